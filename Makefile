@@ -1,0 +1,42 @@
+# The commands of the README. A newcomer needs Python 3.11+ and make; everything else is installed into .venv.
+# make run ONCE=1               one pass, then stop; fails unless everything ties
+# make run ORDERS=5000          size of the generated traffic
+# make run INPUT="a.csv b.csv"  replay UCI Online Retail files instead
+
+PY := .venv/bin/python
+export PYTHONPATH := $(CURDIR)
+once := $(filter-out 0,$(ONCE))
+
+.PHONY: run test check bench format install clean
+
+run: .venv/.installed
+	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(INPUT)
+
+test: .venv/.installed
+	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+check: .venv/.installed
+	@.ci/quiet format .venv/bin/ruff format --check --quiet .
+	@.ci/quiet lint .venv/bin/ruff check --quiet .
+	@.ci/quiet types .venv/bin/mypy
+	@.ci/quiet imports .venv/bin/lint-imports
+	@.ci/quiet sql .venv/bin/sqlfluff lint --disable-progress-bar --processes 2 dbt_project/models dbt_project/tests/*.sql
+	@.ci/quiet "postgresql sql" .ci/lint-postgresql
+	@.ci/quiet docs $(PY) -m docs.generate --check
+
+bench: .venv/.installed
+	@$(PY) -m bench $(ARGS)
+
+format: .venv/.installed
+	@.venv/bin/ruff format --quiet .
+	@.venv/bin/ruff check --quiet --fix .
+
+install: .venv/.installed
+
+clean:
+	@if [ -x $(PY) ]; then $(PY) -m stack.cli reset --yes; fi
+	@rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: requirements.lock .ci/install
+	@PYTHON="$(PYTHON)" .ci/install
