@@ -1,0 +1,49 @@
+"""Events of an adjustment: money that belongs to a merchant's books but to no order.
+
+Bad debt, returns whose order is unknown, fees and manual corrections; signed, so that nothing read is ever dropped.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState
+
+
+class AdjustmentEvent(StrEnum):
+    """An adjustment is booked once; a wrong one is answered by another."""
+
+    ADJUSTMENT_BOOKED = "adjustment_booked"
+
+
+class AdjustmentKind(StrEnum):
+    """Why the money moved."""
+
+    BAD_DEBT = "bad_debt"
+    UNREFERENCED_RETURN = "unreferenced_return"
+    FEE = "fee"
+    DISCOUNT = "discount"
+    MANUAL = "manual"
+
+
+class AdjustmentState(AggregateState, frozen=True, kw_only=True):
+    """One adjustment; always version 1. Negative: the merchant gets less."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "adjustment"
+    ID_FIELD: ClassVar[str] = "adjustment_id"
+
+    adjustment_id: str
+    kind: AdjustmentKind
+    currency: str
+    amount_minor: int
+    rounding_micro: int
+    """Exact amount = amount_minor in micro + rounding_micro."""
+    quantity: int
+    sku: str | None
+    customer_id: str | None
+    external_reference: str | None
+    reason: str
+    source: str
+    adjusted_at: datetime

@@ -1,0 +1,44 @@
+"""What the payloads of all aggregates share: the frozen base of their values, and the envelope's payload form."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of an aggregate's state, e.g. one order line."""
+
+
+class AggregateState(Value, frozen=True, kw_only=True):
+    """An aggregate's full state after a change; every subclass names its type and where its id stands.
+
+    `version` starts at 1 and grows by one with every event; the highest version of a key is its present state.
+    """
+
+    AGGREGATE_TYPE: ClassVar[str]
+    ID_FIELD: ClassVar[str]
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+    merchant_id: str
+    version: int
+
+    @property
+    def aggregate_id(self) -> str:
+        """Return the id by which the aggregate is known in its type."""
+        return str(getattr(self, self.ID_FIELD))
+
+
+def changed_fields(before: AggregateState | None, after: AggregateState) -> list[str]:
+    """Return the names of the top-level fields that differ, `version` apart; all of them for a new aggregate."""
+    names = [name for name in after.__struct_fields__ if name != "version"]
+    if before is None:
+        return names
+    return [name for name in names if getattr(before, name) != getattr(after, name)]
+
+
+def encode_payload(before: AggregateState | None, after: AggregateState) -> str:
+    """Return the event payload as JSON text: the full state after the change and which fields changed."""
+    payload: dict[str, Any] = {"state": after, "changed": changed_fields(before, after)}
+    return msgspec.json.encode(payload).decode()

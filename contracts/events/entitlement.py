@@ -1,0 +1,71 @@
+"""Events of entitlements of merchants and of customers.
+
+One aggregate per (merchant, feature) or (merchant, customer, feature). It holds every grant ever given; what holds now
+is derived from the best surviving grantor, never toggled.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class MerchantEntitlementEvent(StrEnum):
+    """What can happen to a merchant's entitlement."""
+
+    MERCHANT_ENTITLEMENT_GRANTED = "merchant_entitlement_granted"
+    MERCHANT_ENTITLEMENT_REVOKED = "merchant_entitlement_revoked"
+
+
+class CustomerEntitlementEvent(StrEnum):
+    """What can happen to a customer's entitlement."""
+
+    CUSTOMER_ENTITLEMENT_GRANTED = "customer_entitlement_granted"
+    CUSTOMER_ENTITLEMENT_REVOKED = "customer_entitlement_revoked"
+
+
+class Grant(Value, frozen=True, kw_only=True):
+    """One grantor's grant; it survives until `revoked_at` or `expires_at`."""
+
+    grant_id: str
+    grantor: str
+    """What gives the right, e.g. ``plan:pro`` or ``order:<order_id>``; one live grant per grantor."""
+    level: int
+    """Higher is better; the best surviving grant decides; among equals the one that ends last, then the oldest."""
+    granted_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class MerchantEntitlementState(AggregateState, frozen=True, kw_only=True):
+    """What a merchant is entitled to, for one feature."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "merchant_entitlement"
+    ID_FIELD: ClassVar[str] = "entitlement_id"
+
+    entitlement_id: str
+    feature: str
+    effective_level: int
+    """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. What expires later
+    is judged by the reader's clock."""
+    effective_grant_id: str | None
+    grants: list[Grant]
+    """Ordered by (granted_at, grant_id). Table merchant_entitlement_grants."""
+
+
+class CustomerEntitlementState(AggregateState, frozen=True, kw_only=True):
+    """What a customer of a merchant is entitled to, for one feature."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "customer_entitlement"
+    ID_FIELD: ClassVar[str] = "entitlement_id"
+
+    entitlement_id: str
+    customer_id: str
+    feature: str
+    effective_level: int
+    effective_grant_id: str | None
+    grants: list[Grant]
+    """Ordered by (granted_at, grant_id). Table customer_entitlement_grants."""

@@ -1,0 +1,43 @@
+"""What every event carries besides its payload.
+
+Belongs here: the envelope, and the names its columns have in the outbox, the log and the lake.
+Does not belong here: payloads (one module per aggregate, beside this one).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """One event as it leaves its pod; the field names are the column names in outbox, log and lake.
+
+    `pod`, `epoch`, `cut` and `partition` are given by the relay; all else is written by the command.
+    Key of the aggregate: (merchant_id, aggregate_type, aggregate_id); `aggregate_version` starts at 1 without gaps.
+    """
+
+    pod: str
+    epoch: str
+    cut: int
+    partition: int
+    position: int
+    event_id: str
+    merchant_id: str
+    aggregate_type: str
+    aggregate_id: str
+    aggregate_version: int
+    event_type: str
+    schema_version: int
+    occurred_at: datetime
+    recorded_at: datetime
+    causation_id: str | None
+    correlation_id: str
+    traceparent: str | None
+    payload: str
+    """JSON text exactly as the command wrote it: ``{"state": {...}, "changed": [...]}``."""
+
+
+ENVELOPE_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Envelope))
+"""Column names in the order of the log's record batches and of the lake's `raw.events`."""

@@ -1,0 +1,38 @@
+"""Events of a fulfillment: units of an order that left a location together (or services rendered)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class FulfillmentEvent(StrEnum):
+    """A fulfillment happens once; returns are refunds with restocked lines."""
+
+    FULFILLMENT_SHIPPED = "fulfillment_shipped"
+
+
+class FulfillmentLine(Value, frozen=True, kw_only=True):
+    """Units of one order line. Table fulfillment_lines."""
+
+    fulfillment_line_id: str
+    order_line_id: str
+    quantity: int
+
+
+class FulfillmentState(AggregateState, frozen=True, kw_only=True):
+    """Units of one order shipped together; always version 1."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "fulfillment"
+    ID_FIELD: ClassVar[str] = "fulfillment_id"
+
+    fulfillment_id: str
+    order_id: str
+    location_id: str
+    tracking_number: str | None
+    shipped_at: datetime
+    lines: list[FulfillmentLine]
+    """Ordered by fulfillment_line_id."""

@@ -1,0 +1,44 @@
+"""Events of a merchant: who it is, what it may sell in, how it is taxed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class MerchantEvent(StrEnum):
+    """What can happen to a merchant."""
+
+    MERCHANT_REGISTERED = "merchant_registered"
+    MERCHANT_CONFIGURED = "merchant_configured"
+
+
+class TaxRate(Value, frozen=True, kw_only=True):
+    """One tax rate of a merchant; `rate_ppm` in parts per million (200_000 = 20 %)."""
+
+    jurisdiction: str
+    tax_category: str
+    rate_ppm: int
+
+
+class MerchantState(AggregateState, frozen=True, kw_only=True):
+    """A merchant's configuration; prices of all its products are in `currency`."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "merchant"
+    ID_FIELD: ClassVar[str] = "merchant_id"
+
+    name: str
+    currency: str
+    is_active: bool
+    is_tax_inclusive: bool
+    """Whether the merchant's prices contain the tax."""
+    jurisdiction: str
+    """Where the merchant sells from; selects the tax rates of its sales."""
+    shipping_fee_minor: int
+    free_shipping_from_minor: int | None
+    tax_rates: list[TaxRate]
+    """Ordered by (jurisdiction, tax_category); unique in them. Table merchant_tax_rates."""
+    registered_at: datetime

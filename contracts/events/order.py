@@ -1,0 +1,128 @@
+"""Events of an order with its lines, their tax basis, and its discounts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class OrderEvent(StrEnum):
+    """What can happen to an order."""
+
+    ORDER_PLACED = "order_placed"
+    ORDER_CANCELLED = "order_cancelled"
+    """Wholly or in part; `status` tells which."""
+    ORDER_FULFILLED = "order_fulfilled"
+    """Wholly or in part; `status` tells which."""
+
+
+class OrderStatus(StrEnum):
+    """Derived from the lines: closed quantity = fulfilled + cancelled."""
+
+    PLACED = "placed"
+    PARTIALLY_FULFILLED = "partially_fulfilled"
+    FULFILLED = "fulfilled"
+    """Every unit is fulfilled or cancelled, at least one fulfilled."""
+    CANCELLED = "cancelled"
+    """Every unit is cancelled."""
+
+
+class LineKind(StrEnum):
+    """Shipping is a line too: it has a tax basis and can be refunded."""
+
+    GOODS = "goods"
+    SERVICE = "service"
+    SHIPPING = "shipping"
+
+
+class OrderLine(Value, frozen=True, kw_only=True):
+    """One line; table order_lines, its tax basis in table order_tax_lines (one row a line).
+
+    amount_minor = round_half_away(quantity * unit_price); rounding_micro = quantity * unit_price - amount in micro.
+    total_minor = amount_minor - discount_minor + (0 if is_tax_inclusive else tax_minor); taxable_minor = total - tax.
+    Cancelled and fulfilled quantities never sum to more than quantity. The cancelled part of any amount is
+    `contracts.money.portion(amount, cancelled_quantity, quantity)`; where the other units are refunded, it is what
+    those refunds left.
+    """
+
+    order_line_id: str
+    line_number: int
+    """1 .. n, in the order given."""
+    kind: LineKind
+    variant_id: str | None
+    """None for shipping."""
+    sku: str
+    title: str
+    quantity: int
+    unit_price_micro: int
+    price_source: str
+    """``catalog``, ``merchant`` (shipping fee), or ``override:<source>`` for an authorized override."""
+    price_reason: str | None
+    """Why the price was overridden."""
+    amount_minor: int
+    rounding_micro: int
+    discount_minor: int
+    """This line's share of the order's discounts, >= 0."""
+    jurisdiction: str
+    tax_category: str
+    rate_ppm: int
+    is_tax_inclusive: bool
+    taxable_minor: int
+    tax_minor: int
+    total_minor: int
+    """What the customer owes for the line, tax included."""
+    cancelled_quantity: int
+    cancelled_minor: int
+    """portion(total_minor, cancelled_quantity, quantity), or all that refunds of the other units left."""
+    cancelled_tax_minor: int
+    fulfilled_quantity: int
+
+
+class OrderDiscount(Value, frozen=True, kw_only=True):
+    """A discount on the whole order, allocated to goods and service lines by amount. Table order_discounts."""
+
+    order_discount_id: str
+    code: str
+    amount_minor: int
+    """> 0."""
+
+
+class OrderState(AggregateState, frozen=True, kw_only=True):
+    """An order. lines_minor - discount_minor + added_tax_minor + shipping_minor = total_minor."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "order"
+    ID_FIELD: ClassVar[str] = "order_id"
+
+    order_id: str
+    order_number: str
+    """The merchant's own number; unique within the merchant."""
+    customer_id: str | None
+    currency: str
+    status: OrderStatus
+    source: str
+    """``storefront``, ``generator``, ``live`` or ``import:<data set>``."""
+    reservation_id: str | None
+    lines_minor: int
+    """Sum of amount_minor over goods and service lines."""
+    shipping_minor: int
+    """Sum of amount_minor over shipping lines."""
+    discount_minor: int
+    """Sum of discount_minor over lines."""
+    added_tax_minor: int
+    """Sum of tax_minor over lines whose prices do not contain tax."""
+    tax_minor: int
+    """Sum of tax_minor over all lines, contained or added."""
+    rounding_micro: int
+    """Sum of rounding_micro over all lines."""
+    total_minor: int
+    """Sum of total_minor over all lines: what is owed before cancellations."""
+    cancelled_minor: int
+    cancelled_tax_minor: int
+    placed_at: datetime
+    lines: list[OrderLine]
+    """Ordered by line_number."""
+    discounts: list[OrderDiscount]
+    """Ordered by order_discount_id."""

@@ -1,0 +1,61 @@
+"""Events of a payment: one authorization at a provider, its captures, and what was given back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class PaymentEvent(StrEnum):
+    """What can happen to a payment."""
+
+    PAYMENT_AUTHORIZED = "payment_authorized"
+    PAYMENT_DECLINED = "payment_declined"
+    PAYMENT_CAPTURED = "payment_captured"
+    PAYMENT_VOIDED = "payment_voided"
+    PAYMENT_REFUNDED = "payment_refunded"
+    """A refund of it was completed."""
+
+
+class PaymentStatus(StrEnum):
+    """State of the authorization; captured and refunded amounts stand beside it."""
+
+    AUTHORIZED = "authorized"
+    DECLINED = "declined"
+    CAPTURED = "captured"
+    """At least one capture; more may follow up to the authorized amount."""
+    VOIDED = "voided"
+
+
+class PaymentCapture(Value, frozen=True, kw_only=True):
+    """One capture. Table payment_captures."""
+
+    payment_capture_id: str
+    amount_minor: int
+    provider_reference: str
+    captured_at: datetime
+
+
+class PaymentState(AggregateState, frozen=True, kw_only=True):
+    """A payment of an order; refunded_minor <= captured_minor <= authorized_minor."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "payment"
+    ID_FIELD: ClassVar[str] = "payment_id"
+
+    payment_id: str
+    order_id: str
+    customer_id: str | None
+    currency: str
+    status: PaymentStatus
+    provider: str
+    provider_reference: str
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    """Sum of completed refunds."""
+    authorized_at: datetime
+    captures: list[PaymentCapture]
+    """Ordered by (captured_at, payment_capture_id)."""

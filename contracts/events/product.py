@@ -1,0 +1,50 @@
+"""Events of a product with its variants and their prices."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class ProductEvent(StrEnum):
+    """What can happen to a product."""
+
+    PRODUCT_UPSERTED = "product_upserted"
+    VARIANT_UPSERTED = "variant_upserted"
+    PRICE_SET = "price_set"
+
+
+class ProductKind(StrEnum):
+    """Goods are stocked and shipped; services (manual charges, vouchers) are neither."""
+
+    GOODS = "goods"
+    SERVICE = "service"
+
+
+class Variant(Value, frozen=True, kw_only=True):
+    """A sellable form of a product. Table variants; the price is in table prices."""
+
+    variant_id: str
+    sku: str
+    """Unique within the merchant, case-sensitive."""
+    title: str
+    is_active: bool
+    unit_price_micro: int | None
+    """Price of one unit in the merchant's currency; None: not for sale at a catalog price."""
+
+
+class ProductState(AggregateState, frozen=True, kw_only=True):
+    """A product of a merchant."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "product"
+    ID_FIELD: ClassVar[str] = "product_id"
+
+    product_id: str
+    title: str
+    kind: ProductKind
+    tax_category: str
+    is_active: bool
+    variants: list[Variant]
+    """Ordered by (sku, variant_id)."""

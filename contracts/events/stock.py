@@ -1,0 +1,90 @@
+"""Events of stock: movements of units on hand, and reservations of them.
+
+Stock levels are counters that commands keep: on hand = sum of movements, reserved = sum of what live reservations hold.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from contracts.events.common import AggregateState, Value
+
+
+class StockMovementEvent(StrEnum):
+    """A movement happens once and never changes."""
+
+    STOCK_MOVED = "stock_moved"
+
+
+class StockMovementKind(StrEnum):
+    """Why units came or went."""
+
+    RECEIVED = "received"
+    ADJUSTED = "adjusted"
+    WRITTEN_OFF = "written_off"
+    SHIPPED = "shipped"
+    RETURNED = "returned"
+
+
+class StockMovementState(AggregateState, frozen=True, kw_only=True):
+    """One movement of units of one variant at one location; always version 1."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "stock_movement"
+    ID_FIELD: ClassVar[str] = "stock_movement_id"
+
+    stock_movement_id: str
+    variant_id: str
+    location_id: str
+    kind: StockMovementKind
+    quantity: int
+    """Signed units, never 0; shipped and written off are negative."""
+    reason: str
+    order_id: str | None
+    """The order that shipped or returned the units, if one did."""
+    moved_at: datetime
+
+
+class ReservationEvent(StrEnum):
+    """What can happen to a reservation."""
+
+    STOCK_RESERVED = "stock_reserved"
+    RESERVATION_CONSUMED = "reservation_consumed"
+    RESERVATION_RELEASED = "reservation_released"
+    RESERVATION_EXPIRED = "reservation_expired"
+
+
+class ReservationStatus(StrEnum):
+    """Held while any line still holds units; the last step that emptied it gives the end state."""
+
+    HELD = "held"
+    CONSUMED = "consumed"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+class ReservationLine(Value, frozen=True, kw_only=True):
+    """Units held of one variant: quantity - consumed_quantity - released_quantity. Table reservation_lines."""
+
+    reservation_line_id: str
+    variant_id: str
+    location_id: str
+    quantity: int
+    consumed_quantity: int
+    released_quantity: int
+
+
+class ReservationState(AggregateState, frozen=True, kw_only=True):
+    """Units set aside, for an order or for somebody who may place one."""
+
+    AGGREGATE_TYPE: ClassVar[str] = "reservation"
+    ID_FIELD: ClassVar[str] = "reservation_id"
+
+    reservation_id: str
+    order_id: str | None
+    status: ReservationStatus
+    expires_at: datetime | None
+    """None: does not expire (it belongs to a placed order)."""
+    lines: list[ReservationLine]
+    """Ordered by reservation_line_id."""

@@ -1,0 +1,98 @@
+"""Money: integers with a currency, one rounding rule, and allocation that sums exactly.
+
+Two units. *Minor* units (pence, cents) for what is charged, owed or paid. *Micro* units (10**-6 of the major unit) for
+unit prices and journal amounts, because real prices have fractions of a penny. No floats anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from contracts.errors import InputError
+
+PPM = 1_000_000
+"""Tax rates are parts per million: 200_000 is 20 %."""
+
+CURRENCY_EXPONENTS = {"GBP": 2, "EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
+"""ISO 4217 minor unit exponents of the currencies that Tieout accepts."""
+
+
+def micro_per_minor(currency: str) -> int:
+    """Return how many micro-units one minor unit of `currency` is (GBP: 10_000).
+
+    Raises InputError for a currency that Tieout does not know.
+    """
+    try:
+        return int(10 ** (6 - CURRENCY_EXPONENTS[currency]))
+    except KeyError:
+        known = ", ".join(sorted(CURRENCY_EXPONENTS))
+        raise InputError(f"Currency {currency!r} is not known; use one of {known}.") from None
+
+
+def round_half_away(numerator: int, denominator: int) -> int:
+    """Return numerator / denominator rounded to an integer, halves away from zero: the one rounding rule."""
+    if denominator <= 0:
+        raise ValueError("denominator must be positive")
+    sign = -1 if numerator < 0 else 1
+    return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))
+
+
+def line_amount(quantity: int, unit_price_micro: int, currency: str) -> tuple[int, int]:
+    """Return (amount_minor, rounding_micro) of a line; amount in micro-units plus rounding is the exact product.
+
+    `rounding_micro` = quantity * unit_price_micro - amount_minor * micro_per_minor: what rounding left.
+    """
+    exact_micro = quantity * unit_price_micro
+    per_minor = micro_per_minor(currency)
+    amount_minor = round_half_away(exact_micro, per_minor)
+    return amount_minor, exact_micro - amount_minor * per_minor
+
+
+def tax_of(amount_minor: int, rate_ppm: int, *, is_inclusive: bool) -> int:
+    """Return the tax in minor units on (or, inclusive, contained in) `amount_minor` at `rate_ppm`."""
+    base = PPM + rate_ppm if is_inclusive else PPM
+    return round_half_away(amount_minor * rate_ppm, base)
+
+
+def allocate(amount: int, weights: Sequence[int]) -> list[int]:
+    """Split `amount` over `weights` by largest remainder; the parts sum to it exactly, the first index wins ties.
+
+    Weights are >= 0 with a positive sum; `amount` may be negative (then the parts are the mirror image).
+    """
+    total = sum(weights)
+    if total <= 0 or min(weights) < 0:
+        raise ValueError("weights must be >= 0 and not all zero")
+    sign, size = (-1, -amount) if amount < 0 else (1, amount)
+    parts = [size * weight // total for weight in weights]
+    remainders = [size * weight % total for weight in weights]
+    order = sorted(range(len(weights)), key=lambda index: (-remainders[index], index))
+    for index in order[: size - sum(parts)]:
+        parts[index] += 1
+    return [sign * part for part in parts]
+
+
+def portion(amount_minor: int, quantity: int, of_quantity: int) -> int:
+    """Return the cumulative share of `amount_minor` that `quantity` of `of_quantity` units carry.
+
+    Taking differences of this over growing quantities sums to `amount_minor` exactly; so partial refunds and
+    cancellations of one line can never add up to more or less than the line.
+    """
+    return round_half_away(amount_minor * quantity, of_quantity)
+
+
+def format_minor(amount_minor: int, currency: str) -> str:
+    """Return the amount as a plain decimal string in major units, e.g. ``-12.05``."""
+    exponent = CURRENCY_EXPONENTS[currency]
+    return f"{Decimal(amount_minor).scaleb(-exponent):.{exponent}f}"
+
+
+def parse_micro(text: str) -> int:
+    """Return a decimal string in major units as micro-units; InputError if it has more than six decimals."""
+    try:
+        scaled = Decimal(text).scaleb(6)
+    except ArithmeticError:
+        raise InputError(f"{text!r} is not a decimal amount.") from None
+    if scaled != scaled.to_integral_value():
+        raise InputError(f"{text!r} has more than six decimals.")
+    return int(scaled)

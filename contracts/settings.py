@@ -1,0 +1,113 @@
+"""Settings: parsed once, at an entry point, from a mapping of strings into one frozen value.
+
+Belongs here: what can be set, its default and its check. Does not belong here: reading the environment or a file
+(`stack/settings.py` does that and passes the mapping in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSettings:
+    """One pod's PostgreSQL, by role; every DSN is a libpq URI (``postgresql://user:password@host:port/database``)."""
+
+    pod: str
+    owner_dsn: str
+    """Owns the tables: migrations only."""
+    app_dsn: str
+    """Commands: reads and writes the tables, may not change them."""
+    relay_dsn: str
+    """Relay: reads the outbox, registers cuts, prunes."""
+    reader_dsn: str
+    """Comparison and observation: reads everything, registers cuts, writes nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything the program must know about where it runs."""
+
+    var_dir: Path
+    """Runtime files: embedded data, logs, generated passwords. Absolute."""
+    pods: tuple[PodSettings, ...]
+    control_dsn: str
+    """Database of the directory, comparison results and build records."""
+    catalog_dsn: str
+    """DuckLake's catalog database."""
+    read_models_dsn: str
+    """Database of the account and fulfillment views."""
+    dagster_dsn: str
+    """Dagster's own storage."""
+    log_url: str
+    """Valkey or Redis that holds the log (``redis://:password@host:port/0``)."""
+    lake_data_path: str
+    """Folder or object-store prefix of the lake's Parquet files."""
+    lake_backup_path: Path
+    """Folder of the lake's verified backup; put it on another disk than the lake."""
+    partition_count: int = 4
+    """Partitions per pod in the log; stored with every cut."""
+    chunk_rows: int = 10_000
+    """Largest number of events in one log entry; stored with every cut."""
+
+    def pod(self, name: str) -> PodSettings:
+        """Return the settings of the named pod; SettingsError names the known ones."""
+        for candidate in self.pods:
+            if candidate.pod == name:
+                return candidate
+        known = ", ".join(candidate.pod for candidate in self.pods)
+        raise SettingsError(f"Pod {name!r} is not configured; known pods: {known}.")
+
+
+def parse_settings(values: Mapping[str, str]) -> Settings:
+    """Build Settings from ``TIEOUT_*`` strings; SettingsError says which one is missing and how to set it.
+
+    Pods are listed in ``TIEOUT_PODS`` (comma separated); each has ``TIEOUT_<POD>_{OWNER,APP,RELAY,READER}_DSN``.
+    """
+
+    def required(name: str) -> str:
+        value = values.get(name, "").strip()
+        if not value:
+            raise SettingsError(f"Setting {name} is missing; set it in the environment or run `tieout up`, which does.")
+        return value
+
+    def integer(name: str, default: int) -> int:
+        text = values.get(name, "").strip()
+        if not text:
+            return default
+        if not text.isdigit() or int(text) < 1:
+            raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least 1.")
+        return int(text)
+
+    var_dir = Path(required("TIEOUT_VAR_DIR")).absolute()
+    backup_path = values.get("TIEOUT_LAKE_BACKUP_PATH", "").strip()
+    names = [name.strip() for name in required("TIEOUT_PODS").split(",") if name.strip()]
+    if len(set(names)) != len(names) or not all(name.isidentifier() and name == name.lower() for name in names):
+        raise SettingsError("Setting TIEOUT_PODS must list distinct lower-case names, e.g. TIEOUT_PODS=pod1,pod2.")
+    pods = tuple(
+        PodSettings(
+            pod=name,
+            **{
+                f"{role}_dsn": required(f"TIEOUT_{name.upper()}_{role.upper()}_DSN")
+                for role in ("owner", "app", "relay", "reader")
+            },
+        )
+        for name in names
+    )
+    return Settings(
+        var_dir=var_dir,
+        pods=pods,
+        control_dsn=required("TIEOUT_CONTROL_DSN"),
+        catalog_dsn=required("TIEOUT_CATALOG_DSN"),
+        read_models_dsn=required("TIEOUT_READ_MODELS_DSN"),
+        dagster_dsn=required("TIEOUT_DAGSTER_DSN"),
+        log_url=required("TIEOUT_LOG_URL"),
+        lake_data_path=required("TIEOUT_LAKE_DATA_PATH"),
+        lake_backup_path=Path(backup_path).absolute() if backup_path else var_dir / "backup" / "lake",
+        partition_count=integer("TIEOUT_PARTITION_COUNT", 4),
+        chunk_rows=integer("TIEOUT_CHUNK_ROWS", 10_000),
+    )

@@ -1,0 +1,138 @@
+"""What a comparison says: verdict, classes of differences, and the result of one pair in one pod.
+
+Belongs here: values that the comparison, its callers, the table of results and (later) repair agree on. Does not belong
+here: how anything is compared (`reconcile/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Scalar = str | int | bool | None
+"""A value in a sample; timestamps are ISO 8601 text in UTC, money is an integer."""
+
+
+class Verdict(StrEnum):
+    """What is known after a comparison. "Could not look" is `unknown`, never a pass and never a failure."""
+
+    CONSISTENT = "consistent"
+    INCONSISTENT = "inconsistent"
+    LATE = "late"
+    """The copy did not reach the cut within its allowed lag; nothing was compared."""
+    UNKNOWN = "unknown"
+    """The comparison itself failed, or a side could not be read; `reason` says why."""
+
+
+class DifferenceClass(StrEnum):
+    """What is wrong with one key. Each key has one class: the first that fits, in this order."""
+
+    MISSING = "missing"
+    """The owner has it, the copy does not."""
+    EXTRA = "extra"
+    """The copy has it, the owner does not."""
+    DUPLICATE = "duplicate"
+    """One side has the key more than once."""
+    STALE = "stale"
+    """The copy has an older version than the owner had at the cut."""
+    CURRENCY = "currency"
+    """Both have it, in different currencies."""
+    AMOUNT = "amount"
+    """A sum of money other than tax differs."""
+    TAX = "tax"
+    """Only tax differs, as far as money goes."""
+    DIFFERENT = "different"
+    """Another column differs."""
+    IDENTITY = "identity"
+    """Figures of one store that must agree with each other do not."""
+
+
+WHOLE_KEY_CLASSES = frozenset({DifferenceClass.MISSING, DifferenceClass.EXTRA, DifferenceClass.DUPLICATE})
+"""All other classes count as `different` in a result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnDifference:
+    """One column of one key. `difference` is right - left for integers.
+
+    A side that has no such row has None; the difference then is what the copy's sum is off by.
+    """
+
+    column: str
+    left: Scalar
+    right: Scalar
+    difference: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One key that does not agree, with what both sides say of it."""
+
+    entity: str
+    """What the key names, e.g. `order_lines` in the pair `oltp_lake.order`."""
+    key: tuple[str | None, ...]
+    kind: DifferenceClass
+    merchant_id: str | None = None
+    day: str | None = None
+    currency: str | None = None
+    columns: tuple[ColumnDifference, ...] = ()
+    """The columns that differ; for a missing or extra key the money and quantities of the side that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Rows, signed sums and content hash of both sides: of a whole pod, or of one merchant x day x currency."""
+
+    entity: str
+    merchant_id: str | None = None
+    day: str | None = None
+    currency: str | None = None
+    left_rows: int
+    right_rows: int
+    left_sums: dict[str, int] = field(default_factory=dict)
+    right_sums: dict[str, int] = field(default_factory=dict)
+    is_equal: bool
+    """Counts, sums and content hashes agree; equal sums with different content are not equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairResult:
+    """What one comparison of one pair in one pod found."""
+
+    pair: str
+    pod: str
+    verdict: Verdict
+    cut: int | None
+    """The cut at which both sides were compared; for a vector its lowest entry; None when there was none."""
+    cut_vector: dict[str, str] = field(default_factory=dict)
+    """Positions by partition (`cut` or `cut+chunk`) of a copy that chose the cut itself; empty otherwise."""
+    compared: int = 0
+    """Keys looked at, those of either side. 0 and `consistent`: both sides are empty, and `reason` says so."""
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    duplicates: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    """Exact number of keys per class of difference."""
+    levels: tuple[Level, ...] = ()
+    """Pod totals of every entity, then a bounded number of the segments that differ."""
+    segments_compared: int = 0
+    segments_different: int = 0
+    sample: tuple[Difference, ...] = ()
+    """Bounded; the counts above are exact."""
+    late_keys: int = 0
+    """Keys left out because the copy has them parked."""
+    checked_at: datetime
+    seconds: float
+    reason: str = ""
+
+    @property
+    def differences(self) -> int:
+        """The number of keys that do not agree."""
+        return self.missing + self.extra + self.different + self.duplicates
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as values that JSON can hold."""
+        return {**asdict(self), "checked_at": self.checked_at.isoformat(), "differences": self.differences}
