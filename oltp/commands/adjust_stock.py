@@ -1,0 +1,32 @@
+"""Correct the stock of one variant, or write units off."""
+
+from __future__ import annotations
+
+from contracts.errors import InputError
+from contracts.events.stock import StockMovementKind, StockMovementState
+from oltp.commands.execute import Command
+from oltp.store import stock
+from oltp.transaction import CommandTransaction
+
+KINDS = (StockMovementKind.ADJUSTED, StockMovementKind.WRITTEN_OFF)
+"""What a person may book; the other kinds follow from receiving, shipping and returning."""
+
+
+class AdjustStock(Command[StockMovementState], frozen=True, kw_only=True):
+    """Signed units: negative ones leave; written-off units are negative. Units that are reserved stay."""
+
+    location_id: str
+    variant_id: str
+    quantity: int
+    kind: StockMovementKind = StockMovementKind.ADJUSTED
+    reason: str = ""
+
+    def run(self, tx: CommandTransaction) -> StockMovementState:
+        """Return the movement; InsufficientStockError when fewer units are free."""
+        if self.kind not in KINDS:
+            raise InputError(f"Stock cannot be adjusted as {self.kind}; use {' or '.join(KINDS)}.")
+        if self.quantity == 0 or (self.kind is StockMovementKind.WRITTEN_OFF and self.quantity > 0):
+            raise InputError("The quantity cannot be 0, and units written off are negative.")
+        quantities = {self.variant_id: self.quantity}
+        (movement,) = stock.move(tx, self.merchant_id, self.location_id, self.kind, quantities, self.reason)
+        return movement

@@ -1,0 +1,47 @@
+"""Cancel an order, wholly or in part: units that are neither fulfilled, refunded nor paid for by a capture."""
+
+from __future__ import annotations
+
+from contracts.events.order import OrderEvent, OrderState
+from contracts.events.stock import ReservationEvent, ReservationState
+from oltp.commands.execute import Command
+from oltp.commands.quantities import QuantityInput, by_line
+from oltp.domain.orders import cancel_order, units_released
+from oltp.domain.reservations import release
+from oltp.outbox import Change
+from oltp.store import stock
+from oltp.store.payments import captured_of_order, line_refunds
+from oltp.store.rows import ask, ask_by, save_all
+from oltp.transaction import CommandTransaction
+
+
+class CancelOrder(Command[OrderState], frozen=True, kw_only=True):
+    """Cancel units of an order; `lines` None: every open unit. Held goods go back to stock.
+
+    Money that is only authorized is not voided: void the payment, or capture what is still owed.
+    """
+
+    order_id: str
+    lines: list[QuantityInput] | None = None
+    reason: str = ""
+
+    def run(self, tx: CommandTransaction) -> OrderState:
+        """Return the order afterwards; ConflictError when units are not open, or were refunded or captured."""
+        ask_order = ask(tx, OrderState, self.merchant_id, self.order_id)
+        ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", self.order_id)
+        captured, refunds = captured_of_order(tx, self.order_id), line_refunds(tx, self.order_id)
+        completed = line_refunds(tx, self.order_id, is_completed_only=True)
+        order = ask_order()
+        after = cancel_order(order, by_line(self.lines), captured_minor=captured(), refunds=refunds())
+        changes = [Change(before=order, after=after, event_type=OrderEvent.ORDER_CANCELLED)]
+        paid_back = completed()
+        units = units_released((order, paid_back), (after, paid_back))
+        if not units:
+            save_all(tx, changes)
+            return after
+        (held,) = ask_held()
+        released = release(held, units)
+        event = Change(before=held, after=released, event_type=ReservationEvent.RESERVATION_RELEASED)
+        save_all(tx, [*changes, event])
+        stock.release(tx, self.merchant_id, held.lines[0].location_id, units)
+        return after

@@ -1,0 +1,59 @@
+"""Configure a merchant: whatever is given replaces what was."""
+
+from __future__ import annotations
+
+import msgspec
+
+from contracts.errors import ConflictError
+from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
+from contracts.money import micro_per_minor
+from oltp.commands.execute import Command
+from oltp.commands.register_merchant import check_merchant, ordered_rates
+from oltp.store.rows import load, save
+from oltp.transaction import CommandTransaction
+
+_HAS_PRICES = """
+select exists (select from oltp.products where merchant_id = %(merchant_id)s)
+    or exists (select from oltp.orders where merchant_id = %(merchant_id)s)
+"""
+
+
+class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
+    """Fields left out stay as they are; `tax_rates` replaces all rates.
+
+    The currency cannot change once the merchant has products: their prices would mean something else.
+    """
+
+    name: str | None = None
+    currency: str | None = None
+    is_active: bool | None = None
+    is_tax_inclusive: bool | None = None
+    jurisdiction: str | None = None
+    shipping_fee_minor: int | None = None
+    free_shipping_from_minor: int | msgspec.UnsetType | None = msgspec.UNSET
+    """None: shipping is never free."""
+    tax_rates: list[TaxRate] | None = None
+
+    def run(self, tx: CommandTransaction) -> MerchantState:
+        """Return the merchant as it is now."""
+        before = load(tx, MerchantState, self.merchant_id, self.merchant_id)
+        changes = {name: value for name, value in self._given().items() if value is not None}
+        if self.free_shipping_from_minor is not msgspec.UNSET:
+            changes["free_shipping_from_minor"] = self.free_shipping_from_minor
+        if self.tax_rates is not None:
+            changes["tax_rates"] = ordered_rates(self.tax_rates)
+        after = msgspec.structs.replace(before, version=before.version + 1, **changes)
+        check_merchant(after)
+        if after.currency != before.currency:
+            self._check_currency(tx, after.currency)
+        return save(tx, before, after, MerchantEvent.MERCHANT_CONFIGURED)
+
+    def _given(self) -> dict[str, object]:
+        names = ("name", "currency", "is_active", "is_tax_inclusive", "jurisdiction", "shipping_fee_minor")
+        return {name: getattr(self, name) for name in names}
+
+    def _check_currency(self, tx: CommandTransaction, currency: str) -> None:
+        micro_per_minor(currency)
+        row = tx.query(_HAS_PRICES, {"merchant_id": self.merchant_id}).fetchone()
+        if row and row[0]:
+            raise ConflictError(f"Merchant {self.merchant_id} has products; its currency can no longer change.")

@@ -1,0 +1,304 @@
+"""Running a command: one transaction, once per idempotency key, with typed errors.
+
+    with build_command_pod(settings.pod("pod1"), control_dsn=settings.control_dsn) as pod:
+        order = execute(pod, PlaceOrder(...), idempotency_key="checkout-4711")
+
+Belongs here: opening, claiming the key, committing, repeating, and turning refusals into errors. Does not belong here:
+any use case.
+
+How a repeated key is recognised: the first statement inserts the key. A concurrent command with the same key waits
+there for the first one to end; then it finds the stored answer (or, when the first one failed, goes on itself). The
+answer is stored in the transaction that does the work, so there is never an effect without its answer or the other way
+round. What is not covered: a command that failed has stored nothing, so its key may be used again, with another body
+too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args
+
+import msgspec
+import psycopg
+from psycopg import errors
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
+from psycopg.types.string import TextLoader
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import ConflictError, IdempotencyConflictError, InputError, PodFencedError, StackError
+from contracts.ids import NewId, uuid7
+from contracts.settings import PodSettings
+from oltp.directory import Directory
+from oltp.gateway import EmbeddedGateway, PaymentGateway
+from oltp.store.constraints import domain_error
+from oltp.transaction import CommandTransaction, Row
+
+Answer = TypeVar("Answer")
+
+ATTEMPTS_MAX = 5
+"""How often a transaction is tried when the server ended it for no fault of its own."""
+
+CONNECT_SECONDS_MAX = 15.0
+"""How long a command waits for a connection."""
+
+_PLANNING = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+"""Every statement of a command is a lookup by key. A plan that was made, and stays prepared, while its table was small
+reads all of it for one row: measured on growing tables, without this the server needs 1.4 to 3 times as long."""
+
+_REPEATABLE = (errors.SerializationFailure, errors.DeadlockDetected)
+
+_CLAIM = """
+with claimed as (
+    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash)
+    values (%(merchant_id)s, %(key)s, %(command)s, %(body_hash)s)
+    on conflict do nothing
+    returning true
+)
+select
+    exists (select from claimed),
+    (select directory_epoch from oltp.residents where merchant_id = %(merchant_id)s)
+"""
+_STORED = """
+select command, body_hash, response::text from oltp.idempotency_keys
+where merchant_id = %(merchant_id)s and idempotency_key = %(key)s
+"""
+_ANSWER = """
+update oltp.idempotency_keys set response = %s::json
+where merchant_id = %s and idempotency_key = %s
+"""
+
+
+class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request of one merchant; a subclass adds its fields and says how it runs.
+
+    `Command[OrderState]` answers with an order. Answers are stored as JSON, so any msgspec type will do.
+    """
+
+    REGISTERS: ClassVar[bool] = False
+    """Whether it brings its merchant into the pod; every other command needs the merchant to live there."""
+
+    merchant_id: str
+
+    def run(self, tx: CommandTransaction) -> Answer:
+        """Do the work inside `tx` and return the answer; a ConflictError or InputError undoes it."""
+        raise TypeError(f"{type(self).__name__} does not say how it runs.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandPod:
+    """A pod that commands run in; safe to use from several threads. Close it, or use it as a context manager."""
+
+    pod: str
+    connections: ConnectionPool[psycopg.Connection[Row]]
+    gateway: PaymentGateway
+    directory: Directory | None
+    clock: Clock
+    new_uuid: NewId
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.close()
+
+
+def build_command_pod(
+    pod: PodSettings,
+    *,
+    control_dsn: str | None = None,
+    gateway: PaymentGateway | None = None,
+    clock: Clock = utc_now,
+    new_uuid: NewId = uuid7,
+    connections_max: int = 8,
+) -> CommandPod:
+    """Return the pod with a pool of at most `connections_max` connections, opened as they are needed.
+
+    `control_dsn`: the control database, whose directory says which merchants may register here; None: any may.
+    """
+    connections: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
+        pod.app_dsn,
+        min_size=1,
+        max_size=connections_max,
+        timeout=CONNECT_SECONDS_MAX,
+        kwargs={"options": f"-c timezone=UTC {_PLANNING}", "application_name": f"tieout-commands-{pod.pod}"},
+        configure=_configure,
+        open=True,
+        name=f"commands-{pod.pod}",
+    )
+    return CommandPod(
+        pod=pod.pod,
+        connections=connections,
+        gateway=gateway or EmbeddedGateway(),
+        directory=Directory(control_dsn) if control_dsn is not None else None,
+        clock=clock,
+        new_uuid=new_uuid,
+    )
+
+
+def execute(
+    pod: CommandPod,
+    command: Command[Answer],
+    *,
+    idempotency_key: str,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    traceparent: str | None = None,
+    occurred_at: datetime | None = None,
+) -> Answer:
+    """Run `command` and return its answer; the same key again returns the same answer, without new effect.
+
+    Raises IdempotencyConflictError for the same key with another body, PodFencedError when the merchant does not live
+    in this pod, what the command raises, and StackError when the pod cannot be reached. `occurred_at` (aware) is given
+    by imports only.
+    """
+    if not idempotency_key:
+        raise InputError("A command needs an idempotency key.")
+    request = _Request(
+        idempotency_key=idempotency_key,
+        correlation_id=correlation_id or str(pod.new_uuid()),
+        causation_id=causation_id,
+        traceparent=traceparent,
+        occurred_at=occurred_at or pod.clock(),
+        body_hash=body_hash(command),
+    )
+    failure: psycopg.Error | None = None
+    for _ in range(ATTEMPTS_MAX):
+        try:
+            return _attempt(pod, command, request)
+        except _REPEATABLE as error:
+            failure = error
+        except psycopg.Error as error:
+            if _is_lost(error):
+                # Perhaps after the commit: the key makes it safe to ask again. Idle connections died with this one.
+                failure = error
+                pod.connections.check()
+                continue
+            meaning = domain_error(error)
+            if meaning is None:
+                raise
+            raise meaning from error
+    raise _gave_up(pod, failure) from failure
+
+
+@cache
+def answer_type(command_type: type[Command[Any]]) -> Any:
+    """Return what commands of this type answer with."""
+    (answer,) = get_args(cast(Any, command_type).__orig_bases__[0])
+    return answer
+
+
+def body_hash(command: Command[Any]) -> str:
+    """Return the hash by which two commands under one key are told apart."""
+    body = msgspec.json.encode(command, order="deterministic")
+    return hashlib.sha256(type(command).__name__.encode() + b"\n" + body).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    idempotency_key: str
+    correlation_id: str
+    causation_id: str | None
+    traceparent: str | None
+    occurred_at: datetime
+    body_hash: str
+
+
+def _attempt(pod: CommandPod, command: Command[Answer], request: _Request) -> Answer:
+    with _transaction(pod, request) as tx:
+        stored = _claim(tx, command, request.body_hash)
+        if stored is not None:
+            return stored
+        answer = command.run(tx)
+        tx.query(_ANSWER, (msgspec.json.encode(answer).decode(), command.merchant_id, request.idempotency_key))
+        tx.send_last()
+        # Sent with the rest; the end of the pipeline waits for it and raises what the commit refuses.
+        tx.connection.execute(b"commit", prepare=False)
+    return answer
+
+
+@contextmanager
+def _transaction(pod: CommandPod, request: _Request) -> Iterator[CommandTransaction]:
+    """Open a pipelined transaction; what its block does not commit is rolled back."""
+    try:
+        with pod.connections.connection() as connection, connection.pipeline() as pipeline:
+            try:
+                yield _command_transaction(pod, request, connection)
+            except BaseException:
+                # What was sent after the statement that failed answers "aborted"; that is not worth a warning.
+                with suppress(psycopg.Error):
+                    pipeline.sync()
+                raise
+    except PoolTimeout:
+        raise StackError(f"{pod.pod}'s database gave no connection within {CONNECT_SECONDS_MAX:.0f} s.") from None
+
+
+def _command_transaction(pod: CommandPod, request: _Request, connection: psycopg.Connection[Row]) -> CommandTransaction:
+    return CommandTransaction(
+        connection=connection,
+        pod=pod.pod,
+        gateway=pod.gateway,
+        directory=pod.directory,
+        idempotency_key=request.idempotency_key,
+        correlation_id=request.correlation_id,
+        causation_id=request.causation_id,
+        traceparent=request.traceparent,
+        occurred_at=request.occurred_at,
+        new_uuid=pod.new_uuid,
+    )
+
+
+def _claim(tx: CommandTransaction, command: Command[Answer], body_hash: str) -> Answer | None:
+    """Claim the key for this transaction, or return the answer that is stored under it."""
+    names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
+    row = tx.query(_CLAIM, {**names, "body_hash": body_hash}).fetchone()
+    is_claimed, directory_epoch = row or (False, None)
+    if not is_claimed:
+        return _stored_answer(tx, command, names, body_hash)
+    if directory_epoch is None and not command.REGISTERS:
+        raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
+    return None
+
+
+def _stored_answer(tx: CommandTransaction, command: Command[Answer], names: dict[str, str], body_hash: str) -> Answer:
+    row = tx.query(_STORED, names).fetchone()
+    if row is None:
+        raise errors.SerializationFailure("The idempotency key was removed at this moment.")
+    command_name, stored_hash, response = row
+    if stored_hash != body_hash:
+        raise IdempotencyConflictError(
+            f"Idempotency key {names['key']!r} was used for a {command_name} with another body; use a new key."
+        )
+    return cast(Answer, msgspec.json.decode(response, type=answer_type(type(command))))
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    """Return whether the connection went away or the server is stopping (classes 08 and 57P), rather than said no."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
+def _gave_up(pod: CommandPod, failure: psycopg.Error | None) -> ConflictError | StackError:
+    if isinstance(failure, _REPEATABLE):
+        return ConflictError(f"{ATTEMPTS_MAX} attempts met other changes of the same rows; try again.")
+    reason = str(failure).strip().splitlines()[0]
+    return StackError(f"{pod.pod}'s database cannot be reached: {reason}")
+
+
+def _configure(connection: psycopg.Connection[Row]) -> None:
+    """Read uuids as text, as events carry them, and send every int as bigint, so that statements are prepared once."""
+    connection.adapters.register_loader("uuid", TextLoader)
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.adapters.register_dumper(int, Int8BinaryDumper)

@@ -1,0 +1,27 @@
+"""Fail a refund that was requested: no money moved, and its units and amounts may be refunded again."""
+
+from __future__ import annotations
+
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentState
+from contracts.events.refund import RefundEvent, RefundState
+from oltp.commands.execute import Command
+from oltp.domain.refunds import fail_refund
+from oltp.store.rows import ask, load, save
+from oltp.transaction import CommandTransaction
+
+
+class FailRefund(Command[RefundState], frozen=True, kw_only=True):
+    """Record that a requested refund will not be paid."""
+
+    refund_id: str
+    failure_reason: str
+
+    def run(self, tx: CommandTransaction) -> RefundState:
+        """Return the failed refund; IllegalTransitionError when it is settled already."""
+        # Order and payment first, as everybody locks them: the database's own check of a refund takes both.
+        found = load(tx, RefundState, self.merchant_id, self.refund_id, lock=False)
+        ask(tx, OrderState, self.merchant_id, found.order_id)
+        ask(tx, PaymentState, self.merchant_id, found.payment_id)
+        refund = ask(tx, RefundState, self.merchant_id, self.refund_id)()
+        return save(tx, refund, fail_refund(refund, self.failure_reason), RefundEvent.REFUND_FAILED)

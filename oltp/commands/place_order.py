@@ -1,0 +1,178 @@
+"""Place an order: prices, tax basis and stock are read again from OLTP, whatever the caller believed.
+
+The steps: read merchant, variants and (if given) the reservation in one round trip; price the order (pure); then write
+reservation, order and events, and take the stock last, because its counter is what other buyers wait for.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.events.merchant import MerchantState
+from contracts.events.order import LineKind, OrderDiscount, OrderEvent, OrderState
+from contracts.events.product import ProductKind
+from contracts.events.stock import ReservationEvent, ReservationLine, ReservationState, ReservationStatus
+from oltp.commands.execute import Command
+from oltp.domain.orders import place_order
+from oltp.domain.pricing import UnpricedLine, shipping_fee_lines, shipping_line
+from oltp.domain.reservations import take_over
+from oltp.outbox import Change
+from oltp.store import stock
+from oltp.store.rows import ask, load, save_all
+from oltp.store.sales import Sellable, sellables
+from oltp.transaction import CommandTransaction
+
+
+class PriceOverride(msgspec.Struct, frozen=True, kw_only=True):
+    """A price that somebody authorized instead of the catalog's; micro-units per unit, >= 0."""
+
+    unit_price_micro: int
+    source: str
+    """Who says so, e.g. ``import:online_retail``; the event carries it."""
+    reason: str
+
+
+class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
+    """A line as asked for. The same SKU in two lines is two lines."""
+
+    sku: str
+    quantity: int
+    price_override: PriceOverride | None = None
+
+
+class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
+    """A discount on the whole order, in minor units, above 0."""
+
+    code: str
+    amount_minor: int
+
+
+class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
+    """Place an order and hold its goods at one location.
+
+    `shipping`: None charges the merchant's own fee; a list gives exactly these shipping lines (none, if empty).
+    `reservation_id`: take over this reservation, which must hold exactly the order's goods.
+    """
+
+    order_number: str
+    customer_id: str | None
+    location_id: str
+    lines: list[OrderLineInput]
+    discounts: list[DiscountInput] = msgspec.field(default_factory=list)
+    shipping: list[PriceOverride] | None = None
+    reservation_id: str | None = None
+    source: str = "storefront"
+    order_id: str | None = None
+
+    def run(self, tx: CommandTransaction) -> OrderState:
+        """Return the placed order; InputError, ConflictError or one of their kinds when it cannot be."""
+        ask_merchant = ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False)
+        ask_sellables = sellables(tx, self.merchant_id, [line.sku for line in self.lines])
+        merchant = ask_merchant()
+        lines = _unpriced(tx, self, merchant, ask_sellables())
+        order_id = self.order_id or tx.new_id()
+        held = _reservation(tx, self, order_id, lines)
+        order = place_order(
+            merchant,
+            lines,
+            [
+                OrderDiscount(order_discount_id=tx.new_id(), code=discount.code, amount_minor=discount.amount_minor)
+                for discount in self.discounts
+            ],
+            order_id=order_id,
+            order_number=self.order_number,
+            customer_id=self.customer_id,
+            source=self.source,
+            reservation_id=held.after.aggregate_id if held else None,
+            placed_at=tx.occurred_at,
+        )
+        # The order refers to its reservation, so that is written first.
+        placed = Change(before=None, after=order, event_type=OrderEvent.ORDER_PLACED)
+        save_all(tx, [placed] if held is None else [held, placed])
+        if held is not None and held.before is None:
+            stock.reserve(tx, self.merchant_id, self.location_id, _needed(lines))
+        return order
+
+
+def _unpriced(
+    tx: CommandTransaction, command: PlaceOrder, merchant: MerchantState, found: dict[str, Sellable]
+) -> list[UnpricedLine]:
+    """Return the lines with their prices of this moment, shipping last."""
+    lines = [_unpriced_line(tx, merchant.merchant_id, line, found.get(line.sku)) for line in command.lines]
+    if command.shipping is None:
+        discount_minor = sum(discount.amount_minor for discount in command.discounts)
+        return [*lines, *shipping_fee_lines(merchant, lines, discount_minor, tx.new_id())]
+    overrides = [
+        shipping_line(tx.new_id(), price.unit_price_micro, f"override:{price.source}", price.reason)
+        for price in command.shipping
+    ]
+    return [*lines, *overrides]
+
+
+def _unpriced_line(
+    tx: CommandTransaction, merchant_id: str, line: OrderLineInput, sellable: Sellable | None
+) -> UnpricedLine:
+    if sellable is None:
+        raise NotFoundError(f"Merchant {merchant_id} sells no SKU {line.sku!r}.")
+    if not sellable.is_active:
+        raise ConflictError(f"SKU {line.sku} is not for sale.")
+    override = line.price_override
+    price_micro = sellable.unit_price_micro if override is None else override.unit_price_micro
+    if price_micro is None:
+        raise InputError(f"SKU {line.sku} has no price; set one, or give an override with its source and reason.")
+    return UnpricedLine(
+        order_line_id=tx.new_id(),
+        kind=LineKind.GOODS if sellable.kind is ProductKind.GOODS else LineKind.SERVICE,
+        variant_id=sellable.variant_id,
+        sku=sellable.sku,
+        title=sellable.title,
+        quantity=line.quantity,
+        unit_price_micro=price_micro,
+        price_source="catalog" if override is None else f"override:{override.source}",
+        price_reason=None if override is None else override.reason,
+        tax_category=sellable.tax_category,
+    )
+
+
+def _needed(lines: list[UnpricedLine]) -> dict[str, int]:
+    """Return the units to hold by variant; lines of the same variant are held together."""
+    needed: dict[str, int] = {}
+    for line in lines:
+        if line.kind is LineKind.GOODS and line.variant_id is not None:
+            needed[line.variant_id] = needed.get(line.variant_id, 0) + line.quantity
+    return needed
+
+
+def _reservation(
+    tx: CommandTransaction, command: PlaceOrder, order_id: str, lines: list[UnpricedLine]
+) -> Change | None:
+    """Return the order's reservation, new or taken over; None for an order without goods."""
+    needed = _needed(lines)
+    if command.reservation_id is not None:
+        before = load(tx, ReservationState, command.merchant_id, command.reservation_id)
+        after = take_over(before, order_id, command.location_id, needed, tx.occurred_at)
+        return Change(before=before, after=after, event_type=ReservationEvent.STOCK_RESERVED)
+    if not needed:
+        return None
+    held = [
+        ReservationLine(
+            reservation_line_id=tx.new_id(),
+            variant_id=variant_id,
+            location_id=command.location_id,
+            quantity=quantity,
+            consumed_quantity=0,
+            released_quantity=0,
+        )
+        for variant_id, quantity in needed.items()
+    ]
+    after = ReservationState(
+        merchant_id=command.merchant_id,
+        version=1,
+        reservation_id=tx.new_id(),
+        order_id=order_id,
+        status=ReservationStatus.HELD,
+        expires_at=None,
+        lines=sorted(held, key=lambda line: line.reservation_line_id),
+    )
+    return Change(before=None, after=after, event_type=ReservationEvent.STOCK_RESERVED)

@@ -1,0 +1,57 @@
+"""Every command there is, for documents and for those who list them.
+
+Belongs here: the list. Does not belong here: the commands, one file each.
+"""
+
+from __future__ import annotations
+
+from oltp.commands.adjust_stock import AdjustStock
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.book_adjustment import BookAdjustment
+from oltp.commands.cancel_order import CancelOrder
+from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.configure_merchant import ConfigureMerchant
+from oltp.commands.expire_reservations import ExpireReservations
+from oltp.commands.fail_refund import FailRefund
+from oltp.commands.fulfill_order import FulfillOrder
+from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
+from oltp.commands.place_order import PlaceOrder
+from oltp.commands.receive_stock import ReceiveStock
+from oltp.commands.register_merchant import RegisterMerchant
+from oltp.commands.release_reservation import ReleaseReservation
+from oltp.commands.request_refund import RequestRefund
+from oltp.commands.reserve_stock import ReserveStock
+from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement, RevokeMerchantEntitlement
+from oltp.commands.set_price import SetPrice
+from oltp.commands.upsert_product import UpsertProduct
+from oltp.commands.upsert_variant import UpsertVariant
+from oltp.commands.void_payment import VoidPayment
+
+COMMANDS = (
+    AdjustStock,
+    AuthorizePayment,
+    BookAdjustment,
+    CancelOrder,
+    CapturePayment,
+    CompleteRefund,
+    ConfigureMerchant,
+    ExpireReservations,
+    FailRefund,
+    FulfillOrder,
+    GrantMerchantEntitlement,
+    GrantCustomerEntitlement,
+    PlaceOrder,
+    ReceiveStock,
+    RegisterMerchant,
+    ReleaseReservation,
+    RequestRefund,
+    ReserveStock,
+    RevokeMerchantEntitlement,
+    RevokeCustomerEntitlement,
+    SetPrice,
+    UpsertProduct,
+    UpsertVariant,
+    VoidPayment,
+)
+"""In the order of their files."""

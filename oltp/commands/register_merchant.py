@@ -1,0 +1,78 @@
+"""Register a merchant: from now on it lives in this pod."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from contracts.errors import InputError, PodFencedError
+from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
+from contracts.money import micro_per_minor
+from oltp.commands.execute import Command
+from oltp.store.rows import save
+from oltp.transaction import CommandTransaction
+
+_RESIDE = "insert into oltp.residents (merchant_id, directory_epoch) values (%s, %s)"
+
+
+class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
+    """A new merchant with its whole configuration; amounts in minor units of `currency`."""
+
+    REGISTERS = True
+
+    name: str
+    currency: str
+    is_tax_inclusive: bool
+    jurisdiction: str
+    shipping_fee_minor: int = 0
+    free_shipping_from_minor: int | None = None
+    tax_rates: list[TaxRate] = msgspec.field(default_factory=list)
+
+    def run(self, tx: CommandTransaction) -> MerchantState:
+        """Return the merchant; PodFencedError when the directory has it in another pod."""
+        micro_per_minor(self.currency)
+        merchant = MerchantState(
+            merchant_id=self.merchant_id,
+            version=1,
+            name=self.name,
+            currency=self.currency,
+            is_active=True,
+            is_tax_inclusive=self.is_tax_inclusive,
+            jurisdiction=self.jurisdiction,
+            shipping_fee_minor=self.shipping_fee_minor,
+            free_shipping_from_minor=self.free_shipping_from_minor,
+            tax_rates=ordered_rates(self.tax_rates),
+            registered_at=tx.occurred_at,
+        )
+        check_merchant(merchant)
+        epoch = _directory_epoch(tx, self.merchant_id)
+        save(tx, None, merchant, MerchantEvent.MERCHANT_REGISTERED)
+        tx.query(_RESIDE, (self.merchant_id, epoch))
+        return merchant
+
+
+def ordered_rates(rates: Sequence[TaxRate]) -> list[TaxRate]:
+    """Return tax rates in the order of the state; InputError when one is given twice."""
+    keys = [(rate.jurisdiction, rate.tax_category) for rate in rates]
+    if len(set(keys)) != len(keys):
+        raise InputError("A tax rate is given twice for the same jurisdiction and category.")
+    return sorted(rates, key=lambda rate: (rate.jurisdiction, rate.tax_category))
+
+
+def check_merchant(merchant: MerchantState) -> None:
+    """Raise InputError for a configuration that makes no sense."""
+    if not merchant.merchant_id or merchant.merchant_id != merchant.merchant_id.strip() or "/" in merchant.merchant_id:
+        raise InputError("A merchant id is a short text without spaces around it and without a slash.")
+    amounts = (merchant.shipping_fee_minor, merchant.free_shipping_from_minor or 0)
+    if min(amounts) < 0 or any(rate.rate_ppm < 0 for rate in merchant.tax_rates):
+        raise InputError("Shipping fees and tax rates cannot be negative.")
+
+
+def _directory_epoch(tx: CommandTransaction, merchant_id: str) -> int:
+    if tx.directory is None:
+        return 1
+    placement = tx.directory.assign(merchant_id, tx.pod)
+    if placement.pod != tx.pod:
+        raise PodFencedError(f"Merchant {merchant_id!r} lives in {placement.pod}, not in {tx.pod}.")
+    return placement.epoch

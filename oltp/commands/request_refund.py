@@ -1,0 +1,69 @@
+"""Request a refund: settle how much goes back for which lines, before any money moves.
+
+A requested refund counts against what may be refunded, so two of them can never give back more than was captured,
+neither per payment nor per line.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentState
+from contracts.events.refund import RefundEvent, RefundState
+from oltp.commands.execute import Command
+from oltp.domain.refunds import RefundRequest, request_refund
+from oltp.store.payments import line_refunds, pending_refunds
+from oltp.store.rows import ask, load, save
+from oltp.transaction import CommandTransaction
+
+
+class RefundLineInput(msgspec.Struct, frozen=True, kw_only=True):
+    """Units of one order line; `is_restocked`: they came back and go to stock when the refund completes.
+
+    `amount_minor`: how much is given back, tax contained; None: what the units cost. With an amount, `quantity` may be
+    0: money only, as where the line is given back over two payments.
+    """
+
+    order_line_id: str
+    quantity: int
+    is_restocked: bool = False
+    amount_minor: int | None = None
+
+
+class RequestRefund(Command[RefundState], frozen=True, kw_only=True):
+    """Request a refund on one payment; amounts that are not named follow from the lines, tax included."""
+
+    payment_id: str
+    lines: list[RefundLineInput]
+    reason: str
+    external_reference: str | None = None
+    refund_id: str | None = None
+
+    def run(self, tx: CommandTransaction) -> RefundState:
+        """Return the requested refund; OverRefundError beyond the payment's or a line's remainder."""
+        order_id = load(tx, PaymentState, self.merchant_id, self.payment_id, lock=False).order_id
+        ask_order = ask(tx, OrderState, self.merchant_id, order_id)
+        ask_payment = ask(tx, PaymentState, self.merchant_id, self.payment_id)
+        refunds, pending = line_refunds(tx, order_id), pending_refunds(tx, self.payment_id)
+        refund = request_refund(
+            ask_order(),
+            ask_payment(),
+            [
+                RefundRequest(
+                    refund_line_id=tx.new_id(),
+                    order_line_id=line.order_line_id,
+                    quantity=line.quantity,
+                    is_restocked=line.is_restocked,
+                    amount_minor=line.amount_minor,
+                )
+                for line in self.lines
+            ],
+            refund_id=self.refund_id or tx.new_id(),
+            line_refunds=refunds(),
+            pending_minor=pending(),
+            reason=self.reason,
+            external_reference=self.external_reference,
+            requested_at=tx.occurred_at,
+        )
+        return save(tx, None, refund, RefundEvent.REFUND_REQUESTED)

@@ -1,0 +1,53 @@
+"""Set units aside for somebody who may order them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from contracts.errors import InputError
+from contracts.events.stock import ReservationEvent, ReservationLine, ReservationState, ReservationStatus
+from oltp.commands.execute import Command
+from oltp.commands.receive_stock import StockInput, units_by_variant
+from oltp.store import stock
+from oltp.store.rows import save
+from oltp.transaction import CommandTransaction
+
+
+class ReserveStock(Command[ReservationState], frozen=True, kw_only=True):
+    """Units at one location, until `expires_at` or until an order takes the reservation over."""
+
+    location_id: str
+    lines: list[StockInput]
+    expires_at: datetime
+    reservation_id: str | None = None
+
+    def run(self, tx: CommandTransaction) -> ReservationState:
+        """Return the reservation; InsufficientStockError when a variant has fewer units free: then nothing is held."""
+        if self.expires_at.tzinfo is None:
+            raise InputError("The moment at which a reservation expires needs its offset from UTC.")
+        if self.expires_at <= tx.occurred_at:
+            raise InputError("A reservation must expire later than now.")
+        units = units_by_variant(self.lines)
+        lines = [
+            ReservationLine(
+                reservation_line_id=tx.new_id(),
+                variant_id=variant_id,
+                location_id=self.location_id,
+                quantity=quantity,
+                consumed_quantity=0,
+                released_quantity=0,
+            )
+            for variant_id, quantity in units.items()
+        ]
+        reservation = ReservationState(
+            merchant_id=self.merchant_id,
+            version=1,
+            reservation_id=self.reservation_id or tx.new_id(),
+            order_id=None,
+            status=ReservationStatus.HELD,
+            expires_at=self.expires_at,
+            lines=sorted(lines, key=lambda line: line.reservation_line_id),
+        )
+        save(tx, None, reservation, ReservationEvent.STOCK_RESERVED)
+        stock.follow(tx, None, reservation)
+        return reservation

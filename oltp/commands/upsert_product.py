@@ -1,0 +1,76 @@
+"""Create or change a product, with any of its variants and their prices."""
+
+from __future__ import annotations
+
+import msgspec
+
+from contracts.errors import ConflictError, InputError
+from contracts.events.common import Value
+from contracts.events.product import ProductEvent, ProductKind, ProductState, Variant
+from oltp.commands.execute import Command
+from oltp.store.merchants import merchant_currency
+from oltp.store.rows import find, save
+from oltp.transaction import CommandTransaction
+
+
+class VariantInput(Value, frozen=True, kw_only=True):
+    """A variant as it shall be; no price leaves the present one."""
+
+    variant_id: str
+    sku: str
+    title: str
+    is_active: bool = True
+    unit_price_micro: int | None = None
+
+
+class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
+    """The product as it shall be; variants that are not named stay as they are."""
+
+    product_id: str
+    title: str
+    kind: ProductKind = ProductKind.GOODS
+    tax_category: str = "standard"
+    is_active: bool = True
+    variants: list[VariantInput] = msgspec.field(default_factory=list)
+
+    def run(self, tx: CommandTransaction) -> ProductState:
+        """Return the product; ConflictError for a kind that changes, or an SKU of another variant."""
+        before = find(tx, ProductState, self.merchant_id, self.product_id)
+        if before is not None and before.kind is not self.kind:
+            raise ConflictError(f"Product {self.product_id} is {before.kind}; a kind cannot change, units are counted.")
+        after = ProductState(
+            merchant_id=self.merchant_id,
+            version=before.version + 1 if before else 1,
+            product_id=self.product_id,
+            title=self.title,
+            kind=self.kind,
+            tax_category=self.tax_category,
+            is_active=self.is_active,
+            variants=with_variants(before.variants if before else [], self.variants),
+        )
+        return save_product(tx, before, after, ProductEvent.PRODUCT_UPSERTED)
+
+
+def with_variants(variants: list[Variant], given: list[VariantInput]) -> list[Variant]:
+    """Return the variants with the given ones added or changed, in the state's order."""
+    merged = {variant.variant_id: variant for variant in variants}
+    for item in given:
+        if not item.sku or (item.unit_price_micro is not None and item.unit_price_micro < 0):
+            raise InputError(f"Variant {item.variant_id}: it needs an SKU, and its price cannot be negative.")
+        old = merged.get(item.variant_id)
+        price = item.unit_price_micro if item.unit_price_micro is not None or old is None else old.unit_price_micro
+        merged[item.variant_id] = Variant(
+            variant_id=item.variant_id,
+            sku=item.sku,
+            title=item.title,
+            is_active=item.is_active,
+            unit_price_micro=price,
+        )
+    return sorted(merged.values(), key=lambda variant: (variant.sku, variant.variant_id))
+
+
+def save_product(
+    tx: CommandTransaction, before: ProductState | None, after: ProductState, event_type: ProductEvent
+) -> ProductState:
+    """Write the product; prices are in the merchant's currency."""
+    return save(tx, before, after, event_type, {"currency": merchant_currency(tx, after.merchant_id)})

@@ -1,0 +1,247 @@
+"""What happens to an order: placed, cancelled and fulfilled, wholly or in part.
+
+Belongs here: functions from an order's state to its next one. Does not belong here: stock (`reservations.py`), money
+taken or given back (`payments.py`, `refunds.py`) beyond the limits they put on a cancellation.
+
+Shipping lines follow the rest: they count as rendered with the first fulfillment, and are cancelled once everything
+else is cancelled. What has been captured is never cancelled, it is refunded; so what was captured never exceeds what is
+owed, and every unit's money is given back by one of the two ways only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.events.merchant import MerchantState
+from contracts.events.order import LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
+from contracts.money import format_minor, portion
+from oltp.domain.pricing import UnpricedLine, price_order, totals_of
+from oltp.domain.refunds import NOTHING_REFUNDED, LineRefunds
+from oltp.domain.transitions import ORDER_TRANSITIONS, require_transition
+
+
+def place_order(
+    merchant: MerchantState,
+    lines: Sequence[UnpricedLine],
+    discounts: Sequence[OrderDiscount],
+    *,
+    order_id: str,
+    order_number: str,
+    customer_id: str | None,
+    source: str,
+    reservation_id: str | None,
+    placed_at: datetime,
+) -> OrderState:
+    """Return the new order at version 1; InputError as in `price_order`, or when the merchant is not active."""
+    if not merchant.is_active:
+        raise ConflictError(f"Merchant {merchant.merchant_id} is not active; it takes no orders.")
+    for discount in discounts:
+        if discount.amount_minor <= 0:
+            raise InputError(f"Discount {discount.code}: the amount must be above 0.")
+    priced = price_order(merchant, lines, sum(discount.amount_minor for discount in discounts))
+    return OrderState(
+        merchant_id=merchant.merchant_id,
+        version=1,
+        order_id=order_id,
+        order_number=order_number,
+        customer_id=customer_id,
+        currency=merchant.currency,
+        status=OrderStatus.PLACED,
+        source=source,
+        reservation_id=reservation_id,
+        placed_at=placed_at,
+        lines=priced,
+        discounts=sorted(discounts, key=lambda discount: discount.order_discount_id),
+        **msgspec.structs.asdict(totals_of(priced)),
+    )
+
+
+def open_quantity(line: OrderLine) -> int:
+    """Return the units that are neither fulfilled nor cancelled."""
+    return line.quantity - line.fulfilled_quantity - line.cancelled_quantity
+
+
+def to_ship_quantity(line: OrderLine, refunds: LineRefunds) -> int:
+    """Return the open units whose money was not given back: what is still to be shipped, and what is held for that.
+
+    Refunded units that did not come back are taken from the open ones first, whichever parcel the customer meant: money
+    that went back never ships goods as well. Never below 0.
+    """
+    never_shipped = refunds.quantity - refunds.restocked_quantity
+    return max(open_quantity(line) - never_shipped, 0)
+
+
+def units_released(
+    before: tuple[OrderState, Mapping[str, LineRefunds]], after: tuple[OrderState, Mapping[str, LineRefunds]]
+) -> dict[str, int]:
+    """Return the goods units, by variant id, that a cancellation or a completed refund no longer holds stock for.
+
+    Each side: the order and what completed refunds gave back, per line.
+    """
+    units: dict[str, int] = {}
+    for old, new in zip(before[0].lines, after[0].lines, strict=True):
+        was, is_now = (
+            to_ship_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED))
+            for line, refunds in ((old, before[1]), (new, after[1]))
+        )
+        if was > is_now and new.kind is LineKind.GOODS and new.variant_id is not None:
+            units[new.variant_id] = units.get(new.variant_id, 0) + was - is_now
+    return units
+
+
+def owed_minor(order: OrderState) -> int:
+    """Return what the customer owes for the order, tax included, after cancellations."""
+    return order.total_minor - order.cancelled_minor
+
+
+def status_of(lines: Sequence[OrderLine]) -> OrderStatus:
+    """Return the status that the lines' quantities imply."""
+    is_open = any(open_quantity(line) for line in lines)
+    is_shipped = any(line.fulfilled_quantity for line in lines)
+    if is_open:
+        return OrderStatus.PARTIALLY_FULFILLED if is_shipped else OrderStatus.PLACED
+    return OrderStatus.FULFILLED if is_shipped else OrderStatus.CANCELLED
+
+
+def cancel_order(
+    order: OrderState,
+    quantities: Mapping[str, int] | None,
+    *,
+    captured_minor: int = 0,
+    refunds: Mapping[str, LineRefunds] | None = None,
+) -> OrderState:
+    """Return the order with units cancelled: `quantities` by order line id, or None for every open unit.
+
+    `captured_minor` is the sum captured over all payments of the order, `refunds` what is refunded per line. Raises
+    ConflictError when units are not open, were refunded, or their money was captured.
+    """
+    _require_open(order, "cancelled")
+    chosen = _chosen(order, quantities)
+    if not any(chosen.values()):
+        raise ConflictError(f"Order {order.order_number} has no open units to cancel.")
+    given = refunds or {}
+    lines = [_cancelled(line, chosen.get(line.order_line_id, 0), given) for line in order.lines]
+    lines = _with_shipping_cancelled(lines, given)
+    for line in lines:
+        _check_refunds(line, given.get(line.order_line_id, NOTHING_REFUNDED))
+    after = _next(order, lines)
+    if captured_minor > owed_minor(after):
+        raise ConflictError(
+            f"Order {order.order_number}: {format_minor(captured_minor, order.currency)} is captured, more than the "
+            f"{format_minor(owed_minor(after), order.currency)} that would still be owed; refund instead of cancelling."
+        )
+    return after
+
+
+def fulfill_order(
+    order: OrderState, quantities: Mapping[str, int] | None, *, refunds: Mapping[str, LineRefunds] | None = None
+) -> tuple[OrderState, dict[str, int]]:
+    """Return the order with units fulfilled, and the units by order line id (shipping lines among them).
+
+    `quantities` by order line id, or None for all that is to be shipped; `refunds`: what is refunded per line. Raises
+    ConflictError above what is open and not refunded.
+    """
+    _require_open(order, "fulfilled")
+    chosen = _not_refunded(order, _chosen(order, quantities), refunds or {}, is_all=quantities is None)
+    if not any(chosen.values()):
+        raise ConflictError(f"Order {order.order_number} has no open units to fulfill.")
+    for line in order.lines:
+        if line.kind is LineKind.SHIPPING and open_quantity(line):
+            chosen[line.order_line_id] = open_quantity(line)
+    lines = [
+        msgspec.structs.replace(line, fulfilled_quantity=line.fulfilled_quantity + chosen.get(line.order_line_id, 0))
+        for line in order.lines
+    ]
+    return _next(order, lines), {line_id: quantity for line_id, quantity in chosen.items() if quantity}
+
+
+def _require_open(order: OrderState, participle: str) -> None:
+    if order.status in (OrderStatus.FULFILLED, OrderStatus.CANCELLED):
+        target = OrderStatus.CANCELLED if participle == "cancelled" else OrderStatus.FULFILLED
+        require_transition(ORDER_TRANSITIONS, order.status, target, f"Order {order.order_number}")
+
+
+def _chosen(order: OrderState, quantities: Mapping[str, int] | None) -> dict[str, int]:
+    """Return units by line id, every one at least 1 and open; all open units when nothing was chosen."""
+    by_id = {line.order_line_id: line for line in order.lines}
+    if quantities is None:
+        return {line_id: open_quantity(line) for line_id, line in by_id.items() if open_quantity(line)}
+    for line_id, quantity in quantities.items():
+        line = by_id.get(line_id)
+        if line is None:
+            raise NotFoundError(f"Order {order.order_number} has no line {line_id}.")
+        if quantity < 1:
+            raise InputError(f"Line {line.sku}: the quantity is {quantity}; it must be at least 1.")
+        if quantity > open_quantity(line):
+            raise ConflictError(f"Line {line.sku}: {quantity} units asked for, {open_quantity(line)} open.")
+    return dict(quantities)
+
+
+def _not_refunded(
+    order: OrderState, chosen: Mapping[str, int], refunds: Mapping[str, LineRefunds], *, is_all: bool
+) -> dict[str, int]:
+    """Return `chosen` without refunded units if all were asked for; refuse them if they were named."""
+    allowed = dict(chosen)
+    for line in order.lines:
+        to_ship = to_ship_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED))
+        if allowed.get(line.order_line_id, 0) <= to_ship:
+            continue
+        if not is_all:
+            raise ConflictError(
+                f"Line {line.sku}: {allowed[line.order_line_id]} units asked for, {to_ship} open and not refunded."
+            )
+        allowed[line.order_line_id] = to_ship
+    return allowed
+
+
+def _cancelled(line: OrderLine, quantity: int, refunds: Mapping[str, LineRefunds]) -> OrderLine:
+    """Return the line with units cancelled; the last ones take all that refunds did not, so that no penny is left."""
+    if quantity == 0:
+        return line
+    refunded = refunds.get(line.order_line_id, NOTHING_REFUNDED)
+    cancelled = line.cancelled_quantity + quantity
+    amount, tax = line.total_minor - refunded.amount_minor, line.tax_minor - refunded.tax_minor
+    if cancelled + refunded.quantity < line.quantity:
+        # Never less than before: a refund that failed meanwhile may have made earlier units the last ones.
+        amount = max(portion(line.total_minor, cancelled, line.quantity), line.cancelled_minor)
+        tax = max(portion(line.tax_minor, cancelled, line.quantity), line.cancelled_tax_minor)
+    return msgspec.structs.replace(line, cancelled_quantity=cancelled, cancelled_minor=amount, cancelled_tax_minor=tax)
+
+
+def _with_shipping_cancelled(lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds]) -> list[OrderLine]:
+    """Cancel the shipping lines too, once nothing is left that could be shipped."""
+    rest = [line for line in lines if line.kind is not LineKind.SHIPPING]
+    if not rest or any(line.cancelled_quantity < line.quantity for line in rest):
+        return list(lines)
+    return [
+        _cancelled(line, open_quantity(line), refunds) if line.kind is LineKind.SHIPPING else line for line in lines
+    ]
+
+
+def _check_refunds(line: OrderLine, refunds: LineRefunds) -> None:
+    """A unit is cancelled or refunded, never both. Amounts are checked too: a failed refund can shift a penny."""
+    if refunds.quantity == 0 and refunds.amount_minor == 0:
+        return
+    if line.cancelled_quantity == line.quantity:
+        raise ConflictError(f"Line {line.sku}: money was given back for it; refund its units instead of cancelling.")
+    amount_left = line.total_minor - line.cancelled_minor - refunds.amount_minor
+    tax_left = line.tax_minor - line.cancelled_tax_minor - refunds.tax_minor
+    if line.cancelled_quantity + refunds.quantity > line.quantity or not 0 <= tax_left <= amount_left:
+        raise ConflictError(f"Line {line.sku}: {refunds.quantity} units are refunded and cannot be cancelled as well.")
+
+
+def _next(order: OrderState, lines: Sequence[OrderLine]) -> OrderState:
+    status = status_of(lines)
+    require_transition(ORDER_TRANSITIONS, order.status, status, f"Order {order.order_number}")
+    return msgspec.structs.replace(
+        order,
+        version=order.version + 1,
+        status=status,
+        cancelled_minor=sum(line.cancelled_minor for line in lines),
+        cancelled_tax_minor=sum(line.cancelled_tax_minor for line in lines),
+        lines=list(lines),
+    )

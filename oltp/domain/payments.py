@@ -1,0 +1,131 @@
+"""What happens to a payment: authorized, declined, captured, voided, refunded.
+
+Belongs here: functions from a payment's state to its next one, and the limits of each. Does not belong here: the
+provider (`oltp/gateway.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from contracts.errors import ConflictError, InputError, OverCaptureError, OverRefundError
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
+from contracts.money import format_minor
+from oltp.domain.orders import owed_minor
+from oltp.domain.transitions import PAYMENT_TRANSITIONS, require_transition
+
+
+def open_to_authorize_minor(order: OrderState, payments: Sequence[PaymentState]) -> int:
+    """Return what of the order no live authorization covers; captured payments count with all they may capture."""
+    return owed_minor(order) - sum(
+        payment.authorized_minor
+        for payment in payments
+        if payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+    )
+
+
+def amount_to_authorize(order: OrderState, payments: Sequence[PaymentState], amount_minor: int | None) -> int:
+    """Return the amount to authorize: as asked for, or all that is open.
+
+    Raises ConflictError when nothing is open (a free order has no payment) or more is asked for than is open.
+    """
+    open_minor = open_to_authorize_minor(order, payments)
+    if amount_minor is not None and amount_minor < 1:
+        raise InputError("The amount to authorize must be above 0.")
+    if open_minor < 1:
+        raise ConflictError(f"Order {order.order_number} has nothing open to pay; it needs no further payment.")
+    if amount_minor is not None and amount_minor > open_minor:
+        raise ConflictError(
+            f"Order {order.order_number}: {format_minor(amount_minor, order.currency)} asked for, "
+            f"{format_minor(open_minor, order.currency)} open to pay."
+        )
+    return open_minor if amount_minor is None else amount_minor
+
+
+def authorize_payment(
+    order: OrderState,
+    *,
+    payment_id: str,
+    amount_minor: int,
+    provider: str,
+    provider_reference: str,
+    authorized_at: datetime,
+    is_declined: bool = False,
+) -> PaymentState:
+    """Return the new payment at version 1; a declined one is kept with an authorized amount of 0."""
+    return PaymentState(
+        merchant_id=order.merchant_id,
+        version=1,
+        payment_id=payment_id,
+        order_id=order.order_id,
+        customer_id=order.customer_id,
+        currency=order.currency,
+        status=PaymentStatus.DECLINED if is_declined else PaymentStatus.AUTHORIZED,
+        provider=provider,
+        provider_reference=provider_reference,
+        authorized_minor=0 if is_declined else amount_minor,
+        captured_minor=0,
+        refunded_minor=0,
+        authorized_at=authorized_at,
+        captures=[],
+    )
+
+
+def amount_to_capture(
+    payment: PaymentState, order: OrderState, captured_of_order_minor: int, amount_minor: int | None
+) -> int:
+    """Return the amount to capture: as asked for, or as much as the authorization and the order still allow.
+
+    `captured_of_order_minor` is the sum captured over all payments of the order. Raises OverCaptureError when more is
+    asked for than was authorized, or than the order still owes after cancellations, or when nothing is left.
+    """
+    require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
+    if amount_minor is not None and amount_minor < 1:
+        raise InputError("The amount to capture must be above 0.")
+    authorized_left_minor = payment.authorized_minor - payment.captured_minor
+    owed_left_minor = owed_minor(order) - captured_of_order_minor
+    left_minor = min(authorized_left_minor, owed_left_minor)
+    if left_minor < 1 or (amount_minor is not None and amount_minor > left_minor):
+        raise OverCaptureError(
+            f"Payment {payment.payment_id}: {format_minor(max(left_minor, 0), payment.currency)} can still be captured "
+            f"({format_minor(authorized_left_minor, payment.currency)} of the authorization, "
+            f"{format_minor(max(owed_left_minor, 0), payment.currency)} of the order)."
+        )
+    return left_minor if amount_minor is None else amount_minor
+
+
+def capture_payment(payment: PaymentState, capture: PaymentCapture) -> PaymentState:
+    """Return the payment with one more capture; `amount_to_capture` has said how much."""
+    require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
+    captures = sorted(
+        [*payment.captures, capture], key=lambda capture: (capture.captured_at, capture.payment_capture_id)
+    )
+    return msgspec.structs.replace(
+        payment,
+        version=payment.version + 1,
+        status=PaymentStatus.CAPTURED,
+        captured_minor=payment.captured_minor + capture.amount_minor,
+        captures=captures,
+    )
+
+
+def void_payment(payment: PaymentState) -> PaymentState:
+    """Return the payment voided; only an authorization of which nothing was captured can be."""
+    require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.VOIDED, f"Payment {payment.payment_id}")
+    return msgspec.structs.replace(payment, version=payment.version + 1, status=PaymentStatus.VOIDED)
+
+
+def refund_payment(payment: PaymentState, amount_minor: int) -> PaymentState:
+    """Return the payment after a completed refund of `amount_minor`; OverRefundError above what was captured."""
+    require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
+    refunded_minor = payment.refunded_minor + amount_minor
+    if refunded_minor > payment.captured_minor:
+        raise OverRefundError(
+            f"Payment {payment.payment_id}: {format_minor(refunded_minor, payment.currency)} would be refunded, "
+            f"{format_minor(payment.captured_minor, payment.currency)} was captured."
+        )
+    return msgspec.structs.replace(payment, version=payment.version + 1, refunded_minor=refunded_minor)

@@ -1,0 +1,193 @@
+"""What an order costs: amounts, discounts, tax and shipping, line by line, in integers that sum exactly.
+
+Belongs here: from requested lines and the merchant's configuration to priced order lines and their totals. Does not
+belong here: finding prices (the command re-reads them), and what happens to an order later.
+
+Each line is rounded once (half away from zero); what rounding leaves over stands in `rounding_micro`. The discounts of
+an order are shared out over its goods and service lines by largest remainder of their amounts. Tax is computed per line
+on the amount after discount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from contracts.errors import InputError
+from contracts.events.common import Value
+from contracts.events.merchant import MerchantState
+from contracts.events.order import LineKind, OrderLine
+from contracts.money import allocate, format_minor, line_amount, micro_per_minor, tax_of
+
+SHIPPING_SKU = "SHIPPING"
+SHIPPING_TITLE = "Shipping"
+SHIPPING_TAX_CATEGORY = "shipping"
+"""Tax category of every shipping line; a merchant that charges shipping must declare a rate for it."""
+
+AMOUNT_MICRO_LIMIT = 10**18
+"""No line may exceed this (a million million of the major unit), so that every sum fits 64 bits."""
+
+
+class UnpricedLine(Value, frozen=True, kw_only=True):
+    """A line before pricing; `unit_price_micro` is exact, per unit, in the merchant's currency."""
+
+    order_line_id: str
+    kind: LineKind
+    variant_id: str | None
+    sku: str
+    title: str
+    quantity: int
+    unit_price_micro: int
+    price_source: str
+    price_reason: str | None
+    tax_category: str
+
+
+class OrderTotals(Value, frozen=True, kw_only=True):
+    """Sums over an order's lines; the fields are those of OrderState."""
+
+    lines_minor: int
+    shipping_minor: int
+    discount_minor: int
+    added_tax_minor: int
+    tax_minor: int
+    rounding_micro: int
+    total_minor: int
+    cancelled_minor: int
+    cancelled_tax_minor: int
+
+
+def shipping_fee_lines(
+    merchant: MerchantState, lines: Sequence[UnpricedLine], discount_minor: int, order_line_id: str
+) -> list[UnpricedLine]:
+    """Return the merchant's own shipping line, or none: services need no shipping, large orders may go free.
+
+    An order goes free when its goods and services after discount reach `free_shipping_from_minor`.
+    """
+    if merchant.shipping_fee_minor == 0 or not any(line.kind is LineKind.GOODS for line in lines):
+        return []
+    amounts = [line_amount(line.quantity, line.unit_price_micro, merchant.currency)[0] for line in lines]
+    free_from = merchant.free_shipping_from_minor
+    if free_from is not None and sum(amounts) - discount_minor >= free_from:
+        return []
+    fee_micro = merchant.shipping_fee_minor * micro_per_minor(merchant.currency)
+    return [shipping_line(order_line_id, fee_micro, "merchant", None)]
+
+
+def shipping_line(order_line_id: str, unit_price_micro: int, source: str, reason: str | None) -> UnpricedLine:
+    """Return a shipping line of the given price; `source` and `reason` say where the price comes from."""
+    return UnpricedLine(
+        order_line_id=order_line_id,
+        kind=LineKind.SHIPPING,
+        variant_id=None,
+        sku=SHIPPING_SKU,
+        title=SHIPPING_TITLE,
+        quantity=1,
+        unit_price_micro=unit_price_micro,
+        price_source=source,
+        price_reason=reason,
+        tax_category=SHIPPING_TAX_CATEGORY,
+    )
+
+
+def price_order(merchant: MerchantState, lines: Sequence[UnpricedLine], discount_minor: int) -> list[OrderLine]:
+    """Return the lines priced, discounted and taxed, numbered from 1 in the order given.
+
+    `discount_minor` >= 0 is the sum of the order's discounts. Raises InputError for a quantity below 1, a negative
+    price, a discount above the goods and services, or a tax category for which the merchant declares no rate.
+    """
+    if not lines:
+        raise InputError("An order needs at least one line.")
+    for line in lines:
+        _check(line)
+    amounts = [line_amount(line.quantity, line.unit_price_micro, merchant.currency) for line in lines]
+    shares = _discount_shares(lines, [amount for amount, _ in amounts], discount_minor, merchant.currency)
+    rates = {(rate.jurisdiction, rate.tax_category): rate.rate_ppm for rate in merchant.tax_rates}
+    return [
+        _priced(merchant, rates, number, line, amount, share)
+        for number, (line, amount, share) in enumerate(zip(lines, amounts, shares, strict=True), start=1)
+    ]
+
+
+def totals_of(lines: Sequence[OrderLine]) -> OrderTotals:
+    """Return the order's totals: every one a plain sum over its lines."""
+    return OrderTotals(
+        lines_minor=sum(line.amount_minor for line in lines if line.kind is not LineKind.SHIPPING),
+        shipping_minor=sum(line.amount_minor for line in lines if line.kind is LineKind.SHIPPING),
+        discount_minor=sum(line.discount_minor for line in lines),
+        added_tax_minor=sum(line.tax_minor for line in lines if not line.is_tax_inclusive),
+        tax_minor=sum(line.tax_minor for line in lines),
+        rounding_micro=sum(line.rounding_micro for line in lines),
+        total_minor=sum(line.total_minor for line in lines),
+        cancelled_minor=sum(line.cancelled_minor for line in lines),
+        cancelled_tax_minor=sum(line.cancelled_tax_minor for line in lines),
+    )
+
+
+def _check(line: UnpricedLine) -> None:
+    if line.quantity < 1:
+        raise InputError(f"Line {line.sku}: the quantity is {line.quantity}; it must be at least 1.")
+    if line.unit_price_micro < 0:
+        raise InputError(f"Line {line.sku}: the price is negative; book an adjustment instead.")
+    if line.quantity * line.unit_price_micro > AMOUNT_MICRO_LIMIT:
+        raise InputError(f"Line {line.sku}: {line.quantity} units at this price are more than an order can hold.")
+
+
+def _discount_shares(
+    lines: Sequence[UnpricedLine], amounts: Sequence[int], discount_minor: int, currency: str
+) -> list[int]:
+    """Return each line's share of the discount; no share exceeds its line, because the discount exceeds no sum."""
+    weights = [0 if line.kind is LineKind.SHIPPING else amount for line, amount in zip(lines, amounts, strict=True)]
+    if discount_minor < 0:
+        raise InputError("A discount must be above 0.")
+    if discount_minor > sum(weights):
+        raise InputError(
+            f"The discounts are {format_minor(discount_minor, currency)}, more than the goods and services of "
+            f"{format_minor(sum(weights), currency)}."
+        )
+    return allocate(discount_minor, weights) if discount_minor else [0] * len(weights)
+
+
+def _priced(
+    merchant: MerchantState,
+    rates: Mapping[tuple[str, str], int],
+    number: int,
+    line: UnpricedLine,
+    amount: tuple[int, int],
+    discount_minor: int,
+) -> OrderLine:
+    rate_ppm = rates.get((merchant.jurisdiction, line.tax_category))
+    if rate_ppm is None:
+        raise InputError(
+            f"Line {line.sku}: merchant {merchant.merchant_id} declares no tax rate for category "
+            f"{line.tax_category!r} in {merchant.jurisdiction}; configure one (0 is a rate)."
+        )
+    amount_minor, rounding_micro = amount
+    net_minor = amount_minor - discount_minor
+    tax_minor = tax_of(net_minor, rate_ppm, is_inclusive=merchant.is_tax_inclusive)
+    total_minor = net_minor if merchant.is_tax_inclusive else net_minor + tax_minor
+    return OrderLine(
+        order_line_id=line.order_line_id,
+        line_number=number,
+        kind=line.kind,
+        variant_id=line.variant_id,
+        sku=line.sku,
+        title=line.title,
+        quantity=line.quantity,
+        unit_price_micro=line.unit_price_micro,
+        price_source=line.price_source,
+        price_reason=line.price_reason,
+        amount_minor=amount_minor,
+        rounding_micro=rounding_micro,
+        discount_minor=discount_minor,
+        jurisdiction=merchant.jurisdiction,
+        tax_category=line.tax_category,
+        rate_ppm=rate_ppm,
+        is_tax_inclusive=merchant.is_tax_inclusive,
+        taxable_minor=total_minor - tax_minor,
+        tax_minor=tax_minor,
+        total_minor=total_minor,
+        cancelled_quantity=0,
+        cancelled_minor=0,
+        cancelled_tax_minor=0,
+        fulfilled_quantity=0,
+    )

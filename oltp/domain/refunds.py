@@ -1,0 +1,229 @@
+"""What may be given back for an order's lines, and what happens to a refund.
+
+Belongs here: refund amounts per line, limits per line and per payment, the refund's states. Does not belong here: the
+provider, the payment's own counters (`payments.py`), stock.
+
+Amounts. The first c cancelled units of a line carry portion(total, c), counted from the bottom. Refunds count from the
+top: the first r refunded units carry total - portion(total, quantity - r). Both are cumulative and cannot meet as long
+as c + r <= quantity, in whatever order they come; and when c + r = quantity they sum to the line exactly. Tax likewise.
+
+A caller may name the amount instead: a line that was captured in part, or over two payments, is given back piece by
+piece, and its units are named with one of the pieces only (the others name 0 units). Tax is then the amount's share of
+the tax that the line has left. Whatever refund comes last gives back what is left, to the penny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from contracts.errors import ConflictError, InputError, NotFoundError, OverRefundError
+from contracts.events.common import Value
+from contracts.events.order import LineKind, OrderLine, OrderState
+from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.refund import RefundLine, RefundState, RefundStatus
+from contracts.money import format_minor, portion
+from oltp.domain.transitions import REFUND_TRANSITIONS, require_transition
+
+
+class LineRefunds(Value, frozen=True, kw_only=True):
+    """What is refunded of one order line: requested and completed refunds, not failed ones."""
+
+    quantity: int
+    amount_minor: int
+    tax_minor: int
+    restocked_quantity: int
+
+
+NOTHING_REFUNDED = LineRefunds(quantity=0, amount_minor=0, tax_minor=0, restocked_quantity=0)
+
+
+class RefundRequest(Value, frozen=True, kw_only=True):
+    """Units of one order line to be refunded; `is_restocked`: they came back and can be sold again.
+
+    `amount_minor`: what is given back, tax contained; None: what the units cost.
+    """
+
+    refund_line_id: str
+    order_line_id: str
+    quantity: int
+    is_restocked: bool
+    amount_minor: int | None = None
+
+
+def refund_amounts(
+    line: OrderLine, refunds: LineRefunds, quantity: int, amount_minor: int | None = None
+) -> tuple[int, int]:
+    """Return (amount_minor, tax_minor) that `quantity` more units of the line give back, tax contained in the amount.
+
+    `amount_minor`: give back this much instead; then `quantity` may be 0. Raises OverRefundError when fewer units, or
+    less money, are left: charged minus cancelled minus already refunded.
+    """
+    units_left = line.quantity - line.cancelled_quantity - refunds.quantity
+    quantity_min = 1 if amount_minor is None else 0
+    if quantity < quantity_min:
+        raise InputError(f"Line {line.sku}: the quantity is {quantity}; it must be at least {quantity_min}.")
+    if quantity > units_left:
+        raise OverRefundError(f"Line {line.sku}: {quantity} units asked for, {units_left} can still be refunded.")
+    amount_left = line.total_minor - line.cancelled_minor - refunds.amount_minor
+    tax_left = line.tax_minor - line.cancelled_tax_minor - refunds.tax_minor
+    if amount_minor is not None:
+        return _named_amounts(line, amount_minor, amount_left, tax_left)
+    if quantity == units_left:
+        return amount_left, tax_left
+    kept = line.quantity - refunds.quantity - quantity
+    amount = line.total_minor - portion(line.total_minor, kept, line.quantity) - refunds.amount_minor
+    # A failed refund takes its share out of the middle; then the next one may be due nothing, never less than nothing.
+    amount = min(max(amount, 0), amount_left)
+    tax = line.tax_minor - portion(line.tax_minor, kept, line.quantity) - refunds.tax_minor
+    # At least so much that the rest keeps no more tax than amount; a cancellation keeps to that too.
+    tax_least = max(amount - (amount_left - tax_left), 0)
+    return amount, min(max(tax, tax_least), tax_left, amount)
+
+
+def _named_amounts(line: OrderLine, amount_minor: int, amount_left: int, tax_left: int) -> tuple[int, int]:
+    """Return the amount and its share of the tax that is left; the rest never keeps more tax than amount."""
+    if amount_minor < 1:
+        raise InputError(f"Line {line.sku}: the amount to refund must be above 0.")
+    if amount_minor > amount_left:
+        raise OverRefundError(f"Line {line.sku}: {amount_minor} asked for, {amount_left} minor units can be refunded.")
+    return amount_minor, portion(tax_left, amount_minor, amount_left)
+
+
+def request_refund(
+    order: OrderState,
+    payment: PaymentState,
+    requests: Sequence[RefundRequest],
+    *,
+    refund_id: str,
+    line_refunds: Mapping[str, LineRefunds],
+    pending_minor: int,
+    reason: str,
+    external_reference: str | None,
+    requested_at: datetime,
+) -> RefundState:
+    """Return the new refund at version 1, with every amount computed.
+
+    `line_refunds`: what is already refunded by order line id; `pending_minor`: requested, not yet completed refunds of
+    the payment. Raises OverRefundError beyond what the line or the payment can give back, ConflictError for restocking
+    units that never left.
+    """
+    _check_request(order, payment, requests)
+    lines = _refund_lines(order, requests, line_refunds)
+    amount_minor = sum(line.amount_minor for line in lines)
+    left_minor = payment.captured_minor - payment.refunded_minor - pending_minor
+    if amount_minor > left_minor:
+        raise OverRefundError(
+            f"Payment {payment.payment_id}: {format_minor(amount_minor, payment.currency)} asked for, "
+            f"{format_minor(left_minor, payment.currency)} of what was captured can still be refunded."
+        )
+    return RefundState(
+        merchant_id=order.merchant_id,
+        version=1,
+        refund_id=refund_id,
+        order_id=order.order_id,
+        payment_id=payment.payment_id,
+        customer_id=order.customer_id,
+        currency=order.currency,
+        status=RefundStatus.REQUESTED,
+        reason=reason,
+        external_reference=external_reference,
+        amount_minor=amount_minor,
+        tax_minor=sum(line.tax_minor for line in lines),
+        provider_reference=None,
+        failure_reason=None,
+        requested_at=requested_at,
+        completed_at=None,
+        lines=sorted(lines, key=lambda line: line.refund_line_id),
+    )
+
+
+def with_refund(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dict[str, LineRefunds]:
+    """Return what is refunded per order line id, with one more refund."""
+    after = dict(refunds)
+    for line in refund.lines:
+        after[line.order_line_id] = _plus(after.get(line.order_line_id, NOTHING_REFUNDED), line)
+    return after
+
+
+def complete_refund(refund: RefundState, provider_reference: str | None, completed_at: datetime) -> RefundState:
+    """Return the refund completed; the payment's counter moves with it (`payments.refund_payment`)."""
+    require_transition(REFUND_TRANSITIONS, refund.status, RefundStatus.COMPLETED, f"Refund {refund.refund_id}")
+    return msgspec.structs.replace(
+        refund,
+        version=refund.version + 1,
+        status=RefundStatus.COMPLETED,
+        provider_reference=provider_reference,
+        completed_at=completed_at,
+    )
+
+
+def fail_refund(refund: RefundState, failure_reason: str) -> RefundState:
+    """Return the refund failed; its units and amounts may be refunded again."""
+    require_transition(REFUND_TRANSITIONS, refund.status, RefundStatus.FAILED, f"Refund {refund.refund_id}")
+    return msgspec.structs.replace(
+        refund, version=refund.version + 1, status=RefundStatus.FAILED, failure_reason=failure_reason
+    )
+
+
+def _check_request(order: OrderState, payment: PaymentState, requests: Sequence[RefundRequest]) -> None:
+    if payment.order_id != order.order_id:
+        raise InputError(f"Payment {payment.payment_id} does not belong to order {order.order_number}.")
+    if payment.status is not PaymentStatus.CAPTURED:
+        raise OverRefundError(f"Payment {payment.payment_id} is {payment.status}; nothing was captured to give back.")
+    if not requests:
+        raise InputError("A refund needs at least one line.")
+    known = {line.order_line_id for line in order.lines}
+    for request in requests:
+        if request.order_line_id not in known:
+            raise NotFoundError(f"Order {order.order_number} has no line {request.order_line_id}.")
+
+
+def _refund_lines(
+    order: OrderState, requests: Sequence[RefundRequest], line_refunds: Mapping[str, LineRefunds]
+) -> list[RefundLine]:
+    """Return the lines in the order given; a line named twice counts what its first naming gives back."""
+    lines: list[RefundLine] = []
+    running = dict(line_refunds)
+    by_id = {line.order_line_id: line for line in order.lines}
+    for request in requests:
+        refunds = running.get(request.order_line_id, NOTHING_REFUNDED)
+        line = _refund_line(by_id[request.order_line_id], refunds, request)
+        running[request.order_line_id] = _plus(refunds, line)
+        lines.append(line)
+    return lines
+
+
+def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest) -> RefundLine:
+    amount_minor, tax_minor = refund_amounts(line, refunds, request.quantity, request.amount_minor)
+    if request.is_restocked:
+        if request.quantity < 1:
+            raise InputError(f"Line {line.sku}: no units are named that could be restocked.")
+        if line.kind is not LineKind.GOODS:
+            raise InputError(f"Line {line.sku} is not stocked; it cannot be restocked.")
+        if refunds.restocked_quantity + request.quantity > line.fulfilled_quantity:
+            raise ConflictError(
+                f"Line {line.sku}: {request.quantity} units to restock, "
+                f"{line.fulfilled_quantity - refunds.restocked_quantity} left the stock and are not back."
+            )
+    return RefundLine(
+        refund_line_id=request.refund_line_id,
+        order_line_id=line.order_line_id,
+        quantity=request.quantity,
+        amount_minor=amount_minor,
+        tax_minor=tax_minor,
+        jurisdiction=line.jurisdiction,
+        tax_category=line.tax_category,
+        is_restocked=request.is_restocked,
+    )
+
+
+def _plus(refunds: LineRefunds, line: RefundLine) -> LineRefunds:
+    return LineRefunds(
+        quantity=refunds.quantity + line.quantity,
+        amount_minor=refunds.amount_minor + line.amount_minor,
+        tax_minor=refunds.tax_minor + line.tax_minor,
+        restocked_quantity=refunds.restocked_quantity + (line.quantity if line.is_restocked else 0),
+    )

@@ -1,0 +1,67 @@
+"""The outbox: the one way a fact leaves the pod.
+
+Belongs here: turning a change of an aggregate into a row that commits with it. Does not belong here: who reads the rows
+(`streams/cuts.py`, `streams/relay.py`).
+
+The rule that keeps every aggregate's events in order: **lock the root's row, change it, and only then publish.** The
+database holds it: an event is refused before its root has that version, a second event of a version is refused, and
+at commit every changed root and child must have an event of this very transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from contracts.events.common import AggregateState, encode_payload
+from oltp.transaction import CommandTransaction
+
+_INSERT = """
+insert into oltp.outbox (
+    event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload,
+    occurred_at, causation_id, correlation_id, traceparent
+)
+select event.*, %s, %s::uuid, %s::uuid, %s
+from json_to_recordset(%s::json) as event (
+    event_id uuid, merchant_id text, aggregate_type text, aggregate_id text, aggregate_version bigint, event_type text,
+    schema_version integer, payload json
+)
+"""
+"""One JSON array of events; a value of type json keeps its text, so the payload arrives byte for byte."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One step of one aggregate; `before` is None for a new one."""
+
+    before: AggregateState | None
+    after: AggregateState
+    event_type: StrEnum
+
+
+def publish(tx: CommandTransaction, before: AggregateState | None, after: AggregateState, event_type: StrEnum) -> None:
+    """Insert one event; the root row must have `after.version` already."""
+    publish_all(tx, [Change(before=before, after=after, event_type=event_type)])
+
+
+def publish_all(tx: CommandTransaction, changes: Sequence[Change]) -> None:
+    """Insert the events of several changes with one statement, in the order given."""
+    events = [
+        {
+            "event_id": tx.new_id(),
+            "merchant_id": change.after.merchant_id,
+            "aggregate_type": change.after.AGGREGATE_TYPE,
+            "aggregate_id": change.after.aggregate_id,
+            "aggregate_version": change.after.version,
+            "event_type": str(change.event_type),
+            "schema_version": change.after.SCHEMA_VERSION,
+            "payload": msgspec.Raw(encode_payload(change.before, change.after).encode()),
+        }
+        for change in changes
+    ]
+    if events:
+        text = msgspec.json.encode(events).decode()
+        tx.query(_INSERT, [tx.occurred_at, tx.causation_id, tx.correlation_id, tx.traceparent, text])

@@ -1,0 +1,1 @@
+"""The pod's tables, their SQL and their migrations."""

@@ -1,0 +1,85 @@
+"""What a refusal by the database means: constraint names as constants, and the domain error of each.
+
+Belongs here: names that tables and triggers give, and their meaning. Does not belong here: catching
+(`oltp/commands/execute.py`). A constraint that is not listed guards against mistakes of the program, not of the caller,
+and is raised as it came.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import errors
+
+from contracts.errors import (
+    ConflictError,
+    IllegalTransitionError,
+    InputError,
+    InsufficientStockError,
+    NotFoundError,
+    OverCaptureError,
+    OverRefundError,
+    TieoutError,
+)
+
+STOCK_RESERVED_WITHIN_ON_HAND = "stock_levels_reserved_within_on_hand"
+STOCK_ON_HAND_NOT_NEGATIVE = "stock_levels_on_hand_not_negative"
+STOCK_RESERVED_NOT_NEGATIVE = "stock_levels_reserved_not_negative"
+STOCK_VARIANT_IS_KNOWN = "stock_variant_is_known"
+STATUS_IS_REACHABLE = "status_is_reachable"
+ORDER_NUMBER_IS_UNIQUE = "orders_merchant_id_order_number_key"
+SKU_IS_UNIQUE = "variants_merchant_id_sku_key"
+MERCHANT_IS_UNIQUE = "merchants_pkey"
+MERCHANT_FEATURE_IS_UNIQUE = "merchant_entitlements_merchant_id_feature_key"
+CUSTOMER_FEATURE_IS_UNIQUE = "customer_entitlements_merchant_id_customer_id_feature_key"
+CAPTURED_WITHIN_AUTHORIZED = "payments_captured_within_authorized"
+REFUNDED_WITHIN_CAPTURED = "payments_refunded_within_captured"
+REFUNDS_WITHIN_CAPTURED = "refunds_within_captured"
+REFUNDS_WITHIN_ORDER_LINE = "refunds_within_order_line"
+LINE_CLOSED_WITHIN_QUANTITY = "order_lines_closed_within_quantity"
+RESERVATION_PARTS_WITHIN_QUANTITY = "reservation_lines_parts_within_quantity"
+CURRENCY_CODE = "merchants_currency_code"
+
+MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
+    STOCK_RESERVED_WITHIN_ON_HAND: (InsufficientStockError, None),
+    STOCK_ON_HAND_NOT_NEGATIVE: (InsufficientStockError, None),
+    STOCK_RESERVED_NOT_NEGATIVE: (ConflictError, None),
+    STOCK_VARIANT_IS_KNOWN: (NotFoundError, None),
+    STATUS_IS_REACHABLE: (IllegalTransitionError, None),
+    ORDER_NUMBER_IS_UNIQUE: (ConflictError, "The merchant has an order of this number already."),
+    SKU_IS_UNIQUE: (ConflictError, "The merchant has another variant with this SKU."),
+    MERCHANT_IS_UNIQUE: (ConflictError, "The merchant is registered already; configure it instead."),
+    MERCHANT_FEATURE_IS_UNIQUE: (ConflictError, "Somebody else granted this feature at the same moment; try again."),
+    CUSTOMER_FEATURE_IS_UNIQUE: (ConflictError, "Somebody else granted this feature at the same moment; try again."),
+    CAPTURED_WITHIN_AUTHORIZED: (OverCaptureError, "More would be captured than was authorized."),
+    REFUNDED_WITHIN_CAPTURED: (OverRefundError, "More would be refunded than was captured."),
+    REFUNDS_WITHIN_CAPTURED: (OverRefundError, None),
+    REFUNDS_WITHIN_ORDER_LINE: (OverRefundError, None),
+    LINE_CLOSED_WITHIN_QUANTITY: (ConflictError, "More units would be fulfilled or cancelled than were ordered."),
+    RESERVATION_PARTS_WITHIN_QUANTITY: (ConflictError, "More units would be taken than the reservation holds."),
+    CURRENCY_CODE: (InputError, "A currency is three capital letters, e.g. GBP."),
+}
+"""Error and sentence by constraint; None: the database's own sentence, which `refuse` in 0001_triggers.sql wrote."""
+
+
+def domain_error(error: psycopg.Error) -> TieoutError | None:
+    """Return what a refusal means to the caller; None when it is a fault of the program or of the server."""
+    if isinstance(error, errors.IntegrityError):
+        return _of_constraint(error)
+    if isinstance(error, errors.InvalidTextRepresentation):
+        return InputError(f"An id is not a UUID: {error.diag.message_primary}.")
+    if isinstance(error, errors.NumericValueOutOfRange):
+        return InputError("An amount or quantity is larger than 64 bits hold.")
+    if isinstance(error, psycopg.DataError):
+        reason = (error.diag.message_primary or str(error)).rstrip(".")
+        return InputError(f"A value cannot be stored: {reason}.")
+    return None
+
+
+def _of_constraint(error: psycopg.Error) -> TieoutError | None:
+    name = error.diag.constraint_name or ""
+    if name in MEANINGS:
+        meaning, sentence = MEANINGS[name]
+        return meaning(sentence or error.diag.message_primary or str(error))
+    if isinstance(error, errors.UniqueViolation) and name.endswith("_pkey"):
+        return ConflictError(f"An id given for {error.diag.table_name} is used already.")
+    return None

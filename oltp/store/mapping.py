@@ -1,0 +1,348 @@
+"""Which tables hold an aggregate, and the statements that read and write them.
+
+Belongs here: the mapping, as values, and SQL text made once from declared column names (never from values). Does not
+belong here: running it (`oltp/store/rows.py`).
+
+States and rows travel as one JSON text per statement, in both directions, and PostgreSQL takes them apart
+(`json_populate_recordset`): a statement has the same text and one parameter for one line or for a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+from sqlalchemy import Column, Table
+from sqlalchemy.dialects.postgresql import UUID
+
+from contracts.events import STATE_TYPES
+from contracts.events.common import AggregateState, Value
+from oltp.store import tables
+
+PartRow = dict[str, Any]
+"""Columns of one part's rows by name, over all its tables."""
+
+
+# Compared by identity, so that statements can be cached by mapping.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChildTable:
+    """One table of a kind of part; a part may be spread over several tables (order line and its tax basis)."""
+
+    table: Table
+    root_id: str
+    """Column that holds the root's id."""
+    optional_field: str | None = None
+    """The part has a row here only when this field is not None."""
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Return all column names."""
+        return tuple(self.table.columns.keys())
+
+    @cached_property
+    def key(self) -> tuple[str, ...]:
+        """Return the primary key's column names."""
+        return tuple(column.name for column in self.table.primary_key.columns)
+
+    def present(self, rows: Sequence[PartRow]) -> list[PartRow]:
+        """Return the rows that stand in this table."""
+        return [row for row in rows if self.optional_field is None or row[self.optional_field] is not None]
+
+    def differs(self, before: PartRow, after: PartRow) -> bool:
+        """Return whether the part's row in this table changes."""
+        return any(before[name] != after[name] for name in self.columns)
+
+    @cached_property
+    def insert(self) -> bytes:
+        """Insert rows, given as a JSON array."""
+        return _insert(self.table, self.columns).encode()
+
+    @cached_property
+    def update(self) -> bytes:
+        """Write rows that changed, given as a JSON array; a row that may be absent is inserted then."""
+        changing = [name for name in self.columns if name not in (*self.key, self.root_id, "merchant_id")]
+        if self.optional_field is None:
+            return _update_many(self.table, self.key, changing).encode()
+        assignments = ", ".join(f"{name} = excluded.{name}" for name in changing)
+        keys = ", ".join(self.key)
+        return f"{_insert(self.table, self.columns)} on conflict ({keys}) do update set {assignments}".encode()
+
+    @cached_property
+    def delete(self) -> bytes:
+        """Delete the rows that have the keys of those given as a JSON array."""
+        keys = ", ".join(self.key)
+        return f"delete from {self.table} where ({keys}) in (select {keys} from {_given(self.table)})".encode()
+
+
+# Compared by identity, so that statements can be cached by mapping.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChildMapping:
+    """A list of parts in an aggregate's state and the tables that hold them."""
+
+    field: str
+    value_type: type[Value]
+    key: tuple[str, ...]
+    """Fields that identify a part."""
+    tables: tuple[ChildTable, ...]
+    order: tuple[str, ...]
+    """Fields that order the list."""
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Return the part's field names."""
+        return self.value_type.__struct_fields__
+
+
+# Compared by identity, so that statements can be cached by mapping.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AggregateMapping:
+    """An aggregate's root table and its parts."""
+
+    state_type: type[AggregateState]
+    table: Table
+    children: tuple[ChildMapping, ...] = ()
+
+    @property
+    def id_field(self) -> str:
+        """Return the name of the root's key."""
+        return self.state_type.ID_FIELD
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Return the root's columns that are fields of the state."""
+        lists = {child.field for child in self.children}
+        return tuple(name for name in self.state_type.__struct_fields__ if name not in lists)
+
+    @cached_property
+    def inherited(self) -> tuple[str, ...]:
+        """Return the root's fields that its parts' tables repeat."""
+        used = {name for child in self.children for part in child.tables for name in part.columns}
+        own = {name for child in self.children for name in child.fields}
+        return tuple(name for name in self.columns if name in used - own or name == self.id_field)
+
+    @cached_property
+    def update(self) -> bytes:
+        """Update roots, given as a JSON array of states."""
+        changing = [name for name in self.columns if name not in (self.id_field, "merchant_id")]
+        return _update_many(self.table, ("merchant_id", self.id_field), changing).encode()
+
+    def lock(self, column: str) -> bytes:
+        """Lock the merchant's roots whose `column` has a value, by id."""
+        return _lock(self, column)
+
+    def select(self, column: str) -> bytes:
+        """Read the merchant's aggregates whose root has a value in `column`: one JSON state a row, by id."""
+        return _select(self, column)
+
+
+@cache
+def insert_statement(mappings: tuple[AggregateMapping, ...]) -> bytes:
+    """Insert new aggregates of these types with all their parts.
+
+    Parameters, per type: a JSON object of further columns, a JSON array of states.
+    """
+    parts: list[str] = []
+    for mapping in mappings:
+        parts.append(f"{_states(mapping)} as ({_given_states(mapping)})")
+        if mapping is not mappings[-1]:
+            parts.append(f"{mapping.table.name}_inserted as ({_insert_root(mapping)})")
+    # The main statement runs first, and these from the last to the first: an id that is taken is then refused by the
+    # table whose id it is.
+    parts += [
+        f"{part.table.name}_inserted as ({_insert_parts(mapping, child, part)})"
+        for mapping in reversed(mappings)
+        for child in reversed(mapping.children)
+        for part in reversed(child.tables)
+    ]
+    return f"with {', '.join(parts)} {_insert_root(mappings[-1])}".encode()
+
+
+def _states(mapping: AggregateMapping) -> str:
+    return f"{mapping.table.name}_given"
+
+
+def _given(table: Table) -> str:
+    return f"json_populate_recordset(null::{table}, %s::json) as given"
+
+
+def _insert(table: Table, names: Sequence[str]) -> str:
+    listed = ", ".join(names)
+    return f"insert into {table} ({listed}) select {listed} from {_given(table)}"
+
+
+def _update_many(table: Table, key: Sequence[str], changing: Sequence[str]) -> str:
+    assignments = ", ".join(f"{name} = given.{name}" for name in changing)
+    matches = " and ".join(f"target.{name} = given.{name}" for name in key)
+    return f"update {table} as target set {assignments} from {_given(table)} where {matches}"
+
+
+def _insert_root(mapping: AggregateMapping) -> str:
+    listed = ", ".join(mapping.columns)
+    values = ", ".join(f"item.{name}" for name in mapping.columns)
+    return (
+        f"insert into {mapping.table} ({listed}) select {values} "
+        f"from {_states(mapping)} as given, json_populate_record(null::{mapping.table}, body) as item"
+    )
+
+
+def _insert_parts(mapping: AggregateMapping, child: ChildMapping, part: ChildTable) -> str:
+    values = ", ".join(f"{'item' if name in child.fields else 'given'}.{name}" for name in part.columns)
+    condition = f" where item.{part.optional_field} is not null" if part.optional_field else ""
+    return (
+        f"insert into {part.table} ({', '.join(part.columns)}) select {values} "
+        f"from {_states(mapping)} as given, "
+        f"json_populate_recordset(null::{part.table}, body -> '{child.field}') as item{condition}"
+    )
+
+
+def _given_states(mapping: AggregateMapping) -> str:
+    """Return the subquery of the states and of what their parts repeat, taken out once and not for every part."""
+    repeated = [f"{_json_value('value', mapping.table.columns[name], name)} as {name}" for name in mapping.inherited]
+    further = [f"{_json_value('extra', column, name)} as {name}" for name, column in _extra_columns(mapping).items()]
+    return (
+        f"select {', '.join(['value as body', *repeated, *further])} "
+        "from (select %s::json as extra) as added, json_array_elements(%s::json)"
+    )
+
+
+def _extra_columns(mapping: AggregateMapping) -> dict[str, Column[Any]]:
+    """Return the columns that neither a part nor its root has, by name: the caller adds them."""
+    return {
+        column.name: column
+        for child in mapping.children
+        for part in child.tables
+        for column in part.table.columns
+        if column.name not in (*child.fields, *mapping.columns)
+    }
+
+
+def _json_value(source: str, column: Column[Any], name: str) -> str:
+    cast = "::uuid" if isinstance(column.type, UUID) else ""
+    return f"({source} ->> '{name}'){cast}"
+
+
+@cache
+def _lock(mapping: AggregateMapping, column: str) -> bytes:
+    return (f"select from {_roots(mapping, column)} order by {mapping.id_field} for no key update").encode()
+
+
+@cache
+def _select(mapping: AggregateMapping, column: str) -> bytes:
+    listed = [*mapping.columns, *(f"({_parts(mapping, child)}) as {child.field}" for child in mapping.children)]
+    return (
+        f"select row_to_json(state)::text from ("
+        f"select {', '.join(listed)} from {_roots(mapping, column)} order by {mapping.id_field}) as state"
+    ).encode()
+
+
+def _roots(mapping: AggregateMapping, column: str) -> str:
+    if column not in mapping.table.columns:
+        raise ValueError(f"{mapping.table} has no column {column}")
+    return f"{mapping.table} as root where merchant_id = %s and {column} = %s"
+
+
+def _parts(mapping: AggregateMapping, child: ChildMapping) -> str:
+    """Return the subquery that gives a root's parts as one JSON array."""
+    first, *others = child.tables
+    owner = {name: part.table for part in reversed(child.tables) for name in part.columns}
+    listed = ", ".join(f"{owner[name]}.{name}" for name in child.fields)
+    joins = "".join(
+        f" left join {part.table} on "
+        + " and ".join(f"{part.table}.{name} = {first.table}.{name}" for name in child.key)
+        for part in others
+    )
+    order = ", ".join(f"{owner[name]}.{name}" for name in child.order)
+    return (
+        f"select coalesce(json_agg(row_to_json(part)), '[]') from (select {listed} from {first.table}{joins} "
+        f"where {first.table}.{first.root_id} = root.{mapping.id_field} order by {order}) as part"
+    )
+
+
+def _child(
+    state_type: type[AggregateState],
+    field: str,
+    *child_tables: ChildTable,
+    key: tuple[str, ...],
+    order: tuple[str, ...],
+) -> ChildMapping:
+    (value_type,) = get_args(get_type_hints(state_type)[field])
+    assert issubclass(value_type, msgspec.Struct)
+    return ChildMapping(field=field, value_type=value_type, key=key, tables=child_tables, order=order)
+
+
+def _mapping(aggregate_type: str, *children: tuple[Any, ...]) -> AggregateMapping:
+    state_type = STATE_TYPES[aggregate_type]
+    return AggregateMapping(
+        state_type=state_type,
+        table=tables.metadata.tables[f"{tables.SCHEMA}.{aggregate_type}s"],
+        children=tuple(
+            _child(state_type, field, *parts, key=key, order=order) for field, parts, key, order in children
+        ),
+    )
+
+
+def _part(table: Table, root_id: str, optional_field: str | None = None) -> ChildTable:
+    return ChildTable(table=table, root_id=root_id, optional_field=optional_field)
+
+
+def _grants(table: Table) -> tuple[Any, ...]:
+    return ("grants", (_part(table, "entitlement_id"),), ("grant_id",), ("granted_at", "grant_id"))
+
+
+def _lines(table: Table, root: str) -> tuple[Any, ...]:
+    key = f"{root}_line_id"
+    return ("lines", (_part(table, f"{root}_id"),), (key,), (key,))
+
+
+_TAX_RATE = ("jurisdiction", "tax_category")
+
+MAPPINGS: dict[type[AggregateState], AggregateMapping] = {
+    mapping.state_type: mapping
+    for mapping in (
+        _mapping("merchant", ("tax_rates", (_part(tables.merchant_tax_rates, "merchant_id"),), _TAX_RATE, _TAX_RATE)),
+        _mapping("merchant_entitlement", _grants(tables.merchant_entitlement_grants)),
+        _mapping("customer_entitlement", _grants(tables.customer_entitlement_grants)),
+        _mapping(
+            "product",
+            (
+                "variants",
+                (_part(tables.variants, "product_id"), _part(tables.prices, "product_id", "unit_price_micro")),
+                ("variant_id",),
+                ("sku", "variant_id"),
+            ),
+        ),
+        _mapping("stock_movement"),
+        _mapping("reservation", _lines(tables.reservation_lines, "reservation")),
+        _mapping(
+            "order",
+            (
+                "lines",
+                (_part(tables.order_lines, "order_id"), _part(tables.order_tax_lines, "order_id")),
+                ("order_line_id",),
+                ("line_number",),
+            ),
+            (
+                "discounts",
+                (_part(tables.order_discounts, "order_id"),),
+                ("order_discount_id",),
+                ("order_discount_id",),
+            ),
+        ),
+        _mapping(
+            "payment",
+            (
+                "captures",
+                (_part(tables.payment_captures, "payment_id"),),
+                ("payment_capture_id",),
+                ("captured_at", "payment_capture_id"),
+            ),
+        ),
+        _mapping("refund", _lines(tables.refund_lines, "refund")),
+        _mapping("fulfillment", _lines(tables.fulfillment_lines, "fulfillment")),
+        _mapping("adjustment"),
+    )
+}
+"""Tables by state type. Grants, lines and the rest carry the names of the state's fields, so the mapping is short."""

@@ -1,0 +1,16 @@
+"""What commands read of a merchant without changing it."""
+
+from __future__ import annotations
+
+from contracts.errors import NotFoundError
+from oltp.transaction import CommandTransaction
+
+_CURRENCY = "select currency from oltp.merchants where merchant_id = %s for share"
+
+
+def merchant_currency(tx: CommandTransaction, merchant_id: str) -> str:
+    """Return the currency of all of a merchant's prices; it cannot change before this transaction has ended."""
+    row = tx.query(_CURRENCY, (merchant_id,)).fetchone()
+    if row is None:
+        raise NotFoundError(f"Merchant {merchant_id} does not exist.")
+    return str(row[0])

@@ -1,0 +1,70 @@
+"""Sums over the payments and refunds of an order that limit what may be captured, cancelled or refunded.
+
+Belongs here: SQL that adds up. Does not belong here: the limits (`oltp/domain/`). Whoever decides by such a sum has
+locked the order first, as everybody does who changes it. Each function sends its question; calling what it returns
+waits for the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from contracts.events.refund import RefundStatus
+from oltp.domain.refunds import LineRefunds
+from oltp.transaction import CommandTransaction
+
+T = TypeVar("T")
+Pending = Callable[[], T]
+
+_LINE_REFUNDS = """
+select
+    given.order_line_id::text,
+    sum(given.quantity)::bigint as quantity,
+    sum(given.amount_minor)::bigint as amount_minor,
+    sum(given.tax_minor)::bigint as tax_minor,
+    coalesce(sum(given.quantity) filter (where given.is_restocked), 0)::bigint as restocked_quantity
+from oltp.refunds
+inner join oltp.refund_lines as given using (refund_id)
+where refunds.order_id = %s and refunds.status = any(%s)
+group by given.order_line_id
+"""
+_PENDING_REFUNDS = """
+select coalesce(sum(amount_minor), 0)::bigint from oltp.refunds where payment_id = %s and status = 'requested'
+"""
+_CAPTURED_OF_ORDER = """
+select coalesce(sum(captured_minor), 0)::bigint from oltp.payments where order_id = %s
+"""
+
+
+def line_refunds(
+    tx: CommandTransaction, order_id: str, *, is_completed_only: bool = False
+) -> Pending[dict[str, LineRefunds]]:
+    """Ask what is refunded per order line id: requested and completed refunds; lines without any are left out.
+
+    `is_completed_only`: without requested ones. Held stock follows those: a requested refund may yet fail.
+    """
+    statuses = [RefundStatus.COMPLETED] if is_completed_only else [RefundStatus.REQUESTED, RefundStatus.COMPLETED]
+    cursor = tx.query(_LINE_REFUNDS, [order_id, [status.value for status in statuses]])
+    names = LineRefunds.__struct_fields__
+    return lambda: {
+        line_id: msgspec.convert(dict(zip(names, sums, strict=True)), LineRefunds)
+        for line_id, *sums in cursor.fetchall()
+    }
+
+
+def pending_refunds(tx: CommandTransaction, payment_id: str) -> Pending[int]:
+    """Ask for the sum of the payment's refunds that are requested and not settled, in minor units."""
+    return _sum(tx, _PENDING_REFUNDS, payment_id)
+
+
+def captured_of_order(tx: CommandTransaction, order_id: str) -> Pending[int]:
+    """Ask for the sum captured over all payments of the order, in minor units."""
+    return _sum(tx, _CAPTURED_OF_ORDER, order_id)
+
+
+def _sum(tx: CommandTransaction, statement: str, aggregate_id: str) -> Pending[int]:
+    cursor = tx.query(statement.encode(), [aggregate_id])
+    return lambda: sum(row[0] for row in cursor.fetchall())

@@ -1,0 +1,168 @@
+"""Rows become aggregates, and aggregates rows, in this one place.
+
+    find(tx, OrderState, merchant_id, order_id, lock=True)      -> OrderState | None
+    load(tx, OrderState, merchant_id, order_id, lock=True)      -> OrderState, or NotFoundError
+    load_by(tx, PaymentState, merchant_id, "order_id", value)   -> list[PaymentState], ordered by id
+    ask(...), ask_by(...)                                       the same, answered when the result is called
+    save(tx, before, after, event_type)                         root row, child rows and event
+    save_all(tx, changes)                                       the same for several, few statements
+
+Belongs here: the mapping of every aggregate to its tables (columns carry the names of the state's fields) and the
+statements it gives. Does not belong here: what changes (`oltp/domain/`), stock counters (`oltp/store/stock.py`).
+
+`lock=True` takes the root `for no key update` and reads the aggregate after it: the way to change one. Where a command
+locks several aggregates, the order is: order, payment, refund, reservation, and stock counters last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from contracts.errors import NotFoundError
+from contracts.events.common import AggregateState, Value
+from oltp.outbox import Change, publish_all
+from oltp.store.mapping import MAPPINGS, AggregateMapping, ChildMapping, PartRow, insert_statement
+from oltp.transaction import CommandTransaction
+
+State = TypeVar("State", bound=AggregateState)
+
+
+def load(
+    tx: CommandTransaction, state_type: type[State], merchant_id: str, aggregate_id: str, *, lock: bool = True
+) -> State:
+    """Return one aggregate, locked unless told otherwise; NotFoundError when the merchant has none of this id."""
+    return ask(tx, state_type, merchant_id, aggregate_id, lock=lock)()
+
+
+def find(
+    tx: CommandTransaction, state_type: type[State], merchant_id: str, aggregate_id: str, *, lock: bool = True
+) -> State | None:
+    """Return one aggregate, locked unless told otherwise, or None."""
+    found = load_by(tx, state_type, merchant_id, state_type.ID_FIELD, aggregate_id, lock=lock)
+    return found[0] if found else None
+
+
+def load_by(
+    tx: CommandTransaction, state_type: type[State], merchant_id: str, column: str, value: str, *, lock: bool = True
+) -> list[State]:
+    """Return the merchant's aggregates whose root has `value` in `column`, ordered (and locked) by id."""
+    return ask_by(tx, state_type, merchant_id, column, value, lock=lock)()
+
+
+def ask(
+    tx: CommandTransaction, state_type: type[State], merchant_id: str, aggregate_id: str, *, lock: bool = True
+) -> Callable[[], State]:
+    """Send what `load` sends and return the function that waits for it: several questions, one round trip."""
+    answer = ask_by(tx, state_type, merchant_id, state_type.ID_FIELD, aggregate_id, lock=lock)
+    return lambda: _required(answer(), state_type, merchant_id, aggregate_id)
+
+
+def ask_by(
+    tx: CommandTransaction, state_type: type[State], merchant_id: str, column: str, value: str, *, lock: bool = True
+) -> Callable[[], list[State]]:
+    """Send what `load_by` sends and return the function that waits for it."""
+    mapping = MAPPINGS[state_type]
+    if lock:
+        # A statement of its own: the next one then sees what this one waited for.
+        tx.query(mapping.lock(column), (merchant_id, value))
+    cursor = tx.query(mapping.select(column), (merchant_id, value))
+    return lambda: [msgspec.json.decode(row[0], type=state_type) for row in cursor.fetchall()]
+
+
+def save(
+    tx: CommandTransaction,
+    before: State | None,
+    after: State,
+    event_type: StrEnum,
+    extra: Mapping[str, Any] | None = None,
+) -> State:
+    """Write what one step changed, and its event; return `after`.
+
+    `extra`: values of columns that a table has and the state has not (the currency of prices).
+    """
+    save_all(tx, [Change(before=before, after=after, event_type=event_type)], extra)
+    return after
+
+
+def save_all(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[str, Any] | None = None) -> None:
+    """Write several changes: all new aggregates with one statement, then changed ones, then all events.
+
+    Changes of one type stay in the order given; types are written in the order in which they first appear. An aggregate
+    may be among the changes once.
+    """
+    by_type: dict[AggregateMapping, list[Change]] = {}
+    for change in changes:
+        by_type.setdefault(MAPPINGS[type(change.after)], []).append(change)
+    _insert_new(tx, by_type, extra or {})
+    for mapping, mine in by_type.items():
+        if changed := [change for change in mine if change.before is not None]:
+            tx.query(mapping.update, (_json([change.after for change in changed]),))
+            for child in mapping.children:
+                _write_parts(tx, mapping, child, changed, extra or {})
+    publish_all(tx, changes)
+
+
+def _insert_new(
+    tx: CommandTransaction, by_type: Mapping[AggregateMapping, Sequence[Change]], extra: Mapping[str, Any]
+) -> None:
+    created = {
+        mapping: states
+        for mapping, changes in by_type.items()
+        if (states := [change.after for change in changes if change.before is None])
+    }
+    if created:
+        parameters = [text for states in created.values() for text in (_json(extra), _json(states))]
+        tx.query(insert_statement(tuple(created)), parameters)
+
+
+def _write_parts(
+    tx: CommandTransaction,
+    mapping: AggregateMapping,
+    child: ChildMapping,
+    changes: Sequence[Change],
+    extra: Mapping[str, Any],
+) -> None:
+    added: list[PartRow] = []
+    changed: list[tuple[PartRow, PartRow]] = []
+    removed: list[PartRow] = []
+    for change in changes:
+        if change.before is None or getattr(change.before, child.field) == getattr(change.after, child.field):
+            continue
+        old = _rows_by_key(mapping, child, change.before, extra)
+        new = _rows_by_key(mapping, child, change.after, extra)
+        added += [row for key, row in new.items() if key not in old]
+        changed += [(old[key], row) for key, row in new.items() if key in old and old[key] != row]
+        removed += [row for key, row in old.items() if key not in new]
+    for table in reversed(child.tables):
+        if removed:
+            tx.query(table.delete, (_json(removed),))
+    for table in child.tables:
+        if rows := table.present(added):
+            tx.query(table.insert, (_json(rows),))
+        if rows := table.present([new_row for old_row, new_row in changed if table.differs(old_row, new_row)]):
+            tx.query(table.update, (_json(rows),))
+
+
+def _rows_by_key(
+    mapping: AggregateMapping, child: ChildMapping, state: AggregateState, extra: Mapping[str, Any]
+) -> dict[tuple[Any, ...], PartRow]:
+    """Return every part's columns: its own fields, its root's id and merchant, and what the caller adds."""
+    inherited = {**extra, **{column: getattr(state, column) for column in mapping.inherited}}
+    parts: Sequence[Value] = getattr(state, child.field)
+    rows = ({**inherited, **msgspec.structs.asdict(part)} for part in parts)
+    return {tuple(row[name] for name in child.key): row for row in rows}
+
+
+def _required(found: list[State], state_type: type[State], merchant_id: str, aggregate_id: str) -> State:
+    if not found:
+        name = state_type.AGGREGATE_TYPE.replace("_", " ")
+        raise NotFoundError(f"Merchant {merchant_id} has no {name} {aggregate_id}.")
+    return found[0]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

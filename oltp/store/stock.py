@@ -1,0 +1,106 @@
+"""Stock inside a command's transaction: counters, and the movements that carry their events.
+
+    reserve(tx, merchant_id, location_id, {variant_id: units})      reserved + units
+    release(tx, merchant_id, location_id, {variant_id: units})      reserved - units
+    follow(tx, before, after)                                       reserved, by what a reservation holds more or less
+    move(tx, merchant_id, location_id, kind, {variant_id: signed units}, reason, order_id=None, is_reserved=False)
+                                                                    on_hand, with one movement and event per variant
+
+Belongs here: what changes `stock_levels`. Does not belong here: reservations (`oltp/domain/reservations.py`, saved
+through `oltp/store/rows.py`); whoever saves one moves the counters by the same units.
+
+Counters are hot, so call these last: their rows stay locked until the commit. Refusals come up at the next fetch or at
+the commit: InsufficientStockError (names the variant), NotFoundError for a variant that is not the merchant's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from contracts.events.stock import ReservationState, StockMovementEvent, StockMovementKind, StockMovementState
+from oltp.domain.reservations import held_quantity
+from oltp.outbox import Change
+from oltp.store.rows import save_all
+from oltp.transaction import CommandTransaction
+
+_MOVE = b"select oltp.move_stock(%s, %s, %b::uuid[], %b::bigint[], %b::bigint[])"
+
+
+def reserve(tx: CommandTransaction, merchant_id: str, location_id: str, quantities: Mapping[str, int]) -> None:
+    """Set units aside, by variant id; every quantity > 0."""
+    _count(tx, merchant_id, location_id, {}, quantities)
+
+
+def release(tx: CommandTransaction, merchant_id: str, location_id: str, quantities: Mapping[str, int]) -> None:
+    """Give units back that were set aside, by variant id; every quantity > 0."""
+    _count(tx, merchant_id, location_id, {}, {variant_id: -units for variant_id, units in quantities.items()})
+
+
+def follow(tx: CommandTransaction, before: ReservationState | None, after: ReservationState) -> None:
+    """Move `reserved` by what the reservation holds more or less than before, at every location it names."""
+    follow_all(tx, [(before, after)])
+
+
+def follow_all(tx: CommandTransaction, steps: Sequence[tuple[ReservationState | None, ReservationState]]) -> None:
+    """Move `reserved` by what several reservations of one merchant hold more or less than before."""
+    held: dict[str, dict[str, int]] = {}
+    for before, after in steps:
+        for state, sign in ((before, -1), (after, 1)):
+            for line in state.lines if state is not None else ():
+                at_location = held.setdefault(line.location_id, {})
+                at_location[line.variant_id] = at_location.get(line.variant_id, 0) + sign * held_quantity(line)
+    for location_id, quantities in sorted(held.items()):
+        merchant_id = steps[0][1].merchant_id
+        _count(tx, merchant_id, location_id, {}, {key: units for key, units in quantities.items() if units})
+
+
+def move(
+    tx: CommandTransaction,
+    merchant_id: str,
+    location_id: str,
+    kind: StockMovementKind,
+    quantities: Mapping[str, int],
+    reason: str,
+    *,
+    order_id: str | None = None,
+    is_reserved: bool = False,
+) -> list[StockMovementState]:
+    """Move units (signed, by variant id, never 0): one movement with its event per variant, then the counters.
+
+    `is_reserved`: the units that leave were set aside, and leave `reserved` as well (a shipment).
+    """
+    movements = [
+        StockMovementState(
+            merchant_id=merchant_id,
+            version=1,
+            stock_movement_id=tx.new_id(),
+            variant_id=variant_id,
+            location_id=location_id,
+            kind=kind,
+            quantity=quantity,
+            reason=reason,
+            order_id=order_id,
+            moved_at=tx.occurred_at,
+        )
+        for variant_id, quantity in quantities.items()
+    ]
+    save_all(
+        tx,
+        [Change(before=None, after=movement, event_type=StockMovementEvent.STOCK_MOVED) for movement in movements],
+    )
+    _count(tx, merchant_id, location_id, quantities, quantities if is_reserved else {})
+    return movements
+
+
+def _count(
+    tx: CommandTransaction,
+    merchant_id: str,
+    location_id: str,
+    on_hand: Mapping[str, int],
+    reserved: Mapping[str, int],
+) -> None:
+    variant_ids = list({**on_hand, **reserved})
+    if variant_ids:
+        on_hand_deltas = [on_hand.get(variant_id, 0) for variant_id in variant_ids]
+        reserved_deltas = [reserved.get(variant_id, 0) for variant_id in variant_ids]
+        tx.query_last(_MOVE, (merchant_id, location_id, variant_ids, on_hand_deltas, reserved_deltas))

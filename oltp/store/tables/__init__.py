@@ -1,0 +1,60 @@
+"""The declared tables of a pod; importing this package fills `metadata`."""
+
+from oltp.store.tables.catalog import prices, products, variants
+from oltp.store.tables.guards import allowed_transitions, bypasses, idempotency_keys
+from oltp.store.tables.merchants import (
+    customer_entitlement_grants,
+    customer_entitlements,
+    merchant_entitlement_grants,
+    merchant_entitlements,
+    merchant_tax_rates,
+    merchants,
+    residents,
+)
+from oltp.store.tables.metadata import SCHEMA, metadata
+from oltp.store.tables.orders import (
+    fulfillment_lines,
+    fulfillments,
+    order_discounts,
+    order_lines,
+    order_tax_lines,
+    orders,
+)
+from oltp.store.tables.payments import adjustments, payment_captures, payments, refund_lines, refunds
+from oltp.store.tables.propagation import cuts, outbox
+from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
+
+__all__ = [
+    "SCHEMA",
+    "adjustments",
+    "allowed_transitions",
+    "bypasses",
+    "customer_entitlement_grants",
+    "customer_entitlements",
+    "cuts",
+    "fulfillment_lines",
+    "fulfillments",
+    "idempotency_keys",
+    "merchant_entitlement_grants",
+    "merchant_entitlements",
+    "merchant_tax_rates",
+    "merchants",
+    "metadata",
+    "order_discounts",
+    "order_lines",
+    "order_tax_lines",
+    "orders",
+    "outbox",
+    "payment_captures",
+    "payments",
+    "prices",
+    "products",
+    "refund_lines",
+    "refunds",
+    "reservation_lines",
+    "reservations",
+    "residents",
+    "stock_levels",
+    "stock_movements",
+    "variants",
+]

@@ -1,0 +1,68 @@
+"""Column and check helpers that the tables of a pod share.
+
+Belongs here: how ids, moments, amounts and enums are declared. Does not belong here: any one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Text
+from sqlalchemy.dialects.postgresql import UUID
+
+
+def merchant_column() -> Column[Any]:
+    """Return `merchant_id text`, which every table has.
+
+    No foreign key on hot tables: it would lock the merchant's row for every sale. The triggers hold a child's merchant
+    to its root's, `oltp.commands.execute` holds a root's to `merchants`, and the application may not delete merchants.
+    """
+    return Column("merchant_id", Text, nullable=False)
+
+
+def id_column(name: str, *constraints: Any, primary_key: bool = False, nullable: bool = False) -> Column[Any]:
+    """Return a uuid column."""
+    return Column(name, UUID(as_uuid=True), *constraints, primary_key=primary_key, nullable=nullable)
+
+
+def text_column(name: str, *, nullable: bool = False) -> Column[Any]:
+    """Return a text column."""
+    return Column(name, Text, nullable=nullable)
+
+
+def integer_column(name: str, *, nullable: bool = False) -> Column[Any]:
+    """Return a 64-bit integer column, for amounts and quantities alike."""
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def moment_column(name: str, *, nullable: bool = False) -> Column[Any]:
+    """Return a timestamptz column."""
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+def version_column() -> Column[Any]:
+    """Return `version bigint`, which every root table has."""
+    return Column("version", BigInteger, nullable=False)
+
+
+def known(column: str, values: type[StrEnum] | Iterable[str]) -> CheckConstraint:
+    """Return the check that `column` is one of `values`, named `<table>_<column>_known`."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} in ({listed})", name=f"{column}_known")
+
+
+def not_negative(*columns: str) -> list[CheckConstraint]:
+    """Return one check per column, named `<table>_<column>_not_negative`."""
+    return [CheckConstraint(f"{column} >= 0", name=f"{column}_not_negative") for column in columns]
+
+
+def currency_check() -> CheckConstraint:
+    """Return the check that `currency` looks like an ISO 4217 code."""
+    return CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency_code")
+
+
+def version_check() -> CheckConstraint:
+    """Return the check that versions start at 1."""
+    return CheckConstraint("version >= 1", name="version_positive")

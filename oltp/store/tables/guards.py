@@ -1,0 +1,41 @@
+"""Tables that guard the others: idempotency keys, allowed state transitions, and the audit of bypasses."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, DateTime, Table, Text, func, text
+from sqlalchemy.dialects.postgresql import JSON
+
+from oltp.store.tables.columns import text_column
+from oltp.store.tables.metadata import metadata
+from oltp.store.tables.propagation import XID8
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("merchant_id", Text, primary_key=True),
+    Column("idempotency_key", Text, primary_key=True),
+    text_column("command"),
+    text_column("body_hash"),
+    # What the command answered with; set before the commit that makes the key visible.
+    Column("response", JSON),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)
+
+allowed_transitions = Table(
+    "allowed_transitions",
+    metadata,
+    # Rows are data of the migrations and equal the tables in oltp/domain; '' as from_status means creation.
+    Column("aggregate_type", Text, primary_key=True),
+    Column("from_status", Text, primary_key=True),
+    Column("to_status", Text, primary_key=True),
+)
+
+bypasses = Table(
+    "bypasses",
+    metadata,
+    # A transaction that is listed here may write without events (restores, copies of a pod); never deleted.
+    Column("xid", XID8, primary_key=True, server_default=text("pg_current_xact_id()")),
+    text_column("reason"),
+    Column("role_name", Text, nullable=False, server_default=text("current_user")),
+    Column("declared_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+)

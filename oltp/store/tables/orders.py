@@ -1,0 +1,162 @@
+"""Orders with their lines, the tax basis of each line, and their discounts; fulfillments of them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, UniqueConstraint
+
+from contracts.events.order import LineKind, OrderStatus
+from oltp.store.tables.columns import (
+    currency_check,
+    id_column,
+    integer_column,
+    known,
+    merchant_column,
+    moment_column,
+    not_negative,
+    text_column,
+    version_check,
+    version_column,
+)
+from oltp.store.tables.metadata import SCHEMA, metadata
+
+orders = Table(
+    "orders",
+    metadata,
+    id_column("order_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    text_column("order_number"),
+    text_column("customer_id", nullable=True),
+    text_column("currency"),
+    text_column("status"),
+    text_column("source"),
+    id_column("reservation_id", ForeignKey(f"{SCHEMA}.reservations.reservation_id"), nullable=True),
+    integer_column("lines_minor"),
+    integer_column("shipping_minor"),
+    integer_column("discount_minor"),
+    integer_column("added_tax_minor"),
+    integer_column("tax_minor"),
+    integer_column("rounding_micro"),
+    integer_column("total_minor"),
+    integer_column("cancelled_minor"),
+    integer_column("cancelled_tax_minor"),
+    moment_column("placed_at"),
+    version_check(),
+    currency_check(),
+    known("status", OrderStatus),
+    UniqueConstraint("merchant_id", "order_number"),
+    *not_negative(
+        "lines_minor",
+        "shipping_minor",
+        "discount_minor",
+        "added_tax_minor",
+        "tax_minor",
+        "total_minor",
+        "cancelled_minor",
+        "cancelled_tax_minor",
+    ),
+    CheckConstraint(
+        "total_minor = lines_minor - discount_minor + added_tax_minor + shipping_minor", name="total_is_its_parts"
+    ),
+    CheckConstraint("added_tax_minor <= tax_minor", name="added_tax_within_tax"),
+    CheckConstraint("cancelled_minor <= total_minor", name="cancelled_within_total"),
+    CheckConstraint("cancelled_tax_minor <= tax_minor", name="cancelled_tax_within_tax"),
+)
+
+order_lines = Table(
+    "order_lines",
+    metadata,
+    id_column("order_line_id", primary_key=True),
+    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
+    merchant_column(),
+    integer_column("line_number"),
+    text_column("kind"),
+    id_column("variant_id", nullable=True),
+    text_column("sku"),
+    text_column("title"),
+    integer_column("quantity"),
+    integer_column("unit_price_micro"),
+    text_column("price_source"),
+    text_column("price_reason", nullable=True),
+    integer_column("amount_minor"),
+    integer_column("rounding_micro"),
+    integer_column("discount_minor"),
+    integer_column("total_minor"),
+    integer_column("cancelled_quantity"),
+    integer_column("cancelled_minor"),
+    integer_column("cancelled_tax_minor"),
+    integer_column("fulfilled_quantity"),
+    known("kind", LineKind),
+    UniqueConstraint("order_id", "line_number"),
+    CheckConstraint("line_number >= 1", name="line_number_positive"),
+    CheckConstraint("quantity > 0", name="quantity_positive"),
+    CheckConstraint("(kind = 'shipping') = (variant_id is null)", name="variant_unless_shipping"),
+    *not_negative(
+        "unit_price_micro",
+        "amount_minor",
+        "discount_minor",
+        "total_minor",
+        "cancelled_quantity",
+        "cancelled_minor",
+        "cancelled_tax_minor",
+        "fulfilled_quantity",
+    ),
+    CheckConstraint("discount_minor <= amount_minor", name="discount_within_amount"),
+    CheckConstraint("cancelled_minor <= total_minor", name="cancelled_within_total"),
+    CheckConstraint("fulfilled_quantity + cancelled_quantity <= quantity", name="closed_within_quantity"),
+)
+
+order_tax_lines = Table(
+    "order_tax_lines",
+    metadata,
+    id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id"), primary_key=True),
+    id_column("order_id"),
+    merchant_column(),
+    text_column("jurisdiction"),
+    text_column("tax_category"),
+    integer_column("rate_ppm"),
+    Column("is_tax_inclusive", Boolean, nullable=False),
+    integer_column("taxable_minor"),
+    integer_column("tax_minor"),
+    *not_negative("rate_ppm", "taxable_minor", "tax_minor"),
+    Index(None, "order_id"),
+)
+
+order_discounts = Table(
+    "order_discounts",
+    metadata,
+    id_column("order_discount_id", primary_key=True),
+    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
+    merchant_column(),
+    text_column("code"),
+    integer_column("amount_minor"),
+    CheckConstraint("amount_minor > 0", name="amount_positive"),
+    Index(None, "order_id"),
+)
+
+fulfillments = Table(
+    "fulfillments",
+    metadata,
+    id_column("fulfillment_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
+    text_column("location_id"),
+    text_column("tracking_number", nullable=True),
+    moment_column("shipped_at"),
+    CheckConstraint("version = 1", name="happens_once"),
+    Index(None, "order_id"),
+)
+
+fulfillment_lines = Table(
+    "fulfillment_lines",
+    metadata,
+    id_column("fulfillment_line_id", primary_key=True),
+    id_column("fulfillment_id", ForeignKey(f"{SCHEMA}.fulfillments.fulfillment_id")),
+    merchant_column(),
+    id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id")),
+    integer_column("quantity"),
+    CheckConstraint("quantity > 0", name="quantity_positive"),
+    Index(None, "fulfillment_id"),
+    Index(None, "order_line_id"),
+)

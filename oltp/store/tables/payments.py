@@ -1,0 +1,132 @@
+"""Payments with their captures, refunds with their lines, and adjustments."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table
+
+from contracts.events.adjustment import AdjustmentKind
+from contracts.events.payment import PaymentStatus
+from contracts.events.refund import RefundStatus
+from oltp.store.tables.columns import (
+    currency_check,
+    id_column,
+    integer_column,
+    known,
+    merchant_column,
+    moment_column,
+    not_negative,
+    text_column,
+    version_check,
+    version_column,
+)
+from oltp.store.tables.metadata import SCHEMA, metadata
+
+payments = Table(
+    "payments",
+    metadata,
+    id_column("payment_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
+    text_column("customer_id", nullable=True),
+    text_column("currency"),
+    text_column("status"),
+    text_column("provider"),
+    text_column("provider_reference"),
+    integer_column("authorized_minor"),
+    integer_column("captured_minor"),
+    integer_column("refunded_minor"),
+    moment_column("authorized_at"),
+    version_check(),
+    currency_check(),
+    known("status", PaymentStatus),
+    *not_negative("authorized_minor", "captured_minor", "refunded_minor"),
+    CheckConstraint("captured_minor <= authorized_minor", name="captured_within_authorized"),
+    CheckConstraint("refunded_minor <= captured_minor", name="refunded_within_captured"),
+    CheckConstraint("captured_minor = 0 or status = 'captured'", name="captured_has_status"),
+    Index(None, "order_id"),
+)
+
+payment_captures = Table(
+    "payment_captures",
+    metadata,
+    id_column("payment_capture_id", primary_key=True),
+    id_column("payment_id", ForeignKey(f"{SCHEMA}.payments.payment_id")),
+    merchant_column(),
+    integer_column("amount_minor"),
+    text_column("provider_reference"),
+    moment_column("captured_at"),
+    *not_negative("amount_minor"),
+    Index(None, "payment_id"),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    id_column("refund_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
+    id_column("payment_id", ForeignKey(f"{SCHEMA}.payments.payment_id")),
+    text_column("customer_id", nullable=True),
+    text_column("currency"),
+    text_column("status"),
+    text_column("reason"),
+    text_column("external_reference", nullable=True),
+    integer_column("amount_minor"),
+    integer_column("tax_minor"),
+    text_column("provider_reference", nullable=True),
+    text_column("failure_reason", nullable=True),
+    moment_column("requested_at"),
+    moment_column("completed_at", nullable=True),
+    version_check(),
+    currency_check(),
+    known("status", RefundStatus),
+    *not_negative("amount_minor", "tax_minor"),
+    CheckConstraint("tax_minor <= amount_minor", name="tax_within_amount"),
+    CheckConstraint("(status = 'completed') = (completed_at is not null)", name="completed_has_moment"),
+    Index(None, "order_id"),
+    Index(None, "payment_id"),
+)
+
+refund_lines = Table(
+    "refund_lines",
+    metadata,
+    id_column("refund_line_id", primary_key=True),
+    id_column("refund_id", ForeignKey(f"{SCHEMA}.refunds.refund_id")),
+    merchant_column(),
+    id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id")),
+    integer_column("quantity"),
+    integer_column("amount_minor"),
+    integer_column("tax_minor"),
+    text_column("jurisdiction"),
+    text_column("tax_category"),
+    Column("is_restocked", Boolean, nullable=False),
+    CheckConstraint("quantity > 0 or (quantity = 0 and amount_minor > 0)", name="quantity_or_amount"),
+    *not_negative("amount_minor", "tax_minor"),
+    CheckConstraint("tax_minor <= amount_minor", name="tax_within_amount"),
+    Index(None, "refund_id"),
+    Index(None, "order_line_id"),
+)
+
+adjustments = Table(
+    "adjustments",
+    metadata,
+    id_column("adjustment_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    text_column("kind"),
+    text_column("currency"),
+    integer_column("amount_minor"),
+    integer_column("rounding_micro"),
+    integer_column("quantity"),
+    text_column("sku", nullable=True),
+    text_column("customer_id", nullable=True),
+    text_column("external_reference", nullable=True),
+    text_column("reason"),
+    text_column("source"),
+    moment_column("adjusted_at"),
+    CheckConstraint("version = 1", name="happens_once"),
+    currency_check(),
+    known("kind", AdjustmentKind),
+)

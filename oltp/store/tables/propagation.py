@@ -1,0 +1,89 @@
+"""Tables by which facts leave the pod: the outbox and the cuts.
+
+Belongs here: what commands write and relays read. How cuts work: `streams/cuts.py`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, UUID
+from sqlalchemy.types import UserDefinedType
+
+from oltp.store.tables.metadata import metadata
+
+
+class XID8(UserDefinedType[str]):
+    """PostgreSQL's 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return the type's name in DDL."""
+        return "xid8"
+
+
+class PgSnapshot(UserDefinedType[str]):
+    """PostgreSQL's `pg_snapshot`: which transactions were visible at one moment."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return the type's name in DDL."""
+        return "pg_snapshot"
+
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # Never from a client: the identity is GENERATED ALWAYS and no role may insert into `xid` or `recorded_at`.
+    Column("position", BigInteger, Identity(always=True, cache=1), primary_key=True),
+    Column("xid", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("event_id", UUID(as_uuid=True), nullable=False),
+    Column("merchant_id", Text, nullable=False),
+    Column("aggregate_type", Text, nullable=False),
+    Column("aggregate_id", Text, nullable=False),
+    Column("aggregate_version", BigInteger, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("causation_id", UUID(as_uuid=True)),
+    Column("correlation_id", UUID(as_uuid=True), nullable=False),
+    Column("traceparent", Text),
+    # json, not jsonb: the text stays byte for byte what the command wrote, so checksums over it are stable.
+    Column("payload", JSON, nullable=False),
+    UniqueConstraint("aggregate_type", "aggregate_id", "aggregate_version"),
+    UniqueConstraint("event_id"),
+    CheckConstraint("aggregate_version >= 1", name="version_positive"),
+    Index(None, "xid"),
+)
+
+cuts = Table(
+    "cuts",
+    metadata,
+    Column("cut", BigInteger, primary_key=True, autoincrement=False),
+    Column("snapshot", PgSnapshot, nullable=False),
+    Column("epoch", Text, nullable=False),
+    Column("registered_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("registered_by", Text, nullable=False),
+    Column("partition_function", Text, nullable=False),
+    Column("partition_count", Integer, nullable=False),
+    Column("chunk_rows", Integer, nullable=False),
+    Column("codec", Text, nullable=False),
+    CheckConstraint("cut >= 1", name="cut_positive"),
+    CheckConstraint("partition_count >= 1", name="partition_count_positive"),
+    CheckConstraint("chunk_rows >= 1", name="chunk_rows_positive"),
+)

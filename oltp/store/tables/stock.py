@@ -1,0 +1,99 @@
+"""Stock: levels (counters), movements and reservations (aggregates, which carry the events).
+
+on_hand = sum of movements; reserved = sum of what the lines of reservations still hold. The view
+`stock_identity_violations` lists where that does not hold.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, text
+
+from contracts.events.stock import ReservationStatus, StockMovementKind
+from oltp.store.tables.columns import (
+    id_column,
+    integer_column,
+    known,
+    merchant_column,
+    moment_column,
+    not_negative,
+    text_column,
+    version_check,
+    version_column,
+)
+from oltp.store.tables.metadata import SCHEMA, metadata
+
+stock_levels = Table(
+    "stock_levels",
+    metadata,
+    id_column("variant_id", ForeignKey(f"{SCHEMA}.variants.variant_id"), primary_key=True),
+    Column("location_id", Text, primary_key=True),
+    merchant_column(),
+    integer_column("on_hand"),
+    integer_column("reserved"),
+    *not_negative("on_hand", "reserved"),
+    CheckConstraint("reserved <= on_hand", name="reserved_within_on_hand"),
+)
+
+stock_movements = Table(
+    "stock_movements",
+    metadata,
+    id_column("stock_movement_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    id_column("variant_id"),
+    text_column("location_id"),
+    text_column("kind"),
+    integer_column("quantity"),
+    text_column("reason"),
+    id_column("order_id", nullable=True),
+    moment_column("moved_at"),
+    CheckConstraint("version = 1", name="happens_once"),
+    known("kind", StockMovementKind),
+    CheckConstraint(
+        "case when kind in ('received', 'returned') then quantity > 0"
+        " when kind in ('shipped', 'written_off') then quantity < 0 else quantity <> 0 end",
+        name="quantity_sign",
+    ),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    id_column("reservation_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    # Deferred, because an order names its reservation too.
+    id_column(
+        "order_id",
+        ForeignKey(f"{SCHEMA}.orders.order_id", deferrable=True, initially="DEFERRED", use_alter=True),
+        nullable=True,
+    ),
+    text_column("status"),
+    moment_column("expires_at", nullable=True),
+    version_check(),
+    known("status", ReservationStatus),
+    Index(None, "order_id"),
+    Index(
+        "reservations_expiring_idx",
+        "merchant_id",
+        "expires_at",
+        postgresql_where=text("status = 'held' and expires_at is not null"),
+    ),
+)
+
+reservation_lines = Table(
+    "reservation_lines",
+    metadata,
+    id_column("reservation_line_id", primary_key=True),
+    id_column("reservation_id", ForeignKey(f"{SCHEMA}.reservations.reservation_id")),
+    merchant_column(),
+    id_column("variant_id"),
+    text_column("location_id"),
+    integer_column("quantity"),
+    integer_column("consumed_quantity"),
+    integer_column("released_quantity"),
+    CheckConstraint("quantity > 0", name="quantity_positive"),
+    *not_negative("consumed_quantity", "released_quantity"),
+    CheckConstraint("consumed_quantity + released_quantity <= quantity", name="parts_within_quantity"),
+    Index(None, "reservation_id"),
+)

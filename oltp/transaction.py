@@ -1,0 +1,65 @@
+"""What a command works with while it runs: one open transaction, and everything that is injected.
+
+Belongs here: the value that is passed down. Does not belong here: opening and committing
+(`oltp/commands/execute.py`), aggregates (`oltp/store/rows.py`), stock counters (`oltp/store/stock.py`), events
+(`oltp/outbox.py`).
+
+Statements are pipelined: `query` sends nothing by itself. Whoever fetches waits once for everything sent so far, so
+send all the reads of a step before fetching the first. An error of a statement comes up at the next fetch, or at the
+commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, LiteralString
+
+import psycopg
+
+from contracts.ids import NewId
+from oltp.directory import Directory
+from oltp.gateway import PaymentGateway
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandTransaction:
+    """One transaction of one command. READ COMMITTED; uuids are read as text, times in UTC."""
+
+    connection: psycopg.Connection[Row]
+    pod: str
+    gateway: PaymentGateway
+    directory: Directory | None
+    """None: a pod that stands alone, as in tests."""
+    idempotency_key: str
+    """The caller's; it travels to the payment provider."""
+    correlation_id: str
+    causation_id: str | None
+    traceparent: str | None
+    occurred_at: datetime
+    """The command's one moment: every `*_at` and every event of it carries this."""
+    new_uuid: NewId
+    last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
+    """Statements that `query_last` keeps back until just before the commit."""
+
+    def new_id(self) -> str:
+        """Return a new UUIDv7 as text."""
+        return str(self.new_uuid())
+
+    def query(
+        self, statement: LiteralString | bytes, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> psycopg.Cursor[Row]:
+        """Queue one statement; fetching from the cursor waits for it and all before it."""
+        return self.connection.execute(statement, parameters)
+
+    def query_last(self, statement: bytes, parameters: Sequence[Any]) -> None:
+        """Keep a statement back until nothing but the commit is left: what it locks, everybody waits for."""
+        self.last.append((statement, parameters))
+
+    def send_last(self) -> None:
+        """Queue what was kept back."""
+        while self.last:
+            self.query(*self.last.pop(0))
