@@ -1,0 +1,136 @@
+"""How events look in a log entry: Arrow IPC, zstd, and a checksum of what they say.
+
+Belongs here: the schema of an entry, bytes to events and back, the checksum, the split by partition. Does not belong
+here: where entries are kept (`streams/log.py`).
+
+Measured on 500,000 events (580 bytes each, two cores): zstd and lz4 take the same 1 microsecond an event to encode,
+zstd entries are half as large; splitting by one stable sort takes 0.2, the checksum 0.4 (with SHA instructions).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.errors import ManifestMismatchError
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field(name, kind)
+        for name, kind in {
+            "pod": pa.string(),
+            "epoch": pa.string(),
+            "cut": pa.int64(),
+            "partition": pa.int32(),
+            "position": pa.int64(),
+            "event_id": pa.string(),
+            "merchant_id": pa.string(),
+            "aggregate_type": pa.string(),
+            "aggregate_id": pa.string(),
+            "aggregate_version": pa.int64(),
+            "event_type": pa.string(),
+            "schema_version": pa.int32(),
+            "occurred_at": TIMESTAMP,
+            "recorded_at": TIMESTAMP,
+            "causation_id": pa.string(),
+            "correlation_id": pa.string(),
+            "traceparent": pa.string(),
+            "payload": pa.string(),
+        }.items()
+    ]
+)
+"""The schema of `Entry.events`; its names are ENVELOPE_COLUMNS (a test holds them together)."""
+
+COMPRESSED_FROM_BYTES = 16_384
+
+PLACED_COLUMNS = ("pod", "epoch", "cut", "partition")
+"""The same for all events of an entry: implied by where it is, so not stored in it."""
+
+STORED_SCHEMA = pa.schema([field for field in EVENT_SCHEMA if field.name not in PLACED_COLUMNS])
+
+
+def split(batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
+    """Split a batch of the outbox by its column `partition`; each part keeps the order and has STORED_SCHEMA."""
+    partitions = batch.column("partition")
+    columns = pa.RecordBatch.from_arrays([batch.column(name) for name in STORED_SCHEMA.names], schema=STORED_SCHEMA)
+    ordered = columns.take(pc.sort_indices(partitions))
+    parts: dict[int, pa.RecordBatch] = {}
+    offset = 0
+    counts = sorted(pc.value_counts(partitions).to_pylist(), key=lambda item: item["values"])
+    for item in counts:
+        parts[item["values"]] = ordered.slice(offset, item["counts"])
+        offset += item["counts"]
+    return parts
+
+
+def encode(events: pa.Table) -> bytes:
+    """Return one entry's bytes: an Arrow IPC stream of one record batch, zstd-compressed unless it is small."""
+    sink = pa.BufferOutputStream()
+    # Setting up a compressor for each of forty tiny buffers would cost more than all else that an event needs.
+    is_small = events.nbytes < COMPRESSED_FROM_BYTES
+    options = pa.ipc.IpcWriteOptions(compression=None if is_small else "zstd", use_threads=not is_small)
+    with pa.ipc.new_stream(sink, STORED_SCHEMA, options=options) as writer:
+        writer.write_table(events.combine_chunks())
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(data: bytes) -> pa.Table:
+    """Return the stored columns of an entry; ManifestMismatchError when the bytes are not an entry."""
+    try:
+        table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ManifestMismatchError(f"A log entry of {len(data)} bytes cannot be decoded ({error}).") from None
+    if not table.schema.equals(STORED_SCHEMA):
+        raise ManifestMismatchError("A log entry has other columns than this version of Tieout reads.")
+    return table
+
+
+def placed(events: pa.Table, *, pod: str, epoch: str, cut: int, partition: int) -> pa.Table:
+    """Return stored columns completed by what the entry's place says: a table of EVENT_SCHEMA."""
+    rows = events.num_rows
+    values = {"pod": pod, "epoch": epoch, "cut": cut, "partition": partition}
+    same = {name: pa.repeat(pa.scalar(value, EVENT_SCHEMA.field(name).type), rows) for name, value in values.items()}
+    arrays = [same[name] if name in same else events.column(name) for name in EVENT_SCHEMA.names]
+    return pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA)
+
+
+def checksum(events: pa.Table, *, place: str) -> str:
+    """Return the SHA-256 (hex) of what the stored columns say, bound to `place` (pod, epoch, partition, cut, chunk).
+
+    Independent of compression, chunking, padding and what null slots hold: lengths and values are hashed in one
+    canonical form (64-bit little-endian integers, UTF-8, nulls as a separate column).
+    """
+    digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
+    for field in STORED_SCHEMA:
+        values = events.column(field.name).combine_chunks()
+        array = values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)
+        digest.update(f"|{field.name}:{array.null_count}|".encode())
+        if array.null_count:
+            digest.update(_fixed(array.is_null().cast(pa.int8()), 1))
+            is_text = pa.types.is_string(field.type)
+            array = array.fill_null("") if is_text else array.cast(pa.int64()).fill_null(0)
+        if pa.types.is_string(field.type):
+            digest.update(_fixed(pc.binary_length(array), 4))
+            digest.update(_text(array))
+        else:
+            digest.update(_fixed(array if array.type.bit_width == 64 else array.cast(pa.int64()), 8))
+    return digest.hexdigest()
+
+
+def _fixed(array: pa.Array, width: int) -> memoryview:
+    data = array.buffers()[1]
+    start, end = array.offset * width, (array.offset + len(array)) * width
+    return memoryview(b"") if data is None else memoryview(data)[start:end]
+
+
+def _text(array: pa.Array) -> memoryview:
+    _, offsets, data = array.buffers()
+    if data is None or not len(array):
+        return memoryview(b"")
+    bounds = memoryview(offsets).cast("i")
+    return memoryview(data)[bounds[array.offset] : bounds[array.offset + len(array)]]

@@ -1,0 +1,308 @@
+"""Cuts: numbered, consistent snapshots of one pod's OLTP (ARCHITECTURE.md, "Cuts").
+
+Belongs here: what a cut is, how a relay and a reconciler register one, the epoch, and who may not. Does not belong
+here: reading the events of a cut (`streams/outbox.py`) or publishing them (`streams/relay.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from contracts.errors import EpochChangedError, PropagationError
+from contracts.ids import PARTITION_FUNCTION
+from contracts.settings import Settings
+
+CODEC = "arrow-ipc-zstd/1"
+"""How entries are encoded; stored with every cut. `streams/codec.py` implements it."""
+
+CURRENT_EPOCH = """(
+    (select system_identifier::text from pg_control_system())
+    || '.' || (select oid::text from pg_database where datname = current_database())
+    || '.' || case when pg_is_in_recovery() then 'standby'
+                   else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end
+)"""
+"""System identifier, database oid and timeline: together they name one history of one database."""
+
+CUT_COLUMNS = (
+    "cut, snapshot::text as snapshot, epoch, registered_at, partition_function, partition_count, chunk_rows, codec"
+)
+
+SELECT_EPOCH = f"select pg_is_in_recovery(), {CURRENT_EPOCH}"
+
+# The writers may commit asynchronously: flushing a registration's commit flushes theirs, before anything is published.
+CONFIGURE_REGISTERING = (
+    "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
+    " set synchronous_commit = on"
+)
+
+# `n` and the snapshot come from one statement, so n is read inside S(n): a cut that this one sees was taken before it.
+REGISTER_CUT = f"""
+insert into oltp.cuts (
+    cut, snapshot, epoch, registered_by, partition_function, partition_count, chunk_rows, codec
+)
+select coalesce(max(cut), 0) + 1, pg_current_snapshot(), {CURRENT_EPOCH}, %(registered_by)s,
+       %(partition_function)s, %(partition_count)s, %(chunk_rows)s, %(codec)s
+from oltp.cuts
+returning {CUT_COLUMNS}
+"""
+
+SELECT_LAST_CUT = f"select {CUT_COLUMNS} from oltp.cuts order by cut desc limit 1"
+SELECT_FIRST_CUT = f"select {CUT_COLUMNS} from oltp.cuts order by cut limit 1"
+SELECT_CUTS_FROM = f"select {CUT_COLUMNS} from oltp.cuts where cut >= %(cut)s order by cut limit %(limit)s"
+
+OPEN_RECONCILER_SNAPSHOT = f"""
+select coalesce(max(cut), 0) as last_cut, pg_current_snapshot()::text as snapshot, pg_export_snapshot() as exported,
+       {CURRENT_EPOCH} as epoch
+from oltp.cuts
+"""
+
+REGISTER_GIVEN_CUT = f"""
+insert into oltp.cuts (
+    cut, snapshot, epoch, registered_by, partition_function, partition_count, chunk_rows, codec
+)
+values (%(cut)s, %(snapshot)s::pg_snapshot, %(epoch)s, %(registered_by)s,
+        %(partition_function)s, %(partition_count)s, %(chunk_rows)s, %(codec)s)
+returning {CUT_COLUMNS}
+"""
+
+# Literal bounds, not a join with the last cut: only then does the planner see how few rows are new.
+LOOK = """
+select (select max(cut) from oltp.cuts) as last_cut,
+       exists (select from oltp.outbox where xid >= %(xmax)s::xid8)
+       or exists (select from oltp.outbox where xid = any(%(xip)s::xid8[])) as has_new
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A PostgreSQL `pg_snapshot` as text, ``xmin:xmax:xip,xip,...``, taken apart. Transaction ids are 64 bits."""
+
+    text: str
+
+    @property
+    def xmax(self) -> int:
+        """The first transaction id that was not assigned yet."""
+        return int(self.text.split(":")[1])
+
+    @property
+    def in_progress(self) -> tuple[int, ...]:
+        """The transactions below `xmax` that had not ended."""
+        listed = self.text.split(":")[2]
+        return tuple(int(xid) for xid in listed.split(",")) if listed else ()
+
+    def after(self) -> dict[str, str]:
+        """Return the bound parameters `xmax` and `xip` of every query for what this snapshot does not see."""
+        return {"xmax": str(self.xmax), "xip": "{" + ",".join(map(str, self.in_progress)) + "}"}
+
+
+BEFORE_ALL = Snapshot(text="3:3:")
+"""S(0): sees nothing. 3 is the first ordinary transaction id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutShape:
+    """What a registration stores so that the cut can be computed again identically."""
+
+    partition_count: int
+    chunk_rows: int
+    partition_function: str = PARTITION_FUNCTION
+    codec: str = CODEC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One registered cut."""
+
+    cut: int
+    snapshot: str
+    epoch: str
+    registered_at: datetime
+    partition_function: str
+    partition_count: int
+    chunk_rows: int
+    codec: str
+
+    def seen(self) -> Snapshot:
+        """Return S(cut)."""
+        return Snapshot(text=self.snapshot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconcilerCut:
+    """A cut, and connections that read the pod exactly at it for as long as the context is open."""
+
+    cut: int
+    epoch: str
+    registered_at: datetime
+    connection: psycopg.Connection[Any]
+    """In a REPEATABLE READ, READ ONLY transaction whose snapshot is S(cut)."""
+    exported_snapshot: str
+    """For `set transaction snapshot` on further connections."""
+
+
+Connect = Callable[[], psycopg.Connection[Any]]
+
+
+def cut_shape(settings: Settings) -> CutShape:
+    """Return the shape in which this deployment registers cuts."""
+    return CutShape(partition_count=settings.partition_count, chunk_rows=settings.chunk_rows)
+
+
+def current_epoch(connection: psycopg.Connection[Any]) -> str:
+    """Return the database's epoch; PropagationError on a standby, where no cut may be taken."""
+    row = connection.execute(SELECT_EPOCH).fetchone()
+    assert row is not None
+    is_standby, epoch = row
+    if is_standby:
+        raise PropagationError(
+            "Cuts are taken on a primary only, and this server is a standby; point the pod's DSNs at the primary."
+        )
+    return str(epoch)
+
+
+def last_cut(connection: psycopg.Connection[Any]) -> Cut | None:
+    """Return the cut with the highest number, or None."""
+    return connection.cursor(row_factory=class_row(Cut)).execute(SELECT_LAST_CUT).fetchone()
+
+
+def first_cut(connection: psycopg.Connection[Any]) -> Cut | None:
+    """Return the lowest cut that was not pruned, or None."""
+    return connection.cursor(row_factory=class_row(Cut)).execute(SELECT_FIRST_CUT).fetchone()
+
+
+def cuts_from(connection: psycopg.Connection[Any], cut: int, limit: int = 1_000) -> list[Cut]:
+    """Return up to `limit` cuts numbered `cut` or higher, in order."""
+    cursor = connection.cursor(row_factory=class_row(Cut))
+    return cursor.execute(SELECT_CUTS_FROM, {"cut": cut, "limit": limit}).fetchall()
+
+
+def check_epoch(present: str, known: str, where: str) -> None:
+    """Raise EpochChangedError unless the database's epoch is the one that `where` holds."""
+    if present != known:
+        raise EpochChangedError(
+            f"The database's epoch is {present}, but {where} was made in epoch {known}: it was promoted, restored or "
+            "cloned; cut numbers may stand for other content now, so a person must open a new epoch."
+        )
+
+
+def look(connection: psycopg.Connection[Any], known: Snapshot) -> tuple[int, bool]:
+    """Return (highest registered cut or 0, whether rows are visible that `known` does not see). Costs under 1 ms."""
+    row = connection.execute(LOOK, known.after()).fetchone()
+    assert row is not None
+    return row[0] or 0, row[1]
+
+
+def register_cut(
+    connection: psycopg.Connection[Any], shape: CutShape, *, registered_by: str, is_forced: bool = False
+) -> Cut | None:
+    """Register the next cut and return it; None when no event is new, unless forced.
+
+    The connection must be in autocommit mode. Another registrant that was faster only costs a new attempt. Raises
+    EpochChangedError when the last cut belongs to another epoch, PropagationError on a standby.
+    """
+    configure_registering(connection)
+    while True:
+        last = last_cut(connection)
+        epoch = current_epoch(connection)
+        if last is not None:
+            check_epoch(epoch, last.epoch, f"cut {last.cut}")
+        if not is_forced and not look(connection, last.seen() if last else BEFORE_ALL)[1]:
+            return None
+        try:
+            return insert_cut(connection, shape, registered_by=registered_by)
+        except psycopg.errors.UniqueViolation:
+            continue
+
+
+def configure_registering(connection: psycopg.Connection[Any]) -> None:
+    """Make a connection in autocommit mode fit for `insert_cut`, whatever the role's or the database's defaults are."""
+    connection.execute(CONFIGURE_REGISTERING)
+
+
+def insert_cut(connection: psycopg.Connection[Any], shape: CutShape, *, registered_by: str) -> Cut:
+    """Register the next cut in one READ COMMITTED statement that is its own transaction.
+
+    The connection is in autocommit mode and configured. Raises UniqueViolation when another registrant was faster.
+    """
+    cursor = connection.cursor(row_factory=class_row(Cut))
+    cut = cursor.execute(REGISTER_CUT, _stored(shape, registered_by)).fetchone()
+    assert cut is not None
+    return cut
+
+
+@contextmanager
+def take_reconciler_cut(connect: str | Connect, shape: CutShape, *, registered_by: str) -> Iterator[ReconcilerCut]:
+    """Take a cut whose snapshot stays open, for a comparison: inside the context OLTP stands still for the reader.
+
+    `connect` is a DSN or a function that opens a connection; two are used. Keep the context short: an open snapshot
+    holds back vacuum. Raises EpochChangedError and PropagationError as `register_cut` does.
+    """
+    opener = _opener(connect)
+    with opener() as reading, opener() as registering:
+        registering.set_autocommit(True)
+        current_epoch(registering)
+        _configure_reading(reading)
+        while True:
+            row = reading.execute(OPEN_RECONCILER_SNAPSHOT).fetchone()
+            assert row is not None
+            cut = _register_given(registering, shape, registered_by, row)
+            if cut is not None:
+                break
+            reading.rollback()
+        try:
+            yield ReconcilerCut(
+                cut=cut.cut,
+                epoch=cut.epoch,
+                registered_at=cut.registered_at,
+                connection=reading,
+                exported_snapshot=row[2],
+            )
+        finally:
+            reading.rollback()
+
+
+def _opener(connect: str | Connect) -> Connect:
+    if isinstance(connect, str):
+        dsn = connect
+        return lambda: psycopg.connect(dsn)
+    return connect
+
+
+def _configure_reading(connection: psycopg.Connection[Any]) -> None:
+    connection.set_autocommit(False)
+    connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+    connection.set_read_only(True)
+
+
+def _register_given(
+    connection: psycopg.Connection[Any], shape: CutShape, registered_by: str, opened: tuple[Any, ...]
+) -> Cut | None:
+    """Register S and n + 1 as read in the snapshot, and commit; None when the number was taken meanwhile."""
+    last, snapshot, _, epoch = opened
+    previous = last_cut(connection)
+    if previous is not None:
+        check_epoch(epoch, previous.epoch, f"cut {previous.cut}")
+    values = {**_stored(shape, registered_by), "cut": last + 1, "snapshot": snapshot, "epoch": epoch}
+    try:
+        with connection.transaction():
+            connection.execute("set local synchronous_commit = on")
+            return connection.cursor(row_factory=class_row(Cut)).execute(REGISTER_GIVEN_CUT, values).fetchone()
+    except psycopg.errors.UniqueViolation:
+        return None
+
+
+def _stored(shape: CutShape, registered_by: str) -> dict[str, object]:
+    return {
+        "registered_by": registered_by,
+        "partition_function": shape.partition_function,
+        "partition_count": shape.partition_count,
+        "chunk_rows": shape.chunk_rows,
+        "codec": shape.codec,
+    }

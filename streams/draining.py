@@ -1,0 +1,93 @@
+"""Everything committed so far, in the log: by this process, or by the relay that already runs.
+
+Belongs here: the one call that commands and batch runs make. Does not belong here: how a relay publishes
+(`streams/relay.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+import psycopg
+
+from contracts.errors import PropagationError, RelayBusyError, StackError
+from contracts.settings import PodSettings, Settings
+from streams.cuts import cut_shape, last_cut, register_cut
+from streams.outbox import OutboxObservation, held_by, observe_outbox
+from streams.relay import LOST_SERVER, build_relay
+from streams.valkey_log import build_log
+
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drained:
+    """The log holds everything of the pod that was committed before the call, up to `cut`."""
+
+    pod: str
+    cut: int
+    events_published: int
+    """Events that this call published; 0 when the running relay did it."""
+    published_by: str
+    """`this process`, or the name of the relay that holds the pod."""
+
+
+def drain_pod(pod: PodSettings, settings: Settings, *, timeout_seconds: float = 300.0) -> Drained:
+    """Bring everything committed so far into the log, whether or not a relay worker is running.
+
+    A relay that ends meanwhile is stood in for. Raises PropagationError when a running relay does not get there in
+    time, and what `Relay.drain` raises.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            with closing(build_relay(pod, settings)) as relay:
+                result = relay.drain()
+        except RelayBusyError:
+            drained = _await_relay(pod, settings, deadline, timeout_seconds)
+            if drained is not None:
+                return drained
+            continue
+        return Drained(
+            pod=pod.pod, cut=result.cut, events_published=result.events_published, published_by="this process"
+        )
+
+
+def observe_pod(pod: PodSettings, settings: Settings) -> OutboxObservation:
+    """Return what of the pod is not in the log yet, how old the oldest of it is, and who publishes.
+
+    Raises StackError when the pod or the log cannot be reached.
+    """
+    log = build_log(settings)
+    try:
+        return observe_outbox(pod.reader_dsn, log.tail(pod.pod, 1).manifest_cut)
+    except LOST_SERVER as error:
+        raise StackError(f"Pod {pod.pod} could not be looked at: {' '.join(str(error).split())}") from None
+    finally:
+        log.close()
+
+
+def _await_relay(pod: PodSettings, settings: Settings, deadline: float, timeout_seconds: float) -> Drained | None:
+    """Wait until the relay that holds the pod has published what is committed now; None when it has ended instead."""
+    log = build_log(settings)
+    try:
+        with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
+            registered = register_cut(connection, cut_shape(settings), registered_by="tieout drain")
+            newest = registered or last_cut(connection)
+            cut, holder = newest.cut if newest else 0, held_by(connection)
+            while log.tail(pod.pod, 1).manifest_cut < cut:
+                present = held_by(connection)
+                if time.monotonic() > deadline:
+                    raise PropagationError(
+                        f"Pod {pod.pod} is held by {present or 'nobody'}, and cut {cut} was not published within "
+                        f"{timeout_seconds:.0f} s; restart that relay."
+                    )
+                if present is None:
+                    return None
+                holder = present
+                time.sleep(POLL_SECONDS)
+        return Drained(pod=pod.pod, cut=cut, events_published=0, published_by=holder or "a relay that has just ended")
+    finally:
+        log.close()

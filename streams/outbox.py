@@ -1,0 +1,204 @@
+"""The outbox as the relay reads it: the events of a cut, what is not published yet, and pruning.
+
+Belongs here: SQL on `oltp.outbox` from outside the commands. Does not belong here: registering cuts
+(`streams/cuts.py`), or writing events (commands do that).
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import adbc_driver_postgresql.dbapi
+import psycopg
+import pyarrow as pa
+
+from contracts.ids import PARTITION_SQL
+from streams.cuts import BEFORE_ALL, Cut, Snapshot, cuts_from, last_cut
+
+RELAY_LOCK = (0x7469656F, 0x00000001)
+"""The advisory lock ("tieo", relay) that the one relay of a pod's database holds for life."""
+
+# Ids as text: the log's readers treat them as opaque. The payload is json (not jsonb), so its text is what was written.
+EVENTS_OF_CUT = f"""
+select position, event_id::text, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
+       schema_version, occurred_at, recorded_at, causation_id::text, correlation_id::text, traceparent, payload::text,
+       {PARTITION_SQL} as partition
+from oltp.outbox
+where (xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[]))
+  and pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+order by position
+"""
+
+UNPUBLISHED = """
+select count(*) as events, min(recorded_at) as oldest_recorded_at,
+       coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8 as oldest_seconds
+from oltp.outbox
+where xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])
+"""
+
+HELD_BY = """
+select coalesce(nullif(activity.application_name, ''), 'server process ' || locks.pid)
+from pg_locks as locks
+left join pg_stat_activity as activity using (pid)
+where locks.locktype = 'advisory' and locks.granted
+  and locks.database = (select oid from pg_database where datname = current_database())
+  and locks.classid = %(classid)s and locks.objid = %(objid)s and locks.objsubid = 2
+"""
+
+# An event of a cut after k is not visible in S(k), so this touches nothing that may be computed again.
+PRUNE_OUTBOX = """
+delete from oltp.outbox
+where xid < %(xmax)s::xid8 and pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+"""
+
+# Cut k itself stays: it is the base from which cut k + 1 is computed.
+PRUNE_CUTS = "delete from oltp.cuts where cut < %(cut)s"
+
+BATCH_BYTES = 4 << 20
+SMALL_BATCH_ROWS = 2_000
+PREFETCHED_BATCHES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutboxObservation:
+    """What of a pod has not reached the log, and who publishes it."""
+
+    cut: int
+    """The highest registered cut, 0 when there is none."""
+    unpublished_events: int
+    oldest_unpublished_seconds: float
+    """Age of the oldest unpublished event, 0.0 when there is none."""
+    held_by: str | None
+    """Who holds the relay lock."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """What pruning removed."""
+
+    events: int
+    cuts: int
+
+
+class OutboxReader:
+    """Reads the events of cuts as Arrow record batches, in bounded memory. One connection; not thread safe."""
+
+    def __init__(self, dsn: str, *, application_name: str, work_mem: str = "128MB") -> None:
+        self._binder = psycopg.connect(dsn, autocommit=True, application_name=application_name)
+        self._connection = adbc_driver_postgresql.dbapi.connect(dsn, autocommit=True)
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                "select set_config('work_mem', $1, false), set_config('application_name', $2, false)",
+                (work_mem, application_name),
+            )
+            cursor.fetchall()
+
+    def __enter__(self) -> OutboxReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._binder.close()
+
+    def events_of(self, cut: Cut, previous: Snapshot) -> Generator[pa.RecordBatch, None, None]:
+        """Yield the events of `cut`, ordered by position, with the computed column `partition` last."""
+        values = {**previous.after(), "snapshot": cut.snapshot, "partition_count": cut.partition_count}
+        # Bound on the client: with values the planner knows, the index on xid is used and nothing is rescanned.
+        query = psycopg.ClientCursor(self._binder).mogrify(EVENTS_OF_CUT, values)
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
+            cursor.execute(query)
+            yield from _ahead(iter(cursor.fetch_record_batch()))
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield `batches`, read ahead in a thread when there is more than a small one: reading and encoding overlap."""
+    first = next(batches, None)
+    if first is None:
+        return
+    if first.num_rows < SMALL_BATCH_ROWS:
+        yield from itertools.chain([first], batches)
+        return
+    yield first
+    yield from _prefetched(batches)
+
+
+def _prefetched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    ready: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
+    given_up = threading.Event()
+
+    def put(item: pa.RecordBatch | BaseException | None) -> bool:
+        while not given_up.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read() -> None:
+        try:
+            for batch in batches:
+                if not put(batch):
+                    return
+            put(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            put(error)
+
+    thread = threading.Thread(target=read, name="outbox-reader", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        given_up.set()
+        thread.join()
+
+
+def observe_outbox(dsn: str, published_cut: int) -> OutboxObservation:
+    """Return what the log, whose last manifest is `published_cut` (0: none), does not have of the pod at `dsn`."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        newest = last_cut(connection)
+        published = cuts_from(connection, published_cut, limit=1) if published_cut else []
+        seen = published[0].seen() if published else BEFORE_ALL
+        row = connection.execute(UNPUBLISHED, seen.after()).fetchone()
+        assert row is not None
+        return OutboxObservation(
+            cut=newest.cut if newest else 0,
+            unpublished_events=row[0],
+            oldest_unpublished_seconds=max(0.0, row[2]),
+            held_by=held_by(connection),
+        )
+
+
+def held_by(connection: psycopg.Connection[Any]) -> str | None:
+    """Return who holds the pod's relay lock (application name of the session), or None."""
+    row = connection.execute(HELD_BY, {"classid": RELAY_LOCK[0], "objid": RELAY_LOCK[1]}).fetchone()
+    return None if row is None else str(row[0])
+
+
+def prune(dsn: str, through_cut: int) -> PruneResult:
+    """Delete the outbox rows of all cuts up to `through_cut`, and the cuts below it.
+
+    The caller has proven that the lake and a verified backup of it hold these cuts: they can never be published from
+    the outbox again. Cut 1 alone is not pruned: its row could not be told from a cut whose events are still there.
+    """
+    with psycopg.connect(dsn) as connection:
+        found = [cut for cut in cuts_from(connection, through_cut, limit=1) if cut.cut == through_cut]
+        if through_cut < 2 or not found:
+            return PruneResult(events=0, cuts=0)
+        cut = found[0]
+        values = {"xmax": str(cut.seen().xmax), "snapshot": cut.snapshot}
+        events = connection.execute(PRUNE_OUTBOX, values).rowcount
+        cuts = connection.execute(PRUNE_CUTS, {"cut": through_cut}).rowcount
+        return PruneResult(events=events, cuts=cuts)

@@ -1,0 +1,181 @@
+"""Poison: events that cannot be applied are set aside together with their aggregate's later events.
+
+Belongs here: what is held back from a step and why, and replaying it after a fix. Does not belong here: where parked
+events are kept (the projection does, in the commit that moves the position).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.clock import Clock, utc_now
+from contracts.ids import aggregate_key
+from streams.codec import EVENT_SCHEMA
+from streams.projection import (
+    Entry,
+    FencedError,
+    ParkedEvent,
+    PoisonEventError,
+    Projection,
+    ReplayableProjection,
+    Work,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """From this position on, events of one aggregate are parked."""
+
+    from_position: int
+    event_id: str | None = None
+    """The event that could not be applied, when it is in this step."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayResult:
+    """What a replay of parked events achieved."""
+
+    replayed_events: int
+    still_parked: frozenset[str]
+    """Aggregate keys that have an event that still cannot be applied."""
+
+
+def apply_parking(projection: Projection, work: Work, parked_keys: Collection[str], clock: Clock) -> frozenset[str]:
+    """Apply `work`, setting aside what stands behind a parked event or cannot be applied; return the parked keys.
+
+    Raises FencedError as the projection does.
+    """
+    holds = {key: Hold(from_position=0) for key in parked_keys}
+    while True:
+        attempt = hold_back(work, holds, clock())
+        try:
+            projection.apply(attempt)
+        except PoisonEventError as poison:
+            key, position = _find(attempt, poison)
+            holds[key] = Hold(from_position=position, event_id=poison.event_id, reason=poison.reason)
+            continue
+        return frozenset(holds)
+
+
+def hold_back(work: Work, holds: Mapping[str, Hold], now: datetime) -> Work:
+    """Return `work` with the held events moved from its entries to its parked events."""
+    if not holds:
+        return work
+    entries: list[Entry] = []
+    parked: list[ParkedEvent] = list(work.parked)
+    behind: set[str] = set()
+    for entry in work.entries:
+        kept, held = _divide(entry, holds)
+        parked += [_parked(row, holds, now) for row in held]
+        behind |= {key for key in map(_key, held) if holds[key].event_id is None}
+        if kept.num_rows:
+            entries.append(replace(entry, events=kept))
+    return replace(work, entries=entries, parked=parked, behind=tuple(sorted(behind)))
+
+
+def replay_parked(
+    projection: ReplayableProjection,
+    pod: str,
+    data_at: datetime,
+    *,
+    keys: Collection[str] | None = None,
+    clock: Clock = utc_now,
+) -> ReplayResult:
+    """Apply the parked events of `keys` (all when None) again, in order, each aggregate in a commit of its own.
+
+    To be called after the cause was mended. What still fails stays parked, with its present reason. `data_at` is that
+    of the projection's position, which does not move.
+    """
+    replayed = 0
+    waiting = sorted({parked.aggregate_key for parked in projection.parked_events(pod)})
+    for key in waiting:
+        if keys is None or key in keys:
+            replayed += _replay_key(projection, pod, key, data_at, clock)
+    return ReplayResult(replayed_events=replayed, still_parked=frozenset(projection.state(pod).parked_keys))
+
+
+def _replay_key(projection: ReplayableProjection, pod: str, key: str, data_at: datetime, clock: Clock) -> int:
+    while True:
+        state = projection.state(pod)
+        parked = [event for event in projection.parked_events(pod) if event.aggregate_key == key]
+        if not parked or state.epoch is None:
+            return 0
+        work = Work(
+            pod=pod, epoch=state.epoch, entries=_entries(parked), expected=state.positions, positions=state.positions,
+            data_at=data_at, released=(key,),
+        )  # fmt: skip
+        try:
+            apply_parking(projection, work, (), clock)
+        except FencedError:  # the live consumer moved on, and may have parked more behind these
+            continue
+        after = sum(event.aggregate_key == key for event in projection.parked_events(pod))
+        return max(0, len(parked) - after)
+
+
+def _entries(parked: list[ParkedEvent]) -> list[Entry]:
+    rows = sorted((dict(event.event) for event in parked), key=lambda row: (row["cut"], row["position"]))
+    entries = []
+    for (cut, partition), group in groupby(rows, key=lambda row: (row["cut"], row["partition"])):
+        events = pa.Table.from_pylist(list(group), schema=EVENT_SCHEMA)
+        first = events.slice(0, 1).to_pylist()[0]
+        entries.append(
+            Entry(pod=first["pod"], epoch=first["epoch"], partition=partition, cut=cut, chunk=0, events=events)
+        )
+    return entries
+
+
+def aggregate_keys(events: pa.Table) -> pa.ChunkedArray:
+    """Return the aggregate key of every event, as `contracts.ids.aggregate_key` makes it."""
+    columns = (events.column(name) for name in ("merchant_id", "aggregate_type", "aggregate_id"))
+    return pc.binary_join_element_wise(*columns, "/")
+
+
+def _divide(entry: Entry, holds: Mapping[str, Hold]) -> tuple[pa.Table, list[dict[str, object]]]:
+    """Return the events to apply, and the rows to park."""
+    is_candidate = pc.is_in(aggregate_keys(entry.events), value_set=pa.array(list(holds), pa.string()))
+    candidates = entry.events.filter(is_candidate).to_pylist()
+    held = [row for row in candidates if row["position"] >= holds[_key(row)].from_position]
+    if not held:
+        return entry.events, []
+    positions = pa.array([row["position"] for row in held], pa.int64())
+    kept = entry.events.filter(pc.invert(pc.is_in(entry.events.column("position"), value_set=positions)))
+    return kept, held
+
+
+def _key(row: Mapping[str, object]) -> str:
+    return aggregate_key(str(row["merchant_id"]), str(row["aggregate_type"]), str(row["aggregate_id"]))
+
+
+def _parked(row: dict[str, object], holds: Mapping[str, Hold], now: datetime) -> ParkedEvent:
+    hold = holds[_key(row)]
+    if row["event_id"] == hold.event_id:
+        error = hold.reason
+    elif hold.event_id is not None:
+        error = f"Waits behind event {hold.event_id} of the same aggregate, which could not be applied."
+    else:
+        error = "Waits behind an earlier event of the same aggregate, which could not be applied."
+    return ParkedEvent(
+        aggregate_key=_key(row),
+        event_id=str(row["event_id"]),
+        cut=int(str(row["cut"])),
+        position=int(str(row["position"])),
+        event=row,
+        error=error,
+        parked_at=now,
+    )
+
+
+def _find(work: Work, poison: PoisonEventError) -> tuple[str, int]:
+    """Return the aggregate key and position of the poison event; the error itself when the step does not have it."""
+    for entry in work.entries:
+        found = entry.events.filter(pc.equal(entry.events.column("event_id"), poison.event_id)).to_pylist()
+        if found:
+            return _key(found[0]), int(found[0]["position"])
+    raise poison

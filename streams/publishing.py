@@ -1,0 +1,77 @@
+"""From the events of a cut to log entries and their manifest: pure, in bounded memory.
+
+Belongs here: cutting a cut into chunks. Does not belong here: reading the outbox, appending to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streams import codec
+from streams.cuts import Cut
+from streams.log import ChunkManifest, EntryId, LogEntry, Manifest, entry_place
+
+
+class CutPublication:
+    """Collects one cut's events into entries of `chunk_rows` events per partition, in order of position.
+
+    Where chunks end depends on nothing but the cut (events, partition count, chunk rows): not on how the events arrive.
+    At most one chunk per partition and one batch are held.
+    """
+
+    def __init__(self, *, pod: str, cut: Cut, generation: int) -> None:
+        self._pod = pod
+        self._cut = cut
+        self._generation = generation
+        self._waiting: list[list[pa.RecordBatch]] = [[] for _ in range(cut.partition_count)]
+        self._rows = [0] * cut.partition_count
+        self._chunks: list[list[ChunkManifest]] = [[] for _ in range(cut.partition_count)]
+        self._oldest: datetime | None = None
+
+    def add(self, batch: pa.RecordBatch) -> Iterator[list[LogEntry]]:
+        """Take a batch with its `partition` column; yield the entries that became full."""
+        oldest = pc.min(batch.column("recorded_at")).as_py()
+        if oldest is not None:
+            self._oldest = oldest if self._oldest is None else min(self._oldest, oldest)
+        for partition, part in codec.split(batch).items():
+            self._waiting[partition].append(part)
+            self._rows[partition] += part.num_rows
+            while self._rows[partition] >= self._cut.chunk_rows:
+                yield [self._entry(partition, self._cut.chunk_rows)]
+
+    def finish(self) -> list[LogEntry]:
+        """Return the last, partly filled entries."""
+        return [self._entry(partition, rows) for partition, rows in enumerate(self._rows) if rows]
+
+    def manifest(self, published_at: datetime) -> Manifest:
+        """Return the manifest of everything that was returned as entries."""
+        return Manifest(
+            cut=self._cut.cut,
+            epoch=self._cut.epoch,
+            snapshot=self._cut.snapshot,
+            registered_at=self._cut.registered_at,
+            partition_function=self._cut.partition_function,
+            chunk_rows=self._cut.chunk_rows,
+            codec=self._cut.codec,
+            partitions=tuple(tuple(chunks) for chunks in self._chunks),
+            oldest_recorded_at=self._oldest,
+            generation=self._generation,
+            published_at=published_at,
+        )
+
+    def _entry(self, partition: int, rows: int) -> LogEntry:
+        waiting = pa.Table.from_batches(self._waiting[partition], schema=codec.STORED_SCHEMA)
+        rest = waiting.slice(rows)
+        self._waiting[partition] = rest.to_batches()
+        self._rows[partition] = rest.num_rows
+        at = EntryId(
+            generation=self._generation, partition=partition, cut=self._cut.cut, chunk=len(self._chunks[partition])
+        )
+        events = waiting.slice(0, rows).combine_chunks()
+        checksum = codec.checksum(events, place=entry_place(self._pod, self._cut.epoch, at))
+        self._chunks[partition].append(ChunkManifest(events=rows, checksum=checksum))
+        return LogEntry(at=at, epoch=self._cut.epoch, events=rows, checksum=checksum, data=codec.encode(events))

@@ -1,0 +1,353 @@
+"""The relay: publishes a pod's committed events to the log, cut by cut, each exactly once.
+
+Belongs here: the one process per pod between outbox and log, what it refuses, and its pace. Does not belong here: what
+a cut is (`streams/cuts.py`), how it is read (`streams/outbox.py`), how an entry looks (`streams/codec.py`).
+
+A crash at any step is answered by starting again: what a cut holds is a function of two stored snapshots, so the same
+entries are computed under the same ids, and what the log already has is recognized by its checksum.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import adbc_driver_manager
+import psycopg
+import redis
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import LogDivergedError, PropagationError, RelayBusyError, StackError
+from contracts.ids import PARTITION_FUNCTION
+from contracts.settings import PodSettings, Settings
+from streams.cuts import (
+    BEFORE_ALL,
+    CODEC,
+    Cut,
+    CutShape,
+    check_epoch,
+    configure_registering,
+    current_epoch,
+    cut_shape,
+    cuts_from,
+    first_cut,
+    insert_cut,
+    last_cut,
+    look,
+)
+from streams.log import EventLog, LogTail, Manifest
+from streams.outbox import RELAY_LOCK, OutboxReader, held_by
+from streams.publishing import CutPublication
+from streams.valkey_log import build_log
+
+logger = logging.getLogger("tieout.relay")
+
+CUTS_READ = 1_000
+LOST_SERVER = (
+    psycopg.OperationalError,
+    adbc_driver_manager.OperationalError,
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+)
+"""What passes by waiting: a server that is away, or a log that is full until it is trimmed."""
+
+Step = Callable[[str], None]
+"""Called before each step that a crash may interrupt; tests raise from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How often the relay looks: soon after it found something, ever more rarely while it finds nothing."""
+
+    busy_seconds: float = 0.005
+    idle_seconds: float = 0.02
+    growth: float = 1.5
+    retry_seconds: float = 1.0
+    """Wait before reconnecting after a server went away."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrainResult:
+    """What one drain published; `cut` is the last cut that is complete in the log, 0 when there is none."""
+
+    pod: str
+    cut: int
+    cuts_published: int
+    events_published: int
+
+
+def build_relay(pod: PodSettings, settings: Settings) -> Relay:
+    """Return the pod's relay onto the deployment's log."""
+    return Relay(pod=pod.pod, dsn=pod.relay_dsn, log=build_log(settings), shape=cut_shape(settings))
+
+
+class Relay:
+    """Publishes one pod. Holds the pod's relay lock from its first look until it ends."""
+
+    def __init__(
+        self,
+        *,
+        pod: str,
+        dsn: str,
+        log: EventLog,
+        shape: CutShape,
+        pace: Pace | None = None,
+        clock: Clock = utc_now,
+        step: Step = lambda name: None,
+    ) -> None:
+        self.pod = pod
+        self._dsn = dsn
+        self._log = log
+        self._shape = shape
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._step = step
+
+    def drain(self) -> DrainResult:
+        """Publish everything that was committed before this call, and return what that was.
+
+        Raises RelayBusyError when another relay holds the pod, EpochChangedError and LogDivergedError when the log
+        does not continue what the database holds, StackError when a server cannot be reached.
+        """
+        try:
+            with self._session() as session:
+                session.register_if_new()
+                return session.publish_registered()
+        except LOST_SERVER as error:
+            raise StackError(f"The outbox of {self.pod} could not be published: {_one_line(error)}") from None
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish continuously until `stop` is set; reconnects when PostgreSQL or the log was away.
+
+        Raises what `drain` raises: those need a person, or another relay to end.
+        """
+        while not stop.is_set():
+            try:
+                with self._session() as session:
+                    self._publish_until(stop, session)
+            except LOST_SERVER as error:
+                logger.warning("relay of %s waits for a server: %s", self.pod, _one_line(error))
+                stop.wait(self._pace.retry_seconds)
+
+    def republish(self, from_cut: int) -> DrainResult:
+        """Publish the cuts from `from_cut` on again, into a new generation, and switch consumers to it.
+
+        For when the log lost entries. Raises LogDivergedError when the outbox is pruned beyond `from_cut`,
+        RelayBusyError when another relay holds the pod, StackError when a server cannot be reached.
+        """
+        try:
+            with self._session(is_resuming=False) as session:
+                return session.republish(from_cut)
+        except LOST_SERVER as error:
+            raise StackError(f"The outbox of {self.pod} could not be published again: {_one_line(error)}") from None
+
+    def close(self) -> None:
+        """Let the log's connections go."""
+        self._log.close()
+
+    def _publish_until(self, stop: threading.Event, session: RelaySession) -> None:
+        wait = self._pace.busy_seconds
+        while not stop.is_set():
+            registered = session.register_if_new()
+            published = session.publish_registered().cuts_published if registered else 0
+            wait = self._pace.busy_seconds if published else min(wait * self._pace.growth, self._pace.idle_seconds)
+            stop.wait(wait)
+
+    @contextmanager
+    def _session(self, *, is_resuming: bool = True) -> Iterator[RelaySession]:
+        name = f"tieout relay {self.pod} on {socket.gethostname()}, process {os.getpid()}"[:63]
+        with psycopg.connect(self._dsn, autocommit=True, application_name=name) as connection:
+            connection.prepare_threshold = None
+            configure_registering(connection)
+            connection.execute("set plan_cache_mode = force_custom_plan; set enable_seqscan = off")
+            self._lock(connection)
+            with OutboxReader(self._dsn, application_name=f"{name[:55]} reader") as reader:
+                session = RelaySession(
+                    pod=self.pod,
+                    connection=connection,
+                    reader=reader,
+                    log=self._log,
+                    shape=self._shape,
+                    registered_by=name,
+                    clock=self._clock,
+                    step=self._step,
+                )
+                if is_resuming:
+                    session.resume()
+                yield session
+
+    def _lock(self, connection: psycopg.Connection[Any]) -> None:
+        row = connection.execute("select pg_try_advisory_lock(%s, %s)", RELAY_LOCK).fetchone()
+        if row is None or not row[0]:
+            holder = held_by(connection) or "a session that has just ended"
+            raise RelayBusyError(f"Pod {self.pod} is already published by {holder}; one relay per pod.")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+class RelaySession:
+    """One relay's life with its lock: knows the last published cut and what it saw."""
+
+    def __init__(
+        self,
+        *,
+        pod: str,
+        connection: psycopg.Connection[Any],
+        reader: OutboxReader,
+        log: EventLog,
+        shape: CutShape,
+        registered_by: str,
+        clock: Clock,
+        step: Step,
+    ) -> None:
+        self._pod = pod
+        self._connection = connection
+        self._reader = reader
+        self._log = log
+        self._shape = shape
+        self._registered_by = registered_by
+        self._clock = clock
+        self._step = step
+        self._epoch = current_epoch(connection)
+        self._published = 0
+        self._seen = BEFORE_ALL
+        self._generation = 1
+
+    def resume(self) -> None:
+        """Take up where the streams actually end; refuse when they do not continue what the database holds."""
+        newest = last_cut(self._connection)
+        if newest is not None:
+            check_epoch(self._epoch, newest.epoch, f"cut {newest.cut}")
+        tail = self._log.tail(self._pod, max(self._shape.partition_count, newest.partition_count if newest else 1))
+        if tail.manifest is not None:
+            check_epoch(self._epoch, tail.manifest.epoch, f"the log's manifest of cut {tail.manifest.cut}")
+        self._check_tail(tail, newest.cut if newest else 0)
+        self._generation = tail.generation
+        self._resume_after(tail.manifest_cut or self._base(), tail.manifest)
+
+    def _check_tail(self, tail: LogTail, newest: int) -> None:
+        furthest = max([tail.manifest_cut, *tail.entry_cuts.values()])
+        if furthest > newest:
+            raise LogDivergedError(
+                f"The log of pod {self._pod} ends at cut {furthest}, but the database knows {newest} cuts: it lost "
+                "commits, or another database was published here; a person must open a new epoch."
+            )
+        if furthest > tail.manifest_cut + 1 and tail.manifest_cut:
+            raise LogDivergedError(
+                f"The log of pod {self._pod} holds entries of cut {furthest} but no manifest after "
+                f"{tail.manifest_cut}: manifests were lost; republish from the next cut into a new generation."
+            )
+
+    def _base(self) -> int:
+        """Return the cut before the first one that the outbox can still give: 0 unless it was pruned."""
+        first = first_cut(self._connection)
+        return 0 if first is None or first.cut == 1 else first.cut
+
+    def _resume_after(self, cut: int, manifest: Manifest | None) -> None:
+        self._published = cut
+        if cut == 0:
+            return
+        found = cuts_from(self._connection, cut, limit=1)
+        if not found or found[0].cut != cut:
+            raise LogDivergedError(
+                f"The log of pod {self._pod} ends at cut {cut}, which the database has pruned: the log lost cuts that "
+                f"only the lake holds; republish from cut {self._base() + 1} into a new generation."
+            )
+        if manifest is not None and manifest.snapshot != found[0].snapshot:
+            raise LogDivergedError(
+                f"Cut {cut} of pod {self._pod} is another one in the database than in the log; a person must look."
+            )
+        self._seen = found[0].seen()
+
+    def register_if_new(self) -> bool:
+        """Register a cut if events are visible that no cut has; return whether there is any cut to publish."""
+        known, seen = self._published, self._seen
+        while True:
+            registered, has_new = look(self._connection, seen)
+            newest = last_cut(self._connection) if registered > known else None
+            if newest is not None:
+                # Not published yet (a reconciler's, or from before a crash), and it may not hold all that is new.
+                known, seen = newest.cut, newest.seen()
+                continue
+            if not has_new:
+                return registered > self._published
+            self._step("register")
+            with suppress(psycopg.errors.UniqueViolation):  # a reconciler was faster: look again, from its cut
+                insert_cut(self._connection, self._shape, registered_by=self._registered_by)
+                return True
+
+    def publish_registered(self) -> DrainResult:
+        """Publish every registered cut that is not in the log yet, in order."""
+        cuts_published = events_published = 0
+        for cut in self._registered():
+            events_published += self._publish(cut, is_staged=False).events
+            cuts_published += 1
+        return DrainResult(
+            pod=self._pod, cut=self._published, cuts_published=cuts_published, events_published=events_published
+        )
+
+    def republish(self, from_cut: int) -> DrainResult:
+        """Publish all cuts from `from_cut` into a new generation, then make it the pod's log."""
+        if from_cut <= self._base():
+            raise LogDivergedError(
+                f"The outbox of pod {self._pod} is pruned through cut {self._base()}; cuts before that are in the lake "
+                f"only, so republish from cut {self._base() + 1} at the earliest."
+            )
+        self._resume_after(from_cut - 1, None)
+        self._generation = self._log.begin_generation(self._pod, from_cut)
+        events = cuts = 0
+        for cut in self._registered():
+            events += self._publish(cut, is_staged=True).events
+            cuts += 1
+        self._log.switch_generation(self._pod, self._generation)
+        return DrainResult(pod=self._pod, cut=self._published, cuts_published=cuts, events_published=events)
+
+    def _publish(self, cut: Cut, *, is_staged: bool) -> Manifest:
+        self._check_computable(cut)
+        publication = CutPublication(pod=self._pod, cut=cut, generation=self._generation)
+        self._step("entries")
+        # Closed whatever happens: a large cut is read ahead in a thread, which must end before its connection does.
+        with closing(self._reader.events_of(cut, self._seen)) as batches:
+            for batch in batches:
+                for group in publication.add(batch):
+                    self._log.append(self._pod, group)
+                    self._step("entries")
+        self._log.append(self._pod, publication.finish())
+        self._step("manifest")
+        manifest = publication.manifest(self._now())
+        self._log.append_manifest(self._pod, manifest, is_staged=is_staged)
+        self._published, self._seen = cut.cut, cut.seen()
+        self._step("published")
+        return manifest
+
+    def _registered(self) -> Iterator[Cut]:
+        """Yield the cuts that are registered and not published, in order, as each one before it gets published."""
+        while found := cuts_from(self._connection, self._published + 1, limit=CUTS_READ):
+            yield from found
+            if len(found) < CUTS_READ:
+                return
+
+    def _now(self) -> datetime:
+        return self._clock()
+
+    def _check_computable(self, cut: Cut) -> None:
+        if cut.cut != self._published + 1:
+            raise LogDivergedError(
+                f"Cut {self._published + 1} of pod {self._pod} is missing in the database; the next one is {cut.cut}."
+            )
+        check_epoch(self._epoch, cut.epoch, f"cut {cut.cut}")
+        if cut.codec != CODEC or cut.partition_function != PARTITION_FUNCTION:
+            raise PropagationError(
+                f"Cut {cut.cut} of pod {self._pod} was registered for {cut.codec} and {cut.partition_function}; this "
+                f"version publishes {CODEC} and {PARTITION_FUNCTION}: publish it with the version that registered it."
+            )

@@ -1,0 +1,134 @@
+"""Which entries a consumer applies next, from its positions and the manifests: pure but for one look-up.
+
+Belongs here: advancing positions, and noticing that a cut is missing. Does not belong here: fetching or applying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from contracts.errors import LogGapError
+from streams.log import ChunkManifest, EntryId, EventLog, Manifest
+from streams.projection import START, Position, Projection, ProjectionState
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedEntry:
+    """One entry to apply, with what its manifest says of it."""
+
+    at: EntryId
+    stated: ChunkManifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Entries to apply in one commit, and the positions of the partitions that they move."""
+
+    epoch: str
+    entries: tuple[PlannedEntry, ...]
+    expected: Mapping[int, Position]
+    positions: Mapping[int, Position]
+    data_at: datetime
+
+
+def floor_cut(positions: Mapping[int, Position], stopped: Collection[int] = ()) -> int:
+    """Return the cut that all partitions (but the stopped ones, unless all are) have applied; 0 when there are none."""
+    moving = [position.cut for partition, position in positions.items() if partition not in stopped]
+    return min(moving or [position.cut for position in positions.values()], default=0)
+
+
+def position_of(partition: int, positions: Mapping[int, Position]) -> Position:
+    """Return where a partition stands. `positions` are `completed`, so one that is missing was added since."""
+    return positions.get(partition, Position(cut=floor_cut(positions), chunk=0))
+
+
+def completed(positions: Mapping[int, Position], floor_manifest: Manifest | None) -> Mapping[int, Position]:
+    """Return positions in which every partition that the floor's cut already had stands somewhere.
+
+    A store may not keep START, so a missing partition has two meanings: one that exists in the manifest of the floor
+    cut has applied nothing; one that does not was added since (a larger partition count) and has missed nothing.
+    """
+    count = len(floor_manifest.partitions) if floor_manifest is not None else 0
+    return {**dict.fromkeys(range(count), START), **positions}
+
+
+def completed_state(projection: Projection, pod: str, log: EventLog) -> ProjectionState:
+    """Return the projection's state with `completed` positions."""
+    state = projection.state(pod)
+    floor = floor_cut(state.positions)
+    found = log.manifests(pod, floor - 1, limit=1) if floor else []
+    at_floor = next((manifest for manifest in found if manifest.cut == floor), None)
+    return replace(state, positions=completed(state.positions, at_floor))
+
+
+def check_contiguous(after_cut: int, manifests: Sequence[Manifest], pod: str) -> None:
+    """Raise LogGapError unless the manifests go on from `after_cut` without a hole."""
+    for expected, manifest in enumerate(manifests, start=after_cut + 1):
+        if manifest.cut != expected:
+            raise LogGapError(
+                f"The log of pod {pod} has no manifest of cut {expected}; the next one is of cut {manifest.cut}. "
+                "What lies between is in the lake: rebuild from there, or republish into a new generation."
+            )
+
+
+def plan_step(
+    positions: Mapping[int, Position], manifests: Sequence[Manifest], *, stopped: Collection[int], events_max: int
+) -> Step | None:
+    """Return the next step of at most `events_max` events (or one larger entry); None when nothing is left to do.
+
+    A cut that is larger than that is applied chunk by chunk: its positions then count the chunks that are done.
+    """
+    count = max((len(manifest.partitions) for manifest in manifests), default=0)
+    moved = {partition: position_of(partition, positions) for partition in range(count) if partition not in positions}
+    taker = _Taker(events_max)
+    newest: Manifest | None = None
+    for manifest in manifests:
+        for partition, chunks in enumerate(manifest.partitions):
+            standing = moved.get(partition) or positions[partition]
+            if partition in stopped or standing.cut >= manifest.cut:
+                continue
+            newest = manifest
+            taken = taker.take(manifest, partition, standing.chunk)
+            is_done = standing.chunk + taken == len(chunks)
+            moved[partition] = (
+                Position(cut=manifest.cut, chunk=0) if is_done else replace(standing, chunk=standing.chunk + taken)
+            )
+            if not is_done:
+                return _step(manifest, taker.entries, positions, moved)
+    return None if newest is None else _step(newest, taker.entries, positions, moved)
+
+
+class _Taker:
+    """Collects entries until they hold `events_max` events; the first one is taken however large it is."""
+
+    def __init__(self, events_max: int) -> None:
+        self.entries: list[PlannedEntry] = []
+        self._events_left = events_max
+
+    def take(self, manifest: Manifest, partition: int, from_chunk: int) -> int:
+        """Take the chunks from `from_chunk` on that still fit; return how many."""
+        chunks = manifest.partitions[partition][from_chunk:]
+        for taken, stated in enumerate(chunks):
+            if self.entries and stated.events > self._events_left:
+                return taken
+            at = EntryId(
+                generation=manifest.generation, partition=partition, cut=manifest.cut, chunk=from_chunk + taken
+            )
+            self.entries.append(PlannedEntry(at=at, stated=stated))
+            self._events_left -= stated.events
+        return len(chunks)
+
+
+def _step(
+    manifest: Manifest, entries: list[PlannedEntry], positions: Mapping[int, Position], moved: dict[int, Position]
+) -> Step:
+    changed = {partition: place for partition, place in moved.items() if place != positions.get(partition)}
+    return Step(
+        epoch=manifest.epoch,
+        entries=tuple(entries),
+        expected={partition: positions.get(partition, START) for partition in changed},
+        positions=changed,
+        data_at=manifest.registered_at,
+    )

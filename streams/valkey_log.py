@@ -1,0 +1,248 @@
+"""The log on Valkey or Redis Streams.
+
+Belongs here: keys, commands and replies of that server. Does not belong here: anything a second adapter would need too
+(`streams/log.py`). The braces in the keys are a hash tag: in a Redis Cluster a pod's streams share one slot.
+
+The manifests that count are always under `{tieout:<pod>}:cuts`, and each says in which generation of the partition
+streams its entries are; so a new generation is switched to by renaming one key, and consumers notice nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+import redis
+
+from contracts.errors import LogDivergedError, LogGapError
+from contracts.settings import Settings
+from streams import codec
+from streams.cuts import CODEC
+from streams.log import EntryId, LogEntry, LogTail, Manifest, Progress, entry_place
+
+PIPELINE_BYTES = 8 << 20
+FETCHED_ENTRIES = 64
+COPIED_MANIFESTS = 1_000
+SOCKET_TIMEOUT_SECONDS = 30
+
+
+def build_log(settings: Settings) -> ValkeyLog:
+    """Return the deployment's log."""
+    return ValkeyLog(settings.log_url)
+
+
+class ValkeyLog:
+    """The log port on one Valkey or Redis server (or a cluster node set). Thread safe, as redis-py's pool is."""
+
+    def __init__(self, url: str) -> None:
+        self._client: redis.Redis = redis.Redis.from_url(
+            url, socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=5, socket_keepalive=True
+        )
+
+    def close(self) -> None:
+        """Let connections go."""
+        self._client.close()
+
+    # Keys
+
+    @staticmethod
+    def _root(pod: str) -> str:
+        return f"{{tieout:{pod}}}"
+
+    def manifests_key(self, pod: str, staged_generation: int | None = None) -> str:
+        """Return the key of the pod's manifests, or of those that a republication is writing."""
+        return f"{self._root(pod)}:" + ("cuts" if staged_generation is None else f"g{staged_generation}:cuts")
+
+    def entries_key(self, pod: str, generation: int, partition: int) -> str:
+        """Return the key of one partition's stream."""
+        return f"{self._root(pod)}:g{generation}:p{partition}"
+
+    def _generation(self, pod: str) -> int:
+        return int(cast(bytes | None, self._client.get(f"{self._root(pod)}:generation")) or 1)
+
+    # Appending
+
+    def tail(self, pod: str, partition_count: int) -> LogTail:
+        """Return where the streams of the current generation end."""
+        generation = self._generation(pod)
+        last = cast(list[Any], self._client.xrevrange(self.manifests_key(pod), count=1))
+        return LogTail(
+            generation=generation,
+            manifest_cut=self._last_cut(self.manifests_key(pod)),
+            manifest=_manifest(last[0][1]) if last else None,
+            entry_cuts={
+                partition: self._last_cut(self.entries_key(pod, generation, partition))
+                for partition in range(partition_count)
+            },
+        )
+
+    def _last_cut(self, key: str) -> int:
+        # The last id ever given: it survives trimming, unlike the last entry.
+        try:
+            stream = cast(Mapping[str, Any], self._client.xinfo_stream(key))
+        except redis.ResponseError as error:
+            if "no such key" in str(error):
+                return 0
+            raise
+        return _cut_of(stream["last-generated-id"])
+
+    def append(self, pod: str, entries: Sequence[LogEntry]) -> None:
+        """Append entries in order; one that is there already with the same checksum is fine."""
+        for group in _groups(entries):
+            pipeline = self._client.pipeline(transaction=False)
+            for entry in group:
+                key = self.entries_key(pod, entry.at.generation, entry.at.partition)
+                fields = {"events": entry.data, "epoch": entry.epoch, "codec": CODEC}
+                pipeline.xadd(key, fields, id=f"{entry.at.cut}-{entry.at.chunk}")  # type: ignore[arg-type]
+            for entry, reply in zip(group, pipeline.execute(raise_on_error=False), strict=True):
+                if isinstance(reply, redis.ResponseError) and _is_refused_id(reply):
+                    self._check_same(pod, entry)
+                elif isinstance(reply, Exception):
+                    raise reply
+
+    def _check_same(self, pod: str, entry: LogEntry) -> None:
+        """Read back what stands under a refused id: the same error covers ids never written and ids deleted."""
+        where = f"pod {pod}, partition {entry.at.partition}, cut {entry.at.cut}, chunk {entry.at.chunk}"
+        stored = self._read(pod, [entry.at])[0]
+        if stored is None:
+            raise LogDivergedError(
+                f"The log is past {where} but does not hold it; "
+                f"republish from cut {entry.at.cut} into a new generation."
+            )
+        events = codec.decode(stored)
+        if codec.checksum(events, place=entry_place(pod, entry.epoch, entry.at)) != entry.checksum:
+            raise LogDivergedError(
+                f"The log holds other events at {where} than the outbox gives for it; nothing was published over them."
+            )
+
+    def append_manifest(self, pod: str, manifest: Manifest, *, is_staged: bool = False) -> None:
+        """Append the manifest of a cut whose entries are all appended."""
+        key = self.manifests_key(pod, manifest.generation if is_staged else None)
+        try:
+            self._client.xadd(key, {"manifest": msgspec.json.encode(manifest)}, id=f"{manifest.cut}-0")
+        except redis.ResponseError as error:
+            if not _is_refused_id(error):
+                raise
+            stored = cast(list[Any], self._client.xrange(key, f"{manifest.cut}-0", f"{manifest.cut}-0"))
+            if not stored or not manifest.says_the_same_as(_manifest(stored[0][1])):
+                raise LogDivergedError(
+                    f"The log of pod {pod} has lost its manifest of cut {manifest.cut}, or holds another one than the "
+                    "outbox gives; nothing was published over it."
+                ) from None
+
+    # Reading
+
+    def manifests(self, pod: str, after_cut: int, *, limit: int, block_milliseconds: int = 0) -> list[Manifest]:
+        """Return up to `limit` manifests of cuts after `after_cut`, in order; wait for the first one if asked to."""
+        key = self.manifests_key(pod)
+        if block_milliseconds:
+            # Ids of manifests end in -0, so the largest possible suffix means "later cuts".
+            streams: dict[Any, Any] = {key: f"{after_cut}-18446744073709551615"}
+            reply = cast(list[Any], self._client.xread(streams, count=limit, block=block_milliseconds))
+            rows = reply[0][1] if reply else []
+        else:
+            rows = cast(list[Any], self._client.xrange(key, f"{after_cut + 1}-0", "+", count=limit))
+        return [_manifest(fields) for _, fields in rows]
+
+    def fetch(self, pod: str, entries: Sequence[EntryId]) -> list[bytes]:
+        """Return the bytes of exactly these entries; LogGapError when one is missing."""
+        found = []
+        for at, data in zip(entries, self._read(pod, entries), strict=True):
+            if data is None:
+                raise LogGapError(
+                    f"The log no longer holds partition {at.partition}, cut {at.cut}, chunk {at.chunk} of pod {pod} "
+                    f"(generation {at.generation}), which its manifest names; republish it or rebuild from the lake."
+                )
+            found.append(data)
+        return found
+
+    def _read(self, pod: str, entries: Sequence[EntryId]) -> list[bytes | None]:
+        replies: list[Any] = []
+        for start in range(0, len(entries), FETCHED_ENTRIES):
+            pipeline = self._client.pipeline(transaction=False)
+            for at in entries[start : start + FETCHED_ENTRIES]:
+                entry_id = f"{at.cut}-{at.chunk}"
+                pipeline.xrange(self.entries_key(pod, at.generation, at.partition), entry_id, entry_id)
+            replies += pipeline.execute()
+        return [rows[0][1][b"events"] if rows else None for rows in replies]
+
+    # Generations
+
+    def begin_generation(self, pod: str, from_cut: int) -> int:
+        """Return the number of a new, empty generation that will hold the cuts from `from_cut` on.
+
+        Clears what an unfinished republication left. Manifests of earlier cuts are taken over as they are: their
+        entries stay in the generation that has them.
+        """
+        generation = self._generation(pod) + 1
+        staged = self.manifests_key(pod, generation)
+        self._client.delete(staged, *self._entry_keys(pod, generation))
+        kept = cast(list[Any], self._client.xrange(self.manifests_key(pod), "-", f"({from_cut}-0"))
+        for start in range(0, len(kept), COPIED_MANIFESTS):
+            pipeline = self._client.pipeline(transaction=False)
+            for entry_id, fields in kept[start : start + COPIED_MANIFESTS]:
+                pipeline.xadd(staged, fields, id=entry_id)
+            pipeline.execute()
+        return generation
+
+    def switch_generation(self, pod: str, generation: int) -> None:
+        """Make the staged manifests of `generation` the pod's manifests, at once."""
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.rename(self.manifests_key(pod, generation), self.manifests_key(pod))
+        pipeline.set(f"{self._root(pod)}:generation", generation)
+        pipeline.execute()
+
+    def _entry_keys(self, pod: str, generation: int | None = None) -> list[bytes]:
+        pattern = f"{self._root(pod)}:g{'*' if generation is None else generation}:p*"
+        return sorted(self._client.scan_iter(match=pattern, count=1_000))
+
+    # Projections and trimming
+
+    def report_progress(self, pod: str, progress: Progress) -> None:
+        """Register a projection, or how far it is now."""
+        self._client.hset(f"{self._root(pod)}:projections", progress.projection, msgspec.json.encode(progress))
+
+    def forget_projection(self, pod: str, projection: str) -> None:
+        """Remove a projection that no longer exists."""
+        self._client.hdel(f"{self._root(pod)}:projections", projection)
+
+    def progress(self, pod: str) -> list[Progress]:
+        """Return every registered projection of a pod, by name."""
+        stored = cast(Mapping[bytes, bytes], self._client.hgetall(f"{self._root(pod)}:projections"))
+        found = [msgspec.json.decode(value, type=Progress) for value in stored.values()]
+        return sorted(found, key=lambda item: item.projection)
+
+    def trim(self, pod: str, kept_from_cut: int) -> int:
+        """Remove manifests and entries of cuts below `kept_from_cut`; return how many entries went."""
+        keys = self._entry_keys(pod)
+        pipeline = self._client.pipeline(transaction=False)
+        for key in (self.manifests_key(pod).encode(), *keys):
+            pipeline.xtrim(key, minid=f"{kept_from_cut}-0", approximate=False)
+        return sum(pipeline.execute()[1:])
+
+
+def _groups(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:
+    """Split entries into runs of at most PIPELINE_BYTES (or one larger entry)."""
+    groups: list[list[LogEntry]] = []
+    size = PIPELINE_BYTES
+    for entry in entries:
+        if size + len(entry.data) > PIPELINE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
+        size += len(entry.data)
+    return groups
+
+
+def _manifest(fields: Mapping[bytes, bytes]) -> Manifest:
+    return msgspec.json.decode(fields[b"manifest"], type=Manifest)
+
+
+def _cut_of(entry_id: bytes | str) -> int:
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    return int(text.split("-")[0])
+
+
+def _is_refused_id(error: redis.ResponseError) -> bool:
+    return "equal or smaller than the target stream top item" in str(error)
