@@ -1,0 +1,74 @@
+{# Every model of a build stands at the cut vector which the build recorded before it began. These macros read that
+   record once per model, while it is compiled, and write the cuts into the SQL as literals: DuckLake then opens only
+   the files that hold those cuts, so a run's cost follows the new events. Cuts are read from a table and never come
+   from --vars, because another value of a variable makes dbt parse the whole project again. #}
+
+{# The newest build's vector: a list of {pod, since_cut, cut}. Its events are those with since_cut < cut <= cut. #}
+{% macro cut_vector() %}
+    {% if not execute %}
+        {{ return([]) }}
+    {% endif %}
+    {% set records = run_query(
+        "select pod, since_cut, cut from " ~ source('builds', 'cut_vectors')
+        ~ " qualify build_number = max(build_number) over () order by pod"
+    ) %}
+    {% set vector = [] %}
+    {% for record in records.rows %}
+        {% do vector.append({'pod': record[0], 'since_cut': record[1] | int, 'cut': record[2] | int}) %}
+    {% endfor %}
+    {{ return(vector) }}
+{% endmacro %}
+
+{# The rows of a staging model that this build adds. A table that is built from nothing takes all cuts up to the vector;
+   any other takes those after the last complete build. #}
+{% macro new_events(staged, vector) %}
+    {% for entry in vector %}
+    select staged.*
+    from {{ staged }} as staged
+    where
+        staged.pod = '{{ entry.pod }}'
+        and staged.cut > {{ entry.since_cut if is_incremental() else 0 }}
+        and staged.cut <= {{ entry.cut }}
+    {{ "union all" if not loop.last }}
+    {% else %}
+    select staged.*
+    from {{ staged }} as staged
+    where false
+    {% endfor %}
+{% endmacro %}
+
+{# The rows of a history that this build added, and those that they replaced: what a difference of states needs. #}
+{% macro changed_versions(history, vector) %}
+    {% for entry in vector %}
+    {% set since_cut = entry.since_cut if is_incremental() else 0 %}
+    select
+        history.*,
+        history.valid_from_cut > {{ since_cut }} as is_new
+    from {{ history }} as history
+    where
+        history.pod = '{{ entry.pod }}'
+        and history.valid_from_cut <= {{ entry.cut }}
+        and (history.valid_from_cut > {{ since_cut }} or history.valid_to_cut > {{ since_cut }})
+    {{ "union all" if not loop.last }}
+    {% else %}
+    select
+        history.*,
+        false as is_new
+    from {{ history }} as history
+    where false
+    {% endfor %}
+{% endmacro %}
+
+{# A condition on `alias.pod` and a cut column: true for what this build added. For tests that look at new rows only. #}
+{% macro is_added(cut_column, alias='') %}
+    {% set prefix = alias ~ '.' if alias else '' %}
+    {% set vector = cut_vector() %}
+    (
+    {% for entry in vector %}
+        ({{ prefix }}pod = '{{ entry.pod }}' and {{ prefix }}{{ cut_column }} > {{ entry.since_cut }})
+        {{ "or" if not loop.last }}
+    {% else %}
+        false
+    {% endfor %}
+    )
+{% endmacro %}

@@ -1,0 +1,47 @@
+{# The body of a history: one row per version of an aggregate, valid from the cut that brought it up to, and without,
+   the cut that brought the next one (null: it stands). Versions that came and went within one cut have
+   valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they replace;
+   what a build that was not completed, or that is taken back, has closed is opened again. #}
+{% macro history(staged, key) %}
+{% set keys = ['pod', 'merchant_id', key] | unique | list %}
+{% set vector = cut_vector() %}
+with new_versions as (
+    {{ new_events(staged, vector) }}
+),
+
+touched as (
+    select distinct {{ keys | join(', ') }}
+    from new_versions
+),
+
+versions as (
+    select
+        * exclude (cut),
+        cut as valid_from_cut
+    from new_versions
+    {% if is_incremental() %}
+    {% for entry in vector %}
+    union all by name
+    select standing.* exclude (valid_to_cut)
+    from {{ this }} as standing
+    inner join touched using ({{ keys | join(', ') }})
+    where
+        standing.pod = '{{ entry.pod }}'
+        and standing.valid_from_cut <= {{ entry.since_cut }}
+        and standing.valid_to_cut is null
+    union all by name
+    select closed.* exclude (valid_to_cut)
+    from {{ this }} as closed
+    where
+        closed.pod = '{{ entry.pod }}'
+        and closed.valid_from_cut <= {{ entry.since_cut }}
+        and closed.valid_to_cut > {{ entry.since_cut }}
+    {% endfor %}
+    {% endif %}
+)
+
+select
+    *,
+    lead(valid_from_cut) over (partition by {{ keys | join(', ') }} order by version) as valid_to_cut
+from versions
+{% endmacro %}

@@ -1,0 +1,1 @@
+{{ history(ref('stg_oltp__customer_entitlements'), 'entitlement_id') }}

@@ -1,0 +1,222 @@
+{% set vector = cut_vector() %}
+-- Double entry as a difference of balances: what each version of an aggregate has put on every account, less what the
+-- version before it had. Debits are positive. A version's balances sum to zero, and so do the entries of its event.
+-- An amount is `minor` whole minor units and `micro` micro-units besides (models/marts/journal.md has the table).
+with order_versions as (
+    {{ changed_versions(ref('int_orders_history'), vector) }}
+),
+
+payment_versions as (
+    {{ changed_versions(ref('int_payments_history'), vector) }}
+),
+
+refund_versions as (
+    {{ changed_versions(ref('int_refunds_history'), vector) }}
+),
+
+adjustment_versions as (
+    {{ changed_versions(ref('int_adjustments_history'), vector) }}
+),
+
+order_lines as (
+    select
+        pod,
+        event_id,
+        unnest(lines) as line
+    from order_versions
+),
+
+order_line_revenues as (
+    select
+        pod,
+        event_id,
+        line.kind = 'shipping' as is_shipping,
+        line.total_minor - line.cancelled_minor as owed_minor,
+        line.discount_minor,
+        line.tax_minor - line.cancelled_tax_minor as tax_minor,
+        line.rounding_micro,
+        -- Tax that the price contains was never revenue; what a cancellation takes back, tax apart, is none any more.
+        line.amount_minor
+        - if(line.is_tax_inclusive, line.tax_minor, 0)
+        - (line.cancelled_minor - line.cancelled_tax_minor) as revenue_minor
+    from order_lines
+),
+
+order_sums as (
+    select
+        pod,
+        event_id,
+        sum(owed_minor) as owed_minor,
+        sum(discount_minor) as discount_minor,
+        sum(tax_minor) as tax_minor,
+        sum(rounding_micro) as rounding_micro,
+        sum(if(is_shipping, 0, revenue_minor)) as sales_minor,
+        sum(if(is_shipping, 0, rounding_micro)) as sales_micro,
+        sum(if(is_shipping, revenue_minor, 0)) as shipping_minor,
+        sum(if(is_shipping, rounding_micro, 0)) as shipping_micro
+    from order_line_revenues
+    group by pod, event_id
+),
+
+order_balances as (
+    select
+        versions.pod,
+        versions.valid_from_cut as cut,
+        versions.event_id,
+        versions.event_type,
+        'order' as aggregate_type,
+        versions.order_id as aggregate_id,
+        versions.version,
+        versions.order_id,
+        versions.merchant_id,
+        versions.currency,
+        if(versions.version = 1, versions.placed_at, versions.occurred_at) as booked_at,
+        versions.recorded_at,
+        versions.is_new,
+        [
+            {'line_number': 1, 'account': 'clearing', 'minor': sums.owed_minor, 'micro': 0},
+            {'line_number': 2, 'account': 'discounts', 'minor': sums.discount_minor, 'micro': 0},
+            {'line_number': 3, 'account': 'sales', 'minor': -sums.sales_minor, 'micro': -sums.sales_micro},
+            {'line_number': 4, 'account': 'shipping', 'minor': -sums.shipping_minor, 'micro': -sums.shipping_micro},
+            {'line_number': 5, 'account': 'tax_payable', 'minor': -sums.tax_minor, 'micro': 0},
+            {'line_number': 6, 'account': 'rounding', 'minor': 0, 'micro': sums.rounding_micro}
+        ] as balances
+    from order_versions as versions
+    inner join order_sums as sums
+        on versions.pod = sums.pod and versions.event_id = sums.event_id
+),
+
+payment_balances as (
+    select
+        pod,
+        valid_from_cut as cut,
+        event_id,
+        event_type,
+        'payment' as aggregate_type,
+        payment_id as aggregate_id,
+        version,
+        order_id,
+        merchant_id,
+        currency,
+        occurred_at as booked_at,
+        recorded_at,
+        is_new,
+        [
+            {'line_number': 1, 'account': 'cash', 'minor': captured_minor, 'micro': 0},
+            {'line_number': 2, 'account': 'clearing', 'minor': -captured_minor, 'micro': 0},
+            {'line_number': 3, 'account': 'merchant_share', 'minor': captured_minor, 'micro': 0},
+            {'line_number': 4, 'account': 'merchant_payable', 'minor': -captured_minor, 'micro': 0}
+        ] as balances
+    from payment_versions
+),
+
+refund_balances as (
+    select
+        pod,
+        valid_from_cut as cut,
+        event_id,
+        event_type,
+        'refund' as aggregate_type,
+        refund_id as aggregate_id,
+        version,
+        order_id,
+        merchant_id,
+        currency,
+        coalesce(completed_at, occurred_at) as booked_at,
+        recorded_at,
+        is_new,
+        -- A refund that is requested or that failed has moved no money.
+        if(status = 'completed', [
+            {'line_number': 1, 'account': 'refunds', 'minor': amount_minor - tax_minor, 'micro': 0},
+            {'line_number': 2, 'account': 'tax_payable', 'minor': tax_minor, 'micro': 0},
+            {'line_number': 3, 'account': 'cash', 'minor': -amount_minor, 'micro': 0},
+            {'line_number': 4, 'account': 'merchant_payable', 'minor': amount_minor, 'micro': 0},
+            {'line_number': 5, 'account': 'merchant_share', 'minor': -amount_minor, 'micro': 0}
+        ], []) as balances
+    from refund_versions
+),
+
+adjustment_balances as (
+    select
+        pod,
+        valid_from_cut as cut,
+        event_id,
+        event_type,
+        'adjustment' as aggregate_type,
+        adjustment_id as aggregate_id,
+        version,
+        cast(null as varchar) as order_id,
+        merchant_id,
+        currency,
+        adjusted_at as booked_at,
+        recorded_at,
+        is_new,
+        [
+            {'line_number': 1, 'account': 'clearing', 'minor': amount_minor, 'micro': 0},
+            {'line_number': 2, 'account': 'adjustments', 'minor': -amount_minor, 'micro': -rounding_micro},
+            {'line_number': 3, 'account': 'rounding', 'minor': 0, 'micro': rounding_micro},
+            {'line_number': 4, 'account': 'merchant_share', 'minor': amount_minor, 'micro': 0},
+            {'line_number': 5, 'account': 'merchant_payable', 'minor': -amount_minor, 'micro': 0}
+        ] as balances
+    from adjustment_versions
+),
+
+aggregate_balances as (
+    select * from order_balances
+    union all
+    select * from payment_balances
+    union all
+    select * from refund_balances
+    union all
+    select * from adjustment_balances
+),
+
+account_balances as (
+    select
+        * exclude (balances),
+        unnest(balances) as balance
+    from aggregate_balances
+),
+
+amounts as (
+    select
+        * exclude (balance),
+        balance.line_number,
+        balance.account,
+        balance.minor * {{ micro_per_minor('currency') }} + balance.micro as balance_micro
+    from account_balances
+),
+
+entries as (
+    select
+        * exclude (balance_micro),
+        balance_micro - coalesce(
+            lag(balance_micro) over (
+                partition by pod, merchant_id, aggregate_type, aggregate_id, account
+                order by version
+            ),
+            0
+        ) as amount_micro
+    from amounts
+)
+
+select
+    pod,
+    cut,
+    event_id,
+    cast(line_number as integer) as line_number,
+    merchant_id,
+    currency,
+    account,
+    cast(amount_micro as bigint) as amount_micro,
+    {{ business_day('booked_at') }} as entry_date,
+    event_type,
+    aggregate_type,
+    aggregate_id,
+    version,
+    order_id,
+    booked_at,
+    recorded_at
+from entries
+where is_new and amount_micro is distinct from 0
+order by cut, event_id, line_number

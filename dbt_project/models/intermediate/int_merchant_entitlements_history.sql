@@ -1,0 +1,1 @@
+{{ history(ref('stg_oltp__merchant_entitlements'), 'entitlement_id') }}

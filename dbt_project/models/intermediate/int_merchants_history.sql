@@ -1,0 +1,1 @@
+{{ history(ref('stg_oltp__merchants'), 'merchant_id') }}

@@ -1,0 +1,1 @@
+{{ history(ref('stg_oltp__reservations'), 'reservation_id') }}

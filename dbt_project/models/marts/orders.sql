@@ -1,0 +1,28 @@
+select
+    order_id,
+    merchant_id,
+    order_number,
+    customer_id,
+    currency,
+    status,
+    source,
+    reservation_id,
+    lines_minor,
+    shipping_minor,
+    discount_minor,
+    added_tax_minor,
+    tax_minor,
+    rounding_micro,
+    total_minor,
+    cancelled_minor,
+    cancelled_tax_minor,
+    total_minor - cancelled_minor as net_minor,
+    placed_at,
+    {{ business_day('placed_at') }} as order_date,
+    version,
+    pod,
+    valid_from_cut as cut,
+    occurred_at as changed_at,
+    recorded_at
+from {{ ref('int_orders_history') }} as history
+where {{ is_standing('history') }}

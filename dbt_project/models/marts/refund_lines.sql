@@ -1,0 +1,26 @@
+with refunds as (
+    select
+        * exclude (lines),
+        unnest(lines) as line
+    from {{ ref('int_refunds_history') }} as history
+    where {{ is_standing('history') }}
+)
+
+select
+    line.refund_line_id,
+    refund_id,
+    line.order_line_id,
+    order_id,
+    merchant_id,
+    currency,
+    status,
+    line.quantity,
+    line.amount_minor,
+    line.tax_minor,
+    line.jurisdiction,
+    line.tax_category,
+    line.is_restocked,
+    {{ business_day('completed_at') }} as refund_date,
+    pod,
+    valid_from_cut as cut
+from refunds

@@ -1,0 +1,25 @@
+select
+    refund_id,
+    order_id,
+    payment_id,
+    merchant_id,
+    customer_id,
+    currency,
+    status,
+    reason,
+    external_reference,
+    amount_minor,
+    tax_minor,
+    if(status = 'completed', amount_minor, 0) as refunded_minor,
+    provider_reference,
+    failure_reason,
+    requested_at,
+    completed_at,
+    {{ business_day('completed_at') }} as refund_date,
+    version,
+    pod,
+    valid_from_cut as cut,
+    occurred_at as changed_at,
+    recorded_at
+from {{ ref('int_refunds_history') }} as history
+where {{ is_standing('history') }}

@@ -1,0 +1,15 @@
+{%- set fields = {
+    'adjustment_id': 'VARCHAR',
+    'kind': 'VARCHAR',
+    'currency': 'VARCHAR',
+    'amount_minor': 'BIGINT',
+    'rounding_micro': 'BIGINT',
+    'quantity': 'BIGINT',
+    'sku': 'VARCHAR',
+    'customer_id': 'VARCHAR',
+    'external_reference': 'VARCHAR',
+    'reason': 'VARCHAR',
+    'source': 'VARCHAR',
+    'adjusted_at': 'TIMESTAMPTZ',
+} -%}
+{{ stage_events('adjustment', fields) }}

@@ -1,0 +1,32 @@
+-- Merchants whose days do not sum to their accounts.
+with days as (
+    select
+        merchant_id,
+        currency,
+        sum(net_minor) * {{ micro_per_minor('currency') }} as cash_micro,
+        sum(tax_minor) * {{ micro_per_minor('currency') }} as tax_micro,
+        sum(sales_micro) as sales_micro
+    from {{ ref('daily_sales') }}
+    group by merchant_id, currency
+),
+
+accounts as (
+    select
+        merchant_id,
+        currency,
+        sum(if(account = 'cash', balance_micro, 0)) as cash_micro,
+        -sum(if(account = 'tax_payable', balance_micro, 0)) as tax_micro,
+        -sum(if(account = 'sales', balance_micro, 0)) as sales_micro
+    from {{ ref('trial_balance') }}
+    group by merchant_id, currency
+)
+
+select
+    merchant_id,
+    currency
+from days
+full join accounts using (merchant_id, currency)
+where
+    days.cash_micro is distinct from accounts.cash_micro
+    or days.tax_micro is distinct from accounts.tax_micro
+    or days.sales_micro is distinct from accounts.sales_micro

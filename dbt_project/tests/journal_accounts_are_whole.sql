@@ -1,0 +1,11 @@
+-- Entries of this build that are not whole minor units, on accounts that hold what is charged, paid or owed.
+select
+    event_id,
+    line_number,
+    account,
+    amount_micro
+from {{ ref('journal') }}
+where
+    {{ is_added('cut') }}
+    and account in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', 'discounts')
+    and (amount_micro % {{ micro_per_minor('currency') }}) is distinct from 0

@@ -1,0 +1,232 @@
+"""Builds of the warehouse: which cuts a build stands at, one build at a time, which build was completed.
+
+Belongs here: the records in schema `lake.builds` and the lock. Does not belong here: how a build is run
+(`derived/warehouse.py`), what it computes (dbt_project/), who reads its results (`derived/reports.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+import psycopg
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import WarehouseError
+from contracts.ids import NewId, uuid7
+from contracts.settings import Settings
+from derived.lake_connection import LAKE, connect_lake
+from derived.lake_reads import cut_vector
+from derived.lake_schema import CUTS, PARKED
+
+Connection = duckdb.DuckDBPyConnection
+
+SCHEMA = f"{LAKE}.builds"
+CUT_VECTORS = f"{SCHEMA}.cut_vectors"
+COMPLETIONS = f"{SCHEMA}.completions"
+
+TABLES = (
+    f"create schema if not exists {SCHEMA}",
+    # A build adds the events with since_cut < cut <= cut; the next one starts after this one's resume_cut.
+    f"""create table if not exists {CUT_VECTORS} (
+        build_id varchar not null, pod varchar not null, since_cut bigint not null, cut bigint not null,
+        resume_cut bigint not null, data_at timestamptz, recorded_at timestamptz not null, build_number bigint)""",
+    f"create table if not exists {COMPLETIONS} (build_id varchar not null, completed_at timestamptz not null)",
+    # Which build is newer, whatever the clock says; lakes made before had only ids, which begin with the time.
+    f"alter table {CUT_VECTORS} add column if not exists build_number bigint",
+    f"""update {CUT_VECTORS} as vectors set build_number = (
+        select count(distinct build_id) from {CUT_VECTORS} as earlier where earlier.build_id <= vectors.build_id)
+        where build_number is null""",
+    # A few rows a build: they live in the catalog until compaction makes a file of them.
+    f"call {LAKE}.set_option('data_inlining_row_limit', 100, schema => 'builds')",
+)
+
+LOCK_KEY = "tieout warehouse build"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodCut:
+    """Where a build stands in one pod."""
+
+    since_cut: int
+    """The build adds the events after this cut: where the last complete build stood."""
+    cut: int
+    data_at: datetime | None
+    """When the cut was registered in its pod; None while nothing of the pod has come."""
+
+
+@dataclass(kw_only=True)
+class Build:
+    """A build that has recorded its vector and runs now; `is_complete` is set by whoever ran it without a fault."""
+
+    build_id: str
+    pods: Mapping[str, PodCut]
+    connection: Connection = field(repr=False)
+    """To the lake, for questions about the build; closed after it."""
+    is_complete: bool = False
+
+    @property
+    def cuts(self) -> dict[str, int]:
+        """The cut vector: pod -> cut."""
+        return {pod: entry.cut for pod, entry in self.pods.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompleteBuild:
+    """A build that ran to its end with all its tests; what reports read."""
+
+    build_id: str
+    cuts: Mapping[str, int]
+    data_at: Mapping[str, datetime | None]
+
+
+@contextmanager
+def building(
+    settings: Settings,
+    *,
+    cuts: Mapping[str, int] | None = None,
+    since: Mapping[str, int] | None = None,
+    lock_timeout_seconds: int = 600,
+) -> Iterator[Build]:
+    """Hold the build lock, record the cut vector, hand the build out, and record its completion if it was complete.
+
+    `cuts` (pod -> cut) is the vector to stand at, by default the highest that is complete in the lake. `since` says
+    where the build starts, by default where the last complete one stood; lower it to take back and recompute.
+    WarehouseError when another build does not end in time.
+    """
+    with (
+        _build_lock(settings.control_dsn, lock_timeout_seconds),
+        connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
+    ):
+        migrate_builds(connection)
+        build = record_cut_vector(connection, cuts=cuts, since=since)
+        yield build
+        if build.is_complete:
+            record_completion(connection, build.build_id)
+
+
+def migrate_builds(connection: Connection) -> None:
+    """Create the tables of the builds, if they are missing."""
+    if not _has_tables(connection):
+        for statement in TABLES:
+            connection.execute(statement)
+
+
+def record_cut_vector(
+    connection: Connection,
+    *,
+    cuts: Mapping[str, int] | None = None,
+    since: Mapping[str, int] | None = None,
+    clock: Clock = utc_now,
+    new_id: NewId = uuid7,
+) -> Build:
+    """Write the vector that a build stands at, in one commit, and return it; the caller holds the build lock."""
+    vector = dict(cuts) if cuts is not None else cut_vector(connection)
+    start = _resume_cuts(connection) | dict(since or {})
+    build_id, build_number, recorded_at = str(new_id()), _next_build_number(connection), clock()
+    pods: dict[str, PodCut] = {}
+    connection.execute("begin")
+    for pod, cut in sorted(vector.items()):
+        entry = PodCut(since_cut=min(start.get(pod, 0), cut), cut=cut, data_at=_data_at(connection, pod, cut))
+        resume_cut = min(cut, _first_parked_cut(connection, pod) - 1)
+        connection.execute(
+            f"insert into {CUT_VECTORS} by name select $build_id as build_id, $pod as pod, $since_cut as since_cut, "
+            "$cut as cut, $resume_cut as resume_cut, $data_at as data_at, $recorded_at as recorded_at, "
+            "$build_number as build_number",
+            {
+                "build_id": build_id,
+                "pod": pod,
+                "since_cut": entry.since_cut,
+                "cut": cut,
+                "resume_cut": resume_cut,
+                "data_at": entry.data_at,
+                "recorded_at": recorded_at,
+                "build_number": build_number,
+            },
+        )
+        pods[pod] = entry
+    connection.execute("commit")
+    return Build(build_id=build_id, pods=pods, connection=connection)
+
+
+def record_completion(connection: Connection, build_id: str, *, clock: Clock = utc_now) -> None:
+    """Note that the build ran to its end with all its tests: from now on reports read it, and the next starts there."""
+    connection.execute(f"insert into {COMPLETIONS} values (?, ?)", [build_id, clock()])
+
+
+def latest_build(connection: Connection, *, at: datetime | None = None) -> CompleteBuild | None:
+    """Return the newest complete build, or the newest that was complete at the moment `at`; None when there is none."""
+    if not _has_tables(connection):
+        return None
+    rows = connection.execute(
+        f"""select vectors.build_id, vectors.pod, vectors.cut, vectors.data_at
+            from {CUT_VECTORS} as vectors
+            where vectors.build_number = (
+                select max(build_number) from {CUT_VECTORS} semi join (
+                    from {COMPLETIONS} where $at is null or completed_at <= cast($at as timestamptz)
+                ) using (build_id)
+            )
+            order by vectors.pod""",
+        {"at": at},
+    ).fetchall()
+    if not rows:
+        return None
+    return CompleteBuild(
+        build_id=str(rows[0][0]),
+        cuts={str(row[1]): int(row[2]) for row in rows},
+        data_at={str(row[1]): row[3] for row in rows},
+    )
+
+
+def _resume_cuts(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(
+        f"""select pod, resume_cut from {CUT_VECTORS}
+            where build_number = (
+                select max(build_number) from {CUT_VECTORS} semi join {COMPLETIONS} using (build_id))"""
+    ).fetchall()
+    return {str(pod): int(cut) for pod, cut in rows}
+
+
+def _next_build_number(connection: Connection) -> int:
+    # The build lock is held: nobody else takes the number.
+    rows = connection.execute(f"select coalesce(max(build_number), 0) + 1 from {CUT_VECTORS}").fetchall()
+    return int(rows[0][0])
+
+
+def _data_at(connection: Connection, pod: str, cut: int) -> datetime | None:
+    rows = connection.execute(f"select max(data_at) from {CUTS} where pod = ? and cut <= ?", [pod, cut]).fetchall()
+    moment: datetime | None = rows[0][0]
+    return moment
+
+
+def _first_parked_cut(connection: Connection, pod: str) -> int:
+    # A parked event comes to the lake later, under its old cut: the builds until then are done again from there.
+    rows = connection.execute(f"select min(cut) from {PARKED} where pod = ?", [pod]).fetchall()
+    return int(rows[0][0]) if rows[0][0] is not None else 2**62
+
+
+def _has_tables(connection: Connection) -> bool:
+    # The column is what was added last: with it, all is there.
+    found = connection.execute(
+        "select count(*) from duckdb_columns() where database_name = ? and schema_name = 'builds' "
+        "and (table_name, column_name) in (('cut_vectors', 'build_number'), ('completions', 'build_id'))",
+        [LAKE],
+    ).fetchall()
+    return int(found[0][0]) == 2
+
+
+@contextmanager
+def _build_lock(control_dsn: str, timeout_seconds: int) -> Iterator[None]:
+    # In the database, so that it holds between the workers, Dagster's runs and people's commands, and ends with them.
+    with psycopg.connect(control_dsn, autocommit=True) as connection:
+        connection.execute("select set_config('lock_timeout', %s, false)", (f"{timeout_seconds}s",))
+        try:
+            connection.execute("select pg_advisory_lock(hashtext(%s))", (LOCK_KEY,))
+        except psycopg.errors.LockNotAvailable:
+            raise WarehouseError(
+                f"Another warehouse build has run for more than {timeout_seconds} seconds; wait for it or stop it."
+            ) from None
+        yield

@@ -1,0 +1,218 @@
+"""The lake as a projection of the log: every event, once, in `lake.raw.events`.
+
+Belongs here: applying a step to the lake in one DuckLake transaction. How to connect: `derived/lake_connection.py`; the
+tables and their compaction: `derived/lake_schema.py`; questions: `derived/lake_reads.py`. The lake is the store that
+others are rebuilt from; it is itself rebuilt by applying the log again from START.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from contracts.errors import PropagationError
+from contracts.events.envelope import ENVELOPE_COLUMNS, Envelope
+from derived.dsn import scrub
+from derived.lake_connection import connect_lake
+from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
+from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
+from derived.steps import check_expected, fresh_entries
+from streams.projection import START, FencedError, ParkedEvent, Position, ProjectionState, Work
+
+__all__ = [
+    "Compaction",
+    "LakeProjection",
+    "compact",
+    "connect_lake",
+    "cut_vector",
+    "cut_vector_at",
+    "has_reached",
+    "lake_positions",
+    "migrate_lake",
+    "read_events",
+]
+
+Connection = duckdb.DuckDBPyConnection
+
+EVENT_COLUMNS = ", ".join(f'"{name}"' for name in (*ENVELOPE_COLUMNS, "chunk"))
+
+
+class LakeProjection:
+    """Appends events to the lake; implements `streams.projection.ReplayableProjection`, for any number of threads.
+
+    Two consumers of one pod cannot both commit: each updates the pod's fence, and DuckLake refuses the second. The
+    connection is opened at first use and again after an error.
+    """
+
+    name = "lake"
+
+    def __init__(self, catalog_dsn: str, data_path: str) -> None:
+        self._catalog_dsn = catalog_dsn
+        self._data_path = data_path
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def state(self, pod: str) -> ProjectionState:
+        """Return the fence's positions and the parked keys of `pod`."""
+        with self._transaction() as cursor:
+            fence = _read_fence(cursor, pod)
+            parked = cursor.execute(f"select distinct aggregate_key from {PARKED} where pod = ?", [pod]).fetchall()
+        epochs = {epoch for epoch, _ in fence.values() if epoch is not None}
+        return ProjectionState(
+            epoch=min(epochs, default=None),
+            positions={partition: position for partition, (_, position) in fence.items() if position != START},
+            parked_keys=frozenset(str(row[0]) for row in parked),
+        )
+
+    def apply(self, work: Work) -> None:
+        """Append the step's events and move the fence, in one commit; FencedError when another was first."""
+        with self._transaction() as cursor:
+            fence = _read_fence(cursor, work.pod)
+            check_expected(work, fence)
+            _move_fence(cursor, work, fence)
+            _append_events(cursor, work)
+            _park(cursor, work)
+
+    def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
+        """Return everything parked of `pod`, ordered by (cut, position)."""
+        with self._transaction() as cursor:
+            rows = cursor.execute(
+                f"""select aggregate_key, event_id, cut, "position", event, error, parked_at from {PARKED}
+                    where pod = ? order by cut, "position" """,
+                [pod],
+            ).fetchall()
+        return [
+            ParkedEvent(
+                aggregate_key=row[0],
+                event_id=row[1],
+                cut=row[2],
+                position=row[3],
+                event=msgspec.structs.asdict(msgspec.json.decode(row[4], type=Envelope)),
+                error=row[5],
+                parked_at=row[6],
+            )
+            for row in rows
+        ]
+
+    def recovery_command(self, pod: str, applied_cut: int) -> str:
+        """Return what a person runs when the log no longer has what comes after `applied_cut`."""
+        return f"tieout republish {pod} --from-cut {applied_cut + 1}" if applied_cut else "tieout restore-lake"
+
+    def close(self) -> None:
+        """Let the connection go; the next call opens another."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        cursor = self._cursor()
+        try:
+            cursor.execute("begin")
+            yield cursor
+            cursor.execute("commit")
+        except duckdb.TransactionException as error:
+            if "conflict" not in str(error):
+                raise self._failure(error) from None
+            raise FencedError("Another consumer has moved the lake on; this step starts over.") from None
+        except duckdb.Error as error:
+            raise self._failure(error) from None
+        finally:
+            # Rolls back what is not committed.
+            cursor.close()
+
+    def _cursor(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect_lake(self._catalog_dsn, self._data_path)
+            return self._connection.cursor()
+
+    def _failure(self, error: duckdb.Error) -> PropagationError:
+        # The catalog may have been restarted: DuckDB does not reconnect by itself.
+        with self._lock:
+            self._connection = None
+        return PropagationError(f"The lake could not be used: {scrub(error, self._catalog_dsn)}")
+
+
+Fence = Mapping[int, tuple[str | None, Position]]
+"""Epoch and position by partition."""
+
+
+def _read_fence(cursor: Connection, pod: str) -> Fence:
+    rows = cursor.execute(f'select "partition", epoch, cut, chunk from {fence_table("lake", pod)}').fetchall()
+    return {row[0]: (row[1], Position(cut=row[2], chunk=row[3])) for row in rows}
+
+
+def _move_fence(cursor: Connection, work: Work, fence: Fence) -> None:
+    if not work.positions:
+        return
+    table = fence_table("lake", work.pod)
+    for partition in work.positions.keys() - fence.keys():
+        cursor.execute(f"insert into {table} values (?, null, 0, 0, null)", [partition])
+    moved = sorted(work.positions.items())
+    cursor.execute(
+        f"""update {table} as fence
+            set epoch = $epoch, cut = moved.cut, chunk = moved.chunk, data_at = $data_at
+            from (select unnest($partitions) as "partition", unnest($cuts) as cut, unnest($chunks) as chunk) as moved
+            where fence."partition" = moved."partition" """,
+        {
+            "epoch": work.epoch,
+            "data_at": work.data_at,
+            "partitions": [partition for partition, _ in moved],
+            "cuts": [position.cut for _, position in moved],
+            "chunks": [position.chunk for _, position in moved],
+        },
+    )
+    _record_cut(
+        cursor, work, {partition: position for partition, (_, position) in fence.items()} | dict(work.positions)
+    )
+
+
+def _record_cut(cursor: Connection, work: Work, after: Mapping[int, Position]) -> None:
+    """Note the cut that all partitions have reached, if this step made it complete: only then `data_at` is its date."""
+    if len(set(after.values())) == 1 and all(position.chunk == 0 for position in after.values()):
+        cut = next(iter(after.values())).cut
+        if any(expected.cut < cut for expected in work.expected.values()):
+            cursor.execute(f"insert into {CUTS} values (?, ?, ?, ?)", [work.pod, work.epoch, cut, work.data_at])
+
+
+def _append_events(cursor: Connection, work: Work) -> None:
+    tables = [
+        entry.events.append_column("chunk", pa.repeat(pa.scalar(entry.chunk, pa.int32()), entry.events.num_rows))
+        for entry in fresh_entries(work)
+    ]
+    if tables:
+        cursor.register("incoming", pa.concat_tables(tables))
+        cursor.execute(f"insert into {EVENTS} ({EVENT_COLUMNS}) select {EVENT_COLUMNS} from incoming")
+        cursor.unregister("incoming")
+
+
+def _park(cursor: Connection, work: Work) -> None:
+    for key in work.released:
+        gone = cursor.execute(f"delete from {PARKED} where pod = ? and aggregate_key = ?", [work.pod, key]).fetchall()
+        if gone[0][0] == 0:
+            raise FencedError(f"The parked events of {key} have been replayed by another.")
+    for key in work.behind:
+        waits = f"select 1 from {PARKED} where pod = ? and aggregate_key = ? limit 1"
+        if not cursor.execute(waits, [work.pod, key]).fetchall():
+            raise FencedError(f"The parked events of {key} have been replayed meanwhile.")
+    for parked in work.parked:
+        cursor.execute(
+            f"insert into {PARKED} values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                work.pod,
+                parked.aggregate_key,
+                parked.event_id,
+                parked.cut,
+                parked.position,
+                msgspec.json.encode(parked.event).decode(),
+                parked.error,
+                parked.parked_at,
+            ],
+        )

@@ -1,0 +1,238 @@
+"""Backup of the lake's events, verified by reading it back; what is not in a verified backup is never pruned.
+
+Belongs here: writing, verifying and restoring `raw.events`, the one part of the lake that cannot be computed again once
+outboxes are pruned (the catalog's rows and the marts follow from it). Does not belong here: deciding when to prune.
+
+A backup is a folder of Parquet files that any engine reads, one per pod and range of cuts, and `index.json`, which
+names only files that were read back and found equal to the lake. It covers loss of the lake or its catalog; it does not
+notice that an event was altered in the lake before its first backup (the comparison with OLTP does). A folder belongs
+to one history of each pod's database: it is never continued for another epoch, whose cuts have other content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import msgspec
+import psycopg
+
+from contracts.errors import EpochChangedError, PropagationError, StackError
+from derived.lake_connection import connect_lake, described, quote, scrub
+from derived.lake_reads import cut_vector, lake_progress
+from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
+
+Connection = duckdb.DuckDBPyConnection
+
+INDEX = "index.json"
+LOCK_KEY = "tieout lake backup"
+LOCK_TIMEOUT_SECONDS = 600
+# Sums do not cancel as XOR would, and do not depend on the order of rows.
+FIGURES = """
+    select count(*), coalesce(sum(md5_number_lower(concat_ws(chr(31), event_id, pod, epoch, cut, "partition", chunk,
+        "position", merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version,
+        epoch_us(occurred_at), epoch_us(recorded_at), correlation_id, payload))::hugeint), 0)::varchar
+    from"""
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """One verified file: all events of a pod from `from_cut` through `through_cut`."""
+
+    pod: str
+    epoch: str
+    from_cut: int
+    through_cut: int
+    events: int
+    checksum: str
+    """Sum of 64 bits of every event's MD5, as text."""
+    file: str
+    """Path relative to the folder."""
+
+
+def read_index(folder: Path) -> list[Segment]:
+    """Return the verified segments, oldest first; none if there is no backup yet."""
+    path = folder / INDEX
+    return msgspec.json.decode(path.read_bytes(), type=list[Segment]) if path.exists() else []
+
+
+def verified_chains(folder: Path) -> dict[str, list[Segment]]:
+    """Return per pod the segments that hold all its cuts from 1 on, without a gap or an overlap, in order."""
+    chains: dict[str, list[Segment]] = {}
+    for segment in read_index(folder):
+        chain = chains.get(segment.pod, [])
+        if segment.from_cut == (chain[-1].through_cut if chain else 0) + 1 and (folder / segment.file).exists():
+            chains[segment.pod] = [*chain, segment]
+    return chains
+
+
+def verified_cuts(folder: Path) -> dict[str, int]:
+    """Return per pod the highest cut up to which the backup is complete and verified."""
+    return {pod: chain[-1].through_cut for pod, chain in verified_chains(folder).items()}
+
+
+def back_up(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
+    """Write and verify what the lake has beyond the backup; return the new segments (a pod without news has none).
+
+    Raises PropagationError when a file does not hold what the lake does; it is then not in the index. Raises
+    EpochChangedError when the folder holds another database's events; nothing is written then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
+        chains = verified_chains(folder)
+        epochs = _lake_epochs(connection)
+        for pod, chain in chains.items():
+            check_backup_epoch(folder, chain[-1], epochs.get(pod), "the lake")
+        return list(_segments(connection, folder, chains, epochs))
+
+
+def check_backup_epoch(folder: Path, segment: Segment, epoch: str | None, where: str) -> None:
+    """Raise EpochChangedError unless `segment` was backed up in the epoch that `where` is of; None: of none yet."""
+    if segment.epoch == epoch:
+        return
+    if epoch is None:
+        raise EpochChangedError(
+            f"The backup in {folder} has pod {segment.pod} through cut {segment.through_cut}, but {where} has nothing "
+            "of it; load the backup with `tieout restore-lake`, or set another folder as TIEOUT_LAKE_BACKUP_PATH."
+        )
+    raise EpochChangedError(
+        f"The backup in {folder} has pod {segment.pod} in epoch {segment.epoch}, but {where} is of epoch {epoch}; "
+        "keep that folder and set another one as TIEOUT_LAKE_BACKUP_PATH."
+    )
+
+
+@contextmanager
+def _backup_lock(catalog_dsn: str) -> Iterator[None]:
+    # In the catalog, so that it holds between machines and ends with whoever holds it.
+    try:
+        connection = psycopg.connect(catalog_dsn, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise StackError(
+            f"The lake's catalog ({described(catalog_dsn)}) could not be reached: {scrub(error, catalog_dsn)}"
+        ) from None
+    with connection:
+        connection.execute("select set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT_SECONDS}s",))
+        try:
+            connection.execute("select pg_advisory_lock(hashtext(%s))", (LOCK_KEY,))
+        except psycopg.errors.LockNotAvailable:
+            raise PropagationError(
+                f"Another backup of the lake has run for more than {LOCK_TIMEOUT_SECONDS} seconds; wait for it."
+            ) from None
+        yield
+
+
+def _lake_epochs(connection: Connection) -> dict[str, str | None]:
+    return {pod: lake_progress(connection, pod).epoch for pod in cut_vector(connection)}
+
+
+def _segments(
+    connection: Connection, folder: Path, chains: Mapping[str, Sequence[Segment]], epochs: Mapping[str, str | None]
+) -> Iterator[Segment]:
+    for pod, complete_cut in cut_vector(connection).items():
+        through = min(complete_cut, _parked_from(connection, pod) - 1)
+        start = chains[pod][-1].through_cut + 1 if pod in chains else 1
+        epoch = epochs[pod]
+        if through >= start and epoch is not None:
+            segment = _write(connection, folder, pod, epoch, start, through)
+            _append_to_index(folder, segment)
+            yield segment
+
+
+def _parked_from(connection: Connection, pod: str) -> int:
+    """Return the lowest cut with a parked event: that one is not in `raw.events`, so no backup may claim it."""
+    rows = connection.execute(f"select coalesce(min(cut), {2**62}) from {PARKED} where pod = ?", [pod]).fetchall()
+    return int(rows[0][0])
+
+
+def _write(connection: Connection, folder: Path, pod: str, epoch: str, from_cut: int, through_cut: int) -> Segment:
+    name = f"{pod}/cuts-{from_cut:012d}-{through_cut:012d}.parquet"
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    rows = f"(select * from {EVENTS} where pod = {quote(pod)} and cut between {int(from_cut)} and {int(through_cut)})"
+    connection.execute("begin")
+    expected = _figures(connection, rows)
+    connection.execute(f"copy {rows} to {quote(str(unfinished))} (format parquet, compression zstd)")
+    connection.execute("commit")
+    _flush(unfinished)
+    found = _figures(connection, f"read_parquet({quote(str(unfinished))})")
+    if found != expected:
+        raise PropagationError(
+            f"The backup of {pod} cuts {from_cut} to {through_cut} does not equal the lake; try again."
+        )
+    os.replace(unfinished, path)
+    _flush(path.parent)
+    return Segment(
+        pod=pod,
+        epoch=epoch,
+        from_cut=from_cut,
+        through_cut=through_cut,
+        events=expected[0],
+        checksum=expected[1],
+        file=name,
+    )
+
+
+def _figures(connection: Connection, source: str) -> tuple[int, str]:
+    rows = connection.execute(f"{FIGURES} {source} as events").fetchall()
+    return int(rows[0][0]), str(rows[0][1])
+
+
+def _flush(path: Path) -> None:
+    """Let a file's content, or a folder's names, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _append_to_index(folder: Path, segment: Segment) -> None:
+    unfinished = folder / f"{INDEX}.unfinished"
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode([*read_index(folder), segment]), indent=2))
+    _flush(unfinished)
+    os.replace(unfinished, folder / INDEX)
+    _flush(folder)
+
+
+def restore(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
+    """Load a backup into an empty, migrated lake and set its positions, in one transaction; return what was loaded.
+
+    Afterwards the lake's consumer goes on with the next cut. Raises PropagationError when there is no backup, the lake
+    is not empty, or a file no longer has the events that its index names.
+    """
+    segments = [segment for chain in verified_chains(folder).values() for segment in chain]
+    if not segments:
+        raise PropagationError(f"There is no backup of the lake in {folder}; nothing was restored.")
+    with _backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
+        connection.execute("begin")
+        if connection.execute(f"select 1 from {EVENTS} limit 1").fetchall():
+            raise PropagationError("The lake is not empty; a backup is restored into a new one only.")
+        for segment in segments:
+            _load(connection, folder, segment)
+        _set_positions(connection, segments)
+        connection.execute("commit")
+    return segments
+
+
+def _load(connection: Connection, folder: Path, segment: Segment) -> None:
+    source = f"read_parquet({quote(str(folder / segment.file))})"
+    if _figures(connection, source) != (segment.events, segment.checksum):
+        raise PropagationError(f"{segment.file} does not hold the {segment.events} events that {INDEX} names.")
+    connection.execute(f"insert into {EVENTS} by name select * from {source}")
+
+
+def _set_positions(connection: Connection, segments: Sequence[Segment]) -> None:
+    newest = {segment.pod: segment for segment in segments}
+    for pod, segment in newest.items():
+        data_at = f"(select max(recorded_at) from {EVENTS} where pod = {quote(pod)})"
+        connection.execute(
+            f"update {fence_table('lake', pod)} set epoch = ?, cut = ?, chunk = 0, data_at = {data_at}",
+            [segment.epoch, segment.through_cut],
+        )
+        connection.execute(
+            f"insert into {CUTS} select ?, ?, ?, coalesce({data_at}, now())",
+            [pod, segment.epoch, segment.through_cut],
+        )

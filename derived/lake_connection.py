@@ -1,0 +1,110 @@
+"""How a process gets to the lake: a DuckDB connection with DuckLake attached as `lake`.
+
+Belongs here: extensions, attaching, errors without secrets. Does not belong here: what is in the lake
+(`derived/lake_schema.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import duckdb
+
+from contracts.errors import StackError
+from derived.dsn import described, scrub
+
+__all__ = ["LAKE", "connect_lake", "described", "normal_data_path", "quote", "scrub"]
+
+LAKE = "lake"
+"""The catalog's name in every connection, and in dbt."""
+
+CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
+    # Extensions are files of installed packages, whose hashes the lock pins: nothing is fetched while running, and
+    # checking their signatures at each connection would cost 0.4 s of CPU.
+    "allow_unsigned_extensions": "true",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+MEMORY_LIMIT = "1GB"
+THREADS = 2
+
+
+def connect_lake(
+    catalog_dsn: str,
+    data_path: str,
+    read_only: bool = False,
+    *,
+    memory_limit: str = MEMORY_LIMIT,
+    threads: int = THREADS,
+) -> duckdb.DuckDBPyConnection:
+    """Return a new DuckDB instance with the lake attached; use one per process and purpose, a `cursor()` per thread.
+
+    `data_path` is a folder or an object-store prefix (``s3://bucket/prefix``). StackError says what is not reachable,
+    and never holds the DSN.
+    """
+    connection = duckdb.connect(config=CONFIGURATION)
+    try:
+        _load_extensions(connection, data_path)
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute("set enable_progress_bar = false")
+        connection.execute(f"set memory_limit = {quote(memory_limit)}")
+        connection.execute(f"set threads = {int(threads)}")
+        # A result's order is always asked for by ORDER BY; without it DuckDB streams instead of buffering.
+        connection.execute("set preserve_insertion_order = false")
+        options = f"data_path {quote(normal_data_path(data_path))}" + (", read_only" if read_only else "")
+        connection.execute(f"attach {quote('ducklake:postgres:' + catalog_dsn)} as {LAKE} ({options})")
+    except (duckdb.Error, OSError) as error:
+        connection.close()
+        # `from None`: DuckDB's own message quotes the whole DSN.
+        raise StackError(
+            f"The lake ({described(catalog_dsn)}, files in {data_path}) could not be opened: "
+            f"{scrub(error, catalog_dsn)}"
+        ) from None
+    return connection
+
+
+def normal_data_path(data_path: str) -> str:
+    """Return the path as DuckLake stores it: absolute if it is a folder, with a slash at its end."""
+    path = data_path if "://" in data_path else str(Path(data_path).absolute())
+    return path.rstrip("/") + "/"
+
+
+def quote(text: str) -> str:
+    """Return `text` as an SQL string literal, for the statements that take no parameters (ATTACH, SET, CALL)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def link_extensions(folder: Path) -> Path:
+    """Make `folder` a DuckDB `extension_directory` with the extensions of the wheels, and return it.
+
+    For DuckDBs that others open (dbt): they load what they need from there, and nothing from a home folder.
+    """
+    with duckdb.connect() as connection:
+        (platform,) = connection.execute("pragma platform").fetchall()[0]
+    place = folder / f"v{duckdb.__version__}" / str(platform)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("ducklake", "postgres_scanner"):
+        file = _extension_file(name)
+        link = place / file.name
+        if not link.is_symlink() or link.readlink() != file:
+            # Several processes may come here at once: the link is there at every moment.
+            draft = place / f"{file.name}.{os.getpid()}"
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(file)
+            draft.replace(link)
+    return folder
+
+
+def _load_extensions(connection: duckdb.DuckDBPyConnection, data_path: str) -> None:
+    for name in ("ducklake", "postgres_scanner", *(("httpfs",) if "://" in data_path else ())):
+        connection.execute(f"load {quote(str(_extension_file(name)))}")
+
+
+def _extension_file(name: str) -> Path:
+    package = importlib.util.find_spec(f"duckdb_extension_{name}")
+    if package is None or package.origin is None:
+        wheel = f"duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}"
+        raise StackError(f"The lake needs the Python package {wheel}; install it beside duckdb.")
+    return Path(package.origin).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"

@@ -1,0 +1,148 @@
+"""Questions to the lake: how far it is, which cuts a date means, what had happened at a position.
+
+Belongs here: reading `lake.raw`. Does not belong here: the marts (dbt_project/), comparisons (`reconcile/`, which has
+its own queries on purpose).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from contracts.events.envelope import ENVELOPE_COLUMNS
+from derived.lake_connection import LAKE
+from derived.lake_schema import CUTS, EVENTS, fence_table
+from streams.projection import START, Position
+
+Connection = duckdb.DuckDBPyConnection
+
+WITHIN_POSITION = """
+    join (select unnest($partitions) as "partition", unnest($cuts) as cut, unnest($chunks) as chunk) as reached
+      on events."partition" = reached."partition"
+     and (events.cut <= reached.cut or (events.cut = reached.cut + 1 and events.chunk < reached.chunk))"""
+"""Keeps what a vector of positions includes; a partition without a position has nothing."""
+
+
+def cut_vector(connection: Connection) -> dict[str, int]:
+    """Return per pod the highest cut that is complete over all its partitions; 0: none yet."""
+    return {pod: min(position.cut for position in lake_positions(connection, pod).values()) for pod in pods(connection)}
+
+
+def cut_vector_at(connection: Connection, moment: datetime) -> dict[str, int]:
+    """Return per pod the last recorded complete cut that was registered at or before `moment`; 0: none was.
+
+    Events committed before `moment` may stand in a later cut, if a commit of the lake took several cuts at once.
+    """
+    rows = connection.execute(
+        f"select pod, max(cut) from {CUTS} where data_at <= $moment group by pod", {"moment": moment}
+    ).fetchall()
+    return dict.fromkeys(pods(connection), 0) | {str(pod): int(cut) for pod, cut in rows}
+
+
+def pods(connection: Connection) -> list[str]:
+    """Return the pods that the lake has a fence for, sorted."""
+    prefix = "fence_lake_"
+    rows = connection.execute(
+        """select table_name from duckdb_tables()
+           where database_name = ? and schema_name = 'raw' and starts_with(table_name, ?)""",
+        [LAKE, prefix],
+    ).fetchall()
+    return sorted(str(row[0]).removeprefix(prefix) for row in rows)
+
+
+def lake_positions(connection: Connection, pod: str) -> dict[int, Position]:
+    """Return the lake's position in every partition of `pod`; START where nothing has come yet."""
+    rows = connection.execute(f'select "partition", cut, chunk from {fence_table("lake", pod)}').fetchall()
+    return {int(row[0]): Position(cut=row[1], chunk=row[2]) for row in rows}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LakeProgress:
+    """How far the lake is in one pod."""
+
+    epoch: str | None
+    """None while nothing has come."""
+    positions: Mapping[int, Position]
+    data_at: datetime | None
+    """When the newest cut that it has any of was registered."""
+
+
+def lake_progress(connection: Connection, pod: str) -> LakeProgress:
+    """Return epoch, positions and data time of one pod, all of one moment."""
+    query = f'select "partition", cut, chunk, epoch, data_at from {fence_table("lake", pod)}'
+    rows = connection.execute(query).fetchall()
+    return LakeProgress(
+        epoch=next((row[3] for row in rows if row[3] is not None), None),
+        positions={row[0]: Position(cut=row[1], chunk=row[2]) for row in rows},
+        data_at=max((row[4] for row in rows if row[4] is not None), default=None),
+    )
+
+
+def has_reached(connection: Connection, pod: str, position: Mapping[int, Position]) -> bool:
+    """Return whether the lake has everything that `position` includes."""
+    reached = lake_positions(connection, pod)
+    return all(reached.get(partition, START) >= wanted for partition, wanted in position.items())
+
+
+def read_events(
+    connection: Connection,
+    pod: str,
+    keys: Sequence[str] | None,
+    position: Mapping[int, Position],
+    *,
+    aggregate_types: Sequence[str] = (),
+    columns: Sequence[str] = ENVELOPE_COLUMNS,
+    is_latest_only: bool = False,
+    batch_rows: int = 10_000,
+) -> pa.RecordBatchReader:
+    """Return `columns` of the events of `pod` as of exactly `position`, as a stream of Arrow batches.
+
+    `keys` are aggregate keys (``merchant/type/id``), None for all; `aggregate_types` narrows to some types;
+    `is_latest_only` keeps the highest version of every key. No order is promised. The stream holds `connection`.
+    """
+    values: dict[str, object] = {"pod": pod, **_vector(position)}
+    source = f"from {EVENTS} as events {WITHIN_POSITION}"
+    conditions = ["events.pod = $pod", "events.cut <= $cut_max"]
+    if aggregate_types:
+        conditions.append("list_contains($types, events.aggregate_type)")
+        values["types"] = list(aggregate_types)
+    if keys is not None:
+        merchants, types, ids = _split(keys)
+        values |= {"key_merchants": merchants, "key_types": types, "key_ids": ids}
+        conditions.append(
+            """(events.merchant_id, events.aggregate_type, events.aggregate_id) in
+               (select (unnest($key_merchants), unnest($key_types), unnest($key_ids)))"""
+        )
+    where = " where " + " and ".join(conditions)
+    query = f"select {_identifiers(columns)} {source}{where}"
+    if is_latest_only:
+        # First which, then their payloads: payloads are never held while the highest versions are looked for.
+        query += f""" and events."position" in (
+            select max_by(events."position", events.aggregate_version) {source}{where}
+            group by events.merchant_id, events.aggregate_type, events.aggregate_id)"""
+    return connection.execute(query, values).to_arrow_reader(batch_rows)
+
+
+def _identifiers(columns: Sequence[str]) -> str:
+    if unknown := set(columns) - set(ENVELOPE_COLUMNS):
+        raise ValueError(f"events have no column {', '.join(sorted(unknown))}")
+    return ", ".join(f'events."{name}"' for name in columns)
+
+
+def _vector(position: Mapping[int, Position]) -> dict[str, object]:
+    ordered = sorted(position.items())
+    return {
+        "partitions": [partition for partition, _ in ordered],
+        "cuts": [item.cut for _, item in ordered],
+        "chunks": [item.chunk for _, item in ordered],
+        "cut_max": max((item.cut + 1 for item in position.values()), default=0),
+    }
+
+
+def _split(keys: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    parts = [key.split("/", 2) for key in keys]
+    return [part[0] for part in parts], [part[1] for part in parts], [part[2] for part in parts]

@@ -1,0 +1,161 @@
+"""What is in the lake besides the warehouse: the events, their fences, the cuts, the parked events; and their upkeep.
+
+Belongs here: the tables of schema `lake.raw`, compaction. Does not belong here: who writes them (`derived/lake.py`) or
+reads them (`derived/lake_reads.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from contracts.errors import SettingsError
+from derived.lake_connection import LAKE, connect_lake, normal_data_path, quote
+
+SCHEMA = f"{LAKE}.raw"
+EVENTS = f"{SCHEMA}.events"
+CUTS = f"{SCHEMA}.cuts"
+PARKED = f"{SCHEMA}.parked"
+
+TABLES = (
+    # ENVELOPE_COLUMNS and `chunk`, without which nobody could say what a position inside a large cut includes.
+    f"""create table if not exists {EVENTS} (
+        pod varchar not null, epoch varchar not null, cut bigint not null, "partition" integer not null,
+        "position" bigint not null, event_id varchar not null, merchant_id varchar not null,
+        aggregate_type varchar not null, aggregate_id varchar not null, aggregate_version bigint not null,
+        event_type varchar not null, schema_version integer not null, occurred_at timestamptz not null,
+        recorded_at timestamptz not null, causation_id varchar, correlation_id varchar not null,
+        traceparent varchar, payload varchar not null, chunk integer not null)""",
+    # A cut that was complete over all partitions after a commit: what an as-of date is answered from.
+    f"""create table if not exists {CUTS} (
+        pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null)""",
+    f"""create table if not exists {PARKED} (
+        pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
+        "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)""",
+)
+
+# Days of recorded_at, not of occurred_at: an import of old orders would otherwise write hundreds of files a commit.
+PARTITIONING = f"alter table {EVENTS} set partitioned by (pod, year(recorded_at), month(recorded_at), day(recorded_at))"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compaction:
+    """What one compaction did."""
+
+    files_before: int
+    """Data files that the newest snapshot reads."""
+    files_after: int
+    snapshots_expired: int
+    files_deleted: int
+    """Old files removed from the data path."""
+
+
+def fence_table(projection: str, pod: str) -> str:
+    """Return the address of the table that holds the position of `projection` in `pod`, one row per partition."""
+    for name in (projection, pod):
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+            raise SettingsError(f"{name!r} cannot be part of a table's name; use lower-case letters, digits and _.")
+    return f"{SCHEMA}.fence_{projection}_{pod}"
+
+
+def migrate_lake(catalog_dsn: str, data_path: str, *, pods: Sequence[str], partition_count: int) -> None:
+    """Create what is missing in the lake; run by one process at a time, as often as wanted."""
+    if "://" not in data_path:
+        Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
+    with connect_lake(catalog_dsn, data_path) as connection:
+        connection.execute("begin")
+        # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
+        connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
+        connection.execute(f"create schema if not exists {SCHEMA}")
+        is_new = not _has_table(connection, "events")
+        for statement in TABLES:
+            connection.execute(statement)
+        if is_new:
+            connection.execute(PARTITIONING)
+        for pod in pods:
+            _ensure_fence(connection, fence_table("lake", pod), partition_count)
+        connection.execute("commit")
+
+
+def compact(
+    catalog_dsn: str, data_path: str, *, keep_seconds: int = 3600, files_per_table_max: int = 1000
+) -> Compaction:
+    """Merge small files, rewrite files with deleted rows (the fences), drop history and files nobody can be reading.
+
+    Snapshots younger than `keep_seconds` stay, and files stay as long again after their last snapshot has gone; so a
+    transaction or query may take that long. A conflict with a writer is left to the next run: the writer comes first.
+    """
+    older = f"older_than => now() - to_seconds({int(keep_seconds)})"
+    with connect_lake(catalog_dsn, data_path) as connection:
+        before = _file_count(connection)
+        for table in _rewritten_tables(connection):
+            arguments = f"'{LAKE}', {quote(table)}, schema => 'raw', delete_threshold => 0"
+            _unless_conflict(connection, f"call ducklake_rewrite_data_files({arguments})")
+        # Small tables of other schemas (build records) are kept in the catalog until here.
+        _unless_conflict(connection, f"call ducklake_flush_inlined_data('{LAKE}')")
+        limit = f"max_compacted_files => {int(files_per_table_max)}"
+        _unless_conflict(connection, f"call ducklake_merge_adjacent_files('{LAKE}', {limit})")
+        expired = _count(connection, f"ducklake_expire_snapshots('{LAKE}', {older})")
+        deleted = _count(connection, f"ducklake_cleanup_old_files('{LAKE}', {older})")
+        return Compaction(
+            files_before=before,
+            files_after=_file_count(connection),
+            snapshots_expired=expired,
+            files_deleted=deleted,
+        )
+
+
+def _count(connection: duckdb.DuckDBPyConnection, call: str) -> int:
+    rows = connection.execute(f"select count(*) from {call}").fetchall()
+    return int(rows[0][0])
+
+
+def _has_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    found = connection.execute(
+        "select 1 from duckdb_tables() where database_name = ? and schema_name = 'raw' and table_name = ?", [LAKE, name]
+    ).fetchall()
+    return bool(found)
+
+
+def _ensure_fence(connection: duckdb.DuckDBPyConnection, table: str, partition_count: int) -> None:
+    connection.execute(
+        f"""create table if not exists {table} (
+            "partition" integer not null, epoch varchar, cut bigint not null, chunk integer not null,
+            data_at timestamptz)"""
+    )
+    # All partitions from the start: a cut is complete only when every one of them has it. A partition that a larger
+    # count adds has no event in the cuts before it, so it stands where all the others stand.
+    connection.execute(
+        f"""insert into {table}
+            select n, fence.epoch, coalesce(fence.cut, 0), 0, fence.data_at
+            from range(?) as numbers (n),
+                (select min(epoch) as epoch, min(cut) as cut, min_by(data_at, cut) as data_at from {table}) as fence
+            where n not in (select "partition" from {table})""",
+        [partition_count],
+    )
+
+
+def _file_count(connection: duckdb.DuckDBPyConnection) -> int:
+    rows = connection.execute(f"select sum(file_count) from ducklake_table_info('{LAKE}')").fetchall()
+    return int(rows[0][0] or 0)
+
+
+def _rewritten_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = connection.execute(
+        """select table_name from duckdb_tables() where database_name = ? and schema_name = 'raw'
+           and (table_name like 'fence\\_%' escape '\\' or table_name = 'parked') order by table_name""",
+        [LAKE],
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def _unless_conflict(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    try:
+        connection.execute(statement).fetchall()
+    except duckdb.TransactionException as error:
+        if "conflict" not in str(error):
+            raise

@@ -1,0 +1,256 @@
+"""The account view: a customer's orders, payments, refunds and entitlements at one merchant.
+
+Belongs here: its rows, and the question it answers. How they are applied and rebuilt: `projection.py`. Does not belong
+here: guests' orders (nobody may look them up by customer), decisions about money (those re-read OLTP).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from contracts.clock import Clock, utc_now
+from contracts.events.entitlement import CustomerEntitlementState, Grant
+from contracts.events.order import LineKind, OrderState
+from contracts.events.payment import PaymentState
+from contracts.events.refund import RefundState
+from contracts.settings import Settings
+from derived.read_models.answers import Freshness, freshness, select, snapshot
+from derived.read_models.projection import ReadModel, lake_opener
+from derived.read_models.tables import Root, RootRow
+
+NAME = "account_view"
+
+
+class AccountOrder(RootRow, frozen=True, kw_only=True):
+    """An order as its customer sees it; amounts are those of the event."""
+
+    merchant_id: str
+    order_id: str
+    pod: str
+    epoch: str
+    version: int
+    customer_id: str
+    order_number: str
+    status: str
+    currency: str
+    item_quantity: int
+    """Units ordered, shipping apart."""
+    lines_minor: int
+    discount_minor: int
+    shipping_minor: int
+    tax_minor: int
+    total_minor: int
+    cancelled_minor: int
+    cancelled_tax_minor: int
+    placed_at: datetime
+
+
+class AccountPayment(RootRow, frozen=True, kw_only=True):
+    """A payment as its customer sees it."""
+
+    merchant_id: str
+    payment_id: str
+    pod: str
+    epoch: str
+    version: int
+    customer_id: str
+    order_id: str
+    status: str
+    currency: str
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    authorized_at: datetime
+
+
+class AccountRefund(RootRow, frozen=True, kw_only=True):
+    """A refund as its customer sees it."""
+
+    merchant_id: str
+    refund_id: str
+    pod: str
+    epoch: str
+    version: int
+    customer_id: str
+    order_id: str
+    payment_id: str
+    status: str
+    currency: str
+    amount_minor: int
+    tax_minor: int
+    reason: str
+    requested_at: datetime
+    completed_at: datetime | None
+
+
+class AccountEntitlement(RootRow, frozen=True, kw_only=True):
+    """What a customer may use, for one feature."""
+
+    merchant_id: str
+    entitlement_id: str
+    pod: str
+    epoch: str
+    version: int
+    customer_id: str
+    feature: str
+    effective_level: int
+    """Level of the best grant that is not revoked, whether or not it has expired."""
+    grants: str
+    """The grants that are not revoked, as JSON, ordered by (granted_at, grant_id)."""
+
+    def level_at(self, moment: datetime) -> int:
+        """Return the level of the best grant that survives at `moment`; 0 when none does."""
+        grants = msgspec.json.decode(self.grants, type=list[Grant])
+        return max(
+            (grant.level for grant in grants if grant.expires_at is None or grant.expires_at > moment), default=0
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A customer's page at one merchant, newest first."""
+
+    merchant_id: str
+    customer_id: str
+    orders: list[AccountOrder]
+    payments: list[AccountPayment]
+    refunds: list[AccountRefund]
+    entitlements: list[AccountEntitlement]
+    levels: dict[str, int]
+    """Level by feature, expiry judged when the question was asked."""
+    freshness: Freshness
+
+
+def account_of(dsn: str, merchant_id: str, customer_id: str, *, clock: Clock = utc_now) -> Account:
+    """Return what the view has of a customer, and how old that is; all of one snapshot."""
+    key: list[object] = [merchant_id, customer_id]
+    with snapshot(dsn) as connection:
+        orders = select(connection, AccountOrder, _query("account_orders", "placed_at desc, order_id"), key)
+        payments = select(connection, AccountPayment, _query("account_payments", "authorized_at desc, payment_id"), key)
+        refunds = select(connection, AccountRefund, _query("account_refunds", "requested_at desc, refund_id"), key)
+        entitlements = select(connection, AccountEntitlement, _query("account_entitlements", "feature"), key)
+        pods = {row.pod for rows in (orders, payments, refunds, entitlements) for row in rows}
+        age = freshness(connection, NAME, merchant_id, pods, clock)
+    now = clock()
+    return Account(
+        merchant_id=merchant_id,
+        customer_id=customer_id,
+        orders=orders,
+        payments=payments,
+        refunds=refunds,
+        entitlements=entitlements,
+        levels={entitlement.feature: entitlement.level_at(now) for entitlement in entitlements},
+        freshness=age,
+    )
+
+
+def build_account_view(settings: Settings) -> ReadModel:
+    """Return the projection of these settings; connects at first use."""
+    return ReadModel(
+        name=NAME,
+        roots=ROOTS,
+        dsn=settings.read_models_dsn,
+        open_lake=lake_opener(settings),
+    )
+
+
+def _query(table: str, order: str) -> str:
+    return f"select * from read_models.{table} where merchant_id = %s and customer_id = %s order by {order}"
+
+
+def _order(state: OrderState, pod: str, epoch: str) -> AccountOrder | None:
+    if state.customer_id is None:
+        return None
+    return AccountOrder(
+        merchant_id=state.merchant_id,
+        order_id=state.order_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        customer_id=state.customer_id,
+        order_number=state.order_number,
+        status=state.status,
+        currency=state.currency,
+        item_quantity=sum(line.quantity for line in state.lines if line.kind != LineKind.SHIPPING),
+        lines_minor=state.lines_minor,
+        discount_minor=state.discount_minor,
+        shipping_minor=state.shipping_minor,
+        tax_minor=state.tax_minor,
+        total_minor=state.total_minor,
+        cancelled_minor=state.cancelled_minor,
+        cancelled_tax_minor=state.cancelled_tax_minor,
+        placed_at=state.placed_at,
+    )
+
+
+def _payment(state: PaymentState, pod: str, epoch: str) -> AccountPayment | None:
+    if state.customer_id is None:
+        return None
+    return AccountPayment(
+        merchant_id=state.merchant_id,
+        payment_id=state.payment_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        customer_id=state.customer_id,
+        order_id=state.order_id,
+        status=state.status,
+        currency=state.currency,
+        authorized_minor=state.authorized_minor,
+        captured_minor=state.captured_minor,
+        refunded_minor=state.refunded_minor,
+        authorized_at=state.authorized_at,
+    )
+
+
+def _refund(state: RefundState, pod: str, epoch: str) -> AccountRefund | None:
+    if state.customer_id is None:
+        return None
+    return AccountRefund(
+        merchant_id=state.merchant_id,
+        refund_id=state.refund_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        customer_id=state.customer_id,
+        order_id=state.order_id,
+        payment_id=state.payment_id,
+        status=state.status,
+        currency=state.currency,
+        amount_minor=state.amount_minor,
+        tax_minor=state.tax_minor,
+        reason=state.reason,
+        requested_at=state.requested_at,
+        completed_at=state.completed_at,
+    )
+
+
+def _entitlement(state: CustomerEntitlementState, pod: str, epoch: str) -> AccountEntitlement:
+    surviving = [grant for grant in state.grants if grant.revoked_at is None]
+    return AccountEntitlement(
+        merchant_id=state.merchant_id,
+        entitlement_id=state.entitlement_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        customer_id=state.customer_id,
+        feature=state.feature,
+        effective_level=state.effective_level,
+        grants=msgspec.json.encode(surviving).decode(),
+    )
+
+
+ROOTS = (
+    Root(table="account_orders", state_type=OrderState, row_type=AccountOrder, row=_order),
+    Root(table="account_payments", state_type=PaymentState, row_type=AccountPayment, row=_payment),
+    Root(table="account_refunds", state_type=RefundState, row_type=AccountRefund, row=_refund),
+    Root(
+        table="account_entitlements",
+        state_type=CustomerEntitlementState,
+        row_type=AccountEntitlement,
+        row=_entitlement,
+    ),
+)

@@ -1,0 +1,85 @@
+"""What every answer from a read model says besides its rows: how old it is, and what is held back.
+
+Belongs here: freshness of an answer. Does not belong here: the rows (`account.py`, `fulfillment.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from contracts.clock import Clock
+from contracts.errors import PropagationError
+from derived.dsn import described
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Row = TypeVar("Row")
+
+POSITIONS = """
+    select pod, min(cut) as applied_cut, max(data_at) as data_at
+    from read_models.positions where projection = %s group by pod order by pod"""
+PARKED = """
+    select aggregate_key from read_models.parked_events
+    where projection = %s and starts_with(aggregate_key, %s || '/') group by aggregate_key order by aggregate_key"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodFreshness:
+    """How far a view has one pod."""
+
+    pod: str
+    applied_cut: int
+    """Every event up to this cut is in the view; some of later cuts may be."""
+    data_at: datetime | None
+    """When the newest applied cut was registered; None while nothing was applied."""
+    age_seconds: float | None
+    """From `data_at` to the answer. In a pod where nothing happens it grows although nothing is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freshness:
+    """How old an answer is."""
+
+    pods: tuple[PodFreshness, ...]
+    parked_keys: tuple[str, ...]
+    """Aggregates of this merchant whose newest events could not be applied: they are older than the rest."""
+
+
+@contextmanager
+def snapshot(dsn: str) -> Iterator[Connection]:
+    """Yield a connection in one read-only snapshot, so that rows and their positions belong together."""
+    try:
+        with psycopg.connect(dsn) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            yield connection
+    except psycopg.OperationalError:
+        raise PropagationError(f"The read models ({described(dsn)}) could not be reached; ask again later.") from None
+
+
+def freshness(connection: Connection, projection: str, merchant_id: str, pods: set[str], clock: Clock) -> Freshness:
+    """Return how old a projection's answer about a merchant is; of all pods when `pods` is empty."""
+    now = clock()
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(POSITIONS, [projection]).fetchall()
+    parked = connection.execute(PARKED, [projection, merchant_id]).fetchall()
+    return Freshness(
+        pods=tuple(
+            PodFreshness(**row, age_seconds=None if row["data_at"] is None else (now - row["data_at"]).total_seconds())
+            for row in rows
+            if not pods or row["pod"] in pods
+        ),
+        parked_keys=tuple(row[0] for row in parked),
+    )
+
+
+def select(connection: Connection, row_type: type[Row], query: str, values: list[object]) -> list[Row]:
+    """Return the rows of a query as `row_type`, by column name."""
+    with connection.cursor(row_factory=class_row(row_type)) as cursor:
+        return cursor.execute(query.encode(), values).fetchall()

@@ -1,0 +1,119 @@
+"""From events to the rows of a read model: decoding, and keeping only the highest version of every key.
+
+Belongs here: pure functions from Arrow batches to `Content`. Does not belong here: SQL (`tables.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.events.common import AggregateState
+from derived.read_models.tables import ChildRow, Content, Root, RootRow
+from streams.projection import PoisonEventError
+
+State = TypeVar("State", bound=AggregateState)
+
+
+class Payload(msgspec.Struct, Generic[State], frozen=True):
+    """An event's payload; `changed` is of no interest to a copy of the state."""
+
+    state: State
+
+
+class LatestEvent(NamedTuple):
+    """The newest event of one aggregate."""
+
+    merchant_id: str
+    aggregate_id: str
+    aggregate_version: int
+    event_id: str
+    epoch: str
+    pod: str
+    schema_version: int
+    payload: str
+
+
+COLUMNS = ("aggregate_type", *LatestEvent._fields)
+"""The columns of an event that a view needs."""
+
+
+def latest_events(root: Root, batches: Iterable[pa.Table | pa.RecordBatch]) -> list[LatestEvent]:
+    """Return the event with the highest version of every aggregate of the root's type."""
+    latest: dict[tuple[str, str], LatestEvent] = {}
+    for batch in batches:
+        mine = batch.filter(pc.equal(batch.column("aggregate_type"), root.aggregate_type))
+        columns = (mine.column(name).to_pylist() for name in LatestEvent._fields)
+        for event in map(LatestEvent._make, zip(*columns, strict=True)):
+            present = latest.get(event[:2])
+            if present is None or present.aggregate_version <= event.aggregate_version:
+                latest[event[:2]] = event
+    return list(latest.values())
+
+
+def content(root: Root, events: Iterable[LatestEvent]) -> Content:
+    """Return what the view must hold after these events. Raises PoisonEventError at the first one it cannot read."""
+    rows: list[RootRow] = []
+    children: list[ChildRow] = []
+    absent: list[tuple[str, str]] = []
+    for event in events:
+        state = decode(root, event)
+        row = root.row(state, event.pod, event.epoch)
+        if row is None:
+            absent.append((event.merchant_id, event.aggregate_id))
+            continue
+        rows.append(row)
+        if root.child is not None:
+            children.extend(root.child.rows(state))
+    return Content(rows=rows, children=children, absent=absent)
+
+
+def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[LatestEvent], list[LatestEvent]]:
+    """Return the events that can be read, and those that cannot."""
+    readable: list[LatestEvent] = []
+    unreadable: list[LatestEvent] = []
+    for event in events:
+        (unreadable if poison_in(root, event) else readable).append(event)
+    return readable, unreadable
+
+
+def poison_in(root: Root, event: LatestEvent) -> PoisonEventError | None:
+    """Return why an event cannot be read; None when it can."""
+    try:
+        decode(root, event)
+    except PoisonEventError as poison:
+        return poison
+    return None
+
+
+def decode(root: Root, event: LatestEvent) -> AggregateState:
+    """Return the state in an event's payload; PoisonEventError says why it cannot be read."""
+    if event.schema_version > root.state_type.SCHEMA_VERSION:
+        raise PoisonEventError(
+            event.event_id,
+            f"its schema version {event.schema_version} is newer than {root.state_type.SCHEMA_VERSION}, which this "
+            "program knows.",
+        )
+    if "\\u0000" in event.payload:
+        raise PoisonEventError(event.event_id, "its payload contains the character NUL, which PostgreSQL cannot store.")
+    try:
+        state: AggregateState = _decoder(root.state_type).decode(event.payload).state
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise PoisonEventError(event.event_id, f"its payload cannot be read: {error}.") from None
+    if (state.merchant_id, state.aggregate_id, state.version) != (
+        event.merchant_id,
+        event.aggregate_id,
+        event.aggregate_version,
+    ):
+        raise PoisonEventError(event.event_id, "its payload is of another aggregate or version than its envelope.")
+    return state
+
+
+@cache
+def _decoder(state_type: type[State]) -> msgspec.json.Decoder[Payload[State]]:
+    return msgspec.json.Decoder(Payload[state_type])  # type: ignore[valid-type]

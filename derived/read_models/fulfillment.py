@@ -1,0 +1,242 @@
+"""The fulfillment view: what a merchant has to ship, oldest order first.
+
+Belongs here: open order lines of goods, and the reservations that say where their units are. How rows are applied and
+rebuilt: `projection.py`. Does not belong here: deciding whether something may ship (the command re-reads OLTP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from contracts.clock import Clock, utc_now
+from contracts.events.order import LineKind, OrderLine, OrderState
+from contracts.events.stock import ReservationState
+from contracts.settings import Settings
+from derived.read_models.answers import Freshness, freshness, select, snapshot
+from derived.read_models.projection import ReadModel, lake_opener
+from derived.read_models.tables import Child, ChildRow, Root, RootRow
+
+NAME = "fulfillment_view"
+
+
+class FulfillmentOrder(RootRow, frozen=True, kw_only=True):
+    """An order as the warehouse sees it."""
+
+    merchant_id: str
+    order_id: str
+    pod: str
+    epoch: str
+    version: int
+    customer_id: str | None
+    order_number: str
+    status: str
+    reservation_id: str | None
+    open_quantity: int
+    """Units of goods still to ship."""
+    ordered_at: datetime
+
+
+class FulfillmentLine(ChildRow, frozen=True, kw_only=True):
+    """A line of goods of which units are still to ship."""
+
+    merchant_id: str
+    order_id: str
+    order_line_id: str
+    line_number: int
+    variant_id: str | None
+    sku: str
+    title: str
+    quantity: int
+    fulfilled_quantity: int
+    cancelled_quantity: int
+    open_quantity: int
+    """quantity - fulfilled_quantity - cancelled_quantity, > 0."""
+
+
+class FulfillmentReservation(RootRow, frozen=True, kw_only=True):
+    """A reservation, as far as shipping needs it."""
+
+    merchant_id: str
+    reservation_id: str
+    pod: str
+    epoch: str
+    version: int
+    order_id: str | None
+    status: str
+
+
+class FulfillmentReservationLine(ChildRow, frozen=True, kw_only=True):
+    """Units that a reservation still holds."""
+
+    merchant_id: str
+    reservation_id: str
+    reservation_line_id: str
+    variant_id: str
+    location_id: str
+    held_quantity: int
+    """quantity - consumed_quantity - released_quantity, > 0."""
+
+
+class OpenLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing to ship."""
+
+    pod: str
+    merchant_id: str
+    order_id: str
+    order_number: str
+    order_status: str
+    customer_id: str | None
+    ordered_at: datetime
+    order_line_id: str
+    line_number: int
+    variant_id: str | None
+    sku: str
+    title: str
+    quantity: int
+    fulfilled_quantity: int
+    cancelled_quantity: int
+    open_quantity: int
+    location_ids: list[str]
+    """Where the order's reservation holds the units; empty while its event has not been applied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenFulfillments:
+    """What a merchant has to ship, ordered by (ordered_at, order_id, line_number)."""
+
+    merchant_id: str
+    lines: list[OpenLine]
+    freshness: Freshness
+
+
+OPEN_LINES = """
+    select
+        orders.pod, orders.merchant_id, orders.order_id, orders.order_number, orders.status as order_status,
+        orders.customer_id, orders.ordered_at, lines.order_line_id, lines.line_number, lines.variant_id, lines.sku,
+        lines.title, lines.quantity, lines.fulfilled_quantity, lines.cancelled_quantity, lines.open_quantity,
+        array(
+            select distinct held.location_id from read_models.fulfillment_reservation_lines as held
+            where held.merchant_id = orders.merchant_id and held.reservation_id = orders.reservation_id
+              and held.variant_id = lines.variant_id
+            order by held.location_id
+        ) as location_ids
+    from read_models.fulfillment_orders as orders
+    inner join read_models.fulfillment_lines as lines
+        on orders.merchant_id = lines.merchant_id and orders.order_id = lines.order_id
+    where orders.merchant_id = %s and orders.open_quantity > 0
+    order by orders.ordered_at, orders.order_id, lines.line_number
+    limit %s"""
+
+
+def open_fulfillments(
+    dsn: str, merchant_id: str, *, lines_max: int = 1_000, clock: Clock = utc_now
+) -> OpenFulfillments:
+    """Return the oldest `lines_max` open lines of a merchant, and how old that knowledge is; all of one snapshot."""
+    with snapshot(dsn) as connection:
+        lines = select(connection, OpenLine, OPEN_LINES, [merchant_id, lines_max])
+        age = freshness(connection, NAME, merchant_id, {line.pod for line in lines}, clock)
+    return OpenFulfillments(merchant_id=merchant_id, lines=lines, freshness=age)
+
+
+def build_fulfillment_view(settings: Settings) -> ReadModel:
+    """Return the projection of these settings; connects at first use."""
+    return ReadModel(
+        name=NAME,
+        roots=ROOTS,
+        dsn=settings.read_models_dsn,
+        open_lake=lake_opener(settings),
+    )
+
+
+def _open_quantity(line: OrderLine) -> int:
+    if line.kind != LineKind.GOODS:
+        return 0
+    return line.quantity - line.fulfilled_quantity - line.cancelled_quantity
+
+
+def _order(state: OrderState, pod: str, epoch: str) -> FulfillmentOrder:
+    return FulfillmentOrder(
+        merchant_id=state.merchant_id,
+        order_id=state.order_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        customer_id=state.customer_id,
+        order_number=state.order_number,
+        status=state.status,
+        reservation_id=state.reservation_id,
+        open_quantity=sum(map(_open_quantity, state.lines)),
+        ordered_at=state.placed_at,
+    )
+
+
+def _lines(state: OrderState) -> Sequence[FulfillmentLine]:
+    return [
+        FulfillmentLine(
+            merchant_id=state.merchant_id,
+            order_id=state.order_id,
+            order_line_id=line.order_line_id,
+            line_number=line.line_number,
+            variant_id=line.variant_id,
+            sku=line.sku,
+            title=line.title,
+            quantity=line.quantity,
+            fulfilled_quantity=line.fulfilled_quantity,
+            cancelled_quantity=line.cancelled_quantity,
+            open_quantity=_open_quantity(line),
+        )
+        for line in state.lines
+        if _open_quantity(line) > 0
+    ]
+
+
+def _reservation(state: ReservationState, pod: str, epoch: str) -> FulfillmentReservation:
+    return FulfillmentReservation(
+        merchant_id=state.merchant_id,
+        reservation_id=state.reservation_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        order_id=state.order_id,
+        status=state.status,
+    )
+
+
+def _held_lines(state: ReservationState) -> Sequence[FulfillmentReservationLine]:
+    rows = []
+    for line in state.lines:
+        held = line.quantity - line.consumed_quantity - line.released_quantity
+        if held > 0:
+            rows.append(
+                FulfillmentReservationLine(
+                    merchant_id=state.merchant_id,
+                    reservation_id=state.reservation_id,
+                    reservation_line_id=line.reservation_line_id,
+                    variant_id=line.variant_id,
+                    location_id=line.location_id,
+                    held_quantity=held,
+                )
+            )
+    return rows
+
+
+ROOTS = (
+    Root(
+        table="fulfillment_orders",
+        state_type=OrderState,
+        row_type=FulfillmentOrder,
+        row=_order,
+        child=Child(table="fulfillment_lines", row_type=FulfillmentLine, rows=_lines),
+    ),
+    Root(
+        table="fulfillment_reservations",
+        state_type=ReservationState,
+        row_type=FulfillmentReservation,
+        row=_reservation,
+        child=Child(table="fulfillment_reservation_lines", row_type=FulfillmentReservationLine, rows=_held_lines),
+    ),
+)

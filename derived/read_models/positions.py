@@ -1,0 +1,158 @@
+"""Positions and parked events of the read models: what moves in the same commit as their rows.
+
+Belongs here: tables `read_models.positions` and `read_models.parked_events`. Does not belong here: the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import psycopg
+
+from contracts.events.envelope import Envelope
+from contracts.ids import aggregate_key
+from streams.projection import FencedError, ParkedEvent, Position, Work
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+Stored = Mapping[int, tuple[str | None, Position]]
+"""Epoch and position by partition."""
+
+ENSURE = """
+    insert into read_models.positions (projection, pod, partition, cut, chunk)
+    select %s, %s, partition, 0, 0 from unnest(%s::integer[]) as partition
+    on conflict do nothing"""
+READ = """
+    select partition, epoch, cut, chunk from read_models.positions
+    where projection = %s and pod = %s order by partition"""
+MOVE = """
+    update read_models.positions as present
+    set epoch = %(epoch)s, data_at = %(data_at)s, cut = moved.cut, chunk = moved.chunk
+    from unnest(%(partitions)s::integer[], %(cuts)s::bigint[], %(chunks)s::integer[]) as moved (partition, cut, chunk)
+    where present.projection = %(projection)s and present.pod = %(pod)s and present.partition = moved.partition"""
+PARK = """
+    insert into read_models.parked_events
+    (projection, pod, aggregate_key, event_id, cut, position, event, error, parked_at)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+RELEASE = "delete from read_models.parked_events where projection = %s and pod = %s and aggregate_key = %s"
+PARKED_KEYS = "select distinct aggregate_key from read_models.parked_events where projection = %s and pod = %s"
+PARKED_EVENTS = """
+    select aggregate_key, event_id, cut, position, event, error, parked_at from read_models.parked_events
+    where projection = %s and pod = %s order by cut, position"""
+
+
+def read_positions(cursor: Cursor, projection: str, pod: str) -> Stored:
+    """Return epoch and position of every partition that has a row."""
+    return _stored(cursor.execute(READ, [projection, pod]).fetchall())
+
+
+def lock_positions(cursor: Cursor, projection: str, pod: str, partitions: Sequence[int]) -> Stored:
+    """Lock all partitions' rows, creating those of `partitions` that are missing, and return them.
+
+    Whoever applies or rebuilds holds these locks until it commits: one at a time per projection and pod.
+    """
+    cursor.execute(ENSURE, [projection, pod, sorted(partitions)])
+    return _stored(cursor.execute(READ + " for update", [projection, pod]).fetchall())
+
+
+def move_positions(
+    cursor: Cursor, projection: str, pod: str, epoch: str, positions: Mapping[int, Position], data_at: datetime
+) -> None:
+    """Write new positions; the rows exist and are locked."""
+    moved = sorted(positions.items())
+    cursor.execute(
+        MOVE,
+        {
+            "projection": projection,
+            "pod": pod,
+            "epoch": epoch,
+            "data_at": data_at,
+            "partitions": [partition for partition, _ in moved],
+            "cuts": [position.cut for _, position in moved],
+            "chunks": [position.chunk for _, position in moved],
+        },
+    )
+
+
+def park_and_release(cursor: Cursor, projection: str, work: Work) -> None:
+    """Take the released keys out of the parking lot, then put the step's parked events in.
+
+    Raises FencedError when a released key, or one that others wait behind, is no longer there: somebody else has
+    replayed it.
+    """
+    for key in work.released:
+        if cursor.execute(RELEASE, [projection, work.pod, key]).rowcount == 0:
+            raise FencedError(f"The parked events of {key} have been replayed by another.")
+    gone = set(work.behind) - parked_keys(cursor, projection, work.pod) if work.behind else None
+    if gone:
+        raise FencedError(f"The parked events of {min(gone)} have been replayed meanwhile.")
+    if work.parked:
+        cursor.executemany(PARK, [_parked_row(projection, work.pod, event) for event in work.parked])
+
+
+def park_rows(
+    cursor: Cursor, projection: str, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str
+) -> None:
+    """Park an aggregate's events (all envelope columns), the first of which could not be applied because of `error`."""
+    first = rows[0]["event_id"]
+    behind = f"Waits behind event {first} of the same aggregate, which could not be applied."
+    now = cursor.execute("select now()").fetchall()[0][0]
+    for row in rows:
+        event = ParkedEvent(
+            aggregate_key=key,
+            event_id=row["event_id"],
+            cut=row["cut"],
+            position=row["position"],
+            event=row,
+            error=error if row["event_id"] == first else behind,
+            parked_at=now,
+        )
+        cursor.execute(PARK, _parked_row(projection, pod, event))
+
+
+def key_of_row(row: Mapping[str, Any]) -> str:
+    """Return the aggregate key of an event given as its envelope columns."""
+    return aggregate_key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"])
+
+
+def parked_keys(cursor: Cursor, projection: str, pod: str) -> frozenset[str]:
+    """Return the aggregate keys that have parked events."""
+    return frozenset(row[0] for row in cursor.execute(PARKED_KEYS, [projection, pod]).fetchall())
+
+
+def parked_events(cursor: Cursor, projection: str, pod: str) -> list[ParkedEvent]:
+    """Return everything parked, ordered by (cut, position)."""
+    return [
+        ParkedEvent(
+            aggregate_key=key,
+            event_id=event_id,
+            cut=cut,
+            position=position,
+            event=msgspec.structs.asdict(msgspec.json.decode(event, type=Envelope)),
+            error=error,
+            parked_at=parked_at,
+        )
+        for key, event_id, cut, position, event, error, parked_at in cursor.execute(PARKED_EVENTS, [projection, pod])
+    ]
+
+
+def _stored(rows: Sequence[tuple[Any, ...]]) -> Stored:
+    return {partition: (epoch, Position(cut=cut, chunk=chunk)) for partition, epoch, cut, chunk in rows}
+
+
+def _parked_row(projection: str, pod: str, parked: ParkedEvent) -> list[object]:
+    return [
+        projection,
+        pod,
+        parked.aggregate_key,
+        parked.event_id,
+        parked.cut,
+        parked.position,
+        # Text columns cannot hold NUL; JSON text escapes it.
+        msgspec.json.encode(parked.event).decode(),
+        parked.error.replace("\x00", ""),
+        parked.parked_at,
+    ]

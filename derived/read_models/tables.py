@@ -1,0 +1,200 @@
+"""Tables of a read model: which aggregate fills which table, and the SQL that writes their rows.
+
+Belongs here: the declaration of a table and its writes, for any table. Does not belong here: columns and their meaning
+(`account.py`, `fulfillment.py`), positions (`positions.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from contracts.events.common import AggregateState
+
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+SCHEMA = "read_models"
+
+
+class RootRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of one aggregate. Subclasses name their table's columns; the first two are the key."""
+
+
+class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several rows of an aggregate; the first two columns are the aggregate's key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """A table with any number of rows per aggregate, replaced together with the root row."""
+
+    table: str
+    row_type: type[ChildRow]
+    rows: Callable[[Any], Sequence[ChildRow]]
+    """From a state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """A table with one row per aggregate of one type, guarded by (epoch, version)."""
+
+    table: str
+    state_type: type[AggregateState]
+    row_type: type[RootRow]
+    row: Callable[[Any, str, str], RootRow | None]
+    """From (state, pod, epoch); None: this aggregate is not in the view."""
+    child: Child | None = None
+
+    @property
+    def aggregate_type(self) -> str:
+        """Return the type of the aggregates that fill it."""
+        return self.state_type.AGGREGATE_TYPE
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the column names, in the order of the row type."""
+        return self.row_type.__struct_fields__
+
+    @property
+    def key_columns(self) -> tuple[str, str]:
+        """Return merchant_id and the column of the aggregate's id."""
+        return self.columns[0], self.columns[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What events say a root table (and its child) must hold for some keys."""
+
+    rows: Sequence[RootRow]
+    children: Sequence[ChildRow]
+    absent: Sequence[tuple[str, str]]
+    """Keys (merchant_id, id) of aggregates that are not in the view."""
+
+
+def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
+    """Create the session's staging tables, once per connection."""
+    for root in roots:
+        cursor.execute(
+            sql.SQL("create temp table {} (like {}) on commit delete rows").format(_staging(root), _name(root.table))
+        )
+
+
+def write(cursor: Cursor, root: Root, content: Content) -> None:
+    """Insert or update rows that are older than `content`, or of another epoch; leave newer ones alone."""
+    if content.absent:
+        delete_keys(cursor, root, content.absent)
+    if not content.rows:
+        return
+    _copy(cursor, _staging(root), root.columns, content.rows)
+    cursor.execute(_upsert(root))
+    if root.child is not None:
+        _replace_children(cursor, root, root.child, cursor.fetchall(), content.children)
+
+
+def clear_staging(cursor: Cursor, root: Root) -> None:
+    """Empty the staging table, for the next `write` of the same transaction."""
+    cursor.execute(sql.SQL("truncate {}").format(_staging(root)))
+
+
+def delete_keys(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> int:
+    """Delete everything of the aggregates with these (merchant_id, id); return the number of root rows."""
+    if root.child is not None:
+        cursor.execute(_delete(root, root.child.table), _columns_of(keys))
+    cursor.execute(_delete(root, root.table), _columns_of(keys))
+    return cursor.rowcount
+
+
+def delete_pod(cursor: Cursor, root: Root, pod: str, *, except_keys: Sequence[tuple[str, str]]) -> int:
+    """Delete everything of a pod but `except_keys`; return the number of root rows."""
+    merchants, ids = _columns_of(except_keys)
+    values = {"pod": pod, "merchants": merchants, "ids": ids}
+    if root.child is not None:
+        cursor.execute(_delete_pod_children(root, root.child), values)
+    cursor.execute(_delete_pod(root), values)
+    return cursor.rowcount
+
+
+def _name(table: str) -> sql.Composable:
+    return sql.Identifier(SCHEMA, table)
+
+
+def _staging(root: Root) -> sql.Composable:
+    return sql.Identifier("pg_temp", f"incoming_{root.table}")
+
+
+def _identifiers(names: Iterable[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _columns_of(keys: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [key[0] for key in keys], [key[1] for key in keys]
+
+
+def _copy(cursor: Cursor, table: sql.Composable, columns: Sequence[str], rows: Iterable[RootRow | ChildRow]) -> None:
+    with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(table, _identifiers(columns))) as copy:
+        for row in rows:
+            copy.write_row(msgspec.structs.astuple(row))
+
+
+def _upsert(root: Root) -> sql.Composed:
+    changed = root.columns[2:]
+    return sql.SQL(
+        """insert into {table} as present ({columns}) select {columns} from {staging}
+           on conflict ({key}) do update set ({changed}) = row({excluded})
+           where present.epoch <> excluded.epoch or present.version < excluded.version
+           returning {returned}"""
+    ).format(
+        table=_name(root.table),
+        columns=_identifiers(root.columns),
+        staging=_staging(root),
+        key=_identifiers(root.key_columns),
+        changed=_identifiers(changed),
+        excluded=sql.SQL(", ").join(sql.Identifier("excluded", name) for name in changed),
+        returned=sql.SQL(", ").join(sql.Identifier("present", name) for name in root.key_columns),
+    )
+
+
+def _replace_children(
+    cursor: Cursor, root: Root, child: Child, written: Sequence[tuple[str, str]], children: Sequence[ChildRow]
+) -> None:
+    won = set(written)
+    if not won:
+        return
+    cursor.execute(_delete(root, child.table), _columns_of(written))
+    columns = child.row_type.__struct_fields__
+    rows = [row for row in children if msgspec.structs.astuple(row)[:2] in won]
+    _copy(cursor, _name(child.table), columns, rows)
+
+
+def _delete(root: Root, table: str) -> sql.Composed:
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    return sql.SQL(
+        """delete from {table} as present using unnest(%s::text[], %s::text[]) as gone (merchant, identifier)
+           where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier"""
+    ).format(table=_name(table), merchant_id=merchant, id=identifier)
+
+
+_NOT_KEPT = """not exists (select from unnest(%(merchants)s::text[], %(ids)s::text[]) as kept (merchant, identifier)
+    where kept.merchant = present.{merchant_id} and kept.identifier = present.{id})"""
+
+
+def _delete_pod(root: Root) -> sql.Composed:
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    return sql.SQL("delete from {table} as present where present.pod = %(pod)s and " + _NOT_KEPT).format(
+        table=_name(root.table), merchant_id=merchant, id=identifier
+    )
+
+
+def _delete_pod_children(root: Root, child: Child) -> sql.Composed:
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    return sql.SQL(
+        """delete from {child} as part using {table} as present
+           where part.{merchant_id} = present.{merchant_id} and part.{id} = present.{id}
+             and present.pod = %(pod)s and """
+        + _NOT_KEPT
+    ).format(child=_name(child.table), table=_name(root.table), merchant_id=merchant, id=identifier)

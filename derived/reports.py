@@ -1,0 +1,159 @@
+"""What finance asks the warehouse: four reports, and any mart, at the newest complete build or as of given cuts.
+
+Belongs here: which columns a report shows, and at which cuts it stands. Does not belong here: how a figure is computed
+(dbt_project/models/marts), how it is printed (`stack/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import InputError, WarehouseError
+from contracts.settings import Settings
+from derived.builds import latest_build
+from derived.lake_connection import connect_lake, scrub
+from derived.lake_reads import cut_vector_at
+
+Connection = duckdb.DuckDBPyConnection
+
+MARTS = (
+    "adjustments",
+    "daily_sales",
+    "entitlements",
+    "fulfillments",
+    "inventory_movements",
+    "journal",
+    "merchant_payable",
+    "merchants",
+    "order_lines",
+    "orders",
+    "payment_captures",
+    "payments",
+    "product_variants",
+    "refund_lines",
+    "refunds",
+    "reservations",
+    "tax_by_jurisdiction",
+    "tax_lines",
+    "trial_balance",
+)
+"""Every mart; a test holds this and dbt_project/models/marts together."""
+
+REPORTS = {
+    "daily": ("daily_sales", ("sales_date", "merchant_id", "currency")),
+    "merchant-payable": ("merchant_payable", ("merchant_id", "currency")),
+    "tax": ("tax_by_jurisdiction", ("tax_month", "merchant_id", "currency", "jurisdiction", "tax_category")),
+    "trial-balance": ("trial_balance", ("merchant_id", "currency", "account")),
+}
+"""Report name -> its mart and the columns that order it (which also are its key)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Figures at one cut vector. Amounts are integers; the unit ends each column's name."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    """Ordered by the report's key."""
+    cuts: Mapping[str, int]
+    """Pod -> cut at which the figures stand."""
+    build_id: str
+    """The build that the figures were computed by."""
+    data_at: datetime | None
+    """When the oldest of the cuts was registered in its pod; None when nothing has come yet."""
+    age_seconds: float | None
+    """From `data_at` until the report was made."""
+
+
+def read_report(
+    settings: Settings, name: str, *, cuts: Mapping[str, int] | None = None, clock: Clock = utc_now
+) -> Report:
+    """Return a report as of `cuts` (pod -> cut; a pod that is not named shows nothing), by default of the newest build.
+
+    Raises InputError for an unknown report or for cuts beyond the newest build, WarehouseError when nothing was built.
+    """
+    if name not in REPORTS:
+        raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
+    mart, order = REPORTS[name]
+    try:
+        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+            build_id, wanted = _standing_cuts(connection, cuts)
+            table = as_of(connection, mart, wanted, order_by=order)
+            data_at = _data_at(connection, wanted)
+    except duckdb.Error as error:
+        raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None
+    return Report(
+        name=name,
+        columns=tuple(table.column_names),
+        rows=tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_rows else (),
+        cuts=wanted,
+        build_id=build_id,
+        data_at=data_at,
+        age_seconds=None if data_at is None else (clock() - data_at).total_seconds(),
+    )
+
+
+def cuts_at(settings: Settings, moment: datetime) -> dict[str, int]:
+    """Return the cut vector of a moment (aware): pod -> the last complete cut that was registered until then."""
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+        return cut_vector_at(connection, moment)
+
+
+def as_of(connection: Connection, mart: str, cuts: Mapping[str, int], *, order_by: tuple[str, ...] = ()) -> pa.Table:
+    """Return a mart's rows as they stood at a cut vector, computed by the present models from the stored history.
+
+    `order_by` are columns of the mart; without it the order is any. Raises InputError for an unknown mart.
+    """
+    if mart not in MARTS:
+        raise InputError(f"There is no mart {mart!r}; the marts are {', '.join(MARTS)}.")
+    order = f" order by {', '.join(order_by)}" if order_by else ""
+    with standing_at(connection, cuts):
+        return connection.execute(f"select * from lake.marts.{mart}{order}").to_arrow_table()
+
+
+@contextmanager
+def standing_at(connection: Connection, cuts: Mapping[str, int]) -> Iterator[None]:
+    """Let every mart that `connection` reads show the state at `cuts`; afterwards the present again."""
+    connection.execute(
+        "set variable as_of = map(cast(? as varchar[]), cast(? as bigint[]))", [list(cuts.keys()), list(cuts.values())]
+    )
+    try:
+        yield
+    finally:
+        connection.execute("reset variable as_of")
+
+
+def _standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tuple[str, dict[str, int]]:
+    build = latest_build(connection)
+    if build is None:
+        raise WarehouseError("The warehouse has not been built completely yet; run `tieout reconcile` to build it.")
+    if cuts is None:
+        return build.build_id, dict(build.cuts)
+    for pod, cut in cuts.items():
+        standing = build.cuts.get(pod, 0)
+        if cut > standing:
+            raise InputError(
+                f"The warehouse stands at cut {standing} of pod {pod!r}; it cannot answer as of cut {cut}."
+            )
+    return build.build_id, dict(cuts)
+
+
+def _data_at(connection: Connection, cuts: Mapping[str, int]) -> datetime | None:
+    # The oldest of the pods' moments: no figure is older than that.
+    rows = connection.execute(
+        """select min(data_at) from (
+               select max(seen.data_at) as data_at from lake.raw.cuts as seen
+               inner join (select unnest($pods) as pod, unnest($cuts) as cut) as wanted using (pod)
+               where seen.cut <= wanted.cut group by pod)""",
+        {"pods": list(cuts.keys()), "cuts": list(cuts.values())},
+    ).fetchall()
+    moment: datetime | None = rows[0][0]
+    return moment

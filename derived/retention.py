@@ -1,0 +1,52 @@
+"""What may be forgotten, and when: outbox rows only after a verified backup, log entries only after everyone has them.
+
+Belongs here: the order of these steps. Does not belong here: the steps (`lake_backup.py`, `streams/outbox.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from contracts.settings import PodSettings, Settings
+from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_chains
+from streams.cuts import cuts_from
+from streams.outbox import prune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What was forgotten of one pod's outbox, and up to which cut its events are safe."""
+
+    pod: str
+    verified_cut: int
+    backed_up_events: int
+    pruned_events: int
+
+
+def prune_outboxes(settings: Settings) -> list[Pruned]:
+    """Back the lake up, verify the backup, then delete the outbox rows of the cuts it holds.
+
+    Raises EpochChangedError when the backup is of another history of a pod's database; nothing of that pod is deleted.
+    """
+    segments = back_up(settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path)
+    chains = verified_chains(settings.lake_backup_path)
+    return [
+        Pruned(
+            pod=pod.pod,
+            verified_cut=chains[pod.pod][-1].through_cut if pod.pod in chains else 0,
+            backed_up_events=sum(segment.events for segment in segments if segment.pod == pod.pod),
+            pruned_events=_prune(pod, settings.lake_backup_path, chains[pod.pod][-1]) if pod.pod in chains else 0,
+        )
+        for pod in settings.pods
+    ]
+
+
+def _prune(pod: PodSettings, folder: Path, newest: Segment) -> int:
+    """Delete what the backup holds; the pod itself says whether its cuts are those of the backup."""
+    with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
+        for cut in cuts_from(connection, newest.through_cut, limit=1):
+            check_backup_epoch(folder, newest, cut.epoch, "the pod's database")
+    return prune(pod.relay_dsn, newest.through_cut).events

@@ -1,0 +1,45 @@
+"""What every projection asks about a step before it applies it, whatever its store.
+
+Belongs here: pure checks of a `Work` against the stored positions. Does not belong here: how positions are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from contracts.errors import EpochChangedError
+from streams.projection import START, Entry, FencedError, Position, Work
+
+
+def check_expected(work: Work, stored: Mapping[int, tuple[str | None, Position]]) -> None:
+    """Compare the step with the stored (epoch, position) by partition.
+
+    Raises FencedError when a partition does not stand where the step expects it, EpochChangedError when the stored
+    positions count another database's cuts.
+    """
+    epochs = {epoch for epoch, _ in stored.values() if epoch is not None}
+    if epochs - {work.epoch}:
+        raise EpochChangedError(
+            f"Pod {work.pod} has epoch {work.epoch}, but what is applied came from epoch {', '.join(sorted(epochs))}."
+        )
+    for partition, expected in work.expected.items():
+        _, position = stored.get(partition, (None, START))
+        if position != expected:
+            raise FencedError(
+                f"Partition {partition} of pod {work.pod} stands at cut {position.cut}, chunk {position.chunk}, not at "
+                f"cut {expected.cut}, chunk {expected.chunk}: another consumer has moved it."
+            )
+
+
+def fresh_entries(work: Work) -> Sequence[Entry]:
+    """Return the entries that the expected positions do not include; a second copy of a cut is no news.
+
+    A step that releases parked events brings old entries on purpose: all of them count.
+    """
+    if work.released:
+        return work.entries
+    return [entry for entry in work.entries if not _is_included(entry, work.expected.get(entry.partition, START))]
+
+
+def _is_included(entry: Entry, position: Position) -> bool:
+    return entry.cut <= position.cut or (entry.cut == position.cut + 1 and entry.chunk < position.chunk)

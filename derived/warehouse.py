@@ -1,0 +1,232 @@
+"""Building the warehouse: dbt over the lake, in this process.
+
+Belongs here: what dbt needs to run (environment, parsed project), running it, what came out. Does not belong here: the
+models (dbt_project/), the cut vector they stand at (`derived/builds.py`). Besides Dagster's assets only this module
+knows dbt; it imports dbt when a build runs, because that takes seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from contracts.errors import WarehouseError
+from contracts.settings import Settings
+from derived.builds import Build, Connection, building
+from derived.lake_connection import link_extensions, normal_data_path, scrub
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
+
+PROJECT_DIR = Path(__file__).resolve().parents[1] / "dbt_project"
+
+THREADS = 1
+"""More would crash: DuckLake 1.5.5 reads freed memory when transactions of one process run beside each other
+(duckdb/ducklake#1248). DuckDB itself uses all cores for a query, and dbt's own work holds Python's lock anyway."""
+
+_dbt_lock = threading.RLock()
+"""dbt keeps its connection and flags in module state: one invocation at a time in a process."""
+
+_manifests: dict[str, Manifest] = {}
+"""The parsed project by target folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRun:
+    """One model or test of a build. `status`: success, pass, fail, warn, error or skipped."""
+
+    name: str
+    kind: str
+    """``model`` or ``test``."""
+    status: str
+    seconds: float
+    failures: int
+    """Rows that a test returned."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult:
+    """What a build did."""
+
+    build_id: str
+    cuts: Mapping[str, int]
+    """The cut vector it stands at: pod -> cut."""
+    since_cuts: Mapping[str, int]
+    """The events after these cuts were added."""
+    nodes: Sequence[NodeRun]
+    rows: Mapping[str, int]
+    """Rows of every stored table after the build."""
+    seconds: float
+    is_complete: bool
+    """Everything was built and every test passed; only then do reports read it."""
+
+    @property
+    def test_failures(self) -> list[NodeRun]:
+        """The tests that failed, and the models that could not be built."""
+        return [node for node in self.nodes if node.status in ("fail", "error")]
+
+
+def build_warehouse(
+    settings: Settings,
+    *,
+    select: Sequence[str] | None = None,
+    full_refresh: bool = False,
+    cuts: Mapping[str, int] | None = None,
+    since: Mapping[str, int] | None = None,
+) -> BuildResult:
+    """Bring the warehouse to the highest cuts that are complete in the lake, and test what was added.
+
+    `select` limits the build to some nodes (dbt's selection syntax; such a build is never complete), `full_refresh`
+    computes all from nothing, `cuts` and `since` are those of `building`. Failing tests do not raise: read the result.
+    """
+    started = time.monotonic()
+    with building(settings, cuts=cuts, since=dict.fromkeys(_pods(settings), 0) if full_refresh else since) as build:
+        arguments = ["build", "--exclude-resource-types", "unit_test", "exposure"]
+        arguments += ["--full-refresh"] if full_refresh else []
+        arguments += ["--select", *select] if select else []
+        nodes = node_runs(run_dbt(settings, arguments))
+        is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)
+        build.is_complete = is_faultless and not select
+        rows = stored_rows(build.connection)
+    return _result(build, nodes, rows, time.monotonic() - started)
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment variables that dbt_project/profiles.yml and dbt itself need, secrets included.
+
+    DuckDB's extensions are in the folder that one of them names when this returns.
+    dbt hides variables that begin with DBT_ENV_SECRET in its logs. Everything dbt writes goes below `settings.var_dir`.
+    """
+    folder = settings.var_dir / "dbt"
+    return {
+        "DBT_PROJECT_DIR": str(PROJECT_DIR),
+        "DBT_PROFILES_DIR": str(PROJECT_DIR),
+        "DBT_TARGET_PATH": str(folder / "target"),
+        "DBT_LOG_PATH": str(folder / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_VERSION_CHECK": "false",
+        "DBT_ENV_SECRET_LAKE_CATALOG": settings.catalog_dsn,
+        "TIEOUT_LAKE_DATA_PATH": normal_data_path(settings.lake_data_path),
+        "TIEOUT_WAREHOUSE_EXTENSIONS_DIR": str(link_extensions(folder / "extensions")),
+        "TIEOUT_WAREHOUSE_TEMP_DIR": str(folder / "temp"),
+        "TIEOUT_WAREHOUSE_THREADS": str(THREADS),
+    }
+
+
+def parse(settings: Settings) -> None:
+    """Parse the dbt project now, so that the first build does not wait for it; safe in a background thread."""
+    with _dbt_lock:
+        _manifest(settings)
+
+
+def write_manifest(settings: Settings) -> Path:
+    """Return the path of dbt's manifest.json, written anew if the project has changed since; for the asset graph."""
+    path = Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / "manifest.json"
+    newest = max(file.stat().st_mtime for file in PROJECT_DIR.rglob("*") if file.is_file())
+    if not path.exists() or path.stat().st_mtime < newest:
+        with _dbt_lock:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            manifest: Any = _manifest(settings)
+            # Several processes may come here at once, and others read: the file is there whole or not at all.
+            partial = path.with_name(f"{path.name}.{os.getpid()}")
+            manifest.write(str(partial))
+            partial.replace(path)
+    return path
+
+
+def run_dbt(settings: Settings, arguments: Sequence[str]) -> dbtRunnerResult:
+    """Run one dbt command with the parsed project. WarehouseError when it could not run at all."""
+    from dbt.cli.main import dbtRunner
+
+    with _dbt_lock, _environment(settings):
+        result = dbtRunner(manifest=_manifest(settings)).invoke([*GLOBAL_ARGUMENTS, *arguments])
+    if result.exception is not None:
+        message = scrub(Exception(" ".join(str(result.exception).split())), settings.catalog_dsn)
+        raise WarehouseError(f"dbt could not run: {message}")
+    return result
+
+
+def stored_rows(connection: Connection) -> dict[str, int]:
+    """Return the number of rows of every table that the warehouse stores; its other models are views on these."""
+    names = connection.execute(
+        """select table_name from duckdb_tables()
+           where database_name = 'lake' and schema_name = 'intermediate' order by table_name"""
+    ).fetchall()
+    counts = [f"select '{name}', count(*) from lake.intermediate.{name}" for (name,) in names]
+    return (
+        {name: int(count) for name, count in connection.execute(" union all ".join(counts)).fetchall()}
+        if counts
+        else {}
+    )
+
+
+def node_runs(result: dbtRunnerResult) -> list[NodeRun]:
+    """Return what a dbt command did, node by node."""
+    outcomes: Any = result.result
+    return [
+        NodeRun(
+            name=outcome.node.name,
+            kind=str(outcome.node.resource_type),
+            status=str(outcome.status),
+            seconds=outcome.execution_time,
+            failures=outcome.failures or 0,
+            message=outcome.message or "",
+        )
+        for outcome in outcomes
+    ]
+
+
+GLOBAL_ARGUMENTS = ("--quiet", "--log-level", "none", "--log-level-file", "none", "--no-use-colors", "--no-write-json")
+
+
+def _manifest(settings: Settings) -> Manifest:
+    from dbt.cli.main import dbtRunner
+
+    target = dbt_environment(settings)["DBT_TARGET_PATH"]
+    if target not in _manifests:
+        with _environment(settings):
+            result = dbtRunner().invoke([*GLOBAL_ARGUMENTS, "parse"])
+        if not result.success:
+            raise WarehouseError(f"dbt could not read its project: {result.exception}")
+        _manifests[target] = cast("Manifest", result.result)
+    return _manifests[target]
+
+
+@contextmanager
+def _environment(settings: Settings) -> Iterator[None]:
+    values = dbt_environment(settings)
+    Path(values["TIEOUT_WAREHOUSE_TEMP_DIR"]).mkdir(parents=True, exist_ok=True)
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _pods(settings: Settings) -> tuple[str, ...]:
+    return tuple(pod.pod for pod in settings.pods)
+
+
+def _result(build: Build, nodes: Sequence[NodeRun], rows: Mapping[str, int], seconds: float) -> BuildResult:
+    return BuildResult(
+        build_id=build.build_id,
+        cuts=build.cuts,
+        since_cuts={pod: entry.since_cut for pod, entry in build.pods.items()},
+        nodes=nodes,
+        rows=rows,
+        seconds=seconds,
+        is_complete=build.is_complete,
+    )
