@@ -1,0 +1,118 @@
+"""Operations <-> the daily report: what finance says of a merchant's day, computed from OLTP's tables alone.
+
+Belongs here: the report's figures as SQL over OLTP. Does not belong here: marts with a row per fact
+(`reconcile/finance_pairs.py`), the totals that are shown beside a comparison (`reconcile/figures.py`).
+"""
+
+from __future__ import annotations
+
+from reconcile.entities import AGGREGATE_ID
+from reconcile.finance_pairs import Mart, finance_pair, number
+from reconcile.identity_pairs import PER_MINOR
+from reconcile.shapes import Shape
+
+BY_DAY = (
+    "order_count",
+    "placed_minor",
+    "captured_minor",
+    "refunded_minor",
+    "net_minor",
+    "discount_minor",
+    "adjusted_minor",
+    "rounding_micro",
+)
+"""Figures whose day OLTP knows: of placing, capturing, completing a refund, adjusting."""
+
+OVER_ALL_DAYS = ("cancelled_minor", "tax_minor", "revenue_micro")
+"""Figures that a cancellation changes, whose day OLTP does not keep; `revenue` is sales and shipping together."""
+
+CANNOT_CATCH = (
+    "The day of what a cancellation took back (OLTP keeps its amount, not its day): cancelled_minor, tax_minor, sales "
+    "and shipping are compared over all days; tax by day is found by operational_finance.tax. Sales and shipping "
+    "exchanged (they are compared as one). last_recorded_at. A value that OLTP itself has wrong."
+)
+
+
+def _day(moment: str) -> str:
+    return f"strftime({moment}, '%Y-%m-%d') as sales_date"
+
+
+def _sums(names: tuple[str, ...]) -> str:
+    return ", ".join(f"coalesce(sum({name}), 0)::BIGINT as {name}" for name in names)
+
+
+def _whole(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name}::BIGINT as {name}" for name in names)
+
+
+def _any(names: tuple[str, ...]) -> str:
+    return " or ".join(f"{name} <> 0" for name in names)
+
+
+# A day on which only a cancellation happened has a row in the report, and none of these figures.
+DAYS = Mart(
+    shape=Shape(
+        name="marts.daily_sales",
+        key=("merchant_id", "sales_date", "currency"),
+        columns=number(*BY_DAY),
+        day="sales_date",
+        currency="currency",
+    ),
+    left=f"""
+        with figure as (
+            select merchant_id, {_day("placed_at")}, currency, 1 as order_count, total_minor as placed_minor,
+                   discount_minor, rounding_micro
+            from {{orders}}
+            union all by name
+            select p.merchant_id, {_day("c.captured_at")}, p.currency, c.amount_minor as captured_minor,
+                   c.amount_minor as net_minor
+            from {{payment_captures}} as c join {{payments}} as p on p.{AGGREGATE_ID} = c.{AGGREGATE_ID}
+            union all by name
+            select merchant_id, {_day("completed_at")}, currency, amount_minor as refunded_minor,
+                   -amount_minor as net_minor
+            from {{refunds}} where status = 'completed'
+            union all by name
+            select merchant_id, {_day("adjusted_at")}, currency, amount_minor as adjusted_minor, rounding_micro
+            from {{adjustments}}
+        ),
+        day as (select merchant_id, sales_date, currency, {_sums(BY_DAY)} from figure group by all)
+        select * from day where {_any(BY_DAY)}""",
+    right=f"""
+        select merchant_id, strftime(sales_date, '%Y-%m-%d') as sales_date, currency, {_whole(BY_DAY)}
+        from lake.marts.daily_sales where {_any(BY_DAY)}""",
+)
+
+ALL_DAYS = Mart(
+    shape=Shape(
+        name="marts.daily_sales_over_all_days",
+        key=("merchant_id", "currency"),
+        columns=number(*OVER_ALL_DAYS),
+        currency="currency",
+    ),
+    left=f"""
+        with figure as (
+            select merchant_id, currency, cancelled_minor, tax_minor - cancelled_tax_minor as tax_minor,
+                   (total_minor - cancelled_minor + discount_minor - tax_minor + cancelled_tax_minor)
+                   * case currency {PER_MINOR} end + rounding_micro as revenue_micro
+            from {{orders}}
+            union all by name
+            select merchant_id, currency, -tax_minor as tax_minor from {{refunds}} where status = 'completed'
+        ),
+        total as (select merchant_id, currency, {_sums(OVER_ALL_DAYS)} from figure group by all)
+        select * from total where {_any(OVER_ALL_DAYS)}""",
+    right=f"""
+        with figure as (
+            select merchant_id, currency, cancelled_minor, tax_minor, sales_micro + shipping_micro as revenue_micro
+            from lake.marts.daily_sales
+        ),
+        total as (select merchant_id, currency, {_sums(OVER_ALL_DAYS)} from figure group by all)
+        select * from total where {_any(OVER_ALL_DAYS)}""",
+)
+
+DAILY_PAIR = finance_pair(
+    "daily_sales",
+    (DAYS, ALL_DAYS),
+    ("order", "payment", "refund", "adjustment"),
+    "The report of every merchant's day in every currency, and of all days where OLTP keeps no day.",
+    cannot_catch=CANNOT_CATCH,
+)

@@ -1,0 +1,181 @@
+"""The tables an aggregate consists of, derived from the event contracts so that no field is forgotten.
+
+Belongs here: which pod table holds the root and which the parts, their keys and their segments. Does not belong here:
+reading either side (`reconcile/oltp.py`, `reconcile/lake.py`).
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from contracts.events import STATE_TYPES
+from contracts.events.common import AggregateState
+from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, VARCHAR, Column, Shape
+
+AGGREGATE_ID = "aggregate_id"
+"""Key column of every root and first key column of every part: the id in the event's envelope."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A list in an aggregate's state that is a table in OLTP."""
+
+    field: str
+    key: tuple[str, ...]
+    source: str
+    """What OLTP holds of it: a table, or a subquery that delivers the part's fields by their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where OLTP holds an aggregate."""
+
+    table: str
+    day: str | None = None
+    parts: tuple[Part, ...] = ()
+
+
+ORDER_LINES = """(
+    select l.*, t.jurisdiction, t.tax_category, t.rate_ppm, t.is_tax_inclusive, t.taxable_minor, t.tax_minor
+    from oltp.order_lines as l left join oltp.order_tax_lines as t on t.order_line_id = l.order_line_id
+)"""
+VARIANTS = """(
+    select v.*, p.unit_price_micro
+    from oltp.variants as v
+    left join oltp.merchants as m on m.merchant_id = v.merchant_id
+    left join oltp.prices as p on p.variant_id = v.variant_id and p.currency = m.currency
+)"""
+"""A variant's price is the one in the merchant's currency."""
+
+SOURCES: dict[str, Source] = {
+    "merchant": Source(
+        table="oltp.merchants",
+        parts=(Part(field="tax_rates", key=("jurisdiction", "tax_category"), source="oltp.merchant_tax_rates"),),
+    ),
+    "merchant_entitlement": Source(
+        table="oltp.merchant_entitlements",
+        parts=(Part(field="grants", key=("grant_id",), source="oltp.merchant_entitlement_grants"),),
+    ),
+    "product": Source(table="oltp.products", parts=(Part(field="variants", key=("variant_id",), source=VARIANTS),)),
+    "stock_movement": Source(table="oltp.stock_movements", day="moved_at"),
+    "reservation": Source(
+        table="oltp.reservations",
+        parts=(Part(field="lines", key=("reservation_line_id",), source="oltp.reservation_lines"),),
+    ),
+    "order": Source(
+        table="oltp.orders",
+        day="placed_at",
+        parts=(
+            Part(field="lines", key=("order_line_id",), source=ORDER_LINES),
+            Part(field="discounts", key=("order_discount_id",), source="oltp.order_discounts"),
+        ),
+    ),
+    "payment": Source(
+        table="oltp.payments",
+        day="authorized_at",
+        parts=(Part(field="captures", key=("payment_capture_id",), source="oltp.payment_captures"),),
+    ),
+    "refund": Source(
+        table="oltp.refunds",
+        day="requested_at",
+        parts=(Part(field="lines", key=("refund_line_id",), source="oltp.refund_lines"),),
+    ),
+    "fulfillment": Source(
+        table="oltp.fulfillments",
+        day="shipped_at",
+        parts=(Part(field="lines", key=("fulfillment_line_id",), source="oltp.fulfillment_lines"),),
+    ),
+    "customer_entitlement": Source(
+        table="oltp.customer_entitlements",
+        parts=(Part(field="grants", key=("grant_id",), source="oltp.customer_entitlement_grants"),),
+    ),
+    "adjustment": Source(table="oltp.adjustments", day="adjusted_at"),
+}
+"""By aggregate type. A test holds it to `contracts.events.STATE_TYPES`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entity:
+    """One compared table of an aggregate: its root (`field` is None) or one of its parts."""
+
+    aggregate_type: str
+    field: str | None
+    source: str
+    id_field: str
+    """The column of `source` that holds the aggregate's id."""
+    fields: tuple[Column, ...]
+    """What the event's payload has of it."""
+    shape: Shape
+
+
+def fields_of(struct: type[msgspec.Struct]) -> tuple[Column, ...]:
+    """Return the scalar fields of a payload struct as columns, lists left out."""
+    hints = typing.get_type_hints(struct)
+    columns = ((name, _duckdb_type(hints[name])) for name in struct.__struct_fields__)
+    return tuple(Column(name=name, type=kind) for name, kind in columns if kind is not None)
+
+
+def part_type(state: type[AggregateState], field: str) -> type[msgspec.Struct]:
+    """Return the struct type of the elements of a list field."""
+    (element,) = typing.get_args(typing.get_type_hints(state)[field])
+    return typing.cast("type[msgspec.Struct]", element)
+
+
+def entities_of(aggregate_type: str) -> tuple[Entity, ...]:
+    """Return the root and the parts of an aggregate type, the root first."""
+    state, source = STATE_TYPES[aggregate_type], SOURCES[aggregate_type]
+    return (_root(aggregate_type, state, source), *(_part(aggregate_type, state, part) for part in source.parts))
+
+
+def _root(aggregate_type: str, state: type[AggregateState], source: Source) -> Entity:
+    fields = fields_of(state)
+    # OLTP's version says how many events there must be; the lake counts those it has.
+    columns = (*fields, Column(name="events", type=BIGINT))
+    has_currency = any(column.name == "currency" for column in fields)
+    return Entity(
+        aggregate_type=aggregate_type,
+        field=None,
+        source=source.table,
+        id_field=state.ID_FIELD,
+        fields=fields,
+        shape=Shape(
+            name=source.table.removeprefix("oltp."),
+            key=(AGGREGATE_ID,),
+            columns=columns,
+            day=source.day,
+            currency="currency" if has_currency else None,
+            version="version",
+        ),
+    )
+
+
+def _part(aggregate_type: str, state: type[AggregateState], part: Part) -> Entity:
+    fields = fields_of(part_type(state, part.field))
+    name = {ORDER_LINES: "order_lines", VARIANTS: "variants"}.get(part.source, part.source.removeprefix("oltp."))
+    merchant = Column(name="merchant_id", type=VARCHAR)
+    return Entity(
+        aggregate_type=aggregate_type,
+        field=part.field,
+        source=part.source,
+        id_field=state.ID_FIELD,
+        fields=fields,
+        shape=Shape(name=name, key=(AGGREGATE_ID, *part.key), columns=(merchant, *fields)),
+    )
+
+
+def _duckdb_type(hint: object) -> str | None:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = [option for option in options if option is not type(None)]
+    if typing.get_origin(kinds[0]) is list:
+        return None
+    kind = typing.cast("type[object]", kinds[0])
+    for base, name in ((bool, BOOLEAN), (int, BIGINT), (datetime, TIMESTAMP), (StrEnum, VARCHAR), (str, VARCHAR)):
+        if issubclass(kind, base):
+            return name
+    raise TypeError(f"a payload field of type {kind} cannot be compared")

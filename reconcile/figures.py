@@ -1,0 +1,118 @@
+"""Operational against finance figures: what both sides report in total, per currency, at the same cut.
+
+Belongs here: the few totals that people look at first. Does not belong here: finding differences (the pairs compare
+every key; totals alone prove nothing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconcile.oltp import left_name
+from reconcile.pair import PodRun
+from reconcile.scratch import table
+
+AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
+"""Whose OLTP tables must have been read."""
+
+FIGURES = (
+    "order_count",
+    "placed_minor",
+    "cancelled_minor",
+    "discount_minor",
+    "tax_minor",
+    "captured_minor",
+    "refunded_minor",
+    "net_minor",
+    "adjusted_minor",
+    "rounding_micro",
+)
+"""In the order of the report; the suffix is the unit."""
+
+OPERATIONAL = """
+    with figure as (
+        select currency, count(*) as order_count, sum(total_minor) as placed_minor,
+               sum(cancelled_minor) as cancelled_minor, sum(discount_minor) as discount_minor,
+               sum(tax_minor - cancelled_tax_minor) as tax_minor, sum(rounding_micro) as rounding_micro
+        from {orders} group by currency
+        union all by name
+        select currency, sum(captured_minor) as captured_minor, sum(captured_minor) as net_minor
+        from {payments} group by currency
+        union all by name
+        select currency, sum(amount_minor) as refunded_minor, -sum(amount_minor) as net_minor,
+               -sum(tax_minor) as tax_minor
+        from {refunds} where status = 'completed' group by currency
+        union all by name
+        select currency, sum(amount_minor) as adjusted_minor, sum(rounding_micro) as rounding_micro
+        from {adjustments} group by currency
+    )
+    select currency, {sums} from figure group by currency order by currency
+"""
+FINANCE = "select currency, {sums} from lake.marts.daily_sales group by currency order by currency"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure in one currency, as operations and as finance have it; `name` ends with the unit."""
+
+    pod: str
+    cut: int | None
+    """At which both sides stand; None for a total over pods."""
+    currency: str
+    name: str
+    operational: int | None
+    """None: this side has nothing in this currency."""
+    finance: int | None
+
+    @property
+    def difference(self) -> int | None:
+        """Finance less operations; None when one side has nothing."""
+        return None if self.operational is None or self.finance is None else self.finance - self.operational
+
+
+def figures_of(run: PodRun) -> list[Figure]:
+    """Return every figure of a pod, in both currencies' order; OLTP was read and the warehouse has the cut."""
+    connection = run.connection
+    sums = ", ".join(f"coalesce(sum({name}), 0)::HUGEINT as {name}" for name in FIGURES)
+    names = ("orders", "payments", "refunds", "adjustments")
+    tables = {name: table(left_name(run.pod, name)) for name in names}
+    operational = connection.execute(OPERATIONAL.format(sums=sums, **tables)).fetchall()
+    # The mart shows all pods that the map names, here the one.
+    connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
+    finance = connection.execute(FINANCE.format(sums=sums)).fetchall()
+    connection.execute("reset variable as_of")
+    left, right = ({row[0]: row[1:] for row in rows} for rows in (operational, finance))
+    return [
+        Figure(
+            pod=run.pod,
+            cut=run.cut,
+            currency=currency,
+            name=name,
+            operational=int(left[currency][number]) if currency in left else None,
+            finance=int(right[currency][number]) if currency in right else None,
+        )
+        for currency in sorted(left.keys() | right.keys())
+        for number, name in enumerate(FIGURES)
+    ]
+
+
+def total_figures(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the sums over pods, by currency and figure; a side counts where it has the currency at all."""
+    keys = dict.fromkeys((figure.currency, figure.name) for figure in sorted(figures, key=lambda item: item.currency))
+    return [
+        Figure(
+            pod="all",
+            cut=None,
+            currency=currency,
+            name=name,
+            operational=_sum([f.operational for f in figures if (f.currency, f.name) == (currency, name)]),
+            finance=_sum([f.finance for f in figures if (f.currency, f.name) == (currency, name)]),
+        )
+        for currency, name in keys
+    ]
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

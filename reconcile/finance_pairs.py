@@ -1,0 +1,358 @@
+"""Operations <-> finance: OLTP's tables against the warehouse's marts, as of the cut at which OLTP was read.
+
+The marts are views over stored history; in a session whose variable `as_of` names a cut per pod they show exactly that
+cut, so traffic that goes on makes no difference. Belongs here: which mart column must equal what in OLTP, as SQL of the
+comparison's own. Does not belong here: the models (`dbt_project/`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconcile.compare import compare
+from reconcile.entities import AGGREGATE_ID, entities_of
+from reconcile.lake import parked_ids
+from reconcile.oltp import left_name
+from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
+from reconcile.scratch import table
+from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, quoted
+
+CANNOT_CATCH = (
+    "A value that OLTP itself has wrong; what a mart says of an earlier cut; columns that a mart does not have. "
+    "Everything a mart adds by itself (event times, recorded_at) is not compared."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mart:
+    """A mart and the query over OLTP's scratch tables that it must equal.
+
+    In `left`, ``{orders}`` stands for the scratch table of OLTP's orders, and so on; it delivers the shape's columns.
+    """
+
+    shape: Shape
+    left: str
+    right: str
+    """The mart's query; it delivers the shape's columns, of the pod ``$pod`` where the mart has several."""
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The OLTP tables that `left` reads."""
+        return tuple(sorted(set(re.findall(r"\{(\w+)\}", self.left))))
+
+
+def mart_view(run: PodRun, mart: Mart) -> tuple[str, str]:
+    """Write both sides of a mart into scratch tables as of the run's cut; return their names."""
+    connection = run.connection
+    connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
+    left, right = table("mart_left"), table("mart_right")
+    names = {name: table(left_name(run.pod, name)) for name in mart.entities}
+    connection.execute(f"create or replace table {left} as {mart.left.format(**names)}")
+    # A mart without that column shows, as of the cut, nothing of other pods either.
+    bound = {"pod": run.pod} if "$pod" in mart.right else {}
+    connection.execute(f"create or replace table {right} as {mart.right}", bound)
+    connection.execute("reset variable as_of")
+    return left, right
+
+
+def fields(aggregate_type: str, part: str | None = None, *, leave_out: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Return the payload fields of an aggregate or of one of its parts."""
+    entity = next(entity for entity in entities_of(aggregate_type) if entity.field == part)
+    return tuple(column for column in entity.fields if column.name not in leave_out)
+
+
+def _names(columns: Sequence[Column], alias: str) -> str:
+    return ", ".join(f"{alias}.{quoted(column.name)}" for column in columns)
+
+
+def text(*names: str) -> tuple[Column, ...]:
+    """Return text columns."""
+    return tuple(Column(name=name, type=VARCHAR) for name in names)
+
+
+def number(*names: str) -> tuple[Column, ...]:
+    """Return whole-number columns."""
+    return tuple(Column(name=name, type=BIGINT) for name in names)
+
+
+def _of_mart(name: str, columns: Sequence[Column], dates: Sequence[str] = ()) -> str:
+    shown = [f"{quoted(column.name)}::{column.type} as {quoted(column.name)}" for column in columns]
+    shown += [f"strftime({quoted(date)}, '%Y-%m-%d') as {quoted(date)}" for date in dates]
+    return f"select {', '.join(shown)} from lake.marts.{name} where pod = $pod"
+
+
+def _root_mart(aggregate_type: str, name: str, date: tuple[str, str], extra: tuple[str, str] | None = None) -> Mart:
+    """Return a mart with one row per aggregate: its fields, the day of one moment, one computed amount."""
+    columns = fields(aggregate_type)
+    if aggregate_type in ("adjustment", "stock_movement"):
+        columns = tuple(column for column in columns if column.name != "version")  # always 1
+    key = entities_of(aggregate_type)[0].id_field
+    computed = f", ({extra[1]})::BIGINT as {extra[0]}" if extra else ""
+    source = entities_of(aggregate_type)[0].shape.name
+    added = number(extra[0]) if extra else ()
+    has_version = any(column.name == "version" for column in columns)
+    return Mart(
+        shape=Shape(
+            name=f"marts.{name}",
+            key=(key,),
+            columns=(*columns, *added, *text(date[0])),
+            day=date[0],
+            currency="currency" if any(column.name == "currency" for column in columns) else None,
+            version="version" if has_version else None,
+        ),
+        left=f"select {_names(columns, 't')}, strftime(t.{date[1]}, '%Y-%m-%d') as {date[0]}{computed} "
+        f"from {{{source}}} as t",
+        right=_of_mart(name, (*columns, *added), [date[0]]),
+    )
+
+
+def _part_mart(
+    aggregate_type: str, part: str, name: str, key: str, of_root: Sequence[Column], date: tuple[str, str] | None
+) -> Mart:
+    """Return a mart with one row per part of an aggregate: the part's fields, some of the root's, the day."""
+    root, entity = (next(e for e in entities_of(aggregate_type) if e.field == wanted) for wanted in (None, part))
+    columns = (*entity.fields, *of_root)
+    day = f", strftime({date[1]}, '%Y-%m-%d') as {date[0]}" if date else ""
+    return Mart(
+        shape=Shape(
+            name=f"marts.{name}",
+            key=(key,),
+            columns=(*columns, *(text(date[0]) if date else ())),
+            day=date[0] if date else None,
+            currency="currency" if any(column.name == "currency" for column in of_root) else None,
+        ),
+        left=f"select {_names(entity.fields, 'p')}, {_names(of_root, 't')}{day} from {{{entity.shape.name}}} as p "
+        f"left join {{{root.shape.name}}} as t on t.{AGGREGATE_ID} = p.{AGGREGATE_ID}",
+        right=_of_mart(name, columns, [date[0]] if date else []),
+    )
+
+
+ORDERS = (
+    _root_mart("order", "orders", ("order_date", "placed_at"), ("net_minor", "t.total_minor - t.cancelled_minor")),
+    _part_mart(
+        "order",
+        "lines",
+        "order_lines",
+        "order_line_id",
+        text("order_id", "merchant_id", "currency"),
+        ("order_date", "t.placed_at"),
+    ),
+)
+PAYMENTS = (
+    _root_mart(
+        "payment",
+        "payments",
+        ("authorized_date", "authorized_at"),
+        ("net_minor", "t.captured_minor - t.refunded_minor"),
+    ),
+    _part_mart(
+        "payment",
+        "captures",
+        "payment_captures",
+        "payment_capture_id",
+        text("payment_id", "order_id", "merchant_id", "currency"),
+        ("captured_date", "p.captured_at"),
+    ),
+)
+REFUNDS = (
+    _root_mart(
+        "refund",
+        "refunds",
+        ("refund_date", "completed_at"),
+        ("refunded_minor", "case when t.status = 'completed' then t.amount_minor else 0 end"),
+    ),
+    _part_mart(
+        "refund",
+        "lines",
+        "refund_lines",
+        "refund_line_id",
+        text("refund_id", "order_id", "merchant_id", "currency", "status"),
+        ("refund_date", "t.completed_at"),
+    ),
+)
+ADJUSTMENTS = (_root_mart("adjustment", "adjustments", ("adjustment_date", "adjusted_at")),)
+INVENTORY = (_root_mart("stock_movement", "inventory_movements", ("movement_date", "moved_at")),)
+FULFILLMENTS = (
+    _part_mart(
+        "fulfillment",
+        "lines",
+        "fulfillments",
+        "fulfillment_line_id",
+        (
+            *text("fulfillment_id", "order_id", "merchant_id", "location_id", "tracking_number"),
+            Column(name="shipped_at", type=TIMESTAMP),
+        ),
+        ("shipped_date", "t.shipped_at"),
+    ),
+)
+
+HELD = "p.quantity - p.consumed_quantity - p.released_quantity"
+RESERVATION_COLUMNS = (
+    *fields("reservation", "lines"),
+    *text("reservation_id", "merchant_id", "order_id", "status"),
+    Column(name="expires_at", type=TIMESTAMP),
+    *number("version"),
+)
+RESERVATIONS = (
+    Mart(
+        shape=Shape(
+            name="marts.reservations",
+            key=("reservation_line_id",),
+            columns=(*RESERVATION_COLUMNS, *number("held_quantity")),
+            version="version",
+        ),
+        left=f"select {_names(fields('reservation', 'lines'), 'p')}, t.reservation_id, t.merchant_id, t.order_id, "
+        f"t.status, t.expires_at, t.version, ({HELD})::BIGINT as held_quantity from {{reservation_lines}} as p "
+        f"left join {{reservations}} as t on t.{AGGREGATE_ID} = p.{AGGREGATE_ID}",
+        right=_of_mart("reservations", (*RESERVATION_COLUMNS, *number("held_quantity"))),
+    ),
+)
+
+ENTITLEMENT_COLUMNS = (
+    *text("entitlement_id", "merchant_id", "customer_id", "feature"),
+    *number("effective_level", "grant_count", "version"),
+    *text("effective_grant_id"),
+    Column(name="expires_at", type=TIMESTAMP),
+)
+
+
+def _entitlements(holder: str, customer: str) -> str:
+    return f"""
+        select e.entitlement_id, e.merchant_id, {customer} as customer_id, e.feature, e.effective_level,
+               (select count(*) from {{{holder}_entitlement_grants}} as g where g.{AGGREGATE_ID} = e.{AGGREGATE_ID})
+               as grant_count, e.version, e.effective_grant_id, b.expires_at
+        from {{{holder}_entitlements}} as e
+        left join {{{holder}_entitlement_grants}} as b
+          on b.{AGGREGATE_ID} = e.{AGGREGATE_ID} and b.grant_id = e.effective_grant_id"""
+
+
+ENTITLEMENTS = (
+    Mart(
+        shape=Shape(name="marts.entitlements", key=("entitlement_id",), columns=ENTITLEMENT_COLUMNS, version="version"),
+        left=f"{_entitlements('merchant', 'null::VARCHAR')} union all {_entitlements('customer', 'e.customer_id')}",
+        right=_of_mart("entitlements", ENTITLEMENT_COLUMNS),
+    ),
+)
+
+TAX_COLUMNS = (
+    *text("source_line_id", "movement", "order_line_id", "order_id", "merchant_id", "currency"),
+    *text("jurisdiction", "tax_category", "tax_date"),
+    *number("rate_ppm", "taxable_minor", "tax_minor"),
+)
+TAX_GROUP = (
+    "source_line_id, movement, order_line_id, order_id, merchant_id, currency, jurisdiction, tax_category, rate_ppm, "
+    "tax_date"
+)
+TAX_MATTERS = "movement = 'charged' or taxable_minor <> 0 or tax_minor <> 0"
+TAX = (
+    Mart(
+        shape=Shape(
+            name="marts.tax_lines",
+            key=("source_line_id", "movement"),
+            columns=TAX_COLUMNS,
+            day="tax_date",
+            currency="currency",
+        ),
+        left=f"""
+            with line as (
+                select l.*, o.order_id, o.currency, strftime(o.placed_at, '%Y-%m-%d') as placed_date
+                from {{order_lines}} as l left join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}
+            ),
+            movement as (
+                select order_line_id as source_line_id, 'charged' as movement, order_line_id, order_id, merchant_id,
+                       currency, jurisdiction, tax_category, rate_ppm, placed_date as tax_date, taxable_minor,
+                       tax_minor
+                from line
+                union all
+                select order_line_id, 'cancelled', order_line_id, order_id, merchant_id, currency, jurisdiction,
+                       tax_category, rate_ppm, null, cancelled_tax_minor - cancelled_minor, -cancelled_tax_minor
+                from line
+                union all
+                select p.refund_line_id, 'refunded', p.order_line_id, r.order_id, r.merchant_id, r.currency,
+                       p.jurisdiction, p.tax_category, null, strftime(r.completed_at, '%Y-%m-%d'),
+                       p.tax_minor - p.amount_minor, -p.tax_minor
+                from {{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID}
+                where r.status = 'completed'
+            )
+            select * from movement where {TAX_MATTERS}""",
+        right=f"""
+            with dated as (
+                select * replace (
+                    if(movement = 'cancelled', null, strftime(tax_date, '%Y-%m-%d')) as tax_date
+                )
+                from lake.marts.tax_lines where pod = $pod
+            ),
+            movement as (
+                select {TAX_GROUP}, sum(taxable_minor)::BIGINT as taxable_minor, sum(tax_minor)::BIGINT as tax_minor
+                from dated group by {TAX_GROUP}
+            )
+            select * from movement where {TAX_MATTERS}""",
+    ),
+)
+
+
+def refuse_parked(run: PodRun, aggregate_types: Sequence[str]) -> None:
+    """Raise LateError if events of these types are parked on their way to the lake: the warehouse cannot have them."""
+    parked = parked_ids(run.connection, run.pod)
+    number = sum(len(parked.get(aggregate_type, [])) for aggregate_type in aggregate_types)
+    if number:
+        raise LateError(f"{number} aggregates of {run.pod} are parked on their way to the lake.")
+
+
+def _compare(run: PodRun, marts: Sequence[Mart], aggregate_types: Sequence[str]) -> Findings:
+    refuse_parked(run, aggregate_types)
+    outcomes = []
+    for mart in marts:
+        left, right = mart_view(run, mart)
+        outcomes.append(compare(run.connection, mart.shape, left, right, run.context.limits))
+    return Findings(outcomes=outcomes)
+
+
+def finance_pair(
+    fact: str, marts: Sequence[Mart], types: tuple[str, ...], description: str, *, cannot_catch: str = CANNOT_CATCH
+) -> Pair:
+    """Return the pair that compares `marts` with OLTP's tables of the aggregate types `types`."""
+    names = ", ".join(mart.shape.name for mart in marts)
+    return Pair(
+        name=f"operational_finance.{fact}",
+        left=f"OLTP: {', '.join(sorted({entity for mart in marts for entity in mart.entities}))}",
+        right=f"warehouse: {names}, as of the cut",
+        description=description,
+        cannot_catch=cannot_catch,
+        copy="warehouse",
+        stage=Stage.WAREHOUSE,
+        shapes=tuple(mart.shape for mart in marts),
+        compare=lambda run: _compare(run, marts, types),
+        aggregate_types=types,
+    )
+
+
+FINANCE_PAIRS = (
+    finance_pair("orders", ORDERS, ("order",), "Every order and order line, by merchant, order day and currency."),
+    finance_pair("payments", PAYMENTS, ("payment",), "Every payment and capture, by merchant, day and currency."),
+    finance_pair(
+        "refunds", REFUNDS, ("refund",), "Every refund and refund line, by merchant, day of completion and currency."
+    ),
+    finance_pair(
+        "tax",
+        TAX,
+        ("order", "refund"),
+        "Tax charged, cancelled and refunded per line, by merchant, day and currency: the sum of the mart's movements "
+        "against the lines.",
+        cannot_catch=f"The day of a cancellation, which OLTP does not keep. {CANNOT_CATCH}",
+    ),
+    finance_pair(
+        "reservations", RESERVATIONS, ("reservation",), "Every line of every reservation, with what it still holds."
+    ),
+    finance_pair(
+        "entitlements",
+        ENTITLEMENTS,
+        ("merchant_entitlement", "customer_entitlement"),
+        "What every merchant and customer is entitled to, by the grant that decides.",
+    ),
+    finance_pair("adjustments", ADJUSTMENTS, ("adjustment",), "Every adjustment, by merchant, day and currency."),
+    finance_pair("inventory", INVENTORY, ("stock_movement",), "Every stock movement, by merchant and day."),
+    finance_pair("fulfillments", FULFILLMENTS, ("fulfillment",), "Every fulfilled line, by merchant and day."),
+)

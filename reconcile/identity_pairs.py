@@ -1,0 +1,211 @@
+"""Figures that must agree by themselves: the journal with zero and with operations, stock levels with movements.
+
+Belongs here: accounting and stock identities at a cut. Does not belong here: comparing copies row by row.
+"""
+
+from __future__ import annotations
+
+from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
+from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
+from reconcile.compare import Outcome, compare
+from reconcile.figures import AGGREGATE_TYPES
+from reconcile.finance_pairs import Mart, mart_view, number, refuse_parked, text
+from reconcile.oltp import left_name
+from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.scratch import table
+from reconcile.shapes import Shape
+
+PER_MINOR = " ".join(f"when '{currency}' then {micro_per_minor(currency)}" for currency in CURRENCY_EXPONENTS)
+
+ACCOUNTS = (
+    "clearing",
+    "cash",
+    "revenue",
+    "discounts",
+    "refunds",
+    "tax_payable",
+    "merchant_payable",
+    "adjustments",
+    "rounding",
+)
+"""Accounts whose balance per aggregate OLTP can state; `revenue` is sales and shipping together."""
+
+BALANCE_COLUMNS = (*text("merchant_id", "currency"), *number(*(f"{account}_micro" for account in ACCOUNTS)))
+
+
+MATTERS = " or ".join(f"{account}_micro <> 0" for account in ACCOUNTS)
+TOTALS = ", ".join(f"coalesce({account}_micro, 0)::BIGINT as {account}_micro" for account in ACCOUNTS)
+
+# `unit` is the number of micro-units in a minor unit; debits are positive. Only a completed refund moved money.
+EXPECTED_BALANCES = f"""
+    with expected as (
+        select 'order' as aggregate_type, order_id as aggregate_id, merchant_id, currency,
+               case currency {PER_MINOR} end as unit,
+               (total_minor - cancelled_minor) * unit as clearing_micro,
+               discount_minor * unit as discounts_micro,
+               (cancelled_tax_minor - tax_minor) * unit as tax_payable_micro,
+               rounding_micro,
+               -(clearing_micro + discounts_micro + tax_payable_micro + rounding_micro) as revenue_micro
+        from {{orders}}
+        union all by name
+        select 'payment' as aggregate_type, payment_id as aggregate_id, merchant_id, currency,
+               case currency {PER_MINOR} end as unit,
+               captured_minor * unit as cash_micro,
+               -captured_minor * unit as clearing_micro,
+               -captured_minor * unit as merchant_payable_micro
+        from {{payments}}
+        union all by name
+        select 'refund' as aggregate_type, refund_id as aggregate_id, merchant_id, currency,
+               case currency {PER_MINOR} end as unit,
+               (amount_minor - tax_minor) * unit as refunds_micro,
+               tax_minor * unit as tax_payable_micro,
+               -amount_minor * unit as cash_micro,
+               amount_minor * unit as merchant_payable_micro
+        from {{refunds}} where status = 'completed'
+        union all by name
+        select 'adjustment' as aggregate_type, adjustment_id as aggregate_id, merchant_id, currency,
+               case currency {PER_MINOR} end as unit,
+               amount_minor * unit as clearing_micro,
+               -amount_minor * unit as merchant_payable_micro,
+               rounding_micro,
+               -(clearing_micro + rounding_micro) as adjustments_micro
+        from {{adjustments}}
+    ),
+    balance as (select aggregate_type, aggregate_id, merchant_id, currency, {TOTALS} from expected)
+    select * from balance where {MATTERS}
+"""
+
+
+def _booked(account: str) -> str:
+    condition = "account in ('sales', 'shipping')" if account == "revenue" else f"account = '{account}'"
+    return f"coalesce(sum(amount_micro) filter (where {condition}), 0)::BIGINT as {account}_micro"
+
+
+JOURNAL_BALANCES = Mart(
+    shape=Shape(
+        name="journal_balances", key=("aggregate_type", "aggregate_id"), columns=BALANCE_COLUMNS, currency="currency"
+    ),
+    left=EXPECTED_BALANCES,
+    right=f"""
+        with balance as (
+            select aggregate_type, aggregate_id, merchant_id, currency, {", ".join(_booked(name) for name in ACCOUNTS)}
+            from lake.marts.journal where pod = $pod
+            group by aggregate_type, aggregate_id, merchant_id, currency
+        )
+        select * from balance where {MATTERS}""",
+)
+
+EVENT_SUMS = """
+    create or replace table {target} as
+    select event_id, merchant_id, currency, sum(amount_micro)::HUGEINT as sum_micro
+    from lake.marts.journal where pod = $pod group by event_id, merchant_id, currency
+"""
+
+
+def _journal(run: PodRun) -> Findings:
+    refuse_parked(run, AGGREGATE_TYPES)
+    left, right = mart_view(run, JOURNAL_BALANCES)
+    balances = compare(run.connection, JOURNAL_BALANCES.shape, left, right, run.context.limits)
+    return Findings(outcomes=[balances, _events_sum_to_zero(run)])
+
+
+def _events_sum_to_zero(run: PodRun) -> Outcome:
+    """Every event's entries sum to zero, per merchant and currency; so then do a merchant's."""
+    connection, target = run.connection, table("journal_events")
+    connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
+    connection.execute(EVENT_SUMS.format(target=target), {"pod": run.pod})
+    connection.execute("reset variable as_of")
+    counted = connection.execute(f"select count(*), count(*) filter (where sum_micro <> 0) from {target}").fetchall()
+    rows = connection.execute(
+        f"select event_id, merchant_id, currency, sum_micro from {target} where sum_micro <> 0 "
+        f"order by 1, 2, 3 limit {run.context.limits.sample:d}"
+    ).fetchall()
+    compared, wrong = counted[0]
+    return Outcome(
+        compared=compared,
+        classes={DifferenceClass.IDENTITY: wrong} if wrong else {},
+        sample=tuple(_not_zero(*row) for row in rows),
+    )
+
+
+def _not_zero(event_id: str, merchant_id: str, currency: str, sum_micro: int) -> Difference:
+    return Difference(
+        entity="journal_events",
+        key=(event_id,),
+        kind=DifferenceClass.IDENTITY,
+        merchant_id=merchant_id,
+        currency=currency,
+        columns=(ColumnDifference(column="amount_micro", left=0, right=int(sum_micro), difference=int(sum_micro)),),
+    )
+
+
+JOURNAL_PAIR = Pair(
+    name="journal_identities",
+    left="zero, and OLTP: orders, payments, refunds, adjustments",
+    right="warehouse: marts.journal, as of the cut",
+    description=(
+        "The entries of every event sum to zero; what the journal has of an order, payment, refund or adjustment on "
+        "each account equals what operations say of it."
+    ),
+    cannot_catch=(
+        "An amount in the right account, of the right aggregate, on the wrong day; sales and shipping exchanged (they "
+        "are compared as one); what OLTP itself has wrong."
+    ),
+    copy="warehouse",
+    stage=Stage.WAREHOUSE,
+    shapes=(JOURNAL_BALANCES.shape,),
+    compare=_journal,
+    aggregate_types=AGGREGATE_TYPES,
+    has_figures=True,
+)
+
+STOCK_SHAPE = Shape(
+    name="stock_levels",
+    key=("variant_id", "location_id"),
+    columns=(*text("merchant_id"), *number("on_hand", "reserved")),
+)
+STOCK_LEVELS = """
+    select variant_id::text, location_id, merchant_id, on_hand::bigint, reserved::bigint from oltp.stock_levels
+    where on_hand <> 0 or reserved <> 0
+"""
+STOCK_SUMS = """
+    select * from (
+    select coalesce(m.variant_id, r.variant_id) as variant_id, coalesce(m.location_id, r.location_id) as location_id,
+           coalesce(m.merchant_id, r.merchant_id) as merchant_id, coalesce(on_hand, 0)::BIGINT as on_hand,
+           coalesce(reserved, 0)::BIGINT as reserved
+    from (
+        select variant_id, location_id, min(merchant_id) as merchant_id, sum(quantity) as on_hand
+        from {movements} group by variant_id, location_id
+    ) as m
+    full outer join (
+        select variant_id, location_id, min(merchant_id) as merchant_id,
+               sum(quantity - consumed_quantity - released_quantity) as reserved
+        from {lines} group by variant_id, location_id
+    ) as r on r.variant_id = m.variant_id and r.location_id = m.location_id
+    ) where on_hand <> 0 or reserved <> 0
+"""
+
+
+def _stock(run: PodRun) -> Findings:
+    right = table("stock_sums")
+    sums = STOCK_SUMS.format(
+        movements=table(left_name(run.pod, "stock_movements")), lines=table(left_name(run.pod, "reservation_lines"))
+    )
+    run.connection.execute(f"create or replace table {right} as {sums}")
+    left = table(left_name(run.pod, "stock_levels"))
+    return Findings(outcomes=[compare(run.connection, STOCK_SHAPE, left, right, run.context.limits)])
+
+
+STOCK_PAIR = Pair(
+    name="stock_identity",
+    left="OLTP: stock_levels",
+    right="OLTP: sums of stock_movements, and of what the lines of reservations still hold",
+    description="Per variant and location: on hand = sum of movements, reserved = sum of what reservations hold.",
+    cannot_catch="A movement that is wrong in itself, with its level.",
+    copy=None,
+    stage=Stage.OLTP,
+    shapes=(STOCK_SHAPE,),
+    compare=_stock,
+    aggregate_types=("stock_movement", "reservation"),
+    queries={"stock_levels": STOCK_LEVELS},
+)

@@ -1,0 +1,195 @@
+"""The lake's side: raw events folded to the state at a cut, with SQL of the comparison's own.
+
+Belongs here: choosing events by cut or by a vector of positions, folding them, taking payloads apart strictly. Does not
+belong here: how events come into the lake, or the warehouse's models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
+from reconcile.compare import Limits, Outcome
+from reconcile.entities import AGGREGATE_ID, Entity, entities_of
+from reconcile.scratch import table
+from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
+
+RAW_EVENTS = "lake.raw.events"
+DUPLICATE_COLUMNS = "(aggregate_id varchar, aggregate_version bigint, copies bigint, merchant_id varchar)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionPosition:
+    """How far a copy has applied one partition: all cuts <= `cut`, and the first `chunk` entries of cut + 1."""
+
+    partition: int
+    cut: int
+    chunk: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """Which of a pod's events count: a condition on the alias `e` of the raw events, and what it binds."""
+
+    pod: str
+    condition: str
+    bound: dict[str, Any] = field(default_factory=dict)
+
+    def select(self, columns: str, aggregate_type: str) -> tuple[str, dict[str, Any]]:
+        """Return a query for `columns` of the events of one type, and its parameters."""
+        return (
+            f"select {columns} from {RAW_EVENTS} as e "
+            f"where e.pod = $pod and e.aggregate_type = $aggregate_type and {self.condition}",
+            {"pod": self.pod, "aggregate_type": aggregate_type, **self.bound},
+        )
+
+
+def at_cut(pod: str, cut: int) -> Extent:
+    """Return the events of a pod up to and including `cut`."""
+    return Extent(pod=pod, condition="e.cut <= $cut", bound={"cut": cut})
+
+
+def at_positions(connection: duckdb.DuckDBPyConnection, pod: str, positions: Sequence[PartitionPosition]) -> Extent:
+    """Return the events that a copy with these positions has applied; a partition not named has applied nothing."""
+    connection.execute(f"create or replace table {table('reach')} (partition integer, cut bigint, chunk integer)")
+    for position in positions:
+        connection.execute(
+            f"insert into {table('reach')} values ($1, $2, $3)", [position.partition, position.cut, position.chunk]
+        )
+    condition = (
+        f"exists (from {table('reach')} as r where r.partition = e.partition"
+        " and (e.cut <= r.cut or (e.cut = r.cut + 1 and e.chunk < r.chunk)))"
+    )
+    return Extent(pod=pod, condition=condition)
+
+
+def parked_ids(connection: duckdb.DuckDBPyConnection, pod: str) -> dict[str, list[str]]:
+    """Return the ids of the aggregates that the lake has parked, by type: late, so not to be compared."""
+    rows = connection.execute("select distinct aggregate_key from lake.raw.parked where pod = $pod", {"pod": pod})
+    parked: dict[str, list[str]] = {}
+    for (key,) in rows.fetchall():
+        _, aggregate_type, aggregate_id = str(key).split("/", 2)
+        parked.setdefault(aggregate_type, []).append(aggregate_id)
+    return parked
+
+
+def right_name(entity: Entity) -> str:
+    """Return the name of the scratch table that holds the lake's side of an entity, until the next `fold`."""
+    return f"lake_{entity.shape.name}"
+
+
+def fold(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> None:
+    """Write the state of every aggregate of a type at an extent into scratch tables named by `right_name`.
+
+    Also writes `event_duplicates`: the (aggregate_id, aggregate_version, copies) that the lake has more than once.
+    """
+    entities = entities_of(aggregate_type)
+    _write_heads(connection, extent, aggregate_type)
+    once = ""
+    if _write_duplicates(connection, extent, aggregate_type):
+        once = "qualify row_number() over (partition by e.aggregate_id order by e.position) = 1"
+    events, bound = extent.select("e.*", aggregate_type)
+    connection.execute(
+        f"""
+        create or replace table {table("states")} as
+        select h.aggregate_id, h.events, from_json(e.payload, $structure).state as state
+        from ({events}) as e
+        join {table("heads")} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version = e.aggregate_version
+        {once}
+        """,
+        {**bound, "structure": json.dumps({"state": _structure(entities)})},
+    )
+    for entity in entities:
+        connection.execute(f"create or replace table {table(right_name(entity))} as {_select(entity)}")
+    connection.execute(f"drop table {table('states')}")
+
+
+def _write_heads(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> None:
+    events, bound = extent.select("e.aggregate_id, e.aggregate_version", aggregate_type)
+    connection.execute(
+        f"""
+        create or replace table {table("heads")} as
+        select aggregate_id, max(aggregate_version) as aggregate_version,
+               count(distinct aggregate_version)::BIGINT as events, count(*) as copies
+        from ({events}) group by aggregate_id
+        """,
+        bound,
+    )
+
+
+def _write_duplicates(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> bool:
+    # Reading the lake again is worth it only where an aggregate has more events than versions.
+    crowded = connection.execute(f"select count(*) from {table('heads')} where copies > events").fetchall()[0][0]
+    if not crowded:
+        connection.execute(f"create or replace table {table('event_duplicates')} {DUPLICATE_COLUMNS}")
+        return False
+    events, bound = extent.select("e.aggregate_id, e.aggregate_version, e.merchant_id", aggregate_type)
+    connection.execute(
+        f"""
+        create or replace table {table("event_duplicates")} as
+        select d.aggregate_id, d.aggregate_version, count(*) as copies, any_value(d.merchant_id) as merchant_id
+        from ({events}) as d
+        join {table("heads")} as h on h.aggregate_id = d.aggregate_id and h.copies > h.events
+        group by 1, 2 having count(*) > 1
+        """,
+        bound,
+    )
+    found = connection.execute(f"select count(*) from {table('event_duplicates')}").fetchone()
+    return found is not None and found[0] > 0
+
+
+def event_duplicates(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Outcome:
+    """Return the events that the last `fold` found more than once, as differences of the entity `events`."""
+    rows = connection.execute(
+        f"select aggregate_id, aggregate_version, copies, merchant_id, count(*) over () "
+        f"from {table('event_duplicates')} order by 1, 2 limit {limits.sample:d}"
+    ).fetchall()
+    sample = tuple(
+        Difference(
+            entity="events",
+            key=(aggregate_id, str(version)),
+            kind=DifferenceClass.DUPLICATE,
+            merchant_id=merchant_id,
+            columns=(ColumnDifference(column="copies", left=1, right=copies, difference=copies - 1),),
+        )
+        for aggregate_id, version, copies, merchant_id, _ in rows
+    )
+    return Outcome(compared=0, classes={DifferenceClass.DUPLICATE: rows[0][4]} if rows else {}, sample=sample)
+
+
+def _structure(entities: Sequence[Entity]) -> dict[str, Any]:
+    root, *parts = entities
+    structure: dict[str, Any] = _types(root.fields)
+    for part in parts:
+        assert part.field is not None
+        structure[part.field] = [_types(part.fields)]
+    return structure
+
+
+def _types(fields: Sequence[Column]) -> dict[str, Any]:
+    # Whole numbers are taken as text and cast strictly: DuckDB would round 12.5 to 13 without a word.
+    return {column.name: VARCHAR if column.type == BIGINT else column.type for column in fields}
+
+
+def _field(source: str, column: Column) -> str:
+    value = f"{source}.{quoted(column.name)}"
+    if column.type == BIGINT:
+        number = f"try_cast({value} as BIGINT)"
+        value = f"case when {number}::VARCHAR = {value} then {number} end"
+    return f"{value} as {quoted(column.name)}"
+
+
+def _select(entity: Entity) -> str:
+    if entity.field is None:
+        fields = ", ".join(_field("state", column) for column in entity.fields)
+        return f"select {AGGREGATE_ID}, {fields}, events from {table('states')}"
+    fields = ", ".join(_field("part", column) for column in entity.fields)
+    return (
+        f"select {AGGREGATE_ID}, merchant_id, {fields} from (select {AGGREGATE_ID}, state.merchant_id as merchant_id, "
+        f"unnest(state.{quoted(entity.field)}) as part from {table('states')})"
+    )

@@ -1,0 +1,61 @@
+"""OLTP <-> lake, one pair per aggregate type: the tables of a pod against the fold of the lake's events at the cut.
+
+Finds what the way from the command to the lake lost, doubled or changed, and writes that bypassed the outbox.
+"""
+
+from __future__ import annotations
+
+from contracts.events import STATE_TYPES
+from reconcile.compare import Outcome, compare
+from reconcile.entities import AGGREGATE_ID, entities_of
+from reconcile.lake import at_cut, event_duplicates, fold, parked_ids, right_name
+from reconcile.oltp import left_name
+from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.scratch import table
+
+PARKED = table("lake_parked")
+
+CANNOT_CATCH = (
+    "A command that wrote the same wrong value to its tables and into its event; intermediate versions with the right "
+    "number and wrong content (only the newest version's content is compared); the order of an aggregate's parts."
+)
+
+
+def _compare(run: PodRun, aggregate_type: str) -> Findings:
+    fold(run.connection, at_cut(run.pod, run.cut), aggregate_type)
+    parked = parked_ids(run.connection, run.pod).get(aggregate_type, [])
+    run.connection.execute(f"create or replace table {PARKED} as select unnest($ids::VARCHAR[]) as id", {"ids": parked})
+    outcomes: list[Outcome] = [event_duplicates(run.connection, run.context.limits)]
+    for entity in entities_of(aggregate_type):
+        left, right = table(left_name(run.pod, entity.shape.name)), table(right_name(entity))
+        sides = (left, right) if not parked else (_unparked(left), _unparked(right))
+        outcomes.append(compare(run.connection, entity.shape, *sides, run.context.limits))
+        run.connection.execute(f"drop table {right}")
+    late = f"{len(parked)} aggregates of {run.pod} are parked on their way to the lake and were left out."
+    return Findings(outcomes=outcomes, late_keys=len(parked), late_reason=late if parked else "")
+
+
+def _unparked(relation: str) -> str:
+    return f"(select * from {relation} where {AGGREGATE_ID} not in (select id from {PARKED}))"
+
+
+def _pair(aggregate_type: str) -> Pair:
+    entities = entities_of(aggregate_type)
+    names = ", ".join(entity.source if "(" not in entity.source else entity.shape.name for entity in entities)
+    return Pair(
+        name=f"oltp_lake.{aggregate_type}",
+        left=f"OLTP: {names}",
+        right=f"lake: the newest version of every {aggregate_type}, from raw.events up to the cut",
+        description=(
+            f"Every {aggregate_type} with all its fields and parts, and the number of its events (version n: n events)."
+        ),
+        cannot_catch=CANNOT_CATCH,
+        copy="lake",
+        stage=Stage.LAKE,
+        shapes=tuple(entity.shape for entity in entities),
+        compare=lambda run: _compare(run, aggregate_type),
+        aggregate_types=(aggregate_type,),
+    )
+
+
+LAKE_PAIRS = tuple(_pair(aggregate_type) for aggregate_type in STATE_TYPES)

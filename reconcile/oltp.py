@@ -1,0 +1,76 @@
+"""OLTP's side: the tables of a pod read at a cut, as an Arrow stream, into scratch tables.
+
+Belongs here: the SQL by which the comparison reads a pod. Does not belong here: taking the cut (passed in), or any
+code of `oltp/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import adbc_driver_postgresql.dbapi as adbc
+import duckdb
+import psycopg
+
+from reconcile.entities import AGGREGATE_ID, Entity
+from reconcile.scratch import load
+from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column
+
+CASTS = {VARCHAR: "::text", BIGINT: "::bigint", BOOLEAN: "::boolean"}
+
+
+class OpenCut(Protocol):
+    """A cut whose snapshot is still open: what a cut taker yields."""
+
+    @property
+    def cut(self) -> int:
+        """The cut's number."""
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """A connection inside the snapshot."""
+
+    @property
+    def exported_snapshot(self) -> str:
+        """For `set transaction snapshot` on further connections."""
+
+
+@contextmanager
+def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[adbc.Cursor]:
+    """Open an Arrow cursor on `dsn` that reads one snapshot, the exported one or its own; ended on exit."""
+    with adbc.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("begin isolation level repeatable read, read only")
+        if exported_snapshot is not None:
+            # Not bindable in PostgreSQL; the value comes from pg_export_snapshot() and is checked to look like one.
+            if not all(character in "0123456789ABCDEF-" for character in exported_snapshot):
+                raise ValueError(f"{exported_snapshot!r} is not an exported snapshot")
+            cursor.execute(f"set transaction snapshot '{exported_snapshot}'")
+        cursor.execute("set local timezone = 'UTC'")
+        yield cursor
+        cursor.execute("rollback")
+
+
+def select_entity(entity: Entity) -> str:
+    """Return the PostgreSQL query that reads an entity in its shape."""
+    names = {column.name for column in entity.fields}
+    extra = [] if entity.field is None or "merchant_id" in names else [Column(name="merchant_id", type=VARCHAR)]
+    key = f't."{entity.id_field}"::text as {AGGREGATE_ID}'
+    columns = ", ".join(f't."{c.name}"{CASTS.get(c.type, "")} as "{c.name}"' for c in (*extra, *entity.fields))
+    events = ", t.version::bigint as events" if entity.field is None else ""
+    return f"select {key}, {columns}{events} from {entity.source} as t"
+
+
+def left_name(pod: str, shape_name: str) -> str:
+    """Return the name of the scratch table that holds OLTP's side of an entity, or of a query."""
+    return f"oltp_{pod}_{shape_name}"
+
+
+def read_queries(
+    connection: duckdb.DuckDBPyConnection, cursor: adbc.Cursor, pod: str, queries: Mapping[str, str]
+) -> None:
+    """Read PostgreSQL queries (name -> query) at the cursor's snapshot into scratch tables named by `left_name`."""
+    for name, query in queries.items():
+        cursor.execute(query)
+        load(connection, left_name(pod, name), cursor.fetch_record_batch())

@@ -1,0 +1,88 @@
+"""What a pair is: two stores that must agree, how they are compared, and what that cannot find.
+
+Belongs here: the type. Which pairs there are: `reconcile/pairs.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import duckdb
+
+from contracts.ownership import copy_named
+from reconcile.compare import Outcome
+from reconcile.context import ReconcileContext
+from reconcile.shapes import Shape
+
+LEVELS = ("pod", "merchant x day x currency", "key")
+
+
+class Stage(StrEnum):
+    """What must have happened before a pair can be compared; stages run in this order."""
+
+    OLTP = "oltp"
+    """Both sides were read at the cut."""
+    LAKE = "lake"
+    """The lake has the cut completely."""
+    WAREHOUSE = "warehouse"
+    """A build stands at the cut or later."""
+    OWN = "own"
+    """Nothing: the copy keeps no history and chooses the cut itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodRun:
+    """One pod in one run: its cut, and the connection whose scratch tables hold OLTP at that cut."""
+
+    context: ReconcileContext
+    connection: duckdb.DuckDBPyConnection
+    pod: str
+    cut: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What comparing a pair in a pod gave. A copy that chose the cut itself says which."""
+
+    outcomes: Sequence[Outcome]
+    cut: int | None = None
+    cut_vector: Mapping[str, str] = field(default_factory=dict)
+    late_keys: int = 0
+    late_reason: str = ""
+    """Why the copy is late, although what was compared agrees."""
+
+
+class LateError(Exception):
+    """The copy is further behind than it may be; nothing was compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two stores that must agree on the same facts."""
+
+    name: str
+    left: str
+    """The owner."""
+    right: str
+    """The copy."""
+    description: str
+    cannot_catch: str
+    copy: str | None
+    """The copy's name in `contracts/ownership.py`, which says how late it may be; None where there is no lag."""
+    stage: Stage
+    shapes: tuple[Shape, ...]
+    """What is compared: key and columns per table."""
+    compare: Callable[[PodRun], Findings]
+    aggregate_types: tuple[str, ...] = ()
+    """Whose tables are read from OLTP at the cut."""
+    has_figures: bool = False
+    """Whether the totals of `reconcile/figures.py` can be computed from what it reads."""
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """What else is read from OLTP at the cut: name -> PostgreSQL query."""
+
+    @property
+    def lag_seconds_max(self) -> float:
+        """How far the copy may be behind before its pair is late."""
+        return float(copy_named(self.copy).late_seconds_max) if self.copy else 0.0

@@ -1,0 +1,45 @@
+"""The one register of pairs: everything that must agree, and is compared.
+
+Belongs here: the list, and finding pairs by name. How each is compared stands in the module it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from contracts.errors import InputError
+from reconcile.daily_pairs import DAILY_PAIR
+from reconcile.finance_pairs import FINANCE_PAIRS
+from reconcile.identity_pairs import JOURNAL_PAIR, STOCK_PAIR
+from reconcile.lake_pairs import LAKE_PAIRS
+from reconcile.log_pairs import LOG_PAIR
+from reconcile.pair import Pair, Stage
+from reconcile.read_model_pairs import READ_MODEL_PAIRS
+
+__all__ = ["PAIRS", "Pair", "Stage", "pairs_named"]
+
+PAIRS: tuple[Pair, ...] = (
+    STOCK_PAIR,
+    LOG_PAIR,
+    *LAKE_PAIRS,
+    *FINANCE_PAIRS,
+    DAILY_PAIR,
+    JOURNAL_PAIR,
+    *READ_MODEL_PAIRS,
+)
+"""Every pair, in the order in which a run compares them."""
+
+
+def pairs_named(names: Collection[str] | None) -> tuple[Pair, ...]:
+    """Return the pairs of these names, or of families such as ``oltp_lake``; all for None.
+
+    Raises InputError that lists the known ones.
+    """
+    if names is None:
+        return PAIRS
+    chosen = tuple(pair for pair in PAIRS if pair.name in names or pair.name.split(".")[0] in names)
+    known = {pair.name for pair in PAIRS} | {pair.name.split(".")[0] for pair in PAIRS}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise InputError(f"There is no pair {unknown[0]!r}; there are {', '.join(sorted(known))}.")
+    return chosen

@@ -1,0 +1,119 @@
+"""The table of results in the control database: what every comparison found, and what is the newest per pair and pod.
+
+Belongs here: that table. Does not belong here: breaks (what is done about a difference).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from contracts.verdicts import PairResult
+
+TABLES = """
+create schema if not exists reconcile;
+create table if not exists reconcile.results (
+    result_id bigint generated always as identity primary key,
+    pair text not null,
+    pod text not null,
+    verdict text not null check (verdict in ('consistent', 'inconsistent', 'late', 'unknown')),
+    cut bigint,
+    compared bigint not null,
+    missing bigint not null,
+    extra bigint not null,
+    different bigint not null,
+    duplicates bigint not null,
+    checked_at timestamptz not null,
+    seconds double precision not null,
+    reason text not null,
+    result jsonb not null
+);
+create index if not exists results_newest on reconcile.results (pair, pod, checked_at desc, result_id desc);
+comment on table reconcile.results is 'One row per comparison of a pair in a pod; result holds levels and samples.';
+"""
+LOCK = 0x7265636F6E63
+"""Advisory lock of the migration, so that two starts do not create the same table."""
+
+INSERT = """
+insert into reconcile.results (
+    pair, pod, verdict, cut, compared, missing, extra, different, duplicates, checked_at, seconds, reason, result
+)
+values (
+    %(pair)s, %(pod)s, %(verdict)s, %(cut)s, %(compared)s, %(missing)s, %(extra)s, %(different)s, %(duplicates)s,
+    %(checked_at)s, %(seconds)s, %(reason)s, %(result)s
+)
+"""
+LATEST = """
+select distinct on (pair, pod) result from reconcile.results order by pair, pod, checked_at desc, result_id desc
+"""
+HISTORY = """
+select result from reconcile.results where pair = %(pair)s and pod = %(pod)s
+order by checked_at desc, result_id desc limit %(limit)s
+"""
+PRUNE = """
+delete from reconcile.results as old
+where checked_at < %(before)s and exists (
+    select from reconcile.results as newer
+    where newer.pair = old.pair and newer.pod = old.pod
+      and (newer.checked_at, newer.result_id) > (old.checked_at, old.result_id)
+)
+"""
+COLUMNS = ("pair", "pod", "cut", "compared", "missing", "extra", "different", "duplicates", "seconds", "reason")
+
+
+def migrate(control_dsn: str) -> None:
+    """Create the table in the control database, if it is not there."""
+    with psycopg.connect(control_dsn) as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+        connection.execute(TABLES)
+
+
+def save_results(control_dsn: str, results: Sequence[PairResult]) -> None:
+    """Store results, all or none."""
+    with psycopg.connect(control_dsn) as connection, connection.cursor() as cursor:
+        cursor.executemany(INSERT, [_row(result) for result in results])
+
+
+def latest_results(control_dsn: str) -> list[PairResult]:
+    """Return the newest result of every pair in every pod, by pair and pod; empty before the first comparison."""
+    return _read(control_dsn, LATEST, {})
+
+
+def result_history(control_dsn: str, pair: str, pod: str, *, limit: int = 100) -> list[PairResult]:
+    """Return the last results of one pair in one pod, the newest first."""
+    return _read(control_dsn, HISTORY, {"pair": pair, "pod": pod, "limit": limit})
+
+
+def prune_results(control_dsn: str, before: datetime) -> int:
+    """Delete results older than `before`, but never the newest of a pair in a pod; return how many."""
+    with psycopg.connect(control_dsn) as connection:
+        return connection.execute(PRUNE, {"before": before}).rowcount
+
+
+def _row(result: PairResult) -> dict[str, Any]:
+    row = {name: getattr(result, name) for name in COLUMNS}
+    return {
+        **row,
+        "verdict": result.verdict.value,
+        "checked_at": result.checked_at,
+        "result": Jsonb(result.as_json()),
+    }
+
+
+def _read(control_dsn: str, query: str, bound: dict[str, Any]) -> list[PairResult]:
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        rows = connection.execute(query, bound).fetchall()
+    return [result_of(row["result"]) for row in rows]
+
+
+def result_of(value: dict[str, Any]) -> PairResult:
+    """Return a result from what `PairResult.as_json` gave."""
+    known = {field.name for field in fields(PairResult)}
+    return msgspec.convert({name: item for name, item in value.items() if name in known}, PairResult)

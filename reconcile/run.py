@@ -1,0 +1,295 @@
+"""Running comparisons: one cut per pod, shared by all pairs, then stage by stage.
+
+OLTP is read first, inside the cut's snapshot, into scratch tables; the snapshot is let go; only then is anything waited
+for. So a run holds no snapshot while a copy catches up, and writers are never in the way of a comparison.
+
+Belongs here: the order of a run, and that whatever goes wrong in a pair is its verdict. Does not belong here: how one
+pair is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import duckdb
+import psycopg
+
+from contracts.errors import InputError, TieoutError
+from contracts.ownership import copy_named
+from contracts.verdicts import DifferenceClass, PairResult, Verdict
+from reconcile.context import ReconcileContext, wait_for
+from reconcile.entities import entities_of
+from reconcile.figures import Figure, figures_of
+from reconcile.oltp import OpenCut, read_queries, select_entity, snapshot_cursor
+from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
+from reconcile.pairs import pairs_named
+from reconcile.scratch import scratch
+
+OnProgress = Callable[[str], None]
+"""Called with a sentence about what is being done."""
+
+
+def run_pairs(
+    context: ReconcileContext,
+    pairs: Collection[str] | None = None,
+    pods: Collection[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[PairResult]:
+    """Compare pairs (names or families such as ``oltp_lake``; all by default) in pods (all by default).
+
+    Returns one result per pair and pod, in the register's order. Never raises for what a comparison met: that is a
+    result with verdict `unknown` and the reason. Raises InputError for a pair or pod that does not exist.
+    """
+    return run_comparison(context, pairs, pods, on_progress).results
+
+
+def run_comparison(
+    context: ReconcileContext,
+    pairs: Collection[str] | None = None,
+    pods: Collection[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Comparison:
+    """Do what `run_pairs` does, and return the totals of operations and finance besides.
+
+    There are figures for the pods in which `journal_identities` was compared: it reads what they are made of.
+    """
+    chosen = pairs_named(pairs)
+    run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None))
+    return Comparison(results=run.results(), figures=run.figures)
+
+
+def _pods_named(context: ReconcileContext, pods: Collection[str] | None) -> list[str]:
+    unknown = sorted(set(pods or ()) - set(context.pods))
+    if unknown:
+        raise InputError(f"Pod {unknown[0]!r} is not configured; known pods: {', '.join(context.pods)}.")
+    return [pod for pod in context.pods if pods is None or pod in pods]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a run found."""
+
+    results: list[PairResult]
+    figures: list[Figure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Failure:
+    """Why nothing of a pod, or of a stage of it, can be compared."""
+
+    verdict: Verdict
+    reason: str
+
+
+class _Run:
+    def __init__(
+        self, context: ReconcileContext, pairs: Sequence[Pair], pods: Sequence[str], on_progress: OnProgress
+    ) -> None:
+        self._context = context
+        self._pairs = pairs
+        self._pods = pods
+        self._say = on_progress
+        self._cuts: dict[str, int] = {}
+        self._failures: dict[tuple[str, Stage], _Failure] = {}
+        self._results: dict[tuple[str, str], PairResult] = {}
+        self.figures: list[Figure] = []
+
+    def results(self) -> list[PairResult]:
+        try:
+            with _workspace(self._context) as connection:
+                self._read_oltp(connection)
+                for stage in Stage:
+                    self._compare_stage(connection, stage)
+        except Exception as error:
+            failure = _Failure(verdict=Verdict.UNKNOWN, reason=_sentence(error, self._context))
+            for pair, pod in self._open(None):
+                self._results[pair.name, pod] = self._failed(pair, pod, failure)
+        return [self._results[pair.name, pod] for pair in self._pairs for pod in self._pods]
+
+    def _open(self, stage: Stage | None) -> Iterator[tuple[Pair, str]]:
+        for pair in self._pairs:
+            for pod in self._pods:
+                if (stage is None or pair.stage is stage) and (pair.name, pod) not in self._results:
+                    yield pair, pod
+
+    def _read_oltp(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if all(pair.stage is Stage.OWN for pair in self._pairs):
+            return
+        for pod in self._pods:
+            self._say(f"Reading {pod} at a new cut.")
+            try:
+                self._cuts[pod] = _read_pod(self._context, connection, pod, self._pairs)
+            except Exception as error:
+                reason = f"{pod} could not be read at a cut: {_sentence(error, self._context)}"
+                for stage in (Stage.OLTP, Stage.LAKE, Stage.WAREHOUSE):
+                    self._failures[pod, stage] = _Failure(verdict=Verdict.UNKNOWN, reason=reason)
+
+    def _compare_stage(self, connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
+        waiting = [pod for pod in self._pods if any(pod == other for _, other in self._open(stage))]
+        ready = [pod for pod in waiting if (pod, stage) not in self._failures]
+        if ready and stage is Stage.LAKE:
+            for pod in ready:
+                self._await_lake(connection, pod)
+        if ready and stage is Stage.WAREHOUSE:
+            self._await_build(connection, {pod: self._cuts[pod] for pod in ready})
+        for pair, pod in list(self._open(stage)):
+            self._say(f"Comparing {pair.name} in {pod}.")
+            failure = self._failures.get((pod, stage))
+            self._results[pair.name, pod] = (
+                self._failed(pair, pod, failure) if failure else self._compare(connection, pair, pod)
+            )
+
+    def _await_lake(self, connection: duckdb.DuckDBPyConnection, pod: str) -> None:
+        cut, allowed = self._cuts[pod], float(copy_named("lake").late_seconds_max)
+        reached = -1
+
+        def has_arrived() -> bool:
+            nonlocal reached
+            reached = self._context.lake_cut(connection, pod)
+            return reached >= cut
+
+        try:
+            if not wait_for(self._context, has_arrived, allowed):
+                self._failures[pod, Stage.LAKE] = _Failure(
+                    verdict=Verdict.LATE, reason=f"The lake has cut {reached} of {pod}, not yet cut {cut}."
+                )
+        except Exception as error:
+            reason = f"How far the lake is could not be found out: {_sentence(error, self._context)}"
+            self._failures[pod, Stage.LAKE] = _Failure(verdict=Verdict.UNKNOWN, reason=reason)
+
+    def _await_build(self, connection: duckdb.DuckDBPyConnection, cuts: Mapping[str, int]) -> None:
+        """Have the warehouse built to the cuts of all pods at once, as soon as the lake has them."""
+        for pod in cuts:
+            if (pod, Stage.LAKE) not in self._failures:
+                self._await_lake(connection, pod)
+            if (pod, Stage.LAKE) in self._failures:
+                self._failures[pod, Stage.WAREHOUSE] = self._failures[pod, Stage.LAKE]
+        wanted = {pod: cut for pod, cut in cuts.items() if (pod, Stage.WAREHOUSE) not in self._failures}
+        if not wanted:
+            return
+        self._say("Bringing the warehouse to the cuts.")
+        for pod, failure in _built(self._context, wanted).items():
+            self._failures[pod, Stage.WAREHOUSE] = failure
+
+    def _compare(self, connection: duckdb.DuckDBPyConnection, pair: Pair, pod: str) -> PairResult:
+        started = self._context.monotonic()
+        run = PodRun(context=self._context, connection=connection, pod=pod, cut=self._cuts.get(pod, 0))
+        try:
+            findings = pair.compare(run)
+            if pair.has_figures:
+                self.figures += figures_of(run)
+        except LateError as late:
+            failure = _Failure(verdict=Verdict.LATE, reason=_sentence(late, self._context))
+            return self._failed(pair, pod, failure, started)
+        except Exception as error:  # whatever it is, it is not a verdict about the data
+            failure = _Failure(verdict=Verdict.UNKNOWN, reason=_sentence(error, self._context))
+            return self._failed(pair, pod, failure, started)
+        result = result_of(pair, pod, findings, self._cuts.get(pod), self._context)
+        return replace(result, seconds=round(self._context.monotonic() - started, 3))
+
+    def _failed(self, pair: Pair, pod: str, failure: _Failure, started: float | None = None) -> PairResult:
+        seconds = 0.0 if started is None else round(self._context.monotonic() - started, 3)
+        return PairResult(
+            pair=pair.name,
+            pod=pod,
+            verdict=failure.verdict,
+            cut=None if pair.stage is Stage.OWN else self._cuts.get(pod),
+            checked_at=self._context.now(),
+            seconds=seconds,
+            reason=failure.reason,
+        )
+
+
+@contextmanager
+def _workspace(context: ReconcileContext) -> Iterator[duckdb.DuckDBPyConnection]:
+    if context.scratch_folder is not None:
+        context.scratch_folder.mkdir(parents=True, exist_ok=True)
+    with (
+        context.open_lake() as connection,
+        scratch(connection, memory_limit_mb=context.memory_limit_mb, folder=context.scratch_folder) as ready,
+    ):
+        yield ready
+
+
+def _read_pod(context: ReconcileContext, connection: duckdb.DuckDBPyConnection, pod: str, pairs: Sequence[Pair]) -> int:
+    """Read what the pairs need of a pod at a new cut into scratch tables; return the cut."""
+    with context.take_cut(pod) as opened:
+        queries = _queries(opened, context.pods[pod], pairs)
+        with snapshot_cursor(context.pods[pod], opened.exported_snapshot) as cursor:
+            read_queries(connection, cursor, pod, queries)
+        return opened.cut
+
+
+def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair]) -> dict[str, str]:
+    types = {kind: None for pair in pairs for kind in pair.aggregate_types}
+    entities = [entity for kind in types for entity in entities_of(kind)]
+    queries = {entity.shape.name: select_entity(entity) for entity in entities}
+    others = {name: query for pair in pairs for name, query in pair.queries.items()}
+    if others:
+        with psycopg.connect(dsn, autocommit=True) as outside:
+            found = outside.execute("select partition_count from oltp.cuts where cut = %s", (opened.cut,)).fetchone()
+        partition_count = 0 if found is None else int(found[0])
+        for name, query in others.items():
+            queries[name] = query.format(cut=int(opened.cut), partition_count=partition_count)
+    return queries
+
+
+def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> dict[str, _Failure]:
+    """Have the warehouse built; return why the pods that it does not have at their cuts cannot be compared."""
+    if context.build is None:
+        reason = "The warehouse cannot be looked at: this run was given nothing that builds it."
+        return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason))
+    try:
+        stands = context.build(wanted)
+    except Exception as error:
+        reason = f"The warehouse could not be built: {_sentence(error, context)}"
+        return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason))
+    return {
+        pod: _Failure(
+            verdict=Verdict.LATE, reason=f"The warehouse stands at cut {stands.get(pod)} of {pod}, not yet at {cut}."
+        )
+        for pod, cut in wanted.items()
+        if stands.get(pod, 0) < cut
+    }
+
+
+def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:
+    """Return the result of a pair from what its comparisons found."""
+    outcomes = findings.outcomes
+    classes = {kind: sum(outcome.classes.get(kind, 0) for outcome in outcomes) for kind in DifferenceClass}
+    compared = sum(outcome.compared for outcome in outcomes)
+    verdict = Verdict.INCONSISTENT if any(classes.values()) else Verdict.CONSISTENT
+    reason = "" if compared else "Both sides are empty: 0 rows were compared."
+    if findings.late_reason:
+        reason = findings.late_reason
+        verdict = Verdict.LATE if verdict is Verdict.CONSISTENT else verdict
+    return PairResult(
+        pair=pair.name,
+        pod=pod,
+        verdict=verdict,
+        cut=cut if findings.cut is None else findings.cut,
+        cut_vector=dict(findings.cut_vector),
+        compared=compared,
+        missing=classes[DifferenceClass.MISSING],
+        extra=classes[DifferenceClass.EXTRA],
+        different=sum(outcome.different for outcome in outcomes),
+        duplicates=classes[DifferenceClass.DUPLICATE],
+        classes={kind.value: number for kind, number in classes.items() if number},
+        levels=tuple(level for outcome in outcomes for level in outcome.levels),
+        segments_compared=sum(outcome.segments_compared for outcome in outcomes),
+        segments_different=sum(outcome.segments_different for outcome in outcomes),
+        sample=tuple(difference for outcome in outcomes for difference in outcome.sample),
+        late_keys=findings.late_keys,
+        checked_at=context.now(),
+        seconds=0.0,
+        reason=reason,
+    )
+
+
+def _sentence(error: Exception, context: ReconcileContext) -> str:
+    """Return an error as one line without secrets; its kind too, unless it is one of ours that says everything."""
+    # Before it is cut short: half a password would not be recognized.
+    text = context.scrub(" ".join(str(error).split()))[:500] or "no message"
+    return text if isinstance(error, TieoutError) else f"{type(error).__name__}: {text}"

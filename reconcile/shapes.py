@@ -1,0 +1,78 @@
+"""What a comparable table looks like: its key, its columns with their types, and the segments it is summed over.
+
+Belongs here: the shape that both sides of a comparison must be brought into. Does not belong here: how a side is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BIGINT, VARCHAR, BOOLEAN, TIMESTAMP = "BIGINT", "VARCHAR", "BOOLEAN", "TIMESTAMPTZ"
+"""The only types that are compared. No floats: a number is a whole number or the sides differ."""
+
+MONEY_SUFFIXES = ("_minor", "_micro")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One compared column; both sides deliver it under this name with this DuckDB type."""
+
+    name: str
+    type: str
+
+    @property
+    def is_money(self) -> bool:
+        """Whether it is an amount in minor or micro-units."""
+        return self.type == BIGINT and self.name.endswith(MONEY_SUFFIXES)
+
+    @property
+    def is_tax(self) -> bool:
+        """Whether it is an amount of tax, or the amount that tax is on."""
+        return self.is_money and ("tax" in self.name)
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether it is summed: money and numbers of units, not rates, numbers or versions."""
+        return self.type == BIGINT and (
+            self.is_money
+            or self.name in ("quantity", "on_hand", "reserved", "events")
+            or self.name.endswith("_quantity")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The shape of one compared table.
+
+    `key` names columns of type VARCHAR; a side that has a key twice is reported as duplicate. `merchant`, `day` and
+    `currency` say by what rows are grouped into segments, where the table has such columns (`day` is a timestamp, cut
+    to the UTC day, or a text `YYYY-MM-DD`).
+    """
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    merchant: str | None = "merchant_id"
+    day: str | None = None
+    currency: str | None = None
+    version: str | None = None
+    """The column by which an older row is told from a wrong one."""
+
+    @property
+    def measures(self) -> tuple[Column, ...]:
+        """The columns that are summed."""
+        return tuple(column for column in self.columns if column.is_measure)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Key columns, then compared columns."""
+        return (*self.key, *(column.name for column in self.columns if column.name not in self.key))
+
+    def type_of(self, name: str) -> str:
+        """Return the DuckDB type of a key or compared column."""
+        return next((column.type for column in self.columns if column.name == name), VARCHAR)
+
+
+def quoted(name: str) -> str:
+    """Return `name` as an SQL identifier; names are our own, quoting is for words such as `partition`."""
+    return '"' + name.replace('"', '""') + '"'
