@@ -1,0 +1,238 @@
+"""The seeded generator: shops, stock, and orders with everything that happens to orders.
+
+    place_orders(settings, orders=2_000, seed=1)
+
+Belongs here: a whole run, from an empty pod or on top of earlier runs. Does not belong here: what is drawn
+(`plans.py`), what a plan does (`journeys.py`), traffic without an end (`live.py`).
+
+The same seed and size on the same books give the same orders under the same ids. Order numbers count on from what is
+there, and the draw depends on where they start, so a second run places new orders in the same shops.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+import psycopg
+
+from contracts.errors import ConflictError
+from contracts.settings import Settings
+from oltp.commands.execute import CommandPod, execute
+from oltp.commands.expire_reservations import ExpireReservations
+from oltp.directory import placements
+from traffic.journeys import Journey, run_beside
+from traffic.plans import ORDERS_PER_CUSTOMER, OrderPlan, OrderSource, SidePlan, units_needed
+from traffic.progress import OnProgress, no_progress
+from traffic.shops import SHOPS, create_products, entitle_shop, receive, register_shop
+from traffic.statistics import GrowingTables
+from traffic.steps import KeyedCommand, batched_by_pod, run_commands, run_commands_by_pod
+from traffic.workers import Workers
+
+SOURCE = "generator"
+BATCH = 10
+COMMANDS_AT_ONCE = 50
+SLACK_UNITS = 20
+"""Received of every product beyond what the orders need, so that held units never stand in an order's way."""
+
+_HIGHEST_NUMBER = """
+select coalesce(max(substring(order_number from 3)::bigint), 0) from oltp.orders where source = 'generator'
+"""
+_FURNISHED = """
+select merchant_id from oltp.merchant_entitlements where merchant_id = any(%s) and effective_level = 1
+"""
+"""Shops whose trial was withdrawn: the last step of opening one."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run will do."""
+
+    seed: int
+    first_number: int
+    orders: list[OrderPlan]
+    beside: list[SidePlan]
+
+    @property
+    def scope(self) -> str:
+        """Return what sets its keys apart: a run of another size draws other orders under the same numbers."""
+        return f"{SOURCE}/{self.seed}/{self.first_number}/{len(self.orders)}"
+
+
+class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did: orders, commands by name, and what the books refused (units sold out, mostly)."""
+
+    seed: int
+    orders: int
+    first_order_number: str
+    commands: dict[str, int]
+    refused: int
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one batch."""
+
+    orders: int
+    commands: dict[str, int]
+    refused: int
+
+
+def generate(*, orders: int, seed: int, first_number: int = 1) -> Plan:
+    """Return what `orders` orders and the things beside them will be; pure, the same for the same arguments."""
+    source = OrderSource(random.Random(f"{seed}/{first_number}"), customers=orders // ORDERS_PER_CUSTOMER)
+    numbers = [f"G-{number:07d}" for number in range(first_number, first_number + orders)]
+    placed = [source.order(number) for number in numbers]
+    beside = [plan for number in numbers for plan in source.beside(number)]
+    return Plan(seed=seed, first_number=first_number, orders=placed, beside=beside)
+
+
+def place_orders(
+    settings: Settings,
+    *,
+    orders: int = 2_000,
+    seed: int = 1,
+    on_progress: OnProgress = no_progress,
+    processes: int | None = None,
+) -> GeneratorReport:
+    """Run the generator against the pods; shops that are there are used, missing ones are opened.
+
+    `processes`: how many place orders at once (default: one more than processors; 0: the caller's own). The pods must
+    be migrated, and the directory must be there.
+    """
+    with Workers(settings, processes) as workers:
+        homes = open_shops(settings, workers, on_progress)
+        plan = generate(orders=orders, seed=seed, first_number=_next_number(settings))
+        run_commands_by_pod(workers, homes, deliveries(plan), "receiving stock", on_progress, at_once=1)
+        done = list(_run_plan(settings, workers, homes, plan, on_progress))
+    commands: Counter[str] = Counter()
+    for part in done:
+        commands.update(part.commands)
+    return GeneratorReport(
+        seed=seed,
+        orders=sum(part.orders for part in done),
+        first_order_number=f"G-{plan.first_number:07d}",
+        commands=dict(sorted(commands.items())),
+        refused=sum(part.refused for part in done),
+    )
+
+
+def open_shops(settings: Settings, workers: Workers, on_progress: OnProgress = no_progress) -> dict[str, str]:
+    """Register and furnish the shops that are not there; return the pod of each. The largest has a pod alone."""
+    placed = {placement.merchant_id: placement.pod for placement in placements(settings.control_dsn)}
+    names = [pod.pod for pod in settings.pods]
+    homes = {
+        shop.merchant_id: placed.get(shop.merchant_id, names[0] if number == 0 else names[-1])
+        for number, shop in enumerate(SHOPS)
+    }
+    missing = _unfurnished(settings, homes)
+    new = [shop for shop in SHOPS if shop.merchant_id in missing]
+    run_commands_by_pod(
+        workers, homes, [register_shop(shop) for shop in new], "opening shops", on_progress, at_once=COMMANDS_AT_ONCE
+    )
+    products = [command for shop in new for command in create_products(shop)]
+    run_commands_by_pod(workers, homes, products, "creating products", on_progress, at_once=COMMANDS_AT_ONCE)
+    # One shop's grants stay in one batch: they build on each other.
+    batches = ((homes[shop.merchant_id], entitle_shop(shop)) for shop in new)
+    for _ in workers.run(run_commands, batches):
+        pass
+    return homes
+
+
+def deliveries(plan: Plan) -> list[KeyedCommand]:
+    """Return the stock that the plan needs, one delivery per shop."""
+    needed = units_needed(plan.orders, plan.beside)
+    return [
+        receive(
+            merchant_id,
+            {sku: quantity + SLACK_UNITS for sku, quantity in units.items()},
+            f"{plan.scope}/receive",
+        )
+        for merchant_id, units in needed.items()
+    ]
+
+
+def expire_reservations(pod: CommandPod, merchant_ids: Sequence[str]) -> Done:
+    """Let reservations expire whose time is over."""
+    expired = 0
+    for merchant_id in merchant_ids:
+        key = f"{SOURCE}/expire/{pod.new_uuid()}"
+        expired += len(execute(pod, ExpireReservations(merchant_id=merchant_id), idempotency_key=key))
+    return Done(orders=0, commands={"expired": expired}, refused=0)
+
+
+def _run_plan(
+    settings: Settings, workers: Workers, homes: dict[str, str], plan: Plan, on_progress: OnProgress
+) -> Iterator[Done]:
+    work: list[OrderPlan | SidePlan] = [*plan.orders, *plan.beside]
+    # Side plans are spread among the orders; the shuffle is part of the seed's draw.
+    random.Random(plan.seed).shuffle(work)
+    placed = 0
+    with GrowingTables(settings.pods) as statistics:
+        for done in workers.run(
+            _run_batch, _scoped(plan.scope, batched_by_pod(work, lambda item: homes[item.merchant_id], BATCH))
+        ):
+            placed += done.orders
+            statistics.grown_to(placed)
+            on_progress("placing orders", placed, len(plan.orders))
+            yield done
+    by_pod = {pod: [name for name, home in homes.items() if home == pod] for pod in sorted(set(homes.values()))}
+    yield from workers.run(expire_reservations, by_pod.items())
+
+
+def _run_batch(pod: CommandPod, batch: tuple[str, list[OrderPlan | SidePlan]]) -> Done:
+    source, plans = batch
+    commands: Counter[str] = Counter()
+    refused = 0
+    for plan in plans:
+        if isinstance(plan, SidePlan):
+            done, is_refused = attempt_beside(pod, plan, source)
+        else:
+            done, is_refused = attempt_order(pod, plan, source)
+        commands.update(done)
+        refused += is_refused
+    return Done(orders=commands["PlaceOrder"], commands=dict(commands), refused=refused)
+
+
+def attempt_order(pod: CommandPod, plan: OrderPlan, source: str) -> tuple[Counter[str], bool]:
+    """Take an order through its journey; return the commands that ran, and whether the books refused one."""
+    journey = Journey(pod=pod, plan=plan, source=source)
+    try:
+        return journey.travel(), False
+    except ConflictError:
+        return journey.done, True
+
+
+def attempt_beside(pod: CommandPod, plan: SidePlan, source: str) -> tuple[Counter[str], bool]:
+    """Make a side plan happen; return the command that ran, and whether the books refused it."""
+    try:
+        return run_beside(pod, plan, source), False
+    except ConflictError:
+        return Counter(), True
+
+
+def _unfurnished(settings: Settings, homes: dict[str, str]) -> set[str]:
+    """Return the shops that are not there, or that an interrupted run left before their trial was withdrawn."""
+    furnished: set[str] = set()
+    for pod in settings.pods:
+        merchants = [merchant_id for merchant_id, home in homes.items() if home == pod.pod]
+        with psycopg.connect(pod.reader_dsn) as connection:
+            rows = connection.execute(_FURNISHED, (merchants,)).fetchall()
+        furnished.update(merchant_id for (merchant_id,) in rows)
+    return set(homes) - furnished
+
+
+def _next_number(settings: Settings) -> int:
+    highest = 0
+    for pod in settings.pods:
+        with psycopg.connect(pod.reader_dsn) as connection:
+            row = connection.execute(_HIGHEST_NUMBER).fetchone()
+        highest = max(highest, row[0] if row else 0)
+    return highest + 1
+
+
+def _scoped(
+    scope: str, batches: Iterable[tuple[str, list[OrderPlan | SidePlan]]]
+) -> Iterator[tuple[str, tuple[str, list[OrderPlan | SidePlan]]]]:
+    for pod, batch in batches:
+        yield pod, (scope, batch)

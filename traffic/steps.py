@@ -1,0 +1,65 @@
+"""Commands in a row: what workers run when nothing has to be decided in between.
+
+Belongs here: a command with its key and moment, running many of them, and putting work together by pod. Does not belong
+here: which commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from oltp.commands.execute import Command, CommandPod, execute
+from traffic.progress import OnProgress
+from traffic.workers import Workers
+
+Item = TypeVar("Item")
+
+
+class KeyedCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """A command, its idempotency key, and when it happened (None: now)."""
+
+    key: str
+    command: Command[Any]
+    occurred_at: datetime | None = None
+
+
+def run_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
+    """Run them one after the other and return how many; the first refusal ends it."""
+    for item in commands:
+        execute(pod, item.command, idempotency_key=item.key, occurred_at=item.occurred_at)
+    return len(commands)
+
+
+def batched_by_pod(
+    items: Iterable[Item], home: Callable[[Item], str], at_once: int
+) -> Iterator[tuple[str, list[Item]]]:
+    """Yield (pod, items) in batches of `at_once`, as they fill; `home` names an item's pod."""
+    waiting: dict[str, list[Item]] = {}
+    for item in items:
+        pod = home(item)
+        batch = waiting.setdefault(pod, [])
+        batch.append(item)
+        if len(batch) == at_once:
+            yield pod, waiting.pop(pod)
+    yield from waiting.items()
+
+
+def run_commands_by_pod(
+    workers: Workers,
+    homes: Mapping[str, str],
+    commands: Sequence[KeyedCommand],
+    step: str,
+    on_progress: OnProgress,
+    *,
+    at_once: int,
+) -> None:
+    """Run the commands, each in its merchant's pod (`homes`), `at_once` at a time."""
+    done = 0
+    batches = batched_by_pod(commands, lambda item: homes[item.command.merchant_id], at_once)
+    for count in workers.run(run_commands, batches):
+        done += count
+        on_progress(step, done, len(commands))

@@ -1,0 +1,137 @@
+"""Many commands at once: worker processes, each with its own connections to every pod.
+
+Belongs here: starting them, feeding them without piling work up, and stopping them. Does not belong here: what they
+run.
+
+Processes rather than threads, because commands are mostly Python. The work is a plain function of a CommandPod and one
+argument; arguments and results are pickled. With 0 processes the work runs in the caller's, one after the other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from typing import Any, Self, TypeVar
+
+from contracts.errors import StackError
+from contracts.settings import Settings
+from oltp.commands.execute import CommandPod, build_command_pod
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+Work = Callable[[CommandPod, Argument], Result]
+
+IN_FLIGHT_PER_PROCESS = 4
+PARENT_LOOK_SECONDS = 1.0
+CONNECTIONS_MAX = 4
+"""Of one process to one pod; opened as threads need them."""
+
+
+def process_count() -> int:
+    """Return how many processes keep the machine busy: one more than processors, since commands wait for the server."""
+    return min(8, (os.cpu_count() or 1) + 1)
+
+
+class Pods:
+    """The command pods of one process, opened when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pods: dict[str, CommandPod] = {}
+
+    def pod(self, name: str) -> CommandPod:
+        """Return the named pod."""
+        if name not in self._pods:
+            control_dsn = self._settings.control_dsn
+            pod = build_command_pod(self._settings.pod(name), control_dsn=control_dsn, connections_max=CONNECTIONS_MAX)
+            self._pods[name] = pod
+        return self._pods[name]
+
+    def close(self) -> None:
+        """Close every pod."""
+        for pod in self._pods.values():
+            pod.close()
+
+
+class Workers(AbstractContextManager["Workers"]):
+    """Runs work for pods in `processes` processes. Use it as a context manager."""
+
+    def __init__(self, settings: Settings, processes: int | None = None) -> None:
+        self._processes = process_count() if processes is None else processes
+        self._settings = settings
+        self._here = Pods(settings)
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        """Start the processes as work comes."""
+        if self._processes:
+            # Spawned, not forked: a fork would share the caller's connections.
+            self._executor = ProcessPoolExecutor(
+                self._processes, multiprocessing.get_context("spawn"), _start, (self._settings,)
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what has not begun, and stop."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+        self._here.close()
+
+    def run(self, work: Work[Argument, Result], items: Iterable[tuple[str, Argument]]) -> Iterator[Result]:
+        """Yield the result of `work` for every (pod, argument), in the order in which they end.
+
+        `items` is read only as far as there is room for more. What `work` raises comes up here; StackError when a
+        process was killed.
+        """
+        if self._executor is None:
+            for pod, argument in items:
+                yield work(self._here.pod(pod), argument)
+            return
+        try:
+            yield from self._run(self._executor, work, items)
+        except BrokenProcessPool:
+            raise StackError("A worker process was killed; run the command again, it goes on where it was.") from None
+
+    def _run(
+        self, executor: ProcessPoolExecutor, work: Work[Argument, Result], items: Iterable[tuple[str, Argument]]
+    ) -> Iterator[Result]:
+        pending: set[Future[Any]] = set()
+        for pod, argument in items:
+            pending.add(executor.submit(_work, work, pod, argument))
+            if len(pending) >= self._processes * IN_FLIGHT_PER_PROCESS:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+
+
+_pods: Pods | None = None
+
+
+def _start(settings: Settings) -> None:
+    """Prepare a worker process; interrupts are the parent's affair."""
+    global _pods
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_without_parent, args=(os.getppid(),), daemon=True).start()
+    _pods = Pods(settings)
+
+
+def _end_without_parent(parent: int) -> None:
+    """End this process once its parent is gone: a pool whose parent was killed would wait for work for ever."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_LOOK_SECONDS)
+    os._exit(1)
+
+
+def _work(work: Work[Argument, Result], pod: str, argument: Argument) -> Result:
+    if _pods is None:
+        raise RuntimeError("This process was not started as a worker.")
+    return work(_pods.pod(pod), argument)
