@@ -1,0 +1,69 @@
+"""The finance reports as assets: read after a build, at its cuts, with what they show on the asset's page."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+
+import dagster as dg
+from dagster import AssetExecutionContext
+
+from assets.graph import FINANCE_OWNERS, mart_key
+from assets.platform import PLATFORM, platform_of
+from derived.reports import REPORTS, Report, read_report
+
+ROWS_SHOWN_MAX = 100
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "daily": "Sales, discounts, tax, captures and refunds per merchant, currency and business day.",
+    "merchant-payable": "What is owed to each merchant.",
+    "tax": "Tax per merchant, month, jurisdiction and category.",
+    "trial-balance": "Every account of the journal per merchant and currency; sums to zero.",
+}
+
+
+def report_key(name: str) -> dg.AssetKey:
+    """Return the key of a report."""
+    return dg.AssetKey(["finance", name.replace("-", "_")])
+
+
+def cell(value: object) -> str | int | None:
+    """Return a value as Dagster's tables take it."""
+    if value is None or type(value) is int:
+        return value
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)
+
+
+def shown(report: Report) -> dg.TableMetadataValue:
+    """Return the first rows of a report."""
+    rows = [
+        dg.TableRecord({name: cell(value) for name, value in zip(report.columns, row, strict=True)})
+        for row in report.rows[:ROWS_SHOWN_MAX]
+    ]
+    return dg.MetadataValue.table(rows, schema=dg.TableSchema([dg.TableColumn(name) for name in report.columns]))
+
+
+def report_asset(name: str) -> dg.AssetsDefinition:
+    """Return the asset of one report."""
+    mart = REPORTS[name][0]
+
+    @dg.asset(
+        key=report_key(name),
+        deps=[mart_key(mart)],
+        group_name="finance",
+        owners=FINANCE_OWNERS,
+        kinds={"report"},
+        description=f"{DESCRIPTIONS[name]} Also: `tieout report {name}`.",
+        required_resource_keys={PLATFORM},
+    )
+    def report(context: AssetExecutionContext) -> dg.MaterializeResult[None]:
+        read = read_report(platform_of(context).settings, name)
+        cuts = ",".join(f"{pod}:{cut}" for pod, cut in sorted(read.cuts.items()))
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(f"{read.build_id}@{cuts}"),
+            metadata={"cuts": cuts, "rows": len(read.rows), "build_id": read.build_id, "report": shown(read)},
+        )
+
+    return report
+
+
+finance_reports = [report_asset(name) for name in REPORTS]
+"""The assets of all reports."""

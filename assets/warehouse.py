@@ -1,0 +1,88 @@
+"""The warehouse: every dbt model as an asset, every dbt test as a check, built at one vector of cuts.
+
+In a code location of its own (`orchestration/warehouse.py`), because importing dbt costs every run seconds.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster import AssetExecutionContext
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
+
+from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, freshness_of
+from assets.platform import PLATFORM, platform_of
+from contracts.ownership import WAREHOUSE
+from contracts.settings import Settings
+from derived.builds import building
+from derived.warehouse import PROJECT_DIR, dbt_environment
+
+DBT = "dbt"
+
+
+class WarehouseTranslator(DagsterDbtTranslator):
+    """Names assets by folder and model (``marts/orders``), and says who owns them."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """Return two flat parts; the lake's events are the same node as in the graph of the copies."""
+        if dbt_resource_props["resource_type"] == "source":
+            return LAKE_EVENTS if dbt_resource_props["name"] == "events" else _key("lake", dbt_resource_props)
+        return _key(dbt_resource_props["fqn"][1], dbt_resource_props)
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """Return the folder."""
+        return str(dbt_resource_props["fqn"][1])
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        """Return finance for marts, the platform's engineers for the rest."""
+        return FINANCE_OWNERS if self.get_group_name(dbt_resource_props) == "marts" else OWNERS
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        """Return the spec with the contract's freshness on marts."""
+        spec: dg.AssetSpec = super().get_asset_spec(manifest, unique_id, project)
+        if spec.key.path[0] != "marts":
+            return spec
+        return spec.replace_attributes(freshness_policy=freshness_of(WAREHOUSE))
+
+
+def _key(folder: str, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+    return dg.AssetKey([folder, dbt_resource_props["name"]])
+
+
+def build_dbt_resource(settings: Settings) -> DbtCliResource:
+    """Return dbt for these settings; its secrets come from the environment of the run that uses it."""
+    return DbtCliResource(
+        project_dir=str(PROJECT_DIR),
+        profiles_dir=str(PROJECT_DIR),
+        # Beside the interpreter: nobody has to have activated the environment.
+        dbt_executable=str(Path(sys.executable).with_name("dbt")),
+        target_path=Path(dbt_environment(settings)["DBT_TARGET_PATH"]),
+    )
+
+
+def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
+    """Return the assets of every model in a parsed project."""
+
+    @dbt_assets(
+        manifest=manifest,
+        name="warehouse",
+        dagster_dbt_translator=WarehouseTranslator(),
+        required_resource_keys={PLATFORM, DBT},
+    )
+    def warehouse(context: AssetExecutionContext) -> Iterator[Any]:
+        settings = platform_of(context).settings
+        os.environ.update(dbt_environment(settings))
+        with building(settings) as build:
+            invocation = context.resources.dbt.cli(
+                ["build", "--exclude-resource-type", "unit_test"], context=context, raise_on_error=False
+            )
+            yield from invocation.stream()
+            # Only a build of everything, without a fault, may be read by reports.
+            build.is_complete = invocation.is_successful() and not context.is_subset
+        if invocation.get_error() is not None:
+            raise dg.Failure(f"The build {build.build_id} at {build.cuts} did not succeed: {invocation.get_error()}")
+
+    return warehouse

@@ -1,0 +1,71 @@
+"""The graph: OLTP, outboxes, log, lake and read models, with their comparisons; the warehouse is in `warehouse.py`.
+
+Importing this module reads nothing; Dagster calls `defs` when it loads the code location.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.copies import COPY_KEYS, copy_asset
+from assets.oltp import oltp_tables
+from assets.propagation import drain_asset
+from checks.freshness import freshness_checks
+from checks.pairs import comparisons
+from contracts.settings import Settings
+from orchestration.jobs import drain_job, freshness_job, reconciliation_job
+from orchestration.resources import build_resources
+from orchestration.schedules import every
+from orchestration.sensors import heartbeat
+from orchestration.upkeep import (
+    lake_compaction,
+    log_trimming,
+    outbox_pruning,
+    reservation_expiry,
+    results_pruning,
+)
+from stack.settings import load_settings
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Return the graph for these settings; connects to nothing."""
+    pods = [pod.pod for pod in settings.pods]
+    freshness = freshness_checks(pods)
+    reconciliation = reconciliation_job(comparisons)
+    freshness_run = freshness_job(freshness)
+    return dg.Definitions(
+        assets=[
+            oltp_tables,
+            *(drain_asset(pod) for pod in pods),
+            *(copy_asset(name, pods) for name in COPY_KEYS),
+        ],
+        asset_checks=[comparisons, freshness],
+        jobs=[
+            *(drain_job(pod) for pod in pods),
+            reconciliation,
+            freshness_run,
+            lake_compaction,
+            outbox_pruning,
+            log_trimming,
+            results_pruning,
+            reservation_expiry,
+        ],
+        schedules=[
+            every(reconciliation, "*/10 * * * *", "Compares everything at a new cut."),
+            every(freshness_run, "*/5 * * * *", "Measures freshness in data time."),
+            every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
+            every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
+            every(results_pruning, "37 * * * *", "Keeps the table of comparison results small."),
+            every(reservation_expiry, "* * * * *", "Lets go of units whose time is over."),
+            every(log_trimming, "53 * * * *", "Keeps the log small."),
+        ],
+        sensors=[heartbeat],
+        executor=dg.in_process_executor,
+        resources=build_resources(settings),
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the graph of this environment."""
+    return build_definitions(load_settings())

@@ -1,0 +1,42 @@
+"""Jobs over the graph: draining one pod, and comparing."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from assets.copies import COPY_KEYS
+from assets.graph import log_key, outbox_key
+
+DRAIN_TAG = "tieout/drain"
+"""Of runs with the same value one at a time goes (`stack/dagster_home.py`); the guarantee is the relay's lock."""
+
+
+def drain_job(pod: str) -> UnresolvedAssetJobDefinition:
+    """Return the job that drains one pod's outbox into every copy; launched with the pod as partition."""
+    return dg.define_asset_job(
+        name=f"drain_{pod}",
+        selection=dg.AssetSelection.assets(outbox_key(pod), log_key(pod), *COPY_KEYS.values())
+        - dg.AssetSelection.all_asset_checks(),
+        tags={DRAIN_TAG: pod},
+        description=f"Publishes what {pod} has committed and applies it to the lake and the read models (batch mode).",
+    )
+
+
+def reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that makes every comparison, at one cut per pod."""
+    return dg.define_asset_job(
+        name="reconciliation",
+        selection=dg.AssetSelection.checks(*checks.check_keys),
+        tags={"tieout/reconciliation": "all"},
+        description="Takes a cut of every pod and compares every pair at it; builds the warehouse to it first.",
+    )
+
+
+def freshness_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that measures freshness in data time."""
+    return dg.define_asset_job(
+        name="freshness",
+        selection=dg.AssetSelection.checks(*checks.check_keys),
+        description="Age of the oldest event that the log and every copy do not have.",
+    )

@@ -1,0 +1,24 @@
+"""The resources of both code locations, from settings that are read once, when a location loads."""
+
+from __future__ import annotations
+
+from assets.platform import PLATFORM, Platform
+from contracts.settings import Settings
+from stack.comparison import build_reconcile_context
+from stack.projections import build_projection
+from stack.propagation import propagating
+
+
+def build_platform(settings: Settings) -> Platform:
+    """Return the running system for these settings; connects to nothing yet."""
+    return Platform(
+        settings=settings,
+        build_projection=lambda name: build_projection(name, settings),
+        reconcile_context=lambda: build_reconcile_context(settings),
+        propagating=lambda: propagating(settings),
+    )
+
+
+def build_resources(settings: Settings) -> dict[str, object]:
+    """Return what assets, checks and jobs of the graph are given."""
+    return {PLATFORM: build_platform(settings)}

@@ -1,0 +1,76 @@
+"""The graph in a few lines of text: keys, edges, checks. Committed (`docs/graph.txt`) and reviewed like code.
+
+Run ``python -m orchestration.snapshot`` to write it; a test fails when it is stale.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from contracts.settings import PodSettings, Settings
+from orchestration import definitions, warehouse
+
+PATH = Path(__file__).resolve().parent.parent / "docs" / "graph.txt"
+NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+"""Loading the graph connects to nothing, so no server needs to be there."""
+
+
+def settings_for_drawing(var_dir: Path) -> Settings:
+    """Return settings with two pods and no servers."""
+    roles = {f"{role}_dsn": NOWHERE for role in ("owner", "app", "relay", "reader")}
+    return Settings(
+        var_dir=var_dir,
+        pods=tuple(PodSettings(pod=pod, **roles) for pod in ("pod1", "pod2")),
+        log_url="redis://127.0.0.1:1/0",
+        lake_data_path=str(var_dir / "lake"),
+        lake_backup_path=var_dir / "backup",
+        control_dsn=NOWHERE,
+        catalog_dsn=NOWHERE,
+        read_models_dsn=NOWHERE,
+        dagster_dsn=NOWHERE,
+    )
+
+
+def lines_of(location: dg.Definitions) -> Iterator[str]:
+    """Yield an asset's group, its key and parents, then its checks, sorted."""
+    graph = location.resolve_asset_graph()
+    for key in sorted(graph.materializable_asset_keys | graph.observable_asset_keys, key=str):
+        node = graph.get(key)
+        parents = ", ".join(sorted(parent.to_user_string() for parent in node.parent_keys))
+        yield f"{node.group_name}: {key.to_user_string()}" + (f" <- {parents}" if parents else "")
+    for check in sorted(graph.asset_check_keys, key=str):
+        yield f"check: {check.asset_key.to_user_string()} / {check.name}"
+    for job in sorted(job.name for job in location.resolve_all_job_defs() if not job.name.startswith("__")):
+        yield f"job: {job}"
+
+
+def snapshot() -> str:
+    """Return the text of both code locations."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_for_drawing(Path(folder))
+        locations = {
+            "tieout": definitions.build_definitions(settings),
+            "warehouse": warehouse.build_definitions(settings),
+        }
+        return "".join(f"# {name}\n" + "".join(f"{line}\n" for line in lines_of(it)) for name, it in locations.items())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the snapshot, or with ``--check`` only say whether it is stale."""
+    text = snapshot()
+    if "--check" not in arguments:
+        PATH.write_text(text)
+        return 0
+    if PATH.exists() and PATH.read_text() == text:
+        return 0
+    sys.stdout.write("docs/graph.txt is stale; run `python -m orchestration.snapshot` and commit it.\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""Jobs that keep stores small: the lake compacted, outboxes pruned behind a verified backup, log and results short.
+
+Reservations whose time is over are given back here too.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import dagster as dg
+import duckdb
+import psycopg
+from dagster import OpExecutionContext
+
+from assets.platform import PLATFORM, platform_of
+from contracts.clock import utc_now
+from contracts.settings import Settings
+from derived.lake_schema import compact
+from derived.retention import prune_outboxes
+from oltp.commands.execute import build_command_pod
+from oltp.expiry import expire_due_reservations
+from reconcile.results import prune_results
+from stack.scrubbing import scrubber
+from streams.lag import trim_log
+from streams.valkey_log import build_log
+
+RESULTS_KEPT_DAYS = 30
+
+
+@contextmanager
+def without_secrets(settings: Settings) -> Iterator[None]:
+    """Let a database's error pass as a failure of the run whose text names no password; Dagster keeps and shows it."""
+    try:
+        yield
+    except (duckdb.Error, psycopg.Error) as error:
+        raise dg.Failure(scrubber(settings)(f"{type(error).__name__}: {error}")) from None
+
+
+@dg.op(required_resource_keys={PLATFORM})
+def compact_lake(context: OpExecutionContext) -> None:
+    """Merge small files, rewrite the fences, let old snapshots and their files go."""
+    settings = platform_of(context).settings
+    with without_secrets(settings):
+        done = compact(settings.catalog_dsn, settings.lake_data_path)
+    context.add_output_metadata(
+        {
+            "files_before": done.files_before,
+            "files_after": done.files_after,
+            "snapshots_expired": done.snapshots_expired,
+            "files_deleted": done.files_deleted,
+        }
+    )
+
+
+@dg.op(required_resource_keys={PLATFORM})
+def prune_backed_up_outboxes(context: OpExecutionContext) -> None:
+    """Back up what is new in the lake, verify it, delete the outbox rows that it holds."""
+    settings = platform_of(context).settings
+    with without_secrets(settings):
+        done = prune_outboxes(settings)
+    for pruned in done:
+        context.log.info(
+            f"{pruned.pod}: {pruned.backed_up_events} events backed up, verified through cut {pruned.verified_cut}, "
+            f"{pruned.pruned_events} outbox rows pruned"
+        )
+
+
+@dg.op(required_resource_keys={PLATFORM})
+def trim_applied_log(context: OpExecutionContext) -> None:
+    """Remove log entries that the lake and every registered projection have applied."""
+    settings = platform_of(context).settings
+    log = build_log(settings)
+    try:
+        for pod in settings.pods:
+            done = trim_log(log, pod.pod)
+            ignored = f"; stuck and ignored: {', '.join(done.ignored)}" if done.ignored else ""
+            context.log.info(
+                f"{pod.pod}: kept from cut {done.kept_from_cut}, {done.removed_entries} entries removed{ignored}"
+            )
+    finally:
+        log.close()
+
+
+@dg.op(required_resource_keys={PLATFORM})
+def prune_old_results(context: OpExecutionContext) -> None:
+    """Delete comparison results that are older than a month, but never the newest of a pair in a pod."""
+    settings = platform_of(context).settings
+    with without_secrets(settings):
+        deleted = prune_results(settings.control_dsn, utc_now() - timedelta(days=RESULTS_KEPT_DAYS))
+    context.add_output_metadata({"deleted": deleted})
+
+
+@dg.op(required_resource_keys={PLATFORM})
+def expire_reservations(context: OpExecutionContext) -> None:
+    """Give the units of reservations back whose time is over, pod by pod."""
+    settings = platform_of(context).settings
+    expired = {}
+    with without_secrets(settings):
+        for pod_settings in settings.pods:
+            with build_command_pod(pod_settings, connections_max=1) as pod:
+                expired[pod_settings.pod] = expire_due_reservations(pod)
+    context.add_output_metadata(expired)
+
+
+@dg.job(description="Merges the lake's small files and drops what no reader can need.")
+def lake_compaction() -> None:
+    """Compact the lake."""
+    compact_lake()
+
+
+@dg.job(description="Backs the lake up, verifies the backup, and only then prunes outboxes.")
+def outbox_pruning() -> None:
+    """Prune the outboxes."""
+    prune_backed_up_outboxes()
+
+
+@dg.job(description="Removes log entries that every projection has applied.")
+def log_trimming() -> None:
+    """Trim the log."""
+    trim_applied_log()
+
+
+@dg.job(description=f"Deletes comparison results older than {RESULTS_KEPT_DAYS} days, but never the newest of a pair.")
+def results_pruning() -> None:
+    """Prune the results."""
+    prune_old_results()
+
+
+@dg.job(description="Gives the units of reservations back whose time is over.")
+def reservation_expiry() -> None:
+    """Expire reservations."""
+    expire_reservations()
