@@ -1,0 +1,96 @@
+"""Roles and databases of the embedded servers, by the rule of least privilege.
+
+Belongs here: who may connect to what. Does not belong here: tables and the rights on them (each store's migration).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+POD_DATABASE = "tieout"
+"""Name of the one database in each pod's server."""
+
+POD_ROLES = ("tieout_owner", "tieout_app", "tieout_relay", "tieout_reader")
+"""Migrations; commands; relay and pruning; comparison. What each may do in a pod is granted by `oltp.store.migrate`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlDatabase:
+    """A database of the control cluster and the one role that owns it and may connect to it."""
+
+    database: str
+    role: str
+    setting: str
+
+
+CONTROL_DATABASES = (
+    ControlDatabase(database="control", role="tieout_control", setting="TIEOUT_CONTROL_DSN"),
+    ControlDatabase(database="lake_catalog", role="tieout_lake", setting="TIEOUT_CATALOG_DSN"),
+    ControlDatabase(database="read_models", role="tieout_read_models", setting="TIEOUT_READ_MODELS_DSN"),
+    ControlDatabase(database="dagster", role="tieout_dagster", setting="TIEOUT_DAGSTER_DSN"),
+)
+
+
+def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
+    """Create the login roles that do not exist yet, and give each its password (role name -> password)."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        known = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
+        for role, password in passwords.items():
+            verb = sql.SQL("alter" if role in known else "create")
+            connection.execute(
+                sql.SQL("{} role {} login nosuperuser nocreatedb nocreaterole password {}").format(
+                    verb, sql.Identifier(role), sql.Literal(password)
+                )
+            )
+
+
+def create_database(superuser_dsn: str, database: str, *, owner: str, template: str | None = None) -> None:
+    """Create `database` for `owner` unless it exists; only roles that are granted it, and its owner, may connect.
+
+    With `template` it becomes a copy of that database (nobody may be connected to it), its rights included.
+    """
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        found = connection.execute("select 1 from pg_database where datname = %s", (database,)).fetchone()
+        if found:
+            return
+        # Copying files is fast for a large template, but costs two checkpoints.
+        strategy = sql.SQL("file_copy" if template else "wal_log")
+        source = sql.SQL("template {} strategy {}").format(sql.Identifier(template or "template1"), strategy)
+        connection.execute(
+            sql.SQL("create database {} owner {} {}").format(sql.Identifier(database), sql.Identifier(owner), source)
+        )
+        connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
+
+
+def allow_connections(superuser_dsn: str, database: str, roles: tuple[str, ...]) -> None:
+    """Let `roles` connect to `database`; what they may do there its owner grants."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("grant connect, temporary on database {} to {}").format(
+                sql.Identifier(database), sql.SQL(", ").join(map(sql.Identifier, roles))
+            )
+        )
+
+
+def drop_database(superuser_dsn: str, database: str) -> None:
+    """Drop `database`, ending the sessions in it."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
+
+
+def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
+    """Create a pod's roles and its database."""
+    create_roles(superuser_dsn, {role: passwords[role] for role in POD_ROLES})
+    create_database(superuser_dsn, POD_DATABASE, owner=POD_ROLES[0])
+    allow_connections(superuser_dsn, POD_DATABASE, POD_ROLES)
+
+
+def prepare_control(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
+    """Create the control cluster's databases, each with a role of its own."""
+    create_roles(superuser_dsn, {item.role: passwords[item.role] for item in CONTROL_DATABASES})
+    for item in CONTROL_DATABASES:
+        create_database(superuser_dsn, item.database, owner=item.role)

@@ -1,0 +1,253 @@
+"""The `tieout` command: what can be asked and done from a shell, in words for finance and on-call.
+
+Belongs here: options, what is printed, exit codes. Does not belong here: the work (one module per command beside this).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec import to_builtins
+
+from contracts.errors import InputError, SettingsError, TieoutError
+from stack import lifecycle, session, settings
+from stack.console import Progress, answers, print_json, table
+from stack.migrations import migrate_everything
+from stack.repairing import add_commands as add_repairs
+
+FAILED = 1
+WRONG_INPUT = 2
+NOT_RUNNING = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tieout",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Tieout: operations and finance agree to the cent, at a stated cut. Start with `tieout up` or `make run`.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
+
+
+@app.command()
+def up(
+    detach: Annotated[
+        bool, typer.Option(help="Return as soon as everything runs; stop it with `tieout down`.")
+    ] = False,
+    traffic: Annotated[bool, typer.Option(help="Keep placing orders, a few per second.")] = True,
+    ui: Annotated[bool, typer.Option(help="Start Dagster's pages (the graph, checks and schedules).")] = True,
+) -> None:
+    """Start everything and keep it up until Ctrl-C.
+
+    That is: two pods and a control cluster of PostgreSQL, Valkey, the workers that keep every copy up to date, Dagster.
+    Data of earlier runs are kept and continued.
+    """
+    progress = Progress()
+    if detach:
+        options = [] if traffic else ["--no-traffic"]
+        process_id = lifecycle.start_in_background(progress, options if ui else [*options, "--no-ui"])
+        progress.note(f"Tieout runs in process {process_id}. See `tieout status`; stop it with `tieout down`.")
+        return
+    try:
+        lifecycle.run_until_interrupted(progress, has_traffic=traffic, has_pages=ui)
+    except KeyboardInterrupt:
+        progress.note("Tieout has stopped.")
+
+
+@app.command()
+def down() -> None:
+    """Stop everything that was started here, also what a killed process left behind. Data stay."""
+    with Progress().step("Stopping"):
+        stopped = session.stop_everything(settings.var_dir())
+    answers().print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop everything and delete all data: orders, log, lake, reports, history. Cannot be undone."""
+    folder = settings.var_dir()
+    if not yes:
+        typer.confirm(f"Delete all data in {folder}?", abort=True)
+    with Progress().step("Stopping and deleting"):
+        lifecycle.reset()
+    answers().print("All data are deleted; the next start begins from nothing.")
+
+
+@app.command()
+def status(
+    as_json: AsJson = False,
+    everything: Annotated[bool, typer.Option("--all", help="List consistent comparisons, too.")] = False,
+) -> None:
+    """Say how everything stands: pods, how far each copy is behind, the newest comparisons, the workers.
+
+    In JSON: pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[] {name, pod,
+    applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared, missing, extra,
+    different, checked_at}. The DSN may only read; it holds a password. Exit code 3 when nothing runs.
+    """
+    from stack import status as system
+    from stack.showing import show_status
+
+    seen = system.read_status(settings.load_settings())
+    if as_json:
+        print_json(seen.as_json())
+    else:
+        show_status(seen, is_short=not everything)
+    if seen.state == "down":
+        raise typer.Exit(NOT_RUNNING)
+
+
+@app.command()
+def drain(as_json: AsJson = False) -> None:
+    """Bring every copy up to date once: publish what is committed, apply it to the lake and the views.
+
+    Not needed while workers run (`tieout up`); they do this all the time.
+    """
+    from stack.propagation import drain_everything
+
+    progress = Progress()
+    with session.open_session(progress) as values, progress.step("Draining") as step:
+        drained = drain_everything(values, on_drained=lambda what, events: step.say(f"{what}, {events:,} events"))
+    if as_json:
+        print_json([vars(pod) for pod in drained])
+        return
+    rows = [
+        (pod.pod, pod.cut, pod.events_published, *pod.applied.values(), sum(pod.parked.values())) for pod in drained
+    ]
+    headings = ["Pod", "Cut", "Published", *(name.replace("_", " ").capitalize() for name in drained[0].applied)]
+    answers().print(table("Events brought on their way", [*headings, "Parked"], rows))
+
+
+@app.command()
+def traffic(
+    orders: Annotated[int, typer.Option(min=1, help="How many orders.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="The same seed on the same books places the same orders.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Place generated orders with all that follows: payments, shipments, cancellations, refunds, write-offs.
+
+    The shape is that of real trade (Online Retail): few shops and products sell most. `tieout up` places orders by
+    itself as long as it runs.
+    """
+    from stack.intake import generate_orders
+
+    progress = Progress()
+    with session.ended_by_signals(), session.open_session(progress) as values:
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        done = generate_orders(orders, seed, values, progress)
+    if as_json:
+        print_json(to_builtins(done))
+        return
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in done.commands.items()]
+    answers().print(table(f"{done.orders:,} orders from {done.first_order_number} on", ("Command", "Done"), rows))
+
+
+@app.command(name="import")
+def import_(
+    files: Annotated[
+        list[Path], typer.Argument(help="UCI Online Retail files (.csv, .csv.gz); a country is a merchant.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Import real invoices: orders, refunds, adjustments and stock, to the last decimal. Run twice, nothing doubles.
+
+    In JSON: rows_read, rows_imported, rows_rejected, amount_read, amount_imported, amount_rejected, rejected {reason:
+    rows}, orders, refunds, adjustments. Amounts are decimals with the precision of the file.
+    """
+    from stack.intake import import_retail
+    from stack.showing import show_import
+
+    progress = Progress()
+    with session.ended_by_signals(), session.open_session(progress) as values:
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        report = import_retail(files, values, progress)
+    if as_json:
+        print_json(to_builtins(report))
+    else:
+        show_import(report)
+
+
+@app.command()
+def reconcile(
+    pair: Annotated[list[str] | None, typer.Option(help="Only this pair or family of pairs; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every store with its owner, key by key, at a new cut of every pod, while everything goes on.
+
+    Exit code 0 only if every verdict is `consistent`. `late` means that a copy did not get there in the time it is
+    allowed; `unknown` that a side could not be read: neither is a pass.
+    """
+    from stack.builder import warm_builder
+    from stack.reconciling import reconcile_now, ties
+    from stack.showing import show_figures, show_results
+
+    progress = Progress()
+    with session.ended_by_signals(), session.open_session(progress) as values, warm_builder(values) as builder:
+        comparison = reconcile_now(values, progress, builder, pairs=pair)
+    if as_json:
+        print_json(
+            {
+                "ties": ties(comparison),
+                "pairs": [result.as_json() for result in comparison.results],
+                "figures": [vars(figure) for figure in comparison.figures],
+            }
+        )
+    else:
+        show_results(comparison.results)
+        show_figures(comparison.figures)
+    if not ties(comparison):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="daily, merchant-payable, tax or trial-balance.")] = "daily",
+    as_of: Annotated[str | None, typer.Option(help="As it stood then: 2011-01-31 (end of day) or a time, UTC.")] = None,
+    cut: Annotated[list[str] | None, typer.Option(help="As it stood at this cut, e.g. pod1=17; once per pod.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV, for a spreadsheet.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print a finance report, at the newest build or exactly as it stood earlier, with the cuts it stands at.
+
+    daily: what every merchant sold, captured and gave back, by business day. merchant-payable: what is owed to every
+    merchant. tax: by jurisdiction, category and month. trial-balance: every merchant's accounts, which sum to zero.
+    """
+    from stack import reporting
+    from stack.showing import show_report
+
+    with session.ended_by_signals(), session.open_session(Progress()) as values:
+        found = reporting.report_at(values, name, as_of=as_of, cuts=cut or [])
+    if as_json:
+        print_json(reporting.as_json(found))
+    elif as_csv:
+        sys.stdout.write(reporting.as_csv(found))
+    else:
+        show_report(found)
+
+
+add_repairs(app)
+
+
+def main() -> None:
+    """Run the command; errors that Tieout foresaw become one sentence and an exit code."""
+    try:
+        app()
+    except TieoutError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(WRONG_INPUT if isinstance(error, InputError | SettingsError) else FAILED)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What a comparison needs of the running system, put together: `reconcile/` opens no connection by itself.
+
+Belongs here: connections, cuts and the log for `reconcile/`. Does not belong here: what is compared and how.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from contracts.clock import utc_now
+from contracts.errors import LogGapError, WarehouseError
+from contracts.settings import Settings
+from reconcile.context import LoggedEntry, ReconcileContext
+from reconcile.oltp import OpenCut
+from stack.scrubbing import scrubber
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from streams.log import EntryId, EventLog, Manifest
+
+REGISTERED_BY = "tieout reconcile"
+MANIFESTS_READ = 500
+
+Build = Callable[[Mapping[str, int]], Mapping[str, int]]
+"""Cuts by pod -> the cuts at which the warehouse stands afterwards."""
+
+
+def build_reconcile_context(
+    settings: Settings, *, build: Build | None = None, lag_seconds_max: float | None = None
+) -> ReconcileContext:
+    """Return the context of a run of comparisons; `build` brings the warehouse to given cuts (by default with dbt)."""
+    return ReconcileContext(
+        pods={pod.pod: pod.reader_dsn for pod in settings.pods},
+        take_cut=lambda pod: _take_cut(settings, pod),
+        open_lake=lambda: _open_lake(settings),
+        lake_cut=_lake_cut,
+        build=build or (lambda cuts: _build(settings, cuts)),
+        read_models_dsn=settings.read_models_dsn,
+        read_log=lambda pod, cut: _read_log(settings, pod, cut),
+        scrub=scrubber(settings),
+        now=utc_now,
+        monotonic=time.monotonic,
+        sleep=time.sleep,
+        lag_seconds_max=lag_seconds_max,
+        scratch_folder=settings.var_dir / "scratch",
+    )
+
+
+def _take_cut(settings: Settings, pod: str) -> AbstractContextManager[OpenCut]:
+    from streams.cuts import cut_shape, take_reconciler_cut
+
+    return take_reconciler_cut(settings.pod(pod).reader_dsn, cut_shape(settings), registered_by=REGISTERED_BY)
+
+
+def _open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:
+    from derived.lake_connection import connect_lake
+
+    return connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True)
+
+
+def _lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
+    from derived.lake_reads import lake_positions
+
+    return min((position.cut for position in lake_positions(connection, pod).values()), default=0)
+
+
+def _build(settings: Settings, cuts: Mapping[str, int]) -> Mapping[str, int]:
+    from derived.builds import latest_build
+    from derived.warehouse import build_warehouse
+
+    with _open_lake(settings) as connection:
+        latest = latest_build(connection)
+    if latest is not None and all(latest.cuts.get(pod, 0) >= cut for pod, cut in cuts.items()):
+        return latest.cuts
+    result = build_warehouse(settings)
+    if not result.is_complete:
+        failed = ", ".join(node.name for node in result.test_failures[:5]) or "a model was skipped"
+        raise WarehouseError(f"The warehouse build {result.build_id} is not complete ({failed}).")
+    return result.cuts
+
+
+@contextmanager
+def _read_log(settings: Settings, pod: str, until_cut: int) -> Iterator[Iterator[LoggedEntry]]:
+    from streams.valkey_log import build_log
+
+    log = build_log(settings)
+    try:
+        yield _logged_entries(log, pod, until_cut)
+    finally:
+        log.close()
+
+
+def _logged_entries(log: EventLog, pod: str, until_cut: int) -> Iterator[LoggedEntry]:
+    from streams.log import EntryId
+
+    for manifest in _kept_manifests(log, pod, until_cut):
+        for partition, chunks in enumerate(manifest.partitions):
+            for number, chunk in enumerate(chunks):
+                at = EntryId(generation=manifest.generation, partition=partition, cut=manifest.cut, chunk=number)
+                yield LoggedEntry(
+                    cut=manifest.cut,
+                    partition=partition,
+                    chunk=number,
+                    epoch=manifest.epoch,
+                    stated_events=chunk.events,
+                    stated_checksum=chunk.checksum,
+                    fetch=partial(_fetch, log, pod, at),
+                    is_trimmed=partial(_is_trimmed, log, pod, manifest.cut),
+                )
+
+
+def _kept_manifests(log: EventLog, pod: str, until_cut: int) -> list[Manifest]:
+    """Return the manifests up to a cut, without those that trimming took away between two pages."""
+    found: list[Manifest] = []
+    while page := log.manifests(pod, found[-1].cut if found else 0, limit=MANIFESTS_READ):
+        found += page
+        if page[-1].cut >= until_cut:
+            break
+    first = _first_kept(log, pod)
+    return [manifest for manifest in found if first <= manifest.cut <= until_cut]
+
+
+def _first_kept(log: EventLog, pod: str) -> int:
+    return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)
+
+
+def _is_trimmed(log: EventLog, pod: str, cut: int) -> bool:
+    return _first_kept(log, pod) > cut
+
+
+def _fetch(log: EventLog, pod: str, at: EntryId) -> pa.Table | None:
+    from streams import codec
+
+    try:
+        (data,) = log.fetch(pod, [at])
+    except LogGapError:
+        return None
+    return codec.decode(data)

@@ -1,0 +1,150 @@
+"""Dagster's own folder and configuration: where it keeps history, and what it must not do.
+
+Belongs here: `dagster.yaml` and the environment of Dagster's processes. Does not belong here: the graph itself
+(`orchestration/`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+from contracts.errors import StackError
+from contracts.settings import Settings
+from stack.files import write_private
+
+SOCKET_FOLDER_CHARACTERS_MAX = 70
+
+DRAIN_TAG = "tieout/drain"
+"""Run tag with the pod's name as its value: of runs with the same value one at a time goes."""
+
+RECONCILIATION_TAG = "tieout/reconciliation"
+"""Run tag of comparisons: one at a time goes, whatever its value; two would wait for the same build."""
+
+CONFIGURATION = """\
+# Written at every start by stack/dagster_home.py; changes are lost. Holds a password.
+storage:
+  postgres:
+    postgres_db:
+      hostname: "{hostname}"
+      port: {port}
+      username: "{username}"
+      password: "{password}"
+      db_name: "{database}"
+      # SQLAlchemy's default driver for PostgreSQL is about to change; Dagster needs this one.
+      scheme: postgresql+psycopg2
+telemetry:
+  enabled: false
+# Else a dialog covers the page at the first visit.
+nux:
+  enabled: false
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+run_retries:
+  enabled: true
+  retry_on_asset_or_op_failure: false
+concurrency:
+  runs:
+    max_concurrent_runs: 3
+    tag_concurrency_limits:
+      - key: {drain_tag}
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
+      - key: {reconciliation_tag}
+        limit: 1
+schedules:
+  use_threads: true
+  num_workers: 2
+sensors:
+  use_threads: true
+  num_workers: 2
+# A sensor that looks every few seconds writes thousands of ticks a day.
+retention:
+  schedule:
+    purge_after_days: 30
+  sensor:
+    purge_after_days:
+      skipped: 1
+      failure: 14
+      success: 14
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeLocation:
+    """A part of the graph that Dagster loads in a process of its own."""
+
+    name: str
+    module: str
+    attribute: str
+    socket: Path
+    """Where its code server listens."""
+
+
+def code_locations(workspace: Path, home: Path) -> list[CodeLocation]:
+    """Return the locations that `workspace` (the checkout's workspace.yaml) names, with a socket for each."""
+    try:
+        entries = yaml.safe_load(workspace.read_text(encoding="utf-8"))["load_from"]
+        modules = [entry["python_module"] for entry in entries]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise StackError(f"{workspace} cannot be read as a list of python_module locations: {error}.") from None
+    folder = _socket_folder(home)
+    return [
+        CodeLocation(
+            name=module["location_name"],
+            module=module["module_name"],
+            attribute=module["attribute"],
+            socket=folder / f"{module['location_name']}.sock",
+        )
+        for module in modules
+    ]
+
+
+def _socket_folder(home: Path) -> Path:
+    # A socket's path has room for some 100 characters only.
+    return home if len(str(home)) < SOCKET_FOLDER_CHARACTERS_MAX else Path(tempfile.mkdtemp(prefix="tieout-"))
+
+
+def write_workspace(locations: list[CodeLocation], home: Path) -> Path:
+    """Write and return a workspace by which webserver and daemon share one code server per location."""
+    servers = [
+        {"grpc_server": {"socket": str(location.socket), "location_name": location.name}} for location in locations
+    ]
+    path = home / "workspace.yaml"
+    write_private(path, yaml.safe_dump({"load_from": servers}))
+    return path
+
+
+def write_dagster_home(settings: Settings) -> Path:
+    """Write `dagster.yaml` (0600) into `<var>/dagster` and return that folder, the value for ``DAGSTER_HOME``."""
+    home = settings.var_dir / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    parts = urlsplit(settings.dagster_dsn)
+    text = CONFIGURATION.format(
+        hostname=parts.hostname,
+        port=parts.port or 5432,
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=unquote(parts.path.lstrip("/")),
+        drain_tag=DRAIN_TAG,
+        reconciliation_tag=RECONCILIATION_TAG,
+    )
+    write_private(home / "dagster.yaml", text)
+    return home
+
+
+def dagster_environment(settings: Settings) -> dict[str, str]:
+    """Return what Dagster's processes need in their environment besides the settings."""
+    return {
+        "DAGSTER_HOME": str(settings.var_dir / "dagster"),
+        "TIEOUT_VAR_DIR": str(settings.var_dir),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }

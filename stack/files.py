@@ -1,0 +1,68 @@
+"""Files that the stack writes: private ones, generated passwords, free ports.
+
+Belongs here: writing a file so that nobody else can read it, whole or not at all. Does not belong here: what is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` to `path` for its owner only (0600); a reader sees the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def stored_password(path: Path) -> str:
+    """Return the password in `path`; generate and store one (0600) when there is none."""
+    if path.exists():
+        return path.read_text(encoding="utf-8").strip()
+    password = secrets.token_urlsafe(24)
+    write_private(path, password + "\n")
+    return password
+
+
+def free_port(preferred: int | None = None) -> int:
+    """Return a loopback TCP port nobody listens on: `preferred` if it is free, else one of the system's choice."""
+    if preferred is not None and _is_free(preferred):
+        return preferred
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port in TIME_WAIT is free for us, one that somebody listens on is not.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+def rotate(path: Path, *, size_bytes_max: int = 10_000_000) -> None:
+    """Keep a log file small: one that has grown beyond `size_bytes_max` becomes `<name>.1`."""
+    if path.exists() and path.stat().st_size > size_bytes_max:
+        path.replace(path.with_name(path.name + ".1"))
+
+
+def tail(path: Path, lines: int = 1) -> str:
+    """Return the last non-empty lines of a log, or an empty string when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    kept = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(kept[-lines:])

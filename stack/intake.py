@@ -1,0 +1,45 @@
+"""Bringing orders in: generated ones, or those of Online Retail files.
+
+Belongs here: progress and checks around `traffic/`. Does not belong here: the traffic itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.settings import Settings
+from stack.console import Progress, Step
+
+if TYPE_CHECKING:
+    from traffic.generator import GeneratorReport
+    from traffic.retail_report import ImportReport
+
+
+def import_retail(paths: Sequence[Path], settings: Settings, progress: Progress) -> ImportReport:
+    """Import Online Retail files; InputError names a file that is missing or damaged, before anything is booked."""
+    from traffic.online_retail import import_files
+
+    with progress.step("Importing Online Retail") as step:
+        return import_files(paths, settings, lambda what, done, total: _say(step, what, done, total))
+
+
+def _say(step: Step, what: str, done: int, total: int) -> None:
+    of = f" of {total:,}" if total else ""
+    step.say(f"{what}, {done:,}{of}")
+
+
+def generate_orders(orders: int, seed: int, settings: Settings, progress: Progress) -> GeneratorReport:
+    """Place `orders` generated orders, with all that follows from them."""
+    from traffic.generator import place_orders
+
+    with progress.step(f"Placing {orders:,} orders") as step:
+        report = place_orders(
+            settings,
+            orders=orders,
+            seed=seed,
+            on_progress=lambda what, done, total: _say(step, what, done, total),
+        )
+        step.say(f"{sum(report.commands.values()):,} commands, {report.refused:,} refused for want of stock or funds")
+    return report

@@ -1,0 +1,165 @@
+"""Keeping the system up: workers, Dagster's pages, and what of it must be started again; starting over.
+
+Belongs here: what `tieout up`, `down` and `reset` do. Does not belong here: one pass over the data (`stack/run.py`),
+how servers are counted and stopped (`stack/session.py`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contracts.errors import InputError, StackError
+from contracts.settings import Settings
+from stack import files, processes, session, settings
+from stack.console import Progress
+from stack.dagster_home import write_dagster_home
+from stack.migrations import migrate_everything
+from stack.servers import embedded_servers
+from stack.settings import ROOT
+from stack.supervision import Supervisor
+from stack.workers import dagster_programs, propagation_programs, traffic_program
+
+DAGSTER_PORT = 3000
+"""Preferred; another one is taken when it is not free."""
+
+PAGES_TIMEOUT_SECONDS = 180.0
+WATCH_SECONDS = 2.0
+GENERATED = ("backup", "dagster", "dbt", "imports", "scratch", "supervisor")
+"""Folders below `var` that reset deletes besides the servers' own."""
+
+
+@contextmanager
+def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = True) -> Iterator[str | None]:
+    """Run all workers while the block runs; give the address of Dagster's pages, or None without them."""
+    supervisor = Supervisor(var_dir=values.var_dir)
+    programs = propagation_programs(values)
+    if has_traffic:
+        programs.append(traffic_program(values))
+    address = None
+    if has_pages:
+        port = files.free_port(DAGSTER_PORT)
+        address = f"http://{files.LOOPBACK}:{port}"
+        home = write_dagster_home(values)
+        files.write_private(home / "url", address + "\n")
+        programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=port)
+    try:
+        # What an earlier process that was killed left behind would compete with ours.
+        session.stop_marked(values.var_dir)
+        supervisor.start(programs, directory=ROOT)
+        yield address
+    finally:
+        with session.uninterrupted():
+            supervisor.stop()
+            session.stop_marked(values.var_dir)
+
+
+def wait_for_pages(address: str) -> None:
+    """Wait until Dagster's pages answer; StackError when they do not in time."""
+
+    def answers() -> bool:
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
+        try:
+            connection.request("GET", "/server_info")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    processes.wait_until(
+        answers,
+        timeout_seconds=PAGES_TIMEOUT_SECONDS,
+        failure=lambda: f"Dagster's pages at {address} did not come up; see dagster-webserver.log in var/logs.",
+    )
+
+
+def run_until_interrupted(progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
+    """Start servers, migrate, run all workers; ends by Ctrl-C or a signal, and then everything it started has ended."""
+    with session.ended_by_signals(), session.residence(settings.var_dir()), session.open_session(progress) as values:
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        keep_up(values, progress, has_traffic=has_traffic, has_pages=has_pages)
+
+
+def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
+    """Run all workers over running servers until Ctrl-C or a signal."""
+    with workers(values, has_traffic=has_traffic, has_pages=has_pages) as address:
+        progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
+        if address is not None:
+            try:
+                with progress.step("Waiting for Dagster's pages"):
+                    wait_for_pages(address)
+            except StackError as error:
+                # Everything else works without them.
+                progress.note(str(error))
+            progress.note(f"Dagster: {address}")
+        progress.note("Look with `tieout status`. Ctrl-C stops everything.")
+        _stay(values)
+
+
+def _stay(values: Settings) -> None:
+    """Return only by Ctrl-C or a signal; meanwhile start embedded servers again that have ended."""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        if settings.is_external():
+            continue
+        servers = embedded_servers(values.var_dir)
+        if len(servers.running()) < len(servers.all):
+            settings.write_settings_file(values.var_dir, servers.start())
+
+
+def start_in_background(progress: Progress, arguments: list[str]) -> int:
+    """Start `tieout up` as a process of its own and wait until its workers run; return its process id."""
+    folder = settings.var_dir()
+    log = folder / "logs" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    files.rotate(log)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "stack.cli", "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def is_up() -> bool:
+        if child.poll() is not None:
+            raise StackError(f"{files.tail(log) or 'Tieout ended at once.'} The log is {log}.")
+        states = Supervisor(var_dir=folder).states()
+        return bool(states) and all(worker.state == "running" for worker in states)
+
+    with progress.step("Starting Tieout in the background"):
+        processes.wait_until(
+            is_up, timeout_seconds=PAGES_TIMEOUT_SECONDS, failure=lambda: f"Tieout is not up yet; the log is {log}."
+        )
+    processes.release(child)
+    return child.pid
+
+
+def reset() -> list[str]:
+    """Stop everything and delete all data below `var`; return what was stopped. Refuses servers that are not ours."""
+    if settings.is_external():
+        raise InputError("The servers are named by TIEOUT_PODS and are not Tieout's own: delete their data yourself.")
+    folder = settings.var_dir()
+    stopped = session.stop_everything(folder)
+    embedded_servers(folder).wipe()
+    for name in GENERATED:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in _files_of(folder):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    return stopped
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    yield folder / settings.FILE_NAME
+    yield from folder.glob("*.lock")

@@ -1,0 +1,67 @@
+"""Bringing every store to the newest schema, side by side.
+
+Belongs here: which stores there are. Does not belong here: their schemas (each store's own module).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+
+from contracts.errors import StackError
+from contracts.settings import Settings
+
+LOCK = "tieout migrate"
+
+
+def migrate_everything(settings: Settings) -> None:
+    """Migrate pods, directory, lake, read models and comparison results; all that is new is created, nothing is lost.
+
+    Raises StackError when a server cannot be reached.
+    """
+    with _one_at_a_time(settings.control_dsn), ThreadPoolExecutor(max_workers=6) as pool:
+        futures = [pool.submit(task) for task in _tasks(settings)]
+    for future in futures:
+        future.result()
+
+
+@contextmanager
+def _one_at_a_time(control_dsn: str) -> Iterator[None]:
+    # Not every store minds two migrations at once by itself: the lake's catalog refuses the second.
+    try:
+        with psycopg.connect(control_dsn, autocommit=True) as connection:
+            connection.execute("select pg_advisory_lock(hashtext(%s))", (LOCK,))
+            yield
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StackError(f"The control database cannot be reached: {reason}") from None
+
+
+def _one_by_one(migrate: Callable[[str], None], dsns: Iterable[str]) -> None:
+    for dsn in dsns:
+        migrate(dsn)
+
+
+def _tasks(settings: Settings) -> list[Callable[[], object]]:
+    from derived.lake import migrate_lake
+    from derived.read_models.migrate import migrate as migrate_read_models
+    from oltp.directory import migrate_directory
+    from oltp.store.migrate import migrate as migrate_pod
+    from reconcile.results import migrate as migrate_results
+
+    return [
+        # One after the other: Alembic keeps the migration in progress in module state.
+        lambda: _one_by_one(migrate_pod, [pod.owner_dsn for pod in settings.pods]),
+        lambda: migrate_directory(settings.control_dsn),
+        lambda: migrate_results(settings.control_dsn),
+        lambda: migrate_read_models(settings.read_models_dsn),
+        lambda: migrate_lake(
+            settings.catalog_dsn,
+            settings.lake_data_path,
+            pods=[pod.pod for pod in settings.pods],
+            partition_count=settings.partition_count,
+        ),
+    ]

@@ -1,0 +1,80 @@
+"""Comparing now: cuts of every pod, copies brought there, verdicts kept.
+
+Belongs here: what `tieout reconcile` and the first pass of `make run` do. Does not belong here: comparing
+(`reconcile/`), what it is given (`stack/comparison.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import duckdb
+
+from contracts.settings import Settings
+from contracts.verdicts import Verdict
+from reconcile.context import ReconcileContext
+from reconcile.oltp import OpenCut
+from reconcile.pair import Stage
+from reconcile.pairs import pairs_named
+from reconcile.results import save_results
+from reconcile.run import Comparison, run_comparison
+from stack.builder import Built, WarehouseBuilder
+from stack.comparison import build_reconcile_context
+from stack.console import Progress
+from stack.propagation import propagating
+
+
+def reconcile_now(
+    settings: Settings, progress: Progress, builder: WarehouseBuilder, *, pairs: Sequence[str] | None = None
+) -> Comparison:
+    """Compare the named pairs (default: all) in all pods at new cuts, store the results and return them."""
+    with propagating(settings), progress.step("Comparing every store at new cuts") as step:
+
+        def build(cuts: Mapping[str, int]) -> Mapping[str, int]:
+            step.say("building the warehouse")
+            return builder.build_to(cuts)
+
+        context = build_reconcile_context(settings, build=build)
+        if any(pair.stage is Stage.WAREHOUSE for pair in pairs_named(pairs)):
+            context = _building_early(context, builder)
+        comparison = run_comparison(context, pairs, on_progress=step.say)
+    save_results(settings.control_dsn, comparison.results)
+    return comparison
+
+
+def _building_early(context: ReconcileContext, builder: WarehouseBuilder) -> ReconcileContext:
+    """Return a context that lets the build begin as soon as the lake has all cuts, beside the comparisons."""
+    cuts: dict[str, int] = {}
+    arrived: set[str] = set()
+
+    @contextmanager
+    def take_cut(pod: str) -> Iterator[OpenCut]:
+        with context.take_cut(pod) as opened:
+            cuts[pod] = opened.cut
+            yield opened
+
+    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
+        reached = context.lake_cut(connection, pod)
+        if pod in cuts and pod not in arrived and reached >= cuts[pod]:
+            arrived.add(pod)
+            if arrived == set(context.pods):
+                builder.start()
+        return reached
+
+    return replace(context, take_cut=take_cut, lake_cut=lake_cut)
+
+
+def ties(comparison: Comparison) -> bool:
+    """Return whether something was compared, every verdict is consistent, and no figure differs or is one-sided."""
+    verdicts = [result.verdict is Verdict.CONSISTENT for result in comparison.results]
+    return bool(verdicts) and all([*verdicts, *(figure.difference == 0 for figure in comparison.figures)])
+
+
+def describe_build(built: Built | None) -> str:
+    """Return one line about the last build."""
+    if built is None:
+        return "The warehouse was not built."
+    cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(built.cuts.items()))
+    return f"Warehouse: {built.models} models and {built.tests} tests in {built.seconds:.1f} s, {cuts}."

@@ -1,0 +1,125 @@
+"""`make run`: the whole way once, from orders to figures that tie, and then everything stays up.
+
+Belongs here: the order of the steps, and what is printed at the end. Does not belong here: the steps themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import InputError, SettingsError, TieoutError
+from contracts.settings import Settings
+from reconcile.run import Comparison
+from stack import session, settings
+from stack.builder import Built, warm_builder
+from stack.console import Progress, answers
+from stack.intake import generate_orders, import_retail
+from stack.migrations import migrate_everything
+from stack.propagation import drain_everything
+from stack.reconciling import describe_build, reconcile_now, ties
+
+ORDERS = 500
+SEED = 20_101_201
+INTERRUPTED = 130
+"""Exit code of a pass that Ctrl-C or a signal ended, as shells give it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """What one pass over the whole way found."""
+
+    comparison: Comparison
+    built: Built | None
+    seconds: float
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether every comparison in every pod is consistent and no figure differs."""
+        return ties(self.comparison)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; return 0 when everything ties, 1 when it does not or something failed, 2 for wrong input."""
+    options = _parser().parse_args(arguments)
+    progress = Progress()
+    try:
+        with session.ended_by_signals():
+            return _once(options, progress) if options.once else _and_stay(options, progress)
+    except TieoutError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2 if isinstance(error, InputError | SettingsError) else 1
+    except KeyboardInterrupt:
+        progress.note("Tieout has stopped.")
+        # One pass that was interrupted has not shown that anything ties.
+        return INTERRUPTED if options.once else 0
+
+
+def one_pass(values: Settings, progress: Progress, *, orders: int, seed: int, inputs: Sequence[Path]) -> Pass:
+    """Migrate, bring orders in, drain, build, compare. The servers must run."""
+    started = time.monotonic()
+    with warm_builder(values) as builder:
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        if inputs:
+            report = import_retail(inputs, values, progress)
+            progress.note(
+                f"  {report.rows_read:,} rows of {report.amount_read}: {report.rows_imported:,} imported "
+                f"({report.amount_imported}), {report.rows_rejected:,} rejected ({report.amount_rejected})."
+            )
+        else:
+            generate_orders(orders, seed, values, progress)
+        with progress.step("Bringing every copy up to date") as step:
+            drained = drain_everything(values, on_drained=lambda what, events: step.say(f"{what}, {events:,} events"))
+            step.say(f"{sum(pod.events_published for pod in drained):,} events")
+        comparison = reconcile_now(values, progress, builder)
+    return Pass(comparison=comparison, built=builder.built, seconds=time.monotonic() - started)
+
+
+def _once(options: argparse.Namespace, progress: Progress) -> int:
+    with session.open_session(progress) as values:
+        done = _pass_and_show(values, options, progress)
+    return 0 if done.is_tied else 1
+
+
+def _and_stay(options: argparse.Namespace, progress: Progress) -> int:
+    from stack.lifecycle import keep_up
+
+    with ExitStack() as stack:
+        stack.enter_context(session.residence(settings.var_dir()))
+        values = stack.enter_context(session.open_session(progress))
+        _pass_and_show(values, options, progress)
+        keep_up(values, progress, has_traffic=True, has_pages=True)
+    return 0
+
+
+def _pass_and_show(values: Settings, options: argparse.Namespace, progress: Progress) -> Pass:
+    from stack.showing import show_figures, show_results
+
+    started = time.monotonic()
+    done = one_pass(values, progress, orders=options.orders, seed=options.seed, inputs=options.inputs)
+    show_results(done.comparison.results, is_short=True)
+    show_figures(done.comparison.figures)
+    console = answers()
+    console.print(describe_build(done.built))
+    verdict = "[bold green]Everything ties[/]" if done.is_tied else "[bold red]It does not tie[/]"
+    console.print(f"{verdict} after {time.monotonic() - started:.1f} s.")
+    return done
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make run", description="Orders in, exact books out.")
+    parser.add_argument("--once", action="store_true", help="stop after one pass; exit code 0 only if everything ties")
+    parser.add_argument("--orders", type=int, default=ORDERS, help="orders that the generator places")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the generator")
+    parser.add_argument("inputs", nargs="*", type=Path, help="Online Retail files (.csv, .csv.gz) to import instead")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

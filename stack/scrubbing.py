@@ -1,0 +1,31 @@
+"""Messages of other programs without this deployment's passwords: DuckDB quotes the whole DSN it could not connect to.
+
+Belongs here: which secrets there are. Does not belong here: taking one out of a text (`derived/dsn.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import unquote, urlsplit
+
+from contracts.settings import Settings
+from derived.dsn import scrub
+
+
+def scrubber(settings: Settings) -> Callable[[str], str]:
+    """Return a function that takes every DSN and password of `settings` out of a text, as one line."""
+    pods = (dsn for pod in settings.pods for dsn in (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn))
+    others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
+    dsns = [dsn for dsn in (*others, *pods) if dsn]
+    log_password = urlsplit(settings.log_url).password or ""
+    log_secrets = [secret for secret in (settings.log_url, log_password, unquote(log_password)) if secret]
+
+    def scrubbed(text: str) -> str:
+        clean = " ".join(text.split())
+        for dsn in dsns:
+            clean = scrub(ValueError(clean), dsn)
+        for secret in log_secrets:
+            clean = clean.replace(secret, "***")
+        return clean
+
+    return scrubbed

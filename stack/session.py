@@ -1,0 +1,147 @@
+"""Who uses the embedded stack at the moment, and who therefore stops it.
+
+Any command that needs the servers opens a session; the first one in starts them, the last one out stops them. Locks on
+files count the users, so that a killed process counts as gone. Belongs here: sessions, and the one resident process
+(`make run`, `tieout up`). Does not belong here: the servers themselves (`stack/servers.py`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+from contracts.errors import StackError
+from contracts.settings import Settings
+from stack import processes, settings
+from stack.console import Progress
+from stack.servers import embedded_servers
+
+STOP_TIMEOUT_SECONDS = 90.0
+
+
+@contextmanager
+def open_session(progress: Progress) -> Iterator[Settings]:
+    """Give the settings of running servers: those the environment names, else the embedded ones, started if need be."""
+    if settings.is_external():
+        yield settings.load_settings()
+        return
+    folder = settings.var_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / "users.lock", fcntl.LOCK_SH) as users:
+        try:
+            with progress.step("Starting PostgreSQL and Valkey"), _locked(folder / "start.lock", fcntl.LOCK_EX):
+                settings.write_settings_file(folder, embedded_servers(folder).start())
+            yield settings.load_settings()
+        finally:
+            with uninterrupted(), _locked(folder / "start.lock", fcntl.LOCK_EX):
+                if _lock(users, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    # The last one out.
+                    embedded_servers(folder).stop()
+
+
+@contextmanager
+def residence(folder: Path) -> Iterator[None]:
+    """Be the one process that keeps the stack of `folder` up; StackError when there is one already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "resident.lock"
+    with path.open("a+") as file:
+        if not _lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise StackError(
+                f"Tieout is already running here (process {processes.read_process_id(path)}): "
+                "look at it with `tieout status`, stop it with `tieout down`."
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def resident(folder: Path) -> psutil.Process | None:
+    """Return the process that keeps the stack of `folder` up, or None."""
+    path = folder / "resident.lock"
+    if not path.exists():
+        return None
+    with path.open("r") as file:
+        if _lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return None
+    return processes.find(processes.read_process_id(path))
+
+
+def stop_everything(folder: Path) -> list[str]:
+    """Stop the resident process of `folder`, then whatever of the stack is left; return what was stopped, in words."""
+    stopped = []
+    process = resident(folder)
+    if process is not None:
+        if not processes.stop(process, signals=((signal.SIGTERM, STOP_TIMEOUT_SECONDS), (signal.SIGKILL, 5.0))):
+            raise StackError(f"Process {process.pid}, which keeps Tieout up, does not stop; end it yourself.")
+        stopped.append(f"tieout (process {process.pid})")
+    stopped += stop_marked(folder)
+    if folder.is_dir() and not settings.is_external():
+        stopped += embedded_servers(folder).stop()
+    return stopped
+
+
+def stop_marked(folder: Path) -> list[str]:
+    """Stop the workers of the stack of `folder` that nobody supervises any more; return them in words."""
+    left = processes.marked(folder)
+    names = [f"worker (process {process.pid})" for process in left]
+    for process in left:
+        processes.stop(process, signals=((signal.SIGTERM, 0.0),))
+    _, alive = psutil.wait_procs(left, timeout=15)
+    for process in alive:
+        processes.stop(process, signals=((signal.SIGKILL, 5.0),))
+    return names
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that they run the same clean-up as Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Finish what is inside even when the user presses Ctrl-C again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _locked(path: Path, mode: int) -> Iterator[int]:
+    with path.open("a+") as file:
+        _lock(file.fileno(), mode)
+        yield file.fileno()
+
+
+def _lock(descriptor: int, mode: int) -> bool:
+    try:
+        fcntl.flock(descriptor, mode)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,70 @@
+"""Where settings come from: the environment, and what the last start of the embedded stack wrote.
+
+Belongs here: reading `TIEOUT_*` from the environment and `settings.env`. Does not belong here: what can be set and its
+checks (`contracts/settings.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from contracts.errors import SettingsError
+from contracts.settings import Settings, parse_settings
+from stack.files import write_private
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout: where `dbt_project/`, `workspace.yaml` and, unless set otherwise, `var/` are."""
+
+PREFIX = "TIEOUT_"
+FILE_NAME = "settings.env"
+
+
+def var_dir(environment: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of runtime files: ``TIEOUT_VAR_DIR``, or `var/` in the checkout. Absolute."""
+    values = os.environ if environment is None else environment
+    return Path(values.get("TIEOUT_VAR_DIR", "").strip() or ROOT / "var").absolute()
+
+
+def is_external(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether the environment names the servers to use; then Tieout starts none of its own."""
+    values = os.environ if environment is None else environment
+    return bool(values.get("TIEOUT_PODS", "").strip())
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings from the environment, completed by what the embedded stack wrote at its last start.
+
+    Raises SettingsError, one sentence, when neither names the servers or a value is wrong.
+    """
+    values = dict(os.environ if environment is None else environment)
+    folder = var_dir(values)
+    given = {name: value for name, value in values.items() if name.startswith(PREFIX)}
+    if not is_external(values):
+        stored = read_settings_file(folder)
+        if not stored:
+            raise SettingsError("Tieout has not been started here yet: run `make run` or `tieout up` first.")
+        given = {**stored, **given}
+    return parse_settings({**given, "TIEOUT_VAR_DIR": str(folder)})
+
+
+def read_settings_file(folder: Path) -> dict[str, str]:
+    """Return the settings in `<folder>/settings.env` (lines ``NAME=value``), empty when there is no such file."""
+    try:
+        text = (folder / FILE_NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except PermissionError:
+        raise SettingsError(
+            f"{folder / FILE_NAME} belongs to another user; run Tieout as the one who started it."
+        ) from None
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def write_settings_file(folder: Path, values: Mapping[str, str]) -> None:
+    """Store `values` in `<folder>/settings.env`; it holds passwords, so only its owner may read it (0600)."""
+    lines = ["# Written at every start of the embedded stack; changes are lost. Holds passwords."]
+    lines += [f"{name}={value}" for name, value in values.items()]
+    write_private(folder / FILE_NAME, "\n".join(lines) + "\n")

@@ -1,0 +1,201 @@
+"""How the whole system stands: pods, copies, comparisons, workers. Answers even when a part of it is down.
+
+Belongs here: asking each part and putting the answers together. Does not belong here: how it is shown (`stack/cli.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from contracts.settings import PodSettings, Settings
+from stack import session
+from stack.projections import PROJECTIONS, build_projection
+from stack.supervision import ProgramState, Supervisor
+
+Answer = TypeVar("Answer")
+UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodStatus:
+    """One pod: its database, its newest cut, and what has not left it yet."""
+
+    pod: str
+    dsn: str
+    """May read everything and change nothing; holds that role's password."""
+    cut: int | None = None
+    unpublished_events: int | None = None
+    oldest_unpublished_seconds: float | None = None
+    held_by: str | None = None
+    """Who publishes the pod: the holder of the relay lock; None when nobody does."""
+    state: str = "reachable"
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionStatus:
+    """One copy of one pod: how far it is behind the log."""
+
+    name: str
+    pod: str
+    applied_cut: int | None = None
+    lag_seconds: float | None = None
+    lag_events: int | None = None
+    parked: int | None = None
+    """Aggregates that wait because one of their events could not be applied."""
+    state: str = UNREACHABLE
+    """current, behind, parked, gap, or unreachable."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairStatus:
+    """The newest result of one comparison in one pod."""
+
+    pair: str
+    pod: str
+    verdict: str
+    cut: int | None
+    compared: int
+    missing: int
+    extra: int
+    different: int
+    checked_at: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Everything `tieout status` says."""
+
+    state: str
+    """up, partly (some servers or workers are missing), or down."""
+    resident: int | None
+    """The process that keeps the stack up."""
+    dagster_url: str | None
+    pods: list[PodStatus] = field(default_factory=list)
+    projections: list[ProjectionStatus] = field(default_factory=list)
+    pairs: list[PairStatus] = field(default_factory=list)
+    workers: list[ProgramState] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the status as values that JSON can hold."""
+        return asdict(self)
+
+
+def read_status(values: Settings) -> Status:
+    """Ask pods, copies, results and the supervisor, side by side; what does not answer is `unreachable`."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
+        copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
+        pairs = pool.submit(_pair_statuses, values)
+        workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
+    resident = session.resident(values.var_dir)
+    status = Status(
+        state="down",
+        resident=resident.pid if resident else None,
+        dagster_url=dagster_url(values) if resident else None,
+        pods=[future.result() for future in pods],
+        projections=[future.result() for future in copies],
+        pairs=pairs.result(),
+        workers=workers.result(),
+    )
+    return Status(**{**vars(status), "state": _overall(status)})
+
+
+def dagster_url(values: Settings) -> str | None:
+    """Return the address of Dagster's pages, or None when they were never started here."""
+    path = values.var_dir / "dagster" / "url"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+
+def hide_password(dsn: str) -> str:
+    """Return a DSN or URL without its password, for people to look at."""
+    parts = urlsplit(dsn)
+    host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
+    user = f"{parts.username}@" if parts.username else ""
+    return urlunsplit((parts.scheme, user + host, parts.path, parts.query, ""))
+
+
+def _overall(status: Status) -> str:
+    reachable = [pod.state == "reachable" for pod in status.pods]
+    copies = [copy.state != UNREACHABLE for copy in status.projections]
+    workers = [worker.state == "running" for worker in status.workers]
+    if not any(reachable):
+        return "down"
+    return "up" if all([*reachable, *copies, *workers]) else "partly"
+
+
+def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
+    from streams.draining import observe_pod
+
+    def ask() -> PodStatus:
+        seen = observe_pod(pod, values)
+        return PodStatus(
+            pod=pod.pod,
+            dsn=pod.reader_dsn,
+            cut=seen.cut,
+            unpublished_events=seen.unpublished_events,
+            oldest_unpublished_seconds=round(seen.oldest_unpublished_seconds, 3),
+            held_by=seen.held_by,
+        )
+
+    return _asked(ask, lambda error: PodStatus(pod=pod.pod, dsn=pod.reader_dsn, state=UNREACHABLE, error=error))
+
+
+def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
+    from streams.lag import observe
+    from streams.valkey_log import build_log
+
+    def ask() -> ProjectionStatus:
+        log = build_log(values)
+        try:
+            seen = observe(build_projection(name, values), pod.pod, log)
+        finally:
+            log.close()
+        return ProjectionStatus(
+            name=name,
+            pod=pod.pod,
+            applied_cut=seen.applied_cut,
+            lag_seconds=round(seen.lag_seconds, 3),
+            lag_events=seen.lag_events,
+            parked=seen.parked,
+            state=seen.state,
+        )
+
+    return _asked(ask, lambda error: ProjectionStatus(name=name, pod=pod.pod, error=error))
+
+
+def _pair_statuses(values: Settings) -> list[PairStatus]:
+    from reconcile.results import latest_results
+
+    def ask() -> list[PairStatus]:
+        return [
+            PairStatus(
+                pair=result.pair,
+                pod=result.pod,
+                verdict=result.verdict.value,
+                cut=result.cut,
+                compared=result.compared,
+                missing=result.missing,
+                extra=result.extra,
+                different=result.different,
+                checked_at=result.checked_at.isoformat(),
+                reason=result.reason,
+            )
+            for result in latest_results(values.control_dsn)
+        ]
+
+    return _asked(ask, lambda _: [])
+
+
+def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:
+    """Return the answer, or what stands for it when the part did not answer, whatever it raised: status never fails."""
+    try:
+        return ask()
+    except Exception as error:
+        return unreachable(str(error).strip().partition("\n")[0])

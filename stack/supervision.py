@@ -1,0 +1,194 @@
+"""The supervisor: starts the workers, restarts those that end, keeps their logs small, stops them all.
+
+Belongs here: supervisord's configuration and talking to it. Does not belong here: which workers there are
+(`stack/workers.py`) and what they do (`stack/worker.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import xmlrpc.client
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import StackError
+from stack import files, processes
+
+START_TIMEOUT_SECONDS = 30.0
+STOP_SIGNALS = ((signal.SIGTERM, 45.0), (signal.SIGKILL, 5.0))
+"""supervisord passes the end on to its workers and waits for them (`stopwaitsecs` each, all at once)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A worker as the supervisor runs it."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_seconds: int = 20
+    """How long it may take to end before it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramState:
+    """What the supervisor says of a worker: running, starting, backoff, exited, fatal, stopped."""
+
+    name: str
+    state: str
+    detail: str
+    process_id: int | None
+
+
+def render_configuration(
+    programs: Sequence[Program], *, folder: Path, logs: Path, directory: Path, port: int, password: str
+) -> str:
+    """Return supervisord's configuration file. It holds `password`."""
+    lines = [
+        "; Written at every start by stack/supervision.py; changes are lost.",
+        "[supervisord]",
+        "nodaemon=true",
+        f"pidfile={_escape(folder / 'supervisord.pid')}",
+        f"logfile={_escape(logs / 'supervisord.log')}",
+        "logfile_maxbytes=5MB",
+        "logfile_backups=1",
+        f"childlogdir={_escape(logs)}",
+        f"directory={_escape(directory)}",
+        "",
+        "[inet_http_server]",
+        f"port={files.LOOPBACK}:{port}",
+        "username=tieout",
+        f"password={_escape(password)}",
+        "",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+    ]
+    if programs:
+        # The members of a group are stopped all at once, groups one after the other.
+        lines += ["", "[group:workers]", f"programs={','.join(program.name for program in programs)}"]
+    for program in programs:
+        lines += ["", *_render_program(program, logs)]
+    return "\n".join(lines) + "\n"
+
+
+def _render_program(program: Program, logs: Path) -> list[str]:
+    environment = ",".join(f'{name}="{_escape(value)}"' for name, value in sorted(program.environment.items()))
+    return [
+        f"[program:{program.name}]",
+        f"command={_escape(shlex.join(program.command))}",
+        f"environment={environment}",
+        "autostart=true",
+        "autorestart=true",
+        "startsecs=1",
+        # Each further attempt waits a second longer; a worker must come back by itself after a long outage.
+        "startretries=100000",
+        f"stopwaitsecs={program.stop_seconds}",
+        "stopasgroup=true",
+        "killasgroup=true",
+        "redirect_stderr=true",
+        f"stdout_logfile={_escape(logs / program.name)}.log",
+        "stdout_logfile_maxbytes=5MB",
+        "stdout_logfile_backups=2",
+    ]
+
+
+def _escape(value: object) -> str:
+    # supervisord expands %(...)s in every value.
+    return str(value).replace("%", "%%")
+
+
+@dataclass(kw_only=True)
+class Supervisor:
+    """The one supervisord of a stack, whoever started it."""
+
+    var_dir: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where its configuration and its address are."""
+        return self.var_dir / "supervisor"
+
+    @property
+    def logs(self) -> Path:
+        """Where its log and those of the workers are, one file each."""
+        return self.var_dir / "logs"
+
+    def start(self, programs: Sequence[Program], *, directory: Path) -> None:
+        """Start supervisord with `programs`; StackError with one sentence and where the log is."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        port = files.free_port()
+        password = files.stored_password(self.folder / "password")
+        configuration = self.folder / "supervisord.conf"
+        files.write_private(
+            configuration,
+            render_configuration(
+                programs, folder=self.folder, logs=self.logs, directory=directory, port=port, password=password
+            ),
+        )
+        files.write_private(self.folder / "address", f"http://tieout:{password}@{files.LOOPBACK}:{port}/RPC2\n")
+        output = self.logs / "supervisord.log"
+        files.rotate(output)
+        with output.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=directory,
+                start_new_session=True,
+                env={**os.environ, processes.MARKER: str(self.var_dir), "PYTHONPATH": str(directory)},
+            )
+        self._wait_until_ready(child, output)
+        processes.release(child)
+
+    def stop(self) -> bool:
+        """Stop supervisord and with it all workers; return whether it ran."""
+        process = processes.find(
+            processes.read_process_id(self.folder / "supervisord.pid"), "supervisord", str(self.folder)
+        )
+        if process is None:
+            return False
+        processes.stop(process, signals=STOP_SIGNALS)
+        return True
+
+    def states(self) -> list[ProgramState]:
+        """Return the state of every worker; empty when supervisord does not run."""
+        answer = self._call("getAllProcessInfo")
+        if answer is None:
+            return []
+        return [
+            ProgramState(
+                name=info["name"],
+                state=info["statename"].lower(),
+                detail=info["description"],
+                process_id=info["pid"] or None,
+            )
+            for info in answer
+        ]
+
+    def _wait_until_ready(self, child: subprocess.Popen[bytes], output: Path) -> None:
+        def ready() -> bool:
+            if child.poll() is not None:
+                raise StackError(f"The supervisor did not start ({files.tail(output)}); its log is {output}.")
+            return self._call("getState") is not None
+
+        processes.wait_until(
+            ready,
+            timeout_seconds=START_TIMEOUT_SECONDS,
+            failure=lambda: f"The supervisor did not answer in time; its log is {output}.",
+        )
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Return the answer to an XML-RPC call, or None when nobody answers."""
+        try:
+            address = (self.folder / "address").read_text(encoding="utf-8").strip()
+            with xmlrpc.client.ServerProxy(address) as server:
+                return getattr(server.supervisor, method)(*arguments)
+        except (OSError, xmlrpc.client.Error):
+            return None

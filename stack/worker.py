@@ -1,0 +1,82 @@
+"""A worker process: ``python -m stack.worker relay --pod pod1``, run by the supervisor until it is told to stop.
+
+Belongs here: arguments, signals and the end of a worker. Does not belong here: the work (`streams/`, `derived/`,
+`traffic/`), which is imported only by the worker that does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from contracts.errors import TieoutError
+from contracts.settings import Settings
+from stack.projections import PROJECTIONS, build_projection
+from stack.settings import load_settings
+
+LAKE_WINDOW_SECONDS = 1.0
+"""Cuts are grouped into one lake commit about this often: a commit costs, and leaves a small file."""
+
+PARENT_LOOK_SECONDS = 1.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do one worker's work until SIGTERM; return the exit code (1: it could not go on, and the log says why)."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threading.Thread(target=_stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
+    try:
+        _work(options, load_settings(), stop)
+    except TieoutError as error:
+        logging.getLogger("tieout.worker").error("%s", error)
+        return 1
+    return 0
+
+
+def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event) -> None:
+    if options.kind == "relay":
+        from streams.relay import build_relay
+
+        build_relay(settings.pod(options.pod), settings).run(stop)
+    elif options.kind == "consumer":
+        from streams.consumer import run_consumer
+
+        projection = build_projection(options.projection, settings)
+        window = LAKE_WINDOW_SECONDS if options.projection == "lake" else 0.0
+        run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
+    else:
+        from traffic.live import run_live
+
+        run_live(settings, stop, orders_per_second=options.rate)
+
+
+def _stop_without_parent(stop: threading.Event, parent: int) -> None:
+    """End this worker when the supervisor was killed: nobody else would."""
+    while not stop.wait(PARENT_LOOK_SECONDS):
+        if os.getppid() != parent:
+            stop.set()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stack.worker", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    relay = kinds.add_parser("relay", help="publish one pod's outbox to the log")
+    relay.add_argument("--pod", required=True)
+    consumer = kinds.add_parser("consumer", help="apply one pod's log to one projection")
+    consumer.add_argument("--pod", required=True)
+    consumer.add_argument("--projection", required=True, choices=PROJECTIONS)
+    traffic = kinds.add_parser("traffic", help="place orders all the time")
+    traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

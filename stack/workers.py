@@ -1,0 +1,71 @@
+"""Which workers keep the copies up to date, and how each is started.
+
+Belongs here: the list. Does not belong here: what a worker does (`stack/worker.py`), who restarts it
+(`stack/supervision.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from contracts.settings import Settings
+from stack.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
+from stack.files import LOOPBACK
+from stack.projections import PROJECTIONS
+from stack.settings import ROOT
+from stack.supervision import Program
+
+TRAFFIC = "traffic"
+
+
+def propagation_programs(settings: Settings) -> list[Program]:
+    """Return one relay per pod and one consumer per projection and pod."""
+    programs = []
+    for pod in settings.pods:
+        programs.append(_worker(settings, f"relay-{pod.pod}", "relay", "--pod", pod.pod))
+        for projection in PROJECTIONS:
+            name = f"{projection.replace('_', '-')}-{pod.pod}"
+            programs.append(_worker(settings, name, "consumer", "--projection", projection, "--pod", pod.pod))
+    return programs
+
+
+def traffic_program(settings: Settings) -> Program:
+    """Return the worker that places orders all the time."""
+    return _worker(settings, TRAFFIC, "traffic")
+
+
+def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:
+    """Return Dagster's webserver (on `port`, loopback), daemon, and the code servers of `workspace` that both use."""
+    environment = dagster_environment(settings)
+    home = settings.var_dir / "dagster"
+    locations = code_locations(workspace, home)
+    shared = write_workspace(locations, home)
+    webserver = ["dagster_webserver", "--workspace", str(shared), "--host", LOOPBACK, "--port", str(port)]
+    daemon = ["dagster._daemon", "run", "--workspace", str(shared)]
+    return [
+        *(_code_server(location, environment) for location in locations),
+        Program(name="dagster-webserver", command=_python(*webserver), environment=environment),
+        Program(name="dagster-daemon", command=_python(*daemon), environment=environment, stop_seconds=30),
+    ]
+
+
+def _code_server(location: CodeLocation, environment: Mapping[str, str]) -> Program:
+    command = ["dagster", "api", "grpc", "--module-name", location.module, "--attribute", location.attribute]
+    command += ["--socket", str(location.socket), "--location-name", location.name, "--working-directory", str(ROOT)]
+    name = f"dagster-code-{location.name}"
+    # A stopped code server lets its runs end.
+    return Program(name=name, command=_python(*command), environment=environment, stop_seconds=30)
+
+
+def _worker(settings: Settings, name: str, *arguments: str) -> Program:
+    return Program(
+        name=name,
+        command=_python("stack.worker", *arguments),
+        environment={"TIEOUT_VAR_DIR": str(settings.var_dir)},
+    )
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", *arguments]
