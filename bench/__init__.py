@@ -1,0 +1,1 @@
+"""Measurements, each with a reference taken in the same run. Nothing in the product imports from here."""

@@ -1,0 +1,49 @@
+"""All measurements, one after the other, each in a process of its own: ``make bench`` (``ARGS=--quick``: rough)."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+BENCHES: dict[str, tuple[str, ...]] = {
+    "relay": ("--events", "50000", "--samples", "100"),
+    "derived": ("--orders", "2000"),
+    "commands": ("--seconds", "3"),
+    "compare": ("--orders", "100000", "--rounds", "1"),
+    "soak": ("--seconds", "20", "--rate", "10"),
+    "warehouse": ("--events", "2000", "--rounds", "2"),
+}
+"""Module and the arguments of its quick form."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the chosen measurements; return 0 when every goal is met, 1 when one is missed or a measurement failed."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("only", nargs="*", help=f"which of {', '.join(BENCHES)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes: faster, and the figures are rough")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of tables")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.only) - set(BENCHES))
+    if unknown:
+        parser.error(f"there is no measurement {unknown[0]!r}; there are {', '.join(BENCHES)}")
+    codes = [_run(name, is_quick=options.quick, is_json=options.json) for name in options.only or BENCHES]
+    return max(codes)
+
+
+def _run(name: str, *, is_quick: bool, is_json: bool) -> int:
+    if not is_json:
+        print(f"\n{name}", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        f"bench.{name}",
+        *(BENCHES[name] if is_quick else ()),
+        *(["--json"] if is_json else []),
+    ]
+    return min(1, abs(subprocess.run(command, check=False).returncode))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

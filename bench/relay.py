@@ -1,0 +1,247 @@
+"""How fast events get out of a pod: outbox to log in bulk, and commit to log under light load.
+
+Belongs here: the measurement and its references. Does not belong here: the goals' other lines (one module each).
+Run ``python -m bench.relay --events 500000``; smaller numbers give a quick look. Servers are started for the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import create_engine
+
+from bench.figures import Figure, report
+from oltp.store.tables import SCHEMA, cuts, metadata, outbox
+from stack.bootstrap import create_database
+from stack.postgres import EmbeddedPostgres
+from stack.valkey import EmbeddedValkey
+from streams.cuts import BEFORE_ALL, CutShape, Snapshot, last_cut, look, register_cut
+from streams.outbox import EVENTS_OF_CUT
+from streams.relay import Relay
+from streams.valkey_log import ValkeyLog
+
+SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
+FILL_ROWS = 10_000
+
+# About 600 bytes an event: an order of four lines.
+FILL = """
+insert into oltp.outbox (event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
+                         schema_version, occurred_at, correlation_id, payload)
+select gen_random_uuid(), 'merchant-' || (number %% 40), 'order', gen_random_uuid()::text, 1, 'order_placed', 1,
+       clock_timestamp(), gen_random_uuid(),
+       ('{"state": {"order_id": "' || gen_random_uuid() || '", "lines": ['
+        || repeat('{"sku": "A' || number || '", "quantity": 3, "unit_price_micro": 1250000},', 4)
+        || '{}], "total_minor": ' || number || '}, "changed": ["state"]}')::json
+from generate_series(1, %(rows)s) as number
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """An outbox in a PostgreSQL of its own, another database beside it, and a Valkey."""
+
+    pod_dsn: str
+    foreign_dsn: str
+    log_url: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when every goal is met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.relay", description=__doc__)
+    parser.add_argument("--events", type=int, default=500_000, help="events waiting in the outbox (default 500,000)")
+    parser.add_argument("--samples", type=int, default=300, help="commits timed for each latency (default 300)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    return report("relay", measure(events=options.events, samples=options.samples), is_json=options.json)
+
+
+def measure(*, events: int = 500_000, samples: int = 300) -> list[Figure]:
+    """Start servers, measure throughput and both latencies, stop them; return the figures."""
+    with _servers() as servers:
+        figures = _throughput(servers, events)
+        figures += _idle_cost(servers)
+        figures += _latency(servers, samples, name="commit -> in the log")
+        with _foreign_transactions(servers):
+            figures += _latency(servers, samples, name="the same, a foreign transaction open")
+    return figures
+
+
+@contextmanager
+def _servers() -> Iterator[Servers]:
+    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
+    folder.chmod(0o711)
+    postgres = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
+    valkey = EmbeddedValkey(name="bench", folder=folder / "valkey", log=folder / "valkey.log")
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(postgres.stop)
+        postgres.start()
+        stack.callback(valkey.stop)
+        valkey.start()
+        for database in ("pod", "foreign"):
+            create_database(postgres.superuser_dsn(), f"bench_{database}", owner="postgres")
+        dsn = postgres.superuser_dsn("bench_pod")
+        _create_outbox(dsn)
+        yield Servers(pod_dsn=dsn, foreign_dsn=postgres.superuser_dsn("bench_foreign"), log_url=valkey.url())
+
+
+def _create_outbox(dsn: str) -> None:
+    engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"create schema {SCHEMA}")
+        metadata.create_all(connection, tables=[outbox, cuts])
+    engine.dispose()
+
+
+# Bulk
+
+
+def _throughput(servers: Servers, events: int) -> list[Figure]:
+    with psycopg.connect(servers.pod_dsn, autocommit=True) as connection:
+        for filled in range(0, events, FILL_ROWS):
+            connection.execute(FILL, {"rows": min(FILL_ROWS, events - filled)})
+        connection.execute("vacuum (analyze) oltp.outbox")
+        connection.execute("checkpoint")
+        references = [_copy_seconds(connection)]
+        seconds, cpu_seconds, published, memory_mb = _in_process(_drain, servers)
+        references.append(_copy_seconds(connection))
+    assert published == events, f"published {published} of {events} events"
+    rate, reference = events / seconds, events / statistics.mean(references)
+    return [
+        Figure(name="reference: COPY of the same rows to nowhere", value=reference, unit="events/s"),
+        Figure(name="outbox -> log", value=rate, unit="events/s", goal=">= 100,000", is_met=rate >= 100_000),
+        Figure(name="ratio", value=rate / reference, unit="", goal=">= 0.5", is_met=rate / reference >= 0.5),
+        Figure(name="relay's own CPU", value=cpu_seconds / events * 1e6, unit="us/event"),
+        Figure(name="relay's peak memory", value=memory_mb, unit="MB", goal="< 1,024", is_met=memory_mb < 1_024),
+    ]
+
+
+def _copy_seconds(connection: psycopg.Connection[Any]) -> float:
+    """Copy what the relay would read, in its order and with its partition, to nowhere."""
+    row = connection.execute("select pg_current_snapshot()::text").fetchone()
+    assert row is not None
+    values = {**BEFORE_ALL.after(), "snapshot": Snapshot(text=row[0]).text, "partition_count": SHAPE.partition_count}
+    query = psycopg.ClientCursor(connection).mogrify(EVENTS_OF_CUT, values)
+    started = time.perf_counter()
+    with connection.cursor() as cursor, cursor.copy(f"copy ({query}) to stdout (format binary)") as copy:
+        for _ in copy:
+            pass
+    return time.perf_counter() - started
+
+
+def _in_process(body: Callable[..., Any], *arguments: Any) -> Any:
+    """Run `body` in a fresh process, as a worker runs, and return what it returns."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(body, arguments)
+
+
+def _relay(servers: Servers) -> Relay:
+    return Relay(pod="pod1", dsn=servers.pod_dsn, log=ValkeyLog(servers.log_url), shape=SHAPE)
+
+
+def _drain(servers: Servers) -> tuple[float, float, int, float]:
+    """Return seconds, CPU seconds, events and peak memory (MB) of one drain."""
+    relay = _relay(servers)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    started = time.perf_counter()
+    result = relay.drain()
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu_seconds, result.events_published, after.ru_maxrss / 1024
+
+
+def _idle_cost(servers: Servers) -> list[Figure]:
+    """Time an empty look on the full outbox."""
+    with psycopg.connect(servers.pod_dsn, autocommit=True, prepare_threshold=None) as connection:
+        connection.execute("set plan_cache_mode = force_custom_plan; set enable_seqscan = off")
+        register_cut(connection, SHAPE, registered_by="bench")
+        newest = last_cut(connection)
+        assert newest is not None
+        times = []
+        for _ in range(200):
+            started = time.perf_counter()
+            look(connection, newest.seen())
+            times.append((time.perf_counter() - started) * 1_000)
+    median = statistics.median(times)
+    return [Figure(name="an empty look", value=median, unit="ms", goal="< 1", is_met=median < 1)]
+
+
+# Latency
+
+
+def _latency(servers: Servers, samples: int, *, name: str) -> list[Figure]:
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    relay = context.Process(target=_run_relay, args=(servers, stop))
+    relay.start()
+    try:
+        times = sorted(_commit_to_log(servers, samples))
+    finally:
+        stop.set()
+        relay.join()
+    p50, p99 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
+    return [
+        Figure(name=f"{name}, p50", value=p50, unit="ms", goal="< 30", is_met=p50 < 30),
+        Figure(name=f"{name}, p99", value=p99, unit="ms", goal="< 100", is_met=p99 < 100),
+    ]
+
+
+def _run_relay(servers: Servers, stop: Any) -> None:
+    told = threading.Event()
+
+    def pass_on() -> None:
+        stop.wait()
+        told.set()
+
+    threading.Thread(target=pass_on, daemon=True).start()
+    _relay(servers).run(told)
+
+
+def _commit_to_log(servers: Servers, samples: int) -> list[float]:
+    """Commit one event at a time; return for each the milliseconds until its manifest could be read."""
+    log = ValkeyLog(servers.log_url)
+    rng = random.Random(1)
+    times = []
+    with psycopg.connect(servers.pod_dsn, autocommit=True) as connection:
+        at = log.tail("pod1", SHAPE.partition_count).manifest_cut
+        for number in range(samples + 5):
+            time.sleep(rng.random() * 0.05)
+            connection.execute(FILL, {"rows": 1})
+            started = time.perf_counter()
+            while not (found := log.manifests("pod1", at, limit=1_000, block_milliseconds=5_000)):
+                assert time.perf_counter() - started < 60, "the relay does not publish"
+            at = found[-1].cut
+            if number >= 5:  # the relay's start is not what is measured
+                times.append((time.perf_counter() - started) * 1_000)
+    log.close()
+    return times
+
+
+@contextmanager
+def _foreign_transactions(servers: Servers) -> Iterator[None]:
+    """Hold a transaction with an id open in the pod's database and in another one of the cluster."""
+    with psycopg.connect(servers.pod_dsn) as here, psycopg.connect(servers.foreign_dsn) as there:
+        for connection in (here, there):
+            connection.execute("select pg_current_xact_id()")
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""What a warehouse build costs when the lake is ten times larger, and as many events are new.
+
+    python -m bench.warehouse [--events N] [--rounds N] [--json]
+
+Belongs here: incremental builds over a small and a large lake, in turns, so that both see the same machine; the first
+build of each; the time of the reports. Does not belong here: how events get into the lake (`bench/derived.py`). The new
+events of a round are 1 % of the small lake, for both. The commerce is that of the tests: exact, so that all of dbt's
+tests pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.figures import Figure, report
+from contracts.errors import WarehouseError
+from contracts.settings import PodSettings, Settings
+from derived.lake import LakeProjection, migrate_lake
+from derived.reports import REPORTS, read_report
+from derived.warehouse import BuildResult, build_warehouse, parse
+from stack.bootstrap import create_database
+from stack.postgres import EmbeddedPostgres
+from tests.commerce import Commerce, events_of
+from tests.derived_work import PARTITIONS, FakePod
+
+POD = "pod1"
+CUT_TRANSACTIONS = 2_000
+GOAL = 1.3
+TIMES_LARGER = 10
+
+
+class Feed:
+    """A lake of its own, fed by generated commerce."""
+
+    def __init__(self, server: EmbeddedPostgres, folder: Path, name: str) -> None:
+        for database in (name, "control"):
+            create_database(server.superuser_dsn(), database, owner="postgres")
+        data = folder / name
+        data.mkdir()
+        self.settings = Settings(
+            var_dir=folder / "var",
+            pods=(PodSettings(pod=POD, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
+            control_dsn=server.superuser_dsn("control"),
+            catalog_dsn=server.superuser_dsn(name),
+            read_models_dsn="",
+            dagster_dsn="",
+            log_url="",
+            lake_data_path=f"{data}/",
+            lake_backup_path=folder / "backup",
+        )
+        migrate_lake(self.settings.catalog_dsn, f"{data}/", pods=[POD], partition_count=PARTITIONS)
+        self.lake = LakeProjection(self.settings.catalog_dsn, f"{data}/")
+        self.commerce = Commerce(random.Random(1))
+        self.pod = FakePod(pod=POD)
+        self.count = 0
+
+    def fill(self, events: int) -> int:
+        """Bring about that many events into the lake, cut by cut; return how many exactly."""
+        start = self.count
+        while self.count - start < events:
+            missing = events - (self.count - start)
+            self._cut(min(CUT_TRANSACTIONS, missing // 2 + 1))
+        return self.count - start
+
+    def _cut(self, transactions: int) -> None:
+        since = self.pod.cut_number
+        self.pod.cut_number += 1
+        changes = [] if since else self.commerce.opening()
+        for transaction in self.commerce.transactions(transactions):
+            changes += transaction
+        entries = self.pod.entries(events_of(self.pod, changes))
+        self.pod.events.clear()
+        self.lake.apply(self.pod.step(entries, since=since))
+        self.count += len(changes)
+
+    def build(self) -> BuildResult:
+        """Build what is new; a fault ends the measurement."""
+        result = build_warehouse(self.settings)
+        if not result.is_complete:
+            raise WarehouseError(f"The build failed: {[(node.name, node.message) for node in result.test_failures]}")
+        return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when the goal is met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.warehouse", description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000, help="events of the small lake (default 10,000)")
+    parser.add_argument("--rounds", type=int, default=5, help="builds of each lake that are compared (default 5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    return report("warehouse", measure(events=options.events, rounds=options.rounds), is_json=options.json)
+
+
+def measure(*, events: int = 10_000, rounds: int = 5) -> list[Figure]:
+    """Fill two lakes, build both, then add to both and build in turns; return the figures."""
+    with _server() as (server, folder):
+        small, large = Feed(server, folder, "small"), Feed(server, folder, "large")
+        parse_seconds = _seconds(lambda: parse(small.settings))
+        figures = [Figure(name="parse the dbt project", value=parse_seconds, unit="s")]
+        for name, feed, size in (("small", small, events), ("large", large, events * TIMES_LARGER)):
+            filled = feed.fill(size)
+            figures.append(
+                Figure(name=f"first build, {name} lake of {filled:,} events", value=_cost(feed)[0], unit="s")
+            )
+            _cost(feed)  # once for nothing: both lakes have been built by the same process before it counts
+        figures += _compare(small, large, events // 100, rounds)
+        figures += _reports(large)
+        small.lake.close()
+        large.lake.close()
+    return figures
+
+
+def _compare(small: Feed, large: Feed, new_events: int, rounds: int) -> list[Figure]:
+    costs: dict[str, list[tuple[float, float]]] = {"small": [], "large": []}
+    for _ in range(rounds):
+        for name, feed in (("small", small), ("large", large)):
+            feed.fill(new_events)
+            costs[name].append(_cost(feed))
+    # The least of the rounds is the build; what the others took more is the machine's other work.
+    wall = {name: min(seconds for seconds, _ in items) for name, items in costs.items()}
+    cpu = {name: statistics.median(seconds for _, seconds in items) for name, items in costs.items()}
+    ratio = wall["large"] / wall["small"]
+    return [
+        Figure(name=f"reference: {new_events:,} new events, small lake", value=wall["small"], unit="s"),
+        Figure(name=f"{new_events:,} new events, large lake", value=wall["large"], unit="s"),
+        Figure(name="ratio", value=ratio, unit="", goal=f"<= {GOAL}", is_met=ratio <= GOAL),
+        Figure(name="ratio of CPU seconds", value=cpu["large"] / cpu["small"], unit=""),
+        Figure(name="CPU of an incremental build, large lake", value=cpu["large"], unit="s"),
+    ]
+
+
+def _reports(feed: Feed) -> list[Figure]:
+    return [
+        Figure(name=f"report {name}, large lake", value=_seconds(lambda: read_report(feed.settings, name)), unit="s")  # noqa: B023
+        for name in REPORTS
+    ]
+
+
+def _cost(feed: Feed) -> tuple[float, float]:
+    start = time.process_time()
+    seconds = feed.build().seconds
+    return seconds, time.process_time() - start
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    start = time.monotonic()
+    action()
+    return time.monotonic() - start
+
+
+@contextmanager
+def _server() -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
+        server.start()
+        try:
+            yield server, folder
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
