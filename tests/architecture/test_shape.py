@@ -1,0 +1,97 @@
+"""The shape that STYLE asks for: short modules and functions, a scope at the top of each module."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    "assets",
+    "bench",
+    "checks",
+    "contracts",
+    "derived",
+    "docs",
+    "examples",
+    "oltp",
+    "orchestration",
+    "reconcile",
+    "stack",
+    "streams",
+    "traffic",
+)
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 50
+
+
+def _modules() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[Path, ast.Module]:
+    return {path.relative_to(ROOT): ast.parse(path.read_text(encoding="utf-8")) for path in _modules()}
+
+
+def test_every_module_says_what_belongs_in_it(trees: dict[Path, ast.Module]) -> None:
+    assert [str(path) for path, tree in trees.items() if not ast.get_docstring(tree)] == []
+
+
+def test_modules_are_short() -> None:
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in _modules()}
+    assert {name: count for name, count in lines.items() if count > MODULE_LINES_MAX} == {}
+
+
+def test_functions_are_short(trees: dict[Path, ast.Module]) -> None:
+    # A migration is history: as long as its statements are.
+    long = {
+        f"{path}:{function.name}": function.end_lineno - function.lineno + 1
+        for path, tree in trees.items()
+        if "migrations" not in path.parts
+        for function in _functions(tree)
+        if function.end_lineno is not None and function.end_lineno - function.lineno >= FUNCTION_LINES_MAX
+    }
+    assert long == {}
+
+
+def test_nothing_is_left_to_be_done(trees: dict[Path, ast.Module]) -> None:
+    marks = ("TODO", "FIXME", "NotImplementedError", "XXX")
+    found = [f"{path}: {mark}" for path in trees for mark in marks if mark in (ROOT / path).read_text(encoding="utf-8")]
+    assert found == []
+
+
+def test_money_is_never_a_float(trees: dict[Path, ast.Module]) -> None:
+    found = [
+        f"{path}:{node.lineno} {node.target.id}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.target.id.endswith(("_minor", "_micro"))
+        and "float" in ast.unparse(node.annotation)
+    ]
+    assert found == []
+
+
+def test_every_package_is_named_in_the_project_file() -> None:
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    present = {".".join(path.parent.relative_to(ROOT).parts) for path in _modules()}
+    assert present <= listed
+
+
+def test_import_contracts_hold() -> None:
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    outcome = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout

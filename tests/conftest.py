@@ -1,0 +1,243 @@
+"""Fixtures: real embedded servers, migrated databases cloned from a template, settings, and the seed of random tests.
+
+One PostgreSQL and one Valkey per pytest process (so per xdist worker), without fsync; every test has its own databases.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from contracts.settings import PodSettings, Settings
+from stack import bootstrap
+from stack.postgres import EmbeddedPostgres
+from stack.servers import embedded_servers
+from stack.valkey import EmbeddedValkey
+
+MakePod = Callable[..., PodSettings]
+MakeDatabase = Callable[..., str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The running test cluster: names databases, clones them, and knows every role's password."""
+
+    server: EmbeddedPostgres
+    passwords: dict[str, str]
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def superuser_dsn(self, database: str = "postgres") -> str:
+        """Return the superuser's URI of a database."""
+        return self.server.superuser_dsn(database)
+
+    def dsn(self, role: str, database: str) -> str:
+        """Return a role's URI of a database."""
+        return self.server.dsn(role, self.passwords[role], database)
+
+    def create(self, prefix: str, *, owner: str, template: str | None = None) -> str:
+        """Create a database under a name that was never used, and return the name."""
+        database = f"{prefix}_{next(self.numbers)}"
+        bootstrap.create_database(self.superuser_dsn(), database, owner=owner, template=template)
+        return database
+
+    def pod_settings(self, pod: str, database: str) -> PodSettings:
+        """Return the settings of a pod whose data are in `database`."""
+        owner, app, relay, reader = (self.dsn(role, database) for role in bootstrap.POD_ROLES)
+        return PodSettings(pod=pod, owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+
+
+def _session_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="tieout-test-"))
+    # The account that PostgreSQL runs as, when root runs the tests, must be able to pass.
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def session_folder() -> Iterator[Path]:
+    """A folder for servers, outside pytest's own (which only its owner may enter)."""
+    folder = _session_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def started_stack(session_folder: Path) -> Path:
+    """The var folder of an embedded stack that was started and stopped once; a test that uses it leaves it stopped."""
+    folder = session_folder / "stack"
+    servers = embedded_servers(folder)
+    try:
+        servers.start()
+    finally:
+        servers.stop()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(session_folder: Path) -> Iterator[Cluster]:
+    """A running embedded PostgreSQL with the roles of a pod and of the control cluster."""
+    server = EmbeddedPostgres(
+        name="test", folder=session_folder / "postgres", log=session_folder / "postgres.log", is_durable=False
+    )
+    roles = (*bootstrap.POD_ROLES, *(item.role for item in bootstrap.CONTROL_DATABASES))
+    passwords = {role: f"{role}-password" for role in roles}
+    try:
+        server.start()
+        bootstrap.create_roles(server.superuser_dsn(), passwords)
+        yield Cluster(server=server, passwords=passwords)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def pod_template(postgres: Cluster) -> str:
+    """The name of a migrated pod database that nobody is connected to."""
+    from oltp.store.migrate import migrate
+
+    owner = bootstrap.POD_ROLES[0]
+    template = postgres.create("template_pod", owner=owner)
+    bootstrap.allow_connections(postgres.superuser_dsn(), template, bootstrap.POD_ROLES)
+    migrate(postgres.dsn(owner, template))
+    return template
+
+
+@pytest.fixture
+def make_database(postgres: Cluster) -> Iterator[MakeDatabase]:
+    """A function that makes an empty database and returns its owner's URI; dropped after the test."""
+    made: list[str] = []
+
+    def make(owner: str = "tieout_owner") -> str:
+        database = postgres.create("empty", owner=owner)
+        made.append(database)
+        bootstrap.allow_connections(postgres.superuser_dsn(), database, bootstrap.POD_ROLES)
+        return postgres.dsn(owner, database)
+
+    yield make
+    for database in made:
+        bootstrap.drop_database(postgres.superuser_dsn(), database)
+
+
+@pytest.fixture
+def make_pod(postgres: Cluster, pod_template: str) -> Iterator[MakePod]:
+    """A function that makes a migrated pod and returns its settings; dropped after the test."""
+    made: list[str] = []
+
+    def make(name: str = "pod1") -> PodSettings:
+        database = postgres.create(name, owner=bootstrap.POD_ROLES[0], template=pod_template)
+        made.append(database)
+        bootstrap.allow_connections(postgres.superuser_dsn(), database, bootstrap.POD_ROLES)
+        return postgres.pod_settings(name, database)
+
+    yield make
+    for database in made:
+        bootstrap.drop_database(postgres.superuser_dsn(), database)
+
+
+@pytest.fixture
+def pods(make_pod: MakePod) -> tuple[PodSettings, PodSettings]:
+    """Two migrated pods, pod1 and pod2."""
+    return make_pod("pod1"), make_pod("pod2")
+
+
+@pytest.fixture(scope="session")
+def valkey_server(session_folder: Path) -> Iterator[EmbeddedValkey]:
+    """A running embedded Valkey that keeps nothing on disk."""
+    server = EmbeddedValkey(
+        name="test", folder=session_folder / "valkey", log=session_folder / "valkey.log", is_durable=False
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def valkey_url(valkey_server: EmbeddedValkey) -> str:
+    """The URL of an empty Valkey."""
+    with redis.Redis.from_url(valkey_server.url()) as client:
+        client.flushall()
+    return valkey_server.url()
+
+
+@pytest.fixture
+def settings(
+    pods: tuple[PodSettings, PodSettings], make_database: MakeDatabase, valkey_url: str, tmp_path: Path
+) -> Settings:
+    """Two migrated pods, empty control, catalog, read-model and Dagster databases, Valkey, a lake in `tmp_path`."""
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    return Settings(
+        var_dir=tmp_path / "var",
+        pods=pods,
+        control_dsn=make_database("tieout_control"),
+        catalog_dsn=make_database("tieout_lake"),
+        read_models_dsn=make_database("tieout_read_models"),
+        dagster_dsn=make_database("tieout_dagster"),
+        log_url=valkey_url,
+        lake_data_path=f"{lake}/",
+        lake_backup_path=tmp_path / "backup",
+    )
+
+
+@pytest.fixture
+def owner_connection(make_pod: MakePod) -> Iterator[psycopg.Connection]:
+    """An open connection to a fresh pod as its owner."""
+    with psycopg.connect(make_pod().owner_dsn) as connection:
+        yield connection
+
+
+SEED = int(os.environ.get("TIEOUT_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every xdist worker the controller's seed."""
+    if hasattr(config, "workerinput"):
+        global SEED
+        SEED = config.workerinput["tieout_seed"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Hand the seed to an xdist worker."""
+    node.workerinput["tieout_seed"] = SEED  # type: ignore[attr-defined]
+
+
+def pytest_report_header() -> str:
+    """Print the seed, so that a failed random test can be run again."""
+    return f"random tests: TIEOUT_TEST_SEED={SEED}"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this test: the run's seed mixed with the test's name; shown when the test fails."""
+    value = SEED ^ zlib.crc32(request.node.nodeid.encode())
+    sys.stdout.write(f"TIEOUT_TEST_SEED={SEED} gives this test the seed {value}\n")
+    return value
+
+
+@pytest.fixture
+def rng(seed: int) -> random.Random:
+    """A random source with this test's seed."""
+    return random.Random(seed)
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """The folder of shared test data; skips when this machine has none."""
+    root = Path(os.environ.get("TIEOUT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no test data in {root}; set TIEOUT_TEST_DATA to the folder that holds online_retail/")
+    return root

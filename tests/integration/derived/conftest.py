@@ -1,0 +1,149 @@
+"""A migrated lake and read models for every test, cloned from templates: migrating each time would cost seconds.
+
+All lakes of a session share one data folder; their files have random names, and only the catalog says which are whose.
+But they share the template's files: what removes old files at once needs `own_lake`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from contracts.settings import PodSettings, Settings
+from derived.lake import LakeProjection, connect_lake, migrate_lake
+from derived.read_models import migrate
+from derived.read_models.account import ROOTS as ACCOUNT_ROOTS
+from derived.read_models.account import build_account_view
+from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
+from derived.read_models.fulfillment import build_fulfillment_view
+from derived.read_models.projection import ReadModel
+from stack import bootstrap
+from streams.projection import Work
+from tests.conftest import Cluster, MakeDatabase
+from tests.derived_work import PARTITIONS
+
+PODS = ("pod1", "pod2")
+TABLES = [root.table for root in (*ACCOUNT_ROOTS, *FULFILLMENT_ROOTS)] + [
+    root.child.table for root in FULFILLMENT_ROOTS if root.child is not None
+]
+Contents = dict[str, list[tuple[object, ...]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lake:
+    """A migrated lake."""
+
+    catalog_dsn: str
+    data_path: str
+
+    def projection(self) -> LakeProjection:
+        return LakeProjection(self.catalog_dsn, self.data_path)
+
+    def apply(self, work: Work) -> None:
+        projection = self.projection()
+        projection.apply(work)
+        projection.close()
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        return connect_lake(self.catalog_dsn, self.data_path, read_only=True)
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        with self.connect() as connection:
+            return connection.execute(query).fetchall()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """Lake and read models, both migrated."""
+
+    settings: Settings
+    lake: Lake
+    account: ReadModel
+    fulfillment: ReadModel
+
+    @property
+    def dsn(self) -> str:
+        return self.settings.read_models_dsn
+
+    @property
+    def views(self) -> tuple[ReadModel, ReadModel]:
+        return self.account, self.fulfillment
+
+    def apply(self, work: Work, *, also_lake: bool = False) -> None:
+        if also_lake:
+            self.lake.apply(work)
+        for view in self.views:
+            view.apply(work)
+
+    def contents(self) -> Contents:
+        with psycopg.connect(self.dsn) as connection:
+            return {
+                table: sorted(connection.execute(f"select * from read_models.{table}".encode()).fetchall(), key=repr)
+                for table in TABLES
+            }
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.dsn) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="session")
+def lake_template(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The name of a migrated catalog database, and the folder of its data."""
+    database, folder = postgres.create("template_lake", owner="tieout_lake"), tmp_path_factory.mktemp("lake")
+    migrate_lake(postgres.dsn("tieout_lake", database), str(folder), pods=PODS, partition_count=PARTITIONS)
+    return database, folder
+
+
+@pytest.fixture
+def lake(postgres: Cluster, lake_template: tuple[str, Path]) -> Iterator[Lake]:
+    """An empty lake for pod1 and pod2."""
+    template, folder = lake_template
+    database = postgres.create("lake", owner="tieout_lake", template=template)
+    yield Lake(catalog_dsn=postgres.dsn("tieout_lake", database), data_path=str(folder))
+    bootstrap.drop_database(postgres.superuser_dsn(), database)
+
+
+@pytest.fixture
+def own_lake(make_database: MakeDatabase, tmp_path: Path) -> Lake:
+    """An empty lake that shares no file."""
+    made = Lake(catalog_dsn=make_database("tieout_lake"), data_path=str(tmp_path / "lake"))
+    migrate_lake(made.catalog_dsn, made.data_path, pods=PODS, partition_count=PARTITIONS)
+    return made
+
+
+@pytest.fixture(scope="session")
+def read_models_template(postgres: Cluster) -> str:
+    """The name of a migrated read models database."""
+    database = postgres.create("template_read_models", owner="tieout_read_models")
+    migrate(postgres.dsn("tieout_read_models", database))
+    return database
+
+
+@pytest.fixture
+def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: Path) -> Iterator[Stores]:
+    """Empty read models and an empty lake; the pods of the settings do not exist."""
+    database = postgres.create("read_models", owner="tieout_read_models", template=read_models_template)
+    settings = Settings(
+        var_dir=tmp_path,
+        pods=tuple(PodSettings(pod=pod, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn="") for pod in PODS),
+        control_dsn="",
+        catalog_dsn=lake.catalog_dsn,
+        read_models_dsn=postgres.dsn("tieout_read_models", database),
+        dagster_dsn="",
+        log_url="",
+        lake_data_path=lake.data_path,
+        lake_backup_path=tmp_path / "backup",
+    )
+    account, fulfillment = build_account_view(settings), build_fulfillment_view(settings)
+    yield Stores(settings=settings, lake=lake, account=account, fulfillment=fulfillment)
+    account.close()
+    fulfillment.close()
+    bootstrap.drop_database(postgres.superuser_dsn(), database)

@@ -1,0 +1,196 @@
+"""A small shop in two pods, filled by real commands, for the tests of the comparison."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from contracts.events.adjustment import AdjustmentKind
+from contracts.events.merchant import TaxRate
+from contracts.events.product import ProductKind
+from contracts.settings import PodSettings, Settings
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.book_adjustment import BookAdjustment
+from oltp.commands.cancel_order import CancelOrder
+from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.execute import CommandPod, build_command_pod, execute
+from oltp.commands.fulfill_order import FulfillOrder
+from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
+from oltp.commands.place_order import DiscountInput, OrderLineInput, PlaceOrder, PriceOverride
+from oltp.commands.quantities import QuantityInput
+from oltp.commands.receive_stock import ReceiveStock, StockInput
+from oltp.commands.register_merchant import RegisterMerchant
+from oltp.commands.request_refund import RefundLineInput, RequestRefund
+from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from stack.projections import build_projection
+from streams.consumer import Consumer
+from streams.draining import drain_pod
+from streams.valkey_log import build_log
+
+SKUS = ("TEACUP", "SAUCER")
+LOCATION = "main"
+
+
+class Shop:
+    """One merchant in one pod; every method is a step of its business."""
+
+    def __init__(self, pod: CommandPod, merchant_id: str, currency: str = "GBP") -> None:
+        self.pod = pod
+        self.merchant_id = merchant_id
+        self._numbers = itertools.count(1)
+        self._do(
+            RegisterMerchant(
+                merchant_id=merchant_id,
+                name=merchant_id.title(),
+                currency=currency,
+                is_tax_inclusive=True,
+                jurisdiction="GB",
+                shipping_fee_minor=499,
+                free_shipping_from_minor=5_000,
+                tax_rates=[
+                    TaxRate(jurisdiction="GB", tax_category="shipping", rate_ppm=0),
+                    TaxRate(jurisdiction="GB", tax_category="standard", rate_ppm=200_000),
+                ],
+            )
+        )
+        variants = [
+            VariantInput(variant_id=str(pod.new_uuid()), sku=sku, title=sku.title(), unit_price_micro=2_555_000)
+            for sku in SKUS
+        ]
+        product = self._do(
+            UpsertProduct(
+                merchant_id=merchant_id,
+                product_id=str(pod.new_uuid()),
+                title="Tea things",
+                kind=ProductKind.GOODS,
+                tax_category="standard",
+                is_active=True,
+                variants=variants,
+            )
+        )
+        stock = [StockInput(variant_id=variant.variant_id, quantity=10_000) for variant in product.variants]
+        self._do(ReceiveStock(merchant_id=merchant_id, location_id=LOCATION, lines=stock, reason="opening"))
+
+    def _do(self, command):
+        return execute(self.pod, command, idempotency_key=f"{type(command).__name__}-{self.pod.new_uuid()}")
+
+    def order(self, customer_id: str | None = "ada"):
+        return self._do(
+            PlaceOrder(
+                merchant_id=self.merchant_id,
+                order_number=f"{self.merchant_id}-{next(self._numbers)}",
+                customer_id=customer_id,
+                location_id=LOCATION,
+                lines=[OrderLineInput(sku="TEACUP", quantity=3), OrderLineInput(sku="SAUCER", quantity=2)],
+                discounts=[DiscountInput(code="TEA", amount_minor=101)],
+            )
+        )
+
+    def give_away(self):
+        """Place an order that costs nothing."""
+        free = PriceOverride(unit_price_micro=0, source="gift", reason="sample")
+        return self._do(
+            PlaceOrder(
+                merchant_id=self.merchant_id,
+                order_number=f"{self.merchant_id}-{next(self._numbers)}",
+                customer_id=None,
+                location_id=LOCATION,
+                lines=[OrderLineInput(sku="TEACUP", quantity=1, price_override=free)],
+                shipping=[],
+            )
+        )
+
+    def paid(self, customer_id: str | None = "ada"):
+        order = self.order(customer_id)
+        payment = self._do(AuthorizePayment(merchant_id=self.merchant_id, order_id=order.order_id))
+        return order, self._do(CapturePayment(merchant_id=self.merchant_id, payment_id=payment.payment_id))
+
+    def shipped(self):
+        order, payment = self.paid()
+        self._do(FulfillOrder(merchant_id=self.merchant_id, order_id=order.order_id, location_id=LOCATION))
+        return order, payment
+
+    def refunded(self):
+        order, payment = self.shipped()
+        line = order.lines[0]
+        refund = self._do(
+            RequestRefund(
+                merchant_id=self.merchant_id,
+                payment_id=payment.payment_id,
+                lines=[RefundLineInput(order_line_id=line.order_line_id, quantity=1, is_restocked=True)],
+                reason="broken",
+            )
+        )
+        return order, payment, self._do(CompleteRefund(merchant_id=self.merchant_id, refund_id=refund.refund_id))
+
+    def cancel(self, order_id: str):
+        return self._do(CancelOrder(merchant_id=self.merchant_id, order_id=order_id))
+
+    def cancelled_in_part(self):
+        order = self.order()
+        lines = [QuantityInput(order_line_id=order.lines[0].order_line_id, quantity=1)]
+        return self._do(CancelOrder(merchant_id=self.merchant_id, order_id=order.order_id, lines=lines))
+
+    def rest(self) -> None:
+        self._do(
+            GrantMerchantEntitlement(
+                merchant_id=self.merchant_id, feature="api", grantor="plan:pro", level=2, expires_at=None
+            )
+        )
+        for grantor, level in (("plan:plus", 1), ("gift:1", 3)):
+            self._do(
+                GrantCustomerEntitlement(
+                    merchant_id=self.merchant_id,
+                    customer_id="ada",
+                    feature="early",
+                    grantor=grantor,
+                    level=level,
+                    expires_at=None,
+                )
+            )
+        self._do(
+            BookAdjustment(
+                merchant_id=self.merchant_id,
+                kind=AdjustmentKind.BAD_DEBT,
+                currency="GBP",
+                amount_micro=-11_062_061_234,
+                quantity=1,
+                sku=None,
+                customer_id=None,
+                external_reference="A563185",
+                reason="Adjust bad debt",
+                source="test",
+            )
+        )
+
+    def everything(self) -> None:
+        self.give_away()
+        self.order(None)
+        self.order()
+        self.paid()
+        self.shipped()
+        self.refunded()
+        self.cancelled_in_part()
+        self.rest()
+
+
+def propagate(settings: Settings, pod: PodSettings, projections: tuple[str, ...]) -> None:
+    """Publish what is committed in a pod and apply it to these projections."""
+    log = build_log(settings)
+    try:
+        cut = drain_pod(pod, settings).cut
+        for name in projections:
+            projection = build_projection(name, settings)
+            Consumer(projection, pod.pod, log).drain(until_cut=cut)
+            projection.close()  # type: ignore[attr-defined]
+    finally:
+        log.close()
+
+
+@contextmanager
+def open_shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
+    """One merchant in each pod."""
+    with build_command_pod(settings.pods[0]) as first, build_command_pod(settings.pods[1]) as second:
+        yield Shop(first, "united-kingdom"), Shop(second, "eire")

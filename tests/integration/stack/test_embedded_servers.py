@@ -1,0 +1,200 @@
+"""The embedded servers: first start, second start, stale pid files, taken ports, and who may log in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from contracts.errors import StackError
+from stack import accounts, bootstrap
+from stack.postgres import EmbeddedPostgres
+from stack.valkey import EmbeddedValkey
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def _postgres(folder: Path) -> EmbeddedPostgres:
+    return EmbeddedPostgres(
+        name="pod1", folder=folder / "pod1", log=folder / "logs" / "pod1.log", is_durable=False, shared_buffers="16MB"
+    )
+
+
+def _valkey(folder: Path) -> EmbeddedValkey:
+    return EmbeddedValkey(name="valkey", folder=folder / "valkey", log=folder / "logs" / "valkey.log")
+
+
+@pytest.fixture
+def folder(session_folder: Path) -> Iterator[Path]:
+    """A folder for servers, the same for all tests here; whatever still runs in it is stopped after each."""
+    made = session_folder / "embedded"
+    made.mkdir(exist_ok=True)
+    yield made
+    _postgres(made).stop()
+    _valkey(made).stop()
+
+
+def test_data_survive_a_stop_and_a_start(folder: Path) -> None:
+    server = _postgres(folder)
+    server.start()
+    with psycopg.connect(server.superuser_dsn()) as connection:
+        connection.execute("create table if not exists kept as select 1 as one")
+    server.stop()
+    assert not server.is_running()
+    server.start()
+    with psycopg.connect(server.superuser_dsn()) as connection:
+        assert connection.execute("select one from kept").fetchone() == (1,)
+        assert connection.execute("show port").fetchone() == (str(server.port),)
+
+
+def test_the_server_is_not_root_and_only_the_password_lets_in(folder: Path) -> None:
+    server = _postgres(folder)
+    server.start()
+    process_id = int((server.data / "postmaster.pid").read_text().splitlines()[0])
+    assert psutil.Process(process_id).uids().effective != 0
+    assert stat.S_IMODE((folder / "pod1" / "superuser.password").stat().st_mode) == 0o600
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(server.dsn("postgres", "guessed", "postgres"))
+    assert "superuser.password" not in [path.name for path in server.data.iterdir()]
+
+
+def test_a_second_object_finds_the_running_server(folder: Path) -> None:
+    first, second = _postgres(folder), _postgres(folder)
+    first.start()
+    second.start()
+    assert second.port == first.port
+    second.stop()
+    assert not first.is_running()
+    first.stop()
+
+
+def test_a_killed_server_leaves_a_pid_file_that_does_not_matter(folder: Path) -> None:
+    server = _postgres(folder)
+    server.start()
+    pid_file = server.data / "postmaster.pid"
+    lines = pid_file.read_text()
+    postmaster = psutil.Process(int(lines.splitlines()[0]))
+    family = [postmaster, *postmaster.children(recursive=True)]
+    os.kill(postmaster.pid, signal.SIGKILL)
+    psutil.wait_procs(family, timeout=10)
+    server.stop()
+    # Its number now belongs to a live process that is no server: this one.
+    pid_file.write_text(lines.replace(str(postmaster.pid), str(os.getpid()), 1))
+    assert not server.is_running()
+    server.start()
+    with psycopg.connect(server.superuser_dsn()) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_port_that_was_taken_meanwhile_is_replaced(folder: Path) -> None:
+    server = _postgres(folder)
+    server.start()
+    before = server.port
+    server.stop()
+    with socket.socket() as squatter:
+        # Closed connections of earlier tests must not stand in the way, as they do not in the server's.
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", before))
+        squatter.listen()
+        server.start()
+    assert server.port != before
+    with psycopg.connect(server.superuser_dsn()) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_server_that_cannot_start_says_why_and_where_its_log_is(folder: Path) -> None:
+    server = _postgres(folder)
+    server.start()
+    server.stop()
+    version = server.data / "PG_VERSION"
+    right = version.read_text()
+    version.write_text("9\n")
+    with pytest.raises(StackError, match=r"pod1 did not start .*log is .*pod1\.log\."):
+        server.start()
+    version.write_text(right)
+    assert not server.is_running()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somewhere that the server's account cannot reach")
+def test_a_checkout_that_the_account_cannot_enter_still_works(folder: Path) -> None:
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+    server = _postgres(private)
+    try:
+        server.start()
+        outside = server.data.parent
+        assert folder not in outside.parents
+        with psycopg.connect(server.superuser_dsn()) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+    finally:
+        server.stop()
+        server.wipe()
+    assert not outside.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as somebody else")
+def test_programs_that_the_account_cannot_run_are_copied(folder: Path) -> None:
+    tree = folder / "private" / "tree"
+    (tree / "bin").mkdir(parents=True)
+    program = tree / "bin" / "program"
+    program.write_text("#!/bin/sh\necho 1.0\n")
+    program.chmod(0o700)
+    (folder / "private").chmod(0o700)
+    account = accounts.server_account()
+    copy = accounts.runnable_tree(tree, "bin/program", account, folder)
+    assert copy != tree
+    outcome = subprocess.run([copy / "bin" / "program"], capture_output=True, **account.popen_options(), cwd="/")
+    assert outcome.stdout == b"1.0\n"
+
+
+def test_an_ordinary_account_is_left_as_it_is(tmp_path: Path) -> None:
+    account = accounts.Account(user_id=os.geteuid(), group_id=os.getegid(), switch=False)
+    assert account.popen_options() == {}
+    assert accounts.reachable_folder(tmp_path / "data", account) == tmp_path / "data"
+
+
+def test_roles_see_only_their_databases(folder: Path) -> None:
+    server = _postgres(folder)
+    server.start()
+    passwords = {item.role: f"{item.role} password" for item in bootstrap.CONTROL_DATABASES}
+    for _ in range(2):
+        bootstrap.prepare_control(server.superuser_dsn(), passwords)
+    for item in bootstrap.CONTROL_DATABASES:
+        with psycopg.connect(server.dsn(item.role, passwords[item.role], item.database)) as connection:
+            connection.execute("create table if not exists mine (id integer)")
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        psycopg.connect(server.dsn("tieout_lake", passwords["tieout_lake"], "control"))
+
+
+def test_valkey_keeps_its_data_and_asks_for_its_password(folder: Path) -> None:
+    server = _valkey(folder)
+    server.start()
+    with redis.Redis.from_url(server.url()) as client:
+        client.set("kept", "1")
+        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+    with redis.Redis(port=server.port) as stranger, pytest.raises(redis.exceptions.AuthenticationError):
+        stranger.get("kept")
+    server.stop()
+    assert not server.is_running()
+    server.start()
+    with redis.Redis.from_url(server.url()) as client:
+        assert client.get("kept") == b"1"
+
+
+def test_valkey_with_a_stale_pid_file_starts(folder: Path) -> None:
+    server = _valkey(folder)
+    server.start()
+    server.stop()
+    (folder / "valkey" / "valkey.pid").write_text(f"{os.getpid()}\n")
+    assert not server.is_running()
+    server.start()
+    assert server.is_running()

@@ -1,0 +1,139 @@
+"""The commands for on-call: what was lost or waits comes back from the store that the command names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from contracts.clock import utc_now
+from contracts.errors import InputError, LogGapError, PropagationError
+from contracts.settings import Settings
+from derived.lake import connect_lake
+from stack import cli, session
+from stack.migrations import migrate_everything
+from stack.projections import build_projection
+from stack.propagation import drain_everything
+from streams.consumer import Consumer
+from streams.draining import drain_pod
+from streams.lag import trim_log
+from streams.log import Progress
+from streams.outbox import RELAY_LOCK
+from streams.valkey_log import build_log
+from tests.conftest import MakeDatabase
+from tests.integration.reconcile_world import open_shops
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def system(settings: Settings) -> Settings:
+    """Two pods with something in every table, and every copy up to date."""
+    migrate_everything(settings)
+    with open_shops(settings) as shops:
+        for shop in shops:
+            shop.paid()
+        for pod in settings.pods:
+            drain_pod(pod, settings)
+        for shop in shops:
+            shop.paid()
+    drain_everything(settings)
+    return settings
+
+
+@pytest.fixture
+def run(system: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command on `system`, or on other settings, and return its JSON answer."""
+
+    def run_command(*arguments: str, on: Settings = system) -> Any:
+        @contextmanager
+        def opened(_progress: object) -> Iterator[Settings]:
+            yield on
+
+        monkeypatch.setattr(session, "open_session", opened)
+        outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        if outcome.exception is not None:
+            raise outcome.exception
+        return json.loads(outcome.stdout)
+
+    return run_command
+
+
+def lake_events(settings: Settings) -> int:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+        return int(connection.execute("select count(*) from lake.raw.events").fetchall()[0][0])
+
+
+def view_rows(settings: Settings, statement: str = "select count(*) from read_models.account_orders") -> Any:
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else None
+
+
+def test_a_lost_view_is_rebuilt_though_the_log_is_trimmed(system: Settings, run: Run) -> None:
+    before = view_rows(system)
+    assert before != [(0,)]
+    view_rows(system, "delete from read_models.account_orders")
+    (one,) = run("rebuild", "account_view", "--pod", "pod1")
+    assert one["aggregates"] > one["rows_before"]
+
+    view_rows(system, "delete from read_models.account_orders")
+    view_rows(system, "delete from read_models.positions where projection = 'account_view'")
+    with closing(build_log(system)) as log:
+        for pod in ("pod1", "pod2"):
+            assert trim_log(log, pod).kept_from_cut > 1
+        with pytest.raises(LogGapError, match="tieout rebuild account_view --pod pod1"):
+            Consumer(build_projection("account_view", system), "pod1", log).drain()
+    assert {one["pod"] for one in run("rebuild", "account_view")} == {"pod1", "pod2"}
+    assert view_rows(system) == before
+    drain_everything(system)
+
+
+def test_the_lake_comes_back_from_its_backup(system: Settings, run: Run, make_database: MakeDatabase) -> None:
+    assert sum(segment["events"] for segment in run("backup")) == lake_events(system)
+    assert run("backup") == []
+    lost = replace(
+        system, catalog_dsn=make_database("tieout_lake"), lake_data_path=f"{system.lake_data_path}../restored/"
+    )
+    assert {segment["pod"] for segment in run("restore-lake", on=lost)} == {"pod1", "pod2"}
+    assert lake_events(lost) == lake_events(system)
+    with pytest.raises(PropagationError, match="not empty"):
+        run("restore-lake", on=lost)
+
+
+def test_a_lost_log_is_published_again(system: Settings, run: Run) -> None:
+    with redis.Redis.from_url(system.log_url) as client:
+        client.flushall()
+    with psycopg.connect(system.pods[0].relay_dsn, autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(%s, %s)", RELAY_LOCK)
+        with pytest.raises(PropagationError, match="tieout down"):
+            run("republish", "pod1", "--from-cut", "1")
+    (done,) = run("republish", "pod1", "--from-cut", "1")
+    with closing(build_log(system)) as log:
+        assert log.tail("pod1", 1).manifest_cut == done["through_cut"] > 0
+    assert done["events"] > 0
+
+
+def test_parked_events_and_old_projections(system: Settings, run: Run) -> None:
+    parked = run("replay-parked", "account_view")
+    assert parked == [{"pod": pod, "replayed_events": 0, "still_parked": 0} for pod in ("pod1", "pod2")]
+    with closing(build_log(system)) as log:
+        log.report_progress("pod1", Progress(projection="gone", applied_cut=1, reported_at=utc_now()))
+        assert [one["was_registered"] for one in run("forget-projection", "gone")] == [True, False]
+        assert "gone" not in [one.projection for one in log.progress("pod1")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("rebuild", "lake"), ("rebuild", "account_view", "--pod", "pod9"), ("forget-projection", "lake")],
+)
+def test_what_cannot_be_repaired_is_said(run: Run, arguments: tuple[str, ...]) -> None:
+    with pytest.raises(InputError):
+        run(*arguments)

@@ -1,0 +1,162 @@
+"""Sessions over the embedded stack: the last one out stops it, a killed one counts as gone, one resident at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from contracts.errors import InputError, SettingsError, StackError
+from stack import bootstrap, lifecycle, processes, session, settings
+from stack.console import Progress
+from stack.servers import embedded_servers
+
+pytestmark = [pytest.mark.timeout(170), pytest.mark.xdist_group("stack")]
+QUIET = Progress(is_quiet=True)
+
+
+@pytest.fixture
+def folder(started_stack: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The var folder of a stack, named by the environment as a user would; nothing runs in it afterwards."""
+    for name in [name for name in os.environ if name.startswith("TIEOUT_") and name != "TIEOUT_TEST_SEED"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TIEOUT_VAR_DIR", str(started_stack))
+    yield started_stack
+    session.stop_everything(started_stack)
+
+
+def _in_a_process(folder: Path, code: str) -> subprocess.Popen[str]:
+    """Run code that opens a session, prints a line when it has one, and then waits."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TIEOUT_VAR_DIR": str(folder), "PYTHONPATH": str(settings.ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+HOLD = """
+import time
+from stack import session
+from stack.console import Progress
+with session.ended_by_signals(), session.open_session(Progress(is_quiet=True)):
+    print("open", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_last_one_out_stops_the_servers_and_the_data_stay(folder: Path) -> None:
+    with session.open_session(QUIET) as outer:
+        with psycopg.connect(outer.control_dsn) as connection:
+            connection.execute("create table if not exists kept as select 1 as one")
+        with session.open_session(QUIET) as inner:
+            assert inner == outer
+        assert len(embedded_servers(folder).running()) == 4
+    assert embedded_servers(folder).running() == []
+    with session.open_session(QUIET) as again, psycopg.connect(again.control_dsn) as connection:
+        assert connection.execute("select one from kept").fetchone() == (1,)
+
+
+def test_every_role_reaches_its_database_and_secrets_are_private(folder: Path) -> None:
+    with session.open_session(QUIET) as values:
+        for pod in values.pods:
+            for dsn in (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn):
+                psycopg.connect(dsn).close()
+        for dsn in (values.control_dsn, values.catalog_dsn, values.read_models_dsn, values.dagster_dsn):
+            psycopg.connect(dsn).close()
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(values.pods[0].app_dsn.replace(f"/{bootstrap.POD_DATABASE}", "/postgres")).execute(
+                "create table x ()"
+            )
+    secrets = [folder / "settings.env", *(folder / "passwords").iterdir(), *folder.glob("*/*.password")]
+    assert len(secrets) > 10
+    assert {path.stat().st_mode & 0o077 for path in secrets} == {0}
+
+
+def test_a_terminated_session_stops_what_it_started(folder: Path) -> None:
+    with _in_a_process(folder, HOLD) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "open\n"
+        child.send_signal(signal.SIGTERM)
+        child.wait(timeout=60)
+    assert embedded_servers(folder).running() == []
+
+
+def test_a_killed_session_is_cleaned_up_by_the_next(folder: Path) -> None:
+    with _in_a_process(folder, HOLD) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "open\n"
+        child.kill()
+        child.wait(timeout=60)
+    assert len(embedded_servers(folder).running()) == 4
+    with session.open_session(QUIET):
+        pass
+    assert embedded_servers(folder).running() == []
+
+
+def test_a_start_that_fails_half_way_leaves_nothing(folder: Path) -> None:
+    with session.open_session(QUIET):
+        pass
+    version = embedded_servers(folder).control.data / "PG_VERSION"
+    right = version.read_text()
+    version.write_text("9\n")
+    with pytest.raises(StackError, match="control did not start"), session.open_session(QUIET):
+        pytest.fail("the session must not open")
+    version.write_text(right)
+    assert embedded_servers(folder).running() == []
+
+
+def test_one_resident_at_a_time(folder: Path) -> None:
+    with session.residence(folder):
+        with pytest.raises(StackError, match=rf"process {os.getpid()}"), session.residence(folder):
+            pytest.fail("there must be one resident only")
+        seen = session.resident(folder)
+        assert seen is not None
+        assert seen.pid == os.getpid()
+    assert session.resident(folder) is None
+
+
+def test_leftover_workers_are_found_by_their_marker(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"],
+        env={**os.environ, processes.MARKER: str(folder)},
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert [process.pid for process in processes.marked(folder)] == [child.pid]
+        assert session.stop_everything(folder) == [f"worker (process {child.pid})"]
+
+
+def test_reset_leaves_nothing(folder: Path, session_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with session.open_session(QUIET):
+        pass
+    copy = session_folder / "a copy with spaces"
+    subprocess.run(["cp", "-a", folder, copy], check=True)
+    monkeypatch.setenv("TIEOUT_VAR_DIR", str(copy))
+    with session.open_session(QUIET) as values:
+        assert values.lake_data_path.startswith(str(copy))
+        for name in ("lake", "dagster", "backup"):
+            (copy / name).mkdir(exist_ok=True)
+    lifecycle.reset()
+    assert [path.name for path in copy.iterdir()] == []
+    with pytest.raises(SettingsError, match="not been started here"):
+        settings.load_settings()
+
+
+def test_servers_that_are_not_ours_are_neither_started_nor_reset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with session.open_session(QUIET):
+        stored = settings.read_settings_file(folder)
+    for name, value in stored.items():
+        monkeypatch.setenv(name, value)
+    with session.open_session(QUIET) as values:
+        assert values.pods[0].pod == "pod1"
+        assert embedded_servers(folder).running() == []
+    with pytest.raises(InputError, match="delete their data yourself"):
+        lifecycle.reset()

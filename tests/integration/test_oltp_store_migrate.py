@@ -1,0 +1,142 @@
+"""The pod's schema: an empty database migrated is what the tables declare, and migrating again changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.pool import NullPool
+
+from contracts.errors import StackError
+from oltp.domain import transitions
+from oltp.store.constraints import MEANINGS
+from oltp.store.migrate import migrate
+from oltp.store.tables import SCHEMA, metadata
+from oltp.store.tables.propagation import XID8, PgSnapshot
+from tests.conftest import Cluster, MakeDatabase
+
+COLUMNS = """
+select table_name, column_name, data_type, is_nullable, column_default, is_identity, identity_generation
+from information_schema.columns
+where table_schema = 'oltp' and table_name not in ('schema_revision', 'stock_identity_violations')
+"""
+CONSTRAINTS = """
+select rel.relname, con.conname, pg_get_constraintdef(con.oid)
+from pg_constraint as con
+inner join pg_class as rel on con.conrelid = rel.oid
+where con.connamespace = 'oltp'::regnamespace and con.contype <> 't' and rel.relname <> 'schema_revision'
+"""
+INDEXES = """
+select tablename, indexname, indexdef from pg_indexes
+where schemaname = 'oltp' and tablename <> 'schema_revision'
+"""
+
+
+@pytest.fixture
+def migrated(make_database: MakeDatabase) -> str:
+    dsn = make_database()
+    migrate(dsn)
+    return dsn
+
+
+@pytest.fixture
+def engine_connection(migrated: str) -> Iterator[Connection]:
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(migrated), poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def test_alembic_finds_no_difference(engine_connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ischema_names, "xid8", XID8)
+    monkeypatch.setitem(ischema_names, "pg_snapshot", PgSnapshot)
+    context = MigrationContext.configure(
+        engine_connection,
+        opts={
+            "compare_type": True,
+            "include_schemas": True,
+            "version_table": "schema_revision",
+            "version_table_schema": SCHEMA,
+        },
+    )
+    assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("query", [COLUMNS, CONSTRAINTS, INDEXES], ids=["columns", "constraints", "indexes"])
+def test_the_catalog_is_that_of_the_declared_tables(migrated: str, make_database: MakeDatabase, query: str) -> None:
+    """Alembic compares neither checks nor defaults; PostgreSQL's own description of both databases does."""
+    declared = make_database()
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(declared), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text(f"create schema {SCHEMA}"))
+        metadata.create_all(connection)
+    found = [_rows(dsn, query) for dsn in (migrated, declared)]
+    assert found[0] == found[1]
+    assert len(found[0]) > 40
+
+
+def test_migrating_twice_changes_nothing(migrated: str) -> None:
+    before = [_rows(migrated, query) for query in (COLUMNS, CONSTRAINTS, INDEXES)]
+    migrate(migrated)
+    assert [_rows(migrated, query) for query in (COLUMNS, CONSTRAINTS, INDEXES)] == before
+    assert _rows(migrated, "select count(*) from oltp.schema_revision") == [(1,)]
+
+
+def test_a_missing_role_or_server_is_said_in_a_sentence(migrated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oltp.store.migrate.ROLES", ("tieout_nobody",))
+    with pytest.raises(StackError, match="Roles tieout_nobody do not exist"):
+        migrate(migrated)
+    with pytest.raises(StackError, match="cannot be reached"):
+        migrate("postgresql://tieout_owner@127.0.0.1:1/nowhere")
+
+
+def test_allowed_transitions_are_those_of_the_domain(migrated: str) -> None:
+    tables: dict[str, Mapping[Any, frozenset[Any]]] = {
+        "order": transitions.ORDER_TRANSITIONS,
+        "payment": transitions.PAYMENT_TRANSITIONS,
+        "refund": transitions.REFUND_TRANSITIONS,
+        "reservation": transitions.RESERVATION_TRANSITIONS,
+    }
+    declared = {
+        (aggregate_type, str(before), str(after))
+        for aggregate_type, table in tables.items()
+        for before, following in table.items()
+        for after in following
+    }
+    created = {
+        ("order", "", "placed"),
+        ("payment", "", "authorized"),
+        ("payment", "", "declined"),
+        ("refund", "", "requested"),
+        ("reservation", "", "held"),
+    }
+    assert set(_rows(migrated, "select * from oltp.allowed_transitions")) == declared | created
+
+
+def test_every_constraint_with_a_meaning_exists(migrated: str) -> None:
+    """A renamed constraint would turn a typed error into a fault of the program."""
+    names = {name for _, name, _ in _rows(migrated, CONSTRAINTS)}
+    bodies = _rows(migrated, "select prosrc from pg_proc where pronamespace = 'oltp'::regnamespace")
+    functions = "".join(str(body) for (body,) in bodies)
+    assert [name for name in MEANINGS if name not in names and f"'{name}'" not in functions] == []
+
+
+def test_relay_and_reader_can_tell_the_epoch(migrated: str, postgres: Cluster) -> None:
+    """Cuts name the system identifier and the timeline; both roles that register cuts must be able to read them."""
+    database = psycopg.conninfo.conninfo_to_dict(migrated)["dbname"]
+    for role in ("tieout_relay", "tieout_reader"):
+        rows = _rows(
+            postgres.dsn(role, str(database)),
+            "select system_identifier, pg_walfile_name(pg_current_wal_insert_lsn()) from pg_control_system()",
+        )
+        assert len(rows) == 1
+
+
+def _rows(dsn: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return sorted(connection.execute(query.encode()).fetchall(), key=repr)

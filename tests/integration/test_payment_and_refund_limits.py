@@ -1,0 +1,404 @@
+"""Payments and refunds on a real pod: limits, declines, repeats, and races for the same money or units."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from contracts.errors import (
+    ConflictError,
+    GatewayAmountError,
+    GatewayDeclinedError,
+    GatewayError,
+    IllegalTransitionError,
+    InputError,
+    InsufficientStockError,
+    NotFoundError,
+    OverCaptureError,
+    OverRefundError,
+    TieoutError,
+)
+from contracts.events.adjustment import AdjustmentKind
+from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.refund import RefundStatus
+from contracts.ids import uuid7
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.book_adjustment import BookAdjustment
+from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.fail_refund import FailRefund
+from oltp.commands.request_refund import RefundLineInput, RequestRefund
+from oltp.commands.void_payment import VoidPayment
+from oltp.gateway import DECLINED_TOKEN, EmbeddedGateway, Moved
+from tests.conftest import MakePod
+from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop, open_shop, place_command
+
+
+class RecordingGateway(EmbeddedGateway):
+    """The embedded provider, which records calls, remembers what it took, and can be made not to answer after it acted.
+
+    `meanwhile`: what somebody else does between the authorization and its record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved: dict[str, Moved] = {}
+        self.meanwhile: Callable[[], object] | None = None
+        self.calls: list[tuple[str, str]] = []
+        self.is_silent = False
+
+    def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        answer = super().authorize(
+            idempotency_key=idempotency_key, amount_minor=amount_minor, currency=currency, payment_token=payment_token
+        )
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return self.moved.setdefault(f"auth {idempotency_key}", answer)
+
+    def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
+        reference = hashlib.sha256(idempotency_key.encode()).hexdigest()
+        taken = Moved(reference=reference, amount_minor=amount_minor)
+        taken = self.moved.setdefault(f"capt {idempotency_key}", taken)
+        self._answer("capt", idempotency_key, authorization_reference)
+        return taken
+
+    def _answer(self, step: str, idempotency_key: str, subject: str) -> str:
+        answer = super()._answer(step, idempotency_key, subject)
+        self.calls.append((step, idempotency_key))
+        if self.is_silent:
+            raise GatewayError("The provider did not answer.")
+        return answer
+
+
+@pytest.fixture
+def gateway() -> RecordingGateway:
+    return RecordingGateway()
+
+
+@pytest.fixture
+def shop(make_pod: MakePod, gateway: RecordingGateway) -> Iterator[Shop]:
+    settings = make_pod()
+    with build_command_pod(settings, clock=lambda: NOW, gateway=gateway) as pod:
+        shop = open_shop(pod, settings)
+        yield shop
+        shop.assert_identities()
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Run the calls in threads that start together; return results or the errors they foresaw."""
+    barrier = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+
+    def run(index: int) -> None:
+        barrier.wait()
+        try:
+            results[index] = calls[index]()
+        except TieoutError as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_captures_in_parts_up_to_the_authorization(shop: Shop) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.authorize(order, 1000)
+    payment = shop.capture(payment, 400)
+    payment = shop.capture(payment)
+    assert (payment.captured_minor, payment.version, len(payment.captures)) == (1000, 3, 2)
+    with pytest.raises(OverCaptureError):
+        shop.capture(payment, 1)
+    rest = shop.capture(shop.authorize(order))
+    assert payment.captured_minor + rest.captured_minor == order.total_minor
+    with pytest.raises(ConflictError, match="nothing open"):
+        shop.authorize(order)
+
+
+@pytest.mark.parametrize("amount_minor", [0, -1])
+def test_amounts_are_above_nothing(shop: Shop, amount_minor: int) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.authorize(order)
+    with pytest.raises(InputError):
+        shop.capture(payment, amount_minor)
+    with pytest.raises(InputError):
+        shop.authorize(shop.place(("MUG", 1)), amount_minor)
+
+
+def test_voiding_frees_the_order_for_another_payment(shop: Shop) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.authorize(order)
+    voided = shop.do(VoidPayment(merchant_id=MERCHANT, payment_id=payment.payment_id))
+    assert voided.status is PaymentStatus.VOIDED
+    for command in (CapturePayment, VoidPayment):
+        with pytest.raises(IllegalTransitionError):
+            shop.do(command(merchant_id=MERCHANT, payment_id=payment.payment_id))
+    captured = shop.pay(order)
+    with pytest.raises(IllegalTransitionError):
+        shop.do(VoidPayment(merchant_id=MERCHANT, payment_id=captured.payment_id))
+
+
+def test_a_declined_card_is_recorded_and_holds_nothing(shop: Shop) -> None:
+    order = shop.place(("MUG", 2))
+    declined = shop.authorize(order, payment_token=DECLINED_TOKEN)
+    assert (declined.status, declined.authorized_minor) == (PaymentStatus.DECLINED, 0)
+    with pytest.raises(IllegalTransitionError):
+        shop.capture(declined)
+    assert shop.pay(order).captured_minor == order.total_minor
+
+
+def test_a_declined_capture_changes_nothing_and_a_declined_refund_fails(make_pod: MakePod) -> None:
+    settings = make_pod()
+    with build_command_pod(settings, clock=lambda: NOW) as pod:
+        shop = open_shop(pod, settings)
+        order = shop.place(("MUG", 2))
+        payment = shop.authorize(order)
+        strict = EmbeddedGateway(declined=frozenset({payment.provider_reference}))
+        with build_command_pod(settings, clock=lambda: NOW, gateway=strict) as other:
+            declining = Shop(pod=other, settings=settings, variants=shop.variants, keys=shop.keys)
+            with pytest.raises(GatewayDeclinedError):
+                declining.capture(payment)
+            payment = shop.capture(payment)
+            refund = declining.refund(payment, (order.lines[0], 1))
+        assert (refund.status, refund.completed_at) == (RefundStatus.FAILED, None)
+        assert "declined" in (refund.failure_reason or "")
+        assert shop.refund(payment, (order.lines[0], 2)).amount_minor == order.total_minor
+        shop.assert_identities()
+
+
+def test_a_provider_that_answers_late_is_asked_again_under_the_same_key(shop: Shop, gateway: RecordingGateway) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.authorize(order)
+    command = CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id)
+    gateway.is_silent = True
+    with pytest.raises(GatewayError):
+        shop.do(command, "capture")
+    gateway.is_silent = False
+    captured = shop.do(command, "capture")
+    assert shop.do(command, "capture") == captured
+    assert captured.captured_minor == order.total_minor
+    assert [key for step, key in gateway.calls if step == "capt"] == [f"{MERCHANT}/capture"] * 2
+
+
+def test_a_capture_is_recorded_with_what_the_provider_took(shop: Shop, gateway: RecordingGateway) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.authorize(order)
+    command = CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id)
+    gateway.is_silent = True
+    with pytest.raises(GatewayError):
+        shop.do(command, "capture")
+    gateway.is_silent = False
+    shop.cancel(order, (order.lines[0], 1))
+    with pytest.raises(GatewayAmountError, match=f"amount_minor={order.total_minor}"):
+        shop.do(command, "capture")
+    assert shop.present(PaymentState, payment.payment_id).captured_minor == 0
+
+
+def test_a_refund_is_paid_once_whatever_keys_complete_it(shop: Shop, gateway: RecordingGateway) -> None:
+    order = shop.place(("MUG", 2))
+    refund = shop.request_refund(shop.pay(order), (order.lines[0], 1))
+    command = CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)
+    gateway.is_silent = True
+    with pytest.raises(GatewayError):
+        shop.do(command, "one worker")
+    gateway.is_silent = False
+    assert shop.do(command, "another worker").status is RefundStatus.COMPLETED
+    assert {key for step, key in gateway.calls if step == "refd"} == {f"{MERCHANT}/refund/{refund.refund_id}"}
+
+
+def test_an_authorization_that_came_late_is_voided_for_good(shop: Shop, gateway: RecordingGateway) -> None:
+    order = shop.place(("MUG", 2))
+    faster: list[PaymentState] = []
+    gateway.meanwhile = lambda: faster.append(shop.authorize(order))
+    command = AuthorizePayment(merchant_id=MERCHANT, order_id=order.order_id)
+    late = shop.do(command, "late")
+    assert (late.status, late.authorized_minor) == (PaymentStatus.DECLINED, 0)
+    assert ("void", f"{MERCHANT}/late/void") in gateway.calls
+    shop.do(VoidPayment(merchant_id=MERCHANT, payment_id=faster[0].payment_id))
+    assert shop.do(command, "late") == late
+    assert shop.pay(order).captured_minor == order.total_minor
+
+
+def test_refunds_stay_within_payment_and_line(shop: Shop) -> None:
+    order = shop.place(("MUG", 3), ("PIN", 3))
+    mugs, pins = order.lines
+    payment = shop.capture(shop.authorize(order, mugs.total_minor))
+    first = shop.request_refund(payment, (mugs, 2))
+    with pytest.raises(OverRefundError, match="1 can still be refunded"):
+        shop.request_refund(payment, (mugs, 2))
+    with pytest.raises(OverRefundError, match="of what was captured"):
+        shop.request_refund(payment, (mugs, 1), (pins, 3))
+    shop.do(FailRefund(merchant_id=MERCHANT, refund_id=first.refund_id, failure_reason="account closed"))
+    assert shop.refund(payment, (mugs, 3)).amount_minor == mugs.total_minor
+    assert shop.present(PaymentState, payment.payment_id).refunded_minor == mugs.total_minor
+    with pytest.raises(OverRefundError):
+        shop.request_refund(payment, (pins, 1))
+    with pytest.raises(NotFoundError):
+        shop.request_refund(payment, (shop.place(("MUG", 1)).lines[0], 1))
+
+
+def test_a_refund_is_settled_once(shop: Shop) -> None:
+    order = shop.place(("MUG", 3))
+    payment = shop.pay(order)
+    refund = shop.refund(payment, (order.lines[0], 1))
+    for command in (
+        CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id),
+        FailRefund(merchant_id=MERCHANT, refund_id=refund.refund_id, failure_reason="late"),
+    ):
+        with pytest.raises(IllegalTransitionError):
+            shop.do(command)
+
+
+def test_restocked_units_return_to_where_they_left(shop: Shop) -> None:
+    order = shop.place(("MUG", 3))
+    payment = shop.pay(order)
+    with pytest.raises(ConflictError, match="0 left the stock"):
+        shop.request_refund(payment, (order.lines[0], 1), is_restocked=True)
+    shop.fulfill(order, (order.lines[0], 2))
+    shop.refund(payment, (order.lines[0], 1), is_restocked=True)
+    shop.refund(payment, (order.lines[0], 1))
+    assert shop.stock("MUG") == (99, 0)
+    returned = shop.query(
+        "select location_id, quantity, order_id::text from oltp.stock_movements where kind = 'returned'"
+    )
+    assert returned == [(LOCATION, 1, order.order_id)]
+
+
+def test_refunded_units_are_neither_shipped_nor_held(shop: Shop) -> None:
+    order = shop.place(("MUG", 3), ("PIN", 2))
+    mugs, pins = order.lines
+    payment = shop.pay(order)
+    shop.refund(payment, (mugs, 1))
+    assert shop.stock("MUG") == (100, 2)
+    requested = shop.request_refund(payment, (mugs, 1))
+    with pytest.raises(ConflictError, match="2 units asked for, 1 open and not refunded"):
+        shop.fulfill(order, (mugs, 2))
+    shipped = shop.fulfill(order)
+    assert {line.order_line_id: line.quantity for line in shipped.lines} == {
+        mugs.order_line_id: 1,
+        pins.order_line_id: 2,
+    }
+    assert shop.stock("MUG") == (99, 1)
+    shop.do(FailRefund(merchant_id=MERCHANT, refund_id=requested.refund_id, failure_reason="account closed"))
+    shop.fulfill(order)
+    assert (shop.stock("MUG"), shop.stock("PIN")) == ((98, 0), (98, 0))
+    with pytest.raises(ConflictError):
+        shop.fulfill(order)
+    shop.refund(payment, (mugs, 2), is_restocked=True)
+    assert shop.stock("MUG") == (100, 0)
+
+
+def test_a_line_paid_by_two_payments_is_given_back_over_both(shop: Shop) -> None:
+    order = shop.place(("MUG", 1))
+    mug = order.lines[0]
+    first = shop.capture(shop.authorize(order, 400))
+    second = shop.pay(order)
+    with pytest.raises(OverRefundError):
+        shop.refund(first, (mug, 1))
+    refunds = []
+    for payment, quantity, amount_minor in ((first, 0, 400), (second, 1, None)):
+        line = RefundLineInput(order_line_id=mug.order_line_id, quantity=quantity, amount_minor=amount_minor)
+        refund = shop.do(
+            RequestRefund(merchant_id=MERCHANT, payment_id=payment.payment_id, lines=[line], reason="returned")
+        )
+        refunds.append(shop.do(CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)))
+    assert sum(refund.amount_minor for refund in refunds) == order.total_minor
+    assert sum(refund.tax_minor for refund in refunds) == order.tax_minor
+    assert shop.stock("MUG") == (100, 0)
+
+
+def test_what_is_captured_is_not_cancelled(shop: Shop) -> None:
+    order = shop.place(("MUG", 3))
+    payment = shop.pay(order)
+    with pytest.raises(ConflictError, match="refund instead"):
+        shop.cancel(order, (order.lines[0], 1))
+    assert shop.refund(payment, (order.lines[0], 1)).status is RefundStatus.COMPLETED
+
+
+def test_one_winner_when_many_want_the_last_units(shop: Shop) -> None:
+    calls = [
+        partial(
+            execute, shop.pod, place_command([("MUG", 60), ("PIN", 1)], f"R{number}"), idempotency_key=f"race-{number}"
+        )
+        for number in range(6)
+    ]
+    results = at_once(calls)
+    assert sum(isinstance(result, InsufficientStockError) for result in results) == 5
+    assert shop.stock("MUG") == (100, 60)
+
+
+def test_orders_of_the_same_goods_in_any_order_do_not_deadlock(shop: Shop) -> None:
+    skus = ["MUG", "PIN", "PEN", "FREE"]
+    calls = [
+        partial(
+            execute,
+            shop.pod,
+            place_command([(sku, 1) for sku in (skus if number % 2 else skus[::-1])], f"D{number}"),
+            idempotency_key=f"deadlock-{number}",
+        )
+        for number in range(8)
+    ]
+    assert not [result for result in at_once(calls) if isinstance(result, TieoutError)]
+    assert [shop.stock(sku)[1] for sku in skus] == [8, 8, 8, 8]
+
+
+def test_money_is_captured_authorized_and_refunded_once_whoever_is_first(shop: Shop) -> None:
+    order = shop.place(("MUG", 3))
+    results = [result for result in at_once([lambda: shop.authorize(order)] * 4) if isinstance(result, PaymentState)]
+    authorized = [payment for payment in results if payment.status is PaymentStatus.AUTHORIZED]
+    assert len(authorized) == 1
+    captured = at_once([lambda: shop.capture(authorized[0])] * 4)
+    assert sum(isinstance(result, OverCaptureError) for result in captured) == 3
+    refunds = at_once([lambda: shop.refund(authorized[0], (order.lines[0], 2))] * 4)
+    assert sum(isinstance(result, OverRefundError) for result in refunds) == 3
+
+
+def test_a_cancellation_and_a_capture_never_both_take_the_same_units(shop: Shop) -> None:
+    for _ in range(4):
+        order = shop.place(("MUG", 3))
+        payment = shop.authorize(order)
+        at_once([partial(shop.capture, payment), partial(shop.cancel, order, (order.lines[0], 1))])
+    shop.assert_identities()
+
+
+def test_one_key_from_many_threads_has_one_effect(shop: Shop) -> None:
+    command = place_command([("MUG", 1)], "SAME")
+    results = at_once([lambda: execute(shop.pod, command, idempotency_key="same")] * 6)
+    assert len({result.order_id for result in results}) == 1
+    assert shop.stock("MUG") == (100, 1)
+
+
+def test_an_adjustment_is_exact_to_the_micro_unit(shop: Shop) -> None:
+    adjustment = shop.do(
+        BookAdjustment(
+            merchant_id=MERCHANT,
+            kind=AdjustmentKind.BAD_DEBT,
+            currency="GBP",
+            amount_micro=-11_062_060_001,
+            quantity=1,
+            sku="B",
+            customer_id=None,
+            external_reference="A563186",
+            reason="Adjust bad debt",
+            source="import:online_retail",
+        )
+    )
+    assert adjustment.amount_minor * 10_000 + adjustment.rounding_micro == -11_062_060_001
+    assert adjustment.adjusted_at == NOW
+
+
+def test_commands_on_unknown_ids_say_so(shop: Shop) -> None:
+    with pytest.raises(NotFoundError):
+        shop.do(CapturePayment(merchant_id=MERCHANT, payment_id=str(uuid7())))
+    with pytest.raises(InputError, match="UUID"):
+        shop.do(CapturePayment(merchant_id=MERCHANT, payment_id="nope"))

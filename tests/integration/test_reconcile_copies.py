@@ -1,0 +1,199 @@
+"""Marts, journal and read models at a cut: nothing differs while nothing is wrong, and every damage is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from contracts.settings import Settings
+from contracts.verdicts import PairResult, Verdict
+from derived.lake import connect_lake, migrate_lake
+from derived.read_models import migrate as migrate_read_models
+from reconcile.context import ReconcileContext
+from reconcile.figures import FIGURES, total_figures
+from reconcile.run import run_comparison, run_pairs
+from stack.comparison import build_reconcile_context
+from tests.integration.reconcile_world import Shop, open_shops, propagate
+
+Shops = tuple[Shop, Shop]
+ALL = ("lake", "account_view", "fulfillment_view")
+FINANCE = ("operational_finance", "journal_identities")
+VIEWS = ("lake_account_view", "lake_fulfillment_view")
+
+
+@pytest.fixture
+def shops(settings: Settings) -> Iterator[Shops]:
+    """A shop in each pod, everything done that can be done; lake and read models migrated."""
+    pods = [pod.pod for pod in settings.pods]
+    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_read_models(settings.read_models_dsn)
+    with open_shops(settings) as opened:
+        for shop in opened:
+            shop.everything()
+        yield opened
+
+
+@pytest.fixture
+def context(settings: Settings) -> ReconcileContext:
+    """The real context, but that asking how far the lake is first brings all copies there: no workers run here."""
+    real = build_reconcile_context(settings, lag_seconds_max=10)
+
+    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
+        propagate(settings, settings.pod(pod), ALL)
+        return real.lake_cut(connection, pod)
+
+    return replace(real, lake_cut=lake_cut)
+
+
+def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, int | None]]]]:
+    """Return the sample as (entity, class, {column: (left, right, difference)})."""
+    return [
+        (d.entity, d.kind.value, {c.column: (c.left, c.right, c.difference) for c in d.columns}) for d in result.sample
+    ]
+
+
+def not_consistent(results: list[PairResult]) -> list[object]:
+    """Return what is to be seen of results that are not consistent."""
+    return [(r.pair, r.pod, r.verdict, r.reason, r.sample[:2]) for r in results if r.verdict is not Verdict.CONSISTENT]
+
+
+@pytest.mark.timeout(400)
+def test_operations_and_finance(context: ReconcileContext, shops: Shops, settings: Settings) -> None:
+    comparison = run_comparison(context, FINANCE)
+    assert not_consistent(comparison.results) == []
+    assert len(comparison.results) == 2 * 11
+    assert all(result.compared > 0 for result in comparison.results)
+
+    # Both sides' totals, at the same cuts.
+    totals = {figure.name: figure for figure in total_figures(comparison.figures)}
+    assert set(totals) == set(FIGURES)
+    assert {figure.difference for figure in comparison.figures} == {0}
+    assert totals["order_count"].operational == 14
+    assert totals["refunded_minor"].finance is not None and totals["refunded_minor"].finance > 0
+    assert totals["adjusted_minor"].finance == 2 * -1_106_206
+
+    # A warehouse that went on meanwhile is still compared as of the cut at which OLTP was read.
+    assert context.build is not None
+    build = context.build
+
+    def build_with_more(cuts: Mapping[str, int]) -> Mapping[str, int]:
+        shops[0].refunded()
+        propagate(settings, settings.pods[0], ("lake",))
+        return build(cuts)
+
+    results = run_pairs(replace(context, build=build_with_more), FINANCE, ["pod1"])
+    assert not_consistent(results) == []
+
+    # Amounts on a wrong day: every total still ties.
+    _move_to_another_day(settings)
+    results = run_pairs(
+        replace(context, build=lambda cuts: cuts), ("operational_finance", "journal_identities"), ["pod1"]
+    )
+    by_pair = {result.pair: result for result in results}
+    assert {pair for pair, result in by_pair.items() if result.verdict is not Verdict.CONSISTENT} == {
+        "operational_finance.tax",
+        "operational_finance.daily_sales",
+    }
+    ((entity, _kind, columns),) = found(by_pair["operational_finance.tax"])
+    assert (entity, set(columns)) == ("marts.tax_lines", {"tax_date"})
+    daily = {(item.kind.value, item.key[1]) for item in by_pair["operational_finance.daily_sales"].sample}
+    assert {kind for kind, _ in daily} == {"amount", "extra"} and len({day for _, day in daily}) == 2
+
+    _damage_marts(settings)
+    results = run_pairs(replace(context, build=lambda cuts: cuts), FINANCE, ["pod1"])
+    by_pair = {result.pair: result for result in results}
+    assert [
+        (e, k, c["total_minor"][2]) for e, k, c in found(by_pair["operational_finance.orders"]) if k == "amount"
+    ] == [("marts.orders", "amount", 1)]
+    assert by_pair["operational_finance.payments"].classes == {"missing": 2}
+    assert by_pair["operational_finance.refunds"].verdict is Verdict.CONSISTENT
+    journal = by_pair["journal_identities"]
+    assert journal.classes == {"amount": 1, "identity": 1}
+    (identity,) = (item for item in found(journal) if item[1] == "identity")
+    assert identity[2]["amount_micro"][0] == 0 and identity[2]["amount_micro"][1] != 0
+
+
+def _move_to_another_day(settings: Settings) -> None:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+        lake.execute(
+            """update lake.intermediate.int_tax_movements set tax_date = tax_date + 1
+               where pod = 'pod1' and movement = 'charged' and tax_minor <> 0 and source_line_id = (
+                   select min(source_line_id) from lake.intermediate.int_tax_movements
+                   where pod = 'pod1' and movement = 'charged' and tax_minor <> 0)"""
+        )
+        lake.execute(
+            """update lake.intermediate.int_journal_entries set entry_date = entry_date + 1
+               where event_id = (select min(event_id) from lake.intermediate.int_journal_entries
+                                 where pod = 'pod1' and event_type = 'payment_captured')"""
+        )
+
+
+def _damage_marts(settings: Settings) -> None:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+        lake.execute(
+            """update lake.intermediate.int_orders_history set total_minor = total_minor + 1
+               where pod = 'pod1' and valid_to_cut is null
+                 and order_id = (select min(order_id) from lake.intermediate.int_orders_history where pod = 'pod1')"""
+        )
+        lake.execute(
+            """delete from lake.intermediate.int_payments_history where pod = 'pod1' and payment_id = (
+               select min(payment_id) from lake.intermediate.int_payments_history where pod = 'pod1')"""
+        )
+        lake.execute(
+            """delete from lake.intermediate.int_journal_entries where pod = 'pod1' and account = 'clearing'
+               and event_id = (select min(event_id) from lake.intermediate.int_journal_entries
+                               where pod = 'pod1' and event_type = 'order_placed')"""
+        )
+
+
+def test_read_models(context: ReconcileContext, shops: Shops, settings: Settings) -> None:
+    for pod in settings.pods:
+        propagate(settings, pod, ALL)
+    results = run_pairs(context, VIEWS)
+    assert not_consistent(results) == []
+    assert all(result.compared > 0 and result.cut and len(result.cut_vector) == 4 for result in results)
+
+    # The views may stand behind the lake: they are compared where they stand.
+    shops[0].refunded()
+    propagate(settings, settings.pods[0], ("lake",))
+    real = build_reconcile_context(settings, lag_seconds_max=1)
+    behind = run_pairs(real, VIEWS, ["pod1"])
+    assert not_consistent(behind) == [] and {r.cut for r in behind} == {r.cut for r in results if r.pod == "pod1"}
+
+    # Ahead of the lake they are late, not wrong.
+    propagate(settings, settings.pods[0], ("account_view",))
+    shops[0].order()
+    propagate(settings, settings.pods[0], ("account_view",))
+    (late,) = run_pairs(replace(real, lag_seconds_max=0.05), ["lake_account_view"], ["pod1"])
+    assert late.verdict is Verdict.LATE and late.compared == 0
+
+    propagate(settings, settings.pods[0], ALL)
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute("update read_models.account_orders set total_minor = total_minor - 1 where pod = 'pod1'")
+        connection.execute("delete from read_models.account_payments where pod = 'pod1'")
+        connection.execute(
+            """insert into read_models.fulfillment_lines
+               select merchant_id, order_id, 'ghost', 9, null, 'GHOST', 'Ghost', 1, 0, 0, 1
+               from read_models.fulfillment_orders where pod = 'pod1' limit 1"""
+        )
+        connection.execute(
+            """update read_models.account_entitlements set grants = replace(grants, '"level":3', '"level":4')
+               where pod = 'pod1'"""
+        )
+    account, fulfillment = run_pairs(real, VIEWS, ["pod1"])
+    orders = [item for item in found(account) if item[0] == "account_orders"]
+    assert {kind for _, kind, _ in orders} == {"amount"} and {c["total_minor"][2] for _, _, c in orders} == {-1}
+    assert {kind for entity, kind, _ in found(account) if entity == "account_payments"} == {"missing"}
+    grants = [item for item in found(account) if item[0] == "account_entitlement_grants"]
+    assert grants == [("account_entitlement_grants", "different", {"level": (3, 4, 1)})]
+    assert [(e, k) for e, k, _ in found(fulfillment)] == [("fulfillment_lines", "extra")]
+
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute("truncate read_models.fulfillment_orders")
+    (truncated,) = run_pairs(real, ["lake_fulfillment_view"], ["pod1"])
+    assert truncated.missing > 0 and truncated.classes.get("different") is None

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.settings import PodSettings, Settings
+from oltp.directory import migrate_directory
+
+
+@pytest.fixture
+def books(pods: tuple[PodSettings, PodSettings], make_database: Callable[..., str], tmp_path: Path) -> Settings:
+    """Two pods and the directory: all that traffic needs; the other databases are not there."""
+    control_dsn = make_database("tieout_control")
+    migrate_directory(control_dsn)
+    return Settings(
+        var_dir=tmp_path / "var",
+        pods=pods,
+        control_dsn=control_dsn,
+        catalog_dsn="",
+        read_models_dsn="",
+        dagster_dsn="",
+        log_url="",
+        lake_data_path="",
+        lake_backup_path=tmp_path,
+    )

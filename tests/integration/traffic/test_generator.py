@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import psycopg
+import pytest
+
+from contracts.settings import Settings
+from oltp.directory import placements
+from traffic.generator import place_orders
+from traffic.live import run_live
+from traffic.shops import SHOPS
+
+
+def rows(settings: Settings, query: str) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for pod in settings.pods:
+        with psycopg.connect(pod.reader_dsn) as connection:
+            found += connection.execute(query).fetchall()
+    return found
+
+
+def test_a_run_places_its_orders_and_leaves_every_identity_whole(books: Settings) -> None:
+    report = place_orders(books, orders=60, seed=3, processes=0)
+    assert (report.orders, report.refused) == (60, 0)
+    orders = rows(books, "select order_number, status, currency from oltp.orders where source = 'generator'")
+    assert sorted(str(order[0]) for order in orders) == [f"G-{number:07d}" for number in range(1, 61)]
+    assert rows(books, "select * from oltp.stock_identity_violations") == []
+    assert {placement.pod for placement in placements(books.control_dsn)} == {"pod1", "pod2"}
+    trials = rows(books, "select effective_level from oltp.merchant_entitlements")
+    assert trials == [(1,)] * len(SHOPS)
+
+
+def test_a_second_run_continues_in_the_same_shops(books: Settings) -> None:
+    place_orders(books, orders=10, seed=3, processes=0)
+    products = rows(books, "select count(*), max(version) from oltp.products")
+    again = place_orders(books, orders=10, seed=3, processes=0)
+    assert again.first_order_number == "G-0000011"
+    assert rows(books, "select count(*) from oltp.products") == [row[:1] for row in products]
+    assert sum(int(str(row[0])) for row in rows(books, "select count(*) from oltp.orders")) == 20
+
+
+def test_an_interrupted_run_is_followed_by_one_of_another_size(books: Settings) -> None:
+    def interrupt(step: str, done: int, total: int) -> None:
+        if step == "receiving stock":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place_orders(books, orders=10, seed=3, on_progress=interrupt, processes=0)
+    report = place_orders(books, orders=12, seed=3, processes=0)
+    assert (report.orders, report.refused) == (12, 0)
+
+
+def test_several_processes_place_the_same_orders_as_one(books: Settings) -> None:
+    report = place_orders(books, orders=40, seed=5, processes=2)
+    assert (report.orders, report.refused) == (40, 0)
+    ids = {str(row[0]) for row in rows(books, "select order_id from oltp.orders")}
+    statuses = Counter(str(row[0]) for row in rows(books, "select status from oltp.orders"))
+    assert len(ids) == 40
+    assert statuses["fulfilled"] > statuses["cancelled"]
+
+
+def test_live_traffic_runs_until_its_time_is_over_and_delivers_what_is_sold_out(books: Settings) -> None:
+    report = run_live(books, threading.Event(), orders_per_second=200, seed=1, duration_seconds=1.0)
+    assert report.orders > 0
+    # Nothing was in stock at first: refused once, delivered, and sold from then on.
+    assert report.refused["InsufficientStockError"] >= 1
+    assert report.commands["ReceiveStock"] >= 1
+    assert set(report.refused) == {"InsufficientStockError"}
+    assert report.unreachable == 0
+    assert rows(books, "select * from oltp.stock_identity_violations") == []
+
+
+def test_live_traffic_stops_when_told(books: Settings) -> None:
+    stop = threading.Event()
+    stop.set()
+    report = run_live(books, stop, orders_per_second=5, seed=1)
+    assert report.orders == 0

@@ -1,0 +1,283 @@
+"""The warehouse over two pods' commerce: exact, incremental by cut, and answerable as of any cut.
+
+One story, told in builds that later ones stand on; each test looks at its own part of it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+from contracts.errors import InputError, WarehouseError
+from derived.builds import TABLES, latest_build, record_completion, record_cut_vector
+from derived.lake import connect_lake
+from derived.reports import REPORTS, Report, read_report
+from derived.warehouse import BuildResult, build_warehouse, node_runs, run_dbt
+from tests.commerce import Commerce
+from tests.conftest import SEED, Cluster
+from tests.integration.warehouse.world import Contents, World
+from tests.unit.warehouse.test_dbt_project import properties
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("warehouse")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """The warehouse after a build."""
+
+    result: BuildResult
+    marts: Contents
+    reports: dict[str, Report]
+
+
+def moment(world: World, result: BuildResult) -> Moment:
+    faults = [(node.name, node.status, node.message) for node in result.test_failures]
+    assert result.is_complete, faults
+    return Moment(
+        result=result,
+        marts=world.marts(result.cuts),
+        reports={name: read_report(world.settings, name) for name in REPORTS},
+    )
+
+
+@pytest.fixture(scope="module")
+def world(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(postgres, tmp_path_factory.mktemp("warehouse"), SEED)
+    yield made
+    made.lake.close()
+
+
+@pytest.fixture(scope="module")
+def first(world: World) -> Moment:
+    """A build of everything; pod1 is two cuts ahead of pod2."""
+    for _ in range(3):
+        world.trade("pod1", 60)
+    world.trade("pod2", 60)
+    return moment(world, build_warehouse(world.settings))
+
+
+@pytest.fixture(scope="module")
+def second(world: World, first: Moment) -> Moment:
+    """A build of more than a thousand later events, of which the lake holds the last cut twice."""
+    events = sum(world.trade("pod1", 200) for _ in range(2)) + world.trade("pod2", 150)
+    assert events > 1_000
+    world.repeat_last_cut("pod1")
+    return moment(world, build_warehouse(world.settings))
+
+
+@pytest.fixture(scope="module")
+def third(world: World, second: Moment) -> Moment:
+    """A build of one cut of pod2 that holds one order, placed in another year and recorded only now."""
+    late = Commerce(random.Random(7), now=world.commerce["pod2"].now - timedelta(days=400))
+    late.merchants = world.commerce["pod2"].merchants[:1]
+    world.cut("pod2", late.place())
+    return moment(world, build_warehouse(world.settings))
+
+
+@pytest.fixture(scope="module")
+def refreshed(world: World, third: Moment) -> tuple[dict[str, list[str]], Moment]:
+    """What was stored before, and a build of everything from nothing after it."""
+    return world.stored(), moment(world, build_warehouse(world.settings, full_refresh=True))
+
+
+def test_two_pods_stand_at_their_own_cuts(first: Moment) -> None:
+    assert first.result.cuts == {"pod1": 4, "pod2": 2}
+    assert first.result.since_cuts == {"pod1": 0, "pod2": 0}
+
+
+def test_marts_hold_what_the_pods_hold(world: World, third: Moment) -> None:
+    orders = {
+        order.order_id: (order.version, order.status.value, order.total_minor, order.cancelled_minor, order.tax_minor)
+        for commerce in world.commerce.values()
+        for order in commerce.orders
+    }
+    found = world.rows(
+        "select order_id, version, status, total_minor, cancelled_minor, tax_minor from lake.marts.orders"
+    )
+    assert {row[0]: row[1:] for row in found if row[0] in orders} == orders
+    assert len(found) == len(orders) + 1  # the late one
+
+    payments = {
+        payment.payment_id: (payment.captured_minor, payment.refunded_minor)
+        for commerce in world.commerce.values()
+        for payment in commerce.payments.values()
+    }
+    found = world.rows("select payment_id, captured_minor, refunded_minor from lake.marts.payments")
+    assert {row[0]: row[1:] for row in found if row[0] in payments} == payments
+
+    lines = sum(len(order.lines) for commerce in world.commerce.values() for order in commerce.orders)
+    known = ", ".join(f"'{order_id}'" for order_id in orders)
+    assert world.rows(f"select count(*) from lake.marts.order_lines where order_id in ({known})") == [(lines,)]
+
+
+def test_an_incremental_build_takes_new_events_only(first: Moment, second: Moment) -> None:
+    assert second.result.since_cuts == first.result.cuts
+    assert second.result.cuts == {"pod1": 6, "pod2": 3}
+
+
+def test_old_reports_are_rebuilt_exactly_after_a_thousand_later_events(
+    world: World, first: Moment, second: Moment, third: Moment
+) -> None:
+    for earlier in (first, second):
+        assert world.marts(earlier.result.cuts) == earlier.marts
+        for name, report in earlier.reports.items():
+            again = read_report(world.settings, name, cuts=earlier.result.cuts)
+            assert (again.rows, again.cuts, again.data_at) == (report.rows, report.cuts, report.data_at)
+    assert first.reports["daily"].rows != second.reports["daily"].rows
+
+
+def test_a_pod_that_is_not_named_shows_nothing(world: World, first: Moment) -> None:
+    only = world.marts({"pod1": first.result.cuts["pod1"]})
+    assert only["orders"] == [row for row in first.marts["orders"] if "'pod': 'pod1'" in row]
+    assert only["trial_balance"] == [
+        row for row in first.marts["trial_balance"] if "united-kingdom" in row or "france" in row
+    ]
+
+
+def test_events_that_the_lake_holds_twice_count_once(world: World, second: Moment) -> None:
+    assert world.rows("select count(*) - count(distinct event_id) from lake.raw.events")[0][0] > 0  # type: ignore[operator]
+    assert world.rows("select count(*) - count(distinct order_id) from lake.marts.orders") == [(0,)]
+    assert world.rows("select count(*) - count(distinct (event_id, line_number)) from lake.marts.journal") == [(0,)]
+
+
+def test_a_late_event_changes_its_own_keys_only(second: Moment, third: Moment) -> None:
+    added = {mart: set(third.marts[mart]) - set(second.marts[mart]) for mart in third.marts}
+    gone = {mart: set(second.marts[mart]) - set(third.marts[mart]) for mart in third.marts}
+
+    assert len(added["orders"]) == 1 and not gone["orders"]
+    assert len(added["daily_sales"]) == 1 and not gone["daily_sales"]
+    (day,) = added["daily_sales"]
+    assert "datetime.date(2025, " in day and "last_recorded_at': datetime.datetime(2026, " in day
+    assert all("japan" in row for mart in ("trial_balance", "tax_by_jurisdiction") for row in added[mart] | gone[mart])
+    untouched = (
+        "refunds",
+        "refund_lines",
+        "adjustments",
+        "merchants",
+        "fulfillments",
+        "entitlements",
+        "merchant_payable",
+    )
+    assert not any(added[mart] | gone[mart] for mart in untouched)
+
+
+def test_a_build_from_nothing_gives_the_same_rows(
+    world: World, third: Moment, refreshed: tuple[dict[str, list[str]], Moment]
+) -> None:
+    before, after = refreshed
+    assert world.stored() == before
+    assert after.marts == third.marts
+
+
+def test_a_build_that_starts_earlier_takes_back_and_repeats(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment]
+) -> None:
+    before, after = refreshed
+    result = build_warehouse(world.settings, since={"pod1": 3, "pod2": 1})
+    assert result.is_complete
+    assert result.since_cuts == {"pod1": 3, "pod2": 1}
+    assert world.stored() == before
+    assert world.marts(after.result.cuts) == after.marts
+
+
+def test_orders_that_cost_nothing_count(world: World, first: Moment) -> None:
+    gifts = world.rows("""select orders.order_id from lake.marts.orders anti join lake.marts.journal using (order_id)
+                          where total_minor = 0""")
+    assert len(gifts) >= 2
+    orders = world.rows(
+        "select merchant_id, order_date, currency, count(*) from lake.marts.orders group by all order by all"
+    )
+    assert orders == world.rows(
+        """select merchant_id, sales_date, currency, order_count from lake.marts.daily_sales
+           where order_count > 0 order by all"""
+    )
+    days = "select count(*) from lake.marts.daily_sales where order_count > 0 and placed_minor = 0"
+    assert world.rows(days)[0][0] >= 2  # type: ignore[operator]
+
+
+def test_the_level_of_an_entitlement_can_be_told_at_any_moment(world: World, first: Moment) -> None:
+    mart = next(model for model in properties("marts") if model["name"] == "entitlements")
+    formula = re.search(r"coalesce\(list_max.*\), 0\)", mart["description"], re.DOTALL)
+    assert formula is not None
+    level = formula.group(0).replace("moment", "timestamptz '2026-03-10 00:00:00+00'")
+    levels = world.rows(f"select {level}, effective_level from lake.marts.entitlements where feature = 'early'")
+    assert set(levels) == {(1, 3)}  # the best grant has expired, a lower one survives
+
+
+def test_the_newest_build_is_known_without_the_clock(tmp_path: Path) -> None:
+    connection = duckdb.connect()
+    connection.execute(f"attach '{tmp_path / 'lake.duckdb'}' as lake")
+    connection.execute(
+        "create schema lake.raw; create table lake.raw.cuts (pod varchar, cut bigint, data_at timestamptz)"
+    )
+    connection.execute("create table lake.raw.parked (pod varchar, cut bigint)")
+    connection.execute("create schema lake.builds")
+    for statement in TABLES[1:-1]:  # the last one is DuckLake's
+        connection.execute(statement)
+    ids = iter([uuid.UUID(int=2), uuid.UUID(int=1)])  # the clock was set back between the two
+    for cut in (1, 2):
+        build = record_cut_vector(connection, cuts={"pod1": cut}, new_id=lambda: next(ids))
+        record_completion(connection, build.build_id)
+    latest = latest_build(connection)
+    assert latest is not None and latest.cuts == {"pod1": 2}
+    following = record_cut_vector(connection, cuts={"pod1": 3})
+    assert following.pods["pod1"].since_cut == 2
+
+
+def test_books_balance(world: World, third: Moment) -> None:
+    assert world.rows("select event_id from lake.marts.journal group by 1 having sum(amount_micro) <> 0") == []
+    assert (
+        world.rows("select merchant_id from lake.marts.trial_balance group by 1 having sum(balance_micro) <> 0") == []
+    )
+    accounts = world.rows("select count(distinct account) from lake.marts.journal")
+    assert accounts == [(11,)]  # every account is used, so none balances by being empty
+
+
+def test_reports_refuse_what_they_cannot_answer(world: World, first: Moment) -> None:
+    with pytest.raises(InputError, match="cannot answer as of cut 999"):
+        read_report(world.settings, "daily", cuts={"pod1": 999})
+    with pytest.raises(InputError, match="There is no report"):
+        read_report(world.settings, "weekly")
+
+
+def test_the_logic_of_the_models(world: World, first: Moment) -> None:
+    nodes = node_runs(run_dbt(world.settings, ["test", "--select", "test_type:unit"]))
+    outcomes = {node.name: node.status for node in nodes}
+    assert len(outcomes) >= 5
+    assert set(outcomes.values()) == {"pass"}, outcomes
+
+
+def test_a_wrong_event_fails_the_build_and_no_report_reads_it(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment]
+) -> None:
+    _, before = refreshed
+    latest = read_report(world.settings, "daily")
+    order = world.commerce["pod1"].place()[0][0]
+    wrong = msgspec.structs.replace(order, total_minor=order.total_minor + 1)  # type: ignore[attr-defined]
+    world.cut("pod1", [(wrong, "order_placed", world.commerce["pod1"].now)])
+
+    result = build_warehouse(world.settings)
+
+    assert not result.is_complete
+    assert "orders_total_is_lines_less_discount_plus_tax_and_shipping" in {node.name for node in result.test_failures}
+    again = read_report(world.settings, "daily")
+    assert (again.build_id, again.rows, again.cuts) == (latest.build_id, latest.rows, latest.cuts)
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as connection:
+        build = latest_build(connection)
+    assert build is not None and build.cuts == before.result.cuts
+
+
+def test_a_lake_that_was_never_built_has_no_reports(postgres: Cluster, tmp_path: Path) -> None:
+    empty = World(postgres, tmp_path, SEED)
+    empty.lake.close()
+    with pytest.raises(WarehouseError, match="has not been built"):
+        read_report(empty.settings, "daily")

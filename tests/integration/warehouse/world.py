@@ -1,0 +1,97 @@
+"""A lake with two pods' commerce and the warehouse over it, for tests; no pod and no log."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from contracts.settings import PodSettings, Settings
+from derived.lake import LakeProjection, connect_lake, migrate_lake
+from derived.reports import MARTS, as_of
+from tests.commerce import Change, Commerce, events_of
+from tests.conftest import Cluster
+from tests.derived_work import PARTITIONS, FakePod
+
+PODS = ("pod1", "pod2")
+SHOPS = {
+    "pod1": (("united-kingdom", "GBP", True, 200_000), ("france", "EUR", False, 195_000)),
+    "pod2": (("japan", "JPY", True, 100_000), ("kuwait", "KWD", False, 50_000)),
+}
+
+Contents = dict[str, list[str]]
+"""Mart -> its rows as text, sorted."""
+
+
+class World:
+    """Feeds the lake cut by cut and looks into the marts."""
+
+    def __init__(self, cluster: Cluster, folder: Path, seed: int) -> None:
+        pods = tuple(PodSettings(pod=pod, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn="") for pod in PODS)
+        lake = folder / "lake"
+        lake.mkdir()
+        self.settings = Settings(
+            var_dir=folder / "var",
+            pods=pods,
+            control_dsn=cluster.dsn("tieout_control", cluster.create("control", owner="tieout_control")),
+            catalog_dsn=cluster.dsn("tieout_lake", cluster.create("lake", owner="tieout_lake")),
+            read_models_dsn="",
+            dagster_dsn="",
+            log_url="",
+            lake_data_path=f"{lake}/",
+            lake_backup_path=folder / "backup",
+        )
+        migrate_lake(self.settings.catalog_dsn, f"{lake}/", pods=PODS, partition_count=PARTITIONS)
+        self.lake = LakeProjection(self.settings.catalog_dsn, f"{lake}/")
+        self.pods = {pod: FakePod(pod=pod) for pod in PODS}
+        self.commerce = {
+            pod: Commerce(random.Random(seed + index), merchants=SHOPS[pod]) for index, pod in enumerate(PODS)
+        }
+        for pod in PODS:
+            self.cut(pod, [*self.commerce[pod].opening(), *self.commerce[pod].give_away()])
+
+    def trade(self, pod: str, transactions: int) -> int:
+        """Take a cut with that many transactions; return its number of events."""
+        changes = [change for transaction in self.commerce[pod].transactions(transactions) for change in transaction]
+        self.cut(pod, changes)
+        return len(changes)
+
+    def cut(self, pod: str, changes: list[Change]) -> list[dict[str, object]]:
+        """Take a cut with these changes and apply it to the lake; return its events."""
+        fake = self.pods[pod]
+        since = fake.cut_number
+        fake.cut_number += 1
+        events = events_of(fake, changes)
+        self.lake.apply(fake.step(fake.entries(events), since=since))
+        return events
+
+    def repeat_last_cut(self, pod: str) -> None:
+        """Write the events of the pod's last cut into the lake a second time, past all guards."""
+        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as connection:
+            connection.execute(
+                "insert into lake.raw.events from lake.raw.events where pod = ? and cut = ?",
+                [pod, self.pods[pod].cut_number],
+            )
+
+    def marts(self, cuts: Mapping[str, int]) -> Contents:
+        """Return every mart as of `cuts`."""
+        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
+            return {mart: sorted(map(str, as_of(connection, mart, cuts).to_pylist())) for mart in MARTS}
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        """Return a query's rows, at the present."""
+        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def stored(self) -> dict[str, list[str]]:
+        """Return the rows of every stored table as text, sorted."""
+        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
+            names = connection.execute(
+                "select table_name from duckdb_tables() where schema_name = 'intermediate' order by 1"
+            ).fetchall()
+            return {
+                name: sorted(
+                    map(str, connection.execute(f"from lake.intermediate.{name}").to_arrow_table().to_pylist())
+                )
+                for (name,) in names
+            }

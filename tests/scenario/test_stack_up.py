@@ -1,0 +1,123 @@
+"""The whole system as a user runs it: up, killed workers, down; killed itself; one pass from nothing that ties."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from stack import processes, session
+from stack.servers import embedded_servers
+from stack.settings import ROOT
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
+
+
+@pytest.fixture
+def folder(session_folder: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An empty var folder of its own in which nothing runs afterwards."""
+    made = session_folder / request.node.name
+    yield made
+    session.stop_everything(made)
+    embedded_servers(made).wipe()
+
+
+@pytest.fixture
+def stack_folder(started_stack: Path) -> Iterator[Path]:
+    """The var folder of a stack that was started before; nothing runs in it afterwards."""
+    yield started_stack
+    session.stop_everything(started_stack)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIEOUT_")}
+    return {**kept, "TIEOUT_VAR_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+
+
+def _tieout(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "stack.cli", *arguments]
+    return subprocess.run(command, env=_environment(folder), capture_output=True, text=True, timeout=300)
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(_tieout(folder, "status", "--json").stdout)
+    return answer
+
+
+def _until(is_true: Callable[[], bool], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(0.2)
+
+
+def _pids(folder: Path) -> dict[str, int]:
+    return {worker["name"]: worker["process_id"] for worker in _status(folder)["workers"]}
+
+
+def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) -> None:
+    folder = stack_folder
+    started = _tieout(folder, "up", "--detach", "--no-ui", "--no-traffic")
+    assert started.returncode == 0, started.stderr
+    assert "already running" in _tieout(folder, "up").stderr
+
+    before = _pids(folder)
+    assert {"relay-pod1", "relay-pod2", "lake-pod1", "account-view-pod2", "fulfillment-view-pod1"} <= set(before)
+    for name in ("relay-pod1", "lake-pod2"):
+        os.kill(before[name], signal.SIGKILL)
+    _until(lambda: not {before["relay-pod1"], before["lake-pod2"]} & set(_pids(folder).values()), "a restart")
+    _until(lambda: _status(folder)["pods"][0]["held_by"] is not None, "taking the relay lock again")
+
+    assert _tieout(folder, "traffic", "--orders", "20", "--json").returncode == 0
+    drained = _tieout(folder, "drain", "--json")
+    assert drained.returncode == 0, drained.stderr
+    status = _status(folder)
+    assert status["state"] == "up"
+    assert [pod["unpublished_events"] for pod in status["pods"]] == [0, 0]
+    assert {copy["state"] for copy in status["projections"]} == {"current"}
+    assert all(copy["applied_cut"] > 0 for copy in status["projections"])
+
+    assert _tieout(folder, "down").returncode == 0
+    assert processes.marked(folder) == []
+    assert embedded_servers(folder).running() == []
+    assert _status(folder)["state"] == "down"
+
+
+def test_down_cleans_up_after_a_resident_that_was_killed(stack_folder: Path) -> None:
+    folder = stack_folder
+    assert _tieout(folder, "up", "--detach", "--no-ui", "--no-traffic").returncode == 0
+    resident = session.resident(folder)
+    assert resident is not None
+    resident.kill()
+    _until(lambda: not psutil.pid_exists(resident.pid) or resident.status() == psutil.STATUS_ZOMBIE, "the kill")
+    assert processes.marked(folder) != []
+    assert _tieout(folder, "down").returncode == 0
+    assert processes.marked(folder) == []
+    assert embedded_servers(folder).running() == []
+
+
+def test_one_pass_from_nothing_ties_and_a_second_continues(folder: Path) -> None:
+    command = [sys.executable, "-P", "-m", "stack.run", "--once", "--orders", "25"]
+    orders = []
+    for _ in range(2):
+        done = subprocess.run(command, env=_environment(folder), capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Everything ties" in done.stdout
+        orders.append(sum(_order_counts(done.stdout)))
+    assert orders == [25, 50]
+    assert processes.marked(folder) == []
+    assert embedded_servers(folder).running() == []
+
+
+def _order_counts(output: str) -> list[int]:
+    rows = [line.split("│") for line in output.splitlines() if "Order count" in line]
+    return [int(row[4].replace(",", "")) for row in rows]

@@ -1,0 +1,344 @@
+"""Cancellations, captures and refunds in any split and any order: the parts sum to the line, never to more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.errors import (
+    ConflictError,
+    IllegalTransitionError,
+    InputError,
+    NotFoundError,
+    OverCaptureError,
+    OverRefundError,
+)
+from contracts.events.order import LineKind, OrderLine, OrderStatus
+from contracts.events.payment import PaymentStatus
+from contracts.events.refund import RefundStatus
+from oltp.domain.orders import cancel_order, fulfill_order, open_quantity, owed_minor
+from oltp.domain.payments import (
+    amount_to_authorize,
+    amount_to_capture,
+    authorize_payment,
+    refund_payment,
+    void_payment,
+)
+from oltp.domain.refunds import (
+    NOTHING_REFUNDED,
+    LineRefunds,
+    RefundRequest,
+    complete_refund,
+    fail_refund,
+    refund_amounts,
+    request_refund,
+)
+from tests.unit.domain.builders import NOW, captured, merchant, placed, unpriced
+from tests.unit.domain.test_pricing import assert_identities
+
+
+@dataclass
+class Ledger:
+    """What has been refunded of one line, refund by refund."""
+
+    parts: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def total(self) -> LineRefunds:
+        """The sum of the live parts."""
+        return LineRefunds(
+            quantity=sum(part[0] for part in self.parts),
+            amount_minor=sum(part[1] for part in self.parts),
+            tax_minor=sum(part[2] for part in self.parts),
+            restocked_quantity=0,
+        )
+
+
+def one_line_order(quantity: int, total_hint_micro: int, rate_ppm: int, is_inclusive: bool):
+    seller = merchant(is_tax_inclusive=is_inclusive, rate_ppm=rate_ppm)
+    return placed(seller, [unpriced(1, quantity, total_hint_micro)])
+
+
+ORDERS = st.builds(
+    one_line_order,
+    st.integers(1, 40),
+    st.one_of(st.integers(0, 30_000), st.integers(0, 20_000_000)),
+    st.integers(0, 1_200_000),
+    st.booleans(),
+)
+STEPS = st.lists(st.tuples(st.sampled_from(["cancel", "refund"]), st.integers(1, 9)), max_size=30)
+
+
+@settings(max_examples=200)
+@given(ORDERS, STEPS)
+def test_any_mix_of_cancellations_and_refunds_sums_to_the_line_exactly(order, steps):
+    ledger = Ledger()
+    for step, wanted in [*steps, ("refund", 10**6)]:
+        line: OrderLine = order.lines[0]
+        refunds = ledger.total()
+        left = line.quantity - line.cancelled_quantity - refunds.quantity
+        quantity = min(wanted, left)
+        if quantity == 0:
+            continue
+        if step == "cancel":
+            try:
+                order = cancel_order(order, {line.order_line_id: quantity}, refunds={line.order_line_id: refunds})
+            except ConflictError:
+                # Only where a unit's tax is fractions of a penny: the rest would hold more tax than amount.
+                assert line.total_minor < 2 * line.quantity
+                continue
+            assert_identities(order, refunds.quantity)
+        else:
+            amount, tax = refund_amounts(line, refunds, quantity)
+            assert 0 <= tax <= amount
+            ledger.parts.append((quantity, amount, tax))
+    line, refunds = order.lines[0], ledger.total()
+    assert line.cancelled_quantity + refunds.quantity == line.quantity
+    assert line.cancelled_minor + refunds.amount_minor == line.total_minor
+    assert line.cancelled_tax_minor + refunds.tax_minor == line.tax_minor
+
+
+@settings(max_examples=200)
+@given(ORDERS, st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.integers(0, 100)), max_size=30))
+def test_failed_refunds_leave_everything_refundable_exactly(order, steps):
+    line, ledger = order.lines[0], Ledger()
+    for wanted, fails, which in steps:
+        left = line.quantity - ledger.total().quantity
+        if fails and ledger.parts:
+            del ledger.parts[which % len(ledger.parts)]
+        elif left:
+            quantity = min(wanted, left)
+            ledger.parts.append((quantity, *refund_amounts(line, ledger.total(), quantity)))
+        assert 0 <= ledger.total().amount_minor <= line.total_minor
+        assert 0 <= ledger.total().tax_minor <= line.tax_minor
+        assert all(0 <= tax <= amount for _, amount, tax in ledger.parts)
+    left = line.quantity - ledger.total().quantity
+    if left:
+        ledger.parts.append((left, *refund_amounts(line, ledger.total(), left)))
+    assert ledger.total().amount_minor == line.total_minor
+    assert ledger.total().tax_minor == line.tax_minor
+
+
+@settings(max_examples=100)
+@given(ORDERS, st.lists(st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(1, 900))), max_size=12))
+def test_named_amounts_leave_everything_refundable_exactly(order, steps):
+    line, ledger = order.lines[0], Ledger()
+    for wanted, amount_minor in steps:
+        # The last unit is kept, to take whatever is left.
+        quantity = min(wanted, line.quantity - ledger.total().quantity - 1)
+        if amount_minor is not None:
+            amount_minor = min(amount_minor, line.total_minor - ledger.total().amount_minor)
+        if amount_minor == 0 or (amount_minor is None and quantity == 0):
+            continue
+        amount, tax = refund_amounts(line, ledger.total(), quantity, amount_minor)
+        assert 0 <= tax <= amount and amount_minor in (None, amount)
+        ledger.parts.append((quantity, amount, tax))
+    left = line.quantity - ledger.total().quantity
+    amount, tax = refund_amounts(line, ledger.total(), left)
+    assert 0 <= tax <= amount
+    ledger.parts.append((left, amount, tax))
+    assert (ledger.total().amount_minor, ledger.total().tax_minor) == (line.total_minor, line.tax_minor)
+
+
+def test_a_named_amount_stays_within_the_line():
+    order = one_line_order(1, 1_000_000, 200_000, False)
+    line = order.lines[0]
+    assert refund_amounts(line, NOTHING_REFUNDED, 0, 60) == (60, 10)
+    with pytest.raises(OverRefundError):
+        refund_amounts(line, NOTHING_REFUNDED, 1, line.total_minor + 1)
+    for quantity, amount_minor in ((1, 0), (-1, 5)):
+        with pytest.raises(InputError):
+            refund_amounts(line, NOTHING_REFUNDED, quantity, amount_minor)
+    paid_back = LineRefunds(quantity=0, amount_minor=60, tax_minor=10, restocked_quantity=0)
+    with pytest.raises(ConflictError, match="money was given back"):
+        cancel_order(order, None, captured_minor=60, refunds={"line-1": paid_back})
+
+
+def test_the_last_units_cancelled_leave_no_penny():
+    order = one_line_order(3, 333_333, 0, False)
+    kept = LineRefunds(quantity=1, amount_minor=32, tax_minor=0, restocked_quantity=0)
+    after = cancel_order(order, {"line-1": 2}, refunds={"line-1": kept})
+    assert after.cancelled_minor + kept.amount_minor == order.total_minor
+
+
+def test_a_unit_is_never_both_cancelled_and_refunded():
+    order = one_line_order(3, 1_000_000, 0, False)
+    refunded = LineRefunds(quantity=2, amount_minor=200, tax_minor=0, restocked_quantity=0)
+    with pytest.raises(ConflictError, match="cannot be cancelled as well"):
+        cancel_order(order, {"line-1": 2}, refunds={"line-1": refunded})
+    with pytest.raises(OverRefundError, match="1 can still be refunded"):
+        refund_amounts(order.lines[0], refunded, 2)
+    with pytest.raises(InputError):
+        refund_amounts(order.lines[0], NOTHING_REFUNDED, 0)
+
+
+def test_what_is_captured_is_not_cancelled():
+    order = one_line_order(4, 1_000_000, 0, False)
+    after = cancel_order(order, {"line-1": 1}, captured_minor=300)
+    assert owed_minor(after) == 300
+    with pytest.raises(ConflictError, match="refund instead"):
+        cancel_order(order, {"line-1": 2}, captured_minor=300)
+
+
+def test_an_order_goes_through_its_states():
+    order = placed(merchant(), [unpriced(1, 2, 1_000_000), unpriced(2, 1, 500_000)], shipping_micro=3_000_000)
+    order, shipped = fulfill_order(order, {"line-1": 1})
+    assert shipped == {"line-1": 1, "line-shipping": 1}
+    assert order.status is OrderStatus.PARTIALLY_FULFILLED
+    order = cancel_order(order, {"line-2": 1})
+    assert order.status is OrderStatus.PARTIALLY_FULFILLED
+    order, shipped = fulfill_order(order, None)
+    assert (order.status, shipped, order.version) == (OrderStatus.FULFILLED, {"line-1": 1}, 4)
+    for step in (cancel_order, fulfill_order):
+        with pytest.raises(IllegalTransitionError):
+            step(order, None)
+
+
+def test_shipping_is_cancelled_with_the_last_thing_to_ship():
+    order = placed(merchant(), [unpriced(1, 1, 1_000_000), unpriced(2, 1, 500_000)], shipping_micro=3_000_000)
+    order = cancel_order(order, {"line-1": 1})
+    assert order.status is OrderStatus.PLACED
+    assert open_quantity(order.lines[2]) == 1
+    order = cancel_order(order, {"line-2": 1})
+    assert order.status is OrderStatus.CANCELLED
+    assert owed_minor(order) == 0
+
+
+@pytest.mark.parametrize(
+    ("quantities", "error"),
+    [({"line-1": 0}, InputError), ({"line-1": 3}, ConflictError), ({"nope": 1}, NotFoundError), ({}, ConflictError)],
+)
+@pytest.mark.parametrize("step", [cancel_order, fulfill_order])
+def test_only_open_units_are_closed(step, quantities, error):
+    with pytest.raises(error):
+        step(one_line_order(2, 1_000_000, 0, False), quantities)
+
+
+def test_capture_stops_at_the_authorization_and_at_what_is_owed():
+    order = one_line_order(4, 1_000_000, 0, False)
+    payment = captured(order, 100)
+    assert amount_to_capture(payment, order, 100, None) == 300
+    assert amount_to_capture(payment, order, 100, 120) == 120
+    part_cancelled = cancel_order(order, {"line-1": 2}, captured_minor=100)
+    assert amount_to_capture(payment, part_cancelled, 100, None) == 100
+    with pytest.raises(OverCaptureError):
+        amount_to_capture(payment, order, 100, 301)
+    with pytest.raises(OverCaptureError):
+        amount_to_capture(payment, part_cancelled, 100, 101)
+    with pytest.raises(OverCaptureError):
+        amount_to_capture(captured(order), order, 400, None)
+    with pytest.raises(InputError):
+        amount_to_capture(payment, order, 100, 0)
+
+
+def test_a_free_order_has_no_payment():
+    with pytest.raises(ConflictError, match="nothing open to pay"):
+        amount_to_authorize(one_line_order(1, 1_000, 0, False), [], None)
+
+
+def test_authorizations_cover_the_order_once():
+    order = one_line_order(4, 1_000_000, 0, False)
+    payment = captured(order, 100)
+    with pytest.raises(ConflictError, match="nothing open"):
+        amount_to_authorize(order, [payment], None)
+    assert amount_to_authorize(order, [void_payment(captured(order, 0))], None) == 400
+    with pytest.raises(ConflictError, match="open to pay"):
+        amount_to_authorize(order, [], 401)
+
+
+def test_declined_and_voided_payments_are_final():
+    order = one_line_order(1, 1_000_000, 0, False)
+    declined = authorize_payment(
+        order,
+        payment_id="p",
+        amount_minor=100,
+        provider="embedded",
+        provider_reference="",
+        authorized_at=NOW,
+        is_declined=True,
+    )
+    assert (declined.status, declined.authorized_minor) == (PaymentStatus.DECLINED, 0)
+    for payment in (declined, void_payment(captured(order, 0))):
+        for step in (
+            void_payment,
+            lambda payment: amount_to_capture(payment, order, 0, None),
+            lambda payment: refund_payment(payment, 1),
+        ):
+            with pytest.raises(IllegalTransitionError):
+                step(payment)
+    with pytest.raises(IllegalTransitionError):
+        void_payment(captured(order))
+
+
+def request(order, payment, requests, line_refunds=None, pending_minor=0):
+    return request_refund(
+        order,
+        payment,
+        [
+            RefundRequest(refund_line_id=f"r{index}", order_line_id=line_id, quantity=quantity, is_restocked=restocked)
+            for index, (line_id, quantity, restocked) in enumerate(requests)
+        ],
+        refund_id="r",
+        line_refunds=line_refunds or {},
+        pending_minor=pending_minor,
+        reason="returned",
+        external_reference=None,
+        requested_at=NOW,
+    )
+
+
+def test_two_refund_lines_of_one_order_line_sum_to_it():
+    order = one_line_order(3, 333_333, 0, False)
+    refund = request(order, captured(order), [("line-1", 1, False), ("line-1", 2, False)])
+    assert refund.amount_minor == order.total_minor == 100
+    with pytest.raises(OverRefundError):
+        request(order, captured(order), [("line-1", 2, False), ("line-1", 2, False)])
+
+
+def test_a_refund_stays_within_what_the_payment_captured():
+    order = one_line_order(4, 1_000_000, 0, False)
+    payment = captured(order, 250)
+    with pytest.raises(OverRefundError, match=r"2\.50"):
+        request(order, payment, [("line-1", 3, False)])
+    with pytest.raises(OverRefundError):
+        request(order, payment, [("line-1", 2, False)], pending_minor=100)
+    with pytest.raises(OverRefundError, match="nothing was captured"):
+        request(order, captured(order, 0), [("line-1", 1, False)])
+    with pytest.raises(OverRefundError):
+        refund_payment(payment, 251)
+
+
+def test_only_what_left_the_stock_is_restocked():
+    order = one_line_order(3, 1_000_000, 0, False)
+    payment = captured(order)
+    with pytest.raises(ConflictError, match="0 left the stock"):
+        request(order, payment, [("line-1", 1, True)])
+    shipped, _ = fulfill_order(order, {"line-1": 1})
+    assert request(shipped, payment, [("line-1", 1, True)]).lines[0].is_restocked
+    with pytest.raises(ConflictError):
+        request(shipped, payment, [("line-1", 1, True), ("line-1", 1, True)])
+    service = placed(merchant(), [unpriced(1, 1, 1_000_000, kind=LineKind.SERVICE)])
+    with pytest.raises(InputError, match="not stocked"):
+        request(fulfill_order(service, None)[0], captured(service), [("line-1", 1, True)])
+
+
+def test_a_refund_needs_known_lines():
+    order = one_line_order(1, 1_000_000, 0, False)
+    with pytest.raises(NotFoundError):
+        request(order, captured(order), [("nope", 1, False)])
+    with pytest.raises(InputError, match="at least one line"):
+        request(order, captured(order), [])
+
+
+def test_a_refund_is_settled_once():
+    order = one_line_order(1, 1_000_000, 0, False)
+    refund = request(order, captured(order), [("line-1", 1, False)])
+    completed, failed = complete_refund(refund, "ref", NOW), fail_refund(refund, "account closed")
+    assert (completed.status, failed.status) == (RefundStatus.COMPLETED, RefundStatus.FAILED)
+    for settled in (completed, failed):
+        with pytest.raises(IllegalTransitionError):
+            complete_refund(settled, "ref", NOW)
+        with pytest.raises(IllegalTransitionError):
+            fail_refund(settled, "again")

@@ -1,0 +1,40 @@
+"""Progress off a terminal: plain lines, none when quiet; the answer's stream stays clean."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from stack.console import Progress, print_json
+
+
+def test_a_step_ends_with_its_detail_and_time() -> None:
+    stream = io.StringIO()
+    progress = Progress(console=Console(file=stream, width=100))
+    with progress.step("Placing orders") as step:
+        step.progress(1500, 2000, "orders")
+    assert "✓ Placing orders: 1,500 of 2,000 orders (" in stream.getvalue()
+
+
+def test_a_failed_step_is_not_ticked_off() -> None:
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="no"), Progress(console=Console(file=stream)).step("Placing orders"):
+        raise ValueError("no")
+    assert "✓" not in stream.getvalue()
+
+
+def test_quiet_shows_nothing() -> None:
+    stream = io.StringIO()
+    progress = Progress(console=Console(file=stream), is_quiet=True)
+    with progress.step("Placing orders"):
+        progress.note("hello")
+    assert stream.getvalue() == ""
+
+
+def test_json_goes_to_standard_output_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"amount": "748957.020"})
+    captured = capsys.readouterr()
+    assert captured.out == '{\n  "amount": "748957.020"\n}\n'
+    assert captured.err == ""

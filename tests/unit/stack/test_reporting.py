@@ -1,0 +1,74 @@
+"""What `tieout report` accepts, and how amounts look."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from contracts.errors import InputError
+from derived.reports import Report
+from stack import reporting
+
+REPORT = Report(
+    name="daily",
+    columns=("merchant_id", "currency", "order_count", "net_minor", "rounding_micro"),
+    rows=(
+        ("a, b", "GBP", 2, 120_050, Decimal(-4_000)),
+        ("c", "JPY", 1, 500, Decimal(0)),
+        ("d", "KWD", 1, None, Decimal(1)),
+    ),
+    cuts={"pod2": 4, "pod1": 3},
+    build_id="b",
+    data_at=datetime(2011, 1, 2, 3, 4, 5, tzinfo=UTC),
+    age_seconds=1.5,
+)
+
+
+def test_amounts_are_decimals_of_their_currency() -> None:
+    assert [row[3:] for row in reporting.shown_rows(REPORT)] == [
+        ["1200.50", "-0.004000"],
+        ["500", "0.000000"],
+        ["", "0.000001"],
+    ]
+
+
+def test_csv_has_no_units_in_its_headings_and_quotes_what_needs_it() -> None:
+    lines = reporting.as_csv(REPORT).splitlines()
+    assert lines[0] == "merchant_id,currency,order_count,net,rounding"
+    assert lines[1] == '"a, b",GBP,2,1200.50,-0.004000'
+
+
+def test_json_keeps_integers_with_their_unit() -> None:
+    answer = reporting.as_json(REPORT)
+    assert answer["rows"][0] == {
+        "merchant_id": "a, b",
+        "currency": "GBP",
+        "order_count": 2,
+        "net_minor": 120_050,
+        "rounding_micro": -4_000,
+    }
+    assert answer["data_at"] == "2011-01-02T03:04:05+00:00"
+
+
+def test_the_sentence_says_at_which_cuts_it_stands() -> None:
+    assert reporting.standing(REPORT) == "3 rows; pod1 at cut 3, pod2 at cut 4, as of 2011-01-02 03:04:05 UTC."
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2011-01-31", datetime(2011, 2, 1, tzinfo=UTC)),
+        ("2011-01-31T18:00:00", datetime(2011, 1, 31, 18, tzinfo=UTC)),
+        ("2011-01-31T18:00:00+02:00", datetime(2011, 1, 31, 16, tzinfo=UTC)),
+    ],
+)
+def test_a_date_is_the_end_of_its_day_and_times_are_utc(text: str, moment: datetime) -> None:
+    assert reporting.parse_moment(text) == moment
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2011-13-01", ""])
+def test_what_is_no_moment_is_said(text: str) -> None:
+    with pytest.raises(InputError, match="no date or time"):
+        reporting.parse_moment(text)

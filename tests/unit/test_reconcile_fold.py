@@ -1,0 +1,119 @@
+"""Folding the lake's events: exactly what a cut or a vector of positions includes, and payloads taken strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import duckdb
+import pytest
+
+from reconcile.compare import Limits
+from reconcile.lake import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_ids
+from reconcile.scratch import scratch, table
+
+EVENTS = """
+create table lake.raw.events (
+    pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
+    merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar
+)
+"""
+POSITIONS = iter(range(1, 10_000))
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A lake in memory, with a scratch catalog beside it."""
+    with duckdb.connect() as opened, scratch(opened) as ready:
+        ready.execute("attach ':memory:' as lake")
+        ready.execute("create schema lake.raw")
+        ready.execute(EVENTS)
+        ready.execute("create table lake.raw.parked (pod varchar, aggregate_key varchar)")
+        yield ready
+        ready.execute("detach lake")
+
+
+def add(
+    connection: duckdb.DuckDBPyConnection,
+    key: str,
+    version: int,
+    cut: int,
+    *,
+    partition: int = 0,
+    chunk: int = 0,
+    pod: str = "pod1",
+    **state: object,
+) -> None:
+    """Append one adjustment's event."""
+    values = {"merchant_id": "m", "adjustment_id": key, "version": version, "amount_minor": 100 * version, **state}
+    payload = json.dumps({"state": values, "changed": []})
+    number = next(POSITIONS)
+    connection.execute(
+        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?)",
+        [pod, cut, partition, number, chunk, f"event-{number}", key, version, payload],
+    )
+
+
+def states(connection: duckdb.DuckDBPyConnection, columns: str = "version, events") -> list[tuple[object, ...]]:
+    """Return columns of the folded adjustments, by id."""
+    return connection.execute(f"select aggregate_id, {columns} from {table('lake_adjustments')} order by 1").fetchall()
+
+
+def test_a_cut_includes_itself_and_nothing_after(connection: duckdb.DuckDBPyConnection) -> None:
+    add(connection, "a", 1, cut=1)
+    add(connection, "a", 2, cut=3)
+    add(connection, "b", 1, cut=2)
+    add(connection, "c", 1, cut=1, pod="pod2")
+    fold(connection, at_cut("pod1", 2), "adjustment")
+    assert states(connection) == [("a", 1, 1), ("b", 1, 1)]
+    fold(connection, at_cut("pod1", 3), "adjustment")
+    assert states(connection, "version, events, amount_minor") == [("a", 2, 2, 200), ("b", 1, 1, 100)]
+    assert event_duplicates(connection, Limits()).classes == {}
+
+
+def test_positions_cut_every_partition_where_it_stands_even_inside_a_cut(connection: duckdb.DuckDBPyConnection) -> None:
+    for partition, key in ((0, "a"), (1, "b"), (2, "c")):
+        add(connection, key, 1, cut=1, partition=partition)
+        add(connection, key, 2, cut=2, partition=partition, chunk=0)
+        add(connection, key, 3, cut=2, partition=partition, chunk=1)
+        add(connection, key, 4, cut=3, partition=partition)
+    positions = [PartitionPosition(partition=0, cut=3), PartitionPosition(partition=1, cut=1, chunk=1)]
+    fold(connection, at_positions(connection, "pod1", positions), "adjustment")
+    # Partition 2 has no position: nothing of it was applied.
+    assert states(connection) == [("a", 4, 4), ("b", 2, 2)]
+
+
+def test_an_event_twice_is_counted_once_and_named(connection: duckdb.DuckDBPyConnection) -> None:
+    add(connection, "a", 1, cut=1)
+    add(connection, "a", 2, cut=2)
+    add(connection, "a", 2, cut=2)
+    fold(connection, at_cut("pod1", 2), "adjustment")
+    assert states(connection) == [("a", 2, 2)]
+    outcome = event_duplicates(connection, Limits())
+    assert [(d.key, d.kind.value) for d in outcome.sample] == [(("a", "2"), "duplicate")]
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [(12, 12), (-9_007_199_254_740_993, -9_007_199_254_740_993), (12.0, None), (12.4, None), ("x", None), (None, None)],
+)
+def test_numbers_are_whole_or_they_are_nothing(
+    connection: duckdb.DuckDBPyConnection, value: object, taken: int | None
+) -> None:
+    add(connection, "a", 1, cut=1, amount_minor=value)
+    fold(connection, at_cut("pod1", 1), "adjustment")
+    assert states(connection, "amount_minor") == [("a", taken)]
+
+
+def test_a_payload_that_is_no_json_is_a_row_of_nulls_not_an_error(connection: duckdb.DuckDBPyConnection) -> None:
+    add(connection, "a", 1, cut=1)
+    connection.execute('update lake.raw.events set payload = \'{"state": {"version": "one", "currency": 5}}\'')
+    fold(connection, at_cut("pod1", 1), "adjustment")
+    assert states(connection, "version, events, amount_minor") == [("a", None, 1, None)]
+
+
+def test_parked_keys_are_read_by_type(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        "insert into lake.raw.parked values ('pod1', 'm/order/o1'), ('pod1', 'm/order/o1'), ('pod2', 'x/y/z')"
+    )
+    assert parked_ids(connection, "pod1") == {"order": ["o1"]}

@@ -1,0 +1,114 @@
+"""The order of a run without any server: how long it waits, and that no reason holds a password."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from contracts.ownership import copy_named
+from contracts.settings import PodSettings, Settings
+from contracts.verdicts import Verdict
+from derived.lake_connection import CONFIGURATION, _load_extensions, quote
+from reconcile import run
+from reconcile.context import ReconcileContext
+from stack.comparison import build_reconcile_context
+from stack.scrubbing import scrubber
+
+PASSWORD = "p/w?wr0ng"
+DSN = "postgresql://tieout_lake:p%2Fw%3Fwr0ng@127.0.0.1:1/catalog"
+
+
+class FakeTime:
+    """A monotonic clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Servers that are not there, each under a DSN with the same password."""
+    pod = PodSettings(pod="pod1", owner_dsn=DSN, app_dsn=DSN, relay_dsn=DSN, reader_dsn=DSN)
+    return Settings(
+        var_dir=tmp_path,
+        pods=(pod,),
+        control_dsn=DSN,
+        catalog_dsn=DSN,
+        read_models_dsn=DSN,
+        dagster_dsn=DSN,
+        log_url="redis://:l%2Fg@127.0.0.1:1/0",
+        lake_data_path=str(tmp_path),
+        lake_backup_path=tmp_path / "backup",
+    )
+
+
+@pytest.fixture
+def context(settings: Settings) -> ReconcileContext:
+    """The real context onto those servers, but that the lake is an empty DuckDB."""
+    return replace(build_reconcile_context(settings), open_lake=duckdb.connect)
+
+
+def unreachable(*_: object) -> Any:
+    """Raise what DuckDB itself says of a catalog that it cannot connect to."""
+    with duckdb.connect(config=CONFIGURATION) as connection:
+        _load_extensions(connection, "/nowhere")
+        connection.execute(f"attach {quote('ducklake:postgres:' + DSN)} as lake (data_path '/nowhere/')")
+
+
+def test_the_lake_is_waited_for_as_long_as_the_lake_may_be_late(
+    context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = FakeTime()
+    monkeypatch.setattr(run, "_read_pod", lambda *_: 7)
+    patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
+    results = run.run_pairs(patient, ["oltp_lake.order", "operational_finance.orders"])
+    assert {result.verdict for result in results} == {Verdict.LATE}
+    assert copy_named("lake").late_seconds_max <= time.now < copy_named("lake").late_seconds_max + 1
+
+
+def test_duckdb_quotes_the_password() -> None:
+    with pytest.raises(duckdb.Error) as raised:
+        unreachable()
+    assert "p%2Fw%3Fwr0ng" in str(raised.value)
+
+
+def test_no_reason_holds_a_password(context: ReconcileContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(cuts: Mapping[str, int]) -> Mapping[str, int]:
+        return unreachable()  # type: ignore[no-any-return]
+
+    no_lake = run.run_pairs(replace(context, open_lake=unreachable))
+    no_pod = run.run_pairs(replace(context, take_cut=unreachable), ["oltp_lake.order"])
+    monkeypatch.setattr(run, "_read_pod", lambda *_: 0)
+    no_position = run.run_pairs(replace(context, lake_cut=unreachable), ["oltp_lake.order"])
+    there = replace(context, lake_cut=lambda connection, pod: 0)
+    no_build = run.run_pairs(replace(there, build=build), ["operational_finance.orders"])
+    no_view = run.run_pairs(there, ["lake_account_view"])
+    results = [*no_lake, *no_pod, *no_position, *no_build, *no_view]
+    assert {result.verdict for result in results} == {Verdict.UNKNOWN}
+    for result in results:
+        assert result.reason and PASSWORD not in result.reason and "p%2Fw%3Fwr0ng" not in result.reason
+    assert "***" in no_lake[0].reason and "***" in no_build[0].reason
+
+
+def test_a_password_at_the_end_of_a_long_message_is_not_cut_in_half(context: ReconcileContext) -> None:
+    def failing() -> Any:
+        raise ValueError("x" * 495 + PASSWORD)
+
+    (result, *_) = run.run_pairs(replace(context, open_lake=failing))
+    assert PASSWORD[:4] not in result.reason
+
+
+def test_scrubbing_knows_the_password_of_the_log(settings: Settings) -> None:
+    clean = scrubber(settings)
+    assert clean("redis at redis://:l%2Fg@127.0.0.1:1/0, password l/g") == "redis at ***, password ***"

@@ -1,0 +1,119 @@
+"""The warehouse's files hold together with the contracts, without a database."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from contracts.events import STATE_TYPES
+from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
+from contracts.settings import PodSettings, Settings
+from derived.reports import MARTS, REPORTS
+from derived.warehouse import PROJECT_DIR, dbt_environment
+
+MODELS = PROJECT_DIR / "models"
+
+
+def structure(hint: object) -> object:
+    """Return the DuckDB JSON structure of a type of the contracts."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return structure(next(part for part in typing.get_args(hint) if part is not types.NoneType))
+    if origin is list:
+        return [structure(typing.get_args(hint)[0])]
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        hints = typing.get_type_hints(hint)
+        return {name: structure(hints[name]) for name in hint.__struct_fields__}
+    names: dict[object, str] = {bool: "BOOLEAN", int: "BIGINT", datetime: "TIMESTAMPTZ"}
+    return names.get(hint, "VARCHAR")
+
+
+@pytest.mark.parametrize("aggregate_type", sorted(STATE_TYPES))
+def test_staging_types_every_field_of_the_state(aggregate_type: str) -> None:
+    text = (MODELS / "staging" / f"stg_oltp__{aggregate_type}s.sql").read_text()
+    declared = re.search(r"set fields = (\{.*\}) -%\}", text, re.DOTALL)
+    assert declared is not None
+    expected = structure(STATE_TYPES[aggregate_type])
+    assert isinstance(expected, dict)
+    # The macro adds what all states have.
+    del expected["merchant_id"], expected["version"]
+    assert yaml.safe_load(declared.group(1)) == expected
+    assert f"stage_events('{aggregate_type}', fields)" in text
+
+
+def test_every_aggregate_has_a_history_and_every_history_its_test() -> None:
+    described = {model["name"]: model for model in properties("intermediate")}
+    for aggregate_type in STATE_TYPES:
+        name = f"int_{aggregate_type}s_history"
+        assert (MODELS / "intermediate" / f"{name}.sql").exists()
+        assert [next(iter(test)) for test in described[name]["data_tests"]] == ["versions_are_contiguous"]
+
+
+def test_the_marts_are_those_that_can_be_asked_and_all_are_described() -> None:
+    assert sorted(path.stem for path in (MODELS / "marts").glob("*.sql")) == list(MARTS)
+    described = {model["name"]: model for model in properties("marts")}
+    assert sorted(described) == list(MARTS)
+    for model in described.values():
+        assert model["description"] and all(column["description"] for column in model["columns"])
+
+
+def test_every_report_is_an_exposure() -> None:
+    exposures = yaml.safe_load((MODELS / "marts" / "exposures.yml").read_text())["exposures"]
+    read = {exposure["depends_on"][0] for exposure in exposures}
+    assert read == {f"ref('{mart}')" for mart, _ in REPORTS.values()}
+
+
+def test_no_money_is_a_float() -> None:
+    for path in PROJECT_DIR.rglob("*.sql"):
+        code = re.sub(r"--[^\n]*|\{#.*?#\}", "", path.read_text(), flags=re.DOTALL)
+        assert not re.search(r"\b(float|double|real|decimal|numeric)\b", code.lower()), path
+    types_found = {column["data_type"] for model in properties("marts") for column in model["columns"]}
+    (nested,) = {name for name in types_found if name.startswith("STRUCT(")}
+    types_found.remove(nested)
+    assert not re.search("float|double|real|decimal|numeric", nested.lower())
+    assert types_found == {"varchar", "bigint", "integer", "boolean", "date", "timestamp with time zone"}
+
+
+def test_currencies_are_those_of_the_contracts() -> None:
+    text = (PROJECT_DIR / "macros" / "money.sql").read_text()
+    found = {currency: int(micro) for currency, micro in re.findall(r"when '(\w+)' then (\d+)", text)}
+    assert found == {currency: micro_per_minor(currency) for currency in CURRENCY_EXPONENTS}
+
+
+def test_dbt_writes_nothing_into_the_repository_and_hides_the_catalog(tmp_path: Path) -> None:
+    settings = Settings(
+        var_dir=tmp_path,
+        pods=(PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
+        control_dsn="",
+        catalog_dsn="postgresql://u:secret@localhost/c",
+        read_models_dsn="",
+        dagster_dsn="",
+        log_url="",
+        lake_data_path=f"{tmp_path}/lake",
+        lake_backup_path=tmp_path / "backup",
+    )
+    environment = dbt_environment(settings)
+    for name in ("DBT_TARGET_PATH", "DBT_LOG_PATH", "TIEOUT_WAREHOUSE_TEMP_DIR"):
+        assert environment[name].startswith(str(tmp_path))
+    assert [name for name, value in environment.items() if "secret" in value] == ["DBT_ENV_SECRET_LAKE_CATALOG"]
+    assert environment["DBT_SEND_ANONYMOUS_USAGE_STATS"] == "false"
+
+
+def test_dbt_finds_no_module_of_ours_to_execute() -> None:
+    # dbt imports every importable top-level module whose name begins with dbt_.
+    root = PROJECT_DIR.parent
+    assert not list(PROJECT_DIR.rglob("*.py"))
+    assert not list(root.glob("dbt_*.py"))
+
+
+def properties(layer: str) -> list[dict[str, typing.Any]]:
+    """Return the described models of a layer."""
+    files = [yaml.safe_load(path.read_text()) for path in (MODELS / layer).glob("*.yml")]
+    return [model for file in files for model in file.get("models", [])]
