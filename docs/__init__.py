@@ -1,0 +1,1 @@
+"""Documentation, and the generator of those parts of it that come from code."""
