@@ -8,6 +8,7 @@ from dagster import AssetExecutionContext
 from assets.graph import OLTP_KEYS, OWNERS, contract_metadata, freshness_of, log_key, outbox_key
 from assets.platform import PLATFORM, platform_of
 from contracts.ownership import LOG
+from contracts.runs import DRAIN_TAG
 from streams.draining import drain_pod, observe_pod
 
 
@@ -45,7 +46,7 @@ def drain_asset(pod: str) -> dg.AssetsDefinition:
         specs=[outbox_spec(pod), log_spec(pod)],
         required_resource_keys={PLATFORM},
         # Two drains of one pod: the second waits for the first (advisory lock), so nothing is published twice.
-        op_tags={"tieout/drain": pod},
+        op_tags={DRAIN_TAG: pod},
     )
     def drain(context: AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         settings = platform_of(context).settings

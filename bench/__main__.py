@@ -11,6 +11,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "relay": ("--events", "50000", "--samples", "100"),
     "derived": ("--orders", "2000"),
     "commands": ("--seconds", "3"),
+    "visibility": ("--samples", "50"),
     "compare": ("--orders", "100000", "--rounds", "1"),
     "soak": ("--seconds", "20", "--rate", "10"),
     "warehouse": ("--events", "2000", "--rounds", "2"),

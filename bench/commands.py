@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import random
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from bench.figures import Figure, report
 from bench.pgbench_script import FIRST_NUMBER, Recorder, render
 from contracts.clock import utc_now
 from contracts.events.merchant import TaxRate
@@ -77,22 +78,22 @@ class Result:
         return self.per_second / self.reference_per_second
 
 
-def main() -> None:
-    """Measure, print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when every goal is met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.commands", description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
     parser.add_argument("--lines", type=int, default=3, help="lines per order in the comparison with pgbench")
     parser.add_argument("--skus", type=int, default=1_000, help="SKUs of the merchant")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    results = measure(seconds=arguments.seconds, lines=arguments.lines, skus=arguments.skus)
-    print(as_json(results) if arguments.json else as_table(results))
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    results = measure(seconds=options.seconds, lines=options.lines, skus=options.skus)
+    return report("commands", figures(results), is_json=options.json)
 
 
 def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[Result]:
     """Return every measurement, on a fresh server with fsync on."""
     with bench_pod() as settings, build_command_pod(settings) as pod:
-        _open_shop(pod, skus)
+        open_shop(pod, skus)
         script = _script(settings, pod, lines=lines, skus=skus)
         load = Load(clients=8, processes=2, lines=lines, skus=skus, seconds=seconds)
         _orders_per_second(settings, Load(clients=8, processes=2, lines=lines, skus=skus, seconds=1.0))
@@ -127,40 +128,18 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
     ]
 
 
-def as_table(results: list[Result]) -> str:
-    """Return the results as a plain table."""
-    rows = [("work", "per second", "reference", "per second", "ratio", "goal")]
-    for result in results:
-        rows.append(
-            (
-                result.work,
-                f"{result.per_second:.0f}",
-                result.reference,
-                f"{result.reference_per_second:.0f}",
-                f"{result.ratio:.2f}",
-                f">= {result.goal}" if result.goal else "",
-            )
-        )
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+def figures(results: Sequence[Result]) -> list[Figure]:
+    """Return each measurement with its reference and the ratio of both."""
+    return [figure for result in results for figure in _figures_of(result)]
 
 
-def as_json(results: list[Result]) -> str:
-    """Return the results as JSON."""
-    return json.dumps(
-        [
-            {
-                "work": result.work,
-                "per_second": round(result.per_second, 1),
-                "reference": result.reference,
-                "reference_per_second": round(result.reference_per_second, 1),
-                "ratio": round(result.ratio, 3),
-                "goal": result.goal or None,
-            }
-            for result in results
-        ],
-        indent=2,
-    )
+def _figures_of(result: Result) -> list[Figure]:
+    ratio, goal = result.ratio, f">= {result.goal}" if result.goal else ""
+    return [
+        Figure(name=f"reference: {result.reference}", value=result.reference_per_second, unit="orders/s"),
+        Figure(name=result.work, value=result.per_second, unit="orders/s"),
+        Figure(name="ratio", value=ratio, unit="", goal=goal, is_met=ratio >= result.goal if result.goal else None),
+    ]
 
 
 @contextmanager
@@ -192,7 +171,8 @@ def _sku(item: int) -> str:
     return f"SKU-{FIRST_NUMBER + item}"
 
 
-def _open_shop(pod: CommandPod, skus: int) -> None:
+def open_shop(pod: CommandPod, skus: int) -> None:
+    """Register the merchant with `skus` products that never sell out."""
     execute(
         pod,
         RegisterMerchant(
@@ -216,11 +196,12 @@ def _open_shop(pod: CommandPod, skus: int) -> None:
     execute(pod, receive, idempotency_key="stock")
 
 
-def _place(items: list[int], order_number: str) -> PlaceOrder:
+def place(items: list[int], order_number: str, *, customer_id: str = "c") -> PlaceOrder:
+    """Return the command that orders one of each item (numbers of SKUs)."""
     return PlaceOrder(
         merchant_id=MERCHANT,
         order_number=order_number,
-        customer_id="c",
+        customer_id=customer_id,
         location_id=LOCATION,
         lines=[OrderLineInput(sku=_sku(item), quantity=1) for item in items],
     )
@@ -250,7 +231,7 @@ def _sell(settings: PodSettings, load: Load, barrier: Any, counts: Any) -> None:
             with lock:
                 number = f"{uuid.uuid4()}-{next(numbers)}"
             items = [source.randrange(load.skus) for _ in range(load.lines)]
-            execute(pod, _place(items, number), idempotency_key=number)
+            execute(pod, place(items, number), idempotency_key=number)
 
         def client(index: int) -> None:
             source = random.Random(index)
@@ -297,7 +278,7 @@ def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) ->
             new_uuid=recorder.new_uuid,
         )
         key, number = str(recorder.new_uuid()), str(recorder.new_uuid())
-        execute(recording, _place(items, number), idempotency_key=key)
+        execute(recording, place(items, number), idempotency_key=key)
         prelude = "\n".join(
             f"\\set item{line} random({FIRST_NUMBER + item}, {FIRST_NUMBER + item + share - 1})"
             for line, item in enumerate(items)
@@ -337,4 +318,4 @@ def _pgbench_program() -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

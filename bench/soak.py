@@ -10,36 +10,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psycopg
 
 from bench.figures import Figure, report
+from bench.world import running_system
 from contracts.errors import StackError
-from contracts.settings import PodSettings, Settings, parse_settings
+from contracts.settings import PodSettings, Settings
 from contracts.verdicts import PairResult, Verdict
 from reconcile.run import run_pairs
-from stack import session
 from stack.builder import warm_builder
 from stack.comparison import build_reconcile_context
-from stack.migrations import migrate_everything
 from stack.processes import wait_until
-from stack.servers import embedded_servers
-from stack.settings import ROOT, write_settings_file
-from stack.supervision import Program, Supervisor
-from stack.workers import propagation_programs
+from stack.supervision import Supervisor
 
-TRAFFIC = "traffic"
 START_SECONDS_MAX = 180.0
 FALSE = (Verdict.INCONSISTENT, Verdict.UNKNOWN)
 
@@ -110,7 +102,7 @@ def _verdict(verdict: Verdict, number: int) -> Figure:
 def run_soak(*, seconds: float, orders_per_second: float) -> Soak:
     """Start servers, workers and traffic, compare everything for `seconds`, stop all; the last round is finished."""
     soak = Soak()
-    with _running(orders_per_second) as settings, warm_builder(settings) as builder:
+    with _selling(orders_per_second) as settings, warm_builder(settings) as builder:
         context = build_reconcile_context(settings, build=builder.build_to)
         before, started = _orders(settings), time.monotonic()
         disturbance = threading.Thread(target=_disturb, args=(settings, seconds, soak), daemon=True)
@@ -157,34 +149,15 @@ def _orders(settings: Settings) -> int:
 
 
 @contextmanager
-def _running(orders_per_second: float) -> Iterator[Settings]:
-    """Run servers, workers and traffic in a folder of their own; give their settings once orders are placed."""
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
-    folder.chmod(0o711)
-    servers = embedded_servers(folder)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(servers.wipe)
-        stack.callback(servers.stop)
-        values = servers.start()
-        write_settings_file(folder, values)
-        settings = parse_settings({**values, "TIEOUT_VAR_DIR": str(folder)})
-        migrate_everything(settings)
-        supervisor = Supervisor(var_dir=folder)
-        stack.callback(session.stop_marked, folder)
-        stack.callback(supervisor.stop)
-        supervisor.start([*propagation_programs(settings), _traffic(settings, orders_per_second)], directory=ROOT)
+def _selling(orders_per_second: float) -> Iterator[Settings]:
+    """Run a system, and give its settings once orders are placed."""
+    with running_system(orders_per_second=orders_per_second) as settings:
         wait_until(
             lambda: _orders(settings) > 0,
             timeout_seconds=START_SECONDS_MAX,
             failure=lambda: f"No order was placed in {START_SECONDS_MAX:.0f} s.",
         )
         yield settings
-
-
-def _traffic(settings: Settings, orders_per_second: float) -> Program:
-    command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
-    return Program(name=TRAFFIC, command=command, environment={"TIEOUT_VAR_DIR": str(settings.var_dir)})
 
 
 if __name__ == "__main__":

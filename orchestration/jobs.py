@@ -7,9 +7,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from assets.copies import COPY_KEYS
 from assets.graph import log_key, outbox_key
-
-DRAIN_TAG = "tieout/drain"
-"""Of runs with the same value one at a time goes (`stack/dagster_home.py`); the guarantee is the relay's lock."""
+from contracts.runs import DRAIN_TAG, RECONCILIATION_TAG
 
 
 def drain_job(pod: str) -> UnresolvedAssetJobDefinition:
@@ -28,7 +26,7 @@ def reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDe
     return dg.define_asset_job(
         name="reconciliation",
         selection=dg.AssetSelection.checks(*checks.check_keys),
-        tags={"tieout/reconciliation": "all"},
+        tags={RECONCILIATION_TAG: "all"},
         description="Takes a cut of every pod and compares every pair at it; builds the warehouse to it first.",
     )
 

@@ -7,6 +7,8 @@ mean (`reconcile/lake_pairs.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 from contracts.errors import ComparisonError
@@ -161,46 +163,61 @@ def newest(entries: list[LoggedEntry]) -> list[LoggedEntry]:
     return chosen
 
 
+class _ReadBack:
+    """Reads entries back one after the other, so that one at a time is held; keeps what was found in each."""
+
+    def __init__(self, pod: str, entries: list[LoggedEntry]) -> None:
+        self._pod = pod
+        self._entries = entries
+        self._found: list[tuple[LoggedEntry, int, str]] = []
+        self.trimmed_cut = 0
+        """The highest cut that trimming took entries of, meanwhile: nothing is said of it and those before."""
+
+    def rows(self) -> pa.RecordBatchReader:
+        """Return the events of all entries with their cut and partition, as a stream."""
+        return pa.RecordBatchReader.from_batches(_placed_schema(), self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        for entry in self._entries:
+            events = entry.fetch()
+            if events is not None:
+                self._found.append((entry, events.num_rows, entry_checksum(events, _place(self._pod, entry))))
+                yield from _placed(entry, events).to_batches()
+            elif entry.is_trimmed():
+                self.trimmed_cut = max(self.trimmed_cut, entry.cut)
+
+    @property
+    def lowest_cut(self) -> int | None:
+        """The first cut of which anything is said, if there is one."""
+        return min((entry.cut for entry in self._entries if entry.cut > self.trimmed_cut), default=None)
+
+    def stated(self) -> pa.Table:
+        """Return what the manifests say of the entries."""
+        rows = [(entry, entry.stated_events, entry.stated_checksum) for entry in self._entries]
+        return _entry_table([row for row in rows if row[0].cut > self.trimmed_cut])
+
+    def found(self) -> pa.Table:
+        """Return what was in them."""
+        return _entry_table([row for row in self._found if row[0].cut > self.trimmed_cut])
+
+
 def _log_with_lake(run: PodRun, entries: list[LoggedEntry]) -> list[Outcome]:
     """Compare what is in the newest entries with what their manifests state and with the lake."""
-    found = _fetched(newest(entries))
-    chosen = [entry for entry, _ in found]
-    connection, limits = run.connection, run.context.limits
-    load(connection, "entries_stated", _stated(chosen).to_reader())
-    load(connection, "entries_found", _found(run.pod, found).to_reader())
-    checked = compare(connection, ENTRY_SHAPE, table("entries_stated"), table("entries_found"), limits)
-    load(connection, "log_rows", _events(found).to_reader())
+    connection, limits, read_back = run.connection, run.context.limits, _ReadBack(run.pod, newest(entries))
+    others = [column for column in (*STORED_COLUMNS, "cut", "partition") if column != "payload"]
+    load(connection, "log_rows", read_back.rows(), f"{', '.join(others)}, md5(payload) as payload_md5")
     numbers = ", ".join(f'"{name}"::BIGINT as "{name}"' for name in NUMBERS)
-    texts = ", ".join(name for name in TEXTS if name != "payload_md5")
     connection.execute(
-        f"create or replace table {table('log_events')} as select event_id, {numbers}, {texts}, {', '.join(MOMENTS)}, "
-        f"md5(payload) as payload_md5 from {table('log_rows')}"
+        f"create or replace view {table('log_events')} as "
+        f"select event_id, {numbers}, {', '.join(TEXTS)}, {', '.join(MOMENTS)} from {table('log_rows')} "
+        f"where cut > {int(read_back.trimmed_cut)}"
     )
-    lowest = min((entry.cut for entry in chosen), default=run.cut + 1)
-    lake = table("lake_events")
+    load(connection, "entries_stated", read_back.stated().to_reader())
+    load(connection, "entries_found", read_back.found().to_reader())
+    checked = compare(connection, ENTRY_SHAPE, table("entries_stated"), table("entries_found"), limits)
+    lowest, lake = read_back.lowest_cut or run.cut + 1, table("lake_events")
     connection.execute(LAKE_EVENTS.format(target=lake), {"pod": run.pod, "after": lowest - 1, "until": run.cut})
     return [checked, compare(connection, LOG_SHAPE, table("log_events"), lake, limits)]
-
-
-def _fetched(entries: list[LoggedEntry]) -> list[tuple[LoggedEntry, pa.Table | None]]:
-    """Read the entries; those of cuts that trimming took away meanwhile are left out, all of a cut together."""
-    found = [(entry, entry.fetch()) for entry in entries]
-    trimmed = max((entry.cut for entry, events in found if events is None and entry.is_trimmed()), default=0)
-    return [(entry, events) for entry, events in found if entry.cut > trimmed]
-
-
-def _stated(entries: list[LoggedEntry]) -> pa.Table:
-    rows = [(entry, entry.stated_events, entry.stated_checksum) for entry in entries]
-    return _entry_table(rows)
-
-
-def _found(pod: str, found: list[tuple[LoggedEntry, pa.Table | None]]) -> pa.Table:
-    rows = [
-        (entry, events.num_rows, entry_checksum(events, _place(pod, entry)))
-        for entry, events in found
-        if events is not None
-    ]
-    return _entry_table(rows)
 
 
 def _place(pod: str, entry: LoggedEntry) -> str:
@@ -212,11 +229,6 @@ def _entry_table(rows: list[tuple[LoggedEntry, int, str]]) -> pa.Table:
     keys = {name: pa.array([str(getattr(entry, name)) for entry, _, _ in rows], pa.string()) for name in names}
     events = pa.array([number for _, number, _ in rows], pa.int64())
     return pa.table({**keys, "events": events, "checksum": pa.array([text for _, _, text in rows], pa.string())})
-
-
-def _events(found: list[tuple[LoggedEntry, pa.Table | None]]) -> pa.Table:
-    tables = [_placed(entry, events) for entry, events in found if events is not None]
-    return pa.concat_tables(tables) if tables else _placed_schema().empty_table()
 
 
 def _placed(entry: LoggedEntry, events: pa.Table) -> pa.Table:

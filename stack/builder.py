@@ -18,7 +18,6 @@ from typing import Any
 
 from contracts.errors import TieoutError, WarehouseError
 from contracts.settings import Settings
-from stack import processes
 from stack.scrubbing import scrubber
 from stack.settings import ROOT, load_settings
 
@@ -113,7 +112,6 @@ def warm_builder(settings: Settings) -> Iterator[WarehouseBuilder]:
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "TIEOUT_VAR_DIR": str(settings.var_dir),
-                processes.MARKER: str(settings.var_dir),
             },
         )
     try:

@@ -61,23 +61,30 @@ def up(
 
 
 @app.command()
-def down() -> None:
+def down(as_json: AsJson = False) -> None:
     """Stop everything that was started here, also what a killed process left behind. Data stay."""
     with Progress().step("Stopping"):
         stopped = session.stop_everything(settings.var_dir())
+    if as_json:
+        print_json({"stopped": stopped})
+        return
     answers().print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 
 @app.command()
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop everything and delete all data: orders, log, lake, reports, history. Cannot be undone."""
     folder = settings.var_dir()
     if not yes:
         typer.confirm(f"Delete all data in {folder}?", abort=True)
     with Progress().step("Stopping and deleting"):
-        lifecycle.reset()
+        stopped = lifecycle.reset()
+    if as_json:
+        print_json({"stopped": stopped, "deleted": str(folder)})
+        return
     answers().print("All data are deleted; the next start begins from nothing.")
 
 
@@ -240,7 +247,7 @@ add_repairs(app)
 def main() -> None:
     """Run the command; errors that Tieout foresaw become one sentence and an exit code."""
     try:
-        app()
+        app(prog_name="tieout")
     except TieoutError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(WRONG_INPUT if isinstance(error, InputError | SettingsError) else FAILED)

@@ -6,24 +6,20 @@ Belongs here: `dagster.yaml` and the environment of Dagster's processes. Does no
 
 from __future__ import annotations
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
 from contracts.errors import StackError
+from contracts.runs import DRAIN_TAG, RECONCILIATION_TAG
 from contracts.settings import Settings
 from stack.files import write_private
 
 SOCKET_FOLDER_CHARACTERS_MAX = 70
-
-DRAIN_TAG = "tieout/drain"
-"""Run tag with the pod's name as its value: of runs with the same value one at a time goes."""
-
-RECONCILIATION_TAG = "tieout/reconciliation"
-"""Run tag of comparisons: one at a time goes, whatever its value; two would wait for the same build."""
 
 CONFIGURATION = """\
 # Written at every start by stack/dagster_home.py; changes are lost. Holds a password.
@@ -35,6 +31,7 @@ storage:
       username: "{username}"
       password: "{password}"
       db_name: "{database}"
+      params: {params}
       # SQLAlchemy's default driver for PostgreSQL is about to change; Dagster needs this one.
       scheme: postgresql+psycopg2
 telemetry:
@@ -132,6 +129,8 @@ def write_dagster_home(settings: Settings) -> Path:
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         database=unquote(parts.path.lstrip("/")),
+        # JSON is YAML: sslmode and whatever else the DSN asks for.
+        params=json.dumps(dict(parse_qsl(parts.query))),
         drain_tag=DRAIN_TAG,
         reconciliation_tag=RECONCILIATION_TAG,
     )

@@ -38,26 +38,33 @@ GENERATED = ("backup", "dagster", "dbt", "imports", "scratch", "supervisor")
 @contextmanager
 def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = True) -> Iterator[str | None]:
     """Run all workers while the block runs; give the address of Dagster's pages, or None without them."""
-    supervisor = Supervisor(var_dir=values.var_dir)
+    port = files.free_port(DAGSTER_PORT) if has_pages else None
+    try:
+        start_workers(values, has_traffic=has_traffic, pages_port=port)
+        yield None if port is None else f"http://{files.LOOPBACK}:{port}"
+    finally:
+        with session.uninterrupted():
+            stop_workers(values.var_dir)
+
+
+def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None) -> None:
+    """Start all workers under a new supervisor, Dagster's pages on the given port; any that still run are stopped."""
     programs = propagation_programs(values)
     if has_traffic:
         programs.append(traffic_program(values))
-    address = None
-    if has_pages:
-        port = files.free_port(DAGSTER_PORT)
-        address = f"http://{files.LOOPBACK}:{port}"
+    if pages_port is not None:
         home = write_dagster_home(values)
-        files.write_private(home / "url", address + "\n")
-        programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=port)
-    try:
-        # What an earlier process that was killed left behind would compete with ours.
-        session.stop_marked(values.var_dir)
-        supervisor.start(programs, directory=ROOT)
-        yield address
-    finally:
-        with session.uninterrupted():
-            supervisor.stop()
-            session.stop_marked(values.var_dir)
+        files.write_private(home / "url", f"http://{files.LOOPBACK}:{pages_port}\n")
+        programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=pages_port)
+    # What an earlier process that was killed left behind would compete with ours.
+    stop_workers(values.var_dir)
+    Supervisor(var_dir=values.var_dir).start(programs, directory=ROOT)
+
+
+def stop_workers(folder: Path) -> None:
+    """Stop the supervisor and all its workers, and workers that lost theirs."""
+    Supervisor(var_dir=folder).stop()
+    session.stop_marked(folder)
 
 
 def wait_for_pages(address: str) -> None:
@@ -101,23 +108,37 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
                 progress.note(str(error))
             progress.note(f"Dagster: {address}")
         progress.note("Look with `tieout status`. Ctrl-C stops everything.")
-        _stay(values)
+        port = None if address is None else int(address.rpartition(":")[2])
+        while True:
+            time.sleep(WATCH_SECONDS)
+            values = mend(values, has_traffic=has_traffic, pages_port=port)
 
 
-def _stay(values: Settings) -> None:
-    """Return only by Ctrl-C or a signal; meanwhile start embedded servers again that have ended."""
-    while True:
-        time.sleep(WATCH_SECONDS)
-        if settings.is_external():
-            continue
-        servers = embedded_servers(values.var_dir)
-        if len(servers.running()) < len(servers.all):
-            settings.write_settings_file(values.var_dir, servers.start())
+def mend(values: Settings, *, has_traffic: bool, pages_port: int | None) -> Settings:
+    """Start again what has ended: embedded servers, or the supervisor itself; return the settings that hold now.
+
+    A server that came back at another address is told to the workers by starting these anew.
+    """
+    now = _with_servers(values)
+    if now != values or not Supervisor(var_dir=values.var_dir).is_running():
+        start_workers(now, has_traffic=has_traffic, pages_port=pages_port)
+    return now
+
+
+def _with_servers(values: Settings) -> Settings:
+    if settings.is_external():
+        return values
+    servers = embedded_servers(values.var_dir)
+    if len(servers.running()) == len(servers.all):
+        return values
+    settings.write_settings_file(values.var_dir, servers.start())
+    return settings.load_settings()
 
 
 def start_in_background(progress: Progress, arguments: list[str]) -> int:
     """Start `tieout up` as a process of its own and wait until its workers run; return its process id."""
     folder = settings.var_dir()
+    session.refuse_second_resident(folder)
     log = folder / "logs" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     files.rotate(log)

@@ -55,14 +55,25 @@ def residence(folder: Path) -> Iterator[None]:
     path = folder / "resident.lock"
     with path.open("a+") as file:
         if not _lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise StackError(
-                f"Tieout is already running here (process {processes.read_process_id(path)}): "
-                "look at it with `tieout status`, stop it with `tieout down`."
-            )
+            raise _already_running(processes.read_process_id(path))
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def refuse_second_resident(folder: Path) -> None:
+    """Raise StackError when a process keeps the stack of `folder` up."""
+    process = resident(folder)
+    if process is not None:
+        raise _already_running(process.pid)
+
+
+def _already_running(process_id: int | None) -> StackError:
+    return StackError(
+        f"Tieout is already running here (process {process_id}): "
+        "look at it with `tieout status`, stop it with `tieout down`."
+    )
 
 
 def resident(folder: Path) -> psutil.Process | None:

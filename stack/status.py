@@ -127,7 +127,9 @@ def _overall(status: Status) -> str:
     workers = [worker.state == "running" for worker in status.workers]
     if not any(reachable):
         return "down"
-    return "up" if all([*reachable, *copies, *workers]) else "partly"
+    # Whoever keeps the stack up runs workers; none in sight then means that their supervisor died.
+    has_workers = status.resident is None or bool(workers)
+    return "up" if has_workers and all([*reachable, *copies, *workers]) else "partly"
 
 
 def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:

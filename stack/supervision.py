@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from contracts.errors import StackError
 from stack import files, processes
 
@@ -147,11 +149,13 @@ class Supervisor:
         self._wait_until_ready(child, output)
         processes.release(child)
 
+    def is_running(self) -> bool:
+        """Return whether supervisord's process lives."""
+        return self._process() is not None
+
     def stop(self) -> bool:
         """Stop supervisord and with it all workers; return whether it ran."""
-        process = processes.find(
-            processes.read_process_id(self.folder / "supervisord.pid"), "supervisord", str(self.folder)
-        )
+        process = self._process()
         if process is None:
             return False
         processes.stop(process, signals=STOP_SIGNALS)
@@ -171,6 +175,10 @@ class Supervisor:
             )
             for info in answer
         ]
+
+    def _process(self) -> psutil.Process | None:
+        process_id = processes.read_process_id(self.folder / "supervisord.pid")
+        return processes.find(process_id, "supervisord", str(self.folder))
 
     def _wait_until_ready(self, child: subprocess.Popen[bytes], output: Path) -> None:
         def ready() -> bool:

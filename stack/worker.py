@@ -24,6 +24,9 @@ LAKE_WINDOW_SECONDS = 1.0
 
 PARENT_LOOK_SECONDS = 1.0
 
+REFUSAL_SECONDS = 15.0
+"""A worker that cannot go on waits this long before it ends: else the supervisor starts it over and over."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one worker's work until SIGTERM; return the exit code (1: it could not go on, and the log says why)."""
@@ -37,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _work(options, load_settings(), stop)
     except TieoutError as error:
         logging.getLogger("tieout.worker").error("%s", error)
+        stop.wait(REFUSAL_SECONDS)
         return 1
     return 0
 

@@ -68,7 +68,9 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     folder = stack_folder
     started = _tieout(folder, "up", "--detach", "--no-ui", "--no-traffic")
     assert started.returncode == 0, started.stderr
-    assert "already running" in _tieout(folder, "up").stderr
+    for again in (["up"], ["up", "--detach"]):
+        refused = _tieout(folder, *again)
+        assert refused.returncode == 1 and "already running" in refused.stderr
 
     before = _pids(folder)
     assert {"relay-pod1", "relay-pod2", "lake-pod1", "account-view-pod2", "fulfillment-view-pod1"} <= set(before)
@@ -76,6 +78,12 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
         os.kill(before[name], signal.SIGKILL)
     _until(lambda: not {before["relay-pod1"], before["lake-pod2"]} & set(_pids(folder).values()), "a restart")
     _until(lambda: _status(folder)["pods"][0]["held_by"] is not None, "taking the relay lock again")
+
+    supervisor = processes.read_process_id(folder / "supervisor" / "supervisord.pid")
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    _until(lambda: len(_pids(folder)) == len(before), "starting all workers under a new supervisor")
+    _until(lambda: _status(folder)["pods"][0]["held_by"] is not None, "taking the relay lock after that")
 
     assert _tieout(folder, "traffic", "--orders", "20", "--json").returncode == 0
     drained = _tieout(folder, "drain", "--json")
@@ -86,7 +94,9 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     assert {copy["state"] for copy in status["projections"]} == {"current"}
     assert all(copy["applied_cut"] > 0 for copy in status["projections"])
 
-    assert _tieout(folder, "down").returncode == 0
+    stopped = _tieout(folder, "down", "--json")
+    assert stopped.returncode == 0
+    assert {"valkey", "pod1", "pod2", "control"} <= set(json.loads(stopped.stdout)["stopped"][-4:])
     assert processes.marked(folder) == []
     assert embedded_servers(folder).running() == []
     assert _status(folder)["state"] == "down"

@@ -77,6 +77,14 @@ def test_old_results_are_pruned_every_hour(tmp_path: Path, monkeypatch: pytest.M
     assert str(schedule.cron_schedule).endswith(" * * * *")
 
 
+def test_dagster_keeps_what_its_dsn_asks_for(tmp_path: Path) -> None:
+    drawing = settings_for_drawing(tmp_path)
+    asked = f"{drawing.dagster_dsn.partition('?')[0]}?sslmode=verify-full&application_name=tieout"
+    home = write_dagster_home(replace(drawing, dagster_dsn=asked))
+    written = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_db"]
+    assert written["params"] == {"sslmode": "verify-full", "application_name": "tieout"}
+
+
 def test_comparisons_do_not_pile_up(tmp_path: Path) -> None:
     home = write_dagster_home(settings_for_drawing(tmp_path))
     limits = yaml.safe_load((home / "dagster.yaml").read_text())["concurrency"]["runs"]["tag_concurrency_limits"]

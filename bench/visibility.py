@@ -1,0 +1,79 @@
+"""How soon a customer sees an order: from the command's commit to the account view's answer, with all workers running.
+
+    python -m bench.visibility [--samples 300] [--json]
+
+Belongs here: that wait, on a system of its own under light load. Does not belong here: its first part, commit to log
+(`bench/relay.py`); how much can be carried (`bench/derived.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from bench.commands import MERCHANT, open_shop, place
+from bench.figures import Figure, report
+from bench.world import running_system
+from contracts.settings import Settings
+from derived.read_models.account import account_of
+from oltp.commands.execute import build_command_pod, execute
+
+SKUS = 20
+PATIENCE_SECONDS = 60.0
+LOOK_SECONDS = 0.001
+PAUSE_SECONDS_MAX = 0.1
+"""Orders come one at a time, at irregular moments: the workers wait, and must be woken."""
+
+GOAL_P99_MS = 500.0
+UNCOUNTED = 10
+"""Orders before the first that counts: the workers' start is not what is measured."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when the goal is met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.visibility", description=__doc__)
+    parser.add_argument("--samples", type=int, default=300, help="orders timed (default 300)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    return report("visibility", measure(samples=options.samples), is_json=options.json)
+
+
+def measure(*, samples: int = 300) -> list[Figure]:
+    """Start a system, time `samples` orders, stop it; return the figures."""
+    with running_system() as settings:
+        times = sorted(_commit_to_view(settings, samples))
+    p50, p99 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
+    name = "commit -> visible in the account view"
+    return [
+        Figure(name=f"{name}, p50", value=p50, unit="ms"),
+        Figure(name=f"{name}, p99", value=p99, unit="ms", goal="< 500", is_met=p99 < GOAL_P99_MS),
+    ]
+
+
+def _commit_to_view(settings: Settings, samples: int) -> Iterator[float]:
+    """Place one order at a time, each by a new customer; give the milliseconds until their page shows it."""
+    rng = random.Random(1)
+    with build_command_pod(settings.pods[0]) as pod:
+        open_shop(pod, SKUS)
+        for number in range(samples + UNCOUNTED):
+            time.sleep(rng.random() * PAUSE_SECONDS_MAX)
+            customer = f"customer-{number}"
+            command = place([number % SKUS], f"order-{number}", customer_id=customer)
+            execute(pod, command, idempotency_key=customer)
+            committed = time.perf_counter()
+            _wait_for_page(settings, customer, committed)
+            if number >= UNCOUNTED:
+                yield (time.perf_counter() - committed) * 1_000
+
+
+def _wait_for_page(settings: Settings, customer: str, committed: float) -> None:
+    while not account_of(settings.read_models_dsn, MERCHANT, customer).orders:
+        assert time.perf_counter() - committed < PATIENCE_SECONDS, "the account view does not get the order"
+        time.sleep(LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""A whole system of its own for a measurement: servers and workers in a temporary folder, gone afterwards.
+
+Belongs here: starting it and stopping it. Does not belong here: what is measured on it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from contracts.settings import Settings, parse_settings
+from stack import session
+from stack.migrations import migrate_everything
+from stack.servers import embedded_servers
+from stack.settings import ROOT, write_settings_file
+from stack.supervision import Program, Supervisor
+from stack.workers import TRAFFIC, propagation_programs
+
+
+@contextmanager
+def running_system(*, orders_per_second: float = 0.0) -> Iterator[Settings]:
+    """Run servers, workers and, with a rate, live traffic; give their settings. All of it is deleted afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
+    folder.chmod(0o711)
+    servers = embedded_servers(folder)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(servers.wipe)
+        stack.callback(servers.stop)
+        values = servers.start()
+        write_settings_file(folder, values)
+        settings = parse_settings({**values, "TIEOUT_VAR_DIR": str(folder)})
+        migrate_everything(settings)
+        programs = propagation_programs(settings)
+        if orders_per_second > 0:
+            programs.append(_traffic(settings, orders_per_second))
+        supervisor = Supervisor(var_dir=folder)
+        stack.callback(session.stop_marked, folder)
+        stack.callback(supervisor.stop)
+        supervisor.start(programs, directory=ROOT)
+        yield settings
+
+
+def _traffic(settings: Settings, orders_per_second: float) -> Program:
+    command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
+    return Program(name=TRAFFIC, command=command, environment={"TIEOUT_VAR_DIR": str(settings.var_dir)})
