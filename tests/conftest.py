@@ -119,7 +119,8 @@ def make_database(postgres: Cluster) -> Iterator[MakeDatabase]:
     made: list[str] = []
 
     def make(owner: str = "tieout_owner") -> str:
-        database = postgres.create("empty", owner=owner)
+        # Copying a template's files takes a quarter of the time that writing them through the log takes.
+        database = postgres.create("empty", owner=owner, template="template0")
         made.append(database)
         bootstrap.allow_connections(postgres.superuser_dsn(), database, bootstrap.POD_ROLES)
         return postgres.dsn(owner, database)
