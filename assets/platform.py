@@ -9,6 +9,8 @@ from typing import Any
 
 from contracts.settings import Settings
 from reconcile.context import ReconcileContext
+from reconcile.run import Comparison
+from repair.tools import Repairing
 from streams.projection import Projection
 
 PLATFORM = "platform"
@@ -26,6 +28,10 @@ class Platform:
     """Returns the context of one run of comparisons."""
     propagating: Callable[[], AbstractContextManager[None]]
     """While it is open, events get to every copy, whether or not workers run."""
+    repairing: Callable[[], AbstractContextManager[Repairing]]
+    """What a run of repairs needs; while it is open, events get to every copy."""
+    write_digest: Callable[[Comparison, str], object]
+    """Writes the message to finance on a scheduled comparison, made by the run of that id."""
 
 
 def platform_of(context: Any) -> Platform:

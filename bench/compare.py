@@ -3,9 +3,9 @@
     python -m bench.compare [--orders N] [--differences N ...] [--rounds N] [--json]
 
 The reference, in the same run: pull the same columns out of PostgreSQL into DuckDB and full join them with the copy.
-The comparison does the same pull inside a cut's snapshot, and besides segments, sums, content hashes, classes and a
-sample. Belongs here: that measurement, with the peak memory of both. Does not belong here: folding the lake's events,
-or waiting for a copy. Servers are started for the run.
+The comparison does the same pull inside a cut's snapshot, and besides segments, sums, content hashes, classes and the
+keys that differ. Belongs here: that measurement, with the peak memory of both. Does not belong here: folding the
+lake's events, or waiting for a copy. Servers are started for the run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ import psycopg
 from sqlalchemy import create_engine
 
 from bench.figures import Figure, report
-from oltp.store.tables import SCHEMA, cuts, metadata
-from reconcile.compare import compare
+from contracts.verdicts import DIFFERENCES_KEPT
+from oltp.store.tables import SCHEMA, metadata
+from reconcile.compare import Limits, compare
 from reconcile.entities import entities_of
 from reconcile.oltp import left_name, read_queries, select_entity, snapshot_cursor
 from reconcile.scratch import scratch, table
@@ -148,7 +149,7 @@ def _fill(dsn: str, orders: int) -> None:
     engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"create schema {SCHEMA}")
-        metadata.create_all(connection, tables=[cuts])
+        metadata.create_all(connection, tables=[metadata.tables[f"{SCHEMA}.{name}"] for name in ("cuts", "epochs")])
     engine.dispose()
     with psycopg.connect(dsn, autocommit=True) as pod:
         pod.execute(FILL, {"orders": orders})
@@ -213,7 +214,9 @@ def _compared(place: Place, differences: int) -> Sample:
                 snapshot_cursor(place.dsn, cut.exported_snapshot) as cursor,
             ):
                 read_queries(ready, cursor, "pod1", {SHAPE.name: select_entity(ENTITY)})
-            outcome = compare(ready, SHAPE, table(left_name("pod1", SHAPE.name)), f"copies.main.copy_{differences:d}")
+            left, right = table(left_name("pod1", SHAPE.name)), f"copies.main.copy_{differences:d}"
+            # As many keys as a comparison lists for the ledger of breaks.
+            outcome = compare(ready, SHAPE, left, right, Limits(sample=DIFFERENCES_KEPT))
             ready.execute("detach copies")
             return outcome.differences
 

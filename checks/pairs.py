@@ -1,27 +1,34 @@
 """Comparisons as asset checks: every pair of `reconcile/pairs.py` checks the copy that it looks at.
 
-A failed check is a difference at a cut. A copy that is late warns; a comparison that could not look makes its check's
+A failed check is a difference at a cut; it is in the ledger of breaks by then, from which repairs begin. A copy that is
+late warns, and so does a difference that people have accepted; a comparison that could not look makes its check's
 execution fail, so that "unknown" never looks like an answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import dagster as dg
 from dagster import AssetCheckExecutionContext
 
 from assets.copies import COPY_KEYS
 from assets.graph import LAKE_EVENTS, mart_key, oltp_key
-from assets.platform import PLATFORM, platform_of
+from assets.platform import PLATFORM, Platform, platform_of
+from assets.trust import BREAKS
+from contracts.breaks import BreakGroup, BreakState
 from contracts.errors import ComparisonError
+from contracts.runs import SCHEDULE_TAG
 from contracts.verdicts import PairResult, Verdict
 from reconcile.pair import Pair
 from reconcile.pairs import PAIRS
 from reconcile.results import save_results
-from reconcile.run import run_pairs
+from reconcile.run import Comparison, OnProgress, run_comparison
+from repair.ledger import groups, record
 
 FINANCE = "operational_finance."
 OTHER_MARTS = {"tax": "tax_lines", "inventory": "inventory_movements"}
 """Marts that are not named as their pair with the operational view is."""
+
+KEYS_SHOWN = 20
 
 COLUMNS = ("pod", "verdict", "cut", "compared", "missing", "extra", "different", "duplicates", "late_keys", "reason")
 
@@ -62,7 +69,7 @@ def sample_table(results: Sequence[PairResult]) -> dg.TableMetadataValue:
             "columns": "; ".join(f"{item.column}: {item.left} -> {item.right}" for item in found.columns[:5]),
         }
         for result in results
-        for found in result.sample[:20]
+        for found in result.sample[:KEYS_SHOWN]
     ]
     return dg.MetadataValue.table(
         [dg.TableRecord(row) for row in rows],
@@ -74,19 +81,24 @@ def _cell(value: object) -> str | int | None:
     return value if value is None or type(value) is int else str(value)
 
 
-def check_result(pair: Pair, results: Sequence[PairResult]) -> dg.AssetCheckResult:
-    """Return one pair's check over all pods; raises ComparisonError when a pod's verdict is unknown."""
+def check_result(
+    pair: Pair, results: Sequence[PairResult], incidents: Sequence[BreakGroup] = (), repaired_by: str | None = None
+) -> dg.AssetCheckResult:
+    """Return one pair's check over all pods; raises ComparisonError when a pod's verdict is unknown.
+
+    `incidents` are the unended ones of the pair, `repaired_by` the run of the repair that made this comparison.
+    """
     unknown = [result for result in results if result.verdict is Verdict.UNKNOWN]
     if unknown:
         raise ComparisonError("; ".join(f"{pair.name} in {result.pod}: {result.reason}" for result in unknown))
     verdicts = {result.verdict for result in results}
-    is_inconsistent = Verdict.INCONSISTENT in verdicts
+    is_wrong = Verdict.INCONSISTENT in verdicts and not _is_accepted(results, incidents)
     rows = [dg.TableRecord({column: _cell(getattr(result, column)) for column in COLUMNS}) for result in results]
     return dg.AssetCheckResult(
         asset_key=checked_key(pair),
         check_name=check_name(pair),
         passed=verdicts == {Verdict.CONSISTENT},
-        severity=dg.AssetCheckSeverity.ERROR if is_inconsistent else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if is_wrong else dg.AssetCheckSeverity.WARN,
         description=", ".join(f"{result.pod}: {result.verdict} at cut {result.cut}" for result in results),
         metadata={
             "compared": sum(result.compared for result in results),
@@ -94,8 +106,41 @@ def check_result(pair: Pair, results: Sequence[PairResult]) -> dg.AssetCheckResu
             "seconds": sum(result.seconds for result in results),
             "pods": dg.MetadataValue.table(rows),
             "sample": sample_table(results),
+            **({"break_groups": _named(incidents)} if incidents else {}),
+            **({"repaired_by": dg.MetadataValue.dagster_run(repaired_by)} if repaired_by else {}),
         },
     )
+
+
+def _is_accepted(results: Sequence[PairResult], incidents: Sequence[BreakGroup]) -> bool:
+    """Return whether people have accepted every difference there is."""
+    accepted = sum(incident.counts.get(BreakState.ACCEPTED, 0) for incident in incidents)
+    return accepted == sum(result.differences for result in results)
+
+
+def _named(incidents: Sequence[BreakGroup]) -> str:
+    return ", ".join(f"{incident.group_id} ({incident.keys:,} keys {incident.kind})" for incident in incidents)
+
+
+def compare(
+    platform: Platform,
+    pairs: Collection[str],
+    *,
+    pods: Collection[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Comparison:
+    """Compare pairs at new cuts, keep the results, and return them with every differing key that the ledger takes."""
+    with platform.propagating():
+        comparison = run_comparison(platform.reconcile_context(), pairs, pods, on_progress)
+    save_results(platform.settings.control_dsn, comparison.results)
+    return comparison
+
+
+def ledger_metadata(control_dsn: str) -> dict[str, int]:
+    """Return how many breaks there are in each state in which they have not ended."""
+    unended = groups(control_dsn)
+    states = (BreakState.OPEN, BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED)
+    return {state.value: sum(incident.counts.get(state, 0) for incident in unended) for state in states}
 
 
 @dg.multi_asset_check(
@@ -105,17 +150,26 @@ def check_result(pair: Pair, results: Sequence[PairResult]) -> dg.AssetCheckResu
     required_resource_keys={PLATFORM},
 )
 def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Take a cut of every pod, compare all selected pairs at it, keep the results, report a check per pair."""
+    """Take a cut of every pod, compare all selected pairs at it, record what differs, report a check per pair."""
     platform = platform_of(context)
+    control_dsn, run = platform.settings.control_dsn, context.op_execution_context.run
     selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
     pairs = [pair for pair in PAIRS if check_name(pair) in selected]
-    with platform.propagating():
-        results = run_pairs(platform.reconcile_context(), [pair.name for pair in pairs], on_progress=context.log.info)
-    save_results(platform.settings.control_dsn, results)
+    comparison = compare(platform, [pair.name for pair in pairs], on_progress=context.log.info)
+    recorded = record(control_dsn, comparison.results, run=run.run_id)
+    context.log.info(f"Breaks: {recorded.breaks_opened} opened, {recorded.breaks_ended} ended.")
+    context.op_execution_context.log_event(dg.AssetMaterialization(BREAKS, metadata=ledger_metadata(control_dsn)))
+    if SCHEDULE_TAG in run.tags:
+        platform.write_digest(comparison, run.run_id)
+    incidents = groups(control_dsn)
     failures = []
     for pair in pairs:
         try:
-            yield check_result(pair, [result for result in results if result.pair == pair.name])
+            yield check_result(
+                pair,
+                [result for result in comparison.results if result.pair == pair.name],
+                [incident for incident in incidents if incident.pair == pair.name],
+            )
         except ComparisonError as error:
             failures.append(str(error))
     if failures:

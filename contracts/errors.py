@@ -10,8 +10,10 @@ The tree (a caller catches the widest class it can act on)::
     │   ├── IdempotencyConflictError
     │   ├── IllegalTransitionError
     │   ├── InsufficientStockError
+    │   ├── NotRestatableError     what the tables hold cannot be stated as an event; people decide
     │   ├── OverCaptureError
     │   ├── OverRefundError
+    │   ├── PeriodNotReadyError    a month cannot be closed yet; it says everything that stands in the way
     │   └── PodFencedError
     ├── GatewayError               the payment provider did not answer, or as below
     │   ├── GatewayAmountError     it took another amount under this key earlier; nothing is recorded
@@ -31,6 +33,8 @@ An error's message is one sentence for the person who reads it: what was wrong, 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class TieoutError(Exception):
@@ -65,12 +69,25 @@ class InsufficientStockError(ConflictError):
     """Fewer units are available than were asked for."""
 
 
+class NotRestatableError(ConflictError):
+    """What the tables hold of an aggregate cannot be stated again as an event."""
+
+
 class OverCaptureError(ConflictError):
     """More would be captured than was authorized."""
 
 
 class OverRefundError(ConflictError):
     """More would be refunded than was captured, for the payment or for one line."""
+
+
+class PeriodNotReadyError(ConflictError):
+    """A period cannot be closed yet."""
+
+    def __init__(self, period: str, reasons: Sequence[str]) -> None:
+        self.period = period
+        self.reasons = tuple(reasons)
+        super().__init__(f"{period} cannot be closed: {'; '.join(self.reasons)}.")
 
 
 class PodFencedError(ConflictError):

@@ -8,3 +8,15 @@ DRAIN_TAG = "tieout/drain"
 
 RECONCILIATION_TAG = "tieout/reconciliation"
 """Of comparisons one at a time goes, whatever the value; two would wait for the same build."""
+
+REPAIR_TAG = "tieout/repair"
+"""With the pod as its value: of repairs of a pod one at a time goes. The guarantee is the repair's own lock."""
+
+GROUPS_TAG = "tieout/break-groups"
+"""The newest incidents that a repair was started for."""
+
+FOUND_BY_TAG = "tieout/found-by"
+"""The run whose comparison found the newest of them."""
+
+SCHEDULE_TAG = "dagster/schedule_name"
+"""Dagster's own: the run was started by a schedule, not by hand."""

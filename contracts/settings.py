@@ -6,8 +6,9 @@ Belongs here: what can be set, its default and its check. Does not belong here: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.errors import SettingsError
@@ -53,6 +54,10 @@ class Settings:
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
     """Largest number of events in one log entry; stored with every cut."""
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)
+    """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
+    digest_urls: tuple[str, ...] = field(default=(), repr=False)
+    """Who gets the digests for finance; those of `alert_urls` unless set."""
 
     def pod(self, name: str) -> PodSettings:
         """Return the settings of the named pod; SettingsError names the known ones."""
@@ -75,14 +80,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
             raise SettingsError(f"Setting {name} is missing; set it in the environment or run `tieout up`, which does.")
         return value
 
-    def integer(name: str, default: int) -> int:
-        text = values.get(name, "").strip()
-        if not text:
-            return default
-        if not text.isdigit() or int(text) < 1:
-            raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least 1.")
-        return int(text)
-
+    alert_urls = _urls("TIEOUT_ALERT_URLS", values)
     var_dir = Path(required("TIEOUT_VAR_DIR")).absolute()
     backup_path = values.get("TIEOUT_LAKE_BACKUP_PATH", "").strip()
     names = [name.strip() for name in required("TIEOUT_PODS").split(",") if name.strip()]
@@ -108,6 +106,27 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         log_url=required("TIEOUT_LOG_URL"),
         lake_data_path=required("TIEOUT_LAKE_DATA_PATH"),
         lake_backup_path=Path(backup_path).absolute() if backup_path else var_dir / "backup" / "lake",
-        partition_count=integer("TIEOUT_PARTITION_COUNT", 4),
-        chunk_rows=integer("TIEOUT_CHUNK_ROWS", 10_000),
+        partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
+        chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
+        alert_urls=alert_urls,
+        digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )
+
+
+def _integer(name: str, values: Mapping[str, str], default: int) -> int:
+    text = values.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least 1.")
+    return int(text)
+
+
+def _urls(name: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the addresses of a setting; a comma separates two only where one begins, since they may hold commas."""
+    found = [part.strip() for part in re.split(r",\s*(?=[A-Za-z][\w.+-]*://)", values.get(name, "").strip())]
+    for number, url in enumerate(found, start=1):
+        # The address itself is not shown: it may hold a password.
+        if url and not re.match(r"[A-Za-z][\w.+-]*://\S+$", url):
+            raise SettingsError(f"Entry {number} of setting {name} is no address such as mailto://... or slack://....")
+    return tuple(url for url in found if url)

@@ -6,7 +6,8 @@ here: how anything is compared (`reconcile/`).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -47,10 +48,18 @@ class DifferenceClass(StrEnum):
     """Another column differs."""
     IDENTITY = "identity"
     """Figures of one store that must agree with each other do not."""
+    PARKED = "parked"
+    """An event could not be applied, and its aggregate waits behind it for longer than the copy may be late."""
 
 
 WHOLE_KEY_CLASSES = frozenset({DifferenceClass.MISSING, DifferenceClass.EXTRA, DifferenceClass.DUPLICATE})
 """All other classes count as `different` in a result."""
+
+SHOWN_KEYS = 50
+"""Of how many differing keys per entity a stored or printed result holds the evidence."""
+
+DIFFERENCES_KEPT = 10_000
+"""How many differing keys per pair, pod and entity a comparison lists for the ledger of breaks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +88,8 @@ class Difference:
     currency: str | None = None
     columns: tuple[ColumnDifference, ...] = ()
     """The columns that differ; for a missing or extra key the money and quantities of the side that has it."""
+    aggregate_key: str | None = None
+    """The aggregate that the row belongs to (`contracts.ids.aggregate_key`): what a repair rebuilds; None for sums."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +134,9 @@ class PairResult:
     sample: tuple[Difference, ...] = ()
     """Bounded; the counts above are exact."""
     late_keys: int = 0
-    """Keys left out because the copy has them parked."""
+    """Aggregates left out because the copy has them parked."""
+    late_aggregates: tuple[str, ...] = ()
+    """Their keys, bounded as the sample is."""
     checked_at: datetime
     seconds: float
     reason: str = ""
@@ -133,6 +146,22 @@ class PairResult:
         """The number of keys that do not agree."""
         return self.missing + self.extra + self.different + self.duplicates
 
+    @property
+    def is_sample_complete(self) -> bool:
+        """Whether the sample lists every key that differs, so that a key it does not list agrees."""
+        return len(self.sample) == self.differences and len(self.late_aggregates) == self.late_keys
+
+    def bounded(self, keys: int = SHOWN_KEYS) -> PairResult:
+        """Return the result with the first differing keys of every entity only, for people to look at."""
+        taken: Counter[str] = Counter()
+        sample = []
+        for difference in self.sample:
+            taken[difference.entity] += 1
+            if taken[difference.entity] <= keys:
+                sample.append(difference)
+        return replace(self, sample=tuple(sample), late_aggregates=self.late_aggregates[:keys])
+
     def as_json(self) -> dict[str, Any]:
-        """Return the result as values that JSON can hold."""
-        return {**asdict(self), "checked_at": self.checked_at.isoformat(), "differences": self.differences}
+        """Return the result as values that JSON can hold, with a bounded sample."""
+        shown = asdict(self.bounded())
+        return {**shown, "checked_at": self.checked_at.isoformat(), "differences": self.differences}

@@ -98,7 +98,7 @@ def building(
     WarehouseError when another build does not end in time.
     """
     with (
-        _build_lock(settings.control_dsn, lock_timeout_seconds),
+        build_lock(settings.control_dsn, lock_timeout_seconds),
         connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
     ):
         migrate_builds(connection)
@@ -150,6 +150,46 @@ def record_cut_vector(
         pods[pod] = entry
     connection.execute("commit")
     return Build(build_id=build_id, pods=pods, connection=connection)
+
+
+def stand_back(
+    connection: Connection,
+    pod: str,
+    cut: int,
+    *,
+    data_at: datetime | None,
+    clock: Clock = utc_now,
+    new_id: NewId = uuid7,
+) -> None:
+    """Let the newest complete build stand at `cut` of `pod` at most, and the next one start there.
+
+    For events that are taken back: the marts are asked as of cuts, so they show the state at `cut` from now on; the
+    build before keeps its record. In the caller's transaction, with the build lock held.
+    """
+    if not _has_tables(connection):
+        return
+    newest = f"build_number = (select max(build_number) from {CUT_VECTORS} semi join {COMPLETIONS} using (build_id))"
+    beyond = f"select 1 from {CUT_VECTORS} where {newest} and pod = ? and greatest(cut, resume_cut) > ?"
+    if not connection.execute(beyond, [pod, cut]).fetchall():
+        return
+    build_id, now = str(new_id()), clock()
+    connection.execute(
+        f"""insert into {CUT_VECTORS} by name
+            select $build_id as build_id, pod, $build_number as build_number, $now as recorded_at,
+                   if(pod = $pod, least(cut, $cut), cut) as since_cut, if(pod = $pod, least(cut, $cut), cut) as cut,
+                   if(pod = $pod, least(resume_cut, $cut), resume_cut) as resume_cut,
+                   if(pod = $pod and cut > $cut, cast($data_at as timestamptz), data_at) as data_at
+            from {CUT_VECTORS} where {newest}""",
+        {
+            "build_id": build_id,
+            "build_number": _next_build_number(connection),
+            "now": now,
+            "pod": pod,
+            "cut": cut,
+            "data_at": data_at,
+        },
+    )
+    connection.execute(f"insert into {COMPLETIONS} values (?, ?)", [build_id, now])
 
 
 def record_completion(connection: Connection, build_id: str, *, clock: Clock = utc_now) -> None:
@@ -219,7 +259,8 @@ def _has_tables(connection: Connection) -> bool:
 
 
 @contextmanager
-def _build_lock(control_dsn: str, timeout_seconds: int) -> Iterator[None]:
+def build_lock(control_dsn: str, timeout_seconds: int = 600) -> Iterator[None]:
+    """Keep builds away while it is held; WarehouseError when one does not end in time."""
     # In the database, so that it holds between the workers, Dagster's runs and people's commands, and ends with them.
     with psycopg.connect(control_dsn, autocommit=True) as connection:
         connection.execute("select set_config('lock_timeout', %s, false)", (f"{timeout_seconds}s",))

@@ -14,14 +14,16 @@ from contextlib import contextmanager
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contracts.errors import PropagationError
 from contracts.events.envelope import ENVELOPE_COLUMNS, Envelope
 from derived.dsn import scrub
 from derived.lake_connection import connect_lake
+from derived.lake_epochs import record_opening
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
 from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
-from derived.steps import check_expected, fresh_entries
+from derived.steps import check_expected, fresh_entries, furthest_epoch
 from streams.projection import START, FencedError, ParkedEvent, Position, ProjectionState, Work
 
 __all__ = [
@@ -62,9 +64,8 @@ class LakeProjection:
         with self._transaction() as cursor:
             fence = _read_fence(cursor, pod)
             parked = cursor.execute(f"select distinct aggregate_key from {PARKED} where pod = ?", [pod]).fetchall()
-        epochs = {epoch for epoch, _ in fence.values() if epoch is not None}
         return ProjectionState(
-            epoch=min(epochs, default=None),
+            epoch=furthest_epoch(fence),
             positions={partition: position for partition, (_, position) in fence.items() if position != START},
             parked_keys=frozenset(str(row[0]) for row in parked),
         )
@@ -77,6 +78,8 @@ class LakeProjection:
             _move_fence(cursor, work, fence)
             _append_events(cursor, work)
             _park(cursor, work)
+            if work.opening is not None:
+                record_opening(cursor, work.pod, work.opening)
 
     def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
         """Return everything parked of `pod`, ordered by (cut, position)."""
@@ -188,9 +191,28 @@ def _append_events(cursor: Connection, work: Work) -> None:
         for entry in fresh_entries(work)
     ]
     if tables:
-        cursor.register("incoming", pa.concat_tables(tables))
-        cursor.execute(f"insert into {EVENTS} ({EVENT_COLUMNS}) select {EVENT_COLUMNS} from incoming")
+        incoming = pa.concat_tables(tables)
+        cursor.register("incoming", incoming)
+        unless_there, values = _unless_there(cursor, work.pod, incoming)
+        cursor.execute(
+            f"insert into {EVENTS} ({EVENT_COLUMNS}) select {EVENT_COLUMNS} from incoming {unless_there}", values
+        )
         cursor.unregister("incoming")
+
+
+def _unless_there(cursor: Connection, pod: str, incoming: pa.Table) -> tuple[str, Mapping[str, object]]:
+    """Return the condition that leaves out what the lake has already, and its values.
+
+    Normally that is nothing, and files tell it without being read: none has a cut as high as the incoming ones. Only
+    after somebody set the position back, or while a large cut comes in several steps, are ids compared.
+    """
+    values = {"pod": pod, "lowest": pc.min(incoming.column("cut")).as_py()}
+    standing = f"from {EVENTS} where pod = $pod and cut >= $lowest"
+    if not cursor.execute(f"select 1 {standing} limit 1", values).fetchall():
+        return "", {}
+    # In the order of the log: a step that replays parked events may hold an event twice.
+    once = "qualify row_number() over (partition by event_id order by cut, chunk) = 1"
+    return f"where event_id not in (select event_id {standing}) {once}", values
 
 
 def _park(cursor: Connection, work: Work) -> None:

@@ -1,35 +1,44 @@
 """Backup of the lake's events, verified by reading it back; what is not in a verified backup is never pruned.
 
-Belongs here: writing, verifying and restoring `raw.events`, the one part of the lake that cannot be computed again once
-outboxes are pruned (the catalog's rows and the marts follow from it). Does not belong here: deciding when to prune.
+Belongs here: writing, verifying, reading and restoring `raw.events`, the one part of the lake that cannot be computed
+again once outboxes are pruned (the catalog's rows and the marts follow from it). Does not belong here: deciding when to
+prune.
 
 A backup is a folder of Parquet files that any engine reads, one per pod and range of cuts, and `index.json`, which
 names only files that were read back and found equal to the lake. It covers loss of the lake or its catalog; it does not
 notice that an event was altered in the lake before its first backup (the comparison with OLTP does). A folder belongs
-to one history of each pod's database: it is never continued for another epoch, whose cuts have other content.
+to one history of each pod's database: it is continued for another epoch only where that was opened
+(`derived/backup_epochs.py`); files of cuts that were taken back stay, and stay in the index, but no longer count.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from itertools import count, pairwise
 from pathlib import Path
 
 import duckdb
 import msgspec
 import psycopg
+import pyarrow as pa
 
 from contracts.errors import EpochChangedError, PropagationError, StackError
 from derived.lake_connection import connect_lake, described, quote, scrub
+from derived.lake_epochs import record_opening, spans
 from derived.lake_reads import cut_vector, lake_progress
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
+from streams.projection import EpochOpening
+from streams.reissue import REISSUED_SCHEMA
 
 Connection = duckdb.DuckDBPyConnection
 
 INDEX = "index.json"
 LOCK_KEY = "tieout lake backup"
 LOCK_TIMEOUT_SECONDS = 600
+SEGMENT_COLUMNS = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
 # Sums do not cancel as XOR would, and do not depend on the order of rows.
 FIGURES = """
     select count(*), coalesce(sum(md5_number_lower(concat_ws(chr(31), event_id, pod, epoch, cut, "partition", chunk,
@@ -50,10 +59,14 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """Sum of 64 bits of every event's MD5, as text."""
     file: str
     """Path relative to the folder."""
+    registered_at: datetime | None = None
+    """When `through_cut` was registered in the pod; None: the lake did not note it."""
+    retracted_by: str | None = None
+    """The epoch whose opening took these cuts back; None: they count."""
 
 
 def read_index(folder: Path) -> list[Segment]:
-    """Return the verified segments, oldest first; none if there is no backup yet."""
+    """Return the verified segments, oldest first, retracted ones too; none if there is no backup yet."""
     path = folder / INDEX
     return msgspec.json.decode(path.read_bytes(), type=list[Segment]) if path.exists() else []
 
@@ -62,6 +75,8 @@ def verified_chains(folder: Path) -> dict[str, list[Segment]]:
     """Return per pod the segments that hold all its cuts from 1 on, without a gap or an overlap, in order."""
     chains: dict[str, list[Segment]] = {}
     for segment in read_index(folder):
+        if segment.retracted_by is not None:
+            continue
         chain = chains.get(segment.pod, [])
         if segment.from_cut == (chain[-1].through_cut if chain else 0) + 1 and (folder / segment.file).exists():
             chains[segment.pod] = [*chain, segment]
@@ -80,11 +95,12 @@ def back_up(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
     EpochChangedError when the folder holds another database's events; nothing is written then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
+    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
         chains = verified_chains(folder)
         epochs = _lake_epochs(connection)
         for pod, chain in chains.items():
-            check_backup_epoch(folder, chain[-1], epochs.get(pod), "the lake")
+            epoch = _epoch_of_cut(connection, pod, chain[-1].through_cut, epochs.get(pod))
+            check_backup_epoch(folder, chain[-1], epoch, "the lake")
         return list(_segments(connection, folder, chains, epochs))
 
 
@@ -99,12 +115,14 @@ def check_backup_epoch(folder: Path, segment: Segment, epoch: str | None, where:
         )
     raise EpochChangedError(
         f"The backup in {folder} has pod {segment.pod} in epoch {segment.epoch}, but {where} is of epoch {epoch}; "
-        "keep that folder and set another one as TIEOUT_LAKE_BACKUP_PATH."
+        "if that is the right database, `tieout open-epoch` takes the backup along; else keep that folder and set "
+        "another one as TIEOUT_LAKE_BACKUP_PATH."
     )
 
 
 @contextmanager
-def _backup_lock(catalog_dsn: str) -> Iterator[None]:
+def backup_lock(catalog_dsn: str) -> Iterator[None]:
+    """Hold the one lock of whoever writes a backup; PropagationError when another does not end in time."""
     # In the catalog, so that it holds between machines and ends with whoever holds it.
     try:
         connection = psycopg.connect(catalog_dsn, autocommit=True)
@@ -127,6 +145,13 @@ def _lake_epochs(connection: Connection) -> dict[str, str | None]:
     return {pod: lake_progress(connection, pod).epoch for pod in cut_vector(connection)}
 
 
+def _epoch_of_cut(connection: Connection, pod: str, cut: int, present: str | None) -> str | None:
+    """Return the epoch that the lake, which is in `present` now, knows for a cut; None: nothing of the pod has come."""
+    if present is None:
+        return None
+    return spans(connection, pod, cut, cut, present)[-1].epoch
+
+
 def _segments(
     connection: Connection, folder: Path, chains: Mapping[str, Sequence[Segment]], epochs: Mapping[str, str | None]
 ) -> Iterator[Segment]:
@@ -134,9 +159,11 @@ def _segments(
         through = min(complete_cut, _parked_from(connection, pod) - 1)
         start = chains[pod][-1].through_cut + 1 if pod in chains else 1
         epoch = epochs[pod]
-        if through >= start and epoch is not None:
-            segment = _write(connection, folder, pod, epoch, start, through)
-            _append_to_index(folder, segment)
+        if epoch is None:
+            continue
+        for span in spans(connection, pod, start, through, epoch):
+            segment = _write(connection, folder, pod, span.epoch, span.from_cut, span.through_cut)
+            write_index(folder, [*read_index(folder), segment])
             yield segment
 
 
@@ -147,35 +174,58 @@ def _parked_from(connection: Connection, pod: str) -> int:
 
 
 def _write(connection: Connection, folder: Path, pod: str, epoch: str, from_cut: int, through_cut: int) -> Segment:
-    name = f"{pod}/cuts-{from_cut:012d}-{through_cut:012d}.parquet"
+    rows = f"(select * from {EVENTS} where pod = {quote(pod)} and cut between {int(from_cut)} and {int(through_cut)})"
+    connection.execute("begin")
+    name, events, checksum = write_file(connection, folder, pod, rows, from_cut, through_cut)
+    connection.execute("commit")
+    moments = f"select max(data_at) from {CUTS} where pod = ? and cut = ?"
+    return Segment(
+        pod=pod,
+        epoch=epoch,
+        from_cut=from_cut,
+        through_cut=through_cut,
+        events=events,
+        checksum=checksum,
+        file=name,
+        registered_at=connection.execute(moments, [pod, through_cut]).fetchall()[0][0],
+    )
+
+
+def write_file(
+    connection: Connection, folder: Path, pod: str, rows: str, from_cut: int, through_cut: int
+) -> tuple[str, int, str]:
+    """Write what `rows` selects to a file that no segment has, and read it back; return name, events and checksum."""
+    name = _free_name(folder, pod, from_cut, through_cut)
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    rows = f"(select * from {EVENTS} where pod = {quote(pod)} and cut between {int(from_cut)} and {int(through_cut)})"
-    connection.execute("begin")
-    expected = _figures(connection, rows)
+    expected = figures(connection, rows)
     connection.execute(f"copy {rows} to {quote(str(unfinished))} (format parquet, compression zstd)")
-    connection.execute("commit")
     _flush(unfinished)
-    found = _figures(connection, f"read_parquet({quote(str(unfinished))})")
+    found = figures(connection, f"read_parquet({quote(str(unfinished))})")
     if found != expected:
         raise PropagationError(
             f"The backup of {pod} cuts {from_cut} to {through_cut} does not equal the lake; try again."
         )
     os.replace(unfinished, path)
     _flush(path.parent)
-    return Segment(
-        pod=pod,
-        epoch=epoch,
-        from_cut=from_cut,
-        through_cut=through_cut,
-        events=expected[0],
-        checksum=expected[1],
-        file=name,
-    )
+    return name, *expected
 
 
-def _figures(connection: Connection, source: str) -> tuple[int, str]:
+def _free_name(folder: Path, pod: str, from_cut: int, through_cut: int) -> str:
+    # The same cuts may have been backed up before, and taken back.
+    taken = {segment.file for segment in read_index(folder)}
+    stem = f"{pod}/cuts-{from_cut:012d}-{through_cut:012d}"
+    return next(name for name in (f"{stem}{mark}.parquet" for mark in _marks()) if name not in taken)
+
+
+def _marks() -> Iterator[str]:
+    yield ""
+    yield from (f"-{number}" for number in count(2))
+
+
+def figures(connection: Connection, source: str) -> tuple[int, str]:
+    """Return the number of events that `source` selects, and their checksum."""
     rows = connection.execute(f"{FIGURES} {source} as events").fetchall()
     return int(rows[0][0]), str(rows[0][1])
 
@@ -189,9 +239,10 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _append_to_index(folder: Path, segment: Segment) -> None:
+def write_index(folder: Path, segments: Sequence[Segment]) -> None:
+    """Replace the index, at once."""
     unfinished = folder / f"{INDEX}.unfinished"
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode([*read_index(folder), segment]), indent=2))
+    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(segments), indent=2))
     _flush(unfinished)
     os.replace(unfinished, folder / INDEX)
     _flush(folder)
@@ -206,7 +257,7 @@ def restore(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
     segments = [segment for chain in verified_chains(folder).values() for segment in chain]
     if not segments:
         raise PropagationError(f"There is no backup of the lake in {folder}; nothing was restored.")
-    with _backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
+    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
         connection.execute("begin")
         if connection.execute(f"select 1 from {EVENTS} limit 1").fetchall():
             raise PropagationError("The lake is not empty; a backup is restored into a new one only.")
@@ -217,22 +268,60 @@ def restore(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
     return segments
 
 
-def _load(connection: Connection, folder: Path, segment: Segment) -> None:
+def events_from_backup(folder: Path, pod: str, cuts: Collection[int]) -> pa.Table:
+    """Return all events of these cuts (REISSUED_SCHEMA), in order of cut, partition, chunk and position.
+
+    For cuts whose outbox rows are pruned. Raises PropagationError when the verified backup does not reach a cut, or a
+    file no longer has the events that its index names.
+    """
+    wanted = sorted(set(cuts))
+    chain = verified_chains(folder).get(pod, [])
+    reached = chain[-1].through_cut if chain else 0
+    if wanted and (wanted[0] < 1 or wanted[-1] > reached):
+        raise PropagationError(
+            f"The backup in {folder} holds the cuts 1 to {reached} of pod {pod}, but not cut "
+            f"{wanted[-1] if wanted[0] >= 1 else wanted[0]}; it gives nothing for it."
+        )
+    tables = [REISSUED_SCHEMA.empty_table()]
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        for segment in chain:
+            mine = [cut for cut in wanted if segment.from_cut <= cut <= segment.through_cut]
+            if mine:
+                rows = connection.execute(
+                    f"""select {SEGMENT_COLUMNS} from {_verified(connection, folder, segment)}
+                        where list_contains($cuts, cut) order by cut, "partition", chunk, "position" """,
+                    {"cuts": mine},
+                )
+                tables.append(rows.to_arrow_reader().read_all().cast(REISSUED_SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def _verified(connection: Connection, folder: Path, segment: Segment) -> str:
+    """Return what selects the rows of a segment's file, after reading that it holds what the index says."""
     source = f"read_parquet({quote(str(folder / segment.file))})"
-    if _figures(connection, source) != (segment.events, segment.checksum):
+    if figures(connection, source) != (segment.events, segment.checksum):
         raise PropagationError(f"{segment.file} does not hold the {segment.events} events that {INDEX} names.")
-    connection.execute(f"insert into {EVENTS} by name select * from {source}")
+    return source
+
+
+def _load(connection: Connection, folder: Path, segment: Segment) -> None:
+    connection.execute(f"insert into {EVENTS} by name select * from {_verified(connection, folder, segment)}")
 
 
 def _set_positions(connection: Connection, segments: Sequence[Segment]) -> None:
+    for earlier, later in pairwise(segments):
+        if earlier.pod == later.pod and earlier.epoch != later.epoch:
+            opening = EpochOpening(epoch=later.epoch, base_cut=earlier.through_cut, base_epoch=earlier.epoch)
+            record_opening(connection, later.pod, opening)
     newest = {segment.pod: segment for segment in segments}
     for pod, segment in newest.items():
-        data_at = f"(select max(recorded_at) from {EVENTS} where pod = {quote(pod)})"
+        data_at = f"coalesce($registered_at, (select max(recorded_at) from {EVENTS} where pod = {quote(pod)}))"
+        standing = {"epoch": segment.epoch, "cut": segment.through_cut, "registered_at": segment.registered_at}
         connection.execute(
-            f"update {fence_table('lake', pod)} set epoch = ?, cut = ?, chunk = 0, data_at = {data_at}",
-            [segment.epoch, segment.through_cut],
+            f"update {fence_table('lake', pod)} set epoch = $epoch, cut = $cut, chunk = 0, data_at = {data_at}",
+            standing,
         )
         connection.execute(
-            f"insert into {CUTS} select ?, ?, ?, coalesce({data_at}, now())",
-            [pod, segment.epoch, segment.through_cut],
+            f"insert into {CUTS} select {quote(pod)}, $epoch, $cut, coalesce({data_at}, now())", standing
         )

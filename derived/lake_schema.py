@@ -1,4 +1,4 @@
-"""What is in the lake besides the warehouse: the events, their fences, the cuts, the parked events; and their upkeep.
+"""What is in the lake besides the warehouse: events, fences, cuts, epochs, parked and retracted events; their upkeep.
 
 Belongs here: the tables of schema `lake.raw`, compaction. Does not belong here: who writes them (`derived/lake.py`) or
 reads them (`derived/lake_reads.py`).
@@ -20,22 +20,39 @@ SCHEMA = f"{LAKE}.raw"
 EVENTS = f"{SCHEMA}.events"
 CUTS = f"{SCHEMA}.cuts"
 PARKED = f"{SCHEMA}.parked"
+EPOCHS = f"{SCHEMA}.epochs"
+RETRACTED_EVENTS = f"{SCHEMA}.retracted_events"
+RETRACTED_CUTS = f"{SCHEMA}.retracted_cuts"
 
-TABLES = (
-    # ENVELOPE_COLUMNS and `chunk`, without which nobody could say what a position inside a large cut includes.
-    f"""create table if not exists {EVENTS} (
+# ENVELOPE_COLUMNS.
+EVENT_COLUMNS = """
         pod varchar not null, epoch varchar not null, cut bigint not null, "partition" integer not null,
         "position" bigint not null, event_id varchar not null, merchant_id varchar not null,
         aggregate_type varchar not null, aggregate_id varchar not null, aggregate_version bigint not null,
         event_type varchar not null, schema_version integer not null, occurred_at timestamptz not null,
         recorded_at timestamptz not null, causation_id varchar, correlation_id varchar not null,
-        traceparent varchar, payload varchar not null, chunk integer not null)""",
+        traceparent varchar, payload varchar not null"""
+
+TABLES = (
+    # With `chunk`, without which nobody could say what a position inside a large cut includes.
+    f"create table if not exists {EVENTS} ({EVENT_COLUMNS}, chunk integer not null)",
     # A cut that was complete over all partitions after a commit: what an as-of date is answered from.
     f"""create table if not exists {CUTS} (
         pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null)""",
     f"""create table if not exists {PARKED} (
         pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
         "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)""",
+    # Cuts after `base_cut` are of `epoch`, those up to it of `base_epoch` and earlier ones; until `retracted_at`.
+    f"""create table if not exists {EPOCHS} (
+        pod varchar not null, epoch varchar not null, base_cut bigint not null, base_epoch varchar,
+        opened_at timestamptz not null, retracted_at timestamptz)""",
+    # What a pod's database no longer knows after it was restored or promoted: evidence, read by people only. `chunk` is
+    # null for what was parked; `retracted_by` is the epoch that was opened.
+    f"""create table if not exists {RETRACTED_EVENTS} ({EVENT_COLUMNS}, chunk integer,
+        retracted_by varchar not null, retracted_at timestamptz not null)""",
+    f"""create table if not exists {RETRACTED_CUTS} (
+        pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null,
+        retracted_by varchar not null, retracted_at timestamptz not null)""",
 )
 
 # Days of recorded_at, not of occurred_at: an import of old orders would otherwise write hundreds of files a commit.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 import duckdb
 import pyarrow as pa
@@ -56,6 +56,21 @@ REPORTS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Span:
+    """Which journal entries, tax movements and placed orders count, besides those that the cuts leave out.
+
+    Only marts that add up such facts know a span: the reports, `journal` and `tax_lines`.
+    """
+
+    since: Mapping[str, int] | None = None
+    """Only what came after these cuts (pod -> cut; 0 for a pod that is not named)."""
+    first_day: date | None = None
+    """Only business days from this one on."""
+    last_day: date | None = None
+    """Only business days up to and including this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Figures at one cut vector. Amounts are integers; the unit ends each column's name."""
 
@@ -71,6 +86,8 @@ class Report:
     """When the oldest of the cuts was registered in its pod; None when nothing has come yet."""
     age_seconds: float | None
     """From `data_at` until the report was made."""
+    moments: Mapping[str, datetime | None] = field(default_factory=dict)
+    """Pod -> when its cut was registered there; None while nothing of the pod has come."""
 
 
 def read_report(
@@ -85,20 +102,32 @@ def read_report(
     mart, order = REPORTS[name]
     try:
         with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
-            build_id, wanted = _standing_cuts(connection, cuts)
+            build_id, wanted = standing_cuts(connection, cuts)
             table = as_of(connection, mart, wanted, order_by=order)
-            data_at = _data_at(connection, wanted)
+            moments = cut_moments(connection, wanted)
     except duckdb.Error as error:
         raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None
+    data_at = oldest(moments)
     return Report(
         name=name,
         columns=tuple(table.column_names),
-        rows=tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_rows else (),
+        rows=rows_of(table),
         cuts=wanted,
         build_id=build_id,
         data_at=data_at,
         age_seconds=None if data_at is None else (clock() - data_at).total_seconds(),
+        moments=moments,
     )
+
+
+def rows_of(table: pa.Table) -> tuple[tuple[object, ...], ...]:
+    """Return a table's rows as Python values."""
+    return tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_rows else ()
+
+
+def oldest(moments: Mapping[str, datetime | None]) -> datetime | None:
+    """Return the oldest of the pods' moments, than which no figure is older; None when nothing has come."""
+    return min((moment for moment in moments.values() if moment is not None), default=None)
 
 
 def cuts_at(settings: Settings, moment: datetime) -> dict[str, int]:
@@ -107,7 +136,14 @@ def cuts_at(settings: Settings, moment: datetime) -> dict[str, int]:
         return cut_vector_at(connection, moment)
 
 
-def as_of(connection: Connection, mart: str, cuts: Mapping[str, int], *, order_by: tuple[str, ...] = ()) -> pa.Table:
+def as_of(
+    connection: Connection,
+    mart: str,
+    cuts: Mapping[str, int],
+    *,
+    order_by: tuple[str, ...] = (),
+    span: Span | None = None,
+) -> pa.Table:
     """Return a mart's rows as they stood at a cut vector, computed by the present models from the stored history.
 
     `order_by` are columns of the mart; without it the order is any. Raises InputError for an unknown mart.
@@ -115,23 +151,40 @@ def as_of(connection: Connection, mart: str, cuts: Mapping[str, int], *, order_b
     if mart not in MARTS:
         raise InputError(f"There is no mart {mart!r}; the marts are {', '.join(MARTS)}.")
     order = f" order by {', '.join(order_by)}" if order_by else ""
-    with standing_at(connection, cuts):
+    with standing_at(connection, cuts, span):
         return connection.execute(f"select * from lake.marts.{mart}{order}").to_arrow_table()
 
 
 @contextmanager
-def standing_at(connection: Connection, cuts: Mapping[str, int]) -> Iterator[None]:
+def standing_at(connection: Connection, cuts: Mapping[str, int], span: Span | None = None) -> Iterator[None]:
     """Let every mart that `connection` reads show the state at `cuts`; afterwards the present again."""
-    connection.execute(
-        "set variable as_of = map(cast(? as varchar[]), cast(? as bigint[]))", [list(cuts.keys()), list(cuts.values())]
-    )
+    wanted = span or Span()
+    _set_cuts(connection, "as_of", cuts)
+    if wanted.since is not None:
+        _set_cuts(connection, "since", wanted.since)
+    if wanted.first_day is not None:
+        connection.execute("set variable first_day = cast(? as date)", [wanted.first_day])
+    if wanted.last_day is not None:
+        connection.execute("set variable last_day = cast(? as date)", [wanted.last_day])
     try:
         yield
     finally:
-        connection.execute("reset variable as_of")
+        for name in ("as_of", "since", "first_day", "last_day"):
+            connection.execute(f"reset variable {name}")
 
 
-def _standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tuple[str, dict[str, int]]:
+def _set_cuts(connection: Connection, variable: str, cuts: Mapping[str, int]) -> None:
+    connection.execute(
+        f"set variable {variable} = map(cast(? as varchar[]), cast(? as bigint[]))",
+        [list(cuts.keys()), list(cuts.values())],
+    )
+
+
+def standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tuple[str, dict[str, int]]:
+    """Return the newest complete build and the cuts to read it at: `cuts`, or those that it stands at.
+
+    Raises InputError for cuts beyond the build, WarehouseError when nothing was built.
+    """
     build = latest_build(connection)
     if build is None:
         raise WarehouseError("The warehouse has not been built completely yet; run `tieout reconcile` to build it.")
@@ -146,14 +199,12 @@ def _standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tu
     return build.build_id, dict(cuts)
 
 
-def _data_at(connection: Connection, cuts: Mapping[str, int]) -> datetime | None:
-    # The oldest of the pods' moments: no figure is older than that.
+def cut_moments(connection: Connection, cuts: Mapping[str, int]) -> dict[str, datetime | None]:
+    """Return when each pod's cut was registered there (or the last one before it that the lake has noted)."""
     rows = connection.execute(
-        """select min(data_at) from (
-               select max(seen.data_at) as data_at from lake.raw.cuts as seen
-               inner join (select unnest($pods) as pod, unnest($cuts) as cut) as wanted using (pod)
-               where seen.cut <= wanted.cut group by pod)""",
+        """select pod, max(seen.data_at) from lake.raw.cuts as seen
+           inner join (select unnest($pods) as pod, unnest($cuts) as cut) as wanted using (pod)
+           where seen.cut <= wanted.cut group by pod""",
         {"pods": list(cuts.keys()), "cuts": list(cuts.values())},
     ).fetchall()
-    moment: datetime | None = rows[0][0]
-    return moment
+    return dict.fromkeys(cuts, None) | {str(pod): moment for pod, moment in rows}

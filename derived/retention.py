@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psycopg
 
+from contracts.errors import EpochChangedError
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_chains
-from streams.cuts import cuts_from
+from streams.cuts import Cut, cuts_from
 from streams.outbox import prune
 
 
@@ -49,4 +50,14 @@ def _prune(pod: PodSettings, folder: Path, newest: Segment) -> int:
     with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
         for cut in cuts_from(connection, newest.through_cut, limit=1):
             check_backup_epoch(folder, newest, cut.epoch, "the pod's database")
+            _check_same_cut(folder, newest, cut)
     return prune(pod.relay_dsn, newest.through_cut).events
+
+
+def _check_same_cut(folder: Path, newest: Segment, cut: Cut) -> None:
+    """Refuse a database that was set back: it may have used the number again, within the same epoch."""
+    if cut.cut == newest.through_cut and newest.registered_at not in (None, cut.registered_at):
+        raise EpochChangedError(
+            f"Cut {cut.cut} of pod {newest.pod} is another one in the database than in the backup in {folder}: the "
+            "database was set back. When it is the right database, open a new epoch with `tieout open-epoch`."
+        )

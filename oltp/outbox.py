@@ -40,6 +40,8 @@ class Change:
     before: AggregateState | None
     after: AggregateState
     event_type: StrEnum
+    cause: str = ""
+    """Why an event was written that no business step called for."""
 
 
 def publish(tx: CommandTransaction, before: AggregateState | None, after: AggregateState, event_type: StrEnum) -> None:
@@ -58,7 +60,7 @@ def publish_all(tx: CommandTransaction, changes: Sequence[Change]) -> None:
             "aggregate_version": change.after.version,
             "event_type": str(change.event_type),
             "schema_version": change.after.SCHEMA_VERSION,
-            "payload": msgspec.Raw(encode_payload(change.before, change.after).encode()),
+            "payload": msgspec.Raw(encode_payload(change.before, change.after, change.cause).encode()),
         }
         for change in changes
     ]

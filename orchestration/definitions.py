@@ -10,10 +10,15 @@ import dagster as dg
 from assets.copies import COPY_KEYS, copy_asset
 from assets.oltp import oltp_tables
 from assets.propagation import drain_asset
+from assets.trust import alerts as alerts_table
+from assets.trust import breaks as breaks_table
+from checks.alerts import alert_path
 from checks.freshness import freshness_checks
 from checks.pairs import comparisons
 from contracts.settings import Settings
+from orchestration.alerts import alerts
 from orchestration.jobs import drain_job, freshness_job, reconciliation_job
+from orchestration.repairs import repair_job, repair_sensor
 from orchestration.resources import build_resources
 from orchestration.schedules import every
 from orchestration.sensors import heartbeat
@@ -32,16 +37,20 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     pods = [pod.pod for pod in settings.pods]
     freshness = freshness_checks(pods)
     reconciliation = reconciliation_job(comparisons)
-    freshness_run = freshness_job(freshness)
+    repairs = [repair_job(pod) for pod in pods]
+    freshness_run = freshness_job(freshness, alert_path)
     return dg.Definitions(
         assets=[
             oltp_tables,
             *(drain_asset(pod) for pod in pods),
             *(copy_asset(name, pods) for name in COPY_KEYS),
+            breaks_table,
+            alerts_table,
         ],
-        asset_checks=[comparisons, freshness],
+        asset_checks=[comparisons, freshness, alert_path],
         jobs=[
             *(drain_job(pod) for pod in pods),
+            *repairs,
             reconciliation,
             freshness_run,
             lake_compaction,
@@ -59,7 +68,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             every(reservation_expiry, "* * * * *", "Lets go of units whose time is over."),
             every(log_trimming, "53 * * * *", "Keeps the log small."),
         ],
-        sensors=[heartbeat],
+        sensors=[heartbeat, alerts, repair_sensor(repairs)],
         executor=dg.in_process_executor,
         resources=build_resources(settings),
     )

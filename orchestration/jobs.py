@@ -31,10 +31,10 @@ def reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDe
     )
 
 
-def freshness_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that measures freshness in data time."""
+def freshness_job(*checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that measures freshness in data time, and whether people would hear of an incident."""
     return dg.define_asset_job(
         name="freshness",
-        selection=dg.AssetSelection.checks(*checks.check_keys),
-        description="Age of the oldest event that the log and every copy do not have.",
+        selection=dg.AssetSelection.checks(*(key for one in checks for key in one.check_keys)),
+        description="Age of the oldest event that the log and every copy do not have; whether alerts get through.",
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from assets.platform import PLATFORM, Platform
 from contracts.settings import Settings
+from stack.alerting import write_digest
 from stack.comparison import build_reconcile_context
+from stack.console import Progress
 from stack.projections import build_projection
 from stack.propagation import propagating
+from stack.repair import repairing_tools
 
 
 def build_platform(settings: Settings) -> Platform:
@@ -16,6 +19,8 @@ def build_platform(settings: Settings) -> Platform:
         build_projection=lambda name: build_projection(name, settings),
         reconcile_context=lambda: build_reconcile_context(settings),
         propagating=lambda: propagating(settings),
+        repairing=lambda: repairing_tools(settings, Progress(is_quiet=True)),
+        write_digest=lambda comparison, run: write_digest(settings, comparison, run),
     )
 
 

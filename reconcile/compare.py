@@ -17,7 +17,15 @@ from typing import Any
 import duckdb
 
 from contracts.errors import ComparisonError
-from contracts.verdicts import WHOLE_KEY_CLASSES, ColumnDifference, Difference, DifferenceClass, Level, Scalar
+from contracts.verdicts import (
+    SHOWN_KEYS,
+    WHOLE_KEY_CLASSES,
+    ColumnDifference,
+    Difference,
+    DifferenceClass,
+    Level,
+    Scalar,
+)
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, Shape, quoted
 
@@ -30,7 +38,8 @@ DAY_MICROSECONDS = 86_400_000_000
 class Limits:
     """How much evidence is kept; counts are always exact."""
 
-    sample: int = 50
+    sample: int = SHOWN_KEYS
+    """Keys per shape of which both sides' values are kept."""
     segments: int = 20
 
 
@@ -351,6 +360,8 @@ def _difference(shape: Shape, row: Row) -> Difference:
     kind, merchant, day, currency, has_left, has_right = row[:6]
     key, values = row[6 : 6 + len(shape.key)], row[6 + len(shape.key) :]
     is_whole = not (has_left and has_right)
+    present = {column.name: values[2 * i if has_left else 2 * i + 1] for i, column in enumerate(shape.columns)}
+    content = {**dict(zip(shape.key, key, strict=True)), **present}
     columns = (
         _column_difference(column.name, values[2 * i], values[2 * i + 1], is_whole=is_whole)
         for i, column in enumerate(shape.columns)
@@ -360,7 +371,9 @@ def _difference(shape: Shape, row: Row) -> Difference:
         entity=shape.name,
         key=tuple(key),
         kind=DifferenceClass(kind),
-        merchant_id=merchant,
+        # A key that is there more than once has no one segment.
+        merchant_id=content.get(shape.merchant) if merchant is None and shape.merchant else merchant,
+        aggregate_key=shape.aggregate(content) if shape.aggregate else None,
         day=day,
         currency=currency,
         columns=tuple(columns),

@@ -16,7 +16,7 @@ import msgspec
 
 from contracts.events import STATE_TYPES
 from contracts.events.common import AggregateState
-from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, VARCHAR, Column, Shape
+from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, VARCHAR, Column, Shape, belongs_to
 
 AGGREGATE_ID = "aggregate_id"
 """Key column of every root and first key column of every part: the id in the event's envelope."""
@@ -151,6 +151,7 @@ def _root(aggregate_type: str, state: type[AggregateState], source: Source) -> E
             day=source.day,
             currency="currency" if has_currency else None,
             version="version",
+            aggregate=belongs_to(aggregate_type, AGGREGATE_ID),
         ),
     )
 
@@ -165,7 +166,12 @@ def _part(aggregate_type: str, state: type[AggregateState], part: Part) -> Entit
         source=part.source,
         id_field=state.ID_FIELD,
         fields=fields,
-        shape=Shape(name=name, key=(AGGREGATE_ID, *part.key), columns=(merchant, *fields)),
+        shape=Shape(
+            name=name,
+            key=(AGGREGATE_ID, *part.key),
+            columns=(merchant, *fields),
+            aggregate=belongs_to(aggregate_type, AGGREGATE_ID),
+        ),
     )
 
 

@@ -8,16 +8,17 @@ comparison's own. Does not belong here: the models (`dbt_project/`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from contracts.verdicts import Scalar
 from reconcile.compare import compare
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import parked_ids
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
 from reconcile.scratch import table
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, quoted
+from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to, quoted
 
 CANNOT_CATCH = (
     "A value that OLTP itself has wrong; what a mart says of an earlier cut; columns that a mart does not have. "
@@ -101,6 +102,7 @@ def _root_mart(aggregate_type: str, name: str, date: tuple[str, str], extra: tup
             day=date[0],
             currency="currency" if any(column.name == "currency" for column in columns) else None,
             version="version" if has_version else None,
+            aggregate=belongs_to(aggregate_type, key),
         ),
         left=f"select {_names(columns, 't')}, strftime(t.{date[1]}, '%Y-%m-%d') as {date[0]}{computed} "
         f"from {{{source}}} as t",
@@ -122,6 +124,7 @@ def _part_mart(
             columns=(*columns, *(text(date[0]) if date else ())),
             day=date[0] if date else None,
             currency="currency" if any(column.name == "currency" for column in of_root) else None,
+            aggregate=belongs_to(aggregate_type, root.id_field),
         ),
         left=f"select {_names(entity.fields, 'p')}, {_names(of_root, 't')}{day} from {{{entity.shape.name}}} as p "
         f"left join {{{root.shape.name}}} as t on t.{AGGREGATE_ID} = p.{AGGREGATE_ID}",
@@ -202,6 +205,7 @@ RESERVATIONS = (
             key=("reservation_line_id",),
             columns=(*RESERVATION_COLUMNS, *number("held_quantity")),
             version="version",
+            aggregate=belongs_to("reservation", "reservation_id"),
         ),
         left=f"select {_names(fields('reservation', 'lines'), 'p')}, t.reservation_id, t.merchant_id, t.order_id, "
         f"t.status, t.expires_at, t.version, ({HELD})::BIGINT as held_quantity from {{reservation_lines}} as p "
@@ -228,9 +232,20 @@ def _entitlements(holder: str, customer: str) -> str:
           on b.{AGGREGATE_ID} = e.{AGGREGATE_ID} and b.grant_id = e.effective_grant_id"""
 
 
+def _entitlement(row: Mapping[str, Scalar]) -> str | None:
+    holder = "merchant" if row["customer_id"] is None else "customer"
+    return belongs_to(f"{holder}_entitlement", "entitlement_id")(row)
+
+
 ENTITLEMENTS = (
     Mart(
-        shape=Shape(name="marts.entitlements", key=("entitlement_id",), columns=ENTITLEMENT_COLUMNS, version="version"),
+        shape=Shape(
+            name="marts.entitlements",
+            key=("entitlement_id",),
+            columns=ENTITLEMENT_COLUMNS,
+            version="version",
+            aggregate=_entitlement,
+        ),
         left=f"{_entitlements('merchant', 'null::VARCHAR')} union all {_entitlements('customer', 'e.customer_id')}",
         right=_of_mart("entitlements", ENTITLEMENT_COLUMNS),
     ),
@@ -254,6 +269,8 @@ TAX = (
             columns=TAX_COLUMNS,
             day="tax_date",
             currency="currency",
+            # Also for what a refund gave back: the order's events reach back further than those of its refunds.
+            aggregate=belongs_to("order", "order_id"),
         ),
         left=f"""
             with line as (

@@ -5,6 +5,7 @@ Belongs here: accounting and stock identities at a cut. Does not belong here: co
 
 from __future__ import annotations
 
+from contracts.ids import aggregate_key
 from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome, compare
@@ -13,7 +14,7 @@ from reconcile.finance_pairs import Mart, mart_view, number, refuse_parked, text
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
-from reconcile.shapes import Shape
+from reconcile.shapes import Shape, names_aggregate
 
 PER_MINOR = " ".join(f"when '{currency}' then {micro_per_minor(currency)}" for currency in CURRENCY_EXPONENTS)
 
@@ -83,7 +84,11 @@ def _booked(account: str) -> str:
 
 JOURNAL_BALANCES = Mart(
     shape=Shape(
-        name="journal_balances", key=("aggregate_type", "aggregate_id"), columns=BALANCE_COLUMNS, currency="currency"
+        name="journal_balances",
+        key=("aggregate_type", "aggregate_id"),
+        columns=BALANCE_COLUMNS,
+        currency="currency",
+        aggregate=names_aggregate,
     ),
     left=EXPECTED_BALANCES,
     right=f"""
@@ -97,7 +102,8 @@ JOURNAL_BALANCES = Mart(
 
 EVENT_SUMS = """
     create or replace table {target} as
-    select event_id, merchant_id, currency, sum(amount_micro)::HUGEINT as sum_micro
+    select event_id, merchant_id, currency, sum(amount_micro)::HUGEINT as sum_micro,
+           any_value(aggregate_type) as aggregate_type, any_value(aggregate_id) as aggregate_id
     from lake.marts.journal where pod = $pod group by event_id, merchant_id, currency
 """
 
@@ -117,7 +123,8 @@ def _events_sum_to_zero(run: PodRun) -> Outcome:
     connection.execute("reset variable as_of")
     counted = connection.execute(f"select count(*), count(*) filter (where sum_micro <> 0) from {target}").fetchall()
     rows = connection.execute(
-        f"select event_id, merchant_id, currency, sum_micro from {target} where sum_micro <> 0 "
+        f"select event_id, merchant_id, currency, sum_micro, aggregate_type, aggregate_id "
+        f"from {target} where sum_micro <> 0 "
         f"order by 1, 2, 3 limit {run.context.limits.sample:d}"
     ).fetchall()
     compared, wrong = counted[0]
@@ -128,13 +135,16 @@ def _events_sum_to_zero(run: PodRun) -> Outcome:
     )
 
 
-def _not_zero(event_id: str, merchant_id: str, currency: str, sum_micro: int) -> Difference:
+def _not_zero(
+    event_id: str, merchant_id: str, currency: str, sum_micro: int, aggregate_type: str, aggregate_id: str
+) -> Difference:
     return Difference(
         entity="journal_events",
         key=(event_id,),
         kind=DifferenceClass.IDENTITY,
         merchant_id=merchant_id,
         currency=currency,
+        aggregate_key=aggregate_key(merchant_id, aggregate_type, aggregate_id),
         columns=(ColumnDifference(column="amount_micro", left=0, right=int(sum_micro), difference=int(sum_micro)),),
     )
 

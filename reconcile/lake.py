@@ -13,9 +13,11 @@ from typing import Any
 
 import duckdb
 
+from contracts.ids import aggregate_key
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Limits, Outcome
 from reconcile.entities import AGGREGATE_ID, Entity, entities_of
+from reconcile.parked import ParkedAggregate
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
 
@@ -76,6 +78,21 @@ def parked_ids(connection: duckdb.DuckDBPyConnection, pod: str) -> dict[str, lis
         _, aggregate_type, aggregate_id = str(key).split("/", 2)
         parked.setdefault(aggregate_type, []).append(aggregate_id)
     return parked
+
+
+def parked_aggregates(connection: duckdb.DuckDBPyConnection, pod: str) -> list[ParkedAggregate]:
+    """Return the aggregates that the lake has parked, since when and why."""
+    rows = connection.execute(
+        """
+        select aggregate_key, count(*), min(parked_at), arg_min(error, (cut, "position"))
+        from lake.raw.parked where pod = $pod group by aggregate_key order by aggregate_key
+        """,
+        {"pod": pod},
+    ).fetchall()
+    return [
+        ParkedAggregate(key=key, events=events, parked_at=parked_at, error=error)
+        for key, events, parked_at, error in rows
+    ]
 
 
 def right_name(entity: Entity) -> str:
@@ -143,8 +160,8 @@ def _write_duplicates(connection: duckdb.DuckDBPyConnection, extent: Extent, agg
     return found is not None and found[0] > 0
 
 
-def event_duplicates(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Outcome:
-    """Return the events that the last `fold` found more than once, as differences of the entity `events`."""
+def event_duplicates(connection: duckdb.DuckDBPyConnection, limits: Limits, aggregate_type: str) -> Outcome:
+    """Return the events that the last `fold`, of this type, found twice, as differences of the entity `events`."""
     rows = connection.execute(
         f"select aggregate_id, aggregate_version, copies, merchant_id, count(*) over () "
         f"from {table('event_duplicates')} order by 1, 2 limit {limits.sample:d}"
@@ -155,6 +172,7 @@ def event_duplicates(connection: duckdb.DuckDBPyConnection, limits: Limits) -> O
             key=(aggregate_id, str(version)),
             kind=DifferenceClass.DUPLICATE,
             merchant_id=merchant_id,
+            aggregate_key=aggregate_key(merchant_id, aggregate_type, aggregate_id),
             columns=(ColumnDifference(column="copies", left=1, right=copies, difference=copies - 1),),
         )
         for aggregate_id, version, copies, merchant_id, _ in rows

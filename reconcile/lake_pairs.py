@@ -6,11 +6,13 @@ Finds what the way from the command to the lake lost, doubled or changed, and wr
 from __future__ import annotations
 
 from contracts.events import STATE_TYPES
+from contracts.ownership import copy_named
 from reconcile.compare import Outcome, compare
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake import at_cut, event_duplicates, fold, parked_ids, right_name
+from reconcile.lake import at_cut, event_duplicates, fold, parked_aggregates, right_name
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.parked import overdue
 from reconcile.scratch import table
 
 PARKED = table("lake_parked")
@@ -23,16 +25,21 @@ CANNOT_CATCH = (
 
 def _compare(run: PodRun, aggregate_type: str) -> Findings:
     fold(run.connection, at_cut(run.pod, run.cut), aggregate_type)
-    parked = parked_ids(run.connection, run.pod).get(aggregate_type, [])
-    run.connection.execute(f"create or replace table {PARKED} as select unnest($ids::VARCHAR[]) as id", {"ids": parked})
-    outcomes: list[Outcome] = [event_duplicates(run.connection, run.context.limits)]
+    parked = [one for one in parked_aggregates(run.connection, run.pod) if one.aggregate_type == aggregate_type]
+    ids = [one.aggregate_id for one in parked]
+    run.connection.execute(f"create or replace table {PARKED} as select unnest($ids::VARCHAR[]) as id", {"ids": ids})
+    limits = run.context.limits
+    outcomes: list[Outcome] = [
+        event_duplicates(run.connection, limits, aggregate_type),
+        overdue(parked, run.context.now(), float(copy_named("lake").late_seconds_max), limits),
+    ]
     for entity in entities_of(aggregate_type):
         left, right = table(left_name(run.pod, entity.shape.name)), table(right_name(entity))
         sides = (left, right) if not parked else (_unparked(left), _unparked(right))
-        outcomes.append(compare(run.connection, entity.shape, *sides, run.context.limits))
+        outcomes.append(compare(run.connection, entity.shape, *sides, limits))
         run.connection.execute(f"drop table {right}")
     late = f"{len(parked)} aggregates of {run.pod} are parked on their way to the lake and were left out."
-    return Findings(outcomes=outcomes, late_keys=len(parked), late_reason=late if parked else "")
+    return Findings(outcomes=outcomes, late_aggregates=[one.key for one in parked], late_reason=late if parked else "")
 
 
 def _unparked(relation: str) -> str:

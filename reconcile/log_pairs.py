@@ -19,7 +19,7 @@ from reconcile.log_checksum import STORED_COLUMNS, entry_checksum
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape
+from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, names_aggregate
 
 ENTRIES_MAX = 1_000
 EVENTS_MAX = 100_000
@@ -42,8 +42,8 @@ EVENT_COLUMNS = (
     *(Column(name=name, type=VARCHAR) for name in TEXTS),
     *(Column(name=name, type=TIMESTAMP) for name in MOMENTS),
 )
-OUTBOX_SHAPE = Shape(name="outbox_events", key=("event_id",), columns=EVENT_COLUMNS)
-LOG_SHAPE = Shape(name="log_events", key=("event_id",), columns=EVENT_COLUMNS)
+OUTBOX_SHAPE = Shape(name="outbox_events", key=("event_id",), columns=EVENT_COLUMNS, aggregate=names_aggregate)
+LOG_SHAPE = Shape(name="log_events", key=("event_id",), columns=EVENT_COLUMNS, aggregate=names_aggregate)
 MANIFEST_SHAPE = Shape(
     name="manifest_counts",
     key=("cut", "partition", "chunk"),

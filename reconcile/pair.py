@@ -49,7 +49,8 @@ class Findings:
     outcomes: Sequence[Outcome]
     cut: int | None = None
     cut_vector: Mapping[str, str] = field(default_factory=dict)
-    late_keys: int = 0
+    late_aggregates: Sequence[str] = ()
+    """Keys of the aggregates that were left out, because the copy has them parked."""
     late_reason: str = ""
     """Why the copy is late, although what was compared agrees."""
 

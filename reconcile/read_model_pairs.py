@@ -19,8 +19,9 @@ from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import PartitionPosition, at_positions, fold, right_name
 from reconcile.oltp import snapshot_cursor
 from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
+from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape
+from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to
 
 CASTS = {VARCHAR: "text", BIGINT: "bigint", TIMESTAMP: "timestamptz"}
 
@@ -74,6 +75,7 @@ ACCOUNT = (
             day="placed_at",
             currency="currency",
             version="version",
+            aggregate=belongs_to("order", "order_id"),
         ),
         aggregate_type="order",
         id_column="order_id",
@@ -98,6 +100,7 @@ ACCOUNT = (
             day="authorized_at",
             currency="currency",
             version="version",
+            aggregate=belongs_to("payment", "payment_id"),
         ),
         aggregate_type="payment",
         id_column="payment_id",
@@ -115,6 +118,7 @@ ACCOUNT = (
             day="requested_at",
             currency="currency",
             version="version",
+            aggregate=belongs_to("refund", "refund_id"),
         ),
         aggregate_type="refund",
         id_column="refund_id",
@@ -126,6 +130,7 @@ ACCOUNT = (
             key=("entitlement_id",),
             columns=(*text("merchant_id", "customer_id", "feature"), *number("effective_level", "version")),
             version="version",
+            aggregate=belongs_to("customer_entitlement", "entitlement_id"),
         ),
         aggregate_type="customer_entitlement",
         id_column="entitlement_id",
@@ -147,6 +152,7 @@ FULFILLMENT = (
             ),
             day="ordered_at",
             version="version",
+            aggregate=belongs_to("order", "order_id"),
         ),
         aggregate_type="order",
         id_column="order_id",
@@ -166,6 +172,7 @@ FULFILLMENT = (
                 *text("merchant_id", "variant_id", "sku", "title"),
                 *number("line_number", "quantity", "fulfilled_quantity", "cancelled_quantity", "open_quantity"),
             ),
+            aggregate=belongs_to("order", "order_id"),
         ),
         aggregate_type="order",
         id_column="order_id",
@@ -180,6 +187,7 @@ FULFILLMENT = (
             key=("reservation_id",),
             columns=(*text("merchant_id", "order_id", "status"), *number("version")),
             version="version",
+            aggregate=belongs_to("reservation", "reservation_id"),
         ),
         aggregate_type="reservation",
         id_column="reservation_id",
@@ -190,6 +198,7 @@ FULFILLMENT = (
             name="fulfillment_reservation_lines",
             key=("reservation_id", "reservation_line_id"),
             columns=(*text("merchant_id", "variant_id", "location_id"), *number("held_quantity")),
+            aggregate=belongs_to("reservation", "reservation_id"),
         ),
         aggregate_type="reservation",
         id_column="reservation_id",
@@ -209,6 +218,7 @@ GRANTS = ViewTable(
             *number("level"),
             *moment("granted_at", "expires_at", "revoked_at"),
         ),
+        aggregate=belongs_to("customer_entitlement", "entitlement_id"),
     ),
     aggregate_type="customer_entitlement",
     id_column="entitlement_id",
@@ -224,7 +234,10 @@ GRANTS_QUERY = """
 """
 
 POSITIONS = "select partition::bigint, cut, chunk::bigint from read_models.positions where projection = $1 and pod = $2"
-PARKED = "select distinct aggregate_key from read_models.parked_events where projection = $1 and pod = $2"
+PARKED = """
+    select aggregate_key, count(*), min(parked_at), (array_agg(error order by cut, position))[1]
+    from read_models.parked_events where projection = $1 and pod = $2 group by aggregate_key order by aggregate_key
+"""
 OLDEST_UNAPPLIED = "select min(data_at) from lake.raw.cuts where pod = $pod and cut > $cut"
 
 
@@ -247,12 +260,12 @@ def _compare(run: PodRun, view: View) -> Findings:
         raise ComparisonError("The read models cannot be looked at: this run was given no connection to them.")
     with snapshot_cursor(dsn) as cursor:
         positions = _positions(cursor, view.name, run.pod)
-        parked = _rows(cursor, PARKED, view.name, run.pod)
+        parked = _parked(cursor, view.name, run.pod)
         for item in view.tables:
             _read(run, cursor, item)
-    parked_ids = _load_parked(run, [str(key) for (key,) in parked])
+    _load_parked(run, parked)
     _await_lake(run, view, positions)
-    outcomes = []
+    outcomes = [overdue(parked, run.context.now(), _pair_of(view).lag_seconds_max, run.context.limits)]
     extent = at_positions(run.connection, run.pod, positions)
     for aggregate_type in view.aggregate_types:
         fold(run.connection, extent, aggregate_type)
@@ -265,8 +278,8 @@ def _compare(run: PodRun, view: View) -> Findings:
         outcomes=outcomes,
         cut=floor,
         cut_vector={str(position.partition): _shown(position) for position in positions},
-        late_keys=parked_ids,
-        late_reason=_lateness(run, view, floor, parked_ids),
+        late_aggregates=[one.key for one in parked],
+        late_reason=_lateness(run, view, floor, len(parked)),
     )
 
 
@@ -314,19 +327,25 @@ def _orphan(item: ViewTable) -> str:
     return f"coalesce({same}, $2) = $1"
 
 
-def _load_parked(run: PodRun, keys: Sequence[str]) -> int:
+def _parked(cursor: adbc.Cursor, projection: str, pod: str) -> list[ParkedAggregate]:
+    cursor.execute(PARKED, (projection, pod))
+    return [
+        ParkedAggregate(key=str(key), events=int(events), parked_at=parked_at, error=str(error))
+        for key, events, parked_at, error in cursor.fetchall()
+    ]
+
+
+def _load_parked(run: PodRun, parked: Sequence[ParkedAggregate]) -> None:
     target = table("parked_keys")
     run.connection.execute(f"create or replace table {target} (aggregate_type varchar, aggregate_id varchar)")
-    for key in keys:
-        _, aggregate_type, aggregate_id = key.split("/", 2)
-        run.connection.execute(f"insert into {target} values ($1, $2)", [aggregate_type, aggregate_id])
-    return len(keys)
+    for one in parked:
+        run.connection.execute(f"insert into {target} values ($1, $2)", [one.aggregate_type, one.aggregate_id])
 
 
 def _await_lake(run: PodRun, view: View, positions: Sequence[PartitionPosition]) -> None:
     needed = max((position.cut + (1 if position.chunk else 0) for position in positions), default=0)
-    pair = next(pair for pair in READ_MODEL_PAIRS if pair.name == f"lake_{view.name}")
-    if not wait_for(run.context, lambda: run.context.lake_cut(run.connection, run.pod) >= needed, pair.lag_seconds_max):
+    allowed = _pair_of(view).lag_seconds_max
+    if not wait_for(run.context, lambda: run.context.lake_cut(run.connection, run.pod) >= needed, allowed):
         raise LateError(f"The lake has not reached cut {needed} of {run.pod}, up to which {view.name} is applied.")
 
 
@@ -345,12 +364,15 @@ def _lateness(run: PodRun, view: View, floor: int, parked: int) -> str:
     """Return why the view is late, if it is: parked keys, or an unapplied cut older than the contract allows."""
     rows = run.connection.execute(OLDEST_UNAPPLIED, {"pod": run.pod, "cut": floor}).fetchall()
     oldest = rows[0][0]
-    pair = next(pair for pair in READ_MODEL_PAIRS if pair.name == f"lake_{view.name}")
     if oldest is not None:
         seconds = (run.context.now() - oldest).total_seconds()
-        if seconds > pair.lag_seconds_max:
+        if seconds > _pair_of(view).lag_seconds_max:
             return f"{view.name} stands at cut {floor} of {run.pod}; the next one is {seconds:.0f} s old."
     return f"{parked} aggregates of {run.pod} are parked and were left out." if parked else ""
+
+
+def _pair_of(view: View) -> Pair:
+    return next(pair for pair in READ_MODEL_PAIRS if pair.name == f"lake_{view.name}")
 
 
 def _pair(view: View, description: str) -> Pair:

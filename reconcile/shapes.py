@@ -5,12 +5,19 @@ Belongs here: the shape that both sides of a comparison must be brought into. Do
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from contracts.ids import aggregate_key
+from contracts.verdicts import Scalar
 
 BIGINT, VARCHAR, BOOLEAN, TIMESTAMP = "BIGINT", "VARCHAR", "BOOLEAN", "TIMESTAMPTZ"
 """The only types that are compared. No floats: a number is a whole number or the sides differ."""
 
 MONEY_SUFFIXES = ("_minor", "_micro")
+
+AggregateOf = Callable[[Mapping[str, Scalar]], str | None]
+"""A row (column -> value) -> the key of the aggregate that it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +64,8 @@ class Shape:
     currency: str | None = None
     version: str | None = None
     """The column by which an older row is told from a wrong one."""
+    aggregate: AggregateOf | None = None
+    """Says to which aggregate a row that differs belongs; None where rows are sums over several."""
 
     @property
     def measures(self) -> tuple[Column, ...]:
@@ -71,6 +80,22 @@ class Shape:
     def type_of(self, name: str) -> str:
         """Return the DuckDB type of a key or compared column."""
         return next((column.type for column in self.columns if column.name == name), VARCHAR)
+
+
+def belongs_to(aggregate_type: str, id_column: str) -> AggregateOf:
+    """Return what finds a row's aggregate of one type, by a column that holds its id."""
+    return lambda row: _key(row["merchant_id"], aggregate_type, row[id_column])
+
+
+def names_aggregate(row: Mapping[str, Scalar]) -> str | None:
+    """Return the aggregate of a row that has its type and id as columns."""
+    return _key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"])
+
+
+def _key(merchant_id: Scalar, aggregate_type: Scalar, aggregate_id: Scalar) -> str | None:
+    if merchant_id is None or aggregate_type is None or aggregate_id is None:
+        return None
+    return aggregate_key(str(merchant_id), str(aggregate_type), str(aggregate_id))
 
 
 def quoted(name: str) -> str:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from contracts.errors import TieoutError, WarehouseError
@@ -51,12 +52,23 @@ class WarehouseBuilder:
 
     def start(self) -> None:
         """Let a build begin without waiting for it, unless one is under way."""
+        if not self.is_building:
+            self._order({})
+
+    def build_again(self, *, since: Mapping[str, int], full_refresh: bool) -> Built:
+        """Compute what is after the cuts `since` again, or all from nothing; WarehouseError unless it is complete."""
         if self.is_building:
-            return
+            self.build()
+        self._order({"full_refresh": True} if full_refresh else {"since": dict(since)})
+        built = self.build()
+        _check_complete(built)
+        return built
+
+    def _order(self, arguments: Mapping[str, Any]) -> None:
         if self.child.stdin is None:
             raise WarehouseError("The warehouse builder was not started with pipes.")
         try:
-            self.child.stdin.write("build\n")
+            self.child.stdin.write(json.dumps(arguments) + "\n")
             self.child.stdin.flush()
         except BrokenPipeError:
             raise WarehouseError(f"The warehouse builder ended unexpectedly; its log is {self.log}.") from None
@@ -87,11 +99,13 @@ class WarehouseBuilder:
             built = self.build()
             if not was_building:
                 break
-        if not built.is_complete:
-            raise WarehouseError(
-                f"The warehouse build {built.build_id} is not complete: {'; '.join(built.failed[:5])}."
-            )
+        _check_complete(built)
         return built.cuts
+
+
+def _check_complete(built: Built) -> None:
+    if not built.is_complete:
+        raise WarehouseError(f"The warehouse build {built.build_id} is not complete: {'; '.join(built.failed[:5])}.")
 
 
 @contextmanager
@@ -135,7 +149,10 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def main() -> None:
-    """Be the child: get ready, then build once for every line that comes in, and answer each with one line of JSON."""
+    """Be the child: get ready, then build once for every order that comes in, and answer each; both are lines of JSON.
+
+    An order holds arguments of `build_warehouse`.
+    """
     # dbt prints where it likes; the answers get the standard output for themselves.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -144,8 +161,9 @@ def main() -> None:
     settings = load_settings()
     parse(settings)
     clean = scrubber(settings)
-    for _ in sys.stdin:
-        answers.write(json.dumps(answer_of(lambda: build_warehouse(settings), clean)) + "\n")
+    for line in sys.stdin:
+        order = json.loads(line)
+        answers.write(json.dumps(answer_of(partial(build_warehouse, settings, **order), clean)) + "\n")
         answers.flush()
 
 

@@ -14,8 +14,12 @@ from msgspec import to_builtins
 
 from contracts.errors import InputError, SettingsError, TieoutError
 from stack import lifecycle, session, settings
+from stack.alerts import add_commands as add_alerts
+from stack.breaks import add_commands as add_breaks
 from stack.console import Progress, answers, print_json, table
+from stack.epochs import add_commands as add_epochs
 from stack.migrations import migrate_everything
+from stack.repair import add_commands as add_repair
 from stack.repairing import add_commands as add_repairs
 
 FAILED = 1
@@ -97,7 +101,8 @@ def status(
 
     In JSON: pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[] {name, pod,
     applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared, missing, extra,
-    different, checked_at}. The DSN may only read; it holds a password. Exit code 3 when nothing runs.
+    different, checked_at}, breaks {open, repairing, escalated, accepted}. The DSN may only read; it holds a password.
+    Exit code 3 when nothing runs.
     """
     from stack import status as system
     from stack.showing import show_status
@@ -191,10 +196,11 @@ def reconcile(
     """Compare every store with its owner, key by key, at a new cut of every pod, while everything goes on.
 
     Exit code 0 only if every verdict is `consistent`. `late` means that a copy did not get there in the time it is
-    allowed; `unknown` that a side could not be read: neither is a pass.
+    allowed; `unknown` that a side could not be read: neither is a pass. Every key that differs becomes a break, which
+    stays until a later comparison finds it in order: see `tieout breaks`.
     """
     from stack.builder import warm_builder
-    from stack.reconciling import reconcile_now, ties
+    from stack.reconciling import describe_recorded, reconcile_now, recorded_json, ties
     from stack.showing import show_figures, show_results
 
     progress = Progress()
@@ -206,11 +212,13 @@ def reconcile(
                 "ties": ties(comparison),
                 "pairs": [result.as_json() for result in comparison.results],
                 "figures": [vars(figure) for figure in comparison.figures],
+                "breaks": recorded_json(comparison.recorded),
             }
         )
     else:
         show_results(comparison.results)
         show_figures(comparison.figures)
+        answers().print(describe_recorded(comparison.recorded))
     if not ties(comparison):
         raise typer.Exit(FAILED)
 
@@ -241,7 +249,11 @@ def report(
         show_report(found)
 
 
+add_repair(app)
 add_repairs(app)
+add_epochs(app)
+add_breaks(app)
+add_alerts(app)
 
 
 def main() -> None:

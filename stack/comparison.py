@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from contracts.clock import utc_now
 from contracts.errors import LogGapError, WarehouseError
 from contracts.settings import Settings
+from contracts.verdicts import DIFFERENCES_KEPT
+from reconcile.compare import Limits
 from reconcile.context import LoggedEntry, ReconcileContext
 from reconcile.oltp import OpenCut
 from stack.scrubbing import scrubber
@@ -49,6 +51,7 @@ def build_reconcile_context(
         sleep=time.sleep,
         lag_seconds_max=lag_seconds_max,
         scratch_folder=settings.var_dir / "scratch",
+        limits=Limits(sample=DIFFERENCES_KEPT),
     )
 
 

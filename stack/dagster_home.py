@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 
 from contracts.errors import StackError
-from contracts.runs import DRAIN_TAG, RECONCILIATION_TAG
+from contracts.runs import DRAIN_TAG, RECONCILIATION_TAG, REPAIR_TAG
 from contracts.settings import Settings
 from stack.files import write_private
 
@@ -54,6 +54,10 @@ concurrency:
           applyLimitPerUniqueValue: true
         limit: 1
       - key: {reconciliation_tag}
+        limit: 1
+      - key: {repair_tag}
+        value:
+          applyLimitPerUniqueValue: true
         limit: 1
 schedules:
   use_threads: true
@@ -133,6 +137,7 @@ def write_dagster_home(settings: Settings) -> Path:
         params=json.dumps(dict(parse_qsl(parts.query))),
         drain_tag=DRAIN_TAG,
         reconciliation_tag=RECONCILIATION_TAG,
+        repair_tag=REPAIR_TAG,
     )
     write_private(home / "dagster.yaml", text)
     return home

@@ -18,7 +18,7 @@ LOCK = "tieout migrate"
 
 
 def migrate_everything(settings: Settings) -> None:
-    """Migrate pods, directory, lake, read models and comparison results; all that is new is created, nothing is lost.
+    """Migrate pods, directory, lake, read models, comparison results, ledger; what is new is created, nothing is lost.
 
     Raises StackError when a server cannot be reached.
     """
@@ -45,18 +45,33 @@ def _one_by_one(migrate: Callable[[str], None], dsns: Iterable[str]) -> None:
         migrate(dsn)
 
 
+def _in_turn(dsn: str, *migrations: Callable[[str], None]) -> None:
+    for migrate in migrations:
+        migrate(dsn)
+
+
 def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from derived.lake import migrate_lake
     from derived.read_models.migrate import migrate as migrate_read_models
+    from finance.books import migrate as migrate_books
     from oltp.directory import migrate_directory
     from oltp.store.migrate import migrate as migrate_pod
+    from reconcile.figure_results import migrate as migrate_figures
     from reconcile.results import migrate as migrate_results
+    from repair.alert_outbox import migrate as migrate_alerts
+    from repair.audit import migrate as migrate_audit
+    from repair.ledger import migrate as migrate_ledger
 
     return [
         # One after the other: Alembic keeps the migration in progress in module state.
         lambda: _one_by_one(migrate_pod, [pod.owner_dsn for pod in settings.pods]),
         lambda: migrate_directory(settings.control_dsn),
-        lambda: migrate_results(settings.control_dsn),
+        # One after the other: two transactions that create the same schema at once disturb each other.
+        lambda: _in_turn(settings.control_dsn, migrate_results, migrate_figures),
+        lambda: migrate_books(settings.control_dsn),
+        lambda: migrate_ledger(settings.control_dsn),
+        lambda: migrate_audit(settings.control_dsn),
+        lambda: migrate_alerts(settings.control_dsn),
         lambda: migrate_read_models(settings.read_models_dsn),
         lambda: migrate_lake(
             settings.catalog_dsn,

@@ -1,4 +1,4 @@
-"""Comparing now: cuts of every pod, copies brought there, verdicts kept.
+"""Comparing now: cuts of every pod, copies brought there, verdicts kept, differences taken into the ledger of breaks.
 
 Belongs here: what `tieout reconcile` and the first pass of `make run` do. Does not belong here: comparing
 (`reconcile/`), what it is given (`stack/comparison.py`).
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import duckdb
 
+from contracts.clock import utc_now
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from reconcile.context import ReconcileContext
@@ -20,16 +22,25 @@ from reconcile.pair import Stage
 from reconcile.pairs import pairs_named
 from reconcile.results import save_results
 from reconcile.run import Comparison, run_comparison
+from repair.ledger import Recorded, record
 from stack.builder import Built, WarehouseBuilder
 from stack.comparison import build_reconcile_context
 from stack.console import Progress
 from stack.propagation import propagating
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reconciled(Comparison):
+    """What a run found, and what it changed in the ledger of breaks."""
+
+    recorded: Recorded
+
+
 def reconcile_now(
     settings: Settings, progress: Progress, builder: WarehouseBuilder, *, pairs: Sequence[str] | None = None
-) -> Comparison:
-    """Compare the named pairs (default: all) in all pods at new cuts, store the results and return them."""
+) -> Reconciled:
+    """Compare the named pairs (default: all) in all pods at new cuts; store the results and their breaks."""
+    run = f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z"
     with propagating(settings), progress.step("Comparing every store at new cuts") as step:
 
         def build(cuts: Mapping[str, int]) -> Mapping[str, int]:
@@ -41,7 +52,30 @@ def reconcile_now(
             context = _building_early(context, builder)
         comparison = run_comparison(context, pairs, on_progress=step.say)
     save_results(settings.control_dsn, comparison.results)
-    return comparison
+    recorded = record(settings.control_dsn, comparison.results, run=run)
+    return Reconciled(results=comparison.results, figures=comparison.figures, recorded=recorded)
+
+
+def recorded_json(recorded: Recorded) -> dict[str, Any]:
+    """Return what a run changed in the ledger, as values that JSON can hold."""
+    return {**asdict(recorded), "breaks_ended": recorded.breaks_ended}
+
+
+def describe_recorded(recorded: Recorded) -> str:
+    """Return one line on what a run changed in the ledger of breaks."""
+    opened = f"{recorded.breaks_opened:,} opened" if recorded.breaks_opened else "none opened"
+    parts = [
+        f"{number:,} {what}"
+        for number, what in (
+            (recorded.breaks_seen, "still there"),
+            (recorded.breaks_reopened, "of them opened again, as the difference is no longer the accepted one"),
+            (recorded.breaks_repaired, "repaired"),
+            (recorded.breaks_vanished, "vanished by themselves"),
+        )
+        if number
+    ]
+    where = " See `tieout breaks list`." if recorded.breaks_opened or recorded.breaks_seen else ""
+    return f"Breaks: {', '.join([opened, *parts])}.{where}"
 
 
 def _building_early(context: ReconcileContext, builder: WarehouseBuilder) -> ReconcileContext:

@@ -63,12 +63,12 @@ def rebuild(
     if view not in VIEWS:
         raise InputError(f"{view!r} cannot be rebuilt; the views are {', '.join(VIEWS)}.")
     rows = []
-    with _servers() as (values, progress):
-        chosen = _pods(values, pod)
+    with open_servers() as (values, progress):
+        chosen = chosen_pods(values, pod)
         with progress.step("Migrating"):
             migrate_everything(values)
         model = cast("ReadModel", build_projection(view, values))
-        with closing(model), _log(values) as log:
+        with closing(model), open_log(values) as log:
             for one in chosen:
                 with progress.step(f"Rebuilding {view} of {one.pod}"):
                     rows.append((one.pod, *_rebuild(model, one.pod, log, key)))
@@ -99,10 +99,10 @@ def replay_parked(
     from streams.parking import replay_parked as replay
 
     rows = []
-    with _servers() as (values, progress):
-        chosen = _pods(values, pod)
+    with open_servers() as (values, progress):
+        chosen = chosen_pods(values, pod)
         store = cast("ReplayableProjection", build_projection(projection, values))
-        with _log(values) as log:
+        with open_log(values) as log:
             for one in chosen:
                 with progress.step(f"Replaying parked events of {projection} in {one.pod}"):
                     data_at = _data_at(store, one.pod, log)
@@ -135,8 +135,8 @@ def republish(
     """
     from streams.relay import build_relay
 
-    with _servers() as (values, progress):
-        (chosen,) = _pods(values, pod)
+    with open_servers() as (values, progress):
+        (chosen,) = chosen_pods(values, pod)
         with closing(build_relay(chosen, values)) as relay, progress.step(f"Republishing {pod} from cut {from_cut}"):
             try:
                 done = relay.republish(from_cut)
@@ -153,7 +153,7 @@ def backup(as_json: AsJson = False) -> None:
     """
     from derived.lake_backup import back_up
 
-    with _servers() as (values, progress), progress.step(f"Backing up the lake to {values.lake_backup_path}"):
+    with open_servers() as (values, progress), progress.step(f"Backing up the lake to {values.lake_backup_path}"):
         segments = back_up(values.catalog_dsn, values.lake_data_path, values.lake_backup_path)
     _show_segments(as_json, "Backed up and verified", segments)
 
@@ -166,7 +166,7 @@ def restore_lake(as_json: AsJson = False) -> None:
     """
     from derived.lake_backup import restore
 
-    with _servers() as (values, progress):
+    with open_servers() as (values, progress):
         with progress.step("Migrating"):
             migrate_everything(values)
         with progress.step(f"Restoring the lake from {values.lake_backup_path}"):
@@ -183,8 +183,8 @@ def forget_projection(
     if name in PROJECTIONS:
         raise InputError(f"{name} is part of this deployment; only a projection that was removed can be forgotten.")
     rows = []
-    with _servers() as (values, _), _log(values) as log:
-        for one in _pods(values, pod):
+    with open_servers() as (values, _), open_log(values) as log:
+        for one in chosen_pods(values, pod):
             was_known = name in [progress.projection for progress in log.progress(one.pod)]
             log.forget_projection(one.pod, name)
             rows.append((one.pod, was_known))
@@ -192,7 +192,7 @@ def forget_projection(
 
 
 @contextmanager
-def _servers() -> Iterator[tuple[Settings, Progress]]:
+def open_servers() -> Iterator[tuple[Settings, Progress]]:
     """Give the settings of running servers; what a database says becomes one sentence without secrets."""
     import duckdb
     import psycopg
@@ -209,14 +209,16 @@ def _servers() -> Iterator[tuple[Settings, Progress]]:
 
 
 @contextmanager
-def _log(values: Settings) -> Iterator[EventLog]:
+def open_log(values: Settings) -> Iterator[EventLog]:
+    """Give the deployment's log."""
     from streams.valkey_log import build_log
 
     with closing(build_log(values)) as log:
         yield log
 
 
-def _pods(values: Settings, pod: str | None) -> Sequence[PodSettings]:
+def chosen_pods(values: Settings, pod: str | None) -> Sequence[PodSettings]:
+    """Return the pod of that name, or all; InputError names those that there are."""
     names = [one.pod for one in values.pods]
     if pod is not None and pod not in names:
         raise InputError(f"There is no pod {pod!r}; there are {', '.join(names)}.")

@@ -15,14 +15,13 @@ from pathlib import Path
 
 from contracts.errors import InputError, SettingsError, TieoutError
 from contracts.settings import Settings
-from reconcile.run import Comparison
 from stack import session, settings
 from stack.builder import Built, warm_builder
 from stack.console import Progress, answers
 from stack.intake import generate_orders, import_retail
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
-from stack.reconciling import describe_build, reconcile_now, ties
+from stack.reconciling import Reconciled, describe_build, describe_recorded, reconcile_now, ties
 
 ORDERS = 500
 SEED = 20_101_201
@@ -34,7 +33,7 @@ INTERRUPTED = 130
 class Pass:
     """What one pass over the whole way found."""
 
-    comparison: Comparison
+    comparison: Reconciled
     built: Built | None
     seconds: float
 
@@ -106,6 +105,7 @@ def _pass_and_show(values: Settings, options: argparse.Namespace, progress: Prog
     show_results(done.comparison.results, is_short=True)
     show_figures(done.comparison.figures)
     console = answers()
+    console.print(describe_recorded(done.comparison.recorded))
     console.print(describe_build(done.built))
     verdict = "[bold green]Everything ties[/]" if done.is_tied else "[bold red]It does not tie[/]"
     console.print(f"{verdict} after {time.monotonic() - started:.1f} s.")

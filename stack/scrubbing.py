@@ -18,7 +18,8 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
     dsns = [dsn for dsn in (*others, *pods) if dsn]
     log_password = urlsplit(settings.log_url).password or ""
-    log_secrets = [secret for secret in (settings.log_url, log_password, unquote(log_password)) if secret]
+    addresses = (*settings.alert_urls, *settings.digest_urls)
+    log_secrets = [secret for secret in (settings.log_url, log_password, unquote(log_password), *addresses) if secret]
 
     def scrubbed(text: str) -> str:
         clean = " ".join(text.split())

@@ -5,7 +5,7 @@ Belongs here: tables for people. Does not belong here: the values in them, or th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from contracts.money import format_minor
@@ -60,9 +60,18 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     columns = ("Copy", "Pod", "State", "Applied cut", "Events behind", "Seconds behind", "Parked")
     console.print(table("Copies", columns, copies, numbers_from=3))
     _show_pairs(status, is_short=is_short)
+    console.print(breaks_line(status.breaks))
     if status.workers:
         workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))
+
+
+def breaks_line(breaks: Mapping[str, int] | None) -> str:
+    """Return one line on the breaks that have not ended; None: the ledger did not answer."""
+    if breaks is None:
+        return "Breaks: the ledger does not answer."
+    known = ", ".join(f"{number:,} {state}" for state, number in breaks.items() if number)
+    return f"Breaks: {known}; see `tieout breaks list`." if known else "Breaks: none."
 
 
 def _show_pairs(status: Status, *, is_short: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from contracts.breaks import ENDED
 from contracts.settings import PodSettings, Settings
 from stack import session
 from stack.projections import PROJECTIONS, build_projection
@@ -81,6 +82,8 @@ class Status:
     projections: list[ProjectionStatus] = field(default_factory=list)
     pairs: list[PairStatus] = field(default_factory=list)
     workers: list[ProgramState] = field(default_factory=list)
+    breaks: dict[str, int] | None = None
+    """Breaks that have not ended, by state; None when the ledger does not answer."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as values that JSON can hold."""
@@ -93,6 +96,7 @@ def read_status(values: Settings) -> Status:
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
         pairs = pool.submit(_pair_statuses, values)
+        breaks = pool.submit(_break_counts, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     status = Status(
@@ -103,6 +107,7 @@ def read_status(values: Settings) -> Status:
         projections=[future.result() for future in copies],
         pairs=pairs.result(),
         workers=workers.result(),
+        breaks=breaks.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
 
@@ -193,6 +198,16 @@ def _pair_statuses(values: Settings) -> list[PairStatus]:
         ]
 
     return _asked(ask, lambda _: [])
+
+
+def _break_counts(values: Settings) -> dict[str, int] | None:
+    from repair.ledger import count_breaks
+
+    def ask() -> dict[str, int] | None:
+        counts = count_breaks(values.control_dsn)
+        return {state.value: number for state, number in counts.items() if state not in ENDED}
+
+    return _asked(ask, lambda _: None)
 
 
 def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from contracts.clock import Clock, utc_now
-from contracts.errors import EpochChangedError, LogGapError, ManifestMismatchError, PropagationError
+from contracts.errors import LogGapError, ManifestMismatchError, PropagationError
 from contracts.settings import Settings
 from streams import codec
 from streams.log import EventLog, Manifest, Progress, entry_place
 from streams.parking import apply_parking
 from streams.projection import Entry, FencedError, Projection, ProjectionState, Recoverable, Work
-from streams.steps import PlannedEntry, Step, check_contiguous, completed_state, floor_cut, plan_step
+from streams.steps import PlannedEntry, Step, check_contiguous, completed_state, floor_cut, of_one_epoch, plan_step
 from streams.valkey_log import build_log
 
 logger = logging.getLogger("tieout.consumer")
@@ -176,15 +176,9 @@ class Consumer:
         return f" For {self._projection.name} run: {self._projection.recovery_command(self._pod, applied_cut)}"
 
     def _next(self, manifests: list[Manifest]) -> Step | None:
-        known = self._state.epoch
-        for manifest in manifests:
-            if known is not None and manifest.epoch != known:
-                raise EpochChangedError(
-                    f"{self._projection.name} follows epoch {known} of pod {self._pod}, but cut {manifest.cut} is of "
-                    f"epoch {manifest.epoch}; a person must open the new epoch."
-                )
-            known = manifest.epoch
-        return plan_step(self._state.positions, manifests, stopped=self._stopped, events_max=self._events_max)
+        follower = f"{self._projection.name} of pod {self._pod}"
+        found = of_one_epoch(manifests, self._state.epoch, self._state.positions, follower)
+        return plan_step(self._state.positions, found, stopped=self._stopped, events_max=self._events_max)
 
     def _apply(self, step: Step) -> int:
         """Apply one step; return its events, 0 when it was not kept."""
@@ -198,6 +192,7 @@ class Consumer:
             expected=step.expected,
             positions=step.positions,
             data_at=step.data_at,
+            opening=step.opening,
         )
         try:
             parked = apply_parking(self._projection, work, self._state.parked_keys, self._clock)

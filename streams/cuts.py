@@ -22,7 +22,7 @@ from contracts.settings import Settings
 CODEC = "arrow-ipc-zstd/1"
 """How entries are encoded; stored with every cut. `streams/codec.py` implements it."""
 
-CURRENT_EPOCH = """(
+DATABASE_EPOCH = """(
     (select system_identifier::text from pg_control_system())
     || '.' || (select oid::text from pg_database where datname = current_database())
     || '.' || case when pg_is_in_recovery() then 'standby'
@@ -30,11 +30,24 @@ CURRENT_EPOCH = """(
 )"""
 """System identifier, database oid and timeline: together they name one history of one database."""
 
+LAST_OPENED = "(select epoch, base_cut, completed_at from oltp.epochs order by number desc limit 1)"
+
+CURRENT_EPOCH = f"""(
+    select case when opened.completed_at is not null and starts_with(opened.epoch, present.epoch || '.')
+                then opened.epoch else present.epoch end
+    from (select {DATABASE_EPOCH} as epoch) as present left join {LAST_OPENED} as opened on true
+)"""
+"""The last epoch that a person has opened, if it was opened for this database as it is now; else the database's own."""
+
 CUT_COLUMNS = (
     "cut, snapshot::text as snapshot, epoch, registered_at, partition_function, partition_count, chunk_rows, codec"
 )
 
-SELECT_EPOCH = f"select pg_is_in_recovery(), {CURRENT_EPOCH}"
+SELECT_EPOCH = f"""
+select pg_is_in_recovery(), present.name, case when present.name = opened.epoch then opened.base_cut else 0 end,
+       opened.epoch is not null and opened.completed_at is null
+from (select {CURRENT_EPOCH} as name) as present left join {LAST_OPENED} as opened on true
+"""
 
 # The writers may commit asynchronously: flushing a registration's commit flushes theirs, before anything is published.
 CONFIGURE_REGISTERING = (
@@ -57,9 +70,8 @@ SELECT_LAST_CUT = f"select {CUT_COLUMNS} from oltp.cuts order by cut desc limit 
 SELECT_FIRST_CUT = f"select {CUT_COLUMNS} from oltp.cuts order by cut limit 1"
 SELECT_CUTS_FROM = f"select {CUT_COLUMNS} from oltp.cuts where cut >= %(cut)s order by cut limit %(limit)s"
 
-OPEN_RECONCILER_SNAPSHOT = f"""
-select coalesce(max(cut), 0) as last_cut, pg_current_snapshot()::text as snapshot, pg_export_snapshot() as exported,
-       {CURRENT_EPOCH} as epoch
+OPEN_RECONCILER_SNAPSHOT = """
+select coalesce(max(cut), 0) as last_cut, pg_current_snapshot()::text as snapshot, pg_export_snapshot() as exported
 from oltp.cuts
 """
 
@@ -147,6 +159,20 @@ class ReconcilerCut:
     """For `set transaction snapshot` on further connections."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """The epoch in which a database's cuts are registered now."""
+
+    name: str
+    base_cut: int
+    """The cut at which a person opened it: that one and those before are of earlier epochs. 0: all cuts are of it."""
+
+    def check(self, cut: int, epoch: str, where: str) -> None:
+        """Raise EpochChangedError unless a cut of `epoch` may stand where this database has the cut of that number."""
+        if cut > self.base_cut:
+            check_epoch(self.name, epoch, where)
+
+
 Connect = Callable[[], psycopg.Connection[Any]]
 
 
@@ -155,16 +181,24 @@ def cut_shape(settings: Settings) -> CutShape:
     return CutShape(partition_count=settings.partition_count, chunk_rows=settings.chunk_rows)
 
 
-def current_epoch(connection: psycopg.Connection[Any]) -> str:
-    """Return the database's epoch; PropagationError on a standby, where no cut may be taken."""
+def current_epoch(connection: psycopg.Connection[Any]) -> Epoch:
+    """Return the database's epoch.
+
+    Raises PropagationError on a standby, where no cut may be taken, and EpochChangedError while an epoch is opened.
+    """
     row = connection.execute(SELECT_EPOCH).fetchone()
     assert row is not None
-    is_standby, epoch = row
+    is_standby, name, base_cut, is_being_opened = row
     if is_standby:
         raise PropagationError(
             "Cuts are taken on a primary only, and this server is a standby; point the pod's DSNs at the primary."
         )
-    return str(epoch)
+    if is_being_opened:
+        raise EpochChangedError(
+            "A new epoch is being opened for this database, and its copies are not all brought back yet; finish it "
+            "with `tieout open-epoch`."
+        )
+    return Epoch(name=name, base_cut=base_cut)
 
 
 def last_cut(connection: psycopg.Connection[Any]) -> Cut | None:
@@ -188,7 +222,8 @@ def check_epoch(present: str, known: str, where: str) -> None:
     if present != known:
         raise EpochChangedError(
             f"The database's epoch is {present}, but {where} was made in epoch {known}: it was promoted, restored or "
-            "cloned; cut numbers may stand for other content now, so a person must open a new epoch."
+            "cloned; cut numbers may stand for other content now. When it is the right database, open a new epoch with "
+            "`tieout open-epoch`."
         )
 
 
@@ -212,7 +247,7 @@ def register_cut(
         last = last_cut(connection)
         epoch = current_epoch(connection)
         if last is not None:
-            check_epoch(epoch, last.epoch, f"cut {last.cut}")
+            epoch.check(last.cut, last.epoch, f"cut {last.cut}")
         if not is_forced and not look(connection, last.seen() if last else BEFORE_ALL)[1]:
             return None
         try:
@@ -285,11 +320,11 @@ def _register_given(
     connection: psycopg.Connection[Any], shape: CutShape, registered_by: str, opened: tuple[Any, ...]
 ) -> Cut | None:
     """Register S and n + 1 as read in the snapshot, and commit; None when the number was taken meanwhile."""
-    last, snapshot, _, epoch = opened
-    previous = last_cut(connection)
+    last, snapshot, _ = opened
+    epoch, previous = current_epoch(connection), last_cut(connection)
     if previous is not None:
-        check_epoch(epoch, previous.epoch, f"cut {previous.cut}")
-    values = {**_stored(shape, registered_by), "cut": last + 1, "snapshot": snapshot, "epoch": epoch}
+        epoch.check(previous.cut, previous.epoch, f"cut {previous.cut}")
+    values = {**_stored(shape, registered_by), "cut": last + 1, "snapshot": snapshot, "epoch": epoch.name}
     try:
         with connection.transaction():
             connection.execute("set local synchronous_commit = on")

@@ -43,6 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     """Which generation of the partitions' streams holds the entries."""
     published_at: datetime
+    follows_epoch: str | None = None
+    """The epoch of the cut before, when another one was opened with this cut; a consumer goes on only if it is told."""
 
     @property
     def events(self) -> int:
@@ -142,6 +144,15 @@ class EventLog(Protocol):
 
     def switch_generation(self, pod: str, generation: int) -> None:
         """Make the staged manifests of `generation` the pod's manifests, at once."""
+
+    def retract(self, pod: str, after_cut: int) -> None:
+        """Let the pod's log end at `after_cut`, in a new generation; later manifests are set aside, not lost."""
+
+    def retracted(self, pod: str) -> list[Manifest]:
+        """Return the manifests that were set aside, by cut; their entries are where they were."""
+
+    def forget_retracted(self, pod: str) -> None:
+        """Drop the manifests that were set aside, when their events are kept elsewhere."""
 
     def report_progress(self, pod: str, progress: Progress) -> None:
         """Register a projection, or how far it is now."""

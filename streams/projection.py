@@ -60,10 +60,21 @@ class ParkedEvent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpochOpening:
+    """That a pod's cuts after `base_cut` are of another epoch: its database was restored, promoted or moved."""
+
+    epoch: str
+    base_cut: int
+    base_epoch: str | None
+    """The epoch of `base_cut`; None when nothing of what was before is common, and `base_cut` is 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectionState:
     """What a projection has of one pod: positions by partition, and the keys that are parked."""
 
     epoch: str | None
+    """That of the furthest position: while a step crosses an opening, some partitions may still be in another one."""
     positions: Mapping[int, Position]
     parked_keys: frozenset[str] = frozenset()
 
@@ -85,6 +96,8 @@ class Work:
     """The new positions of the partitions that move (a partition without events moves by the manifest alone)."""
     data_at: datetime
     """When the newest cut of this step was registered in its pod: the copy's data age counts from here."""
+    opening: EpochOpening | None = None
+    """With the first cut of an epoch: what it follows. A partition that stands at its base may be of that epoch."""
     parked: Sequence[ParkedEvent] = field(default=())
     behind: Sequence[str] = field(default=())
     """Aggregate keys whose events are in `parked` only because earlier events are parked already. A store in which

@@ -11,20 +11,33 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts.errors import PropagationError
+from contracts.ids import PARTITION_FUNCTION
 from streams import codec
-from streams.cuts import Cut
+from streams.cuts import CODEC, Cut
 from streams.log import ChunkManifest, EntryId, LogEntry, Manifest, entry_place
+
+
+def check_publishable(pod: str, cut: Cut) -> None:
+    """Raise PropagationError unless this version computes the cut as the one that registered it would."""
+    if cut.codec != CODEC or cut.partition_function != PARTITION_FUNCTION:
+        raise PropagationError(
+            f"Cut {cut.cut} of pod {pod} was registered for {cut.codec} and {cut.partition_function}; this "
+            f"version publishes {CODEC} and {PARTITION_FUNCTION}: publish it with the version that registered it."
+        )
 
 
 class CutPublication:
     """Collects one cut's events into entries of `chunk_rows` events per partition, in order of position.
 
     Where chunks end depends on nothing but the cut (events, partition count, chunk rows): not on how the events arrive.
-    At most one chunk per partition and one batch are held.
+    At most one chunk per partition and one batch are held. `previous_epoch` is that of the cut before (None: there is
+    none); a change between the two was recorded in the pod, or neither could be registered.
     """
 
-    def __init__(self, *, pod: str, cut: Cut, generation: int) -> None:
+    def __init__(self, *, pod: str, cut: Cut, generation: int, previous_epoch: str | None = None) -> None:
         self._pod = pod
+        self._follows_epoch = previous_epoch if previous_epoch != cut.epoch else None
         self._cut = cut
         self._generation = generation
         self._waiting: list[list[pa.RecordBatch]] = [[] for _ in range(cut.partition_count)]
@@ -61,6 +74,7 @@ class CutPublication:
             oldest_recorded_at=self._oldest,
             generation=self._generation,
             published_at=published_at,
+            follows_epoch=self._follows_epoch,
         )
 
     def _entry(self, partition: int, rows: int) -> LogEntry:

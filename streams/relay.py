@@ -24,15 +24,12 @@ import psycopg
 import redis
 
 from contracts.clock import Clock, utc_now
-from contracts.errors import LogDivergedError, PropagationError, RelayBusyError, StackError
-from contracts.ids import PARTITION_FUNCTION
+from contracts.errors import LogDivergedError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from streams.cuts import (
     BEFORE_ALL,
-    CODEC,
     Cut,
     CutShape,
-    check_epoch,
     configure_registering,
     current_epoch,
     cut_shape,
@@ -44,12 +41,15 @@ from streams.cuts import (
 )
 from streams.log import EventLog, LogTail, Manifest
 from streams.outbox import RELAY_LOCK, OutboxReader, held_by
-from streams.publishing import CutPublication
+from streams.publishing import CutPublication, check_publishable
 from streams.valkey_log import build_log
 
 logger = logging.getLogger("tieout.relay")
 
 CUTS_READ = 1_000
+RELAYING = "tieout relay"
+REPUBLISHING = "tieout republish"
+"""What a session that holds the relay lock does: its application name begins with it."""
 LOST_SERVER = (
     psycopg.OperationalError,
     adbc_driver_manager.OperationalError,
@@ -61,6 +61,9 @@ LOST_SERVER = (
 
 Step = Callable[[str], None]
 """Called before each step that a crash may interrupt; tests raise from it."""
+
+TakeLock = Callable[[psycopg.Connection[Any]], None]
+"""Gets the relay lock for a session, or raises RelayBusyError."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +140,15 @@ class Relay:
                 logger.warning("relay of %s waits for a server: %s", self.pod, _one_line(error))
                 stop.wait(self._pace.retry_seconds)
 
-    def republish(self, from_cut: int) -> DrainResult:
+    def republish(self, from_cut: int, *, take_lock: TakeLock | None = None) -> DrainResult:
         """Publish the cuts from `from_cut` on again, into a new generation, and switch consumers to it.
 
         For when the log lost entries. Raises LogDivergedError when the outbox is pruned beyond `from_cut`,
-        RelayBusyError when another relay holds the pod, StackError when a server cannot be reached.
+        RelayBusyError when another relay holds the pod (unless `take_lock` has another way to the lock than asking
+        for it once), StackError when a server cannot be reached.
         """
         try:
-            with self._session(is_resuming=False) as session:
+            with self._session(is_resuming=False, take_lock=take_lock) as session:
                 return session.republish(from_cut)
         except LOST_SERVER as error:
             raise StackError(f"The outbox of {self.pod} could not be published again: {_one_line(error)}") from None
@@ -162,13 +166,14 @@ class Relay:
             stop.wait(wait)
 
     @contextmanager
-    def _session(self, *, is_resuming: bool = True) -> Iterator[RelaySession]:
-        name = f"tieout relay {self.pod} on {socket.gethostname()}, process {os.getpid()}"[:63]
+    def _session(self, *, is_resuming: bool = True, take_lock: TakeLock | None = None) -> Iterator[RelaySession]:
+        role = RELAYING if is_resuming else REPUBLISHING
+        name = f"{role} {self.pod} on {socket.gethostname()}, process {os.getpid()}"[:63]
         with psycopg.connect(self._dsn, autocommit=True, application_name=name) as connection:
             connection.prepare_threshold = None
             configure_registering(connection)
             connection.execute("set plan_cache_mode = force_custom_plan; set enable_seqscan = off")
-            self._lock(connection)
+            (take_lock or self._lock)(connection)
             with OutboxReader(self._dsn, application_name=f"{name[:55]} reader") as reader:
                 session = RelaySession(
                     pod=self.pod,
@@ -221,16 +226,18 @@ class RelaySession:
         self._epoch = current_epoch(connection)
         self._published = 0
         self._seen = BEFORE_ALL
+        self._previous_epoch: str | None = None
         self._generation = 1
 
     def resume(self) -> None:
         """Take up where the streams actually end; refuse when they do not continue what the database holds."""
         newest = last_cut(self._connection)
         if newest is not None:
-            check_epoch(self._epoch, newest.epoch, f"cut {newest.cut}")
+            self._epoch.check(newest.cut, newest.epoch, f"cut {newest.cut}")
         tail = self._log.tail(self._pod, max(self._shape.partition_count, newest.partition_count if newest else 1))
         if tail.manifest is not None:
-            check_epoch(self._epoch, tail.manifest.epoch, f"the log's manifest of cut {tail.manifest.cut}")
+            where = f"the log's manifest of cut {tail.manifest.cut}"
+            self._epoch.check(tail.manifest.cut, tail.manifest.epoch, where)
         self._check_tail(tail, newest.cut if newest else 0)
         self._generation = tail.generation
         self._resume_after(tail.manifest_cut or self._base(), tail.manifest)
@@ -240,7 +247,8 @@ class RelaySession:
         if furthest > newest:
             raise LogDivergedError(
                 f"The log of pod {self._pod} ends at cut {furthest}, but the database knows {newest} cuts: it lost "
-                "commits, or another database was published here; a person must open a new epoch."
+                "commits, or another database was published here. When it is the right database, open a new epoch with "
+                "`tieout open-epoch`."
             )
         if furthest > tail.manifest_cut + 1 and tail.manifest_cut:
             raise LogDivergedError(
@@ -265,9 +273,11 @@ class RelaySession:
             )
         if manifest is not None and manifest.snapshot != found[0].snapshot:
             raise LogDivergedError(
-                f"Cut {cut} of pod {self._pod} is another one in the database than in the log; a person must look."
+                f"Cut {cut} of pod {self._pod} is another one in the database than in the log: the database was set "
+                "back, or another one was published here. When it is the right database, open a new epoch with "
+                "`tieout open-epoch`."
             )
-        self._seen = found[0].seen()
+        self._seen, self._previous_epoch = found[0].seen(), found[0].epoch
 
     def register_if_new(self) -> bool:
         """Register a cut if events are visible that no cut has; return whether there is any cut to publish."""
@@ -314,7 +324,9 @@ class RelaySession:
 
     def _publish(self, cut: Cut, *, is_staged: bool) -> Manifest:
         self._check_computable(cut)
-        publication = CutPublication(pod=self._pod, cut=cut, generation=self._generation)
+        publication = CutPublication(
+            pod=self._pod, cut=cut, generation=self._generation, previous_epoch=self._previous_epoch
+        )
         self._step("entries")
         # Closed whatever happens: a large cut is read ahead in a thread, which must end before its connection does.
         with closing(self._reader.events_of(cut, self._seen)) as batches:
@@ -326,7 +338,7 @@ class RelaySession:
         self._step("manifest")
         manifest = publication.manifest(self._now())
         self._log.append_manifest(self._pod, manifest, is_staged=is_staged)
-        self._published, self._seen = cut.cut, cut.seen()
+        self._published, self._seen, self._previous_epoch = cut.cut, cut.seen(), cut.epoch
         self._step("published")
         return manifest
 
@@ -345,9 +357,5 @@ class RelaySession:
             raise LogDivergedError(
                 f"Cut {self._published + 1} of pod {self._pod} is missing in the database; the next one is {cut.cut}."
             )
-        check_epoch(self._epoch, cut.epoch, f"cut {cut.cut}")
-        if cut.codec != CODEC or cut.partition_function != PARTITION_FUNCTION:
-            raise PropagationError(
-                f"Cut {cut.cut} of pod {self._pod} was registered for {cut.codec} and {cut.partition_function}; this "
-                f"version publishes {CODEC} and {PARTITION_FUNCTION}: publish it with the version that registered it."
-            )
+        self._epoch.check(cut.cut, cut.epoch, f"cut {cut.cut}")
+        check_publishable(self._pod, cut)

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from contracts.errors import LogGapError
+from contracts.errors import EpochChangedError, LogGapError
 from streams.log import ChunkManifest, EntryId, EventLog, Manifest
-from streams.projection import START, Position, Projection, ProjectionState
+from streams.projection import START, EpochOpening, Position, Projection, ProjectionState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Step:
     expected: Mapping[int, Position]
     positions: Mapping[int, Position]
     data_at: datetime
+    opening: EpochOpening | None = None
 
 
 def floor_cut(positions: Mapping[int, Position], stopped: Collection[int] = ()) -> int:
@@ -73,6 +74,36 @@ def check_contiguous(after_cut: int, manifests: Sequence[Manifest], pod: str) ->
             )
 
 
+def of_one_epoch(
+    manifests: Sequence[Manifest], known: str | None, positions: Mapping[int, Position], follower: str
+) -> Sequence[Manifest]:
+    """Return the manifests up to the next opening of an epoch, which is crossed when every partition stands there.
+
+    `known` is the epoch of what is applied (None: nothing is). Raises EpochChangedError at a change that nobody opened.
+    """
+    for index, manifest in enumerate(manifests):
+        if known is not None and manifest.epoch != known:
+            if manifest.follows_epoch != known:
+                raise EpochChangedError(
+                    f"{follower} follows epoch {known}, but cut {manifest.cut} is of epoch {manifest.epoch}, which was "
+                    "not opened at that point: open it with `tieout open-epoch`; a projection of your own that has "
+                    "what this took back must be built again."
+                )
+            base = Position(cut=manifest.cut - 1, chunk=0)
+            if index or any(position != base for position in positions.values()):
+                return manifests[:index]
+        known = manifest.epoch
+    return manifests
+
+
+def opening_in(manifests: Sequence[Manifest]) -> EpochOpening | None:
+    """Return the opening that these manifests of one epoch begin with, if they do."""
+    if not manifests or manifests[0].follows_epoch is None:
+        return None
+    first = manifests[0]
+    return EpochOpening(epoch=first.epoch, base_cut=first.cut - 1, base_epoch=first.follows_epoch)
+
+
 def plan_step(
     positions: Mapping[int, Position], manifests: Sequence[Manifest], *, stopped: Collection[int], events_max: int
 ) -> Step | None:
@@ -82,7 +113,7 @@ def plan_step(
     """
     count = max((len(manifest.partitions) for manifest in manifests), default=0)
     moved = {partition: position_of(partition, positions) for partition in range(count) if partition not in positions}
-    taker = _Taker(events_max)
+    taker, opening = _Taker(events_max), opening_in(manifests)
     newest: Manifest | None = None
     for manifest in manifests:
         for partition, chunks in enumerate(manifest.partitions):
@@ -96,8 +127,8 @@ def plan_step(
                 Position(cut=manifest.cut, chunk=0) if is_done else replace(standing, chunk=standing.chunk + taken)
             )
             if not is_done:
-                return _step(manifest, taker.entries, positions, moved)
-    return None if newest is None else _step(newest, taker.entries, positions, moved)
+                return _step(manifest, taker.entries, positions, moved, opening)
+    return None if newest is None else _step(newest, taker.entries, positions, moved, opening)
 
 
 class _Taker:
@@ -122,7 +153,11 @@ class _Taker:
 
 
 def _step(
-    manifest: Manifest, entries: list[PlannedEntry], positions: Mapping[int, Position], moved: dict[int, Position]
+    manifest: Manifest,
+    entries: list[PlannedEntry],
+    positions: Mapping[int, Position],
+    moved: dict[int, Position],
+    opening: EpochOpening | None,
 ) -> Step:
     changed = {partition: place for partition, place in moved.items() if place != positions.get(partition)}
     return Step(
@@ -131,4 +166,5 @@ def _step(
         expected={partition: positions.get(partition, START) for partition in changed},
         positions=changed,
         data_at=manifest.registered_at,
+        opening=opening,
     )

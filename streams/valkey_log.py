@@ -188,10 +188,43 @@ class ValkeyLog:
 
     def switch_generation(self, pod: str, generation: int) -> None:
         """Make the staged manifests of `generation` the pod's manifests, at once."""
+        staged, present = self.manifests_key(pod, generation), self.manifests_key(pod)
         pipeline = self._client.pipeline(transaction=True)
-        pipeline.rename(self.manifests_key(pod, generation), self.manifests_key(pod))
+        if self._client.exists(staged):
+            pipeline.rename(staged, present)
+        else:  # a generation without any manifest
+            pipeline.delete(present)
         pipeline.set(f"{self._root(pod)}:generation", generation)
         pipeline.execute()
+
+    def retract(self, pod: str, after_cut: int) -> None:
+        """Let the pod's log end at `after_cut`, in a new generation; later manifests are set aside, not lost."""
+        present = self._generation(pod)
+        last = after_cut
+        while later := self.manifests(pod, last, limit=COPIED_MANIFESTS):
+            aside = {f"{present}-{manifest.cut}": msgspec.json.encode(manifest) for manifest in later}
+            self._client.hset(self._retracted_key(pod), mapping=aside)  # type: ignore[arg-type]
+            last = later[-1].cut
+        generation = self.begin_generation(pod, after_cut + 1)
+        staged = self.manifests_key(pod, generation)
+        if after_cut and not self._client.exists(staged):
+            # No manifest is kept, but the stream must know where it ends.
+            self._client.xadd(staged, {"manifest": b""}, id=f"{after_cut}-0")
+            self._client.xdel(staged, f"{after_cut}-0")
+        self.switch_generation(pod, generation)
+
+    def retracted(self, pod: str) -> list[Manifest]:
+        """Return the manifests that were set aside, by cut; their entries are where they were."""
+        stored = cast(list[bytes], self._client.hvals(self._retracted_key(pod)))
+        found = [msgspec.json.decode(value, type=Manifest) for value in stored]
+        return sorted(found, key=lambda manifest: (manifest.cut, manifest.generation))
+
+    def forget_retracted(self, pod: str) -> None:
+        """Drop the manifests that were set aside, when their events are kept elsewhere."""
+        self._client.delete(self._retracted_key(pod))
+
+    def _retracted_key(self, pod: str) -> str:
+        return f"{self._root(pod)}:retracted"
 
     def _entry_keys(self, pod: str, generation: int | None = None) -> list[bytes]:
         pattern = f"{self._root(pod)}:g{'*' if generation is None else generation}:p*"

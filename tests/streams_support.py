@@ -19,7 +19,7 @@ from psycopg.types.json import Json
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from oltp.store.tables import cuts, outbox
+from oltp.store.tables import cuts, epochs, outbox
 from streams.cuts import CutShape
 from streams.log import EventLog
 from streams.projection import FencedError, ParkedEvent, PoisonEventError, Position, ProjectionState, Work
@@ -30,9 +30,10 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def create_outbox(dsn: str) -> str:
-    """Create schema oltp with the declared outbox and cuts, but without the triggers that tie them to commands."""
+    """Create schema oltp with the declared outbox, cuts and epochs, but not the triggers that tie them to commands."""
     dialect = postgresql.dialect()
-    statements: list[Any] = [CreateTable(outbox), CreateTable(cuts), *(CreateIndex(index) for index in outbox.indexes)]
+    tables = [CreateTable(table) for table in (outbox, cuts, epochs)]
+    statements: list[Any] = [*tables, *(CreateIndex(index) for index in outbox.indexes)]
     with psycopg.connect(dsn) as connection:
         connection.execute("create schema oltp")
         for statement in statements:

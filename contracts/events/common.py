@@ -38,7 +38,9 @@ def changed_fields(before: AggregateState | None, after: AggregateState) -> list
     return [name for name in names if getattr(before, name) != getattr(after, name)]
 
 
-def encode_payload(before: AggregateState | None, after: AggregateState) -> str:
-    """Return the event payload as JSON text: the full state after the change and which fields changed."""
+def encode_payload(before: AggregateState | None, after: AggregateState, cause: str = "") -> str:
+    """Return the event payload as JSON text: the full state after the change, which fields changed, and any `cause`."""
     payload: dict[str, Any] = {"state": after, "changed": changed_fields(before, after)}
+    if cause:
+        payload["cause"] = cause
     return msgspec.json.encode(payload).decode()

@@ -18,6 +18,8 @@ class MerchantEntitlementEvent(StrEnum):
 
     MERCHANT_ENTITLEMENT_GRANTED = "merchant_entitlement_granted"
     MERCHANT_ENTITLEMENT_REVOKED = "merchant_entitlement_revoked"
+    MERCHANT_ENTITLEMENT_RESTATED = "merchant_entitlement_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class CustomerEntitlementEvent(StrEnum):
@@ -25,6 +27,8 @@ class CustomerEntitlementEvent(StrEnum):
 
     CUSTOMER_ENTITLEMENT_GRANTED = "customer_entitlement_granted"
     CUSTOMER_ENTITLEMENT_REVOKED = "customer_entitlement_revoked"
+    CUSTOMER_ENTITLEMENT_RESTATED = "customer_entitlement_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class Grant(Value, frozen=True, kw_only=True):

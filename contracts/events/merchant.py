@@ -14,6 +14,8 @@ class MerchantEvent(StrEnum):
 
     MERCHANT_REGISTERED = "merchant_registered"
     MERCHANT_CONFIGURED = "merchant_configured"
+    MERCHANT_RESTATED = "merchant_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class TaxRate(Value, frozen=True, kw_only=True):

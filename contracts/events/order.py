@@ -17,6 +17,8 @@ class OrderEvent(StrEnum):
     """Wholly or in part; `status` tells which."""
     ORDER_FULFILLED = "order_fulfilled"
     """Wholly or in part; `status` tells which."""
+    ORDER_RESTATED = "order_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class OrderStatus(StrEnum):

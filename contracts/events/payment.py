@@ -18,6 +18,8 @@ class PaymentEvent(StrEnum):
     PAYMENT_VOIDED = "payment_voided"
     PAYMENT_REFUNDED = "payment_refunded"
     """A refund of it was completed."""
+    PAYMENT_RESTATED = "payment_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class PaymentStatus(StrEnum):

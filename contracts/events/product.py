@@ -14,6 +14,8 @@ class ProductEvent(StrEnum):
     PRODUCT_UPSERTED = "product_upserted"
     VARIANT_UPSERTED = "variant_upserted"
     PRICE_SET = "price_set"
+    PRODUCT_RESTATED = "product_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class ProductKind(StrEnum):

@@ -15,6 +15,8 @@ class RefundEvent(StrEnum):
     REFUND_REQUESTED = "refund_requested"
     REFUND_COMPLETED = "refund_completed"
     REFUND_FAILED = "refund_failed"
+    REFUND_RESTATED = "refund_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class RefundStatus(StrEnum):

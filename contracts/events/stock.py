@@ -53,6 +53,8 @@ class ReservationEvent(StrEnum):
     RESERVATION_CONSUMED = "reservation_consumed"
     RESERVATION_RELEASED = "reservation_released"
     RESERVATION_EXPIRED = "reservation_expired"
+    RESERVATION_RESTATED = "reservation_restated"
+    """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class ReservationStatus(StrEnum):

@@ -18,7 +18,27 @@
     end
 {%- endmacro %}
 
-{# For facts that are never edited: all of them up to the cut. #}
-{% macro is_booked(alias) -%}
-    case when getvariable('as_of') is null then true else {{ alias }}.cut <= {{ as_of_cut(alias) }} end
+{# For facts that are never edited: all of them up to the cut. What a period's report is made of is a span of them:
+       set variable since = map {'pod1': 11, 'pod2': 4};  only those that came after these cuts
+       set variable first_day = date '2010-12-01';        only those of this business day and later ones
+       set variable last_day = date '2010-12-31';         only those of this business day and earlier ones
+   each of which may be left out. Marts of standing versions (orders, payments, ...) know no span. `day` is the business
+   day as an expression; `cut` the column that says with which cut the fact came. #}
+{% macro is_booked(alias, day, cut='cut') -%}
+    case
+        when getvariable('as_of') is null then true
+        else {{ alias }}.{{ cut }} <= {{ as_of_cut(alias) }}
+    end
+    and case
+        when getvariable('since') is null then true
+        else {{ alias }}.{{ cut }} > coalesce(cast(getvariable('since') as map(varchar, bigint))[{{ alias }}.pod], 0)
+    end
+    and case
+        when getvariable('first_day') is null then true
+        else {{ day }} >= cast(getvariable('first_day') as date)
+    end
+    and case
+        when getvariable('last_day') is null then true
+        else {{ day }} <= cast(getvariable('last_day') as date)
+    end
 {%- endmacro %}

@@ -6,6 +6,7 @@ Belongs here: tables `read_models.positions` and `read_models.parked_events`. Do
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,18 @@ MOVE = """
     set epoch = %(epoch)s, data_at = %(data_at)s, cut = moved.cut, chunk = moved.chunk
     from unnest(%(partitions)s::integer[], %(cuts)s::bigint[], %(chunks)s::integer[]) as moved (partition, cut, chunk)
     where present.projection = %(projection)s and present.pod = %(pod)s and present.partition = moved.partition"""
+SET_BACK = """
+    update read_models.positions as present
+    set epoch = earlier.epoch, data_at = earlier.data_at, cut = earlier.cut, chunk = earlier.chunk
+    from unnest(%(partitions)s::integer[], %(epochs)s::text[], %(cuts)s::bigint[], %(chunks)s::integer[],
+                %(moments)s::timestamptz[]) as earlier (partition, epoch, cut, chunk, data_at)
+    where present.projection = %(projection)s and present.pod = %(pod)s and present.partition = earlier.partition"""
+# What comes again from the log is parked again, if it still cannot be applied.
+UNPARK = """
+    delete from read_models.parked_events as parked
+    using unnest(%(partitions)s::integer[], %(cuts)s::bigint[]) as earlier (partition, cut)
+    where parked.projection = %(projection)s and parked.pod = %(pod)s and parked.cut > earlier.cut
+      and (parked.event::json ->> 'partition')::integer = earlier.partition"""
 PARK = """
     insert into read_models.parked_events
     (projection, pod, aggregate_key, event_id, cut, position, event, error, parked_at)
@@ -75,6 +88,31 @@ def move_positions(
             "chunks": [position.chunk for _, position in moved],
         },
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where one partition stands; the epoch and the age are None at the start."""
+
+    epoch: str | None
+    position: Position
+    data_at: datetime | None
+
+
+def set_back(cursor: Cursor, projection: str, pod: str, standings: Mapping[int, Standing]) -> None:
+    """Write earlier positions, and forget what was parked after them; the rows exist and are locked."""
+    moved = sorted(standings.items())
+    values = {
+        "projection": projection,
+        "pod": pod,
+        "partitions": [partition for partition, _ in moved],
+        "epochs": [standing.epoch for _, standing in moved],
+        "cuts": [standing.position.cut for _, standing in moved],
+        "chunks": [standing.position.chunk for _, standing in moved],
+        "moments": [standing.data_at for _, standing in moved],
+    }
+    cursor.execute(SET_BACK, values)
+    cursor.execute(UNPARK, values)
 
 
 def park_and_release(cursor: Cursor, projection: str, work: Work) -> None:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from contracts.settings import Settings
 from derived.dsn import described, scrub
 from derived.read_models import tables
 from derived.read_models.decoding import COLUMNS, LatestEvent, content, latest_events, poison_in, split_readable
+from derived.read_models.epochs import earlier_standings
 from derived.read_models.positions import (
     key_of_row,
     lock_positions,
@@ -34,11 +36,20 @@ from derived.read_models.positions import (
     parked_events,
     parked_keys,
     read_positions,
+    set_back,
 )
 from derived.read_models.tables import Root
-from derived.steps import check_expected, fresh_entries
+from derived.steps import check_expected, fresh_entries, furthest_epoch
 from streams.parking import aggregate_keys
-from streams.projection import START, ParkedEvent, PoisonEventError, Position, ProjectionState, Work
+from streams.projection import (
+    START,
+    EpochOpening,
+    ParkedEvent,
+    PoisonEventError,
+    Position,
+    ProjectionState,
+    Work,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -86,9 +97,8 @@ class ReadModel:
             cursor.execute("set transaction isolation level repeatable read, read only")
             stored = read_positions(cursor, self.name, pod)
             keys = parked_keys(cursor, self.name, pod)
-        epochs = [epoch for epoch, _ in stored.values() if epoch is not None]
         positions = {partition: position for partition, (_, position) in stored.items() if position != START}
-        return ProjectionState(epoch=min(epochs, default=None), positions=positions, parked_keys=keys)
+        return ProjectionState(epoch=furthest_epoch(stored), positions=positions, parked_keys=keys)
 
     def apply(self, work: Work) -> None:
         """Apply one step: rows guarded by (epoch, version), parked events and positions, in one commit."""
@@ -144,6 +154,25 @@ class ReadModel:
             with self._lake_at(pod, position, deadline_seconds) as lake:
                 aggregates = self._write_from_lake(cursor, lake, pod, position, None, parked)
         return Rebuilt(aggregates=aggregates, rows_before=before, skipped_keys=tuple(sorted(parked)), position=position)
+
+    def take_back(self, pod: str, opening: EpochOpening, *, base_at: datetime | None) -> int | None:
+        """Make everything of `pod` what the lake says at the opening's base; return the root rows, None if none was.
+
+        The lake has been taken back before; where it is behind the base, the view goes back as far. A view that is not
+        beyond the base keeps its rows. `base_at` is when the base cut was registered.
+        """
+        with self._transaction() as cursor, self._open_lake() as lake:
+            stored = lock_positions(cursor, self.name, pod, [])
+            earlier = earlier_standings(stored, lake, pod, opening, base_at)
+            set_back(cursor, self.name, pod, earlier)
+            if not any(stored[partition][1] > item.position for partition, item in earlier.items()):
+                return None
+            parked = parked_keys(cursor, self.name, pod)
+            for root in self._roots.values():
+                kept = [_key_pair(key) for key in parked if _type_of(key) == root.aggregate_type]
+                tables.delete_pod(cursor, root, pod, except_keys=kept)
+            position = _positions(read_positions(cursor, self.name, pod))
+            return self._write_from_lake(cursor, lake, pod, position, None, parked)
 
     def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
         """Return everything parked of `pod`, ordered by (cut, position)."""

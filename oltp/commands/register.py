@@ -22,6 +22,7 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.request_refund import RequestRefund
 from oltp.commands.reserve_stock import ReserveStock
+from oltp.commands.restate import Restate
 from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement, RevokeMerchantEntitlement
 from oltp.commands.set_price import SetPrice
 from oltp.commands.upsert_product import UpsertProduct
@@ -47,6 +48,7 @@ COMMANDS = (
     ReleaseReservation,
     RequestRefund,
     ReserveStock,
+    Restate,
     RevokeMerchantEntitlement,
     RevokeCustomerEntitlement,
     SetPrice,

@@ -129,6 +129,11 @@ class AggregateMapping:
         changing = [name for name in self.columns if name not in (self.id_field, "merchant_id")]
         return _update_many(self.table, ("merchant_id", self.id_field), changing).encode()
 
+    @cached_property
+    def advance(self) -> bytes:
+        """Give one root (merchant, id) its next version, and change nothing else."""
+        return f"update {self.table} set version = version + 1 where merchant_id = %s and {self.id_field} = %s".encode()
+
     def lock(self, column: str) -> bytes:
         """Lock the merchant's roots whose `column` has a value, by id."""
         return _lock(self, column)

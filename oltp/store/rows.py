@@ -106,6 +106,11 @@ def save_all(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[s
     publish_all(tx, changes)
 
 
+def advance(tx: CommandTransaction, state: AggregateState) -> None:
+    """Give a locked aggregate's root its next version and change nothing else; its event is still to be published."""
+    tx.query(MAPPINGS[type(state)].advance, (state.merchant_id, state.aggregate_id))
+
+
 def _insert_new(
     tx: CommandTransaction, by_type: Mapping[AggregateMapping, Sequence[Change]], extra: Mapping[str, Any]
 ) -> None:

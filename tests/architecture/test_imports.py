@@ -14,6 +14,7 @@ PACKAGES = (
     "oltp",
     "streams",
     "derived",
+    "finance",
     "reconcile",
     "traffic",
     "stack",

@@ -19,6 +19,7 @@ PACKAGES = (
     "derived",
     "docs",
     "examples",
+    "finance",
     "oltp",
     "orchestration",
     "reconcile",

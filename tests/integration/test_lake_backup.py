@@ -136,7 +136,7 @@ def test_a_pod_is_pruned_only_behind_a_backup_of_its_own_history(
             insert_events(dsn, 3, version=version)
             registered = register_cut(connection, SHAPE, registered_by="test")
             assert registered is not None
-            epoch = registered.epoch
+            epoch, moment = registered.epoch, registered.registered_at
 
         def settings_of(lake: Lake, folder: Path) -> Settings:
             pod = PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn=dsn, reader_dsn="")
@@ -150,8 +150,13 @@ def test_a_pod_is_pruned_only_behind_a_backup_of_its_own_history(
                 advance(lake, pod)
         with pytest.raises(EpochChangedError, match="the pod's database is of epoch"):
             prune_outboxes(settings_of(lakes[0], tmp_path / "of another"))
+        # The same number in the same epoch, but registered at another moment: the database was set back.
+        with pytest.raises(EpochChangedError, match="tieout open-epoch"):
+            prune_outboxes(settings_of(lakes[1], tmp_path / "of another time"))
         left = connection.execute("select count(*) from oltp.outbox").fetchall()
         assert left == [(6,)]
+        with connect_lake(lakes[1].catalog_dsn, lakes[1].data_path) as opened:
+            opened.execute("update lake.raw.cuts set data_at = ? where cut = 2", [moment])
         (pruned,) = prune_outboxes(settings_of(lakes[1], tmp_path / "of its own"))
         assert (pruned.verified_cut, pruned.pruned_events) == (2, 6)
 

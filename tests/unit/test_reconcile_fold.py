@@ -68,7 +68,7 @@ def test_a_cut_includes_itself_and_nothing_after(connection: duckdb.DuckDBPyConn
     assert states(connection) == [("a", 1, 1), ("b", 1, 1)]
     fold(connection, at_cut("pod1", 3), "adjustment")
     assert states(connection, "version, events, amount_minor") == [("a", 2, 2, 200), ("b", 1, 1, 100)]
-    assert event_duplicates(connection, Limits()).classes == {}
+    assert event_duplicates(connection, Limits(), "adjustment").classes == {}
 
 
 def test_positions_cut_every_partition_where_it_stands_even_inside_a_cut(connection: duckdb.DuckDBPyConnection) -> None:
@@ -89,7 +89,7 @@ def test_an_event_twice_is_counted_once_and_named(connection: duckdb.DuckDBPyCon
     add(connection, "a", 2, cut=2)
     fold(connection, at_cut("pod1", 2), "adjustment")
     assert states(connection) == [("a", 2, 2)]
-    outcome = event_duplicates(connection, Limits())
+    outcome = event_duplicates(connection, Limits(), "adjustment")
     assert [(d.key, d.kind.value) for d in outcome.sample] == [(("a", "2"), "duplicate")]
 
 

@@ -19,16 +19,17 @@ with days as (
     group by merchant_id, entry_date, currency
 ),
 
--- An order that costs nothing has no journal entry, and is an order.
+-- An order that costs nothing has no journal entry, and is an order. Its first version is a fact as an entry is one.
 placed as (
     select
         merchant_id,
-        order_date as sales_date,
+        {{ business_day('placed_at') }} as sales_date,
         currency,
         count(*) as order_count,
         max(recorded_at) as last_recorded_at
-    from {{ ref('orders') }}
-    group by merchant_id, order_date, currency
+    from {{ ref('int_orders_history') }} as facts
+    where version = 1 and {{ is_booked('facts', business_day('facts.placed_at'), cut='valid_from_cut') }}
+    group by merchant_id, sales_date, currency
 )
 
 select

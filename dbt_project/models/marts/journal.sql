@@ -16,4 +16,4 @@ select
     pod,
     cut
 from {{ ref('int_journal_entries') }} as facts
-where {{ is_booked('facts') }}
+where {{ is_booked('facts', 'facts.entry_date') }}

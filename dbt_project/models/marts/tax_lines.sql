@@ -17,4 +17,4 @@ select
     pod,
     cut
 from {{ ref('int_tax_movements') }} as facts
-where {{ is_booked('facts') }}
+where {{ is_booked('facts', 'facts.tax_date') }}

@@ -21,7 +21,7 @@ from oltp.store.tables.orders import (
     orders,
 )
 from oltp.store.tables.payments import adjustments, payment_captures, payments, refund_lines, refunds
-from oltp.store.tables.propagation import cuts, outbox
+from oltp.store.tables.propagation import cuts, epochs, outbox
 from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "customer_entitlement_grants",
     "customer_entitlements",
     "cuts",
+    "epochs",
     "fulfillment_lines",
     "fulfillments",
     "idempotency_keys",

@@ -1,4 +1,4 @@
-"""Tables by which facts leave the pod: the outbox and the cuts.
+"""Tables by which facts leave the pod: the outbox, the cuts and the epochs that these count in.
 
 Belongs here: what commands write and relays read. How cuts work: `streams/cuts.py`.
 """
@@ -86,4 +86,21 @@ cuts = Table(
     CheckConstraint("cut >= 1", name="cut_positive"),
     CheckConstraint("partition_count >= 1", name="partition_count_positive"),
     CheckConstraint("chunk_rows >= 1", name="chunk_rows_positive"),
+)
+
+# A database that was never restored, promoted or moved has none: its cuts count in the epoch that it was made in.
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("number", BigInteger, Identity(always=True, cache=1), primary_key=True),
+    Column("epoch", Text, nullable=False),
+    Column("base_cut", BigInteger, nullable=False),
+    Column("base_epoch", Text),
+    Column("opened_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("opened_by", Text, nullable=False),
+    # Null while the copies are still being brought back to `base_cut`; nothing is published meanwhile.
+    Column("completed_at", DateTime(timezone=True)),
+    UniqueConstraint("epoch"),
+    CheckConstraint("base_cut >= 0", name="base_cut_not_negative"),
+    CheckConstraint("(base_cut = 0) = (base_epoch is null)", name="base_epoch_known"),
 )

@@ -110,7 +110,10 @@ def test_freshness_in_data_time_turns_when_nobody_publishes(
     definitions = build_definitions(settings)
     for pod in PODS:
         run(definitions, f"drain_{pod}", instance, partition_key=pod)
-    fresh = checks_of(run(definitions, "freshness", instance))
+    measured = checks_of(run(definitions, "freshness", instance))
+    alert_path = measured.pop("trust/alerts:alert_path_is_alive")
+    assert not alert_path.passed and alert_path.severity is dg.AssetCheckSeverity.ERROR, "no sender has run"
+    fresh = measured
     assert len(fresh) == len(COPY_KEYS) + len(PODS) and all(item.passed for item in fresh.values())
 
 

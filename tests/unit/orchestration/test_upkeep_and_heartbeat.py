@@ -16,6 +16,7 @@ import yaml
 from checks.pairs import comparisons
 from contracts.clock import utc_now
 from contracts.ownership import copy_named
+from contracts.runs import REPAIR_TAG
 from orchestration import sensors, upkeep
 from orchestration.definitions import build_definitions
 from orchestration.jobs import reconciliation_job
@@ -83,6 +84,13 @@ def test_dagster_keeps_what_its_dsn_asks_for(tmp_path: Path) -> None:
     home = write_dagster_home(replace(drawing, dagster_dsn=asked))
     written = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["postgres"]["postgres_db"]
     assert written["params"] == {"sslmode": "verify-full", "application_name": "tieout"}
+
+
+def test_of_a_pods_repairs_one_at_a_time_goes(tmp_path: Path) -> None:
+    home = write_dagster_home(settings_for_drawing(tmp_path))
+    limits = yaml.safe_load((home / "dagster.yaml").read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
+    (mine,) = (entry for entry in limits if entry["key"] == REPAIR_TAG)
+    assert mine == {"key": REPAIR_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
 
 
 def test_comparisons_do_not_pile_up(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Whether people would hear of an incident: the sender runs, has somebody to tell, and gets through.
+
+A sender that is down cannot say so, therefore another run looks. That the whole of Dagster is down shows from outside
+only: the daily message is missed.
+"""
+
+import dagster as dg
+from dagster import AssetCheckExecutionContext
+
+from assets.platform import PLATFORM, platform_of
+from assets.trust import ALERTS
+from contracts.clock import utc_now
+from repair.alert_outbox import heartbeat, pending_alerts
+from repair.alerts import PathState, path_state
+
+NAME = "alert_path_is_alive"
+
+
+def path_result(state: PathState, waiting: int) -> dg.AssetCheckResult:
+    """Return the check: nobody to tell is a warning, a way that does not work is an error."""
+    return dg.AssetCheckResult(
+        asset_key=ALERTS,
+        check_name=NAME,
+        passed=state.is_alive,
+        severity=dg.AssetCheckSeverity.ERROR if state.is_broken else dg.AssetCheckSeverity.WARN,
+        description=state.reason,
+        metadata={"waiting": waiting, "runbook": "docs/runbooks/alerts.md"},
+    )
+
+
+@dg.multi_asset_check(
+    name=NAME,
+    specs=[
+        dg.AssetCheckSpec(
+            NAME,
+            asset=ALERTS,
+            description="The sender of alerts runs, a target took a message within a day, none waits for long. "
+            "Cannot catch: a target that takes messages and shows them to nobody.",
+        )
+    ],
+    required_resource_keys={PLATFORM},
+)
+def alert_path(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Look at what the sender left behind."""
+    control_dsn = platform_of(context).settings.control_dsn
+    waiting = pending_alerts(control_dsn)
+    return path_result(path_state(heartbeat(control_dsn), waiting, utc_now()), len(waiting))

@@ -1,0 +1,120 @@
+"""A break: one key on which two stores do not agree, from the comparison that found it to its end.
+
+Belongs here: the values and the states, which the ledger, repairs, alerts and reports agree on. Does not belong here:
+what a comparison found once (`contracts/verdicts.py`), the ledger's tables (`repair/ledger.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from contracts.verdicts import ColumnDifference, DifferenceClass
+
+
+class BreakState(StrEnum):
+    """Where a break stands."""
+
+    OPEN = "open"
+    """Found, and nothing was done yet."""
+    REPAIRING = "repairing"
+    """A repair has claimed it; its lease runs."""
+    ESCALATED = "escalated"
+    """People decide: the contract says so, or repairs did not hold."""
+    ACCEPTED = "accepted"
+    """A person has accepted the difference, with a reason; it is listed, and no longer repaired or alerted."""
+    REPAIRED = "repaired"
+    """A repair was made, and a comparison at a later cut found the key in order. Ended."""
+    VANISHED = "vanished"
+    """A comparison at a later cut found the key in order, although nothing was repaired. Ended."""
+
+
+TRANSITIONS: dict[BreakState, frozenset[BreakState]] = {
+    BreakState.OPEN: frozenset({BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED, BreakState.VANISHED}),
+    BreakState.REPAIRING: frozenset({BreakState.OPEN, BreakState.REPAIRED, BreakState.ESCALATED}),
+    BreakState.ESCALATED: frozenset(
+        {BreakState.OPEN, BreakState.REPAIRING, BreakState.ACCEPTED, BreakState.REPAIRED, BreakState.VANISHED}
+    ),
+    BreakState.ACCEPTED: frozenset({BreakState.OPEN, BreakState.VANISHED}),
+    BreakState.REPAIRED: frozenset(),
+    BreakState.VANISHED: frozenset(),
+}
+"""From each state where to. A key that breaks again after its end is a new break."""
+
+ENDED = frozenset({BreakState.REPAIRED, BreakState.VANISHED})
+UNSETTLED = frozenset({BreakState.OPEN, BreakState.REPAIRING, BreakState.ESCALATED})
+"""What stands in the way of closing a period."""
+
+DATA_PLATFORM, FINANCE = "data-platform", "finance"
+"""The teams that look after breaks, as the graph names them."""
+FINANCE_FAMILIES = ("operational_finance", "journal_identities")
+
+
+def team_of(pair: str) -> str:
+    """Return the team that looks after the breaks of a pair until somebody is assigned."""
+    return FINANCE if pair.partition(".")[0] in FINANCE_FAMILIES else DATA_PLATFORM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Break:
+    """One key that does not agree."""
+
+    break_id: int
+    group_id: int
+    """Breaks of one pair, pod and class that were found together are one incident."""
+    pair: str
+    pod: str
+    entity: str
+    """What the key names, e.g. `order_lines` in the pair `oltp_lake.order`."""
+    key: tuple[str | None, ...]
+    kind: DifferenceClass
+    """As the newest comparison named it."""
+    merchant_id: str | None
+    day: str | None
+    currency: str | None
+    columns: tuple[ColumnDifference, ...]
+    """Both values and the signed difference, as the newest comparison saw them."""
+    aggregate_key: str | None = None
+    """The aggregate that the row belongs to (`contracts.ids.aggregate_key`); None for sums over several."""
+    state: BreakState
+    owner: str
+    """Who looks after it: a team of the contract, or whoever it was assigned to."""
+    reason: str
+    """Why it is escalated, accepted or ended."""
+    first_seen_at: datetime
+    first_seen_cut: int | None
+    last_seen_at: datetime
+    last_seen_cut: int | None
+    times_seen: int
+    repairs: int
+    """How many repairs were tried."""
+    ended_at: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the break as values that JSON can hold."""
+        moments = ("first_seen_at", "last_seen_at", "ended_at")
+        texts = {name: moment.isoformat() for name in moments if (moment := getattr(self, name)) is not None}
+        return {**asdict(self), **texts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakGroup:
+    """One incident: what people are told about, once."""
+
+    group_id: int
+    pair: str
+    pod: str
+    kind: DifferenceClass
+    opened_at: datetime
+    opened_cut: int | None
+    keys: int
+    """Keys that it ever had; exact, also beyond what is kept as breaks."""
+    counts: dict[BreakState, int]
+    """Breaks by state."""
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether every break of it has ended."""
+        return not any(number for state, number in self.counts.items() if state not in ENDED)

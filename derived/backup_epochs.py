@@ -1,0 +1,84 @@
+"""The lake's backup when a new epoch is opened: it ends at the base, and nothing that it holds is deleted.
+
+Belongs here: what the backup knows of its cuts, and marking those that were taken back. Does not belong here: writing
+and restoring a backup (`derived/lake_backup.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from contracts.errors import PropagationError
+from contracts.settings import Settings
+from derived.lake_backup import (
+    Segment,
+    backup_lock,
+    figures,
+    read_index,
+    verified_chains,
+    write_file,
+    write_index,
+)
+from derived.lake_connection import quote
+from streams.epochs import PublishedCut
+from streams.projection import EpochOpening
+
+
+def backed_up_cuts(folder: Path, pod: str) -> Iterator[PublishedCut]:
+    """Yield what the verified backup knows of the last cut of each of its files."""
+    for segment in verified_chains(folder).get(pod, []):
+        yield PublishedCut(cut=segment.through_cut, epoch=segment.epoch, registered_at=segment.registered_at)
+
+
+def backed_up_after(folder: Path, pod: str, cut: int) -> int:
+    """Return how many events the verified backup has after `cut`."""
+    chain = verified_chains(folder).get(pod, [])
+    whole = sum(segment.events for segment in chain if segment.from_cut > cut)
+    divided = [segment for segment in chain if segment.from_cut <= cut < segment.through_cut]
+    with duckdb.connect() as connection:
+        return whole + sum(figures(connection, _rows(folder, segment, f"cut > {int(cut)}"))[0] for segment in divided)
+
+
+def retract_backup(settings: Settings, pod: str, opening: EpochOpening) -> None:
+    """Let the verified backup of the pod end at the opening's base, or before; a second call changes nothing.
+
+    A file that goes beyond is divided: what counts of it is written to a file of its own, read back and compared.
+    Raises PropagationError when a file no longer has the events that the index names.
+    """
+    folder = settings.lake_backup_path
+    if not folder.exists():
+        return
+    with backup_lock(settings.catalog_dsn), duckdb.connect() as connection:
+        changed: list[Segment] = []
+        for segment in read_index(folder):
+            is_beyond = segment.pod == pod and segment.through_cut > opening.base_cut
+            if segment.retracted_by is not None or not is_beyond:
+                changed.append(segment)
+                continue
+            changed.append(msgspec.structs.replace(segment, retracted_by=opening.epoch))
+            if segment.from_cut <= opening.base_cut:
+                changed.append(_first_part(connection, folder, segment, opening.base_cut))
+        if changed != read_index(folder):
+            write_index(folder, changed)
+
+
+def _first_part(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, through_cut: int) -> Segment:
+    if figures(connection, _rows(folder, segment, "true")) != (segment.events, segment.checksum):
+        raise PropagationError(
+            f"{segment.file} in {folder} does not hold the {segment.events} events that its index names, so the backup "
+            "cannot be taken back to a cut within it; bring that file back, or set another folder as "
+            "TIEOUT_LAKE_BACKUP_PATH."
+        )
+    rows = _rows(folder, segment, f"cut <= {int(through_cut)}")
+    name, events, checksum = write_file(connection, folder, segment.pod, rows, segment.from_cut, through_cut)
+    return msgspec.structs.replace(
+        segment, through_cut=through_cut, events=events, checksum=checksum, file=name, registered_at=None
+    )
+
+
+def _rows(folder: Path, segment: Segment, condition: str) -> str:
+    return f"(select * from read_parquet({quote(str(folder / segment.file))}) where {condition})"

@@ -1,0 +1,350 @@
+"""Repairs of the lake's events and positions, from what the outbox (or a verified backup) says.
+
+Belongs here: changing `raw.events` and the lake's fence otherwise than by following the log. Does not belong here:
+where the right events come from (`streams/reissue.py`, `derived/lake_backup.py`), or what to repair (`repair/plan.py`).
+
+Every function is one commit of the lake that also writes the pod's fence, so it and a consumer's step exclude each
+other: whoever comes second starts over. So each may be called beside running workers, and again after an interruption:
+what is right already is left alone. Events are given as `streams.reissue.REISSUED_SCHEMA`. Marts hold what they were
+built from: the answer names the lowest cut that changed, from which they are built again
+(`derived.warehouse.build_warehouse`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.errors import EpochChangedError, PropagationError
+from derived.lake_connection import connect_lake, scrub
+from derived.lake_reads import lake_positions, lake_progress
+from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
+from streams.projection import Position
+from streams.reissue import REISSUED_SCHEMA
+
+Connection = duckdb.DuckDBPyConnection
+Row = dict[str, Any]
+Answer = TypeVar("Answer")
+
+ATTEMPTS_MAX = 20
+"""How often a repair is tried that a consumer's commit, or a compaction, was faster than."""
+
+RETRY_SECONDS = 0.1
+
+ROWS_SHOWN_MAX = 10_000
+"""How many rows `before` and `after` hold at most; the numbers are always exact."""
+
+COLUMNS = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
+GIVEN, STANDING = "given_events", "standing_events"
+
+# Copies that differ in anything but the order of rows are the same event to every reader: one id, one event.
+KEPT = f"""
+    select {COLUMNS} from {STANDING}
+    qualify row_number() over (partition by event_id order by cut, chunk, "position", payload) = 1
+"""
+DIFFERS = " or ".join(f'standing."{name}" is distinct from given."{name}"' for name in REISSUED_SCHEMA.names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LakeChange:
+    """What one repair changed."""
+
+    events: int
+    """Rows inserted, replaced or removed; 0 when all was right already."""
+    lowest_cut: int | None
+    """The lowest cut that has other rows now: marts are built again from it. None when nothing changed."""
+    before: Sequence[Row] = ()
+    """Rows that are no more, with all their columns (up to ROWS_SHOWN_MAX)."""
+    after: Sequence[Row] = ()
+    """Rows that came, or took the place of others (up to ROWS_SHOWN_MAX)."""
+
+
+NOTHING = LakeChange(events=0, lowest_cut=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionChange:
+    """Where the lake stood in a pod, by partition, and where it stands now."""
+
+    before: Mapping[int, Position]
+    after: Mapping[int, Position]
+
+
+def restore_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table) -> LakeChange:
+    """Insert those of `events` that the lake does not have (by event id); an event that is parked is had.
+
+    All of them are below the lake's position: what is beyond it comes by itself, from the log. PropagationError for any
+    event beyond it, EpochChangedError for events of another history of the database; nothing is inserted then.
+    """
+
+    def change(connection: Connection) -> LakeChange:
+        _check_epoch(connection, pod, events)
+        _check_applied(connection, pod)
+        missing = _table(
+            connection,
+            f"""select {COLUMNS} from {GIVEN}
+                where event_id not in (select event_id from {EVENTS} where pod = $pod)
+                  and event_id not in (select event_id from {PARKED} where pod = $pod)
+                qualify row_number() over (partition by event_id) = 1""",
+            pod,
+        )
+        if missing.num_rows:
+            _insert(connection, missing)
+        return _change(removed=None, came=missing, events=missing.num_rows)
+
+    return _repair(catalog_dsn, data_path, pod, events, change)
+
+
+def remove_duplicates(
+    catalog_dsn: str, data_path: str, pod: str, event_ids: Collection[str] | None = None
+) -> LakeChange:
+    """Keep one row of every event of `event_ids` (None: of all events of the pod) and remove its other copies.
+
+    Kept is the row of the lowest cut and position. Where the copies differ, `replace_events` then makes it the right
+    one.
+    """
+    condition = "" if event_ids is None else f"and event_id in (select event_id from {GIVEN})"
+
+    def change(connection: Connection) -> LakeChange:
+        copies = _table(
+            connection,
+            f"""select {COLUMNS} from {EVENTS} where pod = $pod and event_id in (
+                    select event_id from {EVENTS} where pod = $pod {condition} group by event_id having count(*) > 1
+                )""",
+            pod,
+        )
+        if not copies.num_rows:
+            return NOTHING
+        connection.register(STANDING, copies)
+        kept = connection.execute(KEPT).to_arrow_reader().read_all()
+        _delete(connection, pod, copies)
+        _insert(connection, kept)
+        return _change(removed=copies, came=kept, events=copies.num_rows - kept.num_rows)
+
+    return _repair(catalog_dsn, data_path, pod, _ids(event_ids or ()), change)
+
+
+def replace_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table) -> LakeChange:
+    """Replace the lake's rows of these events where any column differs from `events`; `before` and `after` say how.
+
+    Copies of an event become one; an event that the lake does not have is left to `restore_events`. EpochChangedError
+    for events of another history of the database; nothing is replaced then.
+    """
+
+    def change(connection: Connection) -> LakeChange:
+        _check_epoch(connection, pod, events)
+        wrong = _table(
+            connection,
+            f"""select standing.* from {EVENTS} as standing join {GIVEN} as given using (event_id)
+                where standing.pod = $pod
+                qualify bool_or({DIFFERS}) over (partition by event_id)
+                     or count(*) over (partition by event_id) > 1""",
+            pod,
+        )
+        if not wrong.num_rows:
+            return NOTHING
+        wrong_ids = pc.unique(wrong.column("event_id").combine_chunks())
+        right = events.filter(pc.is_in(events.column("event_id"), value_set=wrong_ids))
+        _delete(connection, pod, wrong)
+        _insert(connection, right)
+        return _change(removed=wrong, came=right, events=right.num_rows)
+
+    return _repair(catalog_dsn, data_path, pod, events, change)
+
+
+def remove_extra_events(
+    catalog_dsn: str,
+    data_path: str,
+    pod: str,
+    event_ids: Collection[str],
+    *,
+    published: pa.Table,
+    unpruned_after: int,
+) -> LakeChange:
+    """Remove events that the outbox has never held; those that `published` has stay.
+
+    `published`: what the outbox gives for the cuts that these events stand in (`reissue.events_of_cuts`; a cut that was
+    never registered has nothing). `unpruned_after`: the cut up to which the outbox is pruned. PropagationError for an
+    event of such a cut: nobody can prove that it is extra, so people decide; nothing is removed then.
+    """
+    genuine = pc.unique(published.column("event_id").combine_chunks())
+
+    def change(connection: Connection) -> LakeChange:
+        found = _table(
+            connection,
+            f"select {COLUMNS} from {EVENTS} where pod = $pod and event_id in (select event_id from {GIVEN})",
+            pod,
+        )
+        extra = found.filter(pc.invert(pc.is_in(found.column("event_id"), value_set=genuine)))
+        if not extra.num_rows:
+            return NOTHING
+        lowest = pc.min(extra.column("cut")).as_py()
+        if lowest <= unpruned_after:
+            raise PropagationError(
+                f"The lake has events of pod {pod} that the outbox does not give, but the outbox is pruned through cut "
+                f"{unpruned_after} and the lowest of them is of cut {lowest}: nobody can prove them wrong; a person "
+                "must look."
+            )
+        _delete(connection, pod, extra)
+        return _change(removed=extra, came=None, events=extra.num_rows)
+
+    return _repair(catalog_dsn, data_path, pod, _ids(event_ids), change)
+
+
+def recorded_cut(catalog_dsn: str, data_path: str, pod: str) -> int:
+    """Return the highest cut of the pod's present epoch that the lake itself recorded as complete; 0: none."""
+    with connect_lake(catalog_dsn, data_path, read_only=True) as connection:
+        return _recorded_cut(connection, pod)
+
+
+def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> PositionChange:
+    """Set the lake's position in every partition of `pod` to `cut`, after somebody moved it.
+
+    *Moved forward*, so that events were skipped: the position is left where it is, and the events are restored from the
+    outbox (`restore_events`); the log may be trimmed where they were. Only a position beyond the pod's newest cut, at
+    which the lake would wait for ever, is set back: to that newest cut, or the last one whose events are all there.
+
+    *Moved back*: nothing needs to be done. The lake follows the log again from there and recognises what it has
+    (`derived/lake.py`). Only where the log is trimmed, so that the lake stands still, is the position set forward, to
+    `recorded_cut`. Further forward raises PropagationError: events would count as applied that never came.
+    """
+
+    def change(connection: Connection) -> PositionChange:
+        before, recorded = lake_positions(connection, pod), _recorded_cut(connection, pod)
+        target = Position(cut=cut, chunk=0)
+        if cut > recorded and any(position < target for position in before.values()):
+            raise PropagationError(
+                f"The lake's position in pod {pod} cannot be set forward to cut {cut}: the lake has recorded cut "
+                f"{recorded} as its last complete one. Choose that one, and let the log bring the rest."
+            )
+        connection.execute(
+            f"""update {fence_table("lake", pod)} set cut = $cut, chunk = 0, data_at = coalesce(
+                    (select max(data_at) from {CUTS} where pod = $pod and cut <= $cut), data_at)""",
+            {"pod": pod, "cut": cut},
+        )
+        return PositionChange(before=before, after=dict.fromkeys(before, target))
+
+    return _repair(catalog_dsn, data_path, pod, _ids(()), change)
+
+
+def _repair(
+    catalog_dsn: str, data_path: str, pod: str, given: pa.Table, change: Callable[[Connection], Answer]
+) -> Answer:
+    """Run `change` in one commit that also writes the pod's fence, again as long as others are faster."""
+    with connect_lake(catalog_dsn, data_path) as connection:
+        connection.register(GIVEN, given)
+        for attempt in range(ATTEMPTS_MAX):
+            if attempt:
+                time.sleep(RETRY_SECONDS)
+            try:
+                return _attempt(connection, pod, change)
+            except duckdb.TransactionException as error:
+                if "conflict" not in str(error):
+                    raise _failure(catalog_dsn, error) from None
+            except duckdb.Error as error:
+                raise _failure(catalog_dsn, error) from None
+    raise PropagationError(f"The lake could not be repaired: others changed it in each of {ATTEMPTS_MAX} attempts.")
+
+
+def _attempt(connection: Connection, pod: str, change: Callable[[Connection], Answer]) -> Answer:
+    connection.execute("begin")
+    try:
+        answer = change(connection)
+        if answer != NOTHING:
+            connection.execute(f"update {fence_table('lake', pod)} set chunk = chunk")
+        connection.execute("commit")
+        return answer
+    except BaseException:
+        with suppress(duckdb.Error):  # a commit that failed has rolled back already
+            connection.execute("rollback")
+        raise
+
+
+def _failure(catalog_dsn: str, error: duckdb.Error) -> PropagationError:
+    return PropagationError(f"The lake could not be repaired: {scrub(error, catalog_dsn)}")
+
+
+def _check_epoch(connection: Connection, pod: str, events: pa.Table) -> None:
+    """Raise EpochChangedError for events of a history of the database that the lake has never followed."""
+    rows = connection.execute(
+        f"""select epoch from {CUTS} where pod = $pod
+            union select epoch from {fence_table("lake", pod)} where epoch is not null""",
+        {"pod": pod},
+    ).fetchall()
+    known = {row[0] for row in rows}
+    if others := set(pc.unique(events.column("epoch").combine_chunks()).to_pylist()) - known:
+        raise EpochChangedError(
+            f"The lake follows epoch {', '.join(sorted(known)) or '(none yet)'} of pod {pod}, but the events to repair "
+            f"it with are of epoch {', '.join(sorted(others))}; their cuts have other content, so nothing was changed."
+        )
+    if pods := set(pc.unique(events.column("pod").combine_chunks()).to_pylist()) - {pod}:
+        raise PropagationError(f"Events of {', '.join(sorted(pods))} cannot repair {pod}; give each pod its own.")
+
+
+def _check_applied(connection: Connection, pod: str) -> None:
+    """Raise PropagationError if a given event is beyond the position of its partition."""
+    rows = connection.execute(
+        f"""select given.cut, given.chunk, given."partition", coalesce(fence.cut, 0), count(*) over ()
+            from {GIVEN} as given
+            left join {fence_table("lake", pod)} as fence on fence."partition" = given."partition"
+            where not (given.cut <= coalesce(fence.cut, 0)
+                       or (given.cut = fence.cut + 1 and given.chunk < fence.chunk))
+            order by 1, 2, 3 limit 1"""
+    ).fetchall()
+    for cut, chunk, partition, reached, number in rows:
+        raise PropagationError(
+            f"{number} events of pod {pod} are beyond the lake's position (the first: cut {cut}, chunk {chunk}, "
+            f"partition {partition}, which stands at cut {reached}): they come by themselves; restore what is missing "
+            "before it."
+        )
+
+
+def _recorded_cut(connection: Connection, pod: str) -> int:
+    epoch = lake_progress(connection, pod).epoch
+    rows = connection.execute(
+        f"select coalesce(max(cut), 0) from {CUTS} where pod = ? and epoch = ?", [pod, epoch]
+    ).fetchall()
+    return int(rows[0][0])
+
+
+def _table(connection: Connection, query: str, pod: str) -> pa.Table:
+    return connection.execute(query, {"pod": pod}).to_arrow_reader().read_all()
+
+
+def _insert(connection: Connection, events: pa.Table) -> None:
+    connection.register("coming_events", events)
+    connection.execute(f"insert into {EVENTS} ({COLUMNS}) select {COLUMNS} from coming_events")
+    connection.unregister("coming_events")
+
+
+def _delete(connection: Connection, pod: str, events: pa.Table) -> None:
+    """Delete every row of these events; bounds on the cut leave most files unread."""
+    cuts = pc.min_max(events.column("cut")).as_py()
+    connection.register("going_events", events)
+    connection.execute(
+        f"""delete from {EVENTS} where pod = $pod and cut between $lowest and $highest
+            and event_id in (select event_id from going_events)""",
+        {"pod": pod, "lowest": cuts["min"], "highest": cuts["max"]},
+    )
+    connection.unregister("going_events")
+
+
+def _change(*, removed: pa.Table | None, came: pa.Table | None, events: int) -> LakeChange:
+    tables = [table for table in (removed, came) if table is not None and table.num_rows]
+    return LakeChange(
+        events=events,
+        lowest_cut=min((pc.min(table.column("cut")).as_py() for table in tables), default=None),
+        before=removed.slice(0, ROWS_SHOWN_MAX).to_pylist() if removed is not None else [],
+        after=came.slice(0, ROWS_SHOWN_MAX).to_pylist() if came is not None else [],
+    )
+
+
+def _ids(event_ids: Collection[str]) -> pa.Table:
+    return pa.table({"event_id": pa.array(sorted(set(event_ids)), pa.string())})

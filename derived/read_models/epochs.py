@@ -1,0 +1,64 @@
+"""Where a view goes back to when a new epoch of its pod is opened: pure but for one look at the lake.
+
+Belongs here: the positions. Does not belong here: writing them (`positions.py`), or the rows (`projection.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from derived.read_models.positions import Standing
+from streams.projection import START, EpochOpening, Position
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from derived.lake_reads import LakeProgress
+
+
+def earlier_standings(
+    stored: Mapping[int, tuple[str | None, Position]],
+    lake: duckdb.DuckDBPyConnection,
+    pod: str,
+    opening: EpochOpening,
+    base_at: datetime | None,
+) -> dict[int, Standing]:
+    """Return the partitions of a view that move, and where to: to the base, or to where the lake is behind it.
+
+    When the whole view then stands at the base, it is of the new epoch.
+    """
+    from derived.lake_reads import lake_progress
+
+    base = Position(cut=opening.base_cut, chunk=0)
+    if not any(position >= base for _, position in stored.values()):
+        return {}
+    progress = lake_progress(lake, pod)
+    is_view_beyond = any(position > base for _, position in stored.values())
+    moved = {
+        partition: _standing(progress, partition, opening, base, base_at)
+        for partition, (_, position) in stored.items()
+        if position > base or (is_view_beyond and position > progress.positions.get(partition, START))
+    }
+    after = {partition: position for partition, (_, position) in stored.items()} | {
+        partition: standing.position for partition, standing in moved.items()
+    }
+    if base == START or any(position != base for position in after.values()):
+        return moved
+    return dict.fromkeys(after, Standing(epoch=opening.epoch, position=base, data_at=base_at))
+
+
+def _standing(
+    progress: LakeProgress, partition: int, opening: EpochOpening, base: Position, base_at: datetime | None
+) -> Standing:
+    reached = progress.positions.get(partition, START)
+    if reached >= base:
+        return Standing(epoch=opening.base_epoch, position=base, data_at=base_at)
+    # Whole cuts: where exactly in a cut a parked event stands is not noted.
+    floor = Position(cut=reached.cut, chunk=0)
+    return Standing(
+        epoch=progress.epoch if floor != START else None,
+        position=floor,
+        data_at=progress.data_at if floor != START else None,
+    )

@@ -1,0 +1,71 @@
+"""The canonical form of a report's content, whose SHA-256 its certificate states.
+
+Content is what the report says, not how it looks or when it was printed: name, period, cuts, columns, rows. Amounts are
+integers in the unit that ends the column's name, other values text, an empty cell null. The form is UTF-8 JSON with
+sorted keys and no blanks; docs/finance.md has it in words, so that others can compute it.
+
+Belongs here: that form and its checksum. Does not belong here: reading it back from files (`finance/verification.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.errors import InputError
+from finance.presentation import is_number, plain
+
+FORMAT = "tieout-report/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a report says."""
+
+    name: str
+    period: str | None
+    cuts: Mapping[str, int]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+def canonical(value: object) -> bytes:
+    """Return a JSON value in canonical form: sorted keys, no blanks, UTF-8, no escapes that need not be."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def content_sha256(content: Content) -> str:
+    """Return the checksum of a report's content. InputError when an amount or count is no whole number."""
+    return sha256(canonical(document(content)))
+
+
+def document(content: Content) -> dict[str, Any]:
+    """Return the content as the JSON value that is hashed."""
+    return {
+        "format": FORMAT,
+        "name": content.name,
+        "period": content.period,
+        "cuts": dict(content.cuts),
+        "columns": list(content.columns),
+        "rows": [[cell(name, value) for name, value in zip(content.columns, row, strict=True)] for row in content.rows],
+    }
+
+
+def cell(column: str, value: object) -> str | int | None:
+    """Return one value in canonical form."""
+    value = plain(value)
+    if value is None or value == "":
+        return None
+    if is_number(column):
+        if type(value) is int:
+            return value
+        raise InputError(f"{value!r} in column {column} is no whole number; the report was changed or is no report.")
+    return str(value)

@@ -1,0 +1,110 @@
+"""Charts of a report, as SVG to stand in a page: one per currency, because amounts of two currencies have no sum.
+
+A chart shows the shape; the figures are in the table. Belongs here: what is drawn for which report. Does not belong
+here: the page (`finance/page.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import pygal
+from pygal.style import Style
+
+from derived.reports import Report
+from finance.tables import amount
+
+# pygal leaves a hook in Python's imports, for plug-ins with maps that nobody here uses; it has no `find_spec`, so that
+# Python 3.11 warns at every module which is looked for and not there.
+sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+
+BARS_MAX = 31
+"""A month of days; of anything else the largest."""
+
+STYLE = Style(
+    background="transparent",
+    plot_background="transparent",
+    font_family="system-ui, sans-serif",
+    colors=("#1f5fa8",),
+    opacity="1",
+    label_font_size=10,
+    major_label_font_size=10,
+    title_font_size=14,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What is drawn for a report: a sum per label, in the order of the report or the largest first."""
+
+    label: str
+    value: str
+    title: str
+    is_ordered: bool = False
+
+
+DRAWINGS: Mapping[str, Drawing] = {
+    "daily": Drawing(label="sales_date", value="net_minor", title="Net by day", is_ordered=True),
+    "merchant-payable": Drawing(label="merchant_id", value="payable_minor", title="Owed to merchants"),
+    "tax": Drawing(label="jurisdiction", value="tax_minor", title="Tax by jurisdiction"),
+    "trial-balance": Drawing(label="account", value="balance_micro", title="Balance by account", is_ordered=True),
+}
+
+
+def charts_of(report: Report) -> list[str]:
+    """Return the charts as SVG elements, in the order of their currencies; the same report gives the same text."""
+    drawing = DRAWINGS[report.name]
+    return [_chart(drawing, currency, sums, f"{report.name}-{currency}") for currency, sums in _sums(report, drawing)]
+
+
+def _sums(report: Report, drawing: Drawing) -> Iterator[tuple[str, dict[str, int]]]:
+    columns = report.columns
+    label, value, currency = (columns.index(name) for name in (drawing.label, drawing.value, "currency"))
+    found: dict[str, dict[str, int]] = {}
+    for row in report.rows:
+        sums = found.setdefault(str(row[currency]), {})
+        name = str(row[label])
+        sums[name] = sums.get(name, 0) + int(str(row[value] or 0))
+    for code, sums in sorted(found.items()):
+        if any(sums.values()):
+            yield code, _shown(sums, drawing)
+
+
+def _shown(sums: Mapping[str, int], drawing: Drawing) -> dict[str, int]:
+    if drawing.is_ordered:
+        return dict(sorted(sums.items())[-BARS_MAX:])
+    return dict(sorted(sums.items(), key=lambda item: (-abs(item[1]), item[0]))[:BARS_MAX])
+
+
+def _chart(drawing: Drawing, currency: str, sums: Mapping[str, int], chart_id: str) -> str:
+    chart = pygal.Bar(
+        width=900,
+        height=280,
+        style=STYLE,
+        js=(),
+        show_legend=False,
+        x_label_rotation=45,
+        truncate_label=24,
+        disable_xml_declaration=True,
+        title=f"{drawing.title}, {currency}" + (f", the largest {BARS_MAX}" if len(sums) == BARS_MAX else ""),
+        formatter=lambda value: amount(drawing.value, int(value), currency),
+    )
+    # By itself it takes a random one.
+    chart.uuid = chart_id
+    chart.x_labels = list(sums)
+    chart.add(drawing.title, list(sums.values()))
+    return _plain_svg(chart.render(is_unicode=True))
+
+
+def _plain_svg(text: str) -> str:
+    """Return the drawing alone: without scripts, and without comments, which hold the day it was made."""
+    ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(text)  # drops comments
+    for parent in root.iter():
+        for child in [item for item in parent if str(item.tag).endswith("}script")]:
+            parent.remove(child)
+    return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,206 @@
+"""Closing a period: what stands in the way, and freezing it when nothing does.
+
+Belongs here: the rules of closing, and making the files that are kept. Does not belong here: the tables
+(`finance/books.py`), gathering comparisons and breaks (`stack/evidence.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
+from contracts.clock import Clock, utc_now
+from contracts.errors import ConflictError, InputError, PeriodNotReadyError
+from contracts.settings import Settings
+from contracts.verdicts import PairResult, Verdict
+from derived.builds import build_lock
+from derived.reports import REPORTS, Connection, cut_moments, standing_cuts
+from finance.books import Artefact, ClosedPeriod, closed_periods, closing_alone, write_period
+from finance.canonical import canonical
+from finance.certificate import Evidence, touching
+from finance.files import FILES
+from finance.periods import Close, Period
+from finance.reading import read_period, reading, require_spans, unclosed_months
+from finance.statement import Statement, state
+
+FORMAT = "tieout-period/1"
+LISTED_MAX = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What is known when a period is to be closed."""
+
+    evidence: Evidence
+    """The newest complete comparison of every pod; the period is closed at its cuts."""
+    newest: Sequence[PairResult]
+    """The newest result of every finance pair in every pod, complete or not."""
+
+
+def close_period(
+    settings: Settings, period: Period, gather: Callable[[], Proof], *, by: str, clock: Clock = utc_now
+) -> ClosedPeriod:
+    """Freeze a period's reports at the cuts of the newest complete comparison, and return what was written.
+
+    Raises PeriodNotReadyError, which lists everything that stands in the way, and ConflictError when it is closed.
+    """
+    with (
+        closing_alone(settings.control_dsn) as books,
+        build_lock(settings.control_dsn),
+        reading(settings) as lake,
+    ):
+        closes = [closed.close for closed in closed_periods(settings.control_dsn)]
+        refuse_closed(period, closes)
+        proof, now = gather(), clock()
+        pods = [pod.pod for pod in settings.pods]
+        obstacles = list(not_ended(period, now))
+        obstacles += list(not_proven(period, pods, proof))
+        obstacles += list(_not_in_the_warehouse(lake, period, closes, proof))
+        if obstacles:
+            raise PeriodNotReadyError(str(period), obstacles)
+        cuts = compared_cuts(proof.evidence)
+        statements = _statements(lake, period, [*closes, Close(period=period, cuts=cuts)], proof.evidence, now)
+        artefacts = [
+            Artefact(report=made.report.name, format=name, content=write(made))
+            for made in statements
+            for name, write in FILES.items()
+        ]
+        closed = _closed(period, cuts, statements, artefacts, by=by, at=now)
+        write_period(books, closed, artefacts)
+    return closed
+
+
+def refuse_closed(period: Period, closes: Sequence[Close]) -> None:
+    """Raise ConflictError when the period, or a later one, is closed already."""
+    if closes and period <= closes[-1].period:
+        last = closes[-1].period
+        raise ConflictError(
+            f"{period} is closed{'' if period == last else f', with all up to {last}'}; it never changes."
+        )
+
+
+def not_ended(period: Period, now: datetime) -> Iterator[str]:
+    """Say that a month is still going on."""
+    if now < period.ends_at:
+        yield f"the month has not ended: it does at {period.ends_at:%Y-%m-%d %H:%M} UTC"
+
+
+def compared_cuts(evidence: Evidence) -> dict[str, int]:
+    """Return at which cut each pod was compared."""
+    return {pod: results[0].cut for pod, results in evidence.results.items() if results and results[0].cut is not None}
+
+
+def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[str]:
+    """Say what comparisons and breaks leave open about a period."""
+    evidence = proof.evidence
+    for pod in pods:
+        if not evidence.results.get(pod):
+            yield f"operations and finance of {pod} were never compared completely; run `tieout reconcile`"
+    compared = [result for results in evidence.results.values() for result in results]
+    newer = [result for result in proof.newest if result not in compared]
+    for result in [*compared, *newer]:
+        yield from _unexplained(result, evidence.breaks or (), period)
+    for figure in evidence.figures or ():
+        if not figure.is_equal and not any(result.differences for result in evidence.results.get(figure.pod, ())):
+            yield f"{figure.name} in {figure.currency} of {figure.pod} differs in total, although no key does"
+    breaks = [found for found in touching(evidence.breaks or (), period) if found.state in UNSETTLED]
+    for found in breaks[:LISTED_MAX]:
+        key = " / ".join(str(part) for part in found.key)
+        where = f"{found.pair} in {found.pod}, {found.kind}"
+        yield f"break {found.break_id} is {found.state}: {found.entity} {key} ({where})"
+    if len(breaks) > LISTED_MAX:
+        yield f"{len(breaks) - LISTED_MAX:,} more breaks are not settled; see `tieout breaks list`"
+
+
+def _unexplained(result: PairResult, breaks: Sequence[Break], period: Period) -> Iterator[str]:
+    """Say what a comparison leaves open: differences that nobody has accepted, and what it left out."""
+    what = f"{result.pair} in {result.pod} at cut {result.cut}"
+    if result.late_keys:
+        yield f"{what}: the events of {result.late_keys:,} keys are parked and were not compared"
+    if result.verdict is not Verdict.INCONSISTENT:
+        return
+    explained = sum(_explains(found, result, period) for found in breaks)
+    if explained < result.differences:
+        yield f"{what}: {result.differences:,} keys differ, {explained:,} of them accepted or of days after the month"
+
+
+def _explains(found: Break, result: PairResult, period: Period) -> bool:
+    """Return whether a break is one of the differences of a comparison, and no obstacle to closing the period."""
+    if (found.pair, found.pod) != (result.pair, result.pod) or found.state in ENDED or result.cut is None:
+        return False
+    if not (found.first_seen_cut or 0) <= result.cut <= (found.last_seen_cut or 0):
+        return False
+    is_later = found.day is not None and found.day > period.last_day.isoformat()
+    return found.state is BreakState.ACCEPTED or is_later
+
+
+def _not_in_the_warehouse(lake: Connection, period: Period, closes: Sequence[Close], proof: Proof) -> Iterator[str]:
+    cuts = compared_cuts(proof.evidence)
+    for pod, moment in sorted(cut_moments(lake, cuts).items()):
+        if moment is None or moment < period.ends_at:
+            when = "at an unknown moment" if moment is None else f"at {moment:%Y-%m-%d %H:%M:%S} UTC"
+            yield (
+                f"the newest comparison of {pod} is at cut {cuts[pod]}, registered {when}, before the month's end; "
+                "run `tieout reconcile`"
+            )
+    try:
+        standing_cuts(lake, cuts)
+    except InputError as error:
+        yield f"{str(error).rstrip('.')}; run `tieout reconcile`"
+        return
+    require_spans(lake)
+    months = unclosed_months(lake, period, closes, cuts)
+    if months:
+        yield f"{', '.join(str(month) for month in months)} comes before, has entries and is not closed; close it first"
+
+
+def _statements(
+    lake: Connection, period: Period, closes: Sequence[Close], evidence: Evidence, now: datetime
+) -> list[Statement]:
+    return [
+        state(
+            read_period(lake, name, period, closes, clock=lambda: now),
+            evidence,
+            made_at=now,
+            period=period,
+            is_closed=True,
+        )
+        for name in REPORTS
+    ]
+
+
+def _closed(
+    period: Period,
+    cuts: Mapping[str, int],
+    statements: Sequence[Statement],
+    artefacts: Sequence[Artefact],
+    *,
+    by: str,
+    at: datetime,
+) -> ClosedPeriod:
+    certificate = {
+        "format": FORMAT,
+        "period": str(period),
+        "closed_at": at.isoformat(),
+        "closed_by": by,
+        "cuts": dict(cuts),
+        "conclusion": statements[0].certificate.conclusion,
+        "reports": {
+            made.report.name: {
+                "rows": len(made.report.rows),
+                "content_sha256": made.certificate.content_sha256,
+                "files": {item.format: item.sha256 for item in artefacts if item.report == made.report.name},
+            }
+            for made in statements
+        },
+    }
+    return ClosedPeriod(
+        period=period,
+        closed_at=at,
+        closed_by=by,
+        cuts=dict(cuts),
+        build_id=statements[0].report.build_id,
+        certificate=canonical(certificate).decode(),
+    )

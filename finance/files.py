@@ -1,0 +1,21 @@
+"""The file formats of a report, by name.
+
+Belongs here: which there are. Does not belong here: how each is written (one module per format beside this).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from finance.page import html_file
+from finance.presentation import as_csv
+from finance.spreadsheet import xlsx_file
+from finance.statement import Statement, json_file
+
+FILES: Mapping[str, Callable[[Statement], bytes]] = {
+    "json": json_file,
+    "csv": lambda statement: as_csv(statement.report).encode(),
+    "xlsx": xlsx_file,
+    "html": html_file,
+}
+"""Format -> what writes it; the same statement gives the same bytes."""

@@ -1,0 +1,121 @@
+"""Accounting periods: calendar months, and which facts belong to the report of which.
+
+The whole rule: closing a period fixes a last day and a cut vector, and with them the set of facts (journal entries, tax
+movements, placed orders) that are *known*: business day up to the last day, cut up to the vector. Days and vectors only
+grow from close to close, so each set contains the one before, and a period's report is made of the difference of two
+neighbours. Hence every fact is in exactly one period, and what is in a closed one can never change: docs/finance.md.
+
+Belongs here: that rule, without I/O. Does not belong here: reading the facts (`finance/reading.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from contracts.errors import InputError
+from derived.reports import Span
+
+ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, order=True)
+class Period:
+    """A calendar month, UTC."""
+
+    year: int
+    month: int
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+    @property
+    def first_day(self) -> date:
+        """The first day of the month."""
+        return date(self.year, self.month, 1)
+
+    @property
+    def last_day(self) -> date:
+        """The last day of the month."""
+        return self.following.first_day - ONE_DAY
+
+    @property
+    def ends_at(self) -> datetime:
+        """The moment at which it is over: the beginning of the next month, UTC."""
+        return datetime.combine(self.following.first_day, time(), tzinfo=UTC)
+
+    @property
+    def following(self) -> Period:
+        """The next month."""
+        return Period(self.year + self.month // 12, self.month % 12 + 1)
+
+
+def parse_period(text: str) -> Period:
+    """Return the period of a text such as ``2010-12``; InputError says how to write one."""
+    if not re.fullmatch(r"[1-9]\d{3}-(0[1-9]|1[0-2])", text):
+        raise InputError(f"{text!r} is no period; write a month as 2010-12.")
+    return Period(int(text[:4]), int(text[5:]))
+
+
+def period_of(day: date) -> Period:
+    """Return the month of a day."""
+    return Period(day.year, day.month)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Close:
+    """What closing a period fixed."""
+
+    period: Period
+    cuts: Mapping[str, int]
+    """Pod -> the last cut whose events count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a period's report: its own days, or what arrived too late for an earlier period."""
+
+    late_for: Period | None
+    """The closed period that it arrived too late for; None for the period's own days."""
+    span: Span
+
+
+def first_open(closes: Sequence[Close]) -> Period | None:
+    """Return the period after the last closed one, in which late arrivals are posted; None before the first close."""
+    return closes[-1].period.following if closes else None
+
+
+def parts_of(period: Period, closes: Sequence[Close]) -> tuple[Part, ...]:
+    """Return what the report of `period` is made of; `closes` are all closes, in order.
+
+    Raises InputError for a month that was closed together with a later one.
+    """
+    earlier = [close for close in closes if close.period < period]
+    is_closed = any(close.period == period for close in closes)
+    if not is_closed and len(earlier) < len(closes):
+        covering = closes[len(earlier)].period
+        raise InputError(f"{period} had no entries and was closed with {covering}; see the report of {covering}.")
+    own = Part(late_for=None, span=Span(first_day=period.first_day, last_day=period.last_day))
+    return (own, *late_parts(earlier)) if is_closed or period == first_open(closes) else (own,)
+
+
+def late_parts(closes: Sequence[Close]) -> tuple[Part, ...]:
+    """Return one part per closed period: facts of its days that came after the last of `closes`.
+
+    A close also covers months without entries since the close before it, the first one everything before it.
+    """
+    parts = []
+    first_day: date | None = None
+    for close in closes:
+        span = Span(since=closes[-1].cuts, first_day=first_day, last_day=close.period.last_day)
+        parts.append(Part(late_for=close.period, span=span))
+        first_day = close.period.last_day + ONE_DAY
+    return tuple(parts)
+
+
+def unclosed_before(period: Period, closes: Sequence[Close]) -> Span:
+    """Return the days before `period` that no close covers; `closes` lie before it."""
+    after = closes[-1].period.last_day + ONE_DAY if closes else None
+    return Span(first_day=after, last_day=period.first_day - ONE_DAY)

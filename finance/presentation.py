@@ -1,0 +1,93 @@
+"""How a report's figures look: text for people and CSV, integers for programs.
+
+Belongs here: headings, amounts in major units, CSV, the plain values of JSON. Does not belong here: figures
+(`derived/reports.py`), spreadsheets and pages (`finance/spreadsheet.py`, `finance/page.py`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from decimal import Decimal
+
+from contracts.money import CURRENCY_EXPONENTS, format_minor
+from derived.reports import Report
+
+MICRO = "_micro"
+MINOR = "_minor"
+MICRO_EXPONENT = 6
+
+
+def is_number(name: str) -> bool:
+    """Return whether a column holds amounts or counts."""
+    return name.endswith((MINOR, MICRO, "_ppm", "_count", "_quantity"))
+
+
+def exponent(name: str, currency: str | None) -> int:
+    """Return how many decimals a number of a column has when it is shown, in a row of that currency."""
+    if name.endswith(MINOR) and currency is not None:
+        return CURRENCY_EXPONENTS[currency]
+    return MICRO_EXPONENT if name.endswith(MICRO) else 0
+
+
+def without_unit(name: str) -> str:
+    """Return a column's name for amounts in major units."""
+    return name.removesuffix(MINOR).removesuffix(MICRO)
+
+
+def heading(name: str) -> str:
+    """Return what people call a column: without its unit, which the amounts show."""
+    return without_unit(name).removesuffix("_id").replace("_", " ").capitalize()
+
+
+def headings(report: Report) -> list[str]:
+    """Return what people call the columns."""
+    return [heading(name) for name in report.columns]
+
+
+def currency_of(columns: Sequence[str], row: Sequence[object]) -> str | None:
+    """Return the currency of a row."""
+    return str(row[columns.index("currency")]) if "currency" in columns else None
+
+
+def shown_rows(report: Report) -> list[list[str]]:
+    """Return the rows as text; money as decimals in major units of the row's currency."""
+    return [
+        [_shown(name, value, currency_of(report.columns, row)) for name, value in zip(report.columns, row, strict=True)]
+        for row in report.rows
+    ]
+
+
+def _shown(name: str, value: object, currency: str | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int | Decimal) and name.endswith(MINOR) and currency is not None:
+        return format_minor(int(value), currency)
+    if isinstance(value, int | Decimal) and name.endswith(MICRO):
+        return f"{Decimal(value).scaleb(-MICRO_EXPONENT):.{MICRO_EXPONENT}f}"
+    return str(value)
+
+
+def as_csv(report: Report) -> str:
+    """Return the report as CSV with a heading line; amounts as shown to people."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    # Without units: the amounts are decimals here.
+    writer.writerow(without_unit(name) for name in report.columns)
+    writer.writerows(shown_rows(report))
+    return text.getvalue()
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON holds it: whole numbers as integers, moments and days as text."""
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value if isinstance(value, int | str | bool | None) else str(value)
+
+
+def standing(report: Report) -> str:
+    """Return at which cuts the figures stand and how old they are, in one sentence."""
+    cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(report.cuts.items())) or "no pod"
+    age = f", as of {report.data_at:%Y-%m-%d %H:%M:%S} UTC" if report.data_at else ""
+    return f"{len(report.rows):,} rows; {cuts}{age}."

@@ -1,0 +1,136 @@
+"""Reading the report of a period: the marts over its own days, and over what arrived too late for closed periods.
+
+Belongs here: putting the parts of a period's report together. Does not belong here: which parts there are
+(`finance/periods.py`), the figures (the marts), closed periods as they were stored (`finance/books.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+import duckdb
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import InputError, WarehouseError
+from contracts.settings import Settings
+from derived.lake_connection import connect_lake, scrub
+from derived.reports import REPORTS, Connection, Report, Span, as_of, cut_moments, oldest, rows_of, standing_cuts
+from finance.periods import Close, Part, Period, first_open, late_parts, parts_of, period_of, unclosed_before
+
+LATE_FOR = "late_for"
+"""The last column of a period's report: the closed period that a line arrived too late for, else null."""
+
+DAYS_MART = "daily_sales"
+"""Has a row for every day with any fact of a report."""
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Connection]:
+    """Give a connection to the lake whose queries all see one state of it; WarehouseError for what goes wrong."""
+    try:
+        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+            connection.execute("begin")
+            yield connection
+    except duckdb.Error as error:
+        raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None
+
+
+def read_period(
+    connection: Connection,
+    name: str,
+    period: Period,
+    closes: Sequence[Close],
+    *,
+    cuts: Mapping[str, int] | None = None,
+    clock: Clock = utc_now,
+) -> Report:
+    """Return the report of a period as the marts have it now: of a closed one, what was frozen (docs/finance.md).
+
+    `closes` are all closes, in order. A closed period stands at its close's cuts, an open one at `cuts`, by default the
+    newest build's. Raises InputError for an unknown report, or cuts before the last close or beyond the build.
+    """
+    if name not in REPORTS:
+        raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
+    parts = parts_of(period, closes)
+    closed = next((close for close in closes if close.period == period), None)
+    build_id, wanted = standing_cuts(connection, cuts if closed is None else closed.cuts)
+    if closed is None:
+        refuse_cuts_before(closes, wanted)
+    require_spans(connection)
+    columns, rows = _rows(connection, name, wanted, parts)
+    moments = cut_moments(connection, wanted)
+    data_at = oldest(moments)
+    return Report(
+        name=name,
+        columns=columns,
+        rows=rows,
+        cuts=wanted,
+        build_id=build_id,
+        data_at=data_at,
+        age_seconds=None if data_at is None else (clock() - data_at).total_seconds(),
+        moments=moments,
+    )
+
+
+def unclosed_months(
+    connection: Connection, period: Period, closes: Sequence[Close], cuts: Mapping[str, int]
+) -> list[Period]:
+    """Return the months before `period` that have something to report at `cuts` and are not closed, in order."""
+    days = _days(connection, cuts, unclosed_before(period, closes))
+    months = {period_of(day) for day in days}
+    following = first_open(closes)
+    if following is not None and following < period and _has_late_arrivals(connection, closes, cuts):
+        months.add(following)
+    return sorted(months)
+
+
+def last_day(connection: Connection, cuts: Mapping[str, int]) -> date | None:
+    """Return the last business day that has anything to report at `cuts`; None when there is none."""
+    return max(_days(connection, cuts, Span()), default=None)
+
+
+def refuse_cuts_before(closes: Sequence[Close], cuts: Mapping[str, int]) -> None:
+    """Raise InputError when `cuts` lie before the last close: there, a period after it has no report."""
+    for last in closes[-1:]:
+        for pod, cut in sorted(last.cuts.items()):
+            if (wanted := cuts.get(pod, 0)) < cut:
+                raise InputError(
+                    f"{last.period} was closed at cut {cut} of {pod}; a later period cannot stand at cut {wanted}."
+                )
+
+
+def require_spans(connection: Connection) -> None:
+    """Raise WarehouseError when the marts were made before they knew spans: they would show too much, unasked."""
+    rows = connection.execute(
+        """select count(*) from duckdb_views() where database_name = 'lake' and schema_name = 'marts'
+           and view_name in ('journal', 'tax_lines', 'daily_sales') and contains(sql, 'first_day')"""
+    ).fetchall()
+    if int(rows[0][0]) != 3:
+        raise WarehouseError(
+            "The warehouse was built by an earlier version, which knew no periods; run `tieout reconcile` to build it."
+        )
+
+
+def _rows(
+    connection: Connection, name: str, cuts: Mapping[str, int], parts: Sequence[Part]
+) -> tuple[tuple[str, ...], tuple[tuple[object, ...], ...]]:
+    mart, order = REPORTS[name]
+    columns: tuple[str, ...] = ()
+    rows: list[tuple[object, ...]] = []
+    for part in parts:
+        table = as_of(connection, mart, cuts, order_by=order, span=part.span)
+        columns = (*table.column_names, LATE_FOR)
+        late_for = None if part.late_for is None else str(part.late_for)
+        rows += [(*row, late_for) for row in rows_of(table)]
+    return columns, tuple(rows)
+
+
+def _days(connection: Connection, cuts: Mapping[str, int], span: Span) -> list[date]:
+    table = as_of(connection, DAYS_MART, cuts, span=span)
+    return list(table.column("sales_date").to_pylist())
+
+
+def _has_late_arrivals(connection: Connection, closes: Sequence[Close], cuts: Mapping[str, int]) -> bool:
+    return any(_days(connection, cuts, part.span) for part in late_parts(closes))

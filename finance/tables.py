@@ -1,0 +1,170 @@
+"""The certificate as tables of text, which spreadsheets and pages show alike.
+
+Belongs here: what of a certificate people see, in which words. Does not belong here: what it says
+(`finance/certificate.py`), how a table is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from contracts.money import format_minor
+from finance.certificate import Certificate, FigureEvidence
+from finance.presentation import MICRO, MICRO_EXPONENT, MINOR, heading
+from finance.statement import Statement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A titled table of text; `note` stands below it, or instead of rows."""
+
+    title: str
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+    numbers_from: int = 99
+    """The columns from this one on are numbers."""
+
+
+def certificate_tables(statement: Statement) -> list[Table]:
+    """Return the certificate, the most important first."""
+    certificate = statement.certificate
+    return [
+        _summary(statement),
+        _cuts(certificate),
+        _totals(certificate),
+        _figures(certificate),
+        _comparisons(certificate),
+        _breaks(certificate),
+    ]
+
+
+def amount(name: str, value: int | None, currency: str) -> str:
+    """Return a figure for people, thousands separated: its name ends with its unit."""
+    if value is None:
+        return "nothing"
+    if name.endswith(MINOR):
+        text = format_minor(value, currency)
+    elif name.endswith(MICRO):
+        text = f"{Decimal(value).scaleb(-MICRO_EXPONENT):.{MICRO_EXPONENT}f}"
+    else:
+        text = str(value)
+    return with_thousands(text)
+
+
+def with_thousands(text: str) -> str:
+    """Return a plain decimal with its thousands separated by commas."""
+    whole, point, decimals = text.removeprefix("-").partition(".")
+    return f"{'-' if text.startswith('-') else ''}{int(whole):,}{point}{decimals}"
+
+
+def _summary(statement: Statement) -> Table:
+    certificate = statement.certificate
+    rows = [
+        ("Report", statement.title),
+        ("Conclusion", certificate.conclusion),
+        ("Made at", _moment(certificate.made_at)),
+        ("Warehouse build", certificate.build_id),
+        ("SHA-256 of the content", certificate.content_sha256),
+    ]
+    return Table(title="Tie-out certificate", rows=tuple(rows))
+
+
+def _cuts(certificate: Certificate) -> Table:
+    rows = tuple(
+        (
+            pod.pod,
+            str(pod.cut),
+            _moment(pod.registered_at),
+            pod.coverage.value,
+            "-" if pod.compared_at_cut is None else str(pod.compared_at_cut),
+        )
+        for pod in certificate.pods
+    )
+    headings = ("Pod", "Cut", "Registered at", "Operations against finance", "Compared at cut")
+    return Table(title="Where it stands", headings=headings, rows=rows)
+
+
+def _totals(certificate: Certificate) -> Table:
+    names = tuple(certificate.totals[0].sums) if certificate.totals else ()
+    rows = tuple(
+        (found.currency, f"{found.rows:,}", *(amount(name, found.sums[name], found.currency) for name in names))
+        for found in certificate.totals
+    )
+    headings = ("Currency", "Rows", *(heading(name) for name in names))
+    return Table(title="What the report adds up to", headings=headings, rows=rows, numbers_from=1)
+
+
+def _figures(certificate: Certificate) -> Table:
+    title = "Operations against finance, over all days up to the compared cuts"
+    if certificate.figures is None:
+        return Table(title=title, note="Not compared: no totals were kept for these cuts.")
+    shown = [figure for figure in certificate.figures if figure.operational != 0 or figure.finance != 0]
+    headings = ("Pod", "Cut", "Currency", "Figure", "Operations", "Finance", "Difference")
+    return Table(title=title, headings=headings, rows=tuple(_figure(item) for item in shown), numbers_from=4)
+
+
+def _figure(figure: FigureEvidence) -> tuple[str, ...]:
+    both = (figure.operational, figure.finance)
+    difference = None if both[0] is None or both[1] is None else both[1] - both[0]
+    shown = [amount(figure.name, value, figure.currency) for value in (*both, difference)]
+    return (figure.pod, str(figure.cut), figure.currency, heading(figure.name), *shown)
+
+
+def _comparisons(certificate: Certificate) -> Table:
+    rows = tuple(
+        (
+            pair.pair,
+            pod.pod,
+            pair.verdict.value,
+            f"{pair.compared:,}",
+            f"{pair.differences:,}",
+            f"{pair.parked:,}",
+            _moment(pair.checked_at),
+        )
+        for pod in certificate.pods
+        for pair in pod.pairs
+    )
+    headings = ("Pair", "Pod", "Verdict", "Keys compared", "Different", "Parked", "Checked at")
+    note = "" if rows else "Not compared: there is no comparison of all finance pairs at or after these cuts."
+    return Table(title="Comparisons", headings=headings if rows else (), rows=rows, note=note)
+
+
+def _breaks(certificate: Certificate) -> Table:
+    title = "Breaks that touch the report"
+    if certificate.breaks_unsettled is None or certificate.breaks_accepted is None:
+        return Table(title=title, note="Not known: no ledger of breaks is kept.")
+    number = certificate.breaks_unsettled + certificate.breaks_accepted
+    note = f"{certificate.breaks_unsettled:,} not settled, {certificate.breaks_accepted:,} accepted."
+    if len(certificate.breaks) < number:
+        note += f" The first {len(certificate.breaks):,} are listed."
+    rows = tuple(
+        (
+            str(found.break_id),
+            found.state.value,
+            found.pair,
+            f"{found.entity} {' / '.join(str(part) for part in found.key)}",
+            found.kind,
+            found.day or "-",
+            _amounts(found.amounts, found.currency),
+            found.owner,
+            found.reason or "-",
+        )
+        for found in certificate.breaks
+    )
+    headings = ("Break", "State", "Pair", "Key", "Class", "Day", "Difference", "Owner", "Reason")
+    return Table(title=title, headings=headings if rows else (), rows=rows, note=note)
+
+
+def _amounts(amounts: Mapping[str, int], currency: str | None) -> str:
+    shown = [
+        f"{heading(name)} {amount(name, value, currency)}" if currency else f"{name} {value:,}"
+        for name, value in sorted(amounts.items())
+    ]
+    return "; ".join(shown) or "-"
+
+
+def _moment(text: str | None) -> str:
+    return "-" if text is None else f"{text[:19].replace('T', ' ')} UTC"

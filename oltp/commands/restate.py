@@ -1,0 +1,189 @@
+"""State again what the tables hold of one aggregate, as an event: for a write that bypassed the outbox.
+
+OLTP is the truth, so a repair never changes it to what the copies say: the present state, whoever wrote it, goes the
+normal way, locked, versioned and through the outbox, and every copy follows. What the database would not let anybody
+write is not stated either (totals that are not their parts, limits): people decide about that.
+
+The event carries `cause` in its payload (who states it, e.g. the break that found it), and it occurred when the fact
+did that it states again, e.g. when the order was placed: so finance sees the difference on the day it belongs to, and
+from `recorded_at` and the cut that it came late.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+from psycopg import errors
+
+from contracts.errors import InputError, NotRestatableError
+from contracts.events import STATE_TYPES
+from contracts.events.adjustment import AdjustmentEvent, AdjustmentState
+from contracts.events.common import AggregateState, Value, changed_fields
+from contracts.events.entitlement import (
+    CustomerEntitlementEvent,
+    CustomerEntitlementState,
+    MerchantEntitlementEvent,
+    MerchantEntitlementState,
+)
+from contracts.events.fulfillment import FulfillmentEvent, FulfillmentState
+from contracts.events.merchant import MerchantEvent, MerchantState
+from contracts.events.order import OrderEvent, OrderState
+from contracts.events.payment import PaymentEvent, PaymentState
+from contracts.events.product import ProductEvent, ProductState
+from contracts.events.refund import RefundEvent, RefundState
+from contracts.events.stock import ReservationEvent, ReservationState, StockMovementEvent, StockMovementState
+from oltp.commands.execute import Command
+from oltp.outbox import Change, publish_all
+from oltp.store.rows import advance, ask, load
+from oltp.transaction import CommandTransaction
+
+EVENTS: dict[type[AggregateState], StrEnum] = {
+    MerchantState: MerchantEvent.MERCHANT_RESTATED,
+    MerchantEntitlementState: MerchantEntitlementEvent.MERCHANT_ENTITLEMENT_RESTATED,
+    CustomerEntitlementState: CustomerEntitlementEvent.CUSTOMER_ENTITLEMENT_RESTATED,
+    ProductState: ProductEvent.PRODUCT_RESTATED,
+    ReservationState: ReservationEvent.RESERVATION_RESTATED,
+    OrderState: OrderEvent.ORDER_RESTATED,
+    PaymentState: PaymentEvent.PAYMENT_RESTATED,
+    RefundState: RefundEvent.REFUND_RESTATED,
+    # These happen once: the only event they can lack is their first one.
+    StockMovementState: StockMovementEvent.STOCK_MOVED,
+    FulfillmentState: FulfillmentEvent.FULFILLMENT_SHIPPED,
+    AdjustmentState: AdjustmentEvent.ADJUSTMENT_BOOKED,
+}
+"""The event that states an aggregate again, by state type."""
+
+HAPPENS_ONCE = frozenset({StockMovementState, FulfillmentState, AdjustmentState})
+
+_NEWEST_EVENT = """
+select
+    (select min(cut) from oltp.cuts) > 1,
+    (
+        select payload::text from oltp.outbox
+        where aggregate_type = %s and aggregate_id = %s and merchant_id = %s
+        order by aggregate_version desc limit 1
+    )
+"""
+
+
+class Restated(Value, frozen=True, kw_only=True):
+    """What a restatement came to."""
+
+    version: int
+    """The version whose event says what the tables hold."""
+    is_published: bool
+    """False: the newest event said it already, and nothing was written."""
+    changed: list[str]
+    """Top-level fields that differ from the newest event before; all of them when the outbox no longer has that one."""
+
+
+class Restate(Command[Restated], frozen=True, kw_only=True):
+    """State again, as an event with the full present state, what was changed or inserted behind the outbox.
+
+    `published_version` is the highest version that the lake has an event of (0: none); it is asked for only where the
+    outbox is pruned and no longer tells.
+    """
+
+    aggregate_type: str
+    aggregate_id: str
+    cause: str
+    published_version: int | None = None
+
+    def run(self, tx: CommandTransaction) -> Restated:
+        """Return what was stated.
+
+        NotFoundError when the aggregate no longer exists, NotRestatableError when the database refuses what its own
+        tables hold, when the aggregate happens once and has its event, or when its version does not follow its events.
+        """
+        state_type = STATE_TYPES.get(self.aggregate_type)
+        if state_type is None or not self.cause:
+            raise InputError(f"A restatement needs a cause, and a type of aggregate, not {self.aggregate_type!r}.")
+        present = self._lock(tx, state_type)
+        is_pruned, payload = tx.query(
+            _NEWEST_EVENT, (self.aggregate_type, self.aggregate_id, self.merchant_id)
+        ).fetchone() or (False, None)
+        before = None if payload is None else _state_in(payload, state_type)
+        version = self._next_version(present, before, is_pruned=bool(is_pruned))
+        after = msgspec.structs.replace(present, version=version)
+        changed = changed_fields(before, after)
+        if version == present.version and before is not None and before.version == version:
+            return Restated(version=version, is_published=False, changed=[])
+        _write(tx, present, before, after, self.cause)
+        return Restated(version=version, is_published=True, changed=changed)
+
+    def _lock(self, tx: CommandTransaction, state_type: type[AggregateState]) -> AggregateState:
+        if state_type is RefundState:
+            # Order and payment first, as everybody locks them: the database's own check of a refund takes both.
+            refund = load(tx, RefundState, self.merchant_id, self.aggregate_id, lock=False)
+            ask(tx, OrderState, self.merchant_id, refund.order_id)
+            ask(tx, PaymentState, self.merchant_id, refund.payment_id)
+        # What happens once is never changed, so commands may not lock it; the outbox refuses a second first event.
+        return load(tx, state_type, self.merchant_id, self.aggregate_id, lock=state_type not in HAPPENS_ONCE)
+
+    def _next_version(self, present: AggregateState, before: AggregateState | None, *, is_pruned: bool) -> int:
+        """Return the version of the event that has to say what is present; that of the newest event if it does so."""
+        if before is not None:
+            published = before.version
+        elif self.published_version is not None or not is_pruned:
+            published = self.published_version or 0
+        else:
+            published = present.version  # a row whose events were all pruned: the usual case
+        if present.version == published + 1:
+            return present.version
+        if present.version != published:
+            raise NotRestatableError(
+                f"{_named(present)} has version {present.version}, and its newest event version {published}: its rows "
+                "were not written by one change; a person must look."
+            )
+        if before is not None and not changed_fields(before, present):
+            return published
+        if type(present) in HAPPENS_ONCE:
+            raise NotRestatableError(
+                f"{_named(present)} happens once and has its event, which says otherwise; a person must look."
+            )
+        return published + 1
+
+
+def _write(
+    tx: CommandTransaction, present: AggregateState, before: AggregateState | None, after: AggregateState, cause: str
+) -> None:
+    """Advance the root where the version is new, publish, and let the database check all of it now."""
+    if after.version != present.version:
+        advance(tx, present)
+    change = Change(before=before, after=after, event_type=EVENTS[type(after)], cause=cause)
+    publish_all(replace(tx, occurred_at=_moment(after) or tx.occurred_at), [change])
+    try:
+        tx.query("set constraints all immediate")
+        tx.query("select true").fetchone()
+    except errors.IntegrityError as error:
+        reason = error.diag.message_primary or str(error)
+        raise NotRestatableError(f"{_named(after)} cannot be stated as it is: {reason} A person must look.") from error
+
+
+def _moment(state: AggregateState) -> datetime | None:
+    """Return when the fact occurred that the state tells of; None: it tells of no one moment."""
+    match state:
+        case OrderState():
+            return state.placed_at
+        case PaymentState():
+            return max((capture.captured_at for capture in state.captures), default=state.authorized_at)
+        case RefundState():
+            return state.completed_at or state.requested_at
+        case FulfillmentState():
+            return state.shipped_at
+        case AdjustmentState():
+            return state.adjusted_at
+        case StockMovementState():
+            return state.moved_at
+    return None
+
+
+def _state_in(payload: str, state_type: type[AggregateState]) -> AggregateState:
+    return msgspec.convert(msgspec.json.decode(payload)["state"], state_type)
+
+
+def _named(state: AggregateState) -> str:
+    return f"{state.AGGREGATE_TYPE.replace('_', ' ').capitalize()} {state.aggregate_id}"

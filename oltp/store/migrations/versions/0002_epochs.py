@@ -1,0 +1,19 @@
+"""The record of epochs: which database the cuts come from, after it was restored, promoted or moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+SQL = Path(__file__).parent.parent / "sql"
+
+
+def upgrade() -> None:
+    """Create the table, and say who may record an epoch."""
+    driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
+    driver.execute((SQL / "0002_epochs.sql").read_bytes())

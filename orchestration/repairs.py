@@ -1,0 +1,202 @@
+"""The loop that repairs failed checks: a sensor that only reads, and one job per pod that repairs and compares again.
+
+A comparison that finds differences writes them into the ledger of breaks; its check fails and names the incidents. The
+sensor sees breaks that nobody works on and starts the pod's job, whose tags name the incidents and the run that found
+them. The job claims them, repairs, compares the pairs concerned at a new cut, and reports these comparisons as
+evaluations of the same checks, which name the repair. The sensor counts nothing and claims nothing: evaluated twice, it
+asks for the same run.
+
+What must not overlap, and what sees to it:
+
+- Two repairs of one pod: an advisory lock per pod in the control database, held while the repair runs; and no break is
+  taken twice, because claiming it is one statement in the ledger. Dagster's limit on the tag only saves a run.
+- Two relays of one pod, so also a drain beside a worker: the relay's advisory lock in the pod. A repair that publishes
+  cuts again takes it over, and the worker comes back behind it.
+- Two builds of the warehouse, whoever asked for them: the build lock in the control database.
+- Two writers of one copy of one pod: the row with its position, which each of their commits changes.
+- Two recordings in the ledger: its advisory lock. A comparison older than one that was recorded says nothing any more.
+
+What may overlap: a comparison with a drain or a repair, since it reads at a cut. It cannot end a break that is being
+repaired unless its cut is later than the claim; what it finds again in the middle of a repair stays with that repair.
+
+Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/run.py`).
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import dagster as dg
+from dagster import OpExecutionContext
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from assets.platform import PLATFORM, Platform, platform_of
+from assets.trust import BREAKS
+from checks.pairs import check_result, ledger_metadata
+from contracts.clock import utc_now
+from contracts.errors import ComparisonError
+from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
+from contracts.verdicts import PairResult
+from orchestration.upkeep import without_secrets
+from reconcile.pairs import PAIRS
+from reconcile.results import latest_results
+from repair.incidents import Waiting, waiting_for_repair
+from repair.ledger import groups
+from repair.run import RepairReport, repair_breaks
+
+LOOK_SECONDS = 10
+RETRY_SECONDS = 600
+"""A repair of the same breaks that could not even claim them is asked for again after this long, not sooner."""
+ATTEMPTS_COUNTED = 10
+"""Beyond this, attempts no longer make a request another one: something is wrong that trying quickly does not mend."""
+GROUPS_NAMED = 5
+
+
+def job_name(pod: str) -> str:
+    """Return the name of the job that repairs a pod."""
+    return f"repair_{pod}"
+
+
+def repair_job(pod: str) -> dg.JobDefinition:
+    """Return the job that repairs the open breaks of one pod and compares again."""
+
+    @dg.op(name=f"repair_breaks_of_{pod}", required_resource_keys={PLATFORM})
+    def repair(context: OpExecutionContext) -> None:
+        repair_pod(context, pod)
+
+    @dg.job(
+        name=job_name(pod),
+        tags={REPAIR_TAG: pod},
+        description=f"Repairs the open breaks of {pod} within its budget, then compares the same pairs at a new cut.",
+    )
+    def job() -> None:
+        repair()
+
+    return job
+
+
+def repair_pod(context: OpExecutionContext, pod: str) -> None:
+    """Repair what is open in a pod, report the comparisons afterwards as evaluations of the same checks."""
+    platform = platform_of(context)
+    with without_secrets(platform.settings), platform.repairing() as tools:
+        report = repair_breaks(tools, run=context.run_id, pods=[pod])
+    if report.busy_pods:
+        context.log.info(f"Another repair is at work in {pod}; nothing was done.")
+        return
+    for evaluation in evaluations(context, platform, report):
+        # Dagster takes evaluations here, although its annotation does not say so.
+        context.log_event(evaluation)  # type: ignore[arg-type]
+    for action in report.actions:
+        failed = f" failed: {action.error}" if action.error else ""
+        context.log.info(f"{action.kind} in {action.store} of {action.pod}, {action.key_count} keys{failed}")
+    open_now = ledger_metadata(platform.settings.control_dsn)
+    context.log_event(dg.AssetMaterialization(BREAKS, metadata={**open_now, **_outcome(report)}))
+    context.add_output_metadata(_outcome(report))
+
+
+def _outcome(report: RepairReport) -> dict[str, int | str]:
+    return {
+        "breaks_claimed": len(report.breaks),
+        "breaks_repaired": report.settled.repaired if report.settled else 0,
+        "breaks_escalated": sum(len(item.break_ids) for item in report.plan.escalations)
+        + (len(report.settled.escalated) if report.settled else 0),
+        "actions": len(report.actions),
+        "actions_failed": sum(bool(action.error) for action in report.actions),
+        "break_groups": _groups_of(report, None),
+    }
+
+
+def _groups_of(report: RepairReport, pair: str | None) -> str:
+    found = sorted({item.group_id for item in report.breaks if pair in (None, item.pair)})
+    return ", ".join(str(group_id) for group_id in found) or "none"
+
+
+def evaluations(
+    context: OpExecutionContext, platform: Platform, report: RepairReport
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield an evaluation per pair that was compared after the repair.
+
+    A check looks at all pods: of those that were not compared again it shows the newest result, with its cut.
+    """
+    control_dsn = platform.settings.control_dsn
+    incidents, newest = groups(control_dsn), latest_results(control_dsn)
+    for pair in PAIRS:
+        compared = [result for result in report.results if result.pair == pair.name]
+        if not compared:
+            continue
+        mine = [incident for incident in incidents if incident.pair == pair.name]
+        try:
+            found = check_result(pair, _of_all_pods(compared, newest), mine, repaired_by=context.run_id)
+        except ComparisonError as error:
+            context.log.warning(f"No evaluation of its check: {error}")
+            continue
+        yield _evaluation(context.instance, found, _groups_of(report, pair.name))
+
+
+def _of_all_pods(compared: Sequence[PairResult], newest: Sequence[PairResult]) -> list[PairResult]:
+    pods = {result.pod for result in compared}
+    return [*compared, *(item for item in newest if item.pair == compared[0].pair and item.pod not in pods)]
+
+
+def _evaluation(instance: dg.DagsterInstance, found: dg.AssetCheckResult, repaired: str) -> dg.AssetCheckEvaluation:
+    assert found.asset_key is not None and found.check_name is not None
+    records = instance.fetch_materializations(found.asset_key, limit=1).records
+    target = (
+        dg.AssetCheckEvaluationTargetMaterializationData(
+            storage_id=records[0].storage_id, run_id=records[0].run_id, timestamp=records[0].timestamp
+        )
+        if records
+        else None
+    )
+    return dg.AssetCheckEvaluation(
+        asset_key=found.asset_key,
+        check_name=found.check_name,
+        passed=bool(found.passed),
+        severity=found.severity,
+        description=found.description,
+        metadata={**found.metadata, "groups_worked_on": repaired},
+        target_materialization_data=target,
+    )
+
+
+def request_for(waiting: Waiting, now: datetime) -> dg.RunRequest:
+    """Return the run that is asked for; the same one, by its key, as long as nothing changed and time is not over."""
+    bucket = int(now.timestamp()) // RETRY_SECONDS
+    attempt = min(waiting.attempt, ATTEMPTS_COUNTED)
+    return dg.RunRequest(
+        run_key=f"repair:{waiting.pod}:{waiting.group_ids[-1]}:{attempt}:{bucket}",
+        job_name=job_name(waiting.pod),
+        tags={
+            REPAIR_TAG: waiting.pod,
+            GROUPS_TAG: ",".join(str(group_id) for group_id in waiting.group_ids[-GROUPS_NAMED:]),
+            FOUND_BY_TAG: waiting.found_by[-1],
+        },
+    )
+
+
+def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
+    """Return the sensor that starts these jobs."""
+
+    @dg.sensor(
+        name="repair_open_breaks",
+        jobs=jobs,
+        minimum_interval_seconds=LOOK_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={PLATFORM},
+        description="Starts the repair of a pod that has open breaks on which nobody works. Reads only.",
+    )
+    def repair_open_breaks(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        settings, now = platform_of(context).settings, utc_now()
+        with without_secrets(settings):
+            found = waiting_for_repair(settings.control_dsn, now)
+        free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(context, waiting.pod)]
+        if not free:
+            yield dg.SkipReason("A repair is at work." if found else "No break waits for a repair.")
+        for waiting in free:
+            yield request_for(waiting, now)
+
+    return repair_open_breaks
+
+
+def _is_running(context: dg.SensorEvaluationContext, pod: str) -> bool:
+    filters = dg.RunsFilter(tags={REPAIR_TAG: pod}, statuses=list(IN_PROGRESS_RUN_STATUSES))
+    return context.instance.get_runs_count(filters) > 0

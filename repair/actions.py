@@ -1,0 +1,218 @@
+"""Doing one action of a plan: through the write path of the store that it mends, and looking at it before and after.
+
+Every action may be done again after an interruption: what is right already is left alone. Belongs here: which function
+of which store an action is. Does not belong here: when (`repair/run.py`), the audit (`repair/audit.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from contracts.errors import ConflictError, InputError
+from contracts.settings import Settings
+from derived.builds import latest_build
+from derived.lake_connection import connect_lake
+from derived.lake_reads import lake_positions
+from oltp.commands.execute import CommandPod, build_command_pod, execute
+from oltp.commands.restate import Restate
+from repair import lake_actions
+from repair.evidence import view_rows
+from repair.tools import Repairing
+from repair.values import KEYS_SHOWN, Action, ActionKind
+from streams.log import EventLog
+from streams.parking import replay_parked
+from streams.projection import ReplayableProjection
+from streams.steps import floor_cut
+from streams.takeover import republish_now
+from streams.valkey_log import build_log
+
+if TYPE_CHECKING:
+    from derived.read_models.projection import ReadModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What an action came to."""
+
+    after: Mapping[str, Any]
+    """For the audit; JSON."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Aggregates that it could not mend, and why: people decide."""
+
+
+def look(tools: Repairing, action: Action) -> dict[str, Any]:
+    """Return how that which an action changes is now, for the audit; bounded, and changes nothing."""
+    return LOOKS[action.kind](tools, action)
+
+
+def act(tools: Repairing, action: Action, run: str) -> Done:
+    """Do an action. Raises what the store raises; then a second call does the rest."""
+    return ACTS[action.kind](tools, action, run)
+
+
+def _look_at_log(tools: Repairing, action: Action) -> dict[str, Any]:
+    with closing(build_log(tools.settings)) as log:
+        tail = log.tail(action.pod, 1)
+    return {"generation": tail.generation, "newest_cut": tail.manifest_cut}
+
+
+def _republish(tools: Repairing, action: Action, run: str) -> Done:
+    done = republish_now(tools.settings.pod(action.pod), tools.settings, action.cuts[0])
+    after = {"cuts_published": done.cuts_published, "events_published": done.events_published}
+    return Done(after={**after, **_look_at_log(tools, action)})
+
+
+def _look_at_events(tools: Repairing, action: Action) -> dict[str, Any]:
+    return lake_actions.rows_of(tools.settings, action)
+
+
+def _mend_events(tools: Repairing, action: Action, run: str) -> Done:
+    changed = lake_actions.mend(tools.settings, action)
+    return Done(after={**changed, **_look_at_events(tools, action)})
+
+
+def _look_at_lake_position(tools: Repairing, action: Action) -> dict[str, Any]:
+    with connect_lake(tools.settings.catalog_dsn, tools.settings.lake_data_path, read_only=True) as lake:
+        positions = lake_positions(lake, action.pod)
+    return {"positions": {str(number): position.cut for number, position in sorted(positions.items())}}
+
+
+def _set_lake_position(tools: Repairing, action: Action, run: str) -> Done:
+    lake_actions.set_position(tools.settings, action)
+    return Done(after=_look_at_lake_position(tools, action))
+
+
+def _look_at_parked(tools: Repairing, action: Action) -> dict[str, Any]:
+    store = cast("ReplayableProjection", tools.projection(action.store))
+    parked = [event for event in store.parked_events(action.pod) if event.aggregate_key in action.keys]
+    shown = {event.event_id: event.error for event in parked[:KEYS_SHOWN]}
+    return {"parked_events": len(parked), "errors": shown}
+
+
+def _replay(tools: Repairing, action: Action, run: str) -> Done:
+    store = cast("ReplayableProjection", tools.projection(action.store))
+    with closing(build_log(tools.settings)) as log:
+        moment = data_at(store, action.pod, log)
+    if moment is None:
+        return Done(after={"replayed_events": 0, "parked_events": 0})
+    done = replay_parked(store, action.pod, moment, keys=action.keys, clock=tools.clock)
+    after = {"replayed_events": done.replayed_events, **_look_at_parked(tools, action)}
+    errors = {event.aggregate_key: event.error for event in reversed(store.parked_events(action.pod))}
+    still = {key: STILL_PARKED.format(key=key, error=errors.get(key, "")) for key in done.still_parked}
+    return Done(after=after, refused={key: why for key, why in still.items() if key in action.keys})
+
+
+STILL_PARKED = "The parked events of {key} still cannot be applied: {error}"
+
+
+def data_at(store: ReplayableProjection, pod: str, log: EventLog) -> datetime | None:
+    """Return how new a store's data are, or less if the log no longer knows; None when nothing is parked."""
+    parked = store.parked_events(pod)
+    if not parked:
+        return None
+    cut = floor_cut(store.state(pod).positions)
+    at_cut = [manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut] if cut else []
+    return at_cut[0].registered_at if at_cut else max(cast("datetime", one.event["recorded_at"]) for one in parked)
+
+
+def _look_at_roots(tools: Repairing, action: Action) -> dict[str, Any]:
+    return {"newest_event_versions": {key: action.versions.get(key, 0) for key in action.keys[:KEYS_SHOWN]}}
+
+
+def _restate(tools: Repairing, action: Action, run: str) -> Done:
+    stated: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    published = 0
+    with build_command_pod(tools.settings.pod(action.pod), connections_max=2) as pod:
+        for key in action.keys:
+            try:
+                answer = _restate_one(pod, key, action, run)
+            except (ConflictError, InputError) as error:
+                refused[key] = str(error)
+                continue
+            published += answer.is_published
+            if len(stated) < KEYS_SHOWN:
+                stated[key] = {"version": answer.version, "changed": answer.changed, "published": answer.is_published}
+    after = {"restated": published, "refused": len(refused), "aggregates": stated}
+    return Done(after=after, refused=refused)
+
+
+def _restate_one(pod: CommandPod, key: str, action: Action, run: str) -> Any:
+    merchant_id, aggregate_type, aggregate_id = key.split("/", 2)
+    command = Restate(
+        merchant_id=merchant_id,
+        aggregate_type=aggregate_type,
+        aggregate_id=aggregate_id,
+        cause=f"break {min(action.causes)}, repair {run}",
+        published_version=action.versions.get(key),
+    )
+    # The same repair asks once; another one, after another damage, asks anew.
+    return execute(pod, command, idempotency_key=f"repair/{run}/{key}")
+
+
+def _look_at_view(tools: Repairing, action: Action) -> dict[str, Any]:
+    positions = tools.projection(action.store).state(action.pod).positions
+    shown = {str(number): position.cut for number, position in sorted(positions.items())}
+    return {"rows": dict(view_rows(tools.settings, action.store, action.pod)), "positions": shown}
+
+
+def _rebuild(tools: Repairing, action: Action, run: str) -> Done:
+    view = cast("ReadModel", tools.projection(action.store))
+    if action.kind is ActionKind.REBUILD_VIEW:
+        done = view.rebuild_all(action.pod, is_lake_position_taken=action.takes_lake_position)
+    else:
+        done = view.rebuild(action.pod, action.keys)
+    rebuilt = {"aggregates": done.aggregates, "rows_before": done.rows_before, "left_parked": len(done.skipped_keys)}
+    return Done(after={**rebuilt, **_look_at_view(tools, action)})
+
+
+def _look_at_warehouse(tools: Repairing, action: Action) -> dict[str, Any]:
+    return _latest(tools.settings)
+
+
+def _build(tools: Repairing, action: Action, run: str) -> Done:
+    since = {pod: max(0, cut) for pod, cut in action.since.items()}
+    stands = tools.build(since, action.is_full)
+    computed: dict[str, Any] = {"since": since} if not action.is_full else {"since": "nothing"}
+    return Done(after={**computed, "stands_at": dict(stands), **_latest(tools.settings)})
+
+
+def _latest(settings: Settings) -> dict[str, Any]:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        latest = latest_build(lake)
+    return {} if latest is None else {"build_id": latest.build_id, "cuts": dict(latest.cuts)}
+
+
+Look = Callable[[Repairing, Action], dict[str, Any]]
+Act = Callable[[Repairing, Action, str], Done]
+
+EVENT_ACTIONS: Sequence[ActionKind] = (
+    ActionKind.RESTORE_EVENTS,
+    ActionKind.REPLACE_EVENTS,
+    ActionKind.REMOVE_DUPLICATES,
+    ActionKind.REMOVE_EXTRA_EVENTS,
+)
+LOOKS: Mapping[ActionKind, Look] = {
+    ActionKind.REPUBLISH: _look_at_log,
+    ActionKind.SET_LAKE_POSITION: _look_at_lake_position,
+    **dict.fromkeys(EVENT_ACTIONS, _look_at_events),
+    ActionKind.REPLAY_PARKED: _look_at_parked,
+    ActionKind.RESTATE: _look_at_roots,
+    ActionKind.REBUILD_KEYS: _look_at_view,
+    ActionKind.REBUILD_VIEW: _look_at_view,
+    ActionKind.BUILD: _look_at_warehouse,
+}
+ACTS: Mapping[ActionKind, Act] = {
+    ActionKind.REPUBLISH: _republish,
+    ActionKind.SET_LAKE_POSITION: _set_lake_position,
+    **dict.fromkeys(EVENT_ACTIONS, _mend_events),
+    ActionKind.REPLAY_PARKED: _replay,
+    ActionKind.RESTATE: _restate,
+    ActionKind.REBUILD_KEYS: _rebuild,
+    ActionKind.REBUILD_VIEW: _rebuild,
+    ActionKind.BUILD: _build,
+}

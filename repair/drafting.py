@@ -1,0 +1,291 @@
+"""A plan in the making: what breaks need is collected, merged into few actions, put in order, and held to the budget.
+
+Belongs here: merging and order. Does not belong here: which break needs what (`repair/plan.py`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from contracts.breaks import Break
+from repair.remedies import Remedy
+from repair.values import Action, ActionKind, DamageKind, Escalation, EventDamage, Evidence, Plan, PodEvidence, Source
+
+KEYS_REBUILT_MAX = 1_000
+"""A view with more wrong aggregates than this is rebuilt as a whole."""
+KEYS_RESTATED_MAX = 100
+"""Aggregates in one action; each is a command of its own."""
+
+LAKE_ACTIONS = {
+    DamageKind.MISSING: (ActionKind.RESTORE_EVENTS, "the lake lacks events that left the pod"),
+    DamageKind.ALTERED: (ActionKind.REPLACE_EVENTS, "the lake's events are not what left the pod"),
+    DamageKind.DUPLICATE: (ActionKind.REMOVE_DUPLICATES, "the lake has events more than once"),
+    DamageKind.EXTRA: (ActionKind.REMOVE_EXTRA_EVENTS, "the lake has events that never left the pod"),
+}
+ORDER = list(ActionKind)
+
+PRUNED = (
+    "Cut {cut} of {pod} is pruned from the outbox, so the log cannot be given it again. The lake has it: rebuild what "
+    "still needs it (docs/runbooks/log.md)."
+)
+SUM_OF = "It is a sum over rows that cannot be mended: {reason}"
+
+
+@dataclass(kw_only=True)
+class _Need:
+    """Something that several breaks may ask for."""
+
+    causes: set[int] = field(default_factory=set)
+    cuts: set[int] = field(default_factory=set)
+
+
+_Keyed = defaultdict[str, _Need]
+
+
+def _keyed() -> _Keyed:
+    return defaultdict(_Need)
+
+
+class Draft:
+    """Collects what every break needs; `finished` makes the plan."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._escalated: defaultdict[str, set[int]] = defaultdict(set)
+        self._in_order: set[int] = set()
+        self._republished: defaultdict[str, _Need] = defaultdict(_Need)
+        self._events: defaultdict[tuple[str, DamageKind, Source | None], _Keyed] = defaultdict(_keyed)
+        self._replayed: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
+        self._restated: defaultdict[str, _Keyed] = defaultdict(_keyed)
+        self._rebuilt: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
+        self._rebuilt_whole: set[tuple[str, str]] = set()
+        self._built: defaultdict[str, _Need] = defaultdict(_Need)
+        self._is_full = False
+        self._sums: list[Break] = []
+        self._remedies: defaultdict[tuple[str, str | None], list[Remedy]] = defaultdict(list)
+
+    def escalate(self, item: Break, reason: str) -> None:
+        """Leave the break to people."""
+        self._escalated[reason].add(item.break_id)
+
+    def in_order(self, item: Break) -> None:
+        """Note that nothing is wrong any more."""
+        self._in_order.add(item.break_id)
+
+    def remedy(self, item: Break, remedy: Remedy, *, is_enough: bool = True) -> bool:
+        """Ask for what the break's aggregate needs; return False when people must.
+
+        `is_enough`: with nothing needed the break is in order; otherwise its copy is still to be mended.
+        """
+        self._remedies[item.pod, item.merchant_id].append(remedy)
+        if remedy.refusal:
+            self.escalate(item, remedy.refusal)
+            return False
+        for damage in remedy.damages:
+            self._mend(item, damage)
+        if remedy.restated_key is not None:
+            self._restated[item.pod][remedy.restated_key].causes.add(item.break_id)
+        if is_enough and not remedy.is_needed:
+            self.in_order(item)
+        return True
+
+    def republish(self, item: Break, cut: int, pod: PodEvidence) -> None:
+        """Ask for the log from `cut` on, unless it holds by now what it should."""
+        if cut not in pod.wrong_log_cuts:
+            self.in_order(item)
+            return
+        if cut <= pod.base_cut:
+            self.escalate(item, PRUNED.format(cut=cut, pod=pod.pod))
+            return
+        need = self._republished[item.pod]
+        need.causes.add(item.break_id)
+        need.cuts.add(cut)
+
+    def replay(self, item: Break, projection: str) -> None:
+        """Ask for the parked events of the break's aggregate to be applied again."""
+        self._replayed[item.pod, projection][item.aggregate_key or ""].causes.add(item.break_id)
+
+    def rebuild(self, item: Break, view: str, pod: PodEvidence) -> None:
+        """Ask for the break's aggregate, or for the whole view where more than rows is gone."""
+        place, known = (item.pod, view), pod.views[view]
+        self._rebuilt[place][item.aggregate_key or ""].causes.add(item.break_id)
+        if item.aggregate_key is None or item.entity in known.empty_tables or known.has_gap:
+            self._rebuilt_whole.add(place)
+
+    def build(self, item: Break, cut: int | None) -> None:
+        """Ask for the marts from `cut` on; from nothing where no event accounts for the row, or that has been tried."""
+        need = self._built[item.pod]
+        need.causes.add(item.break_id)
+        need.cuts.add(cut or 1)
+        self._is_full = self._is_full or cut is None or item.repairs > 1
+
+    def build_sum(self, item: Break, cut: int | None) -> None:
+        """Ask for what the sum is made of: where its rows are mended anyway, that is enough."""
+        if cut is not None:
+            self.build(item, cut)
+        else:
+            self._sums.append(item)
+
+    def finished(self, beyond: Sequence[int], actions_max: int) -> Plan:
+        """Return the plan; what exceeds `actions_max` is deferred, together with `beyond`."""
+        self._build_what_was_built_on_damage()
+        for item in self._sums:
+            self._decide_sum(item)
+        actions = sorted(self._actions(), key=lambda action: (ORDER.index(action.kind), action.pod))
+        kept, cut_off = actions[:actions_max], actions[actions_max:]
+        late = {cause for action in cut_off for cause in action.causes}
+        escalations = [
+            Escalation(break_ids=tuple(sorted(ids)), reason=reason) for reason, ids in sorted(self._escalated.items())
+        ]
+        return Plan(
+            actions=tuple(kept),
+            escalations=tuple(escalations),
+            deferred=tuple(sorted({*beyond, *late})),
+            in_order=tuple(sorted(self._in_order)),
+        )
+
+    def _mend(self, item: Break, damage: EventDamage) -> None:
+        need = self._events[item.pod, damage.kind, damage.source][damage.event_id]
+        need.causes.add(item.break_id)
+        need.cuts.add(damage.cut)
+
+    def _decide_sum(self, item: Break) -> None:
+        """A sum over rows that are being mended is mended with them; by itself it is computed again."""
+        remedies = self._remedies[item.pod, item.merchant_id]
+        refusal = next((remedy.refusal for remedy in remedies if remedy.refusal), "")
+        if refusal and item.pod not in self._built:
+            self.escalate(item, SUM_OF.format(reason=refusal))
+            return
+        restated = [key for remedy in remedies if (key := remedy.restated_key) is not None]
+        if restated and item.repairs <= 1:
+            self._restated[item.pod][restated[0]].causes.add(item.break_id)
+            return
+        need = self._built[item.pod]
+        need.causes.add(item.break_id)
+        if not need.cuts:
+            need.cuts.add(1)
+        self._is_full = self._is_full or item.repairs > 1
+
+    def _build_what_was_built_on_damage(self) -> None:
+        """Have marts built again that may have been built while the lake was damaged: no later build would look back.
+
+        A duplicate is left out: the warehouse takes every event once.
+        """
+        for (pod, kind, _), needs in self._events.items():
+            built_cut = self._evidence[pod].built_cut
+            for need in needs.values():
+                if kind is not DamageKind.DUPLICATE and min(need.cuts) <= built_cut:
+                    self._built[pod].causes |= need.causes
+                    self._built[pod].cuts |= need.cuts
+
+    def _actions(self) -> Iterator[Action]:
+        yield from self._log_actions()
+        yield from self._position_actions()
+        yield from self._lake_actions()
+        yield from self._replays()
+        yield from self._restatements()
+        yield from self._rebuilds()
+        if self._built:
+            yield self._build()
+
+    def _log_actions(self) -> Iterator[Action]:
+        for pod, need in self._republished.items():
+            yield Action(
+                kind=ActionKind.REPUBLISH,
+                store="log",
+                pod=pod,
+                keys=(),
+                cuts=(min(need.cuts),),
+                causes=tuple(sorted(need.causes)),
+                why=f"the log does not hold what the outbox gives, from cut {min(need.cuts)} on",
+            )
+
+    def _position_actions(self) -> Iterator[Action]:
+        missing: defaultdict[str, set[int]] = defaultdict(set)
+        for (pod, kind, _), needs in self._events.items():
+            if kind is DamageKind.MISSING:
+                missing[pod] |= set(_causes(needs.values()))
+        for pod, causes in missing.items():
+            known = self._evidence[pod]
+            if known.lake_cut > known.newest_cut:
+                yield Action(
+                    kind=ActionKind.SET_LAKE_POSITION,
+                    store="lake",
+                    pod=pod,
+                    keys=(),
+                    cuts=(known.newest_cut,),
+                    causes=tuple(sorted(causes)),
+                    why="the lake's position is beyond the pod's newest cut",
+                )
+
+    def _lake_actions(self) -> Iterator[Action]:
+        for (pod, kind, source), needs in self._events.items():
+            action, why = LAKE_ACTIONS[kind]
+            yield Action(
+                kind=action,
+                store="lake",
+                pod=pod,
+                keys=tuple(sorted(needs)),
+                cuts=tuple(sorted({cut for need in needs.values() for cut in need.cuts})),
+                source=source,
+                causes=_causes(needs.values()),
+                why=why,
+            )
+
+    def _replays(self) -> Iterator[Action]:
+        for (pod, projection), needs in self._replayed.items():
+            yield Action(
+                kind=ActionKind.REPLAY_PARKED,
+                store=projection,
+                pod=pod,
+                keys=tuple(sorted(needs)),
+                causes=_causes(needs.values()),
+                why="events are parked for longer than the copy may be late",
+            )
+
+    def _restatements(self) -> Iterator[Action]:
+        for pod, needs in self._restated.items():
+            keys, known = sorted(needs), self._evidence[pod].aggregates
+            for start in range(0, len(keys), KEYS_RESTATED_MAX):
+                chosen = keys[start : start + KEYS_RESTATED_MAX]
+                yield Action(
+                    kind=ActionKind.RESTATE,
+                    store="oltp",
+                    pod=pod,
+                    keys=tuple(chosen),
+                    causes=_causes(needs[key] for key in chosen),
+                    versions={key: known[key].newest_version for key in chosen},
+                    why="OLTP holds what no event says: a write bypassed the outbox",
+                )
+
+    def _rebuilds(self) -> Iterator[Action]:
+        for (pod, view), needs in self._rebuilt.items():
+            is_whole = (pod, view) in self._rebuilt_whole or len(needs) > KEYS_REBUILT_MAX
+            yield Action(
+                kind=ActionKind.REBUILD_VIEW if is_whole else ActionKind.REBUILD_KEYS,
+                store=view,
+                pod=pod,
+                keys=() if is_whole else tuple(sorted(needs)),
+                causes=_causes(needs.values()),
+                why="rows of the view are not what the lake says",
+                takes_lake_position=is_whole and self._evidence[pod].views[view].has_gap,
+            )
+
+    def _build(self) -> Action:
+        since: Mapping[str, int] = {pod: min(need.cuts) - 1 for pod, need in sorted(self._built.items())}
+        return Action(
+            kind=ActionKind.BUILD,
+            store="warehouse",
+            pod=",".join(sorted(self._built)),
+            keys=(),
+            causes=_causes(self._built.values()),
+            why="rows of the marts are not what operations say",
+            since={} if self._is_full else since,
+            is_full=self._is_full,
+        )
+
+
+def _causes(needs: Iterable[_Need]) -> tuple[int, ...]:
+    return tuple(sorted({cause for need in needs for cause in need.causes}))

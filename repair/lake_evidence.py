@@ -1,0 +1,233 @@
+"""The lake's events against what left the pod: from the outbox, and for pruned cuts from the verified backup.
+
+Belongs here: which events the lake lacks, has twice, has altered, or has and nobody sent. Does not belong here: what is
+done about them (`repair/plan.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from contracts.ids import aggregate_key
+from contracts.settings import PodSettings, Settings
+from derived.lake_backup import verified_chains
+from derived.lake_connection import quote
+from derived.lake_reads import lake_positions, lake_progress
+from derived.lake_schema import EVENTS, PARKED
+from repair.values import DamageKind, EventDamage, Source
+from streams.projection import START, Position
+from streams.reissue import REISSUED_SCHEMA, events_of_aggregates, events_of_cuts, newest_cut, unpruned_after
+
+COLUMNS = ", ".join(f'events."{name}"' for name in REISSUED_SCHEMA.names)
+SELECTED = f"""
+    select {COLUMNS} from {{source}} as events
+    where events.pod = $pod and (
+        list_contains($cuts::bigint[], events.cut)
+        or events.event_id in (select unnest($event_ids::varchar[]))
+        or (events.merchant_id, events.aggregate_type, events.aggregate_id) in
+           (select (unnest($merchants::varchar[]), unnest($types::varchar[]), unnest($ids::varchar[])))
+    )
+"""
+PARKED_IDS = f"select event_id from {PARKED} where pod = ?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event in one store."""
+
+    event_id: str
+    aggregate_key: str
+    version: int
+    cut: int
+    digest: str
+    """Of all its columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LakeFindings:
+    """What is wrong with the lake's events, and which events there are."""
+
+    base_cut: int
+    lake_cut: int
+    newest_cut: int
+    damages: tuple[EventDamage, ...]
+    known: tuple[Event, ...]
+    """Every event that some store has, once."""
+    payloads: dict[tuple[str, int], str] = field(default_factory=dict)
+    """By aggregate and version, of the newest event that the backup or else the lake has of each aggregate."""
+
+    def payload(self, key: str, version: int) -> str | None:
+        """Return what the event of this version says, if it is the newest that is known."""
+        return self.payloads.get((key, version))
+
+
+@dataclass(kw_only=True)
+class _Side:
+    """Events of one store as they are read."""
+
+    events: dict[str, Event] = field(default_factory=dict)
+    copies: Counter[str] = field(default_factory=Counter)
+    digests: dict[str, set[str]] = field(default_factory=dict)
+    newest: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def take(self, row: dict[str, Any]) -> None:
+        event = Event(
+            event_id=row["event_id"],
+            aggregate_key=aggregate_key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"]),
+            version=row["aggregate_version"],
+            cut=row["cut"],
+            digest=digest(row),
+        )
+        self.events.setdefault(event.event_id, event)
+        self.copies[event.event_id] += 1
+        self.digests.setdefault(event.event_id, set()).add(event.digest)
+        if event.version >= self.newest.get(event.aggregate_key, (0, ""))[0]:
+            self.newest[event.aggregate_key] = (event.version, row["payload"])
+
+    def take_all(
+        self, connection: duckdb.DuckDBPyConnection, query: str, bound: dict[str, Any], through_cut: int | None = None
+    ) -> None:
+        for batch in connection.execute(query, bound).to_arrow_reader(10_000):
+            for row in _rows(pa.Table.from_batches([batch]).cast(REISSUED_SCHEMA)):
+                if through_cut is None or row["cut"] <= through_cut:
+                    self.take(row)
+
+
+def digest(row: dict[str, Any]) -> str:
+    """Return a hash of an event's columns, the same for the same content wherever it was read."""
+    text = "\x1f".join("" if row[name] is None else f"{name}={row[name]}" for name in REISSUED_SCHEMA.names)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def look_at_lake(
+    lake: duckdb.DuckDBPyConnection, settings: Settings, pod: PodSettings, keys: Collection[str], cuts: Collection[int]
+) -> LakeFindings:
+    """Return what is wrong with the lake's events of these aggregates, and with all its events of these cuts."""
+    reached = lake_positions(lake, pod.pod)
+    base = unpruned_after(pod)
+    sources = {Source.OUTBOX: _outbox(pod, keys, [cut for cut in cuts if cut > base], reached)}
+    backup, backed_up_cut = _backup(lake, settings, pod.pod, keys, cuts, base)
+    sources[Source.BACKUP] = backup
+    # By event id too: a row whose key was altered is not found by the key.
+    held = _lake(lake, pod.pod, keys, cuts, [event for side in sources.values() for event in side.events])
+    parked = {str(row[0]) for row in lake.execute(PARKED_IDS, [pod.pod]).fetchall()}
+    # Pruning may have gone on: what it took away meanwhile proves nothing about the lake.
+    base_after = unpruned_after(pod)
+    damages = [
+        *_not_as_sent(sources, held, parked),
+        *_not_sent(sources, held, base_after, backed_up_cut if base_after == base else 0),
+    ]
+    known = {**held.events, **backup.events, **sources[Source.OUTBOX].events}
+    newest = {**held.newest, **backup.newest}
+    return LakeFindings(
+        base_cut=base_after,
+        lake_cut=min((position.cut for position in reached.values()), default=0),
+        newest_cut=newest_cut(pod),
+        damages=tuple(sorted(damages, key=lambda item: (item.cut, item.event_id))),
+        known=tuple(known.values()),
+        payloads={(key, version): payload for key, (version, payload) in newest.items()},
+    )
+
+
+def _not_as_sent(sources: dict[Source, _Side], held: _Side, parked: Collection[str]) -> Iterator[EventDamage]:
+    """Yield what the lake lacks, has more than once, or has with other content."""
+    for source, side in sources.items():
+        for event in side.events.values():
+            if event.event_id not in held.events:
+                if event.event_id not in parked:
+                    yield _damage(DamageKind.MISSING, event, source)
+                continue
+            if held.copies[event.event_id] > 1:
+                yield _damage(DamageKind.DUPLICATE, event, source)
+            if held.digests[event.event_id] != {event.digest}:
+                yield _damage(DamageKind.ALTERED, event, source)
+
+
+def _not_sent(sources: dict[Source, _Side], held: _Side, base_cut: int, backed_up_cut: int) -> Iterator[EventDamage]:
+    """Yield what only the lake has, where the other side is whole; and copies of events that nobody else has."""
+    sent = {event_id for side in sources.values() for event_id in side.events}
+    for event in held.events.values():
+        if event.event_id in sent:
+            continue
+        if event.cut > base_cut or event.cut <= backed_up_cut:
+            yield _damage(DamageKind.EXTRA, event, None)
+        elif held.copies[event.event_id] > 1 and len(held.digests[event.event_id]) == 1:
+            yield _damage(DamageKind.DUPLICATE, event, None)
+
+
+def _damage(kind: DamageKind, event: Event, source: Source | None) -> EventDamage:
+    return EventDamage(
+        kind=kind,
+        event_id=event.event_id,
+        aggregate_key=event.aggregate_key,
+        version=event.version,
+        cut=event.cut,
+        source=None if kind is DamageKind.DUPLICATE else source,
+    )
+
+
+def _outbox(pod: PodSettings, keys: Collection[str], cuts: Collection[int], reached: dict[int, Position]) -> _Side:
+    """Return what the outbox has, as far as the lake has come: what is beyond is on its way."""
+    side = _Side()
+    seen: set[str] = set()
+    for table in (events_of_aggregates(pod, keys) if keys else None, events_of_cuts(pod, cuts) if cuts else None):
+        for row in _rows(table):
+            standing = reached.get(row["partition"], START)
+            is_applied = row["cut"] <= standing.cut or (
+                row["cut"] == standing.cut + 1 and row["chunk"] < standing.chunk
+            )
+            if is_applied and row["event_id"] not in seen:
+                seen.add(row["event_id"])
+                side.take(row)
+    return side
+
+
+def _backup(
+    lake: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    pod: str,
+    keys: Collection[str],
+    cuts: Collection[int],
+    base_cut: int,
+) -> tuple[_Side, int]:
+    """Return what the verified backup has of pruned cuts, and up to which cut it is whole; nothing where none is.
+
+    Whether a file still holds what its index says is checked when events are taken from it, not when it is looked at.
+    """
+    side = _Side()
+    chain = verified_chains(settings.lake_backup_path).get(pod, []) if base_cut else []
+    if not chain or chain[-1].epoch != lake_progress(lake, pod).epoch:
+        return side, 0
+    bound = {**_bound(pod, keys, cuts), "event_ids": []}
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        for segment in chain:
+            if segment.from_cut <= base_cut:
+                source = f"read_parquet({quote(str(settings.lake_backup_path / segment.file))})"
+                side.take_all(connection, SELECTED.format(source=source), bound, through_cut=base_cut)
+    return side, min(chain[-1].through_cut, base_cut)
+
+
+def _lake(
+    lake: duckdb.DuckDBPyConnection, pod: str, keys: Collection[str], cuts: Collection[int], event_ids: Sequence[str]
+) -> _Side:
+    side = _Side()
+    side.take_all(lake, SELECTED.format(source=EVENTS), {**_bound(pod, keys, cuts), "event_ids": list(event_ids)})
+    return side
+
+
+def _bound(pod: str, keys: Collection[str], cuts: Collection[int]) -> dict[str, Any]:
+    parts = [key.split("/", 2) for key in sorted(keys)]
+    merchants, types, ids = ([part[index] for part in parts] for index in range(3))
+    return {"pod": pod, "cuts": sorted(cuts), "merchants": merchants, "types": types, "ids": ids}
+
+
+def _rows(table: pa.Table | None) -> Sequence[dict[str, Any]]:
+    return [] if table is None else table.to_pylist()

@@ -1,0 +1,57 @@
+"""The log against what the outbox gives for the same cuts: manifest by manifest, entry by entry.
+
+Belongs here: of which cuts the log does not hold what left the pod. Does not belong here: what is done about them
+(`repair/plan.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import closing
+
+from contracts.errors import LogGapError, ManifestMismatchError
+from contracts.settings import PodSettings, Settings
+from streams import codec
+from streams.log import EntryId, EventLog, Manifest, entry_place
+from streams.reissue import newest_cut, reissued_cuts
+from streams.valkey_log import build_log
+
+
+def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base_cut: int) -> frozenset[int]:
+    """Return those of `cuts` that the log lacks or has otherwise than it should; trimmed ones are not looked at.
+
+    Of pruned cuts (up to `base_cut`) only the log itself can be asked: whether its entries are what its manifests say.
+    """
+    wrong = set()
+    with closing(build_log(settings)) as log:
+        kept_from = next((manifest.cut for manifest in log.manifests(pod.pod, 0, limit=1)), 0)
+        chosen = [cut for cut in cuts if cut >= kept_from]
+        newest = newest_cut(pod)
+        for cut in chosen:
+            manifest = _manifest(log, pod.pod, cut)
+            if cut > newest or manifest is None or not _has_entries(log, pod.pod, manifest):
+                wrong.add(cut)
+        for reissued in reissued_cuts(pod, [cut for cut in chosen if cut > base_cut and cut not in wrong]):
+            manifest = _manifest(log, pod.pod, reissued.cut)
+            if manifest is None or manifest.partitions != reissued.manifest.partitions:
+                wrong.add(reissued.cut)
+    return frozenset(wrong)
+
+
+def _manifest(log: EventLog, pod: str, cut: int) -> Manifest | None:
+    return next((manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut), None)
+
+
+def _has_entries(log: EventLog, pod: str, manifest: Manifest) -> bool:
+    """Return whether every entry that a manifest names is there, with the checksum that it states."""
+    for partition, chunks in enumerate(manifest.partitions):
+        for number, stated in enumerate(chunks):
+            at = EntryId(generation=manifest.generation, partition=partition, cut=manifest.cut, chunk=number)
+            try:
+                (data,) = log.fetch(pod, [at])
+                events = codec.decode(data)
+            except (LogGapError, ManifestMismatchError):
+                return False
+            if codec.checksum(events, place=entry_place(pod, manifest.epoch, at)) != stated.checksum:
+                return False
+    return True

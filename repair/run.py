@@ -1,0 +1,311 @@
+"""One run of repairs: claim breaks, gather evidence, plan, act, compare again at a new cut, record, settle.
+
+A run may be killed anywhere. Its locks end with it, so the next run over the same pods knows at once that it is gone,
+settles what it had claimed, and does again what is still needed: evidence is read anew, so nothing is done twice.
+
+Belongs here: the order, and what happens when a step fails. Does not belong here: what is done about which break
+(`repair/plan.py`), how (`repair/actions.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from contracts.breaks import Break, BreakState
+from contracts.errors import TieoutError
+from contracts.ids import uuid7
+from contracts.verdicts import PairResult
+from repair import actions, audit, ledger
+from repair.audit import AuditedAction
+from repair.evidence import gather
+from repair.ledger import Recorded, Settled
+from repair.plan import plan
+from repair.tools import Repairing
+from repair.values import Action, Budget, Plan
+
+BY = "repair"
+HOUR = timedelta(hours=1)
+
+INTERRUPTED = "The run ended before it was through; the next one goes on."
+FAILED = "The repair {run} could not begin: {reason}"
+BUDGET = (
+    "budget reached: a run takes on {breaks} breaks, and {actions} actions are done within an hour. If so much is to "
+    "be repaired, open the breaks again (`tieout breaks reopen`) and allow more (`tieout repair --budget-breaks`)."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """What a run did, and what is left."""
+
+    run: str
+    is_dry_run: bool
+    breaks: tuple[Break, ...]
+    """Those that it claimed; for a dry run those that it would."""
+    plan: Plan
+    actions: tuple[AuditedAction, ...] = ()
+    """As the audit has them, in the order in which they were done."""
+    results: tuple[PairResult, ...] = ()
+    """Of the comparison afterwards."""
+    recorded: Recorded | None = None
+    settled: Settled | None = None
+    refused: tuple[int, ...] = ()
+    """Breaks that an action could not mend, and that people decide about."""
+    beyond_budget: tuple[int, ...] = ()
+    """Breaks that the budget did not allow: they wait for a person."""
+    busy_pods: tuple[str, ...] = ()
+    """Pods that another run repairs at this moment; nothing was done in them."""
+
+    @property
+    def left(self) -> int:
+        """How many of the claimed breaks are not proven to be repaired."""
+        return len(self.breaks) - (self.settled.repaired if self.settled else 0)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing that was to be repaired is left."""
+        return not (self.left or self.beyond_budget or self.busy_pods)
+
+
+def repair_breaks(
+    tools: Repairing,
+    *,
+    budget: Budget | None = None,
+    dry_run: bool = False,
+    run: str | None = None,
+    pods: Collection[str] | None = None,
+    pairs: Collection[str] | None = None,
+    break_ids: Collection[int] | None = None,
+) -> RepairReport:
+    """Repair the open breaks (all, or those of these pods, pairs or families, ids) and prove it; return what was done.
+
+    A dry run changes nothing at all. Raises what a store raises that cannot be read for evidence; the breaks are then
+    as they were. An action that fails is in the report and the audit; its breaks are tried again by the next run.
+    """
+    scope = _Scope(
+        pods=tuple(pod.pod for pod in tools.settings.pods if pods is None or pod.pod in pods),
+        pairs=None if pairs is None else tuple(pairs),
+        break_ids=None if break_ids is None else tuple(break_ids),
+    )
+    name = run or f"repair {tools.clock():%Y-%m-%dT%H:%M:%SZ} {str(uuid7())[-6:]}"
+    asked = budget or Budget()
+    allowed = _allowed(tools, asked)
+    if dry_run:
+        found = scope.open_breaks(tools)
+        return RepairReport(
+            run=name,
+            is_dry_run=True,
+            breaks=tuple(found[: allowed.breaks_max]),
+            plan=plan(found, gather(tools.settings, found, tools.projection), allowed),
+        )
+    with audit.holding_pods(tools.settings.control_dsn, scope.pods) as held:
+        busy = tuple(pod for pod in scope.pods if pod not in held)
+        if not held:
+            return RepairReport(run=name, is_dry_run=False, breaks=(), plan=Plan(), busy_pods=busy)
+        _take_over(tools, held)
+        report = _Run(tools, name, replace(scope, pods=tuple(held)), allowed, asked).report()
+        return replace(report, busy_pods=busy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scope:
+    """Which breaks are meant."""
+
+    pods: tuple[str, ...]
+    pairs: tuple[str, ...] | None
+    break_ids: tuple[int, ...] | None
+
+    def open_breaks(self, tools: Repairing) -> list[Break]:
+        """Return the open breaks of the scope, in the order in which they are claimed."""
+        found = ledger.breaks(tools.settings.control_dsn, states=[BreakState.OPEN], limit=None)
+        return sorted((item for item in found if self._has(item)), key=lambda item: (item.repairs, item.break_id))
+
+    def _has(self, item: Break) -> bool:
+        family = item.pair.partition(".")[0]
+        return (
+            item.pod in self.pods
+            and (self.pairs is None or item.pair in self.pairs or family in self.pairs)
+            and (self.break_ids is None or item.break_id in self.break_ids)
+        )
+
+
+def _allowed(tools: Repairing, budget: Budget) -> Budget:
+    """Return the budget less what was done within the last hour."""
+    done = audit.actions_since(tools.settings.control_dsn, tools.clock() - HOUR)
+    return replace(budget, actions_max=max(0, budget.actions_max - done))
+
+
+def _take_over(tools: Repairing, held: Sequence[str]) -> None:
+    """Settle what killed runs had claimed: whoever holds their pods now knows that they are gone."""
+    dsn = tools.settings.control_dsn
+    for run in audit.interrupted_runs(dsn, held):
+        ledger.settle(dsn, run, attempts_max=tools.attempts_max, clock=tools.clock)
+        audit.end_run(dsn, run, "interrupted", tools.clock(), INTERRUPTED)
+
+
+class _Run:
+    def __init__(self, tools: Repairing, name: str, scope: _Scope, budget: Budget, asked: Budget) -> None:
+        self._tools = tools
+        self._dsn = tools.settings.control_dsn
+        self._name = name
+        self._scope = scope
+        self._budget = budget
+        self._asked = asked
+        self._breaks: list[Break] = []
+        self._failed: set[int] = set()
+        self._refused: set[int] = set()
+
+    def report(self) -> RepairReport:
+        audit.begin_run(self._dsn, self._name, self._scope.pods, self._tools.clock())
+        with self._ended():
+            self._breaks = self._claim()
+            rest = self._scope.open_breaks(self._tools) if len(self._breaks) >= self._budget.breaks_max else []
+            beyond = {item.break_id for item in rest}
+            self._tools.on_step("claimed")
+            made = self._plan()
+            self._escalate(made, beyond)
+            self._tools.on_step("planned")
+            for action in made.actions:
+                self._act(action)
+            results = self._recheck(made)
+            recorded = ledger.record(self._dsn, results, run=self._name, clock=self._tools.clock)
+            self._tools.on_step("recorded")
+            settled = ledger.settle(
+                self._dsn, self._name, attempts_max=self._tools.attempts_max, clock=self._tools.clock
+            )
+            self._tools.on_step("settled")
+        done = audit.actions(self._dsn, now=self._tools.clock(), run=self._name)
+        return RepairReport(
+            run=self._name,
+            is_dry_run=False,
+            breaks=tuple(self._breaks),
+            plan=made,
+            actions=tuple(reversed(done)),
+            results=tuple(results),
+            recorded=recorded,
+            settled=settled,
+            refused=tuple(sorted(self._refused)),
+            beyond_budget=tuple(sorted({*beyond, *made.deferred})),
+        )
+
+    @contextmanager
+    def _ended(self) -> Iterator[None]:
+        """Note how the run ended; what it had claimed and not settled is open again for the next one."""
+        try:
+            yield
+        except BaseException as error:
+            ledger.settle(self._dsn, self._name, attempts_max=self._tools.attempts_max, clock=self._tools.clock)
+            audit.end_run(self._dsn, self._name, "failed", self._tools.clock(), self._sentence(error))
+            raise
+        audit.end_run(self._dsn, self._name, "done", self._tools.clock())
+
+    def _claim(self) -> list[Break]:
+        return ledger.claim(
+            self._dsn,
+            run=self._name,
+            limit=self._budget.breaks_max,
+            lease_seconds=self._tools.lease_seconds,
+            pods=self._scope.pods,
+            pairs=self._scope.pairs,
+            break_ids=self._scope.break_ids,
+            clock=self._tools.clock,
+        )
+
+    def _plan(self) -> Plan:
+        """Look and decide; what cannot be looked at is given back as it was."""
+        try:
+            evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
+            self._tools.on_step("evidence")
+            return plan(self._breaks, evidence, self._budget)
+        except Exception as error:
+            reason = FAILED.format(run=self._name, reason=self._sentence(error))
+            ledger.release(self._dsn, self._name, reason=reason, clock=self._tools.clock)
+            raise
+
+    def _escalate(self, made: Plan, beyond: Collection[int]) -> None:
+        for escalation in made.escalations:
+            self._hand_over(escalation.break_ids, escalation.reason)
+        if over := sorted({*beyond, *made.deferred}):
+            reason = BUDGET.format(breaks=self._asked.breaks_max, actions=self._asked.actions_max)
+            self._hand_over(over, reason)
+
+    def _hand_over(self, break_ids: Collection[int], reason: str) -> None:
+        ledger.escalate(self._dsn, break_ids, reason=reason, by=BY, run=self._name, clock=self._tools.clock)
+
+    def _act(self, action: Action) -> None:
+        """Do one action, audited; what depends on one that failed is left to the next run."""
+        if self._failed & set(action.causes):
+            self._failed |= set(action.causes)
+            return
+        clock, step, kind = self._tools.clock, self._tools.on_step, action.kind.value
+        action_id = audit.begin_action(
+            self._dsn, self._name, action, self._look(action), now=clock(), lease_seconds=self._tools.lease_seconds
+        )
+        step(f"begun {kind}")
+        try:
+            done = actions.act(self._tools, action, self._name)
+        except Exception as error:  # whatever a store says: it is kept, and the other actions go on
+            self._failed |= set(action.causes)
+            audit.end_action(self._dsn, action_id, now=clock(), error=self._sentence(error))
+            return
+        step(f"applied {kind}")
+        audit.end_action(self._dsn, action_id, now=clock(), after=done.after)
+        self._refuse(action, done)
+        step(f"done {kind}")
+
+    def _look(self, action: Action) -> dict[str, Any]:
+        try:
+            return actions.look(self._tools, action)
+        except Exception as error:  # a store that was wiped: mending it is what the action is for
+            return {"not_seen": self._sentence(error)}
+
+    def _refuse(self, action: Action, done: actions.Done) -> None:
+        for key, reason in done.refused.items():
+            mine = {item.break_id for item in self._breaks if item.aggregate_key == key} & set(action.causes)
+            if mine - self._refused:
+                self._hand_over(mine - self._refused, reason)
+            self._refused |= mine
+
+    def _recheck(self, made: Plan) -> Sequence[PairResult]:
+        """Compare the pairs of everything that was touched, or found in order, in the pods concerned."""
+        touched = {cause for action in made.actions for cause in action.causes} | set(made.in_order)
+        compared = [item for item in self._breaks if item.break_id in touched]
+        if not compared:
+            return []
+        pairs = tuple(dict.fromkeys(item.pair for item in compared))
+        pods = tuple(dict.fromkeys(item.pod for item in compared))
+        results = self._tools.recheck(pairs, pods)
+        self._tools.on_step("rechecked")
+        return results
+
+    def _sentence(self, error: BaseException) -> str:
+        text = self._tools.clean(" ".join(str(error).split()))[:500]
+        return text if isinstance(error, TieoutError) and text else f"{type(error).__name__}: {text}"
+
+
+def as_json(report: RepairReport) -> dict[str, Any]:
+    """Return a report as values that JSON can hold."""
+    return {
+        "run": report.run,
+        "is_dry_run": report.is_dry_run,
+        "is_clean": report.is_clean,
+        "breaks": [item.as_json() for item in report.breaks],
+        "left": report.left,
+        "plan": {
+            "actions": [vars(action) | {"keys": action.keys[:50]} for action in report.plan.actions],
+            "escalations": [vars(escalation) for escalation in report.plan.escalations],
+            "deferred": report.plan.deferred,
+            "in_order": report.plan.in_order,
+        },
+        "actions": [action.as_json() for action in report.actions],
+        "results": [result.as_json() for result in report.results],
+        "recorded": None if report.recorded is None else vars(report.recorded),
+        "settled": None if report.settled is None else vars(report.settled),
+        "refused": report.refused,
+        "beyond_budget": report.beyond_budget,
+        "busy_pods": report.busy_pods,
+    }

@@ -1,0 +1,191 @@
+"""What the relay published, computed again from the outbox: cuts as they were, without publishing anything.
+
+Belongs here: giving the events of cuts (or of aggregates) a second time, for repairs of the copies. Does not belong
+here: writing them anywhere (`derived/lake_repair.py`, `streams/takeover.py`).
+
+A cut is a function of two stored snapshots (`streams/cuts.py`), and everything here goes through the relay's own code,
+so rows, partitions, chunks and checksums are those of the first time. Only what pruning left can be computed: the rest
+is in the lake and its backup (`derived/lake_backup.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import adbc_driver_manager
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from contracts.clock import utc_now
+from contracts.errors import LogDivergedError, StackError
+from contracts.settings import PodSettings
+from streams import codec
+from streams.cuts import BEFORE_ALL, Cut, cuts_from, first_cut, last_cut
+from streams.log import LogEntry, Manifest
+from streams.outbox import OutboxReader
+from streams.parking import aggregate_keys
+from streams.publishing import CutPublication, check_publishable
+
+REISSUED_SCHEMA = codec.EVENT_SCHEMA.append(pa.field("chunk", pa.int32()))
+"""An event as the lake keeps it: the envelope, and the chunk of its cut."""
+
+APPLICATION_NAME = "tieout reissue"
+
+# Who sees a transaction at one cut sees it at every later one, so the first cut that does is the one that holds it.
+CUTS_OF_AGGREGATES = """
+with wanted as (
+    select * from unnest(%(merchants)s::text[], %(types)s::text[], %(ids)s::text[])
+    as given (merchant_id, aggregate_type, aggregate_id)
+),
+writers as (
+    select distinct outbox.xid
+    from oltp.outbox
+    inner join wanted using (merchant_id, aggregate_type, aggregate_id)
+)
+select distinct (
+    select cuts.cut from oltp.cuts
+    where pg_visible_in_snapshot(writers.xid, cuts.snapshot)
+    order by cuts.cut limit 1
+) as cut
+from writers
+order by cut
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReissuedCut:
+    """One cut as it was published, or will be."""
+
+    cut: int
+    epoch: str
+    events: pa.Table
+    """REISSUED_SCHEMA, ordered by (partition, chunk, position)."""
+    manifest: Manifest
+    """What the log's manifest of it says (`says_the_same_as`); its generation is 0."""
+
+
+def unpruned_after(pod: PodSettings) -> int:
+    """Return the cut up to which the outbox is pruned: every later cut can be computed again. 0: nothing is pruned."""
+    with _connect(pod) as connection:
+        return _base(connection)
+
+
+def newest_cut(pod: PodSettings) -> int:
+    """Return the number of the newest registered cut; 0 when there is none."""
+    with _connect(pod) as connection:
+        newest = last_cut(connection)
+        return newest.cut if newest else 0
+
+
+def events_of_cuts(pod: PodSettings, cuts: Collection[int]) -> pa.Table:
+    """Return all events of these cuts (REISSUED_SCHEMA), in order of cut, partition, chunk and position.
+
+    The table is held in memory: take `reissued_cuts` for more than some hundred thousand events. Raises
+    LogDivergedError when a cut is pruned or was never registered, StackError when the pod cannot be reached.
+    """
+    tables = [reissued.events for reissued in reissued_cuts(pod, cuts)]
+    return pa.concat_tables(tables) if tables else REISSUED_SCHEMA.empty_table()
+
+
+def reissued_cuts(pod: PodSettings, cuts: Collection[int]) -> Iterator[ReissuedCut]:
+    """Yield these cuts one after the other, in order; raises what `events_of_cuts` raises."""
+    try:
+        with _connect(pod) as connection, OutboxReader(pod.relay_dsn, application_name=APPLICATION_NAME) as reader:
+            for number in sorted(set(cuts)):
+                yield _reissue(pod.pod, connection, reader, number)
+    except (psycopg.OperationalError, adbc_driver_manager.OperationalError) as error:
+        raise _unreachable(pod, error) from None
+
+
+def cuts_of_aggregates(pod: PodSettings, keys: Collection[str]) -> list[int]:
+    """Return the cuts that hold the events which the outbox has of these aggregates (``merchant/type/id``), in order.
+
+    Events that no cut holds yet are left out: they come by themselves.
+    """
+    parts = [key.split("/", 2) for key in sorted(set(keys))]
+    merchants, types, ids = ([part[index] for part in parts] for index in range(3))
+    with _connect(pod) as connection:
+        rows = connection.execute(CUTS_OF_AGGREGATES, {"merchants": merchants, "types": types, "ids": ids}).fetchall()
+    return [row[0] for row in rows if row[0] is not None]
+
+
+def events_of_aggregates(pod: PodSettings, keys: Collection[str]) -> pa.Table:
+    """Return every event that the outbox has of these aggregates (``merchant/type/id``), as `events_of_cuts` does.
+
+    Their cuts are computed whole: which chunk an event is in follows from all of its cut.
+    """
+    wanted = pa.array(sorted(set(keys)), pa.string())
+    tables = [_of_keys(reissued.events, wanted) for reissued in reissued_cuts(pod, cuts_of_aggregates(pod, keys))]
+    return pa.concat_tables(tables) if tables else REISSUED_SCHEMA.empty_table()
+
+
+def _of_keys(events: pa.Table, wanted: pa.Array) -> pa.Table:
+    return events.filter(pc.is_in(aggregate_keys(events), value_set=wanted))
+
+
+def _reissue(pod: str, connection: psycopg.Connection[Any], reader: OutboxReader, number: int) -> ReissuedCut:
+    previous, cut = _neighbours(pod, connection, number)
+    check_publishable(pod, cut)
+    publication = CutPublication(
+        pod=pod, cut=cut, generation=0, previous_epoch=previous.epoch if previous is not None else None
+    )
+    entries: list[LogEntry] = []
+    with closing(reader.events_of(cut, previous.seen() if previous else BEFORE_ALL)) as batches:
+        for batch in batches:
+            for group in publication.add(batch):
+                entries += group
+    entries += publication.finish()
+    # Pruning deletes rows and cuts in one transaction: what was read is whole if the base of it is still there.
+    if _base(connection) >= number:
+        raise _pruned(pod, connection, number)
+    return ReissuedCut(
+        cut=number, epoch=cut.epoch, events=_table(pod, entries), manifest=publication.manifest(utc_now())
+    )
+
+
+def _neighbours(pod: str, connection: psycopg.Connection[Any], number: int) -> tuple[Cut | None, Cut]:
+    """Return the cut before this one (None for the first) and this one."""
+    if number <= _base(connection):
+        raise _pruned(pod, connection, number)
+    found = {cut.cut: cut for cut in cuts_from(connection, number - 1, limit=2)}
+    if number not in found or (number > 1 and number - 1 not in found):
+        raise LogDivergedError(f"Pod {pod} has registered no cut {number}; there is nothing of it to compute again.")
+    return found.get(number - 1), found[number]
+
+
+def _base(connection: psycopg.Connection[Any]) -> int:
+    first = first_cut(connection)
+    return 0 if first is None or first.cut == 1 else first.cut
+
+
+def _pruned(pod: str, connection: psycopg.Connection[Any], number: int) -> LogDivergedError:
+    return LogDivergedError(
+        f"The outbox of pod {pod} is pruned through cut {_base(connection)}, so cut {number} cannot be computed again; "
+        "take it from the verified backup of the lake."
+    )
+
+
+def _table(pod: str, entries: Sequence[LogEntry]) -> pa.Table:
+    tables = []
+    for entry in sorted(entries, key=lambda entry: (entry.at.partition, entry.at.chunk)):
+        # Through the entry's own bytes: what a consumer would have read of it.
+        stored = codec.decode(entry.data)
+        placed = codec.placed(stored, pod=pod, epoch=entry.epoch, cut=entry.at.cut, partition=entry.at.partition)
+        chunk = pa.repeat(pa.scalar(entry.at.chunk, pa.int32()), stored.num_rows)
+        tables.append(placed.append_column(REISSUED_SCHEMA.field("chunk"), chunk))
+    return pa.concat_tables(tables) if tables else REISSUED_SCHEMA.empty_table()
+
+
+def _connect(pod: PodSettings) -> psycopg.Connection[Any]:
+    try:
+        return psycopg.connect(pod.relay_dsn, autocommit=True, application_name=APPLICATION_NAME)
+    except psycopg.OperationalError as error:
+        raise _unreachable(pod, error) from None
+
+
+def _unreachable(pod: PodSettings, error: BaseException) -> StackError:
+    return StackError(f"The outbox of {pod.pod} could not be read: {' '.join(str(error).split())}")

@@ -1,0 +1,197 @@
+"""Messages reach a webhook and a mailbox, once each, also with two senders, refusals and a sender that died."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from contracts.settings import Settings
+from repair.alert_outbox import (
+    CLAIM_SECONDS,
+    Message,
+    claim,
+    heartbeat,
+    latest_alerts,
+    migrate,
+    pending_alerts,
+    write,
+)
+from repair.alert_sending import Target, build_targets, send_pending
+from repair.alerts import AlertKind, Withdrawal
+from stack import settings as stack_settings
+from stack.alerts import add_commands
+from tests.conftest import MakeDatabase
+from tests.receivers import Mailbox, Webhook, mail_server, webhook
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def control_dsn(make_database: MakeDatabase) -> str:
+    dsn = make_database("tieout_control")
+    migrate(dsn)
+    migrate(dsn)
+    return dsn
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as received:
+        yield received
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with mail_server() as received:
+        yield received
+
+
+def opened(group_id: int) -> Message:
+    return Message(
+        kind=AlertKind.OPENED, group_id=group_id, title=f"Incident {group_id}", body="One key, -13.45 EUR.\n"
+    )
+
+
+def everybody(targets: list[Target]) -> dict[AlertKind, list[Target]]:
+    return dict.fromkeys(AlertKind, targets)
+
+
+def test_a_message_is_written_once_and_reaches_webhook_and_mailbox(
+    control_dsn: str, hook: Webhook, mailbox: Mailbox
+) -> None:
+    clock = Clock()
+    assert write(control_dsn, [opened(1), opened(1), opened(2)], clock()) == 2
+    targets = build_targets([hook.url(), mailbox.url("oncall@example.org"), "nonsense://secret"])
+    assert "geheim" not in repr(targets) and "example.org" not in repr(targets)
+
+    sent = send_pending(control_dsn, everybody(targets), clock=clock)
+    assert hook.titles == ["Incident 1", "Incident 2"] and "-13.45 EUR" in hook.messages[0]["message"]
+    assert [mail["Subject"] for mail in mailbox.mails] == ["Incident 1", "Incident 2"]
+    assert "-13.45 EUR" in str(mailbox.mails[0].get_body(("plain", "html")))
+    assert sent.delivered == () and len(sent.failed) == 2
+    pending = pending_alerts(control_dsn)
+    assert [item.error for item in pending] == ["target 3 (nonsense) is no address that Apprise understands"] * 2
+    assert all(len(item.delivered_to) == 2 for item in pending)
+
+    # Without the wrong address nothing is left to do, and nobody is told twice.
+    sent = send_pending(control_dsn, everybody(targets[:2]), clock=clock, is_forced=True)
+    assert len(sent.delivered) == 2 and len(hook.messages) == len(mailbox.mails) == 2
+    assert pending_alerts(control_dsn) == [] and all(item.sent_at == NOW for item in latest_alerts(control_dsn))
+    assert heartbeat(control_dsn).delivered_at == NOW
+
+
+def test_a_refusal_is_kept_without_secrets_and_tried_again_later(control_dsn: str, hook: Webhook) -> None:
+    clock = Clock()
+    write(control_dsn, [opened(1)], clock())
+    targets = everybody(build_targets([hook.url("token")]))
+    hook.status = 503
+    for number, wait in enumerate((30, 60, 120), start=1):
+        assert len(send_pending(control_dsn, targets, clock=clock).failed) == 1
+        (waiting,) = pending_alerts(control_dsn)
+        assert waiting.error == "target 1 (json) answered with HTTP status 503" and waiting.attempts == number
+        clock.advance(wait - 1)
+        assert send_pending(control_dsn, targets, clock=clock).failed == ()
+        clock.advance(1)
+    hook.status = 200
+    assert len(send_pending(control_dsn, targets, clock=clock).delivered) == 1
+    beats = heartbeat(control_dsn)
+    assert hook.titles == ["Incident 1"] and beats.delivered_at == clock.now and beats.failed_at is not None
+
+
+def test_two_senders_at_once_send_nothing_twice_and_a_dead_ones_message_is_sent(control_dsn: str) -> None:
+    clock = Clock()
+    write(control_dsn, [opened(number) for number in range(1, 9)], clock())
+    died_with = claim(control_dsn, list(AlertKind), clock())
+    assert died_with is not None
+    got: list[str] = []
+    both_inside = threading.Barrier(2, timeout=20)
+
+    def deliver(title: str, body: str) -> str:
+        both_inside.wait()
+        got.append(title)
+        return ""
+
+    targets = everybody([Target(number=1, fingerprint="one", scheme="test", deliver=deliver)])
+    threads = [
+        threading.Thread(target=send_pending, args=(control_dsn, targets), kwargs={"clock": clock, "messages_max": n})
+        for n in (3, 3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == len(set(got)) == 6 and died_with.title not in got
+
+    clock.advance(CLAIM_SECONDS + 1)
+    both_inside = threading.Barrier(1)
+    send_pending(control_dsn, targets, clock=clock)
+    assert got[6:] == [died_with.title, "Incident 8"] and pending_alerts(control_dsn) == []
+
+
+def test_a_message_in_the_hands_of_a_sender_is_not_withdrawn_and_a_target_that_breaks_down_is_a_refusal(
+    control_dsn: str,
+) -> None:
+    clock = Clock()
+    write(control_dsn, [opened(1), opened(2)], clock())
+    held = claim(control_dsn, list(AlertKind), clock())
+    assert held is not None
+    withdrawals = [Withdrawal(alert_id=item.alert_id, reason="settled") for item in pending_alerts(control_dsn)]
+    write(control_dsn, [], clock(), withdrawals=withdrawals)
+    assert [item.alert_id for item in pending_alerts(control_dsn)] == [held.alert_id]
+
+    def broken(title: str, body: str) -> str:
+        raise OSError("json://tieout:geheim@127.0.0.1")
+
+    clock.advance(CLAIM_SECONDS + 1)
+    target = Target(number=1, fingerprint="one", scheme="test", deliver=broken)
+    send_pending(control_dsn, everybody([target]), clock=clock)
+    assert [item.error for item in pending_alerts(control_dsn)] == ["target 1 (test) could not be tried (OSError)"]
+    # Withdrawn, it may be written again when the incident comes back.
+    assert write(control_dsn, [opened(2)], clock()) == 1
+
+
+def test_the_command_tries_the_way_to_people_and_shows_no_address(
+    settings: Settings, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer()
+    add_commands(app)
+    monkeypatch.setattr(stack_settings, "is_external", lambda: True)
+
+    def run(values: Settings, *options: str) -> Result:
+        monkeypatch.setattr(stack_settings, "load_settings", lambda: values)
+        return CliRunner().invoke(app, list(options))
+
+    silent = run(settings, "--test")
+    assert silent.exit_code == 1 and "TIEOUT_ALERT_URLS" in silent.stdout
+    told = replace(settings, alert_urls=(hook.url(),), digest_urls=(hook.url(),))
+    tried = run(told, "--test")
+    # Also what had waited for somebody to be told: the first test, and the sign of life.
+    assert tried.exit_code == 0 and sorted(hook.titles) == ["[Tieout] Alive", "[Tieout] Test", "[Tieout] Test"]
+    assert "The way to people works" in tried.stdout and "geheim" not in tried.output
+    hook.status = 500
+    refused = run(told, "--test", "--json")
+    answer = json.loads(refused.stdout)
+    assert refused.exit_code == 1 and answer["failed"][0]["error"] == "target 1 (json) answered with HTTP status 500"
+    assert [item["status"] for item in answer["waiting"]] == ["failing"] and "geheim" not in refused.output
+    hook.status = 200
+    assert run(told, "--send").exit_code == 0 and hook.titles.count("[Tieout] Test") == 3

@@ -1,0 +1,86 @@
+"""The books: a closed period and its files are written once, together, and nobody changes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from contracts.errors import ConflictError, NotFoundError
+from finance.books import (
+    Artefact,
+    ClosedPeriod,
+    closed_periods,
+    closing_alone,
+    migrate,
+    read_artefact,
+    write_period,
+)
+from finance.periods import parse_period
+from reconcile import figure_results
+from reconcile.figures import Figure
+from tests.conftest import MakeDatabase
+
+FILE = Artefact(report="daily", format="csv", content=b"merchant,net\na,1.00\n")
+
+
+def closed(period: str, **cuts: int) -> ClosedPeriod:
+    return ClosedPeriod(
+        period=parse_period(period),
+        closed_at=datetime(2011, 2, 3, tzinfo=UTC),
+        closed_by="ada",
+        cuts=cuts,
+        build_id="b",
+        certificate='{"conclusion":"Ties."}',
+    )
+
+
+def write(dsn: str, period: ClosedPeriod) -> None:
+    with closing_alone(dsn) as connection:
+        write_period(connection, period, [FILE])
+
+
+def test_what_is_closed_stays_as_it_is(make_database: MakeDatabase) -> None:
+    dsn = make_database("tieout_control")
+    assert closed_periods(dsn) == []  # before the tables are there
+    migrate(dsn)
+    migrate(dsn)
+    write(dsn, closed("2010-12", pod1=5, pod2=3))
+    assert closed_periods(dsn) == [closed("2010-12", pod1=5, pod2=3)]
+    assert read_artefact(dsn, parse_period("2010-12"), "daily", "csv") == FILE.content
+    with pytest.raises(NotFoundError):
+        read_artefact(dsn, parse_period("2010-12"), "daily", "html")
+
+    for statement in (
+        "update finance.periods set closed_by = 'eve'",
+        "delete from finance.artefacts",
+        "truncate finance.artefacts, finance.periods",
+        "insert into finance.artefacts values ('2010-12', 'tax', 'csv', encode(sha256('x'), 'hex'), 'x')",
+        "insert into finance.periods values ('2010-11', now(), 'eve', '{\"pod1\": 9, \"pod2\": 9}', 'b', '{}')",
+        "insert into finance.periods values ('2011-01', now(), 'eve', '{\"pod1\": 9, \"pod2\": 2}', 'b', '{}')",
+        "insert into finance.periods values ('2011-01', now(), 'eve', '{\"pod1\": 9}', 'b', '{}')",
+    ):
+        with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.RestrictViolation):
+            connection.execute(statement)
+
+    write(dsn, closed("2011-01", pod1=5, pod2=8))
+    assert [str(item.period) for item in closed_periods(dsn)] == ["2010-12", "2011-01"]
+    with closing_alone(dsn), pytest.raises(ConflictError, match="Another period"), closing_alone(dsn):
+        pass
+
+
+def test_figures_are_kept_by_pod_and_cut(make_database: MakeDatabase) -> None:
+    dsn = make_database("tieout_control")
+    figure_results.migrate(dsn)
+    found = [
+        Figure(pod=pod, cut=cut, currency="GBP", name="net_minor", operational=2**70, finance=None)
+        for pod, cut in (("pod2", 4), ("pod1", 7))
+    ]
+    figure_results.save_figures(dsn, found)
+    assert figure_results.figures_at(dsn, "pod1", 7) == [found[1]]
+    assert figure_results.figures_at(dsn, "pod1", 8) is None
+    later = [Figure(pod="pod1", cut=9, currency="GBP", name="net_minor", operational=1, finance=1)]
+    figure_results.save_figures(dsn, later)
+    assert figure_results.prune_figures(dsn, datetime(2999, 1, 1, tzinfo=UTC)) == 1
+    assert figure_results.figures_at(dsn, "pod1", 7) is None and figure_results.figures_at(dsn, "pod1", 9) == later

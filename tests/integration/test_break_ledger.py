@@ -1,0 +1,340 @@
+"""The ledger of breaks on a real PostgreSQL: what opens a break, what ends it, who may change it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from contracts.breaks import TRANSITIONS, BreakState
+from contracts.errors import IllegalTransitionError, InputError, NotFoundError
+from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from repair import ledger
+
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+PAIR = "oltp_lake.order"
+VIEW = "lake_account_view"
+
+
+@pytest.fixture
+def dsn(make_database: Callable[..., str]) -> str:
+    """A control database with an empty ledger."""
+    made = make_database("tieout_control")
+    ledger.migrate(made)
+    ledger.migrate(made)
+    return made
+
+
+def at(minute: float) -> datetime:
+    """Return a moment so many minutes after noon."""
+    return NOON + timedelta(minutes=minute)
+
+
+def clock(minute: float) -> Callable[[], datetime]:
+    return lambda: at(minute)
+
+
+def amount(order: str, difference: int = 1, *, kind: DifferenceClass = DifferenceClass.AMOUNT) -> Difference:
+    """Return an order whose total is off by so many minor units."""
+    return Difference(
+        entity="orders",
+        key=(order, None),
+        kind=kind,
+        merchant_id="eire",
+        day="2026-01-05",
+        currency="EUR",
+        columns=(
+            ColumnDifference(column="total_minor", left=100, right=100 + difference, difference=difference),
+            ColumnDifference(column="status", left="placed", right=None),
+        ),
+        aggregate_key=f"eire/order/{order}",
+    )
+
+
+def found(cut: int, *differences: Difference, pair: str = PAIR, pod: str = "pod1", unlisted: int = 0) -> PairResult:
+    """Return what a comparison at a cut found, at that minute after noon; `unlisted` more amounts differ."""
+    classes: dict[str, int] = {}
+    for item in differences:
+        classes[item.kind.value] = classes.get(item.kind.value, 0) + 1
+    if unlisted:
+        classes["amount"] = classes.get("amount", 0) + unlisted
+    return PairResult(
+        pair=pair,
+        pod=pod,
+        verdict=Verdict.INCONSISTENT if classes else Verdict.CONSISTENT,
+        cut=cut,
+        compared=100,
+        different=sum(classes.values()),
+        classes=classes,
+        sample=differences,
+        checked_at=at(cut),
+        seconds=0.1,
+    )
+
+
+def record(dsn: str, *results: PairResult, run: str = "sweep") -> ledger.Recorded:
+    return ledger.record(dsn, results, run=run)
+
+
+def states(dsn: str, **chosen) -> dict[str, BreakState]:
+    """Return the state of every break, the newest of a key, by order."""
+    return {str(one.key[0]): one.state for one in ledger.breaks(dsn, **chosen)}
+
+
+def test_a_difference_becomes_a_break_is_seen_again_and_vanishes(dsn: str) -> None:
+    recorded = record(dsn, found(10, amount("a"), amount("b")), run="first")
+    assert (recorded.breaks_opened, recorded.opened_group_ids, recorded.breaks_ended) == (2, (1,), 0)
+    (first, second) = ledger.breaks(dsn)
+    assert first == ledger.find_break(dsn, first.break_id)
+    assert (first.pair, first.pod, first.entity, first.key) == (PAIR, "pod1", "orders", ("a", None))
+    assert (first.kind, first.state, first.owner) == (DifferenceClass.AMOUNT, BreakState.OPEN, "data-platform")
+    assert (first.merchant_id, first.day, first.currency) == ("eire", "2026-01-05", "EUR")
+    assert (first.aggregate_key, first.columns) == ("eire/order/a", amount("a").columns)
+    assert (first.first_seen_cut, first.times_seen, first.ended_at) == (10, 1, None)
+    assert second.group_id == first.group_id
+
+    recorded = record(dsn, found(11, amount("a", 7)), run="second")
+    assert (recorded.breaks_seen, recorded.breaks_vanished, recorded.ended_group_ids) == (1, 1, ())
+    seen = ledger.find_break(dsn, first.break_id)
+    assert (seen.times_seen, seen.first_seen_cut, seen.last_seen_cut, seen.last_seen_at) == (2, 10, 11, at(11))
+    assert seen.columns == amount("a", 7).columns
+    gone = ledger.find_break(dsn, second.break_id)
+    assert (gone.state, gone.ended_at) == (BreakState.VANISHED, at(11)) and "cut 11" in gone.reason
+    assert [(item.from_state, item.to_state, item.by, item.run) for item in ledger.history(dsn, gone.break_id)] == [
+        (None, BreakState.OPEN, "comparison", "first"),
+        (BreakState.OPEN, BreakState.VANISHED, "comparison", "second"),
+    ]
+    recorded = record(dsn, found(12))
+    assert (recorded.breaks_vanished, recorded.ended_group_ids) == (1, (1,))
+    assert ledger.groups(dsn) == [] and ledger.find_group(dsn, 1).is_ended
+
+    recorded = record(dsn, found(13, amount("a")))
+    assert recorded.opened_group_ids == (2,), "a key that breaks again is a new break of a new incident"
+    assert [one.state for one in ledger.breaks(dsn)] == ["vanished", "vanished", "open"]
+
+
+def test_late_and_unknown_change_nothing(dsn: str) -> None:
+    record(dsn, found(10, amount("a")))
+    for verdict in (Verdict.LATE, Verdict.UNKNOWN):
+        nothing = replace(found(11), verdict=verdict, reason="It did not answer.")
+        assert record(dsn, nothing) == ledger.Recorded(run="sweep")
+    assert states(dsn) == {"a": BreakState.OPEN}
+
+
+def test_a_repair_that_holds_ends_the_break_as_repaired(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b")))
+    (claimed,) = ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
+    assert (claimed.key[0], claimed.state, claimed.repairs) == ("a", BreakState.REPAIRING, 1)
+    recorded = record(dsn, found(11, amount("b")), run="fix")
+    assert (recorded.breaks_repaired, recorded.breaks_vanished) == (1, 0)
+    assert ledger.settle(dsn, "fix", attempts_max=3) == ledger.Settled(repaired=1)
+    mended = ledger.find_break(dsn, claimed.break_id)
+    assert mended.state is BreakState.REPAIRED and "cut 11" in mended.reason and "fix" in mended.reason
+    assert [(item.to_state, item.by) for item in ledger.history(dsn, mended.break_id)] == [
+        (BreakState.OPEN, "comparison"),
+        (BreakState.REPAIRING, "repair"),
+        (BreakState.REPAIRED, "comparison"),
+    ]
+
+
+def test_only_a_comparison_at_a_later_cut_says_anything(dsn: str) -> None:
+    record(dsn, found(10, amount("a")), found(12, pair="oltp_lake.payment"))
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(12.5))
+    # Taken before the repair began, recorded after it: the cut is not beyond those that were known then.
+    early = replace(found(11), checked_at=at(13))
+    assert record(dsn, early).breaks_ended == 0 and states(dsn) == {"a": BreakState.REPAIRING}
+    assert record(dsn, found(14)).breaks_repaired == 1
+    # A comparison that was overtaken on its way neither opens nor ends anything.
+    overtaken = replace(found(13, amount("a"), amount("b")), checked_at=at(15))
+    assert record(dsn, overtaken) == ledger.Recorded(run="sweep", results_overtaken=1)
+    # The same result twice is one comparison.
+    once = found(15, amount("a"))
+    assert record(dsn, once).breaks_opened == 1 and record(dsn, once).results_overtaken == 1
+    assert ledger.breaks(dsn, states=[BreakState.OPEN])[0].times_seen == 1
+    # A pod that was put back to an earlier state counts its cuts again.
+    restored = replace(found(3), checked_at=at(15 + 120))
+    assert record(dsn, restored).breaks_vanished == 1
+
+
+def test_a_copy_that_chooses_the_cut_is_ordered_by_time(dsn: str) -> None:
+    chosen = {"0": "10", "1": "10"}
+    record(dsn, replace(found(10, amount("a"), pair=VIEW), cut_vector=chosen))
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(11))
+    again = replace(found(10, pair=VIEW), cut_vector=chosen, checked_at=at(12))
+    assert record(dsn, again).breaks_repaired == 1, "the view stands where it stood, and is mended"
+    earlier = replace(found(10, amount("a"), pair=VIEW), cut_vector=chosen, checked_at=at(11))
+    assert record(dsn, earlier).results_overtaken == 1
+
+
+def test_a_list_that_was_cut_off_proves_nothing_about_the_keys_it_lacks(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b"), unlisted=5))
+    assert ledger.find_group(dsn, 1).keys == 7
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
+    recorded = record(dsn, found(11, amount("c"), unlisted=4))
+    assert (recorded.breaks_opened, recorded.breaks_ended) == (1, 0)
+    assert ledger.find_group(dsn, 1).keys == 7, "a, b, c and four that were never listed"
+    settled = ledger.settle(dsn, "fix", attempts_max=1)
+    assert len(settled.reopened) == 1 and settled.escalated == (), "nobody knows whether it holds"
+    # What was tried least comes first, so that b and c get their turn before a again.
+    taken = ledger.claim(dsn, run="next", limit=2, lease_seconds=60, clock=clock(11.5))
+    assert [one.key[0] for one in taken] == ["b", "c"]
+    recorded = record(dsn, found(12, amount("d")))
+    assert (recorded.breaks_repaired, recorded.breaks_vanished, recorded.breaks_opened) == (2, 1, 1)
+    assert (ledger.find_group(dsn, 1).keys, recorded.ended_group_ids) == (7, ())
+
+
+def test_what_a_copy_has_parked_was_not_compared_and_does_not_vanish(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b")))
+    parked = replace(found(11, amount("c")), late_keys=1, late_aggregates=("eire/order/a",))
+    assert record(dsn, parked).breaks_vanished == 1
+    assert states(dsn) == {"a": BreakState.OPEN, "b": BreakState.VANISHED, "c": BreakState.OPEN}
+
+
+def test_ten_thousand_keys_are_one_incident(dsn: str) -> None:
+    many = [amount(f"order-{number:05}") for number in range(10_000)]
+    recorded = record(dsn, found(10, *many, unlisted=5_000))
+    again = record(dsn, found(11, *many, unlisted=5_000))
+    ended = record(dsn, found(12))
+    assert (recorded.breaks_opened, recorded.opened_group_ids, again.breaks_seen) == (10_000, (1,), 10_000)
+    assert (ended.breaks_vanished, ended.ended_group_ids) == (10_000, (1,))
+    assert ledger.find_group(dsn, 1).keys == 15_000
+    assert ledger.count_breaks(dsn)[BreakState.VANISHED] == 10_000
+
+
+def test_incidents_are_told_apart_by_pair_pod_and_class_and_joined_while_they_last(dsn: str) -> None:
+    first = record(
+        dsn,
+        found(10, amount("a"), amount("b", kind=DifferenceClass.MISSING)),
+        found(10, amount("a"), pod="pod2"),
+        found(10, amount("a"), pair="operational_finance.orders"),
+    )
+    assert len(first.opened_group_ids) == 4
+    owners = {one.owner for one in ledger.breaks(dsn, pair="operational_finance")}
+    assert owners == {"finance"}
+    joined = record(dsn, found(11, amount("a"), amount("b", kind=DifferenceClass.MISSING), amount("c")))
+    assert joined.opened_group_ids == () and joined.breaks_opened == 1
+    group = next(one for one in ledger.groups(dsn) if (one.pair, one.pod, one.kind) == (PAIR, "pod1", "amount"))
+    assert (group.keys, group.counts, group.opened_cut) == (2, {BreakState.OPEN: 2}, 10)
+    assert len(ledger.breaks(dsn, group_id=group.group_id)) == 2 and len(ledger.breaks(dsn, limit=1)) == 1
+    assert len(ledger.breaks(dsn, merchant_id="eire", pod="pod2")) == 1 and ledger.breaks(dsn, merchant_id="x") == []
+    assert {one.pair for one in ledger.breaks(dsn, aggregate_keys=["eire/order/a"])} == {
+        PAIR,
+        "operational_finance.orders",
+    }
+
+
+def test_people_accept_with_a_reason_until_the_difference_is_another(dsn: str) -> None:
+    record(dsn, found(10, amount("a", 1)))
+    with pytest.raises(InputError, match="reason"):
+        ledger.accept(dsn, break_ids=[1], reason="  ", by="ada")
+    assert ledger.assign(dsn, break_ids=[1], owner="grace", by="ada") == [1]
+    assert ledger.accept(dsn, break_ids=[1], reason="Known since the import.", by="ada") == [1]
+    assert ledger.claim(dsn, run="fix", limit=9, lease_seconds=60) == [], "what is accepted is not repaired"
+    record(dsn, found(11, amount("a", 1)))
+    accepted = ledger.find_break(dsn, 1)
+    assert (accepted.state, accepted.reason, accepted.owner) == (
+        BreakState.ACCEPTED,
+        "Known since the import.",
+        "grace",
+    )
+    assert record(dsn, found(12, amount("a", 500))).breaks_reopened == 1
+    assert ledger.find_break(dsn, 1).state is BreakState.OPEN
+    assert [(item.from_state, item.to_state, item.by) for item in ledger.history(dsn, 1)] == [
+        (None, BreakState.OPEN, "comparison"),
+        (BreakState.OPEN, BreakState.OPEN, "ada"),
+        (BreakState.OPEN, BreakState.ACCEPTED, "ada"),
+        (BreakState.ACCEPTED, BreakState.OPEN, "comparison"),
+    ]
+    ledger.accept(dsn, group_id=1, reason="Still.", by="ada")
+    assert ledger.reopen(dsn, group_id=1, by="grace") == [1] and ledger.find_break(dsn, 1).state is BreakState.OPEN
+
+
+def test_no_transition_happens_that_the_table_does_not_allow(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b"), amount("c")))
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60)
+    with pytest.raises(IllegalTransitionError, match="Break 1 is repairing and cannot become accepted"):
+        ledger.accept(dsn, break_ids=[1, 2], reason="No.", by="ada")
+    assert states(dsn)["b"] is BreakState.OPEN, "all or none"
+    assert ledger.accept(dsn, group_id=1, reason="These two.", by="ada") == [2, 3]
+    with pytest.raises(IllegalTransitionError, match="cannot become open"):
+        ledger.reopen(dsn, break_ids=[1], by="ada")
+    assert ledger.escalate(dsn, [1], reason="Two owners disagree.", by="repair", run="fix") == [1]
+    record(dsn, found(11))
+    for change in (ledger.accept, ledger.escalate):
+        with pytest.raises(IllegalTransitionError):
+            if change is ledger.accept:
+                ledger.accept(dsn, break_ids=[1], reason="Too late.", by="ada")
+            else:
+                ledger.escalate(dsn, [1], reason="Too late.", by="ada")
+    for missing in ({"break_ids": [99]}, {"group_id": 99}):
+        with pytest.raises(NotFoundError, match="99"):
+            ledger.assign(dsn, owner="grace", by="ada", **missing)
+    with pytest.raises(InputError, match="one of the two"):
+        ledger.assign(dsn, owner="grace", by="ada", break_ids=[1], group_id=1)
+    with pytest.raises(NotFoundError):
+        ledger.find_break(dsn, 99)
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("select from_state, to_state from trust.break_history where from_state is not null")
+        changes = {(BreakState(old), BreakState(new)) for old, new in rows if old != new}
+    assert changes and all(new in TRANSITIONS[old] for old, new in changes)
+
+
+def test_a_repair_that_does_not_hold_is_tried_again_and_then_put_before_people(dsn: str) -> None:
+    record(dsn, found(10, amount("a")))
+    for attempt, (cut, outcome) in enumerate(((11, "reopened"), (12, "escalated")), start=1):
+        (claimed,) = ledger.claim(dsn, run=f"fix {attempt}", limit=9, lease_seconds=60, clock=clock(cut - 0.5))
+        assert claimed.repairs == attempt
+        record(dsn, found(cut, amount("a")))
+        assert states(dsn) == {"a": BreakState.REPAIRING}, "the repair decides, not the comparison"
+        settled = ledger.settle(dsn, f"fix {attempt}", attempts_max=2)
+        assert getattr(settled, outcome) == (1,) and settled.repaired == 0
+    escalated = ledger.find_break(dsn, 1)
+    assert (escalated.state, escalated.repairs) == (BreakState.ESCALATED, 2)
+    assert escalated.reason == "2 repairs did not hold: the comparison at cut 12 still found the difference."
+    assert ledger.claim(dsn, run="fix 3", limit=9, lease_seconds=60) == []
+
+
+def test_a_comparison_that_said_nothing_does_not_escalate_and_release_does_not_count(dsn: str) -> None:
+    record(dsn, found(10, amount("a")))
+    ledger.claim(dsn, run="fix", limit=9, lease_seconds=60, clock=clock(11))
+    assert ledger.settle(dsn, "fix", attempts_max=1) == ledger.Settled(repaired=0, reopened=(1,))
+    ledger.claim(dsn, run="next", limit=9, lease_seconds=60, clock=clock(12))
+    assert ledger.release(dsn, "next", reason="The budget was reached.") == [1]
+    released = ledger.find_break(dsn, 1)
+    assert (released.state, released.repairs, released.reason) == (BreakState.OPEN, 1, "The budget was reached.")
+
+
+def test_a_lease_that_ran_out_lets_the_next_repair_in(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b"), pod="pod1"), found(10, amount("a"), pod="pod2"))
+    first = ledger.claim(dsn, run="killed", limit=9, lease_seconds=60, pods=["pod1"], clock=clock(11))
+    assert len(first) == 2 and {one.pod for one in first} == {"pod1"}
+    assert ledger.claim(dsn, run="next", limit=9, lease_seconds=60, pods=["pod1"], clock=clock(11.9)) == []
+    again = ledger.claim(
+        dsn, run="next", limit=9, lease_seconds=60, break_ids=[first[0].break_id], pairs=["oltp_lake"], clock=clock(12)
+    )
+    assert [(one.break_id, one.repairs) for one in again] == [(first[0].break_id, 2)]
+    assert ledger.settle(dsn, "killed", attempts_max=9).reopened == (first[1].break_id,)
+    assert ledger.release(dsn, "next", reason="Stopped.") == [first[0].break_id]
+
+
+def test_two_repairs_at_once_never_get_the_same_break(dsn: str) -> None:
+    record(dsn, found(10, *(amount(f"order-{number:03}") for number in range(100))))
+    barrier = threading.Barrier(4)
+    claimed: dict[str, list[int]] = {}
+
+    def take(run: str) -> None:
+        barrier.wait()
+        claimed[run] = [one.break_id for one in ledger.claim(dsn, run=run, limit=30, lease_seconds=60)]
+
+    threads = [threading.Thread(target=take, args=(f"fix {number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    everything = [break_id for ids in claimed.values() for break_id in ids]
+    assert len(everything) == len(set(everything)) == 100
+    assert sorted(len(ids) for ids in claimed.values()) == [10, 30, 30, 30]

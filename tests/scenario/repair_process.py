@@ -1,0 +1,36 @@
+"""A repair in a process of its own that ends itself at one step, as a power cut would: SIGKILL, nothing runs after it.
+
+Started by a fork server that has imported all of this already, so that each costs no more than what it does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.context import ForkServerContext
+
+from contracts.settings import Settings
+from repair.run import repair_breaks
+from stack.console import Progress
+from stack.repair import repairing_tools
+
+NAME = "tests.scenario.repair_process"
+
+
+def starter() -> ForkServerContext:
+    """Return what starts such processes."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([NAME])
+    return context
+
+
+def repair_until(settings: Settings, pod: str, step: str, run: str) -> None:
+    """Repair a pod, and end at the first `step`."""
+
+    def on_step(name: str) -> None:
+        if name == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, on_step=on_step) as tools:
+        repair_breaks(tools, pods=(pod,), run=run)

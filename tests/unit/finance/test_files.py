@@ -1,0 +1,187 @@
+"""Report files: the same bytes for the same statement, exact amounts, and a change that is found."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import InputError
+from contracts.verdicts import PairResult, Verdict
+from derived.reports import REPORTS, Report
+from finance.canonical import Content, canonical, content_sha256
+from finance.certificate import Coverage, Evidence, FigureEvidence, Standing
+from finance.charts import DRAWINGS
+from finance.files import FILES
+from finance.periods import Period
+from finance.statement import Statement, certificate_file, from_json, json_file, state
+from finance.verification import SIDECAR, verify_file
+
+AT = datetime(2011, 1, 2, 3, 4, 5, tzinfo=UTC)
+COLUMNS = ("merchant_id", "sales_date", "currency", "order_count", "net_minor", "sales_micro", "late_for")
+REPORT = Report(
+    name="daily",
+    columns=COLUMNS,
+    rows=(
+        ("=cmd, <b>", date(2010, 12, 1), "GBP", 2, -123_456_789, 1, None),
+        ("c", date(2010, 12, 2), "JPY", 1, 500, Decimal(-1_500_000), None),
+        ("d", date(2010, 11, 2), "KWD", 1, 9_007_199_254_740_993, 0, "2010-11"),
+    ),
+    cuts={"pod1": 7, "pod2": 4},
+    build_id="b",
+    data_at=AT,
+    age_seconds=1.5,
+    moments={"pod1": AT, "pod2": AT},
+)
+NOTHING = Evidence(results={}, figures=None, breaks=None)
+
+
+def compared(pod: str, cut: int, verdict: Verdict = Verdict.CONSISTENT, different: int = 0) -> PairResult:
+    return PairResult(
+        pair="journal_identities",
+        pod=pod,
+        verdict=verdict,
+        cut=cut,
+        compared=9,
+        different=different,
+        checked_at=AT,
+        seconds=0.1,
+    )
+
+
+def figures(finance: int = 5) -> list[FigureEvidence]:
+    return [
+        FigureEvidence(pod=pod, cut=cut, currency="GBP", name="net_minor", operational=5, finance=finance)
+        for pod, cut in REPORT.cuts.items()
+    ]
+
+
+def proof(cuts: Mapping[str, int]) -> Evidence:
+    return Evidence(results={pod: [compared(pod, cut)] for pod, cut in cuts.items()}, figures=figures(), breaks=[])
+
+
+def statement(report: Report = REPORT, evidence: Evidence = NOTHING) -> Statement:
+    return state(report, evidence, made_at=AT, period=Period(2010, 12), is_closed=True)
+
+
+def written(folder: Path, name: str) -> Path:
+    path = folder / f"daily.{name}"
+    path.write_bytes(FILES[name](statement()))
+    (folder / f"daily.csv{SIDECAR}").write_bytes(certificate_file(statement()))
+    return path
+
+
+def test_the_canonical_form_is_what_the_documentation_says() -> None:
+    content = Content(name="tax", period=None, cuts={"b": 2, "a": 1}, columns=["currency", "x_minor"], rows=[("é", 3)])
+    expected = (
+        '{"columns":["currency","x_minor"],"cuts":{"a":1,"b":2},"format":"tieout-report/1","name":"tax",'
+        '"period":null,"rows":[["é",3]]}'
+    )
+    from finance.canonical import document
+
+    assert canonical(document(content)) == expected.encode()
+    with pytest.raises(InputError, match="no whole number"):
+        content_sha256(replace(content, rows=[("GBP", "3.5")]))
+
+
+def test_content_is_what_is_said_not_when_or_by_which_build() -> None:
+    again = replace(REPORT, build_id="another", age_seconds=99.0, cuts=dict(reversed(list(REPORT.cuts.items()))))
+    assert statement(again).certificate.content_sha256 == statement().certificate.content_sha256
+    other = replace(REPORT, cuts={"pod1": 8, "pod2": 4})
+    assert statement(other).certificate.content_sha256 != statement().certificate.content_sha256
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_the_same_statement_gives_the_same_bytes(name: str) -> None:
+    made = FILES[name](statement())
+    assert made == FILES[name](statement())
+    assert made == FILES[name](from_json(json.loads(json_file(statement())))) or name == "xlsx"
+
+
+def test_every_report_has_its_chart() -> None:
+    assert list(DRAWINGS) == list(REPORTS)
+
+
+def test_a_page_fetches_nothing_and_runs_nothing() -> None:
+    page = FILES["html"](statement()).decode()
+    assert page.count("<svg") == 3
+    assert "&lt;b&gt;" in page and "<b>" not in page
+    assert "@page { size: A4" in page
+    assert page.count("<script") == 1 and '<script type="application/json"' in page
+    for outside in ("src=", "@import", "url(", "<link", "<!--"):
+        assert outside not in page
+    assert "https://" not in page.replace("https://www.w3.org", "")
+
+
+def test_a_spreadsheet_has_exact_numbers_and_no_formulas() -> None:
+    with zipfile.ZipFile(io.BytesIO(FILES["xlsx"](statement()))) as book:
+        sheet = book.read("xl/worksheets/sheet1.xml").decode()
+        strings = book.read("xl/sharedStrings.xml").decode()
+        styles = book.read("xl/styles.xml").decode()
+    assert "<v>-1234567.89</v>" in sheet and "<v>500</v>" in sheet and "<v>-1.500000</v>" in sheet
+    assert "<f>" not in sheet and "=cmd" in strings
+    # Sixteen digits are more than a spreadsheet keeps.
+    assert "9007199254740.993" in strings and "9007199254740.993" not in sheet
+    assert 'formatCode="#,##0.00"' in styles and 'formatCode="#,##0.000000"' in styles
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "html"])
+def test_a_file_that_was_not_changed_is_intact_and_one_that_was_is_not(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, name)
+    assert verify_file(path).is_intact
+    shown = {"json": "-123456789", "csv": "-1234567.89", "html": "-1,234,567.89"}[name]
+    text = path.read_text()
+    cell = f'<td class="number">{shown}' if name == "html" else shown
+    assert cell in text
+    path.write_text(text.replace(cell, cell.replace("6", "7", 1), 1))
+    assert not verify_file(path).is_intact
+
+
+def test_what_is_no_report_is_said(tmp_path: Path) -> None:
+    for name in ("x.json", "x.html", "x.csv", f"x.csv{SIDECAR}"):
+        (tmp_path / name).write_text("{}")
+    for name in ("x.json", "x.html", "x.csv"):
+        with pytest.raises(InputError, match="is no report of Tieout"):
+            verify_file(tmp_path / name)
+    with pytest.raises(InputError, match="cannot be verified"):
+        verify_file(tmp_path / "x.xlsx")
+    (tmp_path / f"x.csv{SIDECAR}").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        verify_file(tmp_path / "x.csv")
+
+
+def test_a_certificate_never_takes_a_missing_answer_for_a_good_one() -> None:
+    certificate = statement().certificate
+    assert {pod.coverage for pod in certificate.pods} == {Coverage.NONE}
+    assert (certificate.figures, certificate.breaks_unsettled, certificate.breaks_accepted) == (None, None, None)
+    assert certificate.conclusion.startswith("Not compared: ") and certificate.standing is Standing.CLOSED
+
+
+def test_a_certificate_says_which_comparison_covers_the_report() -> None:
+    exact = statement(evidence=proof({"pod1": 7, "pod2": 4})).certificate
+    assert exact.conclusion == ("Ties: operations and finance agree key by key and in total, at exactly these cuts.")
+    later = statement(evidence=proof({"pod1": 9, "pod2": 4})).certificate
+    assert [pod.coverage for pod in later.pods] == [Coverage.LATER, Coverage.EXACT]
+    assert later.conclusion.startswith("Ties: ") and "later cut (pod1 at cut 9)" in later.conclusion
+    earlier = statement(evidence=proof({"pod1": 6, "pod2": 4})).certificate
+    assert earlier.pods[0].coverage is Coverage.NONE and earlier.conclusion.startswith("Not compared: ")
+
+
+def test_a_difference_in_a_key_or_in_a_total_does_not_tie() -> None:
+    good = proof(REPORT.cuts)
+    key = replace(good, results={**good.results, "pod1": [compared("pod1", 7, Verdict.INCONSISTENT, 2)]})
+    total = replace(good, figures=figures(finance=6))
+    for evidence in (key, total):
+        assert statement(evidence=evidence).certificate.conclusion.startswith("Does not tie: ")
+
+
+def test_totals_are_kept_by_currency() -> None:
+    found = {total.currency: (total.rows, total.sums["net_minor"]) for total in statement().certificate.totals}
+    assert found == {"GBP": (1, -123_456_789), "JPY": (1, 500), "KWD": (1, 9_007_199_254_740_993)}

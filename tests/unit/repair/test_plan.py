@@ -1,0 +1,339 @@
+"""Every class of damage and what is done about it: an action, a person, or nothing but another look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from contracts.breaks import Break, BreakState
+from contracts.verdicts import DifferenceClass
+from repair.plan import plan
+from repair.values import (
+    Action,
+    ActionKind,
+    AggregateEvidence,
+    Budget,
+    DamageKind,
+    EventDamage,
+    Plan,
+    PodEvidence,
+    Source,
+    ViewEvidence,
+)
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ORDER = "eire/order/o1"
+RIGHT = AggregateEvidence(root_version=3, is_stated=True, has_events=True, lowest_cut=5)
+
+
+def a_break(break_id: int, pair: str, entity: str, **values) -> Break:
+    given = {
+        "break_id": break_id,
+        "group_id": 1,
+        "pair": pair,
+        "pod": "pod1",
+        "entity": entity,
+        "key": ("o1",),
+        "kind": DifferenceClass.DIFFERENT,
+        "merchant_id": "eire",
+        "day": None,
+        "currency": None,
+        "columns": (),
+        "aggregate_key": ORDER,
+        "state": BreakState.REPAIRING,
+        "owner": "data-platform",
+        "reason": "",
+        "first_seen_at": NOW,
+        "first_seen_cut": 7,
+        "last_seen_at": NOW,
+        "last_seen_cut": 7,
+        "times_seen": 1,
+        "repairs": 1,
+        "ended_at": None,
+    }
+    return Break(**{**given, **values})
+
+
+def in_pod(*damages: EventDamage, aggregate: AggregateEvidence = RIGHT, **values) -> PodEvidence:
+    given = {
+        "pod": "pod1",
+        "base_cut": 0,
+        "lake_cut": 9,
+        "newest_cut": 9,
+        "built_cut": 0,
+        "aggregates": {ORDER: aggregate},
+        "damages": damages,
+        "event_cuts": {"e1": 5, "e2": 6, "e3": 7},
+        "wrong_log_cuts": frozenset({6}),
+        "views": {"account_view": ViewEvidence(), "fulfillment_view": ViewEvidence()},
+    }
+    return PodEvidence(**{**given, **values})
+
+
+def damage(kind: DamageKind, event_id: str = "e2", source: Source | None = Source.OUTBOX, cut: int = 6) -> EventDamage:
+    return EventDamage(kind=kind, event_id=event_id, aggregate_key=ORDER, version=2, cut=cut, source=source)
+
+
+def planned(*breaks: Break, pod: PodEvidence | None = None, budget: Budget | None = None) -> Plan:
+    return plan(breaks, {"pod1": pod or in_pod()}, budget or Budget())
+
+
+LAKE = a_break(1, "oltp_lake.order", "orders")
+OUTBOX = a_break(1, "log_manifests", "outbox_events", key=("e2",))
+VIEW = a_break(1, "lake_account_view", "account_orders")
+MART = a_break(1, "operational_finance.orders", "marts.orders")
+COUNTS = a_break(1, "log_manifests", "manifest_counts", key=("6", "0", "0"), aggregate_key=None)
+ENTRY = a_break(1, "log_manifests", "log_entries", key=("6", "0", "0"), aggregate_key=None)
+LOGGED = a_break(1, "log_manifests", "log_events", key=("e2",))
+PARKED = a_break(1, "oltp_lake.order", "parked", kind=DifferenceClass.PARKED)
+PARKED_IN_VIEW = a_break(1, "lake_account_view", "parked", kind=DifferenceClass.PARKED)
+SUM = a_break(1, "operational_finance.daily_sales", "marts.daily_sales", key=("eire", "d", "EUR"), aggregate_key=None)
+UNSTATED = replace(RIGHT, is_stated=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One damage: what is broken, what was found out, what is to be done."""
+
+    broken: Break
+    pod: PodEvidence = field(default_factory=in_pod)
+    actions: tuple[tuple[ActionKind, str, tuple[str, ...], tuple[int, ...]], ...] = ()
+    """Kind, store, keys, cuts."""
+    refusal: str = ""
+    is_in_order: bool = False
+
+
+RESTORED = (ActionKind.RESTORE_EVENTS, "lake", ("e2",), (6,))
+REBUILT = (ActionKind.REBUILD_KEYS, "account_view", (ORDER,), ())
+RESTATED = (ActionKind.RESTATE, "oltp", (ORDER,), ())
+BUILT = (ActionKind.BUILD, "warehouse", (), ())
+REPUBLISHED = (ActionKind.REPUBLISH, "log", (), (6,))
+GONE = replace(RIGHT, root_version=None)
+LOST = replace(RIGHT, lost_versions=(2,))
+PRUNED = in_pod(damage(DamageKind.MISSING, source=Source.BACKUP), base_cut=8)
+CASES = {
+    "the lake lost an event": Case(broken=LAKE, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)),
+    "the lake lost an event, found by its outbox row": Case(
+        broken=OUTBOX, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)
+    ),
+    "the lake lost an event, found by the manifest": Case(
+        broken=COUNTS, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)
+    ),
+    "the lake lost an event, found by the log": Case(
+        broken=LOGGED, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)
+    ),
+    "the lake lost an event of a pruned cut": Case(broken=LAKE, pod=PRUNED, actions=(RESTORED,)),
+    "the lake lost an event of which marts were built": Case(
+        broken=LAKE, pod=in_pod(damage(DamageKind.MISSING), built_cut=8), actions=(RESTORED, BUILT)
+    ),
+    "the lake lost an event after the newest build": Case(
+        broken=LAKE, pod=in_pod(damage(DamageKind.MISSING), built_cut=5), actions=(RESTORED,)
+    ),
+    "an event was altered": Case(
+        broken=LAKE,
+        pod=in_pod(damage(DamageKind.ALTERED)),
+        actions=((ActionKind.REPLACE_EVENTS, "lake", ("e2",), (6,)),),
+    ),
+    "an event came twice": Case(
+        broken=a_break(1, "oltp_lake.order", "events", kind=DifferenceClass.DUPLICATE, key=("o1", "2")),
+        pod=in_pod(damage(DamageKind.DUPLICATE), built_cut=8),
+        actions=((ActionKind.REMOVE_DUPLICATES, "lake", ("e2",), (6,)),),
+    ),
+    "an event that never left the pod": Case(
+        broken=LAKE,
+        pod=in_pod(
+            damage(DamageKind.EXTRA, "x", None, 7), aggregate=replace(RIGHT, clashing=("x",)), event_cuts={"x": 7}
+        ),
+        actions=((ActionKind.REMOVE_EXTRA_EVENTS, "lake", ("x",), (7,)),),
+    ),
+    "an event that only the lake has, in its proper place": Case(
+        broken=LAKE, pod=in_pod(damage(DamageKind.EXTRA, "x", None, 7)), refusal="may have lost it"
+    ),
+    "a row was deleted from OLTP": Case(broken=LAKE, pod=in_pod(aggregate=GONE), refusal="only evidence"),
+    "an intermediate event is nowhere": Case(broken=LAKE, pod=in_pod(aggregate=LOST), refusal="Version 2 of"),
+    "the newest event is nowhere": Case(
+        broken=LAKE,
+        pod=in_pod(aggregate=replace(LOST, lost_versions=(3,), is_stated=False)),
+        actions=(RESTATED,),
+    ),
+    "a write bypassed the outbox": Case(broken=LAKE, pod=in_pod(aggregate=UNSTATED), actions=(RESTATED,)),
+    "a write bypassed the outbox, found in a mart": Case(
+        broken=MART, pod=in_pod(aggregate=UNSTATED), actions=(RESTATED,)
+    ),
+    "a write bypassed the outbox, and its mart stays wrong": Case(
+        broken=replace(MART, repairs=2), pod=in_pod(aggregate=UNSTATED), actions=(RESTATED, BUILT)
+    ),
+    "a write bypassed the outbox and made OLTP wrong in itself": Case(
+        broken=LAKE, pod=in_pod(aggregate=replace(UNSTATED, is_faulty=True)), refusal="spread the fault"
+    ),
+    "a mart that shows the owner's own fault": Case(
+        broken=MART, pod=in_pod(aggregate=replace(RIGHT, is_faulty=True)), refusal="spread the fault"
+    ),
+    "OLTP contradicts itself": Case(
+        broken=a_break(1, "oltp_identities", "payments", kind=DifferenceClass.IDENTITY), refusal="OLTP itself"
+    ),
+    "stock contradicts its movements": Case(
+        broken=a_break(1, "stock_identity", "stock_levels", aggregate_key=None), refusal="OLTP itself"
+    ),
+    "an entry of the log is gone": Case(broken=ENTRY, actions=(REPUBLISHED,)),
+    "an entry of the log that is pruned in the outbox is gone": Case(
+        broken=ENTRY, pod=in_pod(base_cut=6), refusal="pruned from the outbox"
+    ),
+    "the log has another event than the outbox": Case(broken=LOGGED, actions=(REPUBLISHED,)),
+    "a manifest miscounts": Case(broken=COUNTS, actions=(REPUBLISHED,)),
+    "an event that only the log has": Case(
+        broken=replace(LOGGED, key=("unknown",)),
+        pod=in_pod(wrong_log_cuts=frozenset()),
+        refusal="neither the outbox nor the lake",
+    ),
+    "an event that only the log has, in an entry that is wrong": Case(
+        broken=replace(LOGGED, key=("unknown",), kind=DifferenceClass.MISSING), actions=(REPUBLISHED,)
+    ),
+    "the lake was mended, and the log was right": Case(
+        broken=LOGGED, pod=in_pod(wrong_log_cuts=frozenset()), is_in_order=True
+    ),
+    "an entry of the log was published again": Case(
+        broken=ENTRY, pod=in_pod(wrong_log_cuts=frozenset()), is_in_order=True
+    ),
+    "a manifest counts what the lake has by now": Case(
+        broken=COUNTS, pod=in_pod(wrong_log_cuts=frozenset()), is_in_order=True
+    ),
+    "an event is parked on its way to the lake": Case(
+        broken=PARKED,
+        pod=in_pod(lake_parked=frozenset({ORDER})),
+        actions=((ActionKind.REPLAY_PARKED, "lake", (ORDER,), ()),),
+    ),
+    "an event is parked in a view": Case(
+        broken=PARKED_IN_VIEW,
+        pod=in_pod(views={"account_view": ViewEvidence(parked=frozenset({ORDER}))}),
+        actions=((ActionKind.REPLAY_PARKED, "account_view", (ORDER,), ()),),
+    ),
+    "a parked event was replayed meanwhile": Case(broken=PARKED, is_in_order=True),
+    "a row of a view is wrong": Case(broken=VIEW, actions=(REBUILT,)),
+    "a table of a view is empty": Case(
+        broken=VIEW,
+        pod=in_pod(views={"account_view": ViewEvidence(empty_tables=frozenset({"account_orders"}))}),
+        actions=((ActionKind.REBUILD_VIEW, "account_view", (), ()),),
+    ),
+    "a view is right and the lake wrong": Case(
+        broken=VIEW, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED, REBUILT)
+    ),
+    "a view of which the lake is in doubt": Case(broken=VIEW, pod=in_pod(aggregate=GONE), refusal="only evidence"),
+    "a row of a mart is wrong": Case(broken=MART, actions=(BUILT,)),
+    "a row of a mart that no event accounts for": Case(
+        broken=replace(MART, aggregate_key="eire/order/ghost"), actions=(BUILT,)
+    ),
+    "entries of an event do not sum to zero": Case(
+        broken=a_break(
+            1, "journal_identities", "journal_events", key=("e3",), aggregate_key=None, kind=DifferenceClass.IDENTITY
+        ),
+        actions=(BUILT,),
+    ),
+    "a sum is wrong by itself": Case(broken=SUM, actions=(BUILT,)),
+    "the lake stands beyond the pod's newest cut": Case(
+        broken=LAKE,
+        pod=in_pod(damage(DamageKind.MISSING), lake_cut=12),
+        actions=((ActionKind.SET_LAKE_POSITION, "lake", (), (9,)), RESTORED),
+    ),
+    "nothing is wrong any more": Case(broken=LAKE, is_in_order=True),
+    "a pair that nobody has a rule for": Case(broken=a_break(1, "provider", "payouts"), refusal="no rule"),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_every_damage_has_its_answer(case: Case) -> None:
+    found = planned(case.broken, pod=case.pod)
+    assert tuple((action.kind, action.store, action.keys, action.cuts) for action in found.actions) == case.actions
+    assert {cause for action in found.actions for cause in action.causes} == ({1} if case.actions else set())
+    assert [escalation.break_ids for escalation in found.escalations] == ([(1,)] if case.refusal else [])
+    assert all(case.refusal in escalation.reason for escalation in found.escalations)
+    assert found.in_order == ((1,) if case.is_in_order else ())
+    assert found.deferred == ()
+    assert all(action.why and action.pod == "pod1" for action in found.actions)
+
+
+def built(*breaks: Break, pod: PodEvidence | None = None) -> Action:
+    (action,) = planned(*breaks, pod=pod).actions
+    assert action.kind is ActionKind.BUILD
+    return action
+
+
+def test_marts_are_built_from_the_lowest_cut_concerned_and_from_nothing_when_that_was_tried() -> None:
+    assert built(MART).since == {"pod1": 4}
+    journal = a_break(2, "journal_identities", "journal_events", key=("e3",), aggregate_key=None)
+    assert built(journal).since == {"pod1": 6}
+    assert built(MART, journal).since == {"pod1": 4}
+    assert built(SUM).since == {"pod1": 0}
+    assert built(replace(SUM, break_id=2), MART).since == {"pod1": 4}
+    for again in (replace(MART, repairs=2), replace(SUM, repairs=2), replace(MART, aggregate_key="eire/order/ghost")):
+        assert built(again).is_full and built(again).since == {}
+
+
+def test_one_build_serves_all_pods() -> None:
+    other = replace(in_pod(), pod="pod2")
+    breaks = [MART, replace(MART, break_id=2, pod="pod2")]
+    (action,) = plan(breaks, {"pod1": in_pod(), "pod2": other}, Budget()).actions
+    assert (action.pod, action.since, action.causes) == ("pod1,pod2", {"pod1": 4, "pod2": 4}, (1, 2))
+
+
+def test_a_sum_goes_the_way_of_its_rows() -> None:
+    summed = replace(SUM, break_id=2)
+    (restated,) = planned(MART, summed, pod=in_pod(aggregate=UNSTATED)).actions
+    assert (restated.kind, restated.causes) == (ActionKind.RESTATE, (1, 2))
+    refused = planned(MART, summed, pod=in_pod(aggregate=GONE))
+    assert refused.actions == () and {i for e in refused.escalations for i in e.break_ids} == {1, 2}
+
+
+def test_stores_are_mended_in_the_order_in_which_they_depend_on_each_other() -> None:
+    view_of_another = replace(VIEW, break_id=4, aggregate_key="eire/order/o2")
+    pod = in_pod(damage(DamageKind.MISSING), lake_parked=frozenset({"eire/order/o3"}))
+    unstated = {**pod.aggregates, "eire/order/o2": UNSTATED}
+    parked = replace(PARKED, break_id=6, aggregate_key="eire/order/o3")
+    breaks = [replace(MART, break_id=9), view_of_another, replace(ENTRY, break_id=3), LAKE, parked]
+    found = planned(*breaks, pod=replace(pod, aggregates=unstated))
+    assert [action.kind for action in found.actions] == [
+        ActionKind.REPUBLISH,
+        ActionKind.RESTORE_EVENTS,
+        ActionKind.REPLAY_PARKED,
+        ActionKind.RESTATE,
+        ActionKind.REBUILD_KEYS,
+        ActionKind.BUILD,
+    ]
+
+
+def test_breaks_of_one_cause_make_one_action() -> None:
+    breaks = [LAKE, replace(OUTBOX, break_id=2), replace(COUNTS, break_id=3)]
+    (action,) = planned(*breaks, pod=in_pod(damage(DamageKind.MISSING))).actions
+    assert action.causes == (1, 2, 3) and action.keys == ("e2",) and action.source is Source.OUTBOX
+
+
+def test_a_view_with_more_than_a_thousand_wrong_aggregates_is_rebuilt_as_a_whole() -> None:
+    breaks = [replace(VIEW, break_id=n, aggregate_key=f"eire/order/{n}") for n in range(1, 1_002)]
+    (some,) = planned(*breaks[:1_000]).actions
+    (whole,) = planned(*breaks).actions
+    assert some.kind is ActionKind.REBUILD_KEYS and len(some.keys) == 1_000
+    assert whole.kind is ActionKind.REBUILD_VIEW and len(whole.causes) == 1_001 and not whole.takes_lake_position
+    gap = in_pod(views={"account_view": ViewEvidence(has_gap=True)})
+    (behind,) = planned(VIEW, pod=gap).actions
+    assert behind.kind is ActionKind.REBUILD_VIEW and behind.takes_lake_position
+
+
+def test_what_exceeds_the_budget_is_deferred_and_nothing_is_lost_on_the_way() -> None:
+    breaks = [replace(VIEW, break_id=n, aggregate_key=f"eire/order/{n}") for n in range(1, 6)]
+    found = planned(*breaks, budget=Budget(breaks_max=2))
+    assert found.deferred == (3, 4, 5) and found.actions[0].causes == (1, 2)
+    mart = replace(MART, break_id=6)
+    found = planned(*breaks, mart, budget=Budget(actions_max=1))
+    assert found.deferred == (6,) and [action.kind for action in found.actions] == [ActionKind.REBUILD_KEYS]
+    assert planned(*breaks, budget=Budget(actions_max=0)).deferred == (1, 2, 3, 4, 5)
+
+
+def test_many_restatements_are_several_actions() -> None:
+    keys = [f"eire/order/{n}" for n in range(250)]
+    pod = in_pod(aggregates=dict.fromkeys(keys, UNSTATED))
+    breaks = [replace(LAKE, break_id=n + 1, aggregate_key=key) for n, key in enumerate(keys)]
+    found = planned(*breaks, pod=pod)
+    assert [len(action.keys) for action in found.actions] == [100, 100, 50]
+    assert sorted(key for action in found.actions for key in action.keys) == sorted(keys)
