@@ -30,6 +30,8 @@ from tests.conftest import MakePod
 from tests.integration.shop import MERCHANT, NOW, PRICES, Shop, open_shop
 
 STEPS = 300
+STEPS_MAX = 4 * STEPS
+NEEDED = {"place", "authorize", "capture", "fulfill", "cancel", "request refund", "complete refund"}
 
 
 @dataclass
@@ -42,6 +44,11 @@ class Scenario:
     payments: list[PaymentState] = field(default_factory=list)
     refunds: list[RefundState] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> set[str]:
+        """The kinds of commands that were done at least once."""
+        return {name.removesuffix(" done") for name in self.outcomes if name.endswith(" done")}
 
     def step(self) -> None:
         """Do one random thing; a refusal must be one that Tieout foresaw."""
@@ -140,13 +147,15 @@ def scenario(make_pod: MakePod, rng: random.Random) -> Iterator[Scenario]:
 
 @pytest.mark.parametrize("run", range(2))
 def test_identities_hold_after_any_commands(scenario: Scenario, run: int) -> None:
-    for number in range(STEPS):
+    for number in range(STEPS_MAX):
         scenario.step()
         if number % 75 == 0:
             scenario.shop.assert_identities()
+        # A seed whose refunds all came to nothing so far goes on a little.
+        if number >= STEPS and scenario.done >= NEEDED:
+            break
     scenario.shop.assert_identities()
-    done = {name.removesuffix(" done") for name in scenario.outcomes if name.endswith(" done")}
-    assert {"place", "authorize", "capture", "fulfill", "cancel", "request refund", "complete refund"} <= done
+    assert scenario.done >= NEEDED
 
 
 def test_everything_charged_can_be_given_back_to_the_last_penny(scenario: Scenario) -> None:

@@ -26,6 +26,7 @@ TABLES_APART = {
     "allowed_transitions",
     "bypasses",
     "cuts",
+    "epochs",
     "idempotency_keys",
     "outbox",
     "residents",
