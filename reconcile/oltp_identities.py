@@ -116,7 +116,11 @@ IDENTITIES = (
     _order_total("cancelled_minor", "cancelled_minor"),
     _order_total("cancelled_tax_minor", "cancelled_tax_minor"),
     _parts("orders", "order", "discount_minor", "order_discounts", "amount_minor", name="given_discounts_minor"),
-    _line("line_total_minor", f"l.amount_minor - l.discount_minor + {ADDED_TAX}", "l.total_minor"),
+    _line(
+        "line_total_minor",
+        "l.amount_minor - l.discount_minor + if(l.is_tax_inclusive, 0, l.tax_minor)",
+        "l.total_minor",
+    ),
     _line("line_taxable_minor", "l.total_minor - l.tax_minor", "l.taxable_minor"),
     _line("closed_quantity", "l.quantity", "l.cancelled_quantity + l.fulfilled_quantity", is_limit=True),
     _parts("payments", "payment", "captured_minor", "payment_captures", "amount_minor"),
