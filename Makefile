@@ -7,7 +7,7 @@ PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR)
 once := $(filter-out 0,$(ONCE))
 
-.PHONY: run test check bench format install clean
+.PHONY: run test check bench drill format install clean
 
 run: .venv/.installed
 	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(INPUT)
@@ -26,6 +26,9 @@ check: .venv/.installed
 
 bench: .venv/.installed
 	@$(PY) -m bench $(ARGS)
+
+drill: .venv/.installed
+	@$(PY) -m stack.cli drill $(ARGS)
 
 format: .venv/.installed
 	@.venv/bin/ruff format --quiet .

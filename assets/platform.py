@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from contracts.settings import Settings
@@ -30,6 +31,8 @@ class Platform:
     """While it is open, events get to every copy, whether or not workers run."""
     repairing: Callable[[], AbstractContextManager[Repairing]]
     """What a run of repairs needs; while it is open, events get to every copy."""
+    drill: Callable[[Callable[[str], None]], Path]
+    """Runs all drills, saying in words what goes on, and returns the page with the evidence."""
     write_digest: Callable[[Comparison, str], object]
     """Writes the message to finance on a scheduled comparison, made by the run of that id."""
 

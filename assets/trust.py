@@ -1,16 +1,21 @@
-"""Trust as assets: the ledger of breaks, and the messages to people about them.
+"""Trust as assets: the ledger of breaks, the messages to people about them, and the drills.
 
-Both are tables in the control database that comparisons, repairs and the sender write; Dagster shows where they stand.
+Breaks and messages are tables in the control database that comparisons, repairs and the sender write; Dagster shows
+where they stand. Drills are run by materializing them.
 """
 
-from __future__ import annotations
-
 import dagster as dg
+from dagster import AssetExecutionContext
 
 from assets.graph import ACCOUNT_VIEW, FINANCE_OWNERS, FULFILLMENT_VIEW, LAKE_EVENTS, OWNERS
+from assets.platform import PLATFORM, platform_of
+from contracts.clock import utc_now
+from drills.matrix import cell_proofs, summary, system_proofs
+from drills.records import newest_proofs
 
 BREAKS = dg.AssetKey(["trust", "breaks"])
 ALERTS = dg.AssetKey(["trust", "alerts"])
+DRILLS = dg.AssetKey(["trust", "drills"])
 GROUP = "trust"
 
 breaks = dg.AssetSpec(
@@ -31,3 +36,30 @@ alerts = dg.AssetSpec(
     description="What people are told: incidents opened, escalated and resolved, digests, the daily sign of life. "
     "Written and sent by the sensor `alerts`; `tieout alerts` reads it.",
 )
+
+
+@dg.asset(
+    key=DRILLS,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="Every copy broken on purpose, on a system of its own with the same code and workers, under load: "
+    "replay, lag, stale read, source outage. Takes some minutes; the matrix is in docs/drills.md.",
+    required_resource_keys={PLATFORM},
+)
+def drills(context: AssetExecutionContext) -> dg.MaterializeResult[None]:
+    """Drill everything, and show the matrix; the checks say what does not hold."""
+    platform = platform_of(context)
+    page = platform.drill(context.log.info)
+    cells = cell_proofs(newest_proofs(platform.settings.control_dsn), utc_now())
+    rows = [
+        dg.TableRecord({"copy": proof.system, **{cell.drill.test.value: str(cell) for cell in proof.cells}})
+        for proof in system_proofs(cells)
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "summary": summary(cells),
+            "matrix": dg.MetadataValue.table(rows),
+            "evidence": dg.MetadataValue.path(page),
+        }
+    )

@@ -8,8 +8,19 @@ comparisons are generated from it. Does not belong here: how a copy is built (`d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from contracts.errors import InputError
+
+
+class Lateness(StrEnum):
+    """What the contract says of a lag."""
+
+    FRESH = "fresh"
+    LATE = "late"
+    """Behind the target, and nothing to worry about."""
+    OVERDUE = "overdue"
+    """Behind what may be called late: people are told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +41,12 @@ class Copy:
     """What users still get, and what they do not."""
     runbook: str
     """File below docs/."""
+
+    def lateness(self, lag_seconds: float) -> Lateness:
+        """Return what a lag means: the age of the oldest event that the copy does not have."""
+        if lag_seconds <= self.freshness_seconds:
+            return Lateness.FRESH
+        return Lateness.LATE if lag_seconds <= self.late_seconds_max else Lateness.OVERDUE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +87,7 @@ WAREHOUSE = Copy(
     built_by="dbt_project/",
     freshness_seconds=900,
     late_seconds_max=3600,
-    rebuilt_by="dbt build, incremental by cut; `--full-refresh` rebuilds it from the lake's events",
+    rebuilt_by="dbt build, incremental by cut; `tieout rebuild warehouse` computes it again from the lake's events",
     when_down="Selling and serving go on. Finance reports stay at the cuts of the last build and say so.",
     runbook="runbooks/warehouse.md",
 )

@@ -131,6 +131,46 @@ def commands() -> str:
     )
 
 
+def drills() -> str:
+    """Return docs/drills.md: the matrix, and for every cell what is broken, what must hold, how it comes back."""
+    from contracts.drills import DRILLS, PROOF_AGE_MAX, DrillTest
+
+    tests = list(DrillTest)
+    matrix = table(
+        ["copy", *(f"{test.value.replace('_', ' ')}" for test in tests)],
+        [[f"`{copy.name}`", *(f"[{test}](#{copy.name}-{test})" for test in tests)] for copy in COPIES],
+    )
+    sections = []
+    for drill in DRILLS:
+        promises = table(
+            ["when", "promise", "what it says"],
+            [
+                *([["before", "`was_healthy`", drill.promises[0].words]]),
+                *(["while it is broken", f"`{promise}`", promise.words] for promise in drill.meanwhile),
+                *(["afterwards", f"`{promise}`", promise.words] for promise in drill.afterwards),
+            ],
+        )
+        sections.append(
+            f"### {drill.name}\n\n*Broken:* {drill.breaks} *Recovers:* {drill.recovers} *Compared:* "
+            f"{', '.join(f'`{pair}`' for pair in drill.pairs)}. *Runbook:* "
+            f"[{Path(drill.copy.runbook).stem}]({drill.copy.runbook}).\n\n{promises}"
+        )
+    return (
+        NOTICE.format(source="`contracts/drills.py`")
+        + "# Drills\n\nEvery promise of [the contract](contract.md) is proven by breaking what it is about: `make "
+        "drill`, or `./tieout drill [copy] [test]`, on a system that is made for it and deleted afterwards, with "
+        "production's code and workers, under load all the time. A drill holds only if every promise below was looked "
+        "at and every look was as expected; what was seen is kept in `var/drills` as a page and as JSON. `./tieout "
+        "drill --matrix` shows when each was proven last. The schedule of the job `drills` runs all of them every "
+        f"night; a proof older than {PROOF_AGE_MAX.days} days counts for nothing (the checks "
+        "`<copy>__last_proof_is_recent` on `trust/drills`; [runbook](runbooks/drills.md)).\n\n"
+        "What the drills cannot show: several failures at once, a slow network, a full disk, a larger load than the "
+        "one they run under, and the loss of a pod's own data: that is a restore, after which "
+        "`tieout open-epoch` goes on.\n\n"
+        "## The matrix\n\n" + matrix + "\n## What each drill does\n\n" + "\n".join(sections)
+    )
+
+
 def documents() -> dict[Path, str]:
     """Return every generated document by its path."""
     generated = {
@@ -138,6 +178,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs/events.md": events(),
         ROOT / "docs/pairs.md": pairs(),
         ROOT / "docs/commands.md": commands(),
+        ROOT / "docs/drills.md": drills(),
     }
     for name, state in STATE_TYPES.items():
         generated[ROOT / f"contracts/events/schemas/{name}.v{state.SCHEMA_VERSION}.json"] = schema(state)

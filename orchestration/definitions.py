@@ -12,12 +12,14 @@ from assets.oltp import oltp_tables
 from assets.propagation import drain_asset
 from assets.trust import alerts as alerts_table
 from assets.trust import breaks as breaks_table
+from assets.trust import drills
 from checks.alerts import alert_path
+from checks.drills import last_proofs
 from checks.freshness import freshness_checks
 from checks.pairs import comparisons
 from contracts.settings import Settings
 from orchestration.alerts import alerts
-from orchestration.jobs import drain_job, freshness_job, reconciliation_job
+from orchestration.jobs import drain_job, drills_job, freshness_job, reconciliation_job
 from orchestration.repairs import repair_job, repair_sensor
 from orchestration.resources import build_resources
 from orchestration.schedules import every
@@ -38,7 +40,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     freshness = freshness_checks(pods)
     reconciliation = reconciliation_job(comparisons)
     repairs = [repair_job(pod) for pod in pods]
-    freshness_run = freshness_job(freshness, alert_path)
+    freshness_run = freshness_job(freshness, alert_path, last_proofs)
+    drills_run = drills_job(last_proofs)
     return dg.Definitions(
         assets=[
             oltp_tables,
@@ -46,13 +49,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *(copy_asset(name, pods) for name in COPY_KEYS),
             breaks_table,
             alerts_table,
+            drills,
         ],
-        asset_checks=[comparisons, freshness, alert_path],
+        asset_checks=[comparisons, freshness, alert_path, last_proofs],
         jobs=[
             *(drain_job(pod) for pod in pods),
             *repairs,
             reconciliation,
             freshness_run,
+            drills_run,
             lake_compaction,
             outbox_pruning,
             log_trimming,
@@ -62,6 +67,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         schedules=[
             every(reconciliation, "*/10 * * * *", "Compares everything at a new cut."),
             every(freshness_run, "*/5 * * * *", "Measures freshness in data time."),
+            every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
             every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
             every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
             every(results_pruning, "37 * * * *", "Keeps the table of comparison results small."),

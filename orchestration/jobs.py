@@ -7,6 +7,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from assets.copies import COPY_KEYS
 from assets.graph import log_key, outbox_key
+from assets.trust import DRILLS
 from contracts.runs import DRAIN_TAG, RECONCILIATION_TAG
 
 
@@ -37,4 +38,13 @@ def freshness_job(*checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefini
         name="freshness",
         selection=dg.AssetSelection.checks(*(key for one in checks for key in one.check_keys)),
         description="Age of the oldest event that the log and every copy do not have; whether alerts get through.",
+    )
+
+
+def drills_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that drills every copy, and then looks at the proofs."""
+    return dg.define_asset_job(
+        name="drills",
+        selection=dg.AssetSelection.assets(DRILLS) | dg.AssetSelection.checks(*checks.check_keys),
+        description="Breaks every copy on purpose, on a system of its own, and records what held.",
     )

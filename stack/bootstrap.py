@@ -82,6 +82,15 @@ def drop_database(superuser_dsn: str, database: str) -> None:
         connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
 
 
+def count_tables(dsn: str) -> int:
+    """Return how many tables a database has, its own catalog apart."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute(
+            "select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Create a pod's roles and its database."""
     create_roles(superuser_dsn, {role: passwords[role] for role in POD_ROLES})

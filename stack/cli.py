@@ -17,6 +17,7 @@ from stack import lifecycle, session, settings
 from stack.alerts import add_commands as add_alerts
 from stack.breaks import add_commands as add_breaks
 from stack.console import Progress, answers, print_json, table
+from stack.drills import add_commands as add_drills
 from stack.epochs import add_commands as add_epochs
 from stack.migrations import migrate_everything
 from stack.repair import add_commands as add_repair
@@ -254,6 +255,7 @@ add_repairs(app)
 add_epochs(app)
 add_breaks(app)
 add_alerts(app)
+add_drills(app)
 
 
 def main() -> None:

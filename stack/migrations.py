@@ -53,6 +53,7 @@ def _in_turn(dsn: str, *migrations: Callable[[str], None]) -> None:
 def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from derived.lake import migrate_lake
     from derived.read_models.migrate import migrate as migrate_read_models
+    from drills.records import migrate as migrate_drills
     from finance.books import migrate as migrate_books
     from oltp.directory import migrate_directory
     from oltp.store.migrate import migrate as migrate_pod
@@ -72,6 +73,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
         lambda: migrate_ledger(settings.control_dsn),
         lambda: migrate_audit(settings.control_dsn),
         lambda: migrate_alerts(settings.control_dsn),
+        lambda: migrate_drills(settings.control_dsn),
         lambda: migrate_read_models(settings.read_models_dsn),
         lambda: migrate_lake(
             settings.catalog_dsn,

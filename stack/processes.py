@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -73,6 +74,18 @@ def stop(process: psutil.Process, *, signals: Iterable[tuple[int, float]]) -> bo
             continue
         return True
     return False
+
+
+def kill_tree(process: psutil.Process, *, patience_seconds: float = 10.0) -> None:
+    """Kill a process and all its children at once, and wait until they are gone."""
+    try:
+        doomed = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for one in doomed:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(doomed, timeout=patience_seconds)
 
 
 def marked(var_dir: Path) -> list[psutil.Process]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from contracts.errors import InputError, PropagationError, RelayBusyError
+from contracts.ownership import WAREHOUSE
 from contracts.settings import PodSettings, Settings
 from stack import session
 from stack.console import Progress, answers, print_json, table
@@ -50,18 +51,22 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def rebuild(
-    view: Annotated[str, typer.Argument(help="account_view or fulfillment_view.")],
+    view: Annotated[str, typer.Argument(help="account_view, fulfillment_view or warehouse.")],
     pod: InPod = None,
     key: Keys = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a view what the lake says: after it was lost, or when a comparison found wrong rows.
+    """Make a view or the warehouse what the lake says: after it was lost, or when a comparison found wrong rows.
 
-    Safe beside running workers, and as often as wanted. Only this view changes; its readers see the old rows until it
-    is done. A view that was lost, or stood still for longer than the log reaches back, goes on from where the lake is.
+    Safe beside running workers, and as often as wanted. Only this copy changes; a view's readers see the old rows until
+    it is done. A view that was lost, or stood still for longer than the log reaches back, goes on from where the lake
+    is. The warehouse is computed again wholly, from every event of the lake, over all pods.
     """
+    if view == WAREHOUSE.name:
+        _rebuild_warehouse(pod, key, as_json)
+        return
     if view not in VIEWS:
-        raise InputError(f"{view!r} cannot be rebuilt; the views are {', '.join(VIEWS)}.")
+        raise InputError(f"{view!r} cannot be rebuilt; there are {', '.join((*VIEWS, WAREHOUSE.name))}.")
     rows = []
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
@@ -73,6 +78,20 @@ def rebuild(
                 with progress.step(f"Rebuilding {view} of {one.pod}"):
                     rows.append((one.pod, *_rebuild(model, one.pod, log, key)))
     _answer(as_json, f"{view} as the lake has it", ("pod", "aggregates", "rows_before", "cut", "left_parked"), rows)
+
+
+def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool) -> None:
+    from stack.builder import warm_builder
+
+    if pod is not None or key:
+        raise InputError("The warehouse is rebuilt as a whole: its marts stand at one cut of every pod together.")
+    with open_servers() as (values, progress):
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        with warm_builder(values) as builder, progress.step("Computing the warehouse from nothing"):
+            built = builder.build_again(since={}, full_refresh=True)
+    rows = [(name, cut, built.build_id, built.models, built.tests) for name, cut in sorted(built.cuts.items())]
+    _answer(as_json, "The warehouse as the lake has it", ("pod", "cut", "build_id", "models", "tests"), rows)
 
 
 def _rebuild(model: ReadModel, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:

@@ -55,12 +55,13 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
             _shown(copy.lag_seconds),
             _shown(copy.parked),
         )
-        for copy in status.projections
+        for copy in (*status.projections, *status.warehouse)
     ]
     columns = ("Copy", "Pod", "State", "Applied cut", "Events behind", "Seconds behind", "Parked")
     console.print(table("Copies", columns, copies, numbers_from=3))
     _show_pairs(status, is_short=is_short)
     console.print(breaks_line(status.breaks))
+    console.print(f"Drills: {status.drills or 'their table does not answer'}.")
     if status.workers:
         workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from contracts.breaks import ENDED
+from contracts.clock import utc_now
+from contracts.ownership import WAREHOUSE, Lateness
 from contracts.settings import PodSettings, Settings
 from stack import session
 from stack.projections import PROJECTIONS, build_projection
@@ -80,10 +82,14 @@ class Status:
     dagster_url: str | None
     pods: list[PodStatus] = field(default_factory=list)
     projections: list[ProjectionStatus] = field(default_factory=list)
+    warehouse: list[ProjectionStatus] = field(default_factory=list)
+    """The newest complete build against the lake, per pod: `current` within its target, else `behind`."""
     pairs: list[PairStatus] = field(default_factory=list)
     workers: list[ProgramState] = field(default_factory=list)
     breaks: dict[str, int] | None = None
     """Breaks that have not ended, by state; None when the ledger does not answer."""
+    drills: str | None = None
+    """What the newest drills prove, in one line; None when their table does not answer."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as values that JSON can hold."""
@@ -95,8 +101,10 @@ def read_status(values: Settings) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
+        warehouse = pool.submit(_warehouse_statuses, values)
         pairs = pool.submit(_pair_statuses, values)
         breaks = pool.submit(_break_counts, values)
+        drills = pool.submit(_drills_summary, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     status = Status(
@@ -105,9 +113,11 @@ def read_status(values: Settings) -> Status:
         dagster_url=dagster_url(values) if resident else None,
         pods=[future.result() for future in pods],
         projections=[future.result() for future in copies],
+        warehouse=warehouse.result(),
         pairs=pairs.result(),
         workers=workers.result(),
         breaks=breaks.result(),
+        drills=drills.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
 
@@ -128,7 +138,7 @@ def hide_password(dsn: str) -> str:
 
 def _overall(status: Status) -> str:
     reachable = [pod.state == "reachable" for pod in status.pods]
-    copies = [copy.state != UNREACHABLE for copy in status.projections]
+    copies = [copy.state != UNREACHABLE for copy in (*status.projections, *status.warehouse)]
     workers = [worker.state == "running" for worker in status.workers]
     if not any(reachable):
         return "down"
@@ -151,7 +161,21 @@ def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
             held_by=seen.held_by,
         )
 
-    return _asked(ask, lambda error: PodStatus(pod=pod.pod, dsn=pod.reader_dsn, state=UNREACHABLE, error=error))
+    def without_log(error: str) -> PodStatus:
+        # Commands need no log: a pod that answers is reachable, and only what has not left it is not known.
+        return _asked(
+            lambda: _seen_alone(pod, error),
+            lambda own: PodStatus(pod=pod.pod, dsn=pod.reader_dsn, state=UNREACHABLE, error=own),
+        )
+
+    return _asked(ask, without_log)
+
+
+def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
+    from streams.outbox import observe_outbox
+
+    seen = observe_outbox(pod.reader_dsn, 0)
+    return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=seen.cut, held_by=seen.held_by, error=error)
 
 
 def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
@@ -175,6 +199,28 @@ def _projection_status(name: str, pod: PodSettings, values: Settings) -> Project
         )
 
     return _asked(ask, lambda error: ProjectionStatus(name=name, pod=pod.pod, error=error))
+
+
+def _warehouse_statuses(values: Settings) -> list[ProjectionStatus]:
+    from derived.warehouse_lag import observe_warehouse
+
+    def ask() -> list[ProjectionStatus]:
+        return [
+            ProjectionStatus(
+                name=WAREHOUSE.name,
+                pod=seen.pod,
+                applied_cut=seen.built_cut,
+                lag_seconds=round(seen.lag_seconds, 3),
+                lag_events=seen.lag_events,
+                parked=0,
+                state="current" if WAREHOUSE.lateness(seen.lag_seconds) is Lateness.FRESH else "behind",
+            )
+            for seen in observe_warehouse(values)
+        ]
+
+    return _asked(
+        ask, lambda error: [ProjectionStatus(name=WAREHOUSE.name, pod=pod.pod, error=error) for pod in values.pods]
+    )
 
 
 def _pair_statuses(values: Settings) -> list[PairStatus]:
@@ -208,6 +254,13 @@ def _break_counts(values: Settings) -> dict[str, int] | None:
         return {state.value: number for state, number in counts.items() if state not in ENDED}
 
     return _asked(ask, lambda _: None)
+
+
+def _drills_summary(values: Settings) -> str | None:
+    from drills.matrix import cell_proofs, summary
+    from drills.records import newest_proofs
+
+    return _asked(lambda: summary(cell_proofs(newest_proofs(values.control_dsn), utc_now())), lambda _: None)
 
 
 def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import xmlrpc.client
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import psutil
 from contracts.errors import StackError
 from stack import files, processes
 
+GROUP = "workers"
 START_TIMEOUT_SECONDS = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 45.0), (signal.SIGKILL, 5.0))
 """supervisord passes the end on to its workers and waits for them (`stopwaitsecs` each, all at once)."""
@@ -73,7 +75,7 @@ def render_configuration(
     ]
     if programs:
         # The members of a group are stopped all at once, groups one after the other.
-        lines += ["", "[group:workers]", f"programs={','.join(program.name for program in programs)}"]
+        lines += ["", f"[group:{GROUP}]", f"programs={','.join(program.name for program in programs)}"]
     for program in programs:
         lines += ["", *_render_program(program, logs)]
     return "\n".join(lines) + "\n"
@@ -175,6 +177,19 @@ class Supervisor:
             )
             for info in answer
         ]
+
+    def kill_worker(self, name: str) -> None:
+        """Kill a worker as a crash does, and keep it from starting until `start_worker`."""
+        # The supervisor may start it again between the two; the second ends that one.
+        for state in self.states():
+            if state.name == name and state.process_id is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(state.process_id, signal.SIGKILL)
+        self._call("stopProcess", f"{GROUP}:{name}", True)
+
+    def start_worker(self, name: str) -> None:
+        """Start a worker that was stopped; nothing to do when it runs."""
+        self._call("startProcess", f"{GROUP}:{name}", False)
 
     def _process(self) -> psutil.Process | None:
         process_id = processes.read_process_id(self.folder / "supervisord.pid")

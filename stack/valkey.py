@@ -23,6 +23,8 @@ from stack import files, processes
 START_TIMEOUT_SECONDS = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
+APPEND_ONLY = "appendonlydir"
+
 CONFIGURATION = """\
 # Written at every start by stack/valkey.py; changes are lost.
 bind 127.0.0.1
@@ -34,6 +36,7 @@ pidfile "{folder}/valkey.pid"
 dir "{folder}"
 maxmemory-policy noeviction
 appendonly {append_only}
+appenddirname "appendonlydir"
 appendfsync everysec
 save ""
 """
@@ -64,6 +67,23 @@ class EmbeddedValkey:
         process = self._process()
         if process is not None and not processes.stop(process, signals=STOP_SIGNALS):
             raise StackError(f"Valkey {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
+
+    def kill(self) -> None:
+        """End the server as a crash does. For drills and tests."""
+        process = self._process()
+        if process is not None:
+            processes.kill_tree(process)
+
+    def delete_data(self) -> tuple[int, int]:
+        """Delete what the server has stored, not its password; return the bytes deleted and those left.
+
+        The server must not run.
+        """
+        folder = self.folder / APPEND_ONLY
+        files_before = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        shutil.rmtree(folder, ignore_errors=True)
+        left = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        return sum(files_before), sum(left)
 
     def is_running(self) -> bool:
         """Return whether the server's process lives."""

@@ -31,9 +31,10 @@ def propagation_programs(settings: Settings) -> list[Program]:
     return programs
 
 
-def traffic_program(settings: Settings) -> Program:
-    """Return the worker that places orders all the time."""
-    return _worker(settings, TRAFFIC, "traffic")
+def traffic_program(settings: Settings, *, orders_per_second: float | None = None) -> Program:
+    """Return the worker that places orders all the time, at its own pace unless another is given."""
+    pace = [] if orders_per_second is None else ["--rate", str(orders_per_second)]
+    return _worker(settings, TRAFFIC, "traffic", *pace)
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

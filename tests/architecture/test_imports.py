@@ -14,6 +14,7 @@ PACKAGES = (
     "oltp",
     "streams",
     "derived",
+    "drills",
     "finance",
     "reconcile",
     "traffic",

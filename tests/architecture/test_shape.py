@@ -18,6 +18,7 @@ PACKAGES = (
     "contracts",
     "derived",
     "docs",
+    "drills",
     "examples",
     "finance",
     "oltp",

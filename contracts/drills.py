@@ -1,0 +1,318 @@
+"""The drills: for every copy and every test, what is broken, what must hold meanwhile, and how the copy comes back.
+
+Belongs here: the declaration, as values, and how old a proof may be. The matrix (`docs/drills.md`, `tieout drill
+--matrix`), the freshness of the proofs and what a run must have observed follow from it. Does not belong here: breaking
+anything (`drills/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from contracts.errors import InputError
+from contracts.ownership import ACCOUNT_VIEW, COPIES, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy
+
+PROOF_AGE_MAX = timedelta(days=8)
+"""Older than this, a proof proves nothing any more; the schedule drills every night."""
+
+
+class DrillTest(StrEnum):
+    """What is done to a copy, in the order in which a run does it."""
+
+    REPLAY = "replay"
+    """Wipe it, rebuild it from what it is made of, compare equal."""
+    LAG = "lag"
+    """Stop what keeps it up to date, under load; it catches up."""
+    STALE_READ = "stale_read"
+    """Serve from it while it is behind; no decision goes wrong."""
+    SOURCE_OUTAGE = "source_outage"
+    """Kill what it reads; it degrades as the contract says and recovers by itself."""
+
+
+class Promise(StrEnum):
+    """What holds; the name under which a run records that it looked, and what it saw."""
+
+    WAS_HEALTHY = "was_healthy"
+    TRADE_GOES_ON = "trade_goes_on"
+    OTHER_PODS_GO_ON = "other_pods_go_on"
+    LIMITS_HOLD = "limits_hold"
+    REFUSED_IN_WORDS = "refused_in_words"
+    LAG_IS_REPORTED = "lag_is_reported"
+    OUTAGE_IS_REPORTED = "outage_is_reported"
+    LATE_IS_NOT_WRONG = "late_is_not_wrong"
+    SAYS_ITS_AGE = "says_its_age"
+    SERVES_WHAT_IT_HAS = "serves_what_it_has"
+    STALE_DECISIONS_FAIL = "stale_decisions_fail"
+    NOTHING_IS_FORGOTTEN = "nothing_is_forgotten"
+    IS_GONE = "is_gone"
+    IS_REBUILT = "is_rebuilt"
+    COMES_BACK_BY_ITSELF = "comes_back_by_itself"
+    CATCHES_UP = "catches_up"
+    EQUAL_AGAIN = "equal_again"
+    NOTHING_LOST_OR_DOUBLE = "nothing_lost_or_double"
+
+    @property
+    def words(self) -> str:
+        """Return the promise as a sentence."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Promise.WAS_HEALTHY: "Before anything is broken, everything runs and the copy is within its freshness target.",
+    Promise.TRADE_GOES_ON: "In every pod orders are placed, paid, shipped and refunded, while the load goes on.",
+    Promise.OTHER_PODS_GO_ON: "The other pods sell, ship and refund as before.",
+    Promise.LIMITS_HOLD: "More than there is in stock is not sold, more than was captured not refunded, and nothing "
+    "is shipped twice.",
+    Promise.REFUSED_IN_WORDS: "What cannot be answered is refused in one sentence, without a password in it.",
+    Promise.LAG_IS_REPORTED: "`tieout status` says how far behind it is; by the contract that is late, not wrong, and "
+    "past its largest lag people are told.",
+    Promise.OUTAGE_IS_REPORTED: "`tieout status` answers, and says what cannot be reached.",
+    Promise.LATE_IS_NOT_WRONG: "No comparison that is made meanwhile calls anything inconsistent.",
+    Promise.SAYS_ITS_AGE: "Its answers say up to which cut they go and how old they are, and the age grows.",
+    Promise.SERVES_WHAT_IT_HAS: "It serves what it has, unchanged.",
+    Promise.STALE_DECISIONS_FAIL: "A decision made on what it says is refused by OLTP where it would be wrong.",
+    Promise.NOTHING_IS_FORGOTTEN: "No clean-up deletes what the copy does not have yet.",
+    Promise.IS_GONE: "The wipe took everything; nothing is left that could be compared with itself.",
+    Promise.IS_REBUILT: "The rebuild that the runbook names brings it back while orders are placed.",
+    Promise.COMES_BACK_BY_ITSELF: "Nobody restarts or repairs anything but what was killed.",
+    Promise.CATCHES_UP: "It has everything that was committed until then, within its largest lag.",
+    Promise.EQUAL_AGAIN: "Compared key by key with its owner at a new cut, it is equal.",
+    Promise.NOTHING_LOST_OR_DOUBLE: "Every order that was acknowledged while it was broken is in it exactly once.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """One cell of the matrix."""
+
+    copy: Copy
+    test: DrillTest
+    breaks: str
+    """What is done to it."""
+    meanwhile: tuple[Promise, ...]
+    """What must hold while it is broken."""
+    recovers: str
+    """How it comes back."""
+    afterwards: tuple[Promise, ...]
+    """What must hold then."""
+    pairs: tuple[str, ...]
+    """Comparisons, or families of them, that must find it equal."""
+
+    @property
+    def name(self) -> str:
+        """Return the cell's name, as in file names."""
+        return f"{self.copy.name}-{self.test}"
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """Return everything that a run must have observed."""
+        return (Promise.WAS_HEALTHY, *self.meanwhile, *self.afterwards)
+
+
+LOG_PAIRS = ("log_manifests",)
+LAKE_PAIRS = ("oltp_lake", "log_manifests")
+WAREHOUSE_PAIRS = ("operational_finance", "journal_identities")
+ACCOUNT_PAIRS = ("lake_account_view",)
+FULFILLMENT_PAIRS = ("lake_fulfillment_view",)
+
+TRADING = (Promise.TRADE_GOES_ON, Promise.LIMITS_HOLD)
+PROVEN = (Promise.EQUAL_AGAIN, Promise.NOTHING_LOST_OR_DOUBLE)
+REBUILT = (Promise.IS_REBUILT, Promise.CATCHES_UP, *PROVEN)
+LATE = (*TRADING, Promise.LAG_IS_REPORTED, Promise.LATE_IS_NOT_WRONG)
+BACK = (Promise.COMES_BACK_BY_ITSELF, Promise.CATCHES_UP, *PROVEN)
+LOST_LOG = (*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE)
+
+KILL_LOG = "Valkey is killed and stays away."
+LOG_IS_BACK = "Valkey is started again on its data; relays and consumers reconnect and go on from their positions."
+
+
+def _view_drills(view: Copy, pairs: tuple[str, ...], stale: str) -> tuple[Drill, ...]:
+    worker = "Its consumers are killed and kept from starting."
+    return (
+        Drill(
+            copy=view,
+            test=DrillTest.REPLAY,
+            breaks="Its tables, positions and parked events are emptied, when the log no longer reaches back to cut 1.",
+            meanwhile=(Promise.IS_GONE, *TRADING),
+            recovers=f"`tieout rebuild {view.name}`: content and position from the lake, the rest from the log.",
+            afterwards=REBUILT,
+            pairs=pairs,
+        ),
+        Drill(
+            copy=view,
+            test=DrillTest.LAG,
+            breaks=worker,
+            meanwhile=(*LATE, Promise.SAYS_ITS_AGE),
+            recovers="Its consumers are started; they go on from the position that they committed with the rows.",
+            afterwards=(Promise.CATCHES_UP, *PROVEN),
+            pairs=pairs,
+        ),
+        Drill(
+            copy=view,
+            test=DrillTest.STALE_READ,
+            breaks=f"{worker} {stale}",
+            meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE, Promise.STALE_DECISIONS_FAIL),
+            recovers="Its consumers are started.",
+            afterwards=(Promise.CATCHES_UP, *PROVEN),
+            pairs=pairs,
+        ),
+        Drill(
+            copy=view,
+            test=DrillTest.SOURCE_OUTAGE,
+            breaks=KILL_LOG,
+            meanwhile=LOST_LOG,
+            recovers=LOG_IS_BACK,
+            afterwards=BACK,
+            pairs=pairs,
+        ),
+    )
+
+
+DRILLS: tuple[Drill, ...] = (
+    Drill(
+        copy=LOG,
+        test=DrillTest.REPLAY,
+        breaks="Valkey is killed, its data are deleted, and it starts empty.",
+        meanwhile=(Promise.IS_GONE, *TRADING),
+        recovers="The relays find the streams empty, and publish every cut again that the outbox has.",
+        afterwards=REBUILT,
+        pairs=LOG_PAIRS,
+    ),
+    Drill(
+        copy=LOG,
+        test=DrillTest.LAG,
+        breaks="The relays are killed and kept from starting.",
+        meanwhile=LATE,
+        recovers="The relays are started; they go on from where the streams end.",
+        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        pairs=LOG_PAIRS,
+    ),
+    Drill(
+        copy=LOG,
+        test=DrillTest.STALE_READ,
+        breaks="The relays are killed; every copy goes on reading a log that ends in the past. Meanwhile orders are "
+        "cancelled, shipped and refunded.",
+        meanwhile=(
+            Promise.SAYS_ITS_AGE,
+            Promise.STALE_DECISIONS_FAIL,
+            Promise.NOTHING_IS_FORGOTTEN,
+            Promise.LATE_IS_NOT_WRONG,
+        ),
+        recovers="The relays are started.",
+        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        pairs=LOG_PAIRS,
+    ),
+    Drill(
+        copy=LOG,
+        test=DrillTest.SOURCE_OUTAGE,
+        breaks="The PostgreSQL of one pod is killed, with its outbox, in the middle of transactions.",
+        meanwhile=(
+            Promise.OTHER_PODS_GO_ON,
+            Promise.LIMITS_HOLD,
+            Promise.REFUSED_IN_WORDS,
+            Promise.OUTAGE_IS_REPORTED,
+            Promise.SERVES_WHAT_IT_HAS,
+        ),
+        recovers="PostgreSQL is started and recovers what was committed; the relay reconnects and goes on.",
+        afterwards=BACK,
+        pairs=LOG_PAIRS,
+    ),
+    Drill(
+        copy=LAKE,
+        test=DrillTest.REPLAY,
+        breaks="The lake's catalog database is dropped and its files are deleted, finance marts included.",
+        meanwhile=(Promise.IS_GONE, *TRADING, Promise.REFUSED_IN_WORDS),
+        recovers="`tieout restore-lake` from the verified backup; its consumers apply the rest from the log.",
+        afterwards=REBUILT,
+        pairs=LAKE_PAIRS,
+    ),
+    Drill(
+        copy=LAKE,
+        test=DrillTest.LAG,
+        breaks="The lake's consumers are killed and kept from starting.",
+        meanwhile=LATE,
+        recovers="Its consumers are started; they go on from the fence that they committed with the events.",
+        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        pairs=LAKE_PAIRS,
+    ),
+    Drill(
+        copy=LAKE,
+        test=DrillTest.STALE_READ,
+        breaks="The lake's consumers are killed; trimming, pruning and rebuilding are asked to go by the lake.",
+        meanwhile=(Promise.NOTHING_IS_FORGOTTEN, Promise.STALE_DECISIONS_FAIL, Promise.SAYS_ITS_AGE),
+        recovers="Its consumers are started.",
+        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        pairs=LAKE_PAIRS,
+    ),
+    Drill(
+        copy=LAKE,
+        test=DrillTest.SOURCE_OUTAGE,
+        breaks=KILL_LOG,
+        meanwhile=LOST_LOG,
+        recovers=LOG_IS_BACK,
+        afterwards=BACK,
+        pairs=LAKE_PAIRS,
+    ),
+    Drill(
+        copy=WAREHOUSE,
+        test=DrillTest.REPLAY,
+        breaks="All tables and views that dbt built, and the records of the builds, are dropped.",
+        meanwhile=(Promise.IS_GONE, *TRADING, Promise.REFUSED_IN_WORDS),
+        recovers="`tieout rebuild warehouse`: everything is computed again from the lake's events.",
+        afterwards=REBUILT,
+        pairs=WAREHOUSE_PAIRS,
+    ),
+    Drill(
+        copy=WAREHOUSE,
+        test=DrillTest.LAG,
+        breaks="Nothing is built while orders are placed.",
+        meanwhile=(*TRADING, Promise.LAG_IS_REPORTED, Promise.SAYS_ITS_AGE),
+        recovers="The next build takes in what came since the last one.",
+        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        pairs=WAREHOUSE_PAIRS,
+    ),
+    Drill(
+        copy=WAREHOUSE,
+        test=DrillTest.STALE_READ,
+        breaks="Reports are read, and decided on, while orders that they do not know are paid and refunded.",
+        meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE, Promise.STALE_DECISIONS_FAIL),
+        recovers="The next build takes in what came since the last one.",
+        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        pairs=WAREHOUSE_PAIRS,
+    ),
+    Drill(
+        copy=WAREHOUSE,
+        test=DrillTest.SOURCE_OUTAGE,
+        breaks="The PostgreSQL with the lake's catalog is killed, and with it the views and the control database.",
+        meanwhile=(*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.REFUSED_IN_WORDS),
+        recovers="PostgreSQL is started; consumers reconnect, and the next build succeeds.",
+        afterwards=BACK,
+        pairs=WAREHOUSE_PAIRS,
+    ),
+    *_view_drills(
+        ACCOUNT_VIEW,
+        ACCOUNT_PAIRS,
+        "Customers ask for money back that was given back meanwhile.",
+    ),
+    *_view_drills(
+        FULFILLMENT_VIEW,
+        FULFILLMENT_PAIRS,
+        "The list of what to ship is worked off, though orders were cancelled and shipped meanwhile.",
+    ),
+)
+"""The matrix: every copy of the contract with every test, in the order in which a run goes through it."""
+
+
+def drills_named(system: str | None = None, test: str | None = None) -> tuple[Drill, ...]:
+    """Return the drills of a copy and a test (all for None); InputError lists what there is."""
+    _check("system", system, [copy.name for copy in COPIES])
+    _check("test", test, [kind.value for kind in DrillTest])
+    return tuple(drill for drill in DRILLS if system in (None, drill.copy.name) and test in (None, drill.test.value))
+
+
+def _check(what: str, given: str | None, known: Collection[str]) -> None:
+    if given is not None and given not in known:
+        raise InputError(f"There is no {what} {given!r} to drill; there are {', '.join(known)}.")

@@ -1,0 +1,65 @@
+"""How far the warehouse is behind the lake: what has been applied there and is in no complete build yet.
+
+Belongs here: this observation, for status, freshness and drills. Does not belong here: what lag is allowed
+(`contracts/ownership.py`), how far the lake itself is behind (`streams/lag.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import WarehouseError
+from contracts.settings import Settings
+from derived.builds import latest_build
+from derived.lake_connection import connect_lake, scrub
+from derived.lake_reads import cut_vector
+from derived.lake_schema import EVENTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarehouseLag:
+    """What the newest complete build has of one pod, against what the lake has."""
+
+    pod: str
+    built_cut: int
+    """0 when nothing was built."""
+    lake_cut: int
+    lag_events: int
+    lag_seconds: float
+    """Age of the oldest event that is in the lake and in no complete build; 0.0 when there is none."""
+
+
+def observe_warehouse(settings: Settings, *, clock: Clock = utc_now) -> list[WarehouseLag]:
+    """Return how far the warehouse is behind, per pod; WarehouseError when the lake cannot be asked.
+
+    Cost follows the lag: files tell by their highest cut that they hold nothing newer.
+    """
+    try:
+        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+            build = latest_build(connection)
+            lake_cuts = cut_vector(connection)
+            return [
+                _observed(connection, pod.pod, build.cuts.get(pod.pod, 0) if build else 0, lake_cuts, clock)
+                for pod in settings.pods
+            ]
+    except duckdb.Error as error:
+        raise WarehouseError(f"The warehouse could not be asked: {scrub(error, settings.catalog_dsn)}") from None
+
+
+def _observed(
+    connection: duckdb.DuckDBPyConnection, pod: str, built_cut: int, lake_cuts: dict[str, int], clock: Clock
+) -> WarehouseLag:
+    rows = connection.execute(
+        f"select count(*), min(recorded_at) from {EVENTS} where pod = ? and cut > ?", [pod, built_cut]
+    ).fetchall()
+    events, oldest = rows[0]
+    return WarehouseLag(
+        pod=pod,
+        built_cut=built_cut,
+        lake_cut=lake_cuts.get(pod, 0),
+        lag_events=int(events),
+        lag_seconds=max(0.0, (clock() - oldest).total_seconds()) if oldest else 0.0,
+    )

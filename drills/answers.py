@@ -1,0 +1,135 @@
+"""What each copy answers when somebody asks it, and how old it says that is.
+
+Belongs here: asking a copy in the way that its readers do. Does not belong here: whether the answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from contracts.clock import utc_now
+from contracts.drills import Promise
+from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, Copy
+from derived.lake_connection import connect_lake
+from derived.lake_reads import lake_progress
+from derived.read_models.account import account_of
+from derived.read_models.answers import Freshness
+from derived.read_models.fulfillment import open_fulfillments
+from derived.reports import Report, read_report
+from drills.scene import Scene
+from drills.stores import store_of
+from drills.system import System
+from drills.trading import Sale, merchant_of
+
+LINES_MAX = 100_000
+PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a copy says about a sale."""
+
+    facts: Any
+    """What it says, to be compared with a later answer; falsy when it does not know the sale."""
+    cut: int
+    """Up to which cut of the sale's pod it goes."""
+    data_at: datetime | None
+    age_seconds: float | None
+
+
+def ask(system: System, copy: Copy, sale: Sale) -> Answer:
+    """Ask a copy about a sale."""
+    if copy is ACCOUNT_VIEW:
+        account = account_of(system.settings.read_models_dsn, merchant_of(sale.pod), sale.customer_id)
+        rows = [*account.orders, *account.payments, *account.refunds]
+        return _dated([str(row) for row in rows], account.freshness, sale.pod)
+    if copy is FULFILLMENT_VIEW:
+        dsn, merchant_id = system.settings.read_models_dsn, merchant_of(sale.pod)
+        found = open_fulfillments(dsn, merchant_id, lines_max=LINES_MAX)
+        lines = [str(line) for line in found.lines if line.order_id == sale.order.order_id]
+        return _dated(lines, found.freshness, sale.pod)
+    if copy is LAKE:
+        return _ask_lake(system, sale)
+    return _of_report(ask_report(system), sale.pod)
+
+
+def ask_report(system: System, name: str = "trial-balance") -> Report:
+    """Read a finance report as it stands."""
+    return read_report(system.settings, name)
+
+
+def _ask_lake(system: System, sale: Sale) -> Answer:
+    settings, order_id = system.settings, sale.order.order_id
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        progress = lake_progress(lake, sale.pod)
+        facts = lake.execute(
+            "select event_id, aggregate_version, event_type from lake.raw.events "
+            "where pod = ? and aggregate_type = 'order' and aggregate_id = ? order by aggregate_version",
+            [sale.pod, order_id],
+        ).fetchall()
+    cut = min((position.cut for position in progress.positions.values()), default=0)
+    return Answer(facts=facts, cut=cut, data_at=progress.data_at, age_seconds=_age(progress.data_at))
+
+
+def _dated(facts: Sequence[str], freshness: Freshness, pod: str) -> Answer:
+    (standing,) = [one for one in freshness.pods if one.pod == pod]
+    return Answer(
+        facts=list(facts), cut=standing.applied_cut, data_at=standing.data_at, age_seconds=standing.age_seconds
+    )
+
+
+def _of_report(report: Report, pod: str) -> Answer:
+    return Answer(facts=report.rows, cut=report.cuts[pod], data_at=report.data_at, age_seconds=report.age_seconds)
+
+
+def _age(data_at: datetime | None) -> float | None:
+    return None if data_at is None else (utc_now() - data_at).total_seconds()
+
+
+def serves_what_it_has(scene: Scene, sale: Sale, before: Answer, *, copy: Copy | None = None) -> None:
+    """Note that a copy still says of a sale what it said before it was broken."""
+    asked = copy or scene.drill.copy
+    try:
+        now = ask(scene.system, asked, sale)
+        is_ok = bool(now.facts) and now.facts == before.facts
+        seen = f"{'the same' if is_ok else f'another: {now.facts}'}, at cut {now.cut}"
+    except Exception as error:  # whatever it is, it did not serve
+        seen, is_ok = f"{type(error).__name__}: {error}", False
+    scene.note(
+        Promise.SERVES_WHAT_IT_HAS,
+        f"{asked.name} of {sale.pod}",
+        expected=f"what it said at cut {before.cut}",
+        seen=seen,
+        is_ok=is_ok,
+    )
+
+
+def says_its_age(scene: Scene, sale: Sale, *, copy: Copy | None = None) -> None:
+    """Ask twice, and note that both answers name the same cut and its moment, and the second a greater age."""
+    asked = copy or scene.drill.copy
+    first = ask(scene.system, asked, sale)
+    scene.pause(PAUSE_SECONDS)
+    second = ask(scene.system, asked, sale)
+    grows = first.age_seconds is not None and second.age_seconds is not None and second.age_seconds > first.age_seconds
+    scene.note(
+        Promise.SAYS_ITS_AGE,
+        f"{asked.name} of {sale.pod}",
+        expected="a cut, its moment, and an age that grows",
+        seen=f"cut {first.cut} of {first.data_at}, {first.age_seconds} s old; then cut {second.cut}, "
+        f"{second.age_seconds} s old",
+        is_ok=grows and first.cut == second.cut > 0 and first.data_at == second.data_at,
+    )
+
+
+def await_sale(scene: Scene, sale: Sale, *, copy: Copy | None = None) -> Answer:
+    """Wait until a copy has a sale wholly, with its payment, and return what it says."""
+    store = store_of(copy or scene.drill.copy, scene.system)
+    goal = store.goal(sale.pod)
+    scene.require(
+        lambda: store.standing(sale.pod).has_reached(goal),
+        f"{store.copy.name} has not reached cut {goal} of {sale.pod}, which holds order {sale.order.order_id}",
+    )
+    return ask(scene.system, store.copy, sale)

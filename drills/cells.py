@@ -1,0 +1,301 @@
+"""What is done in each cell of the matrix: break, look, recover, prove.
+
+Belongs here: the order of steps, per test and copy. Does not belong here: the looks (`drills/probes.py`,
+`drills/answers.py`, `drills/decisions.py`), the declaration (`contracts/drills.py`), which a test holds together with
+this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from contracts.drills import Drill, DrillTest, Promise
+from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy
+from drills import decisions, probes, wiping
+from drills.answers import ask, ask_report, await_sale, says_its_age, serves_what_it_has
+from drills.scene import Scene
+from drills.system import CONTROL_SERVER, LOG_SERVER
+from drills.trading import Sale
+from streams.lag import trim_log
+
+Play = Callable[[Scene], None]
+
+
+def fall_behind(scene: Scene) -> None:
+    """Lag: no worker keeps the copy up to date, orders come in, it is started again."""
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    if Promise.SAYS_ITS_AGE in scene.drill.meanwhile and scene.drill.copy is not WAREHOUSE:
+        for sale in sales:
+            await_sale(scene, sale)
+    scene.stop_copy()
+    probes.trade(scene)
+    probes.lag_is_reported(scene)
+    if Promise.LATE_IS_NOT_WRONG in scene.drill.meanwhile:
+        probes.late_is_not_wrong(scene)
+    if Promise.SAYS_ITS_AGE in scene.drill.meanwhile:
+        for sale in sales:
+            says_its_age(scene, sale)
+    scene.start_copy()
+    scene.prove()
+
+
+def lose_log_server(scene: Scene) -> None:
+    """Source outage of a copy that is built from the log."""
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    before = {sale.pod: await_sale(scene, sale) for sale in sales}
+    states = scene.system.worker_states()
+    scene.system.kill_server(LOG_SERVER)
+    scene.breaks()
+    probes.trade(scene)
+    probes.outage_is_reported(scene, lambda status: copy_states(status, scene.drill.copy), pod_states)
+    for sale in sales:
+        serves_what_it_has(scene, sale, before[sale.pod])
+        says_its_age(scene, sale)
+    scene.system.start_server(LOG_SERVER)
+    probes.comes_back(scene, states)
+    scene.prove()
+
+
+def copy_states(status: Mapping[str, Any], copy: Copy) -> Mapping[str, str | None]:
+    """Pick what status says of a copy, by pod."""
+    rows = status["warehouse" if copy is WAREHOUSE else "projections"]
+    return {f"{copy.name} of {row['pod']}": row["state"] for row in rows if row["name"] == copy.name}
+
+
+def pod_states(status: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """Pick what status says of the pods."""
+    return {one["pod"]: one["state"] for one in status["pods"]}
+
+
+# The log
+
+
+def replay_log(scene: Scene) -> None:
+    """The log server loses everything; the relays publish every cut again."""
+    newest = dict(scene.log_cuts)
+    scene.system.kill_server(LOG_SERVER)
+    scene.breaks()
+    wiping.wipe_log(scene)
+    probes.trade(scene)
+    scene.system.start_server(LOG_SERVER)
+    for pod in scene.pods:
+        decisions.log_is_whole(scene, pod, through_cut=newest[pod])
+    scene.await_running()
+    scene.prove()
+
+
+def read_stale_log(scene: Scene) -> None:
+    """The log ends in the past, so every copy does; what is decided on the copies is checked by OLTP."""
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    unpaid = {pod: scene.trader.place_unpaid(pod) for pod in scene.pods}
+    for sale in sales:
+        await_sale(scene, sale, copy=ACCOUNT_VIEW)
+    scene.stop_copy()
+    for sale in sales:
+        scene.trader.sell(sale.pod)
+        scene.trader.refund(sale)
+        scene.trader.cancel(sale.pod, unpaid[sale.pod])
+        says_its_age(scene, sale, copy=ACCOUNT_VIEW)
+        decisions.refuses(
+            scene,
+            sale.pod,
+            {
+                "refunding again": lambda sale=sale: scene.trader.refund(sale),  # type: ignore[misc]
+                "shipping what was cancelled": lambda pod=sale.pod: scene.trader.ship(pod, unpaid[pod]),  # type: ignore[misc]
+            },
+        )
+    decisions.nothing_is_forgotten(scene)
+    probes.late_is_not_wrong(scene)
+    scene.start_copy()
+    scene.prove()
+
+
+def lose_pod(scene: Scene) -> None:
+    """A pod's server dies with its outbox; the others go on, and what was acknowledged is there afterwards."""
+    lost, *others = scene.pods
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    before = {sale.pod: await_sale(scene, sale, copy=ACCOUNT_VIEW) for sale in sales}
+    states = scene.system.worker_states()
+    scene.system.kill_server(lost)
+    scene.breaks()
+    probes.trade(scene, pods=others, promise=Promise.OTHER_PODS_GO_ON, has_load=False)
+    probes.is_refused_in_words(scene, f"an order in {lost}", lambda: scene.trader.sell(lost))
+    probes.outage_is_reported(
+        scene,
+        lambda status: {lost: pod_states(status)[lost]},
+        lambda status: {pod: pod_states(status)[pod] for pod in others},
+    )
+    (sale,) = [one for one in sales if one.pod == lost]
+    serves_what_it_has(scene, sale, before[lost], copy=ACCOUNT_VIEW)
+    scene.system.start_server(lost)
+    probes.comes_back(scene, states)
+    scene.prove()
+
+
+# The lake
+
+
+def replay_lake(scene: Scene) -> None:
+    """The lake is lost wholly; the backup and the log bring it back."""
+    for pod in scene.pods:
+        await_sale(scene, scene.trader.sell(pod))
+    backed_up = scene.system.run(["backup", "--json"])
+    for pod in scene.pods:
+        await_sale(scene, scene.trader.sell(pod))
+    scene.stop_copy()
+    wiping.wipe_lake(scene)
+    probes.trade(scene)
+    probes.is_refused_in_words(scene, "a report", lambda: ask_report(scene.system))
+    restored = scene.system.run(["restore-lake", "--json"])
+    decisions.was_restored(scene, backed_up, restored)
+    scene.start_copy()
+    scene.prove()
+
+
+def read_stale_lake(scene: Scene) -> None:
+    """The lake stands still; what deletes and rebuilds by it deletes nothing and waits."""
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    for sale in sales:
+        await_sale(scene, sale)
+    scene.stop_copy()
+    for sale in sales:
+        newer = scene.trader.sell(sale.pod)
+        await_sale(scene, newer, copy=ACCOUNT_VIEW)
+        says_its_age(scene, sale)
+        decisions.rebuild_waits(scene, newer)
+    decisions.nothing_is_forgotten(scene)
+    scene.start_copy()
+    scene.prove()
+
+
+# The warehouse
+
+
+def replay_warehouse(scene: Scene) -> None:
+    """Everything that dbt built is dropped, and computed again from the lake."""
+    before = ask_report(scene.system)
+    scene.breaks()
+    wiping.wipe_warehouse(scene)
+    probes.trade(scene)
+    probes.is_refused_in_words(scene, "a report", lambda: ask_report(scene.system))
+    rebuilt = scene.system.run(["rebuild", "warehouse", "--json"])
+    decisions.reports_the_same(scene, before, rebuilt)
+    scene.prove()
+
+
+def read_stale_reports(scene: Scene) -> None:
+    """Reports that do not know the newest refunds: they say so, and money is not given back twice."""
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    scene.store.bring({pod: scene.store.goal(pod) for pod in scene.pods})
+    before = {sale.pod: ask(scene.system, WAREHOUSE, sale) for sale in sales}
+    scene.breaks()
+    for sale in sales:
+        scene.trader.refund(sale)
+        scene.trader.ship(sale.pod, scene.trader.sell(sale.pod).order)
+    for sale in sales:
+        serves_what_it_has(scene, sale, before[sale.pod])
+        says_its_age(scene, sale)
+        decisions.refuses(scene, sale.pod, {"refunding again": lambda sale=sale: scene.trader.refund(sale)})  # type: ignore[misc]
+    scene.prove()
+
+
+def lose_lake_catalog(scene: Scene) -> None:
+    """The server that holds the lake's catalog dies; nothing can be built or reported, and selling goes on."""
+    states = scene.system.worker_states()
+    scene.system.kill_server(CONTROL_SERVER)
+    scene.breaks()
+    probes.trade(scene)
+    probes.outage_is_reported(
+        scene, lambda status: {**copy_states(status, WAREHOUSE), **copy_states(status, LAKE)}, pod_states
+    )
+    probes.is_refused_in_words(scene, "a report", lambda: ask_report(scene.system))
+    probes.is_refused_in_words(scene, "a build", scene.system.build)
+    scene.system.start_server(CONTROL_SERVER)
+    probes.comes_back(scene, states)
+    scene.prove()
+
+
+# The views
+
+
+def replay_view(scene: Scene) -> None:
+    """A view is emptied when the log does not reach back; the lake brings it back."""
+    for pod in scene.pods:
+        await_sale(scene, scene.trader.sell(pod))
+        with scene.store.log() as log:
+            trim_log(log, pod)
+    scene.breaks()
+    wiping.wipe_view(scene)
+    probes.trade(scene)
+    decisions.was_rebuilt(scene, scene.system.run(["rebuild", scene.drill.copy.name, "--json"]))
+    scene.await_running()
+    scene.prove()
+
+
+def read_stale_account(scene: Scene) -> None:
+    """The account view does not know a refund; the customer asks for the money again."""
+
+    def decide(sale: Sale) -> Mapping[str, Callable[[], object]]:
+        scene.trader.refund(sale)
+        return {"refunding again": lambda: scene.trader.refund(sale)}
+
+    _read_stale_view(scene, decide)
+
+
+def read_stale_fulfillment(scene: Scene) -> None:
+    """The list of what to ship does not know cancellations and shipments; it is worked off all the same."""
+    unpaid = {pod: scene.trader.place_unpaid(pod) for pod in scene.pods}
+
+    def decide(sale: Sale) -> Mapping[str, Callable[[], object]]:
+        pod = sale.pod
+        scene.trader.cancel(pod, unpaid[pod])
+        scene.trader.ship(pod, sale.order)
+        return {
+            "shipping what was cancelled": lambda: scene.trader.ship(pod, unpaid[pod]),
+            "shipping again": lambda: scene.trader.ship(pod, sale.order),
+        }
+
+    _read_stale_view(scene, decide)
+
+
+def _read_stale_view(scene: Scene, decide: Callable[[Sale], Mapping[str, Callable[[], object]]]) -> None:
+    sales = [scene.trader.sell(pod) for pod in scene.pods]
+    before = {sale.pod: await_sale(scene, sale) for sale in sales}
+    scene.stop_copy()
+    for sale in sales:
+        wrong = decide(sale)
+        serves_what_it_has(scene, sale, before[sale.pod])
+        says_its_age(scene, sale)
+        decisions.refuses(scene, sale.pod, wrong)
+    scene.start_copy()
+    scene.prove()
+
+
+PLAYS: Mapping[tuple[str, DrillTest], Play] = {
+    (LOG.name, DrillTest.REPLAY): replay_log,
+    (LOG.name, DrillTest.LAG): fall_behind,
+    (LOG.name, DrillTest.STALE_READ): read_stale_log,
+    (LOG.name, DrillTest.SOURCE_OUTAGE): lose_pod,
+    (LAKE.name, DrillTest.REPLAY): replay_lake,
+    (LAKE.name, DrillTest.LAG): fall_behind,
+    (LAKE.name, DrillTest.STALE_READ): read_stale_lake,
+    (LAKE.name, DrillTest.SOURCE_OUTAGE): lose_log_server,
+    (WAREHOUSE.name, DrillTest.REPLAY): replay_warehouse,
+    (WAREHOUSE.name, DrillTest.LAG): fall_behind,
+    (WAREHOUSE.name, DrillTest.STALE_READ): read_stale_reports,
+    (WAREHOUSE.name, DrillTest.SOURCE_OUTAGE): lose_lake_catalog,
+    (ACCOUNT_VIEW.name, DrillTest.REPLAY): replay_view,
+    (ACCOUNT_VIEW.name, DrillTest.LAG): fall_behind,
+    (ACCOUNT_VIEW.name, DrillTest.STALE_READ): read_stale_account,
+    (ACCOUNT_VIEW.name, DrillTest.SOURCE_OUTAGE): lose_log_server,
+    (FULFILLMENT_VIEW.name, DrillTest.REPLAY): replay_view,
+    (FULFILLMENT_VIEW.name, DrillTest.LAG): fall_behind,
+    (FULFILLMENT_VIEW.name, DrillTest.STALE_READ): read_stale_fulfillment,
+    (FULFILLMENT_VIEW.name, DrillTest.SOURCE_OUTAGE): lose_log_server,
+}
+
+
+def play_of(drill: Drill) -> Play:
+    """Return what is done in a cell."""
+    return PLAYS[drill.copy.name, drill.test]

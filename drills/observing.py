@@ -1,0 +1,154 @@
+"""What a drill saw: every claim is an observation, and a drill holds only if each promise was looked at and held.
+
+Belongs here: taking notes and judging them; pure. Does not belong here: looking (`drills/probes.py`, the cells), files
+(`drills/evidence.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from contracts.clock import Clock, utc_now
+from contracts.drills import Drill, Promise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One look: what was expected, what was seen, whether that is as it should be."""
+
+    promise: Promise
+    subject: str
+    """What was looked at, e.g. ``pod1``."""
+    expected: str
+    seen: str
+    is_ok: bool
+    at: datetime
+
+
+@dataclass(kw_only=True)
+class Notes:
+    """The observations of one drill, in the order in which they were made."""
+
+    clean: Callable[[str], str] = str
+    """Takes secrets out of what other programs say."""
+    clock: Clock = utc_now
+    observations: list[Observation] = field(default_factory=list)
+
+    def add(self, promise: Promise, subject: str, *, expected: str, seen: object, is_ok: bool) -> bool:
+        """Note one look, and return whether it was as it should be."""
+        self.observations.append(
+            Observation(
+                promise=promise,
+                subject=subject,
+                expected=expected,
+                seen=self.clean(str(seen)),
+                is_ok=is_ok,
+                at=self.clock(),
+            )
+        )
+        return is_ok
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A drill that was run."""
+
+    system: str
+    test: str
+    started_at: datetime
+    ended_at: datetime
+    seconds_broken: float
+    """From the break until it had caught up."""
+    observations: tuple[Observation, ...]
+    unobserved: tuple[Promise, ...]
+    """Promises of the drill that nobody looked at: what was not seen to hold did not hold."""
+    failure: str
+    """Why the drill could not be finished; empty when it was."""
+    log_tails: dict[str, str] = field(default_factory=dict)
+    """The last lines of the workers' logs, of a drill that did not hold."""
+
+    @property
+    def has_held(self) -> bool:
+        """Whether it was finished, every promise was looked at, and every look was as expected."""
+        return not self.failure and not self.unobserved and all(seen.is_ok for seen in self.observations)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that was not as expected, in words; empty when it held."""
+        looks = [
+            f"{seen.promise} ({seen.subject}): expected {seen.expected}; seen {seen.seen}"
+            for seen in self.observations
+            if not seen.is_ok
+        ]
+        missing = [f"{promise}: was not looked at" for promise in self.unobserved]
+        return (*([self.failure] if self.failure else []), *looks, *missing)
+
+    def with_logs(self, log_tails: dict[str, str]) -> Outcome:
+        """Return the outcome with what the workers said last."""
+        return replace(self, log_tails=log_tails)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the outcome as values that JSON can hold."""
+        return {
+            **asdict(self),
+            "started_at": self.started_at.isoformat(),
+            "ended_at": self.ended_at.isoformat(),
+            "observations": [{**asdict(seen), "at": seen.at.isoformat()} for seen in self.observations],
+            "seconds": round(self.seconds, 3),
+            "has_held": self.has_held,
+            "problems": list(self.problems),
+        }
+
+
+def outcome_from_json(values: dict[str, Any]) -> Outcome:
+    """Return the outcome that `as_json` described; what it derives is derived anew, not believed."""
+    kept = {name: value for name, value in values.items() if name not in ("seconds", "has_held", "problems")}
+    observations = [
+        Observation(**{**seen, "promise": Promise(seen["promise"]), "at": datetime.fromisoformat(seen["at"])})
+        for seen in kept["observations"]
+    ]
+    return Outcome(
+        **{
+            **kept,
+            "started_at": datetime.fromisoformat(kept["started_at"]),
+            "ended_at": datetime.fromisoformat(kept["ended_at"]),
+            "observations": tuple(observations),
+            "unobserved": tuple(Promise(name) for name in kept["unobserved"]),
+        }
+    )
+
+
+def judge(
+    drill: Drill,
+    notes: Notes,
+    *,
+    started_at: datetime,
+    ended_at: datetime,
+    seconds_broken: float,
+    failure: str = "",
+) -> Outcome:
+    """Return the outcome of a drill from what was noted."""
+    looked_at = {seen.promise for seen in notes.observations}
+    return Outcome(
+        system=drill.copy.name,
+        test=drill.test.value,
+        started_at=started_at,
+        ended_at=ended_at,
+        seconds_broken=round(seconds_broken, 3),
+        observations=tuple(notes.observations),
+        unobserved=tuple(promise for promise in drill.promises if promise not in looked_at),
+        failure=notes.clean(failure) if failure else "",
+    )
+
+
+def held(outcomes: Sequence[Outcome]) -> bool:
+    """Return whether drills were run and every one of them held."""
+    return bool(outcomes) and all(outcome.has_held for outcome in outcomes)

@@ -1,0 +1,60 @@
+"""Running drills one after the other on one system, and judging each.
+
+Belongs here: that whatever goes wrong is part of a drill's outcome, and the next one begins on a whole system. Does not
+belong here: what a drill does (`drills/cells.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from contracts.clock import utc_now
+from contracts.drills import Drill
+from contracts.ownership import WAREHOUSE
+from drills.cells import Play, play_of
+from drills.observing import Notes, Outcome, judge
+from drills.scene import Scene
+from drills.stores import store_of
+from drills.system import System
+from drills.trading import Trader
+
+
+def run_drills(system: System, drills: Sequence[Drill]) -> Iterator[Outcome]:
+    """Run the drills in order, yielding each outcome; never raises for what a drill met."""
+    workers = tuple(sorted(system.worker_states()))
+    with Trader(settings=system.settings) as trader:
+        for drill in drills:
+            yield run_drill(system, drill, trader, workers)
+            system.mend()
+
+
+def run_drill(
+    system: System, drill: Drill, trader: Trader, workers: tuple[str, ...], *, play: Play | None = None
+) -> Outcome:
+    """Run one drill and return its outcome; `play` replaces what is done in its cell."""
+    notes, started_at, failure = Notes(clean=system.clean), utc_now(), ""
+    scene = Scene(
+        system=system,
+        store=store_of(drill.copy, system),
+        drill=drill,
+        trader=trader,
+        notes=notes,
+        workers=workers,
+    )
+    try:
+        if drill.copy is WAREHOUSE:
+            # Nobody builds but the drill; what is drilled is a warehouse that is up to date.
+            system.build()
+        scene.begin()
+        (play or play_of(drill))(scene)
+    except Exception as error:  # a drill that could not be finished has not held, whatever the reason
+        failure = f"It could not be finished: {type(error).__name__}: {error}"
+    outcome = judge(
+        drill,
+        notes,
+        started_at=started_at,
+        ended_at=utc_now(),
+        seconds_broken=scene.seconds_broken,
+        failure=failure,
+    )
+    return outcome if outcome.has_held else outcome.with_logs(system.log_tails())

@@ -1,0 +1,209 @@
+"""Where a drill plays: the system, the trade, the notes, and what every cell does in the same way.
+
+Belongs here: breaking, waiting, and the looks that all cells share before and after. Does not belong here: what must
+hold meanwhile (`drills/probes.py`), what each store is (`drills/stores.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from contracts.drills import Drill, Promise
+from contracts.errors import PropagationError
+from contracts.ownership import Lateness
+from contracts.verdicts import PairResult, Verdict
+from drills.observing import Notes
+from drills.stores import Standing, Store
+from drills.system import System
+from drills.trading import Trader
+from reconcile.run import run_pairs
+
+PATIENCE_SECONDS = 60.0
+"""For what should take a moment; a copy itself gets the lag that the contract allows."""
+LOOK_SECONDS = 0.1
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """One drill in progress."""
+
+    system: System
+    store: Store
+    drill: Drill
+    trader: Trader
+    notes: Notes
+    workers: tuple[str, ...]
+    """Every worker of the system."""
+    broken_at: float | None = None
+    caught_up_at: float | None = None
+    log_cuts: dict[str, int] = field(default_factory=dict)
+    """Where the log stood when the drill began, by pod."""
+
+    @property
+    def pods(self) -> list[str]:
+        """Return the names of the pods."""
+        return [pod.pod for pod in self.system.settings.pods]
+
+    @property
+    def seconds_broken(self) -> float:
+        """Return from the break until it had caught up, or until now."""
+        if self.broken_at is None:
+            return 0.0
+        return (self.caught_up_at or time.monotonic()) - self.broken_at
+
+    def note(self, promise: Promise, subject: str, *, expected: str, seen: object, is_ok: bool) -> bool:
+        """Note one look."""
+        return self.notes.add(promise, subject, expected=expected, seen=seen, is_ok=is_ok)
+
+    def begin(self) -> None:
+        """Wait until everything is well, note it, and begin a new list of sales."""
+        self.await_running()
+        self.trader.forget()
+        for pod in self.pods:
+            self.log_cuts[pod] = self.store.log_cut(pod)
+        target = self.drill.copy.freshness_seconds
+        for pod in self.pods:
+            standing = self.await_standing(pod, lambda seen: seen.lateness is Lateness.FRESH)
+            self.note(
+                Promise.WAS_HEALTHY,
+                pod,
+                expected=f"all workers running, lag at most {target} s",
+                seen=f"{len(self.workers)} workers running, {standing}",
+                is_ok=standing is not None and standing.lateness is Lateness.FRESH,
+            )
+
+    def await_running(self) -> None:
+        """Wait until the supervisor says of every worker that it runs; PropagationError when one does not."""
+        states: Mapping[str, str] = {}
+
+        def are_running() -> bool:
+            nonlocal states
+            states = self.system.worker_states()
+            return all(states.get(name) == "running" for name in self.workers)
+
+        if not wait(are_running, PATIENCE_SECONDS):
+            ended = ", ".join(f"{name} is {states.get(name)}" for name in self.workers if states.get(name) != "running")
+            raise PropagationError(f"Not every worker runs: {ended}.")
+
+    def breaks(self) -> None:
+        """Remember that it is broken from now on."""
+        self.broken_at = time.monotonic()
+
+    def stop_copy(self) -> None:
+        """Kill what keeps the copy up to date, and keep it from starting."""
+        self.system.kill_workers(self.store.workers())
+        self.breaks()
+
+    def start_copy(self) -> None:
+        """Start what keeps the copy up to date."""
+        self.system.start_workers(self.store.workers())
+        self.await_running()
+
+    def await_standing(
+        self, pod: str, is_there: Callable[[Standing], bool], seconds: float = PATIENCE_SECONDS
+    ) -> Standing | None:
+        """Poll how far the copy is in a pod until it is there or the time is over; return the last answer, if any."""
+        last: Standing | None = None
+
+        def look() -> bool:
+            nonlocal last
+            try:
+                last = self.store.standing(pod)
+            except Exception:  # a store that is away is asked again; what it was like is noted elsewhere
+                last = None
+            return last is not None and is_there(last)
+
+        wait(look, seconds)
+        return last
+
+    def catch_up(self) -> None:
+        """Wait until the copy has everything that is committed now, and note how long that took."""
+        started, allowed = time.monotonic(), float(self.drill.copy.late_seconds_max)
+        goals = {pod: self.store.goal(pod) for pod in self.pods}
+        self.store.bring(goals)
+        for pod, goal in goals.items():
+            left = max(1.0, allowed - (time.monotonic() - started))
+            standing = self.await_standing(pod, lambda seen, cut=goal: seen.has_reached(cut), left)  # type: ignore[misc]
+            self.note(
+                Promise.CATCHES_UP,
+                pod,
+                expected=f"cut {goal}, which holds all that was committed, within {allowed:g} s",
+                seen=f"{standing}, after {time.monotonic() - started:.1f} s",
+                is_ok=standing is not None and standing.has_reached(goal),
+            )
+        self.caught_up_at = time.monotonic()
+
+    def compare_equal(self) -> None:
+        """Compare the copy with its owner at a new cut, and note what was compared."""
+        results = self.compared(self.drill.pairs, lag_seconds_max=float(self.drill.copy.late_seconds_max))
+        for pod in self.pods:
+            found = [result for result in results if result.pod == pod]
+            keys = sum(result.compared for result in found)
+            self.note(
+                Promise.EQUAL_AGAIN,
+                pod,
+                expected="every comparison consistent, and something compared",
+                seen=summary(found),
+                is_ok=keys > 0 and all(result.verdict is Verdict.CONSISTENT for result in found),
+            )
+
+    def compared(self, pairs: Collection[str], *, lag_seconds_max: float) -> Sequence[PairResult]:
+        """Compare at a new cut of every pod, while everything goes on."""
+        return run_pairs(self.system.context(lag_seconds_max=lag_seconds_max), pairs)
+
+    def count_sales(self) -> None:
+        """Note that every sale that was acknowledged meanwhile is in the copy exactly once."""
+        for pod in self.pods:
+            sold = [sale.order.order_id for sale in self.trader.sales if sale.pod == pod]
+            counts = self.store.counts(pod, sold, after_cut=self.log_cuts[pod])
+            once = sum(counts.get(order_id) == 1 for order_id in sold)
+            lost = sum(counts.get(order_id, 0) == 0 for order_id in sold)
+            double = sum(counts.get(order_id, 0) > 1 for order_id in sold)
+            self.note(
+                Promise.NOTHING_LOST_OR_DOUBLE,
+                pod,
+                expected=f"{len(sold)} of {len(sold)} acknowledged orders exactly once, at least 1",
+                seen=f"{once} once, {lost} lost, {double} more than once",
+                is_ok=bool(sold) and once == len(sold),
+            )
+
+    def require(self, is_true: Callable[[], bool], otherwise: str) -> None:
+        """Wait for what the drill itself needs; PropagationError when it does not come."""
+        if not wait(is_true, PATIENCE_SECONDS):
+            raise PropagationError(f"After {PATIENCE_SECONDS:.0f} s {otherwise}.")
+
+    def pause(self, seconds: float) -> None:
+        """Let some time pass, so that an age can grow."""
+        time.sleep(seconds)
+
+    def prove(self) -> None:
+        """Catch up, compare, count: the end of every drill."""
+        self.catch_up()
+        self.compare_equal()
+        self.count_sales()
+
+
+def wait(is_true: Callable[[], bool], seconds: float) -> bool:
+    """Poll until `is_true()`, at most so long; return whether it came true."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def summary(results: Sequence[PairResult]) -> str:
+    """Return what comparisons found, in words."""
+    keys = sum(result.compared for result in results)
+    good = sum(result.verdict is Verdict.CONSISTENT for result in results)
+    cuts = sorted({result.cut for result in results if result.cut is not None})
+    others = [
+        f"{result.pair} is {result.verdict}: {result.reason or f'{result.differences} keys differ'}"
+        for result in results
+        if result.verdict is not Verdict.CONSISTENT
+    ]
+    text = f"{good} of {len(results)} comparisons consistent at cut {', '.join(map(str, cuts))}, {keys:,} keys"
+    return "; ".join([text, *others[:3]])

@@ -1,0 +1,316 @@
+"""The copies as a drill sees them: which workers build one, how far it is, what is in it, how old its answer is.
+
+Belongs here: reading each copy through the code that serves and observes it. Does not belong here: breaking one
+(`drills/cells.py`), judging (`drills/probes.py`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import psycopg
+
+from contracts.clock import Clock, utc_now
+from contracts.errors import PropagationError
+from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy, Lateness
+from derived.lake_connection import connect_lake
+from drills.system import System
+from drills.trading import merchant_of
+from streams import codec
+from streams.draining import observe_pod
+from streams.lag import observe
+from streams.log import EntryId, EventLog
+from streams.valkey_log import build_log
+
+LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a copy is in one pod."""
+
+    copy: Copy
+    cut: int
+    lag_events: int
+    lag_seconds: float
+    is_whole: bool = True
+    """False: what it needs next is missing (a gap), or nobody publishes."""
+
+    @property
+    def lateness(self) -> Lateness:
+        """Return what the contract says of the lag."""
+        return self.copy.lateness(self.lag_seconds) if self.is_whole else Lateness.OVERDUE
+
+    def has_reached(self, cut: int) -> bool:
+        """Return whether it has everything up to a cut."""
+        return self.cut >= cut and self.is_whole
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        gap = "" if self.is_whole else ", what comes next is missing"
+        return f"cut {self.cut}, {self.lag_events:,} events and {self.lag_seconds:.1f} s behind ({self.lateness}){gap}"
+
+
+class Store(Protocol):
+    """One copy."""
+
+    copy: Copy
+    system: System
+
+    def workers(self) -> tuple[str, ...]:
+        """Return the workers that keep it up to date."""
+        ...
+
+    def log(self) -> AbstractContextManager[EventLog]:
+        """Give the log."""
+        ...
+
+    def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
+        """Return how far it is, as status and freshness checks see it."""
+        ...
+
+    def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
+        """Return how far it is by what `tieout status` says; None when that says it is unreachable."""
+        ...
+
+    def goal(self, pod: str) -> int:
+        """Return a cut that it has reached once it has everything that is committed now."""
+        ...
+
+    def bring(self, goals: Mapping[str, int]) -> None:
+        """Do what brings it to these cuts, where no worker does it by itself."""
+        ...
+
+    def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
+        """Return how often it has each of these orders, which were placed after a cut."""
+        ...
+
+    def log_cut(self, pod: str) -> int:
+        """Return the last complete cut of the log."""
+        ...
+
+
+@dataclass(kw_only=True)
+class _Store:
+    system: System
+
+    @contextmanager
+    def log(self) -> Iterator[EventLog]:
+        """Give the log."""
+        with closing(build_log(self.system.settings)) as log:
+            yield log
+
+    def log_cut(self, pod: str) -> int:
+        """Return the last complete cut of the log."""
+        with self.log() as log:
+            return log.tail(pod, 1).manifest_cut
+
+    def newest_cut(self, pod: str) -> int:
+        """Return a cut of the pod that holds everything committed before, taken as comparisons take theirs."""
+        with self.system.context(lag_seconds_max=0).take_cut(pod) as opened:
+            return opened.cut
+
+    def goal(self, pod: str) -> int:
+        """Return a cut that holds everything that is committed now."""
+        return self.newest_cut(pod)
+
+    def bring(self, goals: Mapping[str, int]) -> None:
+        """Do nothing: workers do it."""
+
+
+@dataclass(kw_only=True)
+class LogStore(_Store):
+    """The log: a copy of the outbox, built by the relays."""
+
+    copy: Copy = LOG
+
+    def workers(self) -> tuple[str, ...]:
+        """Return the relays."""
+        return tuple(f"relay-{pod.pod}" for pod in self.system.settings.pods)
+
+    def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
+        """Return what has not left the outbox; the age is measured by the database's clock, `clock` adds to it."""
+        seen = observe_pod(self.system.settings.pod(pod), self.system.settings)
+        ahead = max(0.0, (clock() - utc_now()).total_seconds()) if seen.unpublished_events else 0.0
+        return Standing(
+            copy=self.copy,
+            cut=self.log_cut(pod),
+            lag_events=seen.unpublished_events,
+            lag_seconds=seen.oldest_unpublished_seconds + ahead,
+            is_whole=True,
+        )
+
+    def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
+        """Return what status says of the pod's outbox."""
+        found = next(one for one in status["pods"] if one["pod"] == pod)
+        if found["state"] != "reachable":
+            return None
+        return Standing(
+            copy=self.copy,
+            cut=found["cut"],
+            lag_events=found["unpublished_events"],
+            lag_seconds=found["oldest_unpublished_seconds"],
+        )
+
+    def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
+        """Return how often the log's entries after a cut place each order; of what was trimmed, the lake's count.
+
+        Nothing is trimmed before the lake has it.
+        """
+        found: Counter[str] = Counter()
+        with self.log() as log:
+            kept = next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 1)
+            cut = after_cut
+            while page := log.manifests(pod, cut, limit=100):
+                for manifest in page:
+                    entries = [
+                        EntryId(generation=manifest.generation, partition=number, cut=manifest.cut, chunk=chunk)
+                        for number, chunks in enumerate(manifest.partitions)
+                        for chunk in range(len(chunks))
+                    ]
+                    for data in log.fetch(pod, entries):
+                        found.update(_placed(codec.decode(data).select(["aggregate_id", "event_type"]).to_pylist()))
+                cut = page[-1].cut
+        trimmed = [order_id for order_id in order_ids if not found[order_id]] if kept > after_cut + 1 else []
+        if trimmed:
+            found.update(_in_lake(self.system, pod, trimmed))
+        return {order_id: found[order_id] for order_id in order_ids}
+
+
+def _placed(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    return (row["aggregate_id"] for row in rows if row["event_type"] == "order_placed")
+
+
+@dataclass(kw_only=True)
+class ProjectionStore(_Store):
+    """A copy that consumers build from the log: the lake or a view."""
+
+    copy: Copy
+
+    def workers(self) -> tuple[str, ...]:
+        """Return its consumers."""
+        return tuple(f"{self.copy.name.replace('_', '-')}-{pod.pod}" for pod in self.system.settings.pods)
+
+    def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
+        """Return how far it is behind the log."""
+        with self.log() as log:
+            seen = observe(self.system.projection(self.copy.name), pod, log, clock=clock)
+        return Standing(
+            copy=self.copy,
+            cut=seen.applied_cut,
+            lag_events=seen.lag_events,
+            lag_seconds=seen.lag_seconds,
+            is_whole=seen.state != "gap",
+        )
+
+    def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
+        """Return what status says of it."""
+        return reported_copy(self.copy, status["projections"], pod)
+
+    def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
+        """Return how often it has each order."""
+        return COUNTS[self.copy.name](self.system, pod, order_ids)
+
+
+def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> Standing | None:
+    """Return how far a copy is by a row of `tieout status`."""
+    found = next(one for one in rows if one["name"] == copy.name and one["pod"] == pod)
+    if found["state"] == "unreachable":
+        return None
+    return Standing(
+        copy=copy,
+        cut=found["applied_cut"],
+        lag_events=found["lag_events"],
+        lag_seconds=found["lag_seconds"],
+        is_whole=found["state"] != "gap",
+    )
+
+
+@dataclass(kw_only=True)
+class WarehouseStore(_Store):
+    """The finance marts: built by dbt, from the lake."""
+
+    copy: Copy = WAREHOUSE
+
+    def workers(self) -> tuple[str, ...]:
+        """Return none: it is built on a schedule, not followed."""
+        return ()
+
+    def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
+        """Return what the lake has and the newest complete build does not."""
+        from derived.warehouse_lag import observe_warehouse
+
+        (seen,) = [one for one in observe_warehouse(self.system.settings, clock=clock) if one.pod == pod]
+        return Standing(copy=self.copy, cut=seen.built_cut, lag_events=seen.lag_events, lag_seconds=seen.lag_seconds)
+
+    def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
+        """Return what status says of it."""
+        return reported_copy(self.copy, status["warehouse"], pod)
+
+    def bring(self, goals: Mapping[str, int]) -> None:
+        """Build once, when the lake has the cuts."""
+        lake = ProjectionStore(copy=LAKE, system=self.system)
+        deadline = time.monotonic() + LAKE.late_seconds_max
+        while any(lake.standing(pod).cut < cut for pod, cut in goals.items()):
+            if time.monotonic() > deadline:
+                raise PropagationError(f"The lake did not reach cuts {goals} within {LAKE.late_seconds_max} s.")
+            time.sleep(LOOK_SECONDS)
+        self.system.build()
+
+    def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
+        """Return how many rows the mart of orders has for each."""
+        return _lake_counts(
+            self.system, "select order_id, count(*) from lake.marts.orders {where}", "order_id", order_ids
+        )
+
+
+def _lake_counts(system: System, query: str, column: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+    where = f"where list_contains($ids, {column})"
+    settings = system.settings
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        rows = lake.execute(query.format(where=where) + " group by 1", {"ids": list(order_ids)}).fetchall()
+    return {str(order_id): int(number) for order_id, number in rows}
+
+
+def _in_lake(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+    query = "select aggregate_id, count(*) from lake.raw.events {where} and event_type = 'order_placed'"
+    return _lake_counts(system, query, "aggregate_id", order_ids)
+
+
+def _in_view(table: str) -> Callable[[System, str, Sequence[str]], Mapping[str, int]]:
+    query = f"""select order_id, count(*) from read_models.{table}
+                where merchant_id = %s and pod = %s and order_id = any(%s) group by order_id"""
+
+    def counts(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+        with psycopg.connect(system.settings.read_models_dsn) as connection:
+            rows = connection.execute(query.encode(), [merchant_of(pod), pod, list(order_ids)]).fetchall()
+        return {str(order_id): int(number) for order_id, number in rows}
+
+    return counts
+
+
+COUNTS: Mapping[str, Callable[[System, str, Sequence[str]], Mapping[str, int]]] = {
+    LAKE.name: _in_lake,
+    ACCOUNT_VIEW.name: _in_view("account_orders"),
+    FULFILLMENT_VIEW.name: _in_view("fulfillment_orders"),
+}
+
+
+def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore:
+    """Return a copy as a drill sees it."""
+    if copy is LOG:
+        return LogStore(system=system)
+    if copy is WAREHOUSE:
+        return WarehouseStore(system=system)
+    return ProjectionStore(copy=copy, system=system)
+
+
+def ahead(copy: Copy) -> Clock:
+    """Return a clock that is beyond the largest lag of a copy."""
+    return lambda: utc_now() + timedelta(seconds=copy.late_seconds_max)

@@ -1,0 +1,91 @@
+"""Taking everything out of a copy, and noting that nothing is left.
+
+Belongs here: what "wiped" means for each store. Does not belong here: bringing it back.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from contracts.drills import Promise
+from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW
+from derived.lake_connection import connect_lake
+from derived.read_models import account, fulfillment
+from drills.scene import Scene
+
+BUILT = ("marts", "intermediate", "staging", "builds")
+"""Schemas of the lake that builds of the warehouse make."""
+
+ROOTS = {ACCOUNT_VIEW.name: account.ROOTS, FULFILLMENT_VIEW.name: fulfillment.ROOTS}
+
+
+def wipe_log(scene: Scene) -> None:
+    """Delete the data of the log server, which is dead."""
+    deleted, left = scene.system.delete_log()
+    _note_gone(scene, "files of the log server", f"{deleted:,} bytes", f"{left} bytes", left == 0 < deleted)
+
+
+def wipe_lake(scene: Scene) -> None:
+    """Drop the lake's catalog and delete its files; nobody writes to it."""
+    settings = scene.system.settings
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        events = int(lake.execute("select count(*) from lake.raw.events").fetchall()[0][0])
+    left = scene.system.delete_lake()
+    _note_gone(scene, "lake", f"{events:,} events", f"{left} catalog tables and files", left == 0 < events)
+
+
+def wipe_warehouse(scene: Scene) -> None:
+    """Drop everything that dbt built, and the records of the builds."""
+    settings = scene.system.settings
+    query = "select count(*) from {} where database_name = 'lake' and list_contains($schemas, schema_name)"
+
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+
+        def relations() -> int:
+            bound = {"schemas": list(BUILT)}
+            return sum(
+                int(lake.execute(query.format(source), bound).fetchall()[0][0])
+                for source in ("duckdb_tables()", "duckdb_views()")
+            )
+
+        before = relations()
+        for schema in BUILT:
+            lake.execute(f"drop schema if exists lake.{schema} cascade")
+        left = relations()
+    _note_gone(scene, "warehouse", f"{before} tables and views", f"{left} tables and views", left == 0 < before)
+
+
+def wipe_view(scene: Scene) -> None:
+    """Empty a view's tables, positions and parked events, in one transaction."""
+    name = scene.drill.copy.name
+    tables = [
+        table for root in ROOTS[name] for table in (root.child.table if root.child else None, root.table) if table
+    ]
+    with psycopg.connect(scene.system.settings.read_models_dsn) as connection:
+        # As consumers do before they write, so that none writes between the deletes.
+        connection.execute("select 1 from read_models.positions where projection = %s for update", [name])
+        deleted = 0
+        for table in tables:
+            statement = sql.SQL("delete from read_models.{}").format(sql.Identifier(table))
+            deleted += connection.execute(statement).rowcount
+        for table in ("parked_events", "positions"):
+            statement = sql.SQL("delete from read_models.{} where projection = %s").format(sql.Identifier(table))
+            connection.execute(statement, [name])
+        left = 0
+        for table in tables:
+            row = connection.execute(
+                sql.SQL("select count(*) from read_models.{}").format(sql.Identifier(table))
+            ).fetchone()
+            left += int(row[0]) if row else 0
+    _note_gone(scene, name, f"{deleted:,} rows", f"{left} rows", left == 0 < deleted)
+
+
+def _note_gone(scene: Scene, subject: str, before: str, left: str, is_ok: bool) -> None:
+    scene.note(
+        Promise.IS_GONE,
+        subject,
+        expected="something there before, nothing left",
+        seen=f"{before} before, {left} left",
+        is_ok=is_ok,
+    )

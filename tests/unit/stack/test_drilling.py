@@ -1,0 +1,44 @@
+"""The drilling process knows no servers but its own, and evidence names the code that it is about."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from stack.code_version import code_version
+from stack.drilling import drill_environment
+
+
+def test_the_drilling_process_is_told_of_no_other_servers(tmp_path: Path) -> None:
+    around = {"PATH": "/bin", "TIEOUT_PODS": "pod1", "TIEOUT_POD1_OWNER_DSN": "postgresql://x", "TIEOUT_STACK": "/v"}
+    given = drill_environment(around, tmp_path)
+    assert given["PATH"] == "/bin"
+    assert {name: value for name, value in given.items() if name.startswith("TIEOUT")} == {
+        "TIEOUT_VAR_DIR": str(tmp_path)
+    }
+
+
+def test_code_without_a_repository_is_named_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one")
+    first = code_version(tmp_path)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "b.py").write_text("not code")
+    assert code_version(tmp_path) == first
+    (tmp_path / "a.py").write_text("two")
+    assert re.fullmatch(r"files-[0-9a-f]{12}", first) and code_version(tmp_path) != first
+
+
+def test_code_in_a_repository_is_named_by_its_commit_and_whether_it_was_changed(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=n", "-c", "user.email=e@example.com"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "a.py").write_text("one")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = code_version(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{12}", clean)
+    (tmp_path / "a.py").write_text("two")
+    assert code_version(tmp_path) == f"{clean}+changes"
