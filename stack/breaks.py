@@ -29,6 +29,8 @@ from stack.explaining import explain
 
 UNENDED = tuple(state for state in BreakState if state not in ENDED)
 AMOUNTS_SHOWN = 2
+EXPLAINED = ("order", "payment", "refund", "reservation", "fulfillment")
+"""Aggregates that belong to an order."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 BreakIds = Annotated[list[int] | None, typer.Argument(help="Numbers of breaks, as `tieout breaks list` shows them.")]
@@ -134,19 +136,23 @@ def show(
         return
     console = answers()
     console.print(
-        f"Break {one.break_id} of incident {one.group_id} ({incident.keys:,} keys): [bold]{one.state}[/], "
+        f"Break {one.break_id} of incident {one.group_id} ({_counted_as(incident.keys, 'key')}): [bold]{one.state}[/], "
         f"looked after by {escape(one.owner)}.\n"
-        f"{one.pair} in {one.pod}: {one.entity} {escape(shown_key(one.key))} is [bold]{one.kind}[/]."
+        f"{one.pair} in {one.pod}: {one.entity} {escape(shown_key(one.key))} differs (class [bold]{one.kind}[/])."
     )
     facts = {"merchant": one.merchant_id, "day": one.day, "currency": one.currency, "aggregate": one.aggregate_key}
     console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value) or "Of no single merchant.")
     console.print(
-        f"Seen {one.times_seen:,} times, first at cut {one.first_seen_cut} ({one.first_seen_at:%F %T} UTC), "
+        f"Seen {_counted_as(one.times_seen, 'time')}, "
+        f"first at cut {one.first_seen_cut} ({one.first_seen_at:%F %T} UTC), "
         f"last at cut {one.last_seen_cut} ({one.last_seen_at:%F %T} UTC); repairs tried: {one.repairs}."
     )
     if one.reason:
         console.print(one.reason, markup=False)
-    rows = [(item.column, _shown(item.left), _shown(item.right), _signed(item, one.currency)) for item in one.columns]
+    rows = [
+        (item.column, _valued(item, item.left, one), _valued(item, item.right, one), _signed(item, one.currency))
+        for item in one.columns
+    ]
     if rows:
         console.print(_table("What the stores say", ("Column", *_sides(one.pair), "Difference"), rows))
     past = [
@@ -155,6 +161,9 @@ def show(
     ]
     console.print(_table("History (UTC)", ("At", "From", "To", "By", "Run", "Why"), past))
     runbook = _runbook(one.pair)
+    order = _order_of(one)
+    if order:
+        console.print(f"`tieout explain {order}` tells the whole story of the order.", markup=False)
     if runbook:
         console.print(f"Runbook: {runbook}")
 
@@ -233,7 +242,7 @@ def _decide(
         print_json({"break_ids": changed})
         return
     listed = ", ".join(map(str, changed[:10])) + (", ..." if len(changed) > 10 else "")
-    answers().print(f"{done}: {len(changed):,} {'break' if len(changed) == 1 else 'breaks'} ({listed}).", markup=False)
+    answers().print(f"{done}: {_counted_as(len(changed), 'break')} ({listed}).", markup=False)
 
 
 @contextmanager
@@ -276,8 +285,21 @@ def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]
     return table(title, headings, cells, numbers_from=len(headings))
 
 
-def _shown(value: object) -> str:
+def _valued(item: ColumnDifference, value: object, one: Break) -> str:
+    """Return a value as people read it: amounts in the currency's own unit."""
+    if one.currency and item.column.endswith("_minor") and isinstance(value, int):
+        return f"{format_minor(value, one.currency)} {one.currency}"
     return "-" if value is None else str(value)
+
+
+def _order_of(one: Break) -> str | None:
+    """Return an id by which `tieout explain` finds the order that a break belongs to, if it belongs to one."""
+    kind, _, identifier = (one.aggregate_key or "").partition("/")[2].partition("/")
+    return identifier if kind in EXPLAINED else None
+
+
+def _counted_as(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def _counted(counts: Mapping[BreakState, int]) -> str:

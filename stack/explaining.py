@@ -63,7 +63,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON docum
 
 
 def explain(
-    order: Annotated[str, typer.Argument(help="An order's id, or its number.")],
+    order: Annotated[
+        str, typer.Argument(help="An order's number or id, or the id of one of its payments, refunds ...")
+    ],
     merchant: Annotated[
         str | None, typer.Option(help="Whose order, where several merchants have one of that number.")
     ] = None,
@@ -72,7 +74,8 @@ def explain(
     """Tell the story of one order: what every store holds of it, and which breaks name it.
 
     OLTP's rows with their versions; every event with its cut, position and age, and whether outbox, log (which stream
-    entry) and lake have it; the marts with the journal; what customers and the warehouse see. Nothing is changed.
+    entry) and lake have it; the marts with the journal; what customers and the warehouse see. What stands out comes
+    first: breaks, parked events, a copy that says something else. Nothing is changed.
     """
     from stack.story import read_story
 
@@ -91,6 +94,12 @@ def show_story(story: Story) -> None:
     console.print(
         f"Order {number}({story.order_id}) of merchant {story.merchant_id}, in {story.pod}.", markup=False, style="bold"
     )
+    found, silent = story.findings, [section.store for section in story.sections if section.error]
+    for sentence in found:
+        console.print(f"! {sentence}", markup=False, style="yellow")
+    if not found:
+        whoever = f" that answered ({', '.join(silent)} did not)" if silent else ""
+        console.print(f"Nothing stands out: every store{whoever} says the same.", markup=False)
     for section in story.sections:
         _show_section(section)
 

@@ -22,6 +22,7 @@ from contracts.settings import Settings
 from repair import ledger
 from stack import story_reads
 from stack.scrubbing import scrubber
+from stack.story_findings import findings
 from stack.story_reads import Aggregate, Place, Row
 
 BREAKS_MAX = 200
@@ -50,14 +51,19 @@ class Story:
     """None when no store that answered says."""
     sections: tuple[Section, ...]
 
+    @property
+    def findings(self) -> list[str]:
+        """What stands out, a sentence each; of the stores that answered."""
+        return findings({one.store: one.tables for one in self.sections if not one.error})
+
     def as_json(self) -> dict[str, Any]:
         """Return the story as values that JSON can hold."""
         sections = [{**vars(one), "tables": _plain(one.tables)} for one in self.sections]
-        return {**vars(self), "sections": sections}
+        return {**vars(self), "findings": self.findings, "sections": sections}
 
 
 def read_story(settings: Settings, order: str, *, merchant_id: str | None = None, clock: Clock = utc_now) -> Story:
-    """Return the story of the order with this id or number.
+    """Return the story of the order with this number or id, or to which what has this id belongs.
 
     Raises NotFoundError when no store has it, InputError when several merchants have an order of that number.
     """
@@ -98,8 +104,7 @@ class _Reader:
         self._add_warehouse(place)
         self._add_views(place, keys)
         parked = self._asked("lake", lambda: story_reads.read_lake_parked(self._connected(), place, keys), [])
-        if parked:
-            self._add("lake", {"parked": parked}, "now")
+        self._add("lake", {"parked": parked}, "now")
         self._add_breaks(keys)
         return Story(
             pod=place.pod,

@@ -47,8 +47,18 @@ class Place:
     order_id: str
 
 
-# By order number or id; the id as text finds nothing by index, so it is compared as what it is.
-FIND_BY_ID = "select order_id::text, merchant_id from oltp.orders where order_id = %(order)s::uuid"
+# The id as text finds nothing by index, so it is compared as what it is. Breaks and alerts also name what belongs to an
+# order: a payment, a refund, a reservation, a fulfillment.
+FIND_BY_ID = """
+select order_id::text, merchant_id from oltp.orders
+where order_id = %(order)s::uuid or reservation_id = %(order)s::uuid
+   or order_id in (
+       select order_id from oltp.payments where payment_id = %(order)s::uuid
+       union all select order_id from oltp.refunds where refund_id = %(order)s::uuid
+       union all select order_id from oltp.reservations where reservation_id = %(order)s::uuid
+       union all select order_id from oltp.fulfillments where fulfillment_id = %(order)s::uuid
+   )
+"""
 FIND_BY_NUMBER = "select order_id::text, merchant_id from oltp.orders where order_number = %(order)s"
 
 OLTP_TABLES = {
