@@ -1,39 +1,75 @@
-"""No false difference: every pair compared again and again while orders are placed, a relay dies, a transaction hangs.
+"""No false difference: every pair compared again and again while a shop sells and everything around it is disturbed.
 
-    python -m bench.soak [--seconds 300] [--rate 20] [--json]
+    python -m bench.soak [--seconds 600] [--rate 20] [--json]
+
+Checkouts, cancellations, refunds, prices, catalog, stock, configuration and entitlements go on; relays are killed,
+consumers stopped, a transaction is left open, the warehouse is built anew, lake, outbox and log are kept small. What is
+found goes into the ledger of breaks, and the sender of alerts looks at it: none may be opened, nobody may be told.
 
 Belongs here: that run, on servers and workers of its own, and its count of verdicts; nothing is damaged, so every
-difference is a false one. Does not belong here: how fast a comparison is (`bench/compare.py`).
+difference is a false one. Does not belong here: the disturbances (`bench/disturbances.py`), how fast a comparison is
+(`bench/compare.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import psycopg
 
+from bench.disturbances import WANTED, Scene, disturbed, stopped
 from bench.figures import Figure, report
 from bench.world import running_system
+from contracts.breaks import BreakState
+from contracts.clock import utc_now
 from contracts.errors import StackError
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
+from derived.lake_connection import connect_lake
+from reconcile.context import ReconcileContext
+from reconcile.results import save_results
 from reconcile.run import run_pairs
+from repair import ledger
+from repair.alerts import AlertKind
+from stack.alerting import tell
 from stack.builder import warm_builder
 from stack.comparison import build_reconcile_context
 from stack.processes import wait_until
-from stack.supervision import Supervisor
 
 START_SECONDS_MAX = 180.0
+IMPATIENT_SECONDS = 1.0
+"""How long a comparison waits for a copy whose consumer is stopped on purpose: then the verdict is late."""
+ROUNDS_BETWEEN_LATE = 5
+"""The first of so many rounds is followed by one of these."""
+EXTRA_SECONDS_MAX = 120.0
 FALSE = (Verdict.INCONSISTENT, Verdict.UNKNOWN)
+
+HAPPENED = {
+    "orders placed": ("order_placed",),
+    "cancellations, of orders or parts": ("order_cancelled",),
+    "shipments": ("fulfillment_shipped",),
+    "refunds completed": ("refund_completed",),
+    "price changes": ("price_set",),
+    "changes of products and variants": ("product_upserted", "variant_upserted"),
+    "changes of a merchant's configuration": ("merchant_configured",),
+    "entitlements granted and revoked": (
+        "merchant_entitlement_granted",
+        "merchant_entitlement_revoked",
+        "customer_entitlement_granted",
+        "customer_entitlement_revoked",
+    ),
+    "stock received, corrected, written off": ("stock_moved",),
+    "reservations, held and given back": ("stock_reserved", "reservation_released", "reservation_expired"),
+    "adjustments booked": ("adjustment_booked",),
+}
+"""What must have gone on meanwhile, by the events that say so."""
 
 
 @dataclass(kw_only=True)
@@ -44,48 +80,60 @@ class Soak:
     keys_compared: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     doubtful: list[PairResult] = field(default_factory=list)
-    """Results that are not consistent."""
-    orders_placed: int = 0
+    """Results that are inconsistent or unknown."""
+    unfinished: int = 0
+    """Results of the last round, after all disturbances, that are not consistent."""
+    events: Counter[str] = field(default_factory=Counter)
+    """What happened meanwhile, by type of event."""
+    disturbances: Counter[str] = field(default_factory=Counter)
+    breaks_opened: int = 0
+    alerts_written: int = 0
     seconds: float = 0.0
-    relay_restarts: int = 0
-    open_transaction_seconds: float = 0.0
 
     def add(self, results: Sequence[PairResult]) -> None:
         """Count one round."""
         self.rounds += 1
         self.keys_compared += sum(result.compared for result in results)
         self.verdicts.update(result.verdict for result in results)
-        self.doubtful += [result for result in results if result.verdict is not Verdict.CONSISTENT]
+        self.doubtful += [result for result in results if result.verdict in FALSE]
+        self.unfinished = sum(result.verdict is not Verdict.CONSISTENT for result in results)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run and print; return 0 when something was compared under load and nothing was wrong or unknown, 1 otherwise."""
+    """Run and print; return 0 when everything happened and nothing was wrong, unknown or told, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300, help="how long to compare (default 300)")
+    parser.add_argument("--seconds", type=float, default=600, help="how long to compare (default 600)")
     parser.add_argument("--rate", type=float, default=20, help="orders per second over both pods (default 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)
-    soak = run_soak(seconds=options.seconds, orders_per_second=options.rate)
+    soak = run_soak(seconds=options.seconds, orders_per_second=options.rate, say=_say)
     for result in soak.doubtful:
-        print(f"{result.pair} in {result.pod} at cut {result.cut}: {result.verdict}. {result.reason}", file=sys.stderr)
+        _say(f"{result.pair} in {result.pod} at cut {result.cut}: {result.verdict}. {result.reason}")
         for found in result.sample[:5]:
-            print(f"  {found}", file=sys.stderr)
+            _say(f"  {found}")
     return report("soak", figures(soak), is_json=options.json)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def figures(soak: Soak) -> list[Figure]:
     """Return what a run saw as figures; a run in which nothing happened misses its goals."""
-
-    made = soak.verdicts.total()
     return [
         Figure(name="time", value=soak.seconds, unit="s"),
         Figure(name="rounds over all pairs and pods", value=soak.rounds, unit=""),
-        _some("comparisons made", made),
+        _some("comparisons made", soak.verdicts.total()),
         _some("keys compared", soak.keys_compared),
-        _some("orders placed meanwhile", soak.orders_placed),
-        Figure(name="relays killed", value=soak.relay_restarts, unit=""),
-        Figure(name="a transaction left open for", value=soak.open_transaction_seconds, unit="s"),
-        *(_verdict(verdict, soak.verdicts[verdict]) for verdict in Verdict),
+        *(_some(name, sum(soak.events[kind] for kind in kinds)) for name, kinds in HAPPENED.items()),
+        Figure(name="events altogether", value=soak.events.total(), unit=""),
+        *(_some(name, soak.disturbances[name]) for name in WANTED),
+        Figure(name=f"verdict {Verdict.CONSISTENT}", value=soak.verdicts[Verdict.CONSISTENT], unit=""),
+        _some(f"verdict {Verdict.LATE}, a consumer being stopped on purpose", soak.verdicts[Verdict.LATE]),
+        *(_none(f"verdict {verdict}", soak.verdicts[verdict]) for verdict in FALSE),
+        _none("not consistent after all disturbances", soak.unfinished),
+        _none("breaks opened", soak.breaks_opened),
+        _none("alerts written", soak.alerts_written),
     ]
 
 
@@ -93,49 +141,74 @@ def _some(name: str, value: int) -> Figure:
     return Figure(name=name, value=value, unit="", goal="> 0", is_met=value > 0)
 
 
-def _verdict(verdict: Verdict, number: int) -> Figure:
-    if verdict in FALSE:
-        return Figure(name=f"verdict {verdict}", value=number, unit="", goal="= 0", is_met=number == 0)
-    return Figure(name=f"verdict {verdict}", value=number, unit="")
+def _none(name: str, value: int) -> Figure:
+    return Figure(name=name, value=value, unit="", goal="= 0", is_met=value == 0)
 
 
-def run_soak(*, seconds: float, orders_per_second: float) -> Soak:
+def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], None] = lambda text: None) -> Soak:
     """Start servers, workers and traffic, compare everything for `seconds`, stop all; the last round is finished."""
     soak = Soak()
     with _selling(orders_per_second) as settings, warm_builder(settings) as builder:
         context = build_reconcile_context(settings, build=builder.build_to)
-        before, started = _orders(settings), time.monotonic()
-        disturbance = threading.Thread(target=_disturb, args=(settings, seconds, soak), daemon=True)
-        disturbance.start()
-        while soak.rounds == 0 or time.monotonic() < started + seconds:
-            soak.add(run_pairs(context))
-        disturbance.join()
-        soak.orders_placed = _orders(settings) - before
+        began, started = utc_now(), time.monotonic()
+        scene = Scene(settings=settings, seconds=seconds)
+        with disturbed(scene):
+            while _goes_on(scene, time.monotonic() - started):
+                _take_in(settings, soak, run_pairs(context), say)
+                if soak.rounds % ROUNDS_BETWEEN_LATE == 1:
+                    _compare_late(settings, soak, context, say)
+                scene.rounds = soak.rounds
+        _take_in(settings, soak, run_pairs(context), say)
         soak.seconds = time.monotonic() - started
+        soak.events, soak.disturbances = _events(settings, began), scene.done
+        soak.breaks_opened = _breaks(settings)
+        soak.alerts_written = _alerts(settings)
     return soak
 
 
-def _disturb(settings: Settings, seconds: float, soak: Soak) -> None:
-    """Leave a transaction open for half of the time, and kill a relay in the middle of it."""
-    quarter = seconds / 4
-    pause = threading.Event()
-    pause.wait(quarter)
-    with psycopg.connect(settings.pods[0].app_dsn) as connection:
-        # It has a transaction id from now on: every snapshot until its end has it in progress.
-        connection.execute("select pg_current_xact_id()")
-        opened = time.monotonic()
-        pause.wait(quarter)
-        soak.relay_restarts += _kill_relay(settings, settings.pods[0])
-        pause.wait(quarter)
-    soak.open_transaction_seconds = time.monotonic() - opened
+def _compare_late(settings: Settings, soak: Soak, context: ReconcileContext, say: Callable[[str], None]) -> None:
+    """Compare without waiting, while a lake's consumer is stopped: that is late, and wakes nobody."""
+    impatient = replace(context, lag_seconds_max=IMPATIENT_SECONDS)
+    with stopped(settings, f"lake-{settings.pods[0].pod}"):
+        _take_in(settings, soak, run_pairs(impatient), say)
 
 
-def _kill_relay(settings: Settings, pod: PodSettings) -> int:
-    for worker in Supervisor(var_dir=settings.var_dir).states():
-        if worker.name == f"relay-{pod.pod}" and worker.process_id is not None:
-            os.kill(worker.process_id, signal.SIGKILL)
-            return 1
-    return 0
+def _goes_on(scene: Scene, seconds: float) -> bool:
+    """Return whether there is time left; however slow the machine is, everything wanted gets its turn."""
+    if scene.over.is_set():
+        return False
+    return seconds < scene.seconds or (not scene.is_complete and seconds < scene.seconds + EXTRA_SECONDS_MAX)
+
+
+def _take_in(settings: Settings, soak: Soak, results: list[PairResult], say: Callable[[str], None]) -> None:
+    """Do with results what `tieout reconcile` and the sender of alerts do with them."""
+    soak.add(results)
+    save_results(settings.control_dsn, results)
+    ledger.record(settings.control_dsn, results, run=f"soak {soak.rounds}")
+    tell(settings)
+    found = Counter(str(result.verdict) for result in results)
+    listed = ", ".join(f"{number} {verdict}" for verdict, number in sorted(found.items()))
+    say(f"round {soak.rounds}: {listed}, {sum(result.compared for result in results):,} keys")
+
+
+def _events(settings: Settings, since: datetime) -> Counter[str]:
+    """Return what happened since then, from the lake: outboxes are pruned."""
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        query = "select event_type, count(*) from lake.raw.events where recorded_at >= $since group by event_type"
+        return Counter({str(kind): int(number) for kind, number in lake.execute(query, {"since": since}).fetchall()})
+
+
+def _breaks(settings: Settings) -> int:
+    """Return how many breaks were ever opened: none is erased."""
+    return sum(ledger.count_breaks(settings.control_dsn, states=tuple(BreakState)).values())
+
+
+def _alerts(settings: Settings) -> int:
+    """Return how many messages were ever written, signs of life apart."""
+    with psycopg.connect(settings.control_dsn) as connection:
+        query = "select count(*) from trust.alerts where kind <> %s"
+        row = connection.execute(query, (AlertKind.ALIVE.value,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _orders(settings: Settings) -> int:

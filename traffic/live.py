@@ -1,10 +1,10 @@
-"""Live traffic: a few orders a second, with everything that happens to orders, until somebody stops it.
+"""Live traffic: a few orders a second, with everything that happens to orders and shops, until somebody stops it.
 
     run_live(settings, stop, orders_per_second=5)
 
 Belongs here: the pace, and staying alive: what the books refuse is counted, a sold-out product is delivered again, a
-pod that cannot be reached is waited for. Does not belong here: what is drawn (`plans.py`), what a plan does
-(`journeys.py`).
+pod that cannot be reached is waited for. Does not belong here: what is drawn (`plans.py`, `staff.py`), what a
+plan does (`journeys.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from traffic.generator import expire_reservations, open_shops
 from traffic.journeys import Journey, run_beside
 from traffic.plans import OrderPlan, OrderSource, SidePlan, units_needed
 from traffic.shops import catalog, receive, shop_of
+from traffic.staff import StaffSource
+from traffic.steps import KeyedCommand
 from traffic.workers import Pods, Workers
 
 SOURCE = "live"
@@ -37,6 +39,8 @@ WAIT_SECONDS_MAX = 5.0
 """Longest pause before a pod that could not be reached is tried again."""
 EXPIRE_EVERY = 50
 """Orders between two looks for reservations whose time is over."""
+TASK_EVERY = 5
+"""Orders between two tasks of the shops' people."""
 DELIVERY_UNITS = 500
 """Received of every product at a delivery, or more where one order wants more."""
 
@@ -72,6 +76,16 @@ class _Live:
                 self._guarded(lambda plan=plan: self._deliver(plan))  # type: ignore[misc]
             except TieoutError as error:
                 self._count(Counter(), error)
+
+    def work(self, task: list[KeyedCommand]) -> None:
+        """Do what a shop's people do; a refusal ends the task."""
+        for item in task:
+            try:
+                execute(self._pod(item.command.merchant_id), item.command, idempotency_key=item.key)
+            except TieoutError as error:
+                self._count(Counter(), error)
+                return
+            self._count(Counter([type(item.command).__name__]), None)
 
     def expire(self) -> None:
         """Let reservations expire in every pod."""
@@ -167,6 +181,7 @@ def _opened(settings: Settings, stop: threading.Event) -> dict[str, str]:
 
 def _run(live: _Live, rng: random.Random, orders_per_second: float, duration_seconds: float | None) -> None:
     source = OrderSource(rng, customers=CUSTOMERS)
+    staff = StaffSource(random.Random(rng.random()))
     numbers = iter(range(1, 2**62))
     pace = _Pace(1 / orders_per_second, duration_seconds, live.stop)
 
@@ -176,8 +191,10 @@ def _run(live: _Live, rng: random.Random, orders_per_second: float, duration_sec
                 number = next(numbers)
                 name = f"L-{live.scope.partition('/')[2]}-{number}"
                 plans: list[OrderPlan | SidePlan] = [source.order(name), *source.beside(name)]
+                task = staff.task(f"{live.scope}/staff/{number}") if number % TASK_EVERY == 0 else []
             unreachable = live.unreachable
             live.happen(plans)
+            live.work(task)
             if live.unreachable > unreachable:
                 live.stop.wait(WAIT_SECONDS_MAX)
             if number % EXPIRE_EVERY == 0:

@@ -23,6 +23,7 @@ LINES_DIVISOR = 8
 UNITS_UP_TO_PERMYRIAD = 9_950
 LINES_UP_TO_PERMYRIAD = 9_990
 ORDERS_PER_CUSTOMER = 4
+CUSTOMER_FIRST = 10_000
 DISCOUNT_PERCENT = 10
 
 
@@ -190,7 +191,8 @@ class OrderSource:
 
     def _customer(self) -> str:
         # The smaller of two draws: some customers come back much more often than others.
-        return f"{10_000 + min(self._rng.randrange(self._customers), self._rng.randrange(self._customers))}"
+        number = min(self._rng.randrange(self._customers), self._rng.randrange(self._customers))
+        return f"{CUSTOMER_FIRST + number}"
 
     def _lines(self, shop: Shop) -> tuple[LinePlan, ...]:
         rng = self._rng

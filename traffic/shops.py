@@ -146,6 +146,11 @@ def variant_id(merchant_id: str, sku: str) -> str:
     return str(content_id(CATALOG_TIME, "generator", merchant_id, "variant", sku))
 
 
+def product_id(merchant_id: str, sku: str) -> str:
+    """Return the id of the product whose first variant has this SKU."""
+    return str(content_id(CATALOG_TIME, "generator", merchant_id, "product", sku))
+
+
 def register_shop(shop: Shop) -> KeyedCommand:
     """Return the shop's registration."""
     rates = dict(shop.rates_ppm)
@@ -198,7 +203,7 @@ def _upsert(shop: Shop, item: Item) -> UpsertProduct:
     price_micro = item.unit_price_minor * micro_per_minor(shop.currency)
     return UpsertProduct(
         merchant_id=shop.merchant_id,
-        product_id=str(content_id(CATALOG_TIME, "generator", shop.merchant_id, "product", item.sku)),
+        product_id=product_id(shop.merchant_id, item.sku),
         title=item.title,
         kind=item.kind,
         tax_category=item.tax_category,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.disturbances import WANTED
 from bench.figures import Figure
-from bench.soak import Soak, figures, run_soak
+from bench.soak import HAPPENED, Soak, figures, run_soak
 from contracts.verdicts import Verdict
 from reconcile.pairs import PAIRS
 
@@ -17,21 +18,44 @@ def missed(found: list[Figure]) -> set[str]:
     return {figure.name for figure in found if figure.is_met is False}
 
 
-def test_no_difference_is_found_where_orders_are_placed_and_nothing_is_wrong() -> None:
+def test_nothing_is_found_and_nobody_is_told_where_all_is_disturbed_and_nothing_is_wrong() -> None:
     soak = run_soak(seconds=20, orders_per_second=10)
     doubtful = [(found.pair, found.pod, found.verdict, found.reason, found.sample[:2]) for found in soak.doubtful]
     assert doubtful == []
-    assert soak.verdicts == {Verdict.CONSISTENT: soak.rounds * len(PAIRS) * 2}
-    assert soak.keys_compared > 0 and soak.orders_placed > 0 and soak.relay_restarts == 1
+    assert soak.verdicts.total() == soak.rounds * len(PAIRS) * 2
     assert missed(figures(soak)) == set()
 
 
 @pytest.mark.parametrize("verdict", [Verdict.INCONSISTENT, Verdict.UNKNOWN])
 def test_a_difference_or_a_look_that_failed_misses_the_goal(verdict: Verdict) -> None:
-    soak = Soak(rounds=1, keys_compared=1, orders_placed=1)
-    soak.verdicts.update({Verdict.CONSISTENT: 51, verdict: 1})
+    soak = something_happened()
+    assert missed(figures(soak)) == set()
+    soak.verdicts.update({verdict: 1})
     assert missed(figures(soak)) == {f"verdict {verdict}"}
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"breaks_opened": 1}, "breaks opened"),
+        ({"alerts_written": 1}, "alerts written"),
+        ({"unfinished": 1}, "not consistent after all disturbances"),
+    ],
+)
+def test_a_break_or_an_alert_misses_the_goal(change: dict[str, int], name: str) -> None:
+    soak = something_happened()
+    vars(soak).update(change)
+    assert missed(figures(soak)) == {name}
+
+
 def test_a_run_in_which_nothing_happened_misses_its_goals() -> None:
-    assert missed(figures(Soak())) == {"comparisons made", "keys compared", "orders placed meanwhile"}
+    assert missed(figures(Soak())) >= {"comparisons made", "keys compared", *HAPPENED, *WANTED}
+
+
+def something_happened() -> Soak:
+    """Return a run in which everything happened once and nothing was wrong."""
+    soak = Soak(rounds=1, keys_compared=1)
+    soak.verdicts.update({Verdict.CONSISTENT: 52, Verdict.LATE: 1})
+    soak.events.update(kind for kinds in HAPPENED.values() for kind in kinds)
+    soak.disturbances.update(WANTED)
+    return soak

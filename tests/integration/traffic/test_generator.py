@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 
@@ -11,6 +12,9 @@ from oltp.directory import placements
 from traffic.generator import place_orders
 from traffic.live import run_live
 from traffic.shops import SHOPS
+from traffic.staff import StaffSource
+from traffic.steps import run_commands
+from traffic.workers import Workers
 
 
 def rows(settings: Settings, query: str) -> list[tuple[object, ...]]:
@@ -69,6 +73,26 @@ def test_live_traffic_runs_until_its_time_is_over_and_delivers_what_is_sold_out(
     assert report.commands["ReceiveStock"] >= 1
     assert set(report.refused) == {"InsufficientStockError"}
     assert report.unreachable == 0
+    assert rows(books, "select * from oltp.stock_identity_violations") == []
+
+
+def test_the_people_of_the_shops_do_every_kind_of_task_and_are_refused_nothing(books: Settings) -> None:
+    place_orders(books, orders=1, seed=1, processes=0)
+    homes = {placement.merchant_id: placement.pod for placement in placements(books.control_dsn)}
+    staff = StaffSource(random.Random(3))
+    with Workers(books, 0) as workers:
+        tasks = [staff.task(f"live/{number}") for number in range(30)]
+        batches = ((homes[task[0].command.merchant_id], task) for task in tasks)
+        assert sum(workers.run(run_commands, batches)) == sum(map(len, tasks))
+    kinds = {str(row[0]) for row in rows(books, "select event_type from oltp.outbox")}
+    assert kinds >= {
+        "adjustment_booked",
+        "customer_entitlement_granted",
+        "merchant_configured",
+        "merchant_entitlement_revoked",
+        "price_set",
+        "variant_upserted",
+    }
     assert rows(books, "select * from oltp.stock_identity_violations") == []
 
 

@@ -1,0 +1,202 @@
+"""What goes on around the comparisons of `bench/soak.py`: everything that happens to a system and damages nothing.
+
+Belongs here: one function per disturbance, each in a thread of its own until the time is over. Does not belong here:
+comparing, and what is made of it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+
+import psycopg
+
+from contracts.settings import Settings
+from stack.builder import warm_builder
+from stack.projections import PROJECTIONS
+from stack.supervision import Supervisor
+
+HOLD_SECONDS_MAX = 90.0
+"""A consumer that is stopped goes on after so long, whatever the comparisons do meanwhile."""
+LOOK_SECONDS = 0.1
+KEEP_SECONDS_MIN = 120
+"""The lake's history is kept so long: a comparison's queries may take that long on a busy machine."""
+
+TRANSACTION_SECONDS = "a transaction left open for"
+RELAYS_KILLED = "relays killed"
+CONSUMERS_STOPPED = "consumers stopped, for a comparison or longer"
+REFRESHES = "warehouse built anew beside the comparisons"
+COMPACTIONS = "compactions of the lake"
+EVENTS_PRUNED = "events pruned from outboxes"
+ENTRIES_TRIMMED = "entries trimmed from the log"
+WANTED = (
+    TRANSACTION_SECONDS,
+    RELAYS_KILLED,
+    CONSUMERS_STOPPED,
+    REFRESHES,
+    COMPACTIONS,
+    EVENTS_PRUNED,
+    ENTRIES_TRIMMED,
+)
+"""What every run must have seen."""
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """What the disturbances and the comparisons know of each other."""
+
+    settings: Settings
+    seconds: float
+    """How long the run is meant to last: disturbances are spread over it."""
+    rounds: int = 0
+    """Rounds of comparisons that have ended."""
+    over: threading.Event = field(default_factory=threading.Event)
+    done: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that a run must see has happened; the open transaction is counted when it ends."""
+        return all(self.done[name] for name in WANTED if name != TRANSACTION_SECONDS)
+
+    def note(self, what: str, number: int = 1) -> None:
+        """Count something that happened."""
+        with self.lock:
+            self.done[what] += number
+
+    def pause(self, share: float) -> bool:
+        """Wait for a share of the run; return whether it goes on."""
+        return not self.over.wait(self.seconds * share)
+
+    def await_rounds(self, number: int) -> None:
+        """Wait until so many rounds more have ended, or the run, or as long as a consumer may be stopped."""
+        wanted, deadline = self.rounds + number, time.monotonic() + HOLD_SECONDS_MAX
+        while self.rounds < wanted and time.monotonic() < deadline and not self.over.wait(LOOK_SECONDS):
+            pass
+
+
+@contextmanager
+def disturbed(scene: Scene) -> Iterator[None]:
+    """Let all disturbances happen meanwhile; whatever one of them raises comes up at the end."""
+    disturbances: tuple[Callable[[Scene], None], ...] = (
+        leave_transaction_open,
+        kill_relays,
+        stop_consumers,
+        build_anew,
+        keep_small,
+    )
+    with ThreadPoolExecutor(len(disturbances), thread_name_prefix="disturbance") as threads:
+        running = [threads.submit(_until_over, disturbance, scene) for disturbance in disturbances]
+        try:
+            yield
+        finally:
+            scene.over.set()
+    for ending in running:
+        ending.result()
+
+
+def _until_over(disturbance: Callable[[Scene], None], scene: Scene) -> None:
+    try:
+        disturbance(scene)
+    except BaseException:
+        scene.over.set()
+        raise
+
+
+def leave_transaction_open(scene: Scene) -> None:
+    """Leave a transaction with an id open for half of the time: every snapshot until its end has it in progress."""
+    scene.pause(0.25)
+    with psycopg.connect(scene.settings.pods[0].app_dsn) as connection:
+        connection.execute("select pg_current_xact_id()")
+        opened = time.monotonic()
+        scene.pause(0.5)
+    scene.note(TRANSACTION_SECONDS, round(time.monotonic() - opened))
+
+
+def kill_relays(scene: Scene) -> None:
+    """Kill one relay after the other; the supervisor starts them again."""
+    for pod in cycle(scene.settings.pods):
+        if not scene.pause(0.2):
+            return
+        process_id = _process_id(scene.settings, f"relay-{pod.pod}")
+        if process_id is not None:
+            os.kill(process_id, signal.SIGKILL)
+            scene.note(RELAYS_KILLED)
+
+
+def stop_consumers(scene: Scene) -> None:
+    """Stop one consumer after the other, in the middle of whatever it does, until a whole comparison has ended."""
+    names = [f"{name.replace('_', '-')}-{pod.pod}" for name in PROJECTIONS for pod in scene.settings.pods]
+    for name in cycle(names):
+        if not scene.pause(0.03):
+            return
+        with stopped(scene.settings, name) as is_stopped:
+            if name.startswith("lake"):
+                # Comparisons wait for it: longer than any of them takes, shorter than the contract allows.
+                scene.over.wait(min(20.0, scene.seconds / 10))
+            else:
+                # The first of these may have begun before.
+                scene.await_rounds(2)
+        scene.note(CONSUMERS_STOPPED, int(is_stopped))
+
+
+@contextmanager
+def stopped(settings: Settings, worker: str) -> Iterator[bool]:
+    """Keep a worker from running, as a machine that is far too busy would; say whether there was one."""
+    process_id = _process_id(settings, worker)
+    if process_id is None:
+        yield False
+        return
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield True
+    finally:
+        os.kill(process_id, signal.SIGCONT)
+
+
+def build_anew(scene: Scene) -> None:
+    """Compute the whole warehouse again from the lake, beside the builds that the comparisons ask for."""
+    with warm_builder(scene.settings) as builder:
+        while scene.pause(0.2):
+            builder.build_again(since={}, full_refresh=True)
+            scene.note(REFRESHES)
+
+
+def keep_small(scene: Scene) -> None:
+    """Do the upkeep that Dagster schedules, over and over, in a process of its own."""
+    keep_seconds = max(KEEP_SECONDS_MIN, round(scene.seconds / 4))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        while scene.pause(0.1):
+            for what, number in pool.apply(upkeep, (scene.settings, keep_seconds)).items():
+                scene.note(what, number)
+
+
+def upkeep(settings: Settings, keep_seconds: int) -> dict[str, int]:
+    """Compact the lake, back it up, prune outboxes behind the backup, trim the log; return what was done."""
+    from derived.lake_schema import compact
+    from derived.retention import prune_outboxes
+    from streams.lag import trim_log
+    from streams.valkey_log import build_log
+
+    compact(settings.catalog_dsn, settings.lake_data_path, keep_seconds=keep_seconds)
+    pruned = sum(pod.pruned_events for pod in prune_outboxes(settings))
+    log = build_log(settings)
+    try:
+        trimmed = sum(trim_log(log, pod.pod).removed_entries for pod in settings.pods)
+    finally:
+        log.close()
+    return {COMPACTIONS: 1, EVENTS_PRUNED: pruned, ENTRIES_TRIMMED: trimmed}
+
+
+def _process_id(settings: Settings, worker: str) -> int | None:
+    states = Supervisor(var_dir=settings.var_dir).states()
+    return next((state.process_id for state in states if state.name == worker), None)
