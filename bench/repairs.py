@@ -1,152 +1,277 @@
-"""The matrix of damages: every store damaged by hand, then found, named, repaired and proven, or put before people.
+"""The matrix of damages: every store damaged by hand, found, named, repaired and proven, while the shop stays open.
 
-    python -m bench.repairs [--orders 60] [--json]
+    python -m bench.repairs [--dagster] [--orders 150] [--rate 2] [--only WORD] [--json]
 
-Belongs here: doing so on servers and workers of its own, and the seconds that finding and repairing take. Does not
-belong here: the damages (`bench/damages.py`), the repairs (`repair/`).
+Without `--dagster` every round is `tieout reconcile`, then `tieout repair`, as a person runs them. With it, Dagster's
+daemon runs as `tieout up` runs it; the reconciliation job is launched, as its schedule does, and nothing else is
+touched. Belongs here: a round from the damage to the verdict on it. Does not belong here: the damages
+(`bench/damages.py`), the verdict (`bench/damage_outcomes.py`), Dagster's processes (`bench/pages.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Protocol
 
-from bench.damages import CELLS, Cell, Place
-from bench.world import running_system
-from contracts.breaks import BreakState
+import psycopg
+
+from bench.damage_outcomes import Done, Outcome, outcome_of, show, unsettled
+from bench.damage_place import Place, Round
+from bench.damages import ROUNDS
+from bench.figures import Figure, report
+from bench.world import running_system, settings_environment, trade
+from contracts.clock import utc_now
+from contracts.errors import StackError
+from contracts.settings import Settings
 from contracts.verdicts import Verdict
+from reconcile.results import latest_results
 from repair import ledger
-from repair.run import RepairReport, repair_breaks
+from repair.run import repair_breaks
 from repair.tools import Repairing
-from stack.console import Progress, answers, table
-from stack.propagation import drain_everything
-from stack.repair import repairing_tools
-from traffic.generator import place_orders
+from stack.settings import ROOT
 
 SEED = 7
+SETTLE_ROUNDS_MAX = 6
+SETTLE_PAUSE_SECONDS = 20.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one damage."""
+class Way(Protocol):
+    """A way in which damage is found and repaired."""
 
     name: str
-    store: str
-    found: int
-    """Breaks that the comparison opened."""
-    seconds_to_find: float
-    outcome: str
-    """`repaired`, `escalated`, `mended itself`, or `left`."""
-    actions: tuple[str, ...]
-    seconds_to_repair: float
-    is_expected: bool
-    detail: str = ""
-    """What is left, when it is not as expected."""
+
+    def find(self, families: Sequence[str]) -> None:
+        """Compare, and let the ledger have what differs."""
+
+    def repair(self) -> None:
+        """Repair what is open, or let it be repaired; return when nobody works on anything any more."""
+
+
+class InProcess:
+    """By the functions that the command and the job call, in this process: for tests."""
+
+    name = "in process"
+
+    def __init__(self, tools: Repairing) -> None:
+        self._tools = tools
+
+    def find(self, families: Sequence[str]) -> None:
+        """Compare and record."""
+        pods = [pod.pod for pod in self._tools.settings.pods]
+        results = self._tools.recheck(families, pods)
+        ledger.record(self._tools.settings.control_dsn, results, run=f"comparison {utc_now():%H:%M:%S.%f}")
+
+    def repair(self) -> None:
+        """Repair once."""
+        repair_breaks(self._tools)
+
+
+class CommandLine:
+    """By `tieout reconcile` and `tieout repair`."""
+
+    name = "command line"
+
+    def __init__(self, settings: Settings) -> None:
+        self._environment = {**os.environ, **settings_environment(settings), "PYTHONPATH": str(ROOT)}
+        self._log = settings.var_dir / "logs" / "commands.log"
+
+    def find(self, families: Sequence[str]) -> None:
+        """Run `tieout reconcile`; that it finds differences is no failure here."""
+        self._run("reconcile", *(part for family in families for part in ("--pair", family)))
+
+    def repair(self) -> None:
+        """Run `tieout repair`."""
+        self._run("repair")
+
+    def _run(self, *arguments: str) -> None:
+        command = [sys.executable, "-P", "-m", "stack.cli", *arguments, "--json"]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=self._environment, cwd=ROOT, timeout=1_800
+        )
+        with self._log.open("a") as log:
+            log.write(f"{' '.join(arguments)}: {done.returncode}\n{done.stderr}\n")
+        if not done.stdout.lstrip().startswith("{"):
+            raise StackError(f"`tieout {arguments[0]}` could not do its work: {done.stderr.strip()[-500:]}")
+
+
+def run_round(way: Way, settings: Settings, one: Round) -> list[Outcome]:
+    """Do every damage of a round, have them found and repaired; return what became of each."""
+    dones = list(_damage(settings, one))
+    way.find(one.families)
+    for done in dones:
+        if done.cell.undo is not None and done.cell.is_fixed_first:
+            done.cell.undo(Place(settings=settings, pod=done.pod), done.harm)
+    way.repair()
+    own = {key for done in dones for key in done.harm.aggregates}
+    outcomes = [outcome_of(settings.control_dsn, done, own) for done in dones]
+    _let_people_correct(way, settings, one, dones)
+    return outcomes
+
+
+def _damage(settings: Settings, one: Round) -> Iterator[Done]:
+    places = {pod.pod: Place(settings=settings, pod=pod.pod) for pod in settings.pods}
+    for cell in one.cells:
+        place = places[settings.pods[cell.pod].pod]
+        harm = cell.do(place)
+        yield Done(cell=cell, harm=harm, pod=place.pod, at=utc_now())
+
+
+def _let_people_correct(way: Way, settings: Settings, one: Round, dones: Sequence[Done]) -> None:
+    """Do what people do about what was put before them; the next comparison sees that it is done."""
+    corrected = [done for done in dones if done.cell.is_for_people]
+    for done in corrected:
+        if done.cell.undo is not None:
+            done.cell.undo(Place(settings=settings, pod=done.pod), done.harm)
+    if corrected:
+        way.find(one.families)
+
+
+def matrix(way: Way, settings: Settings, rounds: Sequence[Round], say: Callable[[str], None]) -> list[Outcome]:
+    """Do the rounds one after the other."""
+    outcomes = []
+    for one in rounds:
+        say(f"{one.name}: {len(one.cells)} damages")
+        outcomes += run_round(way, settings, one)
+    return outcomes
+
+
+def chosen_rounds(word: str | None) -> list[Round]:
+    """Return the rounds, those cells only whose store, damage or round has the word."""
+    if word is None:
+        return list(ROUNDS)
+    chosen = []
+    for one in ROUNDS:
+        cells = tuple(cell for cell in one.cells if word in f"{one.name} {cell.store}: {cell.damage}")
+        if cells:
+            chosen.append(replace(one, cells=cells))
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Damage, find, repair, print; return 0 when every damage came to what it must, 1 otherwise."""
+    """Damage, find, repair, print; return 0 when every damage came to what it must and all ties, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m bench.repairs", description=__doc__)
-    parser.add_argument("--orders", type=int, default=60, help="orders placed before the first damage (default 60)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--dagster", action="store_true", help="leave it to Dagster; without it, the command line")
+    parser.add_argument("--orders", type=int, default=250, help="orders placed before the first damage (default 250)")
+    parser.add_argument("--rate", type=float, default=2.0, help="orders per second meanwhile (default 2; 0: none)")
+    parser.add_argument("--only", help="only rounds and damages whose name has this word")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
+    rounds = chosen_rounds(options.only)
+    if not rounds:
+        parser.error(f"no damage is called {options.only!r}")
     with running_system() as settings:
-        place_orders(settings, orders=options.orders, seed=SEED)
-        drain_everything(settings)
-        with repairing_tools(settings, Progress(is_quiet=True)) as tools:
-            outcomes = list(run_cells(tools, settings.pods[0].pod, CELLS))
-    if options.json:
-        print(json.dumps({"bench": "repairs", "cells": [asdict(outcome) for outcome in outcomes]}))
-    else:
-        _show(outcomes)
-    return 0 if all(outcome.is_expected for outcome in outcomes) else 1
+        trade(settings, orders=options.orders, seed=SEED)
+        with _traffic(settings, options.rate), _way(settings, is_dagster=options.dagster) as way:
+            _say("comparing everything before the first damage")
+            way.find(())
+            if before := unsettled(settings.control_dsn):
+                raise StackError(f"Something differs before anything was damaged: {before[0]}")
+            outcomes = matrix(way, settings, rounds, _say)
+            left = _settle(way, settings)
+            orders = _orders(settings)
+    return _report(way.name, outcomes, left, orders - options.orders, is_json=options.json)
 
 
-def run_cells(tools: Repairing, pod: str, cells: Sequence[Cell]) -> Iterator[Outcome]:
-    """Do every damage in turn, find it, repair it; give what became of it."""
-    if any(cell.needs_build for cell in cells):
-        # The marts' first build is not what is measured.
-        tools.recheck(("operational_finance.orders",), (pod,))
-    for cell in cells:
-        yield run_cell(tools, pod, cell)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def run_cell(tools: Repairing, pod: str, cell: Cell) -> Outcome:
-    """Do one damage, find it and repair it; return what became of it."""
-    place = Place(settings=tools.settings, pod=pod)
-    cell.damage(place)
-    started = time.perf_counter()
-    found = _look(tools, pod, cell)
-    found_at = time.perf_counter()
-    if cell.undo is not None and cell.is_fixed_first:
-        cell.undo(place)
-    report = repair_breaks(tools, pods=(pod,))
-    repaired_at = time.perf_counter()
-    outcome = _outcome(tools, report)
-    if cell.undo is not None and not cell.is_fixed_first:
-        cell.undo(place)
-        _look(tools, pod, cell)
-    expected = {"repaired"} if cell.is_repaired else {"escalated"}
-    is_expected = outcome in expected | ({"mended itself"} if cell.may_mend_itself else set())
-    return Outcome(
-        name=cell.name,
-        store=cell.store,
-        found=found,
-        seconds_to_find=round(found_at - started, 2),
-        outcome=outcome,
-        actions=tuple(action.kind for action in report.actions),
-        seconds_to_repair=round(repaired_at - found_at, 2),
-        is_expected=is_expected,
-        detail="" if is_expected else _detail(tools, report),
-    )
+@contextmanager
+def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
+    """Keep the shops open: orders go on being placed, paid, shipped and refunded."""
+    if orders_per_second <= 0:
+        yield
+        return
+    command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
+    environment = {**os.environ, **settings_environment(settings), "PYTHONPATH": str(ROOT)}
+    with (settings.var_dir / "logs" / "traffic.log").open("ab") as log:
+        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=ROOT)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.wait()
 
 
-def _look(tools: Repairing, pod: str, cell: Cell) -> int:
-    results = tools.recheck(cell.pairs, (pod,))
-    return ledger.record(tools.settings.control_dsn, results, run=f"damage: {cell.name}").breaks_opened
+@contextmanager
+def _way(settings: Settings, *, is_dagster: bool) -> Iterator[Way]:
+    if not is_dagster:
+        yield CommandLine(settings)
+        return
+    from bench.repairs_dagster import running_dagster
+
+    with running_dagster(settings) as way:
+        yield way
 
 
-def _outcome(tools: Repairing, report: RepairReport) -> str:
-    if not report.breaks:
-        return "mended itself"
-    states = {ledger.find_break(tools.settings.control_dsn, item.break_id).state for item in report.breaks}
-    if report.is_clean and states == {BreakState.REPAIRED}:
-        return "repaired"
-    return "escalated" if states == {BreakState.ESCALATED} and not report.actions else "left"
+def _settle(way: Way, settings: Settings) -> list[str]:
+    """Compare everything, and repair what is still found, until all ties; return what does not.
+
+    What is parked behind a fixed fault is late at first, and is found and replayed once it is late for too long.
+    """
+    for attempt in range(SETTLE_ROUNDS_MAX):
+        if attempt:
+            threading.Event().wait(SETTLE_PAUSE_SECONDS)
+        way.find(())
+        left = unsettled(settings.control_dsn)
+        if left:
+            way.repair()
+            continue
+        left = [
+            f"{result.pair} of {result.pod} is {result.verdict}: {result.reason}"
+            for result in latest_results(settings.control_dsn)
+            if result.verdict is not Verdict.CONSISTENT
+        ]
+        if not left:
+            return []
+    return unsettled(settings.control_dsn) or left
 
 
-def _detail(tools: Repairing, report: RepairReport) -> str:
-    errors = [action.error for action in report.actions if action.error]
-    reasons = [f"{found.pair}: {found.verdict} {found.reason}" for found in report.results if _is_bad(found.verdict)]
-    kept = [ledger.find_break(tools.settings.control_dsn, item.break_id) for item in report.breaks[:10]]
-    states = [f"{item.pair} {item.entity} {item.kind} {item.state} {item.reason}" for item in kept]
-    return "; ".join([*errors, *reasons, *states])
+def _orders(settings: Settings) -> int:
+    total = 0
+    for pod in settings.pods:
+        with psycopg.connect(pod.reader_dsn) as connection:
+            total += connection.execute("select count(*) from oltp.orders").fetchall()[0][0]
+    return total
 
 
-def _is_bad(verdict: Verdict) -> bool:
-    return verdict is not Verdict.CONSISTENT
-
-
-def _show(outcomes: Sequence[Outcome]) -> None:
-    rows = [
-        (
-            outcome.store,
-            outcome.name,
-            outcome.found,
-            f"{outcome.seconds_to_find:.1f}",
-            ", ".join(action.replace("_", " ") for action in outcome.actions),
-            outcome.outcome if outcome.is_expected else f"{outcome.outcome}: {outcome.detail}",
-            f"{outcome.seconds_to_repair:.1f}",
-        )
-        for outcome in outcomes
-    ]
-    headings = ["Store", "Damage", "Breaks", "Found in s", "Done", "Outcome", "Repaired in s"]
-    answers().print(table("Damages and their repair", headings, rows))
+def _report(way: str, outcomes: Sequence[Outcome], left: Sequence[str], orders: int, *, is_json: bool) -> int:
+    for item in left:
+        print(f"left: {item}", file=sys.stderr)
+    expected = sum(outcome.is_expected for outcome in outcomes)
+    found = [outcome.found_seconds for outcome in outcomes if outcome.found_seconds is not None]
+    repaired = [outcome.repaired_seconds for outcome in outcomes if outcome.repaired_seconds is not None]
+    figures = [
+        Figure(name="damages that came to what they must", value=expected, unit="", goal=f"= {len(outcomes)}",
+               is_met=expected == len(outcomes) > 0),
+        Figure(name="breaks left when everything was compared at the end", value=len(left), unit="", goal="= 0",
+               is_met=not left),
+        Figure(name="orders placed meanwhile", value=orders, unit=""),
+        Figure(name="found, median", value=statistics.median(found or [0]), unit="s"),
+        Figure(name="found, longest", value=max(found, default=0), unit="s"),
+        Figure(name="found to proven, median", value=statistics.median(repaired or [0]), unit="s"),
+        Figure(name="found to proven, longest", value=max(repaired, default=0), unit="s"),
+    ]  # fmt: skip
+    if is_json:
+        cells = [asdict(outcome) for outcome in outcomes]
+        document = {"bench": "repairs", "way": way, "cells": cells, "figures": [asdict(figure) for figure in figures]}
+        print(json.dumps(document))
+        return 0 if all(figure.is_met is not False for figure in figures) else 1
+    show(outcomes, f"Damages and their repair, by {way}")
+    return report("repairs", figures, is_json=False)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except StackError as error:
+        sys.exit(f"repairs: {error}")

@@ -12,13 +12,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from contracts.events.adjustment import AdjustmentKind
 from contracts.settings import Settings, parse_settings
+from oltp.commands.book_adjustment import BookAdjustment
+from oltp.commands.execute import build_command_pod, execute
+from oltp.directory import placements
 from stack import session
 from stack.migrations import migrate_everything
+from stack.propagation import drain_everything
 from stack.servers import embedded_servers
 from stack.settings import ROOT, write_settings_file
 from stack.supervision import Program, Supervisor
 from stack.workers import TRAFFIC, propagation_programs
+from traffic.generator import place_orders
+
+ADJUSTMENTS = 4
+"""Booked for every merchant by `trade`."""
 
 
 @contextmanager
@@ -48,3 +57,49 @@ def running_system(*, orders_per_second: float = 0.0) -> Iterator[Settings]:
 def _traffic(settings: Settings, orders_per_second: float) -> Program:
     command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
     return Program(name=TRAFFIC, command=command, environment={"TIEOUT_VAR_DIR": str(settings.var_dir)})
+
+
+def trade(settings: Settings, *, orders: int, seed: int) -> None:
+    """Place orders with everything that happens to orders, book some adjustments, and bring every copy up to date."""
+    place_orders(settings, orders=orders, seed=seed)
+    homes = {placement.merchant_id: placement.pod for placement in placements(settings.control_dsn)}
+    for pod in settings.pods:
+        with build_command_pod(pod, connections_max=1) as commands:
+            for merchant_id in sorted(merchant for merchant, home in homes.items() if home == pod.pod):
+                for number in range(ADJUSTMENTS):
+                    execute(commands, _adjustment(merchant_id, number), idempotency_key=f"trade/{merchant_id}/{number}")
+    drain_everything(settings)
+
+
+def _adjustment(merchant_id: str, number: int) -> BookAdjustment:
+    return BookAdjustment(
+        merchant_id=merchant_id,
+        kind=AdjustmentKind.FEE,
+        currency="GBP",
+        amount_micro=-1_000_000 * (number + 1),
+        quantity=1,
+        sku=None,
+        customer_id=None,
+        external_reference=None,
+        reason="monthly fee",
+        source="bench",
+    )
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the settings as the environment of a process that is to use these servers."""
+    values = {
+        "TIEOUT_VAR_DIR": str(settings.var_dir),
+        "TIEOUT_PODS": ",".join(pod.pod for pod in settings.pods),
+        "TIEOUT_CONTROL_DSN": settings.control_dsn,
+        "TIEOUT_CATALOG_DSN": settings.catalog_dsn,
+        "TIEOUT_READ_MODELS_DSN": settings.read_models_dsn,
+        "TIEOUT_DAGSTER_DSN": settings.dagster_dsn,
+        "TIEOUT_LOG_URL": settings.log_url,
+        "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,
+        "TIEOUT_LAKE_BACKUP_PATH": str(settings.lake_backup_path),
+    }
+    for pod in settings.pods:
+        for role in ("owner", "app", "relay", "reader"):
+            values[f"TIEOUT_{pod.pod.upper()}_{role.upper()}_DSN"] = getattr(pod, f"{role}_dsn")
+    return values

@@ -151,6 +151,16 @@ class PairResult:
         """Whether the sample lists every key that differs, so that a key it does not list agrees."""
         return len(self.sample) == self.differences and len(self.late_aggregates) == self.late_keys
 
+    @property
+    def is_of_keys(self) -> bool:
+        """Whether keys were compared, so that something is known of those that are neither listed nor late.
+
+        A copy of which a few keys are parked is late as a whole; all its other keys were compared all the same.
+        """
+        return self.verdict in (Verdict.CONSISTENT, Verdict.INCONSISTENT) or (
+            self.verdict is Verdict.LATE and self.compared > 0
+        )
+
     def bounded(self, keys: int = SHOWN_KEYS) -> PairResult:
         """Return the result with the first differing keys of every entity only, for people to look at."""
         taken: Counter[str] = Counter()

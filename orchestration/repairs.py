@@ -22,7 +22,7 @@ repaired unless its cut is later than the claim; what it finds again in the midd
 Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/run.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import dagster as dg
@@ -89,8 +89,8 @@ def repair_pod(context: OpExecutionContext, pod: str) -> None:
         failed = f" failed: {action.error}" if action.error else ""
         context.log.info(f"{action.kind} in {action.store} of {action.pod}, {action.key_count} keys{failed}")
     open_now = ledger_metadata(platform.settings.control_dsn)
-    context.log_event(dg.AssetMaterialization(BREAKS, metadata={**open_now, **_outcome(report)}))
-    context.add_output_metadata(_outcome(report))
+    context.log_event(dg.AssetMaterialization(BREAKS, metadata={**open_now, **_outcome(report), **found_by(context)}))
+    context.add_output_metadata({**_outcome(report), **found_by(context)})
 
 
 def _outcome(report: RepairReport) -> dict[str, int | str]:
@@ -129,7 +129,8 @@ def evaluations(
         except ComparisonError as error:
             context.log.warning(f"No evaluation of its check: {error}")
             continue
-        yield _evaluation(context.instance, found, _groups_of(report, pair.name))
+        worked_on = dg.MetadataValue.text(_groups_of(report, pair.name))
+        yield _evaluation(context.instance, found, {"groups_worked_on": worked_on, **found_by(context)})
 
 
 def _of_all_pods(compared: Sequence[PairResult], newest: Sequence[PairResult]) -> list[PairResult]:
@@ -137,7 +138,15 @@ def _of_all_pods(compared: Sequence[PairResult], newest: Sequence[PairResult]) -
     return [*compared, *(item for item in newest if item.pair == compared[0].pair and item.pod not in pods)]
 
 
-def _evaluation(instance: dg.DagsterInstance, found: dg.AssetCheckResult, repaired: str) -> dg.AssetCheckEvaluation:
+def found_by(context: OpExecutionContext) -> dict[str, dg.MetadataValue]:
+    """Return a link to the run whose comparison found what this run repairs, where that was a run of Dagster's."""
+    run_id = context.run.tags.get(FOUND_BY_TAG, "")
+    return {"found_by": dg.MetadataValue.dagster_run(run_id)} if context.instance.has_run(run_id) else {}
+
+
+def _evaluation(
+    instance: dg.DagsterInstance, found: dg.AssetCheckResult, metadata: Mapping[str, dg.MetadataValue]
+) -> dg.AssetCheckEvaluation:
     assert found.asset_key is not None and found.check_name is not None
     records = instance.fetch_materializations(found.asset_key, limit=1).records
     target = (
@@ -153,7 +162,7 @@ def _evaluation(instance: dg.DagsterInstance, found: dg.AssetCheckResult, repair
         passed=bool(found.passed),
         severity=found.severity,
         description=found.description,
-        metadata={**found.metadata, "groups_worked_on": repaired},
+        metadata={**found.metadata, **metadata},
         target_materialization_data=target,
     )
 

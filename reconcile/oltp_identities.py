@@ -104,6 +104,18 @@ def _of_payment(name: str, expected: str, actual: str, *, is_limit: bool = False
     )
 
 
+def _of_another_currency(aggregate_type: str, rows: str, reference: str, referred: str) -> Identity:
+    """A payment is in its order's currency, a refund in its payment's: 1 where it is not."""
+    return Identity(
+        name="other_currency",
+        aggregate_type=aggregate_type,
+        rows=f"""
+            select r.{AGGREGATE_ID}, r.merchant_id, r.currency, 0 as expected,
+                   if(r.currency is distinct from o.currency, 1, 0) as actual
+            from {{{rows}}} as r join {{{referred}}} as o on o.{AGGREGATE_ID} = r.{reference}""",
+    )
+
+
 ADDED_TAX = "if(is_tax_inclusive, 0, tax_minor)"
 IDENTITIES = (
     _order_total("lines_minor", "if(kind <> 'shipping', amount_minor, 0)"),
@@ -127,6 +139,8 @@ IDENTITIES = (
     _of_payment("captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor", is_limit=True),
     _of_payment("refunded_minor", "coalesce(r.completed_minor, 0)", "p.refunded_minor"),
     _of_payment("refunds_minor_within_captured", "p.captured_minor", "coalesce(r.given_minor, 0)", is_limit=True),
+    _of_another_currency("payment", "payments", "order_id", "orders"),
+    _of_another_currency("refund", "refunds", "payment_id", "payments"),
     _parts("refunds", "refund", "amount_minor", "refund_lines", "amount_minor"),
     _parts("refunds", "refund", "tax_minor", "refund_lines", "tax_minor"),
     Identity(
@@ -193,7 +207,8 @@ OLTP_IDENTITIES = Pair(
     right="OLTP: totals of orders, payments and refunds",
     description=(
         "Totals equal the sums of their parts; captured is no more than authorized; refunds, requested ones included, "
-        "are no more than what was captured, and per line no more than what was sold and not cancelled."
+        "are no more than what was captured, and per line no more than what was sold and not cancelled; a payment is "
+        "in the currency of its order, a refund in that of its payment."
     ),
     cannot_catch="A part that is wrong in itself, with its total; the tax that a rate should have given.",
     copy=None,

@@ -22,6 +22,7 @@ from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to
+from reconcile.view_positions import known_positions, read_positions, shown
 
 CASTS = {VARCHAR: "text", BIGINT: "bigint", TIMESTAMP: "timestamptz"}
 
@@ -233,7 +234,6 @@ GRANTS_QUERY = """
     where {condition}
 """
 
-POSITIONS = "select partition::bigint, cut, chunk::bigint from read_models.positions where projection = $1 and pod = $2"
 PARKED = """
     select aggregate_key, count(*), min(parked_at), (array_agg(error order by cut, position))[1]
     from read_models.parked_events where projection = $1 and pod = $2 group by aggregate_key order by aggregate_key
@@ -259,13 +259,14 @@ def _compare(run: PodRun, view: View) -> Findings:
     if dsn is None:
         raise ComparisonError("The read models cannot be looked at: this run was given no connection to them.")
     with snapshot_cursor(dsn) as cursor:
-        positions = _positions(cursor, view.name, run.pod)
+        stored = read_positions(cursor, view.name, run.pod)
         parked = _parked(cursor, view.name, run.pod)
         for item in view.tables:
             _read(run, cursor, item)
     _load_parked(run, parked)
+    positions, beyond = known_positions(run, stored)
     _await_lake(run, view, positions)
-    outcomes = [overdue(parked, run.context.now(), _pair_of(view).lag_seconds_max, run.context.limits)]
+    outcomes = [beyond, overdue(parked, run.context.now(), _pair_of(view).lag_seconds_max, run.context.limits)]
     extent = at_positions(run.connection, run.pod, positions)
     for aggregate_type in view.aggregate_types:
         fold(run.connection, extent, aggregate_type)
@@ -277,27 +278,10 @@ def _compare(run: PodRun, view: View) -> Findings:
     return Findings(
         outcomes=outcomes,
         cut=floor,
-        cut_vector={str(position.partition): _shown(position) for position in positions},
+        cut_vector={str(position.partition): shown(position) for position in positions},
         late_aggregates=[one.key for one in parked],
         late_reason=_lateness(run, view, floor, len(parked)),
     )
-
-
-def _shown(position: PartitionPosition) -> str:
-    return f"{position.cut}+{position.chunk}" if position.chunk else str(position.cut)
-
-
-def _rows(cursor: adbc.Cursor, query: str, *values: str) -> list[tuple[object, ...]]:
-    cursor.execute(query, values)
-    return [tuple(row) for row in cursor.fetchall()]
-
-
-def _positions(cursor: adbc.Cursor, projection: str, pod: str) -> list[PartitionPosition]:
-    rows = sorted(_rows(cursor, POSITIONS, projection, pod), key=str)
-    return [
-        PartitionPosition(partition=int(str(partition)), cut=int(str(cut)), chunk=int(str(chunk)))
-        for partition, cut, chunk in rows
-    ]
 
 
 def _read(run: PodRun, cursor: adbc.Cursor, item: ViewTable) -> None:

@@ -86,7 +86,8 @@ def _gather_pod(
     keys |= {damage.aggregate_key for damage in found.damages}
     base_cut = max(found.base_cut, unpruned_after(pod))
     event_cuts = {event.event_id: event.cut for event in found.known}
-    views = {name: _view(settings, name, pod.pod, projection, looked_at) for name in VIEW_TABLES}
+    known_cut = max(found.newest_cut, found.lake_cut)
+    views = {name: _view(settings, name, pod.pod, projection, looked_at, known_cut) for name in VIEW_TABLES}
     return PodEvidence(
         pod=pod.pod,
         base_cut=base_cut,
@@ -188,17 +189,19 @@ def _says(payload: str, state: AggregateState) -> bool:
 
 
 def _view(
-    settings: Settings, name: str, pod: str, projection: BuildProjection, breaks: Iterable[Break]
+    settings: Settings, name: str, pod: str, projection: BuildProjection, breaks: Iterable[Break], known_cut: int
 ) -> ViewEvidence:
     if not any(item.pair == f"lake_{name}" for item in breaks):
         return ViewEvidence()
     store = projection(name)
     with closing(build_log(settings)) as log:
         has_gap = observe(store, pod, log).state == "gap"
+    state = store.state(pod)
+    is_beyond = any(position.cut > known_cut for position in state.positions.values())
     return ViewEvidence(
         empty_tables=frozenset(table for table, rows in view_rows(settings, name, pod).items() if not rows),
-        has_gap=has_gap,
-        parked=store.state(pod).parked_keys,
+        has_gap=has_gap or is_beyond,
+        parked=state.parked_keys,
     )
 
 

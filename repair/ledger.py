@@ -1,8 +1,9 @@
 """The ledger of breaks: what comparisons found is opened as breaks; a later one that finds the key in order ends them.
 
-A result counts when it is consistent or inconsistent and newer than what the ledger has of its pair and pod; "late" and
-"unknown" say nothing about any key. The other modules of the ledger are given on from here: reading
-(`repair/ledger_reads.py`), changes of state by people and repairs (`repair/ledger_states.py`).
+A result counts when keys were compared and it is newer than what the ledger has of its pair and pod. What could not be
+looked at, or did not get there in time, says nothing about any key, and nothing is said of keys that a copy has parked.
+The other modules of the ledger are given on from here: reading (`repair/ledger_reads.py`), changes of state by people
+and repairs (`repair/ledger_states.py`).
 
 Belongs here: recording. Does not belong here: comparing (`reconcile/`), repairing (`repair/run.py`).
 """
@@ -18,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from contracts.breaks import team_of
 from contracts.clock import Clock, utc_now
-from contracts.verdicts import Difference, PairResult, Verdict
+from contracts.verdicts import Difference, PairResult
 from repair.ledger_reads import Change, break_of, breaks, count_breaks, find_break, find_group, groups, history
 from repair.ledger_states import Settled, accept, assign, claim, escalate, release, reopen, settle
 from repair.ledger_tables import Connection, ledger, migrate
@@ -220,7 +221,7 @@ def record(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: 
     tally = _Tally()
     with ledger(control_dsn) as connection:
         for result in results:
-            if result.verdict not in (Verdict.CONSISTENT, Verdict.INCONSISTENT):
+            if not result.is_of_keys:
                 continue
             if _is_overtaken(connection, result):
                 tally.add(results_overtaken=1)

@@ -150,9 +150,15 @@ def reopen(
 def escalate(
     control_dsn: str, break_ids: Collection[int], *, reason: str, by: str, run: str = "", clock: Clock = utc_now
 ) -> list[int]:
-    """Hand breaks to people, with the reason; return their ids."""
+    """Hand breaks to people, with the reason; return their ids. Those that have ended meanwhile are left alone."""
     reason = _said(reason, "Say why the break is escalated: people start from the reason.")
-    return _change(control_dsn, BreakState.ESCALATED, reason, by, break_ids, None, clock, run)
+    with ledger(control_dsn) as connection:
+        states = _chosen(connection, break_ids, None)
+        standing = {one: state for one, state in states.items() if state not in ENDED}
+        can = {one for one, state in standing.items() if BreakState.ESCALATED in TRANSITIONS[state]}
+        ids = _allowed(standing, can, BreakState.ESCALATED, None)
+        _write(connection, ids, BreakState.ESCALATED, reason, by, run, clock())
+    return ids
 
 
 def claim(
@@ -227,14 +233,13 @@ def _change(
     break_ids: Collection[int] | None,
     group_id: int | None,
     clock: Clock,
-    run: str = "",
 ) -> list[int]:
     with ledger(control_dsn) as connection:
         states = _chosen(connection, break_ids, group_id)
         ids = _allowed(
             states, {one for one, state in states.items() if to_state in TRANSITIONS[state]}, to_state, group_id
         )
-        _write(connection, ids, to_state, reason, by, run, clock())
+        _write(connection, ids, to_state, reason, by, "", clock())
     return ids
 
 

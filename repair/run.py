@@ -16,20 +16,21 @@ from datetime import timedelta
 from typing import Any
 
 from contracts.breaks import Break, BreakState
-from contracts.errors import TieoutError
+from contracts.errors import ComparisonError, TieoutError
 from contracts.ids import uuid7
-from contracts.verdicts import PairResult
+from contracts.verdicts import PairResult, Verdict
 from repair import actions, audit, ledger
 from repair.audit import AuditedAction
-from repair.evidence import gather
+from repair.evidence import FAULTS, gather
 from repair.ledger import Recorded, Settled
 from repair.plan import plan
 from repair.tools import Repairing
-from repair.values import Action, Budget, Plan
+from repair.values import Action, ActionKind, Budget, Plan
 
 BY = "repair"
 HOUR = timedelta(hours=1)
 
+NOT_LOOKED = "Whether OLTP of {pod} has faults of its own is {verdict}, so nothing of it is stated again: {reason}"
 INTERRUPTED = "The run ended before it was through; the next one goes on."
 FAILED = "The repair {run} could not begin: {reason}"
 BUDGET = (
@@ -218,13 +219,28 @@ class _Run:
     def _plan(self) -> Plan:
         """Look and decide; what cannot be looked at is given back as it was."""
         try:
-            evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
+            made = self._planned()
+            if pods := {action.pod for action in made.actions if action.kind is ActionKind.RESTATE}:
+                self._look_for_faults(sorted(pods))
+                made = self._planned()
             self._tools.on_step("evidence")
-            return plan(self._breaks, evidence, self._budget)
+            return made
         except Exception as error:
             reason = FAILED.format(run=self._name, reason=self._sentence(error))
             ledger.release(self._dsn, self._name, reason=reason, clock=self._tools.clock)
             raise
+
+    def _planned(self) -> Plan:
+        evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
+        return plan(self._breaks, evidence, self._budget)
+
+    def _look_for_faults(self, pods: Sequence[str]) -> None:
+        """Have the ledger know OLTP's own faults before anything of OLTP is stated again: stated, they would spread."""
+        results = self._tools.recheck((FAULTS,), pods)
+        ledger.record(self._dsn, results, run=self._name, clock=self._tools.clock)
+        for result in results:
+            if result.verdict not in (Verdict.CONSISTENT, Verdict.INCONSISTENT):
+                raise ComparisonError(NOT_LOOKED.format(pod=result.pod, verdict=result.verdict, reason=result.reason))
 
     def _escalate(self, made: Plan, beyond: Collection[int]) -> None:
         for escalation in made.escalations:

@@ -101,7 +101,7 @@ class ViewEvidence:
     empty_tables: frozenset[str] = frozenset()
     """Tables without a single row of the pod."""
     has_gap: bool = False
-    """Whether the log no longer has what the view needs next."""
+    """Whether the log does not have what the view needs next: no longer, or, beyond every cut, never."""
     parked: frozenset[str] = frozenset()
     """Aggregates with parked events."""
 

@@ -144,7 +144,8 @@ class Consumer:
                 self._committed_at = self._monotonic()
             elif manifests:  # all that is left belongs to stopped partitions
                 stop.wait(BLOCK_MILLISECONDS / 1_000)
-            if self._stopped and self._monotonic() - self._loaded_at >= STOPPED_RETRY_SECONDS:
+            # While nothing comes, too: a repair, or a hand, may have moved the position.
+            if (self._stopped or not manifests) and self._monotonic() - self._loaded_at >= STOPPED_RETRY_SECONDS:
                 self._load()
             if self._monotonic() - self._reported_at >= PROGRESS_SECONDS:
                 self._report()

@@ -12,6 +12,7 @@ from multiprocessing.context import ForkServerContext
 
 from contracts.settings import Settings
 from repair.run import repair_breaks
+from repair.values import Budget
 from stack.console import Progress
 from stack.repair import repairing_tools
 
@@ -25,12 +26,12 @@ def starter() -> ForkServerContext:
     return context
 
 
-def repair_until(settings: Settings, pod: str, step: str, run: str) -> None:
-    """Repair a pod, and end at the first `step`."""
+def repair_until(settings: Settings, step: str, run: str) -> None:
+    """Repair everything, and end at the first `step`."""
 
     def on_step(name: str) -> None:
         if name == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, on_step=on_step) as tools:
-        repair_breaks(tools, pods=(pod,), run=run)
+        repair_breaks(tools, budget=Budget(actions_max=10_000), run=run)

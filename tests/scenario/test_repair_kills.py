@@ -1,4 +1,4 @@
-"""A repair killed after every step in turn: the next one finishes, and nothing is applied twice wrongly."""
+"""A repair killed at every step of every kind of action: the next one goes on, and nothing is applied twice wrongly."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 
-from bench.damages import Place, lose_event, lose_row
+from bench import damages_lake as lake
+from bench import damages_oltp as oltp
+from bench import damages_views as views
+from bench import damages_warehouse as warehouse
+from bench.damage_place import Place
+from bench.damages import BEFORE_BUILDS, MARTS
 from bench.repairs import SEED
+from bench.world import settings_environment, trade
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
 from contracts.settings import Settings
@@ -18,86 +25,109 @@ from contracts.verdicts import Verdict
 from repair import audit, ledger
 from repair.run import repair_breaks
 from repair.tools import Repairing
+from repair.values import ActionKind, Budget
 from stack.console import Progress
 from stack.migrations import migrate_everything
-from stack.propagation import drain_everything
 from stack.repair import repairing_tools
 from tests.scenario.repair_process import repair_until, starter
-from traffic.generator import place_orders
 
-PAIRS = ("oltp_lake.order", "lake_account_view")
-ACTIONS = ("restore_events", "rebuild_keys")
-STEPS = (
-    "claimed",
-    "evidence",
-    "planned",
-    *(f"{when} {kind}" for kind in ACTIONS for when in ("begun", "applied", "done")),
-    "rechecked",
-    "recorded",
-    "settled",
-)
+BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded", "settled")
 
 
 @pytest.fixture
 def tools(settings: Settings) -> Iterator[Repairing]:
     migrate_everything(settings)
-    place_orders(settings, orders=12, seed=SEED)
-    drain_everything(settings)
+    trade(settings, orders=40, seed=SEED)
     with repairing_tools(settings, Progress(is_quiet=True)) as made:
         yield made
 
 
-def damage(place: Place, tools: Repairing) -> set[int]:
-    """Lose an event of the lake and a row of a view; return the breaks that were found."""
-    lose_event(place)
-    lose_row(place)
-    ledger.record(tools.settings.control_dsn, tools.recheck(PAIRS, ("pod1",)), run="after the damage")
-    return {item.break_id for item in ledger.breaks(tools.settings.control_dsn, states=[BreakState.OPEN])}
+def damage_everything(tools: Repairing) -> None:
+    """Do one damage for every kind of action but a build."""
+    place, other = (Place(settings=tools.settings, pod=pod.pod) for pod in tools.settings.pods)
+    parked = views.park_events(views.ACCOUNT, "account_orders")(place)
+    views.fix_view("account_orders")(place, parked)
+    lake.lose_first_event(place)
+    lake.change_amount(place)
+    lake.double_event(place)
+    lake.forge_event(place)
+    oltp.change_customer(place)
+    views.lose_row(place)
+    views.truncate_fulfillment(place)
+    lake.lose_log_entry(place)
+    lake.lake_beyond(other)
 
 
-def events_in_lake(place: Place) -> tuple[int, int]:
-    with place.lake() as lake:
-        rows = lake.execute("select count(*), count(distinct event_id) from lake.raw.events").fetchall()
-    return rows[0][0], rows[0][1]
+def killed_at(step: str, tools: Repairing) -> list[tuple[str, str]]:
+    """Let a repair be killed at a step; return what the audit then has of it, in order."""
+    run = f"killed: {step}"
+    process = starter().Process(target=repair_until, args=(tools.settings, step, run))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, step
+    found = audit.actions(tools.settings.control_dsn, now=utc_now(), run=run)
+    return [(action.kind, action.outcome) for action in reversed(found)]
 
 
-@pytest.mark.timeout(400)
+def check_events(settings: Settings) -> None:
+    """The lake has every event of every pod once, as it left the pod."""
+    place = Place(settings=settings, pod=settings.pods[0].pod)
+    for pod in settings.pods:
+        with psycopg.connect(pod.reader_dsn) as connection:
+            sent = connection.execute("select event_id::text, payload::text from oltp.outbox").fetchall()
+        with place.lake() as events:
+            held = events.execute("select event_id, payload from lake.raw.events where pod = ?", [pod.pod]).fetchall()
+        assert sorted(held) == sorted(sent)
+
+
+def record(tools: Repairing, families: tuple[str, ...]) -> set[int]:
+    dsn, pods = tools.settings.control_dsn, [pod.pod for pod in tools.settings.pods]
+    ledger.record(dsn, tools.recheck(families, pods), run="after the damage")
+    return {item.break_id for item in ledger.breaks(dsn, states=[BreakState.OPEN], limit=None)}
+
+
+@pytest.mark.timeout(600)
 def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
-    dsn, place = tools.settings.control_dsn, Place(settings=tools.settings, pod="pod1")
-    processes = starter()
-    whole = events_in_lake(place)
-    for step in STEPS:
-        damaged = damage(place, tools)
-        assert len(damaged) >= 2, step
-        run = f"killed: {step}"
-        killed = processes.Process(target=repair_until, args=(tools.settings, "pod1", step, run))
-        killed.start()
-        killed.join()
-        assert killed.exitcode == -signal.SIGKILL, step
+    dsn = tools.settings.control_dsn
+    damage_everything(tools)
+    damaged = record(tools, BEFORE_BUILDS)
 
-        report = repair_breaks(tools, pods=("pod1",))
+    assert [killed_at(step, tools) for step in BEFORE] == [[], [], []]
+    for kind in ActionKind:
+        if kind is not ActionKind.BUILD:
+            # What is begun is in the audit before anything is touched; what was applied and not noted is seen.
+            assert killed_at(f"begun {kind}", tools)[-1] == (kind, "interrupted")
+            assert killed_at(f"applied {kind}", tools)[-1] == (kind, "interrupted")
+    for step in AFTER[:2]:
+        assert {outcome for _, outcome in killed_at(step, tools)} <= {"done"}
+    report = repair_breaks(tools, budget=Budget(actions_max=10_000))
 
-        assert report.left == 0 and not report.busy_pods, step
-        states = {ledger.find_break(dsn, break_id).state for break_id in damaged}
-        assert states == {BreakState.REPAIRED}, step
-        assert events_in_lake(place) == whole, step
-        found = audit.actions(dsn, now=utc_now(), run=run)
-        _check_audit(step, [(action.kind, action.outcome) for action in reversed(found)])
-        assert not audit.interrupted_runs(dsn, ["pod1"])
-    results = tools.recheck(PAIRS, ("pod1",))
-    assert {result.verdict for result in results} == {Verdict.CONSISTENT}
+    assert report.left == 0 and not report.busy_pods
+    found = [ledger.find_break(dsn, break_id) for break_id in damaged]
+    assert {item.state for item in found} == {BreakState.REPAIRED}
+    assert {result.verdict for result in tools.recheck(BEFORE_BUILDS, [])} == {Verdict.CONSISTENT}
+    check_events(tools.settings)
+    assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
     # Nothing of the killed runs is left over, also when their leases are long over.
     later = replace(tools, clock=lambda: utc_now() + timedelta(hours=2))
     assert repair_breaks(later).breaks == ()
 
 
-def _check_audit(step: str, found: list[tuple[str, str]]) -> None:
-    """What was begun is in the audit, and what was not completed shows as interrupted."""
-    begun = STEPS.index(step) - STEPS.index("begun restore_events")
-    if begun < 0:
-        assert found == [], step
-        return
-    kind = min(begun // 3, len(ACTIONS) - 1)
-    is_over = step.startswith("done") or begun >= 3 * len(ACTIONS)
-    expected = [(done, "done") for done in ACTIONS[:kind]] + [(ACTIONS[kind], "done" if is_over else "interrupted")]
-    assert found == expected, step
+@pytest.mark.timeout(600)
+def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in settings_environment(tools.settings).items():
+        monkeypatch.setenv(name, value)  # the builder's process has its settings from there
+    place = Place(settings=tools.settings, pod=tools.settings.pods[0].pod)
+    record(tools, ("operational_finance.payments",))
+    warehouse.change_row("payment", "captured_minor = captured_minor + 1")(place)
+    warehouse.lose_entry(place)
+    damaged = record(tools, MARTS)
+    assert damaged
+
+    for step in ("begun build_warehouse", "applied build_warehouse"):
+        assert killed_at(step, tools) == [("build_warehouse", "interrupted")]
+    report = repair_breaks(tools)
+
+    assert report.left == 0
+    found = [ledger.find_break(tools.settings.control_dsn, break_id) for break_id in damaged]
+    assert {item.state for item in found} <= {BreakState.REPAIRED}

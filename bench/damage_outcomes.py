@@ -1,0 +1,206 @@
+"""What became of a damage, as the ledger of breaks, the audit and the stored comparisons have it; nothing else counts.
+
+Belongs here: judging a cell by them, and showing it. Does not belong here: damaging and repairing (`bench/repairs.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bench.damage_place import Cell, Harm, Names
+from contracts.breaks import ENDED, Break, BreakState
+from contracts.clock import utc_now
+from contracts.verdicts import DifferenceClass
+from reconcile.results import result_history
+from repair import audit, ledger
+from repair.audit import AuditedAction
+from stack.console import answers, table
+
+ERRORS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A damage that was done."""
+
+    cell: Cell
+    harm: Harm
+    pod: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one damage."""
+
+    store: str
+    damage: str
+    breaks: int
+    """Keys that were found different because of it, over all comparisons."""
+    named: tuple[str, ...]
+    """Pair and class, as the comparisons named it."""
+    found_seconds: float | None
+    """From the damage to the comparison that found it."""
+    outcome: str
+    """`repaired`, `put before people`, `mended itself`, or `left`."""
+    actions: tuple[str, ...]
+    """What was done, by kind."""
+    audit_rows: tuple[int, ...]
+    repaired_seconds: float | None
+    """From found to the comparison that found it in order."""
+    proven_at: tuple[str, ...]
+    """Pair and cut of the comparisons that found it in order."""
+    faults: tuple[str, ...] = ()
+    """What is not as it must be; empty: all is."""
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether everything is as it must be."""
+        return not self.faults
+
+
+@dataclass(kw_only=True)
+class _Findings:
+    breaks: list[Break]
+    actions: list[AuditedAction]
+    faults: list[str] = field(default_factory=list)
+
+
+def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
+    """Return what became of a damage; `own` are the aggregates that other damages of the round claim."""
+    found = _Findings(breaks=_breaks_of(control_dsn, done, own), actions=[])
+    causes = {item.break_id for item in found.breaks}
+    found.actions = [
+        action for action in audit.actions(control_dsn, now=utc_now(), limit=100_000) if causes & set(action.causes)
+    ]
+    named = _named(done.cell, found.breaks)
+    outcome = _outcome(done, found, named)
+    first = min((item.first_seen_at for item in found.breaks), default=None)
+    last = max((item.ended_at for item in found.breaks if item.ended_at is not None), default=None)
+    return Outcome(
+        store=done.cell.store,
+        damage=done.cell.damage,
+        breaks=len(found.breaks),
+        named=tuple(f"{pair}: {', '.join(sorted(kinds))}" for pair, kinds in sorted(named.items())),
+        found_seconds=None if first is None else round((first - done.at).total_seconds(), 1),
+        outcome=outcome,
+        actions=tuple(sorted({action.kind for action in found.actions})),
+        audit_rows=tuple(sorted(action.action_id for action in found.actions)),
+        repaired_seconds=None if first is None or last is None else round((last - first).total_seconds(), 1),
+        proven_at=_proven_at(control_dsn, found) if outcome == "repaired" else (),
+        faults=tuple(found.faults),
+    )
+
+
+def _breaks_of(control_dsn: str, done: Done, own: Collection[str]) -> list[Break]:
+    """Return the breaks that are this damage's: of its aggregates, or of its pairs, and found after it was done."""
+    found = ledger.breaks(control_dsn, pod=done.pod, limit=None)
+    fresh = [item for item in found if item.first_seen_at >= done.at]
+    if done.harm.aggregates:
+        return [item for item in fresh if item.aggregate_key in done.harm.aggregates]
+    return [item for item in fresh if item.pair in done.cell.pairs and item.aggregate_key not in own]
+
+
+def _named(cell: Cell, breaks: Sequence[Break]) -> Names:
+    named: dict[str, set[DifferenceClass]] = {}
+    for item in breaks:
+        if item.pair in cell.pairs:
+            named.setdefault(item.pair, set()).add(item.kind)
+    return {pair: frozenset(kinds) for pair, kinds in named.items()}
+
+
+def _outcome(done: Done, found: _Findings, named: Names) -> str:
+    """Return what became of it, and note what is not as it must be."""
+    cell, states = done.cell, Counter(item.state for item in found.breaks)
+    if not found.breaks:
+        if not cell.may_mend_itself:
+            found.faults.append("it was not found")
+        return "mended itself"
+    for pair, kinds in cell.named.items():
+        if kinds and named.get(pair, frozenset()) - cell.may_also_be != kinds:
+            is_named = ", ".join(sorted(named.get(pair, ()))) or "nothing"
+            found.faults.append(f"{pair} names it {is_named}, not {', '.join(sorted(kinds))}")
+    if cell.is_for_people:
+        return _before_people(cell, found, states)
+    if cell.may_mend_itself and set(states) == {BreakState.VANISHED}:
+        return "mended itself"
+    if set(states) - ({BreakState.REPAIRED} | ({BreakState.VANISHED} if cell.may_mend_itself else set())):
+        found.faults += [
+            f"break {item.break_id} is {item.state}: {item.reason}" for item in found.breaks[:ERRORS_SHOWN]
+        ]
+        return "left"
+    _check_audit(cell, found)
+    return "repaired"
+
+
+def _before_people(cell: Cell, found: _Findings, states: Counter[BreakState]) -> str:
+    if set(states) != {BreakState.ESCALATED}:
+        found.faults += [
+            f"break {item.break_id} is {item.state}, not escalated" for item in found.breaks[:ERRORS_SHOWN]
+        ]
+        return "left"
+    if found.actions:
+        found.faults.append(f"code touched it: {', '.join(sorted({action.kind for action in found.actions}))}")
+    if not any(cell.reason in item.reason for item in found.breaks):
+        found.faults.append(f"the reason says otherwise: {found.breaks[0].reason}")
+    return "put before people"
+
+
+def _check_audit(cell: Cell, found: _Findings) -> None:
+    kinds = {action.kind for action in found.actions}
+    if missing := [kind for kind in cell.actions if kind not in kinds]:
+        found.faults.append(f"the audit lacks {', '.join(missing)}; it has {', '.join(sorted(kinds)) or 'nothing'}")
+    for action in found.actions:
+        if action.outcome != "done" or action.after is None:
+            found.faults.append(f"action {action.action_id} ({action.kind}) is {action.outcome}: {action.error}")
+
+
+def _proven_at(control_dsn: str, found: _Findings) -> tuple[str, ...]:
+    """Return pair and cut of the consistent comparisons that ended the breaks; a break that none ended is a fault."""
+    proven: set[str] = set()
+    for item in found.breaks:
+        history = result_history(control_dsn, item.pair, item.pod, limit=20)
+        ending = next((result for result in history if result.checked_at == item.ended_at), None)
+        if ending is None or not ending.is_of_keys:
+            found.faults.append(f"no comparison ended break {item.break_id}")
+        elif item.first_seen_cut is not None and (ending.cut or 0) <= item.first_seen_cut and not ending.cut_vector:
+            found.faults.append(f"break {item.break_id} was ended at cut {ending.cut}, where it was found")
+        else:
+            proven.add(f"{item.pair} at {ending.cut}")
+    return tuple(sorted(proven))
+
+
+def unsettled(control_dsn: str) -> list[str]:
+    """Return the breaks that have not ended, in words."""
+    found = ledger.breaks(control_dsn, states=[state for state in BreakState if state not in ENDED], limit=None)
+    return [
+        f"{item.pair} of {item.pod}: {item.entity} {item.key} {item.kind}, {item.state} {item.reason}" for item in found
+    ]
+
+
+def show(outcomes: Sequence[Outcome], title: str) -> None:
+    """Print the matrix."""
+    rows = [
+        (
+            outcome.store,
+            outcome.damage,
+            outcome.breaks,
+            "; ".join(outcome.named),
+            _seconds(outcome.found_seconds),
+            outcome.outcome + "".join(f"\n! {fault}" for fault in outcome.faults),
+            ", ".join(action.replace("_", " ") for action in outcome.actions),
+            len(outcome.audit_rows),
+            _seconds(outcome.repaired_seconds),
+            ", ".join(outcome.proven_at),
+        )
+        for outcome in outcomes
+    ]
+    headings = ["Store", "Damage", "Breaks", "Named", "Found s", "Outcome", "Done", "Audited", "Repaired s", "Proven"]
+    answers().print(table(title, headings, rows))
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

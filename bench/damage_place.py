@@ -1,0 +1,283 @@
+"""Where damage is done and what a damage is: values and connections for the matrix of damages.
+
+Belongs here: what all damages share. Does not belong here: the damages of one store (`bench/damages_*.py`), their list
+(`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import psycopg
+
+from contracts.ids import aggregate_key
+from contracts.settings import Settings
+from contracts.verdicts import DifferenceClass
+from derived.lake_connection import connect_lake
+from derived.lake_reads import lake_positions
+from repair.values import ActionKind
+from stack.processes import wait_until
+from traffic.generator import place_orders
+
+PATIENCE_SECONDS = 60.0
+ORDERS_MORE = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One aggregate of a pod that no running command touches any more."""
+
+    kind: str
+    merchant_id: str
+    aggregate_id: str
+    traits: frozenset[str]
+
+    @property
+    def key(self) -> str:
+        """Its aggregate key."""
+        return aggregate_key(self.merchant_id, self.kind, self.aggregate_id)
+
+
+TARGETS: Mapping[str, str] = {
+    "order": """
+        select merchant_id, order_id::text, array_remove(array[
+            case when customer_id is not null then 'customer' end,
+            case when exists (
+                select from oltp.order_lines as line where line.order_id = o.order_id and line.kind = 'goods'
+                  and line.quantity > line.fulfilled_quantity + line.cancelled_quantity
+            ) then 'open' end,
+            case when exists (
+                select from oltp.order_lines as line
+                where line.order_id = o.order_id and line.cancelled_quantity > 0
+            ) then null else 'uncancelled' end,
+            case when (
+                select count(*) from oltp.order_lines as line where line.order_id = o.order_id and line.kind = 'goods'
+            ) > 1 then 'several lines' end,
+            case when version > 1 then 'changed' end], null)
+        from oltp.orders as o order by order_id""",
+    "payment": """
+        select merchant_id, payment_id::text, array_remove(array[
+            case when customer_id is not null then 'customer' end,
+            case when captured_minor > 0 then 'captured' end,
+            case when refunded_minor = 0 then 'unrefunded' end], null)
+        from oltp.payments as p
+        where not exists (select from oltp.refunds as r where r.payment_id = p.payment_id)
+        order by payment_id""",
+    "refund": """
+        select merchant_id, refund_id::text, array_remove(array[
+            case when customer_id is not null then 'customer' end, status], null)
+        from oltp.refunds order by refund_id""",
+    "reservation": "select merchant_id, reservation_id::text, array[status] from oltp.reservations order by 2",
+    "fulfillment": "select merchant_id, fulfillment_id::text, array[]::text[] from oltp.fulfillments order by 2",
+    "stock_movement": "select merchant_id, stock_movement_id::text, array[kind] from oltp.stock_movements order by 2",
+    "product": "select merchant_id, product_id::text, array[]::text[] from oltp.products order by 2",
+    "merchant": "select merchant_id, merchant_id, array[]::text[] from oltp.merchants order by 2",
+    "merchant_entitlement": """
+        select merchant_id, entitlement_id::text, array[]::text[] from oltp.merchant_entitlements order by 2""",
+    "customer_entitlement": """
+        select merchant_id, entitlement_id::text, array[]::text[] from oltp.customer_entitlements order by 2""",
+    "adjustment": "select merchant_id, adjustment_id::text, array[]::text[] from oltp.adjustments order by 2",
+}
+"""The aggregates of each type, with what damages ask for."""
+
+
+UNGUARDED = (
+    "orders",
+    "order_lines",
+    "payments",
+    "refunds",
+    "stock_levels",
+    "adjustments",
+    "products",
+)
+"""Tables of which damages switch the triggers off."""
+
+
+@dataclass(kw_only=True)
+class Place:
+    """A pod and its copies; hands out aggregates, each once, so that damages do not meet by accident.
+
+    Those that there are when the place is made: what running traffic adds later is its own.
+    """
+
+    settings: Settings
+    pod: str
+    _free: dict[str, list[Target]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note what there is now."""
+        with self.oltp() as connection:
+            self._free = {
+                kind: [
+                    Target(kind=kind, merchant_id=merchant_id, aggregate_id=aggregate_id, traits=frozenset(traits))
+                    for merchant_id, aggregate_id, traits in connection.execute(query.encode()).fetchall()
+                ]
+                for kind, query in TARGETS.items()
+            }
+
+    def take(self, kind: str, *traits: str) -> Target:
+        """Return an aggregate that nobody had before; LookupError when there is none."""
+        for target in self._free[kind]:
+            if target.traits.issuperset(traits):
+                self._free[kind].remove(target)
+                return target
+        raise LookupError(f"{self.pod} has no {kind} left that is {', '.join(traits) or 'anything'}: place more orders")
+
+    @contextmanager
+    def lake(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that may write to the lake."""
+        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+            yield lake
+
+    def change_lake(self, *statements: str, **values: Any) -> None:
+        """Run statements in one commit of the lake, again when a worker's commit was faster."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with self.lake() as lake:
+            while True:
+                try:
+                    _run_all(lake, statements, values)
+                    return
+                except duckdb.TransactionException:
+                    if time.monotonic() > deadline:
+                        raise
+
+    def lake_cut(self) -> int:
+        """Return the cut that the lake has of the pod."""
+        with self.lake() as lake:
+            return min(position.cut for position in lake_positions(lake, self.pod).values())
+
+    def place_orders(self) -> None:
+        """Place some more orders, and wait until the lake has most of those that belong to this pod."""
+        before = self._orders_in_lake()
+        place_orders(self.settings, orders=ORDERS_MORE, seed=before, processes=0)
+        until(lambda: self._orders_in_lake() >= before + ORDERS_MORE // 2, f"New orders in the lake of {self.pod}")
+
+    def _orders_in_lake(self) -> int:
+        query = "select count(*) from lake.raw.events where pod = ? and event_type = 'order_placed'"
+        with self.lake() as lake:
+            return int(lake.execute(query, [self.pod]).fetchall()[0][0])
+
+    def views(self) -> psycopg.Connection[Any]:
+        """A connection to the read models."""
+        return psycopg.connect(self.settings.read_models_dsn)
+
+    def change_view(self, *statements: str, **values: Any) -> None:
+        """Run statements in the read models, in one transaction."""
+        with self.views() as connection:
+            for statement in statements:
+                connection.execute(statement.encode(), {"pod": self.pod, **values})
+
+    def oltp(self) -> psycopg.Connection[Any]:
+        """A connection to the pod as its owner."""
+        return psycopg.connect(self.settings.pod(self.pod).owner_dsn)
+
+    def change_oltp(self, *statements: str, **values: Any) -> None:
+        """Run statements in the pod in one transaction whose triggers are off: nothing is checked, nothing is told."""
+        with self.oltp() as connection:
+            for table in UNGUARDED:
+                connection.execute(f"alter table oltp.{table} disable trigger user".encode())
+            for statement in statements:
+                connection.execute(statement.encode(), values)
+            for table in UNGUARDED:
+                connection.execute(f"alter table oltp.{table} enable trigger user".encode())
+
+
+def _run_all(lake: duckdb.DuckDBPyConnection, statements: Sequence[str], values: Mapping[str, Any]) -> None:
+    lake.execute("begin")
+    try:
+        for statement in statements:
+            named = set(re.findall(r"\$([a-z_]+)", statement))
+            lake.execute(statement, {name: value for name, value in values.items() if name in named})
+        lake.execute("commit")
+    except duckdb.Error:
+        with suppress(duckdb.Error):  # a commit that failed has rolled back already
+            lake.execute("rollback")
+        raise
+
+
+def until(is_true: Callable[[], bool], what: str) -> None:
+    """Wait for something that running workers bring about."""
+    wait_until(is_true, timeout_seconds=PATIENCE_SECONDS, failure=lambda: f"{what} did not come about.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Harm:
+    """What a damage touched: by it, its breaks are told from those of others."""
+
+    aggregates: frozenset[str] = frozenset()
+    """Keys of aggregates; empty: everything that the cell's pairs find in the pod."""
+    note: Any = None
+    """What undoing it needs."""
+
+
+def harm(*targets: Target, note: Any = None) -> Harm:
+    """Return the harm done to these aggregates."""
+    return Harm(aggregates=frozenset(target.key for target in targets), note=note)
+
+
+WHOLE = Harm()
+
+Damage = Callable[[Place], Harm]
+Undo = Callable[[Place, Harm], None]
+
+Names = Mapping[str, frozenset[DifferenceClass]]
+"""Pair -> the classes that the damage must be named as there: all of these, and no others; none: whatever it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One kind of damage to one store: what it must be called, and what must become of it."""
+
+    damage: str
+    """In words, as tables show it."""
+    store: str
+    do: Damage
+    named: Names
+    may_also_be: frozenset[DifferenceClass] = frozenset()
+    """What keys besides those may be called, which running traffic changes meanwhile."""
+    actions: tuple[ActionKind, ...] = ()
+    """What the audit must say was done because of it; none where people decide."""
+    reason: str = ""
+    """Part of the reason with which it is put before people; empty: it is repaired."""
+    undo: Undo | None = None
+    """What a person does about it; or, before the repair, the fix that the repair waits for."""
+    is_fixed_first: bool = False
+    """Whether `undo` comes before the repair: a fix is deployed, and the repair replays."""
+    may_mend_itself: bool = False
+    """Whether running workers mend it as well, and may be faster than the comparison."""
+    pod: int = 0
+    """Which of the pods is damaged."""
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether code must not mend it."""
+        return bool(self.reason)
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """The comparisons that must find it."""
+        return tuple(self.named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Damages that are done at the same time, found by one comparison and mended by one repair."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    families: tuple[str, ...]
+    """What is compared; more than the cells name, so that what a damage does elsewhere is found and mended with it."""
+
+
+def names(**classes: DifferenceClass | tuple[DifferenceClass, ...]) -> Names:
+    """Return names by pair; a pair's dot is written as two underscores."""
+    return {
+        pair.replace("__", "."): frozenset(found if isinstance(found, tuple) else (found,))
+        for pair, found in classes.items()
+    }

@@ -1,0 +1,237 @@
+"""Damages of the lake and of the log: events lost, doubled, altered, forged, parked; entries lost; positions moved.
+
+Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from typing import Any
+
+import msgspec
+import redis
+
+from bench.damage_place import WHOLE, Harm, Place, Target, harm
+from contracts.events.envelope import ENVELOPE_COLUMNS
+from streams.valkey_log import ValkeyLog, build_log
+
+OF_TARGET = "pod = $pod and merchant_id = $merchant and aggregate_type = $kind and aggregate_id = $id"
+NEWEST = f"""
+    aggregate_version = (select max(aggregate_version) from lake.raw.events where {OF_TARGET}) and {OF_TARGET}
+"""
+FENCE = "lake.raw.fence_lake_{pod}"
+
+
+def _change(place: Place, target: Target, *statements: str, **values: Any) -> None:
+    of_target = {"pod": place.pod, "merchant": target.merchant_id, "kind": target.kind, "id": target.aggregate_id}
+    place.change_lake(*statements, **of_target, **values)
+
+
+def _alter_state(place: Place, target: Target, column: str, difference: int) -> None:
+    """Change an amount in the newest event of an aggregate."""
+    with place.lake() as lake:
+        bound = {"pod": place.pod, "merchant": target.merchant_id, "kind": target.kind, "id": target.aggregate_id}
+        ((text,),) = lake.execute(f"select payload from lake.raw.events where {NEWEST}", bound).fetchall()
+    payload = json.loads(text)
+    payload["state"][column] += difference
+    _set_payload(place, target, payload)
+
+
+def _set_payload(place: Place, target: Target, payload: dict[str, Any]) -> None:
+    text = json.dumps(payload, separators=(",", ":"))
+    _change(place, target, f"update lake.raw.events set payload = $text where {NEWEST}", text=text)
+
+
+def lose_first_event(place: Place) -> Harm:
+    """Delete the first event of an order that has others: every copy of its newest state stays right."""
+    target = place.take("order", "changed")
+    _change(place, target, f"delete from lake.raw.events where {OF_TARGET} and aggregate_version = 1")
+    return harm(target)
+
+
+def lose_newest_event(place: Place) -> Harm:
+    """Delete the newest event of a payment that has others."""
+    target = place.take("payment", "captured")
+    _change(place, target, f"delete from lake.raw.events where {NEWEST}")
+    return harm(target)
+
+
+def lose_all_events(place: Place) -> Harm:
+    """Delete every event of an order."""
+    target = place.take("order", "customer")
+    _change(place, target, f"delete from lake.raw.events where {OF_TARGET}")
+    return harm(target)
+
+
+def double_event(place: Place) -> Harm:
+    """Insert an order's newest event a second time."""
+    target = place.take("order")
+    _change(place, target, f"insert into lake.raw.events select * from lake.raw.events where {NEWEST}")
+    return harm(target)
+
+
+def double_event_altered(place: Place) -> Harm:
+    """Insert a payment's newest event a second time, with another amount."""
+    target = place.take("payment", "captured")
+    altered = "replace(payload, '\"captured_minor\":', '\"captured_minor\":1')"
+    _change(
+        place,
+        target,
+        f"""insert into lake.raw.events by name
+            select * replace ({altered} as payload) from lake.raw.events where {NEWEST}""",
+    )
+    return harm(target)
+
+
+def change_amount(place: Place) -> Harm:
+    """Change what a payment captured by one minor unit."""
+    target = place.take("payment", "captured")
+    _alter_state(place, target, "captured_minor", 1)
+    return harm(target)
+
+
+def change_currency(place: Place) -> Harm:
+    """Make a payment one in another currency."""
+    target = place.take("payment", "captured")
+    altered = 'regexp_replace(payload, \'"currency":"[A-Z]{3}"\', \'"currency":"JPY"\')'
+    _change(place, target, f"update lake.raw.events set payload = {altered} where {NEWEST}")
+    return harm(target)
+
+
+def change_two_amounts(place: Place) -> Harm:
+    """Add one minor unit to a payment and take it from another: every total stays what it was."""
+    one, other = place.take("payment", "captured"), place.take("payment", "captured")
+    _alter_state(place, one, "captured_minor", 1)
+    _alter_state(place, other, "captured_minor", -1)
+    return harm(one, other)
+
+
+def change_old_event(place: Place) -> Harm:
+    """Change an amount in an event that was followed by others: no newest state shows it."""
+    target = place.take("order", "changed")
+    altered = "replace(payload, '\"total_minor\":', '\"total_minor\":1')"
+    _change(
+        place, target, f"update lake.raw.events set payload = {altered} where {OF_TARGET} and aggregate_version = 1"
+    )
+    return harm(target)
+
+
+def change_envelope(place: Place) -> Harm:
+    """Change what an event is called and when it happened; its payload stays."""
+    target = place.take("order")
+    _change(
+        place,
+        target,
+        f"""update lake.raw.events set event_type = 'order_renamed', occurred_at = occurred_at - interval 1 day
+            where {NEWEST}""",
+    )
+    return harm(target)
+
+
+def forge_event(place: Place) -> Harm:
+    """Insert an event that no command wrote: a version of an order that OLTP never had."""
+    target = place.take("order")
+    _change(
+        place,
+        target,
+        f"""insert into lake.raw.events by name select * replace (
+                uuid()::varchar as event_id, aggregate_version + 50 as aggregate_version,
+                replace(payload, '"version":', '"version":9') as payload)
+            from lake.raw.events where {NEWEST}""",
+    )
+    return harm(target)
+
+
+def park_event(place: Place) -> Harm:
+    """Set an order's newest event aside, as if it could not be applied, an hour ago."""
+    target = place.take("order")
+    bound = {"pod": place.pod, "merchant": target.merchant_id, "kind": target.kind, "id": target.aggregate_id}
+    with place.lake() as lake:
+        (row,) = lake.execute(f"select * from lake.raw.events where {NEWEST}", bound).to_arrow_table().to_pylist()
+    event = {name: row[name] for name in ENVELOPE_COLUMNS}
+    event |= {name: event[name].astimezone(UTC) for name in ("occurred_at", "recorded_at")}
+    _change(
+        place,
+        target,
+        """insert into lake.raw.parked values
+           ($pod, $key, $event_id, $cut, $order, $event, 'set aside by hand', now() - interval 1 hour)""",
+        "delete from lake.raw.events where pod = $pod and event_id = $event_id",
+        key=target.key,
+        event_id=row["event_id"],
+        cut=row["cut"],
+        order=row["position"],
+        event=msgspec.json.encode(event).decode(),
+    )
+    return harm(target)
+
+
+def lake_back(place: Place) -> Harm:
+    """Move the lake's position back by three cuts."""
+    fence = FENCE.format(pod=place.pod)
+    place.change_lake(f"update {fence} set cut = greatest(cut - 3, 0), chunk = 0")
+    return WHOLE
+
+
+def lake_forward(place: Place) -> Harm:
+    """Move the lake's position past events that it has not applied.
+
+    Workers are faster than a hand, so what they applied of these cuts is taken out in the same commit: the lake is left
+    exactly as if its position had been moved before they came.
+    """
+    before = place.lake_cut()
+    place.place_orders()
+    place.change_lake(
+        "delete from lake.raw.events where pod = $pod and cut > $before",
+        f"update {FENCE.format(pod=place.pod)} set chunk = 0",
+        pod=place.pod,
+        before=before,
+    )
+    return WHOLE
+
+
+def lake_beyond(place: Place) -> Harm:
+    """Move the lake's position past the newest cut, with an event lost before it: it would wait for ever."""
+    target = place.take("order")
+    _change(
+        place,
+        target,
+        f"delete from lake.raw.events where {NEWEST}",
+        f"update {FENCE.format(pod=place.pod)} set cut = cut + 1000000, chunk = 0",
+    )
+    return WHOLE
+
+
+def _newest_entry(log: ValkeyLog, client: redis.Redis, place: Place) -> tuple[str, Any]:
+    generation = log.tail(place.pod, 1).generation
+    found = []
+    for partition in range(place.settings.partition_count):
+        key = log.entries_key(place.pod, generation, partition)
+        entries: Any = client.xrevrange(key, count=1)
+        found += [(entry_id, key) for entry_id, _ in entries]
+    entry_id, key = max(found, key=lambda one: tuple(map(int, one[0].split(b"-"))))
+    return key, entry_id
+
+
+def lose_log_entry(place: Place) -> Harm:
+    """Delete the newest entry of the log that has events."""
+    with redis.Redis.from_url(place.settings.log_url) as client:
+        log = build_log(place.settings)
+        try:
+            client.xdel(*_newest_entry(log, client, place))
+        finally:
+            log.close()
+    return WHOLE
+
+
+def lose_manifest(place: Place) -> Harm:
+    """Delete the manifest of a cut in the middle of the log: nobody could tell any more what it held."""
+    with redis.Redis.from_url(place.settings.log_url) as client:
+        log = build_log(place.settings)
+        try:
+            key = log.manifests_key(place.pod)
+            entries: Any = client.xrange(key, count=3)
+            client.xdel(key, entries[-1][0])
+        finally:
+            log.close()
+    return WHOLE

@@ -1,0 +1,101 @@
+"""The part of the matrix that is about the warehouse: every stored table, by what is read from it.
+
+Belongs here: those cells. Does not belong here: the damages themselves (`bench/damages_warehouse.py`), the other stores
+(`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+from bench import damages_warehouse as warehouse
+from bench.damage_place import Cell, Damage, names
+from contracts.verdicts import DifferenceClass as Class
+from repair.values import ActionKind as Act
+
+WAREHOUSE = "warehouse"
+BUILD = (Act.BUILD,)
+
+
+def _in_mart(damage: str, do: Damage, pair: str, kind: Class) -> Cell:
+    name = pair if pair == "journal_identities" else f"operational_finance.{pair}"
+    return Cell(damage=damage, store=WAREHOUSE, do=do, named={name: frozenset({kind})}, actions=BUILD)
+
+
+MART_CELLS = (
+    _in_mart("order missing", warehouse.lose_row("order"), "orders", Class.MISSING),
+    _in_mart("order extra", warehouse.add_row("order"), "orders", Class.EXTRA),
+    _in_mart("order stale", warehouse.age_row("order", "changed"), "orders", Class.STALE),
+    _in_mart("order twice", warehouse.double_row("order"), "orders", Class.DUPLICATE),
+    _in_mart(
+        "payment changed by one minor unit",
+        warehouse.change_row("payment", "captured_minor = captured_minor + 1"),
+        "payments",
+        Class.AMOUNT,
+    ),
+    _in_mart(
+        "payment in a wrong currency",
+        warehouse.change_row("payment", "currency = 'JPY'", "captured"),
+        "payments",
+        Class.CURRENCY,
+    ),
+    _in_mart(
+        "two payments wrong, sums right",
+        warehouse.change_two("payment", "captured_minor", "captured"),
+        "payments",
+        Class.AMOUNT,
+    ),
+    _in_mart("refund missing", warehouse.lose_row("refund", "completed"), "refunds", Class.MISSING),
+    _in_mart(
+        "reservation changed",
+        warehouse.change_row("reservation", "status = 'lost'"),
+        "reservations",
+        Class.DIFFERENT,
+    ),
+    _in_mart("fulfillment missing", warehouse.lose_row("fulfillment"), "fulfillments", Class.MISSING),
+    _in_mart(
+        "stock movement changed by one",
+        warehouse.change_row("stock_movement", "quantity = quantity + 1"),
+        "inventory",
+        Class.DIFFERENT,
+    ),
+    _in_mart("adjustment missing", warehouse.lose_row("adjustment"), "adjustments", Class.MISSING),
+    _in_mart(
+        "customer's entitlement changed",
+        warehouse.change_row("customer_entitlement", "effective_level = effective_level + 1"),
+        "entitlements",
+        Class.DIFFERENT,
+    ),
+    _in_mart(
+        "merchant's entitlement missing", warehouse.lose_row("merchant_entitlement"), "entitlements", Class.MISSING
+    ),
+    _in_mart("tax movement missing", warehouse.lose_tax, "tax", Class.MISSING),
+    _in_mart("tax changed by one minor unit", warehouse.change_tax, "tax", Class.TAX),
+    Cell(
+        damage="journal entry deleted",
+        store=WAREHOUSE,
+        do=warehouse.lose_entry,
+        named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
+        actions=BUILD,
+    ),
+    Cell(
+        damage="journal entry twice",
+        store=WAREHOUSE,
+        do=warehouse.double_entry,
+        named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
+        actions=BUILD,
+    ),
+    Cell(
+        damage="journal entry changed by one minor unit",
+        store=WAREHOUSE,
+        do=warehouse.change_entry,
+        named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
+        actions=BUILD,
+    ),
+    _in_mart("all journal entries of an event deleted", warehouse.lose_entries, "journal_identities", Class.AMOUNT),
+    _in_mart(
+        "two journal entries wrong, sum still zero",
+        warehouse.change_two_entries,
+        "journal_identities",
+        Class.AMOUNT,
+    ),
+)
+EMPTIED = _in_mart("payments emptied", warehouse.truncate_payments, "payments", Class.MISSING)

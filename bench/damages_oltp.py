@@ -1,0 +1,151 @@
+"""Damages of OLTP: writes past the outbox, and faults of the owner itself, which only people correct.
+
+Belongs here: those damages, and what a person does about the faults. Does not belong here: what must become of them
+(`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+from bench.damage_place import Damage, Harm, Place, Target, Undo, harm
+from contracts.ids import uuid7
+
+
+def _one(kind: str, statement: str, *traits: str) -> Damage:
+    def do(place: Place) -> Harm:
+        target = place.take(kind, *traits)
+        place.change_oltp(statement, id=target.aggregate_id)
+        return harm(target)
+
+    return do
+
+
+change_customer = _one("order", "update oltp.orders set customer_id = 'a customer by hand' where order_id = %(id)s")
+"""A script that somebody runs by hand: the order says something, and no event does."""
+change_title = _one("product", "update oltp.products set title = title || ' (new)' where product_id = %(id)s")
+
+
+def insert_adjustment(place: Place) -> Harm:
+    """Insert an adjustment that no command booked."""
+    like = place.take("adjustment")
+    new_id = str(uuid7())
+    place.change_oltp(
+        """insert into oltp.adjustments
+           select (json_populate_record(a, json_build_object('adjustment_id', %(new_id)s::text))).*
+           from oltp.adjustments as a where adjustment_id = %(id)s""",
+        id=like.aggregate_id,
+        new_id=new_id,
+    )
+    return harm(Target(kind=like.kind, merchant_id=like.merchant_id, aggregate_id=new_id, traits=frozenset()))
+
+
+def delete_adjustment(place: Place) -> Harm:
+    """Delete an adjustment: what the copies hold is the only evidence of it left."""
+    target = place.take("adjustment")
+    with place.oltp() as connection:
+        query = "select row_to_json(a)::text from oltp.adjustments as a where adjustment_id = %s"
+        row = connection.execute(query, [target.aggregate_id]).fetchone()
+    place.change_oltp("delete from oltp.adjustments where adjustment_id = %(id)s", id=target.aggregate_id)
+    return harm(target, note=None if row is None else row[0])
+
+
+def restore_adjustment(place: Place, done: Harm) -> None:
+    """Bring the row back, as it was."""
+    place.change_oltp(
+        "insert into oltp.adjustments select * from json_populate_record(null::oltp.adjustments, %(row)s::json)",
+        row=done.note,
+    )
+
+
+def _of_refund(place: Place, target: Target) -> Target:
+    with place.oltp() as connection:
+        query = "select payment_id::text from oltp.refunds where refund_id = %s"
+        ((payment_id,),) = connection.execute(query, [target.aggregate_id]).fetchall()
+    return Target(kind="payment", merchant_id=target.merchant_id, aggregate_id=payment_id, traits=frozenset())
+
+
+def refund_too_much(place: Place) -> Harm:
+    """Give back more than was captured, past every check of the database."""
+    target = place.take("refund", "completed")
+    statement = "update oltp.refunds set amount_minor = amount_minor + 1000000 where refund_id = %(id)s"
+    place.change_oltp(statement, id=target.aggregate_id)
+    return harm(target, _of_refund(place, target), note=target.aggregate_id)
+
+
+def correct_refund(place: Place, done: Harm) -> None:
+    """Take it back."""
+    statement = "update oltp.refunds set amount_minor = amount_minor - 1000000 where refund_id = %(id)s"
+    place.change_oltp(statement, id=done.note)
+
+
+def _of_note(statement: str) -> Undo:
+    def undo(place: Place, done: Harm) -> None:
+        place.change_oltp(statement, id=done.note)
+
+    return undo
+
+
+def _noted(kind: str, statement: str, *traits: str) -> Damage:
+    def do(place: Place) -> Harm:
+        target = place.take(kind, *traits)
+        place.change_oltp(statement, id=target.aggregate_id)
+        return harm(target, note=target.aggregate_id)
+
+    return do
+
+
+CAPTURED = "update oltp.payments set captured_minor = captured_minor {sign} 1 where payment_id = %(id)s"
+capture_one_less = _noted("payment", CAPTURED.format(sign="-"), "captured")
+correct_capture = _of_note(CAPTURED.format(sign="+"))
+
+TOTAL = """
+    update oltp.orders set lines_minor = lines_minor {sign} 1, total_minor = total_minor {sign} 1
+    where order_id = %(id)s
+"""
+total_one_more = _noted("order", TOTAL.format(sign="+"))
+correct_total = _of_note(TOTAL.format(sign="-"))
+
+LINES = """
+    update oltp.order_lines set total_minor = total_minor {sign} case line_number
+        when (select min(line_number) from oltp.order_lines where order_id = %(id)s) then 1
+        when (select max(line_number) from oltp.order_lines where order_id = %(id)s) then -1
+        else 0 end
+    where order_id = %(id)s
+"""
+change_two_lines = _noted("order", LINES.format(sign="+"), "several lines")
+"""Two errors that cancel: the order's total is still the sum of its lines."""
+correct_lines = _of_note(LINES.format(sign="-"))
+
+
+def change_payment_currency(place: Place) -> Harm:
+    """Make a payment one in another currency than its order."""
+    target = place.take("payment", "captured")
+    with place.oltp() as connection:
+        query = "select currency from oltp.payments where payment_id = %s"
+        ((currency,),) = connection.execute(query, [target.aggregate_id]).fetchall()
+    statement = "update oltp.payments set currency = 'JPY' where payment_id = %(id)s"
+    place.change_oltp(statement, id=target.aggregate_id)
+    return harm(target, note=(target.aggregate_id, currency))
+
+
+def correct_payment_currency(place: Place, done: Harm) -> None:
+    """Say again which one it was in."""
+    payment_id, currency = done.note
+    statement = "update oltp.payments set currency = %(currency)s where payment_id = %(id)s"
+    place.change_oltp(statement, id=payment_id, currency=currency)
+
+
+STOCK = """
+    update oltp.stock_levels set on_hand = on_hand {sign} 1
+    where (variant_id, location_id) = (select variant_id, location_id from oltp.stock_levels order by 1, 2 limit 1)
+"""
+
+
+def miscount_stock(place: Place) -> Harm:
+    """Count one unit more than the movements account for."""
+    place.change_oltp(STOCK.format(sign="+"))
+    return Harm()
+
+
+def count_stock(place: Place, done: Harm) -> None:
+    """Count it right."""
+    place.change_oltp(STOCK.format(sign="-"))

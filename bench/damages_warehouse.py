@@ -1,0 +1,179 @@
+"""Damages of the warehouse: rows of its stored tables missing, extra, stale, changed; journal entries gone.
+
+Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.damage_place import WHOLE, Damage, Harm, Place, Target, harm
+
+ID_COLUMNS = {
+    "order": "order_id",
+    "payment": "payment_id",
+    "refund": "refund_id",
+    "reservation": "reservation_id",
+    "fulfillment": "fulfillment_id",
+    "stock_movement": "stock_movement_id",
+    "adjustment": "adjustment_id",
+    "product": "product_id",
+    "merchant": "merchant_id",
+    "merchant_entitlement": "entitlement_id",
+    "customer_entitlement": "entitlement_id",
+}
+GHOST = "01970000-0000-7000-8000-000000000000"
+
+
+def _history(kind: str) -> str:
+    return f"lake.intermediate.int_{kind}s_history"
+
+
+def _standing(kind: str) -> str:
+    return f"pod = $pod and {ID_COLUMNS[kind]} = $id and valid_to_cut is null"
+
+
+def _change(place: Place, target: Target, *statements: str, **values: Any) -> Harm:
+    place.change_lake(*statements, pod=place.pod, id=target.aggregate_id, **values)
+    return harm(target)
+
+
+def lose_row(kind: str, *traits: str) -> Damage:
+    """Return the damage that deletes every version of one aggregate from its history."""
+
+    def do(place: Place) -> Harm:
+        where = f"pod = $pod and {ID_COLUMNS[kind]} = $id"
+        return _change(place, place.take(kind, *traits), f"delete from {_history(kind)} where {where}")
+
+    return do
+
+
+def change_row(kind: str, change: str, *traits: str) -> Damage:
+    """Return the damage that changes the standing version of one aggregate."""
+
+    def do(place: Place) -> Harm:
+        statement = f"update {_history(kind)} set {change} where {_standing(kind)}"
+        return _change(place, place.take(kind, *traits), statement)
+
+    return do
+
+
+def age_row(kind: str, *traits: str) -> Damage:
+    """Return the damage that deletes the standing version and lets the one before stand again."""
+
+    def do(place: Place) -> Harm:
+        history = _history(kind)
+        return _change(
+            place,
+            place.take(kind, *traits),
+            f"delete from {history} where {_standing(kind)}",
+            f"""update {history} set valid_to_cut = null where pod = $pod and {ID_COLUMNS[kind]} = $id and version = (
+                    select max(version) from {history} where pod = $pod and {ID_COLUMNS[kind]} = $id)""",
+        )
+
+    return do
+
+
+def double_row(kind: str, *traits: str) -> Damage:
+    """Return the damage that inserts the standing version a second time."""
+
+    def do(place: Place) -> Harm:
+        statement = f"insert into {_history(kind)} select * from {_history(kind)} where {_standing(kind)}"
+        return _change(place, place.take(kind, *traits), statement)
+
+    return do
+
+
+def add_row(kind: str, *traits: str) -> Damage:
+    """Return the damage of an aggregate that no event accounts for: a copy of another, under an id of its own."""
+
+    def do(place: Place) -> Harm:
+        like = place.take(kind, *traits)
+        _change(
+            place,
+            like,
+            f"""insert into {_history(kind)} by name
+                select * replace ('{GHOST}' as {ID_COLUMNS[kind]}, '{GHOST}' as event_id)
+                from {_history(kind)} where {_standing(kind)}""",
+        )
+        return harm(Target(kind=kind, merchant_id=like.merchant_id, aggregate_id=GHOST, traits=frozenset()))
+
+    return do
+
+
+def change_two(kind: str, column: str, *traits: str) -> Damage:
+    """Return two errors that cancel: one more in a standing version, one less in another."""
+
+    def do(place: Place) -> Harm:
+        one, other = place.take(kind, *traits), place.take(kind, *traits)
+        for target, difference in ((one, 1), (other, -1)):
+            change = f"update {_history(kind)} set {column} = {column} + $by where {_standing(kind)}"
+            _change(place, target, change, by=difference)
+        return harm(one, other)
+
+    return do
+
+
+JOURNAL = "lake.intermediate.int_journal_entries"
+OF_EVENT = f"""
+    pod = $pod and event_id = (select max(event_id) from {JOURNAL} where pod = $pod and aggregate_id = $id)
+"""
+
+
+def _in_journal(statement: str, kind: str = "payment", *traits: str) -> Damage:
+    def do(place: Place) -> Harm:
+        target = place.take(kind, *traits)
+        return _change(place, target, *(part.format(journal=JOURNAL, event=OF_EVENT) for part in statement.split(";")))
+
+    return do
+
+
+lose_entry = _in_journal("delete from {journal} where {event} and account = 'cash'", "payment", "captured")
+lose_entries = _in_journal("delete from {journal} where {event}", "payment", "captured")
+"""All entries of an event: those that are left still sum to zero."""
+double_entry = _in_journal(
+    "insert into {journal} select * from {journal} where {event} and account = 'cash'", "payment", "captured"
+)
+change_entry = _in_journal(
+    "update {journal} set amount_micro = amount_micro + 10000 where {event} and account = 'cash'", "payment", "captured"
+)
+change_two_entries = _in_journal(
+    """update {journal} set amount_micro = amount_micro + 10000 where {event} and account = 'cash';
+       update {journal} set amount_micro = amount_micro - 10000 where {event} and account = 'clearing'""",
+    "payment",
+    "captured",
+)
+"""The event's entries still sum to zero."""
+
+TAX = "lake.intermediate.int_tax_movements"
+OF_LINE = f"""
+    pod = $pod and movement = 'charged' and source_line_id = (
+        select max(source_line_id) from {TAX} where pod = $pod and order_id = $id and movement = 'charged')
+"""
+
+
+def _in_tax(statement: str) -> Damage:
+    def do(place: Place) -> Harm:
+        return _change(place, place.take("order", "uncancelled"), statement.format(tax=TAX, line=OF_LINE))
+
+    return do
+
+
+lose_tax = _in_tax("delete from {tax} where {line}")
+change_tax = _in_tax("update {tax} set tax_minor = tax_minor + 1 where {line}")
+
+
+def truncate_payments(place: Place) -> Harm:
+    """Delete all payments of a pod from the warehouse."""
+    place.change_lake("delete from lake.intermediate.int_payments_history where pod = $pod", pod=place.pod)
+    return WHOLE
+
+
+def forget_events(place: Place) -> Harm:
+    """Write down that the last build stands at a later cut: the next one leaves out what came before it."""
+    place.change_lake(
+        """update lake.builds.cut_vectors set resume_cut = resume_cut + 1000000, cut = cut + 1000000
+           where pod = $pod and build_number = (select max(build_number) from lake.builds.cut_vectors)""",
+        pod=place.pod,
+    )
+    return WHOLE

@@ -1,0 +1,211 @@
+"""Dagster's webserver and daemon on servers of one's own, driven through GraphQL as the pages drive them.
+
+Belongs here: starting them, launching a job, asking what came of it. Does not belong here: what is measured or tested
+that way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.world import settings_environment
+from contracts.errors import StackError
+from contracts.settings import Settings
+from stack.dagster_home import dagster_environment, write_dagster_home
+from stack.files import free_port
+from stack.settings import ROOT
+
+DEADLINE_SECONDS = 900.0
+
+LAUNCH = """
+mutation ($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+RUN_STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+RUNS = """
+query ($filter: RunsFilter) { runsOrError(filter: $filter, limit: 1000) {
+  ... on Runs { results { runId jobName status tags { key value } } } } }
+"""
+LOCATIONS = """
+query { workspaceOrError { ... on Workspace { locationEntries { name loadStatus
+  locationOrLoadError { __typename ... on PythonError { message } } } } } }
+"""
+CHECKS = """
+query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
+  ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } } }
+"""
+EVALUATIONS = """
+query ($key: AssetKeyInput!, $check: String!) { assetCheckExecutions(assetKey: $key, checkName: $check, limit: 20) {
+  runId status evaluation { success severity description metadataEntries { __typename label
+    ... on TextMetadataEntry { text } ... on IntMetadataEntry { intValue } ... on UrlMetadataEntry { url }
+    ... on PipelineRunMetadataEntry { runId } } } } }
+"""
+FAILED = ("FAILURE", "CANCELED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One evaluation of a check, as its page shows it."""
+
+    run_id: str
+    success: bool
+    metadata: Mapping[str, Any]
+    """Texts, numbers; of a link to a run that run's id."""
+    links: frozenset[str]
+    """Labels of the metadata that the page shows as links to runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Dagster's webserver, asked as its own pages ask it."""
+
+    address: str
+    logs: Path
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Return the data of a GraphQL query."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(
+            f"{self.address}/graphql", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        if "errors" in answer:
+            raise StackError(f"Dagster refused a question: {answer['errors']}")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def until(self, what: str, is_true: Callable[[], bool], *, seconds: float = DEADLINE_SECONDS) -> None:
+        """Poll; StackError with the ends of the logs when it takes too long."""
+        deadline = time.monotonic() + seconds
+        while not is_true():
+            if time.monotonic() > deadline:
+                raise StackError(f"{what}; logs in {self.logs}: {self.tail()}")
+            time.sleep(0.5)
+
+    def tail(self) -> str:
+        """Return the ends of the logs."""
+        return "\n".join(path.read_text()[-1500:] for path in self.logs.glob("dagster-*.log"))
+
+    def is_up(self) -> bool:
+        """Return whether both code locations are loaded."""
+        try:
+            entries = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+        except (urllib.error.URLError, OSError):
+            return False
+        return len(entries) == 2 and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+    def run(self, job: str, **params: Any) -> str:
+        """Launch a job of the location `tieout`, wait until it has succeeded, return the run's id."""
+        selector = {
+            "repositoryLocationName": "tieout",
+            "repositoryName": "__repository__",
+            "pipelineName": job,
+            **params.pop("selector", {}),
+        }
+        answer = self.ask(LAUNCH, params={"selector": selector, "mode": "default", **params})
+        launched = answer["launchPipelineExecution"]
+        if launched["__typename"] != "LaunchRunSuccess":
+            raise StackError(f"{job} was not launched: {launched}")
+        run_id = str(launched["run"]["runId"])
+
+        def ended() -> bool:
+            status = self.ask(RUN_STATUS, id=run_id)["runOrError"]["status"]
+            if status in FAILED:
+                raise StackError(f"{job} ended as {status}: {self.tail()}")
+            return bool(status == "SUCCESS")
+
+        self.until(f"{job} did not end", ended)
+        return run_id
+
+    def runs(self, **tags: str) -> list[dict[str, Any]]:
+        """Return the runs that have these tags, the newest first."""
+        wanted = [{"key": key, "value": value} for key, value in tags.items()]
+        found = self.ask(RUNS, filter={"tags": wanted})["runsOrError"]["results"]
+        return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+
+    def checks(self, *path: str) -> Mapping[str, str | None]:
+        """Return the state of an asset's checks by name."""
+        found = self.ask(CHECKS, key={"path": list(path)})["assetNodeOrError"]["assetChecksOrError"]["checks"]
+        return {check["name"]: (check["executionForLatestMaterialization"] or {}).get("status") for check in found}
+
+    def evaluations(self, path: Sequence[str], check: str) -> list[Evaluation]:
+        """Return the evaluations of a check, the newest first."""
+        found = self.ask(EVALUATIONS, key={"path": list(path)}, check=check)["assetCheckExecutions"]
+        return [_evaluation(one["runId"], one["evaluation"]) for one in found if one["evaluation"] is not None]
+
+
+def _evaluation(run_id: str, found: Mapping[str, Any]) -> Evaluation:
+    values, links = {}, set()
+    for entry in found["metadataEntries"]:
+        values[entry["label"]] = next(
+            (entry[name] for name in ("text", "intValue", "url", "runId") if name in entry), None
+        )
+        if entry["__typename"] == "PipelineRunMetadataEntry":
+            links.add(entry["label"])
+    return Evaluation(run_id=run_id, success=found["success"], metadata=values, links=frozenset(links))
+
+
+@contextmanager
+def running_pages(settings: Settings, logs: Path) -> Iterator[Pages]:
+    """Run the webserver and the daemon, whose sensors and schedules are as they are for everybody; stop them."""
+    write_dagster_home(settings)
+    environment = {
+        **os.environ,
+        **settings_environment(settings),
+        **dagster_environment(settings),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
+    port = free_port()
+    workspace = str(ROOT / "workspace.yaml")
+    commands = {
+        "webserver": ["dagster_webserver", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)],
+        "daemon": ["dagster._daemon", "run", "--workspace", workspace],
+    }
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for name, command in commands.items():
+            with (logs / f"dagster-{name}.log").open("wb") as log:
+                processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-P", "-m", *command],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        cwd=ROOT,
+                        env=environment,
+                        start_new_session=True,
+                    )
+                )
+        yield Pages(address=f"http://127.0.0.1:{port}", logs=logs)
+    finally:
+        _stop(processes)
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
