@@ -15,12 +15,10 @@ from assets.graph import (
     LAKE_EVENTS,
     OWNERS,
     contract_metadata,
-    freshness_of,
     log_key,
     pod_partitions,
 )
 from assets.platform import PLATFORM, Platform, platform_of
-from contracts.ownership import copy_named
 from streams.consumer import Consumer
 from streams.lag import ProjectionLag, observe
 from streams.valkey_log import build_log
@@ -71,7 +69,6 @@ def copy_asset(name: str, pods: Sequence[str]) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds=KINDS[name],
         description=DESCRIPTIONS[name],
-        freshness_policy=freshness_of(copy_named(name)),
         metadata=contract_metadata(name),
         required_resource_keys={PLATFORM},
     )

@@ -45,7 +45,7 @@ def pod_partitions(pods: Sequence[str]) -> dg.StaticPartitionsDefinition:
 
 
 def freshness_of(copy: Copy) -> dg.FreshnessPolicy:
-    """Return Dagster's policy for a copy: it is reported alive while its lag is within the contract's limits.
+    """Return Dagster's policy for a copy's gauge: it is reported while its lag is within the contract's target.
 
     Dagster sees materializations only, and none more often than once a minute (`orchestration/sensors.py` reports
     them); lag in data time is an asset check (`checks/freshness.py`).

@@ -35,6 +35,8 @@ class Platform:
     """Runs all drills, saying in words what goes on, and returns the page with the evidence."""
     write_digest: Callable[[Comparison, str], object]
     """Writes the message to finance on a scheduled comparison, made by the run of that id."""
+    data_docs_url: Callable[[], str]
+    """Returns the address of Data Docs' folder of pages, without a slash at its end."""
 
 
 def platform_of(context: Any) -> Platform:

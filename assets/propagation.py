@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import AssetExecutionContext
 
-from assets.graph import OLTP_KEYS, OWNERS, contract_metadata, freshness_of, log_key, outbox_key
+from assets.graph import OLTP_KEYS, OWNERS, contract_metadata, log_key, outbox_key
 from assets.platform import PLATFORM, platform_of
-from contracts.ownership import LOG
 from contracts.runs import DRAIN_TAG
 from streams.draining import drain_pod, observe_pod
 
@@ -33,7 +32,6 @@ def log_spec(pod: str) -> dg.AssetSpec:
         owners=OWNERS,
         kinds={"redis"},
         description=f"{pod}'s cuts as record batches by partition, with a manifest per cut.",
-        freshness_policy=freshness_of(LOG),
         metadata=contract_metadata("log"),
     )
 

@@ -13,7 +13,7 @@ import dagster as dg
 from dagster import AssetExecutionContext
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
 
-from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, freshness_of
+from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, contract_metadata
 from assets.platform import PLATFORM, platform_of
 from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
@@ -41,11 +41,11 @@ class WarehouseTranslator(DagsterDbtTranslator):
         return FINANCE_OWNERS if self.get_group_name(dbt_resource_props) == "marts" else OWNERS
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
-        """Return the spec with the contract's freshness on marts."""
+        """Return the spec with what the contract says of marts; their freshness is on gauges (`assets/gauges.py`)."""
         spec: dg.AssetSpec = super().get_asset_spec(manifest, unique_id, project)
         if spec.key.path[0] != "marts":
             return spec
-        return spec.replace_attributes(freshness_policy=freshness_of(WAREHOUSE))
+        return spec.merge_attributes(metadata=contract_metadata(WAREHOUSE.name))
 
 
 def _key(folder: str, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:

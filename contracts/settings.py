@@ -59,6 +59,11 @@ class Settings:
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
     """Who gets the digests for finance; those of `alert_urls` unless set."""
 
+    @property
+    def data_docs_dir(self) -> Path:
+        """Where Great Expectations' results and pages are."""
+        return self.var_dir / "data_docs"
+
     def pod(self, name: str) -> PodSettings:
         """Return the settings of the named pod; SettingsError names the known ones."""
         for candidate in self.pods:

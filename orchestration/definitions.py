@@ -8,6 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.copies import COPY_KEYS, copy_asset
+from assets.gauges import gauges
 from assets.oltp import oltp_tables
 from assets.propagation import drain_asset
 from assets.trust import alerts as alerts_table
@@ -17,9 +18,10 @@ from checks.alerts import alert_path
 from checks.drills import last_proofs
 from checks.freshness import freshness_checks
 from checks.pairs import comparisons
+from checks.quality import expectations
 from contracts.settings import Settings
 from orchestration.alerts import alerts
-from orchestration.jobs import drain_job, drills_job, freshness_job, reconciliation_job
+from orchestration.jobs import drain_job, drills_job, expectations_job, freshness_job, reconciliation_job
 from orchestration.repairs import repair_job, repair_sensor
 from orchestration.resources import build_resources
 from orchestration.schedules import every
@@ -42,6 +44,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     repairs = [repair_job(pod) for pod in pods]
     freshness_run = freshness_job(freshness, alert_path, last_proofs)
     drills_run = drills_job(last_proofs)
+    suites = expectations_job(expectations)
     return dg.Definitions(
         assets=[
             oltp_tables,
@@ -50,14 +53,16 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             breaks_table,
             alerts_table,
             drills,
+            *gauges(pods),
         ],
-        asset_checks=[comparisons, freshness, alert_path, last_proofs],
+        asset_checks=[comparisons, freshness, alert_path, last_proofs, expectations],
         jobs=[
             *(drain_job(pod) for pod in pods),
             *repairs,
             reconciliation,
             freshness_run,
             drills_run,
+            suites,
             lake_compaction,
             outbox_pruning,
             log_trimming,
@@ -68,6 +73,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             every(reconciliation, "*/10 * * * *", "Compares everything at a new cut."),
             every(freshness_run, "*/5 * * * *", "Measures freshness in data time."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
+            every(suites, "11 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),
             every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
             every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
             every(results_pruning, "37 * * * *", "Keeps the table of comparison results small."),

@@ -48,3 +48,12 @@ def drills_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition
         selection=dg.AssetSelection.assets(DRILLS) | dg.AssetSelection.checks(*checks.check_keys),
         description="Breaks every copy on purpose, on a system of its own, and records what held.",
     )
+
+
+def expectations_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that runs every suite of expectations; of its own, so that nothing else waits for its import."""
+    return dg.define_asset_job(
+        name="expectations",
+        selection=dg.AssetSelection.checks(*checks.check_keys),
+        description="Runs Great Expectations over the tables of every pod and the finance marts; builds Data Docs.",
+    )

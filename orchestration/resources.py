@@ -7,6 +7,7 @@ from contracts.settings import Settings
 from stack.alerting import write_digest
 from stack.comparison import build_reconcile_context
 from stack.console import Progress
+from stack.data_docs import data_docs_url
 from stack.drilling import drill_everything
 from stack.projections import build_projection
 from stack.propagation import propagating
@@ -23,6 +24,7 @@ def build_platform(settings: Settings) -> Platform:
         repairing=lambda: repairing_tools(settings, Progress(is_quiet=True)),
         drill=lambda say: drill_everything(settings, say),
         write_digest=lambda comparison, run: write_digest(settings, comparison, run),
+        data_docs_url=lambda: data_docs_url(settings),
     )
 
 

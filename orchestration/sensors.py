@@ -1,48 +1,47 @@
-"""The heartbeat: once a minute, copies that are within their target are reported as materialized.
+"""The heartbeat: once a minute, what is within its target in data time is reported as fresh, and nothing else.
 
-So Dagster's freshness policies (which see materializations only) turn when a copy stops keeping up, without a run.
+So Dagster's freshness policies (which see materializations only, and sit on gauges that nothing else materializes) turn
+when a copy stops keeping up with a pod, without a run. A part that does not answer is not reported, so it turns too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.copies import COPY_KEYS, lag_metadata
-from assets.graph import log_key
+from assets.copies import COPY_KEYS
+from assets.gauges import gauge_key
 from assets.platform import PLATFORM, Platform, platform_of
-from checks.freshness import lags_of
-from contracts.ownership import LOG, copy_named
-from streams.draining import observe_pod
+from checks.freshness import DataLag, lags_of
+from contracts.ownership import COPIES, Copy
 
 HEARTBEAT_SECONDS = 60
 
 
-def log_beats(platform: Platform) -> Iterator[dg.AssetMaterialization]:
-    """Yield a materialization for every pod whose outbox is published within the target."""
-    for pod in platform.settings.pods:
-        seen = observe_pod(pod, platform.settings)
-        if seen.oldest_unpublished_seconds <= LOG.freshness_seconds:
-            metadata: Mapping[str, int | float] = {
-                "cut": seen.cut,
-                "unpublished_events": seen.unpublished_events,
-                "lag_seconds": seen.oldest_unpublished_seconds,
-            }
-            yield dg.AssetMaterialization(asset_key=log_key(pod.pod), metadata=metadata)
+def beats(copy: Copy, lags: list[DataLag]) -> Iterator[dg.AssetMaterialization]:
+    """Yield a materialization of the gauge of every pod that a copy keeps up with.
 
-
-def copy_beats(platform: Platform) -> Iterator[dg.AssetMaterialization]:
-    """Yield a materialization per pod for every copy that is within its target in all pods.
-
-    A copy is one asset, whose freshness policy sees the last materialization of any partition: a pod that keeps up
-    would hide one that does not.
+    The copy's own partition is reported too where it has one, for its page; no policy looks at that.
     """
-    for name, key in COPY_KEYS.items():
-        lags = lags_of(platform, name)
-        if all(lag.lag_seconds <= copy_named(name).freshness_seconds and lag.state != "gap" for lag in lags):
-            for lag in lags:
-                yield dg.AssetMaterialization(asset_key=key, partition=lag.pod, metadata=lag_metadata(lag))
+    for lag in lags:
+        if not lag.is_fresh(copy):
+            continue
+        metadata = {"lag_seconds": lag.lag_seconds, "lag_events": lag.lag_events}
+        yield dg.AssetMaterialization(asset_key=gauge_key(copy.name, lag.pod), metadata=metadata)
+        if copy.name in COPY_KEYS:
+            yield dg.AssetMaterialization(asset_key=COPY_KEYS[copy.name], partition=lag.pod, metadata=metadata)
+
+
+def fresh_now(platform: Platform, log: dg.SensorEvaluationContext) -> Iterator[dg.AssetMaterialization]:
+    """Yield the beats of every copy that answers."""
+    for copy in COPIES:
+        try:
+            lags = lags_of(platform, copy.name)
+        except Exception as error:  # whatever it is: this copy does not beat, the others do
+            log.log.warning(f"The {copy.name} could not be looked at ({type(error).__name__}); it does not beat.")
+            continue
+        yield from beats(copy, lags)
 
 
 @dg.sensor(
@@ -50,9 +49,8 @@ def copy_beats(platform: Platform) -> Iterator[dg.AssetMaterialization]:
     minimum_interval_seconds=HEARTBEAT_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     required_resource_keys={PLATFORM},
-    description="Reports copies that keep up as alive, for the freshness policies.",
+    description="Reports what keeps up in data time, per copy and pod, to the gauges that freshness policies are on.",
 )
 def heartbeat(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Report which copies keep up now."""
-    platform = platform_of(context)
-    return dg.SensorResult(asset_events=[*log_beats(platform), *copy_beats(platform)])
+    """Report what keeps up now."""
+    return dg.SensorResult(asset_events=list(fresh_now(platform_of(context), context)))

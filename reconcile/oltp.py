@@ -43,13 +43,18 @@ def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[
     with adbc.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("begin isolation level repeatable read, read only")
         if exported_snapshot is not None:
-            # Not bindable in PostgreSQL; the value comes from pg_export_snapshot() and is checked to look like one.
-            if not all(character in "0123456789ABCDEF-" for character in exported_snapshot):
-                raise ValueError(f"{exported_snapshot!r} is not an exported snapshot")
-            cursor.execute(f"set transaction snapshot '{exported_snapshot}'")
+            cursor.execute(set_snapshot(exported_snapshot))
         cursor.execute("set local timezone = 'UTC'")
         yield cursor
         cursor.execute("rollback")
+
+
+def set_snapshot(exported_snapshot: str) -> str:
+    """Return the statement by which a transaction that has just begun sees what the exported snapshot sees."""
+    # Not bindable in PostgreSQL; the value comes from pg_export_snapshot() and is checked to look like one.
+    if not all(character in "0123456789ABCDEF-" for character in exported_snapshot):
+        raise ValueError(f"{exported_snapshot!r} is not an exported snapshot")
+    return f"set transaction snapshot '{exported_snapshot}'"
 
 
 def select_entity(entity: Entity) -> str:

@@ -131,14 +131,16 @@ def write(
     control_dsn: str, messages: Iterable[Message], now: datetime, *, withdrawals: Iterable[Withdrawal] = ()
 ) -> int:
     """Write messages that were not written before and withdraw those that nobody got; return how many are new."""
-    written = 0
     with psycopg.connect(control_dsn) as connection:
         for withdrawal in withdrawals:
             bound = {"alert_id": withdrawal.alert_id, "reason": withdrawal.reason, "now": now}
             connection.execute(WITHDRAW, bound)
-        for message in messages:
-            written += connection.execute(INSERT, _row(message, now)).rowcount
-    return written
+        return write_in(connection, messages, now)
+
+
+def write_in(connection: psycopg.Connection[Any], messages: Iterable[Message], now: datetime) -> int:
+    """Write messages that were not written before in the caller's transaction; return how many are new."""
+    return sum(connection.execute(INSERT, _row(message, now)).rowcount for message in messages)
 
 
 def _row(message: Message, now: datetime) -> dict[str, Any]:

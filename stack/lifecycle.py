@@ -24,14 +24,14 @@ from stack.migrations import migrate_everything
 from stack.servers import embedded_servers
 from stack.settings import ROOT
 from stack.supervision import Supervisor
-from stack.workers import dagster_programs, propagation_programs, traffic_program
+from stack.workers import dagster_programs, data_docs_program, propagation_programs, traffic_program
 
 DAGSTER_PORT = 3000
 """Preferred; another one is taken when it is not free."""
 
 PAGES_TIMEOUT_SECONDS = 180.0
 WATCH_SECONDS = 2.0
-GENERATED = ("backup", "dagster", "dbt", "drills", "imports", "scratch", "supervisor")
+GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "scratch", "supervisor")
 """Folders below `var` that reset deletes besides the servers' own."""
 
 
@@ -56,6 +56,7 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
         home = write_dagster_home(values)
         files.write_private(home / "url", f"http://{files.LOOPBACK}:{pages_port}\n")
         programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=pages_port)
+        programs.append(data_docs_program(values, port=files.free_port(pages_port + 1)))
     # What an earlier process that was killed left behind would compete with ours.
     stop_workers(values.var_dir)
     Supervisor(var_dir=values.var_dir).start(programs, directory=ROOT)

@@ -62,6 +62,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from repair.alert_outbox import migrate as migrate_alerts
     from repair.audit import migrate as migrate_audit
     from repair.ledger import migrate as migrate_ledger
+    from repair.unmet import migrate as migrate_unmet
 
     return [
         # One after the other: Alembic keeps the migration in progress in module state.
@@ -74,6 +75,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
         lambda: migrate_audit(settings.control_dsn),
         lambda: migrate_alerts(settings.control_dsn),
         lambda: migrate_drills(settings.control_dsn),
+        lambda: migrate_unmet(settings.control_dsn),
         lambda: migrate_read_models(settings.read_models_dsn),
         lambda: migrate_lake(
             settings.catalog_dsn,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from contracts.settings import Settings
 from stack.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
+from stack.data_docs import write_data_docs_site
 from stack.files import LOOPBACK
 from stack.projections import PROJECTIONS
 from stack.settings import ROOT
@@ -50,6 +51,13 @@ def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[
         Program(name="dagster-webserver", command=_python(*webserver), environment=environment),
         Program(name="dagster-daemon", command=_python(*daemon), environment=environment, stop_seconds=30),
     ]
+
+
+def data_docs_program(settings: Settings, *, port: int) -> Program:
+    """Return the worker that serves the pages of Great Expectations (on `port`, loopback)."""
+    site = write_data_docs_site(settings, port)
+    command = ["http.server", "--bind", LOOPBACK, "--directory", str(site), str(port)]
+    return Program(name="data-docs", command=_python(*command))
 
 
 def _code_server(location: CodeLocation, environment: Mapping[str, str]) -> Program:

@@ -21,6 +21,17 @@ STUCK_AFTER = timedelta(hours=24)
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartitionLag:
+    """How far one partition is behind."""
+
+    partition: int
+    applied_cut: int
+    lag_events: int
+    lag_seconds: float
+    """Age of the oldest event of the first cut of which it lacks something; 0.0 when it lacks nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectionLag:
     """What one projection of one pod has, against what its log has."""
 
@@ -35,6 +46,8 @@ class ProjectionLag:
     """Aggregates with parked events: late, whatever the position says."""
     state: str
     """`current`, `behind`, `parked` (current but for parked keys), or `gap` (the log lacks what it needs next)."""
+    partitions: tuple[PartitionLag, ...] = ()
+    """The same by partition; a partition that stands still shows here while the others go on."""
 
 
 def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = utc_now) -> ProjectionLag:
@@ -42,23 +55,38 @@ def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = u
     state = completed_state(projection, pod, log)
     applied = floor_cut(state.positions)
     log_cut = log.tail(pod, 1).manifest_cut
-    events, first, oldest = 0, None, None
+    first: Manifest | None = None
+    events: dict[int, int] = dict.fromkeys(sorted(state.positions), 0)
+    oldest: dict[int, datetime] = {}
     for manifest in _manifests_after(log, pod, applied):
         first = first or manifest
-        unapplied = _unapplied(manifest, state.positions)
-        events += unapplied
-        if unapplied and manifest.oldest_recorded_at is not None:
-            oldest = min(oldest or manifest.oldest_recorded_at, manifest.oldest_recorded_at)
+        for partition, unapplied in _unapplied(manifest, state.positions).items():
+            events[partition] = events.get(partition, 0) + unapplied
+            if unapplied and manifest.oldest_recorded_at is not None:
+                known = oldest.get(partition, manifest.oldest_recorded_at)
+                oldest[partition] = min(known, manifest.oldest_recorded_at)
+    now = clock()
+    partitions = tuple(
+        PartitionLag(
+            partition=partition,
+            applied_cut=position_of(partition, state.positions).cut,
+            lag_events=count,
+            lag_seconds=max(0.0, (now - oldest[partition]).total_seconds()) if partition in oldest else 0.0,
+        )
+        for partition, count in events.items()
+    )
+    lag_events = sum(events.values())
     has_gap = log_cut > applied and (first is None or first.cut != applied + 1)
     return ProjectionLag(
         projection=projection.name,
         pod=pod,
         applied_cut=applied,
         log_cut=log_cut,
-        lag_events=events,
-        lag_seconds=max(0.0, (clock() - oldest).total_seconds()) if oldest else 0.0,
+        lag_events=lag_events,
+        lag_seconds=max((item.lag_seconds for item in partitions), default=0.0),
         parked=len(state.parked_keys),
-        state="gap" if has_gap else "behind" if events else "parked" if state.parked_keys else "current",
+        state="gap" if has_gap else "behind" if lag_events else "parked" if state.parked_keys else "current",
+        partitions=partitions,
     )
 
 
@@ -68,13 +96,14 @@ def _manifests_after(log: EventLog, pod: str, cut: int) -> Iterator[Manifest]:
         cut = page[-1].cut
 
 
-def _unapplied(manifest: Manifest, positions: Mapping[int, Position]) -> int:
-    events = 0
+def _unapplied(manifest: Manifest, positions: Mapping[int, Position]) -> dict[int, int]:
+    """Return how many events of a cut each partition lacks, for those that lack any of its entries."""
+    events = {}
     for partition, chunks in enumerate(manifest.partitions):
         standing = position_of(partition, positions)
         if standing.cut < manifest.cut:
             done = standing.chunk if standing.cut == manifest.cut - 1 else 0
-            events += sum(chunk.events for chunk in chunks[done:])
+            events[partition] = sum(chunk.events for chunk in chunks[done:])
     return events
 
 

@@ -10,12 +10,16 @@ import pytest
 from dagster._core.definitions.observe import observe
 
 from assets.copies import COPY_KEYS
+from assets.gauges import gauge_key
 from assets.graph import LAKE_EVENTS, log_key, oltp_key, outbox_key
 from contracts.settings import Settings
 from derived.lake import connect_lake
 from orchestration.definitions import build_definitions
+from orchestration.resources import build_platform
+from orchestration.sensors import fresh_now
 from reconcile.results import latest_results
 from stack.migrations import migrate_everything
+from streams.draining import drain_pod
 from tests.integration.reconcile_world import Shop, open_shops
 
 PODS = ("pod1", "pod2")
@@ -104,7 +108,7 @@ def test_comparisons_pass_and_then_find_a_change_that_bypassed_the_outbox(
     assert second["lake/events:oltp_lake__payment"].passed
 
 
-def test_freshness_in_data_time_turns_when_nobody_publishes(
+def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill(
     settings: Settings, shops: tuple[Shop, Shop], instance: dg.DagsterInstance
 ) -> None:
     definitions = build_definitions(settings)
@@ -113,8 +117,48 @@ def test_freshness_in_data_time_turns_when_nobody_publishes(
     measured = checks_of(run(definitions, "freshness", instance))
     alert_path = measured.pop("trust/alerts:alert_path_is_alive")
     assert not alert_path.passed and alert_path.severity is dg.AssetCheckSeverity.ERROR, "no sender has run"
-    fresh = measured
-    assert len(fresh) == len(COPY_KEYS) + len(PODS) and all(item.passed for item in fresh.values())
+    # The warehouse was never built, which is not yet late; everything else has all there is.
+    assert len(measured) == len(COPY_KEYS) + 1 + len(PODS) and all(item.passed for item in measured.values())
+
+    # An hour-old event of pod2 stands in the log, and no consumer runs.
+    second = settings.pods[1]
+    shops[1].order()
+    with psycopg.connect(second.owner_dsn) as connection:
+        connection.execute("alter table oltp.outbox disable trigger user")
+        connection.execute(
+            "update oltp.outbox set recorded_at = recorded_at - interval '1 hour' "
+            "where position = (select max(position) from oltp.outbox)"
+        )
+        connection.execute("alter table oltp.outbox enable trigger user")
+    drain_pod(second, settings)
+
+    def stale() -> dict[str, float]:
+        found = checks_of(run(definitions, "freshness", instance))
+        wrong = {key.partition(":")[0]: item for key, item in found.items() if not item.passed}
+        wrong.pop("trust/alerts")
+        assert all(item.severity is dg.AssetCheckSeverity.ERROR for item in wrong.values())
+        # Nothing was ever built, so also pod1's events of just now are not in the marts.
+        assert {item.metadata["lag_seconds_pod1"].value for key, item in wrong.items() if "marts" not in key} <= {0.0}
+        return {key: item.metadata["lag_seconds_pod2"].value for key, item in wrong.items()}  # type: ignore[misc]
+
+    def fresh() -> set[str]:
+        beats = fresh_now(build_platform(settings), dg.build_sensor_context())
+        return {beat.asset_key.to_user_string() for beat in beats if beat.partition is None}
+
+    before = stale()
+    assert set(before) == {"lake/events", "read_models/account_view", "read_models/fulfillment_view", "marts/journal"}
+    assert min(before.values()) > 3_500
+    gauges = {f"freshness/{name}/pod1" for name in ("log", *COPY_KEYS, "warehouse")} | {"freshness/log/pod2"}
+    assert fresh() == gauges
+
+    # Draining the other pod again, and rebuilding from old events, turns nothing green, and moves no gauge.
+    run(definitions, "drain_pod1", instance, partition_key="pod1")
+    rebuilt = instance.fetch_materializations(gauge_key("lake", "pod2"), limit=1).records
+    assert rebuilt == [] and set(stale()) == set(before) and fresh() == gauges
+
+    run(definitions, "drain_pod2", instance, partition_key="pod2")
+    assert set(stale()) == {"marts/journal"}
+    assert fresh() == gauges | {f"freshness/{name}/pod2" for name in COPY_KEYS}
 
 
 def test_observing_oltp_counts_every_aggregate(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -250,11 +251,24 @@ def test_an_unreadable_entry_stops_its_partition_and_no_other(
     ].cut == 0
     lag = observe(recorder, "pod1", log)
     assert lag.state == "behind" and lag.lag_events > 0
+    held = {item.partition: item for item in lag.partitions}
+    assert held[1].lag_events == lag.lag_events and held[1].lag_seconds == lag.lag_seconds > 0
+    assert held[0].lag_seconds == held[2].lag_seconds == 0.0
+    # The others go on, and old events are applied again: the one that is held back stays as late as it is.
+    publish(dsn, log, 20, prefix="d")
+    with pytest.raises(LogGapError if damage == "missing" else ManifestMismatchError):
+        Consumer(recorder, "pod1", log).drain()
+    recorder.apply(replace(recorder.works[0], expected={}, positions={}))
+    later = observe(recorder, "pod1", log)
+    assert later.lag_seconds >= lag.lag_seconds and later.lag_events >= lag.lag_events
+    assert {item.partition: item.lag_events == 0 for item in later.partitions} == {0: True, 1: False, 2: True}
+    added: Any = server.xrange(log.entries_key("pod1", 1, 1), min="4-0")
     server.delete(log.entries_key("pod1", 1, 1))
-    for entry_id, fields in intact:
+    for entry_id, fields in [*intact, *added]:
         server.xadd(log.entries_key("pod1", 1, 1), fields, id=entry_id)
-    assert Consumer(recorder, "pod1", log).drain().applied_cut == 3
-    assert len(set(ids_of(recorder.applied()))) == len(recorder.applied()) == 60
+    assert Consumer(recorder, "pod1", log).drain().applied_cut == 4
+    assert len(set(ids_of(recorder.applied()))) == 80
+    assert {item.lag_seconds for item in observe(recorder, "pod1", log).partitions} == {0.0}
 
 
 def test_a_missing_manifest_is_a_gap(dsn: str, log: ValkeyLog, server: redis.Redis, recorder: Recorder) -> None:

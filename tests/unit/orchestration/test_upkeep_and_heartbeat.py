@@ -1,4 +1,4 @@
-"""The heartbeat reports a copy only when it keeps up in every pod; upkeep's failures name no password."""
+"""The heartbeat reports a gauge only while its copy keeps up with the pod; upkeep's failures name no password."""
 
 from __future__ import annotations
 
@@ -13,43 +13,68 @@ import duckdb
 import pytest
 import yaml
 
+from assets.gauges import gauge_key
+from assets.graph import LAKE_EVENTS
+from checks.freshness import DataLag, freshness_result
 from checks.pairs import comparisons
 from contracts.clock import utc_now
-from contracts.ownership import copy_named
+from contracts.ownership import COPIES, copy_named
 from contracts.runs import REPAIR_TAG
 from orchestration import sensors, upkeep
 from orchestration.definitions import build_definitions
 from orchestration.jobs import reconciliation_job
 from orchestration.snapshot import settings_for_drawing
 from stack.dagster_home import write_dagster_home
-from streams.lag import ProjectionLag
 
 PODS = ("pod1", "pod2")
 
 
-def lag(name: str, pod: str, seconds: float, state: str = "current") -> ProjectionLag:
-    return ProjectionLag(
-        projection=name, pod=pod, applied_cut=1, log_cut=1, lag_events=0, lag_seconds=seconds, parked=0, state=state
-    )
+def lag(pod: str, seconds: float, **more: Any) -> DataLag:
+    return DataLag(pod=pod, lag_seconds=seconds, lag_events=0, **more)
 
 
-def beats(monkeypatch: pytest.MonkeyPatch, lags: dict[str, list[ProjectionLag]]) -> list[tuple[str, str | None]]:
-    monkeypatch.setattr(sensors, "lags_of", lambda platform, name: lags[name])
-    platform: Any = SimpleNamespace()
-    return [(beat.asset_key.to_user_string(), beat.partition) for beat in sensors.copy_beats(platform)]
-
-
-def test_a_copy_beats_only_when_all_its_pods_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gauge_beats_only_while_its_pod_keeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
     late = copy_named("account_view").freshness_seconds + 1.0
-    found = beats(
-        monkeypatch,
-        {
-            "lake": [lag("lake", pod, 0.0) for pod in PODS],
-            "account_view": [lag("account_view", "pod1", 0.0), lag("account_view", "pod2", late)],
-            "fulfillment_view": [lag("fulfillment_view", "pod1", 0.0, "gap"), lag("fulfillment_view", "pod2", 0.0)],
-        },
-    )
-    assert found == [("lake/events", "pod1"), ("lake/events", "pod2")]
+    lags = {
+        "log": [lag("pod1", 0.0), lag("pod2", late)],
+        "lake": [lag(pod, 0.0) for pod in PODS],
+        "account_view": [lag("pod1", 0.0), lag("pod2", late)],
+        "fulfillment_view": [lag("pod1", 0.0, has_gap=True), lag("pod2", 0.0, parked=1)],
+    }
+    monkeypatch.setattr(sensors, "lags_of", lambda platform, name: lags[name])  # the warehouse does not answer
+    platform: Any = SimpleNamespace()
+    found = list(sensors.fresh_now(platform, dg.build_sensor_context()))
+    assert [(beat.asset_key.to_user_string(), beat.partition) for beat in found] == [
+        ("freshness/log/pod1", None),
+        ("freshness/lake/pod1", None),
+        ("lake/events", "pod1"),
+        ("freshness/lake/pod2", None),
+        ("lake/events", "pod2"),
+        ("freshness/account_view/pod1", None),
+        ("read_models/account_view", "pod1"),
+    ]
+
+
+def test_policies_are_on_gauges_and_nothing_can_materialize_a_gauge(tmp_path: Path) -> None:
+    graph = build_definitions(settings_for_drawing(tmp_path)).resolve_asset_graph()
+    policed = {key for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy is not None}
+    assert policed == {gauge_key(copy.name, pod) for copy in COPIES for pod in PODS}
+    assert not policed & set(graph.executable_asset_keys)
+
+
+def test_a_copy_is_judged_by_the_oldest_event_that_it_lacks() -> None:
+    copy = copy_named("account_view")
+
+    def found(*lags: DataLag) -> tuple[bool | None, dg.AssetCheckSeverity]:
+        result = freshness_result(copy, LAKE_EVENTS, lags)
+        return result.passed, result.severity
+
+    idle = lag("pod2", 0.0)
+    assert found(lag("pod1", float(copy.freshness_seconds)), idle)[0]
+    assert found(lag("pod1", copy.freshness_seconds + 1.0), idle) == (False, dg.AssetCheckSeverity.WARN)
+    assert found(idle, lag("pod1", copy.late_seconds_max + 1.0)) == (False, dg.AssetCheckSeverity.ERROR)
+    assert found(idle, lag("pod1", 0.0, has_gap=True)) == (False, dg.AssetCheckSeverity.ERROR)
+    assert found(idle, lag("pod1", 0.0, parked=1)) == (False, dg.AssetCheckSeverity.WARN)
 
 
 def test_a_failure_of_upkeep_names_no_password(tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""What must hold of the rows in a store, for people to read and add to: suites, run by Great Expectations.
+
+Belongs here: the suites as data, one module per store (`oltp.py`, `marts.py`), and running them (`judge.py`). Does not
+belong here: comparisons of two stores (`reconcile/`), the asset checks that report suites (`checks/quality.py`).
+"""
