@@ -39,8 +39,11 @@ def settings_for_drawing(var_dir: Path) -> Settings:
 def lines_of(location: dg.Definitions) -> Iterator[str]:
     """Yield an asset's group, its key and parents, then its checks, sorted."""
     graph = location.resolve_asset_graph()
-    for key in sorted(graph.materializable_asset_keys | graph.observable_asset_keys, key=str):
+    for key in sorted(graph.get_all_asset_keys(), key=str):
         node = graph.get(key)
+        if not node.owners:
+            # A parent, or what a check looks at, in the other location.
+            continue
         parents = ", ".join(sorted(parent.to_user_string() for parent in node.parent_keys))
         yield f"{node.group_name}: {key.to_user_string()}" + (f" <- {parents}" if parents else "")
     for check in sorted(graph.asset_check_keys, key=str):
