@@ -26,7 +26,8 @@ select
     currency
 from days
 full join accounts using (merchant_id, currency)
+-- An account without entries has a balance of nothing: so has a merchant who has only given samples away.
 where
-    days.cash_micro is distinct from accounts.cash_micro
-    or days.tax_micro is distinct from accounts.tax_micro
-    or days.sales_micro is distinct from accounts.sales_micro
+    coalesce(days.cash_micro, 0) <> coalesce(accounts.cash_micro, 0)
+    or coalesce(days.tax_micro, 0) <> coalesce(accounts.tax_micro, 0)
+    or coalesce(days.sales_micro, 0) <> coalesce(accounts.sales_micro, 0)

@@ -47,8 +47,12 @@ class World:
         self.commerce = {
             pod: Commerce(random.Random(seed + index), merchants=SHOPS[pod]) for index, pod in enumerate(PODS)
         }
+        # One merchant who only ever gives samples away: days without a single entry in the journal.
+        samples = Commerce(random.Random(seed + len(PODS)), merchants=(("samples-only", "GBP", True, 200_000),))
+        given_away = {"pod2": [*samples.opening(), *samples.give_away()]}
         for pod in PODS:
-            self.cut(pod, [*self.commerce[pod].opening(), *self.commerce[pod].give_away()])
+            opening = [*self.commerce[pod].opening(), *self.commerce[pod].give_away()]
+            self.cut(pod, [*opening, *given_away.get(pod, [])])
 
     def trade(self, pod: str, transactions: int) -> int:
         """Take a cut with that many transactions; return its number of events."""
