@@ -90,7 +90,7 @@ MART_CELLS = (
         named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
         actions=BUILD,
     ),
-    _in_mart("all journal entries of an event deleted", warehouse.lose_entries, "journal_identities", Class.AMOUNT),
+    _in_mart("all journal entries of an event deleted", warehouse.lose_entries, "journal_identities", Class.MISSING),
     _in_mart(
         "two journal entries wrong, sum still zero",
         warehouse.change_two_entries,

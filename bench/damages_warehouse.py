@@ -68,7 +68,8 @@ def age_row(kind: str, *traits: str) -> Damage:
             place.take(kind, *traits),
             f"delete from {history} where {_standing(kind)}",
             f"""update {history} set valid_to_cut = null where pod = $pod and {ID_COLUMNS[kind]} = $id and version = (
-                    select max(version) from {history} where pod = $pod and {ID_COLUMNS[kind]} = $id)""",
+                    select max(version) from {history}
+                    where pod = $pod and {ID_COLUMNS[kind]} = $id and valid_to_cut is not null)""",
         )
 
     return do

@@ -26,6 +26,7 @@ The tree (a caller catches the widest class it can act on)::
     │   └── RelayBusyError
     ├── UnbalancedImportError      what an import booked and rejected is not what it read; its report is wrong
     ├── WarehouseError             the warehouse could not be built or asked
+    │   └── UnprovenBuildError     it was built, and tests of what it holds fail; it is looked at, and proves nothing
     ├── StackError                 a server could not be started or reached
     └── ComparisonError            a comparison could not be made; its verdict is unknown
 
@@ -34,7 +35,7 @@ An error's message is one sentence for the person who reads it: what was wrong, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class TieoutError(Exception):
@@ -136,6 +137,15 @@ class UnbalancedImportError(TieoutError):
 
 class WarehouseError(TieoutError):
     """The warehouse could not be built or asked."""
+
+
+class UnprovenBuildError(WarehouseError):
+    """All models were built, and tests of them fail: what differs can be found in it, and nothing is proven by it."""
+
+    def __init__(self, message: str, cuts: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.cuts = dict(cuts)
+        """Where the warehouse stands."""
 
 
 class StackError(TieoutError):

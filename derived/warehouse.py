@@ -69,6 +69,12 @@ class BuildResult:
     """Everything was built and every test passed; only then do reports read it."""
 
     @property
+    def is_built(self) -> bool:
+        """Whether every model was built, whatever the tests say."""
+        models = [node.status in ("success", "pass", "warn") for node in self.nodes if node.kind == "model"]
+        return bool(models) and all(models)
+
+    @property
     def test_failures(self) -> list[NodeRun]:
         """The tests that failed, and the models that could not be built."""
         return [node for node in self.nodes if node.status in ("fail", "error")]

@@ -6,6 +6,8 @@ folder) or any declaration.
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -171,6 +173,66 @@ def drills() -> str:
     )
 
 
+REPAIRS = """# What is repaired, by whom, and what goes to people
+
+A comparison that finds a difference opens a *break*. A repair (`./tieout repair`, or the job that Dagster's sensor
+starts after a failed check) claims the open breaks of a pod, looks at what the stores hold, makes a plan, does it
+through the stores' own write paths, and compares the same pairs again at a new cut: only that comparison ends a break.
+Every action is in the audit (`trust.repair_actions`) before anything is touched, with what it found and what it left.
+
+- **Never by code**: a fault of OLTP itself, and whatever would destroy the last evidence of something. It is put before
+  people, with the evidence; what to do is in [runbooks/breaks.md](runbooks/breaks.md).
+- **At most so often**: three repairs of one break; then people decide. A budget (`--budget-breaks`, `--budget-actions`)
+  that is reached stops the repair and asks.
+- **Killed anywhere**: its locks end with it. The next run over the pod notes that it is gone and goes on.
+- **One at a time** in a pod, whoever starts it. A check that fails again meanwhile starts nothing; a comparison at a
+  cut from before the claim ends nothing.
+- **Nothing is forged**: the log and the outbox are never edited, evidence cannot be deleted, and what OLTP holds is
+  stated again only after OLTP was found free of faults.
+- **What it cannot mend**: a value that OLTP and its event have wrong alike; an event that neither the outbox nor the
+  verified backup has any more (it says so). What no comparison finds (the last column of [pairs](pairs.md)).
+
+## Damage by damage
+
+`python -m bench.repairs` does every one of these while orders go on being placed, and prints what became of it: found
+and repaired in how many seconds, named as what, proven at which cut, audited in how many rows; `--dagster` leaves it to
+the daemon, without a hand on it. `tests/integration/test_repairs.py` does them all, too.
+
+"""
+
+
+def repairs() -> str:
+    """Return docs/repairs.md: every damage, what it is called, and who mends it how."""
+    from bench.damages import ROUNDS
+    from repair.values import ActionKind
+
+    cells = sorted((cell for one in ROUNDS for cell in one.cells), key=lambda cell: cell.store)
+    rows = [
+        [
+            cell.store,
+            cell.damage,
+            "; ".join(f"`{pair}`: {', '.join(sorted(kinds)) or 'any'}" for pair, kinds in cell.named.items()),
+            f"**people**: {cell.reason} ..." if cell.is_for_people else ", ".join(cell.actions) or "its own worker",
+        ]
+        for cell in cells
+    ]
+    actions = [[kind.value, kind_doc] for kind, kind_doc in action_documents(ActionKind).items()]
+    return (
+        NOTICE.format(source="`bench/damages.py` and `repair/values.py`")
+        + REPAIRS
+        + table(["store", "damage", "named as", "mended by"], rows)
+        + "\n## What a repair may do\n\nIn this order, from the log to the reports.\n\n"
+        + table(["action", "what it does"], actions)
+    )
+
+
+def action_documents(kinds: type[Any]) -> dict[Any, str]:
+    """Return what stands below each member of an enum in its source."""
+    source = inspect.getsource(kinds)
+    found = re.findall(r'^    ([A-Z_]+) = "[a-z_]+"\n    """(.+?)"""', source, re.MULTILINE | re.DOTALL)
+    return {kinds[name]: " ".join(text.split()) for name, text in found}
+
+
 def documents() -> dict[Path, str]:
     """Return every generated document by its path."""
     generated = {
@@ -179,6 +241,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs/pairs.md": pairs(),
         ROOT / "docs/commands.md": commands(),
         ROOT / "docs/drills.md": drills(),
+        ROOT / "docs/repairs.md": repairs(),
     }
     for name, state in STATE_TYPES.items():
         generated[ROOT / f"contracts/events/schemas/{name}.v{state.SCHEMA_VERSION}.json"] = schema(state)

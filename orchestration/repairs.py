@@ -172,7 +172,7 @@ def request_for(waiting: Waiting, now: datetime) -> dg.RunRequest:
     bucket = int(now.timestamp()) // RETRY_SECONDS
     attempt = min(waiting.attempt, ATTEMPTS_COUNTED)
     return dg.RunRequest(
-        run_key=f"repair:{waiting.pod}:{waiting.group_ids[-1]}:{attempt}:{bucket}",
+        run_key=f"repair:{waiting.pod}:{waiting.newest_break_id}:{attempt}:{bucket}",
         job_name=job_name(waiting.pod),
         tags={
             REPAIR_TAG: waiting.pod,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import duckdb
 import psycopg
 
-from contracts.errors import InputError, TieoutError
+from contracts.errors import InputError, TieoutError, UnprovenBuildError
 from contracts.ownership import copy_named
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
@@ -93,6 +93,8 @@ class _Run:
         self._say = on_progress
         self._cuts: dict[str, int] = {}
         self._failures: dict[tuple[str, Stage], _Failure] = {}
+        self._doubts: dict[str, str] = {}
+        """By pod: why the warehouse proves nothing, although it can be looked at."""
         self._results: dict[tuple[str, str], PairResult] = {}
         self.figures: list[Figure] = []
 
@@ -170,8 +172,12 @@ class _Run:
         if not wanted:
             return
         self._say("Bringing the warehouse to the cuts.")
-        for pod, failure in _built(self._context, wanted).items():
-            self._failures[pod, Stage.WAREHOUSE] = failure
+        failures, doubt = _built(self._context, wanted)
+        for pod in wanted:
+            if pod in failures:
+                self._failures[pod, Stage.WAREHOUSE] = failures[pod]
+            elif doubt:
+                self._doubts[pod] = doubt
 
     def _compare(self, connection: duckdb.DuckDBPyConnection, pair: Pair, pod: str) -> PairResult:
         started = self._context.monotonic()
@@ -187,6 +193,11 @@ class _Run:
             failure = _Failure(verdict=Verdict.UNKNOWN, reason=_sentence(error, self._context))
             return self._failed(pair, pod, failure, started)
         result = result_of(pair, pod, findings, self._cuts.get(pod), self._context)
+        doubt = self._doubts.get(pod, "") if pair.stage is Stage.WAREHOUSE else ""
+        if doubt:
+            # What differs is told; that nothing does is no pass while the warehouse's own tests fail.
+            is_pass = result.verdict is Verdict.CONSISTENT
+            result = replace(result, verdict=Verdict.UNKNOWN if is_pass else result.verdict, reason=doubt)
         return replace(result, seconds=round(self._context.monotonic() - started, 3))
 
     def _failed(self, pair: Pair, pod: str, failure: _Failure, started: float | None = None) -> PairResult:
@@ -236,23 +247,27 @@ def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair]) -> dict[str, str]
     return queries
 
 
-def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> dict[str, _Failure]:
-    """Have the warehouse built; return why the pods that it does not have at their cuts cannot be compared."""
+def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> tuple[dict[str, _Failure], str]:
+    """Have the warehouse built; return which pods cannot be compared and why, and why it proves nothing, if so."""
     if context.build is None:
         reason = "The warehouse cannot be looked at: this run was given nothing that builds it."
-        return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason))
+        return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason)), ""
+    doubt = ""
     try:
         stands = context.build(wanted)
+    except UnprovenBuildError as error:
+        stands, doubt = error.cuts, _sentence(error, context)
     except Exception as error:
         reason = f"The warehouse could not be built: {_sentence(error, context)}"
-        return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason))
-    return {
+        return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason)), ""
+    late = {
         pod: _Failure(
             verdict=Verdict.LATE, reason=f"The warehouse stands at cut {stands.get(pod)} of {pod}, not yet at {cut}."
         )
         for pod, cut in wanted.items()
         if stands.get(pod, 0) < cut
     }
+    return late, doubt
 
 
 def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:

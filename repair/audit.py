@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from contracts.errors import TieoutError
-from repair.ledger_tables import ledger, reading
+from repair.ledger_tables import guard, ledger, reading
 from repair.values import KEYS_SHOWN, Action
 
 TABLES = """
@@ -58,6 +58,19 @@ create index if not exists repair_actions_by_cause on trust.repair_actions using
 comment on table trust.repair_runs is 'One row per repair; a run without outcome that nobody executes was interrupted.';
 comment on table trust.repair_actions is
 'What repairs did; keys are bounded, key_count is exact; no ended_at after lease_until: interrupted.';
+"""
+
+GUARDS = """
+create trigger is_evidence before delete on trust.repair_actions
+for each row execute function trust.refuse();
+create trigger is_complete before update on trust.repair_actions
+for each row when (old.ended_at is not null) execute function trust.refuse();
+create trigger is_evidence_as_a_whole before truncate on trust.repair_actions
+for each statement execute function trust.refuse();
+create trigger is_evidence before delete on trust.repair_runs
+for each row execute function trust.refuse();
+create trigger is_evidence_as_a_whole before truncate on trust.repair_runs
+for each statement execute function trust.refuse();
 """
 
 BEGIN_RUN = """
@@ -129,9 +142,10 @@ class AuditedAction:
 
 
 def migrate(control_dsn: str) -> None:
-    """Create the tables in the control database, if they are not there."""
+    """Create the tables in the control database, if they are not there; those of the ledger are there before."""
     with ledger(control_dsn) as connection:
         connection.execute(TABLES)
+        guard(connection, "trust.repair_actions", GUARDS)
 
 
 @contextmanager
@@ -204,7 +218,8 @@ def end_action(
         "error": error,
     }
     with _writing(control_dsn) as connection:
-        connection.execute(END_ACTION, bound)
+        if connection.execute(END_ACTION, bound).rowcount != 1:
+            raise TieoutError(f"The audit row {action_id} of a repair is gone: somebody has deleted evidence.")
 
 
 def actions(

@@ -17,6 +17,7 @@ select b.pod,
        array_agg(distinct b.group_id order by b.group_id) filter (where is_waiting) as group_ids,
        array_agg(distinct g.opened_run order by g.opened_run) filter (where is_waiting) as found_by,
        count(*) filter (where is_waiting) as breaks,
+       max(b.break_id) filter (where is_waiting) as newest_break_id,
        coalesce(max(b.repairs) filter (where is_waiting), 0) + 1 as attempt,
        bool_or(b.state = 'repairing' and b.lease_until > %(now)s) as is_claimed
 from trust.breaks as b
@@ -41,6 +42,7 @@ class Waiting:
     found_by: list[str]
     """The runs that found these incidents."""
     breaks: int
+    newest_break_id: int
     attempt: int
     """Which attempt the next repair of the most often tried one is, from 1."""
     is_claimed: bool

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
@@ -91,6 +91,29 @@ comment on table trust.break_groups is 'Incidents: breaks of one pair, pod and c
 comment on table trust.compared is 'The newest comparison of a pair in a pod that the ledger has taken in.';
 """
 
+GUARDS = """
+create or replace function trust.refuse() returns trigger language plpgsql as $body$
+begin
+    raise exception using
+        errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+        message = format('%s.%s is evidence: its rows are not deleted, and not changed once they are complete.',
+                         tg_table_schema, tg_table_name);
+end
+$body$;
+create trigger is_evidence before update or delete on trust.break_history
+for each row execute function trust.refuse();
+create trigger is_evidence_as_a_whole before truncate on trust.break_history
+for each statement execute function trust.refuse();
+create trigger is_not_deleted before delete on trust.breaks
+for each row execute function trust.refuse();
+create trigger is_not_deleted_as_a_whole before truncate on trust.breaks
+for each statement execute function trust.refuse();
+"""
+
+GUARDED = """
+select exists (select from pg_trigger where tgname = 'is_evidence' and tgrelid = %(table)s::regclass) as is_guarded
+"""
+
 LOCK = "tieout ledger of breaks"
 
 
@@ -98,6 +121,14 @@ def migrate(control_dsn: str) -> None:
     """Create the ledger's tables in the control database, if they are not there."""
     with ledger(control_dsn) as connection:
         connection.execute(TABLES)
+        guard(connection, "trust.break_history", GUARDS)
+
+
+def guard(connection: Connection, table: str, guards: LiteralString) -> None:
+    """Create triggers, unless `table` has its own: creating one waits for whoever writes to the table."""
+    row = connection.execute(GUARDED, {"table": table}).fetchone()
+    if row is None or not row["is_guarded"]:
+        connection.execute(guards)
 
 
 @contextmanager

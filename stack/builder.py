@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from contracts.errors import TieoutError, WarehouseError
+from contracts.errors import TieoutError, UnprovenBuildError, WarehouseError
 from contracts.settings import Settings
 from stack.scrubbing import scrubber
 from stack.settings import ROOT, load_settings
@@ -33,6 +33,8 @@ class Built:
     build_id: str
     cuts: dict[str, int]
     is_complete: bool
+    is_built: bool
+    """Every model was built, whatever the tests say."""
     models: int
     tests: int
     failed: list[str] = field(default_factory=list)
@@ -90,7 +92,7 @@ class WarehouseBuilder:
     def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
         """Build, unless the last build already stands at `cuts`; return where the warehouse stands.
 
-        Raises WarehouseError when a model or a test failed: then nothing can be said of the reports.
+        Raises WarehouseError when a model failed, UnprovenBuildError when only tests did.
         """
         built = self.built
         # A build that is under way may have begun before the cuts were in the lake.
@@ -104,8 +106,10 @@ class WarehouseBuilder:
 
 
 def _check_complete(built: Built) -> None:
-    if not built.is_complete:
-        raise WarehouseError(f"The warehouse build {built.build_id} is not complete: {'; '.join(built.failed[:5])}.")
+    if built.is_complete:
+        return
+    message = f"The warehouse build {built.build_id} is not complete: {'; '.join(built.failed[:5])}."
+    raise UnprovenBuildError(message, built.cuts) if built.is_built else WarehouseError(message)
 
 
 @contextmanager
@@ -183,6 +187,7 @@ def _summary(result: Any, clean: Callable[[str], str]) -> dict[str, Any]:
         "build_id": result.build_id,
         "cuts": dict(result.cuts),
         "is_complete": result.is_complete,
+        "is_built": result.is_built,
         "models": kinds.count("model"),
         "tests": kinds.count("test"),
         "failed": [

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from contracts.clock import utc_now
-from contracts.errors import LogGapError, WarehouseError
+from contracts.errors import LogGapError, UnprovenBuildError, WarehouseError
 from contracts.settings import Settings
 from contracts.verdicts import DIFFERENCES_KEPT
 from reconcile.compare import Limits
@@ -84,7 +84,8 @@ def _build(settings: Settings, cuts: Mapping[str, int]) -> Mapping[str, int]:
     result = build_warehouse(settings)
     if not result.is_complete:
         failed = ", ".join(node.name for node in result.test_failures[:5]) or "a model was skipped"
-        raise WarehouseError(f"The warehouse build {result.build_id} is not complete ({failed}).")
+        message = f"The warehouse build {result.build_id} is not complete ({failed})."
+        raise UnprovenBuildError(message, result.cuts) if result.is_built else WarehouseError(message)
     return result.cuts
 
 

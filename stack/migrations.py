@@ -71,8 +71,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
         # One after the other: two transactions that create the same schema at once disturb each other.
         lambda: _in_turn(settings.control_dsn, migrate_results, migrate_figures),
         lambda: migrate_books(settings.control_dsn),
-        lambda: migrate_ledger(settings.control_dsn),
-        lambda: migrate_audit(settings.control_dsn),
+        lambda: _in_turn(settings.control_dsn, migrate_ledger, migrate_audit),
         lambda: migrate_alerts(settings.control_dsn),
         lambda: migrate_drills(settings.control_dsn),
         lambda: migrate_unmet(settings.control_dsn),

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from bench.damage_outcomes import unsettled
-from bench.repairs import SEED, InProcess, chosen_rounds, run_round
-from bench.world import trade
+from bench.damage_place import Round
+from bench.damages import MARTS, ROUNDS, WITHOUT_BUILDS
+from bench.repairs import SEED, InProcess, run_round
+from bench.world import settings_environment, trade
 from contracts.settings import Settings
 from repair.tools import Repairing
 from stack.console import Progress
 from stack.migrations import migrate_everything
 from stack.repair import repairing_tools
 
+WITH_BUILDS = tuple(one for one in ROUNDS if one not in WITHOUT_BUILDS)
+
 
 @pytest.fixture
-def tools(settings: Settings) -> Iterator[Repairing]:
+def tools(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repairing]:
     """Two pods with some trade, their copies up to date and kept so; what a repair needs."""
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)  # the process that builds the warehouse has its settings from there
     migrate_everything(settings)
     trade(settings, orders=160, seed=SEED)
     with repairing_tools(settings, Progress(is_quiet=True)) as made:
         yield made
 
 
-def test_every_damage_without_a_build(tools: Repairing) -> None:
+def all_is_as_it_must_be(tools: Repairing, rounds: Sequence[Round]) -> None:
     way = InProcess(tools)
-    outcomes = []
-    for one in chosen_rounds(None):
-        for outcome in run_round(way, tools.settings, one):
-            print(outcome, flush=True)
-            outcomes.append(outcome)
-    assert [outcome for outcome in outcomes if not outcome.is_expected] == []
-    assert unsettled(tools.settings.control_dsn) == []
+    for one in rounds:
+        outcomes = run_round(way, tools.settings, one)
+        assert [outcome for outcome in outcomes if not outcome.is_expected] == []
+        assert unsettled(tools.settings.control_dsn) == []
+
+
+@pytest.mark.timeout(600)
+def test_every_damage_without_a_build(tools: Repairing) -> None:
+    all_is_as_it_must_be(tools, WITHOUT_BUILDS)
+
+
+@pytest.mark.timeout(600)
+def test_every_damage_to_the_warehouse(tools: Repairing) -> None:
+    InProcess(tools).find(MARTS)  # the first build
+    all_is_as_it_must_be(tools, WITH_BUILDS)

@@ -1,4 +1,4 @@
-"""The real webserver and daemon, driven through GraphQL as the pages do: materialize, check, see it pass."""
+"""The real webserver and daemon, driven through GraphQL as the pages do: materialize, check, see it repaired."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.damage_place import Round
+from bench.damages import VIEW_CELLS
 from bench.pages import Pages, running_pages
+from bench.repairs import run_round
+from bench.repairs_dagster import Dagster
+from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.settings import Settings
+from repair import ledger
 from stack.migrations import migrate_everything
 from tests.integration.reconcile_world import open_shops
 
@@ -23,7 +29,7 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
 
 
 @pytest.mark.timeout(900)
-def test_materialize_check_and_see_it_pass(settings: Settings, pages: Pages) -> None:
+def test_materialize_check_damage_and_see_it_repaired(settings: Settings, pages: Pages) -> None:
     with open_shops(settings) as shops:
         for shop in shops:
             shop.everything()
@@ -42,3 +48,25 @@ def test_materialize_check_and_see_it_pass(settings: Settings, pages: Pages) -> 
     pages.run("reconciliation", selector={"assetSelection": [], "assetCheckSelection": selection})
     found = pages.checks("lake", "events")
     assert {name: found[name] for name in wanted} == dict.fromkeys(wanted, "SUCCEEDED")
+
+    damaged_and_repaired(settings, pages)
+
+
+def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
+    """A row of a view is damaged; the check fails, the sensor repairs, the check passes: nobody touches anything."""
+    dagster = Dagster(settings=settings, pages=pages)
+    (outcome,) = run_round(
+        dagster, settings, Round(name="a row", cells=(VIEW_CELLS[0],), families=("lake_account_view",))
+    )
+    assert outcome.is_expected and outcome.outcome == "repaired", outcome
+    assert (len(dagster.chains), dagster.broken_chains) == (1, [])
+
+    green, failed = pages.evaluations(("read_models", "account_view"), "lake_account_view")[:2]
+    (item,) = ledger.breaks(settings.control_dsn)
+    (run,) = pages.runs(**{REPAIR_TAG: item.pod})
+    assert not failed.success and failed.metadata["break_groups"].startswith(f"{item.group_id} (1 keys missing)")
+    assert run["status"] == "SUCCESS" and run["tags"][GROUPS_TAG] == str(item.group_id)
+    assert run["tags"][FOUND_BY_TAG] == failed.run_id
+    assert green.success and green.run_id == run["runId"]
+    assert {"repaired_by", "found_by"} <= green.links
+    assert (green.metadata["repaired_by"], green.metadata["found_by"]) == (run["runId"], failed.run_id)

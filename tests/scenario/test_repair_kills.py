@@ -31,7 +31,7 @@ from stack.migrations import migrate_everything
 from stack.repair import repairing_tools
 from tests.scenario.repair_process import repair_until, starter
 
-BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded", "settled")
+BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded")
 
 
 @pytest.fixture
@@ -58,15 +58,22 @@ def damage_everything(tools: Repairing) -> None:
     lake.lake_beyond(other)
 
 
-def killed_at(step: str, tools: Repairing) -> list[tuple[str, str]]:
-    """Let a repair be killed at a step; return what the audit then has of it, in order."""
-    run = f"killed: {step}"
-    process = starter().Process(target=repair_until, args=(tools.settings, step, run))
+def kill_at(step: str, tools: Repairing) -> None:
+    """Let a repair be killed at a step."""
+    process = starter().Process(target=repair_until, args=(tools.settings, step, _name(step)))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL, step
-    found = audit.actions(tools.settings.control_dsn, now=utc_now(), run=run)
+
+
+def audited(step: str, tools: Repairing) -> list[tuple[str, str]]:
+    """Return what the audit has of the repair that was killed at a step, in order."""
+    found = audit.actions(tools.settings.control_dsn, now=utc_now(), run=_name(step))
     return [(action.kind, action.outcome) for action in reversed(found)]
+
+
+def _name(step: str) -> str:
+    return f"killed: {step}"
 
 
 def check_events(settings: Settings) -> None:
@@ -92,19 +99,20 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     damage_everything(tools)
     damaged = record(tools, BEFORE_BUILDS)
 
-    assert [killed_at(step, tools) for step in BEFORE] == [[], [], []]
-    for kind in ActionKind:
-        if kind is not ActionKind.BUILD:
-            # What is begun is in the audit before anything is touched; what was applied and not noted is seen.
-            assert killed_at(f"begun {kind}", tools)[-1] == (kind, "interrupted")
-            assert killed_at(f"applied {kind}", tools)[-1] == (kind, "interrupted")
-    for step in AFTER[:2]:
-        assert {outcome for _, outcome in killed_at(step, tools)} <= {"done"}
+    during = [f"{when} {kind}" for kind in ActionKind if kind is not ActionKind.BUILD for when in ("begun", "applied")]
+    for step in (*BEFORE, *during, *AFTER):
+        kill_at(step, tools)
     report = repair_breaks(tools, budget=Budget(actions_max=10_000))
 
     assert report.left == 0 and not report.busy_pods
     found = [ledger.find_break(dsn, break_id) for break_id in damaged]
     assert {item.state for item in found} == {BreakState.REPAIRED}
+    # What is begun is in the audit before anything is touched; what was applied and not noted is seen.
+    assert [audited(step, tools) for step in BEFORE] == [[], [], []]
+    assert {step: audited(step, tools)[-1] for step in during} == {
+        step: (step.split(" ")[1], "interrupted") for step in during
+    }
+    assert {outcome for step in AFTER for _, outcome in audited(step, tools)} <= {"done"}
     assert {result.verdict for result in tools.recheck(BEFORE_BUILDS, [])} == {Verdict.CONSISTENT}
     check_events(tools.settings)
     assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
@@ -125,9 +133,10 @@ def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: p
     assert damaged
 
     for step in ("begun build_warehouse", "applied build_warehouse"):
-        assert killed_at(step, tools) == [("build_warehouse", "interrupted")]
+        kill_at(step, tools)
     report = repair_breaks(tools)
 
     assert report.left == 0
     found = [ledger.find_break(tools.settings.control_dsn, break_id) for break_id in damaged]
-    assert {item.state for item in found} <= {BreakState.REPAIRED}
+    assert {item.state for item in found} == {BreakState.REPAIRED}
+    assert audited("applied build_warehouse", tools) == [("build_warehouse", "interrupted")]

@@ -162,14 +162,22 @@ def test_what_is_gone_by_itself_wakes_nobody(watched: Settings, hook: Webhook, i
     assert dagster.requests() == []
 
 
-def test_a_request_changes_with_the_incident_the_attempt_and_the_time_only() -> None:
+def test_a_request_changes_with_the_newest_break_the_attempt_and_the_time_only() -> None:
     now = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
-    waiting = Waiting(pod="pod1", group_ids=[3, 7], found_by=["a", "b"], breaks=2, attempt=1, is_claimed=False)
+    waiting = Waiting(
+        pod="pod1",
+        group_ids=[3, 7],
+        found_by=["a", "b"],
+        breaks=2,
+        newest_break_id=20,
+        attempt=1,
+        is_claimed=False,
+    )
 
     def key(found: Waiting, seconds: int = 0) -> str | None:
         return repairs.request_for(found, now + timedelta(seconds=seconds)).run_key
 
     assert key(waiting) == key(replace(waiting, breaks=9), 599) and key(waiting) != key(waiting, 600)
-    others = [replace(waiting, attempt=2), replace(waiting, group_ids=[3, 8]), replace(waiting, pod="pod2")]
+    others = [replace(waiting, attempt=2), replace(waiting, newest_break_id=21), replace(waiting, pod="pod2")]
     assert len({key(waiting), *(key(other) for other in others)}) == 4
     assert key(replace(waiting, attempt=11)) == key(replace(waiting, attempt=50))

@@ -1,0 +1,218 @@
+"""What stops a repair: N tries, a budget, somebody else at work; what happens in the middle of it, and to its audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from bench import damages_oltp, damages_views
+from bench.damage_place import Place
+from bench.repairs import SEED
+from bench.world import trade
+from contracts.breaks import Break, BreakState
+from contracts.clock import utc_now
+from contracts.errors import TieoutError
+from contracts.settings import Settings
+from repair import audit, ledger
+from repair.run import RepairReport, repair_breaks
+from repair.tools import Repairing
+from repair.values import Budget
+from stack.console import Progress
+from stack.migrations import migrate_everything
+from stack.repair import repairing_tools
+
+PAIRS = ("lake_account_view", "lake_fulfillment_view")
+ACTION = "applied rebuild_keys"
+
+
+@dataclass(kw_only=True)
+class World:
+    """A pod and its views, damaged by hand and compared when asked."""
+
+    tools: Repairing
+    place: Place
+    comparisons: int = field(default=0)
+
+    @property
+    def dsn(self) -> str:
+        return self.tools.settings.control_dsn
+
+    def compare(self, *pairs: str) -> None:
+        self.comparisons += 1
+        results = self.tools.recheck(pairs or PAIRS, ("pod1",))
+        ledger.record(self.dsn, results, run=f"comparison {self.comparisons}")
+
+    def repair(self, budget: Budget | None = None, **steps: Callable[[], object]) -> RepairReport:
+        """Repair; `steps` say what happens at a step of it, named with underscores."""
+
+        def on_step(name: str) -> None:
+            if what := steps.get(name.replace(" ", "_")):
+                what()
+
+        return repair_breaks(replace(self.tools, on_step=on_step), budget=budget, pods=("pod1",))
+
+    def breaks(self, *states: BreakState) -> list[Break]:
+        return ledger.breaks(self.dsn, states=states or None, limit=None)
+
+    def newest(self) -> Break:
+        return self.breaks()[-1]
+
+
+@pytest.fixture
+def world(settings: Settings) -> Iterator[World]:
+    migrate_everything(settings)
+    trade(settings, orders=30, seed=SEED)
+    with repairing_tools(settings, Progress(is_quiet=True)) as tools:
+        yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+
+
+def refuse_writes(world: World, payload: str) -> None:
+    """Let the view spoil, or refuse, whatever is written to its payments."""
+    world.place.change_view(
+        f"""create or replace function read_models.spoil() returns trigger language plpgsql as
+            $body$ begin {payload} return new; end $body$""",
+        """create or replace trigger spoil before insert or update on read_models.account_payments
+           for each row execute function read_models.spoil()""",
+    )
+
+
+def test_a_repair_that_does_not_hold_or_fails_is_given_to_people_after_three_tries(world: World) -> None:
+    for payload, reason, outcome in (
+        ("new.captured_minor := new.captured_minor - 1;", "3 repairs did not hold", "done"),
+        ("raise exception using errcode = '53100', message = 'the disk is full';", "did not hold", "failed"),
+    ):
+        damages_views.change_amount(world.place)
+        world.compare()
+        refuse_writes(world, payload)
+        states = []
+        for _ in range(3):
+            report = world.repair()
+            assert [action.outcome for action in report.actions] == [outcome] and report.left == 1
+            states.append(world.newest().state)
+        assert states == [BreakState.OPEN, BreakState.OPEN, BreakState.ESCALATED]
+        assert reason in world.newest().reason and world.newest().repairs == 3
+        assert world.repair().breaks == (), "people decide now"
+        # What was in the way is gone, and a person has it tried again.
+        world.place.change_view("drop trigger spoil on read_models.account_payments")
+        ledger.reopen(world.dsn, by="ada", break_ids=[world.newest().break_id])
+        assert world.repair().is_clean and world.newest().state is BreakState.REPAIRED
+
+
+def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
+    for damage in (damages_views.lose_row, damages_views.change_status, damages_views.lose_order):
+        damage(world.place)
+    world.compare()
+    for budget in (Budget(breaks_max=1), Budget(actions_max=1)):
+        report = world.repair(budget)
+        asked = world.breaks(BreakState.ESCALATED)
+        assert len(report.actions) == 1 and not report.is_clean and asked
+        assert all("budget reached" in item.reason for item in asked)
+        assert world.repair().breaks == (), "nothing more is done until a person says so"
+        ledger.reopen(world.dsn, by="ada", break_ids=[item.break_id for item in asked])
+        if budget.breaks_max == 1:
+            assert world.repair().is_clean
+            damages_views.change_two_amounts(world.place)
+            damages_views.age_order(world.place)
+            # One action within the last hour is one less: this budget counts over all runs.
+            world.compare()
+            done = audit.actions_since(world.dsn, utc_now() - timedelta(hours=1))
+            report = world.repair(Budget(actions_max=done))
+            assert report.actions == () and len(report.beyond_budget) == 3
+            ledger.reopen(world.dsn, by="ada", break_ids=list(report.beyond_budget))
+            assert world.repair().is_clean
+            return
+
+
+def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_nothing(world: World) -> None:
+    damages_views.lose_row(world.place)
+    world.compare()
+    (found,) = world.breaks()
+    others: list[RepairReport] = []
+
+    def meanwhile() -> None:
+        others.append(repair_breaks(world.tools, pods=("pod1",)))
+        world.compare()  # the check fails again
+        assert world.newest().state is BreakState.REPAIRING and world.newest().times_seen == 2
+
+    report = world.repair(claimed=meanwhile)
+    assert [other.busy_pods for other in others] == [("pod1",)] and others[0].breaks == ()
+    assert report.is_clean and len(report.actions) == 1
+    assert [item.break_id for item in world.breaks()] == [found.break_id]
+    assert (world.newest().state, world.newest().repairs) == (BreakState.REPAIRED, 1)
+    # The lock is the database's: it holds against a process that knows nothing of this one.
+    damages_views.lose_row(world.place)
+    world.compare()
+    with audit.holding_pods(world.dsn, ["pod1"]) as held:
+        assert held == ["pod1"] and world.repair().busy_pods == ("pod1",)
+    assert world.repair().is_clean
+
+
+def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
+    # The same row is damaged again after it was mended: the comparison finds it, the next repair mends it.
+    damages_views.change_amount(world.place)
+    world.compare()
+    (item,) = world.breaks()
+    again = f"update read_models.account_payments set currency = 'JPY' where payment_id = '{item.key[0]}'"
+    report = world.repair(applied_rebuild_keys=lambda: world.place.change_view(again))
+    assert report.left == 1 and world.newest().kind == "currency" and world.newest().state is BreakState.OPEN
+    assert world.repair().is_clean
+
+    # Somebody mends it by hand while it is planned, and a comparison ends it before it can be put before people.
+    refund = damages_oltp.refund_too_much(world.place)
+
+    def corrected() -> None:
+        damages_oltp.correct_refund(world.place, refund)
+        world.compare("oltp_identities", "oltp_lake.refund")
+
+    world.compare("oltp_identities", "oltp_lake.refund")
+    report = world.repair(evidence=corrected)
+    assert report.actions == () and world.breaks(BreakState.OPEN, BreakState.REPAIRING) == []
+
+
+def test_a_fault_of_the_owner_is_never_stated_again_even_if_only_its_copy_was_compared(world: World) -> None:
+    done = damages_oltp.change_payment_currency(world.place)
+    world.compare("oltp_lake.payment")
+    report = world.repair()
+    assert report.actions == () and {item.pair for item in report.breaks} == {"oltp_lake.payment"}
+    assert world.breaks()[0].state is BreakState.ESCALATED and "OLTP itself is at fault" in world.breaks()[0].reason
+    assert [item.pair for item in world.breaks(BreakState.OPEN)] == ["oltp_identities"]
+    assert world.repair().actions == () and world.breaks(BreakState.OPEN) == []
+    damages_oltp.correct_payment_currency(world.place, done)
+    world.compare("oltp_identities", "oltp_lake.payment")
+    assert {item.state for item in world.breaks()} == {BreakState.VANISHED}
+
+
+def test_evidence_cannot_be_deleted_or_rewritten(world: World) -> None:
+    damages_views.lose_row(world.place)
+    world.compare()
+    assert world.repair().is_clean
+    for statement in (
+        "delete from trust.repair_actions",
+        "truncate trust.repair_actions",
+        "update trust.repair_actions set after = '{}'",
+        "delete from trust.repair_runs",
+        "delete from trust.break_history",
+        "update trust.break_history set reason = 'nothing happened'",
+        "delete from trust.breaks",
+    ):
+        with psycopg.connect(world.dsn) as connection, pytest.raises(errors.CheckViolation, match="is evidence"):
+            connection.execute(statement.encode())
+    # A hand that goes around that is noticed: the repair whose row is gone does not count as done.
+    damages_views.lose_row(world.place)
+    world.compare()
+
+    def gone() -> None:
+        with psycopg.connect(world.dsn) as connection:
+            connection.execute("alter table trust.repair_actions disable trigger all")
+            connection.execute("delete from trust.repair_actions where ended_at is null")
+            connection.execute("alter table trust.repair_actions enable trigger all")
+
+    with pytest.raises(TieoutError, match="deleted evidence"):
+        world.repair(applied_rebuild_keys=gone)
+    assert world.newest().state is BreakState.OPEN
+    assert world.repair().is_clean
