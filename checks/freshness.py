@@ -17,7 +17,7 @@ from assets.gauges import BUILT
 from assets.graph import log_key
 from assets.platform import PLATFORM, Platform, platform_of
 from contracts.ownership import LOG, WAREHOUSE, Copy, copy_named
-from derived.freshness import build_lags
+from derived.warehouse_lag import observe_warehouse
 from streams.draining import observe_pod
 from streams.lag import ProjectionLag, observe
 from streams.outbox import OutboxObservation
@@ -99,7 +99,7 @@ def _outbox_row(pod: str, seen: OutboxObservation) -> Row:
 
 def _with_build(platform: Platform, lags: Sequence[DataLag]) -> list[DataLag]:
     """Return the lake's lags with what is in the lake and not in the marts."""
-    built = build_lags(platform.settings, [lag.pod for lag in lags])
+    built = observe_warehouse(platform.settings)
     return [
         _behind(
             lag.pod,

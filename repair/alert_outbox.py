@@ -79,12 +79,12 @@ where alert_id = %(alert_id)s and sent_at is null and withdrawn_at is null and d
 """
 CLAIM = f"""
 update trust.alerts set claimed_until = %(until)s, attempts = attempts + 1
-where alert_id = (
+where alert_id in (
     select alert_id from trust.alerts
     where sent_at is null and withdrawn_at is null and (claimed_until is null or claimed_until < %(now)s)
       and (%(is_forced)s or (next_attempt_at <= %(now)s and attempts < %(attempts_max)s))
       and alert_id > %(after)s and kind = any(%(kinds)s)
-    order by alert_id limit 1
+    order by alert_id limit %(limit)s
     for update skip locked
 )
 returning {COLUMNS}
@@ -158,11 +158,17 @@ def _row(message: Message, now: datetime) -> dict[str, Any]:
 
 
 def claim(
-    control_dsn: str, kinds: Iterable[AlertKind], now: datetime, *, after: int = 0, is_forced: bool = False
-) -> Alert | None:
-    """Claim the next message of these kinds that is to be sent now, behind the one numbered `after`; None: no more.
+    control_dsn: str,
+    kinds: Iterable[AlertKind],
+    now: datetime,
+    *,
+    limit: int,
+    after: int = 0,
+    is_forced: bool = False,
+) -> list[Alert]:
+    """Claim messages of these kinds that are to be sent now, behind the one numbered `after`, the oldest first.
 
-    Forced: also one that waits for its next attempt or was given up. Nobody else gets it for CLAIM_SECONDS.
+    Forced: also those that wait for their next attempt or were given up. Nobody else gets them for CLAIM_SECONDS.
     """
     bound = {
         "now": now,
@@ -171,25 +177,50 @@ def claim(
         "after": after,
         "kinds": [kind.value for kind in kinds],
         "is_forced": is_forced,
+        "limit": limit,
     }
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
-        row = connection.execute(CLAIM, bound).fetchone()
-    return None if row is None else _alert(row)
+        rows = connection.execute(CLAIM, bound).fetchall()
+    return sorted(map(_alert, rows), key=lambda alert: alert.alert_id)
+
+
+def sent_lately(control_dsn: str, since: datetime) -> int:
+    """Return how many messages about incidents went out since then; what went out together counts once."""
+    query = """
+        select count(distinct (kind, sent_at)) from trust.alerts where sent_at > %s and kind = any(%s)
+    """
+    kinds = [kind.value for kind in INCIDENT_KINDS]
+    with psycopg.connect(control_dsn) as connection:
+        row = connection.execute(query, (since, kinds)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def release(control_dsn: str, alert_ids: Sequence[int]) -> None:
+    """Give claimed messages back that were not tried."""
+    query = """
+        update trust.alerts set claimed_until = null, attempts = attempts - 1
+        where alert_id = any(%s) and sent_at is null
+    """
+    with psycopg.connect(control_dsn) as connection:
+        connection.execute(query, (list(alert_ids),))
 
 
 def settle(
-    control_dsn: str, alert: Alert, *, delivered_to: Sequence[str], error: str, is_sent: bool, now: datetime
+    control_dsn: str, taken: Iterable[tuple[Alert, Sequence[str]]], *, error: str, is_sent: bool, now: datetime
 ) -> None:
-    """Keep what became of a claimed message: who took it, and when it is tried again if somebody did not."""
-    bound = {
-        "alert_id": alert.alert_id,
-        "delivered_to": sorted(set(delivered_to)),
-        "sent_at": now if is_sent else None,
-        "error": error,
-        "next_attempt_at": retry_at(now, alert.attempts),
-    }
-    with psycopg.connect(control_dsn) as connection:
-        connection.execute(SETTLE, bound)
+    """Keep what became of claimed messages: who took each, and when it is tried again if somebody did not."""
+    rows = [
+        {
+            "alert_id": alert.alert_id,
+            "delivered_to": sorted(set(delivered_to)),
+            "sent_at": now if is_sent else None,
+            "error": error,
+            "next_attempt_at": retry_at(now, alert.attempts),
+        }
+        for alert, delivered_to in taken
+    ]
+    with psycopg.connect(control_dsn) as connection, connection.cursor() as cursor:
+        cursor.executemany(SETTLE, rows)
 
 
 def beat(control_dsn: str, heartbeat: Heartbeat) -> None:

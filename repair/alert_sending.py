@@ -15,11 +15,13 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from contracts.clock import Clock
-from repair.alert_outbox import beat, claim, settle
-from repair.alerts import Alert, AlertKind, Heartbeat
+from repair.alert_outbox import beat, claim, release, sent_lately, settle
+from repair.alert_texts import together_text
+from repair.alerts import INCIDENT_KINDS, Alert, AlertKind, Heartbeat
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 TARGET_SECONDS_MAX = 12
 """A target that does not answer for this long has not taken the message."""
 FINGERPRINT_CHARACTERS = 12
+TOGETHER_FROM = 4
+"""As many incidents of a kind that are due at once go out as one text."""
+TEXTS_PER_WINDOW = 12
+FLOOD_WINDOW = timedelta(minutes=10)
+"""When a window has had as many texts about incidents, further ones wait, and go out together. A message that waits for
+longer than a quarter of an hour would mean that the way to people is broken (`alerts.py`)."""
+CLAIMED_AT_ONCE = 500
 HTTP_STATUS = re.compile(r"error=(\d{3})\b")
 NO_CONNECTION = re.compile(r"connection error|timed? ?out", re.IGNORECASE)
 
@@ -99,9 +108,9 @@ def _why(log: str) -> str:
     return "could not be reached" if NO_CONNECTION.search(log) else "did not take the message"
 
 
-def _delivered(target: Target, alert: Alert) -> str:
+def _delivered(target: Target, title: str, body: str) -> str:
     try:
-        return target.deliver(alert.title, alert.body)
+        return target.deliver(title, body)
     except Exception as error:  # of one target: the others are told all the same
         return f"could not be tried ({type(error).__name__})"
 
@@ -111,48 +120,74 @@ def send_pending(
     targets: Mapping[AlertKind, Sequence[Target]],
     *,
     clock: Clock,
-    messages_max: int = 50,
+    messages_max: int = 500,
     seconds_max: float = 20.0,
     is_forced: bool = False,
 ) -> Sent:
     """Send what is due, each message at least once; a target's failure is kept, and tried again later.
 
-    `targets` says who gets a kind of message; a kind that nobody gets waits. Forced: everything that waits, also what
-    was given up. No message is begun after `seconds_max`.
+    `targets` says who gets a kind of message; a kind that nobody gets waits. Many incidents at once go out as one text,
+    and when a window has had its fill of texts, further ones wait for the next and go out together. Forced: everything
+    that waits, also what was given up. No text is begun after `seconds_max`.
     """
     until = time.monotonic() + seconds_max
     kinds = [kind for kind, of_kind in targets.items() if of_kind]
+    if not is_forced and sent_lately(control_dsn, clock() - FLOOD_WINDOW) >= TEXTS_PER_WINDOW:
+        kinds = [kind for kind in kinds if kind not in INCIDENT_KINDS]
     delivered: list[int] = []
     failed: list[tuple[int, str]] = []
-    after = 0
-    while len(delivered) + len(failed) < messages_max and time.monotonic() < until:
-        alert = claim(control_dsn, kinds, clock(), after=after, is_forced=is_forced)
-        if alert is None:
+    after, left = 0, messages_max
+    while left > 0 and time.monotonic() < until:
+        claimed = claim(control_dsn, kinds, clock(), limit=min(left, CLAIMED_AT_ONCE), after=after, is_forced=is_forced)
+        if not claimed:
             break
-        after = alert.alert_id
-        error = _send(control_dsn, alert, targets[alert.kind], clock)
-        if error:
-            failed.append((alert.alert_id, error))
-        else:
-            delivered.append(alert.alert_id)
+        after, left = claimed[-1].alert_id, left - len(claimed)
+        for parcel in parcels(claimed):
+            if time.monotonic() >= until:
+                release(control_dsn, [alert.alert_id for alert in parcel])
+                continue
+            error = _send(control_dsn, parcel, targets[parcel[0].kind], clock)
+            numbers = [alert.alert_id for alert in parcel]
+            delivered += [] if error else numbers
+            failed += [(number, error) for number in numbers] if error else []
     return Sent(delivered=tuple(delivered), failed=tuple(failed))
 
 
-def _send(control_dsn: str, alert: Alert, targets: Sequence[Target], clock: Clock) -> str:
-    """Hand a claimed message to the targets that do not have it; return why one did not take it, or an empty text."""
-    took = list(alert.delivered_to)
-    errors = []
+def parcels(claimed: Sequence[Alert]) -> list[list[Alert]]:
+    """Return what is sent as one text each: incidents of a kind together when they are many, all else alone."""
+    found = []
+    for kind in dict.fromkeys(alert.kind for alert in claimed):
+        of_kind = [alert for alert in claimed if alert.kind is kind]
+        is_flood = kind in INCIDENT_KINDS and len(of_kind) >= TOGETHER_FROM
+        found += [of_kind] if is_flood else [[alert] for alert in of_kind]
+    return sorted(found, key=lambda parcel: parcel[0].alert_id)
+
+
+def _send(control_dsn: str, parcel: Sequence[Alert], targets: Sequence[Target], clock: Clock) -> str:
+    """Hand claimed messages to the targets that do not have them; return why one did not take them, or nothing."""
+    took = {alert.alert_id: list(alert.delivered_to) for alert in parcel}
+    errors, has_arrived = [], False
     for target in targets:
-        if target.fingerprint in took:
+        missing = [alert for alert in parcel if target.fingerprint not in took[alert.alert_id]]
+        if not missing:
             continue
-        error = _delivered(target, alert)
+        error = _delivered(target, *text_of(missing))
         if error:
             errors.append(f"{target!r} {error}")
-        else:
-            took.append(target.fingerprint)
-    now = clock()
-    settle(control_dsn, alert, delivered_to=took, error="; ".join(errors), is_sent=not errors, now=now)
-    if alert.kind is not AlertKind.DIGEST:
-        has_arrived = len(took) > len(alert.delivered_to)
+            continue
+        has_arrived = True
+        for alert in missing:
+            took[alert.alert_id].append(target.fingerprint)
+    now, error = clock(), "; ".join(errors)
+    taken = [(alert, took[alert.alert_id]) for alert in parcel]
+    settle(control_dsn, taken, error=error, is_sent=not errors, now=now)
+    if parcel[0].kind is not AlertKind.DIGEST:
         beat(control_dsn, Heartbeat(delivered_at=now if has_arrived else None, failed_at=now if errors else None))
-    return "; ".join(errors)
+    return error
+
+
+def text_of(parcel: Sequence[Alert]) -> tuple[str, str]:
+    """Return title and text of messages that are sent together."""
+    if len(parcel) == 1:
+        return parcel[0].title, parcel[0].body
+    return together_text(parcel[0].kind, [(alert.title, alert.body) for alert in parcel])

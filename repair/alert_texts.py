@@ -18,6 +18,10 @@ from contracts.verdicts import ColumnDifference, DifferenceClass
 from repair.alerts import AlertKind, Due, unsettled_breaks
 
 KEYS_SHOWN = 10
+TOGETHER_SHOWN = 40
+STILL_HOLDS = "Still holds for users:"
+HOLDS_AGAIN = "Holds again for users:"
+USERS = (STILL_HOLDS, HOLDS_AGAIN)
 GENERAL_RUNBOOK = "runbooks/breaks.md"
 KINDS = {
     DifferenceClass.MISSING: "missing",
@@ -48,7 +52,7 @@ def incident_text(due: Due, concern: Concern, breaks: Sequence[Break]) -> tuple[
     """Return title and text of a message about an incident; `breaks` are some or all of its breaks."""
     group = due.group
     if due.kind is AlertKind.RESOLVED:
-        return _title("Settled", group, group.keys), _resolved_body(group, breaks)
+        return _title("Settled", group, group.keys), _resolved_body(group, concern, breaks)
     label = "Needs a person" if due.kind is AlertKind.ESCALATED else "Found"
     return _title(label, group, unsettled_breaks(group)), _call_body(due.kind, group, concern, breaks)
 
@@ -70,16 +74,36 @@ def _call_body(kind: AlertKind, group: BreakGroup, concern: Concern, breaks: Seq
         *_reasons(escalated),
         *_keys(shown, group),
         "",
-        f"Still holds for users: {_still_holds(concern)}",
+        f"{STILL_HOLDS} {_still_holds(concern)}",
         _what_happens(kind),
         "",
         *_commands(shown, group),
-        f"Runbook: docs/{concern.copy.runbook if concern.copy else GENERAL_RUNBOOK}",
+        _runbook(concern),
     ]
     return "\n".join(lines)
 
 
-def _resolved_body(group: BreakGroup, breaks: Sequence[Break]) -> str:
+def together_text(kind: AlertKind, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return title and text that stand for many messages of a kind, each given as title and text."""
+    label = {AlertKind.RESOLVED: "Settled", AlertKind.ESCALATED: "Needs a person"}.get(kind, "Found")
+    titles = [title.removeprefix(f"[Tieout] {label}: ") for title, _ in messages]
+    others = len(titles) - TOGETHER_SHOWN
+    kept = dict.fromkeys(
+        line for _, body in messages for line in body.splitlines() if line.startswith((*USERS, "Runbook: "))
+    )
+    lines = [
+        f"{len(titles):,} incidents at once, so they come as one message; each is told of once.",
+        "",
+        *(f"- {title}" for title in titles[:TOGETHER_SHOWN]),
+        *([f"- and {others:,} more"] if others > 0 else []),
+        "",
+        *kept,
+        "Look: tieout breaks list",
+    ]
+    return f"[Tieout] {label}: {len(titles):,} incidents", "\n".join(lines)
+
+
+def _resolved_body(group: BreakGroup, concern: Concern, breaks: Sequence[Break]) -> str:
     accepted = [found for found in breaks if found.state is BreakState.ACCEPTED]
     lines = [
         f"Incident {group.group_id} of {group.pair} in {group.pod} is settled: {_counts(group)}.",
@@ -89,8 +113,19 @@ def _resolved_body(group: BreakGroup, breaks: Sequence[Break]) -> str:
     if cuts:
         lines.append(f"Last seen different at cut {max(cuts)}; comparisons at later cuts found nothing.")
     lines += [f"Accepted: {_key(found)}: {found.reason}" for found in accepted[:KEYS_SHOWN]]
-    lines += ["", f"Look: tieout breaks list --group {group.group_id} --all"]
+    lines += ["", _holds_again(concern, is_accepted=bool(accepted))]
+    lines += [f"Look: tieout breaks list --group {group.group_id} --all", _runbook(concern)]
     return "\n".join(lines)
+
+
+def _holds_again(concern: Concern, *, is_accepted: bool) -> str:
+    if is_accepted:
+        return f"{STILL_HOLDS} what a person has accepted stays different; otherwise everything."
+    return f"{HOLDS_AGAIN} everything that is promised of {concern.right}."
+
+
+def _runbook(concern: Concern) -> str:
+    return f"Runbook: docs/{concern.copy.runbook if concern.copy else GENERAL_RUNBOOK}"
 
 
 def _since(group: BreakGroup) -> str:

@@ -61,10 +61,20 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     console.print(table("Copies", columns, copies, numbers_from=3))
     _show_pairs(status, is_short=is_short)
     console.print(breaks_line(status.breaks))
+    _show_unmet(status)
     console.print(f"Drills: {status.drills or 'their table does not answer'}.")
     if status.workers:
         workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))
+
+
+def _show_unmet(status: Status) -> None:
+    if status.unmet:
+        rows = [(row.suite, row.pod, row.expectation, row.rows_found, row.since[:19]) for row in status.unmet]
+        headings = ("Suite", "Pod", "Expectation that does not hold", "Rows", "Since (UTC)")
+        answers().print(table("Not as expected", headings, rows, numbers_from=3))
+    line = "none is known not to hold" if status.unmet == [] else "see above" if status.unmet else "not known"
+    answers().print(f"Expectations: {line}; Data Docs: {status.data_docs_url}")
 
 
 def breaks_line(breaks: Mapping[str, int] | None) -> str:

@@ -16,6 +16,7 @@ from contracts.clock import utc_now
 from contracts.ownership import WAREHOUSE, Lateness
 from contracts.settings import PodSettings, Settings
 from stack import session
+from stack.data_docs import data_docs_url
 from stack.projections import PROJECTIONS, build_projection
 from stack.supervision import ProgramState, Supervisor
 
@@ -72,6 +73,18 @@ class PairStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnmetStatus:
+    """An expectation of data quality that does not hold."""
+
+    suite: str
+    pod: str
+    expectation: str
+    rows_found: int
+    since: str
+    page: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """Everything `tieout status` says."""
 
@@ -88,6 +101,10 @@ class Status:
     workers: list[ProgramState] = field(default_factory=list)
     breaks: dict[str, int] | None = None
     """Breaks that have not ended, by state; None when the ledger does not answer."""
+    unmet: list[UnmetStatus] | None = None
+    """Expectations that do not hold, the oldest first; None when their table does not answer."""
+    data_docs_url: str | None = None
+    """The pages of Great Expectations."""
     drills: str | None = None
     """What the newest drills prove, in one line; None when their table does not answer."""
 
@@ -104,6 +121,7 @@ def read_status(values: Settings) -> Status:
         warehouse = pool.submit(_warehouse_statuses, values)
         pairs = pool.submit(_pair_statuses, values)
         breaks = pool.submit(_break_counts, values)
+        unmet = pool.submit(_unmet, values)
         drills = pool.submit(_drills_summary, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
@@ -117,6 +135,8 @@ def read_status(values: Settings) -> Status:
         pairs=pairs.result(),
         workers=workers.result(),
         breaks=breaks.result(),
+        unmet=unmet.result(),
+        data_docs_url=data_docs_url(values),
         drills=drills.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
@@ -261,6 +281,25 @@ def _drills_summary(values: Settings) -> str | None:
     from drills.records import newest_proofs
 
     return _asked(lambda: summary(cell_proofs(newest_proofs(values.control_dsn), utc_now())), lambda _: None)
+
+
+def _unmet(values: Settings) -> list[UnmetStatus] | None:
+    from repair.unmet import unmet
+
+    def ask() -> list[UnmetStatus] | None:
+        return [
+            UnmetStatus(
+                suite=row.suite,
+                pod=row.pod,
+                expectation=row.expectation,
+                rows_found=row.rows_found,
+                since=row.first_seen_at.isoformat(),
+                page=row.page,
+            )
+            for row in unmet(values.control_dsn)
+        ]
+
+    return _asked(ask, lambda _: None)
 
 
 def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:

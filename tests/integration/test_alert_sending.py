@@ -23,7 +23,7 @@ from repair.alert_outbox import (
     pending_alerts,
     write,
 )
-from repair.alert_sending import Target, build_targets, send_pending
+from repair.alert_sending import FLOOD_WINDOW, TEXTS_PER_WINDOW, Target, build_targets, send_pending
 from repair.alerts import AlertKind, Withdrawal
 from stack import settings as stack_settings
 from stack.alerts import add_commands
@@ -121,8 +121,7 @@ def test_a_refusal_is_kept_without_secrets_and_tried_again_later(control_dsn: st
 def test_two_senders_at_once_send_nothing_twice_and_a_dead_ones_message_is_sent(control_dsn: str) -> None:
     clock = Clock()
     write(control_dsn, [opened(number) for number in range(1, 9)], clock())
-    died_with = claim(control_dsn, list(AlertKind), clock())
-    assert died_with is not None
+    (died_with,) = claim(control_dsn, list(AlertKind), clock(), limit=1)
     got: list[str] = []
     both_inside = threading.Barrier(2, timeout=20)
 
@@ -153,8 +152,7 @@ def test_a_message_in_the_hands_of_a_sender_is_not_withdrawn_and_a_target_that_b
 ) -> None:
     clock = Clock()
     write(control_dsn, [opened(1), opened(2)], clock())
-    held = claim(control_dsn, list(AlertKind), clock())
-    assert held is not None
+    (held,) = claim(control_dsn, list(AlertKind), clock(), limit=1)
     withdrawals = [Withdrawal(alert_id=item.alert_id, reason="settled") for item in pending_alerts(control_dsn)]
     write(control_dsn, [], clock(), withdrawals=withdrawals)
     assert [item.alert_id for item in pending_alerts(control_dsn)] == [held.alert_id]
@@ -168,6 +166,48 @@ def test_a_message_in_the_hands_of_a_sender_is_not_withdrawn_and_a_target_that_b
     assert [item.error for item in pending_alerts(control_dsn)] == ["target 1 (test) could not be tried (OSError)"]
     # Withdrawn, it may be written again when the incident comes back.
     assert write(control_dsn, [opened(2)], clock()) == 1
+
+
+def test_a_flood_of_incidents_is_one_message_with_runbooks_and_promises_and_each_is_told_once(
+    control_dsn: str, hook: Webhook, mailbox: Mailbox
+) -> None:
+    clock = Clock()
+    body = "One key.\n\nStill holds for users: Selling goes on.\nRunbook: docs/runbooks/lake.md\n"
+    flood = [
+        Message(
+            kind=AlertKind.OPENED, group_id=number, title=f"[Tieout] Found: {number} keys, pair {number}", body=body
+        )
+        for number in range(1, 301)
+    ]
+    assert write(control_dsn, [*flood, opened(1)], clock()) == 300
+    targets = everybody(build_targets([hook.url(), mailbox.url("oncall@example.org")]))
+    assert len(send_pending(control_dsn, targets, clock=clock).delivered) == 300
+    (message,), (mail,) = hook.messages, mailbox.mails
+    assert mail["Subject"] == message["title"]
+    assert message["title"] == "[Tieout] Found: 300 incidents" and "and 260 more" in message["message"]
+    assert "- 7 keys, pair 7" in message["message"]
+    assert message["message"].count("Still holds for users: Selling goes on.") == 1
+    assert message["message"].count("Runbook: docs/runbooks/lake.md") == 1
+    # Each of them is told: nobody hears of it again, and its end is told.
+    assert write(control_dsn, flood, clock()) == 0
+    assert all(alert.is_told for alert in latest_alerts(control_dsn, limit=300))
+    assert send_pending(control_dsn, targets, clock=clock).delivered == ()
+
+
+def test_a_trickle_of_incidents_is_dammed_and_then_comes_together(control_dsn: str, hook: Webhook) -> None:
+    clock, targets = Clock(), everybody(build_targets([hook.url()]))
+    for number in range(1, 41):
+        clock.advance(10)
+        write(control_dsn, [opened(number)], clock())
+        send_pending(control_dsn, targets, clock=clock)
+    assert len(hook.messages) == TEXTS_PER_WINDOW
+    # What is about no incident does not wait behind them.
+    write(control_dsn, [Message(kind=AlertKind.DIGEST, title="The books", body="They tie.", subject="run")], clock())
+    assert len(send_pending(control_dsn, targets, clock=clock).delivered) == 1 and hook.titles[-1] == "The books"
+    clock.advance(FLOOD_WINDOW.total_seconds())
+    assert len(send_pending(control_dsn, targets, clock=clock).delivered) == 40 - TEXTS_PER_WINDOW
+    assert hook.titles[-1] == f"[Tieout] Found: {40 - TEXTS_PER_WINDOW} incidents"
+    assert pending_alerts(control_dsn) == []
 
 
 def test_the_command_tries_the_way_to_people_and_shows_no_address(
