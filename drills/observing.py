@@ -67,6 +67,8 @@ class Outcome:
     """Promises of the drill that nobody looked at: what was not seen to hold did not hold."""
     failure: str
     """Why the drill could not be finished; empty when it was."""
+    machine_load: float = 0.0
+    """Processes that wanted a processor in the last minute, per processor: above 1, everything waits."""
     log_tails: dict[str, str] = field(default_factory=dict)
     """The last lines of the workers' logs, of a drill that did not hold."""
 
@@ -134,6 +136,7 @@ def judge(
     ended_at: datetime,
     seconds_broken: float,
     failure: str = "",
+    machine_load: float = 0.0,
 ) -> Outcome:
     """Return the outcome of a drill from what was noted."""
     looked_at = {seen.promise for seen in notes.observations}
@@ -146,6 +149,7 @@ def judge(
         observations=tuple(notes.observations),
         unobserved=tuple(promise for promise in drill.promises if promise not in looked_at),
         failure=notes.clean(failure) if failure else "",
+        machine_load=round(machine_load, 1),
     )
 
 

@@ -6,11 +6,11 @@ belong here: what a drill does (`drills/cells.py`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from contracts.clock import utc_now
 from contracts.drills import Drill
-from contracts.ownership import WAREHOUSE
 from drills.cells import Play, play_of
 from drills.observing import Notes, Outcome, judge
 from drills.scene import Scene
@@ -42,9 +42,6 @@ def run_drill(
         workers=workers,
     )
     try:
-        if drill.copy is WAREHOUSE:
-            # Nobody builds but the drill; what is drilled is a warehouse that is up to date.
-            system.build()
         scene.begin()
         (play or play_of(drill))(scene)
     except Exception as error:  # a drill that could not be finished has not held, whatever the reason
@@ -56,5 +53,6 @@ def run_drill(
         ended_at=utc_now(),
         seconds_broken=scene.seconds_broken,
         failure=failure,
+        machine_load=os.getloadavg()[0] / (os.cpu_count() or 1),
     )
     return outcome if outcome.has_held else outcome.with_logs(system.log_tails())

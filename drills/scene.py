@@ -60,6 +60,7 @@ class Scene:
     def begin(self) -> None:
         """Wait until everything is well, note it, and begin a new list of sales."""
         self.await_running()
+        self.store.prepare()
         self.trader.forget()
         for pod in self.pods:
             self.log_cuts[pod] = self.store.log_cut(pod)

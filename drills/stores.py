@@ -83,6 +83,10 @@ class Store(Protocol):
         """Return a cut that it has reached once it has everything that is committed now."""
         ...
 
+    def prepare(self) -> None:
+        """Do what a healthy copy has had done to it, where no worker does it by itself."""
+        ...
+
     def bring(self, goals: Mapping[str, int]) -> None:
         """Do what brings it to these cuts, where no worker does it by itself."""
         ...
@@ -119,6 +123,9 @@ class _Store:
     def goal(self, pod: str) -> int:
         """Return a cut that holds everything that is committed now."""
         return self.newest_cut(pod)
+
+    def prepare(self) -> None:
+        """Do nothing: workers do it."""
 
     def bring(self, goals: Mapping[str, int]) -> None:
         """Do nothing: workers do it."""
@@ -252,6 +259,11 @@ class WarehouseStore(_Store):
     def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
         """Return what status says of it."""
         return reported_copy(self.copy, status["warehouse"], pod)
+
+    def prepare(self) -> None:
+        """Build, where nothing was built yet: nobody does but the drill."""
+        if any(self.standing(pod.pod).cut == 0 for pod in self.system.settings.pods):
+            self.system.build()
 
     def bring(self, goals: Mapping[str, int]) -> None:
         """Build once, when the lake has the cuts."""

@@ -49,6 +49,9 @@ from stack.valkey import EmbeddedValkey
 from stack.workers import propagation_programs, traffic_program
 from streams.projection import Projection
 
+MARK = "made-by-a-drill"
+"""File in a folder whose whole content drills may delete."""
+
 COMMAND_SECONDS_MAX = 300.0
 START_SECONDS_MAX = 180.0
 PARENT_LOOK_SECONDS = 1.0
@@ -168,6 +171,7 @@ class OwnSystem:
 def own_system(drills: Sequence[Drill], *, orders_per_second: float) -> Iterator[OwnSystem]:
     """Run servers, workers and load in this process' var folder, from nothing; all of it is deleted afterwards."""
     folder = settings.var_dir()
+    _claim(folder)
     with ExitStack() as stack:
         # What a drill left behind that was killed itself goes first.
         lifecycle.reset()
@@ -189,6 +193,18 @@ def own_system(drills: Sequence[Drill], *, orders_per_second: float) -> Iterator
             failure=lambda: f"The load placed no order in {START_SECONDS_MAX:.0f} s; see {folder / 'logs'}.",
         )
         yield system
+
+
+def _claim(folder: Path) -> None:
+    """Mark the folder as one that drills may delete; StackError when there is somebody's data in it."""
+    if settings.is_external():
+        raise StackError("Drills run on servers of their own; the environment must not name others (TIEOUT_PODS).")
+    mark = folder / MARK
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
+        raise StackError(f"{folder} holds something that no drill has made; drills delete everything in their folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)
+    mark.touch()
 
 
 def _delete(folder: Path) -> None:

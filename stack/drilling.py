@@ -30,16 +30,15 @@ from drills.observing import Outcome, held, outcome_from_json
 from drills.records import record
 from stack import processes
 from stack.code_version import code_version
+from stack.session import DRILL_LOCK, DRILLED_SYSTEM, DRILLS_FOLDER
 from stack.settings import PREFIX, ROOT
 
-ORDERS_PER_SECOND = 5.0
+ORDERS_PER_SECOND = 2.0
 END_PATIENCE_SECONDS = 120.0
 STOP_SIGNALS = ((signal.SIGTERM, 90.0), (signal.SIGKILL, 5.0))
 """The drill's servers and workers are stopped and deleted after the first."""
 
 LOG = "drill.log"
-FOLDER, SYSTEM = "drills", "system"
-"""Below `var`: the evidence of every run, and the system that is drilled as long as it is there."""
 
 OnStep = Callable[[str], None]
 """Called with a sentence about what goes on."""
@@ -76,7 +75,7 @@ def drill_now(
 
     Touches nothing of the system of `settings` but the table of drills. StackError when the drill could not be made.
     """
-    with _alone(settings.var_dir / FOLDER):
+    with _alone(settings.var_dir / DRILLS_FOLDER):
         started_at = utc_now()
         run = DrillRun(
             run=f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
@@ -84,9 +83,9 @@ def drill_now(
             orders_per_second=orders_per_second,
             started_at=started_at,
         )
-        folder = settings.var_dir / FOLDER / run.run
+        folder = settings.var_dir / DRILLS_FOLDER / run.run
         drilled = Drilled(run=run, folder=folder, page=write_page(folder, run, []), ordered=len(drills))
-        for told in _told(settings.var_dir / FOLDER / SYSTEM, folder, drills, orders_per_second):
+        for told in _told(settings.var_dir / DRILLS_FOLDER / DRILLED_SYSTEM, folder, drills, orders_per_second):
             if "outcome" in told:
                 _keep(settings, drilled, outcome_from_json(told["outcome"]), on_outcome)
             elif "ready" in told:
@@ -165,7 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     # The server's account must be able to pass to the system below.
     folder.chmod(0o711)
-    with (folder / "drill.lock").open("a+") as file:
+    with (folder / DRILL_LOCK).open("a+") as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -39,7 +39,7 @@ def drill(
     ] = None,
     test: Annotated[str | None, typer.Argument(help=f"Only this test: {', '.join(DrillTest)}.")] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Drill nothing; show what was proven when.")] = False,
-    orders_per_second: Annotated[float, typer.Option(min=0.5, max=200.0, help="The load, over both pods.")] = 5.0,
+    orders_per_second: Annotated[float, typer.Option(min=0.5, max=200.0, help="The load, over both pods.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")] = False,
 ) -> None:
     """Break copies on purpose and look whether the contract holds: replay, lag, stale read, source outage.

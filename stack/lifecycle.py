@@ -173,6 +173,8 @@ def reset() -> list[str]:
         raise InputError("The servers are named by TIEOUT_PODS and are not Tieout's own: delete their data yourself.")
     folder = settings.var_dir()
     stopped = session.stop_everything(folder)
+    if session.is_drilling(folder):
+        raise StackError("A drill is under way here (`tieout drill`): stop it, or wait until it has ended, then reset.")
     embedded_servers(folder).wipe()
     for name in GENERATED:
         shutil.rmtree(folder / name, ignore_errors=True)

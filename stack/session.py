@@ -27,6 +27,9 @@ from stack.servers import embedded_servers
 
 STOP_TIMEOUT_SECONDS = 90.0
 
+DRILLS_FOLDER, DRILL_LOCK, DRILLED_SYSTEM = "drills", "drill.lock", "system"
+"""Below a var folder: the evidence of drills, the lock of the one under way, and the system that it breaks."""
+
 
 @contextmanager
 def open_session(progress: Progress) -> Iterator[Settings]:
@@ -98,7 +101,25 @@ def stop_everything(folder: Path) -> list[str]:
     stopped += stop_marked(folder)
     if folder.is_dir() and not settings.is_external():
         stopped += embedded_servers(folder).stop()
+        stopped += _stop_drilled(folder)
     return stopped
+
+
+def is_drilling(folder: Path) -> bool:
+    """Return whether somebody drills below `folder` now."""
+    path = folder / DRILLS_FOLDER / DRILL_LOCK
+    if not path.exists():
+        return False
+    with path.open("a+") as file:
+        return not _lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _stop_drilled(folder: Path) -> list[str]:
+    """Stop what a drill left behind that was killed; one that is under way stops its own."""
+    drilled = folder / DRILLS_FOLDER / DRILLED_SYSTEM
+    if not drilled.is_dir() or is_drilling(folder):
+        return []
+    return [*stop_marked(drilled), *(f"{name} of a drill" for name in embedded_servers(drilled).stop())]
 
 
 def stop_marked(folder: Path) -> list[str]:

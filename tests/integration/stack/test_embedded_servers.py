@@ -198,3 +198,28 @@ def test_valkey_with_a_stale_pid_file_starts(folder: Path) -> None:
     assert not server.is_running()
     server.start()
     assert server.is_running()
+
+
+def test_a_killed_log_server_comes_back_with_its_data_or_empty_if_they_are_deleted(session_folder: Path) -> None:
+    server = EmbeddedValkey(
+        name="killed", folder=session_folder / "killed-valkey", log=session_folder / "killed-valkey.log"
+    )
+    try:
+        server.start()
+        port = server.port
+        with redis.Redis.from_url(server.url()) as client:
+            client.set("kept", 1)
+        server.kill()
+        assert not server.is_running()
+        server.start()
+        assert server.port == port
+        with redis.Redis.from_url(server.url()) as client:
+            assert client.get("kept") == b"1"
+        server.kill()
+        deleted, left = server.delete_data()
+        assert deleted > 0 and left == 0
+        server.start()
+        with redis.Redis.from_url(server.url()) as client:
+            assert client.keys() == []
+    finally:
+        server.stop()

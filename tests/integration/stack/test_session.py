@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -160,3 +161,20 @@ def test_servers_that_are_not_ours_are_neither_started_nor_reset(folder: Path, m
         assert embedded_servers(folder).running() == []
     with pytest.raises(InputError, match="delete their data yourself"):
         lifecycle.reset()
+
+
+def test_what_a_killed_drill_left_is_stopped_and_a_drill_under_way_is_left_alone(folder: Path) -> None:
+    drilled = folder / session.DRILLS_FOLDER / session.DRILLED_SYSTEM
+    drilled.mkdir(parents=True)
+    left = embedded_servers(drilled).valkey
+    left.start()
+    lock = drilled.parent / session.DRILL_LOCK
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert session.is_drilling(folder)
+        assert session.stop_everything(folder) == [] and left.is_running()
+        with pytest.raises(StackError, match="A drill is under way"):
+            lifecycle.reset()
+        assert drilled.is_dir()
+    assert session.stop_everything(folder) == ["valkey of a drill"]
+    assert not left.is_running()

@@ -6,7 +6,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from contracts.errors import StackError
 from stack.code_version import code_version
+from stack.drill_system import own_system
 from stack.drilling import drill_environment
 
 
@@ -17,6 +21,19 @@ def test_the_drilling_process_is_told_of_no_other_servers(tmp_path: Path) -> Non
     assert {name: value for name, value in given.items() if name.startswith("TIEOUT")} == {
         "TIEOUT_VAR_DIR": str(tmp_path)
     }
+
+
+def test_drills_never_run_where_somebody_has_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "settings.env").write_text("TIEOUT_PODS=pod1")
+    monkeypatch.setenv("TIEOUT_VAR_DIR", str(tmp_path))
+    monkeypatch.delenv("TIEOUT_PODS", raising=False)
+    with pytest.raises(StackError, match="no drill has made"), own_system([], orders_per_second=1):
+        pass
+    monkeypatch.setenv("TIEOUT_VAR_DIR", str(tmp_path / "new"))
+    monkeypatch.setenv("TIEOUT_PODS", "pod1")
+    with pytest.raises(StackError, match="must not name others"), own_system([], orders_per_second=1):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.env"]
 
 
 def test_code_without_a_repository_is_named_by_its_files(tmp_path: Path) -> None:
