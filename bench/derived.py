@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import msgspec
@@ -158,17 +159,36 @@ def _copy(connection: psycopg.Connection, table: str, rows: Sequence[tuple[objec
 
 
 def _rebuild(settings: Settings, events: int) -> list[Figure]:
-    """Rebuild both views at the same time, each in the process of its own that its worker is."""
+    """Rebuild both views at the same time, each in a process of its own as its worker is: lost, then as they are."""
     with multiprocessing.get_context("spawn").Pool(len(VIEWS)) as pool:
         pool.map(_warm_up, [settings] * len(VIEWS), chunksize=1)
-        started = time.perf_counter()
-        cpu_seconds = sum(pool.map(_rebuild_view, [(settings, name) for name in VIEWS], chunksize=1))
-        rate = events / (time.perf_counter() - started)
-    name = "lake -> both read models, rebuilt whole"
+        _lose_views(settings)
+        (lost, cpu), (over, _) = (_rebuild_both(pool, settings, events) for _ in range(2))
     return [
-        Figure(name=name, value=rate, unit="events/s", goal=">= 50,000", is_met=rate >= 50_000),
-        Figure(name="the same, CPU of both", value=cpu_seconds / events * 1e6, unit="us/event"),
+        Figure(
+            name="lake -> both read models, lost and rebuilt",
+            value=lost,
+            unit="events/s",
+            goal=">= 50,000",
+            is_met=lost >= 50_000,
+        ),
+        Figure(name="the same, CPU of both", value=cpu, unit="us/event"),
+        Figure(name="lake -> both read models, rebuilt over what is there", value=over, unit="events/s"),
     ]
+
+
+def _rebuild_both(pool: Pool, settings: Settings, events: int) -> tuple[float, float]:
+    """Return events per second and CPU microseconds per event."""
+    started = time.perf_counter()
+    cpu_seconds = sum(pool.map(_rebuild_view, [(settings, name) for name in VIEWS], chunksize=1))
+    return events / (time.perf_counter() - started), cpu_seconds / events * 1e6
+
+
+def _lose_views(settings: Settings) -> None:
+    """Empty every table of both views; their positions stay."""
+    tables = [table for root in (*ACCOUNT_ROOTS, *FULFILLMENT_ROOTS) for table in root.tables]
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute(f"truncate {', '.join(f'read_models.{table}' for table in tables)}".encode())
 
 
 def _warm_up(settings: Settings) -> None:

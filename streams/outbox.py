@@ -6,10 +6,7 @@ Belongs here: SQL on `oltp.outbox` from outside the commands. Does not belong he
 
 from __future__ import annotations
 
-import itertools
-import queue
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -19,6 +16,7 @@ import psycopg
 import pyarrow as pa
 
 from contracts.ids import PARTITION_SQL
+from streams.ahead import ahead
 from streams.cuts import BEFORE_ALL, Cut, Snapshot, cuts_from, last_cut
 
 RELAY_LOCK = (0x7469656F, 0x00000001)
@@ -61,8 +59,6 @@ where xid < %(xmax)s::xid8 and pg_visible_in_snapshot(xid, %(snapshot)s::pg_snap
 PRUNE_CUTS = "delete from oltp.cuts where cut < %(cut)s"
 
 BATCH_BYTES = 4 << 20
-SMALL_BATCH_ROWS = 2_000
-PREFETCHED_BATCHES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,53 +112,7 @@ class OutboxReader:
         with self._connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
             cursor.execute(query)
-            yield from _ahead(iter(cursor.fetch_record_batch()))
-
-
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield `batches`, read ahead in a thread when there is more than a small one: reading and encoding overlap."""
-    first = next(batches, None)
-    if first is None:
-        return
-    if first.num_rows < SMALL_BATCH_ROWS:
-        yield from itertools.chain([first], batches)
-        return
-    yield first
-    yield from _prefetched(batches)
-
-
-def _prefetched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    ready: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(PREFETCHED_BATCHES)
-    given_up = threading.Event()
-
-    def put(item: pa.RecordBatch | BaseException | None) -> bool:
-        while not given_up.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-            put(None)
-        except BaseException as error:  # handed to the consumer, which raises it
-            put(error)
-
-    thread = threading.Thread(target=read, name="outbox-reader", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        given_up.set()
-        thread.join()
+            yield from ahead(iter(cursor.fetch_record_batch()))
 
 
 def observe_outbox(dsn: str, published_cut: int) -> OutboxObservation:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -40,6 +40,7 @@ from derived.read_models.positions import (
 )
 from derived.read_models.tables import Root
 from derived.steps import check_expected, fresh_entries, furthest_epoch
+from streams.ahead import ahead
 from streams.parking import aggregate_keys
 from streams.projection import (
     START,
@@ -211,8 +212,9 @@ class ReadModel:
         types = tuple(self._roots)
         batches = read_events(lake, pod, keys, position, aggregate_types=types, columns=COLUMNS, is_latest_only=True)
         try:
-            for batch in batches:
-                for root in self._roots.values():
+            # Closed whatever happens: the thread that reads must end before its connection does.
+            with closing(ahead(batches)) as read:
+                for batch, root in ((batch, root) for batch in read for root in self._roots.values()):
                     events = latest_events(root, [_without(batch, except_keys)])
                     aggregates += len(events)
                     unreadable += self._write_readable(cursor, root, events)
@@ -230,8 +232,10 @@ class ReadModel:
         except PoisonEventError:
             readable, unreadable = split_readable(root, events)
             known = content(root, readable)
-        tables.write(cursor, root, known)
-        tables.clear_staging(cursor, root)
+        # Whatever was there of these keys was deleted before, so a conflict is with a row of another pod.
+        if not tables.insert(cursor, root, known):
+            tables.write(cursor, root, known)
+            tables.clear_staging(cursor, root)
         return [aggregate_key(event.merchant_id, root.aggregate_type, event.aggregate_id) for event in unreadable]
 
     def _park_unreadable(self, cursor: Cursor, history: pa.Table, pod: str) -> None:

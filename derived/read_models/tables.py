@@ -61,6 +61,11 @@ class Root:
         return self.row_type.__struct_fields__
 
     @property
+    def tables(self) -> tuple[str, ...]:
+        """Return the names of its tables."""
+        return (self.table, self.child.table) if self.child else (self.table,)
+
+    @property
     def key_columns(self) -> tuple[str, str]:
         """Return merchant_id and the column of the aggregate's id."""
         return self.columns[0], self.columns[1]
@@ -94,6 +99,26 @@ def write(cursor: Cursor, root: Root, content: Content) -> None:
     cursor.execute(_upsert(root))
     if root.child is not None:
         _replace_children(cursor, root, root.child, cursor.fetchall(), content.children)
+
+
+def insert(cursor: Cursor, root: Root, content: Content) -> bool:
+    """Write rows whose keys have none; False, and nothing written, if one has: then `write` decides by version.
+
+    COPY straight into the tables: a third of the work of `write`.
+    """
+    try:
+        with cursor.connection.transaction():
+            if content.absent:
+                delete_keys(cursor, root, content.absent)
+            if content.rows:
+                _copy(cursor, _name(root.table), root.columns, content.rows)
+            if content.rows and root.child is not None:
+                keys = [msgspec.structs.astuple(row)[:2] for row in content.rows]
+                cursor.execute(_delete(root, root.child.table), _columns_of(keys))
+                _copy(cursor, _name(root.child.table), root.child.row_type.__struct_fields__, content.children)
+    except psycopg.errors.UniqueViolation:
+        return False
+    return True
 
 
 def clear_staging(cursor: Cursor, root: Root) -> None:

@@ -384,6 +384,31 @@ def test_wiping_and_rebuilding_everything_gives_the_same(stores: Stores) -> None
     assert stores.contents() == before
 
 
+def test_rebuilding_takes_away_lines_whose_order_was_lost(stores: Stores) -> None:
+    pod = FakePod()
+    for work in a_shop(pod):
+        stores.apply(work, also_lake=True)
+    before = stores.contents()
+    stores.execute("update read_models.fulfillment_lines set sku = 'ANOTHER', order_line_id = order_line_id || '-'")
+    stores.execute("delete from read_models.fulfillment_orders")
+    stores.fulfillment.rebuild_all("pod1")
+    assert stores.contents() == before
+
+
+@pytest.mark.parametrize(("version", "kept"), [(1, 2), (9, 9)])
+def test_rebuilding_a_pod_leaves_a_newer_row_of_another_alone(stores: Stores, version: int, kept: int) -> None:
+    pod = FakePod()
+    first, second = order(), order()
+    stores.apply(pod.step(pod.cut(first, second)), also_lake=True)
+    stores.apply(pod.step(pod.cut(changed(first)), since=1), also_lake=True)
+    stores.execute(
+        f"update read_models.account_orders set pod = 'pod2', version = {version} where order_id = '{first.order_id}'"
+    )
+    stores.account.rebuild_all("pod1")
+    found = stores.execute("select order_id, version from read_models.account_orders")
+    assert dict(found) == {first.order_id: kept, second.order_id: 1}
+
+
 def test_a_lost_database_comes_back_from_the_lake_alone(stores: Stores) -> None:
     pod = FakePod()
     for work in a_shop(pod):
