@@ -20,7 +20,17 @@ from psycopg.types.json import Jsonb
 from contracts.breaks import team_of
 from contracts.clock import Clock, utc_now
 from contracts.verdicts import Difference, PairResult
-from repair.ledger_reads import Change, break_of, breaks, count_breaks, find_break, find_group, groups, history
+from repair.ledger_reads import (
+    Change,
+    break_of,
+    breaks,
+    count_breaks,
+    find_break,
+    find_group,
+    group_ids,
+    groups,
+    history,
+)
 from repair.ledger_states import Settled, accept, assign, claim, escalate, release, reopen, settle
 from repair.ledger_tables import Connection, ledger, migrate
 
@@ -37,6 +47,7 @@ __all__ = [
     "escalate",
     "find_break",
     "find_group",
+    "group_ids",
     "groups",
     "history",
     "migrate",

@@ -31,6 +31,7 @@ CHOSEN = """
     and (%(aggregate_keys)s::text[] is null or aggregate_key = any(%(aggregate_keys)s))
 """
 BREAKS = f"select {BREAK_COLUMNS} from trust.breaks where {CHOSEN} order by break_id limit %(limit)s"
+GROUP_IDS = f"select distinct group_id from trust.breaks where {CHOSEN} order by group_id"
 COUNTS = f"select state, count(*) as number from trust.breaks where {CHOSEN} group by state"
 GROUPS = """
 select g.group_id, g.pair, g.pod, g.kind, g.opened_at, g.opened_cut, g.keys,
@@ -92,6 +93,21 @@ def count_breaks(
         rows = connection.execute(COUNTS, _bound(states, pair, pod, group_id, merchant_id, None)).fetchall()
     found = {BreakState(row["state"]): int(row["number"]) for row in rows}
     return {state: found.get(state, 0) for state in BreakState}
+
+
+def group_ids(
+    control_dsn: str,
+    *,
+    states: Collection[BreakState] | None = None,
+    pair: str | None = None,
+    pod: str | None = None,
+    group_id: int | None = None,
+    merchant_id: str | None = None,
+) -> list[int]:
+    """Return the incidents that have such breaks, the oldest first."""
+    with reading(control_dsn) as connection:
+        rows = connection.execute(GROUP_IDS, _bound(states, pair, pod, group_id, merchant_id, None)).fetchall()
+    return [int(row["group_id"]) for row in rows]
 
 
 def find_break(control_dsn: str, break_id: int) -> Break:

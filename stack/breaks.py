@@ -75,9 +75,9 @@ def list_breaks(
     states = tuple(state) if state else tuple(BreakState) if everything else UNENDED
     chosen: dict[str, Any] = {"states": states, "pair": pair, "pod": pod, "merchant_id": merchant, "group_id": group}
     with _ledger() as values:
-        found = ledger.breaks(values.control_dsn, **chosen, limit=limit)
+        named = ledger.group_ids(values.control_dsn, **chosen)
+        found = _first_breaks(values.control_dsn, chosen, named, limit)
         counts = ledger.count_breaks(values.control_dsn, **chosen)
-        named = {one.group_id for one in found}
         incidents = [one for one in ledger.groups(values.control_dsn, unended_only=False) if one.group_id in named]
     if as_json:
         print_json(
@@ -89,6 +89,18 @@ def list_breaks(
         )
         return
     _show_list(incidents, found, counts)
+
+
+def _first_breaks(control_dsn: str, chosen: Mapping[str, Any], group_ids: Sequence[int], limit: int) -> list[Break]:
+    """Return at most `limit` breaks; no incident hides another one, however many breaks it has."""
+    found = ledger.breaks(control_dsn, **chosen, limit=limit)
+    if len(found) < limit or len(group_ids) < 2:
+        return found
+    share = max(1, limit // len(group_ids))
+    of_each = [
+        ledger.breaks(control_dsn, **{**chosen, "group_id": group_id}, limit=share) for group_id in group_ids[:limit]
+    ]
+    return [one for group in of_each for one in group]
 
 
 def _show_list(incidents: Sequence[BreakGroup], found: Sequence[Break], counts: Mapping[BreakState, int]) -> None:
@@ -118,7 +130,7 @@ def _show_list(incidents: Sequence[BreakGroup], found: Sequence[Break], counts: 
     headings = ("Break", "Group", "State", "Class", "What", "Merchant", "Difference", "Since (UTC)", "Owner")
     console.print(_table("Breaks", headings, breaks))
     total = sum(counts.values())
-    rest = f"; {len(found):,} of {total:,} are listed (--limit)" if total > len(found) else ""
+    rest = f"; {len(found):,} of {total:,} are listed (--limit, --group)" if total > len(found) else ""
     console.print(f"{_counted(counts)}{rest}. `tieout breaks show NUMBER` shows one.")
 
 

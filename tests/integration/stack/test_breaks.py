@@ -23,6 +23,7 @@ from reconcile.run import run_pairs
 from repair import ledger
 from repair.ledger import Recorded
 from stack import cli, session
+from stack.alerting import wanted_messages
 from stack.comparison import build_reconcile_context
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
@@ -190,21 +191,23 @@ def one_cent(order: str, currency: str = "GBP") -> Difference:
     )
 
 
+ONE_INCIDENT = PairResult(
+    pair="operational_finance.orders",
+    pod="pod1",
+    verdict=Verdict.INCONSISTENT,
+    cut=7,
+    compared=10,
+    different=2,
+    classes={"amount": 2},
+    sample=(one_cent("a"), one_cent("b")),
+    checked_at=datetime(2026, 1, 5, 12, tzinfo=UTC),
+    seconds=0.1,
+)
+
+
 def test_people_decide_on_breaks_and_every_decision_is_kept(settings: Settings, run: Run) -> None:
-    result = PairResult(
-        pair="operational_finance.orders",
-        pod="pod1",
-        verdict=Verdict.INCONSISTENT,
-        cut=7,
-        compared=10,
-        different=2,
-        classes={"amount": 2},
-        sample=(one_cent("a"), one_cent("b")),
-        checked_at=datetime(2026, 1, 5, 12, tzinfo=UTC),
-        seconds=0.1,
-    )
     assert run("breaks", "list")["breaks"] == [], "a deployment from before there was a ledger gets one"
-    ledger.record(settings.control_dsn, [result], run="sweep")
+    ledger.record(settings.control_dsn, [ONE_INCIDENT], run="sweep")
     assert run("breaks", "assign", "1", "--to", "grace [team]", "--by", "ada") == {"break_ids": [1]}
     assert run("breaks", "accept", "1", "--reason", "Known [x].", "--by", "ada") == {"break_ids": [1]}
     assert run("breaks", "list", "--state", "accepted")["counts"] == {"accepted": 1}
@@ -223,7 +226,7 @@ def test_people_decide_on_breaks_and_every_decision_is_kept(settings: Settings, 
     ]
     assert (history[-1]["by"], history[-1]["reason"]) == ("grace", "Not so.") and history[1]["by"] != ""
     listed = run("breaks", "list", "--limit", "1", as_json=False)
-    assert "1 of 2 are listed" in listed and "total_minor -0.01 GBP" in listed
+    assert "1 of 2 are listed (--limit, --group)" in listed and "total_minor -0.01 GBP" in listed
     with pytest.raises(IllegalTransitionError, match="Break 1 is open and cannot become open"):
         run("breaks", "reopen", "1")
     for wrong in (["accept", "--reason", "x"], ["accept", "1", "--group", "1", "--reason", "x"]):
@@ -231,6 +234,28 @@ def test_people_decide_on_breaks_and_every_decision_is_kept(settings: Settings, 
             run("breaks", *wrong)
     with pytest.raises(NotFoundError, match="There is no break 99"):
         run("breaks", "show", "99")
+
+
+def test_an_incident_of_10_000_breaks_is_one_and_hides_no_other(settings: Settings, run: Run) -> None:
+    migrate_everything(settings)
+    large = replace(
+        ONE_INCIDENT,
+        different=10_000,
+        classes={"amount": 10_000},
+        sample=tuple(one_cent(f"{n}") for n in range(10_000)),
+    )
+    small = replace(ONE_INCIDENT, pair="lake_account_view", sample=(one_cent("a"),), different=1, classes={"amount": 1})
+    recorded = ledger.record(settings.control_dsn, [large, small], run="sweep")
+    assert (len(recorded.opened_group_ids), recorded.breaks_opened) == (2, 10_001)
+    listed = run("breaks", "list")
+    assert [(group["keys"], group["pair"]) for group in listed["groups"]] == [
+        (10_000, "operational_finance.orders"),
+        (1, "lake_account_view"),
+    ]
+    assert len(listed["breaks"]) == 26 and {one["group_id"] for one in listed["breaks"]} == {1, 2}
+    assert [one["group_id"] for one in run("breaks", "list", "--limit", "1")["breaks"]] == [1]
+    assert len(wanted_messages(settings, utc_now()).messages) == 2, "people are told of incidents, not of keys"
+    assert len(run("breaks", "assign", "--group", "1", "--to", "grace")["break_ids"]) == 10_000
 
 
 @pytest.mark.parametrize(
