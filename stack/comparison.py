@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
+
+import psycopg
 
 from contracts.clock import utc_now
 from contracts.errors import LogGapError, UnprovenBuildError, WarehouseError
@@ -58,7 +60,27 @@ def build_reconcile_context(
 def _take_cut(settings: Settings, pod: str) -> AbstractContextManager[OpenCut]:
     from streams.cuts import cut_shape, take_reconciler_cut
 
+    # What a database lost that was set back would be found as differences, and repaired away.
+    _check_same_history(settings, pod)
     return take_reconciler_cut(settings.pod(pod).reader_dsn, cut_shape(settings), registered_by=REGISTERED_BY)
+
+
+def _check_same_history(settings: Settings, pod: str) -> None:
+    """Raise LogDivergedError for a database that is not the one whose cuts were published.
+
+    While the log does not answer nothing is known against the database; what needs the log says so by itself.
+    """
+    import redis
+
+    from streams.epochs import check_same_history
+    from streams.valkey_log import build_log
+
+    with (
+        suppress(redis.RedisError),
+        closing(build_log(settings)) as log,
+        psycopg.connect(settings.pod(pod).reader_dsn, autocommit=True) as reader,
+    ):
+        check_same_history(reader, log, pod)
 
 
 def _open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:

@@ -285,6 +285,8 @@ def test_a_database_that_was_moved_as_it_is_loses_nothing(system: Settings, copy
         connection.execute("delete from oltp.cuts where cut > %s", (plan.base_cut,))
     with pytest.raises(LogDivergedError, match="tieout open-epoch"):
         drain_pod(moved.pods[0], moved)
+    (unsaid,) = run_pairs(build_reconcile_context(moved), ["oltp_lake.merchant"], ["pod1"])
+    assert unsaid.verdict is Verdict.UNKNOWN and "set back" in unsaid.reason, "no difference is made of what is lost"
     again = opened(moved)
     assert again not in (None, epoch)
     drain_everything(moved)

@@ -1,0 +1,226 @@
+"""A pod's server is lost and restored from an earlier base backup: refused as it is, whole once its epoch is open."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from contracts.errors import EpochChangedError, LogDivergedError
+from contracts.settings import PodSettings, Settings
+from contracts.verdicts import Verdict
+from derived.lake_connection import connect_lake
+from derived.retention import prune_outboxes
+from derived.warehouse import build_warehouse
+from oltp.commands.execute import build_command_pod
+from reconcile.run import run_pairs
+from stack import bootstrap, cli, session
+from stack.comparison import build_reconcile_context
+from stack.migrations import migrate_everything
+from stack.postgres import EmbeddedPostgres
+from stack.propagation import drain_everything
+from stack.story import read_story
+from stack.story_reads import MARTS
+from streams.cuts import take_reconciler_cut
+from streams.draining import drain_pod
+from tests.integration.reconcile_world import Shop, open_shops
+from tests.streams_support import SHAPE
+
+PASSWORDS = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A pod's server of its own, and its base backups."""
+
+    postgres: EmbeddedPostgres
+    backup: Path
+
+    def pod(self) -> PodSettings:
+        dsns = (self.postgres.dsn(role, PASSWORDS[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES)
+        owner, app, relay, reader = dsns
+        return PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+
+    def back_up(self) -> None:
+        """Take a base backup while the server runs."""
+        program = self.postgres._programs() / "pg_basebackup"
+        command: list[str | Path] = [
+            program,
+            "-D",
+            self.backup,
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "-d",
+            self.postgres.superuser_dsn(),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def lose_and_restore(self) -> None:
+        """Kill the server, lose its files, and start it on the base backup."""
+        process = self.postgres._process()
+        assert process is not None
+        process.kill()
+        process.wait()
+        data = self.postgres.data
+        shutil.rmtree(data)
+        shutil.copytree(self.backup, data)
+        data.chmod(0o700)
+        for path in (data, *data.rglob("*")):
+            self.postgres.account.own(path)
+        self.postgres.start()
+
+
+@pytest.fixture
+def server(session_folder: Path) -> Iterator[Server]:
+    folder = session_folder / "restored"
+    postgres = EmbeddedPostgres(name="restored", folder=folder, log=folder / "postgres.log", is_durable=False)
+    try:
+        postgres.start()
+        bootstrap.prepare_pod(postgres.superuser_dsn(), PASSWORDS)
+        yield Server(postgres=postgres, backup=folder / "base_backup")
+    finally:
+        postgres.stop()
+        postgres.wipe()
+
+
+@contextmanager
+def shop_in(settings: Settings, first_number: int) -> Iterator[Shop]:
+    """Go on with the merchant of pod1."""
+    with build_command_pod(settings.pods[0]) as pod:
+        shop = object.__new__(Shop)
+        shop.pod, shop.merchant_id, shop._numbers = pod, "united-kingdom", itertools.count(first_number)
+        yield shop
+
+
+def doubts(settings: Settings) -> list[str]:
+    """Compare all pairs in both pods, copies and warehouse brought there first; return what is not consistent."""
+
+    def build(cuts: object) -> dict[str, int]:
+        result = build_warehouse(settings)
+        assert result.test_failures == []
+        return dict(result.cuts)
+
+    real = build_reconcile_context(settings, build=build, lag_seconds_max=5)
+
+    def lake_cut(connection: Any, pod: str) -> int:
+        drain_everything(settings)
+        return real.lake_cut(connection, pod)
+
+    return [
+        f"{result.pair} in {result.pod} is {result.verdict}: {result.reason} {result.sample[:1]}"
+        for result in run_pairs(replace(real, lake_cut=lake_cut))
+        if result.verdict is not Verdict.CONSISTENT
+    ]
+
+
+@pytest.mark.timeout(900)
+def test_a_pod_restored_from_a_base_backup_goes_on_and_everything_agrees(
+    settings: Settings, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = replace(settings, pods=(server.pod(), settings.pods[1]))
+    migrate_everything(system)
+    with open_shops(system) as shops:
+        for shop in shops:
+            shop.everything()
+    drain_everything(system)
+    server.back_up()
+    known = event_ids(system)
+    lost = live_on(system)
+
+    server.lose_and_restore()
+    assert event_ids(system) == known, "what came after the base backup is gone"
+    # Sold before anybody noticed; a comparison uses numbers again that cuts were published under.
+    with shop_in(system, 700) as shop:
+        shop.shipped()
+        with take_reconciler_cut(system.pods[0].reader_dsn, SHAPE, registered_by="test"):
+            pass
+        for _ in range(9):
+            shop.paid()
+            with take_reconciler_cut(system.pods[0].reader_dsn, SHAPE, registered_by="test"):
+                pass
+    refused_as_yet(system)
+
+    answer = opened(system, monkeypatch)
+    assert answer["is_needed"] and answer["epoch"] and answer["base_cut"] > 0
+    assert {event for (event,) in in_lake(system, "select event_id from lake.raw.retracted_events")} == lost
+    with shop_in(system, 800) as shop:
+        order, _, _ = shop.refunded()
+    drain_everything(system)
+    assert {event for (event,) in in_lake(system, "select event_id from lake.raw.events where pod = 'pod1'")} == (
+        event_ids(system)
+    )
+    assert doubts(system) == []
+    assert opened(system, monkeypatch)["is_needed"] is False
+    explained(system, order.order_number)
+
+
+def explained(system: Settings, order_number: str) -> None:
+    """The story of an order of the new epoch, marts and journal with it, has nothing that stands out."""
+    story = read_story(system, order_number)
+    assert story.findings == []
+    (warehouse,) = [section for section in story.sections if section.store == "warehouse"]
+    accounts = {row["account"] for row in warehouse.tables["journal"]}
+    assert {"sales", "refunds", "cash", "merchant_payable"} <= accounts
+    assert sum(row["amount_micro"] for row in warehouse.tables["journal"]) == 0
+    assert {name for name, rows in warehouse.tables.items() if rows} == set(MARTS)
+
+
+def live_on(system: Settings) -> set[str]:
+    """Do what the base backup will not know, all of it in every copy, marts and backup; return its events."""
+    before = event_ids(system)
+    with shop_in(system, 500) as shop:
+        for _ in range(3):
+            shop.refunded()
+            drain_everything(system)
+    assert doubts(system) == []
+    lost = event_ids(system) - before
+    prune_outboxes(system)
+    return lost
+
+
+def refused_as_yet(system: Settings) -> None:
+    """Nobody publishes, prunes or compares before the epoch is open: what is lost is no difference to be repaired."""
+    with pytest.raises(LogDivergedError, match="tieout open-epoch"):
+        drain_pod(system.pods[0], system)
+    with pytest.raises(EpochChangedError, match="tieout open-epoch"):
+        prune_outboxes(system)
+    results = run_pairs(build_reconcile_context(system), ["oltp_lake", "log_manifests"], ["pod1"])
+    assert {result.verdict for result in results} == {Verdict.UNKNOWN}
+    assert all("tieout open-epoch" in result.reason for result in results)
+
+
+def opened(system: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run `tieout open-epoch pod1` and return its answer."""
+
+    @contextmanager
+    def stand_in(_progress: object) -> Iterator[Settings]:
+        yield system
+
+    monkeypatch.setattr(session, "open_session", stand_in)
+    outcome = CliRunner().invoke(cli.app, ["open-epoch", "pod1", "--json"])
+    if outcome.exception is not None:
+        raise outcome.exception
+    answer: dict[str, Any] = json.loads(outcome.stdout)
+    return answer
+
+
+def event_ids(settings: Settings) -> set[str]:
+    with psycopg.connect(settings.pods[0].reader_dsn) as connection:
+        return {str(row[0]) for row in connection.execute("select event_id::text from oltp.outbox").fetchall()}
+
+
+def in_lake(settings: Settings, query: str) -> list[tuple[Any, ...]]:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        return lake.execute(query).fetchall()
