@@ -173,7 +173,7 @@ def import_(
     """Import real invoices: orders, refunds, adjustments and stock, to the last decimal. Run twice, nothing doubles.
 
     In JSON: rows_read, rows_imported, rows_rejected, amount_read, amount_imported, amount_rejected, rejected {reason:
-    rows}, orders, refunds, adjustments. Amounts are decimals with the precision of the file.
+    rows}, orders, refunds, adjustments, unfinished. Amounts are decimals with the precision of the file.
     """
     from stack.intake import import_retail
     from stack.showing import show_import

@@ -210,6 +210,11 @@ def show_import(report: ImportReport) -> None:
         f"Booked now: {report.orders:,} orders, {report.refunds:,} refunds, {report.adjustments:,} adjustments, "
         f"{report.write_offs:,} write-offs."
     )
+    if report.unfinished:
+        console.print(
+            f"Unfinished: {report.unfinished:,} orders and credit notes of which the books refused a step; "
+            "import the files again to try it again."
+        )
     if report.rejects_file:
         console.print(f"Rejected rows and why: {report.rejects_file}")
 
