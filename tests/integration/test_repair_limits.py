@@ -208,9 +208,9 @@ def test_evidence_cannot_be_deleted_or_rewritten(world: World) -> None:
 
     def gone() -> None:
         with psycopg.connect(world.dsn) as connection:
-            connection.execute("alter table trust.repair_actions disable trigger all")
+            connection.execute("alter table trust.repair_actions disable trigger user")
             connection.execute("delete from trust.repair_actions where ended_at is null")
-            connection.execute("alter table trust.repair_actions enable trigger all")
+            connection.execute("alter table trust.repair_actions enable trigger user")
 
     with pytest.raises(TieoutError, match="deleted evidence"):
         world.repair(applied_rebuild_keys=gone)
