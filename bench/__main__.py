@@ -14,6 +14,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "visibility": ("--samples", "50"),
     "compare": ("--orders", "100000", "--rounds", "1"),
     "soak": ("--seconds", "20", "--rate", "10"),
+    "repairs": ("--orders", "200", "--only", "rows"),
     "warehouse": ("--events", "2000", "--rounds", "2"),
 }
 """Module and the arguments of its quick form."""

@@ -49,6 +49,8 @@ class Outcome:
     actions: tuple[str, ...]
     """What was done, by kind."""
     audit_rows: tuple[int, ...]
+    tries: int
+    """Repairs that it took, of the break that took most."""
     repaired_seconds: float | None
     """From found to the comparison that found it in order."""
     proven_at: tuple[str, ...]
@@ -89,6 +91,7 @@ def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
         outcome=outcome,
         actions=tuple(sorted({action.kind for action in found.actions})),
         audit_rows=tuple(sorted(action.action_id for action in found.actions)),
+        tries=max((item.repairs for item in found.breaks), default=0),
         repaired_seconds=None if first is None or last is None else round((last - first).total_seconds(), 1),
         proven_at=_proven_at(control_dsn, found) if outcome == "repaired" else (),
         faults=tuple(found.faults),
@@ -190,7 +193,9 @@ def show(outcomes: Sequence[Outcome], title: str) -> None:
             outcome.breaks,
             "; ".join(outcome.named),
             _seconds(outcome.found_seconds),
-            outcome.outcome + "".join(f"\n! {fault}" for fault in outcome.faults),
+            outcome.outcome
+            + (f", {outcome.tries} tries" if outcome.tries > 1 else "")
+            + "".join(f"\n! {fault}" for fault in outcome.faults),
             ", ".join(action.replace("_", " ") for action in outcome.actions),
             len(outcome.audit_rows),
             _seconds(outcome.repaired_seconds),

@@ -30,7 +30,7 @@ from repair.log_evidence import wrong_cuts
 from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence
 from streams.lag import observe
 from streams.projection import Projection
-from streams.reissue import unpruned_after
+from streams.reissue import newest_cut, unpruned_after
 from streams.valkey_log import build_log
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def _gather_pod(
     keys |= {damage.aggregate_key for damage in found.damages}
     base_cut = max(found.base_cut, unpruned_after(pod))
     event_cuts = {event.event_id: event.cut for event in found.known}
-    known_cut = max(found.newest_cut, found.lake_cut)
-    views = {name: _view(settings, name, pod.pod, projection, looked_at, known_cut) for name in VIEW_TABLES}
+    views = {name: _view(settings, name, pod, projection, looked_at, found.lake_cut) for name in VIEW_TABLES}
     return PodEvidence(
         pod=pod.pod,
         base_cut=base_cut,
@@ -189,17 +188,19 @@ def _says(payload: str, state: AggregateState) -> bool:
 
 
 def _view(
-    settings: Settings, name: str, pod: str, projection: BuildProjection, breaks: Iterable[Break], known_cut: int
+    settings: Settings, name: str, pod: PodSettings, projection: BuildProjection, breaks: Iterable[Break], lake_cut: int
 ) -> ViewEvidence:
     if not any(item.pair == f"lake_{name}" for item in breaks):
         return ViewEvidence()
     store = projection(name)
     with closing(build_log(settings)) as log:
-        has_gap = observe(store, pod, log).state == "gap"
-    state = store.state(pod)
+        has_gap = observe(store, pod.pod, log).state == "gap"
+    state = store.state(pod.pod)
+    # The pod after the view, which moves on: what it has reached is registered by then.
+    known_cut = max(newest_cut(pod), lake_cut)
     is_beyond = any(position.cut > known_cut for position in state.positions.values())
     return ViewEvidence(
-        empty_tables=frozenset(table for table, rows in view_rows(settings, name, pod).items() if not rows),
+        empty_tables=frozenset(table for table, rows in view_rows(settings, name, pod.pod).items() if not rows),
         has_gap=has_gap or is_beyond,
         parked=state.parked_keys,
     )
