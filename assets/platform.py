@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.settings import Settings
+from finance.statement import Statement
 from reconcile.context import ReconcileContext
 from reconcile.run import Comparison
 from repair.tools import Repairing
@@ -33,6 +34,8 @@ class Platform:
     """What a run of repairs needs; while it is open, events get to every copy."""
     drill: Callable[[Callable[[str], None]], Path]
     """Runs all drills, saying in words what goes on, and returns the page with the evidence."""
+    report: Callable[[str], Statement]
+    """Report name -> the report of the newest build, with its certificate."""
     write_digest: Callable[[Comparison, str], object]
     """Writes the message to finance on a scheduled comparison, made by the run of that id."""
     data_docs_url: Callable[[], str]

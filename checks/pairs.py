@@ -18,6 +18,7 @@ from contracts.breaks import BreakGroup, BreakState
 from contracts.errors import ComparisonError
 from contracts.runs import SCHEDULE_TAG
 from contracts.verdicts import PairResult, Verdict
+from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.pair import Pair
 from reconcile.pairs import PAIRS
 from reconcile.results import save_results
@@ -133,6 +134,7 @@ def compare(
     with platform.propagating():
         comparison = run_comparison(platform.reconcile_context(), pairs, pods, on_progress)
     save_results(platform.settings.control_dsn, comparison.results)
+    save_figures(platform.settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
     return comparison
 
 

@@ -71,6 +71,16 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotedCut:
+    """What the lake noted of a cut."""
+
+    registered_at: datetime
+    """In its pod."""
+    epoch: str
+    """Which database, and which timeline of it, the cut is of."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Figures at one cut vector. Amounts are integers; the unit ends each column's name."""
 
@@ -86,8 +96,8 @@ class Report:
     """When the oldest of the cuts was registered in its pod; None when nothing has come yet."""
     age_seconds: float | None
     """From `data_at` until the report was made."""
-    moments: Mapping[str, datetime | None] = field(default_factory=dict)
-    """Pod -> when its cut was registered there; None while nothing of the pod has come."""
+    noted: Mapping[str, NotedCut | None] = field(default_factory=dict)
+    """Pod -> what the lake noted of its cut; None while nothing of the pod has come."""
 
 
 def read_report(
@@ -97,17 +107,24 @@ def read_report(
 
     Raises InputError for an unknown report or for cuts beyond the newest build, WarehouseError when nothing was built.
     """
+    try:
+        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+            return report_on(connection, name, cuts=cuts, clock=clock)
+    except duckdb.Error as error:
+        raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None
+
+
+def report_on(
+    connection: Connection, name: str, *, cuts: Mapping[str, int] | None = None, clock: Clock = utc_now
+) -> Report:
+    """Return what `read_report` does, on an open connection to the lake."""
     if name not in REPORTS:
         raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
     mart, order = REPORTS[name]
-    try:
-        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
-            build_id, wanted = standing_cuts(connection, cuts)
-            table = as_of(connection, mart, wanted, order_by=order)
-            moments = cut_moments(connection, wanted)
-    except duckdb.Error as error:
-        raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None
-    data_at = oldest(moments)
+    build_id, wanted = standing_cuts(connection, cuts)
+    table = as_of(connection, mart, wanted, order_by=order)
+    noted = noted_cuts(connection, wanted)
+    data_at = oldest(noted)
     return Report(
         name=name,
         columns=tuple(table.column_names),
@@ -116,7 +133,7 @@ def read_report(
         build_id=build_id,
         data_at=data_at,
         age_seconds=None if data_at is None else (clock() - data_at).total_seconds(),
-        moments=moments,
+        noted=noted,
     )
 
 
@@ -125,9 +142,9 @@ def rows_of(table: pa.Table) -> tuple[tuple[object, ...], ...]:
     return tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_rows else ()
 
 
-def oldest(moments: Mapping[str, datetime | None]) -> datetime | None:
-    """Return the oldest of the pods' moments, than which no figure is older; None when nothing has come."""
-    return min((moment for moment in moments.values() if moment is not None), default=None)
+def oldest(noted: Mapping[str, NotedCut | None]) -> datetime | None:
+    """Return the oldest moment of the pods' cuts, than which no figure is older; None when nothing has come."""
+    return min((cut.registered_at for cut in noted.values() if cut is not None), default=None)
 
 
 def cuts_at(settings: Settings, moment: datetime) -> dict[str, int]:
@@ -199,12 +216,13 @@ def standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tup
     return build.build_id, dict(cuts)
 
 
-def cut_moments(connection: Connection, cuts: Mapping[str, int]) -> dict[str, datetime | None]:
-    """Return when each pod's cut was registered there (or the last one before it that the lake has noted)."""
+def noted_cuts(connection: Connection, cuts: Mapping[str, int]) -> dict[str, NotedCut | None]:
+    """Return what the lake noted of each pod's cut (or of the last one before it that it noted)."""
     rows = connection.execute(
-        """select pod, max(seen.data_at) from lake.raw.cuts as seen
+        """select pod, max(seen.data_at), max_by(seen.epoch, seen.cut) from lake.raw.cuts as seen
            inner join (select unnest($pods) as pod, unnest($cuts) as cut) as wanted using (pod)
            where seen.cut <= wanted.cut group by pod""",
         {"pods": list(cuts.keys()), "cuts": list(cuts.values())},
     ).fetchall()
-    return dict.fromkeys(cuts, None) | {str(pod): moment for pod, moment in rows}
+    found = {str(pod): NotedCut(registered_at=moment, epoch=str(epoch)) for pod, moment, epoch in rows}
+    return {pod: found.get(pod) for pod in cuts}

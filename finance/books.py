@@ -40,7 +40,7 @@ comment on table finance.periods is
 create table if not exists finance.artefacts (
     period text not null references finance.periods (period),
     report text not null,
-    format text not null check (format in ('json', 'csv', 'xlsx', 'html')),
+    format text not null check (format in ('json', 'csv', 'certificate.json', 'xlsx', 'html')),
     sha256 text not null,
     content bytea not null,
     primary key (period, report, format),
@@ -108,6 +108,10 @@ values (%(period)s, %(report)s, %(format)s, %(sha256)s, %(content)s)
 ARTEFACT = """
 select content from finance.artefacts where period = %(period)s and report = %(report)s and format = %(format)s
 """
+STORED = """
+select report, format, sha256, content from finance.artefacts where period = %(period)s order by report, format
+"""
+BY_SHA256 = "select period, report, format from finance.artefacts where sha256 = %(sha256)s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +131,18 @@ class ClosedPeriod:
         """What it fixed."""
         return Close(period=self.period, cuts=self.cuts)
 
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The certificate as values: conclusion, epochs, and per report its checksums."""
+        value: dict[str, Any] = json.loads(self.certificate)
+        return value
+
+    @property
+    def epochs(self) -> Mapping[str, str | None]:
+        """Pod -> of which epoch its cut was."""
+        found: Mapping[str, str | None] = self.stated.get("epochs", {})
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """Return the closed period as values that JSON can hold."""
         return {
@@ -135,7 +151,7 @@ class ClosedPeriod:
             "closed_by": self.closed_by,
             "cuts": dict(self.cuts),
             "build_id": self.build_id,
-            "certificate": json.loads(self.certificate),
+            "certificate": self.stated,
         }
 
 
@@ -151,6 +167,14 @@ class Artefact:
     def sha256(self) -> str:
         """The file's checksum."""
         return sha256(self.content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A stored file, and what its checksum was when it was stored."""
+
+    artefact: Artefact
+    stated_sha256: str
 
 
 def migrate(control_dsn: str) -> None:
@@ -217,6 +241,29 @@ def read_artefact(control_dsn: str, period: Period, report: str, file_format: st
         raise NotFoundError(f"There is no {file_format} file of the report {report} of {period}.")
     content: bytes = row["content"]
     return content
+
+
+def stored_files(control_dsn: str, period: Period) -> list[StoredFile]:
+    """Return every file of a closed period with the checksum that was stored beside it."""
+    with _control(control_dsn) as connection:
+        rows = connection.execute(STORED, {"period": str(period)}).fetchall()
+    return [
+        StoredFile(
+            artefact=Artefact(report=row["report"], format=row["format"], content=row["content"]),
+            stated_sha256=row["sha256"],
+        )
+        for row in rows
+    ]
+
+
+def closed_file(control_dsn: str, file_sha256: str) -> tuple[Period, str, str] | None:
+    """Return period, report and format of the stored file with this checksum; None when no closed period has it."""
+    with _control(control_dsn) as connection:
+        known = connection.execute("select to_regclass('finance.artefacts') as known").fetchone()
+        if known is None or known["known"] is None:
+            return None
+        row = connection.execute(BY_SHA256, {"sha256": file_sha256}).fetchone()
+    return None if row is None else (parse_period(row["period"]), row["report"], row["format"])
 
 
 @contextmanager

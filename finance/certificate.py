@@ -71,6 +71,8 @@ class PodEvidence:
 
     pod: str
     cut: int
+    epoch: str | None
+    """Which database, and which timeline of it, the cut is of; None while nothing of the pod has come."""
     registered_at: str | None
     coverage: Coverage
     compared_at_cut: int | None
@@ -180,7 +182,7 @@ def certify(
         report=report.name,
         period=None if period is None else str(period),
         standing=standing,
-        conclusion=_conclusion(pods, figures, breaks),
+        conclusion=_conclusion(pods, figures, breaks, _settled_keys(pods, evidence, period)),
         made_at=made_at.isoformat(),
         build_id=report.build_id,
         pods=pods,
@@ -231,7 +233,7 @@ def totals(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[Total
 
 def _pod(report: Report, pod: str, results: Sequence[PairResult]) -> PodEvidence:
     cut = report.cuts[pod]
-    registered_at = report.moments.get(pod)
+    noted = report.noted.get(pod)
     compared = results[0].cut if results else None
     coverage = Coverage.NONE
     if compared is not None and compared >= cut:
@@ -239,7 +241,8 @@ def _pod(report: Report, pod: str, results: Sequence[PairResult]) -> PodEvidence
     return PodEvidence(
         pod=pod,
         cut=cut,
-        registered_at=None if registered_at is None else registered_at.isoformat(),
+        epoch=None if noted is None else noted.epoch,
+        registered_at=None if noted is None else noted.registered_at.isoformat(),
         coverage=coverage,
         compared_at_cut=compared,
         pairs=tuple(
@@ -274,15 +277,28 @@ def _break(found: Break) -> BreakEvidence:
     )
 
 
+def _settled_keys(pods: Sequence[PodEvidence], evidence: Evidence, period: Period | None) -> int:
+    """Return how many of the differing keys are accepted, or of days after the period."""
+    pairs = {(pod.pod, pair.pair) for pod in pods for pair in pod.pairs}
+    return sum(
+        (found.pod, found.pair) in pairs and (found.state is BreakState.ACCEPTED or not touches(found, period))
+        for found in evidence.breaks or ()
+        if found.state not in ENDED
+    )
+
+
 def _conclusion(
-    pods: Sequence[PodEvidence], figures: Sequence[FigureEvidence] | None, breaks: Sequence[Break] | None
+    pods: Sequence[PodEvidence],
+    figures: Sequence[FigureEvidence] | None,
+    breaks: Sequence[Break] | None,
+    settled_keys: int,
 ) -> str:
     """Say the worst first: what differs, what was not looked at, and only then that it ties."""
     differing = sum(pair.differences for pod in pods for pair in pod.pairs)
     unequal = sum(not figure.is_equal for figure in figures or ())
     unsettled = sum(found.state in UNSETTLED for found in breaks or ())
     accepted = len(breaks or ()) - unsettled
-    if unsettled or ((differing or unequal) and not accepted):
+    if unsettled or differing > settled_keys or (unequal and not settled_keys):
         return (
             f"Does not tie: {differing:,} keys and {unequal:,} totals differ between operations and finance, "
             f"and {'it is not known which of that is settled' if breaks is None else f'{unsettled:,} breaks are open'}."

@@ -15,6 +15,7 @@ import pygal
 from pygal.style import Style
 
 from derived.reports import Report
+from finance.presentation import exponent
 from finance.tables import amount
 
 # pygal leaves a hook in Python's imports, for plug-ins with maps that nobody here uses; it has no `find_spec`, so that
@@ -30,9 +31,9 @@ STYLE = Style(
     font_family="system-ui, sans-serif",
     colors=("#1f5fa8",),
     opacity="1",
-    label_font_size=10,
-    major_label_font_size=10,
-    title_font_size=14,
+    label_font_size=11,
+    major_label_font_size=11,
+    title_font_size=15,
 )
 
 
@@ -86,17 +87,25 @@ def _chart(drawing: Drawing, currency: str, sums: Mapping[str, int], chart_id: s
         style=STYLE,
         js=(),
         show_legend=False,
+        max_scale=8,
         x_label_rotation=45,
         truncate_label=24,
         disable_xml_declaration=True,
         title=f"{drawing.title}, {currency}" + (f", the largest {BARS_MAX}" if len(sums) == BARS_MAX else ""),
         formatter=lambda value: amount(drawing.value, int(value), currency),
+        value_formatter=lambda value: whole(drawing.value, int(value), currency),
     )
     # By itself it takes a random one.
     chart.uuid = chart_id
     chart.x_labels = list(sums)
     chart.add(drawing.title, list(sums.values()))
     return _plain_svg(chart.render(is_unicode=True))
+
+
+def whole(name: str, value: int, currency: str) -> str:
+    """Return an amount for an axis: without its decimals, unless it is less than ten."""
+    text = amount(name, value, currency)
+    return text if abs(value) < 10 ** (exponent(name, currency) + 1) else text.partition(".")[0]
 
 
 def _plain_svg(text: str) -> str:

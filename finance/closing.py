@@ -12,17 +12,17 @@ from datetime import datetime
 
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
 from contracts.clock import Clock, utc_now
-from contracts.errors import ConflictError, InputError, PeriodNotReadyError
+from contracts.errors import ConflictError, InputError, PeriodNotReadyError, WarehouseError
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.builds import build_lock
-from derived.reports import REPORTS, Connection, cut_moments, standing_cuts
+from derived.reports import REPORTS, Connection, noted_cuts, standing_cuts
 from finance.books import Artefact, ClosedPeriod, closed_periods, closing_alone, write_period
 from finance.canonical import canonical
 from finance.certificate import Evidence, touching
 from finance.files import FILES
 from finance.periods import Close, Period
-from finance.reading import read_period, reading, require_spans, unclosed_months
+from finance.reading import read_period, reading, require_spans, taken_back, unclosed_months
 from finance.statement import Statement, state
 
 FORMAT = "tieout-period/1"
@@ -36,11 +36,13 @@ class Proof:
     evidence: Evidence
     """The newest complete comparison of every pod; the period is closed at its cuts."""
     newest: Sequence[PairResult]
-    """The newest result of every finance pair in every pod, complete or not."""
+    """The newest result of every pair that finance depends on, in every pod, complete or not."""
+    never: Sequence[tuple[str, str]] = ()
+    """Pair and pod of those that were never compared."""
 
 
 def close_period(
-    settings: Settings, period: Period, gather: Callable[[], Proof], *, by: str, clock: Clock = utc_now
+    settings: Settings, period: Period, gather: Callable[[Connection], Proof], *, by: str, clock: Clock = utc_now
 ) -> ClosedPeriod:
     """Freeze a period's reports at the cuts of the newest complete comparison, and return what was written.
 
@@ -51,15 +53,13 @@ def close_period(
         build_lock(settings.control_dsn),
         reading(settings) as lake,
     ):
-        closes = [closed.close for closed in closed_periods(settings.control_dsn)]
+        closed = closed_periods(settings.control_dsn)
+        closes = [one.close for one in closed]
         refuse_closed(period, closes)
-        proof, now = gather(), clock()
-        pods = [pod.pod for pod in settings.pods]
-        obstacles = list(not_ended(period, now))
-        obstacles += list(not_proven(period, pods, proof))
-        obstacles += list(_not_in_the_warehouse(lake, period, closes, proof))
-        if obstacles:
-            raise PeriodNotReadyError(str(period), obstacles)
+        proof, now = gather(lake), clock()
+        found = list(obstacles(lake, settings, period, closed, proof, now))
+        if found:
+            raise PeriodNotReadyError(str(period), found)
         cuts = compared_cuts(proof.evidence)
         statements = _statements(lake, period, [*closes, Close(period=period, cuts=cuts)], proof.evidence, now)
         artefacts = [
@@ -67,9 +67,24 @@ def close_period(
             for made in statements
             for name, write in FILES.items()
         ]
-        closed = _closed(period, cuts, statements, artefacts, by=by, at=now)
-        write_period(books, closed, artefacts)
-    return closed
+        made = _closed(period, cuts, statements, artefacts, by=by, at=now)
+        write_period(books, made, artefacts)
+    return made
+
+
+def obstacles(
+    lake: Connection,
+    settings: Settings,
+    period: Period,
+    closed: Sequence[ClosedPeriod],
+    proof: Proof,
+    now: datetime,
+) -> Iterator[str]:
+    """Say everything that stands in the way of closing a period that is open."""
+    yield from not_ended(period, now)
+    yield from taken_back(lake, closed)
+    yield from not_proven(period, [pod.pod for pod in settings.pods], proof)
+    yield from _not_in_the_warehouse(lake, period, [one.close for one in closed], proof)
 
 
 def refuse_closed(period: Period, closes: Sequence[Close]) -> None:
@@ -98,13 +113,27 @@ def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[st
     for pod in pods:
         if not evidence.results.get(pod):
             yield f"operations and finance of {pod} were never compared completely; run `tieout reconcile`"
+    for pair, pod in proof.never:
+        yield f"{pair} in {pod} was never compared; run `tieout reconcile`"
     compared = [result for results in evidence.results.values() for result in results]
     newer = [result for result in proof.newest if result not in compared]
     for result in [*compared, *newer]:
         yield from _unexplained(result, evidence.breaks or (), period)
+    yield from _unequal(evidence)
+    if evidence.breaks is None:
+        yield "the ledger of breaks cannot be read, so nobody knows what is open"
+    yield from _unsettled(period, evidence)
+
+
+def _unequal(evidence: Evidence) -> Iterator[str]:
+    if evidence.figures is None:
+        yield "the totals of operations and finance were not kept with the comparison; run `tieout reconcile`"
     for figure in evidence.figures or ():
         if not figure.is_equal and not any(result.differences for result in evidence.results.get(figure.pod, ())):
             yield f"{figure.name} in {figure.currency} of {figure.pod} differs in total, although no key does"
+
+
+def _unsettled(period: Period, evidence: Evidence) -> Iterator[str]:
     breaks = [found for found in touching(evidence.breaks or (), period) if found.state in UNSETTLED]
     for found in breaks[:LISTED_MAX]:
         key = " / ".join(str(part) for part in found.key)
@@ -115,11 +144,13 @@ def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[st
 
 
 def _unexplained(result: PairResult, breaks: Sequence[Break], period: Period) -> Iterator[str]:
-    """Say what a comparison leaves open: differences that nobody has accepted, and what it left out."""
+    """Say what a comparison leaves open: what it could not look at, and differences that nobody has accepted."""
     what = f"{result.pair} in {result.pod} at cut {result.cut}"
     if result.late_keys:
         yield f"{what}: the events of {result.late_keys:,} keys are parked and were not compared"
-    if result.verdict is not Verdict.INCONSISTENT:
+    elif result.verdict in (Verdict.LATE, Verdict.UNKNOWN):
+        yield f"{what} is {result.verdict}: {result.reason.rstrip('.')}; run `tieout reconcile`"
+    if not result.differences:
         return
     explained = sum(_explains(found, result, period) for found in breaks)
     if explained < result.differences:
@@ -138,19 +169,22 @@ def _explains(found: Break, result: PairResult, period: Period) -> bool:
 
 def _not_in_the_warehouse(lake: Connection, period: Period, closes: Sequence[Close], proof: Proof) -> Iterator[str]:
     cuts = compared_cuts(proof.evidence)
-    for pod, moment in sorted(cut_moments(lake, cuts).items()):
-        if moment is None or moment < period.ends_at:
-            when = "at an unknown moment" if moment is None else f"at {moment:%Y-%m-%d %H:%M:%S} UTC"
+    for pod, noted in sorted(noted_cuts(lake, cuts).items()):
+        if noted is None or noted.registered_at < period.ends_at:
+            when = "at an unknown moment" if noted is None else f"at {noted.registered_at:%Y-%m-%d %H:%M:%S} UTC"
             yield (
                 f"the newest comparison of {pod} is at cut {cuts[pod]}, registered {when}, before the month's end; "
                 "run `tieout reconcile`"
             )
     try:
         standing_cuts(lake, cuts)
+        require_spans(lake)
     except InputError as error:
         yield f"{str(error).rstrip('.')}; run `tieout reconcile`"
         return
-    require_spans(lake)
+    except WarehouseError as error:
+        yield str(error).rstrip(".")
+        return
     months = unclosed_months(lake, period, closes, cuts)
     if months:
         yield f"{', '.join(str(month) for month in months)} comes before, has entries and is not closed; close it first"
@@ -186,7 +220,9 @@ def _closed(
         "closed_at": at.isoformat(),
         "closed_by": by,
         "cuts": dict(cuts),
+        "epochs": {pod.pod: pod.epoch for pod in statements[0].certificate.pods},
         "conclusion": statements[0].certificate.conclusion,
+        "breaks_accepted": statements[0].certificate.breaks_accepted,
         "reports": {
             made.report.name: {
                 "rows": len(made.report.rows),

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from finance.page import html_file
 from finance.presentation import as_csv
 from finance.spreadsheet import xlsx_file
-from finance.statement import Statement, json_file
+from finance.statement import Statement, certificate_file, json_file
 
 FILES: Mapping[str, Callable[[Statement], bytes]] = {
     "json": json_file,
     "csv": lambda statement: as_csv(statement.report).encode(),
+    "certificate.json": certificate_file,
     "xlsx": xlsx_file,
     "html": html_file,
 }
-"""Format -> what writes it; the same statement gives the same bytes."""
+"""Format -> what writes it; the same statement gives the same bytes. The certificate is for beside a CSV file."""

@@ -1,51 +1,95 @@
-"""A report as one printable page: table, charts, certificate, and nothing that is fetched from anywhere.
+"""A report as one printable page: totals and charts first, then the table, then the certificate; nothing is fetched.
 
 Belongs here: HTML. Does not belong here: the figures, the certificate's values, the drawings (`finance/charts.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
+from finance.certificate import Standing
 from finance.charts import charts_of
-from finance.presentation import heading, is_number, shown_rows, standing
+from finance.presentation import heading, is_number, shown_rows
 from finance.statement import Statement, certificate_file
-from finance.tables import certificate_tables, with_thousands
+from finance.tables import certificate_tables, grouped_table, moment, totals_table, with_thousands
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 FIGURES_ID = "figures"
 """Of the table that holds the figures; verification reads it back."""
 CERTIFICATE_ID = "certificate"
 """Of the certificate as data, which nothing shows."""
+ASIDE = frozenset({"last_recorded_at"})
+"""Columns that are shown on the screen and left out in print, for want of room."""
+STAMPS = {Standing.AS_OF: "As of its cuts", Standing.PRELIMINARY: "Preliminary", Standing.CLOSED: "Closed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the figures: its heading, and how its cells look."""
+
+    name: str
+
+    @property
+    def heading(self) -> str:
+        """What people call it."""
+        return heading(self.name)
+
+    @property
+    def attribute(self) -> Markup:
+        """The class of its cells."""
+        named = "number" if is_number(self.name) else "short" if self.name.endswith(("_date", "_month", "_for")) else ""
+        chosen = " ".join(item for item in (named, "aside" if self.name in ASIDE else "") if item)
+        return Markup(f' class="{chosen}"') if chosen else Markup()
 
 
 def html_file(statement: Statement) -> bytes:
     """Return the report as an HTML file; the same statement gives the same bytes."""
-    report = statement.report
-    summary, *tables = certificate_tables(statement)
+    report, certificate = statement.report, statement.certificate
+    columns = [Column(name=name) for name in report.columns]
     text = _template().render(
         title=statement.title,
-        standing=standing(report),
-        conclusion=statement.certificate.conclusion,
+        name=statement.name,
+        period=statement.period.words if statement.period else "Everything up to the cuts below",
+        stamp=STAMPS[statement.standing],
+        is_final=statement.standing is not Standing.PRELIMINARY,
+        conclusion=certificate.conclusion,
+        is_good=certificate.conclusion.startswith("Ties"),
+        facts=_facts(statement),
+        totals=[one for one in (totals_table(statement), grouped_table(statement)) if one is not None],
         figures_id=FIGURES_ID,
         certificate_id=CERTIFICATE_ID,
-        headings=[(heading(name), is_number(name)) for name in report.columns],
-        rows=[
-            [
-                (with_thousands(text) if is_number(name) and text else text, is_number(name))
-                for name, text in zip(report.columns, row, strict=True)
-            ]
-            for row in shown_rows(report)
-        ],
+        columns=columns,
+        rows=[list(zip(columns, _cells(report.columns, row), strict=True)) for row in shown_rows(report)],
         charts=charts_of(report),
         certificate=_script_json(certificate_file(statement)),
-        summary=summary,
-        tables=tables,
+        tables=certificate_tables(statement, has_totals=False),
     )
     return text.encode()
+
+
+def _cells(columns: Sequence[str], row: Sequence[str]) -> list[str]:
+    return [with_thousands(text) if is_number(name) and text else text for name, text in zip(columns, row, strict=True)]
+
+
+def _facts(statement: Statement) -> list[tuple[str, str]]:
+    report, certificate = statement.report, statement.certificate
+    facts = [
+        ("Stands at", ", ".join(f"{pod} cut {cut}" for pod, cut in sorted(report.cuts.items())) or "no pod"),
+        ("Data as of", moment(report.data_at.isoformat() if report.data_at else None)),
+        ("Closed at" if statement.standing is Standing.CLOSED else "Made at", moment(certificate.made_at)),
+        ("Rows", f"{len(report.rows):,}"),
+        ("SHA-256 of the content", certificate.content_sha256),
+    ]
+    if certificate.breaks_unsettled is not None:
+        breaks = f"{certificate.breaks_unsettled:,} open, {certificate.breaks_accepted or 0:,} accepted"
+        facts.insert(3, ("Differences", breaks))
+    return facts
 
 
 def _script_json(data: bytes) -> str:

@@ -14,11 +14,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
 
 from contracts.errors import InputError
 from derived.reports import Span
 
 ONE_DAY = timedelta(days=1)
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -30,6 +45,11 @@ class Period:
 
     def __str__(self) -> str:
         return f"{self.year:04d}-{self.month:02d}"
+
+    @property
+    def words(self) -> str:
+        """As a person writes it: December 2010."""
+        return f"{MONTHS[self.month - 1]} {self.year}"
 
     @property
     def first_day(self) -> date:
@@ -73,13 +93,27 @@ class Close:
     """Pod -> the last cut whose events count."""
 
 
+class Posting(StrEnum):
+    """Why a line is in a period's report."""
+
+    BROUGHT_FORWARD = "brought forward"
+    """Balances at the end of the period before; only reports of balances have these."""
+    IN_PERIOD = "in period"
+    """Facts of the period's own days."""
+    LATE_ARRIVAL = "late arrival"
+    """Facts of the days of a closed period, which came after it was closed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a period's report: its own days, or what arrived too late for an earlier period."""
+    """A part of a period's report."""
 
-    late_for: Period | None
-    """The closed period that it arrived too late for; None for the period's own days."""
+    posting: Posting = Posting.IN_PERIOD
+    late_for: Period | None = None
+    """The closed period that a late arrival came too late for."""
     span: Span
+    cuts: Mapping[str, int] | None = None
+    """The cuts that it stands at; None: the report's."""
 
 
 def first_open(closes: Sequence[Close]) -> Period | None:
@@ -97,7 +131,7 @@ def parts_of(period: Period, closes: Sequence[Close]) -> tuple[Part, ...]:
     if not is_closed and len(earlier) < len(closes):
         covering = closes[len(earlier)].period
         raise InputError(f"{period} had no entries and was closed with {covering}; see the report of {covering}.")
-    own = Part(late_for=None, span=Span(first_day=period.first_day, last_day=period.last_day))
+    own = Part(span=Span(first_day=period.first_day, last_day=period.last_day))
     return (own, *late_parts(earlier)) if is_closed or period == first_open(closes) else (own,)
 
 
@@ -110,9 +144,23 @@ def late_parts(closes: Sequence[Close]) -> tuple[Part, ...]:
     first_day: date | None = None
     for close in closes:
         span = Span(since=closes[-1].cuts, first_day=first_day, last_day=close.period.last_day)
-        parts.append(Part(late_for=close.period, span=span))
+        parts.append(Part(posting=Posting.LATE_ARRIVAL, late_for=close.period, span=span))
         first_day = close.period.last_day + ONE_DAY
     return tuple(parts)
+
+
+def brought_forward(period: Period, closes: Sequence[Close]) -> Part:
+    """Return what the balances of a period begin with, so that with the other parts they are those at its end.
+
+    After a close that is exactly what was closed. An open period that does not follow one begins with all facts of
+    earlier days, the late arrivals among them.
+    """
+    earlier = [close for close in closes if close.period < period]
+    is_settled = len(earlier) < len(closes) or period == first_open(closes)
+    if earlier and is_settled:
+        span = Span(last_day=earlier[-1].period.last_day)
+        return Part(posting=Posting.BROUGHT_FORWARD, span=span, cuts=earlier[-1].cuts)
+    return Part(posting=Posting.BROUGHT_FORWARD, span=Span(last_day=period.first_day - ONE_DAY))
 
 
 def unclosed_before(period: Period, closes: Sequence[Close]) -> Span:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 
 import duckdb
 
@@ -16,14 +16,39 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
 from derived.lake_connection import connect_lake, scrub
-from derived.reports import REPORTS, Connection, Report, Span, as_of, cut_moments, oldest, rows_of, standing_cuts
-from finance.periods import Close, Part, Period, first_open, late_parts, parts_of, period_of, unclosed_before
+from derived.reports import (
+    REPORTS,
+    Connection,
+    Report,
+    Span,
+    as_of,
+    noted_cuts,
+    oldest,
+    rows_of,
+    standing_at,
+    standing_cuts,
+)
+from finance.books import ClosedPeriod
+from finance.periods import (
+    Close,
+    Part,
+    Period,
+    Posting,
+    brought_forward,
+    first_open,
+    parts_of,
+    period_of,
+    unclosed_before,
+)
 
-LATE_FOR = "late_for"
-"""The last column of a period's report: the closed period that a line arrived too late for, else null."""
+POSTING, LATE_FOR = "posting", "late_for"
+"""The last columns of a period's report: why a line is in it, and the closed period that it arrived too late for."""
 
-DAYS_MART = "daily_sales"
-"""Has a row for every day with any fact of a report."""
+BALANCES = ("merchant-payable", "trial-balance")
+"""Reports of balances: those of a period begin with what is brought forward."""
+
+DAYS = (("daily_sales", "sales_date"), ("tax_lines", "tax_date"))
+"""Marts that together have every business day with any fact of a report, and their column of it."""
 
 
 @contextmanager
@@ -59,9 +84,11 @@ def read_period(
     if closed is None:
         refuse_cuts_before(closes, wanted)
     require_spans(connection)
-    columns, rows = _rows(connection, name, wanted, parts)
-    moments = cut_moments(connection, wanted)
-    data_at = oldest(moments)
+    if name in BALANCES:
+        parts = (brought_forward(period, closes), *parts)
+    columns, rows = _rows(connection, name, wanted, _with_entries(connection, wanted, parts))
+    noted = noted_cuts(connection, wanted)
+    data_at = oldest(noted)
     return Report(
         name=name,
         columns=columns,
@@ -70,7 +97,7 @@ def read_period(
         build_id=build_id,
         data_at=data_at,
         age_seconds=None if data_at is None else (clock() - data_at).total_seconds(),
-        moments=moments,
+        noted=noted,
     )
 
 
@@ -101,6 +128,30 @@ def refuse_cuts_before(closes: Sequence[Close], cuts: Mapping[str, int]) -> None
                 )
 
 
+def epoch_starts(connection: Connection) -> dict[str, tuple[int, datetime]]:
+    """Return per pod at which cut, and when, its newest epoch began; pods that never changed theirs are not named."""
+    rows = connection.execute(
+        """select pod, max_by(base_cut, opened_at), max(opened_at) from lake.raw.epochs
+           where retracted_at is null group by pod"""
+    ).fetchall()
+    return {str(pod): (int(base_cut), opened_at) for pod, base_cut, opened_at in rows}
+
+
+def taken_back(connection: Connection, closed: Sequence[ClosedPeriod]) -> list[str]:
+    """Say which closed periods stand at cuts that a pod no longer knows, because a new epoch began before them.
+
+    What is in such a period can be compared with nothing any more, and what came since cannot be told from it.
+    """
+    rows = connection.execute("select pod, base_cut, opened_at from lake.raw.epochs order by opened_at").fetchall()
+    return [
+        f"{one.period} was closed at cut {one.cuts[pod]} of {pod}, which went back to cut {base_cut} when a new epoch "
+        "began there: what was closed is not what its owner knows, and people must book the difference"
+        for one in closed
+        for pod, base_cut, opened_at in rows
+        if base_cut < one.cuts.get(pod, 0) and opened_at > one.closed_at
+    ]
+
+
 def require_spans(connection: Connection) -> None:
     """Raise WarehouseError when the marts were made before they knew spans: they would show too much, unasked."""
     rows = connection.execute(
@@ -113,6 +164,19 @@ def require_spans(connection: Connection) -> None:
         )
 
 
+def _with_entries(connection: Connection, cuts: Mapping[str, int], parts: Sequence[Part]) -> list[Part]:
+    """Return the parts without those late ones that nothing arrived for, which after years are nearly all."""
+    late = [part for part in parts if part.posting is Posting.LATE_ARRIVAL]
+    if not late:
+        return list(parts)
+    days = _days(connection, cuts, Span(since=late[-1].span.since, last_day=late[-1].span.last_day))
+    return [part for part in parts if part not in late or any(_is_within(day, part.span) for day in days)]
+
+
+def _is_within(day: date, span: Span) -> bool:
+    return (span.first_day is None or span.first_day <= day) and (span.last_day is None or day <= span.last_day)
+
+
 def _rows(
     connection: Connection, name: str, cuts: Mapping[str, int], parts: Sequence[Part]
 ) -> tuple[tuple[str, ...], tuple[tuple[object, ...], ...]]:
@@ -120,17 +184,20 @@ def _rows(
     columns: tuple[str, ...] = ()
     rows: list[tuple[object, ...]] = []
     for part in parts:
-        table = as_of(connection, mart, cuts, order_by=order, span=part.span)
-        columns = (*table.column_names, LATE_FOR)
+        table = as_of(connection, mart, cuts if part.cuts is None else part.cuts, order_by=order, span=part.span)
+        columns = (*table.column_names, POSTING, LATE_FOR)
         late_for = None if part.late_for is None else str(part.late_for)
-        rows += [(*row, late_for) for row in rows_of(table)]
+        rows += [(*row, part.posting.value, late_for) for row in rows_of(table)]
     return columns, tuple(rows)
 
 
 def _days(connection: Connection, cuts: Mapping[str, int], span: Span) -> list[date]:
-    table = as_of(connection, DAYS_MART, cuts, span=span)
-    return list(table.column("sales_date").to_pylist())
+    queries = [f"select {column} as day from lake.marts.{mart}" for mart, column in DAYS]
+    with standing_at(connection, cuts, span):
+        rows = connection.execute(f"select distinct day from ({' union all '.join(queries)}) order by day").fetchall()
+    return [row[0] for row in rows]
 
 
 def _has_late_arrivals(connection: Connection, closes: Sequence[Close], cuts: Mapping[str, int]) -> bool:
-    return any(_days(connection, cuts, part.span) for part in late_parts(closes))
+    last = closes[-1]
+    return bool(_days(connection, cuts, Span(since=last.cuts, last_day=last.period.last_day)))

@@ -17,10 +17,14 @@ from typing import Any
 import xlsxwriter
 
 from finance.presentation import currency_of, exponent, heading, is_number
-from finance.statement import Statement
+from finance.statement import Statement, certificate_file
 from finance.tables import Table, certificate_tables
 
 DIGITS_MAX = 15
+REPORT_SHEET, CERTIFICATE_SHEET = "Report", "certificate.json"
+"""The second is hidden, and holds the certificate for programs; what people read stands on a sheet of its own."""
+CELL_MAX = 30_000
+"""Characters; a spreadsheet's cell takes 32,767."""
 WIDTH_MIN, WIDTH_MAX = 8, 44
 
 
@@ -39,12 +43,13 @@ def xlsx_file(statement: Statement) -> bytes:
         )
         _write_report(book, statement)
         _write_certificate(book, statement)
+        _write_certificate_data(book, statement)
     return data.getvalue()
 
 
 def _write_report(book: Any, statement: Statement) -> None:
     report = statement.report
-    sheet = book.add_worksheet("Report")
+    sheet = book.add_worksheet(REPORT_SHEET)
     bold = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
     formats: dict[int, Any] = {}
     for index, name in enumerate(report.columns):
@@ -103,6 +108,14 @@ def _write_certificate(book: Any, statement: Statement) -> None:
     for table in certificate_tables(statement):
         sheet.write_string(row, 0, table.title, bold)
         row = _write_table(sheet, table, row + 1, bold) + 1
+
+
+def _write_certificate_data(book: Any, statement: Statement) -> None:
+    sheet = book.add_worksheet(CERTIFICATE_SHEET)
+    text = certificate_file(statement).decode()
+    for row, start in enumerate(range(0, len(text), CELL_MAX)):
+        sheet.write_string(row, 0, text[start : start + CELL_MAX])
+    sheet.hide()
 
 
 def _write_table(sheet: Any, table: Table, row: int, bold: Any) -> int:

@@ -14,10 +14,17 @@ from typing import Any
 
 import msgspec
 
-from derived.reports import Report
-from finance.certificate import Certificate, Evidence, Standing, certify
+from derived.reports import NotedCut, Report
+from finance.certificate import Certificate, Evidence, PodEvidence, Standing, certify
 from finance.periods import Period, parse_period
 from finance.presentation import plain
+
+NAMES = {
+    "daily": "Daily sales",
+    "merchant-payable": "Merchant payable",
+    "tax": "Tax by jurisdiction",
+    "trial-balance": "Trial balance",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +44,12 @@ class Statement:
     @property
     def title(self) -> str:
         """What people call it."""
-        name = self.report.name.replace("-", " ").capitalize()
-        if self.period is None:
-            return name
-        return f"{name} {self.period} ({self.standing})"
+        return f"{self.name} {self.period} ({self.standing})" if self.period else self.name
+
+    @property
+    def name(self) -> str:
+        """What people call the report, of whatever period."""
+        return NAMES[self.report.name]
 
 
 def state(
@@ -102,10 +111,13 @@ def from_json(value: Mapping[str, Any]) -> Statement:
         build_id=value["build_id"],
         data_at=None if value["data_at"] is None else datetime.fromisoformat(value["data_at"]),
         age_seconds=value["age_seconds"],
-        moments={
-            pod.pod: None if pod.registered_at is None else datetime.fromisoformat(pod.registered_at)
-            for pod in certificate.pods
-        },
+        noted={pod.pod: _noted(pod) for pod in certificate.pods},
     )
     period = None if value["period"] is None else parse_period(value["period"])
     return Statement(report=report, period=period, certificate=certificate)
+
+
+def _noted(pod: PodEvidence) -> NotedCut | None:
+    if pod.registered_at is None or pod.epoch is None:
+        return None
+    return NotedCut(registered_at=datetime.fromisoformat(pod.registered_at), epoch=pod.epoch)

@@ -12,8 +12,12 @@ from decimal import Decimal
 
 from contracts.money import format_minor
 from finance.certificate import Certificate, FigureEvidence
-from finance.presentation import MICRO, MICRO_EXPONENT, MINOR, heading
+from finance.periods import Posting
+from finance.presentation import MICRO, MICRO_EXPONENT, MINOR, heading, is_number
 from finance.statement import Statement
+
+COMPARISONS = "Comparisons"
+TOTAL = "total"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +32,13 @@ class Table:
     """The columns from this one on are numbers."""
 
 
-def certificate_tables(statement: Statement) -> list[Table]:
-    """Return the certificate, the most important first."""
+def certificate_tables(statement: Statement, *, has_totals: bool = True) -> list[Table]:
+    """Return the certificate, the most important first; without the totals where they stand elsewhere."""
     certificate = statement.certificate
     return [
         _summary(statement),
         _cuts(certificate),
-        _totals(certificate),
+        *([totals_table(statement)] if has_totals else []),
         _figures(certificate),
         _comparisons(certificate),
         _breaks(certificate),
@@ -65,7 +69,7 @@ def _summary(statement: Statement) -> Table:
     rows = [
         ("Report", statement.title),
         ("Conclusion", certificate.conclusion),
-        ("Made at", _moment(certificate.made_at)),
+        ("Made at", moment(certificate.made_at)),
         ("Warehouse build", certificate.build_id),
         ("SHA-256 of the content", certificate.content_sha256),
     ]
@@ -77,14 +81,68 @@ def _cuts(certificate: Certificate) -> Table:
         (
             pod.pod,
             str(pod.cut),
-            _moment(pod.registered_at),
+            pod.epoch or "-",
+            moment(pod.registered_at),
             pod.coverage.value,
             "-" if pod.compared_at_cut is None else str(pod.compared_at_cut),
         )
         for pod in certificate.pods
     )
-    headings = ("Pod", "Cut", "Registered at", "Operations against finance", "Compared at cut")
+    headings = ("Pod", "Cut", "Epoch", "Registered at", "Operations against finance", "Compared at cut")
     return Table(title="Where it stands", headings=headings, rows=rows)
+
+
+def postings_table(statement: Statement) -> Table:
+    """Return what a period's report adds up to by posting: brought forward, of its days, late, and all of it."""
+    report = statement.report
+    columns = report.columns
+    numbers = [(index, name) for index, name in enumerate(columns) if is_number(name)]
+    position, currency = columns.index("posting"), columns.index("currency")
+    late_for = columns.index("late_for")
+    found: dict[tuple[str, str], list[int]] = {}
+    for row in report.rows:
+        posting = f"{row[position]} for {row[late_for]}" if row[late_for] else str(row[position])
+        for label in (posting, TOTAL):
+            sums = found.setdefault((str(row[currency]), label), [0] * len(numbers))
+            for place, (index, _) in enumerate(numbers):
+                sums[place] += int(str(row[index] or 0))
+    rows = tuple(
+        (code, label, *(amount(name, value, code) for (_, name), value in zip(numbers, sums, strict=True)))
+        for (code, label), sums in sorted(found.items(), key=lambda item: (item[0][0], _place(item[0][1])))
+    )
+    headings = ("Currency", "Posting", *(heading(name) for _, name in numbers))
+    return Table(title="In sum", headings=headings, rows=rows, numbers_from=2)
+
+
+def grouped_table(statement: Statement) -> Table | None:
+    """Return what a report adds up to by account or jurisdiction; None for a report that has neither."""
+    report = statement.report
+    by = next((name for name in ("account", "jurisdiction") if name in report.columns), None)
+    if by is None:
+        return None
+    label, currency = report.columns.index(by), report.columns.index("currency")
+    numbers = [(index, name) for index, name in enumerate(report.columns) if is_number(name)]
+    found: dict[tuple[str, str], list[int]] = {}
+    for row in report.rows:
+        sums = found.setdefault((str(row[currency]), str(row[label])), [0] * len(numbers))
+        for place, (index, _) in enumerate(numbers):
+            sums[place] += int(str(row[index] or 0))
+    rows = tuple(
+        (code, text, *(amount(name, value, code) for (_, name), value in zip(numbers, sums, strict=True)))
+        for (code, text), sums in sorted(found.items())
+    )
+    headings = ("Currency", heading(by), *(heading(name) for _, name in numbers))
+    return Table(title=f"By {by}, over all merchants", headings=headings, rows=rows, numbers_from=2)
+
+
+def totals_table(statement: Statement) -> Table:
+    """Return what a report adds up to by currency, a period's by posting as well."""
+    return postings_table(statement) if statement.period else _totals(statement.certificate)
+
+
+def _place(label: str) -> tuple[int, str]:
+    order = [posting.value for posting in Posting]
+    return next((number for number, value in enumerate(order) if label.startswith(value)), len(order)), label
 
 
 def _totals(certificate: Certificate) -> Table:
@@ -122,14 +180,14 @@ def _comparisons(certificate: Certificate) -> Table:
             f"{pair.compared:,}",
             f"{pair.differences:,}",
             f"{pair.parked:,}",
-            _moment(pair.checked_at),
+            moment(pair.checked_at),
         )
         for pod in certificate.pods
         for pair in pod.pairs
     )
     headings = ("Pair", "Pod", "Verdict", "Keys compared", "Different", "Parked", "Checked at")
     note = "" if rows else "Not compared: there is no comparison of all finance pairs at or after these cuts."
-    return Table(title="Comparisons", headings=headings if rows else (), rows=rows, note=note)
+    return Table(title=COMPARISONS, headings=headings if rows else (), rows=rows, note=note)
 
 
 def _breaks(certificate: Certificate) -> Table:
@@ -166,5 +224,6 @@ def _amounts(amounts: Mapping[str, int], currency: str | None) -> str:
     return "; ".join(shown) or "-"
 
 
-def _moment(text: str | None) -> str:
+def moment(text: str | None) -> str:
+    """Return a moment (ISO 8601, UTC) to the second; a dash for None."""
     return "-" if text is None else f"{text[:19].replace('T', ' ')} UTC"

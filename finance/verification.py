@@ -4,8 +4,8 @@ The content is read back from the file, as a person would read it, and its check
 figure was changed since. What it cannot: that file and certificate were not both replaced; for a closed period the
 books know better (`recorded_sha256`).
 
-Belongs here: reading content back from JSON, CSV and HTML. Does not belong here: the canonical form
-(`finance/canonical.py`).
+Belongs here: reading content back from JSON, CSV, HTML and spreadsheets. Does not belong here: the canonical form
+(`finance/canonical.py`), the cells of a spreadsheet (`finance/spreadsheet_reading.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from html.parser import HTMLParser
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ import msgspec
 from contracts.errors import InputError
 from contracts.money import CURRENCY_EXPONENTS
 from finance.canonical import Content, content_sha256, sha256
-from finance.certificate import Certificate
+from finance.certificate import Certificate, Standing
 from finance.page import CERTIFICATE_ID, FIGURES_ID
 from finance.presentation import exponent, heading, is_number, without_unit
+from finance.spreadsheet_reading import as_day, read_spreadsheet
 
 SIDECAR = ".certificate.json"
 """Added to the name of a CSV file, gives that of its certificate."""
@@ -53,16 +55,39 @@ class Verification:
         """Whether the file holds what was certified."""
         return self.stated_sha256 == self.found_sha256
 
+    @property
+    def is_of_closed_period(self) -> bool:
+        """Whether its certificate says that its period was closed."""
+        return self.certificate.standing is Standing.CLOSED
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in words."""
+        if self.is_intact:
+            return f"{self.file} holds what was certified: content {self.found_sha256}."
+        return f"{self.file} was changed: its content is {self.found_sha256}, certified was {self.stated_sha256}."
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was found as values that JSON can hold."""
+        return {
+            "file": self.file,
+            "is_intact": self.is_intact,
+            "file_sha256": self.file_sha256,
+            "stated_sha256": self.stated_sha256,
+            "found_sha256": self.found_sha256,
+            "certificate": self.certificate.as_json(),
+        }
+
 
 def verify_file(path: Path) -> Verification:
-    """Verify a .json, .csv (with its certificate beside it) or .html file. InputError when it is no report."""
-    readers = {".json": _json_content, ".csv": _csv_content, ".html": _html_content}
+    """Verify a .json, .csv (its certificate beside it), .xlsx or .html file. InputError when it is no report."""
+    readers = {".json": _json_content, ".csv": _csv_content, ".html": _html_content, ".xlsx": _xlsx_content}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path.name} cannot be verified; give a report's .json, .csv or .html file.")
+        raise InputError(f"{path.name} cannot be verified; give a report's .json, .csv, .xlsx or .html file.")
     data = read(path)
     try:
-        content, certificate = reader(path, data.decode())
+        content, certificate = reader(path, data)
     except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise InputError(f"{path.name} is no report of Tieout, or not whole: {error}.") from None
     return Verification(
@@ -82,8 +107,8 @@ def read(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _json_content(path: Path, text: str) -> tuple[Content, Certificate]:
-    value = json.loads(text)
+def _json_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
+    value = json.loads(data)
     certificate = msgspec.convert(value["certificate"], Certificate)
     columns = value["columns"]
     if any(list(row) != columns for row in value["rows"]):
@@ -92,16 +117,32 @@ def _json_content(path: Path, text: str) -> tuple[Content, Certificate]:
     return _content(value, columns, rows), certificate
 
 
-def _csv_content(path: Path, text: str) -> tuple[Content, Certificate]:
+def _csv_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
     sidecar = path.with_name(path.name + SIDECAR)
     value = json.loads(read(sidecar))
-    return _from_cells(value, list(csv.reader(io.StringIO(text))), without_unit)
+    return _from_cells(value, list(csv.reader(io.StringIO(data.decode()))), without_unit)
 
 
-def _html_content(path: Path, text: str) -> tuple[Content, Certificate]:
+def _html_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
     page = _Page()
-    page.feed(text)
+    page.feed(data.decode())
     return _from_cells(json.loads(page.certificate), page.cells, heading)
+
+
+def _xlsx_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
+    lines, certificate = read_spreadsheet(data)
+    value = json.loads(certificate)
+    columns = value["certificate"]["columns"]
+    cells = [[_cell_text(name, cell) for name, cell in zip_longest(columns, line)] for line in lines]
+    return _from_cells(value, cells, heading)
+
+
+def _cell_text(name: str | None, cell: str | Decimal | None) -> str:
+    if cell is None:
+        return ""
+    # A number where none belongs is a day.
+    is_day = isinstance(cell, Decimal) and name is not None and not is_number(name)
+    return as_day(cell) if is_day and isinstance(cell, Decimal) else f"{cell:f}" if isinstance(cell, Decimal) else cell
 
 
 def _from_cells(value: Mapping[str, Any], cells: Cells, shown: Any) -> tuple[Content, Certificate]:

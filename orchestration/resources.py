@@ -12,6 +12,7 @@ from stack.drilling import drill_everything
 from stack.projections import build_projection
 from stack.propagation import propagating
 from stack.repair import repairing_tools
+from stack.reporting import statement_of
 
 
 def build_platform(settings: Settings) -> Platform:
@@ -23,6 +24,7 @@ def build_platform(settings: Settings) -> Platform:
         propagating=lambda: propagating(settings),
         repairing=lambda: repairing_tools(settings, Progress(is_quiet=True)),
         drill=lambda say: drill_everything(settings, say),
+        report=lambda name: statement_of(settings, name),
         write_digest=lambda comparison, run: write_digest(settings, comparison, run),
         data_docs_url=lambda: data_docs_url(settings),
     )

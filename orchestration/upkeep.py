@@ -19,6 +19,7 @@ from derived.lake_schema import compact
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from oltp.expiry import expire_due_reservations
+from reconcile.figure_results import prune_figures
 from reconcile.results import prune_results
 from stack.scrubbing import scrubber
 from streams.lag import trim_log
@@ -86,8 +87,10 @@ def prune_old_results(context: OpExecutionContext) -> None:
     """Delete comparison results that are older than a month, but never the newest of a pair in a pod."""
     settings = platform_of(context).settings
     with without_secrets(settings):
-        deleted = prune_results(settings.control_dsn, utc_now() - timedelta(days=RESULTS_KEPT_DAYS))
-    context.add_output_metadata({"deleted": deleted})
+        before = utc_now() - timedelta(days=RESULTS_KEPT_DAYS)
+        deleted = prune_results(settings.control_dsn, before)
+        figures = prune_figures(settings.control_dsn, before)
+    context.add_output_metadata({"deleted": deleted, "figures_deleted": figures})
 
 
 @dg.op(required_resource_keys={PLATFORM})

@@ -6,15 +6,16 @@ Belongs here: that table. Does not belong here: computing figures (`reconcile/fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
+from contracts.verdicts import PairResult, Verdict
 from reconcile.figures import Figure
+from reconcile.pairs import PAIRS
 
 TABLES = """
 create schema if not exists reconcile;
@@ -51,13 +52,29 @@ def migrate(control_dsn: str) -> None:
         connection.execute(TABLES)
 
 
-def save_figures(control_dsn: str, figures: Sequence[Figure]) -> None:
-    """Store the figures of one comparison, those of all pods or none."""
-    by_pod = groupby(sorted(figures, key=lambda figure: figure.pod), key=lambda figure: (figure.pod, figure.cut))
+def save_figures(control_dsn: str, figures: Sequence[Figure], *, cuts: Mapping[str, int] | None = None) -> None:
+    """Store the figures of one comparison, those of all pods or none.
+
+    `cuts` (pod -> cut) names the pods whose figures were computed, so that one without any currency is stored, too.
+    """
+    found: dict[tuple[str, int | None], list[Figure]] = {(pod, cut): [] for pod, cut in (cuts or {}).items()}
+    for figure in figures:
+        found.setdefault((figure.pod, figure.cut), []).append(figure)
     with psycopg.connect(control_dsn) as connection:
-        for (pod, cut), found in by_pod:
-            values = [_value(figure) for figure in found]
+        for (pod, cut), of_pod in sorted(found.items()):
+            values = [_value(figure) for figure in of_pod]
             connection.execute(INSERT, {"pod": pod, "cut": cut, "figures": Jsonb(values)})
+
+
+def figured_cuts(results: Sequence[PairResult]) -> dict[str, int]:
+    """Return pod -> cut of those results with which the figures were computed."""
+    names = {pair.name for pair in PAIRS if pair.has_figures}
+    answered = (Verdict.CONSISTENT, Verdict.INCONSISTENT)
+    return {
+        result.pod: result.cut
+        for result in results
+        if result.pair in names and result.cut is not None and (result.verdict in answered or result.compared)
+    }
 
 
 def figures_at(control_dsn: str, pod: str, cut: int) -> list[Figure] | None:

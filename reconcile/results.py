@@ -5,8 +5,8 @@ Belongs here: that table. Does not belong here: breaks (what is done about a dif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from contracts.verdicts import PairResult
+from contracts.verdicts import PairResult, Verdict
 
 TABLES = """
 create schema if not exists reconcile;
@@ -36,6 +36,8 @@ create table if not exists reconcile.results (
     result jsonb not null
 );
 create index if not exists results_newest on reconcile.results (pair, pod, checked_at desc, result_id desc);
+alter table reconcile.results add column if not exists is_whole boolean not null default true;
+create index if not exists results_whole on reconcile.results (pod, cut) where is_whole;
 comment on table reconcile.results is 'One row per comparison of a pair in a pod; result holds levels and samples.';
 """
 LOCK = 0x7265636F6E63
@@ -43,11 +45,12 @@ LOCK = 0x7265636F6E63
 
 INSERT = """
 insert into reconcile.results (
-    pair, pod, verdict, cut, compared, missing, extra, different, duplicates, checked_at, seconds, reason, result
+    pair, pod, verdict, cut, compared, missing, extra, different, duplicates, checked_at, seconds, reason, is_whole,
+    result
 )
 values (
     %(pair)s, %(pod)s, %(verdict)s, %(cut)s, %(compared)s, %(missing)s, %(extra)s, %(different)s, %(duplicates)s,
-    %(checked_at)s, %(seconds)s, %(reason)s, %(result)s
+    %(checked_at)s, %(seconds)s, %(reason)s, %(is_whole)s, %(result)s
 )
 """
 LATEST = """
@@ -56,6 +59,19 @@ select distinct on (pair, pod) result from reconcile.results order by pair, pod,
 HISTORY = """
 select result from reconcile.results where pair = %(pair)s and pod = %(pod)s
 order by checked_at desc, result_id desc limit %(limit)s
+"""
+COMPARED = """
+    pod = %(pod)s and pair = any(%(pairs)s) and (verdict in ('consistent', 'inconsistent') or compared > 0)
+    and is_whole
+    and (cut <= %(epoch_base)s or checked_at >= %(epoch_opened_at)s or %(epoch_opened_at)s::timestamptz is null)
+"""
+NEWEST_COMPLETE_CUT = f"""
+select cut from reconcile.results where {COMPARED} and cut >= %(since)s
+group by cut having count(distinct pair) = %(number)s order by cut desc limit 1
+"""
+AT_CUT = f"""
+select distinct on (pair) result from reconcile.results where {COMPARED} and cut = %(cut)s
+order by pair, checked_at desc, result_id desc
 """
 PRUNE = """
 delete from reconcile.results as old
@@ -91,6 +107,40 @@ def result_history(control_dsn: str, pair: str, pod: str, *, limit: int = 100) -
     return _read(control_dsn, HISTORY, {"pair": pair, "pod": pod, "limit": limit})
 
 
+@dataclass(frozen=True, kw_only=True)
+class EpochStart:
+    """Where the present epoch of a pod began: results of later cuts that are older than it are of cuts taken back."""
+
+    base_cut: int
+    opened_at: datetime
+
+
+def complete_results(
+    control_dsn: str, pod: str, pairs: Collection[str], *, since_cut: int = 0, epoch: EpochStart | None = None
+) -> list[PairResult]:
+    """Return one result of each of `pairs` in a pod, all compared at one cut, which is `since_cut` or a later one.
+
+    That is `since_cut` itself if everything was found consistent there, otherwise the newest cut at which all pairs
+    were compared; empty when there is none. Results that only say that a side was late or could not be read count not.
+    """
+    bound = {
+        "pod": pod,
+        "pairs": list(pairs),
+        "number": len(pairs),
+        "since": since_cut,
+        "epoch_base": epoch.base_cut if epoch else None,
+        "epoch_opened_at": epoch.opened_at if epoch else None,
+    }
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        exact = [result_of(row["result"]) for row in connection.execute(AT_CUT, {**bound, "cut": since_cut})]
+        if len(exact) == len(pairs) and all(result.verdict is Verdict.CONSISTENT for result in exact):
+            return exact
+        newest = connection.execute(NEWEST_COMPLETE_CUT, bound).fetchone()
+        if newest is None:
+            return []
+        return [result_of(row["result"]) for row in connection.execute(AT_CUT, {**bound, "cut": newest["cut"]})]
+
+
 def prune_results(control_dsn: str, before: datetime) -> int:
     """Delete results older than `before`, but never the newest of a pair in a pod; return how many."""
     with psycopg.connect(control_dsn) as connection:
@@ -99,11 +149,13 @@ def prune_results(control_dsn: str, before: datetime) -> int:
 
 def _row(result: PairResult) -> dict[str, Any]:
     row = {name: getattr(result, name) for name in COLUMNS}
+    answer = result.as_json()
     return {
         **row,
+        "is_whole": answer.get("is_whole", True),
         "verdict": result.verdict.value,
         "checked_at": result.checked_at,
-        "result": Jsonb(result.as_json()),
+        "result": Jsonb(answer),
     }
 
 

@@ -62,6 +62,8 @@ class Books:
     """Incidents that ended since the last digest without anybody having been told."""
     run: str
     at: datetime
+    closing: str = ""
+    """Which month can be closed next, or why none can."""
 
 
 def digest_text(books: Books) -> tuple[str, str]:
@@ -83,7 +85,8 @@ def digest_text(books: Books) -> tuple[str, str]:
         *_breaks(books.groups, books.at),
         *_quiet(books.quiet),
         "",
-        f"Run {books.run}. Look: tieout breaks list; tieout report daily.",
+        *([books.closing, ""] if books.closing else []),
+        f"Run {books.run}. Look: tieout breaks list; tieout report daily; tieout periods.",
     ]
     return title + (f", {others}" if others else ""), "\n".join(lines)
 

@@ -35,6 +35,7 @@ from repair.alerts import AlertKind, Due, Heartbeat, Withdrawal, decide
 from repair.digest import Books, digest_text
 from repair.incidents import ended_group_ids
 from repair.ledger import breaks, find_group, groups
+from stack.outlook import next_to_close
 
 ALIVE_SECONDS = 24 * 3600
 NO_TARGET = "No target is set."
@@ -153,6 +154,7 @@ def write_digest(settings: Settings, comparison: Comparison, run: str, *, clock:
         quiet=_quiet_groups(dsn, since, now),
         run=run,
         at=now,
+        closing=next_to_close(settings, clock=clock).sentence,
     )
     title, body = digest_text(books)
     unsent = "" if settings.digest_urls else NO_TARGET

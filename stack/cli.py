@@ -15,6 +15,7 @@ from msgspec import to_builtins
 from contracts.errors import InputError, SettingsError, TieoutError
 from stack import lifecycle, session, settings
 from stack.alerts import add_commands as add_alerts
+from stack.books import add_commands as add_books
 from stack.breaks import add_commands as add_breaks
 from stack.console import Progress, answers, print_json, table
 from stack.drills import add_commands as add_drills
@@ -22,6 +23,7 @@ from stack.epochs import add_commands as add_epochs
 from stack.migrations import migrate_everything
 from stack.repair import add_commands as add_repair
 from stack.repairing import add_commands as add_repairs
+from stack.reports import add_commands as add_reports
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -224,32 +226,8 @@ def reconcile(
         raise typer.Exit(FAILED)
 
 
-@app.command()
-def report(
-    name: Annotated[str, typer.Argument(help="daily, merchant-payable, tax or trial-balance.")] = "daily",
-    as_of: Annotated[str | None, typer.Option(help="As it stood then: 2011-01-31 (end of day) or a time, UTC.")] = None,
-    cut: Annotated[list[str] | None, typer.Option(help="As it stood at this cut, e.g. pod1=17; once per pod.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV, for a spreadsheet.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print a finance report, at the newest build or exactly as it stood earlier, with the cuts it stands at.
-
-    daily: what every merchant sold, captured and gave back, by business day. merchant-payable: what is owed to every
-    merchant. tax: by jurisdiction, category and month. trial-balance: every merchant's accounts, which sum to zero.
-    """
-    from stack import reporting
-    from stack.showing import show_report
-
-    with session.ended_by_signals(), session.open_session(Progress()) as values:
-        found = reporting.report_at(values, name, as_of=as_of, cuts=cut or [])
-    if as_json:
-        print_json(reporting.as_json(found))
-    elif as_csv:
-        sys.stdout.write(reporting.as_csv(found))
-    else:
-        show_report(found)
-
-
+add_reports(app)
+add_books(app)
 add_repair(app)
 add_repairs(app)
 add_epochs(app)

@@ -17,6 +17,7 @@ from contracts.clock import utc_now
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from reconcile.context import ReconcileContext
+from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.oltp import OpenCut
 from reconcile.pair import Stage
 from reconcile.pairs import pairs_named
@@ -52,6 +53,7 @@ def reconcile_now(
             context = _building_early(context, builder)
         comparison = run_comparison(context, pairs, on_progress=step.say)
     save_results(settings.control_dsn, comparison.results)
+    save_figures(settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
     recorded = record(settings.control_dsn, comparison.results, run=run)
     return Reconciled(results=comparison.results, figures=comparison.figures, recorded=recorded)
 

@@ -1,37 +1,114 @@
-"""Reports for finance: read at a moment or at cuts, and written as a table, CSV or JSON.
+"""Making a report: of everything up to some cuts, of an open period, or a closed one as it was stored.
 
-Belongs here: what `tieout report` accepts and how amounts look. Does not belong here: figures (`derived/reports.py`).
+Belongs here: what `tieout report` accepts, and putting figures and evidence together. Does not belong here: figures
+(`derived/reports.py`), what a period's report holds (`finance/reading.py`), file formats (`finance/files.py`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
-from typing import Any
 
-from contracts.errors import InputError
-from contracts.money import format_minor
+from contracts.clock import Clock, utc_now
+from contracts.errors import ConflictError, InputError
 from contracts.settings import Settings
-from derived.reports import Report, cuts_at, read_report
+from derived.reports import REPORTS, cuts_at, report_on
+from finance.books import ClosedPeriod, closed_periods, read_artefact
+from finance.files import FILES
+from finance.periods import Period, parse_period
+from finance.reading import read_period, reading, taken_back
+from finance.statement import Statement, from_json, state
+from stack.evidence import gather_evidence
 
-MICRO = "_micro"
-MINOR = "_minor"
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A report, and the files of it: made now, or those that were stored when its period was closed."""
+
+    statement: Statement
+    file: Callable[[str], bytes]
+    """Format (`finance.files.FILES`) -> the file's bytes."""
 
 
-def report_at(settings: Settings, name: str, *, as_of: str | None, cuts: Sequence[str]) -> Report:
-    """Return a report at the end of a day or at a moment (`as_of`), at cuts (``pod1=17``), or of the newest build.
+def make_report(
+    settings: Settings,
+    name: str,
+    *,
+    as_of: str | None = None,
+    cuts: Sequence[str] = (),
+    period: str | None = None,
+    clock: Clock = utc_now,
+) -> Made:
+    """Return a report at the end of a day, at a moment or at cuts (`as_of`, `cuts`), by default of the newest build.
 
-    Raises InputError for what cannot be read or is not known yet.
+    With `period` (a month) that month's. Raises InputError for what cannot be read or is not known yet.
     """
+    if name not in REPORTS:
+        raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
     if as_of and cuts:
         raise InputError("Give either --as-of or --cut, not both.")
-    wanted = _parse_cuts(settings, cuts) if cuts else None
-    if as_of:
-        wanted = cuts_at(settings, parse_moment(as_of))
-    return read_report(settings, name, cuts=wanted)
+    wanted = wanted_cuts(settings, as_of, cuts)
+    if period is None:
+        return _made(statement_of(settings, name, cuts=wanted, clock=clock))
+    month = parse_period(period)
+    closed = closed_periods(settings.control_dsn)
+    if any(one.period == month for one in closed):
+        if wanted is not None:
+            raise InputError(f"{month} is closed and stands at the cuts of its closing; leave --as-of and --cut out.")
+        return stored_report(settings, name, month)
+    return _made(open_period(settings, name, month, closed, cuts=wanted, clock=clock))
+
+
+def statement_of(
+    settings: Settings, name: str, *, cuts: Mapping[str, int] | None = None, clock: Clock = utc_now
+) -> Statement:
+    """Return a report of everything up to `cuts`, by default those of the newest build, with its certificate."""
+    with reading(settings) as lake:
+        report = report_on(lake, name, cuts=cuts, clock=clock)
+        evidence = gather_evidence(settings, lake, report.cuts)
+    return state(report, evidence, made_at=clock())
+
+
+def open_period(
+    settings: Settings,
+    name: str,
+    period: Period,
+    closed: Sequence[ClosedPeriod],
+    *,
+    cuts: Mapping[str, int] | None = None,
+    clock: Clock = utc_now,
+) -> Statement:
+    """Return the preliminary report of an open period with its certificate; ConflictError when nobody can tell it."""
+    with reading(settings) as lake:
+        if found := taken_back(lake, closed):
+            raise ConflictError(f"The report of {period} cannot be told: {'; '.join(found)}.")
+        report = read_period(lake, name, period, [one.close for one in closed], cuts=cuts, clock=clock)
+        evidence = gather_evidence(settings, lake, report.cuts)
+    return state(report, evidence, made_at=clock(), period=period)
+
+
+def stored_report(settings: Settings, name: str, period: Period) -> Made:
+    """Return the report of a closed period, whose files are the stored ones, byte for byte."""
+
+    def file(file_format: str) -> bytes:
+        return read_artefact(settings.control_dsn, period, name, file_format)
+
+    return Made(statement=from_json(json.loads(file("json"))), file=file)
+
+
+def _made(statement: Statement) -> Made:
+    return Made(statement=statement, file=lambda file_format: FILES[file_format](statement))
+
+
+def wanted_cuts(settings: Settings, as_of: str | None, cuts: Sequence[str]) -> dict[str, int] | None:
+    """Return the cuts that were asked for: as cuts, or as a day or moment; None for the newest."""
+    if as_of and "=" in as_of:
+        cuts = as_of.split(",")
+    elif as_of:
+        return cuts_at(settings, parse_moment(as_of))
+    return _parse_cuts(settings, cuts) if cuts else None
 
 
 def parse_moment(text: str) -> datetime:
@@ -41,85 +118,17 @@ def parse_moment(text: str) -> datetime:
             return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), tzinfo=UTC)
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"{text!r} is no date or time; write 2011-01-31 or 2011-01-31T18:00:00.") from None
+        raise InputError(
+            f"{text!r} is no date or time and no cuts; write 2011-01-31, 2011-01-31T18:00:00 or pod1=17,pod2=9."
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _parse_cuts(settings: Settings, texts: Sequence[str]) -> dict[str, int]:
     found = {}
     for text in texts:
-        pod, _, number = text.partition("=")
+        pod, _, number = text.strip().partition("=")
         if not number.isdigit():
             raise InputError(f"{text!r} is no cut; write it as pod1=17.")
         found[settings.pod(pod).pod] = int(number)
     return found
-
-
-def headings(report: Report) -> list[str]:
-    """Return what people call the columns: without units, which the amounts show."""
-    return [
-        name.removesuffix(MINOR).removesuffix(MICRO).removesuffix("_id").replace("_", " ").capitalize()
-        for name in report.columns
-    ]
-
-
-def shown_rows(report: Report) -> list[list[str]]:
-    """Return the rows as text; money as decimals in major units of the row's currency."""
-    currency = report.columns.index("currency") if "currency" in report.columns else None
-    return [
-        [
-            _shown(name, value, str(row[currency]) if currency is not None else None)
-            for name, value in zip(report.columns, row, strict=True)
-        ]
-        for row in report.rows
-    ]
-
-
-def _shown(name: str, value: object, currency: str | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, int | Decimal) and name.endswith(MINOR) and currency is not None:
-        return format_minor(int(value), currency)
-    if isinstance(value, int | Decimal) and name.endswith(MICRO):
-        return f"{Decimal(value).scaleb(-6):.6f}"
-    return str(value)
-
-
-def is_number(name: str) -> bool:
-    """Return whether a column holds amounts or counts."""
-    return name.endswith((MINOR, MICRO, "_ppm", "_count", "_quantity"))
-
-
-def as_csv(report: Report) -> str:
-    """Return the report as CSV with a heading line; amounts as shown to people."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    # Without units: the amounts are decimals here.
-    writer.writerow(name.removesuffix(MINOR).removesuffix(MICRO) for name in report.columns)
-    writer.writerows(shown_rows(report))
-    return text.getvalue()
-
-
-def as_json(report: Report) -> Mapping[str, Any]:
-    """Return the report for programs: amounts as integers, their unit at the end of each name."""
-    return {
-        "name": report.name,
-        "cuts": dict(report.cuts),
-        "build_id": report.build_id,
-        "data_at": report.data_at.isoformat() if report.data_at else None,
-        "age_seconds": report.age_seconds,
-        "rows": [{name: _plain(value) for name, value in zip(report.columns, row, strict=True)} for row in report.rows],
-    }
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
-    return value if isinstance(value, int | str | bool | None) else str(value)
-
-
-def standing(report: Report) -> str:
-    """Return at which cuts the figures stand and how old they are, in one sentence."""
-    cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(report.cuts.items())) or "no pod"
-    age = f", as of {report.data_at:%Y-%m-%d %H:%M:%S} UTC" if report.data_at else ""
-    return f"{len(report.rows):,} rows; {cuts}{age}."

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from rich.markup import escape
+
 from contracts.money import format_minor
 from contracts.verdicts import PairResult, Verdict
-from derived.reports import Report
+from finance.presentation import headings, is_number, shown_rows, standing
+from finance.statement import Statement
+from finance.tables import COMPARISONS, certificate_tables
 from reconcile.figures import FIGURES, Figure, total_figures
 from stack.console import answers, table
-from stack.reporting import headings, is_number, shown_rows, standing
 from stack.status import Status, hide_password
 from traffic.retail_report import ImportReport
 
@@ -219,11 +222,29 @@ def show_import(report: ImportReport) -> None:
         console.print(f"Rejected rows and why: {report.rejects_file}")
 
 
-def show_report(report: Report) -> None:
-    """Print a finance report and where it stands."""
-    console = answers()
-    made = table(report.name.replace("-", " ").capitalize(), headings(report), shown_rows(report), numbers_from=99)
+def show_statement(statement: Statement) -> None:
+    """Print a finance report, where it stands, and its certificate; of the comparisons only what is not consistent."""
+    console, report, certificate = answers(), statement.report, statement.certificate
+    made = table(statement.title, headings(report), shown_rows(report), numbers_from=99)
     for name, column in zip(report.columns, made.columns, strict=True):
         column.justify = "right" if is_number(name) else "left"
     console.print(made)
     console.print(standing(report))
+    pairs = [pair for pod in certificate.pods for pair in pod.pairs]
+    summary, *tables = certificate_tables(statement)
+    for shown in tables:
+        if shown.title == COMPARISONS and pairs:
+            good, keys = sum(pair.verdict is Verdict.CONSISTENT for pair in pairs), sum(pair.compared for pair in pairs)
+            console.print(f"{good} of {len(pairs)} comparisons are consistent; {keys:,} keys were compared.")
+            if good == len(pairs):
+                continue
+        if shown.rows:
+            console.print(table(shown.title, shown.headings, _plain(shown.rows), numbers_from=shown.numbers_from))
+        if shown.note:
+            console.print(f"{shown.title}: {shown.note}", markup=False)
+    for label, text in summary.rows[1:]:
+        console.print(f"{label}: {text}", markup=False)
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[escape(cell) for cell in row] for row in rows]

@@ -114,6 +114,10 @@ class Shop:
 
     def refunded(self):
         order, payment = self.shipped()
+        return order, payment, self.give_back(order, payment)
+
+    def give_back(self, order, payment):
+        """Refund one unit of the first line."""
         line = order.lines[0]
         refund = self._do(
             RequestRefund(
@@ -123,7 +127,7 @@ class Shop:
                 reason="broken",
             )
         )
-        return order, payment, self._do(CompleteRefund(merchant_id=self.merchant_id, refund_id=refund.refund_id))
+        return self._do(CompleteRefund(merchant_id=self.merchant_id, refund_id=refund.refund_id))
 
     def cancel(self, order_id: str):
         return self._do(CancelOrder(merchant_id=self.merchant_id, order_id=order_id))

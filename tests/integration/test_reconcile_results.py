@@ -6,8 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
+
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, Level, PairResult, Verdict
-from reconcile.results import latest_results, migrate, prune_results, result_history, save_results
+from reconcile.results import (
+    EpochStart,
+    complete_results,
+    latest_results,
+    migrate,
+    prune_results,
+    result_history,
+    save_results,
+)
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 RESULT = PairResult(
@@ -59,3 +69,32 @@ def test_results_come_back_as_they_were_and_the_newest_counts(make_database: Cal
     assert result_history(dsn, "oltp_lake.order", "pod1") == [later, RESULT]
     assert prune_results(dsn, NOON + timedelta(days=1)) == 1
     assert latest_results(dsn) == [later, other]
+
+
+def test_a_certificate_rests_on_one_cut_at_which_everything_was_compared(make_database: Callable[..., str]) -> None:
+    dsn = make_database("tieout_control")
+    migrate(dsn)
+    at = RESULT.checked_at
+
+    def saved(cut: int, *verdicts: Verdict, minutes: int = 0) -> None:
+        pairs = [replace(RESULT, pair=name, cut=cut, checked_at=at + timedelta(minutes=minutes)) for name in ("a", "b")]
+        results = [replace(pair, verdict=verdict) for pair, verdict in zip(pairs, verdicts, strict=False)]
+        save_results(dsn, results)
+
+    def found(since_cut: int = 0, epoch: EpochStart | None = None) -> set[int | None]:
+        results = complete_results(dsn, RESULT.pod, ["a", "b"], since_cut=since_cut, epoch=epoch)
+        assert len(results) in (0, 2)
+        return {result.cut for result in results}
+
+    assert found() == set()
+    saved(3, Verdict.CONSISTENT, Verdict.CONSISTENT)
+    saved(5, Verdict.CONSISTENT, Verdict.INCONSISTENT)
+    saved(7, Verdict.CONSISTENT, Verdict.CONSISTENT, minutes=10)
+    saved(9, Verdict.CONSISTENT)  # half of it
+    assert (found(3), found(), found(4), found(8)) == ({3}, {7}, {7}, set())
+    assert found(5) == {7}, "what was found since counts, when there was a difference"
+    assert found(epoch=EpochStart(base_cut=4, opened_at=at + timedelta(minutes=5))) == {7}
+    assert found(epoch=EpochStart(base_cut=4, opened_at=at + timedelta(minutes=15))) == {3}
+    with psycopg.connect(dsn) as connection:
+        connection.execute("update reconcile.results set is_whole = false where cut = 7 and pair = 'a'")
+    assert found() == {5}

@@ -14,9 +14,22 @@ from typer.testing import CliRunner
 from stack import cli
 from stack.settings import ROOT, write_settings_file
 
-COMMANDS = ("up", "down", "reset", "status", "traffic", "import", "drain", "reconcile", "report")
+COMMANDS = (
+    "up",
+    "down",
+    "reset",
+    "status",
+    "traffic",
+    "import",
+    "drain",
+    "reconcile",
+    "report",
+    "close",
+    "periods",
+    "verify",
+)
 REPAIRS = ("rebuild", "replay-parked", "republish", "backup", "restore-lake", "forget-projection")
-ANSWERING = ("status", "traffic", "import", "drain", "reconcile", "report", *REPAIRS)
+ANSWERING = ("status", "traffic", "import", "drain", "reconcile", "report", "close", "periods", "verify", *REPAIRS)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, *REPAIRS])

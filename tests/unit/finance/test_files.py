@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from contracts.breaks import Break, BreakState
 from contracts.errors import InputError
-from contracts.verdicts import PairResult, Verdict
-from derived.reports import REPORTS, Report
+from contracts.verdicts import DifferenceClass, PairResult, Verdict
+from derived.reports import REPORTS, NotedCut, Report
 from finance.canonical import Content, canonical, content_sha256
 from finance.certificate import Coverage, Evidence, FigureEvidence, Standing
 from finance.charts import DRAWINGS
@@ -25,20 +26,20 @@ from finance.statement import Statement, certificate_file, from_json, json_file,
 from finance.verification import SIDECAR, verify_file
 
 AT = datetime(2011, 1, 2, 3, 4, 5, tzinfo=UTC)
-COLUMNS = ("merchant_id", "sales_date", "currency", "order_count", "net_minor", "sales_micro", "late_for")
+COLUMNS = ("merchant_id", "sales_date", "currency", "order_count", "net_minor", "sales_micro", "posting", "late_for")
 REPORT = Report(
     name="daily",
     columns=COLUMNS,
     rows=(
-        ("=cmd, <b>", date(2010, 12, 1), "GBP", 2, -123_456_789, 1, None),
-        ("c", date(2010, 12, 2), "JPY", 1, 500, Decimal(-1_500_000), None),
-        ("d", date(2010, 11, 2), "KWD", 1, 9_007_199_254_740_993, 0, "2010-11"),
+        ("=cmd, <b>", date(2010, 12, 1), "GBP", 2, -123_456_789, 1, "in period", None),
+        ("c", date(2010, 12, 2), "JPY", 1, 500, Decimal(-1_500_000), "in period", None),
+        ("d", date(2010, 11, 2), "KWD", 1, 9_007_199_254_740_993, 0, "late arrival", "2010-11"),
     ),
     cuts={"pod1": 7, "pod2": 4},
     build_id="b",
     data_at=AT,
     age_seconds=1.5,
-    moments={"pod1": AT, "pod2": AT},
+    noted={pod: NotedCut(registered_at=AT, epoch="one") for pod in ("pod1", "pod2")},
 )
 NOTHING = Evidence(results={}, figures=None, breaks=None)
 
@@ -120,6 +121,14 @@ def test_a_page_fetches_nothing_and_runs_nothing() -> None:
     assert "https://" not in page.replace("https://www.w3.org", "")
 
 
+def test_a_page_begins_with_what_it_comes_to() -> None:
+    page = FILES["html"](statement()).decode()
+    head = page[: page.index("<main")]
+    for shown in ("Daily sales", "December 2010", "Closed", "pod1 cut 7, pod2 cut 4", "late arrival for 2010-11"):
+        assert shown in head
+    assert page.index("<svg") < page.index('id="figures"') < page.index("Tie-out certificate")
+
+
 def test_a_spreadsheet_has_exact_numbers_and_no_formulas() -> None:
     with zipfile.ZipFile(io.BytesIO(FILES["xlsx"](statement()))) as book:
         sheet = book.read("xl/worksheets/sheet1.xml").decode()
@@ -132,26 +141,48 @@ def test_a_spreadsheet_has_exact_numbers_and_no_formulas() -> None:
     assert 'formatCode="#,##0.00"' in styles and 'formatCode="#,##0.000000"' in styles
 
 
-@pytest.mark.parametrize("name", ["json", "csv", "html"])
+@pytest.mark.parametrize("name", ["json", "csv", "html", "xlsx"])
 def test_a_file_that_was_not_changed_is_intact_and_one_that_was_is_not(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, name)
     assert verify_file(path).is_intact
+    if name == "xlsx":
+        changed_in_spreadsheet(path)
+        return
     shown = {"json": "-123456789", "csv": "-1234567.89", "html": "-1,234,567.89"}[name]
     text = path.read_text()
     cell = f'<td class="number">{shown}' if name == "html" else shown
-    assert cell in text
-    path.write_text(text.replace(cell, cell.replace("6", "7", 1), 1))
+    before, _, figures = text.partition(cell) if name != "html" else text.rpartition(cell)
+    assert before and figures
+    path.write_text(before + cell.replace("6", "7", 1) + figures)
     assert not verify_file(path).is_intact
 
 
+def changed_in_spreadsheet(path: Path) -> None:
+    """A number is changed in the zip; one that only was saved with more digits, and a left out cell, are the same."""
+    whole = path.read_bytes()
+    for old, new, is_same in (
+        ("<v>-1234567.89</v>", "<v>-1234567.8899999999</v>", True),
+        ("<v>-1234567.89</v>", "<v>-1234567.88</v>", False),
+        ("<v>500</v>", "<v>501</v>", False),
+    ):
+        with zipfile.ZipFile(io.BytesIO(whole)) as book, zipfile.ZipFile(path, "w") as changed:
+            for item in book.namelist():
+                text = book.read(item)
+                if item == "xl/worksheets/sheet1.xml":
+                    assert old.encode() in text
+                    text = text.replace(old.encode(), new.encode(), 1)
+                changed.writestr(item, text)
+        assert verify_file(path).is_intact is is_same
+
+
 def test_what_is_no_report_is_said(tmp_path: Path) -> None:
-    for name in ("x.json", "x.html", "x.csv", f"x.csv{SIDECAR}"):
+    for name in ("x.json", "x.html", "x.csv", f"x.csv{SIDECAR}", "x.xlsx", "x.pdf"):
         (tmp_path / name).write_text("{}")
-    for name in ("x.json", "x.html", "x.csv"):
+    for name in ("x.json", "x.html", "x.csv", "x.xlsx"):
         with pytest.raises(InputError, match="is no report of Tieout"):
             verify_file(tmp_path / name)
     with pytest.raises(InputError, match="cannot be verified"):
-        verify_file(tmp_path / "x.xlsx")
+        verify_file(tmp_path / "x.pdf")
     (tmp_path / f"x.csv{SIDECAR}").unlink()
     with pytest.raises(InputError, match="cannot be read"):
         verify_file(tmp_path / "x.csv")
@@ -185,3 +216,50 @@ def test_a_difference_in_a_key_or_in_a_total_does_not_tie() -> None:
 def test_totals_are_kept_by_currency() -> None:
     found = {total.currency: (total.rows, total.sums["net_minor"]) for total in statement().certificate.totals}
     assert found == {"GBP": (1, -123_456_789), "JPY": (1, 500), "KWD": (1, 9_007_199_254_740_993)}
+
+
+def found_break(state: BreakState, day: str | None = "2010-12-09") -> Break:
+    return Break(
+        break_id=1,
+        group_id=1,
+        pair="journal_identities",
+        pod="pod1",
+        entity="marts.orders",
+        key=("a",),
+        kind=DifferenceClass.AMOUNT,
+        merchant_id=None,
+        day=day,
+        currency="GBP",
+        columns=(),
+        state=state,
+        owner="finance",
+        reason="Known.",
+        first_seen_at=AT,
+        first_seen_cut=7,
+        last_seen_at=AT,
+        last_seen_cut=7,
+        times_seen=1,
+        repairs=0,
+        ended_at=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("breaks", "differing", "begins"),
+    [
+        ([found_break(BreakState.ACCEPTED)], 1, "Ties but for 1 accepted difference"),
+        ([found_break(BreakState.ACCEPTED)], 2, "Does not tie: 2 keys"),
+        ([found_break(BreakState.OPEN)], 1, "Does not tie: 1 keys"),
+        ([found_break(BreakState.OPEN, day=None)], 0, "Does not tie: 0 keys"),
+        ([found_break(BreakState.OPEN, day="2011-01-02")], 1, "Ties: "),
+        ([], 1, "Does not tie: 1 keys"),
+    ],
+)
+def test_every_difference_is_accepted_or_of_later_days_or_the_report_does_not_tie(
+    breaks: list[Break], differing: int, begins: str
+) -> None:
+    good = proof(REPORT.cuts)
+    verdict = Verdict.INCONSISTENT if differing else Verdict.CONSISTENT
+    results = {**good.results, "pod1": [compared("pod1", 7, verdict, differing)]}
+    certificate = statement(evidence=replace(good, results=results, breaks=breaks)).certificate
+    assert certificate.conclusion.startswith(begins)

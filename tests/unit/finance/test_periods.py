@@ -9,7 +9,17 @@ import pytest
 
 from contracts.errors import InputError
 from derived.reports import Span
-from finance.periods import Close, Period, first_open, late_parts, parse_period, parts_of, period_of, unclosed_before
+from finance.periods import (
+    Close,
+    Period,
+    brought_forward,
+    first_open,
+    late_parts,
+    parse_period,
+    parts_of,
+    period_of,
+    unclosed_before,
+)
 
 DECEMBER, JANUARY, FEBRUARY = Period(2010, 12), Period(2011, 1), Period(2011, 2)
 CLOSES = (Close(period=DECEMBER, cuts={"pod1": 5, "pod2": 3}), Close(period=JANUARY, cuts={"pod1": 9, "pod2": 3}))
@@ -68,6 +78,16 @@ def test_late_arrivals_are_posted_in_the_first_open_period_only() -> None:
     assert [part.late_for for part in parts_of(JANUARY, CLOSES)] == [None, DECEMBER]
     assert [part.late_for for part in parts_of(DECEMBER, CLOSES)] == [None]
     assert {str(part.span.since) for part in late_parts(CLOSES)} == {str(CLOSES[-1].cuts)}
+
+
+def test_balances_begin_with_what_was_closed() -> None:
+    assert brought_forward(FEBRUARY, CLOSES).span == Span(last_day=date(2011, 1, 31))
+    assert brought_forward(FEBRUARY, CLOSES).cuts == CLOSES[1].cuts
+    assert brought_forward(JANUARY, CLOSES).cuts == CLOSES[0].cuts
+    # Later open periods stand on what is known now; so does the first period of all.
+    assert brought_forward(FEBRUARY.following, CLOSES) == brought_forward(FEBRUARY.following, ())
+    assert brought_forward(DECEMBER, CLOSES).span == Span(last_day=date(2010, 11, 30))
+    assert brought_forward(DECEMBER, CLOSES).cuts is None
 
 
 def test_a_later_close_changes_no_earlier_period() -> None:

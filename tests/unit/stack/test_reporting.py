@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from contracts.errors import InputError
 from derived.reports import Report
+from finance import presentation
 from stack import reporting
+from stack.reports import Format, chosen_format
 
 REPORT = Report(
     name="daily",
@@ -27,7 +30,7 @@ REPORT = Report(
 
 
 def test_amounts_are_decimals_of_their_currency() -> None:
-    assert [row[3:] for row in reporting.shown_rows(REPORT)] == [
+    assert [row[3:] for row in presentation.shown_rows(REPORT)] == [
         ["1200.50", "-0.004000"],
         ["500", "0.000000"],
         ["", "0.000001"],
@@ -35,25 +38,13 @@ def test_amounts_are_decimals_of_their_currency() -> None:
 
 
 def test_csv_has_no_units_in_its_headings_and_quotes_what_needs_it() -> None:
-    lines = reporting.as_csv(REPORT).splitlines()
+    lines = presentation.as_csv(REPORT).splitlines()
     assert lines[0] == "merchant_id,currency,order_count,net,rounding"
     assert lines[1] == '"a, b",GBP,2,1200.50,-0.004000'
 
 
-def test_json_keeps_integers_with_their_unit() -> None:
-    answer = reporting.as_json(REPORT)
-    assert answer["rows"][0] == {
-        "merchant_id": "a, b",
-        "currency": "GBP",
-        "order_count": 2,
-        "net_minor": 120_050,
-        "rounding_micro": -4_000,
-    }
-    assert answer["data_at"] == "2011-01-02T03:04:05+00:00"
-
-
 def test_the_sentence_says_at_which_cuts_it_stands() -> None:
-    assert reporting.standing(REPORT) == "3 rows; pod1 at cut 3, pod2 at cut 4, as of 2011-01-02 03:04:05 UTC."
+    assert presentation.standing(REPORT) == "3 rows; pod1 at cut 3, pod2 at cut 4, as of 2011-01-02 03:04:05 UTC."
 
 
 @pytest.mark.parametrize(
@@ -70,5 +61,37 @@ def test_a_date_is_the_end_of_its_day_and_times_are_utc(text: str, moment: datet
 
 @pytest.mark.parametrize("text", ["yesterday", "2011-13-01", ""])
 def test_what_is_no_moment_is_said(text: str) -> None:
-    with pytest.raises(InputError, match="no date or time"):
+    with pytest.raises(InputError, match="no date or time and no cuts"):
         reporting.parse_moment(text)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "output", "flags", "found"),
+    [
+        (None, None, {}, Format.TABLE),
+        (None, "x/daily.HTML", {}, Format.HTML),
+        (None, None, {"as_json": True}, Format.JSON),
+        (Format.CSV, "daily.txt", {"as_csv": True}, Format.CSV),
+    ],
+)
+def test_the_format_is_named_or_follows_from_the_file(
+    chosen: Format | None, output: str | None, flags: dict[str, bool], found: Format
+) -> None:
+    options = {"as_csv": False, "as_json": False, **flags}
+    assert chosen_format(chosen, Path(output) if output else None, **options) is found
+
+
+@pytest.mark.parametrize(
+    ("chosen", "output", "as_json", "sentence"),
+    [
+        (Format.XLSX, None, False, "say with --output"),
+        (Format.TABLE, "daily.txt", False, "for the terminal"),
+        (Format.CSV, None, True, "one format, not csv and json"),
+        (None, "daily.txt", False, "is not clear"),
+    ],
+)
+def test_formats_that_contradict_each_other_are_said(
+    chosen: Format | None, output: str | None, as_json: bool, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        chosen_format(chosen, Path(output) if output else None, as_csv=False, as_json=as_json)

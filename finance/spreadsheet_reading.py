@@ -1,0 +1,98 @@
+"""Reading a report's spreadsheet back: the cells of its first sheet, and the certificate that it carries.
+
+A spreadsheet that somebody opened and saved again is read, too: programs keep fifteen digits, and so does the writer.
+
+Belongs here: XLSX as a zip of XML. Does not belong here: what a cell means for a report (`finance/verification.py`).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from xml.etree import ElementTree
+
+from finance.spreadsheet import CERTIFICATE_SHEET, DIGITS_MAX, REPORT_SHEET
+
+MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+DAY_ZERO = date(1899, 12, 30)
+
+Cell = str | Decimal | None
+
+
+def read_spreadsheet(data: bytes) -> tuple[list[list[Cell]], str]:
+    """Return the lines of the report's sheet, heading first, and the certificate's JSON.
+
+    Numbers are decimals. ValueError (or KeyError) when it is no spreadsheet of a report.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as book:
+            strings = _strings(book)
+            sheets = _sheets(book)
+            report = list(_lines(book.read(sheets[REPORT_SHEET]), strings))
+            certificate = list(_lines(book.read(sheets[CERTIFICATE_SHEET]), strings))
+    except (zipfile.BadZipFile, ElementTree.ParseError) as error:
+        raise ValueError(str(error)) from None
+    return report, "".join(str(line[0] or "") for line in certificate if line)
+
+
+def as_day(value: Decimal) -> str:
+    """Return the day that a spreadsheet keeps as a number, in ISO 8601."""
+    return (DAY_ZERO + timedelta(days=int(value))).isoformat()
+
+
+def _strings(book: zipfile.ZipFile) -> list[str]:
+    if "xl/sharedStrings.xml" not in book.namelist():
+        return []
+    root = ElementTree.fromstring(book.read("xl/sharedStrings.xml"))
+    return ["".join(text.text or "" for text in item.iter(f"{MAIN}t")) for item in root.iter(f"{MAIN}si")]
+
+
+def _sheets(book: zipfile.ZipFile) -> dict[str, str]:
+    """Return sheet name -> path inside the file."""
+    relations = ElementTree.fromstring(book.read("xl/_rels/workbook.xml.rels"))
+    targets = {item.get("Id"): str(item.get("Target")).removeprefix("/xl/") for item in relations}
+    root = ElementTree.fromstring(book.read("xl/workbook.xml"))
+    return {str(item.get("name")): f"xl/{targets[item.get(f'{RELATION}id')]}" for item in root.iter(f"{MAIN}sheet")}
+
+
+def _lines(data: bytes, strings: Sequence[str]) -> Iterator[list[Cell]]:
+    for row in ElementTree.fromstring(data).iter(f"{MAIN}row"):
+        line: list[Cell] = []
+        for cell in row.iter(f"{MAIN}c"):
+            # Empty cells may be left out: the reference says where this one stands.
+            column = _column(str(cell.get("r")))
+            line += [None] * (column - len(line))
+            line.append(_value(cell, strings))
+        yield line
+
+
+def _column(reference: str) -> int:
+    """Return the number, from 0, of the column of a reference such as AB12."""
+    found = re.match(r"[A-Z]+", reference)
+    if found is None:
+        raise ValueError(f"{reference!r} is no cell")
+    number = 0
+    for letter in found.group():
+        number = number * 26 + ord(letter) - ord("A") + 1
+    return number - 1
+
+
+def _value(cell: ElementTree.Element, strings: Sequence[str]) -> Cell:
+    kind = cell.get("t", "n")
+    if kind == "inlineStr":
+        return "".join(text.text or "" for text in cell.iter(f"{MAIN}t"))
+    text = cell.findtext(f"{MAIN}v")
+    if text is None:
+        return None
+    if kind == "s":
+        return strings[int(text)]
+    if kind != "n":
+        return text
+    value = Decimal(text)
+    # 0.1 is saved as 0.10000000000000001 by some programs.
+    return value if len(value.as_tuple().digits) <= DIGITS_MAX else Decimal(repr(float(text)))

@@ -1,0 +1,108 @@
+"""What comparisons and the ledger of breaks say about the figures of finance, gathered for certificates.
+
+Belongs here: which pairs finance depends on, and reading their results, totals and breaks. Does not belong here: what
+follows from them (`finance/certificate.py`, `finance/closing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from contracts.breaks import ENDED, BreakState
+from contracts.errors import StackError
+from contracts.settings import Settings
+from contracts.verdicts import PairResult
+from derived.reports import Connection
+from finance.certificate import Evidence, FigureEvidence
+from finance.closing import Proof
+from finance.reading import epoch_starts
+from reconcile.figure_results import figures_at
+from reconcile.pairs import PAIRS
+from reconcile.results import EpochStart, complete_results, latest_results
+from repair.ledger import breaks
+
+COMPARED = tuple(pair.name for pair in PAIRS if pair.copy == "warehouse")
+"""The pairs that compare finance with operations, and the journal with itself: what a certificate lists."""
+DEPENDED_ON = frozenset(
+    {*COMPARED, "oltp_identities"} | {pair.name for pair in PAIRS if pair.name.startswith("oltp_lake.")}
+)
+"""With those that what finance reads comes from: an owner that contradicts itself, a lake that is not its owner."""
+UNENDED = tuple(state for state in BreakState if state not in ENDED)
+
+
+def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int]) -> Evidence:
+    """Return what is known of the marts at `cuts` (pod -> cut)."""
+    with _control_answers():
+        starts = _epoch_starts(lake)
+        results = {
+            pod: complete_results(settings.control_dsn, pod, COMPARED, since_cut=cut, epoch=starts.get(pod))
+            for pod, cut in cuts.items()
+        }
+        return _evidence(settings, results)
+
+
+def gather_proof(settings: Settings, lake: Connection) -> Proof:
+    """Return what is known when a period is to be closed: at the newest cuts at which everything was compared."""
+    with _control_answers():
+        starts = _epoch_starts(lake)
+        results = {
+            pod.pod: complete_results(settings.control_dsn, pod.pod, COMPARED, epoch=starts.get(pod.pod))
+            for pod in settings.pods
+        }
+        newest = [result for result in latest_results(settings.control_dsn) if result.pair in DEPENDED_ON]
+        known = {(result.pair, result.pod) for result in newest}
+        never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if pair.name in DEPENDED_ON]
+        return Proof(
+            evidence=_evidence(settings, results), newest=newest, never=[one for one in never if one not in known]
+        )
+
+
+def _evidence(settings: Settings, results: Mapping[str, Sequence[PairResult]]) -> Evidence:
+    found = breaks(settings.control_dsn, states=UNENDED, limit=None)
+    return Evidence(
+        results=results,
+        figures=_figures(settings, results),
+        breaks=[one for one in found if one.pair in DEPENDED_ON],
+    )
+
+
+def _figures(settings: Settings, results: Mapping[str, Sequence[PairResult]]) -> list[FigureEvidence] | None:
+    """Return the totals at the cuts of the results; None when those of a pod were not kept."""
+    found = []
+    for pod, compared in results.items():
+        if not compared or compared[0].cut is None:
+            continue
+        kept = figures_at(settings.control_dsn, pod, compared[0].cut)
+        if kept is None:
+            return None
+        found += [
+            FigureEvidence(
+                pod=figure.pod,
+                cut=compared[0].cut,
+                currency=figure.currency,
+                name=figure.name,
+                operational=figure.operational,
+                finance=figure.finance,
+            )
+            for figure in kept
+        ]
+    return found
+
+
+def _epoch_starts(lake: Connection) -> dict[str, EpochStart]:
+    return {
+        pod: EpochStart(base_cut=base_cut, opened_at=opened_at)
+        for pod, (base_cut, opened_at) in epoch_starts(lake).items()
+    }
+
+
+@contextmanager
+def _control_answers() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StackError(f"The control database cannot be reached: {reason}") from None

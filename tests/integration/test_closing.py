@@ -1,0 +1,357 @@
+"""Closing months on real servers: what stands in the way, what is frozen, where late arrivals go, what ties."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from contracts.errors import ConflictError, InputError, PeriodNotReadyError
+from contracts.settings import Settings
+from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from derived.reports import REPORTS, Connection
+from derived.warehouse import build_warehouse
+from finance.closing import close_period
+from finance.periods import Period
+from finance.verification import verify_file
+from reconcile.results import latest_results, save_results
+from repair import ledger
+from stack import cli, session
+from stack.builder import WarehouseBuilder
+from stack.console import Progress
+from stack.evidence import gather_proof
+from stack.migrations import migrate_everything
+from stack.reconciling import reconcile_now, ties
+from tests.integration.reconcile_world import Shop, open_shops
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("warehouse")]
+
+DECEMBER = datetime(2010, 12, 9, 10, tzinfo=UTC)
+LATE_DECEMBER = datetime(2010, 12, 31, 23, 30, tzinfo=UTC)
+JANUARY = datetime(2011, 1, 17, 10, tzinfo=UTC)
+FORMATS = ("json", "csv", "html", "xlsx")
+BALANCES = ("merchant-payable", "trial-balance")
+
+Answer = Any
+
+
+@dataclass(kw_only=True)
+class Building:
+    """Builds in this process, where dbt has been parsed already."""
+
+    settings: Settings
+
+    def start(self) -> None:
+        """Nothing is to be had by beginning early."""
+
+    def build_to(self, _cuts: Mapping[str, int]) -> Mapping[str, int]:
+        """Build."""
+        return build_warehouse(self.settings).cuts
+
+
+class Office:
+    """Two shops, and the commands that finance uses."""
+
+    def __init__(self, settings: Settings, shops: tuple[Shop, Shop]) -> None:
+        self.settings = settings
+        self.shops = shops
+
+    def at(self, moment: datetime) -> None:
+        """Let everything that the shops do from now on happen at this moment."""
+        for shop in self.shops:
+            shop.pod = replace(shop.pod, clock=lambda: moment)
+
+    def reconcile(self) -> bool:
+        """Compare everything at new cuts, as `tieout reconcile` does; return whether it ties."""
+        builder = cast(WarehouseBuilder, Building(settings=self.settings))
+        return ties(reconcile_now(self.settings, Progress(is_quiet=True), builder))
+
+    def run(self, *arguments: str, fails: bool = False) -> Answer:
+        """Run a command and return its JSON answer."""
+        outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
+            raise outcome.exception
+        assert (outcome.exit_code != 0) is fails, outcome.output
+        return json.loads(outcome.stdout)
+
+    def report(self, name: str, *options: str) -> Answer:
+        """Return a report."""
+        return self.run("report", name, *options)
+
+    def files(self, folder: Path, period: str) -> dict[str, bytes]:
+        """Return every file of every report of a period, as `tieout report` writes them."""
+        folder.mkdir()
+        for name in REPORTS:
+            for file_format in FORMATS:
+                path = folder / f"{name}.{file_format}"
+                outcome = CliRunner().invoke(cli.app, ["report", name, "--period", period, "--output", str(path)])
+                assert outcome.exit_code == 0, outcome.output
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    @contextmanager
+    def opened(_progress: object) -> Iterator[Settings]:
+        yield settings
+
+    monkeypatch.setattr(session, "open_session", opened)
+    migrate_everything(settings)
+    with open_shops(settings) as shops:
+        yield Office(settings, shops)
+
+
+def sums(report: Answer, *, postings: tuple[str, ...] | None = None) -> dict[tuple[str, ...], dict[str, int]]:
+    """Return the signed sums of a report's amounts and counts by its key without days and months."""
+    found: dict[tuple[str, ...], dict[str, int]] = {}
+    for row in report["rows"]:
+        if postings is not None and row["posting"] not in postings:
+            continue
+        key = tuple(row[name] for name in ("merchant_id", "currency", "account", "jurisdiction") if name in row)
+        into = found.setdefault(key, {})
+        for name, value in row.items():
+            if name.endswith(("_minor", "_micro", "_count")):
+                into[name] = into.get(name, 0) + value
+    return {key: values for key, values in found.items() if any(values.values())}
+
+
+def added(*parts: dict[tuple[str, ...], dict[str, int]]) -> dict[tuple[str, ...], dict[str, int]]:
+    """Return the sum of several."""
+    found: dict[tuple[str, ...], dict[str, int]] = {}
+    for part in parts:
+        for key, values in part.items():
+            into = found.setdefault(key, dict.fromkeys(values, 0))
+            for name, value in values.items():
+                into[name] += value
+    return {key: values for key, values in found.items() if any(values.values())}
+
+
+def every_identity_holds(reports: Mapping[str, Answer]) -> None:
+    """The trial balance sums to zero per posting; days, payables and tax are what the journal has on its accounts."""
+    accounts: dict[tuple[str, str, str | None, str], int] = {}
+    balances: dict[tuple[str, str | None, str], int] = {}
+    for row in reports["trial-balance"]["rows"]:
+        place = (row["posting"], row["late_for"], row["currency"])
+        balances[place] = balances.get(place, 0) + row["balance_micro"]
+        account = (row["account"], *place)
+        accounts[account] = accounts.get(account, 0) + row["balance_micro"]
+    assert balances and set(balances.values()) == {0}
+    for name, column, account_name, sign in (
+        ("daily", "net_minor", "cash", 1),
+        ("daily", "tax_minor", "tax_payable", -1),
+        ("daily", "sales_micro", "sales", -1),
+        ("daily", "discount_minor", "discounts", 1),
+        ("tax", "tax_minor", "tax_payable", -1),
+        ("merchant-payable", "payable_minor", "merchant_payable", -1),
+    ):
+        found: dict[tuple[str, str, str | None, str], int] = {}
+        for row in reports[name]["rows"]:
+            key = (account_name, row["posting"], row["late_for"], row["currency"])
+            micro = row[column] * (10_000 if column.endswith("_minor") else 1)
+            found[key] = found.get(key, 0) + sign * micro
+        wanted = {place: value for place, value in accounts.items() if place[0] == account_name}
+        if name not in BALANCES:
+            wanted = {place: value for place, value in wanted.items() if place[1] != "brought forward"}
+        assert {k: v for k, v in found.items() if v} == {k: v for k, v in wanted.items() if v}, (name, column)
+
+
+def all_reports(office: Office, *options: str) -> dict[str, Answer]:
+    return {name: office.report(name, *options) for name in REPORTS}
+
+
+def test_a_month_is_closed_once_and_stays_as_it_was(office: Office, tmp_path: Path) -> None:
+    office.at(DECEMBER)
+    for shop in office.shops:
+        shop.everything()
+    late_order, late_payment = office.shops[0].shipped()
+    refused = office.run("close", "2010-12", fails=True)
+    assert refused["closed"] is False
+    assert any("never compared" in reason for reason in refused["obstacles"])
+    with pytest.raises(InputError, match="write a month"):
+        office.run("close", "December")
+
+    assert office.reconcile()
+    preliminary = office.report("daily", "--period", "2010-12")
+    assert preliminary["standing"] == "preliminary"
+    assert preliminary["certificate"]["conclusion"].startswith("Ties: ")
+    everything_in_the_way_is_named(office)
+    two_at_once(office, Period(2010, 12))
+    before = office.files(tmp_path / "before", "2010-12")
+    for name in (f"daily.{one}" for one in FORMATS):
+        assert office.run("verify", str(tmp_path / "before" / name))["books"].startswith("The books have it, byte for")
+    with pytest.raises(ConflictError, match="2010-12 is closed"):
+        office.run("close", "2010-12")
+    december = all_reports(office, "--period", "2010-12")
+    every_identity_holds(december)
+
+    # December's days go on: a refund of the last half hour, and one whose order nobody knew of.
+    office.at(LATE_DECEMBER)
+    refund = office.shops[0].give_back(late_order, late_payment)
+    unknown = office.shops[1].paid()
+    office.at(JANUARY)
+    for shop in office.shops:
+        shop.refunded()
+        shop.cancelled_in_part()
+    assert office.reconcile()
+
+    january = all_reports(office, "--period", "2011-01")
+    every_identity_holds(january)
+    late = [row for row in january["daily"]["rows"] if row["posting"] == "late arrival"]
+    assert {(row["late_for"], row["merchant_id"], row["sales_date"]) for row in late} == {
+        ("2010-12", "united-kingdom", "2010-12-31"),
+        ("2010-12", "eire", "2010-12-31"),
+    }
+    by_merchant = {row["merchant_id"]: row for row in late}
+    assert by_merchant["united-kingdom"]["refunded_minor"] == refund.amount_minor
+    assert by_merchant["eire"]["placed_minor"] == unknown[0].total_minor
+    closed_and_late_are_all(office, december, january)
+
+    assert office.files(tmp_path / "later", "2010-12") == before
+    assert office.run("close", "2011-01", "--by", "eve")["closed_by"] == "eve"
+    assert all_reports(office, "--period", "2011-01")["tax"]["rows"] == january["tax"]["rows"]
+    february = all_reports(office, "--period", "2011-02")
+    assert {row["posting"] for row in february["trial-balance"]["rows"]} == {"brought forward"}
+    assert sums(february["trial-balance"]) == sums(january["trial-balance"])
+    assert february["daily"]["rows"] == []
+
+    build_warehouse(office.settings, full_refresh=True)
+    audits = office.run("periods", "--verify")["periods"]
+    assert [(one["period"], one["audit"]["is_intact"], one["audit"]["files"]) for one in audits] == [
+        ("2010-12", True, 20),
+        ("2011-01", True, 20),
+    ]
+    assert office.files(tmp_path / "rebuilt", "2010-12") == before
+    what_was_changed_is_found(office, tmp_path)
+
+
+def closed_and_late_are_all(office: Office, december: Mapping[str, Answer], january: Mapping[str, Answer]) -> None:
+    """What was closed, what came late and what January has are everything; days and days only, for a flow."""
+    everything = all_reports(office)
+    for name in REPORTS:
+        own = sums(january[name], postings=("in period", "late arrival"))
+        assert added(sums(december[name]), own) == sums(everything[name]), name
+    for name in BALANCES:
+        assert sums(january[name], postings=("brought forward",)) == sums(december[name])
+        assert sums(january[name]) == sums(everything[name])
+
+
+def what_was_changed_is_found(office: Office, folder: Path) -> None:
+    """A figure changed in a file, certificate and all, and a file changed in the books by who owns the tables."""
+    path = folder / "before" / "daily.json"
+    value = json.loads(path.read_text())
+    value["rows"][0]["net_minor"] += 1
+    path.write_text(json.dumps(value))
+    assert office.run("verify", str(path), "--offline", fails=True)["is_intact"] is False
+    value["certificate"]["content_sha256"] = verify_file(path).found_sha256
+    path.write_text(json.dumps(value))
+    forged = office.run("verify", str(path), fails=True)
+    assert forged["is_intact"] is True and forged["books"].startswith("The books have other figures")
+
+    with psycopg.connect(office.settings.control_dsn) as connection:
+        connection.execute("alter table finance.artefacts disable trigger user")
+        connection.execute(
+            "update finance.artefacts set content = 'x', sha256 = encode(sha256('x'), 'hex') "
+            "where period = '2010-12' and report = 'tax' and format = 'csv'"
+        )
+    (found,) = office.run("periods", "2010-12", "--verify", fails=True)["periods"]
+    assert found["audit"]["faults"] == ["the csv file of tax is not the one that was certified"]
+
+
+ONE_PENNY = Difference(
+    entity="marts.orders",
+    key=("an-order",),
+    kind=DifferenceClass.AMOUNT,
+    merchant_id="eire",
+    day="2010-12-09",
+    currency="GBP",
+    columns=(ColumnDifference(column="total_minor", left=100, right=99, difference=-1),),
+    aggregate_key="eire/order/an-order",
+)
+
+
+def differing(result: PairResult, *differences: Difference) -> PairResult:
+    """Return the result of a comparison that found these differences."""
+    verdict = Verdict.INCONSISTENT if differences else Verdict.CONSISTENT
+    return replace(result, verdict=verdict, different=len(differences), sample=differences, classes={"amount": 1})
+
+
+def refusal(office: Office, month: Period, now: datetime | None = None) -> tuple[str, ...]:
+    """Return what stands in the way of closing a month; nothing is written."""
+    clock: Callable[[], datetime] = (lambda: now) if now else (lambda: datetime.now(UTC))
+    with pytest.raises(PeriodNotReadyError) as refused:
+        close_period(office.settings, month, lambda lake: gather_proof(office.settings, lake), by="ada", clock=clock)
+    assert office.run("periods")["periods"] == []
+    return refused.value.reasons
+
+
+def everything_in_the_way_is_named(office: Office) -> None:
+    """After one comparison that ties: refusals of all kinds, the last of them settled by accepting a difference."""
+    dsn, december = office.settings.control_dsn, Period(2010, 12)
+    (reason,) = refusal(office, december.following)
+    assert reason == "2010-12 comes before, has entries and is not closed; close it first"
+    (not_ended,) = refusal(office, december, now=datetime(2010, 12, 20, tzinfo=UTC))
+    assert not_ended.startswith("the month has not ended")
+    future = Period(datetime.now(UTC).year + 1, 1)
+    assert any("before the month's end" in one for one in refusal(office, future))
+
+    orders = next(one for one in latest_results(dsn) if (one.pair, one.pod) == ("operational_finance.orders", "pod1"))
+    # The ledger takes no second word about a cut, unless it comes much later.
+    later = replace(differing(orders, ONE_PENNY), checked_at=orders.checked_at + timedelta(days=1))
+    ledger.record(dsn, [later], run="a test")
+    reasons = refusal(office, december)
+    assert reasons == ("break 1 is open: marts.orders an-order (operational_finance.orders in pod1, amount)",)
+    save_results(dsn, [differing(orders, ONE_PENNY)])
+    assert len(refusal(office, december)) == 2
+    ledger.accept(dsn, break_ids=[1], reason="Known since August.", by="ada")
+    save_results(dsn, [replace(orders, cut=None, verdict=Verdict.UNKNOWN, compared=0, reason="It fell.")])
+    (unknown,) = refusal(office, december)
+    assert unknown == "operational_finance.orders in pod1 at cut None is unknown: It fell; run `tieout reconcile`"
+    save_results(dsn, [differing(orders, ONE_PENNY)])
+    with psycopg.connect(dsn) as connection:
+        change = "update reconcile.figures set figures = jsonb_set(figures, '{0,finance}', %s) where pod = 'pod2'"
+        before = connection.execute("select figures -> 0 -> 'finance' from reconcile.figures where pod = 'pod2'")
+        (right,) = before.fetchone() or (None,)
+        connection.execute(change, ["12345"])
+        connection.commit()
+        (unequal,) = refusal(office, december)
+        assert unequal == "order_count in GBP of pod2 differs in total, although no key does"
+        connection.execute(change, [str(right)])
+
+
+def two_at_once(office: Office, period: Period) -> None:
+    """Of two closings one wins, whichever; the accepted break is in what was certified."""
+    is_inside, may_go_on = threading.Event(), threading.Event()
+
+    def gather(lake: Connection) -> Any:
+        is_inside.set()
+        assert may_go_on.wait(300)
+        return gather_proof(office.settings, lake)
+
+    thread = threading.Thread(target=lambda: close_period(office.settings, period, gather, by="ada"))
+    thread.start()
+    assert is_inside.wait(300)
+    with pytest.raises(ConflictError, match="Another period is being closed"):
+        close_period(office.settings, period, lambda lake: gather_proof(office.settings, lake), by="eve")
+    may_go_on.set()
+    thread.join()
+    (closed,) = office.run("periods")["periods"]
+    assert set(closed["certificate"]["epochs"]) == {"pod1", "pod2"}
+    assert (closed["period"], closed["closed_by"]) == ("2010-12", "ada")
+    assert closed["certificate"]["breaks_accepted"] == 1
+    assert closed["certificate"]["conclusion"].startswith("Ties but for 1 accepted difference")
+    certificate = office.report("daily", "--period", "2010-12")["certificate"]
+    (found,) = certificate["breaks"]
+    assert (found["state"], found["reason"], found["amounts"]) == (
+        "accepted",
+        "Known since August.",
+        {"total_minor": -1},
+    )
