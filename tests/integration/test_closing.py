@@ -33,7 +33,7 @@ from stack.migrations import migrate_everything
 from stack.reconciling import reconcile_now, ties
 from tests.integration.reconcile_world import Shop, open_shops
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("warehouse")]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
 
 DECEMBER = datetime(2010, 12, 9, 10, tzinfo=UTC)
 LATE_DECEMBER = datetime(2010, 12, 31, 23, 30, tzinfo=UTC)
