@@ -19,7 +19,7 @@ from assets.platform import PLATFORM, Platform, platform_of
 from checks.expectations import marts, oltp
 from checks.expectations.declared import Severity, Suite
 from checks.expectations.judgement import Judgement, load_judge
-from checks.expectations.pages import RUNS_KEPT, prune
+from checks.expectations.pages import RUNS_KEPT, finish, prune
 from contracts.clock import utc_now
 from contracts.errors import WarehouseError
 from derived.builds import latest_build
@@ -32,7 +32,7 @@ Opened = Callable[[Platform, Any, str], AbstractContextManager[Any]]
 OLTP, MARTS = "oltp", "marts"
 STORES: Mapping[str, Sequence[Suite]] = {OLTP: oltp.SUITES, MARTS: marts.SUITES}
 RUNBOOK = "docs/runbooks/expectations.md"
-COLUMNS = ("pod", "cut", "expectations", "met", "unmet", "unknown", "page")
+COLUMNS = ("pod", "cut", "expectations", "met", "unmet", "unknown")
 FOUND = ("pod", "expectation", "severity", "rows", "keys", "statement")
 
 
@@ -105,7 +105,6 @@ def _pods_table(judgements: Sequence[Judgement]) -> dg.TableMetadataValue:
             "met": item.met,
             "unmet": len(item.findings),
             "unknown": len(item.unknown),
-            "page": item.page,
         }
         for item in judgements
     ]
@@ -150,6 +149,7 @@ def run_suites(
             for suite, judgement in _of_pod(platform, judge, opened, store, suites, pod):
                 yield store, suite, judgement
     judge.publish()
+    finish(folder, run)
 
 
 def _of_pod(

@@ -209,9 +209,9 @@ class Judge:
         )
 
     def publish(self) -> None:
-        """Write the pages of this run and the index of all that are kept."""
+        """Write the pages of this run; `pages.finish` makes them stand alone."""
         mine = [key for key in self._context.validation_results_store.list_keys() if key.run_id == self._run]
-        self._context.build_data_docs(resource_identifiers=mine)
+        self._context.build_data_docs(resource_identifiers=mine, build_index=False)
 
     def _page(self, name: str, batch_id: str) -> str:
         folders = name.replace(".", "/")
@@ -231,7 +231,6 @@ def _project(folder: Path) -> DataContextConfig:
         "class_name": "SiteBuilder",
         "show_how_to_buttons": False,
         "store_backend": kept_in(PAGES),
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
     }
     return DataContextConfig(
         stores=stores,

@@ -5,8 +5,11 @@ Belongs here: the folder's layout. Does not belong here: writing pages (`judge.p
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+
+from checks.expectations.standalone import PageEntry, index_page, stand_alone
 
 RESULTS = "results"
 PAGES = "site"
@@ -20,6 +23,26 @@ def prune(folder: Path, kept: int = RUNS_KEPT) -> int:
     for run in old:
         shutil.rmtree(run, ignore_errors=True)
     return len({run.name for run in old})
+
+
+def finish(folder: Path, run: str) -> None:
+    """Make the pages of a run stand alone, and write the index of all that are kept."""
+    site = folder / PAGES
+    for page in (site / "validations").glob(f"*/*/*/{run}/*/*.html"):
+        page.write_text(stand_alone(page.read_text(encoding="utf-8")), encoding="utf-8")
+    entries = [_entry(folder, result) for result in (folder / RESULTS).glob("*/*/*/*/*/*.json")]
+    (site / "index.html").write_text(index_page(entries), encoding="utf-8")
+
+
+def _entry(folder: Path, path: Path) -> PageEntry:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return PageEntry(
+        name=result["suite_name"],
+        run_at=result["meta"]["run_id"]["run_time"],
+        met=result["statistics"]["successful_expectations"],
+        expectations=result["statistics"]["evaluated_expectations"],
+        page=f"validations/{path.relative_to(folder / RESULTS).with_suffix('.html')}",
+    )
 
 
 def _old_runs(part: Path, kept: int) -> list[Path]:

@@ -95,6 +95,7 @@ def test_every_suite_holds_and_has_its_page(traded: Settings) -> None:
     site = traded.data_docs_dir / "site"
     page = (site / url.partition("3001/")[2]).read_text()
     assert "The entries of an event sum to zero" in page and (site / "index.html").read_text().count("journal") >= 2
+    assert not any(word in page for word in ("<script", "https://", "http://"))
     # What Great Expectations writes holds no address of a server.
     passwords = [pod.reader_dsn.partition("//")[2].partition("@")[0] for pod in traded.pods]
     written = [path.read_text() for path in traded.data_docs_dir.rglob("*.*") if path.suffix in (".html", ".json")]
