@@ -13,6 +13,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "commands": ("--seconds", "3"),
     "visibility": ("--samples", "50"),
     "compare": ("--orders", "100000", "--rounds", "1"),
+    "compare_changes": ("--orders", "20000", "40000", "--rounds", "1"),
     "soak": ("--seconds", "20", "--rate", "10"),
     "repairs": ("--orders", "200", "--only", "rows"),
     "warehouse": ("--events", "2000", "--rounds", "2"),

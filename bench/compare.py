@@ -181,7 +181,7 @@ def _write_copies(place: Place, differences: Sequence[int]) -> None:
 
 def _pull(connection: duckdb.DuckDBPyConnection, dsn: str, name: str) -> None:
     with adbc.connect(dsn, autocommit=True) as pod, pod.cursor() as cursor:
-        cursor.execute(select_entity(ENTITY))
+        cursor.execute(select_entity(ENTITY).sql)
         connection.register("incoming", cursor.fetch_record_batch())
         connection.execute(f"create table {name} as from incoming")
         connection.unregister("incoming")

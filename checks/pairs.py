@@ -15,15 +15,19 @@ from assets.graph import LAKE_EVENTS, mart_key, oltp_key
 from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
 from contracts.breaks import BreakGroup, BreakState
+from contracts.clock import utc_now
 from contracts.errors import ComparisonError
-from contracts.runs import SCHEDULE_TAG
+from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
 from contracts.verdicts import PairResult, Verdict
+from reconcile.coverage import read_coverage
 from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.pair import Pair
 from reconcile.pairs import PAIRS
 from reconcile.results import save_results
 from reconcile.run import Comparison, OnProgress, run_comparison
-from repair.ledger import groups, record
+from reconcile.sweep import Coverage
+from repair.ledger import groups
+from repair.sweeping import plans_for, take_in
 
 FINANCE = "operational_finance."
 OTHER_MARTS = {"tax": "tax_lines", "inventory": "inventory_movements"}
@@ -83,7 +87,11 @@ def _cell(value: object) -> str | int | None:
 
 
 def check_result(
-    pair: Pair, results: Sequence[PairResult], incidents: Sequence[BreakGroup] = (), repaired_by: str | None = None
+    pair: Pair,
+    results: Sequence[PairResult],
+    incidents: Sequence[BreakGroup] = (),
+    repaired_by: str | None = None,
+    coverage: Sequence[Coverage] = (),
 ) -> dg.AssetCheckResult:
     """Return one pair's check over all pods; raises ComparisonError when a pod's verdict is unknown.
 
@@ -107,6 +115,8 @@ def check_result(
             "seconds": sum(result.seconds for result in results),
             "pods": dg.MetadataValue.table(rows),
             "sample": sample_table(results),
+            "looked_at_everything": all(result.is_whole for result in results),
+            **({"everything_compared_since": _since(coverage)} if coverage else {}),
             **({"break_groups": _named(incidents)} if incidents else {}),
             **({"repaired_by": dg.MetadataValue.dagster_run(repaired_by)} if repaired_by else {}),
         },
@@ -119,6 +129,14 @@ def _is_accepted(results: Sequence[PairResult], incidents: Sequence[BreakGroup])
     return accepted == sum(result.differences for result in results)
 
 
+def _since(coverage: Sequence[Coverage]) -> str:
+    """Return since when, and at or after which cut, everything was compared at least once, pod by pod."""
+    return "; ".join(
+        f"{one.pod}: {one.oldest.compared_at:%Y-%m-%d %H:%M:%S} UTC, at or after cut {one.lowest_cut}"
+        for one in coverage
+    )
+
+
 def _named(incidents: Sequence[BreakGroup]) -> str:
     return ", ".join(f"{incident.group_id} ({incident.keys:,} keys {incident.kind})" for incident in incidents)
 
@@ -129,12 +147,19 @@ def compare(
     *,
     pods: Collection[str] | None = None,
     on_progress: OnProgress | None = None,
+    is_incremental: bool = False,
 ) -> Comparison:
-    """Compare pairs at new cuts, keep the results, and return them with every differing key that the ledger takes."""
+    """Compare pairs at new cuts, keep the results, and return them with every differing key that the ledger takes.
+
+    Incremental: only what changed since the last comparison, what has breaks, and the sweep's next part.
+    """
+    control_dsn = platform.settings.control_dsn
+    chosen = [pod.pod for pod in platform.settings.pods if pods is None or pod.pod in pods]
+    plans = plans_for(control_dsn, chosen, pairs, utc_now()) if is_incremental else {}
     with platform.propagating():
-        comparison = run_comparison(platform.reconcile_context(), pairs, pods, on_progress)
-    save_results(platform.settings.control_dsn, comparison.results)
-    save_figures(platform.settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
+        comparison = run_comparison(platform.reconcile_context(), pairs, pods, on_progress, plans)
+    save_results(control_dsn, comparison.results)
+    save_figures(control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
     return comparison
 
 
@@ -157,8 +182,11 @@ def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckRe
     control_dsn, run = platform.settings.control_dsn, context.op_execution_context.run
     selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
     pairs = [pair for pair in PAIRS if check_name(pair) in selected]
-    comparison = compare(platform, [pair.name for pair in pairs], on_progress=context.log.info)
-    recorded = record(control_dsn, comparison.results, run=run.run_id)
+    is_incremental = run.tags.get(RECONCILIATION_TAG) == INCREMENTAL
+    names = [pair.name for pair in pairs]
+    comparison = compare(platform, names, on_progress=context.log.info, is_incremental=is_incremental)
+    recorded = take_in(control_dsn, comparison.results, run=run.run_id)
+    coverage = read_coverage(control_dsn)
     context.log.info(f"Breaks: {recorded.breaks_opened} opened, {recorded.breaks_ended} ended.")
     context.op_execution_context.log_event(dg.AssetMaterialization(BREAKS, metadata=ledger_metadata(control_dsn)))
     if SCHEDULE_TAG in run.tags:
@@ -171,6 +199,7 @@ def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckRe
                 pair,
                 [result for result in comparison.results if result.pair == pair.name],
                 [incident for incident in incidents if incident.pair == pair.name],
+                coverage=[one for one in coverage.values() if one.pair == pair.name],
             )
         except ComparisonError as error:
             failures.append(str(error))

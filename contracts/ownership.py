@@ -112,6 +112,10 @@ FULFILLMENT_VIEW = Copy(
     runbook="runbooks/read_models.md",
 )
 
+SWEEP_SECONDS_MAX = 6 * 3600
+"""Within this time every key of every pair is compared at least once, whether or not anything changed; beyond it a
+check fails."""
+
 COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW)
 """Every copy there is, in the order in which facts reach them."""
 

@@ -9,6 +9,9 @@ DRAIN_TAG = "tieout/drain"
 RECONCILIATION_TAG = "tieout/reconciliation"
 """Of comparisons one at a time goes, whatever the value; two would wait for the same build."""
 
+INCREMENTAL = "incremental"
+"""The value of that tag for a comparison of what changed and of the next part of the sweep; others look at all."""
+
 REPAIR_TAG = "tieout/repair"
 """With the pod as its value: of repairs of a pod one at a time goes. The guarantee is the repair's own lock."""
 

@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from contracts.scope import Scope
+
 Scalar = str | int | bool | None
 """A value in a sample; timestamps are ISO 8601 text in UTC, money is an integer."""
 
@@ -140,6 +142,13 @@ class PairResult:
     checked_at: datetime
     seconds: float
     reason: str = ""
+    scope: Scope | None = None
+    """What was looked at; None: everything. Nothing is said of a key outside of it."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything was looked at, not only what changed and a part of the rest."""
+        return self.scope is None
 
     @property
     def differences(self) -> int:
@@ -169,9 +178,17 @@ class PairResult:
             taken[difference.entity] += 1
             if taken[difference.entity] <= keys:
                 sample.append(difference)
-        return replace(self, sample=tuple(sample), late_aggregates=self.late_aggregates[:keys])
+        scope = self.scope and replace(self.scope, ids=frozenset(sorted(self.scope.ids)[:keys]))
+        return replace(self, sample=tuple(sample), late_aggregates=self.late_aggregates[:keys], scope=scope)
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as values that JSON can hold, with a bounded sample."""
         shown = asdict(self.bounded())
-        return {**shown, "checked_at": self.checked_at.isoformat(), "differences": self.differences}
+        if self.scope is not None:
+            shown["scope"]["ids"] = sorted(shown["scope"]["ids"])
+        return {
+            **shown,
+            "checked_at": self.checked_at.isoformat(),
+            "differences": self.differences,
+            "is_whole": self.is_whole,
+        }

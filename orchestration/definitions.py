@@ -19,9 +19,17 @@ from checks.drills import last_proofs
 from checks.freshness import freshness_checks
 from checks.pairs import comparisons
 from checks.quality import expectations
+from checks.sweep import sweep
 from contracts.settings import Settings
 from orchestration.alerts import alerts
-from orchestration.jobs import drain_job, drills_job, expectations_job, freshness_job, reconciliation_job
+from orchestration.jobs import (
+    drain_job,
+    drills_job,
+    expectations_job,
+    freshness_job,
+    incremental_reconciliation_job,
+    reconciliation_job,
+)
 from orchestration.repairs import repair_job, repair_sensor
 from orchestration.resources import build_resources
 from orchestration.schedules import every
@@ -41,8 +49,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     pods = [pod.pod for pod in settings.pods]
     freshness = freshness_checks(pods)
     reconciliation = reconciliation_job(comparisons)
+    incremental_reconciliation = incremental_reconciliation_job(comparisons)
     repairs = [repair_job(pod) for pod in pods]
-    freshness_run = freshness_job(freshness, alert_path, last_proofs)
+    freshness_run = freshness_job(freshness, alert_path, last_proofs, sweep)
     drills_run = drills_job(last_proofs)
     suites = expectations_job(expectations)
     return dg.Definitions(
@@ -55,11 +64,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             drills,
             *gauges(pods),
         ],
-        asset_checks=[comparisons, freshness, alert_path, last_proofs, expectations],
+        asset_checks=[comparisons, freshness, alert_path, last_proofs, expectations, sweep],
         jobs=[
             *(drain_job(pod) for pod in pods),
             *repairs,
             reconciliation,
+            incremental_reconciliation,
             freshness_run,
             drills_run,
             suites,
@@ -70,7 +80,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             reservation_expiry,
         ],
         schedules=[
-            every(reconciliation, "*/10 * * * *", "Compares everything at a new cut."),
+            every(incremental_reconciliation, "*/10 * * * *", "Compares what changed, and the sweep's next part."),
+            every(reconciliation, "47 1 * * *", "Compares everything at a new cut."),
             every(freshness_run, "*/5 * * * *", "Measures freshness in data time."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
             every(suites, "11 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),

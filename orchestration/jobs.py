@@ -8,7 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from assets.copies import COPY_KEYS
 from assets.graph import log_key, outbox_key
 from assets.trust import DRILLS
-from contracts.runs import DRAIN_TAG, RECONCILIATION_TAG
+from contracts.runs import DRAIN_TAG, INCREMENTAL, RECONCILIATION_TAG
 
 
 def drain_job(pod: str) -> UnresolvedAssetJobDefinition:
@@ -22,13 +22,24 @@ def drain_job(pod: str) -> UnresolvedAssetJobDefinition:
     )
 
 
+def incremental_reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
+    """Return the job that makes every comparison of what changed, and of the sweep's next part, at one cut per pod."""
+    return dg.define_asset_job(
+        name="incremental_reconciliation",
+        selection=dg.AssetSelection.checks(*checks.check_keys),
+        tags={RECONCILIATION_TAG: INCREMENTAL},
+        description="Takes a cut of every pod and compares in every pair what changed since the last run, what has "
+        "breaks, and a rotating part of the rest; builds the warehouse to the cuts first.",
+    )
+
+
 def reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that makes every comparison, at one cut per pod."""
+    """Return the job that makes every comparison of everything, at one cut per pod."""
     return dg.define_asset_job(
         name="reconciliation",
         selection=dg.AssetSelection.checks(*checks.check_keys),
-        tags={RECONCILIATION_TAG: "all"},
-        description="Takes a cut of every pod and compares every pair at it; builds the warehouse to it first.",
+        tags={RECONCILIATION_TAG: "complete"},
+        description="Takes a cut of every pod and compares every pair at it, key by key; what closing a month needs.",
     )
 
 
@@ -37,7 +48,8 @@ def freshness_job(*checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefini
     return dg.define_asset_job(
         name="freshness",
         selection=dg.AssetSelection.checks(*(key for one in checks for key in one.check_keys)),
-        description="Age of the oldest event that the log and every copy do not have; whether alerts get through.",
+        description="Age of the oldest event that the log and every copy do not have; whether alerts get through; "
+        "whether the sweep comes round in time.",
     )
 
 

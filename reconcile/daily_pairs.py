@@ -6,7 +6,7 @@ Belongs here: the report's figures as SQL over OLTP. Does not belong here: marts
 
 from __future__ import annotations
 
-from reconcile.entities import AGGREGATE_ID
+from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.finance_pairs import Mart, finance_pair, number
 from reconcile.identity_pairs import PER_MINOR
 from reconcile.shapes import Shape
@@ -33,10 +33,6 @@ CANNOT_CATCH = (
 )
 
 
-def _day(moment: str) -> str:
-    return f"strftime({moment}, '%Y-%m-%d') as sales_date"
-
-
 def _sums(names: tuple[str, ...]) -> str:
     return ", ".join(f"coalesce(sum({name}), 0)::BIGINT as {name}" for name in names)
 
@@ -60,20 +56,16 @@ DAYS = Mart(
     ),
     left=f"""
         with figure as (
-            select merchant_id, {_day("placed_at")}, currency, 1 as order_count, total_minor as placed_minor,
-                   discount_minor, rounding_micro
-            from {{orders}}
+            select merchant_id, sales_date, currency, order_count, placed_minor, discount_minor, rounding_micro
+            from {{orders_by_day}}
             union all by name
-            select p.merchant_id, {_day("c.captured_at")}, p.currency, c.amount_minor as captured_minor,
-                   c.amount_minor as net_minor
-            from {{payment_captures}} as c join {{payments}} as p on p.{AGGREGATE_ID} = c.{AGGREGATE_ID}
+            select merchant_id, sales_date, currency, captured_minor, captured_minor as net_minor
+            from {{captures_by_day}}
             union all by name
-            select merchant_id, {_day("completed_at")}, currency, amount_minor as refunded_minor,
-                   -amount_minor as net_minor
-            from {{refunds}} where status = 'completed'
+            select merchant_id, sales_date, currency, refunded_minor, -refunded_minor as net_minor
+            from {{refunds_by_day}}
             union all by name
-            select merchant_id, {_day("adjusted_at")}, currency, amount_minor as adjusted_minor, rounding_micro
-            from {{adjustments}}
+            select merchant_id, sales_date, currency, adjusted_minor, rounding_micro from {{adjustments_by_day}}
         ),
         day as (select merchant_id, sales_date, currency, {_sums(BY_DAY)} from figure group by all)
         select * from day where {_any(BY_DAY)}""",
@@ -91,12 +83,12 @@ ALL_DAYS = Mart(
     ),
     left=f"""
         with figure as (
-            select merchant_id, currency, cancelled_minor, tax_minor - cancelled_tax_minor as tax_minor,
-                   (total_minor - cancelled_minor + discount_minor - tax_minor + cancelled_tax_minor)
+            select merchant_id, currency, cancelled_minor, tax_minor,
+                   (placed_minor - cancelled_minor + discount_minor - tax_minor)
                    * case currency {PER_MINOR} end + rounding_micro as revenue_micro
-            from {{orders}}
+            from {{orders_by_day}}
             union all by name
-            select merchant_id, currency, -tax_minor as tax_minor from {{refunds}} where status = 'completed'
+            select merchant_id, currency, -tax_minor as tax_minor from {{refunds_by_day}}
         ),
         total as (select merchant_id, currency, {_sums(OVER_ALL_DAYS)} from figure group by all)
         select * from total where {_any(OVER_ALL_DAYS)}""",
@@ -115,4 +107,5 @@ DAILY_PAIR = finance_pair(
     ("order", "payment", "refund", "adjustment"),
     "The report of every merchant's day in every currency, and of all days where OLTP keeps no day.",
     cannot_catch=CANNOT_CATCH,
+    queries=BY_DAY_QUERIES,
 )

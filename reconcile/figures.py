@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.oltp import left_name
 from reconcile.pair import PodRun
 from reconcile.scratch import table
-
-AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
-"""Whose OLTP tables must have been read."""
 
 FIGURES = (
     "order_count",
@@ -32,20 +30,13 @@ FIGURES = (
 
 OPERATIONAL = """
     with figure as (
-        select currency, count(*) as order_count, sum(total_minor) as placed_minor,
-               sum(cancelled_minor) as cancelled_minor, sum(discount_minor) as discount_minor,
-               sum(tax_minor - cancelled_tax_minor) as tax_minor, sum(rounding_micro) as rounding_micro
-        from {orders} group by currency
+        from {orders_by_day}
         union all by name
-        select currency, sum(captured_minor) as captured_minor, sum(captured_minor) as net_minor
-        from {payments} group by currency
+        select currency, captured_minor, captured_minor as net_minor from {captures_by_day}
         union all by name
-        select currency, sum(amount_minor) as refunded_minor, -sum(amount_minor) as net_minor,
-               -sum(tax_minor) as tax_minor
-        from {refunds} where status = 'completed' group by currency
+        select currency, refunded_minor, -refunded_minor as net_minor, -tax_minor as tax_minor from {refunds_by_day}
         union all by name
-        select currency, sum(amount_minor) as adjusted_minor, sum(rounding_micro) as rounding_micro
-        from {adjustments} group by currency
+        from {adjustments_by_day}
     )
     select currency, {sums} from figure group by currency order by currency
 """
@@ -75,8 +66,7 @@ def figures_of(run: PodRun) -> list[Figure]:
     """Return every figure of a pod, in both currencies' order; OLTP was read and the warehouse has the cut."""
     connection = run.connection
     sums = ", ".join(f"coalesce(sum({name}), 0)::HUGEINT as {name}" for name in FIGURES)
-    names = ("orders", "payments", "refunds", "adjustments")
-    tables = {name: table(left_name(run.pod, name)) for name in names}
+    tables = {name: table(left_name(run.pod, name)) for name in BY_DAY_QUERIES}
     operational = connection.execute(OPERATIONAL.format(sums=sums, **tables)).fetchall()
     # The mart shows all pods that the map names, here the one.
     connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})

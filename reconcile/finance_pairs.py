@@ -16,7 +16,7 @@ from reconcile.compare import compare
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import parked_ids
 from reconcile.oltp import left_name
-from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
+from reconcile.pair import Findings, LateError, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to, quoted
 
@@ -37,6 +37,8 @@ class Mart:
     left: str
     right: str
     """The mart's query; it delivers the shape's columns, of the pod ``$pod`` where the mart has several."""
+    id_column: str | None = None
+    """The column that holds the id of a row's aggregate; None where rows are sums over several."""
 
     @property
     def entities(self) -> tuple[str, ...]:
@@ -50,12 +52,16 @@ def mart_view(run: PodRun, mart: Mart) -> tuple[str, str]:
     connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
     left, right = table("mart_left"), table("mart_right")
     names = {name: table(left_name(run.pod, name)) for name in mart.entities}
-    connection.execute(f"create or replace table {left} as {mart.left.format(**names)}")
+    connection.execute(f"create or replace table {left} as from {_looked_at(run, mart, mart.left.format(**names))}")
     # A mart without that column shows, as of the cut, nothing of other pods either.
     bound = {"pod": run.pod} if "$pod" in mart.right else {}
-    connection.execute(f"create or replace table {right} as {mart.right}", bound)
+    connection.execute(f"create or replace table {right} as from {_looked_at(run, mart, mart.right)}", bound)
     connection.execute("reset variable as_of")
     return left, right
+
+
+def _looked_at(run: PodRun, mart: Mart, query: str) -> str:
+    return f"({query})" if mart.id_column is None else run.in_scope(f"({query})", mart.id_column)
 
 
 def fields(aggregate_type: str, part: str | None = None, *, leave_out: Sequence[str] = ()) -> tuple[Column, ...]:
@@ -107,6 +113,7 @@ def _root_mart(aggregate_type: str, name: str, date: tuple[str, str], extra: tup
         left=f"select {_names(columns, 't')}, strftime(t.{date[1]}, '%Y-%m-%d') as {date[0]}{computed} "
         f"from {{{source}}} as t",
         right=_of_mart(name, (*columns, *added), [date[0]]),
+        id_column=key,
     )
 
 
@@ -129,6 +136,7 @@ def _part_mart(
         left=f"select {_names(entity.fields, 'p')}, {_names(of_root, 't')}{day} from {{{entity.shape.name}}} as p "
         f"left join {{{root.shape.name}}} as t on t.{AGGREGATE_ID} = p.{AGGREGATE_ID}",
         right=_of_mart(name, columns, [date[0]] if date else []),
+        id_column=root.id_field,
     )
 
 
@@ -211,6 +219,7 @@ RESERVATIONS = (
         f"t.status, t.expires_at, t.version, ({HELD})::BIGINT as held_quantity from {{reservation_lines}} as p "
         f"left join {{reservations}} as t on t.{AGGREGATE_ID} = p.{AGGREGATE_ID}",
         right=_of_mart("reservations", (*RESERVATION_COLUMNS, *number("held_quantity"))),
+        id_column="reservation_id",
     ),
 )
 
@@ -248,6 +257,7 @@ ENTITLEMENTS = (
         ),
         left=f"{_entitlements('merchant', 'null::VARCHAR')} union all {_entitlements('customer', 'e.customer_id')}",
         right=_of_mart("entitlements", ENTITLEMENT_COLUMNS),
+        id_column="entitlement_id",
     ),
 )
 
@@ -306,6 +316,7 @@ TAX = (
                 from dated group by {TAX_GROUP}
             )
             select * from movement where {TAX_MATTERS}""",
+        id_column="order_id",
     ),
 )
 
@@ -328,9 +339,18 @@ def _compare(run: PodRun, marts: Sequence[Mart], aggregate_types: Sequence[str])
 
 
 def finance_pair(
-    fact: str, marts: Sequence[Mart], types: tuple[str, ...], description: str, *, cannot_catch: str = CANNOT_CATCH
+    fact: str,
+    marts: Sequence[Mart],
+    types: tuple[str, ...],
+    description: str,
+    *,
+    cannot_catch: str = CANNOT_CATCH,
+    queries: Mapping[str, str] | None = None,
 ) -> Pair:
-    """Return the pair that compares `marts` with OLTP's tables of the aggregate types `types`."""
+    """Return the pair that compares `marts` with OLTP's tables of the aggregate types `types`.
+
+    With `queries` it compares sums over them that these make, always all of them.
+    """
     names = ", ".join(mart.shape.name for mart in marts)
     return Pair(
         name=f"operational_finance.{fact}",
@@ -342,7 +362,9 @@ def finance_pair(
         stage=Stage.WAREHOUSE,
         shapes=tuple(mart.shape for mart in marts),
         compare=lambda run: _compare(run, marts, types),
-        aggregate_types=types,
+        aggregate_types=() if queries else types,
+        queries=queries or {},
+        sweep=Sweep.WHOLE if queries else Sweep.AGGREGATES,
     )
 
 

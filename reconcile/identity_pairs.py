@@ -8,15 +8,18 @@ from __future__ import annotations
 from contracts.ids import aggregate_key
 from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
+from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.compare import Outcome, compare
-from reconcile.figures import AGGREGATE_TYPES
 from reconcile.finance_pairs import Mart, mart_view, number, refuse_parked, text
 from reconcile.oltp import left_name
-from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
 from reconcile.shapes import Shape, names_aggregate
 
 PER_MINOR = " ".join(f"when '{currency}' then {micro_per_minor(currency)}" for currency in CURRENCY_EXPONENTS)
+
+AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
+"""What the journal is made of."""
 
 ACCOUNTS = (
     "clearing",
@@ -98,14 +101,16 @@ JOURNAL_BALANCES = Mart(
             group by aggregate_type, aggregate_id, merchant_id, currency
         )
         select * from balance where {MATTERS}""",
+    id_column="aggregate_id",
 )
 
 EVENT_SUMS = """
     create or replace table {target} as
     select event_id, merchant_id, currency, sum(amount_micro)::HUGEINT as sum_micro,
            any_value(aggregate_type) as aggregate_type, any_value(aggregate_id) as aggregate_id
-    from lake.marts.journal where pod = $pod group by event_id, merchant_id, currency
+    from {journal} group by event_id, merchant_id, currency
 """
+JOURNAL = "(select * from lake.marts.journal where pod = $pod)"
 
 
 def _journal(run: PodRun) -> Findings:
@@ -119,7 +124,8 @@ def _events_sum_to_zero(run: PodRun) -> Outcome:
     """Every event's entries sum to zero, per merchant and currency; so then do a merchant's."""
     connection, target = run.connection, table("journal_events")
     connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
-    connection.execute(EVENT_SUMS.format(target=target), {"pod": run.pod})
+    journal = run.in_scope(JOURNAL, "aggregate_id")
+    connection.execute(EVENT_SUMS.format(target=target, journal=journal), {"pod": run.pod})
     connection.execute("reset variable as_of")
     counted = connection.execute(f"select count(*), count(*) filter (where sum_micro <> 0) from {target}").fetchall()
     rows = connection.execute(
@@ -167,6 +173,7 @@ JOURNAL_PAIR = Pair(
     compare=_journal,
     aggregate_types=AGGREGATE_TYPES,
     has_figures=True,
+    queries=BY_DAY_QUERIES,
 )
 
 STOCK_SHAPE = Shape(
@@ -180,29 +187,26 @@ STOCK_LEVELS = """
 """
 STOCK_SUMS = """
     select * from (
-    select coalesce(m.variant_id, r.variant_id) as variant_id, coalesce(m.location_id, r.location_id) as location_id,
-           coalesce(m.merchant_id, r.merchant_id) as merchant_id, coalesce(on_hand, 0)::BIGINT as on_hand,
-           coalesce(reserved, 0)::BIGINT as reserved
-    from (
-        select variant_id, location_id, min(merchant_id) as merchant_id, sum(quantity) as on_hand
-        from {movements} group by variant_id, location_id
-    ) as m
-    full outer join (
-        select variant_id, location_id, min(merchant_id) as merchant_id,
-               sum(quantity - consumed_quantity - released_quantity) as reserved
-        from {lines} group by variant_id, location_id
-    ) as r on r.variant_id = m.variant_id and r.location_id = m.location_id
-    ) where on_hand <> 0 or reserved <> 0
+        select coalesce(m.variant_id, r.variant_id)::text as variant_id,
+               coalesce(m.location_id, r.location_id) as location_id,
+               coalesce(m.merchant_id, r.merchant_id) as merchant_id,
+               coalesce(m.on_hand, 0)::bigint as on_hand, coalesce(r.reserved, 0)::bigint as reserved
+        from (
+            select variant_id, location_id, min(merchant_id) as merchant_id, sum(quantity) as on_hand
+            from oltp.stock_movements group by variant_id, location_id
+        ) as m
+        full join (
+            select variant_id, location_id, min(merchant_id) as merchant_id,
+                   sum(quantity - consumed_quantity - released_quantity) as reserved
+            from oltp.reservation_lines group by variant_id, location_id
+        ) as r on r.variant_id = m.variant_id and r.location_id = m.location_id
+    ) as s
+    where on_hand <> 0 or reserved <> 0
 """
 
 
 def _stock(run: PodRun) -> Findings:
-    right = table("stock_sums")
-    sums = STOCK_SUMS.format(
-        movements=table(left_name(run.pod, "stock_movements")), lines=table(left_name(run.pod, "reservation_lines"))
-    )
-    run.connection.execute(f"create or replace table {right} as {sums}")
-    left = table(left_name(run.pod, "stock_levels"))
+    left, right = (table(left_name(run.pod, name)) for name in ("stock_levels", "stock_sums"))
     return Findings(outcomes=[compare(run.connection, STOCK_SHAPE, left, right, run.context.limits)])
 
 
@@ -216,6 +220,6 @@ STOCK_PAIR = Pair(
     stage=Stage.OLTP,
     shapes=(STOCK_SHAPE,),
     compare=_stock,
-    aggregate_types=("stock_movement", "reservation"),
-    queries={"stock_levels": STOCK_LEVELS},
+    queries={"stock_levels": STOCK_LEVELS, "stock_sums": STOCK_SUMS},
+    sweep=Sweep.WHOLE,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -17,6 +17,7 @@ from contracts.ids import aggregate_key
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Limits, Outcome
 from reconcile.entities import AGGREGATE_ID, Entity, entities_of
+from reconcile.pair import PodRun
 from reconcile.parked import ParkedAggregate
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
@@ -41,11 +42,12 @@ class Extent:
     pod: str
     condition: str
     bound: dict[str, Any] = field(default_factory=dict)
+    source: str = RAW_EVENTS
 
     def select(self, columns: str, aggregate_type: str) -> tuple[str, dict[str, Any]]:
         """Return a query for `columns` of the events of one type, and its parameters."""
         return (
-            f"select {columns} from {RAW_EVENTS} as e "
+            f"select {columns} from {self.source} as e "
             f"where e.pod = $pod and e.aggregate_type = $aggregate_type and {self.condition}",
             {"pod": self.pod, "aggregate_type": aggregate_type, **self.bound},
         )
@@ -68,6 +70,18 @@ def at_positions(connection: duckdb.DuckDBPyConnection, pod: str, positions: Seq
         " and (e.cut <= r.cut or (e.cut = r.cut + 1 and e.chunk < r.chunk)))"
     )
     return Extent(pod=pod, condition=condition)
+
+
+def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent:
+    """Return the extent of the aggregates that a run looks at: their events, read from the lake once per name."""
+    if run.scope is None:
+        return extent
+    source = table(f"{name}_{run.pod}")
+    events = f"(select * from {RAW_EVENTS} where pod = $pod)"
+    run.connection.execute(
+        f"create table if not exists {source} as from {run.in_scope(events, 'aggregate_id')}", {"pod": run.pod}
+    )
+    return replace(extent, source=source)
 
 
 def parked_ids(connection: duckdb.DuckDBPyConnection, pod: str) -> dict[str, list[str]]:

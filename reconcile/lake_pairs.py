@@ -9,7 +9,7 @@ from contracts.events import STATE_TYPES
 from contracts.ownership import copy_named
 from reconcile.compare import Outcome, compare
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake import at_cut, event_duplicates, fold, parked_aggregates, right_name
+from reconcile.lake import at_cut, event_duplicates, fold, in_scope, parked_aggregates, right_name
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import overdue
@@ -24,7 +24,7 @@ CANNOT_CATCH = (
 
 
 def _compare(run: PodRun, aggregate_type: str) -> Findings:
-    fold(run.connection, at_cut(run.pod, run.cut), aggregate_type)
+    fold(run.connection, in_scope(run, at_cut(run.pod, run.cut)), aggregate_type)
     parked = [one for one in parked_aggregates(run.connection, run.pod) if one.aggregate_type == aggregate_type]
     ids = [one.aggregate_id for one in parked]
     run.connection.execute(f"create or replace table {PARKED} as select unnest($ids::VARCHAR[]) as id", {"ids": ids})
@@ -34,7 +34,8 @@ def _compare(run: PodRun, aggregate_type: str) -> Findings:
         overdue(parked, run.context.now(), float(copy_named("lake").late_seconds_max), limits),
     ]
     for entity in entities_of(aggregate_type):
-        left, right = table(left_name(run.pod, entity.shape.name)), table(right_name(entity))
+        left = run.in_scope(table(left_name(run.pod, entity.shape.name)), AGGREGATE_ID)
+        right = table(right_name(entity))
         sides = (left, right) if not parked else (_unparked(left), _unparked(right))
         outcomes.append(compare(run.connection, entity.shape, *sides, limits))
         run.connection.execute(f"drop table {right}")

@@ -7,7 +7,7 @@ mean (`reconcile/lake_pairs.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from reconcile.context import LoggedEntry
 from reconcile.lake import RAW_EVENTS
 from reconcile.log_checksum import STORED_COLUMNS, entry_checksum
 from reconcile.oltp import left_name
-from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, names_aggregate
 
@@ -61,8 +61,17 @@ OUTBOX = """
     select xid::text::bigint as xid, event_id::text, position::bigint, merchant_id, aggregate_type, aggregate_id,
            aggregate_version::bigint, event_type, schema_version::bigint, occurred_at, recorded_at, causation_id::text,
            correlation_id::text, traceparent, md5(payload::text) as payload_md5
-    from oltp.outbox
+    from oltp.outbox where {of_cuts}
 """
+# What may be of the cuts of a range: a few rows too many, of which the cuts themselves say where they are. A cut that
+# the snapshot does not show is that of the run, one that is pruned is below all that is left.
+OF_CUTS = """(
+    (xid >= coalesce((select pg_snapshot_xmax(snapshot) from oltp.cuts where cut = {after}), '0')
+     or xid = any(array(select pg_snapshot_xip(snapshot) from oltp.cuts where cut = {after})))
+    and xid < coalesce(
+        (select pg_snapshot_xmax(snapshot) from oltp.cuts where cut = {through}), '9223372036854775807'
+    )
+)"""
 # The cut of this run was registered from outside its snapshot, so the snapshot does not show it: it is the snapshot.
 CUTS = """
     select cut, partition_count::bigint, pg_snapshot_xmax(snapshot)::text::bigint as xmax,
@@ -92,7 +101,7 @@ PLACED = """
            (('0x' || substr(md5(d.merchant_id || '/' || d.aggregate_type || '/' || d.aggregate_id), 1, 8))::UBIGINT
             % c.partition_count)::BIGINT as partition
     from dated as d join {cuts} as c on c.cut = d.cut
-    where d.cut > {base}
+    where d.cut > {after} and d.cut <= {through}
 """
 
 LAKE_EVENTS = f"""
@@ -104,30 +113,43 @@ LAKE_EVENTS = f"""
 """
 
 
+def of_cuts(ranges: Sequence[tuple[int, int]]) -> str:
+    """Return the condition that an outbox row may be of the cuts of these ranges (after, through]; empty: of any."""
+    conditions = [OF_CUTS.format(after=int(after), through=int(through)) for after, through in ranges]
+    return " or ".join(conditions) or "true"
+
+
 def _compare(run: PodRun) -> Findings:
-    outcomes = [_outbox_with_lake(run)]
+    ranges = run.cut_ranges or ((0, run.cut),)
+    outcomes = [_outbox_with_lake(run, *cuts) for cuts in ranges]
     if run.context.read_log is None:
         raise ComparisonError("The log cannot be looked at: this run was given no reader of it.")
     with run.context.read_log(run.pod, run.cut) as logged:
         entries = list(logged)
-        outcomes += [_manifests_with_lake(run, entries), *_log_with_lake(run, entries)]
+        for after, through in ranges:
+            chosen = [entry for entry in entries if after < entry.cut <= through]
+            # Below the first entry that is kept the log was trimmed.
+            lowest = min((entry.cut for entry in entries), default=run.cut + 1)
+            outcomes.append(_manifests_with_lake(run, chosen, max(after, lowest - 1), through))
+            outcomes += _log_with_lake(run, chosen, through)
     return Findings(outcomes=outcomes)
 
 
-def _outbox_with_lake(run: PodRun) -> Outcome:
+def _outbox_with_lake(run: PodRun, after: int, through: int) -> Outcome:
     connection = run.connection
     cuts, outbox = (table(left_name(run.pod, name)) for name in ("cuts", "outbox"))
     lowest = connection.execute(f"select min(cut) from {cuts}").fetchall()[0][0]
     # What pruning left begins after the lowest cut; an outbox that was never pruned begins with cut 1.
-    base = 0 if lowest == 1 else lowest
+    after = max(after, 0 if lowest == 1 else lowest)
     left, right = table("outbox_events"), table("lake_events")
-    connection.execute(PLACED.format(target=left, cuts=cuts, outbox=outbox, base=int(base)))
-    bound = {"pod": run.pod, "after": base, "until": run.cut}
+    placed = PLACED.format(target=left, cuts=cuts, outbox=outbox, after=int(after), through=int(through))
+    connection.execute(placed)
+    bound = {"pod": run.pod, "after": after, "until": through}
     connection.execute(LAKE_EVENTS.format(target=right), bound)
     return compare(connection, OUTBOX_SHAPE, left, right, run.context.limits)
 
 
-def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry]) -> Outcome:
+def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, through: int) -> Outcome:
     stated = pa.table(
         {
             "cut": pa.array([str(entry.cut) for entry in entries], pa.string()),
@@ -137,13 +159,12 @@ def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry]) -> Outcome:
         }
     )
     load(run.connection, "manifest_counts", stated.to_reader())
-    lowest = min((entry.cut for entry in entries), default=run.cut + 1)
     run.connection.execute(
         f"""create or replace table {table("lake_counts")} as
             select cut::VARCHAR as cut, partition::VARCHAR as partition, chunk::VARCHAR as chunk,
                    count(*)::BIGINT as events
-            from {RAW_EVENTS} where pod = $pod and cut >= $lowest and cut <= $until group by 1, 2, 3""",
-        {"pod": run.pod, "lowest": lowest, "until": run.cut},
+            from {RAW_EVENTS} where pod = $pod and cut > $after and cut <= $until group by 1, 2, 3""",
+        {"pod": run.pod, "after": after, "until": through},
     )
     return compare(run.connection, MANIFEST_SHAPE, table("manifest_counts"), table("lake_counts"), run.context.limits)
 
@@ -201,8 +222,8 @@ class _ReadBack:
         return _entry_table([row for row in self._found if row[0].cut > self.trimmed_cut])
 
 
-def _log_with_lake(run: PodRun, entries: list[LoggedEntry]) -> list[Outcome]:
-    """Compare what is in the newest entries with what their manifests state and with the lake."""
+def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> list[Outcome]:
+    """Compare what is in the newest of some entries with what their manifests state and with the lake."""
     connection, limits, read_back = run.connection, run.context.limits, _ReadBack(run.pod, newest(entries))
     others = [column for column in (*STORED_COLUMNS, "cut", "partition") if column != "payload"]
     load(connection, "log_rows", read_back.rows(), f"{', '.join(others)}, md5(payload) as payload_md5")
@@ -215,8 +236,8 @@ def _log_with_lake(run: PodRun, entries: list[LoggedEntry]) -> list[Outcome]:
     load(connection, "entries_stated", read_back.stated().to_reader())
     load(connection, "entries_found", read_back.found().to_reader())
     checked = compare(connection, ENTRY_SHAPE, table("entries_stated"), table("entries_found"), limits)
-    lowest, lake = read_back.lowest_cut or run.cut + 1, table("lake_events")
-    connection.execute(LAKE_EVENTS.format(target=lake), {"pod": run.pod, "after": lowest - 1, "until": run.cut})
+    lowest, lake = read_back.lowest_cut or through + 1, table("lake_events")
+    connection.execute(LAKE_EVENTS.format(target=lake), {"pod": run.pod, "after": lowest - 1, "until": through})
     return [checked, compare(connection, LOG_SHAPE, table("log_events"), lake, limits)]
 
 
@@ -250,7 +271,8 @@ LOG_PAIR = Pair(
     description=(
         "Every outbox row against the lake, event by event, with its cut and partition; every kept manifest against "
         f"the lake's counts per cut, partition and chunk; the newest entries (up to {ENTRIES_MAX:,}, or {EVENTS_MAX:,} "
-        "events) read back: checksum against manifest, events against the lake."
+        "events) read back: checksum against manifest, events against the lake. Incremental runs read older ones back, "
+        "too."
     ),
     cannot_catch=(
         "Events that are pruned from the outbox and trimmed from the log: then only the lake has them (the OLTP pairs "
@@ -261,4 +283,5 @@ LOG_PAIR = Pair(
     shapes=(OUTBOX_SHAPE, MANIFEST_SHAPE, ENTRY_SHAPE, LOG_SHAPE),
     compare=_compare,
     queries={"outbox": OUTBOX, "cuts": CUTS},
+    sweep=Sweep.CUTS,
 )

@@ -8,17 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import adbc_driver_postgresql.dbapi as adbc
 import duckdb
 import psycopg
 
-from reconcile.entities import AGGREGATE_ID, Entity
+from contracts.scope import Scope
+from reconcile.entities import AGGREGATE_ID, Entity, entities_of
+from reconcile.scoping import postgres_condition
 from reconcile.scratch import load
 from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column
 
 CASTS = {VARCHAR: "::text", BIGINT: "::bigint", BOOLEAN: "::boolean"}
+
+
+TEXT_IDS = {"merchant_id"}
+"""Ids that are text, of tables so small that they are always read whole; all others are of type uuid."""
+
+ALSO_READ = {"refund": ("payment_id", "order_id")}
+"""By aggregate type: columns that name aggregates whose figures are made of its rows, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """A PostgreSQL query and the texts that it binds."""
+
+    sql: str
+    bound: tuple[str, ...] = ()
 
 
 class OpenCut(Protocol):
@@ -27,6 +45,10 @@ class OpenCut(Protocol):
     @property
     def cut(self) -> int:
         """The cut's number."""
+
+    @property
+    def epoch(self) -> str:
+        """The epoch that it is of."""
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
@@ -57,14 +79,30 @@ def set_snapshot(exported_snapshot: str) -> str:
     return f"set transaction snapshot '{exported_snapshot}'"
 
 
-def select_entity(entity: Entity) -> str:
-    """Return the PostgreSQL query that reads an entity in its shape."""
+def select_entity(entity: Entity, scope: Scope | None = None) -> Query:
+    """Return the query that reads an entity in its shape: what is in a scope, and for refunds more (`ALSO_READ`)."""
     names = {column.name for column in entity.fields}
     extra = [] if entity.field is None or "merchant_id" in names else [Column(name="merchant_id", type=VARCHAR)]
     key = f't."{entity.id_field}"::text as {AGGREGATE_ID}'
     columns = ", ".join(f't."{c.name}"{CASTS.get(c.type, "")} as "{c.name}"' for c in (*extra, *entity.fields))
     events = ", t.version::bigint as events" if entity.field is None else ""
-    return f"select {key}, {columns}{events} from {entity.source} as t"
+    everything = f"select {key}, {columns}{events} from {entity.source} as t"
+    if scope is None or entity.id_field in TEXT_IDS:
+        return Query(sql=everything)
+    condition, bound = _condition(entity, scope)
+    return Query(sql=f"{everything} where {condition}", bound=bound)
+
+
+def _condition(entity: Entity, scope: Scope) -> tuple[str, tuple[str, ...]]:
+    columns = (entity.id_field, *ALSO_READ.get(entity.aggregate_type, ()))
+    if entity.field is None or len(columns) == 1:
+        return postgres_condition(scope, [f"t.{column}" for column in columns])
+    root = entities_of(entity.aggregate_type)[0]
+    condition, bound = postgres_condition(scope, [f"root.{column}" for column in columns])
+    of_root = f"select root.{entity.id_field} from {root.source} as root where {condition}"
+    # A part whose root is gone is looked at by its own column.
+    own, _ = postgres_condition(scope, [f"t.{entity.id_field}"])
+    return f"({own} or t.{entity.id_field} in ({of_root}))", bound
 
 
 def left_name(pod: str, shape_name: str) -> str:
@@ -73,9 +111,9 @@ def left_name(pod: str, shape_name: str) -> str:
 
 
 def read_queries(
-    connection: duckdb.DuckDBPyConnection, cursor: adbc.Cursor, pod: str, queries: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection, cursor: adbc.Cursor, pod: str, queries: Mapping[str, Query]
 ) -> None:
     """Read PostgreSQL queries (name -> query) at the cursor's snapshot into scratch tables named by `left_name`."""
     for name, query in queries.items():
-        cursor.execute(query)
+        cursor.execute(query.sql, query.bound or None)
         load(connection, left_name(pod, name), cursor.fetch_record_batch())

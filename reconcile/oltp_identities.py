@@ -169,7 +169,8 @@ def _outcome(run: PodRun, identity: Identity, names: dict[str, str]) -> Outcome:
     """Count the rows that break an identity; an order with several such lines is one key, with the largest excess."""
     wrong = "actual > expected" if identity.is_limit else "actual is distinct from expected"
     target = table("identity")
-    run.connection.execute(f"create or replace table {target} as {identity.rows.format(**names)}")
+    looked_at = run.in_scope(f"({identity.rows.format(**names)})", AGGREGATE_ID)
+    run.connection.execute(f"create or replace table {target} as from {looked_at}")
     counted = run.connection.execute(
         f"select count(*), count(distinct {AGGREGATE_ID}) filter (where {wrong}) from {target}"
     ).fetchall()

@@ -12,8 +12,10 @@ from enum import StrEnum
 import duckdb
 
 from contracts.ownership import copy_named
+from contracts.scope import Scope
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
+from reconcile.scoping import restricted
 from reconcile.shapes import Shape
 
 LEVELS = ("pod", "merchant x day x currency", "key")
@@ -32,6 +34,14 @@ class Stage(StrEnum):
     """Nothing: the copy keeps no history and chooses the cut itself."""
 
 
+class Sweep(StrEnum):
+    """What an incremental run looks at."""
+
+    AGGREGATES = "what changed, what has breaks, and a rotating range of all aggregates"
+    CUTS = "the cuts since the last run, and a rotating range of the others; with breaks, everything"
+    WHOLE = "everything: the sums are made where the rows are"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PodRun:
     """One pod in one run: its cut, and the connection whose scratch tables hold OLTP at that cut."""
@@ -40,6 +50,14 @@ class PodRun:
     connection: duckdb.DuckDBPyConnection
     pod: str
     cut: int
+    scope: Scope | None = None
+    """Which aggregates are looked at; None: all."""
+    cut_ranges: tuple[tuple[int, int], ...] = ()
+    """Which cuts (after, through] of the log are looked at; empty: all."""
+
+    def in_scope(self, relation: str, column: str) -> str:
+        """Return the rows of a DuckDB relation whose aggregate (its id is `column`) is looked at, as a relation."""
+        return restricted(self.pod, self.scope, relation, column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +71,8 @@ class Findings:
     """Keys of the aggregates that were left out, because the copy has them parked."""
     late_reason: str = ""
     """Why the copy is late, although what was compared agrees."""
+    is_whole: bool = False
+    """Whether everything was looked at, although a part would have been enough."""
 
 
 class LateError(Exception):
@@ -78,10 +98,13 @@ class Pair:
     compare: Callable[[PodRun], Findings]
     aggregate_types: tuple[str, ...] = ()
     """Whose tables are read from OLTP at the cut."""
+    sweep: Sweep = Sweep.AGGREGATES
+    """What an incremental run looks at."""
     has_figures: bool = False
     """Whether the totals of `reconcile/figures.py` can be computed from what it reads."""
     queries: Mapping[str, str] = field(default_factory=dict)
-    """What else is read from OLTP at the cut: name -> PostgreSQL query."""
+    """What else is read from OLTP at the cut: name -> PostgreSQL query, in which ``{cut}``, ``{partition_count}`` and
+    ``{of_cuts}`` (the condition that an outbox row may be of the cuts that are looked at) are put in."""
 
     @property
     def lag_seconds_max(self) -> float:

@@ -18,14 +18,18 @@ import psycopg
 
 from contracts.errors import InputError, TieoutError, UnprovenBuildError
 from contracts.ownership import copy_named
+from contracts.scope import Scope
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
-from reconcile.oltp import OpenCut, read_queries, select_entity, snapshot_cursor
-from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
+from reconcile.log_pairs import of_cuts
+from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
+from reconcile.pair import Findings, LateError, Pair, PodRun, Stage, Sweep
 from reconcile.pairs import pairs_named
+from reconcile.scoping import PodScope, Prepared, at_the_cut, of_lake, prepare, write_ids
 from reconcile.scratch import scratch
+from reconcile.sweep import SweepPlan
 
 OnProgress = Callable[[str], None]
 """Called with a sentence about what is being done."""
@@ -36,13 +40,14 @@ def run_pairs(
     pairs: Collection[str] | None = None,
     pods: Collection[str] | None = None,
     on_progress: OnProgress | None = None,
+    plans: Mapping[str, SweepPlan] | None = None,
 ) -> list[PairResult]:
     """Compare pairs (names or families such as ``oltp_lake``; all by default) in pods (all by default).
 
     Returns one result per pair and pod, in the register's order. Never raises for what a comparison met: that is a
     result with verdict `unknown` and the reason. Raises InputError for a pair or pod that does not exist.
     """
-    return run_comparison(context, pairs, pods, on_progress).results
+    return run_comparison(context, pairs, pods, on_progress, plans).results
 
 
 def run_comparison(
@@ -50,13 +55,16 @@ def run_comparison(
     pairs: Collection[str] | None = None,
     pods: Collection[str] | None = None,
     on_progress: OnProgress | None = None,
+    plans: Mapping[str, SweepPlan] | None = None,
 ) -> Comparison:
     """Do what `run_pairs` does, and return the totals of operations and finance besides.
 
+    In a pod of which `plans` holds a plan only what changed and a part of the rest is looked at; what exactly is in the
+    results (`scope`). In all others, and where a plan cannot be followed, everything is.
     There are figures for the pods in which `journal_identities` was compared: it reads what they are made of.
     """
     chosen = pairs_named(pairs)
-    run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None))
+    run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None), plans or {})
     return Comparison(results=run.results(), figures=run.figures)
 
 
@@ -85,12 +93,19 @@ class _Failure:
 
 class _Run:
     def __init__(
-        self, context: ReconcileContext, pairs: Sequence[Pair], pods: Sequence[str], on_progress: OnProgress
+        self,
+        context: ReconcileContext,
+        pairs: Sequence[Pair],
+        pods: Sequence[str],
+        on_progress: OnProgress,
+        plans: Mapping[str, SweepPlan],
     ) -> None:
         self._context = context
         self._pairs = pairs
         self._pods = pods
         self._say = on_progress
+        self._plans = plans
+        self._scopes: dict[str, PodScope] = {}
         self._cuts: dict[str, int] = {}
         self._failures: dict[tuple[str, Stage], _Failure] = {}
         self._doubts: dict[str, str] = {}
@@ -101,7 +116,8 @@ class _Run:
     def results(self) -> list[PairResult]:
         try:
             with _workspace(self._context) as connection:
-                self._read_oltp(connection)
+                prepared = self._prepare(connection)
+                self._read_oltp(connection, prepared)
                 for stage in Stage:
                     self._compare_stage(connection, stage)
         except Exception as error:
@@ -116,13 +132,32 @@ class _Run:
                 if (stage is None or pair.stage is stage) and (pair.name, pod) not in self._results:
                     yield pair, pod
 
-    def _read_oltp(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Prepared]:
+        """Find out what changed in the lake; without a reading of the pod that is the scope."""
+        prepared = {}
+        for pod in [pod for pod in self._pods if pod in self._plans]:
+            try:
+                lake_cut = self._context.lake_cut(connection, pod)
+                prepared[pod] = prepare(connection, pod, self._context.pods[pod], self._plans[pod], lake_cut)
+                self._look_at(connection, pod, of_lake(prepared[pod]))
+            except Exception as error:  # whoever reads the same store next says what became of it
+                self._say(f"Everything of {pod} is compared: {_sentence(error, self._context)}")
+        return prepared
+
+    def _look_at(self, connection: duckdb.DuckDBPyConnection, pod: str, scope: PodScope | None) -> None:
+        self._scopes.pop(pod, None)
+        if scope is not None:
+            write_ids(connection, pod, scope.aggregates.ids)
+            self._scopes[pod] = scope
+
+    def _read_oltp(self, connection: duckdb.DuckDBPyConnection, prepared: Mapping[str, Prepared]) -> None:
         if all(pair.stage is Stage.OWN for pair in self._pairs):
             return
         for pod in self._pods:
             self._say(f"Reading {pod} at a new cut.")
             try:
-                self._cuts[pod] = _read_pod(self._context, connection, pod, self._pairs)
+                self._cuts[pod], scope = _read_pod(self._context, connection, pod, self._pairs, prepared.get(pod))
+                self._look_at(connection, pod, scope)
             except Exception as error:
                 reason = f"{pod} could not be read at a cut: {_sentence(error, self._context)}"
                 for stage in (Stage.OLTP, Stage.LAKE, Stage.WAREHOUSE):
@@ -181,7 +216,14 @@ class _Run:
 
     def _compare(self, connection: duckdb.DuckDBPyConnection, pair: Pair, pod: str) -> PairResult:
         started = self._context.monotonic()
-        run = PodRun(context=self._context, connection=connection, pod=pod, cut=self._cuts.get(pod, 0))
+        run = PodRun(
+            context=self._context,
+            connection=connection,
+            pod=pod,
+            cut=self._cuts.get(pod, 0),
+            scope=self._scopes[pod].aggregates if pod in self._scopes else None,
+            cut_ranges=self._scopes[pod].cuts if pod in self._scopes else (),
+        )
         try:
             findings = pair.compare(run)
             if pair.has_figures:
@@ -198,7 +240,15 @@ class _Run:
             # What differs is told; that nothing does is no pass while the warehouse's own tests fail.
             is_pass = result.verdict is Verdict.CONSISTENT
             result = replace(result, verdict=Verdict.UNKNOWN if is_pass else result.verdict, reason=doubt)
-        return replace(result, seconds=round(self._context.monotonic() - started, 3))
+        seconds = round(self._context.monotonic() - started, 3)
+        return replace(result, seconds=seconds, scope=None if findings.is_whole else self._scope(pair, pod))
+
+    def _scope(self, pair: Pair, pod: str) -> Scope | None:
+        """Return what was looked at of a pair; None: everything."""
+        found = self._scopes.get(pod)
+        if found is None or pair.sweep is Sweep.WHOLE:
+            return None
+        return found.log if pair.sweep is Sweep.CUTS else found.aggregates
 
     def _failed(self, pair: Pair, pod: str, failure: _Failure, started: float | None = None) -> PairResult:
         seconds = 0.0 if started is None else round(self._context.monotonic() - started, 3)
@@ -224,26 +274,36 @@ def _workspace(context: ReconcileContext) -> Iterator[duckdb.DuckDBPyConnection]
         yield ready
 
 
-def _read_pod(context: ReconcileContext, connection: duckdb.DuckDBPyConnection, pod: str, pairs: Sequence[Pair]) -> int:
-    """Read what the pairs need of a pod at a new cut into scratch tables; return the cut."""
+def _read_pod(
+    context: ReconcileContext,
+    connection: duckdb.DuckDBPyConnection,
+    pod: str,
+    pairs: Sequence[Pair],
+    prepared: Prepared | None,
+) -> tuple[int, PodScope | None]:
+    """Read what the pairs need of a pod at a new cut into scratch tables; return the cut and what is looked at."""
     with context.take_cut(pod) as opened:
-        queries = _queries(opened, context.pods[pod], pairs)
+        scope = at_the_cut(prepared, opened.connection, opened.cut, opened.epoch) if prepared else None
+        queries = _queries(opened, context.pods[pod], pairs, scope)
         with snapshot_cursor(context.pods[pod], opened.exported_snapshot) as cursor:
             read_queries(connection, cursor, pod, queries)
-        return opened.cut
+        return opened.cut, scope
 
 
-def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair]) -> dict[str, str]:
+def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair], scope: PodScope | None) -> dict[str, Query]:
     types = {kind: None for pair in pairs for kind in pair.aggregate_types}
     entities = [entity for kind in types for entity in entities_of(kind)]
-    queries = {entity.shape.name: select_entity(entity) for entity in entities}
+    aggregates = scope.aggregates if scope else None
+    queries = {entity.shape.name: select_entity(entity, aggregates) for entity in entities}
     others = {name: query for pair in pairs for name, query in pair.queries.items()}
     if others:
         with psycopg.connect(dsn, autocommit=True) as outside:
             found = outside.execute("select partition_count from oltp.cuts where cut = %s", (opened.cut,)).fetchone()
         partition_count = 0 if found is None else int(found[0])
+        ranges = of_cuts(scope.cuts if scope else ())
         for name, query in others.items():
-            queries[name] = query.format(cut=int(opened.cut), partition_count=partition_count)
+            sql = query.format(cut=int(opened.cut), partition_count=partition_count, of_cuts=ranges)
+            queries[name] = Query(sql=sql)
     return queries
 
 

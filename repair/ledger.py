@@ -1,9 +1,9 @@
 """The ledger of breaks: what comparisons found is opened as breaks; a later one that finds the key in order ends them.
 
 A result counts when keys were compared and it is newer than what the ledger has of its pair and pod. What could not be
-looked at, or did not get there in time, says nothing about any key, and nothing is said of keys that a copy has parked.
-The other modules of the ledger are given on from here: reading (`repair/ledger_reads.py`), changes of state by people
-and repairs (`repair/ledger_states.py`).
+looked at, or did not get there in time, says nothing about any key; nothing is said of keys that a copy has parked, or
+that are outside of the scope of a result that did not look at everything. The other modules of the ledger are given on
+from here: reading (`repair/ledger_reads.py`), changes of state by people and repairs (`repair/ledger_states.py`).
 
 Belongs here: recording. Does not belong here: comparing (`reconcile/`), repairing (`repair/run.py`).
 """
@@ -160,6 +160,7 @@ with gone as (
     where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
       and not exists (select from incoming as i where i.entity = b.entity and i.key = b.key)
       and (b.aggregate_key is null or b.aggregate_key <> all(%(late_aggregates)s))
+      and (%(is_whole)s or b.break_id = any(%(looked_at)s))
       and (b.state <> 'repairing' or b.claimed_at <= %(checked_at)s
            and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s))
 ),
@@ -179,6 +180,10 @@ logged as (
 select count(*) filter (where to_state = 'repaired') as repaired,
        count(*) filter (where to_state = 'vanished') as vanished
 from ended
+"""
+UNENDED = """
+select break_id, aggregate_key from trust.breaks
+where pair = %(pair)s and pod = %(pod)s and ended_at is null and aggregate_key is not null
 """
 ENDED_GROUPS = """
 update trust.break_groups as g set ended_at = %(checked_at)s
@@ -205,6 +210,8 @@ class Recorded:
     breaks_vanished: int = 0
     results_overtaken: int = 0
     """Results that say nothing, because a newer comparison was recorded before."""
+    taken_in: tuple[tuple[str, str], ...] = ()
+    """Pair and pod of the results that count."""
 
     @property
     def breaks_ended(self) -> int:
@@ -216,6 +223,7 @@ class Recorded:
 class _Tally:
     opened_group_ids: list[int] = field(default_factory=list)
     ended_group_ids: list[int] = field(default_factory=list)
+    taken_in: list[tuple[str, str]] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
 
     def add(self, **numbers: int) -> None:
@@ -227,7 +235,7 @@ def record(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: 
     """Take the results of one run into the ledger, all or none; return what became of breaks and groups.
 
     A key that differs and has no unended break opens one; a break whose key is no longer listed ends, if the result
-    lists all that differs. `run` names the comparison, for the history.
+    lists all that differs and looked at the key. `run` names the comparison, for the history.
     """
     tally = _Tally()
     with ledger(control_dsn) as connection:
@@ -238,10 +246,12 @@ def record(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: 
                 tally.add(results_overtaken=1)
                 continue
             _record_one(connection, result, run, clock(), tally)
+            tally.taken_in.append((result.pair, result.pod))
     return Recorded(
         run=run,
         opened_group_ids=tuple(tally.opened_group_ids),
         ended_group_ids=tuple(tally.ended_group_ids),
+        taken_in=tuple(tally.taken_in),
         **tally.numbers,
     )
 
@@ -279,9 +289,17 @@ def _record_one(connection: Connection, result: PairResult, run: str, now: datet
         tally.add(breaks_opened=_one(connection, OPENED, bound)["opened"])
         _count_keys(connection, result, bound)
     if result.is_sample_complete:
-        ended = _one(connection, IN_ORDER, bound)
+        looked_at = [] if result.is_whole else _looked_at(connection, result)
+        ended = _one(connection, IN_ORDER, {**bound, "is_whole": result.is_whole, "looked_at": looked_at})
         tally.add(breaks_repaired=ended["repaired"], breaks_vanished=ended["vanished"])
         tally.ended_group_ids += [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
+
+
+def _looked_at(connection: Connection, result: PairResult) -> list[int]:
+    """Return the unended breaks whose aggregate was in the result's scope: those of sums over several never are."""
+    assert result.scope is not None
+    unended = connection.execute(UNENDED, {"pair": result.pair, "pod": result.pod}).fetchall()
+    return [row["break_id"] for row in unended if result.scope.covers(str(row["aggregate_key"]).split("/", 2)[2])]
 
 
 def _one(connection: Connection, statement: str, bound: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stack.alerts import add_commands as add_alerts
 from stack.books import add_commands as add_books
 from stack.breaks import add_commands as add_breaks
 from stack.console import Progress, answers, print_json, table
+from stack.coverage import add_commands as add_coverage
 from stack.drills import add_commands as add_drills
 from stack.epochs import add_commands as add_epochs
 from stack.migrations import migrate_everything
@@ -194,13 +195,16 @@ def import_(
 @app.command()
 def reconcile(
     pair: Annotated[list[str] | None, typer.Option(help="Only this pair or family of pairs; may be repeated.")] = None,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only what changed since the last comparison, and the sweep's next part.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare every store with its owner, key by key, at a new cut of every pod, while everything goes on.
 
     Exit code 0 only if every verdict is `consistent`. `late` means that a copy did not get there in the time it is
     allowed; `unknown` that a side could not be read: neither is a pass. Every key that differs becomes a break, which
-    stays until a later comparison finds it in order: see `tieout breaks`.
+    stays until a later comparison finds it in order: see `tieout breaks`. What was compared when: `tieout coverage`.
     """
     from stack.builder import warm_builder
     from stack.reconciling import describe_recorded, reconcile_now, recorded_json, ties
@@ -208,7 +212,7 @@ def reconcile(
 
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values, warm_builder(values) as builder:
-        comparison = reconcile_now(values, progress, builder, pairs=pair)
+        comparison = reconcile_now(values, progress, builder, pairs=pair, is_incremental=changed)
     if as_json:
         print_json(
             {
@@ -226,6 +230,7 @@ def reconcile(
         raise typer.Exit(FAILED)
 
 
+add_coverage(app)
 add_reports(app)
 add_books(app)
 add_repair(app)

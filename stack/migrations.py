@@ -57,6 +57,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from finance.books import migrate as migrate_books
     from oltp.directory import migrate_directory
     from oltp.store.migrate import migrate as migrate_pod
+    from reconcile.coverage import migrate as migrate_coverage
     from reconcile.figure_results import migrate as migrate_figures
     from reconcile.results import migrate as migrate_results
     from repair.alert_outbox import migrate as migrate_alerts
@@ -69,7 +70,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
         lambda: _one_by_one(migrate_pod, [pod.owner_dsn for pod in settings.pods]),
         lambda: migrate_directory(settings.control_dsn),
         # One after the other: two transactions that create the same schema at once disturb each other.
-        lambda: _in_turn(settings.control_dsn, migrate_results, migrate_figures),
+        lambda: _in_turn(settings.control_dsn, migrate_results, migrate_figures, migrate_coverage),
         lambda: migrate_books(settings.control_dsn),
         lambda: _in_turn(settings.control_dsn, migrate_ledger, migrate_audit),
         lambda: migrate_alerts(settings.control_dsn),

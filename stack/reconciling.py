@@ -23,7 +23,8 @@ from reconcile.pair import Stage
 from reconcile.pairs import pairs_named
 from reconcile.results import save_results
 from reconcile.run import Comparison, run_comparison
-from repair.ledger import Recorded, record
+from repair.ledger import Recorded
+from repair.sweeping import plans_for, take_in
 from stack.builder import Built, WarehouseBuilder
 from stack.comparison import build_reconcile_context
 from stack.console import Progress
@@ -38,9 +39,17 @@ class Reconciled(Comparison):
 
 
 def reconcile_now(
-    settings: Settings, progress: Progress, builder: WarehouseBuilder, *, pairs: Sequence[str] | None = None
+    settings: Settings,
+    progress: Progress,
+    builder: WarehouseBuilder,
+    *,
+    pairs: Sequence[str] | None = None,
+    is_incremental: bool = False,
 ) -> Reconciled:
-    """Compare the named pairs (default: all) in all pods at new cuts; store the results and their breaks."""
+    """Compare the named pairs (default: all) in all pods at new cuts; store the results and their breaks.
+
+    Incremental: only what changed since the last comparison, what has breaks, and the next part of the sweep.
+    """
     run = f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z"
     with propagating(settings), progress.step("Comparing every store at new cuts") as step:
 
@@ -51,10 +60,12 @@ def reconcile_now(
         context = build_reconcile_context(settings, build=build)
         if any(pair.stage is Stage.WAREHOUSE for pair in pairs_named(pairs)):
             context = _building_early(context, builder)
-        comparison = run_comparison(context, pairs, on_progress=step.say)
+        pods = [pod.pod for pod in settings.pods]
+        plans = plans_for(settings.control_dsn, pods, pairs, utc_now()) if is_incremental else {}
+        comparison = run_comparison(context, pairs, on_progress=step.say, plans=plans)
     save_results(settings.control_dsn, comparison.results)
     save_figures(settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
-    recorded = record(settings.control_dsn, comparison.results, run=run)
+    recorded = take_in(settings.control_dsn, comparison.results, run=run)
     return Reconciled(results=comparison.results, figures=comparison.figures, recorded=recorded)
 
 

@@ -66,6 +66,8 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     console.print(breaks_line(status.breaks))
     _show_unmet(status)
     console.print(f"Drills: {status.drills or 'their table does not answer'}.")
+    if status.coverage:
+        console.print(status.coverage)
     if status.workers:
         workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))

@@ -107,6 +107,8 @@ class Status:
     """The pages of Great Expectations."""
     drills: str | None = None
     """What the newest drills prove, in one line; None when their table does not answer."""
+    coverage: str | None = None
+    """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as values that JSON can hold."""
@@ -123,6 +125,7 @@ def read_status(values: Settings) -> Status:
         breaks = pool.submit(_break_counts, values)
         unmet = pool.submit(_unmet, values)
         drills = pool.submit(_drills_summary, values)
+        coverage = pool.submit(_coverage_line, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     status = Status(
@@ -138,6 +141,7 @@ def read_status(values: Settings) -> Status:
         unmet=unmet.result(),
         data_docs_url=data_docs_url(values),
         drills=drills.result(),
+        coverage=coverage.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
 
@@ -298,6 +302,15 @@ def _unmet(values: Settings) -> list[UnmetStatus] | None:
             )
             for row in unmet(values.control_dsn)
         ]
+
+
+def _coverage_line(values: Settings) -> str | None:
+    from reconcile.coverage import read_coverage
+    from stack.coverage import coverage_line, never_compared
+
+    def ask() -> str | None:
+        found = read_coverage(values.control_dsn)
+        return coverage_line(list(found.values()), len(never_compared(values, found)), utc_now())
 
     return _asked(ask, lambda _: None)
 

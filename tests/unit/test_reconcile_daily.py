@@ -19,17 +19,13 @@ from reconcile.scratch import scratch, table
 # part three days later; and a correction. 10,000 micro-units are a penny.
 OLTP = {
     "orders": """
-        select 'o1' as aggregate_id, 'o1' as order_id, 'm' as merchant_id, 'GBP' as currency, 1200 as total_minor,
-               100 as discount_minor, 200 as tax_minor, 40 as rounding_micro, 120 as cancelled_minor,
-               20 as cancelled_tax_minor, timestamptz '2026-01-31 23:59:59+00' as placed_at""",
+        select 'o1' as aggregate_id, 'o1' as order_id, 'm' as merchant_id, 'GBP' as currency,
+               timestamptz '2026-01-31 23:59:59+00' as placed_at""",
     "order_lines": """
         select 'o1' as aggregate_id, 'l1' as order_line_id, 'm' as merchant_id, 'GB' as jurisdiction,
                'standard' as tax_category, 200000 as rate_ppm, 1000 as taxable_minor, 200 as tax_minor,
                120 as cancelled_minor, 20 as cancelled_tax_minor
         union all select 'o1', 'l2', 'm', 'GB', 'shipping', 0, 0, 0, 0, 0""",
-    "payments": "select 'p1' as aggregate_id, 'm' as merchant_id, 'GBP' as currency",
-    "payment_captures": """
-        select 'p1' as aggregate_id, 1200 as amount_minor, timestamptz '2026-02-01 00:00:00+00' as captured_at""",
     "refunds": """
         select 'r1' as aggregate_id, 'o1' as order_id, 'm' as merchant_id, 'GBP' as currency, 60 as amount_minor,
                10 as tax_minor, 'completed' as status, timestamptz '2026-02-02 12:00:00+00' as completed_at
@@ -38,9 +34,18 @@ OLTP = {
         select 'r1' as aggregate_id, 'rl1' as refund_line_id, 'l1' as order_line_id, 'GB' as jurisdiction,
                'standard' as tax_category, 60 as amount_minor, 10 as tax_minor
         union all select 'r2', 'rl2', 'l1', 'GB', 'standard', 60, 10""",
-    "adjustments": """
-        select 'm' as merchant_id, 'GBP' as currency, -50 as amount_minor, 7 as rounding_micro,
-               timestamptz '2026-02-01 08:00:00+00' as adjusted_at""",
+    "orders_by_day": """
+        select 'm' as merchant_id, '2026-01-31' as sales_date, 'GBP' as currency, 1 as order_count,
+               1200 as placed_minor, 100 as discount_minor, 40 as rounding_micro, 120 as cancelled_minor,
+               180 as tax_minor""",
+    "captures_by_day": """
+        select 'm' as merchant_id, '2026-02-01' as sales_date, 'GBP' as currency, 1200 as captured_minor""",
+    "refunds_by_day": """
+        select 'm' as merchant_id, '2026-02-02' as sales_date, 'GBP' as currency, 60 as refunded_minor,
+               10 as tax_minor""",
+    "adjustments_by_day": """
+        select 'm' as merchant_id, '2026-02-01' as sales_date, 'GBP' as currency, -50 as adjusted_minor,
+               7 as rounding_micro""",
 }
 # What the dbt models say of it; on the 3rd only the cancellation happened.
 DAILY_SALES = """

@@ -58,7 +58,7 @@ def test_fields_are_columns_of_their_tables(aggregate_type: str) -> None:
             table = metadata.tables[entity.source]
             assert {column.name for column in entity.fields} <= set(table.columns.keys())
             assert entity.id_field in table.columns
-        assert select_entity(entity).count(f'"{entity.fields[0].name}"') >= 1
+        assert select_entity(entity).sql.count(f'"{entity.fields[0].name}"') >= 1
 
 
 def test_types_are_whole_numbers_texts_moments_and_truths() -> None:

@@ -70,7 +70,7 @@ def test_the_lake_is_waited_for_as_long_as_the_lake_may_be_late(
     context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = FakeTime()
-    monkeypatch.setattr(run, "_read_pod", lambda *_: 7)
+    monkeypatch.setattr(run, "_read_pod", lambda *_: (7, None))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = run.run_pairs(patient, ["oltp_lake.order", "operational_finance.orders"])
     assert {result.verdict for result in results} == {Verdict.LATE}
@@ -89,7 +89,7 @@ def test_no_reason_holds_a_password(context: ReconcileContext, monkeypatch: pyte
 
     no_lake = run.run_pairs(replace(context, open_lake=unreachable))
     no_pod = run.run_pairs(replace(context, take_cut=unreachable), ["oltp_lake.order"])
-    monkeypatch.setattr(run, "_read_pod", lambda *_: 0)
+    monkeypatch.setattr(run, "_read_pod", lambda *_: (0, None))
     no_position = run.run_pairs(replace(context, lake_cut=unreachable), ["oltp_lake.order"])
     there = replace(context, lake_cut=lambda connection, pod: 0)
     no_build = run.run_pairs(replace(there, build=build), ["operational_finance.orders"])

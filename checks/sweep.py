@@ -1,0 +1,68 @@
+"""Whether the sweep comes round in time: every key of every pair compared at least once within the stated time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+from dagster import AssetCheckExecutionContext
+
+from assets.platform import PLATFORM, platform_of
+from assets.trust import BREAKS
+from contracts.clock import utc_now
+from contracts.ownership import SWEEP_SECONDS_MAX
+from reconcile.coverage import read_coverage
+from reconcile.pairs import PAIRS
+from reconcile.sweep import Coverage
+
+NAME = "everything_is_compared_in_time"
+COLUMNS = ("pair", "pod", "everything_compared_since", "at_or_after_cut", "is_behind")
+
+
+def sweep_result(found: Sequence[Coverage], never: Sequence[tuple[str, str]], now: datetime) -> dg.AssetCheckResult:
+    """Return the check: it fails when a part of a pair was not looked at for longer than the contract states.
+
+    `never` are the pairs and pods of which everything was never compared: nothing is known of them, so it fails, too.
+    """
+    behind = [one for one in found if one.is_behind(now)]
+    oldest = min((one.oldest.compared_at for one in found), default=None)
+    since = "never" if oldest is None or never else f"{oldest:%Y-%m-%d %H:%M:%S} UTC"
+    rows = [
+        dg.TableRecord(
+            {
+                "pair": one.pair,
+                "pod": one.pod,
+                "everything_compared_since": f"{one.oldest.compared_at:%Y-%m-%d %H:%M:%S}",
+                "at_or_after_cut": one.lowest_cut,
+                "is_behind": one.is_behind(now),
+            }
+        )
+        for one in found
+    ]
+    return dg.AssetCheckResult(
+        asset_key=BREAKS,
+        check_name=NAME,
+        passed=bool(found) and not behind and not never,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"Everything was compared at least once since: {since}; stated: within {SWEEP_SECONDS_MAX} s. "
+        f"{len(behind)} comparisons are behind, {len(never)} were never made completely.",
+        metadata={
+            "oldest_seconds": (now - oldest).total_seconds() if oldest else None,
+            "behind": len(behind),
+            "never_compared": ", ".join(f"{pair} in {pod}" for pair, pod in never) or "none",
+            "coverage": dg.MetadataValue.table(rows, dg.TableSchema([dg.TableColumn(name) for name in COLUMNS])),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=BREAKS,
+    name=NAME,
+    required_resource_keys={PLATFORM},
+    description=f"Every key of every pair was compared at least once within {SWEEP_SECONDS_MAX} s, changed or not.",
+)
+def sweep(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Read the coverage and judge it."""
+    settings = platform_of(context).settings
+    found = read_coverage(settings.control_dsn)
+    never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if (pair.name, pod.pod) not in found]
+    return sweep_result(list(found.values()), never, utc_now())

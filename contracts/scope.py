@@ -1,0 +1,56 @@
+"""What a comparison looked at when it did not look at everything: ranges of keys, and single aggregates.
+
+Ids of all aggregate types share one space, ordered byte by byte; so a range of it holds a share of every type. Belongs
+here: those values, which the comparison, its coverage and the ledger of breaks agree on. Does not belong here: how a
+scope is chosen (`reconcile/sweep.py`) or applied (`reconcile/scoping.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ScopeUnit(StrEnum):
+    """What the ranges of a scope are ranges of."""
+
+    AGGREGATE = "aggregate"
+    """Ids of aggregates."""
+    CUT = "cut"
+    """Cuts, as text of twenty digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRange:
+    """Keys greater than `above` (None: from the first on) and up to `through` (None: to the last)."""
+
+    above: str | None = None
+    through: str | None = None
+
+    def has(self, key: str) -> bool:
+        """Return whether a key is in it."""
+        return (self.above is None or key > self.above) and (self.through is None or key <= self.through)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What an incremental comparison of a pair in a pod looked at: what changed, what is suspected, a part of the rest.
+
+    Every aggregate with an event in a cut after `since_cut`, up to `through_cut`, is among `ids`.
+    """
+
+    since_cut: int
+    through_cut: int
+    ranges: tuple[KeyRange, ...] = ()
+    """The part that is swept, whether or not anything in it changed."""
+    ids: frozenset[str] = frozenset()
+    """Aggregates that are looked at wherever they are."""
+    id_count: int = 0
+    """How many there are; a stored result names only some of them."""
+    unit: ScopeUnit = ScopeUnit.AGGREGATE
+
+    def covers(self, aggregate_id: str) -> bool:
+        """Return whether an aggregate was looked at."""
+        if self.unit is not ScopeUnit.AGGREGATE:
+            return False
+        return aggregate_id in self.ids or any(one.has(aggregate_id) for one in self.ranges)

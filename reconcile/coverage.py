@@ -1,0 +1,105 @@
+"""The table of coverage in the control database: what of every pair in every pod was compared when, and at which cut.
+
+Belongs here: that table. Does not belong here: what is looked at next (`reconcile/sweep.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from contracts.scope import KeyRange
+from contracts.verdicts import PairResult
+from reconcile.sweep import Coverage, Part, covered
+
+TABLES = """
+create schema if not exists reconcile;
+create table if not exists reconcile.followed (
+    pair text not null,
+    pod text not null,
+    cut bigint not null,
+    primary key (pair, pod)
+);
+create table if not exists reconcile.coverage (
+    pair text not null,
+    pod text not null,
+    above text collate "C",
+    through text collate "C",
+    cut bigint not null,
+    compared_at timestamptz not null,
+    unique nulls not distinct (pair, pod, above)
+);
+comment on table reconcile.followed is 'The cut up to which whatever changed was compared, per pair and pod.';
+comment on table reconcile.coverage is
+    'The newest comparison of every range of keys (above, through]; all ranges of a pair in a pod hold every key.';
+"""
+LOCK = 0x636F76657261
+"""Advisory lock of all who write: ranges are read and written again."""
+
+READ = """
+select c.pair, c.pod, f.cut as followed_cut, c.above, c.through, c.cut, c.compared_at
+from reconcile.coverage as c join reconcile.followed as f on f.pair = c.pair and f.pod = c.pod
+order by c.pair, c.pod, c.above nulls first
+"""
+FORGET = "delete from reconcile.coverage where pair = %(pair)s and pod = %(pod)s"
+KEEP = """
+insert into reconcile.coverage (pair, pod, above, through, cut, compared_at)
+values (%(pair)s, %(pod)s, %(above)s, %(through)s, %(cut)s, %(compared_at)s)
+"""
+FOLLOW = """
+insert into reconcile.followed (pair, pod, cut) values (%(pair)s, %(pod)s, %(cut)s)
+on conflict (pair, pod) do update set cut = excluded.cut
+"""
+
+
+def migrate(control_dsn: str) -> None:
+    """Create the table in the control database, if it is not there."""
+    with psycopg.connect(control_dsn) as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+        connection.execute(TABLES)
+
+
+def read_coverage(control_dsn: str) -> dict[tuple[str, str], Coverage]:
+    """Return the coverage by pair and pod, of those of which everything was compared at least once."""
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        return _read(connection)
+
+
+def keep_coverage(control_dsn: str, results: Sequence[PairResult]) -> None:
+    """Note what these results looked at; give it only what the ledger of breaks has taken in, and afterwards."""
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
+        known = _read(connection)
+        for result in results:
+            if not result.is_of_keys:
+                continue
+            after = covered(known.get((result.pair, result.pod)), result)
+            if after is not None:
+                _write(connection, after)
+
+
+def _read(connection: psycopg.Connection[dict[str, Any]]) -> dict[tuple[str, str], Coverage]:
+    parts: dict[tuple[str, str], list[Part]] = {}
+    followed: dict[tuple[str, str], int] = {}
+    for row in connection.execute(READ):
+        key = (row["pair"], row["pod"])
+        followed[key] = row["followed_cut"]
+        keys = KeyRange(above=row["above"], through=row["through"])
+        parts.setdefault(key, []).append(Part(keys=keys, cut=row["cut"], compared_at=row["compared_at"]))
+    return {
+        key: Coverage(pair=key[0], pod=key[1], cut=followed[key], parts=tuple(found)) for key, found in parts.items()
+    }
+
+
+def _write(connection: psycopg.Connection[dict[str, Any]], coverage: Coverage) -> None:
+    at = {"pair": coverage.pair, "pod": coverage.pod}
+    connection.execute(FORGET, at)
+    connection.execute(FOLLOW, {**at, "cut": coverage.cut})
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            KEEP,
+            [{**at, **vars(part.keys), "cut": part.cut, "compared_at": part.compared_at} for part in coverage.parts],
+        )

@@ -1,0 +1,210 @@
+"""What an incremental comparison looks at in one pod: found out from pod and lake, applied to both sides alike.
+
+A scope holds the aggregates with an event that the pod's snapshot shows and the one of the last comparison did not,
+those with an event in the lake since then, those with unended breaks, and a range of all ids. Both sides are restricted
+by the same condition on the aggregate's id, so that inside it nothing is compared with less care. Belongs here: finding
+and applying that condition. Does not belong here: which range is swept when (`reconcile/sweep.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import psycopg
+
+from contracts.scope import KeyRange, Scope, ScopeUnit
+from reconcile.scratch import table
+from reconcile.sweep import SweepPlan, cut_text, merged, scope_of, taken
+
+SEPARATOR = "\x1f"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+# Orders stand for all aggregates: ids begin with their time, so what belongs to the orders of a range is mostly in it.
+IN_RANGE = """
+from oltp.orders
+where (%(above)s::uuid is null or order_id > %(above)s::uuid)
+  and (%(through)s::uuid is null or order_id <= %(through)s::uuid)
+"""
+ORDER_COUNT = f"select count(*) {IN_RANGE}"
+RANGE_END = f"select order_id::text {IN_RANGE} order by order_id offset %(number)s limit 1"
+LOWEST_CUT = "select min(cut) from oltp.cuts"
+
+# Events of pruned cuts are gone from the outbox; then all that are left are looked at.
+BASE = """
+select cut, epoch, pg_snapshot_xmax(snapshot)::text, array(select pg_snapshot_xip(snapshot)::text)
+from oltp.cuts where cut >= %(cut)s order by cut limit 1
+"""
+CHANGED = """
+select distinct aggregate_id from oltp.outbox where xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])
+"""
+# A payment must be in its order's currency, and a refund changes what its payment and its order may still give back: to
+# look at one of them is to look at those that it names, too.
+NAMED = """
+select payment_id::text from oltp.refunds where {refund}
+union select order_id::text from oltp.refunds where {refund}
+union select order_id::text from oltp.payments where {payment}
+union select p.order_id::text from oltp.payments as p join oltp.refunds as r using (payment_id) where {refund}
+"""
+CHANGED_IN_LAKE = "select distinct aggregate_id from lake.raw.events where pod = $pod and cut > $cut"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodScope:
+    """What a run looks at in one pod."""
+
+    aggregates: Scope
+    cuts: tuple[tuple[int, int], ...] = ()
+    """Of the log: the cuts of these ranges (after, through], in order."""
+    log: Scope | None = None
+    """The same as a scope; None: the whole log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is known of a scope before the pod's cut is taken."""
+
+    plan: SweepPlan
+    swept: tuple[KeyRange, ...]
+    lake_ids: frozenset[str]
+    lake_cut: int
+
+
+def prepare(lake: duckdb.DuckDBPyConnection, pod: str, dsn: str, plan: SweepPlan, lake_cut: int) -> Prepared:
+    """Find out what changed in the lake, which has everything up to `lake_cut`, and where the swept range ends."""
+    rows = lake.execute(CHANGED_IN_LAKE, {"pod": pod, "cut": plan.since_cut}).fetchall()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        swept = _swept(connection, plan)
+    return Prepared(plan=plan, swept=swept, lake_ids=frozenset(row[0] for row in rows), lake_cut=lake_cut)
+
+
+def _swept(connection: psycopg.Connection[Any], plan: SweepPlan) -> tuple[KeyRange, ...]:
+    """Return the ranges, compared longest ago, that hold the planned share of the orders."""
+
+    def size(keys: KeyRange) -> int:
+        return int(_one(connection, ORDER_COUNT, vars(keys))[0])
+
+    def end(keys: KeyRange, number: int) -> str | None:
+        found = connection.execute(RANGE_END, {**vars(keys), "number": number - 1}).fetchone()
+        return str(found[0]) if found else None
+
+    return taken(plan.parts, max(math.ceil(size(KeyRange()) * plan.share), 1), size, end)
+
+
+def _one(connection: psycopg.Connection[Any], query: str, bound: dict[str, Any]) -> tuple[Any, ...]:
+    row = connection.execute(query, bound).fetchone()
+    assert row is not None
+    return tuple(row)
+
+
+def of_lake(prepared: Prepared) -> PodScope:
+    """Return the scope of a run that does not read the pod."""
+    return PodScope(aggregates=scope_of(prepared.plan, prepared.swept, prepared.lake_ids, prepared.lake_cut))
+
+
+def at_the_cut(prepared: Prepared, connection: psycopg.Connection[Any], cut: int, epoch: str) -> PodScope | None:
+    """Return the scope of a run at a cut, from a connection inside its snapshot; None: everything must be looked at.
+
+    So it is when the last comparison's cut is of another epoch, or unknown to the pod.
+    """
+    plan = prepared.plan
+    base = connection.execute(BASE, {"cut": plan.since_cut}).fetchone()
+    if plan.since_cut >= cut or base is None or base[1] != epoch:
+        return None
+    changed = connection.execute(CHANGED, {"xmax": base[2], "xip": base[3]}).fetchall()
+    ids = prepared.lake_ids | {row[0] for row in changed}
+    aggregates = _with_named(connection, scope_of(plan, prepared.swept, ids, cut))
+    return PodScope(aggregates=aggregates, **_of_log(connection, plan, cut))
+
+
+def _with_named(connection: psycopg.Connection[Any], scope: Scope) -> Scope:
+    """Return the scope with the orders and payments that its payments and refunds name."""
+    refund, bound = postgres_condition(scope, ["refund_id"])
+    payment, _ = postgres_condition(scope, ["oltp.payments.payment_id"])
+    rows = psycopg.RawCursor(connection).execute(NAMED.format(refund=refund, payment=payment), bound).fetchall()
+    ids = scope.ids | {row[0] for row in rows if not scope.covers(row[0])}
+    return replace(scope, ids=ids, id_count=len(ids))
+
+
+def _of_log(connection: psycopg.Connection[Any], plan: SweepPlan, cut: int) -> dict[str, Any]:
+    """Return the ranges of cuts that changed or are swept."""
+    if plan.whole_pairs:
+        return {"cuts": ((0, cut),), "log": None}
+    lowest = _one(connection, LOWEST_CUT, {})[0]
+    first = int(lowest or 1) - 1
+
+    def bounds(keys: KeyRange) -> tuple[int, int]:
+        return max(int(keys.above or 0), first), min(int(keys.through or cut), cut)
+
+    def size(keys: KeyRange) -> int:
+        after, through = bounds(keys)
+        return max(through - after, 0)
+
+    def end(keys: KeyRange, number: int) -> str | None:
+        return cut_text(bounds(keys)[0] + number) if size(keys) > number else None
+
+    ranges = taken(plan.cut_parts, max(math.ceil((cut - first) * plan.share), 1), size, end)
+    log = Scope(since_cut=plan.since_cut, through_cut=cut, ranges=ranges, unit=ScopeUnit.CUT)
+    return {"cuts": tuple(merged([(plan.since_cut, cut), *map(bounds, ranges)])), "log": log}
+
+
+def write_ids(connection: duckdb.DuckDBPyConnection, pod: str, ids: Collection[str]) -> None:
+    """Write the ids of a pod's scope into the scratch table that `restricted` reads."""
+    connection.execute(
+        f"create or replace table {_ids(pod)} as select unnest($ids::VARCHAR[]) as id", {"ids": sorted(ids)}
+    )
+
+
+def _ids(pod: str) -> str:
+    return table(f"scope_ids_{pod}")
+
+
+def restricted(pod: str, scope: Scope | None, relation: str, column: str) -> str:
+    """Return the rows of a DuckDB relation whose aggregate (its id is `column`) is in the scope, as a relation.
+
+    Two branches, each of which a scan can use to leave out what it need not read.
+    """
+    if scope is None:
+        return relation
+    ranges = " or ".join(_range_condition(f"s.{column}", one) for one in scope.ranges) or "false"
+    join = f"from {relation} as s {{}} join {_ids(pod)} as i on i.id = s.{column}"
+    return f"(select s.* {join.format('semi')} union all select s.* {join.format('anti')} where ({ranges}))"
+
+
+def _range_condition(column: str, keys: KeyRange) -> str:
+    # A part of many statements, so not bound; ends of ranges are ids of orders, and are checked to look like them.
+    for end in (keys.above, keys.through):
+        if end is not None and not UUID.fullmatch(end):
+            raise ValueError(f"{end!r} is not an id")
+    conditions = [f"{column} > '{keys.above}'"] if keys.above is not None else []
+    conditions += [f"{column} <= '{keys.through}'"] if keys.through is not None else []
+    condition = " and ".join(conditions) or "true"
+    # What names no aggregate at all is looked at with the first range.
+    return f"({condition})" if keys.above is not None else f"({column} is null or {condition})"
+
+
+def postgres_condition(
+    scope: Scope, columns: Collection[str], kind: str = "uuid", first: int = 1
+) -> tuple[str, tuple[str, ...]]:
+    """Return the PostgreSQL condition that one of these columns is in the scope, and what it binds.
+
+    `kind` is the type of all the columns, uuid or text. Parameters are numbered from `first` on.
+    """
+    is_uuid = kind == "uuid"
+    ids = sorted(one for one in scope.ids if not is_uuid or UUID.fullmatch(one))
+    bound, ranges = [SEPARATOR.join(ids)], []
+    for keys in scope.ranges:
+        ends = []
+        for end, sign in ((keys.above, ">"), (keys.through, "<=")):
+            if end is not None:
+                bound.append(end)
+                ends.append(f"{{column}} {sign} ${first + len(bound) - 1}::{kind}")
+        ranges.append(" and ".join(ends) or "true")
+    conditions = [f"{{column}} = any(string_to_array(${first}, chr(31))::{kind}[])", *ranges]
+    # Ranges are of bytes, whatever the database's own order of texts is.
+    ordered = columns if is_uuid else [f'{column} collate "C"' for column in columns]
+    return f"({' or '.join(one.format(column=c) for c in ordered for one in conditions)})", tuple(bound)

@@ -1,0 +1,56 @@
+"""What the ledger of breaks means for comparisons: what the next one must look at, what counts of the last one.
+
+Belongs here: planning incremental runs and taking results in, ledger first, coverage after it. Does not belong here:
+the sweep's arithmetic and table (`reconcile/`), what a result does to breaks (`repair/ledger.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from contracts.clock import Clock, utc_now
+from contracts.verdicts import PairResult
+from reconcile.coverage import keep_coverage, read_coverage
+from reconcile.pair import Sweep
+from reconcile.pairs import pairs_named
+from reconcile.sweep import SweepPlan, planned
+from repair.ledger import Recorded, record
+from repair.ledger_tables import reading
+
+SUSPECTS = "select pair, aggregate_key from trust.breaks where pod = %(pod)s and ended_at is null"
+
+
+def plans_for(
+    control_dsn: str, pods: Collection[str], pairs: Collection[str] | None, now: datetime
+) -> dict[str, SweepPlan]:
+    """Return what an incremental comparison of these pairs is to look at, by pod; a pod without a plan: everything."""
+    coverages = read_coverage(control_dsn)
+    chosen = [pair for pair in pairs_named(pairs) if pair.sweep is not Sweep.WHOLE]
+    of_cuts = [pair.name for pair in chosen if pair.sweep is Sweep.CUTS]
+    plans = {}
+    for pod in pods:
+        suspects = _suspects(control_dsn, pod, [pair.name for pair in chosen])
+        plan = planned([coverages.get((pair.name, pod)) for pair in chosen], suspects, of_cuts, now)
+        if plan is not None:
+            plans[pod] = plan
+    return plans
+
+
+def _suspects(control_dsn: str, pod: str, pairs: Collection[str]) -> dict[str, set[str | None]]:
+    """Return the ids of the aggregates of unended breaks by pair; None for a break that names no aggregate."""
+    found: dict[str, set[str | None]] = {}
+    with reading(control_dsn) as connection:
+        for row in connection.execute(SUSPECTS, {"pod": pod}):
+            key = row["aggregate_key"]
+            if row["pair"] in pairs:
+                found.setdefault(row["pair"], set()).add(None if key is None else str(key).split("/", 2)[2])
+    return found
+
+
+def take_in(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: Clock = utc_now) -> Recorded:
+    """Record results in the ledger of breaks, then note what those that count have looked at."""
+    recorded = record(control_dsn, results, run=run, clock=clock)
+    counted = set(recorded.taken_in)
+    keep_coverage(control_dsn, [result for result in results if (result.pair, result.pod) in counted])
+    return recorded
