@@ -170,7 +170,7 @@ def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_
     assert untouched in world.plan((ORDERS, IDENTITIES)).suspects
     world.edit_order(untouched, -1)
     world.edit_order(other)
-    ledger.record(world.settings.control_dsn, [world.look()[ORDERS]], run="a person")
+    ledger.record(world.settings.control_dsn, list(world.look().values()), run="a person")
     world.edit_order(other, -1)
     opened = {item.key[0] for item in ledger.breaks(world.settings.control_dsn, states=[BreakState.OPEN])}
     assert other in opened and untouched not in opened
@@ -179,7 +179,7 @@ def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_
     world.clock.pass_seconds(60)
     blind = SweepPlan(since_cut=world.coverage(ORDERS).cut, parts=(), cut_parts=(), share=0.1)
     world.shop.order()
-    take_in(world.settings.control_dsn, [world.look(pod1=blind)[ORDERS]], run="blind", clock=world.clock)
+    take_in(world.settings.control_dsn, list(world.look(pod1=blind).values()), run="blind", clock=world.clock)
     assert world.breaks()[other] is BreakState.OPEN
     world.clock.pass_seconds(60)
     world.compare(is_incremental=True)
