@@ -24,6 +24,9 @@ from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column
 CASTS = {VARCHAR: "::text", BIGINT: "::bigint", BOOLEAN: "::boolean"}
 
 
+BATCH_BYTES = 2 << 20
+"""How much of a table is held outside of DuckDB's memory limit while it is read."""
+
 TEXT_IDS = {"merchant_id"}
 """Ids that are text, of tables so small that they are always read whole; all others are of type uuid."""
 
@@ -114,6 +117,7 @@ def read_queries(
     connection: duckdb.DuckDBPyConnection, cursor: adbc.Cursor, pod: str, queries: Mapping[str, Query]
 ) -> None:
     """Read PostgreSQL queries (name -> query) at the cursor's snapshot into scratch tables named by `left_name`."""
+    cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
     for name, query in queries.items():
         cursor.execute(query.sql, query.bound or None)
         load(connection, left_name(pod, name), cursor.fetch_record_batch())
