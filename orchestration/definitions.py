@@ -43,6 +43,8 @@ from orchestration.upkeep import (
 )
 from stack.settings import load_settings
 
+UPKEEP = (lake_compaction, outbox_pruning, log_trimming, results_pruning, reservation_expiry)
+
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return the graph for these settings; connects to nothing."""
@@ -73,11 +75,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             freshness_run,
             drills_run,
             suites,
-            lake_compaction,
-            outbox_pruning,
-            log_trimming,
-            results_pruning,
-            reservation_expiry,
+            *UPKEEP,
         ],
         schedules=[
             every(incremental_reconciliation, "*/10 * * * *", "Compares what changed, and the sweep's next part."),
