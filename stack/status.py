@@ -303,6 +303,8 @@ def _unmet(values: Settings) -> list[UnmetStatus] | None:
             for row in unmet(values.control_dsn)
         ]
 
+    return _asked(ask, lambda _: None)
+
 
 def _coverage_line(values: Settings) -> str | None:
     from reconcile.coverage import read_coverage
