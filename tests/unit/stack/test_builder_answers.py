@@ -25,5 +25,7 @@ def test_an_error_of_duckdb_is_an_answer_without_secrets() -> None:
 
 def test_the_message_of_a_failed_model_has_no_secrets() -> None:
     node = SimpleNamespace(name="orders", kind="model", status="error", message="no connection with geheim")
-    result = SimpleNamespace(build_id="b", cuts={"pod1": 1}, is_complete=False, nodes=[node], seconds=1.0)
+    result = SimpleNamespace(
+        build_id="b", cuts={"pod1": 1}, is_complete=False, is_built=False, nodes=[node], seconds=1.0
+    )
     assert answer_of(lambda: result, clean)["failed"] == ["orders: error no connection with ***"]
