@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from bench.pages import Evaluation, Pages, running_pages
+from bench.pages import FAILED, Evaluation, Pages, running_pages
 from contracts.breaks import BreakState
+from contracts.errors import StackError
 from contracts.runs import FOUND_BY_TAG, REPAIR_TAG
 from contracts.settings import Settings
 from reconcile.pair import Pair
@@ -56,6 +57,8 @@ class Dagster:
         if ledger.breaks(self.settings.control_dsn, states=states, limit=1):
             return False
         runs = [run for pod in self.settings.pods for run in self.pages.runs(**{REPAIR_TAG: pod.pod})]
+        if failed := [run["runId"] for run in runs if run["status"] in FAILED]:
+            raise StackError(f"A repair run failed: {failed[0]}: {self.pages.tail()}")
         return not any(run["status"] in IN_PROGRESS for run in runs)
 
     def _newest(self, path: tuple[str, ...], name: str) -> Evaluation:

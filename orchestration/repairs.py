@@ -27,6 +27,7 @@ from datetime import datetime
 
 import dagster as dg
 from dagster import OpExecutionContext
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from assets.platform import PLATFORM, Platform, platform_of
@@ -150,7 +151,7 @@ def _evaluation(
     assert found.asset_key is not None and found.check_name is not None
     records = instance.fetch_materializations(found.asset_key, limit=1).records
     target = (
-        dg.AssetCheckEvaluationTargetMaterializationData(
+        AssetCheckEvaluationTargetMaterializationData(
             storage_id=records[0].storage_id, run_id=records[0].run_id, timestamp=records[0].timestamp
         )
         if records

@@ -53,7 +53,7 @@ def damage_everything(tools: Repairing) -> None:
     lake.forge_event(place)
     oltp.change_customer(place)
     views.lose_row(place)
-    views.truncate_fulfillment(place)
+    views.position_beyond(views.FULFILLMENT)(place)
     lake.lose_log_entry(place)
     lake.lake_beyond(other)
 
@@ -93,7 +93,7 @@ def record(tools: Repairing, families: tuple[str, ...]) -> set[int]:
     return {item.break_id for item in ledger.breaks(dsn, states=[BreakState.OPEN], limit=None)}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     dsn = tools.settings.control_dsn
     damage_everything(tools)
@@ -121,7 +121,7 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     assert repair_breaks(later).breaks == ()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in settings_environment(tools.settings).items():
         monkeypatch.setenv(name, value)  # the builder's process has its settings from there
