@@ -95,6 +95,9 @@ def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:
         draft.republish(item, min(pod.wrong_log_cuts), pod)
     elif (found := pod.event_cuts.get(item.key[0] or "")) is not None:
         draft.republish(item, found, pod)
+    elif item.kind is DifferenceClass.EXTRA:
+        # Only the lake had it, and has it no more: an earlier repair, killed afterwards, has taken it out.
+        draft.in_order(item)
     else:
         draft.escalate(item, f"The log has event {item.key[0]}, which neither the outbox nor the lake of the pod has.")
 

@@ -93,7 +93,7 @@ def record(tools: Repairing, families: tuple[str, ...]) -> set[int]:
     return {item.break_id for item in ledger.breaks(dsn, states=[BreakState.OPEN], limit=None)}
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     dsn = tools.settings.control_dsn
     damage_everything(tools)
@@ -106,7 +106,9 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
 
     assert report.left == 0 and not report.busy_pods
     found = [ledger.find_break(dsn, break_id) for break_id in damaged]
-    assert {item.state for item in found} == {BreakState.REPAIRED}
+    assert [
+        (item, ledger.history(dsn, item.break_id)[-4:]) for item in found if item.state is not BreakState.REPAIRED
+    ] == []
     # What is begun is in the audit before anything is touched; what was applied and not noted is seen.
     assert [audited(step, tools) for step in BEFORE] == [[], [], []]
     assert {step: audited(step, tools)[-1] for step in during} == {
@@ -121,7 +123,7 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     assert repair_breaks(later).breaks == ()
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in settings_environment(tools.settings).items():
         monkeypatch.setenv(name, value)  # the builder's process has its settings from there

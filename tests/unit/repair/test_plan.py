@@ -188,6 +188,9 @@ CASES = {
         pod=in_pod(wrong_log_cuts=frozenset()),
         refusal="neither the outbox nor the lake",
     ),
+    "an event that only the lake had, and that a repair has taken out before it was killed": Case(
+        broken=replace(LOGGED, key=("forged",), kind=DifferenceClass.EXTRA), is_in_order=True
+    ),
     "an event that only the log has, in an entry that is wrong": Case(
         broken=replace(LOGGED, key=("unknown",), kind=DifferenceClass.MISSING), actions=(REPUBLISHED,)
     ),
