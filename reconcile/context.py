@@ -58,6 +58,8 @@ class ReconcileContext:
     sleep: Callable[[float], None]
     lag_seconds_max: float | None = None
     """Waits at most this long for a copy, instead of what the contract allows (for tests and impatient callers)."""
+    whole_orders_max: int = 0
+    """A pod with no more orders than this is always compared completely: leaving out saves nothing there."""
     memory_limit_mb: int = 1024
     scratch_folder: Path | None = None
     limits: Limits = field(default_factory=Limits)

@@ -27,7 +27,7 @@ from reconcile.log_pairs import of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
 from reconcile.pair import Findings, LateError, Pair, PodRun, Stage, Sweep
 from reconcile.pairs import pairs_named
-from reconcile.scoping import PodScope, Prepared, at_the_cut, of_lake, prepare, write_ids
+from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import scratch
 from reconcile.sweep import SweepPlan
 
@@ -137,6 +137,8 @@ class _Run:
         prepared = {}
         for pod in [pod for pod in self._pods if pod in self._plans]:
             try:
+                if is_small(self._context.pods[pod], self._context.whole_orders_max):
+                    continue
                 lake_cut = self._context.lake_cut(connection, pod)
                 prepared[pod] = prepare(connection, pod, self._context.pods[pod], self._plans[pod], lake_cut)
                 self._look_at(connection, pod, of_lake(prepared[pod]))

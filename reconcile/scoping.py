@@ -32,6 +32,9 @@ where (%(above)s::uuid is null or order_id > %(above)s::uuid)
 """
 ORDER_COUNT = f"select count(*) {IN_RANGE}"
 RANGE_END = f"select order_id::text {IN_RANGE} order by order_id offset %(number)s limit 1"
+IS_SMALL = """
+select not exists (select from oltp.orders offset %(orders_max)s) and %(orders_max)s > 0
+"""
 LOWEST_CUT = "select min(cut) from oltp.cuts"
 
 # Events of pruned cuts are gone from the outbox; then all that are left are looked at.
@@ -72,6 +75,12 @@ class Prepared:
     swept: tuple[KeyRange, ...]
     lake_ids: frozenset[str]
     lake_cut: int
+
+
+def is_small(dsn: str, orders_max: int) -> bool:
+    """Return whether a pod has no more orders than this."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        return bool(_one(connection, IS_SMALL, {"orders_max": orders_max})[0])
 
 
 def prepare(lake: duckdb.DuckDBPyConnection, pod: str, dsn: str, plan: SweepPlan, lake_cut: int) -> Prepared:

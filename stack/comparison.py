@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REGISTERED_BY = "tieout reconcile"
 MANIFESTS_READ = 500
+WHOLE_ORDERS_MAX = 20_000
+"""Up to so many orders what a comparison costs is mostly opening stores (`bench/compare_changes.py`)."""
 
 Build = Callable[[Mapping[str, int]], Mapping[str, int]]
 """Cuts by pod -> the cuts at which the warehouse stands afterwards."""
@@ -52,6 +54,7 @@ def build_reconcile_context(
         monotonic=time.monotonic,
         sleep=time.sleep,
         lag_seconds_max=lag_seconds_max,
+        whole_orders_max=WHOLE_ORDERS_MAX,
         scratch_folder=settings.var_dir / "scratch",
         limits=Limits(sample=DIFFERENCES_KEPT),
     )

@@ -71,7 +71,7 @@ class World:
             propagate(settings, settings.pod(pod), ("lake",))
             return real.lake_cut(connection, pod)
 
-        self.context: ReconcileContext = replace(real, lake_cut=lake_cut, now=self.clock)
+        self.context: ReconcileContext = replace(real, lake_cut=lake_cut, now=self.clock, whole_orders_max=0)
 
     def look(self, pairs: tuple[str, ...] = PAIRS_COMPARED, **plans: SweepPlan) -> dict[str, PairResult]:
         """Compare, without keeping anything."""
@@ -288,6 +288,12 @@ def test_a_pruned_outbox_and_a_lost_base_make_no_difference(world: World) -> Non
     results = world.compare(is_incremental=True)
     scope = results[ORDERS].scope
     assert wrong(results) == [] and scope is not None and scope.covers(after.order_id)
+    # A pod with few orders is always looked at completely.
+    world.context = replace(world.context, whole_orders_max=100)
+    assert all(result.is_whole for result in world.look(pod1=world.plan()).values())
+    world.context = replace(world.context, whole_orders_max=5)
+    assert not world.look(pod1=world.plan())[ORDERS].is_whole
+    world.context = replace(world.context, whole_orders_max=0)
     # A pod that was put back does not know the last comparison's cut: everything is looked at.
     ahead = SweepPlan(since_cut=10_000, parts=(KeyRange(),), cut_parts=(KeyRange(),), share=0.01)
     results = world.look(pod1=ahead)
