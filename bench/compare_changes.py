@@ -53,8 +53,12 @@ PERIOD_SECONDS = 600
 GOAL_RATIO = 0.25
 GOAL_GROWTH = 1.3
 CUT_SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
-TABLES = ("cuts", "epochs", "outbox", "orders", "order_lines", "order_tax_lines", "order_discounts", "refunds")
+TABLES = (
+    *("cuts", "epochs", "outbox", "orders", "order_lines", "order_tax_lines", "order_discounts"),
+    *("payments", "refunds"),
+)
 EPOCH = "bench"
+FILLED_AT_ONCE = 50_000
 
 ORDERS = """
 insert into oltp.orders
@@ -203,28 +207,37 @@ def _add(dsn: str, catalog: str, lake: str, first: int, last: int) -> int:
 
 def _fill_lake(dsn: str, catalog: str, lake: str, first: int, last: int) -> None:
     root, lines, _ = entities_of("order")
+    with connect_lake(catalog, lake) as connection, scratch(connection) as ready, snapshot_cursor(dsn) as cursor:
+        for begin in range(first, last + 1, FILLED_AT_ONCE):
+            numbers = f"(select 'A' || generate_series({begin:d}, {min(begin + FILLED_AT_ONCE - 1, last):d}))"
+            chosen = f"(select order_id from oltp.orders where order_number = any({numbers}))"
+            queries = {
+                entity.shape.name: Query(sql=f"{select_entity(entity).sql} where t.order_id in {chosen}")
+                for entity in (root, lines)
+            }
+            read_queries(
+                ready, cursor, "pod1", {**queries, "newest": Query(sql="select max(cut) as cut from oltp.cuts")}
+            )
+            _write_events(ready, first=begin)
+
+
+def _write_events(ready: duckdb.DuckDBPyConnection, first: int) -> None:
+    root, lines, _ = entities_of("order")
     in_lines = ", ".join(f"'{column.name}': l.{column.name}" for column in lines.fields)
     in_state = ", ".join(f"'{column.name}': o.{column.name}" for column in root.fields)
-    with connect_lake(catalog, lake) as connection, scratch(connection) as ready, snapshot_cursor(dsn) as cursor:
-        read_queries(ready, cursor, "pod1", {entity.shape.name: select_entity(entity) for entity in (root, lines)})
-        read_queries(ready, cursor, "pod1", {"newest": Query(sql="select max(cut) as cut from oltp.cuts")})
-        orders, parts, newest = (
-            table(left_name("pod1", name)) for name in (root.shape.name, lines.shape.name, "newest")
-        )
-        ready.execute(
-            f"""insert into lake.raw.events
-                with part as (
-                    select l.{AGGREGATE_ID}, list({{{in_lines}}}) as lines from {parts} as l
-                    group by l.{AGGREGATE_ID}
-                )
-                select 'pod1', $epoch, n.cut, 0, row_number() over (), uuid()::varchar, o.merchant_id,
-                       'order', o.{AGGREGATE_ID}, 1, 'order_placed', 1, o.placed_at, $now, null, uuid()::varchar, null,
-                       to_json({{'state': {{{in_state}, 'lines': part.lines, 'discounts': []}}}})::varchar, 0
-                from {orders} as o join part on part.{AGGREGATE_ID} = o.{AGGREGATE_ID}, {newest} as n
-                where o.order_number[2:]::bigint between $first and $last
-                order by o.{AGGREGATE_ID}""",
-            {"epoch": EPOCH, "now": datetime.now(UTC), "first": first, "last": last},
-        )
+    orders, parts, newest = (table(left_name("pod1", name)) for name in (root.shape.name, lines.shape.name, "newest"))
+    ready.execute(
+        f"""insert into lake.raw.events
+            with part as (
+                select l.{AGGREGATE_ID}, list({{{in_lines}}}) as lines from {parts} as l group by l.{AGGREGATE_ID}
+            )
+            select 'pod1', $epoch, n.cut, 0, $first + row_number() over (), uuid()::varchar, o.merchant_id,
+                   'order', o.{AGGREGATE_ID}, 1, 'order_placed', 1, o.placed_at, $now, null, uuid()::varchar, null,
+                   to_json({{'state': {{{in_state}, 'lines': part.lines, 'discounts': []}}}})::varchar, 0
+            from {orders} as o join part on part.{AGGREGATE_ID} = o.{AGGREGATE_ID}, {newest} as n
+            order by o.{AGGREGATE_ID}""",
+        {"epoch": EPOCH, "now": datetime.now(UTC), "first": first},
+    )
 
 
 def _in_process(place: Place, plan: SweepPlan | None) -> Sample:

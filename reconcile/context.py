@@ -16,6 +16,7 @@ import pyarrow as pa
 from contracts.clock import Clock
 from reconcile.compare import Limits
 from reconcile.oltp import OpenCut
+from reconcile.scratch import MEMORY_LIMIT_MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class ReconcileContext:
     """Waits at most this long for a copy, instead of what the contract allows (for tests and impatient callers)."""
     whole_orders_max: int = 0
     """A pod with no more orders than this is always compared completely: leaving out saves nothing there."""
-    memory_limit_mb: int = 1024
+    memory_limit_mb: int = MEMORY_LIMIT_MB
     scratch_folder: Path | None = None
     limits: Limits = field(default_factory=Limits)
 

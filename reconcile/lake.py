@@ -23,6 +23,8 @@ from reconcile.scratch import table
 from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
 
 RAW_EVENTS = "lake.raw.events"
+FOLDED_AT_ONCE = 50_000
+"""Of how many aggregates the states are taken apart at a time: nested values are not spilled to disk piece by piece."""
 DUPLICATE_COLUMNS = "(aggregate_id varchar, aggregate_version bigint, copies bigint, merchant_id varchar)"
 
 
@@ -124,20 +126,52 @@ def fold(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: 
     once = ""
     if _write_duplicates(connection, extent, aggregate_type):
         once = "qualify row_number() over (partition by e.aggregate_id order by e.position) = 1"
+    for number, keys in enumerate(_parts(connection)):
+        _write_states(connection, extent, aggregate_type, keys, once)
+        for entity in entities:
+            target = table(right_name(entity))
+            into = f"insert into {target}" if number else f"create or replace table {target} as"
+            connection.execute(f"{into} {_select(entity)}")
+    connection.execute(f"drop table {table('states')}")
+
+
+def _parts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str | None, str | None]]:
+    """Return ranges (above, through] of the ids in `heads`, so small that their states fit into memory."""
+    rows = connection.execute(
+        f"""
+        select max(aggregate_id) from (
+            select aggregate_id, (row_number() over (order by aggregate_id) - 1) // {FOLDED_AT_ONCE:d} as part
+            from {table("heads")}
+        ) group by part order by part
+        """
+    ).fetchall()
+    ends = [str(row[0]) for row in rows[:-1]]
+    return list(zip([None, *ends], [*ends, None], strict=True))
+
+
+def _write_states(
+    connection: duckdb.DuckDBPyConnection,
+    extent: Extent,
+    aggregate_type: str,
+    keys: tuple[str | None, str | None],
+    once: str,
+) -> None:
     events, bound = extent.select("e.*", aggregate_type)
+    conditions = []
+    for name, end, sign in zip(("above", "through"), keys, (">", "<="), strict=True):
+        if end is not None:
+            conditions.append(f"and e.aggregate_id {sign} ${name}")
+            bound = {**bound, name: end}
     connection.execute(
         f"""
         create or replace table {table("states")} as
         select h.aggregate_id, h.events, from_json(e.payload, $structure).state as state
-        from ({events}) as e
+        from ({events} {" ".join(conditions)}) as e
         join {table("heads")} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version = e.aggregate_version
         {once}
         """,
-        {**bound, "structure": json.dumps({"state": _structure(entities)})},
+        {**bound, "structure": json.dumps({"state": _structure(entities_of(aggregate_type))})},
     )
-    for entity in entities:
-        connection.execute(f"create or replace table {table(right_name(entity))} as {_select(entity)}")
-    connection.execute(f"drop table {table('states')}")
 
 
 def _write_heads(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> None:
