@@ -10,6 +10,7 @@ import os
 import signal
 from multiprocessing.context import ForkServerContext
 
+from bench.world import settings_environment
 from contracts.settings import Settings
 from repair.run import repair_breaks
 from repair.values import Budget
@@ -33,5 +34,7 @@ def repair_until(settings: Settings, step: str, run: str) -> None:
         if name == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
+    # The fork server is older than the settings; the process that builds the warehouse has them from here.
+    os.environ.update(settings_environment(settings))
     with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, on_step=on_step) as tools:
         repair_breaks(tools, budget=Budget(actions_max=10_000), run=run)
