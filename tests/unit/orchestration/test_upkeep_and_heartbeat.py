@@ -94,11 +94,13 @@ def test_old_results_are_pruned_every_hour(tmp_path: Path, monkeypatch: pytest.M
         return 3
 
     monkeypatch.setattr(upkeep, "prune_results", prune)
+    monkeypatch.setattr(upkeep, "prune_figures", prune)
     definitions = build_definitions(settings_for_drawing(tmp_path))
     earliest = utc_now() - timedelta(days=upkeep.RESULTS_KEPT_DAYS)
     with dg.DagsterInstance.ephemeral() as instance:
         assert definitions.resolve_job_def("results_pruning").execute_in_process(instance=instance).success
-    assert len(befores) == 1 and earliest <= befores[0] <= utc_now() - timedelta(days=upkeep.RESULTS_KEPT_DAYS)
+    assert len(befores) == 2 and befores[0] == befores[1]
+    assert earliest <= befores[0] <= utc_now() - timedelta(days=upkeep.RESULTS_KEPT_DAYS)
     schedule = definitions.resolve_schedule_def("results_pruning_schedule")
     assert str(schedule.cron_schedule).endswith(" * * * *")
 
