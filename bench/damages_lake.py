@@ -225,13 +225,14 @@ def lose_log_entry(place: Place) -> Harm:
 
 
 def lose_manifest(place: Place) -> Harm:
-    """Delete the manifest of a cut in the middle of the log: nobody could tell any more what it held."""
+    """Delete the manifest of a cut with events, not the newest one, which its relay would state again by itself."""
     with redis.Redis.from_url(place.settings.log_url) as client:
         log = build_log(place.settings)
         try:
-            key = log.manifests_key(place.pod)
-            entries: Any = client.xrange(key, count=3)
-            client.xdel(key, entries[-1][0])
+            stated = [manifest.cut for manifest in log.manifests(place.pod, 0, limit=1_000) if any(manifest.partitions)]
+            key, chosen = log.manifests_key(place.pod), stated[(len(stated) - 1) // 2]
+            entries: Any = client.xrange(key, min=f"{chosen}-0", count=1)
+            client.xdel(key, entries[0][0])
         finally:
             log.close()
     return WHOLE

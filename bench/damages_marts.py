@@ -15,15 +15,17 @@ WAREHOUSE = "warehouse"
 BUILD = (Act.BUILD,)
 
 
-def _in_mart(damage: str, do: Damage, pair: str, kind: Class) -> Cell:
+def _in_mart(damage: str, do: Damage, pair: str, kind: Class, *also: Class) -> Cell:
     name = pair if pair == "journal_identities" else f"operational_finance.{pair}"
-    return Cell(damage=damage, store=WAREHOUSE, do=do, named={name: frozenset({kind})}, actions=BUILD)
+    named = {name: frozenset({kind})}
+    return Cell(damage=damage, store=WAREHOUSE, do=do, named=named, may_also_be=frozenset(also), actions=BUILD)
 
 
 MART_CELLS = (
     _in_mart("order missing", warehouse.lose_row("order"), "orders", Class.MISSING),
     _in_mart("order extra", warehouse.add_row("order"), "orders", Class.EXTRA),
-    _in_mart("order stale", warehouse.age_row("order", "changed"), "orders", Class.STALE),
+    # Its lines, which have no version of their own, differ where the change was one of a line.
+    _in_mart("order stale", warehouse.age_row("order", "changed"), "orders", Class.STALE, Class.DIFFERENT),
     _in_mart("order twice", warehouse.double_row("order"), "orders", Class.DUPLICATE),
     _in_mart(
         "payment changed by one minor unit",
