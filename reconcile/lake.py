@@ -125,7 +125,7 @@ def fold(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: 
     _write_heads(connection, extent, aggregate_type)
     once = ""
     if _write_duplicates(connection, extent, aggregate_type):
-        once = "qualify row_number() over (partition by e.aggregate_id order by e.position) = 1"
+        once = "qualify row_number() over (partition by e.aggregate_id order by e.position, e.payload) = 1"
     for number, keys in enumerate(_parts(connection)):
         _write_states(connection, extent, aggregate_type, keys, once)
         for entity in entities:
