@@ -11,7 +11,7 @@ Belongs here: the values and how they follow from comparisons and breaks. Does n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -23,7 +23,7 @@ from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
 from finance.canonical import Content, content_sha256
 from finance.periods import Period
-from finance.presentation import is_number
+from finance.presentation import is_number, moment
 
 FORMAT = "tieout-certificate/1"
 BREAKS_LISTED_MAX = 200
@@ -47,6 +47,8 @@ class Coverage(StrEnum):
     EXACT = "compared at this cut"
     LATER = "compared at a later cut"
     """What is at the report's cut was in what was compared, together with what came after it."""
+    CHANGED = "what changed compared"
+    """At the report's cut or a later one whatever had changed was compared, everything else some time before."""
     NONE = "not compared"
     """No comparison of all finance pairs was made at the report's cut or after it."""
 
@@ -76,6 +78,8 @@ class PodEvidence:
     registered_at: str | None
     coverage: Coverage
     compared_at_cut: int | None
+    compared_since: str | None
+    """Of a pod of which only what changed was compared: since when everything was compared at least once."""
     pairs: tuple[PairEvidence, ...]
 
 
@@ -164,6 +168,8 @@ class Evidence:
 
     results: Mapping[str, Sequence[PairResult]]
     """Pod -> one comparison of every finance pair, all at one cut; empty: there is none at or after the cut."""
+    compared_since: Mapping[str, datetime] = field(default_factory=dict)
+    """Pod whose comparisons looked at what changed -> since when everything of it was compared at least once."""
     figures: Sequence[FigureEvidence] | None
     """Of the cuts at which `results` were compared; None: not kept."""
     breaks: Sequence[Break] | None
@@ -174,7 +180,7 @@ def certify(
     report: Report, evidence: Evidence, *, standing: Standing, period: Period | None, made_at: datetime
 ) -> Certificate:
     """Return the certificate of a report."""
-    pods = tuple(_pod(report, pod, evidence.results.get(pod, ())) for pod in sorted(report.cuts))
+    pods = tuple(_pod(report, pod, evidence) for pod in sorted(report.cuts))
     figures = None if evidence.figures is None else tuple(evidence.figures)
     breaks = None if evidence.breaks is None else touching(evidence.breaks, period)
     unsettled = None if breaks is None else sum(found.state in UNSETTLED for found in breaks)
@@ -231,20 +237,19 @@ def totals(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[Total
     return tuple(found)
 
 
-def _pod(report: Report, pod: str, results: Sequence[PairResult]) -> PodEvidence:
-    cut = report.cuts[pod]
+def _pod(report: Report, pod: str, evidence: Evidence) -> PodEvidence:
+    cut, results = report.cuts[pod], evidence.results.get(pod, ())
     noted = report.noted.get(pod)
     compared = results[0].cut if results else None
-    coverage = Coverage.NONE
-    if compared is not None and compared >= cut:
-        coverage = Coverage.EXACT if compared == cut else Coverage.LATER
+    since = evidence.compared_since.get(pod)
     return PodEvidence(
         pod=pod,
         cut=cut,
         epoch=None if noted is None else noted.epoch,
         registered_at=None if noted is None else noted.registered_at.isoformat(),
-        coverage=coverage,
+        coverage=_coverage(cut, results, since),
         compared_at_cut=compared,
+        compared_since=None if since is None else since.isoformat(),
         pairs=tuple(
             PairEvidence(
                 pair=result.pair,
@@ -257,6 +262,15 @@ def _pod(report: Report, pod: str, results: Sequence[PairResult]) -> PodEvidence
             for result in results
         ),
     )
+
+
+def _coverage(cut: int, results: Sequence[PairResult], since: datetime | None) -> Coverage:
+    compared = results[0].cut if results else None
+    if compared is None or compared < cut:
+        return Coverage.NONE
+    if not all(result.is_whole for result in results):
+        return Coverage.NONE if since is None else Coverage.CHANGED
+    return Coverage.EXACT if compared == cut else Coverage.LATER
 
 
 def _break(found: Break) -> BreakEvidence:
@@ -305,11 +319,22 @@ def _conclusion(
         )
     if gap := _gap(pods, figures, breaks):
         return gap
-    later = [f"{pod.pod} at cut {pod.compared_at_cut}" for pod in pods if pod.coverage is Coverage.LATER]
-    when = f"when they were compared at a later cut ({', '.join(later)})" if later else "at exactly these cuts"
+    when = _when(pods)
     if accepted:
         return f"Ties but for {accepted:,} accepted differences, {when}."
     return f"Ties: operations and finance agree key by key and in total, {when}."
+
+
+def _when(pods: Sequence[PodEvidence]) -> str:
+    later = [f"{pod.pod} at cut {pod.compared_at_cut}" for pod in pods if pod.coverage is Coverage.LATER]
+    changed = [
+        f"{pod.pod} up to cut {pod.compared_at_cut}, everything at least once since {moment(pod.compared_since)}"
+        for pod in pods
+        if pod.coverage is Coverage.CHANGED
+    ]
+    parts = [f"when they were compared at a later cut ({', '.join(later)})"] if later else []
+    parts += [f"when whatever had changed was compared ({'; '.join(changed)})"] if changed else []
+    return " and ".join(parts) or "at exactly these cuts"
 
 
 def _gap(

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from finance.certificate import Standing
 from finance.charts import charts_of
-from finance.presentation import heading, is_number, shown_rows
+from finance.presentation import heading, is_number, moment, shown_rows
 from finance.statement import Statement, certificate_file
-from finance.tables import certificate_tables, grouped_table, moment, totals_table, with_thousands
+from finance.tables import certificate_tables, grouped_table, totals_table, with_thousands
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 FIGURES_ID = "figures"

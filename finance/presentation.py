@@ -91,3 +91,8 @@ def standing(report: Report) -> str:
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(report.cuts.items())) or "no pod"
     age = f", as of {report.data_at:%Y-%m-%d %H:%M:%S} UTC" if report.data_at else ""
     return f"{len(report.rows):,} rows; {cuts}{age}."
+
+
+def moment(text: str | None) -> str:
+    """Return a moment (ISO 8601, UTC) to the second; a dash for None."""
+    return "-" if text is None else f"{text[:19].replace('T', ' ')} UTC"

@@ -13,7 +13,7 @@ from decimal import Decimal
 from contracts.money import format_minor
 from finance.certificate import Certificate, FigureEvidence
 from finance.periods import Posting
-from finance.presentation import MICRO, MICRO_EXPONENT, MINOR, heading, is_number
+from finance.presentation import MICRO, MICRO_EXPONENT, MINOR, heading, is_number, moment
 from finance.statement import Statement
 
 COMPARISONS = "Comparisons"
@@ -222,8 +222,3 @@ def _amounts(amounts: Mapping[str, int], currency: str | None) -> str:
         for name, value in sorted(amounts.items())
     ]
     return "; ".join(shown) or "-"
-
-
-def moment(text: str | None) -> str:
-    """Return a moment (ISO 8601, UTC) to the second; a dash for None."""
-    return "-" if text is None else f"{text[:19].replace('T', ' ')} UTC"

@@ -5,7 +5,8 @@ Belongs here: that table. Does not belong here: what is looked at next (`reconci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -66,6 +67,18 @@ def read_coverage(control_dsn: str) -> dict[tuple[str, str], Coverage]:
     """Return the coverage by pair and pod, of those of which everything was compared at least once."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         return _read(connection)
+
+
+def compared_since(control_dsn: str, pod: str, pairs: Collection[str], cut: int) -> datetime | None:
+    """Return since when everything of these pairs was compared at least once, of a pod in which what changed was, too.
+
+    None when whatever changed up to `cut` was not compared, or something never was.
+    """
+    known = read_coverage(control_dsn)
+    found = [known.get((pair, pod)) for pair in pairs]
+    if not found or any(one is None or one.cut < cut for one in found):
+        return None
+    return min(one.oldest.compared_at for one in found if one is not None)
 
 
 def keep_coverage(control_dsn: str, results: Sequence[PairResult]) -> None:

@@ -62,7 +62,7 @@ order by checked_at desc, result_id desc limit %(limit)s
 """
 COMPARED = """
     pod = %(pod)s and pair = any(%(pairs)s) and (verdict in ('consistent', 'inconsistent') or compared > 0)
-    and is_whole
+    and (is_whole or %(is_partial)s)
     and (cut <= %(epoch_base)s or checked_at >= %(epoch_opened_at)s or %(epoch_opened_at)s::timestamptz is null)
 """
 NEWEST_COMPLETE_CUT = f"""
@@ -116,12 +116,19 @@ class EpochStart:
 
 
 def complete_results(
-    control_dsn: str, pod: str, pairs: Collection[str], *, since_cut: int = 0, epoch: EpochStart | None = None
+    control_dsn: str,
+    pod: str,
+    pairs: Collection[str],
+    *,
+    since_cut: int = 0,
+    epoch: EpochStart | None = None,
+    is_partial: bool = False,
 ) -> list[PairResult]:
     """Return one result of each of `pairs` in a pod, all compared at one cut, which is `since_cut` or a later one.
 
     That is `since_cut` itself if everything was found consistent there, otherwise the newest cut at which all pairs
-    were compared; empty when there is none. Results that only say that a side was late or could not be read count not.
+    were compared; empty when there is none. Results that only say that a side was late or could not be read count not;
+    those of a comparison that looked at a part count if `is_partial`.
     """
     bound = {
         "pod": pod,
@@ -130,6 +137,7 @@ def complete_results(
         "since": since_cut,
         "epoch_base": epoch.base_cut if epoch else None,
         "epoch_opened_at": epoch.opened_at if epoch else None,
+        "is_partial": is_partial,
     }
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         exact = [result_of(row["result"]) for row in connection.execute(AT_CUT, {**bound, "cut": since_cut})]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 
 import psycopg
 
@@ -19,6 +21,7 @@ from derived.reports import Connection
 from finance.certificate import Evidence, FigureEvidence
 from finance.closing import Proof
 from finance.reading import epoch_starts
+from reconcile.coverage import compared_since
 from reconcile.figure_results import figures_at
 from reconcile.pairs import PAIRS
 from reconcile.results import EpochStart, complete_results, latest_results
@@ -37,11 +40,9 @@ def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int
     """Return what is known of the marts at `cuts` (pod -> cut)."""
     with _control_answers():
         starts = _epoch_starts(lake)
-        results = {
-            pod: complete_results(settings.control_dsn, pod, COMPARED, since_cut=cut, epoch=starts.get(pod))
-            for pod, cut in cuts.items()
-        }
-        return _evidence(settings, results)
+        found = {pod: _at_or_after(settings.control_dsn, pod, cut, starts.get(pod)) for pod, cut in cuts.items()}
+        evidence = _evidence(settings, {pod: results for pod, (results, _) in found.items()})
+        return replace(evidence, compared_since={pod: since for pod, (_, since) in found.items() if since})
 
 
 def gather_proof(settings: Settings, lake: Connection) -> Proof:
@@ -58,6 +59,19 @@ def gather_proof(settings: Settings, lake: Connection) -> Proof:
         return Proof(
             evidence=_evidence(settings, results), newest=newest, never=[one for one in never if one not in known]
         )
+
+
+def _at_or_after(
+    control_dsn: str, pod: str, cut: int, epoch: EpochStart | None
+) -> tuple[list[PairResult], datetime | None]:
+    """Return the results that speak for a cut; those of a partial comparison with since when the rest was compared."""
+    if whole := complete_results(control_dsn, pod, COMPARED, since_cut=cut, epoch=epoch):
+        return whole, None
+    partial = complete_results(control_dsn, pod, COMPARED, since_cut=cut, epoch=epoch, is_partial=True)
+    if not partial or partial[0].cut is None:
+        return [], None
+    since = compared_since(control_dsn, pod, COMPARED, partial[0].cut)
+    return (partial, since) if since else ([], None)
 
 
 def _evidence(settings: Settings, results: Mapping[str, Sequence[PairResult]]) -> Evidence:

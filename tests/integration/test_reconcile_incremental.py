@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -146,6 +147,9 @@ def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_
     assert wrong(world.compare(is_incremental=True)) == [], "nothing was compared before: everything is"
     assert all(world.coverage(pair).oldest.keys == KeyRange() for pair in PAIRS_COMPARED)
     known = world.coverage(ORDERS)
+    since = partial(coverage.compared_since, world.settings.control_dsn, "pod1")
+    assert since(PAIRS_COMPARED, known.cut) == known.oldest.compared_at
+    assert since(PAIRS_COMPARED, known.cut + 1) is None and since((ORDERS, "daily_sales"), known.cut) is None
 
     # A write that bypassed the outbox touches nothing: only the sweep finds it.
     world.edit_order(untouched)

@@ -98,3 +98,5 @@ def test_a_certificate_rests_on_one_cut_at_which_everything_was_compared(make_da
     with psycopg.connect(dsn) as connection:
         connection.execute("update reconcile.results set is_whole = false where cut = 7 and pair = 'a'")
     assert found() == {5}
+    partial = complete_results(dsn, RESULT.pod, ["a", "b"], since_cut=6, is_partial=True)
+    assert {result.cut for result in partial} == {7} and found(6) == set()

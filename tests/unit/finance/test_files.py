@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 
 from contracts.breaks import Break, BreakState
 from contracts.errors import InputError
+from contracts.scope import Scope
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.reports import REPORTS, NotedCut, Report
 from finance.canonical import Content, canonical, content_sha256
@@ -203,6 +204,21 @@ def test_a_certificate_says_which_comparison_covers_the_report() -> None:
     assert later.conclusion.startswith("Ties: ") and "later cut (pod1 at cut 9)" in later.conclusion
     earlier = statement(evidence=proof({"pod1": 6, "pod2": 4})).certificate
     assert earlier.pods[0].coverage is Coverage.NONE and earlier.conclusion.startswith("Not compared: ")
+
+
+def test_a_certificate_says_when_only_what_changed_was_compared() -> None:
+    scope = Scope(since_cut=5, through_cut=9)
+    changed = {"pod1": [replace(compared("pod1", 9), scope=scope)], "pod2": [compared("pod2", 4)]}
+    whole_before = replace(proof(REPORT.cuts), results=changed, compared_since={"pod1": AT - timedelta(hours=3)})
+    certificate = statement(evidence=whole_before).certificate
+    assert [pod.coverage for pod in certificate.pods] == [Coverage.CHANGED, Coverage.EXACT]
+    since = f"{AT - timedelta(hours=3):%Y-%m-%d %H:%M:%S} UTC"
+    assert certificate.conclusion == (
+        "Ties: operations and finance agree key by key and in total, when whatever had changed was compared "
+        f"(pod1 up to cut 9, everything at least once since {since})."
+    )
+    never_whole = replace(whole_before, compared_since={})
+    assert statement(evidence=never_whole).certificate.conclusion.startswith("Not compared: ")
 
 
 def test_a_difference_in_a_key_or_in_a_total_does_not_tie() -> None:
