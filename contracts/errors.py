@@ -28,7 +28,8 @@ The tree (a caller catches the widest class it can act on)::
     ├── WarehouseError             the warehouse could not be built or asked
     │   └── UnprovenBuildError     it was built, and tests of what it holds fail; it is looked at, and proves nothing
     ├── StackError                 a server could not be started or reached
-    └── ComparisonError            a comparison could not be made; its verdict is unknown
+    ├── ComparisonError            a comparison could not be made; its verdict is unknown
+    └── LateError                  nothing was compared, because a copy is further behind than it may be
 
 An error's message is one sentence for the person who reads it: what was wrong, where, what to do.
 """
@@ -154,3 +155,7 @@ class StackError(TieoutError):
 
 class ComparisonError(TieoutError):
     """A comparison could not be made; its verdict is unknown."""
+
+
+class LateError(TieoutError):
+    """The copy is further behind than it may be; nothing was compared."""

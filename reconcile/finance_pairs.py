@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from contracts.errors import LateError
 from contracts.verdicts import Scalar
 from reconcile.compare import compare
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import parked_ids
 from reconcile.oltp import left_name
-from reconcile.pair import Findings, LateError, Pair, PodRun, Stage, Sweep
+from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to, quoted
 

@@ -75,10 +75,6 @@ class Findings:
     """Whether everything was looked at, although a part would have been enough."""
 
 
-class LateError(Exception):
-    """The copy is further behind than it may be; nothing was compared."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """Two stores that must agree on the same facts."""

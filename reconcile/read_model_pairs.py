@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import adbc_driver_postgresql.dbapi as adbc
 
-from contracts.errors import ComparisonError
+from contracts.errors import ComparisonError, LateError
 from reconcile.compare import compare
 from reconcile.context import wait_for
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import PartitionPosition, at_positions, fold, in_scope, right_name
 from reconcile.oltp import snapshot_cursor
-from reconcile.pair import Findings, LateError, Pair, PodRun, Stage
+from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table

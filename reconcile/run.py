@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import duckdb
 import psycopg
 
-from contracts.errors import InputError, TieoutError, UnprovenBuildError
+from contracts.errors import InputError, LateError, TieoutError, UnprovenBuildError
 from contracts.ownership import copy_named
 from contracts.scope import Scope
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
@@ -25,7 +25,7 @@ from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
 from reconcile.log_pairs import of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
-from reconcile.pair import Findings, LateError, Pair, PodRun, Stage, Sweep
+from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.pairs import pairs_named
 from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import scratch
