@@ -42,8 +42,8 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.gateway import EmbeddedGateway
 from oltp.store.migrate import migrate
-from stack import bootstrap
-from stack.postgres import EmbeddedPostgres
+from stack.servers import bootstrap
+from stack.servers.postgres import EmbeddedPostgres
 
 MERCHANT = "bench"
 LOCATION = "main"

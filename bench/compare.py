@@ -37,8 +37,8 @@ from reconcile.entities import entities_of
 from reconcile.oltp import left_name, read_queries, select_entity, snapshot_cursor
 from reconcile.scratch import scratch, table
 from reconcile.shapes import quoted
-from stack.bootstrap import create_database
-from stack.postgres import EmbeddedPostgres
+from stack.servers.bootstrap import create_database
+from stack.servers.postgres import EmbeddedPostgres
 from streams.cuts import CutShape, take_reconciler_cut
 
 ENTITY = entities_of("order")[0]

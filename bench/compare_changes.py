@@ -42,8 +42,8 @@ from reconcile.oltp import Query, left_name, read_queries, select_entity, snapsh
 from reconcile.run import run_pairs
 from reconcile.scratch import scratch, table
 from reconcile.sweep import PACE, SweepPlan
-from stack.bootstrap import create_database
-from stack.postgres import EmbeddedPostgres
+from stack.servers.bootstrap import create_database
+from stack.servers.postgres import EmbeddedPostgres
 from streams.cuts import CutShape, take_reconciler_cut
 
 PAIR = "oltp_lake.order"

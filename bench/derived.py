@@ -35,9 +35,9 @@ from derived.read_models.account import build_account_view
 from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
 from derived.read_models.fulfillment import build_fulfillment_view
 from derived.read_models.tables import Root
-from stack.bootstrap import create_database
-from stack.postgres import EmbeddedPostgres
-from stack.valkey import EmbeddedValkey
+from stack.servers.bootstrap import create_database
+from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.valkey import EmbeddedValkey
 from streams import codec
 from streams.consumer import Consumer
 from streams.cuts import Cut

@@ -27,9 +27,9 @@ from sqlalchemy import create_engine
 
 from bench.figures import Figure, report
 from oltp.store.tables import SCHEMA, cuts, metadata, outbox
-from stack.bootstrap import create_database
-from stack.postgres import EmbeddedPostgres
-from stack.valkey import EmbeddedValkey
+from stack.servers.bootstrap import create_database
+from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.valkey import EmbeddedValkey
 from streams.cuts import BEFORE_ALL, CutShape, Snapshot, last_cut, look, register_cut
 from streams.outbox import EVENTS_OF_CUT
 from streams.relay import Relay

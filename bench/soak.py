@@ -37,7 +37,7 @@ from reconcile.context import ReconcileContext
 from reconcile.results import save_results
 from reconcile.run import run_pairs
 from repair import ledger
-from repair.alerts import AlertKind
+from repair.alerts.deciding import AlertKind
 from stack.alerting import tell
 from stack.builder import warm_builder
 from stack.comparison import build_reconcile_context

@@ -25,8 +25,8 @@ from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, migrate_lake
 from derived.reports import REPORTS, read_report
 from derived.warehouse import BuildResult, build_warehouse, parse
-from stack.bootstrap import create_database
-from stack.postgres import EmbeddedPostgres
+from stack.servers.bootstrap import create_database
+from stack.servers.postgres import EmbeddedPostgres
 from tests.commerce import Commerce, events_of
 from tests.derived_work import PARTITIONS, FakePod
 

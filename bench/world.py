@@ -20,7 +20,7 @@ from oltp.directory import placements
 from stack import session
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
-from stack.servers import embedded_servers
+from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT, write_settings_file
 from stack.supervision import Program, Supervisor
 from stack.workers import TRAFFIC, propagation_programs

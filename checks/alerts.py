@@ -10,8 +10,8 @@ from dagster import AssetCheckExecutionContext
 from assets.platform import PLATFORM, platform_of
 from assets.trust import ALERTS
 from contracts.clock import utc_now
-from repair.alert_outbox import heartbeat, pending_alerts
-from repair.alerts import PathState, path_state
+from repair.alerts.deciding import PathState, path_state
+from repair.alerts.outbox import heartbeat, pending_alerts
 
 NAME = "alert_path_is_alive"
 

@@ -1,7 +1,7 @@
 """Suites of expectations as asset checks: what must hold of the rows of one store, pod by pod.
 
-A suite whose expectations do not hold fails its check and names keys; people are told once (`repair/unmet.py`). One
-that could not be looked at makes its check's execution fail, so that "unknown" never looks like an answer. Great
+A suite whose expectations do not hold fails its check and names keys; people are told once (`repair/alerts/`). One that
+could not be looked at makes its check's execution fail, so that "unknown" never looks like an answer. Great
 Expectations is imported in the run that needs it, by nothing else: a comparison does not pay for it.
 
 Belongs here: definitions and reports of these checks. Does not belong here: suites (`checks/expectations/`).
@@ -24,7 +24,7 @@ from contracts.clock import utc_now
 from contracts.errors import WarehouseError
 from derived.builds import latest_build
 from derived.reports import standing_at
-from repair.unmet import NOT_LOOKED_AT, Looked, Seen, record
+from repair.alerts.unmet import NOT_LOOKED_AT, Looked, Seen, record
 
 Opened = Callable[[Platform, Any, str], AbstractContextManager[Any]]
 """Opens a pod's rows for a judge."""

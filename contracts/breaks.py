@@ -1,7 +1,7 @@
 """A break: one key on which two stores do not agree, from the comparison that found it to its end.
 
 Belongs here: the values and the states, which the ledger, repairs, alerts and reports agree on. Does not belong here:
-what a comparison found once (`contracts/verdicts.py`), the ledger's tables (`repair/ledger.py`).
+what a comparison found once (`contracts/verdicts.py`), the ledger's tables (`repair/ledger/recording.py`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from drills.observing import Outcome
-from repair.ledger_tables import ledger
+from repair.ledger.tables import ledger
 
 TABLE = """
 create schema if not exists trust;

@@ -40,8 +40,8 @@ from contracts.verdicts import PairResult
 from orchestration.upkeep import without_secrets
 from reconcile.pairs import PAIRS
 from reconcile.results import latest_results
-from repair.incidents import Waiting, waiting_for_repair
 from repair.ledger import groups
+from repair.ledger.incidents import Waiting, waiting_for_repair
 from repair.run import RepairReport, repair_breaks
 
 LOOK_SECONDS = 10

@@ -11,7 +11,7 @@ from stack.data_docs import data_docs_url
 from stack.drilling import drill_everything
 from stack.projections import build_projection
 from stack.propagation import propagating
-from stack.repair import repairing_tools
+from stack.repairing import repairing_tools
 from stack.reporting import statement_of
 
 

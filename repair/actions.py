@@ -20,7 +20,7 @@ from derived.lake_reads import lake_positions
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.restate import Restate
 from repair import lake_actions
-from repair.evidence import view_rows
+from repair.evidence.gathering import view_rows
 from repair.tools import Repairing
 from repair.values import KEYS_SHOWN, Action, ActionKind
 from streams.log import EventLog

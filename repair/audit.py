@@ -3,7 +3,7 @@
 A row is written before anything is touched, and completed afterwards. So what a killed run was doing is seen: a row
 that is not completed and whose lease is over is shown as interrupted. Rows are never deleted.
 
-Belongs here: `trust.repair_runs`, `trust.repair_actions`. Does not belong here: breaks (`repair/ledger.py`).
+Belongs here: `trust.repair_runs`, `trust.repair_actions`. Does not belong here: breaks (`repair/ledger/recording.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from contracts.errors import TieoutError
-from repair.ledger_tables import guard, ledger, reading
+from repair.ledger.tables import guard, ledger, reading
 from repair.values import KEYS_SHOWN, Action
 
 TABLES = """

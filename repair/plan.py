@@ -8,7 +8,7 @@ Pure: no I/O, no clock. What is mended how, and what is never mended by code, is
 - Views are rebuilt from the lake, marts are built again from the lowest cut concerned.
 - A fault of OLTP itself, and whatever would destroy the last evidence of something, goes to people.
 
-Belongs here: which break needs what. Does not belong here: finding out (`repair/evidence.py`), what an aggregate needs
+Belongs here: which break needs what. Does not belong here: finding out (`repair/evidence/`), what an aggregate needs
 (`repair/remedies.py`), making actions of it (`repair/drafting.py`), doing them (`repair/actions.py`).
 """
 

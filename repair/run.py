@@ -21,7 +21,7 @@ from contracts.ids import uuid7
 from contracts.verdicts import PairResult, Verdict
 from repair import actions, audit, ledger
 from repair.audit import AuditedAction
-from repair.evidence import FAULTS, gather
+from repair.evidence.gathering import FAULTS, gather
 from repair.ledger import Recorded, Settled
 from repair.plan import plan
 from repair.tools import Repairing

@@ -1,7 +1,7 @@
 """What the ledger of breaks means for comparisons: what the next one must look at, what counts of the last one.
 
 Belongs here: planning incremental runs and taking results in, ledger first, coverage after it. Does not belong here:
-the sweep's arithmetic and table (`reconcile/`), what a result does to breaks (`repair/ledger.py`).
+the sweep's arithmetic and table (`reconcile/`), what a result does to breaks (`repair/ledger/recording.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconcile.pair import Sweep
 from reconcile.pairs import pairs_named
 from reconcile.sweep import SweepPlan, planned
 from repair.ledger import Recorded, record
-from repair.ledger_tables import reading
+from repair.ledger.tables import reading
 
 SUSPECTS = "select pair, aggregate_key from trust.breaks where pod = %(pod)s and ended_at is null"
 

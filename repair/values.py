@@ -1,7 +1,7 @@
 """What repairs are planned from and what a plan is, as values: evidence, actions, budget.
 
 Belongs here: the types that evidence, plan, actions and audit agree on. Does not belong here: reading evidence
-(`repair/evidence.py`), deciding (`repair/plan.py`), doing (`repair/actions.py`).
+(`repair/evidence/gathering.py`), deciding (`repair/plan.py`), doing (`repair/actions.py`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Dagster's sensor does this twice a minute (`orchestration/alerts.py`), `tieout a
 nothing twice, because a message is claimed before it is sent.
 
 Belongs here: putting the parts of `repair/` together for one run of the sender. Does not belong here: the rules
-(`repair/alerts.py`), the texts, sending itself.
+(`repair/alerts/deciding.py`), the texts, sending itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from contracts.settings import Settings
 from reconcile.figures import total_figures
 from reconcile.pairs import PAIRS
 from reconcile.run import Comparison
-from repair.alert_outbox import (
+from repair.alerts.deciding import AlertKind, Due, Heartbeat, Withdrawal, decide
+from repair.alerts.digest import Books, digest_text
+from repair.alerts.outbox import (
     Message,
     alerts_about,
     beat,
@@ -29,12 +31,10 @@ from repair.alert_outbox import (
     told_groups,
     write,
 )
-from repair.alert_sending import Sent, Target, build_targets, send_pending
-from repair.alert_texts import Concern, incident_text
-from repair.alerts import AlertKind, Due, Heartbeat, Withdrawal, decide
-from repair.digest import Books, digest_text
-from repair.incidents import ended_group_ids
+from repair.alerts.sending import Sent, Target, build_targets, send_pending
+from repair.alerts.texts import Concern, incident_text
 from repair.ledger import breaks, find_group, groups
+from repair.ledger.incidents import ended_group_ids
 from stack.outlook import next_to_close
 
 ALIVE_SECONDS = 24 * 3600

@@ -14,17 +14,17 @@ from msgspec import to_builtins
 
 from contracts.errors import InputError, SettingsError, TieoutError
 from stack import lifecycle, session, settings
-from stack.alerts import add_commands as add_alerts
-from stack.books import add_commands as add_books
-from stack.breaks import add_commands as add_breaks
+from stack.commands.alerts import add_commands as add_alerts
+from stack.commands.books import add_commands as add_books
+from stack.commands.breaks import add_commands as add_breaks
+from stack.commands.coverage import add_commands as add_coverage
+from stack.commands.drills import add_commands as add_drills
+from stack.commands.epochs import add_commands as add_epochs
+from stack.commands.repair import add_commands as add_repair
+from stack.commands.reports import add_commands as add_reports
+from stack.commands.stores import add_commands as add_repairs
 from stack.console import Progress, answers, print_json, table
-from stack.coverage import add_commands as add_coverage
-from stack.drills import add_commands as add_drills
-from stack.epochs import add_commands as add_epochs
 from stack.migrations import migrate_everything
-from stack.repair import add_commands as add_repair
-from stack.repairing import add_commands as add_repairs
-from stack.reports import add_commands as add_reports
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -109,7 +109,7 @@ def status(
     Exit code 3 when nothing runs.
     """
     from stack import status as system
-    from stack.showing import show_status
+    from stack.commands.showing import show_status
 
     seen = system.read_status(settings.load_settings())
     if as_json:
@@ -178,8 +178,8 @@ def import_(
     In JSON: rows_read, rows_imported, rows_rejected, amount_read, amount_imported, amount_rejected, rejected {reason:
     rows}, orders, refunds, adjustments, unfinished. Amounts are decimals with the precision of the file.
     """
+    from stack.commands.showing import show_import
     from stack.intake import import_retail
-    from stack.showing import show_import
 
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values:
@@ -207,8 +207,8 @@ def reconcile(
     stays until a later comparison finds it in order: see `tieout breaks`. What was compared when: `tieout coverage`.
     """
     from stack.builder import warm_builder
+    from stack.commands.showing import show_figures, show_results
     from stack.reconciling import describe_recorded, reconcile_now, recorded_json, ties
-    from stack.showing import show_figures, show_results
 
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values, warm_builder(values) as builder:

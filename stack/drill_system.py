@@ -32,20 +32,21 @@ from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
 from drills.system import Ran
 from reconcile.context import ReconcileContext
-from stack import bootstrap, files, lifecycle, session, settings
+from stack import files, lifecycle, session, settings
 from stack.builder import WarehouseBuilder, warm_builder
 from stack.comparison import build_reconcile_context
 from stack.console import Progress
 from stack.migrations import migrate_everything
-from stack.postgres import EmbeddedPostgres
 from stack.processes import wait_until
 from stack.projections import build_projection
 from stack.scrubbing import scrubber
-from stack.servers import Servers, embedded_servers
+from stack.servers import bootstrap
+from stack.servers.embedded import Servers, embedded_servers
+from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.valkey import EmbeddedValkey
 from stack.settings import ROOT
 from stack.status import read_status
 from stack.supervision import Supervisor
-from stack.valkey import EmbeddedValkey
 from stack.workers import propagation_programs, traffic_program
 from streams.projection import Projection
 

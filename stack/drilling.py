@@ -1,7 +1,7 @@
 """Ordering drills: a process of its own drills (`stack/drill_system.py`); here its evidence is kept and recorded.
 
 Belongs here: starting that process with an environment that knows no other servers, evidence files, the record in the
-control database. Does not belong here: what is drilled (`drills/`), the command (`stack/drills.py`).
+control database. Does not belong here: what is drilled (`drills/`), the command (`stack/commands/drills.py`).
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from stack.console import Progress, Step
 
 if TYPE_CHECKING:
     from traffic.generator import GeneratorReport
-    from traffic.retail_report import ImportReport
+    from traffic.retail.report import ImportReport
 
 
 def import_retail(paths: Sequence[Path], settings: Settings, progress: Progress) -> ImportReport:
     """Import Online Retail files; InputError names a file that is missing or damaged, before anything is booked."""
-    from traffic.online_retail import import_files
+    from traffic.retail.importing import import_files
 
     with progress.step("Importing Online Retail") as step:
         return import_files(paths, settings, lambda what, done, total: _say(step, what, done, total))

@@ -21,7 +21,7 @@ from stack import files, processes, session, settings
 from stack.console import Progress
 from stack.dagster_home import write_dagster_home
 from stack.migrations import migrate_everything
-from stack.servers import embedded_servers
+from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from stack.supervision import Supervisor
 from stack.workers import dagster_programs, data_docs_program, propagation_programs, traffic_program

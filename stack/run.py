@@ -98,7 +98,7 @@ def _and_stay(options: argparse.Namespace, progress: Progress) -> int:
 
 
 def _pass_and_show(values: Settings, options: argparse.Namespace, progress: Progress) -> Pass:
-    from stack.showing import show_figures, show_results
+    from stack.commands.showing import show_figures, show_results
 
     started = time.monotonic()
     done = one_pass(values, progress, orders=options.orders, seed=options.seed, inputs=options.inputs)

@@ -2,7 +2,7 @@
 
 Any command that needs the servers opens a session; the first one in starts them, the last one out stops them. Locks on
 files count the users, so that a killed process counts as gone. Belongs here: sessions, and the one resident process
-(`make run`, `tieout up`). Does not belong here: the servers themselves (`stack/servers.py`).
+(`make run`, `tieout up`). Does not belong here: the servers themselves (`stack/servers/embedded.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contracts.errors import StackError
 from contracts.settings import Settings
 from stack import processes, settings
 from stack.console import Progress
-from stack.servers import embedded_servers
+from stack.servers.embedded import embedded_servers
 
 STOP_TIMEOUT_SECONDS = 90.0
 

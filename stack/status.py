@@ -288,7 +288,7 @@ def _drills_summary(values: Settings) -> str | None:
 
 
 def _unmet(values: Settings) -> list[UnmetStatus] | None:
-    from repair.unmet import unmet
+    from repair.alerts.unmet import unmet
 
     def ask() -> list[UnmetStatus] | None:
         return [
@@ -308,7 +308,7 @@ def _unmet(values: Settings) -> list[UnmetStatus] | None:
 
 def _coverage_line(values: Settings) -> str | None:
     from reconcile.coverage import read_coverage
-    from stack.coverage import coverage_line, never_compared
+    from stack.commands.coverage import coverage_line, never_compared
 
     def ask() -> str | None:
         found = read_coverage(values.control_dsn)

@@ -21,10 +21,10 @@ import pytest
 import redis
 
 from contracts.settings import PodSettings, Settings
-from stack import bootstrap
-from stack.postgres import EmbeddedPostgres
-from stack.servers import embedded_servers
-from stack.valkey import EmbeddedValkey
+from stack.servers import bootstrap
+from stack.servers.embedded import embedded_servers
+from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.valkey import EmbeddedValkey
 
 MakePod = Callable[..., PodSettings]
 MakeDatabase = Callable[..., str]

@@ -21,10 +21,10 @@ from pathlib import Path
 import msgspec
 
 from contracts.money import micro_per_minor
-from traffic.retail_invoices import InvoiceKey
-from traffic.retail_rows import Row, check_files, read_rows
-from traffic.retail_rules import Treatment, classify, product_code
-from traffic.retail_steps import CURRENCY
+from traffic.retail.invoices import InvoiceKey
+from traffic.retail.rows import Row, check_files, read_rows
+from traffic.retail.rules import Treatment, classify, product_code
+from traffic.retail.steps import CURRENCY
 
 PROBABILITIES_PERMYRIAD = (100, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 9500, 9900, 9990, 10_000)
 """Where quantiles are taken, in parts of 10,000."""

@@ -1,7 +1,7 @@
 """Bring a pod's database to the newest schema.
 
 Belongs here: running the revisions, once, whoever starts first. Does not belong here: creating databases and roles
-(`stack/bootstrap.py`, or a DBA).
+(`stack/servers/bootstrap.py`, or a DBA).
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from contracts.settings import Settings
-from repair.alert_outbox import (
+from repair.alerts.deciding import AlertKind, Withdrawal
+from repair.alerts.outbox import (
     CLAIM_SECONDS,
     Message,
     claim,
@@ -23,10 +24,9 @@ from repair.alert_outbox import (
     pending_alerts,
     write,
 )
-from repair.alert_sending import FLOOD_WINDOW, TEXTS_PER_WINDOW, Target, build_targets, send_pending
-from repair.alerts import AlertKind, Withdrawal
+from repair.alerts.sending import FLOOD_WINDOW, TEXTS_PER_WINDOW, Target, build_targets, send_pending
 from stack import settings as stack_settings
-from stack.alerts import add_commands
+from stack.commands.alerts import add_commands
 from tests.conftest import MakeDatabase
 from tests.receivers import Mailbox, Webhook, mail_server, webhook
 

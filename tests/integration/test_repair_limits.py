@@ -24,7 +24,7 @@ from repair.tools import Repairing
 from repair.values import Budget
 from stack.console import Progress
 from stack.migrations import migrate_everything
-from stack.repair import repairing_tools
+from stack.repairing import repairing_tools
 
 PAIRS = ("lake_account_view", "lake_fulfillment_view")
 ACTION = "applied rebuild_keys"

@@ -15,7 +15,7 @@ from contracts.settings import Settings
 from repair.tools import Repairing
 from stack.console import Progress
 from stack.migrations import migrate_everything
-from stack.repair import repairing_tools
+from stack.repairing import repairing_tools
 
 WITH_BUILDS = tuple(one for one in ROUNDS if one not in WITHOUT_BUILDS)
 

@@ -15,7 +15,7 @@ from contracts.settings import Settings
 from repair.run import repair_breaks
 from repair.values import Budget
 from stack.console import Progress
-from stack.repair import repairing_tools
+from stack.repairing import repairing_tools
 
 NAME = "tests.scenario.repair_process"
 

@@ -19,7 +19,7 @@ from drills.scene import Scene
 from drills.trading import Trader
 from stack import processes
 from stack.drill_system import OwnSystem, own_system
-from stack.servers import embedded_servers
+from stack.servers.embedded import embedded_servers
 from stack.settings import PREFIX
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("stack")]

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.settings import Settings
 from oltp.directory import migrate_directory
-from traffic.online_retail import import_files
+from traffic.retail.importing import import_files
 
 MONTHS = {
     # month: (rows, net sum of quantity x price, invoices that are credit notes, countries), from the data's README

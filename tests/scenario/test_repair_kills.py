@@ -28,7 +28,7 @@ from repair.tools import Repairing
 from repair.values import ActionKind, Budget
 from stack.console import Progress
 from stack.migrations import migrate_everything
-from stack.repair import repairing_tools
+from stack.repairing import repairing_tools
 from tests.scenario.repair_process import repair_until, starter
 
 BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded")

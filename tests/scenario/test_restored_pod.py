@@ -24,13 +24,14 @@ from derived.retention import prune_outboxes
 from derived.warehouse import build_warehouse
 from oltp.commands.execute import build_command_pod
 from reconcile.run import run_pairs
-from stack import bootstrap, cli, session
+from stack import cli, session
 from stack.comparison import build_reconcile_context
 from stack.migrations import migrate_everything
-from stack.postgres import EmbeddedPostgres
 from stack.propagation import drain_everything
-from stack.story import read_story
-from stack.story_reads import MARTS
+from stack.servers import bootstrap
+from stack.servers.postgres import EmbeddedPostgres
+from stack.story.reads import MARTS
+from stack.story.telling import read_story
 from streams.cuts import take_reconciler_cut
 from streams.draining import drain_pod
 from tests.integration.reconcile_world import Shop, open_shops

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from stack import processes, session
-from stack.servers import embedded_servers
+from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]

@@ -16,8 +16,8 @@ from reconcile.pairs import PAIRS
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import scratch, table
 from reconcile.shapes import BIGINT, VARCHAR, Column, Shape, belongs_to, names_aggregate
-from repair.ledger import amounts_of, chooses_cut, is_overtaken
-from repair.ledger_states import did_not_hold
+from repair.ledger.recording import amounts_of, chooses_cut, is_overtaken
+from repair.ledger.states import did_not_hold
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 WITHOUT_AGGREGATE = {

@@ -21,10 +21,10 @@ from contracts.settings import Settings
 from orchestration import repairs
 from orchestration.definitions import build_definitions
 from orchestration.resources import build_resources
-from repair.alert_outbox import latest_alerts
-from repair.alerts import AlertKind
-from repair.incidents import Waiting
+from repair.alerts.deciding import AlertKind
+from repair.alerts.outbox import latest_alerts
 from repair.ledger import breaks, claim, find_group, release
+from repair.ledger.incidents import Waiting
 from stack.migrations import migrate_everything
 from tests.integration.reconcile_world import open_shops, propagate
 from tests.receivers import Webhook, webhook

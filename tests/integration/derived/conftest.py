@@ -23,7 +23,7 @@ from derived.read_models.account import build_account_view
 from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
 from derived.read_models.fulfillment import build_fulfillment_view
 from derived.read_models.projection import ReadModel
-from stack import bootstrap
+from stack.servers import bootstrap
 from streams.projection import Work
 from tests.conftest import Cluster, MakeDatabase
 from tests.derived_work import PARTITIONS

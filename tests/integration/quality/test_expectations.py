@@ -24,9 +24,9 @@ from derived.lake import connect_lake
 from derived.warehouse import build_warehouse
 from orchestration.definitions import build_definitions
 from orchestration.resources import build_platform
-from repair.alert_outbox import latest_alerts
-from repair.alerts import AlertKind
-from repair.unmet import NOT_LOOKED_AT, record, unmet
+from repair.alerts.deciding import AlertKind
+from repair.alerts.outbox import latest_alerts
+from repair.alerts.unmet import NOT_LOOKED_AT, record, unmet
 from stack.data_docs import write_data_docs_site
 from stack.migrations import migrate_everything
 from tests.integration.reconcile_world import open_shops, propagate

@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from contracts.errors import StackError
-from stack import accounts, bootstrap
-from stack.postgres import EmbeddedPostgres
-from stack.valkey import EmbeddedValkey
+from stack.servers import accounts, bootstrap
+from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.valkey import EmbeddedValkey
 
 pytestmark = pytest.mark.timeout(120)
 

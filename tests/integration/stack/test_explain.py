@@ -22,7 +22,7 @@ from repair import ledger
 from stack import cli, session
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
-from stack.story import Section, Story, read_story
+from stack.story.telling import Section, Story, read_story
 from tests.integration.reconcile_world import Shop, open_shops
 
 SILENT = "host=127.0.0.1 port=1 dbname=none connect_timeout=2"

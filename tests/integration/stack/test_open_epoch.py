@@ -26,11 +26,12 @@ from derived.lake_connection import connect_lake
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from reconcile.run import run_pairs
-from stack import bootstrap, cli, session
+from stack import cli, session
 from stack.comparison import build_reconcile_context
 from stack.migrations import migrate_everything
 from stack.projections import build_projection
 from stack.propagation import drain_everything
+from stack.servers import bootstrap
 from streams.cuts import last_cut, register_cut, take_reconciler_cut
 from streams.draining import drain_pod
 from streams.lag import observe

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 
 from contracts.errors import InputError, SettingsError, StackError
-from stack import bootstrap, lifecycle, processes, session, settings
+from stack import lifecycle, processes, session, settings
 from stack.console import Progress
-from stack.servers import embedded_servers
+from stack.servers import bootstrap
+from stack.servers.embedded import embedded_servers
 
 pytestmark = [pytest.mark.timeout(170), pytest.mark.xdist_group("stack")]
 QUIET = Progress(is_quiet=True)

@@ -17,16 +17,16 @@ from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.place_order import PlaceOrder
 from oltp.directory import placements
 from oltp.transaction import CommandTransaction
-from traffic.online_retail import import_files
 from traffic.progress import no_progress
-from traffic.retail_books import Given, sold_lines
-from traffic.retail_catalog import receive_stock, upsert_products
-from traffic.retail_credits import plan_credit, sold_key
-from traffic.retail_invoices import Invoice, read_invoices, survey_files
-from traffic.retail_matching import ReturnMatcher
-from traffic.retail_report import ImportReport, Totals
-from traffic.retail_rows import COLUMNS
-from traffic.retail_steps import steps_of
+from traffic.retail.books import Given, sold_lines
+from traffic.retail.catalog import receive_stock, upsert_products
+from traffic.retail.credits import plan_credit, sold_key
+from traffic.retail.importing import import_files
+from traffic.retail.invoices import Invoice, read_invoices, survey_files
+from traffic.retail.matching import ReturnMatcher
+from traffic.retail.report import ImportReport, Totals
+from traffic.retail.rows import COLUMNS
+from traffic.retail.steps import steps_of
 
 UK = "United Kingdom"
 SALES = [

@@ -10,8 +10,7 @@ import pytest
 from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.ownership import copy_named
 from contracts.verdicts import ColumnDifference, DifferenceClass
-from repair.alert_texts import Concern, incident_text
-from repair.alerts import (
+from repair.alerts.deciding import (
     ATTEMPTS_MAX,
     Alert,
     AlertKind,
@@ -22,6 +21,7 @@ from repair.alerts import (
     path_state,
     retry_at,
 )
+from repair.alerts.texts import Concern, incident_text
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

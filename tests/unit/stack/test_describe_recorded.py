@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from repair.ledger import Recorded
+from stack.commands.showing import breaks_line
 from stack.reconciling import describe_recorded, recorded_json
-from stack.showing import breaks_line
 
 
 def test_a_run_that_changed_nothing_says_so() -> None:

@@ -12,7 +12,7 @@ from contracts.errors import InputError
 from derived.reports import Report
 from finance import presentation
 from stack import reporting
-from stack.reports import Format, chosen_format
+from stack.commands.reports import Format, chosen_format
 
 REPORT = Report(
     name="daily",

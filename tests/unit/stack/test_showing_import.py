@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stack.showing import show_import
-from traffic.retail_report import ImportReport
+from stack.commands.showing import show_import
+from traffic.retail.report import ImportReport
 
 REPORT = {
     "rows_read": 3,

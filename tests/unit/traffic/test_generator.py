@@ -8,7 +8,7 @@ from traffic.calibration import PERMYRIAD, REAL, Tally, draw, product_weights
 from traffic.content_ids import CATALOG_TIME, content_id
 from traffic.generator import deliveries, generate
 from traffic.plans import LINES_DIVISOR, Cancellation, Payment, Refund
-from traffic.retail_invoices import InvoiceKey
+from traffic.retail.invoices import InvoiceKey
 from traffic.shops import SHOPS, catalog, variant_id
 
 

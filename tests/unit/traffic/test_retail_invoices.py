@@ -11,11 +11,11 @@ from oltp.commands.adjust_stock import AdjustStock
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.upsert_product import UpsertProduct
 from traffic.progress import no_progress
-from traffic.retail_catalog import place_merchants, tax_rates, upsert_products, vat_ppm
-from traffic.retail_invoices import Invoice, InvoiceKey, Survey, needed_units, products_of, read_invoices, survey_files
-from traffic.retail_report import ImportReport, Outcome, Totals, combined, format_micro
-from traffic.retail_rows import COLUMNS, Rejection
-from traffic.retail_steps import steps_of
+from traffic.retail.catalog import place_merchants, tax_rates, upsert_products, vat_ppm
+from traffic.retail.invoices import Invoice, InvoiceKey, Survey, needed_units, products_of, read_invoices, survey_files
+from traffic.retail.report import ImportReport, Outcome, Totals, combined, format_micro
+from traffic.retail.rows import COLUMNS, Rejection
+from traffic.retail.steps import steps_of
 
 UK = "United Kingdom"
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from contracts.events.order import LineKind
-from traffic.retail_invoices import InvoiceRow
-from traffic.retail_matching import ReturnMatcher, SoldKey, SoldLine
-from traffic.retail_rows import Row
-from traffic.retail_rules import Rule, Treatment
+from traffic.retail.invoices import InvoiceRow
+from traffic.retail.matching import ReturnMatcher, SoldKey, SoldLine
+from traffic.retail.rows import Row
+from traffic.retail.rules import Rule, Treatment
 
 KEY = SoldKey("united-kingdom", "17850", "85123A")
 DAY = datetime(2010, 12, 1, tzinfo=UTC)

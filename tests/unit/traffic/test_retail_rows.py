@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InputError
-from traffic.retail_rows import COLUMNS, Rejection, Row, check_files, fields_of, merchant_of, parse_record, read_rows
+from traffic.retail.rows import COLUMNS, Rejection, Row, check_files, fields_of, merchant_of, parse_record, read_rows
 
 GOOD = ["536365", "85123A", "HOLDER ", "6", "2010-12-01 08:26:00", "2.55", "17850.0", "United Kingdom"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.order import LineKind
-from traffic.retail_rules import InvoiceType, Treatment, classify, invoice_type, product_code
+from traffic.retail.rules import InvoiceType, Treatment, classify, invoice_type, product_code
 
 PRICE = 2_550_000
 

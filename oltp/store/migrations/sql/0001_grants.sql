@@ -1,4 +1,4 @@
--- Who may do what in a pod, by least privilege. The roles exist before (`stack/bootstrap.py`, or a DBA).
+-- Who may do what in a pod, by least privilege. The roles exist before (`stack/servers/bootstrap.py`, or a DBA).
 
 revoke all on all tables in schema oltp from public;
 revoke all on all functions in schema oltp from public;

@@ -1,0 +1,239 @@
+"""Which alerts are due: pure, from groups of breaks and what was told about them before.
+
+A group of breaks is one incident. About each incident people are told at most once that it opened, once that it needs a
+person, once that it is settled; when an incident that was settled comes back (a break is opened again, or new keys join
+it), that is a new episode of it, told anew. Nothing here knows of lag: a copy that is late has no breaks, so nobody
+hears of it. An incident that ended before anyone was told wakes nobody; the digest counts it.
+
+Belongs here: the rules and their values. Does not belong here: texts (`texts.py`), the table and its claims
+(`outbox.py`), sending (`sending.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from contracts.breaks import UNSETTLED, BreakGroup, BreakState
+
+RETRY_SECONDS_MIN = 30
+RETRY_SECONDS_MAX = 3600
+ATTEMPTS_MAX = 40
+"""More than a day of trying. What is given up stays listed, and the check of the alert path fails."""
+
+
+class AlertKind(StrEnum):
+    """Why a message is sent."""
+
+    OPENED = "opened"
+    """An incident began."""
+    ESCALATED = "escalated"
+    """An incident needs a person: it may not be repaired by code, or repairs did not hold."""
+    RESOLVED = "resolved"
+    """Nothing of an incident that people were told about is left to do."""
+    UNMET = "unmet"
+    """Rows are not as a suite of expectations says (`unmet.py`)."""
+    MET = "met"
+    """What did not hold holds again."""
+    DIGEST = "digest"
+    """How the books stand after a scheduled comparison; for finance."""
+    ALIVE = "alive"
+    """Nothing happened; whoever misses this message knows that the way to them is broken."""
+    TEST = "test"
+    """Somebody tries whether messages arrive."""
+
+
+INCIDENT_KINDS = (AlertKind.OPENED, AlertKind.ESCALATED, AlertKind.RESOLVED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One message, sent or to be sent."""
+
+    alert_id: int
+    kind: AlertKind
+    group_id: int | None
+    """The incident; None for a message that is about none."""
+    episode: int
+    subject: str
+    """What makes a message of this kind unique that is about no incident: a run, a day."""
+    title: str
+    body: str
+    created_at: datetime
+    next_attempt_at: datetime
+    attempts: int
+    delivered_to: tuple[str, ...]
+    """Fingerprints of the targets that took it; the others are tried again."""
+    sent_at: datetime | None
+    """When the last target took it."""
+    withdrawn_at: datetime | None
+    """When it was decided not to send it after all."""
+    error: str
+    """Why the last attempt failed, without secrets."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anybody got it."""
+        return self.sent_at is not None or bool(self.delivered_to)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it was tried as often as it may be, in vain."""
+        return self.is_pending and self.attempts >= ATTEMPTS_MAX
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it waits to be sent to somebody."""
+        return self.sent_at is None and self.withdrawn_at is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """A message that must be written."""
+
+    kind: AlertKind
+    group: BreakGroup
+    episode: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    """A message that was written and not sent, and is no longer wanted."""
+
+    alert_id: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What is to be done about incidents now."""
+
+    due: tuple[Due, ...] = ()
+    withdrawn: tuple[Withdrawal, ...] = ()
+
+
+def decide(groups: Iterable[BreakGroup], alerts: Sequence[Alert]) -> Decisions:
+    """Return which messages are due and which are no longer wanted; `alerts` are those ever written on these groups."""
+    due: list[Due] = []
+    withdrawn: list[Withdrawal] = []
+    for group in groups:
+        about = [alert for alert in alerts if alert.group_id == group.group_id and alert.withdrawn_at is None]
+        decided = _decide_unsettled(group, about) if unsettled_breaks(group) else _decide_settled(group, about)
+        due += decided.due
+        withdrawn += decided.withdrawn
+    return Decisions(due=tuple(due), withdrawn=tuple(withdrawn))
+
+
+def unsettled_breaks(group: BreakGroup) -> int:
+    """Return how many breaks of an incident are neither ended nor accepted."""
+    return sum(number for state, number in group.counts.items() if state in UNSETTLED)
+
+
+def _decide_unsettled(group: BreakGroup, about: Sequence[Alert]) -> Decisions:
+    episode = max((alert.episode for alert in about), default=1)
+    withdrawn: list[Withdrawal] = []
+    resolved = _of_kind(about, AlertKind.RESOLVED, episode)
+    if resolved is not None and resolved.is_told:
+        episode += 1
+    elif resolved is not None:
+        withdrawn.append(Withdrawal(alert_id=resolved.alert_id, reason="The incident came back."))
+    opened = _of_kind(about, AlertKind.OPENED, episode)
+    escalated = _of_kind(about, AlertKind.ESCALATED, episode)
+    is_escalated = group.counts.get(BreakState.ESCALATED, 0) > 0
+    if is_escalated and escalated is None:
+        if opened is not None and opened.is_pending and not opened.is_told:
+            withdrawn.append(Withdrawal(alert_id=opened.alert_id, reason="It needs a person by now, which says more."))
+        return Decisions(due=(Due(kind=AlertKind.ESCALATED, group=group, episode=episode),), withdrawn=tuple(withdrawn))
+    if opened is None and escalated is None:
+        return Decisions(due=(Due(kind=AlertKind.OPENED, group=group, episode=episode),), withdrawn=tuple(withdrawn))
+    return Decisions(withdrawn=tuple(withdrawn))
+
+
+def _decide_settled(group: BreakGroup, about: Sequence[Alert]) -> Decisions:
+    episode = max((alert.episode for alert in about), default=1)
+    calls = [
+        alert
+        for kind in (AlertKind.OPENED, AlertKind.ESCALATED)
+        if (alert := _of_kind(about, kind, episode)) is not None
+    ]
+    withdrawn = tuple(
+        Withdrawal(alert_id=alert.alert_id, reason="The incident was settled before anyone was told.")
+        for alert in calls
+        if alert.is_pending and not alert.is_told
+    )
+    is_told = any(alert.is_told for alert in calls)
+    if is_told and _of_kind(about, AlertKind.RESOLVED, episode) is None:
+        due = (Due(kind=AlertKind.RESOLVED, group=group, episode=episode),)
+        return Decisions(due=due, withdrawn=withdrawn)
+    return Decisions(withdrawn=withdrawn)
+
+
+def _of_kind(about: Iterable[Alert], kind: AlertKind, episode: int) -> Alert | None:
+    return next((alert for alert in about if alert.kind is kind and alert.episode == episode), None)
+
+
+def retry_at(now: datetime, attempts: int) -> datetime:
+    """Return when to try again after that many failed attempts: twice as long each time, at most an hour."""
+    doubled = RETRY_SECONDS_MIN * 2 ** min(max(attempts - 1, 0), 20)
+    return now + timedelta(seconds=min(doubled, RETRY_SECONDS_MAX))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """What is known of the sender: whether it runs, and whether anything it sent arrived."""
+
+    ran_at: datetime | None = None
+    """When it last looked for what to send."""
+    delivered_at: datetime | None = None
+    """When a target last took a message."""
+    failed_at: datetime | None = None
+    """When a target last refused one."""
+    targets: int | None = None
+    """How many targets it had when it last ran; the digest's own do not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathState:
+    """Whether people would hear of an incident."""
+
+    is_alive: bool
+    is_broken: bool
+    """Not only unproven: it was to work, and does not."""
+    reason: str
+
+
+SENDER_SECONDS_MAX = 300
+"""The sender runs twice a minute; after this long without it nothing is sent."""
+DELIVERY_SECONDS_MAX = 26 * 3600
+"""A message a day says that the way works; this long without a delivery, it does not."""
+OLDEST_SECONDS_MAX = 900
+"""A message that waits for longer than this is not getting through."""
+
+
+def path_state(beat: Heartbeat, pending: Sequence[Alert], now: datetime) -> PathState:
+    """Return whether the way to people is proven: a sender runs, a target is set and took a message lately."""
+    if beat.ran_at is None:
+        return _broken("Nothing has ever looked for alerts to send; start Dagster's daemon (`tieout up`).")
+    if (now - beat.ran_at).total_seconds() > SENDER_SECONDS_MAX:
+        return _broken(f"Nothing has looked for alerts to send since {beat.ran_at:%Y-%m-%d %H:%M:%S} UTC.")
+    if not beat.targets:
+        return PathState(
+            is_alive=False, is_broken=False, reason="No target is set (TIEOUT_ALERT_URLS): nobody is told of anything."
+        )
+    given_up = sum(alert.is_given_up for alert in pending)
+    if given_up:
+        return _broken(f"{given_up} messages were given up; `tieout alerts` says why.")
+    oldest = min((alert.created_at for alert in pending), default=now)
+    if (now - oldest).total_seconds() > OLDEST_SECONDS_MAX:
+        return _broken(f"A message has waited since {oldest:%Y-%m-%d %H:%M:%S} UTC; `tieout alerts` says why.")
+    if beat.delivered_at is None:
+        return _broken("No target has ever taken a message; try `tieout alerts --test`.")
+    if (now - beat.delivered_at).total_seconds() > DELIVERY_SECONDS_MAX:
+        return _broken(f"No target has taken a message since {beat.delivered_at:%Y-%m-%d %H:%M:%S} UTC.")
+    return PathState(is_alive=True, is_broken=False, reason=f"Last delivery {beat.delivered_at:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+def _broken(reason: str) -> PathState:
+    return PathState(is_alive=False, is_broken=True, reason=reason)

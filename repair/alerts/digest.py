@@ -1,0 +1,163 @@
+"""How the books stand, for finance: one message after each scheduled comparison.
+
+It says what was compared and with which verdicts, the totals of operations and finance per currency, and every break
+that is not ended, with its age. What came and went without anybody being told is counted here, and only here.
+
+Belongs here: that text, pure. Does not belong here: texts of incidents (`texts.py`), when a digest is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+from contracts.breaks import BreakGroup, BreakState, team_of
+from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.verdicts import PairResult, Verdict
+
+GROUPS_SHOWN = 30
+
+
+class ComparedFigure(Protocol):
+    """A total of one currency, as operations and as finance have it; its name ends with its unit."""
+
+    @property
+    def pod(self) -> str:
+        """The pod, or `all`."""
+
+    @property
+    def currency(self) -> str:
+        """The currency."""
+
+    @property
+    def name(self) -> str:
+        """What it is the total of."""
+
+    @property
+    def operational(self) -> int | None:
+        """What operations have."""
+
+    @property
+    def finance(self) -> int | None:
+        """What finance has."""
+
+    @property
+    def difference(self) -> int | None:
+        """Finance less operations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Books:
+    """What a digest is made of."""
+
+    results: Sequence[PairResult]
+    figures: Sequence[ComparedFigure]
+    """Totals over all pods, and those of single pods that differ."""
+    groups: Sequence[BreakGroup]
+    """The incidents that have not ended."""
+    quiet: Sequence[BreakGroup]
+    """Incidents that ended since the last digest without anybody having been told."""
+    run: str
+    at: datetime
+    closing: str = ""
+    """Which month can be closed next, or why none can."""
+
+
+def digest_text(books: Books) -> tuple[str, str]:
+    """Return title and text of a digest."""
+    good = sum(result.verdict is Verdict.CONSISTENT for result in books.results)
+    keys = sum(result.compared for result in books.results)
+    others = ", ".join(
+        f"{number} {verdict}"
+        for verdict in (Verdict.INCONSISTENT, Verdict.LATE, Verdict.UNKNOWN)
+        if (number := sum(result.verdict is verdict for result in books.results))
+    )
+    title = f"[Tieout] {books.at:%Y-%m-%d %H:%M} UTC: {good} of {len(books.results)} comparisons consistent"
+    lines = [
+        f"{good} of {len(books.results)} comparisons are consistent; {keys:,} keys were compared.",
+        *_verdicts(books.results),
+        "",
+        *_figures(books.figures),
+        "",
+        *_breaks(books.groups, books.at),
+        *_quiet(books.quiet),
+        "",
+        *([books.closing, ""] if books.closing else []),
+        f"Run {books.run}. Look: tieout breaks list; tieout report daily; tieout periods.",
+    ]
+    return title + (f", {others}" if others else ""), "\n".join(lines)
+
+
+def _verdicts(results: Sequence[PairResult]) -> list[str]:
+    cuts = sorted({(result.pod, result.cut) for result in results if result.cut is not None and not result.cut_vector})
+    lines = [f"Cuts: {', '.join(f'{pod} {cut}' for pod, cut in cuts)}."] if cuts else []
+    for result in results:
+        if result.verdict is Verdict.INCONSISTENT:
+            lines.append(f"- {result.pair} in {result.pod}: {result.differences:,} of {result.compared:,} keys differ")
+        elif result.verdict is not Verdict.CONSISTENT:
+            lines.append(f"- {result.pair} in {result.pod}: {result.verdict}: {result.reason}")
+    return lines
+
+
+def _figures(figures: Sequence[ComparedFigure]) -> list[str]:
+    shown = [figure for figure in figures if figure.operational or figure.finance or figure.difference]
+    if not shown:
+        return ["No totals were compared."]
+    lines = ["Operations against finance:"]
+    for figure in shown:
+        unit = figure.name.removesuffix("_minor").removesuffix("_micro").replace("_", " ")
+        pod = "" if figure.pod == "all" else f" in {figure.pod}"
+        left = _amount(figure, figure.operational)
+        if figure.difference == 0:
+            lines.append(f"- {figure.currency} {unit}{pod}: {left}, the same")
+        else:
+            right, off = _amount(figure, figure.finance), _amount(figure, figure.difference)
+            lines.append(f"- {figure.currency} {unit}{pod}: operations {left}, finance {right}, difference {off}")
+    return lines
+
+
+def _amount(figure: ComparedFigure, value: int | None) -> str:
+    if value is None:
+        return "nothing"
+    if figure.name.endswith("_minor") and figure.currency in CURRENCY_EXPONENTS:
+        return f"{Decimal(format_minor(value, figure.currency)):,}"
+    if figure.name.endswith("_micro"):
+        return f"{Decimal(value).scaleb(-6):,.6f}"
+    return f"{value:,}"
+
+
+def _breaks(groups: Sequence[BreakGroup], now: datetime) -> list[str]:
+    if not groups:
+        return ["No breaks: nothing is open, nothing is accepted."]
+    total = {state: sum(group.counts.get(state, 0) for group in groups) for state in BreakState}
+    states = (BreakState.OPEN, BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED)
+    lines = [f"Breaks: {', '.join(f'{total[state]:,} {state}' for state in states)}."]
+    for group in groups[:GROUPS_SHOWN]:
+        counts = ", ".join(f"{group.counts[state]:,} {state}" for state in states if group.counts.get(state))
+        lines.append(
+            f"- {group.pair} in {group.pod}, {group.kind}: {counts}, for {age(now - group.opened_at)} "
+            f"({team_of(group.pair)}, incident {group.group_id})"
+        )
+    others = len(groups) - GROUPS_SHOWN
+    return [*lines, f"- and {others:,} more incidents"] if others > 0 else lines
+
+
+def _quiet(groups: Sequence[BreakGroup]) -> list[str]:
+    return [
+        f"- {group.pair} in {group.pod}, {group.kind}: {group.keys:,} keys were found and "
+        f"{'mended' if group.counts.get(BreakState.REPAIRED) else 'vanished by themselves'} before anyone was told "
+        f"(incident {group.group_id})"
+        for group in groups[:GROUPS_SHOWN]
+    ]
+
+
+def age(past: timedelta) -> str:
+    """Return how long something has lasted, in the two units that matter."""
+    minutes = max(0, int(past.total_seconds())) // 60
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

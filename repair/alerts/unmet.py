@@ -1,0 +1,228 @@
+"""Expectations that do not hold: which, since when, and what people are told of them, once.
+
+An expectation that does not hold is no break: no two stores disagree, and no code can mend it. People are told when it
+is found and when it holds again, in one message per run of suites however many there are. One that is no more than a
+warning stands in the table and in its check, and is told of only beside others. A suite that could not be looked at is
+told of when that happens twice in a row.
+
+Belongs here: the table `trust.unmet_expectations` and its messages. Does not belong here: suites and running them
+(`checks/expectations/`), breaks (`repair/ledger/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from repair.alerts.deciding import AlertKind
+from repair.alerts.outbox import Message, write_in
+from repair.ledger.tables import ledger
+
+NOT_LOOKED_AT = "(could not be looked at)"
+"""Stands for the expectation where a suite could not be run."""
+UNKNOWN_TOLD_AFTER = 2
+SHOWN = 20
+
+TABLES = """
+create schema if not exists trust;
+create table if not exists trust.unmet_expectations (
+    suite text not null,
+    pod text not null,
+    expectation text not null,
+    statement text not null,
+    is_critical boolean not null,
+    rows_found bigint not null,
+    keys text[] not null,
+    page text not null,
+    first_seen_at timestamptz not null,
+    last_seen_at timestamptz not null,
+    times_seen bigint not null check (times_seen >= 1),
+    told_at timestamptz,
+    ended_at timestamptz
+);
+create unique index if not exists unmet_expectations_open on trust.unmet_expectations (suite, pod, expectation)
+    where ended_at is null;
+comment on table trust.unmet_expectations is 'Expectations of data quality that did not hold; ended_at: they do again.';
+"""
+COLUMNS = (
+    "suite, pod, expectation, statement, is_critical, rows_found, keys, page, first_seen_at, last_seen_at, times_seen, "
+    "told_at, ended_at"
+)
+SEE = """
+insert into trust.unmet_expectations as open (
+    suite, pod, expectation, statement, is_critical, rows_found, keys, page, first_seen_at, last_seen_at, times_seen
+)
+values (
+    %(suite)s, %(pod)s, %(expectation)s, %(statement)s, %(is_critical)s, %(rows_found)s, %(keys)s, %(page)s, %(now)s,
+    %(now)s, 1
+)
+on conflict (suite, pod, expectation) where ended_at is null do update set
+    statement = excluded.statement, is_critical = excluded.is_critical, rows_found = excluded.rows_found,
+    keys = excluded.keys, page = excluded.page, last_seen_at = excluded.last_seen_at, times_seen = open.times_seen + 1
+"""
+END = f"""
+update trust.unmet_expectations set ended_at = %(now)s
+where ended_at is null and suite = %(suite)s and pod = %(pod)s and last_seen_at < %(now)s
+  and %(is_known)s
+returning {COLUMNS}
+"""
+TO_TELL = f"""
+select {COLUMNS} from trust.unmet_expectations
+where ended_at is null and told_at is null
+  and (times_seen >= %(unknown_after)s or expectation <> %(not_looked_at)s)
+order by is_critical desc, suite, pod, expectation
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unmet:
+    """An expectation that does not hold in a pod."""
+
+    suite: str
+    """With its store, e.g. `marts.journal`."""
+    pod: str
+    expectation: str
+    statement: str
+    is_critical: bool
+    rows_found: int
+    keys: Sequence[str]
+    page: str
+    """Its page in Data Docs."""
+    first_seen_at: datetime
+    last_seen_at: datetime
+    times_seen: int
+    told_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a run found not to hold."""
+
+    expectation: str
+    statement: str
+    is_critical: bool
+    rows: int
+    keys: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """A suite that a run looked at in a pod, or tried to."""
+
+    suite: str
+    pod: str
+    page: str
+    seen: Sequence[Seen]
+    is_known: bool
+    """Whether all of it could be looked at; if not, nothing is said to hold again."""
+
+
+def migrate(control_dsn: str) -> None:
+    """Create the table in the control database, if it is not there."""
+    with ledger(control_dsn) as connection:
+        connection.execute(TABLES)
+
+
+def record(control_dsn: str, looked: Iterable[Looked], *, run: str, now: datetime) -> int:
+    """Keep what a run found, write what people are to be told, all in one transaction; return how many messages."""
+    with ledger(control_dsn) as connection:
+        ended = [row for suite in looked for row in _record_suite(connection, suite, now)]
+        cursor = connection.cursor(row_factory=class_row(Unmet))
+        bound = {"unknown_after": UNKNOWN_TOLD_AFTER, "not_looked_at": NOT_LOOKED_AT}
+        new = cursor.execute(TO_TELL, bound).fetchall()
+        over = [row for row in ended if row.told_at is not None]
+        messages = []
+        if any(row.is_critical for row in new):
+            messages.append(unmet_message(new, run))
+            connection.execute(
+                "update trust.unmet_expectations set told_at = %s where ended_at is null and told_at is null "
+                "and (suite, pod, expectation) in (select * from unnest(%s::text[], %s::text[], %s::text[]))",
+                (now, [row.suite for row in new], [row.pod for row in new], [row.expectation for row in new]),
+            )
+        if over:
+            messages.append(met_message(over, run))
+        return write_in(connection, messages, now)
+
+
+def _record_suite(connection: psycopg.Connection[Any], looked: Looked, now: datetime) -> list[Unmet]:
+    for seen in looked.seen:
+        connection.execute(
+            SEE,
+            {
+                "suite": looked.suite,
+                "pod": looked.pod,
+                "expectation": seen.expectation,
+                "statement": seen.statement,
+                "is_critical": seen.is_critical,
+                "rows_found": seen.rows,
+                "keys": list(seen.keys),
+                "page": looked.page,
+                "now": now,
+            },
+        )
+    bound = {"suite": looked.suite, "pod": looked.pod, "now": now, "is_known": looked.is_known}
+    return connection.cursor(row_factory=class_row(Unmet)).execute(END, bound).fetchall()
+
+
+def unmet(control_dsn: str) -> list[Unmet]:
+    """Return the expectations that do not hold now, the oldest first."""
+    query = f"select {COLUMNS} from trust.unmet_expectations where ended_at is null order by first_seen_at, suite, pod"
+    with psycopg.connect(control_dsn, row_factory=class_row(Unmet)) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def unmet_message(new: Sequence[Unmet], run: str) -> Message:
+    """Return the message that expectations do not hold; it names keys, and no other value of a row."""
+    noun = "expectation does" if len(new) == 1 else "expectations do"
+    suites = sorted({f"{row.suite} in {row.pod}" for row in new})
+    lines = [
+        f"{len(new):,} {noun} not hold: {', '.join(suites[:SHOWN])}{_more(len(suites))}.",
+        "",
+        *(line for row in new[:SHOWN] for line in _shown(row)),
+        *([f"- and {len(new) - SHOWN:,} more"] if len(new) > SHOWN else []),
+        "",
+        "No copy is repaired for it: a rule about the rows themselves is broken. People decide; nothing changes by "
+        "itself. A message says when all of it holds again.",
+        "Still holds for users: everything that is served; selling, paying and shipping go on.",
+        "Look: tieout status; the check of the suite in Dagster.",
+        "Runbook: docs/runbooks/expectations.md",
+    ]
+    title = f"[Tieout] Not as expected: {len(new):,} {noun} not hold, {suites[0]}{_more(len(suites), 1)}"
+    return Message(kind=AlertKind.UNMET, title=title, body="\n".join(lines), subject=run)
+
+
+def met_message(over: Sequence[Unmet], run: str) -> Message:
+    """Return the message that expectations hold again."""
+    lines = [
+        "These hold again:",
+        *(
+            f"- {row.suite} in {row.pod}: {row.expectation}, since {row.first_seen_at:%Y-%m-%d %H:%M} UTC"
+            for row in over[:SHOWN]
+        ),
+        *([f"- and {len(over) - SHOWN:,} more"] if len(over) > SHOWN else []),
+    ]
+    noun = "expectation holds" if len(over) == 1 else "expectations hold"
+    title = f"[Tieout] As expected again: {len(over):,} {noun}"
+    return Message(kind=AlertKind.MET, title=title, body="\n".join(lines), subject=run)
+
+
+def _shown(row: Unmet) -> list[str]:
+    if row.expectation == NOT_LOOKED_AT:
+        return [f"- {row.suite} in {row.pod} could not be looked at {row.times_seen} times: {row.statement}"]
+    keys = f": {'; '.join(row.keys[:5])}" if row.keys else ""
+    noun = "row" if row.rows_found == 1 else "rows"
+    return [
+        f"- {row.suite} in {row.pod}, {row.expectation}: {row.statement}",
+        f"  {row.rows_found:,} {noun}{keys}",
+        f"  {row.page}",
+    ]
+
+
+def _more(number: int, shown: int = SHOWN) -> str:
+    return f" and {number - shown:,} more" if number > shown else ""

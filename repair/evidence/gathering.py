@@ -1,0 +1,225 @@
+"""Evidence: what outbox, lake, OLTP and views hold of the aggregates whose rows differ, read before a plan is made.
+
+Read in an order in which a later look can only know more: how far the lake is, then the outbox, then the lake, then
+OLTP. So an event that is on its way is never taken for a lost one, and running workers need not stop.
+
+Belongs here: looking. Does not belong here: what follows from it (`repair/plan.py`), comparing events
+(`repair/evidence/lake.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import msgspec
+import psycopg
+
+from contracts.breaks import UNSETTLED, Break
+from contracts.events import STATE_TYPES
+from contracts.events.common import AggregateState
+from contracts.settings import PodSettings, Settings
+from derived.builds import latest_build
+from derived.lake_connection import connect_lake
+from derived.lake_schema import PARKED
+from oltp.store.mapping import MAPPINGS
+from repair import ledger
+from repair.evidence.lake import Event, LakeFindings, look_at_lake
+from repair.evidence.log import wrong_cuts
+from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence
+from streams.lag import observe
+from streams.projection import Projection
+from streams.reissue import newest_cut, unpruned_after
+from streams.valkey_log import build_log
+
+if TYPE_CHECKING:
+    import duckdb
+
+BuildProjection = Callable[[str], Projection]
+
+OWNER_PAIRS = ("stock_identity", "oltp_identities")
+"""Nothing is looked at for their breaks: people decide."""
+FAULTS = "oltp_identities"
+
+VIEW_TABLES: dict[str, tuple[LiteralString, ...]] = {
+    "account_view": ("account_orders", "account_payments", "account_refunds", "account_entitlements"),
+    "fulfillment_view": ("fulfillment_orders", "fulfillment_reservations"),
+}
+"""Tables of a view that say which pod a row belongs to."""
+
+OUTBOX_VERSIONS = """
+select aggregate_version, payload::text from oltp.outbox
+where merchant_id = %s and aggregate_type = %s and aggregate_id = %s
+"""
+
+
+def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProjection) -> Evidence:
+    """Return by pod what the stores hold of everything that these breaks concern; changes nothing.
+
+    Raises what the stores raise when one of them cannot be read: nothing is planned on half of the evidence.
+    """
+    by_pod: dict[str, list[Break]] = {}
+    for item in breaks:
+        by_pod.setdefault(item.pod, []).append(item)
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        latest = latest_build(lake)
+        built = {} if latest is None else latest.cuts
+        return {
+            pod: _gather_pod(settings, lake, settings.pod(pod), of_pod, projection, built.get(pod, 0))
+            for pod, of_pod in by_pod.items()
+        }
+
+
+def _gather_pod(
+    settings: Settings,
+    lake: duckdb.DuckDBPyConnection,
+    pod: PodSettings,
+    breaks: Sequence[Break],
+    projection: BuildProjection,
+    built_cut: int,
+) -> PodEvidence:
+    looked_at = [item for item in breaks if item.pair not in OWNER_PAIRS]
+    keys = {item.aggregate_key for item in looked_at if item.aggregate_key is not None}
+    cuts = {int(item.key[0] or 0) for item in looked_at if item.entity == "manifest_counts"}
+    found = look_at_lake(lake, settings, pod, keys, cuts)
+    keys |= {damage.aggregate_key for damage in found.damages}
+    base_cut = max(found.base_cut, unpruned_after(pod))
+    event_cuts = {event.event_id: event.cut for event in found.known}
+    views = {name: _view(settings, name, pod, projection, looked_at, found.lake_cut) for name in VIEW_TABLES}
+    return PodEvidence(
+        pod=pod.pod,
+        base_cut=base_cut,
+        lake_cut=found.lake_cut,
+        newest_cut=found.newest_cut,
+        built_cut=built_cut,
+        aggregates=_aggregates(settings, pod, sorted(keys), found),
+        damages=found.damages,
+        event_cuts=event_cuts,
+        wrong_log_cuts=wrong_cuts(settings, pod, _log_cuts(looked_at, event_cuts), base_cut),
+        views=views,
+        lake_parked=_lake_parked(lake, pod.pod),
+    )
+
+
+def _log_cuts(breaks: Iterable[Break], event_cuts: Mapping[str, int]) -> set[int]:
+    """Return the cuts that breaks of the log name, by themselves or by an event of theirs."""
+    cuts: set[int] = set()
+    for item in breaks:
+        name = item.key[0] or ""
+        if item.entity in ("manifest_counts", "log_entries"):
+            cuts.add(int(name))
+        elif item.entity == "log_events" and name in event_cuts:
+            cuts.add(event_cuts[name])
+    return cuts
+
+
+def _aggregates(
+    settings: Settings, pod: PodSettings, keys: Sequence[str], found: LakeFindings
+) -> dict[str, AggregateEvidence]:
+    known: dict[str, list[Event]] = {}
+    for event in found.known:
+        known.setdefault(event.aggregate_key, []).append(event)
+    faulty = _faulty(settings, pod.pod, keys)
+    with psycopg.connect(pod.reader_dsn) as connection:
+        # Row and newest event from one snapshot: a command that commits meanwhile changes both or none.
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        connection.execute("set local timezone = 'UTC'")
+        return {key: _aggregate(connection, key, known.get(key, []), found, key in faulty) for key in keys}
+
+
+def _faulty(settings: Settings, pod: str, keys: Sequence[str]) -> set[str | None]:
+    found = ledger.breaks(settings.control_dsn, states=UNSETTLED, pair=FAULTS, pod=pod, aggregate_keys=keys, limit=None)
+    return {item.aggregate_key for item in found}
+
+
+def _aggregate(
+    connection: psycopg.Connection[Any], key: str, events: Sequence[Event], found: LakeFindings, is_faulty: bool
+) -> AggregateEvidence:
+    merchant_id, aggregate_type, aggregate_id = key.split("/", 2)
+    state = _state(connection, merchant_id, aggregate_type, aggregate_id)
+    stated = dict(connection.execute(OUTBOX_VERSIONS, (merchant_id, aggregate_type, aggregate_id)).fetchall())
+    extra = [damage for damage in found.damages if _is_extra(damage, key)]
+    proper = {event.version for event in events} - {damage.version for damage in extra} | set(stated)
+    # Of a pruned cut nobody can prove that an event was never sent.
+    provable = [damage for damage in extra if damage.cut > found.base_cut]
+    version = None if state is None else state.version
+    payload = None if version is None else stated.get(version) or found.payload(key, version)
+    return AggregateEvidence(
+        root_version=version,
+        is_stated=state is not None and payload is not None and _says(payload, state),
+        has_events=bool(events or stated),
+        lowest_cut=min((event.cut for event in events), default=None),
+        newest_version=max(proper, default=0),
+        lost_versions=tuple(sorted(set(range(1, (version or 0) + 1)) - proper - {damage.version for damage in extra})),
+        clashing=tuple(d.event_id for d in provable if version is None or d.version > version or d.version in proper),
+        is_faulty=is_faulty,
+    )
+
+
+def _is_extra(damage: EventDamage, key: str) -> bool:
+    return damage.kind is DamageKind.EXTRA and damage.aggregate_key == key
+
+
+def _state(
+    connection: psycopg.Connection[Any], merchant_id: str, aggregate_type: str, aggregate_id: str
+) -> AggregateState | None:
+    """Return what OLTP's tables hold of an aggregate, as its own commands read it."""
+    state_type = STATE_TYPES.get(aggregate_type)
+    if state_type is None:
+        return None
+    query = MAPPINGS[state_type].select(state_type.ID_FIELD)
+    try:
+        with connection.transaction():
+            row = connection.execute(query, (merchant_id, aggregate_id)).fetchone()
+    except psycopg.DataError:  # an id that cannot be one: a damaged copy named it
+        return None
+    return None if row is None else msgspec.json.decode(row[0], type=state_type)
+
+
+def _says(payload: str, state: AggregateState) -> bool:
+    """Return whether an event's payload has exactly this state."""
+    stated = msgspec.json.decode(payload).get("state")
+    try:
+        return bool(msgspec.convert(stated, type(state)) == state)
+    except msgspec.ValidationError:
+        return False
+
+
+def _view(
+    settings: Settings, name: str, pod: PodSettings, projection: BuildProjection, breaks: Iterable[Break], lake_cut: int
+) -> ViewEvidence:
+    if not any(item.pair == f"lake_{name}" for item in breaks):
+        return ViewEvidence()
+    store = projection(name)
+    with closing(build_log(settings)) as log:
+        has_gap = observe(store, pod.pod, log).state == "gap"
+    state = store.state(pod.pod)
+    # The pod after the view, which moves on: what it has reached is registered by then.
+    known_cut = max(newest_cut(pod), lake_cut)
+    is_beyond = any(position.cut > known_cut for position in state.positions.values())
+    return ViewEvidence(
+        empty_tables=frozenset(table for table, rows in view_rows(settings, name, pod.pod).items() if not rows),
+        has_gap=has_gap or is_beyond,
+        parked=state.parked_keys,
+    )
+
+
+def view_rows(settings: Settings, name: str, pod: str) -> Mapping[str, int]:
+    """Return how many rows of a pod each of a view's root tables has."""
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        counts = {}
+        for table in VIEW_TABLES[name]:
+            query = psycopg.sql.SQL("select count(*) from {} where pod = %s").format(
+                psycopg.sql.Identifier("read_models", table)
+            )
+            counts[str(table)] = int(connection.execute(query, (pod,)).fetchall()[0][0])
+    return counts
+
+
+def _lake_parked(lake: duckdb.DuckDBPyConnection, pod: str) -> frozenset[str]:
+    rows: Collection[tuple[str]] = lake.execute(
+        f"select distinct aggregate_key from {PARKED} where pod = ?", [pod]
+    ).fetchall()
+    return frozenset(str(row[0]) for row in rows)

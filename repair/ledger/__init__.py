@@ -1,0 +1,43 @@
+"""The ledger of breaks in the control database: recording what comparisons found, reading it, changing a break's state.
+
+What others use of it is given on from here. Belongs here: everything that reads or writes those tables. Does not belong
+here: comparing (`reconcile/`), repairing (`repair/run.py`), telling people (`repair/alerts/`).
+"""
+
+from repair.ledger.reads import (
+    Change,
+    break_of,
+    breaks,
+    count_breaks,
+    find_break,
+    find_group,
+    group_ids,
+    groups,
+    history,
+)
+from repair.ledger.recording import Recorded, record
+from repair.ledger.states import Settled, accept, assign, claim, escalate, release, reopen, settle
+from repair.ledger.tables import migrate
+
+__all__ = [
+    "Change",
+    "Recorded",
+    "Settled",
+    "accept",
+    "assign",
+    "break_of",
+    "breaks",
+    "claim",
+    "count_breaks",
+    "escalate",
+    "find_break",
+    "find_group",
+    "group_ids",
+    "groups",
+    "history",
+    "migrate",
+    "record",
+    "release",
+    "reopen",
+    "settle",
+]

@@ -1,0 +1,147 @@
+"""The tables of the ledger in the control database, and the lock that orders all who write to them.
+
+Belongs here: schema `trust` as far as breaks go. Does not belong here: when what is written (its neighbours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+Connection = psycopg.Connection[dict[str, Any]]
+
+TABLES = """
+create schema if not exists trust;
+create table if not exists trust.break_groups (
+    group_id bigint generated always as identity primary key,
+    pair text not null,
+    pod text not null,
+    kind text not null,
+    opened_at timestamptz not null,
+    opened_cut bigint,
+    opened_run text not null,
+    keys bigint not null check (keys >= 0),
+    ended_at timestamptz
+);
+create unique index if not exists break_groups_unended on trust.break_groups (pair, pod, kind) where ended_at is null;
+create table if not exists trust.breaks (
+    break_id bigint generated always as identity primary key,
+    group_id bigint not null references trust.break_groups,
+    pair text not null,
+    pod text not null,
+    entity text not null,
+    key text[] not null,
+    kind text not null,
+    merchant_id text,
+    day text,
+    currency text,
+    columns jsonb not null,
+    amounts jsonb not null,
+    aggregate_key text,
+    state text not null
+        check (state in ('open', 'repairing', 'escalated', 'accepted', 'repaired', 'vanished')),
+    owner text not null,
+    reason text not null,
+    first_seen_at timestamptz not null,
+    first_seen_cut bigint,
+    last_seen_at timestamptz not null,
+    last_seen_cut bigint,
+    times_seen bigint not null check (times_seen >= 1),
+    repairs integer not null check (repairs >= 0),
+    claimed_run text,
+    claimed_at timestamptz,
+    claimed_cut bigint,
+    lease_until timestamptz,
+    ended_at timestamptz,
+    check ((ended_at is null) = (state not in ('repaired', 'vanished'))),
+    check (state <> 'repairing' or (claimed_run is not null and lease_until is not null)),
+    check (state <> 'accepted' or reason <> '')
+);
+create unique index if not exists breaks_unended on trust.breaks (pair, pod, entity, key) where ended_at is null;
+create index if not exists breaks_by_group on trust.breaks (group_id);
+create index if not exists breaks_by_run on trust.breaks (claimed_run) where claimed_run is not null;
+create index if not exists breaks_by_aggregate on trust.breaks (aggregate_key) where aggregate_key is not null;
+create table if not exists trust.break_history (
+    history_id bigint generated always as identity primary key,
+    break_id bigint not null references trust.breaks,
+    at timestamptz not null,
+    from_state text,
+    to_state text not null,
+    by text not null,
+    reason text not null,
+    run text not null
+);
+create index if not exists break_history_by_break on trust.break_history (break_id, history_id);
+create table if not exists trust.compared (
+    pair text not null,
+    pod text not null,
+    cut bigint,
+    checked_at timestamptz not null,
+    run text not null,
+    primary key (pair, pod)
+);
+comment on table trust.breaks is 'One row per key that did not agree; amounts are the signed differences by column.';
+comment on table trust.break_history is 'Every change of a break, never changed or deleted; from_state null: opened.';
+comment on table trust.break_groups is 'Incidents: breaks of one pair, pod and class; keys counts also unlisted ones.';
+comment on table trust.compared is 'The newest comparison of a pair in a pod that the ledger has taken in.';
+"""
+
+GUARDS = """
+create or replace function trust.refuse() returns trigger language plpgsql as $body$
+begin
+    raise exception using
+        errcode = 'check_violation', schema = tg_table_schema, table = tg_table_name,
+        message = format('%s.%s is evidence: its rows are not deleted, and not changed once they are complete.',
+                         tg_table_schema, tg_table_name);
+end
+$body$;
+create trigger is_evidence before update or delete on trust.break_history
+for each row execute function trust.refuse();
+create trigger is_evidence_as_a_whole before truncate on trust.break_history
+for each statement execute function trust.refuse();
+create trigger is_not_deleted before delete on trust.breaks
+for each row execute function trust.refuse();
+create trigger is_not_deleted_as_a_whole before truncate on trust.breaks
+for each statement execute function trust.refuse();
+"""
+
+GUARDED = """
+select exists (select from pg_trigger where tgname = 'is_evidence' and tgrelid = %(table)s::regclass) as is_guarded
+"""
+
+LOCK = "tieout ledger of breaks"
+
+
+def migrate(control_dsn: str) -> None:
+    """Create the ledger's tables in the control database, if they are not there."""
+    with ledger(control_dsn) as connection:
+        connection.execute(TABLES)
+        guard(connection, "trust.break_history", GUARDS)
+
+
+def guard(connection: Connection, table: str, guards: LiteralString) -> None:
+    """Create triggers, unless `table` has its own: creating one waits for whoever writes to the table."""
+    row = connection.execute(GUARDED, {"table": table}).fetchone()
+    if row is None or not row["is_guarded"]:
+        connection.execute(guards)
+
+
+@contextmanager
+def ledger(control_dsn: str) -> Iterator[Connection]:
+    """Open a transaction that writes to the ledger; of these one at a time goes, so that all see whole states."""
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", (LOCK,))
+        yield connection
+
+
+@contextmanager
+def reading(control_dsn: str) -> Iterator[Connection]:
+    """Open a read-only transaction that sees one state of the ledger and waits for nobody."""
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        yield connection

@@ -1,0 +1,252 @@
+"""How answers look on a terminal: the status, the figures of both sides, the verdicts.
+
+Belongs here: tables for people. Does not belong here: the values in them, or their JSON form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from rich.markup import escape
+
+from contracts.money import format_minor
+from contracts.verdicts import PairResult, Verdict
+from finance.presentation import headings, is_number, shown_rows, standing
+from finance.statement import Statement
+from finance.tables import COMPARISONS, certificate_tables
+from reconcile.figures import FIGURES, Figure, total_figures
+from stack.console import answers, table
+from stack.status import Status, hide_password
+from traffic.retail.report import ImportReport
+
+VERDICT_STYLES = {"consistent": "green", "late": "yellow", "inconsistent": "bold red", "unknown": "magenta"}
+
+
+def verdict_text(verdict: str) -> str:
+    """Return the verdict in its color."""
+    return f"[{VERDICT_STYLES.get(verdict, 'white')}]{verdict}[/]"
+
+
+def show_status(status: Status, *, is_short: bool = True) -> None:
+    """Print the whole status as tables; short: of the comparisons only those that are not consistent."""
+    console = answers()
+    resident = f", kept up by process {status.resident}" if status.resident else ""
+    console.print(f"Tieout is [bold]{status.state}[/]{resident}.")
+    if status.dagster_url:
+        console.print(f"Dagster: {status.dagster_url}")
+    pods = [
+        (
+            pod.pod,
+            hide_password(pod.dsn),
+            _shown(pod.cut),
+            _shown(pod.unpublished_events),
+            _shown(pod.oldest_unpublished_seconds),
+            pod.error or pod.held_by or "nobody",
+        )
+        for pod in status.pods
+    ]
+    headings = ("Pod", "Database", "Cut", "Unpublished", "Oldest (s)", "Published by")
+    console.print(table("Pods", headings, pods, numbers_from=2))
+    copies = [
+        (
+            copy.name,
+            copy.pod,
+            copy.state,
+            _shown(copy.applied_cut),
+            _shown(copy.lag_events),
+            _shown(copy.lag_seconds),
+            _shown(copy.parked),
+        )
+        for copy in (*status.projections, *status.warehouse)
+    ]
+    columns = ("Copy", "Pod", "State", "Applied cut", "Events behind", "Seconds behind", "Parked")
+    console.print(table("Copies", columns, copies, numbers_from=3))
+    _show_pairs(status, is_short=is_short)
+    console.print(breaks_line(status.breaks))
+    _show_unmet(status)
+    console.print(f"Drills: {status.drills or 'their table does not answer'}.")
+    if status.coverage:
+        console.print(status.coverage)
+    if status.workers:
+        workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
+        console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))
+
+
+def _show_unmet(status: Status) -> None:
+    if status.unmet:
+        rows = [(row.suite, row.pod, row.expectation, row.rows_found, row.since[:19]) for row in status.unmet]
+        headings = ("Suite", "Pod", "Expectation that does not hold", "Rows", "Since (UTC)")
+        answers().print(table("Not as expected", headings, rows, numbers_from=3))
+    line = "none is known not to hold" if status.unmet == [] else "see above" if status.unmet else "not known"
+    answers().print(f"Expectations: {line}; Data Docs: {status.data_docs_url}")
+
+
+def breaks_line(breaks: Mapping[str, int] | None) -> str:
+    """Return one line on the breaks that have not ended; None: the ledger did not answer."""
+    if breaks is None:
+        return "Breaks: the ledger does not answer."
+    known = ", ".join(f"{number:,} {state}" for state, number in breaks.items() if number)
+    return f"Breaks: {known}; see `tieout breaks list`." if known else "Breaks: none."
+
+
+def _show_pairs(status: Status, *, is_short: bool) -> None:
+    pairs = [
+        (
+            pair.pair,
+            pair.pod,
+            verdict_text(pair.verdict),
+            _shown(pair.cut),
+            f"{pair.compared:,}",
+            pair.missing,
+            pair.extra,
+            pair.different,
+            pair.checked_at[:19],
+        )
+        for pair in status.pairs
+        if not is_short or pair.verdict != Verdict.CONSISTENT
+    ]
+    headings = ("Pair", "Pod", "Verdict", "Cut", "Compared", "Missing", "Extra", "Different", "Checked at")
+    if pairs:
+        answers().print(table("Newest comparisons (UTC)", headings, pairs, numbers_from=3))
+    if status.pairs:
+        good = sum(pair.verdict == Verdict.CONSISTENT for pair in status.pairs)
+        newest = max(pair.checked_at for pair in status.pairs)[:19]
+        answers().print(f"{good} of {len(status.pairs)} comparisons are consistent, the newest of {newest} UTC.")
+    else:
+        answers().print("Nothing has been compared yet; run `tieout reconcile`.")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def show_figures(found: Sequence[Figure]) -> None:
+    """Print operational against finance figures per currency over all pods, and every pod's own that differs.
+
+    Figures that are zero on both sides are left out.
+    """
+    different = [figure for figure in found if figure.difference != 0]
+    shown = [figure for figure in total_figures(found) if figure.operational or figure.finance]
+    rows = [
+        (
+            _figure_name(figure),
+            figure.currency,
+            figure.pod,
+            _amount(figure, figure.operational),
+            _amount(figure, figure.finance),
+            _amount(figure, figure.difference),
+        )
+        for figure in sorted([*shown, *different], key=_figure_order)
+    ]
+    cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted({(figure.pod, figure.cut) for figure in found}))
+    headings = ("Figure", "Currency", "Pods", "Operational", "Finance", "Difference")
+    answers().print(table(f"Operational against finance: {cuts}", headings, rows, numbers_from=3))
+
+
+def _figure_order(figure: Figure) -> tuple[str, int, bool, str]:
+    return figure.currency, FIGURES.index(figure.name), figure.pod == "all", figure.pod
+
+
+def _figure_name(figure: Figure) -> str:
+    return figure.name.removesuffix("_minor").removesuffix("_micro").replace("_", " ").capitalize()
+
+
+def _amount(figure: Figure, value: int | None) -> str:
+    """Return money in major units, as a decimal with thousands separated."""
+    if value is None:
+        return "nothing"
+    if figure.name.endswith("_minor"):
+        text = format_minor(value, figure.currency)
+    elif figure.name.endswith("_micro"):
+        text = f"{Decimal(value).scaleb(-6):.6f}"
+    else:
+        return f"{value:,}"
+    whole, point, decimals = text.removeprefix("-").partition(".")
+    return f"{'-' if value < 0 else ''}{int(whole):,}{point}{decimals}"
+
+
+def show_results(results: Sequence[PairResult], *, is_short: bool = False) -> None:
+    """Print the verdict of every pair, and why one is not consistent; short: only those, and a line on the rest."""
+    rows = [
+        (
+            result.pair,
+            result.pod,
+            verdict_text(result.verdict.value),
+            _shown(result.cut),
+            f"{result.compared:,}",
+            f"{result.missing:,}",
+            f"{result.extra:,}",
+            f"{result.different + result.duplicates:,}",
+        )
+        for result in results
+        if not is_short or result.verdict is not Verdict.CONSISTENT
+    ]
+    headings = ("Pair", "Pod", "Verdict", "Cut", "Compared", "Missing", "Extra", "Different")
+    if rows:
+        answers().print(table("Comparisons", headings, rows, numbers_from=3))
+    good = sum(result.verdict is Verdict.CONSISTENT for result in results)
+    keys = sum(result.compared for result in results)
+    answers().print(f"{good} of {len(results)} comparisons are consistent; {keys:,} keys were compared.")
+    for result in results:
+        if result.verdict is not Verdict.CONSISTENT:
+            answers().print(f"{result.pair} in {result.pod}: {result.reason or _sampled(result)}")
+
+
+def _sampled(result: PairResult) -> str:
+    keys = [f"{found.entity} {' / '.join(map(str, found.key))} ({found.kind})" for found in result.sample[:3]]
+    return f"{result.differences:,} keys differ, for example {'; '.join(keys)}."
+
+
+def show_import(report: ImportReport) -> None:
+    """Print what an import read, booked and rejected."""
+    rows = [
+        ("Read", f"{report.rows_read:,}", report.amount_read),
+        ("Imported", f"{report.rows_imported:,}", report.amount_imported),
+        ("  of these before this run", f"{report.already_imported:,}", ""),
+        ("Rejected", f"{report.rows_rejected:,}", report.amount_rejected),
+        *((f"  {reason.replace('_', ' ')}", f"{count:,}", "") for reason, count in report.rejected.items()),
+    ]
+    console = answers()
+    console.print(table("Online Retail", ("Rows", "Number", "Amount"), rows))
+    console.print(
+        f"Booked now: {report.orders:,} orders, {report.refunds:,} refunds, {report.adjustments:,} adjustments, "
+        f"{report.write_offs:,} write-offs."
+    )
+    if report.unfinished:
+        console.print(
+            f"Unfinished: {report.unfinished:,} orders and credit notes of which the books refused a step; "
+            "import the files again to try it again."
+        )
+    if report.rejects_file:
+        console.print(f"Rejected rows and why: {report.rejects_file}")
+
+
+def show_statement(statement: Statement) -> None:
+    """Print a finance report, where it stands, and its certificate; of the comparisons only what is not consistent."""
+    console, report, certificate = answers(), statement.report, statement.certificate
+    made = table(statement.title, headings(report), shown_rows(report), numbers_from=99)
+    for name, column in zip(report.columns, made.columns, strict=True):
+        column.justify = "right" if is_number(name) else "left"
+    console.print(made)
+    console.print(standing(report))
+    pairs = [pair for pod in certificate.pods for pair in pod.pairs]
+    summary, *tables = certificate_tables(statement)
+    for shown in tables:
+        if shown.title == COMPARISONS and pairs:
+            good, keys = sum(pair.verdict is Verdict.CONSISTENT for pair in pairs), sum(pair.compared for pair in pairs)
+            console.print(f"{good} of {len(pairs)} comparisons are consistent; {keys:,} keys were compared.")
+            if good == len(pairs):
+                continue
+        if shown.rows:
+            console.print(table(shown.title, shown.headings, _plain(shown.rows), numbers_from=shown.numbers_from))
+        if shown.note:
+            console.print(f"{shown.title}: {shown.note}", markup=False)
+    for label, text in summary.rows[1:]:
+        console.print(f"{label}: {text}", markup=False)
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[escape(cell) for cell in row] for row in rows]

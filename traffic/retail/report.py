@@ -1,0 +1,157 @@
+"""What an import says it did, and the arithmetic behind it.
+
+Belongs here: outcomes of single invoices, their sum, and the report. Does not belong here: showing it (`stack/`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from contracts.errors import UnbalancedImportError
+from traffic.retail.invoices import InvoiceRow, rejected
+from traffic.retail.rows import Rejection
+
+DECIMALS_MIN = 3
+"""Online Retail's prices have up to three decimals; amounts are never shown with fewer."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one invoice. Amounts are read off what the commands answered, not off the file."""
+
+    rows_imported: int = 0
+    rows_already: int = 0
+    """Of the imported rows, those that an earlier run had booked."""
+    amount_micro: int = 0
+    orders: int = 0
+    refunds: int = 0
+    adjustments: int = 0
+    write_offs: int = 0
+    returns_matched: int = 0
+    """Returned rows of which every unit found its order."""
+    returns_unmatched: int = 0
+    unfinished: int = 0
+    """1 when the books refused a step of it: payment or shipment of an order, a refund of a credit note."""
+    rejections: tuple[Rejection, ...] = ()
+
+
+class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The sum over all files. rows_read = rows_imported + rows_rejected, and the same holds for the exact amounts.
+
+    Imported rows are those that the books hold after the run; `already_imported` of them were there before it.
+    `orders`, `refunds`, `adjustments`, `write_offs` count what this run booked. Amounts are decimals in pounds; a
+    rejected row without a readable quantity and price counts as 0, and one that is booked in part as the rest of it.
+    """
+
+    rows_read: int
+    rows_imported: int
+    rows_rejected: int
+    amount_read: str
+    amount_imported: str
+    amount_rejected: str
+    rejected: dict[str, int]
+    """Rows by reason."""
+    orders: int
+    refunds: int
+    adjustments: int
+    write_offs: int
+    unfinished: int
+    """Orders and credit notes of which the books refused a step; the next import of the files tries it again."""
+    already_imported: int
+    returns_matched: int
+    returns_unmatched: int
+    merchants: dict[str, int]
+    """Merchants of the files by pod."""
+    rejects_file: str | None
+    """Where the rejected rows stand with their reasons."""
+
+    @property
+    def is_balanced(self) -> bool:
+        """Return whether every row and every fraction of a penny read was either imported or rejected."""
+        amounts = Decimal(self.amount_imported) + Decimal(self.amount_rejected)
+        return self.rows_read == self.rows_imported + self.rows_rejected and Decimal(self.amount_read) == amounts
+
+    def balanced(self) -> ImportReport:
+        """Return itself; UnbalancedImportError when it does not add up, which is a fault of the import."""
+        if self.is_balanced:
+            return self
+        raise UnbalancedImportError(
+            f"The import read {self.rows_read} rows of {self.amount_read} in all, but booked {self.rows_imported} of "
+            f"{self.amount_imported} and rejected {self.rows_rejected} of {self.amount_rejected}; its report is wrong."
+        )
+
+
+@dataclass(kw_only=True)
+class Totals:
+    """Adds outcomes and rejections up."""
+
+    rows_read: int = 0
+    amount_read_micro: int = 0
+    rows_rejected: int = 0
+    amount_rejected_micro: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    sums: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Add what became of an invoice; its rejections are counted where they are written."""
+        for name in Outcome.__struct_fields__:
+            if name != "rejections":
+                self.sums[name] += getattr(outcome, name)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Count one rejected row."""
+        self.rows_rejected += 1
+        self.amount_rejected_micro += rejection.amount_micro
+        self.reasons[rejection.reason] += 1
+
+    def report(self, merchants: Mapping[str, int], rejects_file: Path | None) -> ImportReport:
+        """Return the report."""
+        return ImportReport(
+            rows_read=self.rows_read,
+            rows_imported=self.sums["rows_imported"],
+            rows_rejected=self.rows_rejected,
+            amount_read=format_micro(self.amount_read_micro),
+            amount_imported=format_micro(self.sums["amount_micro"]),
+            amount_rejected=format_micro(self.amount_rejected_micro),
+            rejected=dict(sorted(self.reasons.items())),
+            orders=self.sums["orders"],
+            refunds=self.sums["refunds"],
+            adjustments=self.sums["adjustments"],
+            write_offs=self.sums["write_offs"],
+            unfinished=self.sums["unfinished"],
+            already_imported=self.sums["rows_already"],
+            returns_matched=self.sums["returns_matched"],
+            returns_unmatched=self.sums["returns_unmatched"],
+            merchants=dict(merchants),
+            rejects_file=str(rejects_file) if rejects_file else None,
+        )
+
+
+def already(items: Sequence[InvoiceRow]) -> Outcome:
+    """Return the outcome of rows that the books held before."""
+    amount_micro = sum(item.row.amount_micro for item in items)
+    return Outcome(rows_imported=len(items), rows_already=len(items), amount_micro=amount_micro)
+
+
+def refused(items: Sequence[InvoiceRow], reason: str) -> Outcome:
+    """Return the outcome of rows that the books would not take."""
+    return Outcome(rejections=tuple(rejected(item.row, reason) for item in items))
+
+
+def combined(outcomes: list[Outcome]) -> Outcome:
+    """Return the sum of the outcomes of one invoice's parts."""
+    numbers = [name for name in Outcome.__struct_fields__ if name != "rejections"]
+    sums = {name: sum(getattr(outcome, name) for outcome in outcomes) for name in numbers}
+    return Outcome(**sums, rejections=tuple(rejection for outcome in outcomes for rejection in outcome.rejections))
+
+
+def format_micro(amount_micro: int) -> str:
+    """Return an exact decimal in major units, with three decimals, or as many more as it takes (up to six)."""
+    text = f"{Decimal(amount_micro).scaleb(-6):.6f}"
+    whole, decimals = text.split(".")
+    return f"{whole}.{decimals[:DECIMALS_MIN]}{decimals[DECIMALS_MIN:].rstrip('0')}"
