@@ -243,6 +243,8 @@ class Cell:
     """What keys besides those may be called, which running traffic changes meanwhile."""
     actions: tuple[ActionKind, ...] = ()
     """What the audit must say was done because of it; none where people decide."""
+    may_instead: tuple[ActionKind, ...] = ()
+    """What may be done instead where running traffic has written there again."""
     reason: str = ""
     """Part of the reason with which it is put before people; empty: it is repaired."""
     undo: Undo | None = None

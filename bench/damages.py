@@ -226,6 +226,7 @@ def _of_view(damage: str, do: Damage, store: str, *kinds: Class, also: tuple[Cla
         named={f"lake_{store}": frozenset(kinds)},
         may_also_be=frozenset(also),
         actions=WHOLE_VIEW,
+        may_instead=KEYS,
         pod=pod,
     )
 

@@ -203,13 +203,27 @@ def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
         return
     command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
     environment = {**os.environ, **settings_environment(settings), "PYTHONPATH": str(ROOT)}
-    with (settings.var_dir / "logs" / "traffic.log").open("ab") as log:
-        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=ROOT)
+    path, stop = settings.var_dir / "logs" / "traffic.log", threading.Event()
+
+    def trade_on() -> None:
+        # A command that meets what was damaged behind its back may end the traffic: as `tieout up`, start it again.
+        while not stop.is_set():
+            with path.open("ab") as log:
+                worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+                while worker.poll() is None and not stop.wait(1):
+                    pass
+            if worker.returncode is not None:
+                _say(f"the traffic ended, and is started again: {path.read_text().strip()[-1500:]}")
+            worker.terminate()
+            worker.wait()
+
+    thread = threading.Thread(target=trade_on, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        worker.terminate()
-        worker.wait()
+        stop.set()
+        thread.join()
 
 
 @contextmanager
