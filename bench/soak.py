@@ -5,6 +5,7 @@
 Checkouts, cancellations, refunds, prices, catalog, stock, configuration and entitlements go on; relays are killed,
 consumers stopped, a transaction is left open, the warehouse is built anew, lake, outbox and log are kept small. What is
 found goes into the ledger of breaks, and the sender of alerts looks at it: none may be opened, nobody may be told.
+Every other round looks at what changed and the sweep's next part only, however small the pods are.
 
 Belongs here: that run, on servers and workers of its own, and its count of verdicts; nothing is damaged, so every
 difference is a false one. Does not belong here: the disturbances (`bench/disturbances.py`), how fast a comparison is
@@ -17,10 +18,11 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import cycle
 
 import psycopg
 
@@ -36,8 +38,10 @@ from derived.lake_connection import connect_lake
 from reconcile.context import ReconcileContext
 from reconcile.results import save_results
 from reconcile.run import run_pairs
+from reconcile.sweep import SweepPlan
 from repair import ledger
 from repair.alerts.deciding import AlertKind
+from repair.sweeping import plans_for, take_in
 from stack.alerting import tell
 from stack.builder import warm_builder
 from stack.comparison import build_reconcile_context
@@ -79,6 +83,8 @@ class Soak:
     """What a run saw."""
 
     rounds: int = 0
+    partial: int = 0
+    """Comparisons that looked at what changed and a part of the rest."""
     keys_compared: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     doubtful: list[PairResult] = field(default_factory=list)
@@ -95,6 +101,7 @@ class Soak:
     def add(self, results: Sequence[PairResult]) -> None:
         """Count one round."""
         self.rounds += 1
+        self.partial += sum(not result.is_whole for result in results)
         self.keys_compared += sum(result.compared for result in results)
         self.verdicts.update(result.verdict for result in results)
         self.doubtful += [result for result in results if result.verdict in FALSE]
@@ -126,6 +133,7 @@ def figures(soak: Soak) -> list[Figure]:
         Figure(name="time", value=soak.seconds, unit="s"),
         Figure(name="rounds over all pairs and pods", value=soak.rounds, unit=""),
         _some("comparisons made", soak.verdicts.total()),
+        _some("of these of what changed and a part of the rest", soak.partial),
         _some("keys compared", soak.keys_compared),
         *(_some(name, sum(soak.events[kind] for kind in kinds)) for name, kinds in HAPPENED.items()),
         Figure(name="events altogether", value=soak.events.total(), unit=""),
@@ -151,12 +159,15 @@ def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], N
     """Start servers, workers and traffic, compare everything for `seconds`, stop all; the last round is finished."""
     soak = Soak()
     with _selling(orders_per_second) as settings, warm_builder(settings) as builder:
-        context = build_reconcile_context(settings, build=builder.build_to)
+        context = replace(build_reconcile_context(settings, build=builder.build_to), whole_orders_max=0)
         began, started = utc_now(), time.monotonic()
         scene = Scene(settings=settings, seconds=seconds)
         with disturbed(scene):
-            while _goes_on(scene, time.monotonic() - started):
-                _take_in(settings, soak, run_pairs(context), say)
+            for is_partial in cycle((False, True)):
+                if not _goes_on(scene, time.monotonic() - started):
+                    break
+                plans = _plans(settings) if is_partial else {}
+                _take_in(settings, soak, run_pairs(context, plans=plans), say)
                 if soak.rounds % ROUNDS_BETWEEN_LATE == 1:
                     _compare_late(settings, soak, context, say)
                 scene.rounds = soak.rounds
@@ -169,6 +180,11 @@ def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], N
         soak.breaks_opened = _breaks(settings)
         soak.alerts_written = _alerts(settings)
     return soak
+
+
+def _plans(settings: Settings) -> Mapping[str, SweepPlan]:
+    """Return what an incremental round looks at in each pod."""
+    return plans_for(settings.control_dsn, [pod.pod for pod in settings.pods], None, utc_now())
 
 
 def _compare_late(settings: Settings, soak: Soak, context: ReconcileContext, say: Callable[[str], None]) -> None:
@@ -189,7 +205,7 @@ def _take_in(settings: Settings, soak: Soak, results: list[PairResult], say: Cal
     """Do with results what `tieout reconcile` and the sender of alerts do with them."""
     soak.add(results)
     save_results(settings.control_dsn, results)
-    ledger.record(settings.control_dsn, results, run=f"soak {soak.rounds}")
+    take_in(settings.control_dsn, results, run=f"soak {soak.rounds}")
     tell(settings)
     found = Counter(str(result.verdict) for result in results)
     listed = ", ".join(f"{number} {verdict}" for verdict, number in sorted(found.items()))

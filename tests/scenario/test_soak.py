@@ -54,7 +54,7 @@ def test_a_run_in_which_nothing_happened_misses_its_goals() -> None:
 
 def something_happened() -> Soak:
     """Return a run in which everything happened once and nothing was wrong."""
-    soak = Soak(rounds=1, keys_compared=1)
+    soak = Soak(rounds=1, partial=1, keys_compared=1)
     soak.verdicts.update({Verdict.CONSISTENT: 52, Verdict.LATE: 1})
     soak.events.update(kind for kinds in HAPPENED.values() for kind in kinds)
     soak.disturbances.update(WANTED)
