@@ -152,11 +152,12 @@ class Place:
         with self.lake() as lake:
             return min(position.cut for position in lake_positions(lake, self.pod).values())
 
-    def place_orders(self) -> None:
-        """Place some more orders, and wait until the lake has most of those that belong to this pod."""
+    def place_orders(self, *, waits: bool = True) -> None:
+        """Place some more orders; wait until the lake has most of those that belong to this pod, unless told not to."""
         before = self._orders_in_lake()
         place_orders(self.settings, orders=ORDERS_MORE, seed=before, processes=0)
-        until(lambda: self._orders_in_lake() >= before + ORDERS_MORE // 2, f"New orders in the lake of {self.pod}")
+        if waits:
+            until(lambda: self._orders_in_lake() >= before + ORDERS_MORE // 2, f"New orders in the lake of {self.pod}")
 
     def _orders_in_lake(self) -> int:
         query = "select count(*) from lake.raw.events where pod = ? and event_type = 'order_placed'"

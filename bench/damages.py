@@ -8,6 +8,7 @@ here: the damages themselves (`bench/damages_*.py`), doing a round (`bench/repai
 from __future__ import annotations
 
 from bench import damages_lake as lake
+from bench import damages_log as log
 from bench import damages_oltp as oltp
 from bench import damages_views as views
 from bench.damage_place import Cell, Damage, Round, names
@@ -17,7 +18,7 @@ from contracts.verdicts import DifferenceClass as Class
 from repair.values import ActionKind as Act
 
 OLTP, LOG, LAKE = "oltp", "log", "lake"
-BEFORE_BUILDS = ("oltp_lake", "log_manifests", "lake_account_view", "lake_fulfillment_view")
+BEFORE_BUILDS = ("oltp_lake", "outbox_log", "log_manifests", "lake_account_view", "lake_fulfillment_view")
 MARTS = ("operational_finance", "journal_identities")
 RESTORE, REPLACE = (Act.RESTORE_EVENTS,), (Act.REPLACE_EVENTS,)
 KEYS, WHOLE_VIEW = (Act.REBUILD_KEYS,), (Act.REBUILD_VIEW,)
@@ -261,14 +262,16 @@ def _parked(store: str, table: str) -> Cell:
     )
 
 
-def _in_log(damage: str, do: Damage, *kinds: Class) -> Cell:
-    return Cell(damage=damage, store=LOG, do=do, named=names(log_manifests=kinds), actions=(Act.REPUBLISH,))
+def _in_log(damage: str, do: Damage, kind: Class, *of_lake: Class, pod: int = 0) -> Cell:
+    """What the lake has read it is compared with, too; what it has not it waits for, and is not compared."""
+    named = {"outbox_log": frozenset({kind})} | ({"log_manifests": frozenset(of_lake)} if of_lake else {})
+    return Cell(damage=damage, store=LOG, do=do, named=named, actions=(Act.REPUBLISH,), pod=pod)
 
 
 VIEWS_FIRST = (
     _of_view("view emptied", views.truncate_account, ACCOUNT, Class.MISSING),
     _in_view("all lines deleted", views.truncate_lines, Class.MISSING, FULFILLMENT),
-    _in_log("entry lost", lake.lose_log_entry, Class.MISSING, Class.EXTRA),
+    _in_log("entry lost", log.lose_entry, Class.MISSING, Class.EXTRA),
     _back(ACCOUNT, views.position_back(ACCOUNT), "lake_account_view", pod=1),
     _of_view(
         "position beyond every cut", views.position_beyond(FULFILLMENT), FULFILLMENT, Class.DIFFERENT,
@@ -278,13 +281,17 @@ VIEWS_FIRST = (
 VIEWS_SECOND = (
     _forward(ACCOUNT, views.position_forward(ACCOUNT)),
     _of_view("view emptied", views.truncate_fulfillment, FULFILLMENT, Class.MISSING, also=(Class.EXTRA,)),
-    _in_log("manifest lost", lake.lose_manifest, Class.EXTRA),
+    _in_log("manifest lost", log.lose_manifest, Class.MISSING, Class.EXTRA),
     _of_view(
         "position beyond every cut", views.position_beyond(ACCOUNT), ACCOUNT, Class.DIFFERENT,
         also=(Class.MISSING, Class.STALE), pod=1,
     ),
     _back(FULFILLMENT, views.position_back(FULFILLMENT), "lake_fulfillment_view", pod=1),
 )  # fmt: skip
+LOG_CELLS = (
+    _in_log("entry lost before anything read it", log.lose_unread_entry, Class.MISSING),
+    _in_log("entry altered before anything read it", log.alter_unread_entry, Class.DIFFERENT, pod=1),
+)
 VIEWS_THIRD = (
     _forward(FULFILLMENT, views.position_forward(FULFILLMENT)),
     _of_view("one table emptied", views.truncate_refunds, ACCOUNT, Class.MISSING),
@@ -317,6 +324,7 @@ ROUNDS: tuple[Round, ...] = (
     Round(name="views, first", cells=VIEWS_FIRST, families=BEFORE_BUILDS),
     Round(name="views, second", cells=VIEWS_SECOND, families=BEFORE_BUILDS),
     Round(name="views, third", cells=VIEWS_THIRD, families=BEFORE_BUILDS),
+    Round(name="log", cells=LOG_CELLS, families=BEFORE_BUILDS),
     Round(
         name="poison",
         cells=(_parked(ACCOUNT, "account_orders"), _parked(FULFILLMENT, "fulfillment_orders")),

@@ -1,4 +1,4 @@
-"""Damages of the lake and of the log: events lost, doubled, altered, forged, parked; entries lost; positions moved.
+"""Damages of the lake: events lost, doubled, altered, forged, parked; positions moved.
 
 Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
 """
@@ -10,11 +10,9 @@ from datetime import UTC
 from typing import Any
 
 import msgspec
-import redis
 
 from bench.damage_place import WHOLE, Harm, Place, Target, harm
 from contracts.events.envelope import ENVELOPE_COLUMNS
-from streams.valkey_log import ValkeyLog, build_log
 
 OF_TARGET = "pod = $pod and merchant_id = $merchant and aggregate_type = $kind and aggregate_id = $id"
 NEWEST = f"""
@@ -199,40 +197,4 @@ def lake_beyond(place: Place) -> Harm:
         f"delete from lake.raw.events where {NEWEST}",
         f"update {FENCE.format(pod=place.pod)} set cut = cut + 1000000, chunk = 0",
     )
-    return WHOLE
-
-
-def _newest_entry(log: ValkeyLog, client: redis.Redis, place: Place) -> tuple[str, Any]:
-    generation = log.tail(place.pod, 1).generation
-    found = []
-    for partition in range(place.settings.partition_count):
-        key = log.entries_key(place.pod, generation, partition)
-        entries: Any = client.xrevrange(key, count=1)
-        found += [(entry_id, key) for entry_id, _ in entries]
-    entry_id, key = max(found, key=lambda one: tuple(map(int, one[0].split(b"-"))))
-    return key, entry_id
-
-
-def lose_log_entry(place: Place) -> Harm:
-    """Delete the newest entry of the log that has events."""
-    with redis.Redis.from_url(place.settings.log_url) as client:
-        log = build_log(place.settings)
-        try:
-            client.xdel(*_newest_entry(log, client, place))
-        finally:
-            log.close()
-    return WHOLE
-
-
-def lose_manifest(place: Place) -> Harm:
-    """Delete the manifest of a cut with events, not the newest one, which its relay would state again by itself."""
-    with redis.Redis.from_url(place.settings.log_url) as client:
-        log = build_log(place.settings)
-        try:
-            stated = [manifest.cut for manifest in log.manifests(place.pod, 0, limit=1_000) if any(manifest.partitions)]
-            key, chosen = log.manifests_key(place.pod), stated[(len(stated) - 1) // 2]
-            entries: Any = client.xrange(key, min=f"{chosen}-0", count=1)
-            client.xdel(key, entries[0][0])
-        finally:
-            log.close()
     return WHOLE

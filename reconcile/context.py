@@ -30,7 +30,10 @@ class LoggedEntry:
     stated_events: int
     stated_checksum: str
     fetch: Callable[[], pa.Table | None]
-    """Reads the decoded entry: the envelope's columns from `position` on, in order; None when it is not in the log."""
+    """Reads the decoded entry: the envelope's columns from `position` on, in order; None when it is not in the log.
+
+    Raises ManifestMismatchError when what is there is no entry.
+    """
     is_trimmed: Callable[[], bool] = lambda: False
     """Whether the log was trimmed beyond the entry after it was listed; then it is not missing."""
 
@@ -52,6 +55,8 @@ class ReconcileContext:
     read_models_dsn: str | None = None
     read_log: Callable[[str, int], AbstractContextManager[Iterable[LoggedEntry]]] | None = None
     """Pod name, cut -> every entry that the kept manifests up to that cut name; `fetch` works inside the context."""
+    log_cut: Callable[[str], int] | None = None
+    """Pod name -> the newest cut that the log has."""
     scrub: Callable[[str], str]
     """Takes the secrets out of another program's message: no reason may hold a password."""
     now: Clock

@@ -1,32 +1,30 @@
 """outbox <-> log <-> lake: every event, entry by entry, with counts and checksums per partition and cut.
 
-To which cut an outbox row belongs is found here from the snapshots alone, without PostgreSQL's own visibility function;
-checksums are computed a second time. Belongs here: what passed through the log. Does not belong here: what the events
-mean (`reconcile/lake_pairs.py`).
+The outbox is compared with the log without the lake, too: a lake that waits for an entry that is lost must not keep the
+loss from being found. To which cut an outbox row belongs is found here from the snapshots alone, without PostgreSQL's
+own visibility function; checksums are computed a second time. Belongs here: what passed through the log. Does not
+belong here: reading entries (`reconcile/log_entries.py`), what the events mean (`reconcile/lake_pairs.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 
-from contracts.errors import ComparisonError
+from contracts.errors import ComparisonError, LateError
+from contracts.ownership import copy_named
 from reconcile.compare import Outcome, compare
-from reconcile.context import LoggedEntry
+from reconcile.context import LoggedEntry, wait_for
 from reconcile.lake import RAW_EVENTS
-from reconcile.log_checksum import STORED_COLUMNS, entry_checksum
+from reconcile.log_checksum import STORED_COLUMNS
+from reconcile.log_entries import ENTRIES_MAX, EVENTS_MAX, MOMENTS, NUMBERS, ReadBack, newest
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, names_aggregate
 
-ENTRIES_MAX = 1_000
-EVENTS_MAX = 100_000
-"""Of how many of the newest entries, and events in them, the content is read back from the log in each run."""
-
-MOMENTS = ("occurred_at", "recorded_at")
-NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version")
 TEXTS = (
     "merchant_id",
     "aggregate_type",
@@ -44,6 +42,12 @@ EVENT_COLUMNS = (
 )
 OUTBOX_SHAPE = Shape(name="outbox_events", key=("event_id",), columns=EVENT_COLUMNS, aggregate=names_aggregate)
 LOG_SHAPE = Shape(name="log_events", key=("event_id",), columns=EVENT_COLUMNS, aggregate=names_aggregate)
+COUNT_SHAPE = Shape(
+    name="log_counts",
+    key=("cut", "partition"),
+    columns=(Column(name="events", type=BIGINT),),
+    merchant=None,
+)
 MANIFEST_SHAPE = Shape(
     name="manifest_counts",
     key=("cut", "partition", "chunk"),
@@ -119,37 +123,97 @@ def of_cuts(ranges: Sequence[tuple[int, int]]) -> str:
     return " or ".join(conditions) or "true"
 
 
-def _compare(run: PodRun) -> Findings:
-    ranges = run.cut_ranges or ((0, run.cut),)
-    outcomes = [_outbox_with_lake(run, *cuts) for cuts in ranges]
-    if run.context.read_log is None:
-        raise ComparisonError("The log cannot be looked at: this run was given no reader of it.")
-    with run.context.read_log(run.pod, run.cut) as logged:
-        entries = list(logged)
-        for after, through in ranges:
+def _compare_log(run: PodRun) -> Findings:
+    """Compare the outbox with the log, as soon as the log has the cut."""
+    _await_log(run)
+    outcomes = []
+    with _entries(run) as entries:
+        lowest = min((entry.cut for entry in entries), default=run.cut + 1)
+        for after, through in _ranges(run):
             chosen = [entry for entry in entries if after < entry.cut <= through]
-            # Below the first entry that is kept the log was trimmed.
-            lowest = min((entry.cut for entry in entries), default=run.cut + 1)
-            outcomes.append(_manifests_with_lake(run, chosen, max(after, lowest - 1), through))
-            outcomes += _log_with_lake(run, chosen, through)
+            outcomes.append(_outbox_with_manifests(run, chosen, max(after, lowest - 1), through))
+            stated, found = ReadBack(run.pod, newest(chosen)).checked()
+            load(run.connection, "entries_stated", stated.to_reader())
+            load(run.connection, "entries_found", found.to_reader())
+            sides = table("entries_stated"), table("entries_found")
+            outcomes.append(compare(run.connection, ENTRY_SHAPE, *sides, run.context.limits))
     return Findings(outcomes=outcomes)
 
 
-def _outbox_with_lake(run: PodRun, after: int, through: int) -> Outcome:
-    connection = run.connection
+def _await_log(run: PodRun) -> None:
+    log_cut = run.context.log_cut
+    if log_cut is None:
+        raise ComparisonError("How far the log is cannot be found out: this run was given no way to.")
+    reached = -1
+
+    def has_arrived() -> bool:
+        nonlocal reached
+        reached = log_cut(run.pod)
+        return reached >= run.cut
+
+    if not wait_for(run.context, has_arrived, float(copy_named("log").late_seconds_max)):
+        raise LateError(f"The log has cut {reached} of {run.pod}, not yet cut {run.cut}.")
+
+
+@contextmanager
+def _entries(run: PodRun) -> Iterator[list[LoggedEntry]]:
+    if run.context.read_log is None:
+        raise ComparisonError("The log cannot be looked at: this run was given no reader of it.")
+    with run.context.read_log(run.pod, run.cut) as logged:
+        yield list(logged)
+
+
+def _ranges(run: PodRun) -> Sequence[tuple[int, int]]:
+    return run.cut_ranges or ((0, run.cut),)
+
+
+def _compare_lake(run: PodRun) -> Findings:
+    """Compare outbox and log with the lake."""
+    outcomes = [_outbox_with_lake(run, *cuts) for cuts in _ranges(run)]
+    with _entries(run) as entries:
+        # Below the first entry that is kept the log was trimmed.
+        lowest = min((entry.cut for entry in entries), default=run.cut + 1)
+        for after, through in _ranges(run):
+            chosen = [entry for entry in entries if after < entry.cut <= through]
+            outcomes.append(_manifests_with_lake(run, chosen, max(after, lowest - 1), through))
+            outcomes.append(_log_with_lake(run, chosen, through))
+    return Findings(outcomes=outcomes)
+
+
+def _placed(run: PodRun, after: int, through: int) -> tuple[str, int]:
+    """Place the outbox's events of cuts (after, through]; return their table, and after which cut it has them all."""
+    connection, target = run.connection, table("outbox_events")
     cuts, outbox = (table(left_name(run.pod, name)) for name in ("cuts", "outbox"))
     lowest = connection.execute(f"select min(cut) from {cuts}").fetchall()[0][0]
     # What pruning left begins after the lowest cut; an outbox that was never pruned begins with cut 1.
     after = max(after, 0 if lowest == 1 else lowest)
-    left, right = table("outbox_events"), table("lake_events")
-    placed = PLACED.format(target=left, cuts=cuts, outbox=outbox, after=int(after), through=int(through))
-    connection.execute(placed)
+    connection.execute(PLACED.format(target=target, cuts=cuts, outbox=outbox, after=int(after), through=int(through)))
+    return target, after
+
+
+def _outbox_with_manifests(run: PodRun, entries: list[LoggedEntry], after: int, through: int) -> Outcome:
+    """Compare how many events each cut has in each partition."""
+    connection, left, right = run.connection, table("outbox_counts"), table("stated_counts")
+    placed, after = _placed(run, after, through)
+    counts = """create or replace table {} as
+        select "cut"::VARCHAR as "cut", "partition"::VARCHAR as "partition", {}::BIGINT as events
+        from {} group by 1, 2"""
+    connection.execute(counts.format(left, "count(*)", placed))
+    _load_manifests(run, [entry for entry in entries if entry.cut > after])
+    connection.execute(counts.format(right, "sum(events)", table("manifest_counts")))
+    return compare(connection, COUNT_SHAPE, left, right, run.context.limits)
+
+
+def _outbox_with_lake(run: PodRun, after: int, through: int) -> Outcome:
+    left, after = _placed(run, after, through)
+    right = table("lake_events")
     bound = {"pod": run.pod, "after": after, "until": through}
-    connection.execute(LAKE_EVENTS.format(target=right), bound)
-    return compare(connection, OUTBOX_SHAPE, left, right, run.context.limits)
+    run.connection.execute(LAKE_EVENTS.format(target=right), bound)
+    return compare(run.connection, OUTBOX_SHAPE, left, right, run.context.limits)
 
 
-def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, through: int) -> Outcome:
+def _load_manifests(run: PodRun, entries: list[LoggedEntry]) -> None:
+    """Load what the manifests state of entries, as the scratch table `manifest_counts`."""
     stated = pa.table(
         {
             "cut": pa.array([str(entry.cut) for entry in entries], pa.string()),
@@ -159,6 +223,10 @@ def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, th
         }
     )
     load(run.connection, "manifest_counts", stated.to_reader())
+
+
+def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, through: int) -> Outcome:
+    _load_manifests(run, entries)
     run.connection.execute(
         f"""create or replace table {table("lake_counts")} as
             select cut::VARCHAR as cut, partition::VARCHAR as partition, chunk::VARCHAR as chunk,
@@ -169,62 +237,9 @@ def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, th
     return compare(run.connection, MANIFEST_SHAPE, table("manifest_counts"), table("lake_counts"), run.context.limits)
 
 
-def newest(entries: list[LoggedEntry]) -> list[LoggedEntry]:
-    """Return the newest entries, as many as are read back in one run; all of a cut or none, but at least one cut."""
-    by_cut: dict[int, list[LoggedEntry]] = {}
-    for entry in entries:
-        by_cut.setdefault(entry.cut, []).append(entry)
-    chosen: list[LoggedEntry] = []
-    events = 0
-    for _, of_cut in sorted(by_cut.items(), reverse=True):
-        events += sum(entry.stated_events for entry in of_cut)
-        if chosen and (len(chosen) + len(of_cut) > ENTRIES_MAX or events > EVENTS_MAX):
-            break
-        chosen += of_cut
-    return chosen
-
-
-class _ReadBack:
-    """Reads entries back one after the other, so that one at a time is held; keeps what was found in each."""
-
-    def __init__(self, pod: str, entries: list[LoggedEntry]) -> None:
-        self._pod = pod
-        self._entries = entries
-        self._found: list[tuple[LoggedEntry, int, str]] = []
-        self.trimmed_cut = 0
-        """The highest cut that trimming took entries of, meanwhile: nothing is said of it and those before."""
-
-    def rows(self) -> pa.RecordBatchReader:
-        """Return the events of all entries with their cut and partition, as a stream."""
-        return pa.RecordBatchReader.from_batches(_placed_schema(), self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        for entry in self._entries:
-            events = entry.fetch()
-            if events is not None:
-                self._found.append((entry, events.num_rows, entry_checksum(events, _place(self._pod, entry))))
-                yield from _placed(entry, events).to_batches()
-            elif entry.is_trimmed():
-                self.trimmed_cut = max(self.trimmed_cut, entry.cut)
-
-    @property
-    def lowest_cut(self) -> int | None:
-        """The first cut of which anything is said, if there is one."""
-        return min((entry.cut for entry in self._entries if entry.cut > self.trimmed_cut), default=None)
-
-    def stated(self) -> pa.Table:
-        """Return what the manifests say of the entries."""
-        rows = [(entry, entry.stated_events, entry.stated_checksum) for entry in self._entries]
-        return _entry_table([row for row in rows if row[0].cut > self.trimmed_cut])
-
-    def found(self) -> pa.Table:
-        """Return what was in them."""
-        return _entry_table([row for row in self._found if row[0].cut > self.trimmed_cut])
-
-
-def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> list[Outcome]:
-    """Compare what is in the newest of some entries with what their manifests state and with the lake."""
-    connection, limits, read_back = run.connection, run.context.limits, _ReadBack(run.pod, newest(entries))
+def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> Outcome:
+    """Compare what is in the newest of some entries with the lake."""
+    connection, read_back = run.connection, ReadBack(run.pod, newest(entries))
     others = [column for column in (*STORED_COLUMNS, "cut", "partition") if column != "payload"]
     load(connection, "log_rows", read_back.rows(), f"{', '.join(others)}, md5(payload) as payload_md5")
     numbers = ", ".join(f'"{name}"::BIGINT as "{name}"' for name in NUMBERS)
@@ -233,46 +248,39 @@ def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> lis
         f"select event_id, {numbers}, {', '.join(TEXTS)}, {', '.join(MOMENTS)} from {table('log_rows')} "
         f"where cut > {int(read_back.trimmed_cut)}"
     )
-    load(connection, "entries_stated", read_back.stated().to_reader())
-    load(connection, "entries_found", read_back.found().to_reader())
-    checked = compare(connection, ENTRY_SHAPE, table("entries_stated"), table("entries_found"), limits)
     lowest, lake = read_back.lowest_cut or through + 1, table("lake_events")
     connection.execute(LAKE_EVENTS.format(target=lake), {"pod": run.pod, "after": lowest - 1, "until": through})
-    return [checked, compare(connection, LOG_SHAPE, table("log_events"), lake, limits)]
+    return compare(connection, LOG_SHAPE, table("log_events"), lake, run.context.limits)
 
 
-def _place(pod: str, entry: LoggedEntry) -> str:
-    return f"{pod}/{entry.epoch}/{entry.partition}/{entry.cut}/{entry.chunk}"
-
-
-def _entry_table(rows: list[tuple[LoggedEntry, int, str]]) -> pa.Table:
-    names = ("cut", "partition", "chunk")
-    keys = {name: pa.array([str(getattr(entry, name)) for entry, _, _ in rows], pa.string()) for name in names}
-    events = pa.array([number for _, number, _ in rows], pa.int64())
-    return pa.table({**keys, "events": events, "checksum": pa.array([text for _, _, text in rows], pa.string())})
-
-
-def _placed(entry: LoggedEntry, events: pa.Table) -> pa.Table:
-    placed = events.select(list(STORED_COLUMNS))
-    for name, value in (("cut", entry.cut), ("partition", entry.partition)):
-        placed = placed.append_column(name, pa.array([value] * events.num_rows, pa.int64()))
-    return placed.cast(_placed_schema())
-
-
-def _placed_schema() -> pa.Schema:
-    kinds = {name: pa.timestamp("us", tz="UTC") for name in MOMENTS} | dict.fromkeys(NUMBERS, pa.int64())
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in (*STORED_COLUMNS, "cut", "partition")])
-
-
+OUTBOX_PAIR = Pair(
+    name="outbox_log",
+    left="OLTP: outbox (what is not pruned)",
+    right="log: manifests and entries (what is not trimmed), up to the cut",
+    description=(
+        "How many events every cut has in every partition, against the manifests; the newest entries (up to "
+        f"{ENTRIES_MAX:,}, or {EVENTS_MAX:,} events) read back: count and checksum against their manifest. Needs no "
+        "copy, so what a copy waits for in vain is found. Incremental runs read older ones back, too."
+    ),
+    cannot_catch=(
+        "Manifests lost below all that are kept, which look like trimmed ones. An entry forged together with its "
+        "manifest: `log_manifests` compares its events with the lake's."
+    ),
+    copy="log",
+    stage=Stage.OLTP,
+    shapes=(COUNT_SHAPE, ENTRY_SHAPE),
+    compare=_compare_log,
+    queries={"outbox": OUTBOX, "cuts": CUTS},
+    sweep=Sweep.CUTS,
+)
 LOG_PAIR = Pair(
     name="log_manifests",
     left="OLTP: outbox (what is not pruned); log: manifests and entries (what is not trimmed)",
     right="lake: raw.events up to the cut",
     description=(
         "Every outbox row against the lake, event by event, with its cut and partition; every kept manifest against "
-        f"the lake's counts per cut, partition and chunk; the newest entries (up to {ENTRIES_MAX:,}, or {EVENTS_MAX:,} "
-        "events) read back: checksum against manifest, events against the lake. Incremental runs read older ones back, "
-        "too."
+        "the lake's counts per cut, partition and chunk; the events of the newest entries (as many as in `outbox_log`) "
+        "against the lake."
     ),
     cannot_catch=(
         "Events that are pruned from the outbox and trimmed from the log: then only the lake has them (the OLTP pairs "
@@ -280,8 +288,8 @@ LOG_PAIR = Pair(
     ),
     copy="lake",
     stage=Stage.LAKE,
-    shapes=(OUTBOX_SHAPE, MANIFEST_SHAPE, ENTRY_SHAPE, LOG_SHAPE),
-    compare=_compare,
+    shapes=(OUTBOX_SHAPE, MANIFEST_SHAPE, LOG_SHAPE),
+    compare=_compare_lake,
     queries={"outbox": OUTBOX, "cuts": CUTS},
     sweep=Sweep.CUTS,
 )

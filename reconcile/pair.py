@@ -55,6 +55,9 @@ class PodRun:
     cut_ranges: tuple[tuple[int, int], ...] = ()
     """Which cuts (after, through] of the log are looked at; empty: all."""
 
+    is_lake_late: bool = False
+    """Whether this run waited for the lake in vain: it is not waited for again."""
+
     def in_scope(self, relation: str, column: str) -> str:
         """Return the rows of a DuckDB relation whose aggregate (its id is `column`) is looked at, as a relation."""
         return restricted(self.pod, self.scope, relation, column)

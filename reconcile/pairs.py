@@ -12,7 +12,7 @@ from reconcile.daily_pairs import DAILY_PAIR
 from reconcile.finance_pairs import FINANCE_PAIRS
 from reconcile.identity_pairs import JOURNAL_PAIR, STOCK_PAIR
 from reconcile.lake_pairs import LAKE_PAIRS
-from reconcile.log_pairs import LOG_PAIR
+from reconcile.log_pairs import LOG_PAIR, OUTBOX_PAIR
 from reconcile.oltp_identities import OLTP_IDENTITIES
 from reconcile.pair import Pair, Stage
 from reconcile.read_model_pairs import READ_MODEL_PAIRS
@@ -22,6 +22,7 @@ __all__ = ["PAIRS", "Pair", "Stage", "pairs_named"]
 PAIRS: tuple[Pair, ...] = (
     STOCK_PAIR,
     OLTP_IDENTITIES,
+    OUTBOX_PAIR,
     LOG_PAIR,
     *LAKE_PAIRS,
     *FINANCE_PAIRS,

@@ -123,7 +123,7 @@ def _load_parked(run: PodRun, parked: Sequence[ParkedAggregate]) -> None:
 
 def _await_lake(run: PodRun, view: View, positions: Sequence[PartitionPosition]) -> None:
     needed = max((position.cut + (1 if position.chunk else 0) for position in positions), default=0)
-    allowed = _pair_of(view).lag_seconds_max
+    allowed = 0.0 if run.is_lake_late else _pair_of(view).lag_seconds_max
     if not wait_for(run.context, lambda: run.context.lake_cut(run.connection, run.pod) >= needed, allowed):
         raise LateError(f"The lake has not reached cut {needed} of {run.pod}, up to which {view.name} is applied.")
 

@@ -23,7 +23,7 @@ from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
-from reconcile.log_pairs import of_cuts
+from reconcile.log_pairs import OUTBOX_PAIR, of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.pairs import pairs_named
@@ -181,7 +181,11 @@ class _Run:
             )
 
     def _await_lake(self, connection: duckdb.DuckDBPyConnection, pod: str) -> None:
-        cut, allowed = self._cuts[pod], float(copy_named("lake").late_seconds_max)
+        cut, lake = self._cuts[pod], copy_named("lake")
+        log = self._results.get((OUTBOX_PAIR.name, pod))
+        # A lake that needs what the log has lost comes when that is mended, and mending begins when this run has ended.
+        is_waiting = log is not None and log.verdict is Verdict.INCONSISTENT
+        allowed = float(lake.freshness_seconds if is_waiting else lake.late_seconds_max)
         reached = -1
 
         def has_arrived() -> bool:
@@ -225,6 +229,7 @@ class _Run:
             cut=self._cuts.get(pod, 0),
             scope=self._scopes[pod].aggregates if pod in self._scopes else None,
             cut_ranges=self._scopes[pod].cuts if pod in self._scopes else (),
+            is_lake_late=(pod, Stage.LAKE) in self._failures,
         )
         try:
             findings = pair.compare(run)

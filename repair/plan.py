@@ -25,6 +25,7 @@ from repair.values import Budget, Evidence, Plan, PodEvidence
 OWNER_PAIRS = ("stock_identity", "oltp_identities")
 """Pairs whose both sides are OLTP: what they find is a fault of the owner."""
 
+LOG_PAIRS = ("outbox_log", "log_manifests")
 VIEWS = {"lake_account_view": "account_view", "lake_fulfillment_view": "fulfillment_view"}
 WAREHOUSE_FAMILIES = ("operational_finance", "journal_identities")
 
@@ -49,7 +50,7 @@ def _decide(draft: Draft, item: Break, pod: PodEvidence) -> None:
         draft.escalate(item, OWNER_FAULT)
     elif item.kind is DifferenceClass.PARKED:
         _parked(draft, item, pod)
-    elif item.pair == "log_manifests":
+    elif item.pair in LOG_PAIRS:
         _log(draft, item, pod)
     elif item.pair.partition(".")[0] == "oltp_lake":
         draft.remedy(item, remedy_of(pod, item.aggregate_key))
@@ -87,7 +88,7 @@ def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:
             draft.remedy(item, Remedy(damages=damages, refusal=refusal))
         else:
             draft.republish(item, cut, pod)
-    elif item.entity == "log_entries":
+    elif item.entity in ("log_counts", "log_entries"):
         draft.republish(item, int(item.key[0] or 0), pod)
     elif remedy.is_needed:
         draft.remedy(item, remedy)

@@ -49,6 +49,7 @@ def build_reconcile_context(
         build=build or (lambda cuts: _build(settings, cuts)),
         read_models_dsn=settings.read_models_dsn,
         read_log=lambda pod, cut: _read_log(settings, pod, cut),
+        log_cut=lambda pod: _log_cut(settings, pod),
         scrub=scrubber(settings),
         now=utc_now,
         monotonic=time.monotonic,
@@ -112,6 +113,13 @@ def _build(settings: Settings, cuts: Mapping[str, int]) -> Mapping[str, int]:
         message = f"The warehouse build {result.build_id} is not complete ({failed})."
         raise UnprovenBuildError(message, result.cuts) if result.is_built else WarehouseError(message)
     return result.cuts
+
+
+def _log_cut(settings: Settings, pod: str) -> int:
+    from streams.valkey_log import build_log
+
+    with closing(build_log(settings)) as log:
+        return log.tail(pod, settings.partition_count).manifest_cut
 
 
 @contextmanager

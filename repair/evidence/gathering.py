@@ -107,7 +107,7 @@ def _log_cuts(breaks: Iterable[Break], event_cuts: Mapping[str, int]) -> set[int
     cuts: set[int] = set()
     for item in breaks:
         name = item.key[0] or ""
-        if item.entity in ("manifest_counts", "log_entries"):
+        if item.entity in ("manifest_counts", "log_counts", "log_entries"):
             cuts.add(int(name))
         elif item.entity == "log_events" and name in event_cuts:
             cuts.add(event_cuts[name])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+
+import duckdb
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.merchant import TaxRate
@@ -24,6 +27,7 @@ from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from reconcile.context import ReconcileContext
 from stack.projections import build_projection
 from streams.consumer import Consumer
 from streams.draining import drain_pod
@@ -191,6 +195,22 @@ def propagate(settings: Settings, pod: PodSettings, projections: tuple[str, ...]
             projection.close()  # type: ignore[attr-defined]
     finally:
         log.close()
+
+
+def carrying(context: ReconcileContext, settings: Settings, projections: tuple[str, ...]) -> ReconcileContext:
+    """Return a context in which asking how far log or lake is first brings everything there: no workers run here."""
+    lake_cut, log_cut = context.lake_cut, context.log_cut
+    assert log_cut is not None
+
+    def carried_to_lake(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
+        propagate(settings, settings.pod(pod), projections)
+        return lake_cut(connection, pod)
+
+    def carried_to_log(pod: str) -> int:
+        propagate(settings, settings.pod(pod), projections)
+        return log_cut(pod)
+
+    return replace(context, lake_cut=carried_to_lake, log_cut=carried_to_log)
 
 
 @contextmanager

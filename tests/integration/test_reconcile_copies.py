@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 
@@ -18,7 +17,7 @@ from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from reconcile.run import run_comparison, run_pairs
 from stack.comparison import build_reconcile_context
-from tests.integration.reconcile_world import Shop, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 
 Shops = tuple[Shop, Shop]
 ALL = ("lake", "account_view", "fulfillment_view")
@@ -43,11 +42,7 @@ def context(settings: Settings) -> ReconcileContext:
     """The real context, but that asking how far the lake is first brings all copies there: no workers run here."""
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
-    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
-        propagate(settings, settings.pod(pod), ALL)
-        return real.lake_cut(connection, pod)
-
-    return replace(real, lake_cut=lake_cut)
+    return carrying(real, settings, ALL)
 
 
 def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, int | None]]]]:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -32,7 +31,7 @@ from repair.sweeping import plans_for, take_in
 from stack.comparison import build_reconcile_context
 from streams.outbox import prune
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 
 ORDERS, REFUNDS, IDENTITIES, LOG, STOCK = (
     "oltp_lake.order",
@@ -68,11 +67,9 @@ class World:
         self._postgres = postgres
         real = build_reconcile_context(settings, lag_seconds_max=10)
 
-        def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
-            propagate(settings, settings.pod(pod), ("lake",))
-            return real.lake_cut(connection, pod)
-
-        self.context: ReconcileContext = replace(real, lake_cut=lake_cut, now=self.clock, whole_orders_max=0)
+        self.context: ReconcileContext = replace(
+            carrying(real, settings, ("lake",)), now=self.clock, whole_orders_max=0
+        )
 
     def look(self, pairs: tuple[str, ...] = PAIRS_COMPARED, **plans: SweepPlan) -> dict[str, PairResult]:
         """Compare, without keeping anything."""

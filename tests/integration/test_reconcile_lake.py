@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 import redis
@@ -23,10 +22,17 @@ from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
 from streams.valkey_log import build_log
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops
 
-FAMILIES = ("stock_identity", "log_manifests", "oltp_lake")
-UNDER_LOAD = ("stock_identity", "log_manifests", "oltp_lake.order", "oltp_lake.payment", "oltp_lake.reservation")
+FAMILIES = ("stock_identity", "outbox_log", "log_manifests", "oltp_lake")
+UNDER_LOAD = (
+    "stock_identity",
+    "outbox_log",
+    "log_manifests",
+    "oltp_lake.order",
+    "oltp_lake.payment",
+    "oltp_lake.reservation",
+)
 Shops = tuple[Shop, Shop]
 
 
@@ -46,11 +52,7 @@ def context(settings: Settings) -> ReconcileContext:
     """The real context, but that asking how far the lake is first brings it there: these tests run no workers."""
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
-    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
-        propagate(settings, settings.pod(pod), ("lake",))
-        return real.lake_cut(connection, pod)
-
-    return replace(real, lake_cut=lake_cut)
+    return carrying(real, settings, ("lake",))
 
 
 def compared(context: ReconcileContext, *names: str) -> dict[str, PairResult]:
@@ -82,7 +84,7 @@ def damage_lake(settings: Settings, statement: str, values: list[object] | None 
 
 def test_nothing_differs_where_nothing_is_wrong(context: ReconcileContext, shops: Shops) -> None:
     results = run_pairs(context, FAMILIES)
-    assert len(results) == 2 * 13
+    assert len(results) == 2 * 14
     assert [(r.pair, r.reason, r.sample) for r in results if r.verdict is not Verdict.CONSISTENT] == []
     by_pair = {result.pair: result for result in results if result.pod == "pod1"}
     orders = by_pair["oltp_lake.order"]
@@ -202,17 +204,51 @@ def test_a_log_that_says_something_else_is_found(context: ReconcileContext, shop
                 *rest,
             ]
 
-    result = compared(replace(context, read_log=wrong_manifests), "log_manifests")["log_manifests"]
-    assert sorted((d.entity, tuple(c.column for c in d.columns)) for d in result.sample) == [
+    results = compared(replace(context, read_log=wrong_manifests), "outbox_log", "log_manifests")
+    assert sorted((d.entity, tuple(c.column for c in d.columns)) for d in results["outbox_log"].sample) == [
+        ("log_counts", ("events",)),
         ("log_entries", ("checksum",)),
         ("log_entries", ("events",)),
-        ("manifest_counts", ("events",)),
+    ]
+    assert [(d.entity, tuple(c.column for c in d.columns)) for d in results["log_manifests"].sample] == [
+        ("manifest_counts", ("events",))
     ]
     with redis.Redis.from_url(settings.log_url) as client:
         keys = sorted(key for key in client.scan_iter(_type="stream") if b"pod1" in key and b"cuts" not in key)
         client.xtrim(keys[0], maxlen=0, approximate=False)
-    result = compared(context, "log_manifests")["log_manifests"]
-    assert {(d.entity, d.kind.value) for d in result.sample} == {("log_entries", "missing"), ("log_events", "extra")}
+    results = compared(context, "outbox_log", "log_manifests")
+    assert {(d.entity, d.kind.value) for d in results["outbox_log"].sample} == {("log_entries", "missing")}
+    assert {(d.entity, d.kind.value) for d in results["log_manifests"].sample} == {("log_events", "extra")}
+
+
+def test_what_the_log_lost_is_found_although_the_lake_waits_for_it(
+    context: ReconcileContext, shops: Shops, settings: Settings
+) -> None:
+    """Nothing is compared with a lake that is late; it is late because of the loss, which must be found without it."""
+    assert compared(context, "outbox_log")["outbox_log"].verdict is Verdict.CONSISTENT
+    waiting = replace(context, lake_cut=lambda connection, pod: 0, lag_seconds_max=0.05)
+    with redis.Redis.from_url(settings.log_url) as client, closing(build_log(settings)) as log:
+        manifest = next(one for one in log.manifests("pod1", 0, limit=100) if one.events)
+        partition = next(number for number, chunks in enumerate(manifest.partitions) if chunks)
+        entries, entry = log.entries_key("pod1", manifest.generation, partition), f"{manifest.cut}-0"
+        (content,) = client.xrange(entries, entry, entry)
+        client.xdel(entries, entry)
+        results = compared(waiting, "outbox_log", "log_manifests")
+        assert results["log_manifests"].verdict is Verdict.LATE
+        lost = [(d.entity, d.key, d.kind.value) for d in results["outbox_log"].sample]
+        assert lost == [("log_entries", (str(manifest.cut), str(partition), "0"), "missing")]
+
+        client.delete(entries)
+        client.xadd(entries, {**content[1], b"events": b"no entry at all"}, id=entry)
+        results = compared(waiting, "outbox_log")
+        assert ("log_entries", "different") in {(d.entity, d.kind.value) for d in results["outbox_log"].sample}
+
+        client.xdel(log.manifests_key("pod1"), f"{manifest.cut}-0")
+        results = compared(waiting, "outbox_log")
+        is_lowest = log.manifests("pod1", 0, limit=1)[0].cut > manifest.cut
+        assert is_lowest or ("log_counts", "missing") in {
+            (d.entity, d.kind.value) for d in results["outbox_log"].sample
+        }
 
 
 def test_trimming_beside_a_comparison_makes_no_difference(
@@ -257,11 +293,12 @@ def test_what_could_not_be_looked_at_is_unknown_and_what_is_behind_is_late(
     unreadable = compared(replace(context, take_cut=broken), "oltp_lake.order", "stock_identity")
     assert {r.verdict for r in unreadable.values()} == {Verdict.UNKNOWN}
     assert "does not answer" in unreadable["stock_identity"].reason
-    no_log = compared(replace(context, read_log=None), "log_manifests", "oltp_lake.order")
+    no_log = compared(replace(context, read_log=None), "outbox_log", "log_manifests", "oltp_lake.order")
+    assert no_log["outbox_log"].verdict is Verdict.UNKNOWN
     assert no_log["log_manifests"].verdict is Verdict.UNKNOWN
     assert no_log["oltp_lake.order"].verdict is Verdict.CONSISTENT
     no_lake = compared(replace(context, open_lake=lambda: broken("the lake")))
-    assert {r.verdict for r in no_lake.values()} == {Verdict.UNKNOWN} and len(no_lake) == 13
+    assert {r.verdict for r in no_lake.values()} == {Verdict.UNKNOWN} and len(no_lake) == 14
     behind = replace(context, lake_cut=lambda connection, pod: 0, lag_seconds_max=0.05)
     late = compared(behind, "oltp_lake.order", "stock_identity")
     assert late["oltp_lake.order"].verdict is Verdict.LATE and late["oltp_lake.order"].compared == 0

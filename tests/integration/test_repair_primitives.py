@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -63,7 +63,7 @@ from streams.relay import REPUBLISHING, build_relay
 from streams.takeover import republish_now
 from streams.valkey_log import build_log
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 
 FAMILIES = ("log_manifests", "oltp_lake")
 EVENTS = "lake.raw.events"
@@ -145,13 +145,9 @@ def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
     migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
-    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
-        propagate(settings, settings.pod(pod), ("lake",))
-        return real.lake_cut(connection, pod)
-
     with open_shops(settings) as (shop, _):
         shop.everything()
-        made = World(settings=settings, postgres=postgres, shop=shop, context=replace(real, lake_cut=lake_cut))
+        made = World(settings=settings, postgres=postgres, shop=shop, context=carrying(real, settings, ("lake",)))
         made.propagate()
         yield made
 

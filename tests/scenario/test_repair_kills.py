@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from bench import damages_lake as lake
+from bench import damages_log as log
 from bench import damages_oltp as oltp
 from bench import damages_views as views
 from bench import damages_warehouse as warehouse
@@ -54,7 +55,7 @@ def damage_everything(tools: Repairing) -> None:
     oltp.change_customer(place)
     views.lose_row(place)
     views.position_beyond(views.FULFILLMENT)(place)
-    lake.lose_log_entry(place)
+    log.lose_entry(place)
     lake.lake_beyond(other)
 
 

@@ -119,9 +119,14 @@ def doubts(settings: Settings) -> list[str]:
         drain_everything(settings)
         return real.lake_cut(connection, pod)
 
+    def log_cut(pod: str) -> int:
+        drain_everything(settings)
+        assert real.log_cut is not None
+        return real.log_cut(pod)
+
     return [
         f"{result.pair} in {result.pod} is {result.verdict}: {result.reason} {result.sample[:1]}"
-        for result in run_pairs(replace(real, lake_cut=lake_cut))
+        for result in run_pairs(replace(real, lake_cut=lake_cut, log_cut=log_cut))
         if result.verdict is not Verdict.CONSISTENT
     ]
 

@@ -23,6 +23,7 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 WITHOUT_AGGREGATE = {
     "stock_levels",  # counters: sums over movements and reservations
     "manifest_counts",
+    "log_counts",
     "log_entries",
     "marts.daily_sales",
     "marts.daily_sales_over_all_days",

@@ -15,7 +15,7 @@ from oltp.store.tables import metadata
 from reconcile.context import LoggedEntry
 from reconcile.entities import SOURCES, entities_of
 from reconcile.log_checksum import STORED_COLUMNS, entry_checksum
-from reconcile.log_pairs import ENTRIES_MAX, newest
+from reconcile.log_entries import ENTRIES_MAX, newest
 from reconcile.oltp import select_entity
 from reconcile.pairs import PAIRS, pairs_named
 from reconcile.shapes import BIGINT, TIMESTAMP
@@ -77,10 +77,7 @@ def test_pairs_say_what_they_cannot_catch_and_how_late_their_copy_may_be() -> No
 
 
 def test_every_copy_of_the_contract_has_a_pair_and_every_fact_is_compared() -> None:
-    compared = {pair.copy for pair in PAIRS} | (
-        {"log"} if any(pair.name == "log_manifests" for pair in PAIRS) else set()
-    )
-    assert {copy.name for copy in COPIES} <= compared
+    assert {copy.name for copy in COPIES} <= {pair.copy for pair in PAIRS}
     names = {pair.name for pair in PAIRS}
     assert {f"oltp_lake.{kind}" for fact in FACTS for kind in fact.aggregates} <= names
 

@@ -12,10 +12,14 @@ import pytest
 
 from contracts.ownership import copy_named
 from contracts.settings import PodSettings, Settings
-from contracts.verdicts import Verdict
+from contracts.verdicts import DifferenceClass, Verdict
 from derived.lake_connection import CONFIGURATION, _load_extensions, quote
 from reconcile import run
+from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
+from reconcile.log_pairs import OUTBOX_PAIR
+from reconcile.pair import Findings
+from reconcile.pairs import pairs_named
 from stack.comparison import build_reconcile_context
 from stack.scrubbing import scrubber
 
@@ -75,6 +79,22 @@ def test_the_lake_is_waited_for_as_long_as_the_lake_may_be_late(
     results = run.run_pairs(patient, ["oltp_lake.order", "operational_finance.orders"])
     assert {result.verdict for result in results} == {Verdict.LATE}
     assert copy_named("lake").late_seconds_max <= time.now < copy_named("lake").late_seconds_max + 1
+
+
+def test_a_lake_that_needs_what_the_log_has_lost_is_not_waited_for_in_vain(
+    context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the log lost is mended after the run, so the run must end."""
+    time = FakeTime()
+    lost = Outcome(compared=1, classes={DifferenceClass.MISSING: 1})
+    damaged = replace(OUTBOX_PAIR, compare=lambda _: Findings(outcomes=[lost]))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: (7, None))
+    monkeypatch.setattr(run, "pairs_named", lambda _: (damaged, *pairs_named(["oltp_lake.order"])))
+    patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
+    results = {result.pair: result for result in run.run_pairs(patient)}
+    assert results["outbox_log"].missing == 1
+    assert results["oltp_lake.order"].verdict is Verdict.LATE
+    assert time.now < copy_named("lake").freshness_seconds + 1 < copy_named("lake").late_seconds_max
 
 
 def test_duckdb_quotes_the_password() -> None:

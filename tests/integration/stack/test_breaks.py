@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 from typer.testing import CliRunner
@@ -28,7 +27,7 @@ from stack.comparison import build_reconcile_context
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
 from stack.status import read_status
-from tests.integration.reconcile_world import Shop, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops
 
 Run = Callable[..., Any]
 PAIR = "oltp_lake.order"
@@ -66,11 +65,7 @@ def compared(settings: Settings) -> tuple[dict[str, PairResult], Recorded]:
     """Compare both pairs in pod1, carrying the cut to the lake first, and record what was found."""
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
-    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
-        propagate(settings, settings.pod(pod), ("lake",))
-        return real.lake_cut(connection, pod)
-
-    results = run_pairs(replace(real, lake_cut=lake_cut), (PAIR, VIEW), ["pod1"])
+    results = run_pairs(carrying(real, settings, ("lake",)), (PAIR, VIEW), ["pod1"])
     return {result.pair: result for result in results}, ledger.record(settings.control_dsn, results, run="by hand")
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 from typer.testing import CliRunner
@@ -38,7 +37,7 @@ from streams.lag import observe
 from streams.outbox import RELAY_LOCK
 from streams.valkey_log import build_log
 from tests.conftest import Cluster, MakeDatabase, MakePod
-from tests.integration.reconcile_world import Shop, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.streams_support import SHAPE, Crash, crash_at
 
 ALL = ("lake", "account_view", "fulfillment_view")
@@ -136,11 +135,7 @@ def newest_cut(settings: Settings) -> int:
 def check_everything_agrees(settings: Settings, pods: Sequence[str] = ("pod1", "pod2")) -> None:
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
-    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
-        propagate(settings, settings.pod(pod), ALL)
-        return real.lake_cut(connection, pod)
-
-    results = run_pairs(replace(real, lake_cut=lake_cut), PAIRS, pods)
+    results = run_pairs(carrying(real, settings, ALL), PAIRS, pods)
     wrong = [(r.pair, r.pod, r.verdict, r.reason, r.sample[:2]) for r in results if r.verdict is not Verdict.CONSISTENT]
     assert wrong == []
     assert sum(result.compared for result in results) > 30

@@ -84,8 +84,9 @@ LAKE = a_break(1, "oltp_lake.order", "orders")
 OUTBOX = a_break(1, "log_manifests", "outbox_events", key=("e2",))
 VIEW = a_break(1, "lake_account_view", "account_orders")
 MART = a_break(1, "operational_finance.orders", "marts.orders")
+OUTBOX_COUNTS = a_break(1, "outbox_log", "log_counts", key=("6", "0"), aggregate_key=None)
 COUNTS = a_break(1, "log_manifests", "manifest_counts", key=("6", "0", "0"), aggregate_key=None)
-ENTRY = a_break(1, "log_manifests", "log_entries", key=("6", "0", "0"), aggregate_key=None)
+ENTRY = a_break(1, "outbox_log", "log_entries", key=("6", "0", "0"), aggregate_key=None)
 LOGGED = a_break(1, "log_manifests", "log_events", key=("e2",))
 PARKED = a_break(1, "oltp_lake.order", "parked", kind=DifferenceClass.PARKED)
 PARKED_IN_VIEW = a_break(1, "lake_account_view", "parked", kind=DifferenceClass.PARKED)
@@ -183,6 +184,7 @@ CASES = {
     ),
     "the log has another event than the outbox": Case(broken=LOGGED, actions=(REPUBLISHED,)),
     "a manifest miscounts": Case(broken=COUNTS, actions=(REPUBLISHED,)),
+    "a manifest is lost": Case(broken=OUTBOX_COUNTS, actions=(REPUBLISHED,)),
     "an event that only the log has": Case(
         broken=replace(LOGGED, key=("unknown",)),
         pod=in_pod(wrong_log_cuts=frozenset()),

@@ -1,0 +1,108 @@
+"""Damages of the log: entries lost or altered, before and after they were read; manifests lost.
+
+Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pyarrow.compute as pc
+import redis
+
+from bench.damage_place import WHOLE, Harm, Place, until
+from bench.disturbances import stopped
+from stack.projections import PROJECTIONS
+from streams import codec
+from streams.valkey_log import ValkeyLog, build_log
+
+REPLACE_ENTRY = """
+local entries = server.call('XRANGE', KEYS[1], '-', '+')
+server.call('DEL', KEYS[1])
+for _, entry in ipairs(entries) do
+    local fields = entry[2]
+    for place = 1, #fields, 2 do
+        if entry[1] == ARGV[1] and fields[place] == 'events' then fields[place + 1] = ARGV[2] end
+    end
+    server.call('XADD', KEYS[1], entry[1], unpack(fields))
+end
+"""
+
+
+@contextmanager
+def _log(place: Place) -> Iterator[tuple[ValkeyLog, redis.Redis]]:
+    log = build_log(place.settings)
+    try:
+        with redis.Redis.from_url(place.settings.log_url) as client:
+            yield log, client
+    finally:
+        log.close()
+
+
+def _newest_entry(log: ValkeyLog, client: redis.Redis, place: Place) -> tuple[str, bytes]:
+    """Return stream and id of the newest entry."""
+    generation = log.tail(place.pod, 1).generation
+    found = []
+    for partition in range(place.settings.partition_count):
+        key = log.entries_key(place.pod, generation, partition)
+        entries: Any = client.xrevrange(key, count=1)
+        found += [(entry_id, key) for entry_id, _ in entries]
+    entry_id, key = max(found, key=lambda one: tuple(map(int, one[0].split(b"-"))))
+    return key, entry_id
+
+
+def lose_entry(place: Place) -> Harm:
+    """Delete the newest entry of the log that the lake has read."""
+    lake_cut = place.lake_cut()
+    with _log(place) as (log, client):
+        read = [manifest for manifest in log.manifests(place.pod, 0, limit=10_000) if manifest.cut <= lake_cut]
+        newest = next(manifest for manifest in reversed(read) if manifest.events)
+        partition = next(number for number, chunks in enumerate(newest.partitions) if chunks)
+        client.xdel(log.entries_key(place.pod, newest.generation, partition), f"{newest.cut}-0")
+    return WHOLE
+
+
+@contextmanager
+def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
+    """Let something be published while everything that reads the pod's log stands still: its stream and its id."""
+    workers = [f"{name.replace('_', '-')}-{place.pod}" for name in PROJECTIONS]
+    with ExitStack() as stack, _log(place) as (log, client):
+        for worker in workers:
+            stack.enter_context(stopped(place.settings, worker))
+        before = _newest_entry(log, client, place)
+        place.place_orders(waits=False)
+        until(lambda: _newest_entry(log, client, place) != before, f"A new entry in the log of {place.pod}")
+        yield client, *_newest_entry(log, client, place)
+
+
+def lose_unread_entry(place: Place) -> Harm:
+    """Delete the newest entry before the lake or a view has read it: they wait for what no longer comes."""
+    with _unread(place) as (client, key, entry_id):
+        client.xdel(key, entry_id)
+    return WHOLE
+
+
+def alter_unread_entry(place: Place) -> Harm:
+    """Change what the events in the newest entry say before the lake or a view has read it.
+
+    Valkey changes no entry, so the whole stream is written again.
+    """
+    with _unread(place) as (client, key, entry_id):
+        entries: Any = client.xrange(key, entry_id, entry_id)
+        events = codec.decode(entries[0][1][b"events"])
+        payloads = pc.replace_substring(events["payload"], '"version":', '"version":1')
+        altered = events.set_column(events.schema.get_field_index("payload"), "payload", payloads)
+        client.eval(REPLACE_ENTRY, 1, key, entry_id, codec.encode(altered.cast(codec.STORED_SCHEMA)))
+    return WHOLE
+
+
+def lose_manifest(place: Place) -> Harm:
+    """Delete the manifest of a cut with events, not the newest one, which its relay would state again by itself."""
+    with _log(place) as (log, client):
+        stated = [manifest.cut for manifest in log.manifests(place.pod, 0, limit=1_000) if any(manifest.partitions)]
+        key, chosen = log.manifests_key(place.pod), stated[(len(stated) - 1) // 2]
+        entries: Any = client.xrange(key, min=f"{chosen}-0", count=1)
+        client.xdel(key, entries[0][0])
+    return WHOLE
