@@ -22,6 +22,7 @@ from contracts.verdicts import DifferenceClass
 from derived.lake_connection import connect_lake
 from derived.lake_reads import lake_positions
 from repair.values import ActionKind
+from stack.comparison import build_reconcile_context
 from stack.processes import wait_until
 from traffic.generator import place_orders
 
@@ -60,31 +61,35 @@ TARGETS: Mapping[str, str] = {
                 select count(*) from oltp.order_lines as line where line.order_id = o.order_id and line.kind = 'goods'
             ) > 1 then 'several lines' end,
             case when version > 1 then 'changed' end], null)
-        from oltp.orders as o order by order_id""",
+        from oltp.orders as o""",
     "payment": """
         select merchant_id, payment_id::text, array_remove(array[
             case when customer_id is not null then 'customer' end,
             case when captured_minor > 0 then 'captured' end,
             case when refunded_minor = 0 then 'unrefunded' end], null)
         from oltp.payments as p
-        where not exists (select from oltp.refunds as r where r.payment_id = p.payment_id)
-        order by payment_id""",
+        where not exists (select from oltp.refunds as r where r.payment_id = p.payment_id)""",
     "refund": """
         select merchant_id, refund_id::text, array_remove(array[
             case when customer_id is not null then 'customer' end, status], null)
-        from oltp.refunds order by refund_id""",
-    "reservation": "select merchant_id, reservation_id::text, array[status] from oltp.reservations order by 2",
-    "fulfillment": "select merchant_id, fulfillment_id::text, array[]::text[] from oltp.fulfillments order by 2",
-    "stock_movement": "select merchant_id, stock_movement_id::text, array[kind] from oltp.stock_movements order by 2",
-    "product": "select merchant_id, product_id::text, array[]::text[] from oltp.products order by 2",
-    "merchant": "select merchant_id, merchant_id, array[]::text[] from oltp.merchants order by 2",
+        from oltp.refunds""",
+    "reservation": "select merchant_id, reservation_id::text, array[status] from oltp.reservations",
+    "fulfillment": "select merchant_id, fulfillment_id::text, array[]::text[] from oltp.fulfillments",
+    "stock_movement": "select merchant_id, stock_movement_id::text, array[kind] from oltp.stock_movements",
+    "product": "select merchant_id, product_id::text, array[]::text[] from oltp.products",
+    "merchant": "select merchant_id, merchant_id, array[]::text[] from oltp.merchants",
     "merchant_entitlement": """
-        select merchant_id, entitlement_id::text, array[]::text[] from oltp.merchant_entitlements order by 2""",
+        select merchant_id, entitlement_id::text, array[]::text[] from oltp.merchant_entitlements""",
     "customer_entitlement": """
-        select merchant_id, entitlement_id::text, array[]::text[] from oltp.customer_entitlements order by 2""",
-    "adjustment": "select merchant_id, adjustment_id::text, array[]::text[] from oltp.adjustments order by 2",
+        select merchant_id, entitlement_id::text, array[]::text[] from oltp.customer_entitlements""",
+    "adjustment": "select merchant_id, adjustment_id::text, array[]::text[] from oltp.adjustments",
 }
-"""The aggregates of each type, with what damages ask for."""
+"""The aggregates of each type: merchant, id, and what damages ask for."""
+QUIETEST_FIRST = """
+    select merchant_id, id, traits from ({targets}) as target (merchant_id, id, traits)
+    left join (select aggregate_id as id, max(recorded_at) as at from oltp.outbox group by 1) as newest using (id)
+    order by newest.at nulls first, id"""
+"""Every copy has what happened longest ago, and running traffic touches it no more."""
 
 
 UNGUARDED = (
@@ -116,7 +121,9 @@ class Place:
             self._free = {
                 kind: [
                     Target(kind=kind, merchant_id=merchant_id, aggregate_id=aggregate_id, traits=frozenset(traits))
-                    for merchant_id, aggregate_id, traits in connection.execute(query.encode()).fetchall()
+                    for merchant_id, aggregate_id, traits in connection.execute(
+                        QUIETEST_FIRST.format(targets=query).encode()
+                    ).fetchall()
                 ]
                 for kind, query in TARGETS.items()
             }
@@ -153,16 +160,12 @@ class Place:
             return min(position.cut for position in lake_positions(lake, self.pod).values())
 
     def place_orders(self, *, waits: bool = True) -> None:
-        """Place some more orders; wait until the lake has most of those that belong to this pod, unless told not to."""
-        before = self._orders_in_lake()
-        place_orders(self.settings, orders=ORDERS_MORE, seed=before, processes=0)
+        """Place some more orders; wait until the lake has all that happened to them, unless told not to."""
+        place_orders(self.settings, orders=ORDERS_MORE, seed=self.lake_cut(), processes=0)
         if waits:
-            until(lambda: self._orders_in_lake() >= before + ORDERS_MORE // 2, f"New orders in the lake of {self.pod}")
-
-    def _orders_in_lake(self) -> int:
-        query = "select count(*) from lake.raw.events where pod = ? and event_type = 'order_placed'"
-        with self.lake() as lake:
-            return int(lake.execute(query, [self.pod]).fetchall()[0][0])
+            with build_reconcile_context(self.settings).take_cut(self.pod) as opened:
+                cut = opened.cut
+            until(lambda: self.lake_cut() >= cut, f"Cut {cut} in the lake of {self.pod}")
 
     def views(self) -> psycopg.Connection[Any]:
         """A connection to the read models."""

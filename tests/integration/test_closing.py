@@ -315,6 +315,13 @@ def everything_in_the_way_is_named(office: Office) -> None:
     save_results(dsn, [replace(orders, cut=None, verdict=Verdict.UNKNOWN, compared=0, reason="It fell.")])
     (unknown,) = refusal(office, december)
     assert unknown == "operational_finance.orders in pod1 at cut None is unknown: It fell; run `tieout reconcile`"
+    late = replace(differing(orders), cut=None, verdict=Verdict.LATE, reason="The lake is behind.")
+    save_results(dsn, [late])
+    (reason,) = refusal(office, december)
+    assert reason.endswith("at cut None is late: The lake is behind; run `tieout reconcile`")
+    save_results(dsn, [replace(late, late_keys=2, late_aggregates=("eire/order/a", "eire/order/b"))])
+    (reason,) = refusal(office, december)
+    assert reason.endswith("at cut None: the events of 2 keys are parked and were not compared")
     save_results(dsn, [differing(orders, ONE_PENNY)])
     with psycopg.connect(dsn) as connection:
         change = "update reconcile.figures set figures = jsonb_set(figures, '{0,finance}', %s) where pod = 'pod2'"
