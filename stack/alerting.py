@@ -17,8 +17,10 @@ from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.clock import Clock, utc_now
 from contracts.ownership import copy_named
 from contracts.settings import Settings
+from reconcile.coverage import read_coverage
 from reconcile.figures import total_figures
 from reconcile.pairs import PAIRS
+from reconcile.results import latest_results
 from reconcile.run import Comparison
 from repair.alerts.deciding import AlertKind, Due, Heartbeat, Withdrawal, decide
 from repair.alerts.digest import Books, digest_text
@@ -27,10 +29,12 @@ from repair.alerts.outbox import (
     alerts_about,
     beat,
     groups_to_follow,
+    heartbeat,
     last_written_at,
     told_groups,
     write,
 )
+from repair.alerts.overdue import due_message, overdue
 from repair.alerts.sending import Sent, Target, build_targets, send_pending
 from repair.alerts.texts import Concern, incident_text
 from repair.ledger import breaks, find_group, groups
@@ -87,9 +91,19 @@ def wanted_messages(settings: Settings, now: datetime) -> Wanted:
     every = [*unended, *followed]
     decided = decide(every, alerts_about(dsn, [group.group_id for group in every]))
     messages = [_incident_message(dsn, due) for due in decided.due]
+    if (message := _overdue_message(settings, now)) is not None:
+        messages.append(message)
     if settings.alert_urls and _is_sign_due(dsn, now):
         messages.append(_sign_of_life(unended, now))
     return Wanted(messages=tuple(messages), withdrawals=decided.withdrawn)
+
+
+def _overdue_message(settings: Settings, now: datetime) -> Message | None:
+    dsn = settings.control_dsn
+    wanted = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods]
+    found = overdue(wanted, read_coverage(dsn), latest_results(dsn), now)
+    told_at, over_at = (last_written_at(dsn, kind) for kind in (AlertKind.OVERDUE, AlertKind.IN_TIME))
+    return due_message(found, heartbeat(dsn), told_at, over_at, now)
 
 
 def _incident_message(control_dsn: str, due: Due) -> Message:

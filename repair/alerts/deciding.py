@@ -37,6 +37,10 @@ class AlertKind(StrEnum):
     """Rows are not as a suite of expectations says (`unmet.py`)."""
     MET = "met"
     """What did not hold holds again."""
+    OVERDUE = "overdue"
+    """Something was not compared for longer than is stated (`overdue.py`)."""
+    IN_TIME = "in_time"
+    """Everything is compared in time again."""
     DIGEST = "digest"
     """How the books stand after a scheduled comparison; for finance."""
     ALIVE = "alive"
@@ -192,6 +196,8 @@ class Heartbeat:
     """When a target last refused one."""
     targets: int | None = None
     """How many targets it had when it last ran; the digest's own do not count."""
+    up_since: datetime | None = None
+    """Since when it has run without a pause of more than SENDER_SECONDS_MAX; kept by the table."""
 
 
 @dataclass(frozen=True, kw_only=True)

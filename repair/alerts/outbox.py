@@ -18,7 +18,16 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from repair.alerts.deciding import ATTEMPTS_MAX, INCIDENT_KINDS, Alert, AlertKind, Heartbeat, Withdrawal, retry_at
+from repair.alerts.deciding import (
+    ATTEMPTS_MAX,
+    INCIDENT_KINDS,
+    SENDER_SECONDS_MAX,
+    Alert,
+    AlertKind,
+    Heartbeat,
+    Withdrawal,
+    retry_at,
+)
 from repair.ledger.tables import ledger
 
 SENDER = "sender"
@@ -57,6 +66,7 @@ create table if not exists trust.alert_heartbeats (
     failed_at timestamptz,
     targets integer not null default 0
 );
+alter table trust.alert_heartbeats add column if not exists up_since timestamptz;
 comment on table trust.alert_heartbeats is 'When the sender of alerts last ran, and when a target last took a message.';
 """
 COLUMNS = """
@@ -96,9 +106,14 @@ set claimed_until = null, delivered_to = %(delivered_to)s, sent_at = %(sent_at)s
 where alert_id = %(alert_id)s and sent_at is null
 """
 BEAT = """
-insert into trust.alert_heartbeats (name, ran_at, delivered_at, failed_at, targets)
-values (%(name)s, %(ran_at)s, %(delivered_at)s, %(failed_at)s, coalesce(%(targets)s, 0))
+insert into trust.alert_heartbeats (name, ran_at, delivered_at, failed_at, targets, up_since)
+values (%(name)s, %(ran_at)s, %(delivered_at)s, %(failed_at)s, coalesce(%(targets)s, 0), %(ran_at)s)
 on conflict (name) do update set
+    up_since = case
+        when excluded.ran_at <= alert_heartbeats.ran_at + make_interval(secs => %(pause_max)s)
+            then coalesce(alert_heartbeats.up_since, excluded.ran_at)
+        else coalesce(excluded.ran_at, alert_heartbeats.up_since)
+    end,
     ran_at = greatest(excluded.ran_at, alert_heartbeats.ran_at),
     delivered_at = greatest(excluded.delivered_at, alert_heartbeats.delivered_at),
     failed_at = greatest(excluded.failed_at, alert_heartbeats.failed_at),
@@ -226,12 +241,12 @@ def settle(
 def beat(control_dsn: str, heartbeat: Heartbeat) -> None:
     """Keep that the sender ran, and what arrived; what is None leaves what was known before."""
     with psycopg.connect(control_dsn) as connection:
-        connection.execute(BEAT, {"name": SENDER, **vars(heartbeat)})
+        connection.execute(BEAT, {"name": SENDER, "pause_max": SENDER_SECONDS_MAX, **vars(heartbeat)})
 
 
 def heartbeat(control_dsn: str) -> Heartbeat:
     """Return what is known of the sender."""
-    query = "select ran_at, delivered_at, failed_at, targets from trust.alert_heartbeats where name = %s"
+    query = "select ran_at, delivered_at, failed_at, targets, up_since from trust.alert_heartbeats where name = %s"
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         row = connection.execute(query, (SENDER,)).fetchone()
     return Heartbeat() if row is None else Heartbeat(**row)

@@ -13,6 +13,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from contracts.settings import Settings
+from contracts.verdicts import PairResult, Verdict
+from reconcile.coverage import keep_coverage
+from reconcile.pairs import PAIRS
 from repair.alerts.deciding import AlertKind, Withdrawal
 from repair.alerts.outbox import (
     CLAIM_SECONDS,
@@ -26,7 +29,9 @@ from repair.alerts.outbox import (
 )
 from repair.alerts.sending import FLOOD_WINDOW, TEXTS_PER_WINDOW, Target, build_targets, send_pending
 from stack import settings as stack_settings
+from stack.alerting import tell
 from stack.commands.alerts import add_commands
+from stack.migrations import migrate_everything
 from tests.conftest import MakeDatabase
 from tests.receivers import Mailbox, Webhook, mail_server, webhook
 
@@ -208,6 +213,37 @@ def test_a_trickle_of_incidents_is_dammed_and_then_comes_together(control_dsn: s
     assert len(send_pending(control_dsn, targets, clock=clock).delivered) == 40 - TEXTS_PER_WINDOW
     assert hook.titles[-1] == f"[Tieout] Found: {40 - TEXTS_PER_WINDOW} incidents"
     assert pending_alerts(control_dsn) == []
+
+
+def test_comparisons_that_do_not_come_round_are_told_once_and_when_they_do_again(
+    settings: Settings, hook: Webhook
+) -> None:
+    migrate_everything(settings)
+    clock, told = Clock(), replace(settings, alert_urls=(hook.url(),))
+    tell(told, clock=clock)
+    clock.advance(9 * 3600)
+    # The machine was off for a night: the first comparisons get their time.
+    for _ in range(13):
+        tell(told, clock=clock)
+        clock.advance(290)
+    assert hook.titles == ["[Tieout] Alive"]
+    for _ in range(2):
+        tell(told, clock=clock)
+    assert hook.titles[1:] == [f"[Tieout] Not compared in time: {PAIRS[0].name} in pod1 and {2 * len(PAIRS) - 1} more"]
+
+    def results(verdict: Verdict) -> list[PairResult]:
+        everything = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods]
+        return [
+            PairResult(pair=pair, pod=pod, verdict=verdict, cut=3, compared=1, checked_at=clock(), seconds=0.1)
+            for pair, pod in everything
+        ]
+
+    keep_coverage(settings.control_dsn, results(Verdict.UNKNOWN))
+    tell(told, clock=clock)
+    keep_coverage(settings.control_dsn, results(Verdict.CONSISTENT))
+    for _ in range(2):
+        tell(told, clock=clock)
+    assert hook.titles[2:] == ["[Tieout] Compared in time again"]
 
 
 def test_the_command_tries_the_way_to_people_and_shows_no_address(
