@@ -24,8 +24,14 @@ def _in_mart(damage: str, do: Damage, pair: str, kind: Class, *also: Class) -> C
 MART_CELLS = (
     _in_mart("order missing", warehouse.lose_row("order"), "orders", Class.MISSING),
     _in_mart("order extra", warehouse.add_row("order"), "orders", Class.EXTRA),
-    # Its lines, which have no version of their own, differ where the change was one of a line.
-    _in_mart("order stale", warehouse.age_row("order", "changed"), "orders", Class.STALE, Class.DIFFERENT),
+    # Its lines, which have no version of their own, differ in whatever was changed.
+    _in_mart(
+        "order stale",
+        warehouse.age_row("order", "changed"),
+        "orders",
+        Class.STALE,
+        *(Class.DIFFERENT, Class.AMOUNT, Class.TAX),
+    ),
     _in_mart("order twice", warehouse.double_row("order"), "orders", Class.DUPLICATE),
     _in_mart(
         "payment changed by one minor unit",
