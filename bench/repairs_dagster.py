@@ -43,7 +43,7 @@ class Dagster:
         checks = [(tuple(checked_key(pair).path), check_name(pair)) for pair in pairs]
         selection = [{"assetKey": {"path": list(path)}, "name": name} for path, name in checks]
         selector = {"assetSelection": [], "assetCheckSelection": selection}
-        # Marts whose own tests fail prove nothing: what is found in them is recorded, and the run says it could not look.
+        # Marts whose own tests fail prove nothing: the run says it could not look, and has recorded what it found.
         self._found_by = self.pages.run("reconciliation", may_fail=True, selector=selector if families else {})
         self._failed = [check for check in checks if not self._newest(*check).success]
 
