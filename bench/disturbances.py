@@ -17,9 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
+from multiprocessing.connection import Connection
 
 import psycopg
 
+from contracts.errors import StackError
 from contracts.settings import Settings
 from stack.builder import warm_builder
 from stack.projections import PROJECTIONS
@@ -28,6 +30,7 @@ from stack.supervision import Supervisor
 HOLD_SECONDS_MAX = 90.0
 """A consumer that is stopped goes on after so long, whatever the comparisons do meanwhile."""
 LOOK_SECONDS = 0.1
+UPKEEP_SECONDS_MAX = 180.0
 KEEP_SECONDS_MIN = 120
 """The lake's history is kept so long: a comparison's queries may take that long on a busy machine."""
 
@@ -172,12 +175,34 @@ def build_anew(scene: Scene) -> None:
 
 
 def keep_small(scene: Scene) -> None:
-    """Do the upkeep that Dagster schedules, over and over, in a process of its own."""
+    """Do the upkeep that Dagster schedules, over and over, in processes of its own."""
     keep_seconds = max(KEEP_SECONDS_MIN, round(scene.seconds / 4))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        while scene.pause(0.1):
-            for what, number in pool.apply(upkeep, (scene.settings, keep_seconds)).items():
-                scene.note(what, number)
+    while scene.pause(0.1):
+        for what, number in _upkeep_apart(scene.settings, keep_seconds).items():
+            scene.note(what, number)
+
+
+def _upkeep_apart(settings: Settings, keep_seconds: int) -> dict[str, int]:
+    """Do one upkeep in another process; whatever that process hangs on, it is gone afterwards."""
+    context = multiprocessing.get_context("spawn")
+    answers, answer = context.Pipe(duplex=False)
+    process = context.Process(target=_send_upkeep, args=(answer, settings, keep_seconds), daemon=True)
+    process.start()
+    answer.close()
+    try:
+        if not answers.poll(UPKEEP_SECONDS_MAX):
+            raise StackError(f"The upkeep did not end within {UPKEEP_SECONDS_MAX:.0f} s.")
+        done: dict[str, int] = answers.recv()
+        return done
+    except EOFError:
+        raise StackError("The upkeep failed; its process says why.") from None
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send_upkeep(answer: Connection, settings: Settings, keep_seconds: int) -> None:
+    answer.send(upkeep(settings, keep_seconds))
 
 
 def upkeep(settings: Settings, keep_seconds: int) -> dict[str, int]:
