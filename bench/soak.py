@@ -164,7 +164,7 @@ def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], N
         scene = Scene(settings=settings, seconds=seconds)
         with disturbed(scene):
             for is_partial in cycle((False, True)):
-                if not _goes_on(scene, soak, time.monotonic() - started):
+                if not _goes_on(scene, time.monotonic() - started):
                     break
                 plans = _plans(settings) if is_partial else {}
                 _take_in(settings, soak, run_pairs(context, plans=plans), say)
@@ -175,6 +175,8 @@ def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], N
             _take_in(settings, soak, run_pairs(context), say)
             if not soak.unfinished:
                 break
+        if not soak.partial:  # a short run on a busy machine: every round until now had to look at everything
+            _take_in(settings, soak, run_pairs(context, plans=_plans(settings)), say)
         soak.seconds = time.monotonic() - started
         soak.events, soak.disturbances = _events(settings, began), scene.done
         soak.breaks_opened = _breaks(settings)
@@ -194,12 +196,11 @@ def _compare_late(settings: Settings, soak: Soak, context: ReconcileContext, say
         _take_in(settings, soak, run_pairs(impatient), say)
 
 
-def _goes_on(scene: Scene, soak: Soak, seconds: float) -> bool:
+def _goes_on(scene: Scene, seconds: float) -> bool:
     """Return whether there is time left; however slow the machine is, everything wanted gets its turn."""
     if scene.over.is_set():
         return False
-    is_complete = scene.is_complete and soak.partial > 0
-    return seconds < scene.seconds or (not is_complete and seconds < scene.seconds + EXTRA_SECONDS_MAX)
+    return seconds < scene.seconds or (not scene.is_complete and seconds < scene.seconds + EXTRA_SECONDS_MAX)
 
 
 def _take_in(settings: Settings, soak: Soak, results: list[PairResult], say: Callable[[str], None]) -> None:
