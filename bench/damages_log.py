@@ -14,6 +14,7 @@ import redis
 
 from bench.damage_place import WHOLE, Harm, Place, until
 from bench.disturbances import stopped
+from contracts.errors import StackError
 from stack.projections import PROJECTIONS
 from streams import codec
 from streams.valkey_log import ValkeyLog, build_log
@@ -70,10 +71,15 @@ def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
     workers = [f"{name.replace('_', '-')}-{place.pod}" for name in PROJECTIONS]
     with ExitStack() as stack, _log(place) as (log, client):
         for worker in workers:
-            stack.enter_context(stopped(place.settings, worker))
+            if not stack.enter_context(stopped(place.settings, worker)):
+                raise StackError(f"{worker} is no process of its own, so it cannot be kept from reading.")
         before = _newest_entry(log, client, place)
-        place.place_orders(waits=False)
-        until(lambda: _newest_entry(log, client, place) != before, f"A new entry in the log of {place.pod}")
+
+        def is_published() -> bool:
+            place.place_orders(waits=False)  # not every time one in this pod
+            return _newest_entry(log, client, place) != before
+
+        until(is_published, f"A new entry in the log of {place.pod}")
         yield client, *_newest_entry(log, client, place)
 
 

@@ -112,8 +112,15 @@ class Pages:
             return False
         return len(entries) == 2 and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
-    def run(self, job: str, *, may_fail: bool = False, **params: Any) -> str:
-        """Launch a job of the location `tieout`, wait until it has ended (successfully), return the run's id."""
+    def run(self, job: str, **params: Any) -> str:
+        """Launch a job of the location `tieout`, wait until it has succeeded, return the run's id."""
+        run_id, status = self.ended(job, **params)
+        if status in FAILED:
+            raise StackError(f"{job} ended as {status}: {self.tail()}")
+        return run_id
+
+    def ended(self, job: str, **params: Any) -> tuple[str, str]:
+        """Launch a job of the location `tieout`, wait until it has ended, return the run's id and how it ended."""
         selector = {
             "repositoryLocationName": "tieout",
             "repositoryName": "__repository__",
@@ -126,14 +133,11 @@ class Pages:
             raise StackError(f"{job} was not launched: {launched}")
         run_id = str(launched["run"]["runId"])
 
-        def ended() -> bool:
-            status = self.ask(RUN_STATUS, id=run_id)["runOrError"]["status"]
-            if status in FAILED and not may_fail:
-                raise StackError(f"{job} ended as {status}: {self.tail()}")
-            return status == "SUCCESS" or status in FAILED
+        def status() -> str:
+            return str(self.ask(RUN_STATUS, id=run_id)["runOrError"]["status"])
 
-        self.until(f"{job} did not end", ended)
-        return run_id
+        self.until(f"{job} did not end", lambda: status() in ("SUCCESS", *FAILED))
+        return run_id, status()
 
     def runs(self, **tags: str) -> list[dict[str, Any]]:
         """Return the runs that have these tags, the newest first."""

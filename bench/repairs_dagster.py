@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from bench.pages import FAILED, Evaluation, Pages, running_pages
 from contracts.breaks import BreakState
+from contracts.clock import utc_now
 from contracts.errors import StackError
 from contracts.runs import FOUND_BY_TAG, REPAIR_TAG
 from contracts.settings import Settings
+from contracts.verdicts import Verdict
 from reconcile.pair import Pair
+from reconcile.results import latest_results
 from repair import ledger
 from stack.console import Progress
 
@@ -43,9 +47,19 @@ class Dagster:
         checks = [(tuple(checked_key(pair).path), check_name(pair)) for pair in pairs]
         selection = [{"assetKey": {"path": list(path)}, "name": name} for path, name in checks]
         selector = {"assetSelection": [], "assetCheckSelection": selection}
-        # Marts whose own tests fail prove nothing: the run says it could not look, and has recorded what it found.
-        self._found_by = self.pages.run("reconciliation", may_fail=True, selector=selector if families else {})
+        began = utc_now()
+        self._found_by, status = self.pages.ended("reconciliation", selector=selector if families else {})
+        if status in FAILED and not self._could_not_look(began):
+            raise StackError(f"The reconciliation ended as {status}: {self.pages.tail()}")
         self._failed = [check for check in checks if not self._newest(*check).success]
+
+    def _could_not_look(self, began: datetime) -> bool:
+        """Return whether a comparison since then could not look: marts whose own tests fail prove nothing.
+
+        Such a run fails, after it has recorded what it found.
+        """
+        results = latest_results(self.settings.control_dsn)
+        return any(result.verdict is Verdict.UNKNOWN and result.checked_at >= began for result in results)
 
     def repair(self) -> None:
         """Wait until no break is open and nobody works on one; then look at the chain on every failed check's page."""

@@ -53,8 +53,8 @@ IMPATIENT_SECONDS = 1.0
 ROUNDS_BETWEEN_LATE = 5
 """The first of so many rounds is followed by one of these."""
 EXTRA_SECONDS_MAX = 120.0
-LAST_ROUNDS_MAX = 3
-"""After all disturbances; on a busy machine a copy may still be late in the first of these."""
+WHOLE_ROUNDS_MAX = 3
+"""Before and after all disturbances; on a busy machine a copy may still be late in the first of these."""
 FALSE = (Verdict.INCONSISTENT, Verdict.UNKNOWN)
 
 HAPPENED = {
@@ -161,27 +161,32 @@ def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], N
     with _selling(orders_per_second) as settings, warm_builder(settings) as builder:
         context = replace(build_reconcile_context(settings, build=builder.build_to), whole_orders_max=0)
         began, started = utc_now(), time.monotonic()
-        scene = Scene(settings=settings, seconds=seconds)
+        # Of what was compared completely once, the next rounds can look at a part.
+        _compare_all(settings, soak, context, say)
+        scene, disturbed_at = Scene(settings=settings, seconds=seconds), time.monotonic()
         with disturbed(scene):
-            for is_partial in cycle((False, True)):
-                if not _goes_on(scene, time.monotonic() - started):
+            for is_partial in cycle((True, False)):
+                if not _goes_on(scene, time.monotonic() - disturbed_at):
                     break
                 plans = _plans(settings) if is_partial else {}
                 _take_in(settings, soak, run_pairs(context, plans=plans), say)
-                if soak.rounds % ROUNDS_BETWEEN_LATE == 1:
+                if scene.rounds % ROUNDS_BETWEEN_LATE == 0:
                     _compare_late(settings, soak, context, say)
-                scene.rounds = soak.rounds
-        for _ in range(LAST_ROUNDS_MAX):
-            _take_in(settings, soak, run_pairs(context), say)
-            if not soak.unfinished:
-                break
-        if not soak.partial:  # a short run on a busy machine: every round until now had to look at everything
-            _take_in(settings, soak, run_pairs(context, plans=_plans(settings)), say)
+                scene.rounds += 1
+        _compare_all(settings, soak, context, say)
         soak.seconds = time.monotonic() - started
         soak.events, soak.disturbances = _events(settings, began), scene.done
         soak.breaks_opened = _breaks(settings)
         soak.alerts_written = _alerts(settings)
     return soak
+
+
+def _compare_all(settings: Settings, soak: Soak, context: ReconcileContext, say: Callable[[str], None]) -> None:
+    """Compare everything until nothing is late."""
+    for _ in range(WHOLE_ROUNDS_MAX):
+        _take_in(settings, soak, run_pairs(context), say)
+        if not soak.unfinished:
+            return
 
 
 def _plans(settings: Settings) -> Mapping[str, SweepPlan]:

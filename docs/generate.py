@@ -209,7 +209,8 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
 
 `python -m bench.repairs` does every one of these while orders go on being placed, and prints what became of it: found
 and repaired in how many seconds, named as what, proven at which cut, audited in how many rows; `--dagster` leaves it to
-the daemon, without a hand on it. `tests/integration/test_repairs.py` does them all, too.
+the daemon, without a hand on it. `tests/integration/test_repairs.py` and
+`tests/scenario/test_log_losses.py` do them all, too.
 
 """
 

@@ -23,7 +23,7 @@ from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
-from reconcile.log_pairs import OUTBOX_PAIR, of_cuts
+from reconcile.log_pairs import of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.pairs import pairs_named
@@ -182,9 +182,12 @@ class _Run:
 
     def _await_lake(self, connection: duckdb.DuckDBPyConnection, pod: str) -> None:
         cut, lake = self._cuts[pod], copy_named("lake")
-        log = self._results.get((OUTBOX_PAIR.name, pod))
         # A lake that needs what the log has lost comes when that is mended, and mending begins when this run has ended.
-        is_waiting = log is not None and log.verdict is Verdict.INCONSISTENT
+        is_waiting = any(
+            pair.copy == "log" and result.verdict is Verdict.INCONSISTENT
+            for pair in self._pairs
+            if (result := self._results.get((pair.name, pod))) is not None
+        )
         allowed = float(lake.freshness_seconds if is_waiting else lake.late_seconds_max)
         reached = -1
 

@@ -19,6 +19,7 @@ from contracts.verdicts import PairResult, Verdict
 from reconcile.sweep import Coverage
 from repair.alerts.deciding import SENDER_SECONDS_MAX, AlertKind, Heartbeat
 from repair.alerts.outbox import Message
+from repair.alerts.texts import more
 
 PATIENCE = timedelta(hours=1)
 """How long the sender must have run before it says so."""
@@ -81,12 +82,12 @@ def _running_since(beat: Heartbeat, now: datetime) -> datetime:
 def _overdue(found: Sequence[Overdue], *, subject: str) -> Message:
     noun = "comparison is" if len(found) == 1 else "comparisons are"
     first = f"{found[0].pair} in {found[0].pod}"
-    more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+    others = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     lines = [
         f"Everything is to be compared at least once within {HOURS} h. {len(found):,} {noun} behind:",
         "",
         *map(_shown, found[:SHOWN]),
-        *([f"- and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else []),
+        *more(len(found) - SHOWN),
         "",
         "Nothing is known to be wrong, but a difference there would not be found, and no month closes on it. A message "
         "says when everything is compared in time again.",
@@ -94,7 +95,7 @@ def _overdue(found: Sequence[Overdue], *, subject: str) -> Message:
         "Look: tieout coverage; the runs of the job reconciliation in Dagster.",
         "Runbook: docs/runbooks/comparisons.md",
     ]
-    title = f"[Tieout] Not compared in time: {first}{more}"
+    title = f"[Tieout] Not compared in time: {first}{others}"
     return Message(kind=AlertKind.OVERDUE, title=title, body="\n".join(lines), subject=subject)
 
 

@@ -95,7 +95,7 @@ def together_text(kind: AlertKind, messages: Sequence[tuple[str, str]]) -> tuple
         f"{len(titles):,} incidents at once, so they come as one message; each is told of once.",
         "",
         *(f"- {title}" for title in titles[:TOGETHER_SHOWN]),
-        *([f"- and {others:,} more"] if others > 0 else []),
+        *more(others),
         "",
         *kept,
         "Look: tieout breaks list",
@@ -137,6 +137,11 @@ def _counts(group: BreakGroup) -> str:
     return ", ".join(f"{group.counts[state]:,} {state}" for state in BreakState if group.counts.get(state))
 
 
+def more(others: int) -> list[str]:
+    """Return the last line of a list of which so many are not shown."""
+    return [f"- and {others:,} more"] if others > 0 else []
+
+
 def _owners(breaks: Sequence[Break]) -> str:
     return ", ".join(sorted({found.owner for found in breaks})) or "nobody yet"
 
@@ -149,7 +154,7 @@ def _reasons(escalated: Sequence[Break]) -> list[str]:
 def _keys(breaks: Sequence[Break], group: BreakGroup) -> list[str]:
     lines = [f"- {_key(found)}{_differences(found)}" for found in breaks[:KEYS_SHOWN]]
     others = unsettled_breaks(group) - len(lines)
-    return [*lines, f"- and {others:,} more"] if others > 0 else lines
+    return [*lines, *more(others)]
 
 
 def _key(found: Break) -> str:

@@ -21,6 +21,7 @@ from psycopg.rows import class_row
 
 from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import Message, write_in
+from repair.alerts.texts import more
 from repair.ledger.tables import ledger
 
 NOT_LOOKED_AT = "(could not be looked at)"
@@ -185,7 +186,7 @@ def unmet_message(new: Sequence[Unmet], run: str) -> Message:
         f"{len(new):,} {noun} not hold: {', '.join(suites[:SHOWN])}{_more(len(suites))}.",
         "",
         *(line for row in new[:SHOWN] for line in _shown(row)),
-        *([f"- and {len(new) - SHOWN:,} more"] if len(new) > SHOWN else []),
+        *more(len(new) - SHOWN),
         "",
         "No copy is repaired for it: a rule about the rows themselves is broken. People decide; nothing changes by "
         "itself. A message says when all of it holds again.",
@@ -205,7 +206,7 @@ def met_message(over: Sequence[Unmet], run: str) -> Message:
             f"- {row.suite} in {row.pod}: {row.expectation}, since {row.first_seen_at:%Y-%m-%d %H:%M} UTC"
             for row in over[:SHOWN]
         ),
-        *([f"- and {len(over) - SHOWN:,} more"] if len(over) > SHOWN else []),
+        *more(len(over) - SHOWN),
     ]
     noun = "expectation holds" if len(over) == 1 else "expectations hold"
     title = f"[Tieout] As expected again: {len(over):,} {noun}"

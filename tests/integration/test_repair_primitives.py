@@ -273,6 +273,7 @@ def check_a_repair_and_the_consumer_do_not_disturb_each_other(world: World, monk
 def test_pruned_cuts_and_moved_positions_are_mended(world: World) -> None:
     check_positions(world)
     check_pruned(world)
+    assert world.differing() == {}
 
 
 def check_pruned(world: World) -> None:

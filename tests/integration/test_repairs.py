@@ -18,7 +18,7 @@ from stack.migrations import migrate_everything
 from stack.repairing import repairing_tools
 
 WITH_BUILDS = tuple(one for one in ROUNDS if one not in WITHOUT_BUILDS)
-# What nothing has read yet needs workers that can be stopped, which are no processes here (`python -m bench.repairs`).
+# What nothing has read yet needs workers that can be stopped: tests/scenario/test_log_losses.py.
 READ_BEFORE = tuple(one for one in WITHOUT_BUILDS if one.name != "log")
 
 
@@ -33,20 +33,23 @@ def tools(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repai
         yield made
 
 
-def all_is_as_it_must_be(tools: Repairing, rounds: Sequence[Round]) -> None:
+def faults_of(tools: Repairing, rounds: Sequence[Round]) -> list[object]:
+    """Return the damages that came to something else than they must, and what a round left; ends with the first."""
     way = InProcess(tools)
     for one in rounds:
         outcomes = run_round(way, tools.settings, one)
-        assert [outcome for outcome in outcomes if not outcome.is_expected] == []
-        assert unsettled(tools.settings.control_dsn) == []
+        faults = [*(one for one in outcomes if not one.is_expected), *unsettled(tools.settings.control_dsn)]
+        if faults:
+            return faults
+    return []
 
 
 @pytest.mark.timeout(600)
 def test_every_damage_without_a_build(tools: Repairing) -> None:
-    all_is_as_it_must_be(tools, READ_BEFORE)
+    assert faults_of(tools, READ_BEFORE) == []
 
 
 @pytest.mark.timeout(600)
 def test_every_damage_to_the_warehouse(tools: Repairing) -> None:
     InProcess(tools).find(MARTS)  # the first build
-    all_is_as_it_must_be(tools, WITH_BUILDS)
+    assert faults_of(tools, WITH_BUILDS) == []
