@@ -1,0 +1,27 @@
+"""What the log loses before anything has read it: found although the copies wait for it, published again, proven."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.damage_outcomes import unsettled
+from bench.damages import ROUNDS
+from bench.repairs import SEED, CommandLine, run_round
+from bench.world import running_system, trade
+from reconcile.results import latest_results
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
+
+
+def test_what_was_lost_before_it_was_read_is_found_and_published_again() -> None:
+    (losses,) = (one for one in ROUNDS if one.name == "log")
+    with running_system() as settings:
+        trade(settings, orders=60, seed=SEED)
+        way = CommandLine(settings)
+        outcomes = run_round(way, settings, losses)
+        assert [outcome for outcome in outcomes if not outcome.is_expected] == []
+        assert [outcome.actions for outcome in outcomes] == [("republish",)] * 2
+        assert unsettled(settings.control_dsn) == []
+        # What waited goes on by itself.
+        way.find(losses.families)
+        assert {result.verdict.value for result in latest_results(settings.control_dsn)} == {"consistent"}
