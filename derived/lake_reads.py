@@ -71,6 +71,15 @@ class LakeProgress:
     """When the newest cut that it has any of was registered."""
 
 
+def recorded_cut(connection: Connection, pod: str) -> int:
+    """Return the highest cut of the pod's present epoch that the lake itself recorded as complete; 0: none."""
+    epoch = lake_progress(connection, pod).epoch
+    rows = connection.execute(
+        f"select coalesce(max(cut), 0) from {CUTS} where pod = ? and epoch = ?", [pod, epoch]
+    ).fetchall()
+    return int(rows[0][0])
+
+
 def lake_progress(connection: Connection, pod: str) -> LakeProgress:
     """Return epoch, positions and data time of one pod, all of one moment."""
     query = f'select "partition", cut, chunk, epoch, data_at from {fence_table("lake", pod)}'

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from contracts.errors import EpochChangedError, PropagationError
 from derived.lake_connection import connect_lake, scrub
-from derived.lake_reads import lake_positions, lake_progress
+from derived.lake_reads import lake_positions, recorded_cut
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
 from streams.projection import Position
 from streams.reissue import REISSUED_SCHEMA
@@ -198,18 +198,13 @@ def remove_extra_events(
     return _repair(catalog_dsn, data_path, pod, _ids(event_ids), change)
 
 
-def recorded_cut(catalog_dsn: str, data_path: str, pod: str) -> int:
-    """Return the highest cut of the pod's present epoch that the lake itself recorded as complete; 0: none."""
-    with connect_lake(catalog_dsn, data_path, read_only=True) as connection:
-        return _recorded_cut(connection, pod)
-
-
 def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> PositionChange:
     """Set the lake's position in every partition of `pod` to `cut`, after somebody moved it.
 
     *Moved forward*, so that events were skipped: the position is left where it is, and the events are restored from the
     outbox (`restore_events`); the log may be trimmed where they were. Only a position beyond the pod's newest cut, at
-    which the lake would wait for ever, is set back: to that newest cut, or the last one whose events are all there.
+    which the lake would wait for ever, is set back: to `recorded_cut`, from where the log brings what was skipped, or
+    to that newest cut where the log no longer has it.
 
     *Moved back*: nothing needs to be done. The lake follows the log again from there and recognises what it has
     (`derived/lake.py`). Only where the log is trimmed, so that the lake stands still, is the position set forward, to
@@ -217,7 +212,7 @@ def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> P
     """
 
     def change(connection: Connection) -> PositionChange:
-        before, recorded = lake_positions(connection, pod), _recorded_cut(connection, pod)
+        before, recorded = lake_positions(connection, pod), recorded_cut(connection, pod)
         target = Position(cut=cut, chunk=0)
         if cut > recorded and any(position < target for position in before.values()):
             raise PropagationError(
@@ -304,14 +299,6 @@ def _check_applied(connection: Connection, pod: str) -> None:
             f"partition {partition}, which stands at cut {reached}): they come by themselves; restore what is missing "
             "before it."
         )
-
-
-def _recorded_cut(connection: Connection, pod: str) -> int:
-    epoch = lake_progress(connection, pod).epoch
-    rows = connection.execute(
-        f"select coalesce(max(cut), 0) from {CUTS} where pod = ? and epoch = ?", [pod, epoch]
-    ).fetchall()
-    return int(rows[0][0])
 
 
 def _table(connection: Connection, query: str, pod: str) -> pa.Table:

@@ -208,14 +208,14 @@ class Draft:
             if kind is DamageKind.MISSING:
                 missing[pod] |= set(_causes(needs.values()))
         for pod, causes in missing.items():
-            known = self._evidence[pod]
-            if known.lake_cut > known.newest_cut:
+            reset_cut = self._evidence[pod].lake_reset_cut
+            if reset_cut is not None:
                 yield Action(
                     kind=ActionKind.SET_LAKE_POSITION,
                     store="lake",
                     pod=pod,
                     keys=(),
-                    cuts=(known.newest_cut,),
+                    cuts=(reset_cut,),
                     causes=tuple(sorted(causes)),
                     why="the lake's position is beyond the pod's newest cut",
                 )
@@ -223,16 +223,24 @@ class Draft:
     def _lake_actions(self) -> Iterator[Action]:
         for (pod, kind, source), needs in self._events.items():
             action, why = LAKE_ACTIONS[kind]
-            yield Action(
-                kind=action,
-                store="lake",
-                pod=pod,
-                keys=tuple(sorted(needs)),
-                cuts=tuple(sorted({cut for need in needs.values() for cut in need.cuts})),
-                source=source,
-                causes=_causes(needs.values()),
-                why=why,
-            )
+            reset_cut = self._evidence[pod].lake_reset_cut
+            if kind is DamageKind.MISSING and reset_cut is not None:
+                # What follows the position that is set back comes by itself, from the log.
+                coming = [event_id for event_id, need in needs.items() if min(need.cuts) > reset_cut]
+                needs = needs.copy()
+                for event_id in coming:
+                    del needs[event_id]
+            if needs:
+                yield Action(
+                    kind=action,
+                    store="lake",
+                    pod=pod,
+                    keys=tuple(sorted(needs)),
+                    cuts=tuple(sorted({cut for need in needs.values() for cut in need.cuts})),
+                    source=source,
+                    causes=_causes(needs.values()),
+                    why=why,
+                )
 
     def _replays(self) -> Iterator[Action]:
         for (pod, projection), needs in self._replayed.items():

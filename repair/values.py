@@ -113,9 +113,8 @@ class PodEvidence:
     pod: str
     base_cut: int
     """The outbox is pruned through this cut; 0: it is whole."""
-    lake_cut: int
-    newest_cut: int
-    """The newest cut that the pod has registered."""
+    lake_reset_cut: int | None
+    """Where the lake's position is to be set back to, as it is beyond every cut; None: it is not."""
     built_cut: int
     """Where the newest complete build of the warehouse stands; 0: there is none."""
     aggregates: Mapping[str, AggregateEvidence] = field(default_factory=dict)

@@ -90,8 +90,7 @@ def _gather_pod(
     return PodEvidence(
         pod=pod.pod,
         base_cut=base_cut,
-        lake_cut=found.lake_cut,
-        newest_cut=found.newest_cut,
+        lake_reset_cut=found.reset_cut,
         built_cut=built_cut,
         aggregates=_aggregates(settings, pod, sorted(keys), found),
         damages=found.damages,

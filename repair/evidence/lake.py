@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +20,13 @@ from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import verified_chains
 from derived.lake_connection import quote
-from derived.lake_reads import lake_positions, lake_progress
+from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
+from repair.evidence.log import first_kept_cut
 from repair.values import DamageKind, EventDamage, Source
 from streams.projection import START, Position
 from streams.reissue import REISSUED_SCHEMA, events_of_aggregates, events_of_cuts, newest_cut, unpruned_after
+from streams.valkey_log import build_log
 
 COLUMNS = ", ".join(f'events."{name}"' for name in REISSUED_SCHEMA.names)
 SELECTED = f"""
@@ -56,7 +59,9 @@ class LakeFindings:
 
     base_cut: int
     lake_cut: int
-    newest_cut: int
+    """Through which the lake is complete; where its position is beyond every cut, `reset_cut`."""
+    reset_cut: int | None
+    """Where a position beyond the pod's newest cut is to be set back to; None: it is not beyond."""
     damages: tuple[EventDamage, ...]
     known: tuple[Event, ...]
     """Every event that some store has, once."""
@@ -126,14 +131,32 @@ def look_at_lake(
     ]
     known = {**held.events, **backup.events, **sources[Source.OUTBOX].events}
     newest = {**held.newest, **backup.newest}
+    reset_cut = _reset_cut(lake, settings, pod, reached)
+    lake_cut = min((position.cut for position in reached.values()), default=0)
     return LakeFindings(
         base_cut=base_after,
-        lake_cut=min((position.cut for position in reached.values()), default=0),
-        newest_cut=newest_cut(pod),
+        lake_cut=lake_cut if reset_cut is None else reset_cut,
+        reset_cut=reset_cut,
         damages=tuple(sorted(damages, key=lambda item: (item.cut, item.event_id))),
         known=tuple(known.values()),
         payloads={(key, version): payload for key, (version, payload) in newest.items()},
     )
+
+
+def _reset_cut(
+    lake: duckdb.DuckDBPyConnection, settings: Settings, pod: PodSettings, reached: Mapping[int, Position]
+) -> int | None:
+    """Return the last cut that the lake itself recorded as complete, from where the log brings what was skipped.
+
+    Where the log no longer has what follows it, the pod's newest cut: all that was skipped is restored then.
+    """
+    newest = newest_cut(pod)
+    if max((position.cut for position in reached.values()), default=0) <= newest:
+        return None
+    recorded = recorded_cut(lake, pod.pod)
+    with closing(build_log(settings)) as log:
+        kept_from = first_kept_cut(log, pod.pod)
+    return recorded if recorded <= newest and 0 < kept_from <= recorded + 1 else newest
 
 
 def _not_as_sent(sources: dict[Source, _Side], held: _Side, parked: Collection[str]) -> Iterator[EventDamage]:

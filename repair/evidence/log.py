@@ -24,7 +24,7 @@ def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base
     """
     wrong = set()
     with closing(build_log(settings)) as log:
-        kept_from = next((manifest.cut for manifest in log.manifests(pod.pod, 0, limit=1)), 0)
+        kept_from = first_kept_cut(log, pod.pod)
         chosen = [cut for cut in cuts if cut >= kept_from]
         newest = newest_cut(pod)
         for cut in chosen:
@@ -36,6 +36,11 @@ def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base
             if manifest is None or manifest.partitions != reissued.manifest.partitions:
                 wrong.add(reissued.cut)
     return frozenset(wrong)
+
+
+def first_kept_cut(log: EventLog, pod: str) -> int:
+    """Return the lowest cut that the log still has of `pod`; 0: it has none."""
+    return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)
 
 
 def _manifest(log: EventLog, pod: str, cut: int) -> Manifest | None:

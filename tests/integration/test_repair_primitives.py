@@ -33,9 +33,9 @@ from contracts.verdicts import Verdict
 from derived import lake_repair
 from derived.lake import connect_lake, migrate_lake
 from derived.lake_backup import back_up, events_from_backup
+from derived.lake_reads import recorded_cut
 from derived.lake_repair import (
     LakeChange,
-    recorded_cut,
     remove_duplicates,
     remove_extra_events,
     replace_events,
@@ -327,7 +327,7 @@ def check_positions(world: World) -> None:
     for _ in range(2):
         world.shop.paid()
         world.propagate()
-    reached = recorded_cut(*world.lake)
+    reached = recorded(world)
     assert reached > 3
     world.shop.paid()
     with closing(build_log(world.settings)) as log:
@@ -354,12 +354,17 @@ def check_positions(world: World) -> None:
     assert change.events > 0 and change.lowest_cut is not None and change.lowest_cut <= skipped
 
     # Moved beyond all cuts: set back to the last cut that is all there, and the log brings the rest.
-    complete = recorded_cut(*world.lake)
+    complete = recorded(world)
     world.damage_lake(f"update {fence} set cut = 1000000, chunk = 0")
     world.shop.paid()
     world.propagate()
     assert set_lake_position(*world.lake, complete).after[0] == Position(cut=complete, chunk=0)
     assert world.differing() == {}
+
+
+def recorded(world: World) -> int:
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+        return recorded_cut(lake, "pod1")
 
 
 @contextmanager

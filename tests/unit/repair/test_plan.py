@@ -60,8 +60,7 @@ def in_pod(*damages: EventDamage, aggregate: AggregateEvidence = RIGHT, **values
     given = {
         "pod": "pod1",
         "base_cut": 0,
-        "lake_cut": 9,
-        "newest_cut": 9,
+        "lake_reset_cut": None,
         "built_cut": 0,
         "aggregates": {ORDER: aggregate},
         "damages": damages,
@@ -239,8 +238,13 @@ CASES = {
     "a sum is wrong by itself": Case(broken=SUM, actions=(BUILT,)),
     "the lake stands beyond the pod's newest cut": Case(
         broken=LAKE,
-        pod=in_pod(damage(DamageKind.MISSING), lake_cut=12),
-        actions=((ActionKind.SET_LAKE_POSITION, "lake", (), (9,)), RESTORED),
+        pod=in_pod(damage(DamageKind.MISSING), lake_reset_cut=6),
+        actions=((ActionKind.SET_LAKE_POSITION, "lake", (), (6,)), RESTORED),
+    ),
+    "what the lake skipped while it stood beyond the newest cut": Case(
+        broken=LAKE,
+        pod=in_pod(damage(DamageKind.MISSING), lake_reset_cut=5),
+        actions=((ActionKind.SET_LAKE_POSITION, "lake", (), (5,)),),
     ),
     "nothing is wrong any more": Case(broken=LAKE, is_in_order=True),
     "a pair that nobody has a rule for": Case(broken=a_break(1, "provider", "payouts"), refusal="no rule"),
