@@ -224,21 +224,19 @@ class Draft:
         for (pod, kind, source), needs in self._events.items():
             action, why = LAKE_ACTIONS[kind]
             reset_cut = self._evidence[pod].lake_reset_cut
+            chosen: Mapping[str, _Need] = needs
             if kind is DamageKind.MISSING and reset_cut is not None:
                 # What follows the position that is set back comes by itself, from the log.
-                coming = [event_id for event_id, need in needs.items() if min(need.cuts) > reset_cut]
-                needs = needs.copy()
-                for event_id in coming:
-                    del needs[event_id]
-            if needs:
+                chosen = {event_id: need for event_id, need in needs.items() if min(need.cuts) <= reset_cut}
+            if chosen:
                 yield Action(
                     kind=action,
                     store="lake",
                     pod=pod,
-                    keys=tuple(sorted(needs)),
-                    cuts=tuple(sorted({cut for need in needs.values() for cut in need.cuts})),
+                    keys=tuple(sorted(chosen)),
+                    cuts=tuple(sorted({cut for need in chosen.values() for cut in need.cuts})),
                     source=source,
-                    causes=_causes(needs.values()),
+                    causes=_causes(chosen.values()),
                     why=why,
                 )
 

@@ -15,7 +15,10 @@ AT_ONE = Position(cut=1, chunk=0)
 
 def test_a_partition_that_was_never_stored_stands_at_start() -> None:
     pod = FakePod()
-    check_expected(pod.step(pod.cut(order())), {})
+    entries = pod.cut(order())
+    check_expected(pod.step(entries), {})
+    with pytest.raises(FencedError, match="stands at cut 0"):
+        check_expected(pod.step(entries, expected={0: AT_ONE}, positions={0: AT_ONE}), {})
 
 
 def test_a_moved_partition_fences() -> None:
@@ -30,7 +33,10 @@ def test_a_moved_partition_fences() -> None:
 def test_partitions_that_the_step_does_not_move_may_stand_anywhere() -> None:
     pod = FakePod()
     work = pod.step(pod.cut(order()), expected={0: START}, positions={0: AT_ONE})
-    check_expected(work, {0: (EPOCH, START), 1: (EPOCH, Position(cut=7, chunk=3))})
+    elsewhere = (EPOCH, Position(cut=7, chunk=3))
+    check_expected(work, {0: (EPOCH, START), 1: elsewhere})
+    with pytest.raises(FencedError, match="Partition 0"):
+        check_expected(work, {0: elsewhere, 1: elsewhere})
 
 
 def test_another_databases_positions_are_not_continued() -> None:
