@@ -57,6 +57,9 @@ class Way(Protocol):
     def repair(self) -> None:
         """Repair what is open, or let it be repaired; return when nobody works on anything any more."""
 
+    def figures(self) -> list[Figure]:
+        """Return what is measured of this way only."""
+
 
 class InProcess:
     """By the functions that the command and the job call, in this process: for tests."""
@@ -76,6 +79,10 @@ class InProcess:
         """Repair what is open, as often as a repair may be tried."""
         _while_open(self._tools.settings, lambda: repair_breaks(self._tools))
 
+    def figures(self) -> list[Figure]:
+        """Return none."""
+        return []
+
 
 class CommandLine:
     """By `tieout reconcile` and `tieout repair`."""
@@ -94,6 +101,10 @@ class CommandLine:
     def repair(self) -> None:
         """Run `tieout repair`, again where it said that something is left: a copy may have been late."""
         _while_open(self._settings, lambda: self._run("repair"))
+
+    def figures(self) -> list[Figure]:
+        """Return none."""
+        return []
 
     def _run(self, *arguments: str) -> None:
         command = [sys.executable, "-P", "-m", "stack.cli", *arguments, "--json"]
@@ -188,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcomes = matrix(way, settings, rounds, _say)
             left = _settle(way, settings)
             orders = _orders(settings)
-    return _report(way.name, outcomes, left, orders - options.orders, is_json=options.json)
+    return _report(way, outcomes, left, orders - options.orders, is_json=options.json)
 
 
 def _say(text: str) -> None:
@@ -268,7 +279,7 @@ def _orders(settings: Settings) -> int:
     return total
 
 
-def _report(way: str, outcomes: Sequence[Outcome], left: Sequence[str], orders: int, *, is_json: bool) -> int:
+def _report(way: Way, outcomes: Sequence[Outcome], left: Sequence[str], orders: int, *, is_json: bool) -> int:
     for item in left:
         print(f"left: {item}", file=sys.stderr)
     expected = sum(outcome.is_expected for outcome in outcomes)
@@ -285,13 +296,19 @@ def _report(way: str, outcomes: Sequence[Outcome], left: Sequence[str], orders: 
         Figure(name="found, longest", value=max(found, default=0), unit="s"),
         Figure(name="found to proven, median", value=statistics.median(repaired or [0]), unit="s"),
         Figure(name="found to proven, longest", value=max(repaired, default=0), unit="s"),
+        *way.figures(),
     ]  # fmt: skip
     if is_json:
         cells = [asdict(outcome) for outcome in outcomes]
-        document = {"bench": "repairs", "way": way, "cells": cells, "figures": [asdict(figure) for figure in figures]}
+        document = {
+            "bench": "repairs",
+            "way": way.name,
+            "cells": cells,
+            "figures": [asdict(figure) for figure in figures],
+        }
         print(json.dumps(document))
         return 0 if all(figure.is_met is not False for figure in figures) else 1
-    show(outcomes, f"Damages and their repair, by {way}")
+    show(outcomes, f"Damages and their repair, by {way.name}")
     return report("repairs", figures, is_json=False)
 
 

@@ -6,16 +6,18 @@ repair to the check that passed. Does not belong here: the damages and their ver
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from bench.pages import FAILED, Evaluation, Pages, running_pages
+from bench.figures import Figure
+from bench.pages import FAILED, Pages, running_pages
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
-from contracts.runs import FOUND_BY_TAG, REPAIR_TAG
+from contracts.runs import REPAIR_TAG
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from reconcile.pair import Pair
@@ -36,36 +38,47 @@ class Dagster:
     chains: list[str] = field(default_factory=list)
     """Checks that failed, were repaired, and passed, with links from one to the next."""
     broken_chains: list[str] = field(default_factory=list)
-    _found_by: str = ""
-    _failed: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    """The same without one of these, in words."""
+    _pairs: Sequence[Pair] = ()
+    _began: datetime = field(default_factory=utc_now)
 
     def find(self, families: Sequence[str]) -> None:
         """Launch the reconciliation job, of these pairs only; note which checks fail."""
-        from checks.pairs import check_name, checked_key
-
-        pairs = _pairs(families)
-        checks = [(tuple(checked_key(pair).path), check_name(pair)) for pair in pairs]
+        self._pairs, self._began = _pairs(families), utc_now()
+        checks = [_check(pair) for pair in self._pairs]
         selection = [{"assetKey": {"path": list(path)}, "name": name} for path, name in checks]
         selector = {"assetSelection": [], "assetCheckSelection": selection}
-        began = utc_now()
-        self._found_by, status = self.pages.ended("reconciliation", selector=selector if families else {})
-        if status in FAILED and not self._could_not_look(began):
+        _, status = self.pages.ended("reconciliation", selector=selector if families else {})
+        if status in FAILED and not self._could_not_look():
             raise StackError(f"The reconciliation ended as {status}: {self.pages.tail()}")
-        self._failed = [check for check in checks if not self._newest(*check).success]
 
-    def _could_not_look(self, began: datetime) -> bool:
-        """Return whether a comparison since then could not look: marts whose own tests fail prove nothing.
+    def _could_not_look(self) -> bool:
+        """Return whether a comparison of this round could not look: marts whose own tests fail prove nothing.
 
         Such a run fails, after it has recorded what it found.
         """
         results = latest_results(self.settings.control_dsn)
-        return any(result.verdict is Verdict.UNKNOWN and result.checked_at >= began for result in results)
+        return any(result.verdict is Verdict.UNKNOWN and result.checked_at >= self._began for result in results)
 
     def repair(self) -> None:
-        """Wait until no break is open and nobody works on one; then look at the chain on every failed check's page."""
+        """Wait until no break is open and nobody works on one; then look at the pages of the pairs repaired."""
         self.pages.until("The sensor's repairs did not come to an end", self._is_over)
-        for path, name in self._failed:
-            self._look_at_chain(path, name)
+        for pair in self._pairs:
+            repaired = [BreakState.REPAIRED]
+            found = ledger.breaks(self.settings.control_dsn, states=repaired, pair=pair.name, limit=None)
+            if any(item.ended_at is not None and item.ended_at >= self._began for item in found):
+                self._look_at_chain(pair)
+
+    def figures(self) -> list[Figure]:
+        """Return how many pages of repaired pairs have the chain; what is wrong with the others goes to stderr."""
+        for broken in self.broken_chains:
+            print(f"chain: {broken}", file=sys.stderr)
+        whole, broken_count = len(self.chains), len(self.broken_chains)
+        name = "pages with links from the failed check over its repair to green"
+        return [
+            Figure(name=name, value=whole, unit="", goal=f"= {whole + broken_count}",
+                   is_met=whole > 0 and not broken_count)
+        ]  # fmt: skip
 
     def _is_over(self) -> bool:
         states = [BreakState.OPEN, BreakState.REPAIRING]
@@ -76,27 +89,30 @@ class Dagster:
             raise StackError(f"A repair run failed: {failed[0]}: {self.pages.tail()}")
         return not any(run["status"] in IN_PROGRESS for run in runs)
 
-    def _newest(self, path: tuple[str, ...], name: str) -> Evaluation:
-        return self.pages.evaluations(path, name)[0]
-
-    def _look_at_chain(self, path: tuple[str, ...], name: str) -> None:
-        """The newest evaluation passes, links the repair run, which was started for what the failed run found."""
-        newest, what = self._newest(path, name), f"{'/'.join(path)}: {name}"
-        repair_run = newest.metadata.get("repaired_by")
-        if not {"repaired_by", "found_by"} <= newest.links or repair_run != newest.run_id:
-            self.broken_chains.append(f"{what} links no repair: {newest}")
-            return
-        runs = {run["runId"]: run for pod in self.settings.pods for run in self.pages.runs(**{REPAIR_TAG: pod.pod})}
-        if runs[newest.run_id]["tags"].get(FOUND_BY_TAG) != self._found_by:
-            self.broken_chains.append(f"{what}: the repair {newest.run_id} was not started for {self._found_by}")
-        elif newest.success or self._is_before_people(name):
-            self.chains.append(what)
+    def _look_at_chain(self, pair: Pair) -> None:
+        """A failed evaluation, one that a repair reported and that links the failed one's run, a newest that passes."""
+        path, name = _check(pair)
+        seen = self.pages.evaluations(path, name)
+        failed_runs = {one.run_id for one in seen if not one.success}
+        linked = [one for one in seen if {"repaired_by", "found_by"} <= one.links]
+        if not any(
+            one.metadata["repaired_by"] == one.run_id and one.metadata["found_by"] in failed_runs for one in linked
+        ):
+            self.broken_chains.append(f"{pair.name}: no repair links what it repaired: {seen}")
+        elif seen[0].success or self._is_before_people(pair):
+            self.chains.append(pair.name)
         else:
-            self.broken_chains.append(f"{what} still fails after {newest.run_id}")
+            self.broken_chains.append(f"{pair.name} still fails: {seen[0]}")
 
-    def _is_before_people(self, name: str) -> bool:
-        found = ledger.breaks(self.settings.control_dsn, states=[BreakState.ESCALATED], limit=None)
-        return any(item.pair.replace(".", "__") == name for item in found)
+    def _is_before_people(self, pair: Pair) -> bool:
+        return bool(ledger.breaks(self.settings.control_dsn, states=[BreakState.ESCALATED], pair=pair.name, limit=1))
+
+
+def _check(pair: Pair) -> tuple[tuple[str, ...], str]:
+    """Return the path of the asset and the name of the check that show a pair."""
+    from checks.pairs import check_name, checked_key
+
+    return tuple(checked_key(pair).path), check_name(pair)
 
 
 def _pairs(families: Sequence[str]) -> Sequence[Pair]:

@@ -16,7 +16,7 @@ from assets.copies import COPY_KEYS
 from assets.gauges import BUILT
 from assets.graph import log_key
 from assets.platform import PLATFORM, Platform, platform_of
-from contracts.ownership import LOG, WAREHOUSE, Copy, copy_named
+from contracts.ownership import LOG, WAREHOUSE, Copy, Lateness, copy_named
 from derived.warehouse_lag import observe_warehouse
 from streams.draining import observe_pod
 from streams.lag import ProjectionLag, observe
@@ -45,11 +45,11 @@ class DataLag:
 
     def is_fresh(self, copy: Copy) -> bool:
         """Whether it is within the contract's target."""
-        return self.lag_seconds <= copy.freshness_seconds and not self.has_gap and not self.parked
+        return copy.lateness(self.lag_seconds) is Lateness.FRESH and not self.has_gap and not self.parked
 
     def is_wrong(self, copy: Copy) -> bool:
         """Whether it is beyond what the contract still calls late."""
-        return self.lag_seconds > copy.late_seconds_max or self.has_gap
+        return copy.lateness(self.lag_seconds) is Lateness.OVERDUE or self.has_gap
 
 
 def lags_of(platform: Platform, copy_name: str) -> list[DataLag]:

@@ -109,6 +109,8 @@ class BreakGroup:
     kind: DifferenceClass
     opened_at: datetime
     opened_cut: int | None
+    opened_run: str
+    """The run whose comparison found it: of a repair, of a person, of Dagster."""
     keys: int
     """Keys that it ever had; exact, also beyond what is kept as breaks."""
     counts: dict[BreakState, int]

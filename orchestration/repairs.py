@@ -40,7 +40,7 @@ from contracts.verdicts import PairResult
 from orchestration.upkeep import without_secrets
 from reconcile.pairs import PAIRS
 from reconcile.results import latest_results
-from repair.ledger import groups
+from repair.ledger import find_group, groups
 from repair.ledger.incidents import Waiting, waiting_for_repair
 from repair.run import RepairReport, repair_breaks
 
@@ -90,8 +90,9 @@ def repair_pod(context: OpExecutionContext, pod: str) -> None:
         failed = f" failed: {action.error}" if action.error else ""
         context.log.info(f"{action.kind} in {action.store} of {action.pod}, {action.key_count} keys{failed}")
     open_now = ledger_metadata(platform.settings.control_dsn)
-    context.log_event(dg.AssetMaterialization(BREAKS, metadata={**open_now, **_outcome(report), **found_by(context)}))
-    context.add_output_metadata({**_outcome(report), **found_by(context)})
+    found = found_by(context.instance, context.run.tags.get(FOUND_BY_TAG, ""))
+    context.log_event(dg.AssetMaterialization(BREAKS, metadata={**open_now, **_outcome(report), **found}))
+    context.add_output_metadata({**_outcome(report), **found})
 
 
 def _outcome(report: RepairReport) -> dict[str, int | str]:
@@ -102,13 +103,16 @@ def _outcome(report: RepairReport) -> dict[str, int | str]:
         + (len(report.settled.escalated) if report.settled else 0),
         "actions": len(report.actions),
         "actions_failed": sum(bool(action.error) for action in report.actions),
-        "break_groups": _groups_of(report, None),
+        "break_groups": _named(_groups_of(report, None)),
     }
 
 
-def _groups_of(report: RepairReport, pair: str | None) -> str:
-    found = sorted({item.group_id for item in report.breaks if pair in (None, item.pair)})
-    return ", ".join(str(group_id) for group_id in found) or "none"
+def _groups_of(report: RepairReport, pair: str | None) -> list[int]:
+    return sorted({item.group_id for item in report.breaks if pair in (None, item.pair)})
+
+
+def _named(group_ids: Sequence[int]) -> str:
+    return ", ".join(str(group_id) for group_id in group_ids) or "none"
 
 
 def evaluations(
@@ -130,8 +134,16 @@ def evaluations(
         except ComparisonError as error:
             context.log.warning(f"No evaluation of its check: {error}")
             continue
-        worked_on = dg.MetadataValue.text(_groups_of(report, pair.name))
-        yield _evaluation(context.instance, found, {"groups_worked_on": worked_on, **found_by(context)})
+        yield _evaluation(context.instance, found, _worked_on(context.instance, control_dsn, report, pair.name))
+
+
+def _worked_on(
+    instance: dg.DagsterInstance, control_dsn: str, report: RepairReport, pair: str
+) -> dict[str, dg.MetadataValue]:
+    """Return which incidents of a pair were worked on, and a link to the run that found the newest of them."""
+    group_ids = _groups_of(report, pair)
+    link = found_by(instance, find_group(control_dsn, group_ids[-1]).opened_run) if group_ids else {}
+    return {"groups_worked_on": dg.MetadataValue.text(_named(group_ids)), **link}
 
 
 def _of_all_pods(compared: Sequence[PairResult], newest: Sequence[PairResult]) -> list[PairResult]:
@@ -139,10 +151,9 @@ def _of_all_pods(compared: Sequence[PairResult], newest: Sequence[PairResult]) -
     return [*compared, *(item for item in newest if item.pair == compared[0].pair and item.pod not in pods)]
 
 
-def found_by(context: OpExecutionContext) -> dict[str, dg.MetadataValue]:
-    """Return a link to the run whose comparison found what this run repairs, where that was a run of Dagster's."""
-    run_id = context.run.tags.get(FOUND_BY_TAG, "")
-    return {"found_by": dg.MetadataValue.dagster_run(run_id)} if context.instance.has_run(run_id) else {}
+def found_by(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.MetadataValue]:
+    """Return a link to the run whose comparison found what is repaired, where that was a run of Dagster's."""
+    return {"found_by": dg.MetadataValue.dagster_run(run_id)} if instance.has_run(run_id) else {}
 
 
 def _evaluation(
@@ -178,7 +189,7 @@ def request_for(waiting: Waiting, now: datetime) -> dg.RunRequest:
         tags={
             REPAIR_TAG: waiting.pod,
             GROUPS_TAG: ",".join(str(group_id) for group_id in waiting.group_ids[-GROUPS_NAMED:]),
-            FOUND_BY_TAG: waiting.found_by[-1],
+            FOUND_BY_TAG: waiting.found_by,
         },
     )
 

@@ -236,7 +236,7 @@ def rng(seed: int) -> random.Random:
 
 
 @pytest.fixture
-def test_data() -> Path:
+def sample_books() -> Path:
     """The folder of shared test data; skips when this machine has none."""
     root = Path(os.environ.get("TIEOUT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if not root.is_dir():

@@ -15,7 +15,7 @@ from repair.ledger.tables import reading
 WAITING = """
 select b.pod,
        array_agg(distinct b.group_id order by b.group_id) filter (where is_waiting) as group_ids,
-       array_agg(distinct g.opened_run order by g.opened_run) filter (where is_waiting) as found_by,
+       (array_agg(g.opened_run order by g.group_id desc) filter (where is_waiting))[1] as found_by,
        count(*) filter (where is_waiting) as breaks,
        max(b.break_id) filter (where is_waiting) as newest_break_id,
        coalesce(max(b.repairs) filter (where is_waiting), 0) + 1 as attempt,
@@ -39,8 +39,8 @@ class Waiting:
     pod: str
     group_ids: list[int]
     """Their incidents, ascending."""
-    found_by: list[str]
-    """The runs that found these incidents."""
+    found_by: str
+    """The run that found the newest of them."""
     breaks: int
     newest_break_id: int
     attempt: int

@@ -34,7 +34,7 @@ BREAKS = f"select {BREAK_COLUMNS} from trust.breaks where {CHOSEN} order by brea
 GROUP_IDS = f"select distinct group_id from trust.breaks where {CHOSEN} order by group_id"
 COUNTS = f"select state, count(*) as number from trust.breaks where {CHOSEN} group by state"
 GROUPS = """
-select g.group_id, g.pair, g.pod, g.kind, g.opened_at, g.opened_cut, g.keys,
+select g.group_id, g.pair, g.pod, g.kind, g.opened_at, g.opened_cut, g.opened_run, g.keys,
        (select jsonb_object_agg(s.state, s.number) from (
            select b.state, count(*) as number from trust.breaks as b where b.group_id = g.group_id group by b.state
        ) as s) as counts

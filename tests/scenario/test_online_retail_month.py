@@ -41,9 +41,9 @@ def books_micro(settings: Settings) -> int:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("month", MONTHS)
-def test_a_real_month_is_imported_to_the_last_decimal(books: Settings, test_data: Path, month: str) -> None:
+def test_a_real_month_is_imported_to_the_last_decimal(books: Settings, sample_books: Path, month: str) -> None:
     rows, amount, _, countries = MONTHS[month]
-    path = test_data / "online_retail" / f"{month}.csv.gz"
+    path = sample_books / "online_retail" / f"{month}.csv.gz"
     started = time.monotonic()
     report = import_files([path], books)
     sys.stdout.write(f"{month}: {time.monotonic() - started:.1f} s\n{report}\n")

@@ -102,6 +102,7 @@ def test_nothing_leaves_a_state_that_is_an_end() -> None:
         kind=DifferenceClass.AMOUNT,
         opened_at=NOON,
         opened_cut=1,
+        opened_run="run",
         keys=2,
         counts=counts,
     )

@@ -34,6 +34,7 @@ def group(group_id: int = 1, **counts: int) -> BreakGroup:
         kind=DifferenceClass.AMOUNT,
         opened_at=NOW - timedelta(hours=2),
         opened_cut=17,
+        opened_run="run",
         keys=sum(counts.values()),
         counts={BreakState(name): number for name, number in counts.items()},
     )
