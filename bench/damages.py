@@ -302,7 +302,9 @@ LAKE_FIRST = (
         damage="position beyond every cut, an event lost before it",
         store=LAKE,
         do=lake.lake_beyond,
-        named=names(log_manifests=(Class.MISSING, Class.DIFFERENT)),
+        named=names(log_manifests=Class.MISSING),
+        # So is the count of the event's entry, unless it was the only one in it.
+        may_also_be=frozenset({Class.DIFFERENT}),
         actions=(Act.SET_LAKE_POSITION, Act.RESTORE_EVENTS),
         pod=1,
     ),
