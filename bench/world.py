@@ -37,6 +37,7 @@ def running_system(*, orders_per_second: float = 0.0) -> Iterator[Settings]:
     folder.chmod(0o711)
     servers = embedded_servers(folder)
     with ExitStack() as stack:
+        stack.enter_context(session.ended_by_signals())
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(servers.wipe)
         stack.callback(servers.stop)
