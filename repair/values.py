@@ -20,7 +20,7 @@ class ActionKind(StrEnum):
     REPUBLISH = "republish"
     """Write cuts into the log again, from the outbox, as a new generation."""
     SET_LAKE_POSITION = "set_lake_position"
-    """Set back a position of the lake that is beyond the pod's newest cut, where it would wait for ever."""
+    """Set back a position of the lake that is beyond every cut: to the last complete one, which the log follows."""
     RESTORE_EVENTS = "restore_events"
     """Insert into the lake events that it lost."""
     REPLACE_EVENTS = "replace_events"
