@@ -26,17 +26,18 @@ import psycopg
 from sqlalchemy import create_engine
 
 from bench.figures import Figure, report
-from oltp.store.tables import SCHEMA, cuts, metadata, outbox
+from oltp.store.tables import SCHEMA, cuts, epochs, metadata, outbox
 from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
-from streams.cuts import BEFORE_ALL, CutShape, Snapshot, last_cut, look, register_cut
-from streams.outbox import EVENTS_OF_CUT
+from streams.cuts import BEFORE_ALL, Cut, CutShape, Snapshot, last_cut, look, register_cut
+from streams.outbox import EVENTS_OF_CUT, OutboxReader
 from streams.relay import Relay
 from streams.valkey_log import ValkeyLog
 
 SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
 FILL_ROWS = 10_000
+EVENTS_AFTER = 100_000
 
 # About 600 bytes an event: an order of four lines.
 FILL = """
@@ -78,6 +79,7 @@ def measure(*, events: int = 500_000, samples: int = 300) -> list[Figure]:
         figures += _latency(servers, samples, name="commit -> in the log")
         with _foreign_transactions(servers):
             figures += _latency(servers, samples, name="the same, a foreign transaction open")
+        figures += _old_cut(servers)
     return figures
 
 
@@ -104,7 +106,7 @@ def _create_outbox(dsn: str) -> None:
     engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"create schema {SCHEMA}")
-        metadata.create_all(connection, tables=[outbox, cuts])
+        metadata.create_all(connection, tables=[outbox, cuts, epochs])
     engine.dispose()
 
 
@@ -181,6 +183,43 @@ def _idle_cost(servers: Servers) -> list[Figure]:
             times.append((time.perf_counter() - started) * 1_000)
     median = statistics.median(times)
     return [Figure(name="an empty look", value=median, unit="ms", goal="< 1", is_met=median < 1)]
+
+
+def _old_cut(servers: Servers) -> list[Figure]:
+    """Read a cut of one event again after many more came, as repairs do; the reference is the newest such cut."""
+    with psycopg.connect(servers.pod_dsn, autocommit=True) as connection:
+        old = _one_event(connection)
+        for _ in range(EVENTS_AFTER // FILL_ROWS):
+            connection.execute(FILL, {"rows": FILL_ROWS})
+        register_cut(connection, SHAPE, registered_by="bench")
+        newest = _one_event(connection)
+        connection.execute("analyze oltp.outbox")
+    with OutboxReader(servers.pod_dsn, application_name="bench") as reader:
+        seconds = {name: _read_seconds(reader, *cuts) for name, cuts in (("newest", newest), ("old", old))}
+    ratio = seconds["old"] / seconds["newest"]
+    return [
+        Figure(name="reference: the newest cut, read", value=seconds["newest"] * 1_000, unit="ms"),
+        Figure(name=f"a cut read again, {EVENTS_AFTER:,} events later", value=seconds["old"] * 1_000, unit="ms"),
+        Figure(name="ratio", value=ratio, unit="", goal="<= 3", is_met=ratio <= 3),
+    ]
+
+
+def _one_event(connection: psycopg.Connection[Any]) -> tuple[Cut, Cut]:
+    """Register a cut, insert one event, register its cut; return both."""
+    previous = register_cut(connection, SHAPE, registered_by="bench", is_forced=True)
+    connection.execute(FILL, {"rows": 1})
+    cut = register_cut(connection, SHAPE, registered_by="bench")
+    assert previous is not None and cut is not None
+    return previous, cut
+
+
+def _read_seconds(reader: OutboxReader, previous: Cut, cut: Cut) -> float:
+    times = []
+    for _ in range(50):
+        started = time.perf_counter()
+        assert sum(batch.num_rows for batch in reader.events_of(cut, previous.seen())) == 1
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 # Latency

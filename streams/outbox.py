@@ -23,13 +23,15 @@ RELAY_LOCK = (0x7469656F, 0x00000001)
 """The advisory lock ("tieo", relay) that the one relay of a pod's database holds for life."""
 
 # Ids as text: the log's readers treat them as opaque. The payload is json (not jsonb), so its text is what was written.
+# What a snapshot sees is below its xmax. Said so, an old cut is read without everything that came after it.
 EVENTS_OF_CUT = f"""
 select position, event_id::text, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
        schema_version, occurred_at, recorded_at, causation_id::text, correlation_id::text, traceparent, payload::text,
        {PARTITION_SQL} as partition
 from oltp.outbox
-where (xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[]))
-  and pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
+where (
+    (xid >= %(xmax)s::xid8 and xid < pg_snapshot_xmax(%(snapshot)s::pg_snapshot)) or xid = any(%(xip)s::xid8[])
+  ) and pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
 order by position
 """
 

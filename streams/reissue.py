@@ -35,7 +35,8 @@ REISSUED_SCHEMA = codec.EVENT_SCHEMA.append(pa.field("chunk", pa.int32()))
 
 APPLICATION_NAME = "tieout reissue"
 
-# Who sees a transaction at one cut sees it at every later one, so the first cut that does is the one that holds it.
+# Who sees a transaction at one cut sees it at every later one, so the first cut that does is the one that holds it: the
+# first whose xmax is beyond the transaction, found for all of them in one pass, or the next one if it was in progress.
 CUTS_OF_AGGREGATES = """
 with wanted as (
     select * from unnest(%(merchants)s::text[], %(types)s::text[], %(ids)s::text[])
@@ -45,13 +46,23 @@ writers as (
     select distinct outbox.xid
     from oltp.outbox
     inner join wanted using (merchant_id, aggregate_type, aggregate_id)
+),
+marks as (
+    select xid, null::bigint as cut from writers
+    union all
+    select pg_snapshot_xmax(snapshot), cut from oltp.cuts
+),
+bounded as (
+    select xid, cut, min(cut) over (order by xid desc, cut desc nulls first rows unbounded preceding) as first_cut
+    from marks
 )
 select distinct (
     select cuts.cut from oltp.cuts
-    where pg_visible_in_snapshot(writers.xid, cuts.snapshot)
+    where cuts.cut >= bounded.first_cut and pg_visible_in_snapshot(bounded.xid, cuts.snapshot)
     order by cuts.cut limit 1
 ) as cut
-from writers
+from bounded
+where bounded.cut is null
 order by cut
 """
 

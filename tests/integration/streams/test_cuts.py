@@ -13,7 +13,8 @@ from contracts.errors import EpochChangedError
 from contracts.ids import PARTITION_SQL, aggregate_key, partition_of
 from contracts.settings import PodSettings
 from streams.cuts import BEFORE_ALL, Cut, cuts_from, last_cut, look, register_cut, take_reconciler_cut
-from streams.outbox import OutboxReader, observe_outbox, prune
+from streams.outbox import EVENTS_OF_CUT, OutboxReader, observe_outbox, prune
+from streams.reissue import cuts_of_aggregates
 from tests.streams_support import SHAPE, create_outbox, insert_event, insert_events
 
 MakeDatabase = Callable[..., str]
@@ -199,6 +200,53 @@ def test_pruning_takes_what_the_cut_holds_and_nothing_else(dsn: str, connection:
             for previous, cut in ((base, fourth), (fourth, fifth))
         }
     assert again == {4: before[4], 5: ["slow"]}
+
+
+def test_aggregates_are_found_in_the_cuts_that_hold_them(dsn: str, connection: psycopg.Connection[Any]) -> None:
+    with psycopg.connect(dsn) as slow, psycopg.connect(dsn) as slower:
+        insert_event(slow, "slow", 1)
+        insert_event(slower, "slower", 1)
+        for number in range(6):
+            insert_events(dsn, 2, prefix=f"{number}-")
+            register(connection)
+            if number == 2:
+                slow.commit()
+        slower.commit()
+        register(connection)
+    insert_events(dsn, 1, prefix="not yet in a cut ")
+    rows = connection.execute("select merchant_id, aggregate_type, aggregate_id from oltp.outbox").fetchall()
+    keys = {aggregate_id: aggregate_key(*key, aggregate_id) for *key, aggregate_id in rows}
+    pod = PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn=dsn, reader_dsn="")
+    held = {name: cut for cut, names in events_by_cut(dsn).items() for name in names}
+    assert (held["slow"], held["slower"], held["5-0"]) == (4, 7, 6) and len(held) == len(keys) - 1
+    found = {name: cuts_of_aggregates(pod, [key]) for name, key in keys.items()}
+    assert found == {name: [held[name]] if name in held else [] for name in keys}
+    assert cuts_of_aggregates(pod, list(keys.values())) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_an_old_cut_is_read_without_what_came_after_it(dsn: str, connection: psycopg.Connection[Any]) -> None:
+    for number in range(3):
+        insert_events(dsn, 1, prefix=f"{number}-")
+        register(connection)
+    insert_events(dsn, 500, prefix="after-")
+    register(connection)
+    connection.execute("analyze oltp.outbox")
+    second, third = cuts_from(connection, 2, limit=2)
+    values = {**second.seen().after(), "snapshot": third.snapshot, "partition_count": third.partition_count}
+    statement = psycopg.ClientCursor(connection).mogrify(EVENTS_OF_CUT, values)
+    with psycopg.ClientCursor(connection) as cursor:
+        cursor.execute("set enable_seqscan = off")
+        ((plan,),) = cursor.execute(f"explain (analyze, format json) {statement}".encode()).fetchall()
+    looked_at = sum(node.get("Rows Removed by Filter", 0) + node["Actual Rows"] for node in scans(plan[0]["Plan"]))
+    assert 1 <= looked_at <= 5, plan
+
+
+def scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a plan that read the table."""
+    if node.get("Relation Name") == "outbox":
+        yield node
+    for child in node.get("Plans", ()):
+        yield from scans(child)
 
 
 def test_what_is_unpublished_is_counted_and_aged(dsn: str, connection: psycopg.Connection[Any]) -> None:
