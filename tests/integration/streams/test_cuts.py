@@ -215,7 +215,7 @@ def test_aggregates_are_found_in_the_cuts_that_hold_them(dsn: str, connection: p
         register(connection)
     insert_events(dsn, 1, prefix="not yet in a cut ")
     rows = connection.execute("select merchant_id, aggregate_type, aggregate_id from oltp.outbox").fetchall()
-    keys = {aggregate_id: aggregate_key(*key, aggregate_id) for *key, aggregate_id in rows}
+    keys = {aggregate_id: aggregate_key(merchant, kind, aggregate_id) for merchant, kind, aggregate_id in rows}
     pod = PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn=dsn, reader_dsn="")
     held = {name: cut for cut, names in events_by_cut(dsn).items() for name in names}
     assert (held["slow"], held["slower"], held["5-0"]) == (4, 7, 6) and len(held) == len(keys) - 1
