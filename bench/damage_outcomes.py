@@ -165,8 +165,10 @@ def _check_audit(cell: Cell, found: _Findings) -> None:
 def _proven_at(control_dsn: str, found: _Findings) -> tuple[str, ...]:
     """Return pair and cut of the consistent comparisons that ended the breaks; a break that none ended is a fault."""
     proven: set[str] = set()
+    compared = {(item.pair, item.pod) for item in found.breaks}
+    histories = {one: result_history(control_dsn, *one, limit=20) for one in compared}
     for item in found.breaks:
-        history = result_history(control_dsn, item.pair, item.pod, limit=20)
+        history = histories[item.pair, item.pod]
         ending = next((result for result in history if result.checked_at == item.ended_at), None)
         if ending is None or not ending.is_of_keys:
             found.faults.append(f"no comparison ended break {item.break_id}")
