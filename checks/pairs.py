@@ -2,10 +2,11 @@
 
 A failed check is a difference at a cut; it is in the ledger of breaks by then, from which repairs begin. A copy that is
 late warns, and so does a difference that people have accepted; a comparison that could not look makes its check's
-execution fail, so that "unknown" never looks like an answer.
+execution fail, so that "unknown" never looks like an answer; what it found in another pod is shown all the same.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 
 import dagster as dg
 from dagster import AssetCheckExecutionContext
@@ -93,14 +94,14 @@ def check_result(
     repaired_by: str | None = None,
     coverage: Sequence[Coverage] = (),
 ) -> dg.AssetCheckResult:
-    """Return one pair's check over all pods; raises ComparisonError when a pod's verdict is unknown.
+    """Return one pair's check over all pods.
 
-    `incidents` are the unended ones of the pair, `repaired_by` the run of the repair that made this comparison.
+    Raises ComparisonError when a pod's verdict is unknown, unless another pod's says that the check fails. `incidents`
+    are the unended ones of the pair, `repaired_by` the run of the repair that made this comparison.
     """
-    unknown = [result for result in results if result.verdict is Verdict.UNKNOWN]
-    if unknown:
-        raise ComparisonError("; ".join(f"{pair.name} in {result.pod}: {result.reason}" for result in unknown))
     verdicts = {result.verdict for result in results}
+    if Verdict.UNKNOWN in verdicts and Verdict.INCONSISTENT not in verdicts:
+        raise ComparisonError(could_not_look(results))
     is_wrong = Verdict.INCONSISTENT in verdicts and not _is_accepted(results, incidents)
     rows = [dg.TableRecord({column: _cell(getattr(result, column)) for column in COLUMNS}) for result in results]
     return dg.AssetCheckResult(
@@ -108,7 +109,10 @@ def check_result(
         check_name=check_name(pair),
         passed=verdicts == {Verdict.CONSISTENT},
         severity=dg.AssetCheckSeverity.ERROR if is_wrong else dg.AssetCheckSeverity.WARN,
-        description=", ".join(f"{result.pod}: {result.verdict} at cut {result.cut}" for result in results),
+        description=". ".join(
+            [", ".join(f"{result.pod}: {result.verdict} at cut {result.cut}" for result in results)]
+            + ([could_not_look(results)] if Verdict.UNKNOWN in verdicts else [])
+        ),
         metadata={
             "compared": sum(result.compared for result in results),
             "differences": sum(result.differences for result in results),
@@ -121,6 +125,12 @@ def check_result(
             **({"repaired_by": dg.MetadataValue.dagster_run(repaired_by)} if repaired_by else {}),
         },
     )
+
+
+def could_not_look(results: Sequence[PairResult]) -> str:
+    """Return where a comparison could not look and why; empty: it looked everywhere."""
+    unknown = [result for result in results if result.verdict is Verdict.UNKNOWN]
+    return "; ".join(f"{result.pair} in {result.pod}: {result.reason}" for result in unknown)
 
 
 def _is_accepted(results: Sequence[PairResult], incidents: Sequence[BreakGroup]) -> bool:
@@ -192,16 +202,13 @@ def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckRe
     if SCHEDULE_TAG in run.tags:
         platform.write_digest(comparison, run.run_id)
     incidents = groups(control_dsn)
-    failures = []
     for pair in pairs:
-        try:
+        with suppress(ComparisonError):  # said below, of all of them
             yield check_result(
                 pair,
                 [result for result in comparison.results if result.pair == pair.name],
                 [incident for incident in incidents if incident.pair == pair.name],
                 coverage=[one for one in coverage.values() if one.pair == pair.name],
             )
-        except ComparisonError as error:
-            failures.append(str(error))
-    if failures:
-        raise dg.Failure(f"Could not look: {' '.join(failures)}")
+    if unknown := could_not_look(comparison.results):
+        raise dg.Failure(f"Could not look: {unknown}")

@@ -19,6 +19,7 @@ from contracts.breaks import Break, BreakState
 from contracts.errors import ComparisonError, TieoutError
 from contracts.ids import uuid7
 from contracts.verdicts import PairResult, Verdict
+from reconcile.results import latest_results
 from repair import actions, audit, ledger
 from repair.audit import AuditedAction
 from repair.evidence.gathering import FAULTS, gather
@@ -287,13 +288,18 @@ class _Run:
             self._refused |= mine
 
     def _recheck(self, made: Plan) -> Sequence[PairResult]:
-        """Compare the pairs of everything that was touched, or found in order, in the pods concerned."""
+        """Compare the pairs of everything that was touched, or found in order, in the pods concerned.
+
+        So are pods into which the last comparison of these pairs could not look, perhaps because of what was mended:
+        a check over all pods says nothing while one of them is unknown.
+        """
         touched = {cause for action in made.actions for cause in action.causes} | set(made.in_order)
         compared = [item for item in self._breaks if item.break_id in touched]
         if not compared:
             return []
         pairs = tuple(dict.fromkeys(item.pair for item in compared))
-        pods = tuple(dict.fromkeys(item.pod for item in compared))
+        unknown = [item for item in latest_results(self._dsn) if item.verdict is Verdict.UNKNOWN and item.pair in pairs]
+        pods = tuple(dict.fromkeys([item.pod for item in compared] + [item.pod for item in unknown]))
         results = self._tools.recheck(pairs, pods)
         self._tools.on_step("rechecked")
         return results

@@ -18,6 +18,8 @@ from contracts.breaks import Break, BreakState
 from contracts.clock import utc_now
 from contracts.errors import TieoutError
 from contracts.settings import Settings
+from contracts.verdicts import Verdict
+from reconcile.results import save_results
 from repair import audit, ledger
 from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
@@ -101,6 +103,25 @@ def test_a_repair_that_does_not_hold_or_fails_is_given_to_people_after_three_tri
         world.place.change_view("drop trigger spoil on read_models.account_payments")
         ledger.reopen(world.dsn, by="ada", break_ids=[world.newest().break_id])
         assert world.repair().is_clean and world.newest().state is BreakState.REPAIRED
+
+
+def test_a_pod_that_could_not_be_looked_at_is_compared_again_with_the_one_that_was_repaired(world: World) -> None:
+    damages_views.lose_row(world.place)
+    world.compare()
+    (found,) = world.breaks()
+    (consistent,) = world.tools.recheck([found.pair], ("pod2",))
+    unknown = replace(consistent, verdict=Verdict.UNKNOWN, reason="its store did not answer", checked_at=utc_now())
+    save_results(world.dsn, [unknown])
+    report = world.repair()
+    assert report.is_clean
+    assert {item.pod: item.verdict for item in report.results if item.pair == found.pair} == {
+        "pod1": Verdict.CONSISTENT,
+        "pod2": Verdict.CONSISTENT,
+    }
+    # Known again, it is left alone.
+    damages_views.change_status(world.place)
+    world.compare()
+    assert {item.pod for item in world.repair().results} == {"pod1"}
 
 
 def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:

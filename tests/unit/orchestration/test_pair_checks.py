@@ -1,0 +1,46 @@
+"""What a pair's check says when its pods differ in their verdicts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from checks.pairs import check_result, could_not_look
+from contracts.errors import ComparisonError
+from contracts.verdicts import PairResult, Verdict
+from reconcile.pairs import PAIRS
+
+PAIR = next(pair for pair in PAIRS if pair.name == "operational_finance.orders")
+
+
+def result(pod: str, verdict: Verdict, **changes: int | str) -> PairResult:
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    values = {"pair": PAIR.name, "pod": pod, "verdict": verdict, "cut": 7, "checked_at": at, "seconds": 0.1}
+    return PairResult(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_what_one_pod_shows_is_not_hidden_by_another_that_could_not_be_looked_at() -> None:
+    results = [
+        result("pod1", Verdict.INCONSISTENT, compared=9, missing=1),
+        result("pod2", Verdict.UNKNOWN, reason="a test fails"),
+    ]
+    found = check_result(PAIR, results)
+    assert not found.passed and found.severity is dg.AssetCheckSeverity.ERROR
+    assert found.description == (
+        "pod1: inconsistent at cut 7, pod2: unknown at cut 7. operational_finance.orders in pod2: a test fails"
+    )
+    assert could_not_look(results) == "operational_finance.orders in pod2: a test fails"
+
+
+@pytest.mark.parametrize("other", [Verdict.CONSISTENT, Verdict.LATE, Verdict.UNKNOWN])
+def test_unknown_is_no_answer(other: Verdict) -> None:
+    with pytest.raises(ComparisonError, match=r"operational_finance\.orders in pod2: a test fails"):
+        check_result(PAIR, [result("pod1", other), result("pod2", Verdict.UNKNOWN, reason="a test fails")])
+
+
+def test_late_warns_and_consistent_passes() -> None:
+    late = check_result(PAIR, [result("pod1", Verdict.CONSISTENT), result("pod2", Verdict.LATE)])
+    assert not late.passed and late.severity is dg.AssetCheckSeverity.WARN
+    assert check_result(PAIR, [result("pod1", Verdict.CONSISTENT), result("pod2", Verdict.CONSISTENT)]).passed
