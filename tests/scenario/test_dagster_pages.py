@@ -15,7 +15,7 @@ from bench.damages import VIEW_CELLS
 from bench.pages import Pages, running_pages
 from bench.repairs import run_round
 from bench.repairs_dagster import Dagster
-from checks.quality import STORES, asset_of, check_name
+from checks.quality import OLTP, STORES, asset_of, check_name
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.settings import Settings
 from repair import ledger
@@ -54,7 +54,7 @@ def test_materialize_check_damage_and_see_it_repaired(settings: Settings, pages:
     assert {name: found[name] for name in wanted} == dict.fromkeys(wanted, "SUCCEEDED")
 
     damaged_and_repaired(settings, pages)
-    built_and_judged(pages)
+    judged(pages)
 
 
 def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
@@ -78,14 +78,14 @@ def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
     assert (green.metadata["repaired_by"], green.metadata["found_by"]) == (run["runId"], failed.run_id)
 
 
-def built_and_judged(pages: Pages) -> None:
-    """The warehouse is built in its own location; every suite holds, and its check links the page in Data Docs."""
-    pages.run("warehouse_build", selector={"repositoryLocationName": "warehouse"})
-    pages.run("expectations")
-    for store, suites in STORES.items():
-        for suite in suites:
-            newest = pages.evaluations(asset_of(store, suite).path, check_name(suite))[0]
-            assert newest.success and newest.metadata["met"] == len(suite.expectations) * 2, (suite.name, newest)
-            for pod in ("pod1", "pod2"):
-                page = Path(url2pathname(urlparse(newest.metadata[f"data_docs_{pod}"]).path))
-                assert suite.expectations[-1].statement in unescape(page.read_text())
+def judged(pages: Pages) -> None:
+    """Every suite over OLTP's tables holds, and its check links the page in Data Docs."""
+    checks = [(suite, asset_of(OLTP, suite).path, check_name(suite)) for suite in STORES[OLTP]]
+    selection = [{"assetKey": {"path": list(path)}, "name": name} for _, path, name in checks]
+    pages.run("expectations", selector={"assetSelection": [], "assetCheckSelection": selection})
+    for suite, path, name in checks:
+        newest = pages.evaluations(path, name)[0]
+        assert newest.success and newest.metadata["met"] == len(suite.expectations) * 2, (suite.name, newest)
+        for pod in ("pod1", "pod2"):
+            page = Path(url2pathname(urlparse(newest.metadata[f"data_docs_{pod}"]).path))
+            assert suite.expectations[-1].statement in unescape(page.read_text())
