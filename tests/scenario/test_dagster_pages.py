@@ -32,7 +32,7 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
         yield made
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_800)
 def test_materialize_check_damage_and_see_it_repaired(settings: Settings, pages: Pages) -> None:
     with open_shops(settings) as shops:
         for shop in shops:
