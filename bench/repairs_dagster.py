@@ -43,7 +43,7 @@ class Dagster:
     _began: datetime = field(default_factory=utc_now)
 
     def find(self, families: Sequence[str]) -> None:
-        """Launch the reconciliation job, of these pairs only; note which checks fail."""
+        """Launch the reconciliation job, of these pairs only."""
         self._pairs, self._began = _pairs(families), utc_now()
         checks = [_check(pair) for pair in self._pairs]
         selection = [{"assetKey": {"path": list(path)}, "name": name} for path, name in checks]

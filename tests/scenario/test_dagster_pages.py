@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import unescape
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import pytest
 
@@ -15,7 +12,6 @@ from bench.damages import VIEW_CELLS
 from bench.pages import Pages, running_pages
 from bench.repairs import run_round
 from bench.repairs_dagster import Dagster
-from checks.quality import OLTP, STORES, asset_of, check_name
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.settings import Settings
 from repair import ledger
@@ -32,7 +28,7 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
         yield made
 
 
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(900)
 def test_materialize_check_damage_and_see_it_repaired(settings: Settings, pages: Pages) -> None:
     with open_shops(settings) as shops:
         for shop in shops:
@@ -54,7 +50,6 @@ def test_materialize_check_damage_and_see_it_repaired(settings: Settings, pages:
     assert {name: found[name] for name in wanted} == dict.fromkeys(wanted, "SUCCEEDED")
 
     damaged_and_repaired(settings, pages)
-    judged(pages)
 
 
 def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
@@ -76,16 +71,3 @@ def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
     assert green.success and green.run_id == run["runId"]
     assert {"repaired_by", "found_by"} <= green.links
     assert (green.metadata["repaired_by"], green.metadata["found_by"]) == (run["runId"], failed.run_id)
-
-
-def judged(pages: Pages) -> None:
-    """Every suite over OLTP's tables holds, and its check links the page in Data Docs."""
-    checks = [(suite, asset_of(OLTP, suite).path, check_name(suite)) for suite in STORES[OLTP]]
-    selection = [{"assetKey": {"path": list(path)}, "name": name} for _, path, name in checks]
-    pages.run("expectations", selector={"assetSelection": [], "assetCheckSelection": selection})
-    for suite, path, name in checks:
-        newest = pages.evaluations(path, name)[0]
-        assert newest.success and newest.metadata["met"] == len(suite.expectations) * 2, (suite.name, newest)
-        for pod in ("pod1", "pod2"):
-            page = Path(url2pathname(urlparse(newest.metadata[f"data_docs_{pod}"]).path))
-            assert suite.expectations[-1].statement in unescape(page.read_text())
