@@ -130,7 +130,8 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
         return _before_people(cell, found, states)
     if cell.may_mend_itself and set(states) == {BreakState.VANISHED}:
         return "mended itself"
-    if set(states) - ({BreakState.REPAIRED} | ({BreakState.VANISHED} if cell.may_mend_itself else set())):
+    # Something was done about at least one; another may have been in order before a repair came to it.
+    if BreakState.REPAIRED not in states or set(states) - ENDED:
         found.faults += [
             f"break {item.break_id} is {item.state}: {item.reason}" for item in found.breaks[:ERRORS_SHOWN]
         ]

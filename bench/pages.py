@@ -66,6 +66,7 @@ class Evaluation:
 
     run_id: str
     success: bool
+    description: str
     metadata: Mapping[str, Any]
     """Texts, numbers; of a link to a run that run's id."""
     links: frozenset[str]
@@ -164,7 +165,13 @@ def _evaluation(run_id: str, found: Mapping[str, Any]) -> Evaluation:
         )
         if entry["__typename"] == "PipelineRunMetadataEntry":
             links.add(entry["label"])
-    return Evaluation(run_id=run_id, success=found["success"], metadata=values, links=frozenset(links))
+    return Evaluation(
+        run_id=run_id,
+        success=found["success"],
+        description=found["description"] or "",
+        metadata=values,
+        links=frozenset(links),
+    )
 
 
 @contextmanager

@@ -26,14 +26,18 @@ class BreakState(StrEnum):
     ACCEPTED = "accepted"
     """A person has accepted the difference, with a reason; it is listed, and no longer repaired or alerted."""
     REPAIRED = "repaired"
-    """A repair was made, and a comparison at a later cut found the key in order. Ended."""
+    """A repair did something about it, and a comparison at a later cut found the key in order. Ended."""
     VANISHED = "vanished"
-    """A comparison at a later cut found the key in order, although nothing was repaired. Ended."""
+    """A comparison at a later cut found the key in order, although no repair did anything. Ended."""
 
 
 TRANSITIONS: dict[BreakState, frozenset[BreakState]] = {
-    BreakState.OPEN: frozenset({BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED, BreakState.VANISHED}),
-    BreakState.REPAIRING: frozenset({BreakState.OPEN, BreakState.REPAIRED, BreakState.ESCALATED}),
+    BreakState.OPEN: frozenset(
+        {BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED, BreakState.REPAIRED, BreakState.VANISHED}
+    ),
+    BreakState.REPAIRING: frozenset(
+        {BreakState.OPEN, BreakState.REPAIRED, BreakState.VANISHED, BreakState.ESCALATED}
+    ),
     BreakState.ESCALATED: frozenset(
         {BreakState.OPEN, BreakState.REPAIRING, BreakState.ACCEPTED, BreakState.REPAIRED, BreakState.VANISHED}
     ),

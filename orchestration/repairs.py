@@ -99,6 +99,7 @@ def _outcome(report: RepairReport) -> dict[str, int | str]:
     return {
         "breaks_claimed": len(report.breaks),
         "breaks_repaired": report.settled.repaired if report.settled else 0,
+        "breaks_vanished": report.settled.vanished if report.settled else 0,
         "breaks_escalated": sum(len(item.break_ids) for item in report.plan.escalations)
         + (len(report.settled.escalated) if report.settled else 0),
         "actions": len(report.actions),

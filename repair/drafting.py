@@ -242,11 +242,14 @@ class Draft:
 
     def _replays(self) -> Iterator[Action]:
         for (pod, projection), needs in self._replayed.items():
+            known = self._evidence[pod]
+            waiting = known.lake_parked if projection == "lake" else known.views[projection].parked
             yield Action(
                 kind=ActionKind.REPLAY_PARKED,
                 store=projection,
                 pod=pod,
-                keys=tuple(sorted(needs)),
+                # Those too that are not late yet: what kept the others is over, and nobody else tries them again.
+                keys=tuple(sorted(waiting.union(needs))),
                 causes=_causes(needs.values()),
                 why="events are parked for longer than the copy may be late",
             )

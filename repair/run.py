@@ -64,8 +64,8 @@ class RepairReport:
 
     @property
     def left(self) -> int:
-        """How many of the claimed breaks are not proven to be repaired."""
-        return len(self.breaks) - (self.settled.repaired if self.settled else 0)
+        """How many of the claimed breaks are not proven to be in order."""
+        return len(self.breaks) - (self.settled.ended if self.settled else 0)
 
     @property
     def is_clean(self) -> bool:

@@ -116,24 +116,59 @@ set keys = greatest(g.keys, %(unlisted)s + (select count(*) from trust.breaks as
 where g.pair = %(pair)s and g.pod = %(pod)s and g.kind = %(kind)s and g.ended_at is null
 """
 
+GONE = """
+create temporary table if not exists gone (
+    break_id bigint, from_state text, first_seen_at timestamptz, aggregate_key text, merchant_id text, day text,
+    currency text
+) on commit drop
+"""
 # A repair that began after this comparison's cut was taken has nothing proved by it.
+FOUND_GONE = """
+insert into gone
+select b.break_id, b.state, b.first_seen_at, b.aggregate_key, b.merchant_id, b.day, b.currency
+from trust.breaks as b
+where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
+  and not exists (select from incoming as i where i.entity = b.entity and i.key = b.key)
+  and (b.aggregate_key is null or b.aggregate_key <> all(%(late_aggregates)s))
+  and (%(is_whole)s or b.break_id = any(%(looked_at)s))
+  and (b.state <> 'repairing' or b.claimed_at <= %(checked_at)s
+       and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s))
+"""
+# A break is repaired when the audit has something that was done since it was found: because of it, or of its aggregate,
+# or of what its sum is over.
 IN_ORDER = """
-with gone as (
-    select b.break_id, b.state as from_state, b.claimed_run
-    from trust.breaks as b
-    where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
-      and not exists (select from incoming as i where i.entity = b.entity and i.key = b.key)
-      and (b.aggregate_key is null or b.aggregate_key <> all(%(late_aggregates)s))
-      and (%(is_whole)s or b.break_id = any(%(looked_at)s))
-      and (b.state <> 'repairing' or b.claimed_at <= %(checked_at)s
-           and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s))
+with done as (
+    select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
+           b.day, b.currency
+    from trust.repair_actions as a
+    cross join lateral unnest(a.causes) as cause (break_id)
+    join trust.breaks as b on b.break_id = cause.break_id and b.pod = %(pod)s
+    where coalesce(a.ended_at, 'infinity') >= (select min(first_seen_at) from gone)
+),
+done_to as (
+    select g.break_id, d.action_id, d.run
+    from gone as g
+    join done as d
+      on coalesce(g.aggregate_key, g.break_id::text) = coalesce(d.aggregate_key, d.break_id::text)
+     and d.ended_at >= g.first_seen_at
+    union
+    select g.break_id, d.action_id, d.run
+    from (select * from gone where aggregate_key is null) as g
+    join (select distinct action_id, run, ended_at, merchant_id, day, currency from done) as d
+      on (g.merchant_id is null or g.merchant_id = d.merchant_id) and (g.day is null or g.day = d.day)
+     and (g.currency is null or g.currency = d.currency) and d.ended_at >= g.first_seen_at
+),
+repaired as (
+    select distinct on (t.break_id) t.break_id, t.run
+    from done_to as t join gone as g on g.break_id = t.break_id and g.from_state in ('open', 'repairing')
+    order by t.break_id, t.action_id desc
 ),
 ended as (
     update trust.breaks as b
-    set state = case when g.from_state = 'repairing' then 'repaired' else 'vanished' end,
-        reason = case when g.from_state = 'repairing' then %(repaired)s || g.claimed_run || '.' else %(vanished)s end,
+    set state = case when r.run is null then 'vanished' else 'repaired' end,
+        reason = case when r.run is null then %(vanished)s else %(repaired)s || r.run || '.' end,
         ended_at = %(checked_at)s, lease_until = null
-    from gone as g
+    from gone as g left join repaired as r on r.break_id = g.break_id
     where b.break_id = g.break_id
     returning b.break_id, g.from_state, b.state as to_state, b.reason
 ),
@@ -253,10 +288,21 @@ def _record_one(connection: Connection, result: PairResult, run: str, now: datet
         tally.add(breaks_opened=_one(connection, OPENED, bound)["opened"])
         _count_keys(connection, result, bound)
     if result.is_sample_complete:
-        looked_at = [] if result.is_whole else _looked_at(connection, result)
-        ended = _one(connection, IN_ORDER, {**bound, "is_whole": result.is_whole, "looked_at": looked_at})
+        _end(connection, result, bound, tally)
+
+
+def _end(connection: Connection, result: PairResult, bound: dict[str, Any], tally: _Tally) -> None:
+    """End the breaks whose key the result has looked at and does not list."""
+    looked_at = [] if result.is_whole else _looked_at(connection, result)
+    connection.execute(GONE)
+    connection.execute("truncate gone")
+    gone = connection.execute(FOUND_GONE, {**bound, "is_whole": result.is_whole, "looked_at": looked_at})
+    if gone.rowcount:
+        # Else the planner takes it for one row, and joins 10,000 keys with as many causes row by row.
+        connection.execute("analyze gone")
+        ended = _one(connection, IN_ORDER, bound)
         tally.add(breaks_repaired=ended["repaired"], breaks_vanished=ended["vanished"])
-        tally.ended_group_ids += [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
+    tally.ended_group_ids += [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
 
 
 def _looked_at(connection: Connection, result: PairResult) -> list[int]:
@@ -289,7 +335,7 @@ def _bound(result: PairResult, run: str, now: datetime) -> dict[str, Any]:
         "owner": team_of(result.pair),
         "found": f"{at} found the difference.",
         "other": f"{IS_OTHER} {at} found it.",
-        "vanished": f"{at} found the key in order; nothing was repaired.",
+        "vanished": f"{at} found the key in order; nothing was done for it.",
         "repaired": f"{at} found the key in order, after the repair ",
     }
 

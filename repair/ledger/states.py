@@ -77,7 +77,10 @@ OF_RUN = """
 select break_id, repairs, last_seen_cut, last_seen_at > claimed_at as is_seen from trust.breaks
 where claimed_run = %(run)s and state = 'repairing' order by break_id
 """
-REPAIRED_BY = "select count(*) as number from trust.breaks where claimed_run = %(run)s and state = 'repaired'"
+ENDED_BY = """
+select count(*) filter (where state = 'repaired') as repaired, count(*) filter (where state = 'vanished') as vanished
+from trust.breaks where claimed_run = %(run)s
+"""
 
 NOT_LOOKED_AT = "The comparison after the repair said nothing of the key (it was late, unknown, or listed others)."
 
@@ -88,10 +91,17 @@ class Settled:
 
     repaired: int
     """Ended: a comparison after the repair found the key in order."""
+    vanished: int = 0
+    """Ended: found in order, and there was nothing to do for them."""
     reopened: tuple[int, ...] = ()
     """Still different, or not looked at; to be tried again."""
     escalated: tuple[int, ...] = ()
     """Still different after the allowed number of repairs."""
+
+    @property
+    def ended(self) -> int:
+        """How many a comparison found in order."""
+        return self.repaired + self.vanished
 
 
 def assign(
@@ -198,7 +208,8 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
     Still different: open again, or escalated once `attempts_max` repairs were made. Not looked at: open again.
     """
     with ledger(control_dsn) as connection:
-        repaired = connection.execute(REPAIRED_BY, {"run": run}).fetchone()
+        ended = connection.execute(ENDED_BY, {"run": run}).fetchone()
+        assert ended is not None
         rows = connection.execute(OF_RUN, {"run": run}).fetchall()
         reopened: list[int] = []
         escalated: list[int] = []
@@ -208,7 +219,7 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
             (escalated if is_over else reopened).append(row["break_id"])
             reason = did_not_hold(row["repairs"], row["last_seen_cut"]) if row["is_seen"] else NOT_LOOKED_AT
             _write(connection, [row["break_id"]], state, reason, REPAIR, run, clock())
-    return Settled(repaired=repaired["number"] if repaired else 0, reopened=tuple(reopened), escalated=tuple(escalated))
+    return Settled(**ended, reopened=tuple(reopened), escalated=tuple(escalated))
 
 
 def did_not_hold(repairs: int, cut: int | None) -> str:

@@ -139,8 +139,9 @@ def _show_done(report: RepairReport) -> None:
     if verdicts:
         headings = ["Pair", "Pod", "Cut", "Verdict", "Different", "Reason"]
         answers().print(table("Compared again", headings, verdicts))
-    repaired = len(report.breaks) - report.left
-    answers().print(f"{repaired:,} of {len(report.breaks):,} breaks are repaired.")
+    repaired, vanished = (report.settled.repaired, report.settled.vanished) if report.settled else (0, 0)
+    already = f", {vanished:,} were in order already" if vanished else ""
+    answers().print(f"{repaired:,} of {len(report.breaks):,} breaks are repaired{already}.")
     if report.left or report.beyond_budget:
         left = report.left + len(set(report.beyond_budget) - {item.break_id for item in report.breaks})
         answers().print(f"{left:,} are left: `tieout breaks list` says which, and why.")

@@ -13,7 +13,8 @@ import pytest
 from contracts.breaks import TRANSITIONS, BreakState
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
-from repair import ledger
+from repair import audit, ledger
+from repair.values import Action, ActionKind
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 PAIR = "oltp_lake.order"
@@ -24,8 +25,9 @@ VIEW = "lake_account_view"
 def dsn(make_database: Callable[..., str]) -> str:
     """A control database with an empty ledger."""
     made = make_database("tieout_control")
-    ledger.migrate(made)
-    ledger.migrate(made)
+    for _ in range(2):
+        ledger.migrate(made)
+        audit.migrate(made)
     return made
 
 
@@ -78,6 +80,18 @@ def found(cut: int, *differences: Difference, pair: str = PAIR, pod: str = "pod1
 
 def record(dsn: str, *results: PairResult, run: str = "sweep") -> ledger.Recorded:
     return ledger.record(dsn, results, run=run)
+
+
+def act(dsn: str, run: str, *break_ids: int, minute: float, pod: str = "pod1", is_killed: bool = False) -> None:
+    """Have the audit say that a repair did something because of these breaks, at that minute."""
+    if run not in audit.interrupted_runs(dsn, [pod]):
+        audit.begin_run(dsn, run, [pod], at(minute))
+    action = Action(
+        kind=ActionKind.REBUILD_KEYS, store="account_view", pod=pod, keys=("a",), causes=break_ids, why="They differ."
+    )
+    action_id = audit.begin_action(dsn, run, action, {}, now=at(minute), lease_seconds=60)
+    if not is_killed:
+        audit.end_action(dsn, action_id, now=at(minute), after={})
 
 
 def states(dsn: str, **chosen) -> dict[str, BreakState]:
@@ -136,6 +150,7 @@ def test_a_repair_that_holds_ends_the_break_as_repaired(dsn: str) -> None:
     record(dsn, found(10, amount("a"), amount("b")))
     (claimed,) = ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
     assert (claimed.key[0], claimed.state, claimed.repairs) == ("a", BreakState.REPAIRING, 1)
+    act(dsn, "fix", claimed.break_id, minute=10.6)
     recorded = record(dsn, found(11, amount("b")), run="fix")
     assert (recorded.breaks_repaired, recorded.breaks_vanished) == (1, 0)
     assert ledger.settle(dsn, "fix", attempts_max=3) == ledger.Settled(repaired=1)
@@ -148,12 +163,65 @@ def test_a_repair_that_holds_ends_the_break_as_repaired(dsn: str) -> None:
     ]
 
 
+def test_a_repair_that_had_nothing_to_do_leaves_no_trace_of_a_repair(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b")))
+    ledger.claim(dsn, run="fix", limit=2, lease_seconds=60, clock=clock(10.5))
+    act(dsn, "fix", 1, minute=10.6)
+    recorded = record(dsn, found(11), run="fix")
+    assert (recorded.breaks_repaired, recorded.breaks_vanished) == (1, 1)
+    settled = ledger.settle(dsn, "fix", attempts_max=3)
+    assert settled == ledger.Settled(repaired=1, vanished=1) and settled.ended == 2
+    assert states(dsn) == {"a": BreakState.REPAIRED, "b": BreakState.VANISHED}
+    assert "nothing was done for it" in ledger.find_break(dsn, 2).reason
+    assert [item.to_state for item in ledger.history(dsn, 2)] == ["open", "repairing", "vanished"]
+
+
+def test_what_mends_an_aggregate_repairs_every_break_of_it_and_the_sums_over_it(dsn: str) -> None:
+    def sum_in(currency: str | None, day: str | None = "2026-01-05") -> Difference:
+        key = ("eire", day, currency)
+        return replace(amount("a"), entity="sums", key=key, aggregate_key=None, currency=currency, day=day)
+
+    sums = "operational_finance.tax"
+    record(dsn, found(10, amount("a"), amount("b")))
+    record(dsn, found(10, amount("a"), pair=VIEW))
+    record(dsn, found(10, sum_in("EUR"), sum_in(None, day=None), sum_in("GBP"), pair=sums))
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
+    act(dsn, "fix", 1, minute=10.6)
+    # Found only after the repair was through with it: that cannot have mended it.
+    record(dsn, found(11, amount("a"), pair="outbox_log"))
+    record(dsn, *(found(12, pair=pair) for pair in (PAIR, VIEW, sums, "outbox_log")))
+    ended = {(item.pair, item.key): item.state for item in ledger.breaks(dsn)}
+    assert ended == {
+        (PAIR, ("a", None)): BreakState.REPAIRED,
+        (PAIR, ("b", None)): BreakState.VANISHED,
+        (VIEW, ("a", None)): BreakState.REPAIRED,
+        (sums, ("eire", "2026-01-05", "EUR")): BreakState.REPAIRED,
+        (sums, ("eire", None, None)): BreakState.REPAIRED,
+        (sums, ("eire", "2026-01-05", "GBP")): BreakState.VANISHED,
+        ("outbox_log", ("a", None)): BreakState.VANISHED,
+    }
+    assert all("after the repair fix" in item.reason for item in ledger.breaks(dsn, states=[BreakState.REPAIRED]))
+
+
+def test_a_repair_that_was_killed_or_not_looked_at_afterwards_is_a_repair(dsn: str) -> None:
+    record(dsn, found(10, amount("a"), amount("b")))
+    ledger.claim(dsn, run="killed", limit=1, lease_seconds=60, clock=clock(10.5))
+    act(dsn, "killed", 1, minute=10.6, is_killed=True)
+    ledger.settle(dsn, "killed", attempts_max=3)
+    ledger.claim(dsn, run="next", limit=1, lease_seconds=60, break_ids=[2], clock=clock(10.7))
+    act(dsn, "next", 2, minute=10.8)
+    assert ledger.settle(dsn, "next", attempts_max=3).reopened == (2,)
+    assert record(dsn, found(12)).breaks_repaired == 2
+    assert "killed" in ledger.find_break(dsn, 1).reason and "next" in ledger.find_break(dsn, 2).reason
+
+
 def test_only_a_comparison_at_a_later_cut_says_anything(dsn: str) -> None:
     record(dsn, found(10, amount("a")), found(12, pair="oltp_lake.payment"))
     ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(12.5))
     # Taken before the repair began, recorded after it: the cut is not beyond those that were known then.
     early = replace(found(11), checked_at=at(13))
     assert record(dsn, early).breaks_ended == 0 and states(dsn) == {"a": BreakState.REPAIRING}
+    act(dsn, "fix", 1, minute=13)
     assert record(dsn, found(14)).breaks_repaired == 1
     # A comparison that was overtaken on its way neither opens nor ends anything.
     overtaken = replace(found(13, amount("a"), amount("b")), checked_at=at(15))
@@ -171,6 +239,7 @@ def test_a_copy_that_chooses_the_cut_is_ordered_by_time(dsn: str) -> None:
     chosen = {"0": "10", "1": "10"}
     record(dsn, replace(found(10, amount("a"), pair=VIEW), cut_vector=chosen))
     ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(11))
+    act(dsn, "fix", 1, minute=11)
     again = replace(found(10, pair=VIEW), cut_vector=chosen, checked_at=at(12))
     assert record(dsn, again).breaks_repaired == 1, "the view stands where it stood, and is mended"
     earlier = replace(found(10, amount("a"), pair=VIEW), cut_vector=chosen, checked_at=at(11))
@@ -189,6 +258,7 @@ def test_a_list_that_was_cut_off_proves_nothing_about_the_keys_it_lacks(dsn: str
     # What was tried least comes first, so that b and c get their turn before a again.
     taken = ledger.claim(dsn, run="next", limit=2, lease_seconds=60, clock=clock(11.5))
     assert [one.key[0] for one in taken] == ["b", "c"]
+    act(dsn, "next", *(one.break_id for one in taken), minute=11.6)
     recorded = record(dsn, found(12, amount("d")))
     assert (recorded.breaks_repaired, recorded.breaks_vanished, recorded.breaks_opened) == (2, 1, 1)
     assert (ledger.find_group(dsn, 1).keys, recorded.ended_group_ids) == (7, ())
@@ -205,11 +275,13 @@ def test_ten_thousand_keys_are_one_incident(dsn: str) -> None:
     many = [amount(f"order-{number:05}") for number in range(10_000)]
     recorded = record(dsn, found(10, *many, unlisted=5_000))
     again = record(dsn, found(11, *many, unlisted=5_000))
+    for minute in (11.2, 11.4, 11.6):
+        act(dsn, f"fix at {minute}", *range(1, 10_001), minute=minute)
     ended = record(dsn, found(12))
     assert (recorded.breaks_opened, recorded.opened_group_ids, again.breaks_seen) == (10_000, (1,), 10_000)
-    assert (ended.breaks_vanished, ended.ended_group_ids) == (10_000, (1,))
+    assert (ended.breaks_repaired, ended.ended_group_ids) == (10_000, (1,))
     assert ledger.find_group(dsn, 1).keys == 15_000
-    assert ledger.count_breaks(dsn)[BreakState.VANISHED] == 10_000
+    assert ledger.count_breaks(dsn)[BreakState.REPAIRED] == 10_000
 
 
 def test_incidents_are_told_apart_by_pair_pod_and_class_and_joined_while_they_last(dsn: str) -> None:

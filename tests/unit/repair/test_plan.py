@@ -214,6 +214,11 @@ CASES = {
         pod=in_pod(views={"account_view": ViewEvidence(parked=frozenset({ORDER}))}),
         actions=((ActionKind.REPLAY_PARKED, "account_view", (ORDER,), ()),),
     ),
+    "others are parked that are not late yet": Case(
+        broken=PARKED_IN_VIEW,
+        pod=in_pod(views={"account_view": ViewEvidence(parked=frozenset({ORDER, "eire/order/newer"}))}),
+        actions=((ActionKind.REPLAY_PARKED, "account_view", tuple(sorted((ORDER, "eire/order/newer"))), ()),),
+    ),
     "a parked event was replayed meanwhile": Case(broken=PARKED, is_in_order=True),
     "a row of a view is wrong": Case(broken=VIEW, actions=(REBUILT,)),
     "a table of a view is empty": Case(
