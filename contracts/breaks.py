@@ -35,9 +35,7 @@ TRANSITIONS: dict[BreakState, frozenset[BreakState]] = {
     BreakState.OPEN: frozenset(
         {BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED, BreakState.REPAIRED, BreakState.VANISHED}
     ),
-    BreakState.REPAIRING: frozenset(
-        {BreakState.OPEN, BreakState.REPAIRED, BreakState.VANISHED, BreakState.ESCALATED}
-    ),
+    BreakState.REPAIRING: frozenset({BreakState.OPEN, BreakState.REPAIRED, BreakState.VANISHED, BreakState.ESCALATED}),
     BreakState.ESCALATED: frozenset(
         {BreakState.OPEN, BreakState.REPAIRING, BreakState.ACCEPTED, BreakState.REPAIRED, BreakState.VANISHED}
     ),
