@@ -335,7 +335,7 @@ def _bound(result: PairResult, run: str, now: datetime) -> dict[str, Any]:
         "owner": team_of(result.pair),
         "found": f"{at} found the difference.",
         "other": f"{IS_OTHER} {at} found it.",
-        "vanished": f"{at} found the key in order; nothing was done for it.",
+        "vanished": f"{at} found the key in order; no repair mended it.",
         "repaired": f"{at} found the key in order, after the repair ",
     }
 

@@ -172,7 +172,7 @@ def test_a_repair_that_had_nothing_to_do_leaves_no_trace_of_a_repair(dsn: str) -
     settled = ledger.settle(dsn, "fix", attempts_max=3)
     assert settled == ledger.Settled(repaired=1, vanished=1) and settled.ended == 2
     assert states(dsn) == {"a": BreakState.REPAIRED, "b": BreakState.VANISHED}
-    assert "nothing was done for it" in ledger.find_break(dsn, 2).reason
+    assert "no repair mended it" in ledger.find_break(dsn, 2).reason
     assert [item.to_state for item in ledger.history(dsn, 2)] == ["open", "repairing", "vanished"]
 
 
