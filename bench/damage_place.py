@@ -100,6 +100,7 @@ UNGUARDED = (
     "stock_levels",
     "adjustments",
     "products",
+    "outbox",
 )
 """Tables of which damages switch the triggers off."""
 

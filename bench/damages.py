@@ -216,6 +216,14 @@ PEOPLE_CELLS = (
         reason="OLTP has no row of",
         undo=oltp.restore_adjustment,
     ),
+    Cell(
+        damage="event altered in the outbox",
+        store=OLTP,
+        do=oltp.change_event,
+        named=names(log_manifests=Class.DIFFERENT),
+        reason="The outbox says otherwise of event",
+        undo=oltp.restore_event,
+    ),
 )
 
 
@@ -322,7 +330,11 @@ LAKE_SECOND = (
 
 ROUNDS: tuple[Round, ...] = (
     Round(name="rows", cells=(*LAKE_CELLS, *OUTBOX_CELLS, *VIEW_CELLS), families=BEFORE_BUILDS),
-    Round(name="for people", cells=PEOPLE_CELLS, families=("oltp_identities", "stock_identity", "oltp_lake")),
+    Round(
+        name="for people",
+        cells=PEOPLE_CELLS,
+        families=("oltp_identities", "stock_identity", "oltp_lake", "log_manifests"),
+    ),
     Round(name="views, first", cells=VIEWS_FIRST, families=BEFORE_BUILDS),
     Round(name="views, second", cells=VIEWS_SECOND, families=BEFORE_BUILDS),
     Round(name="views, third", cells=VIEWS_THIRD, families=BEFORE_BUILDS),

@@ -56,6 +56,30 @@ def restore_adjustment(place: Place, done: Harm) -> None:
     )
 
 
+def change_event(place: Place) -> Harm:
+    """Change what the outbox says of an event that was published, and that its aggregate has gone on from."""
+    target = place.take("payment", "captured")
+    with place.oltp() as connection:
+        query = """select event_id::text, payload::text from oltp.outbox
+                   where aggregate_type = 'payment' and aggregate_id = %s order by aggregate_version limit 1"""
+        ((event_id, payload),) = connection.execute(query, [target.aggregate_id]).fetchall()
+    place.change_oltp(
+        """update oltp.outbox set payload = jsonb_set(
+               payload::jsonb, '{state,authorized_minor}',
+               to_jsonb((payload #>> '{state,authorized_minor}')::bigint + 1)
+           )::json where event_id = %(id)s""",
+        id=event_id,
+    )
+    return harm(target, note=(event_id, payload))
+
+
+def restore_event(place: Place, done: Harm) -> None:
+    """Put the event back, to the byte."""
+    event_id, payload = done.note
+    statement = "update oltp.outbox set payload = %(payload)s::json where event_id = %(id)s"
+    place.change_oltp(statement, id=event_id, payload=payload)
+
+
 def _of_refund(place: Place, target: Target) -> Target:
     with place.oltp() as connection:
         query = "select payment_id::text from oltp.refunds where refund_id = %s"

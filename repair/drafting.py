@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.breaks import Break
-from repair.remedies import Remedy
+from repair.remedies import Remedy, disputed_event
 from repair.values import Action, ActionKind, DamageKind, Escalation, EventDamage, Evidence, Plan, PodEvidence, Source
 
 KEYS_REBUILT_MAX = 1_000
@@ -29,6 +29,10 @@ ORDER = list(ActionKind)
 PRUNED = (
     "Cut {cut} of {pod} is pruned from the outbox, so the log cannot be given it again. The lake has it: rebuild what "
     "still needs it (docs/runbooks/log.md)."
+)
+NOT_AGAIN = (
+    "The log of {pod} is to be written again from the outbox, whose event {event} is not what log and lake have. "
+    "Settle that one first, then open this one again."
 )
 SUM_OF = "It is a sum over rows that cannot be mended: {reason}"
 
@@ -98,6 +102,9 @@ class Draft:
             return
         if cut <= pod.base_cut:
             self.escalate(item, PRUNED.format(cut=cut, pod=pod.pod))
+            return
+        if event := disputed_event(pod):
+            self.escalate(item, NOT_AGAIN.format(pod=pod.pod, event=event))
             return
         need = self._republished[item.pod]
         need.causes.add(item.break_id)

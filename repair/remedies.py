@@ -18,6 +18,12 @@ UNIQUE = (
     "The lake has event {event} of {key}, which the outbox no longer has and whose version no other event takes: the "
     "outbox may have lost it, so it is not removed."
 )
+DISPUTED_BEGINS = "The outbox says otherwise of event "
+DISPUTED = (
+    DISPUTED_BEGINS + "{event} of {key} than the log and the lake, which agree: its row was changed after "
+    "it was published, or both of them were. Put the row right, or, if it is right, publish it again "
+    "(docs/runbooks/log.md); then open the break again."
+)
 LOST = "Version {versions} of {key}: no store has the event any more. Its present state is right in every copy."
 
 
@@ -58,6 +64,20 @@ def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
     return Remedy(damages=damages, restated_key=key if _is_unstated(known) else None)
 
 
+def disputed_event(pod: PodEvidence) -> str | None:
+    """Return an event of which outbox and log do not say the same, and of which people decide; None: there is none."""
+    for damage in pod.damages:
+        known = pod.aggregates.get(damage.aggregate_key)
+        if damage.is_disputed and (known is None or not _is_confirmed(known, damage)):
+            return damage.event_id
+    return pod.disputed_event
+
+
+def _is_confirmed(known: AggregateEvidence, damage: EventDamage) -> bool:
+    """Return whether the aggregate's row says what the outbox says: a third witness, of the newest version only."""
+    return known.is_stated and damage.version == known.root_version
+
+
 def _is_unstated(known: AggregateEvidence) -> bool:
     return known.root_version is not None and not known.is_stated
 
@@ -70,6 +90,8 @@ def _refusal(known: AggregateEvidence, key: str, damages: tuple[EventDamage, ...
     for damage in damages:
         if damage.kind is DamageKind.EXTRA and damage.event_id not in known.clashing:
             return UNIQUE.format(event=damage.event_id, key=key)
+        if damage.is_disputed and not _is_confirmed(known, damage):
+            return DISPUTED.format(event=damage.event_id, key=key)
     if known.lost_versions and known.is_stated and not damages:
         return LOST.format(versions=", ".join(map(str, known.lost_versions)), key=key)
     return ""

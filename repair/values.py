@@ -70,6 +70,8 @@ class EventDamage:
     cut: int
     source: Source | None
     """Who says what the event was; None for an extra event."""
+    is_disputed: bool = False
+    """Altered, and the log has it as the lake does: two against the outbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,8 @@ class PodEvidence:
     """The cut of every event that was looked at."""
     wrong_log_cuts: frozenset[int] = frozenset()
     """Of the cuts that breaks of the log name: those of which the log does not hold what left the pod."""
+    disputed_event: str | None = None
+    """An event whose outbox row is before people: the log is not written again from an outbox that was changed."""
     views: Mapping[str, ViewEvidence] = field(default_factory=dict)
     lake_parked: frozenset[str] = frozenset()
 

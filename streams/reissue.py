@@ -25,7 +25,7 @@ from contracts.errors import LogDivergedError, StackError
 from contracts.settings import PodSettings
 from streams import codec
 from streams.cuts import BEFORE_ALL, Cut, cuts_from, first_cut, last_cut
-from streams.log import LogEntry, Manifest
+from streams.log import EntryId, LogEntry, Manifest
 from streams.outbox import OutboxReader
 from streams.parking import aggregate_keys
 from streams.publishing import CutPublication, check_publishable
@@ -184,11 +184,14 @@ def _table(pod: str, entries: Sequence[LogEntry]) -> pa.Table:
     tables = []
     for entry in sorted(entries, key=lambda entry: (entry.at.partition, entry.at.chunk)):
         # Through the entry's own bytes: what a consumer would have read of it.
-        stored = codec.decode(entry.data)
-        placed = codec.placed(stored, pod=pod, epoch=entry.epoch, cut=entry.at.cut, partition=entry.at.partition)
-        chunk = pa.repeat(pa.scalar(entry.at.chunk, pa.int32()), stored.num_rows)
-        tables.append(placed.append_column(REISSUED_SCHEMA.field("chunk"), chunk))
+        tables.append(placed_events(codec.decode(entry.data), pod=pod, epoch=entry.epoch, at=entry.at))
     return pa.concat_tables(tables) if tables else REISSUED_SCHEMA.empty_table()
+
+
+def placed_events(stored: pa.Table, *, pod: str, epoch: str, at: EntryId) -> pa.Table:
+    """Return the events of a decoded entry as the lake keeps them (REISSUED_SCHEMA)."""
+    placed = codec.placed(stored, pod=pod, epoch=epoch, cut=at.cut, partition=at.partition)
+    return placed.append_column(REISSUED_SCHEMA.field("chunk"), pa.repeat(pa.scalar(at.chunk, pa.int32()), len(stored)))
 
 
 def _connect(pod: PodSettings) -> psycopg.Connection[Any]:

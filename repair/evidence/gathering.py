@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import msgspec
 import psycopg
 
-from contracts.breaks import UNSETTLED, Break
+from contracts.breaks import UNSETTLED, Break, BreakState
 from contracts.events import STATE_TYPES
 from contracts.events.common import AggregateState
 from contracts.settings import PodSettings, Settings
@@ -27,6 +27,7 @@ from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.evidence.lake import Event, LakeFindings, look_at_lake
 from repair.evidence.log import wrong_cuts
+from repair.remedies import DISPUTED_BEGINS
 from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence
 from streams.lag import observe
 from streams.projection import Projection
@@ -41,6 +42,8 @@ BuildProjection = Callable[[str], Projection]
 OWNER_PAIRS = ("stock_identity", "oltp_identities")
 """Nothing is looked at for their breaks: people decide."""
 FAULTS = "oltp_identities"
+CUT_ENTITIES = ("manifest_counts", "log_counts", "log_entries")
+"""Their keys begin with a cut."""
 
 VIEW_TABLES: dict[str, tuple[LiteralString, ...]] = {
     "account_view": ("account_orders", "account_payments", "account_refunds", "account_entitlements"),
@@ -81,7 +84,7 @@ def _gather_pod(
 ) -> PodEvidence:
     looked_at = [item for item in breaks if item.pair not in OWNER_PAIRS]
     keys = {item.aggregate_key for item in looked_at if item.aggregate_key is not None}
-    cuts = {int(item.key[0] or 0) for item in looked_at if item.entity == "manifest_counts"}
+    cuts = {int(item.key[0] or 0) for item in looked_at if item.entity in CUT_ENTITIES}
     found = look_at_lake(lake, settings, pod, keys, cuts)
     keys |= {damage.aggregate_key for damage in found.damages}
     base_cut = max(found.base_cut, unpruned_after(pod))
@@ -96,6 +99,7 @@ def _gather_pod(
         damages=found.damages,
         event_cuts=event_cuts,
         wrong_log_cuts=wrong_cuts(settings, pod, _log_cuts(looked_at, event_cuts), base_cut),
+        disputed_event=_disputed_event(settings, pod.pod),
         views=views,
         lake_parked=_lake_parked(lake, pod.pod),
     )
@@ -106,7 +110,7 @@ def _log_cuts(breaks: Iterable[Break], event_cuts: Mapping[str, int]) -> set[int
     cuts: set[int] = set()
     for item in breaks:
         name = item.key[0] or ""
-        if item.entity in ("manifest_counts", "log_counts", "log_entries"):
+        if item.entity in CUT_ENTITIES:
             cuts.add(int(name))
         elif item.entity == "log_events" and name in event_cuts:
             cuts.add(event_cuts[name])
@@ -184,6 +188,13 @@ def _says(payload: str, state: AggregateState) -> bool:
         return bool(msgspec.convert(stated, type(state)) == state)
     except msgspec.ValidationError:
         return False
+
+
+def _disputed_event(settings: Settings, pod: str) -> str | None:
+    """Return an event of which the outbox and the log do not say the same, and of which people decide."""
+    states = [BreakState.ESCALATED]
+    escalated = ledger.breaks(settings.control_dsn, states=states, pair="log_manifests", pod=pod, limit=None)
+    return next((item.key[0] for item in escalated if item.reason.startswith(DISPUTED_BEGINS)), None)
 
 
 def _view(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -22,7 +22,7 @@ from derived.lake_backup import verified_chains
 from derived.lake_connection import quote
 from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
-from repair.evidence.log import first_kept_cut
+from repair.evidence.log import first_kept_cut, logged_events
 from repair.values import DamageKind, EventDamage, Source
 from streams.projection import START, Position
 from streams.reissue import REISSUED_SCHEMA, events_of_aggregates, events_of_cuts, newest_cut, unpruned_after
@@ -126,7 +126,7 @@ def look_at_lake(
     # Pruning may have gone on: what it took away meanwhile proves nothing about the lake.
     base_after = unpruned_after(pod)
     damages = [
-        *_not_as_sent(sources, held, parked),
+        *_disputed(settings, pod, held, _not_as_sent(sources, held, parked)),
         *_not_sent(sources, held, base_after, backed_up_cut if base_after == base else 0),
     ]
     known = {**held.events, **backup.events, **sources[Source.OUTBOX].events}
@@ -171,6 +171,18 @@ def _not_as_sent(sources: dict[Source, _Side], held: _Side, parked: Collection[s
                 yield _damage(DamageKind.DUPLICATE, event, source)
             if held.digests[event.event_id] != {event.digest}:
                 yield _damage(DamageKind.ALTERED, event, source)
+
+
+def _disputed(
+    settings: Settings, pod: PodSettings, held: _Side, damages: Iterable[EventDamage]
+) -> Iterator[EventDamage]:
+    """Yield the damages; of those that the outbox says are altered, whether the log has the event as the lake does."""
+    found = list(damages)
+    cuts = {item.cut for item in found if item.kind is DamageKind.ALTERED and item.source is Source.OUTBOX}
+    logged = {row["event_id"]: digest(row) for row in logged_events(settings, pod, cuts)} if cuts else {}
+    for item in found:
+        is_of_both = item.event_id in logged and held.digests.get(item.event_id) == {logged[item.event_id]}
+        yield replace(item, is_disputed=item.kind is DamageKind.ALTERED and is_of_both)
 
 
 def _not_sent(sources: dict[Source, _Side], held: _Side, base_cut: int, backed_up_cut: int) -> Iterator[EventDamage]:

@@ -1,19 +1,22 @@
 """The log against what the outbox gives for the same cuts: manifest by manifest, entry by entry.
 
-Belongs here: of which cuts the log does not hold what left the pod. Does not belong here: what is done about them
-(`repair/plan.py`).
+Belongs here: of which cuts the log does not hold what left the pod, and which events it holds. Does not belong here:
+what is done about them (`repair/plan.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import closing
+from typing import Any
+
+import pyarrow as pa
 
 from contracts.errors import LogGapError, ManifestMismatchError
 from contracts.settings import PodSettings, Settings
 from streams import codec
 from streams.log import EntryId, EventLog, Manifest, entry_place
-from streams.reissue import newest_cut, reissued_cuts
+from streams.reissue import newest_cut, placed_events, reissued_cuts
 from streams.valkey_log import build_log
 
 
@@ -47,8 +50,25 @@ def _manifest(log: EventLog, pod: str, cut: int) -> Manifest | None:
     return next((manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut), None)
 
 
+def logged_events(settings: Settings, pod: PodSettings, cuts: Collection[int]) -> Iterator[dict[str, Any]]:
+    """Yield the events (as rows of REISSUED_SCHEMA) that the log has of these cuts, from entries that are whole."""
+    with closing(build_log(settings)) as log:
+        for cut in sorted(cuts):
+            manifest = _manifest(log, pod.pod, cut)
+            if manifest is None:
+                continue
+            for at, events in _entries(log, pod.pod, manifest):
+                if events is not None:
+                    yield from placed_events(events, pod=pod.pod, epoch=manifest.epoch, at=at).to_pylist()
+
+
 def _has_entries(log: EventLog, pod: str, manifest: Manifest) -> bool:
     """Return whether every entry that a manifest names is there, with the checksum that it states."""
+    return all(events is not None for _, events in _entries(log, pod, manifest))
+
+
+def _entries(log: EventLog, pod: str, manifest: Manifest) -> Iterator[tuple[EntryId, pa.Table | None]]:
+    """Yield the entries that a manifest names, with their events; None where one is lost, or not what it states."""
     for partition, chunks in enumerate(manifest.partitions):
         for number, stated in enumerate(chunks):
             at = EntryId(generation=manifest.generation, partition=partition, cut=manifest.cut, chunk=number)
@@ -56,7 +76,7 @@ def _has_entries(log: EventLog, pod: str, manifest: Manifest) -> bool:
                 (data,) = log.fetch(pod, [at])
                 events = codec.decode(data)
             except (LogGapError, ManifestMismatchError):
-                return False
-            if codec.checksum(events, place=entry_place(pod, manifest.epoch, at)) != stated.checksum:
-                return False
-    return True
+                yield at, None
+                continue
+            is_whole = codec.checksum(events, place=entry_place(pod, manifest.epoch, at)) == stated.checksum
+            yield at, events if is_whole else None

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from bench import damages_oltp, damages_views
+from bench import damages_log, damages_oltp, damages_views
 from bench.damage_place import Place
 from bench.repairs import SEED
 from bench.world import trade
@@ -147,6 +147,26 @@ def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
             ledger.reopen(world.dsn, by="ada", break_ids=list(report.beyond_budget))
             assert world.repair().is_clean
             return
+
+
+def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world: World) -> None:
+    changed = damages_oltp.change_event(world.place)
+    world.compare("log_manifests")
+    assert world.repair().actions == ()
+    (disputed,) = world.breaks(BreakState.ESCALATED)
+    assert disputed.kind == "different" and "changed after it was published" in disputed.reason
+    damages_log.lose_entry(world.place)
+    world.compare("outbox_log")
+    report = world.repair()
+    asked = [item for item in world.breaks(BreakState.ESCALATED) if item.break_id != disputed.break_id]
+    assert report.actions == () and asked and all("Settle that one first" in item.reason for item in asked)
+    # A person puts the row back, and has the rest tried again.
+    damages_oltp.restore_event(world.place, changed)
+    ledger.reopen(world.dsn, by="ada", break_ids=[item.break_id for item in world.breaks(BreakState.ESCALATED)])
+    world.compare("log_manifests", "outbox_log")
+    report = world.repair()
+    assert [action.kind for action in report.actions] == ["republish"] and report.is_clean
+    assert ledger.find_break(world.dsn, disputed.break_id).state is BreakState.VANISHED
 
 
 def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_nothing(world: World) -> None:

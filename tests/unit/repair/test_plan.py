@@ -91,6 +91,7 @@ PARKED = a_break(1, "oltp_lake.order", "parked", kind=DifferenceClass.PARKED)
 PARKED_IN_VIEW = a_break(1, "lake_account_view", "parked", kind=DifferenceClass.PARKED)
 SUM = a_break(1, "operational_finance.daily_sales", "marts.daily_sales", key=("eire", "d", "EUR"), aggregate_key=None)
 UNSTATED = replace(RIGHT, is_stated=False)
+DISPUTED = replace(damage(DamageKind.ALTERED), is_disputed=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +204,29 @@ CASES = {
     ),
     "a manifest counts what the lake has by now": Case(
         broken=COUNTS, pod=in_pod(wrong_log_cuts=frozenset()), is_in_order=True
+    ),
+    "outbox against log and lake, of an event that was gone on from": Case(
+        broken=OUTBOX,
+        pod=in_pod(DISPUTED, aggregate=replace(RIGHT, root_version=3)),
+        refusal="says otherwise of event e2",
+    ),
+    "outbox against log and lake, and nothing says what is right": Case(
+        broken=VIEW,
+        pod=in_pod(DISPUTED, aggregate=replace(UNSTATED, root_version=2)),
+        refusal="says otherwise of event",
+    ),
+    "the row says what the outbox says, log and lake were changed": Case(
+        broken=OUTBOX,
+        pod=in_pod(DISPUTED, aggregate=replace(RIGHT, root_version=2)),
+        actions=((ActionKind.REPLACE_EVENTS, "lake", ("e2",), (6,)),),
+    ),
+    "the log would be written again from an outbox in dispute": Case(
+        broken=ENTRY,
+        pod=in_pod(replace(DISPUTED, cut=9), aggregate=replace(RIGHT, root_version=3)),
+        refusal="Settle that",
+    ),
+    "the log would be written again from an outbox that is before people": Case(
+        broken=ENTRY, pod=in_pod(disputed_event="e9"), refusal="event e9 is not what log"
     ),
     "an event is parked on its way to the lake": Case(
         broken=PARKED,
