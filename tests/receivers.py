@@ -26,6 +26,10 @@ class Webhook:
         """Return its address for Apprise, with a password that no log may show."""
         return f"json://tieout:geheim@127.0.0.1:{self.port}/{path}"
 
+    def chat_url(self, channel: str) -> str:
+        """Return its address as that of a chat server (Mattermost, whose incoming webhooks Slack's are like)."""
+        return f"mmost://tieout@127.0.0.1:{self.port}/geheimgeheimgeheimgeheim?channel={channel}&image=no"
+
     @property
     def titles(self) -> list[str]:
         return [message["title"] for message in self.messages]

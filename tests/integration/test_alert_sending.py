@@ -105,6 +105,19 @@ def test_a_message_is_written_once_and_reaches_webhook_and_mailbox(
     assert heartbeat(control_dsn).delivered_at == NOW
 
 
+def test_a_chat_is_told_and_a_refusal_of_it_does_not_show_its_token(control_dsn: str, hook: Webhook) -> None:
+    clock = Clock()
+    write(control_dsn, [opened(1)], clock())
+    targets = everybody(build_targets([hook.chat_url("oncall")]))
+    hook.status = 403
+    ((_, error),) = send_pending(control_dsn, targets, clock=clock).failed
+    assert error == "target 1 (mmost) answered with HTTP status 403"
+    hook.status = 200
+    assert len(send_pending(control_dsn, targets, clock=clock, is_forced=True).delivered) == 1
+    (said,) = hook.messages
+    assert said["channel"] == "oncall" and "Incident 1" in said["text"] and "-13.45 EUR" in said["text"]
+
+
 def test_a_refusal_is_kept_without_secrets_and_tried_again_later(control_dsn: str, hook: Webhook) -> None:
     clock = Clock()
     write(control_dsn, [opened(1)], clock())
