@@ -22,7 +22,7 @@ from contracts.money import format_minor
 from contracts.ownership import copy_named
 from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference
-from repair import ledger
+from repair import audit, ledger
 from stack import session
 from stack.commands.explain import explain
 from stack.console import Progress, answers, print_json, table
@@ -264,6 +264,7 @@ def _ledger() -> Iterator[Settings]:
         try:
             # A deployment that was set up before there was a ledger gets one.
             ledger.migrate(values.control_dsn)
+            audit.migrate(values.control_dsn)
             yield values
         except psycopg.OperationalError as error:
             reason = str(error).strip().partition("\n")[0]

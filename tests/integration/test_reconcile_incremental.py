@@ -26,7 +26,7 @@ from reconcile.context import ReconcileContext
 from reconcile.pairs import PAIRS
 from reconcile.run import run_pairs
 from reconcile.sweep import Coverage, SweepPlan, cut_text
-from repair import ledger
+from repair import audit, ledger
 from repair.sweeping import plans_for, take_in
 from stack.comparison import build_reconcile_context
 from streams.outbox import prune
@@ -119,6 +119,7 @@ def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
     pods = [pod.pod for pod in settings.pods]
     migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
     ledger.migrate(settings.control_dsn)
+    audit.migrate(settings.control_dsn)
     coverage.migrate(settings.control_dsn)
     coverage.migrate(settings.control_dsn)
     with open_shops(settings) as (shop, _):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pytest
 
@@ -12,6 +15,7 @@ from bench.damages import VIEW_CELLS
 from bench.pages import Pages, running_pages
 from bench.repairs import run_round
 from bench.repairs_dagster import Dagster
+from checks.quality import OLTP, STORES, asset_of, check_name
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.settings import Settings
 from repair import ledger
@@ -71,3 +75,19 @@ def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
     assert green.success and green.run_id == run["runId"]
     assert {"repaired_by", "found_by"} <= green.links
     assert (green.metadata["repaired_by"], green.metadata["found_by"]) == (run["runId"], failed.run_id)
+
+
+def test_the_suites_over_oltp_run_and_their_checks_link_the_pages(settings: Settings, pages: Pages) -> None:
+    with open_shops(settings) as shops:
+        for shop in shops:
+            shop.everything()
+    pages.until("the code locations did not load", pages.is_up)
+    checks = [(suite, asset_of(OLTP, suite).path, check_name(suite)) for suite in STORES[OLTP]]
+    selection = [{"assetKey": {"path": list(path)}, "name": name} for _, path, name in checks]
+    pages.run("expectations", selector={"assetSelection": [], "assetCheckSelection": selection})
+    for suite, path, name in checks:
+        newest = pages.evaluations(path, name)[0]
+        assert newest.success and newest.metadata["met"] == len(suite.expectations) * 2, (suite.name, newest)
+        for pod in ("pod1", "pod2"):
+            page = Path(url2pathname(urlparse(newest.metadata[f"data_docs_{pod}"]).path))
+            assert suite.expectations[-1].statement in unescape(page.read_text())
