@@ -56,6 +56,19 @@ values (
 LATEST = """
 select distinct on (pair, pod) result from reconcile.results order by pair, pod, checked_at desc, result_id desc
 """
+UNKNOWN_SINCE = """
+select newest.pair, newest.pod, min(tried.checked_at) as since
+from (
+    select distinct on (pair, pod) pair, pod, verdict from reconcile.results
+    order by pair, pod, checked_at desc, result_id desc
+) as newest
+join reconcile.results as tried using (pair, pod)
+where newest.verdict = 'unknown' and tried.checked_at > coalesce((
+    select max(looked.checked_at) from reconcile.results as looked
+    where looked.pair = newest.pair and looked.pod = newest.pod and looked.verdict <> 'unknown'
+), '-infinity')
+group by newest.pair, newest.pod
+"""
 HISTORY = """
 select result from reconcile.results where pair = %(pair)s and pod = %(pod)s
 order by checked_at desc, result_id desc limit %(limit)s
@@ -100,6 +113,16 @@ def save_results(control_dsn: str, results: Sequence[PairResult]) -> None:
 def latest_results(control_dsn: str) -> list[PairResult]:
     """Return the newest result of every pair in every pod, by pair and pod; empty before the first comparison."""
     return _read(control_dsn, LATEST, {})
+
+
+def unknown_since(control_dsn: str) -> dict[tuple[str, str], datetime]:
+    """Return since when every try to compare was unknown, by pair and pod; those whose newest try was not are left out.
+
+    Two tries that far apart and nothing else between them: a store that cannot be looked at, not a hiccup.
+    """
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        rows = connection.execute(UNKNOWN_SINCE).fetchall()
+    return {(row["pair"], row["pod"]): row["since"] for row in rows}
 
 
 def result_history(control_dsn: str, pair: str, pod: str, *, limit: int = 100) -> list[PairResult]:

@@ -2,6 +2,7 @@
 
 A copy that is late wakes nobody. But where nothing was compared for longer than the contract states nobody would know
 of a difference, whatever the reason is: runs that fail, a store that cannot be looked at, a copy that never catches up.
+A store that no try can look at is not late but broken (a lost file, a dropped table): that is told sooner.
 After a night in which the machine was off everything is overdue and the first comparisons mend that, so a sender that
 began to run a short while ago waits.
 
@@ -23,6 +24,8 @@ from repair.alerts.texts import more
 
 PATIENCE = timedelta(hours=1)
 """How long the sender must have run before it says so."""
+BLIND = timedelta(minutes=30)
+"""For how long every try must have been unknown until people are told that a store cannot be looked at."""
 SHOWN = 10
 HOURS = SWEEP_SECONDS_MAX // 3600
 
@@ -37,6 +40,8 @@ class Overdue:
     """Since when everything was compared at least once; None: never."""
     newest: PairResult | None
     """What the newest try gave."""
+    blind_since: datetime | None = None
+    """Since when no try could look at both stores; None: the newest could."""
 
 
 def overdue(
@@ -44,15 +49,18 @@ def overdue(
     known: Mapping[tuple[str, str], Coverage],
     newest: Collection[PairResult],
     now: datetime,
+    unknown_since: Mapping[tuple[str, str], datetime] | None = None,
 ) -> list[Overdue]:
-    """Return which of the wanted comparisons (pair and pod) are overdue."""
+    """Return which of the wanted comparisons (pair and pod) are overdue, or cannot be made at all."""
     tries = {(result.pair, result.pod): result for result in newest}
     found = []
     for key in wanted:
-        coverage = known.get(key)
-        if coverage is None or coverage.is_behind(now):
+        coverage, tried = known.get(key), tries.get(key)
+        blind_since = (unknown_since or {}).get(key)
+        is_blind = blind_since is not None and tried is not None and tried.checked_at - blind_since >= BLIND
+        if coverage is None or coverage.is_behind(now) or is_blind:
             since = None if coverage is None else coverage.oldest.compared_at
-            found.append(Overdue(pair=key[0], pod=key[1], since=since, newest=tries.get(key)))
+            found.append(Overdue(pair=key[0], pod=key[1], since=since, newest=tried, blind_since=blind_since))
     return found
 
 
@@ -81,10 +89,12 @@ def _running_since(beat: Heartbeat, now: datetime) -> datetime:
 
 def _overdue(found: Sequence[Overdue], *, subject: str) -> Message:
     noun = "comparison is" if len(found) == 1 else "comparisons are"
+    found = sorted(found, key=lambda item: item.blind_since is None)
     first = f"{found[0].pair} in {found[0].pod}"
     others = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     lines = [
-        f"Everything is to be compared at least once within {HOURS} h. {len(found):,} {noun} behind:",
+        f"Everything is to be compared at least once within {HOURS} h, and every store can be looked at. "
+        f"{len(found):,} {noun} behind:",
         "",
         *map(_shown, found[:SHOWN]),
         *more(len(found) - SHOWN),
@@ -95,13 +105,15 @@ def _overdue(found: Sequence[Overdue], *, subject: str) -> Message:
         "Look: tieout coverage; the runs of the job reconciliation in Dagster.",
         "Runbook: docs/runbooks/comparisons.md",
     ]
-    title = f"[Tieout] Not compared in time: {first}{others}"
+    what = "Cannot be compared" if found[0].blind_since else "Not compared in time"
+    title = f"[Tieout] {what}: {first}{others}"
     return Message(kind=AlertKind.OVERDUE, title=title, body="\n".join(lines), subject=subject)
 
 
 def _shown(item: Overdue) -> str:
     since = "never completely" if item.since is None else f"not completely since {item.since:%Y-%m-%d %H:%M} UTC"
-    return f"- {item.pair} in {item.pod}: {since}; {_try(item.newest)}"
+    blind = "" if item.blind_since is None else f"every try since {item.blind_since:%Y-%m-%d %H:%M} UTC failed; "
+    return f"- {item.pair} in {item.pod}: {since}; {blind}{_try(item.newest)}"
 
 
 def _try(result: PairResult | None) -> str:

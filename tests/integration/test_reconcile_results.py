@@ -17,6 +17,7 @@ from reconcile.results import (
     prune_results,
     result_history,
     save_results,
+    unknown_since,
 )
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -69,6 +70,27 @@ def test_results_come_back_as_they_were_and_the_newest_counts(make_database: Cal
     assert result_history(dsn, "oltp_lake.order", "pod1") == [later, RESULT]
     assert prune_results(dsn, NOON + timedelta(days=1)) == 1
     assert latest_results(dsn) == [later, other]
+
+
+def test_since_when_every_try_was_unknown(make_database: Callable[..., str]) -> None:
+    dsn = make_database()
+    migrate(dsn)
+
+    def tries(pod: str, *verdicts: Verdict) -> None:
+        made = [
+            replace(RESULT, pod=pod, verdict=verdict, checked_at=NOON + timedelta(minutes=minute))
+            for minute, verdict in enumerate(verdicts)
+        ]
+        save_results(dsn, made)
+
+    assert unknown_since(dsn) == {}
+    tries("pod1", Verdict.UNKNOWN, Verdict.CONSISTENT, Verdict.UNKNOWN, Verdict.UNKNOWN)
+    tries("pod2", Verdict.UNKNOWN, Verdict.UNKNOWN, Verdict.LATE)
+    tries("pod3", Verdict.UNKNOWN)
+    assert unknown_since(dsn) == {
+        (RESULT.pair, "pod1"): NOON + timedelta(minutes=2),
+        (RESULT.pair, "pod3"): NOON,
+    }
 
 
 def test_a_certificate_rests_on_one_cut_at_which_everything_was_compared(make_database: Callable[..., str]) -> None:

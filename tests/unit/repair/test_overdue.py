@@ -72,3 +72,19 @@ def test_it_is_told_once_until_it_is_over_and_then_anew() -> None:
     assert message(timedelta(0), told=first, over=over) is None
     anew = message(STATED * 2, told=first, over=over)
     assert anew is not None and anew.subject == f"after {over.isoformat()}"
+
+
+def test_a_store_that_no_try_of_half_an_hour_could_look_at_is_told_sooner() -> None:
+    known, lost = {ORDERS: covered(ORDERS, timedelta(hours=1))}, "A file of the lake is gone."
+
+    def told(verdict: Verdict, ago: timedelta) -> Message | None:
+        unknown = {ORDERS: NOW - ago} if verdict is Verdict.UNKNOWN else {}
+        return due_message(
+            overdue([ORDERS], known, [tried(ORDERS, verdict, lost)], NOW, unknown), LONG, None, None, NOW
+        )
+
+    assert told(Verdict.UNKNOWN, timedelta(minutes=29)) is None, "a hiccup wakes nobody"
+    assert told(Verdict.LATE, timedelta(hours=3)) is None, "nor does what is only late"
+    message = told(Verdict.UNKNOWN, timedelta(minutes=30))
+    assert message is not None and message.title == "[Tieout] Cannot be compared: oltp_lake.order in pod1"
+    assert "every try since 2026-03-01 11:30 UTC failed" in message.body and lost in message.body
