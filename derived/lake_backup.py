@@ -14,7 +14,7 @@ to one history of each pod's database: it is continued for another epoch only wh
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count, pairwise
@@ -39,6 +39,10 @@ INDEX = "index.json"
 LOCK_KEY = "tieout lake backup"
 LOCK_TIMEOUT_SECONDS = 600
 SEGMENT_COLUMNS = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
+NOT_EMPTY = (
+    "The lake is not empty; a backup is restored into a new one only. If files of it are lost, `tieout restore-lake "
+    "--discard` drops what is left of its events first."
+)
 # Sums do not cancel as XOR would, and do not depend on the order of rows.
 FIGURES = """
     select count(*), coalesce(sum(md5_number_lower(concat_ws(chr(31), event_id, pod, epoch, cut, "partition", chunk,
@@ -248,19 +252,25 @@ def write_index(folder: Path, segments: Sequence[Segment]) -> None:
     _flush(folder)
 
 
-def restore(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
+def restore(
+    catalog_dsn: str, data_path: str, folder: Path, *, discarding: Callable[[Connection], None] | None = None
+) -> list[Segment]:
     """Load a backup into an empty, migrated lake and set its positions, in one transaction; return what was loaded.
 
+    `discarding` empties a damaged lake before, in the same transaction; then a backup of nothing is loaded, too.
     Afterwards the lake's consumer goes on with the next cut. Raises PropagationError when there is no backup, the lake
     is not empty, or a file no longer has the events that its index names.
     """
     segments = [segment for chain in verified_chains(folder).values() for segment in chain]
-    if not segments:
+    if not segments and discarding is None:
         raise PropagationError(f"There is no backup of the lake in {folder}; nothing was restored.")
     with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
         connection.execute("begin")
-        if connection.execute(f"select 1 from {EVENTS} limit 1").fetchall():
-            raise PropagationError("The lake is not empty; a backup is restored into a new one only.")
+        if discarding is not None:
+            discarding(connection)
+        # Counted, which the catalog answers: a file may be lost.
+        elif connection.execute(f"select count(*) from {EVENTS}").fetchall() != [(0,)]:
+            raise PropagationError(NOT_EMPTY)
         for segment in segments:
             _load(connection, folder, segment)
         _set_positions(connection, segments)

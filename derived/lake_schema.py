@@ -88,14 +88,28 @@ def migrate_lake(catalog_dsn: str, data_path: str, *, pods: Sequence[str], parti
         # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
         connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
         connection.execute(f"create schema if not exists {SCHEMA}")
-        is_new = not _has_table(connection, "events")
-        for statement in TABLES:
-            connection.execute(statement)
-        if is_new:
-            connection.execute(PARTITIONING)
-        for pod in pods:
-            _ensure_fence(connection, fence_table("lake", pod), partition_count)
+        _create(connection, pods, partition_count)
         connection.execute("commit")
+
+
+def start_anew(connection: duckdb.DuckDBPyConnection, *, pods: Sequence[str], partition_count: int) -> None:
+    """Drop the events and all that goes with them, in the caller's transaction, and create them empty.
+
+    No file is read, so some may be lost. What was retracted when an epoch was opened is evidence, and stays.
+    """
+    for table in (EVENTS, CUTS, PARKED, EPOCHS, *(fence_table("lake", pod) for pod in pods)):
+        connection.execute(f"drop table if exists {table}")
+    _create(connection, pods, partition_count)
+
+
+def _create(connection: duckdb.DuckDBPyConnection, pods: Sequence[str], partition_count: int) -> None:
+    is_new = not _has_table(connection, "events")
+    for statement in TABLES:
+        connection.execute(statement)
+    if is_new:
+        connection.execute(PARTITIONING)
+    for pod in pods:
+        _ensure_fence(connection, fence_table("lake", pod), partition_count)
 
 
 def compact(

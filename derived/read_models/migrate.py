@@ -1,11 +1,13 @@
-"""Brings the read models' database to the newest schema: numbered SQL files, each applied once.
+"""Brings the read models' database to the newest schema: numbered SQL files, applied once, again when a table is gone.
 
 Belongs here: which files were applied. Does not belong here: what is in them (`migrations/`).
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -19,10 +21,15 @@ PREPARE = """
     create schema if not exists read_models;
     create table if not exists read_models.migrations (
         name text primary key, applied_at timestamptz not null default now())"""
+APPLIED = "insert into read_models.migrations (name) values (%s) on conflict do nothing"
+CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 
 
 def migrate(dsn: str) -> None:
-    """Apply every migration that is missing, in one transaction; StackError when the database cannot be reached."""
+    """Apply every migration that is missing, in one transaction; StackError when the database cannot be reached.
+
+    One of which somebody has dropped a table is missing, too: all migrations can be applied again.
+    """
     try:
         with psycopg.connect(dsn) as connection:
             connection.execute(LOCK)
@@ -30,8 +37,13 @@ def migrate(dsn: str) -> None:
             rows = connection.execute("select name from read_models.migrations").fetchall()
             applied = {row[0] for row in rows}
             for file in sorted(MIGRATIONS.glob("*.sql")):
-                if file.stem not in applied:
+                if file.stem not in applied or _lacks_table(connection, file.read_text(encoding="utf-8")):
                     connection.execute(file.read_bytes())
-                    connection.execute("insert into read_models.migrations (name) values (%s)", [file.stem])
+                    connection.execute(APPLIED, [file.stem])
     except psycopg.OperationalError:
         raise StackError(f"The read models ({described(dsn)}) could not be reached.") from None
+
+
+def _lacks_table(connection: psycopg.Connection[Any], migration: str) -> bool:
+    query = "select 1 from unnest(%s::text[]) as created (name) where to_regclass(created.name) is null"
+    return connection.execute(query, [CREATES.findall(migration)]).fetchone() is not None

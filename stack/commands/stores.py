@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -177,20 +178,49 @@ def backup(as_json: AsJson = False) -> None:
     _show_segments(as_json, "Backed up and verified", segments)
 
 
-def restore_lake(as_json: AsJson = False) -> None:
+def restore_lake(
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Drop what is left of the lake's events first: files of it are lost.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Load the lake's backup into an empty lake, after its files or its catalog were lost; all of it or nothing.
 
     Stop the workers before (`tieout down`). Afterwards `tieout up` applies what came after the backup; the marts are
     built again by `tieout reconcile`.
     """
     from derived.lake_backup import restore
+    from derived.lake_schema import start_anew
 
     with open_servers() as (values, progress):
-        with progress.step("Migrating"):
-            migrate_everything(values)
+        discarding = None
+        if discard:
+            _check_nothing_is_only_in_the_lake(values)
+            names = [pod.pod for pod in values.pods]
+            discarding = partial(start_anew, pods=names, partition_count=values.partition_count)
+        else:
+            with progress.step("Migrating"):
+                migrate_everything(values)
         with progress.step(f"Restoring the lake from {values.lake_backup_path}"):
-            segments = restore(values.catalog_dsn, values.lake_data_path, values.lake_backup_path)
+            segments = restore(
+                values.catalog_dsn, values.lake_data_path, values.lake_backup_path, discarding=discarding
+            )
     _show_segments(as_json, "Restored", segments)
+
+
+def _check_nothing_is_only_in_the_lake(values: Settings) -> None:
+    """Raise PropagationError when a pod's outbox is pruned further than the backup reaches."""
+    from derived.lake_backup import verified_cuts
+    from streams.reissue import unpruned_after
+
+    reached = verified_cuts(values.lake_backup_path)
+    for pod in values.pods:
+        pruned = unpruned_after(pod)
+        if pruned > reached.get(pod.pod, 0):
+            raise PropagationError(
+                f"The outbox of {pod.pod} is pruned through cut {pruned}, and the backup in {values.lake_backup_path} "
+                f"reaches cut {reached.get(pod.pod, 0)}: the lake alone has what is between; nothing was discarded."
+            )
 
 
 def forget_projection(

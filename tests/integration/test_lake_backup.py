@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import duckdb
 import msgspec
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ from contracts.errors import EpochChangedError, PropagationError
 from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, connect_lake, cut_vector, migrate_lake
 from derived.lake_backup import back_up, read_index, restore, verified_cuts
+from derived.lake_schema import start_anew
 from derived.retention import prune_outboxes
 from streams.cuts import register_cut
 from tests.conftest import MakeDatabase
@@ -85,6 +88,41 @@ def test_a_restore_refuses_a_lake_with_events(lakes: tuple[Lake, Lake], tmp_path
     back_up(lake.catalog_dsn, lake.data_path, tmp_path / "backup")
     with pytest.raises(PropagationError, match="not empty"):
         restore(lake.catalog_dsn, lake.data_path, tmp_path / "backup")
+
+
+def test_a_lake_that_lost_a_file_is_dropped_and_restored_or_left_as_it_is(
+    lakes: tuple[Lake, Lake], tmp_path: Path
+) -> None:
+    lake, _ = lakes
+    folder = tmp_path / "backup"
+    pod = FakePod()
+    for _ in range(2):
+        advance(lake, pod)
+    whole, cuts = lake.rows(), lake.cuts()
+    back_up(lake.catalog_dsn, lake.data_path, folder)
+    anew = partial(start_anew, pods=("pod1",), partition_count=PARTITIONS)
+    (lost, *_) = Path(lake.data_path, "raw", "events").rglob("*.parquet")
+    lost.unlink()
+    with pytest.raises(duckdb.IOException):
+        lake.rows()
+    with pytest.raises(PropagationError, match=r"not empty.*--discard"):
+        restore(lake.catalog_dsn, lake.data_path, folder)
+
+    (segment,) = read_index(folder)
+    content = (folder / segment.file).read_bytes()
+    (folder / segment.file).write_bytes(content[: len(content) // 2])
+    with pytest.raises((PropagationError, duckdb.Error)):
+        restore(lake.catalog_dsn, lake.data_path, folder, discarding=anew)
+    assert lake.cuts() == cuts, "nothing was dropped, since nothing can be loaded"
+    (folder / segment.file).write_bytes(content)
+
+    restore(lake.catalog_dsn, lake.data_path, folder, discarding=anew)
+    assert (lake.rows(), lake.cuts()) == (whole, cuts)
+    advance(lake, pod)
+    assert lake.cuts() == {"pod1": 3} and len(lake.rows()) == len(whole) + 1
+    # Without a backup it is emptied all the same: everything comes again from the log.
+    assert restore(lake.catalog_dsn, lake.data_path, tmp_path / "none", discarding=anew) == []
+    assert lake.rows() == [] and lake.projection().state("pod1").epoch is None
 
 
 def test_a_damaged_file_is_not_restored(lakes: tuple[Lake, Lake], tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 -- Rows are copies of the newest applied event of an aggregate. (epoch, version) is the event's and guards every write.
 -- Ids are text, as events carry them: a malformed one is a difference to be found, not a reason to stop.
 
-create table read_models.positions (
+create table if not exists read_models.positions (
     projection text not null,
     pod text not null,
     partition integer not null,
@@ -15,7 +15,7 @@ create table read_models.positions (
 comment on table read_models.positions is
 'How far a projection has applied a pod: all cuts <= cut, and the first chunk entries of cut + 1, per partition.';
 
-create table read_models.parked_events (
+create table if not exists read_models.parked_events (
     projection text not null,
     pod text not null,
     aggregate_key text not null,
@@ -32,7 +32,7 @@ comment on table read_models.parked_events is
 
 -- Account view: what a customer sees. Guests (no customer_id) are not in it.
 
-create table read_models.account_orders (
+create table if not exists read_models.account_orders (
     merchant_id text not null,
     order_id text not null,
     pod text not null,
@@ -53,9 +53,9 @@ create table read_models.account_orders (
     placed_at timestamptz not null,
     primary key (merchant_id, order_id)
 );
-create index account_orders_customer on read_models.account_orders (merchant_id, customer_id);
+create index if not exists account_orders_customer on read_models.account_orders (merchant_id, customer_id);
 
-create table read_models.account_payments (
+create table if not exists read_models.account_payments (
     merchant_id text not null,
     payment_id text not null,
     pod text not null,
@@ -71,9 +71,9 @@ create table read_models.account_payments (
     authorized_at timestamptz not null,
     primary key (merchant_id, payment_id)
 );
-create index account_payments_customer on read_models.account_payments (merchant_id, customer_id);
+create index if not exists account_payments_customer on read_models.account_payments (merchant_id, customer_id);
 
-create table read_models.account_refunds (
+create table if not exists read_models.account_refunds (
     merchant_id text not null,
     refund_id text not null,
     pod text not null,
@@ -91,9 +91,9 @@ create table read_models.account_refunds (
     completed_at timestamptz,
     primary key (merchant_id, refund_id)
 );
-create index account_refunds_customer on read_models.account_refunds (merchant_id, customer_id);
+create index if not exists account_refunds_customer on read_models.account_refunds (merchant_id, customer_id);
 
-create table read_models.account_entitlements (
+create table if not exists read_models.account_entitlements (
     merchant_id text not null,
     entitlement_id text not null,
     pod text not null,
@@ -106,11 +106,11 @@ create table read_models.account_entitlements (
     grants text not null,
     primary key (merchant_id, entitlement_id)
 );
-create index account_entitlements_customer on read_models.account_entitlements (merchant_id, customer_id);
+create index if not exists account_entitlements_customer on read_models.account_entitlements (merchant_id, customer_id);
 
 -- Fulfillment view: what to ship. Every order has a row (it carries the guard); lines are there while they are open.
 
-create table read_models.fulfillment_orders (
+create table if not exists read_models.fulfillment_orders (
     merchant_id text not null,
     order_id text not null,
     pod text not null,
@@ -124,10 +124,10 @@ create table read_models.fulfillment_orders (
     ordered_at timestamptz not null,
     primary key (merchant_id, order_id)
 );
-create index fulfillment_orders_open on read_models.fulfillment_orders (merchant_id, ordered_at, order_id)
+create index if not exists fulfillment_orders_open on read_models.fulfillment_orders (merchant_id, ordered_at, order_id)
 where open_quantity > 0;
 
-create table read_models.fulfillment_lines (
+create table if not exists read_models.fulfillment_lines (
     merchant_id text not null,
     order_id text not null,
     order_line_id text not null,
@@ -143,7 +143,7 @@ create table read_models.fulfillment_lines (
 );
 comment on table read_models.fulfillment_lines is 'Lines of goods with open_quantity > 0.';
 
-create table read_models.fulfillment_reservations (
+create table if not exists read_models.fulfillment_reservations (
     merchant_id text not null,
     reservation_id text not null,
     pod text not null,
@@ -154,7 +154,7 @@ create table read_models.fulfillment_reservations (
     primary key (merchant_id, reservation_id)
 );
 
-create table read_models.fulfillment_reservation_lines (
+create table if not exists read_models.fulfillment_reservation_lines (
     merchant_id text not null,
     reservation_id text not null,
     reservation_line_id text not null,

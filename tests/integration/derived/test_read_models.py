@@ -53,6 +53,17 @@ def a_shop(pod: FakePod, orders: int = 6) -> list[Work]:
     return [first, pod.step(pod.cut(*half), since=1)]
 
 
+def test_a_dropped_table_comes_back_empty_and_the_others_stay(stores: Stores) -> None:
+    with psycopg.connect(stores.dsn) as connection:
+        connection.execute("drop table read_models.account_payments")
+        connection.execute("insert into read_models.positions values ('account_view', 'pod1', 0, 'e', 7, 0, now())")
+    migrate(stores.dsn)
+    with psycopg.connect(stores.dsn) as connection:
+        assert connection.execute("select count(*) from read_models.account_payments").fetchone() == (0,)
+        assert connection.execute("select cut from read_models.positions").fetchone() == (7,)
+        assert connection.execute("select count(*) from read_models.migrations").fetchone() == (1,)
+
+
 def test_tables_have_the_columns_of_their_rows(stores: Stores) -> None:
     migrate(stores.dsn)
     for root in (*ACCOUNT_ROOTS, *FULFILLMENT_ROOTS):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -96,7 +97,9 @@ def test_a_lost_view_is_rebuilt_though_the_log_is_trimmed(system: Settings, run:
     drain_everything(system)
 
 
-def test_the_lake_comes_back_from_its_backup(system: Settings, run: Run, make_database: MakeDatabase) -> None:
+def test_the_lake_comes_back_from_its_backup(
+    system: Settings, run: Run, make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert sum(segment["events"] for segment in run("backup")) == lake_events(system)
     assert run("backup") == []
     lost = replace(
@@ -106,6 +109,16 @@ def test_the_lake_comes_back_from_its_backup(system: Settings, run: Run, make_da
     assert lake_events(lost) == lake_events(system)
     with pytest.raises(PropagationError, match="not empty"):
         run("restore-lake", on=lost)
+
+    (file, *_) = Path(lost.lake_data_path, "raw", "events").rglob("*.parquet")
+    file.unlink()
+    assert {segment["pod"] for segment in run("restore-lake", "--discard", on=lost)} == {"pod1", "pod2"}
+    assert lake_events(lost) == lake_events(system)
+    # Where the outbox is pruned, and no backup has what it gave up, what is left of the lake is all there is.
+    monkeypatch.setattr("streams.reissue.unpruned_after", lambda pod: 5)
+    with pytest.raises(PropagationError, match="pruned through cut 5.*reaches cut 0.*nothing was discarded"):
+        run("restore-lake", "--discard", on=replace(lost, lake_backup_path=tmp_path / "none"))
+    assert lake_events(lost) == lake_events(system)
 
 
 def test_a_lost_log_is_published_again(system: Settings, run: Run) -> None:
