@@ -116,7 +116,7 @@ def test_the_lake_comes_back_from_its_backup(
     assert lake_events(lost) == lake_events(system)
     # Where the outbox is pruned, and no backup has what it gave up, what is left of the lake is all there is.
     monkeypatch.setattr("streams.reissue.unpruned_after", lambda pod: 5)
-    with pytest.raises(PropagationError, match="pruned through cut 5.*reaches cut 0.*nothing was discarded"):
+    with pytest.raises(PropagationError, match=r"pruned through cut 5.*reaches cut 0.*nothing was discarded"):
         run("restore-lake", "--discard", on=replace(lost, lake_backup_path=tmp_path / "none"))
     assert lake_events(lost) == lake_events(system)
 
