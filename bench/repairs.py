@@ -29,7 +29,7 @@ from bench.damage_place import Place, Round
 from bench.damages import ROUNDS
 from bench.figures import Figure, report
 from bench.world import running_system, settings_environment, trade
-from contracts.breaks import BreakState
+from contracts.breaks import UNSETTLED, BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
 from contracts.settings import Settings
@@ -147,13 +147,17 @@ def _damage(settings: Settings, one: Round) -> Iterator[Done]:
 
 
 def _let_people_correct(way: Way, settings: Settings, one: Round, dones: Sequence[Done]) -> None:
-    """Do what people do about what was put before them; the next comparison sees that it is done."""
+    """Do what people do about what was put before them; the next comparison sees that it is done.
+
+    It looks at whatever was found of it, also by a scheduled comparison in between.
+    """
     corrected = [done for done in dones if done.cell.is_for_people]
     for done in corrected:
         if done.cell.undo is not None:
             done.cell.undo(Place(settings=settings, pod=done.pod), done.harm)
     if corrected:
-        way.find(one.families)
+        found = ledger.breaks(settings.control_dsn, states=UNSETTLED, limit=None)
+        way.find(tuple(dict.fromkeys([*one.families, *(item.pair for item in found)])))
 
 
 def matrix(way: Way, settings: Settings, rounds: Sequence[Round], say: Callable[[str], None]) -> list[Outcome]:
