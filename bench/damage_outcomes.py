@@ -130,14 +130,19 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
         return _before_people(cell, found, states)
     if cell.may_mend_itself and set(states) == {BreakState.VANISHED}:
         return "mended itself"
-    # Something was done about at least one; another may have been in order before a repair came to it.
-    if BreakState.REPAIRED not in states or set(states) - ENDED:
+    if BreakState.REPAIRED not in states or any(_is_left(cell, item) for item in found.breaks):
         found.faults += [
             f"break {item.break_id} is {item.state}: {item.reason}" for item in found.breaks[:ERRORS_SHOWN]
         ]
         return "left"
     _check_audit(cell, found)
     return "repaired"
+
+
+def _is_left(cell: Cell, item: Break) -> bool:
+    """Return whether a break did not end by a repair, or at one that found it in order already."""
+    is_by_itself = item.state is BreakState.VANISHED and not item.repairs and not cell.may_mend_itself
+    return item.state not in ENDED or is_by_itself
 
 
 def _before_people(cell: Cell, found: _Findings, states: Counter[BreakState]) -> str:
