@@ -249,8 +249,7 @@ class Draft:
 
     def _replays(self) -> Iterator[Action]:
         for (pod, projection), needs in self._replayed.items():
-            known = self._evidence[pod]
-            waiting = known.lake_parked if projection == "lake" else known.views[projection].parked
+            waiting = self._evidence[pod].parked_in(projection)
             yield Action(
                 kind=ActionKind.REPLAY_PARKED,
                 store=projection,

@@ -64,8 +64,7 @@ def _decide(draft: Draft, item: Break, pod: PodEvidence) -> None:
 
 def _parked(draft: Draft, item: Break, pod: PodEvidence) -> None:
     projection = VIEWS.get(item.pair, "lake")
-    waiting = pod.lake_parked if projection == "lake" else pod.views[projection].parked
-    if item.aggregate_key in waiting:
+    if item.aggregate_key in pod.parked_in(projection):
         draft.replay(item, projection)
     else:
         draft.in_order(item)

@@ -130,6 +130,10 @@ class PodEvidence:
     views: Mapping[str, ViewEvidence] = field(default_factory=dict)
     lake_parked: frozenset[str] = frozenset()
 
+    def parked_in(self, projection: str) -> frozenset[str]:
+        """Return the aggregates with parked events in the lake, or in a view."""
+        return self.lake_parked if projection == "lake" else self.views[projection].parked
+
 
 Evidence = Mapping[str, PodEvidence]
 """By pod."""
