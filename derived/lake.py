@@ -17,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import PropagationError
-from contracts.events.envelope import ENVELOPE_COLUMNS, Envelope
+from contracts.events.envelope import ENVELOPE_COLUMNS, envelope_values
 from derived.dsn import scrub
 from derived.lake_connection import connect_lake
 from derived.lake_epochs import record_opening
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
 from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
 from derived.steps import check_expected, fresh_entries, furthest_epoch
-from streams.projection import START, FencedError, ParkedEvent, Position, ProjectionState, Work
+from streams.projection import START, FencedError, ParkedEvent, PoisonEventError, Position, ProjectionState, Work
+from streams.refusals import refused
 
 __all__ = [
     "Compaction",
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 Connection = duckdb.DuckDBPyConnection
+
+CONTENT_ERRORS = (duckdb.ConstraintException, duckdb.ConversionException, duckdb.OutOfRangeException)
+"""What DuckDB raises about a row that cannot be stored; all else is about files, the catalog or memory."""
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in (*ENVELOPE_COLUMNS, "chunk"))
 
@@ -72,6 +76,14 @@ class LakeProjection:
 
     def apply(self, work: Work) -> None:
         """Append the step's events and move the fence, in one commit; FencedError when another was first."""
+        try:
+            self._apply(work)
+        except _RefusedError:
+            if poison := self._poison(work):
+                raise PoisonEventError.of_all(poison) from None
+            raise
+
+    def _apply(self, work: Work) -> None:
         with self._transaction() as cursor:
             fence = _read_fence(cursor, work.pod)
             check_expected(work, fence)
@@ -95,7 +107,7 @@ class LakeProjection:
                 event_id=row[1],
                 cut=row[2],
                 position=row[3],
-                event=msgspec.structs.asdict(msgspec.json.decode(row[4], type=Envelope)),
+                event=envelope_values(row[4]),
                 error=row[5],
                 parked_at=row[6],
             )
@@ -113,6 +125,26 @@ class LakeProjection:
         if connection is not None:
             connection.close()
 
+    def _poison(self, work: Work) -> list[PoisonEventError]:
+        """Find the events that the lake refuses, by writing halves and keeping nothing."""
+        tables = [entry.events for entry in fresh_entries(work)]
+        events = pa.concat_tables(tables) if tables else pa.table({"event_id": pa.array([], pa.string())})
+
+        def refusal(rows: Sequence[int]) -> str | None:
+            some = events.slice(rows[0], len(rows))
+            try:
+                with self._transaction() as cursor:
+                    _insert(cursor, some.append_column("chunk", pa.repeat(pa.scalar(0, pa.int32()), len(rows))), "")
+                    cursor.execute("rollback")
+                    cursor.execute("begin")
+            except _RefusedError as error:
+                return error.reason
+            return None
+
+        found = refused(range(events.num_rows), refusal)
+        ids = events.column("event_id")
+        return [PoisonEventError(str(ids[row]), f"the lake cannot store it: {reason}.") for row, reason in found]
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         cursor = self._cursor()
@@ -124,6 +156,8 @@ class LakeProjection:
             if "conflict" not in str(error):
                 raise self._failure(error) from None
             raise FencedError("Another consumer has moved the lake on; this step starts over.") from None
+        except CONTENT_ERRORS as error:
+            raise _RefusedError(scrub(error, self._catalog_dsn)) from None
         except duckdb.Error as error:
             raise self._failure(error) from None
         finally:
@@ -141,6 +175,14 @@ class LakeProjection:
         with self._lock:
             self._connection = None
         return PropagationError(f"The lake could not be used: {scrub(error, self._catalog_dsn)}")
+
+
+class _RefusedError(PropagationError):
+    """The lake refuses one of the rows for what is in it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The lake cannot store one of the events: {reason}")
+        self.reason = reason
 
 
 Fence = Mapping[int, tuple[str | None, Position]]
@@ -192,12 +234,13 @@ def _append_events(cursor: Connection, work: Work) -> None:
     ]
     if tables:
         incoming = pa.concat_tables(tables)
-        cursor.register("incoming", incoming)
-        unless_there, values = _unless_there(cursor, work.pod, incoming)
-        cursor.execute(
-            f"insert into {EVENTS} ({EVENT_COLUMNS}) select {EVENT_COLUMNS} from incoming {unless_there}", values
-        )
-        cursor.unregister("incoming")
+        _insert(cursor, incoming, *_unless_there(cursor, work.pod, incoming))
+
+
+def _insert(cursor: Connection, events: pa.Table, condition: str, values: Mapping[str, object] | None = None) -> None:
+    cursor.register("incoming", events)
+    cursor.execute(f"insert into {EVENTS} ({EVENT_COLUMNS}) select {EVENT_COLUMNS} from incoming {condition}", values)
+    cursor.unregister("incoming")
 
 
 def _unless_there(cursor: Connection, pod: str, incoming: pa.Table) -> tuple[str, Mapping[str, object]]:

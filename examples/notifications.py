@@ -7,13 +7,14 @@ settings, stop)`; the how-to is docs/how-to/add-a-projection.md.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow.compute as pc
 
-from streams.projection import START, FencedError, Position, ProjectionState, Work
+from streams.projection import START, FencedError, PoisonEventError, Position, ProjectionState, Work
+from streams.refusals import refused
 
 TABLES = """
     create table if not exists positions (pod, partition, epoch, cut, chunk, primary key (pod, partition));
@@ -42,7 +43,8 @@ class Notifications:
             for entry in work.entries:
                 shipped = entry.events.filter(pc.equal(entry.events.column("event_type"), "fulfillment_shipped"))
                 rows = shipped.select(["event_id", "merchant_id", "aggregate_id"]).to_pylist()
-                file.executemany("insert into notifications values (:event_id, :merchant_id, :aggregate_id)", rows)
+                if bad := refused(rows, lambda some: _refusal(file, some)):
+                    raise PoisonEventError.of_all([PoisonEventError(row["event_id"], why) for row, why in bad])
             moved = [(work.pod, number, work.epoch, at.cut, at.chunk) for number, at in work.positions.items()]
             file.executemany("insert or replace into positions values (?, ?, ?, ?, ?)", moved)
 
@@ -61,3 +63,14 @@ class Notifications:
             file.execute("begin immediate")
             with file:
                 yield file
+
+
+def _refusal(file: sqlite3.Connection, rows: Sequence[Mapping[str, str]]) -> str | None:
+    """Note shipments; None, or nothing was noted and this is why."""
+    file.execute("savepoint notes")
+    try:
+        file.executemany("insert into notifications values (:event_id, :merchant_id, :aggregate_id)", rows)
+    except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError) as error:  # what is in a row
+        file.execute("rollback to notes")
+        return f"{error}."
+    return None

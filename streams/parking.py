@@ -58,8 +58,10 @@ def apply_parking(projection: Projection, work: Work, parked_keys: Collection[st
         try:
             projection.apply(attempt)
         except PoisonEventError as poison:
-            key, position = _find(attempt, poison)
-            holds[key] = Hold(from_position=position, event_id=poison.event_id, reason=poison.reason)
+            for one in (poison, *poison.others):
+                key, position = _find(attempt, one)
+                if key not in holds or position < holds[key].from_position:
+                    holds[key] = Hold(from_position=position, event_id=one.event_id, reason=one.reason)
             continue
         return frozenset(holds)
 

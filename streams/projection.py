@@ -112,12 +112,22 @@ class FencedError(PropagationError):
 
 
 class PoisonEventError(PropagationError):
-    """One event cannot be applied; the loop parks it and its aggregate's later events, and goes on."""
+    """One event cannot be applied; the loop parks it and its aggregate's later events, and goes on.
 
-    def __init__(self, event_id: str, reason: str) -> None:
+    A projection that knows of `others` in the same step names them, too: then the step is tried again once, not once
+    for each of them.
+    """
+
+    def __init__(self, event_id: str, reason: str, *, others: Sequence[PoisonEventError] = ()) -> None:
         super().__init__(f"Event {event_id} cannot be applied: {reason}")
         self.event_id = event_id
         self.reason = reason
+        self.others = tuple(others)
+
+    @classmethod
+    def of_all(cls, found: Sequence[PoisonEventError]) -> PoisonEventError:
+        """Return one error that names all of `found`, of which there is at least one."""
+        return cls(found[0].event_id, found[0].reason, others=found[1:])
 
 
 class Projection(Protocol):

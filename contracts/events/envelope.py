@@ -7,6 +7,7 @@ Does not belong here: payloads (one module per aggregate, beside this one).
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -41,3 +42,14 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 ENVELOPE_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Envelope))
 """Column names in the order of the log's record batches and of the lake's `raw.events`."""
+
+
+def envelope_values(text: str) -> dict[str, Any]:
+    """Return an event's columns from its JSON text; also of one that was set aside because a column has no value."""
+    try:
+        return msgspec.structs.asdict(msgspec.json.decode(text, type=Envelope))
+    except msgspec.ValidationError:
+        values: dict[str, Any] = msgspec.json.decode(text)
+        for name in ("occurred_at", "recorded_at"):
+            values[name] = msgspec.convert(values[name], datetime | None)
+        return values

@@ -63,32 +63,32 @@ def content(root: Root, events: Iterable[LatestEvent]) -> Content:
     absent: list[tuple[str, str]] = []
     for event in events:
         state = decode(root, event)
-        row = root.row(state, event.pod, event.epoch)
+        try:
+            row = root.row(state, event.pod, event.epoch)
+            parts = root.child.rows(state) if root.child is not None and row is not None else ()
+        except Exception as error:  # pure functions of the state: what they raise is about what is in it
+            reason = f"the view cannot be made of it: {type(error).__name__}: {error}."
+            raise PoisonEventError(event.event_id, reason) from None
         if row is None:
             absent.append((event.merchant_id, event.aggregate_id))
             continue
         rows.append(row)
-        if root.child is not None:
-            children.extend(root.child.rows(state))
+        children.extend(parts)
     return Content(rows=rows, children=children, absent=absent)
 
 
-def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[LatestEvent], list[LatestEvent]]:
-    """Return the events that can be read, and those that cannot."""
+def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[LatestEvent], list[PoisonEventError]]:
+    """Return the events that can be read, and why the others cannot."""
     readable: list[LatestEvent] = []
-    unreadable: list[LatestEvent] = []
+    poison: list[PoisonEventError] = []
     for event in events:
-        (unreadable if poison_in(root, event) else readable).append(event)
-    return readable, unreadable
-
-
-def poison_in(root: Root, event: LatestEvent) -> PoisonEventError | None:
-    """Return why an event cannot be read; None when it can."""
-    try:
-        decode(root, event)
-    except PoisonEventError as poison:
-        return poison
-    return None
+        try:
+            content(root, [event])
+        except PoisonEventError as error:
+            poison.append(error)
+        else:
+            readable.append(event)
+    return readable, poison
 
 
 def decode(root: Root, event: LatestEvent) -> AggregateState:

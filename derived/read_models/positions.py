@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from contracts.events.envelope import Envelope
+from contracts.events.envelope import envelope_values
 from contracts.ids import aggregate_key
 from streams.projection import FencedError, ParkedEvent, Position, Work
 
@@ -169,7 +169,7 @@ def parked_events(cursor: Cursor, projection: str, pod: str) -> list[ParkedEvent
             event_id=event_id,
             cut=cut,
             position=position,
-            event=msgspec.structs.asdict(msgspec.json.decode(event, type=Envelope)),
+            event=envelope_values(event),
             error=error,
             parked_at=parked_at,
         )

@@ -24,8 +24,9 @@ from contracts.errors import PropagationError
 from contracts.ids import aggregate_key
 from contracts.settings import Settings
 from derived.dsn import described, scrub
+from derived.postgres_errors import is_of_content
 from derived.read_models import tables
-from derived.read_models.decoding import COLUMNS, LatestEvent, content, latest_events, poison_in, split_readable
+from derived.read_models.decoding import COLUMNS, LatestEvent, content, latest_events, split_readable
 from derived.read_models.epochs import earlier_standings
 from derived.read_models.positions import (
     key_of_row,
@@ -38,6 +39,7 @@ from derived.read_models.positions import (
     read_positions,
     set_back,
 )
+from derived.read_models.refusals import refused_events
 from derived.read_models.tables import Root
 from derived.steps import check_expected, fresh_entries, furthest_epoch
 from streams.ahead import ahead
@@ -109,8 +111,10 @@ class ReadModel:
                 self._write(cursor, [entry.events for entry in fresh_entries(work)])
                 park_and_release(cursor, self.name, work)
                 move_positions(cursor, self.name, work.pod, work.epoch, work.positions, work.data_at)
-        except psycopg.DataError as error:
-            raise self._poison(work) or PropagationError(f"{self.name}: {scrub(error, self._dsn)}") from None
+        except (PoisonEventError, psycopg.Error, UnicodeError) as error:
+            if poison := self._poison(work):
+                raise PoisonEventError.of_all(poison) from None
+            raise PropagationError(f"{self.name}: {scrub(error, self._dsn)}") from None
 
     def rebuild(self, pod: str, keys: Sequence[str], *, deadline_seconds: float = 60.0) -> Rebuilt:
         """Make the rows of these aggregate keys what the lake says as of the view's own position, whatever is there.
@@ -218,25 +222,29 @@ class ReadModel:
                     events = latest_events(root, [_without(batch, except_keys)])
                     aggregates += len(events)
                     unreadable += self._write_readable(cursor, root, events)
-        except psycopg.DataError as error:
+        except (psycopg.Error, UnicodeError) as error:
             raise PropagationError(f"{self.name} cannot store what the lake has: {scrub(error, self._dsn)}") from None
         if unreadable:
             self._park_unreadable(cursor, read_events(lake, pod, unreadable, position).read_all(), pod)
         return aggregates
 
     def _write_readable(self, cursor: Cursor, root: Root, events: Sequence[LatestEvent]) -> list[str]:
-        """Write the events that can be read; return the aggregate keys of the others."""
+        """Write the events that can be read and stored; return the aggregate keys of the others."""
         try:
-            readable, unreadable = events, list[LatestEvent]()
+            readable, poison = events, list[PoisonEventError]()
             known = content(root, events)
         except PoisonEventError:
-            readable, unreadable = split_readable(root, events)
+            readable, poison = split_readable(root, events)
             known = content(root, readable)
         # Whatever was there of these keys was deleted before, so a conflict is with a row of another pod.
         if not tables.insert(cursor, root, known):
-            tables.write(cursor, root, known)
-            tables.clear_staging(cursor, root)
-        return [aggregate_key(event.merchant_id, root.aggregate_type, event.aggregate_id) for event in unreadable]
+            poison += refused_events(cursor, root, readable, self._clean)
+        bad = {one.event_id for one in poison}
+        return [
+            aggregate_key(event.merchant_id, root.aggregate_type, event.aggregate_id)
+            for event in events
+            if event.event_id in bad
+        ]
 
     def _park_unreadable(self, cursor: Cursor, history: pa.Table, pod: str) -> None:
         """Do for keys that end in an unreadable event what following the log would have done: keep the newest state
@@ -246,11 +254,10 @@ class ReadModel:
         for key, group in groupby(history.sort_by(order).to_pylist(), key=key_of_row):
             rows, root = list(group), self._roots[_type_of(key)]
             events = [LatestEvent._make(row[name] for name in LatestEvent._fields) for row in rows]
-            poison = [poison_in(root, event) for event in events]
-            first = next(index for index, found in enumerate(poison) if found)
-            tables.write(cursor, root, content(root, events[:first][-1:]))
-            tables.clear_staging(cursor, root)
-            park_rows(cursor, self.name, pod, key, rows[first:], str(poison[first]))
+            # Each event that can be stored is: the newest of them before the first that cannot stays.
+            found = (self._poison_of(cursor, root, [event]) for event in events)
+            first, poison = next((index, one) for index, one in enumerate(found) if one)
+            park_rows(cursor, self.name, pod, key, rows[first:], str(poison[0]))
 
     @contextmanager
     def _lake_at(
@@ -287,22 +294,21 @@ class ReadModel:
         move_positions(cursor, self.name, pod, progress.epoch, progress.positions, progress.data_at)
         return progress.positions
 
-    def _poison(self, work: Work) -> PoisonEventError | None:
-        """Find the event whose values the database refuses, by writing them one by one and keeping nothing."""
-        for root in self._roots.values():
-            for event in latest_events(root, [entry.events for entry in fresh_entries(work)]):
-                reason = self._refusal(root, event)
-                if reason is not None:
-                    return PoisonEventError(event.event_id, f"its values cannot be stored: {reason}.")
-        return None
+    def _poison(self, work: Work) -> list[PoisonEventError]:
+        """Find the events that cannot be read or that the database refuses, by writing halves and keeping nothing."""
+        entries = [entry.events for entry in fresh_entries(work)]
+        found: list[PoisonEventError] = []
+        with self._transaction() as cursor, cursor.connection.transaction(force_rollback=True):
+            for root in self._roots.values():
+                found += self._poison_of(cursor, root, latest_events(root, entries))
+        return found
 
-    def _refusal(self, root: Root, event: LatestEvent) -> str | None:
-        try:
-            with self._transaction() as cursor:
-                tables.write(cursor, root, content(root, [event]))
-                raise psycopg.Rollback
-        except psycopg.DataError as error:
-            return scrub(error, self._dsn)
+    def _poison_of(self, cursor: Cursor, root: Root, events: Sequence[LatestEvent]) -> list[PoisonEventError]:
+        readable, poison = split_readable(root, events)
+        return [*poison, *refused_events(cursor, root, readable, self._clean)]
+
+    def _clean(self, error: Exception) -> str:
+        return scrub(error, self._dsn)
 
     @contextmanager
     def _transaction(self) -> Iterator[Cursor]:
@@ -310,7 +316,9 @@ class ReadModel:
             connection = self._connection()
             with connection.transaction(), connection.cursor() as cursor:
                 yield cursor
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
+            if is_of_content(error):
+                raise
             where = described(self._dsn)
             raise PropagationError(f"The read models ({where}) could not be used: {scrub(error, self._dsn)}") from None
 

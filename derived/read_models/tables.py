@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from contracts.events.common import AggregateState
+from derived.postgres_errors import is_of_content
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
@@ -102,7 +103,8 @@ def write(cursor: Cursor, root: Root, content: Content) -> None:
 
 
 def insert(cursor: Cursor, root: Root, content: Content) -> bool:
-    """Write rows whose keys have none; False, and nothing written, if one has: then `write` decides by version.
+    """Write rows whose keys have none; False, and nothing written, if one has (then `write` decides by version), or if
+    one cannot be stored.
 
     COPY straight into the tables: a third of the work of `write`.
     """
@@ -116,8 +118,10 @@ def insert(cursor: Cursor, root: Root, content: Content) -> bool:
                 keys = [msgspec.structs.astuple(row)[:2] for row in content.rows]
                 cursor.execute(_delete(root, root.child.table), _columns_of(keys))
                 _copy(cursor, _name(root.child.table), root.child.row_type.__struct_fields__, content.children)
-    except psycopg.errors.UniqueViolation:
-        return False
+    except (psycopg.Error, UnicodeError) as error:
+        if is_of_content(error):
+            return False
+        raise
     return True
 
 

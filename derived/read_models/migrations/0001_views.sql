@@ -25,7 +25,7 @@ create table if not exists read_models.parked_events (
     event text not null,
     error text not null,
     parked_at timestamptz not null,
-    primary key (projection, pod, aggregate_key, event_id)
+    primary key (projection, pod, event_id)
 );
 comment on table read_models.parked_events is
 'Events that a projection could not apply, and those behind them; event is the whole envelope as JSON text.';

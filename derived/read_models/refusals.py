@@ -1,0 +1,45 @@
+"""Events that the read models' database refuses for what is in them.
+
+Belongs here: finding them. Does not belong here: which errors are about a row's content (`derived/postgres_errors.py`),
+what becomes of these events (`projection.py` parks them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import psycopg
+
+from derived.postgres_errors import is_of_content
+from derived.read_models import tables
+from derived.read_models.decoding import LatestEvent, content
+from derived.read_models.tables import Cursor, Root
+from streams.projection import PoisonEventError
+from streams.refusals import refused
+
+
+def refused_events(
+    cursor: Cursor, root: Root, events: Sequence[LatestEvent], clean: Callable[[Exception], str]
+) -> list[PoisonEventError]:
+    """Write the events that the database takes; return the others, with its reasons. They can all be read.
+
+    `clean` makes an error's text fit to be kept. Raises an error that is not about content as it is.
+    """
+
+    def refusal(some: Sequence[LatestEvent]) -> str | None:
+        try:
+            with cursor.connection.transaction():
+                # Else a constraint that is checked at the commit would refuse all of them there.
+                cursor.execute("set constraints all immediate")
+                tables.write(cursor, root, content(root, some))
+                tables.clear_staging(cursor, root)
+        except (psycopg.Error, UnicodeError) as error:
+            if is_of_content(error):
+                return clean(error)
+            raise
+        return None
+
+    return [
+        PoisonEventError(event.event_id, f"its values cannot be stored: {reason}.")
+        for event, reason in refused(events, refusal)
+    ]
