@@ -1,7 +1,7 @@
 # The commands of the README. A newcomer needs Python 3.11+ and make; everything else is installed into .venv.
 # make run ONCE=1               one pass, then stop; fails unless everything ties
 # make run ORDERS=5000          size of the generated traffic
-# make run INPUT="a.csv b.csv"  replay UCI Online Retail files instead
+# make run INPUT="a.csv b.csv"  replay UCI Online Retail files instead (DATE_ORDER=day-first: where no date tells)
 
 PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR)
@@ -10,7 +10,7 @@ once := $(filter-out 0,$(ONCE))
 .PHONY: run test check bench drill format install clean
 
 run: .venv/.installed
-	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(INPUT)
+	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
 
 test: .venv/.installed
 	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)

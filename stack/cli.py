@@ -25,6 +25,7 @@ from stack.commands.reports import add_commands as add_reports
 from stack.commands.stores import add_commands as add_repairs
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
+from traffic.retail.dates import DateOrder
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -171,25 +172,31 @@ def import_(
     files: Annotated[
         list[Path], typer.Argument(help="UCI Online Retail files (.csv, .csv.gz); a country is a merchant.")
     ],
+    date_order: Annotated[
+        DateOrder | None, typer.Option(help="What the dates of the files begin with, where no date in them tells.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import real invoices: orders, refunds, adjustments and stock, to the last decimal. Run twice, nothing doubles.
 
     In JSON: rows_read, rows_imported, rows_rejected, amount_read, amount_imported, amount_rejected, rejected {reason:
-    rows}, orders, refunds, adjustments, unfinished. Amounts are decimals with the precision of the file.
+    rows}, orders, refunds, adjustments, unfinished, files[] {file, lines, rows_read, rows_rejected, date_order},
+    reasons[] {reason, rows, amount, first_file, first_line}, rejects_file. Amounts are decimals with the precision of
+    the file. Exit code 2 when a file is refused, then nothing is booked, or when every row of a file is rejected.
     """
     from stack.commands.showing import show_import
-    from stack.intake import import_retail
+    from stack.intake import import_retail, refuse_rejected_files
 
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values:
         with progress.step("Migrating"):
             migrate_everything(values)
-        report = import_retail(files, values, progress)
+        report = import_retail(files, values, progress, date_order)
     if as_json:
         print_json(to_builtins(report))
     else:
         show_import(report)
+    refuse_rejected_files(report)
 
 
 @app.command()

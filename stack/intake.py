@@ -9,20 +9,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from contracts.errors import InputError
 from contracts.settings import Settings
 from stack.console import Progress, Step
 
 if TYPE_CHECKING:
     from traffic.generator import GeneratorReport
+    from traffic.retail.dates import DateOrder
     from traffic.retail.report import ImportReport
 
 
-def import_retail(paths: Sequence[Path], settings: Settings, progress: Progress) -> ImportReport:
-    """Import Online Retail files; InputError names a file that is missing or damaged, before anything is booked."""
+def import_retail(
+    paths: Sequence[Path], settings: Settings, progress: Progress, date_order: DateOrder | None = None
+) -> ImportReport:
+    """Import Online Retail files; InputError names a file that cannot be imported, before anything is booked."""
     from traffic.retail.importing import import_files
 
     with progress.step("Importing Online Retail") as step:
-        return import_files(paths, settings, lambda what, done, total: _say(step, what, done, total))
+        return import_files(
+            paths, settings, lambda what, done, total: _say(step, what, done, total), date_order=date_order
+        )
+
+
+def refuse_rejected_files(report: ImportReport) -> None:
+    """Raise InputError when a file of the import has no row that was taken; what was booked of the others stays."""
+    if files := report.rejected_files:
+        raise InputError(
+            f"Every row of {', '.join(files)} was rejected; why, row by row, stands in {report.rejects_file}."
+        )
 
 
 def _say(step: Step, what: str, done: int, total: int) -> None:

@@ -18,10 +18,11 @@ from contracts.settings import Settings
 from stack import session, settings
 from stack.builder import Built, warm_builder
 from stack.console import Progress, answers
-from stack.intake import generate_orders, import_retail
+from stack.intake import generate_orders, import_retail, refuse_rejected_files
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
 from stack.reconciling import Reconciled, describe_build, describe_recorded, reconcile_now, ties
+from traffic.retail.dates import DateOrder
 
 ORDERS = 500
 SEED = 20_101_201
@@ -59,18 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED if options.once else 0
 
 
-def one_pass(values: Settings, progress: Progress, *, orders: int, seed: int, inputs: Sequence[Path]) -> Pass:
-    """Migrate, bring orders in, drain, build, compare. The servers must run."""
+def one_pass(
+    values: Settings,
+    progress: Progress,
+    *,
+    orders: int,
+    seed: int,
+    inputs: Sequence[Path],
+    date_order: DateOrder | None = None,
+) -> Pass:
+    """Migrate, bring orders in, drain, build, compare. The servers must run.
+
+    InputError when an input cannot be imported, or nothing of it is taken.
+    """
     started = time.monotonic()
     with warm_builder(values) as builder:
         with progress.step("Migrating"):
             migrate_everything(values)
         if inputs:
-            report = import_retail(inputs, values, progress)
-            progress.note(
-                f"  {report.rows_read:,} rows of {report.amount_read}: {report.rows_imported:,} imported "
-                f"({report.amount_imported}), {report.rows_rejected:,} rejected ({report.amount_rejected})."
-            )
+            _import(inputs, values, progress, date_order)
         else:
             generate_orders(orders, seed, values, progress)
         with progress.step("Bringing every copy up to date") as step:
@@ -78,6 +86,18 @@ def one_pass(values: Settings, progress: Progress, *, orders: int, seed: int, in
             step.say(f"{sum(pod.events_published for pod in drained):,} events")
         comparison = reconcile_now(values, progress, builder)
     return Pass(comparison=comparison, built=builder.built, seconds=time.monotonic() - started)
+
+
+def _import(inputs: Sequence[Path], values: Settings, progress: Progress, date_order: DateOrder | None) -> None:
+    from stack.commands.showing import show_rejects
+
+    report = import_retail(inputs, values, progress, date_order)
+    progress.note(
+        f"  {report.rows_read:,} rows of {report.amount_read}: {report.rows_imported:,} imported "
+        f"({report.amount_imported}), {report.rows_rejected:,} rejected ({report.amount_rejected})."
+    )
+    show_rejects(report)
+    refuse_rejected_files(report)
 
 
 def _once(options: argparse.Namespace, progress: Progress) -> int:
@@ -101,7 +121,14 @@ def _pass_and_show(values: Settings, options: argparse.Namespace, progress: Prog
     from stack.commands.showing import show_figures, show_results
 
     started = time.monotonic()
-    done = one_pass(values, progress, orders=options.orders, seed=options.seed, inputs=options.inputs)
+    done = one_pass(
+        values,
+        progress,
+        orders=options.orders,
+        seed=options.seed,
+        inputs=options.inputs,
+        date_order=options.date_order,
+    )
     show_results(done.comparison.results, is_short=True)
     show_figures(done.comparison.figures)
     console = answers()
@@ -117,6 +144,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="stop after one pass; exit code 0 only if everything ties")
     parser.add_argument("--orders", type=int, default=ORDERS, help="orders that the generator places")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the generator")
+    parser.add_argument(
+        "--date-order",
+        type=DateOrder,
+        choices=list(DateOrder),
+        metavar="|".join(DateOrder),
+        help="what the dates of the files begin with, where no date in them tells",
+    )
     parser.add_argument("inputs", nargs="*", type=Path, help="Online Retail files (.csv, .csv.gz) to import instead")
     return parser
 

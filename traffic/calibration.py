@@ -21,8 +21,9 @@ from pathlib import Path
 import msgspec
 
 from contracts.money import micro_per_minor
+from traffic.retail.files import inspect_files
 from traffic.retail.invoices import InvoiceKey
-from traffic.retail.rows import Row, check_files, read_rows
+from traffic.retail.rows import Row, read_rows
 from traffic.retail.rules import Treatment, classify, product_code
 from traffic.retail.steps import CURRENCY
 
@@ -131,10 +132,9 @@ class Tally:
 
 def measure(paths: Sequence[Path]) -> Shape:
     """Return the shape of Online Retail files."""
-    check_files(paths)
     tally = Tally()
-    for file, path in enumerate(paths):
-        for row in read_rows(path, file):
+    for file, source in enumerate(inspect_files(paths)):
+        for row in read_rows(source, file):
             if isinstance(row, Row):
                 _tally_row(tally, row)
     return tally.shape()

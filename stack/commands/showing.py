@@ -207,7 +207,6 @@ def show_import(report: ImportReport) -> None:
         ("Imported", f"{report.rows_imported:,}", report.amount_imported),
         ("  of these before this run", f"{report.already_imported:,}", ""),
         ("Rejected", f"{report.rows_rejected:,}", report.amount_rejected),
-        *((f"  {reason.replace('_', ' ')}", f"{count:,}", "") for reason, count in report.rejected.items()),
     ]
     console = answers()
     console.print(table("Online Retail", ("Rows", "Number", "Amount"), rows))
@@ -220,8 +219,32 @@ def show_import(report: ImportReport) -> None:
             f"Unfinished: {report.unfinished:,} orders and credit notes of which the books refused a step; "
             "import the files again to try it again."
         )
-    if report.rejects_file:
-        console.print(f"Rejected rows and why: {report.rejects_file}")
+    show_rejects(report)
+
+
+def show_rejects(report: ImportReport) -> None:
+    """Print why rows were rejected, where each reason was first seen, and where all of them stand; nothing if none."""
+    if not report.rows_rejected:
+        return
+    console = answers()
+    rows = [
+        (
+            item.reason.replace("_", " "),
+            f"{escape(item.first_file)}, line {item.first_line}",
+            f"{item.rows:,}",
+            item.amount,
+        )
+        for item in report.reasons
+    ]
+    console.print(table("Rejected rows", ("Reason", "First in", "Rows", "Amount"), rows, numbers_from=2))
+    by_file = [
+        (escape(file.file), f"{file.rows_read:,}", f"{file.rows_rejected:,}")
+        for file in report.files
+        if file.rows_rejected
+    ]
+    if len(report.files) > 1:
+        console.print(table("Files with rejected rows", ("File", "Rows", "Rejected"), by_file))
+    console.print(f"Every rejected row with its line and reason: {report.rejects_file}", markup=False)
 
 
 def show_statement(statement: Statement) -> None:

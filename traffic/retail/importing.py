@@ -5,9 +5,10 @@
 Belongs here: the order of the work. What a row means: `rules.py`; invoices: `invoices.py`; commands:
 `steps.py`; returns: `matching.py` and `credits.py`; merchants and products: `catalog.py`.
 
-The files are read three times, so that memory holds single invoices and not months: to count and reject; to see what
-the books hold already and which stock is needed; to book. Credit notes come last, oldest first, whatever the order of
-the files: by then every order they may belong to is there. Invoices are booked by several processes at once.
+The files are read four times, so that memory holds single invoices and not months: to see whether they can be read at
+all; to count and reject; to see what the books hold already and which stock is needed; to book. Credit notes come last,
+oldest first, whatever the order of the files: by then every order they may belong to is there. Invoices are booked by
+several processes at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from traffic.retail import books as retail_books
 from traffic.retail import catalog as retail_catalog
 from traffic.retail.books import Connection, Given
 from traffic.retail.credits import CreditPlan, book_credit, plan_credit, sold_key
+from traffic.retail.dates import DateOrder
+from traffic.retail.files import Source, inspect_files
 from traffic.retail.invoices import (
     Invoice,
     InvoiceKey,
@@ -45,7 +48,7 @@ from traffic.retail.invoices import (
 from traffic.retail.matching import ReturnMatcher
 from traffic.retail.rejects import RejectsFile
 from traffic.retail.report import ImportReport, Outcome, Totals, already, combined, refused
-from traffic.retail.rows import Rejection, check_files
+from traffic.retail.rows import Rejection
 from traffic.retail.rules import InvoiceType, Treatment, invoice_type
 from traffic.retail.sales import book_sale, is_stored, is_taken
 from traffic.retail.steps import LOCATION, row_steps, steps_of
@@ -69,20 +72,22 @@ def import_files(
     settings: Settings,
     on_progress: OnProgress = no_progress,
     *,
+    date_order: DateOrder | None = None,
     processes: int | None = None,
 ) -> ImportReport:
     """Import the files into the pods; run again, it books nothing twice and finishes what was torn. Returns the report.
 
-    `processes`: how many book at once (default: one more than processors; 0: the caller's own). Raises InputError,
-    before anything is booked, when a file is missing, damaged or no Online Retail file, ConflictError while another
+    `date_order`: that of all files, where they do not prove it themselves. `processes`: how many book at once (default:
+    one more than processors; 0: the caller's own). Raises InputError, before anything is booked, when a file is
+    missing, damaged or no Online Retail file, or when its dates or quotes are doubtful; ConflictError while another
     import runs, and UnbalancedImportError when what was booked and rejected is not what was read. The pods must be
     migrated, and the directory must be there.
     """
-    check_files(paths)
+    sources = inspect_files(paths, date_order)
     with ExitStack() as stack:
         stack.enter_context(_only_import(settings))
         work = _Import(
-            paths=paths,
+            sources=sources,
             settings=settings,
             on_progress=on_progress,
             workers=stack.enter_context(Workers(settings, processes)),
@@ -104,7 +109,7 @@ def _only_import(settings: Settings) -> Iterator[None]:
 
 @dataclass(kw_only=True)
 class _Import:
-    paths: Sequence[Path]
+    sources: Sequence[Source]
     settings: Settings
     on_progress: OnProgress
     workers: Workers
@@ -121,14 +126,14 @@ class _Import:
     copies: set[Place] = field(default_factory=set)
     """Invoices that stand in an earlier file too, with the same rows."""
     reasons: dict[tuple[int, int], str] = field(default_factory=dict)
-    """Why the books refused a row, by file and number."""
+    """Why the books refused a row, by file and line."""
     notes: list[Invoice] = field(default_factory=list)
     needed: dict[tuple[str, str], int] = field(default_factory=dict)
     """Units that sales and write-offs take, by merchant and stock code."""
 
     def run(self) -> ImportReport:
-        survey = survey_files(self.paths, self._reject, self.on_progress)
-        self.totals.rows_read, self.totals.amount_read_micro = survey.rows_read, survey.amount_read_micro
+        survey = survey_files(self.sources, self._reject, self.on_progress)
+        self.totals.amount_read_micro = survey.amount_read_micro
         self._find_homes(survey)
         self._inspect(survey)
         self._prepare_catalog(survey)
@@ -136,7 +141,7 @@ class _Import:
         self._book_credits()
         self._settle_copies(survey)
         merchants = {pod: list(self.homes.values()).count(pod) for pod in sorted(set(self.homes.values()))}
-        return self.totals.report(merchants, self.rejects.path if self.rejects.is_written else None)
+        return self.totals.report(self.sources, merchants, self.rejects.path if self.rejects.is_written else None)
 
     def _reject(self, rejection: Rejection) -> None:
         self.totals.reject(rejection)
@@ -145,7 +150,7 @@ class _Import:
     def _settle(self, outcome: Outcome) -> None:
         self.totals.add(outcome)
         for rejection in outcome.rejections:
-            self.reasons[rejection.file, rejection.number] = rejection.reason
+            self.reasons[rejection.file, rejection.line] = rejection.reason
             self._reject(rejection)
 
     def _find_homes(self, survey: Survey) -> None:
@@ -162,7 +167,7 @@ class _Import:
         """Settle what is booked already, keep the credit notes, and add up the units that the rest takes."""
         digests: dict[InvoiceKey, str] = {}
         done = 0
-        for batch in _batches(read_invoices(self.paths, survey.sizes, self._reject), INSPECTED_AT_ONCE):
+        for batch in _batches(read_invoices(self.sources, survey.sizes, self._reject), INSPECTED_AT_ONCE):
             fresh = [invoice for invoice in batch if self._is_first(invoice, digests)]
             sales = [invoice for invoice in fresh if not _is_note(invoice)]
             self.notes += [invoice for invoice in fresh if _is_note(invoice)]
@@ -189,11 +194,11 @@ class _Import:
             return
         copied = {key for _, key in self.copies}
         reasons: dict[InvoiceKey, list[str | None]] = {}
-        for invoice in read_invoices(self.paths, survey.sizes, lambda _: None):
+        for invoice in read_invoices(self.sources, survey.sizes, lambda _: None):
             if (invoice.file, invoice.key) in self.copies:
                 self._settle(_as_first(invoice, reasons[invoice.key]))
             elif invoice.key in copied:
-                places = [(item.row.file, item.row.number) for item in invoice.rows]
+                places = [(item.row.file, item.row.line) for item in invoice.rows]
                 reasons.setdefault(invoice.key, [self.reasons.get(place) for place in places])
 
     def _not_taken(self, invoices: Sequence[Invoice]) -> list[Invoice]:
@@ -268,7 +273,7 @@ class _Import:
         """Book every invoice but the credit notes. Where the tax rate changes, the invoices before it end first."""
         sales = (
             invoice
-            for invoice in read_invoices(self.paths, survey.sizes, lambda _: None)
+            for invoice in read_invoices(self.sources, survey.sizes, lambda _: None)
             if not _is_note(invoice) and (invoice.file, invoice.key) not in self.settled
         )
         total = sum(1 for _, key in survey.sizes.keys() - self.settled if not _is_note_number(key.number))

@@ -13,13 +13,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from contracts.events.order import LineKind
 from traffic.progress import OnProgress
+from traffic.retail.files import Source
 from traffic.retail.rows import Rejection, Row, fields_of, read_rows
 from traffic.retail.rules import Rule, Treatment, classify, line_kind, product_code
 
@@ -106,10 +106,10 @@ class Survey:
     """Rows of every invoice, by file."""
 
 
-def survey_files(paths: Sequence[Path], on_rejection: OnRejection, on_progress: OnProgress) -> Survey:
+def survey_files(sources: Sequence[Source], on_rejection: OnRejection, on_progress: OnProgress) -> Survey:
     """Read every file once; rejected rows go to `on_rejection`. InputError when a file cannot be read to its end."""
     survey = Survey()
-    for item in _readings(paths):
+    for item in _readings(sources):
         survey.rows_read += 1
         survey.amount_read_micro += item.amount_micro
         if survey.rows_read % PROGRESS_ROWS == 0:
@@ -126,14 +126,14 @@ def survey_files(paths: Sequence[Path], on_rejection: OnRejection, on_progress: 
 
 
 def read_invoices(
-    paths: Sequence[Path], sizes: Mapping[tuple[int, InvoiceKey], int], on_rejection: OnRejection
+    sources: Sequence[Source], sizes: Mapping[tuple[int, InvoiceKey], int], on_rejection: OnRejection
 ) -> Iterator[Invoice]:
     """Yield every invoice as soon as its last row was read; `on_rejection` gets rows of a second customer.
 
     Rows that the survey rejected are passed over. Memory holds the invoices that are not complete yet.
     """
     pending: dict[tuple[int, InvoiceKey], list[InvoiceRow]] = {}
-    for row in _readings(paths):
+    for row in _readings(sources):
         if isinstance(row, Rejection):
             continue
         rule = classify(row.invoice, row.stock_code, row.quantity, row.unit_price_micro)
@@ -185,14 +185,12 @@ def products_of(merchant: MerchantSurvey) -> dict[str, dict[str, VariantSurvey]]
 
 def rejected(row: Row, reason: str) -> Rejection:
     """Return the rejection of a readable row."""
-    return Rejection(
-        file=row.file, number=row.number, reason=reason, amount_micro=row.amount_micro, fields=fields_of(row)
-    )
+    return Rejection(file=row.file, line=row.line, reason=reason, amount_micro=row.amount_micro, fields=fields_of(row))
 
 
-def _readings(paths: Sequence[Path]) -> Iterator[Row | Rejection]:
-    for file, path in enumerate(paths):
-        yield from read_rows(path, file)
+def _readings(sources: Sequence[Source]) -> Iterator[Row | Rejection]:
+    for file, source in enumerate(sources):
+        yield from read_rows(source, file)
 
 
 def _count(survey: Survey, row: Row, rule: Rule) -> None:

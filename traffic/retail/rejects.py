@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from traffic.retail.rows import COLUMNS, Rejection
+from traffic.retail.files import COLUMNS
+from traffic.retail.rows import Rejection
 
-HEADER = ("File", "Row", "Reason", *COLUMNS)
+HEADER = ("File", "Line", "Reason", *COLUMNS)
 
 
 class RejectsFile:
@@ -42,7 +43,7 @@ class RejectsFile:
         """Write one rejected row."""
         if not self.is_written:
             self._open()
-        self._writer.writerow((self._paths[rejection.file].name, rejection.number, rejection.reason, *rejection.fields))
+        self._writer.writerow((self._paths[rejection.file].name, rejection.line, rejection.reason, *rejection.fields))
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from contracts.errors import UnbalancedImportError
+from traffic.retail.files import Source
 from traffic.retail.invoices import InvoiceRow, rejected
 from traffic.retail.rows import Rejection
 
@@ -38,6 +39,27 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: int = 0
     """1 when the books refused a step of it: payment or shipment of an order, a refund of a credit note."""
     rejections: tuple[Rejection, ...] = ()
+
+
+class FileReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read and rejected of one file."""
+
+    file: str
+    lines: int
+    """Physical lines with the header; more than rows + 1 where lines are blank or a description has line breaks."""
+    rows_read: int
+    rows_rejected: int
+    date_order: str
+
+
+class ReasonReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was rejected for one reason, and where it was first seen."""
+
+    reason: str
+    rows: int
+    amount: str
+    first_file: str
+    first_line: int
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +91,13 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     """Merchants of the files by pod."""
     rejects_file: str | None
     """Where the rejected rows stand with their reasons."""
+    files: tuple[FileReport, ...] = ()
+    reasons: tuple[ReasonReport, ...] = ()
+
+    @property
+    def rejected_files(self) -> list[str]:
+        """Return the files of which every row was rejected."""
+        return [file.file for file in self.files if file.rows_read == file.rows_rejected]
 
     @property
     def is_balanced(self) -> bool:
@@ -90,11 +119,15 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
 class Totals:
     """Adds outcomes and rejections up."""
 
-    rows_read: int = 0
     amount_read_micro: int = 0
-    rows_rejected: int = 0
     amount_rejected_micro: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    amounts_micro: Counter[str] = field(default_factory=Counter)
+    """Rejected amounts by reason."""
+    first: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """File and line of the first rejection of each reason."""
+    by_file: Counter[int] = field(default_factory=Counter)
+    """Rejected rows by file."""
     sums: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
@@ -105,16 +138,21 @@ class Totals:
 
     def reject(self, rejection: Rejection) -> None:
         """Count one rejected row."""
-        self.rows_rejected += 1
         self.amount_rejected_micro += rejection.amount_micro
         self.reasons[rejection.reason] += 1
+        self.amounts_micro[rejection.reason] += rejection.amount_micro
+        place = (rejection.file, rejection.line)
+        self.first[rejection.reason] = min(place, self.first.get(rejection.reason, place))
+        self.by_file[rejection.file] += 1
 
-    def report(self, merchants: Mapping[str, int], rejects_file: Path | None) -> ImportReport:
-        """Return the report."""
+    def report(
+        self, sources: Sequence[Source], merchants: Mapping[str, int], rejects_file: Path | None
+    ) -> ImportReport:
+        """Return the report; rows were counted when the files were inspected, apart from what became of them."""
         return ImportReport(
-            rows_read=self.rows_read,
+            rows_read=sum(source.rows for source in sources),
             rows_imported=self.sums["rows_imported"],
-            rows_rejected=self.rows_rejected,
+            rows_rejected=self.reasons.total(),
             amount_read=format_micro(self.amount_read_micro),
             amount_imported=format_micro(self.sums["amount_micro"]),
             amount_rejected=format_micro(self.amount_rejected_micro),
@@ -129,6 +167,27 @@ class Totals:
             returns_unmatched=self.sums["returns_unmatched"],
             merchants=dict(merchants),
             rejects_file=str(rejects_file) if rejects_file else None,
+            files=tuple(self._file(number, source) for number, source in enumerate(sources)),
+            reasons=tuple(self._reason(reason, sources) for reason, _ in self.reasons.most_common()),
+        )
+
+    def _file(self, number: int, source: Source) -> FileReport:
+        return FileReport(
+            file=str(source.path),
+            lines=source.lines,
+            rows_read=source.rows,
+            rows_rejected=self.by_file[number],
+            date_order=source.date_order,
+        )
+
+    def _reason(self, reason: str, sources: Sequence[Source]) -> ReasonReport:
+        file, line = self.first[reason]
+        return ReasonReport(
+            reason=reason,
+            rows=self.reasons[reason],
+            amount=format_micro(self.amounts_micro[reason]),
+            first_file=str(sources[file].path),
+            first_line=line,
         )
 
 

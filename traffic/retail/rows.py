@@ -1,38 +1,28 @@
-"""Rows of Online Retail files: opening a file, reading records, and what makes a record unreadable.
+"""Rows of Online Retail files: what a record's fields say, and what makes a record unreadable.
 
-Belongs here: from bytes to typed rows, or to a rejection with its reason. Does not belong here: what a row means
-(`rules.py`).
+Belongs here: from records of text to typed rows, or to a rejection with its reason. Does not belong here: opening files
+(`files.py`), what a row means (`rules.py`).
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import gzip
-import io
 import re
 import unicodedata
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from pathlib import Path
-from typing import BinaryIO, cast
 
 import msgspec
 
 from contracts.errors import InputError
 from contracts.money import parse_micro
+from traffic.retail.dates import DateOrder, readings_of
+from traffic.retail.files import COLUMNS, Record, Source, read_records
 
-COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
-"""The header of the UCI data set 352, Online Retail."""
+_SPACES = re.compile(r"[ \t]*[\r\n\v\f\t]\s*")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-GZIP_MAGIC = b"\x1f\x8b"
-DATE_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S")
-"""ISO as a spreadsheet's export writes it, and the month-first form in which the data set also circulates."""
-YEAR_MIN = 1970
 QUANTITY_MAX = 1_000_000_000
 AMOUNT_MICRO_MAX = 10**15
 """A thousand million pounds a row; more is a damaged number, and its sums would leave 64 bits."""
@@ -43,8 +33,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     file: int
     """Index of the file in the run."""
-    number: int
-    """Index of the record in the file, from 1, the header not counted."""
+    line: int
+    """Where the record begins in the file; the header is line 1."""
     invoice: str
     stock_code: str
     description: str
@@ -65,7 +55,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """One record that cannot be imported, and why; `amount_micro` is 0 when it has no readable amount."""
 
     file: int
-    number: int
+    line: int
     reason: str
     amount_micro: int
     fields: tuple[str, ...]
@@ -75,38 +65,24 @@ class UnreadableError(ValueError):
     """A field cannot be read; the message is the reason's code."""
 
 
-def _latin1(error: UnicodeError) -> tuple[str, int]:
-    """Read bytes that are not UTF-8 as Latin-1: the data set circulates in both (its pound signs tell)."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
+def read_rows(source: Source, file: int) -> Iterator[Row | Rejection]:
+    """Yield the file's records in order; InputError when it cannot be read to its end, or has changed."""
+    for record in read_records(source):
+        if record.fields:
+            yield parse_record(file, record, source.date_order)
 
 
-codecs.register_error("tieout_latin1", _latin1)
-
-
-def check_files(paths: Sequence[Path]) -> None:
-    """Raise InputError unless every file can be opened and begins with the header, so that nothing is half done."""
-    if not paths:
-        raise InputError("No file was given; pass the path of at least one Online Retail file.")
-    for path in paths:
-        for _ in _records(path):
-            break
-
-
-def read_rows(path: Path, file: int) -> Iterator[Row | Rejection]:
-    """Yield the file's records in order; InputError when it cannot be read to its end."""
-    for number, record in enumerate(_records(path), start=1):
-        yield parse_record(file, number, record)
-
-
-def parse_record(file: int, number: int, record: Sequence[str]) -> Row | Rejection:
+def parse_record(file: int, record: Record, date_order: DateOrder) -> Row | Rejection:
     """Return the record as a row, or its rejection with the reason's code."""
     try:
-        return _row(file, number, record)
+        return _row(file, record, date_order)
     except UnreadableError as error:
         return Rejection(
-            file=file, number=number, reason=str(error), amount_micro=_readable_amount(record), fields=tuple(record)
+            file=file,
+            line=record.line,
+            reason=str(error),
+            amount_micro=_readable_amount(record),
+            fields=tuple(record.fields),
         )
 
 
@@ -124,71 +100,42 @@ def merchant_of(country: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 
 
-def _records(path: Path) -> Iterator[list[str]]:
-    """Yield the records after the header, blank lines left out."""
-    try:
-        with _open_text(path) as text:
-            reader = csv.reader(text)
-            header = next(reader, [])
-            if tuple(name.strip() for name in header) != COLUMNS:
-                raise InputError(
-                    f"File {path} is not an Online Retail file: its first line must be {','.join(COLUMNS)}."
-                )
-            yield from _each(reader)
-    except FileNotFoundError:
-        raise InputError(f"File {path} does not exist.") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise InputError(f"File {path} is damaged: its compressed data end early or are wrong.") from None
-    except (OSError, csv.Error) as error:
-        raise InputError(f"File {path} cannot be read: {error}.") from None
-
-
-def _each(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    while True:
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            # A field beyond the reader's limit, say after a stray quote: one record without readable columns.
-            record = ["(unreadable record)"]
-        if record:
-            yield record
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Open a plain or gzip file, told apart by its first bytes, not its name."""
-    with path.open("rb") as file:
-        is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        binary = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
-        with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="tieout_latin1", newline="") as text:
-            yield text
-
-
-def _row(file: int, number: int, record: Sequence[str]) -> Row:
-    if len(record) != len(COLUMNS):
+def _row(file: int, record: Record, date_order: DateOrder) -> Row:
+    if record.is_misquoted:
+        raise UnreadableError("quote_in_the_wrong_place")
+    if len(record.fields) != len(COLUMNS):
         raise UnreadableError("wrong_column_count")
-    if any("\0" in field for field in record):
-        raise UnreadableError("unprintable_character")
-    invoice, stock_code, description, quantity, date, price, customer, country = record
+    invoice, stock_code, description, quantity, date, price, customer, country = record.fields
     row = Row(
         file=file,
-        number=number,
+        line=record.line,
         invoice=_required(invoice, "missing_invoice_number"),
         stock_code=_required(stock_code, "missing_stock_code"),
-        description=description.strip(),
+        description=_text(description),
         quantity=_quantity(quantity),
         unit_price_micro=_price_micro(price),
-        invoiced_at=_date(date),
+        invoiced_at=_date(date, date_order),
         customer_id=_customer(customer),
         merchant_id=_required(_merchant_of(country), "missing_country"),
-        country=country.strip(),
+        country=_text(country),
     )
+    if not (row.invoice.isprintable() and row.stock_code.isprintable()):
+        raise UnreadableError("unprintable_character")
     if abs(row.amount_micro) > AMOUNT_MICRO_MAX:
         raise UnreadableError("amount_out_of_range")
     return row
+
+
+@lru_cache(maxsize=65_536)
+def _text(text: str) -> str:
+    """Return a text for people, in one line; a control character in it is a damaged field."""
+    stripped = text.strip()
+    if stripped.isprintable():
+        return stripped
+    one_line = _SPACES.sub(" ", stripped)
+    if _CONTROLS.search(one_line):
+        raise UnreadableError("unprintable_character")
+    return one_line
 
 
 def _required(text: str, reason: str) -> str:
@@ -220,33 +167,35 @@ def _price_micro(text: str) -> int:
         raise UnreadableError("price_has_more_than_six_decimals") from None
 
 
-@lru_cache(maxsize=65_536)
-def _date(text: str) -> datetime:
-    for form in DATE_FORMATS:
-        try:
-            moment = datetime.strptime(text.strip(), form)
-        except ValueError:
-            continue
-        if moment.year >= YEAR_MIN:
-            return moment.replace(tzinfo=UTC)
-    raise UnreadableError("date_not_readable")
+def _date(text: str, order: DateOrder) -> datetime:
+    readings = readings_of(text)
+    moment = readings.get(order)
+    if moment is None and len(readings) > 1 and len(set(readings.values())) == 1:
+        # 05/05/2011 is the same day in either order.
+        (moment,) = set(readings.values())
+    if moment is None:
+        raise UnreadableError("date_not_readable")
+    return moment
 
 
 @lru_cache(maxsize=65_536)
 def _customer(text: str) -> str | None:
     """Return ``17850`` for ``17850.0`` (a number that a spreadsheet wrote), None for a guest."""
-    return text.strip().removesuffix(".0") or None
+    customer_id = text.strip().removesuffix(".0")
+    if not customer_id.isprintable():
+        raise UnreadableError("unprintable_character")
+    return customer_id or None
 
 
 _merchant_of = lru_cache(maxsize=4_096)(merchant_of)
 
 
-def _readable_amount(record: Sequence[str]) -> int:
+def _readable_amount(record: Record) -> int:
     """Return the exact amount of a rejected record when quantity and price stand where they should, else 0."""
-    if len(record) != len(COLUMNS):
+    if len(record.fields) != len(COLUMNS):
         return 0
     try:
-        amount_micro = _quantity(record[3]) * _price_micro(record[5])
+        amount_micro = _quantity(record.fields[3]) * _price_micro(record.fields[5])
     except UnreadableError:
         return 0
     return amount_micro if abs(amount_micro) <= AMOUNT_MICRO_MAX else 0

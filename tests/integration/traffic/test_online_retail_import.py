@@ -21,11 +21,12 @@ from traffic.progress import no_progress
 from traffic.retail.books import Given, sold_lines
 from traffic.retail.catalog import receive_stock, upsert_products
 from traffic.retail.credits import plan_credit, sold_key
+from traffic.retail.dates import DateOrder
+from traffic.retail.files import COLUMNS, inspect_files
 from traffic.retail.importing import import_files
 from traffic.retail.invoices import Invoice, read_invoices, survey_files
 from traffic.retail.matching import ReturnMatcher
-from traffic.retail.report import ImportReport, Totals
-from traffic.retail.rows import COLUMNS
+from traffic.retail.report import FileReport, ImportReport, Totals
 from traffic.retail.steps import steps_of
 
 UK = "United Kingdom"
@@ -152,6 +153,24 @@ def test_a_file_with_every_mess_gives_this_report(books: Settings, file: Path) -
         "returns_unmatched": 2,
         "merchants": {"pod1": 1, "pod2": 1},
         "rejects_file": str(books.var_dir / "imports" / "rejects-2010-12.csv"),
+        "files": (
+            FileReport(
+                file=str(file),
+                lines=1 + len(ROWS),
+                rows_read=len(ROWS),
+                rows_rejected=len(BAD),
+                date_order="iso",
+            ),
+        ),
+        "reasons": report.reasons,
+    }
+    assert {reason.reason: (reason.rows, reason.first_line - len(SALES) - len(NOTES)) for reason in report.reasons} == {
+        "quantity_not_a_whole_number": (1, 2),
+        "date_not_readable": (1, 3),
+        "negative_quantity_outside_credit_note": (1, 4),
+        "positive_quantity_on_credit_note": (1, 5),
+        "second_customer_on_invoice": (1, 6),
+        "wrong_column_count": (1, 7),
     }
     assert Path(str(report.rejects_file)).read_text().count("\n") == 1 + len(BAD)
     assert books_micro(books) == expected.scaleb(6)
@@ -317,7 +336,7 @@ def test_an_import_torn_between_placing_and_paying_receives_nothing_twice(books:
     invoice = next(read_invoices_of(path, "536373"))
     imported(books, write(tmp_path / "b.csv", [SALES[13]]))
     pod = build_command_pod(books.pod("pod1"), control_dsn=books.control_dsn)
-    survey = survey_files([path], lambda _: None, no_progress)
+    survey = survey_files(inspect_files([path]), lambda _: None, no_progress)
     merchant = survey.merchants["united-kingdom"]
     with pod:
         for product in upsert_products("united-kingdom", merchant, {}):
@@ -336,6 +355,69 @@ def test_an_import_that_loses_rows_is_an_error(books: Settings, file: Path, monk
         import_files([file], books, processes=0)
 
 
+def test_a_stray_quote_books_nothing_and_says_where(books: Settings, tmp_path: Path) -> None:
+    rows = [("560000", f"SKU{n}", f"THING {n}", 2, "2011-07-01 10:00:00", "1.25", "1.0", "France") for n in range(40)]
+    rows[10] = (*rows[10][:2], '"' + rows[10][2], *rows[10][3:])
+    with pytest.raises(InputError, match="line 12: a quote opens there and does not close before line 13"):
+        import_files([write(tmp_path / "a.csv", rows)], books, processes=0)
+    assert outbox_rows(books) == 0
+
+
+@pytest.mark.parametrize("order", [None, *DateOrder])
+def test_day_first_dates_are_booked_on_their_days_or_not_at_all(
+    books: Settings, tmp_path: Path, order: DateOrder | None
+) -> None:
+    days = ["02", "03", "05", "13", "21"]
+    rows = [
+        (f"57000{n}", "A", "THING", 1, f"{day}/12/2011 09:30", "2.00", "1.0", "France") for n, day in enumerate(days)
+    ]
+    path = write(tmp_path / "a.csv", rows)
+    if order not in (None, DateOrder.DAY_FIRST):
+        with pytest.raises(InputError, match=f"in the order {order}"):
+            import_files([path], books, date_order=order, processes=0)
+        assert outbox_rows(books) == 0
+        return
+    report = import_files([path], books, date_order=order, processes=0)
+    assert (report.rows_imported, report.files[0].date_order) == (5, "day-first")
+    placed = one(books, "pod1", "select array_agg(placed_at::date::text order by placed_at) from oltp.orders")
+    assert placed == ([f"2011-12-{day}" for day in days],)
+
+
+def test_dates_that_prove_nothing_wait_for_a_declaration(books: Settings, tmp_path: Path) -> None:
+    good = write(tmp_path / "a.csv", SALES)
+    doubtful = write(tmp_path / "b.csv", [("570000", "A", "THING", 1, "02/12/2011 09:30", "2.00", "1.0", "France")])
+    with pytest.raises(InputError, match=r"b\.csv does not show .* --date-order"):
+        import_files([good, doubtful], books, processes=0)
+    assert outbox_rows(books) == 0
+    report = import_files([doubtful], books, date_order=DateOrder.DAY_FIRST, processes=0)
+    assert report.rows_imported == 1
+    assert one(books, "pod1", "select placed_at::date::text from oltp.orders") == ("2011-12-02",)
+
+
+def test_the_same_invoice_in_two_files_with_other_rows_is_rejected_in_the_second(
+    books: Settings, tmp_path: Path
+) -> None:
+    first, second = write(tmp_path / "a.csv", SALES), write(tmp_path / "b.csv", [SALES[0], SALES[2], SALES[10]])
+    report = imported(books, first, second)
+    assert report.rejected == {"invoice_differs_between_files": 2}
+    assert (report.rows_imported, report.already_imported) == (len(SALES) + 1, 1)
+    assert [file.rows_rejected for file in report.files] == [0, 2]
+    assert books_micro(books) == amount(SALES).scaleb(6)
+
+
+def test_overlapping_files_book_each_invoice_once(books: Settings, tmp_path: Path) -> None:
+    imported(books, write(tmp_path / "a.csv", SALES[:11]))
+    report = imported(books, write(tmp_path / "b.csv", SALES[8:]), write(tmp_path / "c.csv", SALES))
+    assert report.rows_rejected == 0
+    assert books_micro(books) == amount(SALES).scaleb(6)
+    assert sum(int(str(one(books, pod.pod, "select count(*) from oltp.orders")[0])) for pod in books.pods) == 7
+
+
+def test_a_file_without_one_good_row_is_named(books: Settings, tmp_path: Path) -> None:
+    report = imported(books, write(tmp_path / "a.csv", SALES), write(tmp_path / "b.csv", BAD[:4]))
+    assert report.rejected_files == [str(tmp_path / "b.csv")]
+
+
 def test_two_imports_at_once_are_refused(books: Settings, file: Path) -> None:
     with psycopg.connect(books.control_dsn) as connection:
         connection.execute("select pg_advisory_lock(hashtext('tieout import'))")
@@ -344,8 +426,9 @@ def test_two_imports_at_once_are_refused(books: Settings, file: Path) -> None:
 
 
 def read_invoices_of(path: Path, number: str) -> Iterator[Invoice]:
-    survey = survey_files([path], lambda _: None, no_progress)
-    return (invoice for invoice in read_invoices([path], survey.sizes, lambda _: None) if invoice.key.number == number)
+    sources = inspect_files([path])
+    survey = survey_files(sources, lambda _: None, no_progress)
+    return (invoice for invoice in read_invoices(sources, survey.sizes, lambda _: None) if invoice.key.number == number)
 
 
 def test_a_bad_file_among_good_ones_leaves_the_books_alone(books: Settings, file: Path, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from oltp.commands.place_order import PlaceOrder
 from oltp.commands.upsert_product import UpsertProduct
 from traffic.progress import no_progress
 from traffic.retail.catalog import place_merchants, tax_rates, upsert_products, vat_ppm
+from traffic.retail.dates import DateOrder
+from traffic.retail.files import COLUMNS, Source, inspect_files
 from traffic.retail.invoices import Invoice, InvoiceKey, Survey, needed_units, products_of, read_invoices, survey_files
 from traffic.retail.report import ImportReport, Outcome, Totals, combined, format_micro
-from traffic.retail.rows import COLUMNS, Rejection
+from traffic.retail.rows import Rejection
 from traffic.retail.steps import steps_of
 
 UK = "United Kingdom"
@@ -27,8 +29,9 @@ def read(tmp_path: Path, *files: Sequence[str]) -> tuple[Survey, list[Invoice], 
         path.write_text("\n".join([",".join(COLUMNS), *rows, ""]))
         paths.append(path)
     rejections: list[Rejection] = []
-    survey = survey_files(paths, rejections.append, no_progress)
-    return survey, list(read_invoices(paths, survey.sizes, rejections.append)), rejections
+    sources = inspect_files(paths)
+    survey = survey_files(sources, rejections.append, no_progress)
+    return survey, list(read_invoices(sources, survey.sizes, rejections.append)), rejections
 
 
 def row(
@@ -132,18 +135,30 @@ def test_amounts_keep_three_decimals_or_as_many_as_it_takes(amount_micro: int, t
 
 
 def report(totals: Totals) -> ImportReport:
-    return totals.report({"pod1": 1}, None)
+    source = Source(path=Path("a.csv"), lines=4, rows=3, date_order=DateOrder.ISO, state=(0, 0))
+    return totals.report([source], {"pod1": 1}, None)
 
 
 def test_a_report_is_balanced_only_when_rows_and_amounts_are() -> None:
-    totals = Totals(rows_read=3, amount_read_micro=6_000)
+    totals = Totals(amount_read_micro=6_000)
     totals.add(combined([Outcome(rows_imported=1, amount_micro=1_000), Outcome(rows_imported=1, amount_micro=2_000)]))
     assert not report(totals).is_balanced
-    totals.reject(Rejection(file=0, number=1, reason="because", amount_micro=3_000, fields=()))
+    totals.reject(Rejection(file=0, line=2, reason="because", amount_micro=3_000, fields=()))
     assert report(totals).is_balanced
     assert report(totals).rejected == {"because": 1}
+    assert report(totals).rejected_files == []
+    (reason,) = report(totals).reasons
+    assert (reason.rows, reason.amount, reason.first_file, reason.first_line) == (1, "0.003", "a.csv", 2)
     totals.amount_read_micro += 1
     assert not report(totals).is_balanced
+
+
+def test_a_file_of_which_every_row_is_rejected_is_named() -> None:
+    totals = Totals()
+    for line in (4, 2, 3):
+        totals.reject(Rejection(file=0, line=line, reason="because", amount_micro=0, fields=()))
+    assert report(totals).rejected_files == ["a.csv"]
+    assert report(totals).reasons[0].first_line == 2
 
 
 def test_keys_of_invoices_are_merchant_and_number(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def sold(name: str, quantity: int, price: int = 255, *, day: int = 0, kind: Line
 def returned(quantity: int, price: int = 255, *, day: int = 9, kind: LineKind = LineKind.GOODS) -> InvoiceRow:
     row = Row(
         file=0,
-        number=1,
+        line=1,
         invoice="C1",
         stock_code="85123A",
         description="",
