@@ -30,6 +30,21 @@ def micro_per_minor(currency: str) -> int:
         raise InputError(f"Currency {currency!r} is not known; use one of {known}.") from None
 
 
+def micro_per_minor_sql(currency: str, width: str) -> str:
+    """Return SQL for `micro_per_minor` of the expression `currency`, null for a currency that Tieout does not know.
+
+    `width` is the type of the result: `hugeint` in DuckDB, `numeric` in PostgreSQL, so that no product of it overflows.
+    """
+    codes: dict[int, list[str]] = {}
+    for code, exponent in CURRENCY_EXPONENTS.items():
+        codes.setdefault(exponent, []).append(f"'{code}'")
+    cases = (
+        f"when {currency} in ({', '.join(codes[exponent])}) then cast({10 ** (6 - exponent)} as {width})"
+        for exponent in sorted(codes)
+    )
+    return f"case {' '.join(cases)} end"
+
+
 def round_half_away(numerator: int, denominator: int) -> int:
     """Return numerator / denominator rounded to an integer, halves away from zero: the one rounding rule."""
     if denominator <= 0:

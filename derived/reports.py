@@ -139,7 +139,15 @@ def report_on(
 
 def rows_of(table: pa.Table) -> tuple[tuple[object, ...], ...]:
     """Return a table's rows as Python values."""
-    return tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_rows else ()
+    return tuple(zip(*map(_values, table.columns), strict=True)) if table.num_rows else ()
+
+
+def _values(column: pa.ChunkedArray) -> list[object]:
+    """Return a column's values; sums are hugeints, which Arrow holds as decimals without a fraction."""
+    values: list[object] = column.to_pylist()
+    if pa.types.is_decimal(column.type):
+        return [None if value is None else int(str(value)) for value in values]
+    return values
 
 
 def oldest(noted: Mapping[str, NotedCut | None]) -> datetime | None:

@@ -12,16 +12,16 @@ BY_DAY_QUERIES = {
                discount_minor, rounding_micro, cancelled_minor, tax_minor
         from (
             select merchant_id, placed_at::date as day, currency, count(*) as order_count,
-                   sum(total_minor)::bigint as placed_minor, sum(discount_minor)::bigint as discount_minor,
-                   sum(rounding_micro)::bigint as rounding_micro, sum(cancelled_minor)::bigint as cancelled_minor,
-                   sum(tax_minor - cancelled_tax_minor)::bigint as tax_minor
+                   sum(total_minor)::text as placed_minor, sum(discount_minor)::text as discount_minor,
+                   sum(rounding_micro)::text as rounding_micro, sum(cancelled_minor)::text as cancelled_minor,
+                   sum(tax_minor - cancelled_tax_minor)::text as tax_minor
             from oltp.orders group by merchant_id, placed_at::date, currency
         ) as o
     """,
     "captures_by_day": """
         select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, captured_minor
         from (
-            select p.merchant_id, c.captured_at::date as day, p.currency, sum(c.amount_minor)::bigint as captured_minor
+            select p.merchant_id, c.captured_at::date as day, p.currency, sum(c.amount_minor)::text as captured_minor
             from oltp.payment_captures as c join oltp.payments as p on p.payment_id = c.payment_id
             group by p.merchant_id, c.captured_at::date, p.currency
         ) as c
@@ -29,18 +29,19 @@ BY_DAY_QUERIES = {
     "refunds_by_day": """
         select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, refunded_minor, tax_minor
         from (
-            select merchant_id, completed_at::date as day, currency, sum(amount_minor)::bigint as refunded_minor,
-                   sum(tax_minor)::bigint as tax_minor
+            select merchant_id, completed_at::date as day, currency, sum(amount_minor)::text as refunded_minor,
+                   sum(tax_minor)::text as tax_minor
             from oltp.refunds where status = 'completed' group by merchant_id, completed_at::date, currency
         ) as r
     """,
     "adjustments_by_day": """
         select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, adjusted_minor, rounding_micro
         from (
-            select merchant_id, adjusted_at::date as day, currency, sum(amount_minor)::bigint as adjusted_minor,
-                   sum(rounding_micro)::bigint as rounding_micro
+            select merchant_id, adjusted_at::date as day, currency, sum(amount_minor)::text as adjusted_minor,
+                   sum(rounding_micro)::text as rounding_micro
             from oltp.adjustments group by merchant_id, adjusted_at::date, currency
         ) as a
     """,
 }
-"""By the name of the scratch table. Days are of UTC, which the session is set to."""
+"""By the name of the scratch table. Days are of UTC, which the session is set to. Sums travel as text (`read_queries`):
+as wide as PostgreSQL made them."""

@@ -27,7 +27,7 @@ from contracts.verdicts import (
     Scalar,
 )
 from reconcile.scratch import table
-from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, Shape, quoted
+from reconcile.shapes import BOOLEAN, TIMESTAMP, WHOLE_NUMBERS, Shape, quoted
 
 Row = tuple[Any, ...]
 
@@ -353,7 +353,7 @@ def _shown(alias: str, name: str, kind: str) -> str:
     column = f"{alias}.{quoted(name)}"
     if kind == TIMESTAMP:
         return f"strftime({column}, '%Y-%m-%dT%H:%M:%S.%fZ')"
-    return column if kind in (BIGINT, BOOLEAN) else f"{column}::VARCHAR"
+    return column if kind in (*WHOLE_NUMBERS, BOOLEAN) else f"{column}::VARCHAR"
 
 
 def _difference(shape: Shape, row: Row) -> Difference:

@@ -7,9 +7,9 @@ Belongs here: the report's figures as SQL over OLTP. Does not belong here: marts
 from __future__ import annotations
 
 from reconcile.by_day import BY_DAY_QUERIES
-from reconcile.finance_pairs import Mart, finance_pair, number
+from reconcile.finance_pairs import Mart, finance_pair
 from reconcile.identity_pairs import PER_MINOR
-from reconcile.shapes import Shape
+from reconcile.shapes import Shape, sums
 
 BY_DAY = (
     "order_count",
@@ -34,11 +34,11 @@ CANNOT_CATCH = (
 
 
 def _sums(names: tuple[str, ...]) -> str:
-    return ", ".join(f"coalesce(sum({name}), 0)::BIGINT as {name}" for name in names)
+    return ", ".join(f"coalesce(sum({name}), 0)::HUGEINT as {name}" for name in names)
 
 
 def _whole(names: tuple[str, ...]) -> str:
-    return ", ".join(f"{name}::BIGINT as {name}" for name in names)
+    return ", ".join(f"{name}::HUGEINT as {name}" for name in names)
 
 
 def _any(names: tuple[str, ...]) -> str:
@@ -50,7 +50,7 @@ DAYS = Mart(
     shape=Shape(
         name="marts.daily_sales",
         key=("merchant_id", "sales_date", "currency"),
-        columns=number(*BY_DAY),
+        columns=sums(*BY_DAY),
         day="sales_date",
         currency="currency",
     ),
@@ -78,14 +78,14 @@ ALL_DAYS = Mart(
     shape=Shape(
         name="marts.daily_sales_over_all_days",
         key=("merchant_id", "currency"),
-        columns=number(*OVER_ALL_DAYS),
+        columns=sums(*OVER_ALL_DAYS),
         currency="currency",
     ),
     left=f"""
         with figure as (
             select merchant_id, currency, cancelled_minor, tax_minor,
                    (placed_minor - cancelled_minor + discount_minor - tax_minor)
-                   * case currency {PER_MINOR} end + rounding_micro as revenue_micro
+                   * {PER_MINOR} + rounding_micro as revenue_micro
             from {{orders_by_day}}
             union all by name
             select merchant_id, currency, -tax_minor as tax_minor from {{refunds_by_day}}

@@ -6,17 +6,17 @@ Belongs here: accounting and stock identities at a cut. Does not belong here: co
 from __future__ import annotations
 
 from contracts.ids import aggregate_key
-from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
+from contracts.money import micro_per_minor_sql
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.compare import Outcome, compare
-from reconcile.finance_pairs import Mart, mart_view, number, refuse_parked, text
+from reconcile.finance_pairs import Mart, mart_view, refuse_parked, text
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
-from reconcile.shapes import Shape, names_aggregate
+from reconcile.shapes import HUGEINT, Shape, names_aggregate, sums
 
-PER_MINOR = " ".join(f"when '{currency}' then {micro_per_minor(currency)}" for currency in CURRENCY_EXPONENTS)
+PER_MINOR = micro_per_minor_sql("currency", HUGEINT)
 
 AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
 """What the journal is made of."""
@@ -34,17 +34,17 @@ ACCOUNTS = (
 )
 """Accounts whose balance per aggregate OLTP can state; `revenue` is sales and shipping together."""
 
-BALANCE_COLUMNS = (*text("merchant_id", "currency"), *number(*(f"{account}_micro" for account in ACCOUNTS)))
+BALANCE_COLUMNS = (*text("merchant_id", "currency"), *sums(*(f"{account}_micro" for account in ACCOUNTS)))
 
 
 MATTERS = " or ".join(f"{account}_micro <> 0" for account in ACCOUNTS)
-TOTALS = ", ".join(f"coalesce({account}_micro, 0)::BIGINT as {account}_micro" for account in ACCOUNTS)
+TOTALS = ", ".join(f"coalesce({account}_micro, 0)::HUGEINT as {account}_micro" for account in ACCOUNTS)
 
 # `unit` is the number of micro-units in a minor unit; debits are positive. Only a completed refund moved money.
 EXPECTED_BALANCES = f"""
     with expected as (
         select 'order' as aggregate_type, order_id as aggregate_id, merchant_id, currency,
-               case currency {PER_MINOR} end as unit,
+               {PER_MINOR} as unit,
                (total_minor - cancelled_minor) * unit as clearing_micro,
                discount_minor * unit as discounts_micro,
                (cancelled_tax_minor - tax_minor) * unit as tax_payable_micro,
@@ -53,14 +53,14 @@ EXPECTED_BALANCES = f"""
         from {{orders}}
         union all by name
         select 'payment' as aggregate_type, payment_id as aggregate_id, merchant_id, currency,
-               case currency {PER_MINOR} end as unit,
+               {PER_MINOR} as unit,
                captured_minor * unit as cash_micro,
                -captured_minor * unit as clearing_micro,
                -captured_minor * unit as merchant_payable_micro
         from {{payments}}
         union all by name
         select 'refund' as aggregate_type, refund_id as aggregate_id, merchant_id, currency,
-               case currency {PER_MINOR} end as unit,
+               {PER_MINOR} as unit,
                (amount_minor - tax_minor) * unit as refunds_micro,
                tax_minor * unit as tax_payable_micro,
                -amount_minor * unit as cash_micro,
@@ -68,7 +68,7 @@ EXPECTED_BALANCES = f"""
         from {{refunds}} where status = 'completed'
         union all by name
         select 'adjustment' as aggregate_type, adjustment_id as aggregate_id, merchant_id, currency,
-               case currency {PER_MINOR} end as unit,
+               {PER_MINOR} as unit,
                amount_minor * unit as clearing_micro,
                -amount_minor * unit as merchant_payable_micro,
                rounding_micro,
@@ -82,7 +82,7 @@ EXPECTED_BALANCES = f"""
 
 def _booked(account: str) -> str:
     condition = "account in ('sales', 'shipping')" if account == "revenue" else f"account = '{account}'"
-    return f"coalesce(sum(amount_micro) filter (where {condition}), 0)::BIGINT as {account}_micro"
+    return f"coalesce(sum(amount_micro) filter (where {condition}), 0)::HUGEINT as {account}_micro"
 
 
 JOURNAL_BALANCES = Mart(
@@ -179,18 +179,18 @@ JOURNAL_PAIR = Pair(
 STOCK_SHAPE = Shape(
     name="stock_levels",
     key=("variant_id", "location_id"),
-    columns=(*text("merchant_id"), *number("on_hand", "reserved")),
+    columns=(*text("merchant_id"), *sums("on_hand", "reserved")),
 )
 STOCK_LEVELS = """
-    select variant_id::text, location_id, merchant_id, on_hand::bigint, reserved::bigint from oltp.stock_levels
+    select variant_id::text, location_id, merchant_id, on_hand::text, reserved::text from oltp.stock_levels
     where on_hand <> 0 or reserved <> 0
 """
 STOCK_SUMS = """
-    select * from (
+    select variant_id, location_id, merchant_id, on_hand::text, reserved::text from (
         select coalesce(m.variant_id, r.variant_id)::text as variant_id,
                coalesce(m.location_id, r.location_id) as location_id,
                coalesce(m.merchant_id, r.merchant_id) as merchant_id,
-               coalesce(m.on_hand, 0)::bigint as on_hand, coalesce(r.reserved, 0)::bigint as reserved
+               coalesce(m.on_hand, 0) as on_hand, coalesce(r.reserved, 0) as reserved
         from (
             select variant_id, location_id, min(merchant_id) as merchant_id, sum(quantity) as on_hand
             from oltp.stock_movements group by variant_id, location_id

@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import adbc_driver_postgresql.dbapi as adbc
 import duckdb
 import psycopg
+import pyarrow as pa
 
 from contracts.scope import Scope
 from reconcile.entities import AGGREGATE_ID, Entity, entities_of
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load
-from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column
+from reconcile.shapes import BIGINT, BOOLEAN, HUGEINT, VARCHAR, Column, quoted
 
 CASTS = {VARCHAR: "::text", BIGINT: "::bigint", BOOLEAN: "::boolean"}
 
@@ -120,4 +121,15 @@ def read_queries(
     cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
     for name, query in queries.items():
         cursor.execute(query.sql, query.bound or None)
-        load(connection, left_name(pod, name), cursor.fetch_record_batch())
+        reader = cursor.fetch_record_batch()
+        load(connection, left_name(pod, name), reader, _columns(reader.schema))
+
+
+def _columns(schema: pa.Schema) -> str:
+    """Return what to take over: all columns, and numbers that came as text, because they are sums, as wide numbers."""
+    return ", ".join(
+        f"{quoted(item.name)}::{HUGEINT} as {quoted(item.name)}"
+        if pa.types.is_string(item.type) and Column(name=item.name, type=HUGEINT).is_measure
+        else quoted(item.name)
+        for item in schema
+    )

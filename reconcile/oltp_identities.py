@@ -17,7 +17,7 @@ from reconcile.entities import AGGREGATE_ID
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
-from reconcile.shapes import BIGINT, Column, Shape, belongs_to
+from reconcile.shapes import HUGEINT, Column, Shape, belongs_to
 
 TYPES = ("order", "payment", "refund")
 ENTITIES = ("orders", "order_lines", "order_discounts", "payments", "payment_captures", "refunds", "refund_lines")
@@ -42,7 +42,7 @@ class Identity:
         return Shape(
             name=f"{self.aggregate_type}.{self.name}",
             key=(AGGREGATE_ID,),
-            columns=(Column(name=self.name, type=BIGINT),),
+            columns=(Column(name=self.name, type=HUGEINT),),
             currency="currency",
             aggregate=belongs_to(self.aggregate_type, AGGREGATE_ID),
         )
@@ -170,13 +170,16 @@ def _outcome(run: PodRun, identity: Identity, names: dict[str, str]) -> Outcome:
     wrong = "actual > expected" if identity.is_limit else "actual is distinct from expected"
     target = table("identity")
     looked_at = run.in_scope(f"({identity.rows.format(**names)})", AGGREGATE_ID)
-    run.connection.execute(f"create or replace table {target} as from {looked_at}")
+    run.connection.execute(
+        f"create or replace table {target} as "
+        f"select * replace (expected::HUGEINT as expected, actual::HUGEINT as actual) from {looked_at}"
+    )
     counted = run.connection.execute(
         f"select count(*), count(distinct {AGGREGATE_ID}) filter (where {wrong}) from {target}"
     ).fetchall()
     rows = run.connection.execute(
         f"""select {AGGREGATE_ID}, any_value(merchant_id), any_value(currency),
-                   arg_max(expected, abs(actual - expected))::BIGINT, arg_max(actual, abs(actual - expected))::BIGINT
+                   arg_max(expected, abs(actual - expected)), arg_max(actual, abs(actual - expected))
             from {target} where {wrong} group by 1 order by 1 limit {run.context.limits.sample:d}"""
     ).fetchall()
     compared, broken = counted[0]

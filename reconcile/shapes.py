@@ -12,7 +12,11 @@ from contracts.ids import aggregate_key
 from contracts.verdicts import Scalar
 
 BIGINT, VARCHAR, BOOLEAN, TIMESTAMP = "BIGINT", "VARCHAR", "BOOLEAN", "TIMESTAMPTZ"
-"""The only types that are compared. No floats: a number is a whole number or the sides differ."""
+HUGEINT = "HUGEINT"
+"""These are the only types that are compared. No floats: a number is a whole number or the sides differ. What adds
+rows up is a HUGEINT: the largest amount that is allowed fits 64 bits, a sum of several need not."""
+
+WHOLE_NUMBERS = (BIGINT, HUGEINT)
 
 MONEY_SUFFIXES = ("_minor", "_micro")
 
@@ -30,7 +34,7 @@ class Column:
     @property
     def is_money(self) -> bool:
         """Whether it is an amount in minor or micro-units."""
-        return self.type == BIGINT and self.name.endswith(MONEY_SUFFIXES)
+        return self.type in WHOLE_NUMBERS and self.name.endswith(MONEY_SUFFIXES)
 
     @property
     def is_tax(self) -> bool:
@@ -40,11 +44,16 @@ class Column:
     @property
     def is_measure(self) -> bool:
         """Whether it is summed: money and numbers of units, not rates, numbers or versions."""
-        return self.type == BIGINT and (
+        return self.type in WHOLE_NUMBERS and (
             self.is_money
             or self.name in ("quantity", "on_hand", "reserved", "events")
             or self.name.endswith("_quantity")
         )
+
+
+def sums(*names: str) -> tuple[Column, ...]:
+    """Return columns that add rows up."""
+    return tuple(Column(name=name, type=HUGEINT) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from checks.expectations.declared import Suite, at_least, holds, never_null, no_
 from contracts.events.order import LineKind, OrderStatus
 from contracts.events.payment import PaymentStatus
 from contracts.events.refund import RefundStatus
-from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
+from contracts.money import CURRENCY_EXPONENTS, micro_per_minor_sql
 
 CURRENCIES = tuple(CURRENCY_EXPONENTS)
-PER_MINOR = " ".join(f"when '{currency}' then {micro_per_minor(currency)}" for currency in CURRENCIES)
+PER_MINOR = micro_per_minor_sql("t.currency", "hugeint")
 ACCOUNTS = (
     "adjustments",
     "cash",
@@ -78,8 +78,9 @@ ORDER_LINES = Suite(
         holds(
             "tax_is_what_its_rate_gives",
             "The tax of a line is what its rate gives on its amount after discount, rounded once.",
-            "t.taxable_minor + t.tax_minor = t.total_minor and 2 * abs(t.tax_minor * 1000000 - t.taxable_minor "
-            "* t.rate_ppm) <= 1000000 + case when t.is_tax_inclusive then t.rate_ppm else 0 end",
+            "t.taxable_minor + t.tax_minor = t.total_minor and 2 * abs(t.tax_minor * 1000000::hugeint "
+            "- t.taxable_minor * t.rate_ppm::hugeint) "
+            "<= 1000000 + case when t.is_tax_inclusive then t.rate_ppm else 0 end",
             "rate_ppm",
             "taxable_minor",
             "tax_minor",
@@ -208,7 +209,7 @@ JOURNAL = Suite(
             "money_is_whole",
             "Accounts of what is charged, paid or owed hold whole minor units; only rounding and sales have fractions.",
             "t.account not in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', "
-            f"'discounts') or t.amount_micro % case t.currency {PER_MINOR} end = 0",
+            f"'discounts') or t.amount_micro % {PER_MINOR} = 0",
             "account",
             "amount_micro",
         ),
@@ -301,7 +302,7 @@ MERCHANT_PAYABLE = Suite(
                        coalesce(t.currency, a.currency) as currency, t.payable_minor, a.payable_micro
                 from t full join accounts as a
                   on a.merchant_id = t.merchant_id and a.currency = t.currency
-                where t.payable_minor * case t.currency {PER_MINOR} end is distinct from a.payable_micro""",
+                where t.payable_minor * {PER_MINOR} is distinct from a.payable_micro""",
         ),
     ),
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from checks.expectations.declared import Severity, Suite, at_least, holds, never_null, no_rows, one_of, unique
 from contracts.events.order import LineKind
 from contracts.events.product import ProductKind
-from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
+from contracts.money import CURRENCY_EXPONENTS, micro_per_minor_sql
 from oltp.domain.transitions import (
     ORDER_TRANSITIONS,
     PAYMENT_TRANSITIONS,
@@ -22,7 +22,7 @@ from oltp.domain.transitions import (
 )
 
 CURRENCIES = tuple(CURRENCY_EXPONENTS)
-PER_MINOR = " ".join(f"when '{currency}' then {micro_per_minor(currency)}" for currency in CURRENCIES)
+PER_MINOR = micro_per_minor_sql("currency", "numeric")
 
 ORDERS = Suite(
     name="orders",
@@ -119,9 +119,9 @@ ORDER_LINES = Suite(
             "The amount is quantity times unit price, rounded half away from zero; the rest is the rounding.",
             f"""select cast(t.order_line_id as varchar) as order_line_id, t.quantity, t.unit_price_micro, t.amount_minor
                 from t join (
-                    select order_id, case currency {PER_MINOR} end as unit from oltp.orders
+                    select order_id, {PER_MINOR} as unit from oltp.orders
                 ) as o on o.order_id = t.order_id
-                where (t.quantity * t.unit_price_micro - t.amount_minor * o.unit = t.rounding_micro
+                where (t.quantity * t.unit_price_micro::numeric - t.amount_minor * o.unit = t.rounding_micro
                        and 2 * t.rounding_micro < o.unit and -o.unit <= 2 * t.rounding_micro) is not true""",
         ),
         no_rows(
@@ -132,7 +132,7 @@ ORDER_LINES = Suite(
                where (x.taxable_minor + x.tax_minor = t.total_minor
                       and t.total_minor = t.amount_minor - t.discount_minor
                           + case when x.is_tax_inclusive then 0 else x.tax_minor end
-                      and 2 * abs(x.tax_minor * 1000000 - x.taxable_minor * x.rate_ppm)
+                      and 2 * abs(x.tax_minor * 1000000::numeric - x.taxable_minor * x.rate_ppm::numeric)
                           <= 1000000 + case when x.is_tax_inclusive then x.rate_ppm else 0 end) is not true""",
         ),
     ),

@@ -9,7 +9,9 @@ with line_sums as (
         sum(total_minor) as total_minor,
         sum(cancelled_minor) as cancelled_minor,
         sum(rounding_micro) as rounding_micro,
-        sum(quantity * unit_price_micro - amount_minor * {{ micro_per_minor('currency') }}) as exact_rounding_micro
+        sum(
+            cast(quantity as hugeint) * unit_price_micro - amount_minor * {{ micro_per_minor('currency') }}
+        ) as exact_rounding_micro
     from {{ ref('order_lines') }}
     where {{ is_added('cut') }}
     group by order_id

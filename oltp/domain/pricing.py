@@ -16,15 +16,13 @@ from contracts.errors import InputError
 from contracts.events.common import Value
 from contracts.events.merchant import MerchantState
 from contracts.events.order import LineKind, OrderLine
+from contracts.limits import AMOUNT_MICRO_MAX
 from contracts.money import allocate, format_minor, line_amount, micro_per_minor, tax_of
 
 SHIPPING_SKU = "SHIPPING"
 SHIPPING_TITLE = "Shipping"
 SHIPPING_TAX_CATEGORY = "shipping"
 """Tax category of every shipping line; a merchant that charges shipping must declare a rate for it."""
-
-AMOUNT_MICRO_LIMIT = 10**18
-"""No line may exceed this (a million million of the major unit), so that every sum fits 64 bits."""
 
 
 class UnpricedLine(Value, frozen=True, kw_only=True):
@@ -93,7 +91,8 @@ def price_order(merchant: MerchantState, lines: Sequence[UnpricedLine], discount
     """Return the lines priced, discounted and taxed, numbered from 1 in the order given.
 
     `discount_minor` >= 0 is the sum of the order's discounts. Raises InputError for a quantity below 1, a negative
-    price, a discount above the goods and services, or a tax category for which the merchant declares no rate.
+    price, a discount above the goods and services, a tax category for which the merchant declares no rate, or amounts
+    beyond `AMOUNT_MICRO_MAX`.
     """
     if not lines:
         raise InputError("An order needs at least one line.")
@@ -102,10 +101,12 @@ def price_order(merchant: MerchantState, lines: Sequence[UnpricedLine], discount
     amounts = [line_amount(line.quantity, line.unit_price_micro, merchant.currency) for line in lines]
     shares = _discount_shares(lines, [amount for amount, _ in amounts], discount_minor, merchant.currency)
     rates = {(rate.jurisdiction, rate.tax_category): rate.rate_ppm for rate in merchant.tax_rates}
-    return [
+    priced = [
         _priced(merchant, rates, number, line, amount, share)
         for number, (line, amount, share) in enumerate(zip(lines, amounts, shares, strict=True), start=1)
     ]
+    _check_totals(priced, merchant.currency)
+    return priced
 
 
 def totals_of(lines: Sequence[OrderLine]) -> OrderTotals:
@@ -128,8 +129,19 @@ def _check(line: UnpricedLine) -> None:
         raise InputError(f"Line {line.sku}: the quantity is {line.quantity}; it must be at least 1.")
     if line.unit_price_micro < 0:
         raise InputError(f"Line {line.sku}: the price is negative; book an adjustment instead.")
-    if line.quantity * line.unit_price_micro > AMOUNT_MICRO_LIMIT:
+    if line.quantity * line.unit_price_micro > AMOUNT_MICRO_MAX:
         raise InputError(f"Line {line.sku}: {line.quantity} units at this price are more than an order can hold.")
+
+
+def _check_totals(lines: Sequence[OrderLine], currency: str) -> None:
+    """Before its discounts and after its tax, an order is within what any amount may be."""
+    totals = totals_of(lines)
+    largest_minor = max(totals.lines_minor + totals.shipping_minor, totals.total_minor)
+    if largest_minor * micro_per_minor(currency) > AMOUNT_MICRO_MAX:
+        most = format_minor(AMOUNT_MICRO_MAX // micro_per_minor(currency), currency)
+        raise InputError(
+            f"The order comes to {format_minor(largest_minor, currency)} {currency}; an order holds at most {most}."
+        )
 
 
 def _discount_shares(

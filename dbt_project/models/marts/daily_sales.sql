@@ -45,9 +45,9 @@ select
     {{ as_minor('tax_micro') }} as tax_minor,
     {{ as_minor('discount_micro') }} as discount_minor,
     {{ as_minor('adjusted_micro') }} as adjusted_minor,
-    cast(coalesce(days.sales_micro, 0) as bigint) as sales_micro,
-    cast(coalesce(days.shipping_micro, 0) as bigint) as shipping_micro,
-    cast(coalesce(days.rounding_micro, 0) as bigint) as rounding_micro,
+    cast(coalesce(days.sales_micro, 0) as hugeint) as sales_micro,
+    cast(coalesce(days.shipping_micro, 0) as hugeint) as shipping_micro,
+    cast(coalesce(days.rounding_micro, 0) as hugeint) as rounding_micro,
     coalesce(days.last_recorded_at, placed.last_recorded_at) as last_recorded_at
 from days
 full join placed using (merchant_id, sales_date, currency)

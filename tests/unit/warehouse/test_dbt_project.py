@@ -78,7 +78,7 @@ def test_no_money_is_a_float() -> None:
     (nested,) = {name for name in types_found if name.startswith("STRUCT(")}
     types_found.remove(nested)
     assert not re.search("float|double|real|decimal|numeric", nested.lower())
-    assert types_found == {"varchar", "bigint", "integer", "boolean", "date", "timestamp with time zone"}
+    assert types_found == {"varchar", "bigint", "hugeint", "integer", "boolean", "date", "timestamp with time zone"}
 
 
 def test_currencies_are_those_of_the_contracts() -> None:
