@@ -8,6 +8,7 @@ from dagster import AssetExecutionContext
 from assets.graph import OLTP_KEYS, OWNERS, contract_metadata, log_key, outbox_key
 from assets.platform import PLATFORM, platform_of
 from contracts.runs import DRAIN_TAG
+from derived.witnesses import witnesses_of
 from streams.draining import drain_pod, observe_pod
 
 
@@ -49,7 +50,7 @@ def drain_asset(pod: str) -> dg.AssetsDefinition:
     def drain(context: AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         settings = platform_of(context).settings
         pod_settings = settings.pod(pod)
-        drained = drain_pod(pod_settings, settings)
+        drained = drain_pod(pod_settings, settings, witnesses=witnesses_of(settings))
         left = observe_pod(pod_settings, settings)
         yield dg.MaterializeResult(
             asset_key=outbox_key(pod),

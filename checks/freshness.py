@@ -26,6 +26,8 @@ from streams.valkey_log import build_log
 NAME = "data_is_fresh"
 COLUMNS = ("pod", "place", "applied_cut", "lag_events", "lag_seconds", "state")
 Row = Mapping[str, str | int | float]
+FAULTS = {"gap": "has a gap", "ahead": "is ahead of its log"}
+"""By state of a projection: what no waiting mends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,8 @@ class DataLag:
     lag_seconds: float
     """Age of the oldest event that the copy does not have; 0.0 when it has all that is committed."""
     lag_events: int
-    has_gap: bool = False
-    """The log lacks what the copy needs next."""
+    fault: str = ""
+    """That the log lacks what the copy needs next, or has less than the copy."""
     parked: int = 0
     """Aggregates whose events could not be applied."""
     places: tuple[Row, ...] = ()
@@ -45,11 +47,11 @@ class DataLag:
 
     def is_fresh(self, copy: Copy) -> bool:
         """Whether it is within the contract's target."""
-        return copy.lateness(self.lag_seconds) is Lateness.FRESH and not self.has_gap and not self.parked
+        return copy.lateness(self.lag_seconds) is Lateness.FRESH and not self.fault and not self.parked
 
     def is_wrong(self, copy: Copy) -> bool:
         """Whether it is beyond what the contract still calls late."""
-        return copy.lateness(self.lag_seconds) is Lateness.OVERDUE or self.has_gap
+        return copy.lateness(self.lag_seconds) is Lateness.OVERDUE or bool(self.fault)
 
 
 def lags_of(platform: Platform, copy_name: str) -> list[DataLag]:
@@ -83,7 +85,7 @@ def _data_lag(lag: ProjectionLag, outbox: Row) -> DataLag:
         }
         for item in lag.partitions
     ]
-    return _behind(lag.pod, [outbox, *rows], has_gap=lag.state == "gap", parked=lag.parked)
+    return _behind(lag.pod, [outbox, *rows], fault=FAULTS.get(lag.state, ""), parked=lag.parked)
 
 
 def _outbox_row(pod: str, seen: OutboxObservation) -> Row:
@@ -114,19 +116,19 @@ def _with_build(platform: Platform, lags: Sequence[DataLag]) -> list[DataLag]:
                     "state": "behind" if build.lag_events else "current",
                 },
             ],
-            has_gap=lag.has_gap,
+            fault=lag.fault,
             parked=lag.parked,
         )
         for lag, build in zip(lags, built, strict=True)
     ]
 
 
-def _behind(pod: str, places: Sequence[Row], *, has_gap: bool = False, parked: int = 0) -> DataLag:
+def _behind(pod: str, places: Sequence[Row], *, fault: str = "", parked: int = 0) -> DataLag:
     return DataLag(
         pod=pod,
         lag_seconds=max(float(row["lag_seconds"]) for row in places),
         lag_events=sum(int(row["lag_events"]) for row in places),
-        has_gap=has_gap,
+        fault=fault,
         parked=parked,
         places=tuple(places),
     )
@@ -136,7 +138,7 @@ def freshness_result(copy: Copy, key: dg.AssetKey, lags: Sequence[DataLag]) -> d
     """Return the check of one copy: behind its target it warns, beyond what is "late, not wrong" it fails."""
     worst = max(lags, key=lambda lag: lag.lag_seconds)
     rows = [dg.TableRecord({column: row[column] for column in COLUMNS}) for lag in lags for row in lag.places]
-    notes = [f"{lag.pod} has a gap" for lag in lags if lag.has_gap]
+    notes = [f"{lag.pod} {lag.fault}" for lag in lags if lag.fault]
     notes += [f"{lag.parked} aggregates of {lag.pod} are parked" for lag in lags if lag.parked]
     return dg.AssetCheckResult(
         asset_key=key,

@@ -144,6 +144,8 @@ class PairResult:
     reason: str = ""
     scope: Scope | None = None
     """What was looked at; None: everything. Nothing is said of a key outside of it."""
+    epoch_opened_at: datetime | None = None
+    """When the epoch of the cut was opened in the pod; None: none ever was. Its cuts are newer than all before it."""
 
     @property
     def is_whole(self) -> bool:
@@ -189,6 +191,7 @@ class PairResult:
         return {
             **shown,
             "checked_at": self.checked_at.isoformat(),
+            "epoch_opened_at": self.epoch_opened_at.isoformat() if self.epoch_opened_at else None,
             "differences": self.differences,
             "is_whole": self.is_whole,
         }

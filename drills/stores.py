@@ -213,7 +213,7 @@ class ProjectionStore(_Store):
             cut=seen.applied_cut,
             lag_events=seen.lag_events,
             lag_seconds=seen.lag_seconds,
-            is_whole=seen.state != "gap",
+            is_whole=seen.state not in ("gap", "ahead"),
         )
 
     def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
@@ -235,7 +235,7 @@ def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> St
         cut=found["applied_cut"],
         lag_events=found["lag_events"],
         lag_seconds=found["lag_seconds"],
-        is_whole=found["state"] != "gap",
+        is_whole=found["state"] not in ("gap", "ahead"),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import duckdb
 import psycopg
@@ -30,6 +31,8 @@ from reconcile.pairs import pairs_named
 from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import scratch
 from reconcile.sweep import SweepPlan
+
+EPOCH_OPENED = "select opened_at from oltp.epochs where completed_at is not null order by number desc limit 1"
 
 OnProgress = Callable[[str], None]
 """Called with a sentence about what is being done."""
@@ -107,6 +110,8 @@ class _Run:
         self._plans = plans
         self._scopes: dict[str, PodScope] = {}
         self._cuts: dict[str, int] = {}
+        self._epochs: dict[str, datetime | None] = {}
+        """By pod: when the epoch of its cut was opened."""
         self._failures: dict[tuple[str, Stage], _Failure] = {}
         self._doubts: dict[str, str] = {}
         """By pod: why the warehouse proves nothing, although it can be looked at."""
@@ -124,7 +129,11 @@ class _Run:
             failure = _Failure(verdict=Verdict.UNKNOWN, reason=_sentence(error, self._context))
             for pair, pod in self._open(None):
                 self._results[pair.name, pod] = self._failed(pair, pod, failure)
-        return [self._results[pair.name, pod] for pair in self._pairs for pod in self._pods]
+        return [
+            replace(self._results[pair.name, pod], epoch_opened_at=self._epochs.get(pod))
+            for pair in self._pairs
+            for pod in self._pods
+        ]
 
     def _open(self, stage: Stage | None) -> Iterator[tuple[Pair, str]]:
         for pair in self._pairs:
@@ -158,7 +167,8 @@ class _Run:
         for pod in self._pods:
             self._say(f"Reading {pod} at a new cut.")
             try:
-                self._cuts[pod], scope = _read_pod(self._context, connection, pod, self._pairs, prepared.get(pod))
+                opened, scope = _read_pod(self._context, connection, pod, self._pairs, prepared.get(pod))
+                self._cuts[pod], self._epochs[pod] = opened
                 self._look_at(connection, pod, scope)
             except Exception as error:
                 reason = f"{pod} could not be read at a cut: {_sentence(error, self._context)}"
@@ -290,14 +300,18 @@ def _read_pod(
     pod: str,
     pairs: Sequence[Pair],
     prepared: Prepared | None,
-) -> tuple[int, PodScope | None]:
-    """Read what the pairs need of a pod at a new cut into scratch tables; return the cut and what is looked at."""
+) -> tuple[tuple[int, datetime | None], PodScope | None]:
+    """Read what the pairs need of a pod at a new cut into scratch tables.
+
+    Returns the cut with the moment at which its epoch was opened, and what is looked at.
+    """
     with context.take_cut(pod) as opened:
         scope = at_the_cut(prepared, opened.connection, opened.cut, opened.epoch) if prepared else None
         queries = _queries(opened, context.pods[pod], pairs, scope)
         with snapshot_cursor(context.pods[pod], opened.exported_snapshot) as cursor:
             read_queries(connection, cursor, pod, queries)
-        return opened.cut, scope
+        row = opened.connection.execute(EPOCH_OPENED).fetchone()
+        return (opened.cut, None if row is None else row[0]), scope
 
 
 def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair], scope: PodScope | None) -> dict[str, Query]:

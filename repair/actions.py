@@ -17,6 +17,7 @@ from contracts.settings import Settings
 from derived.builds import latest_build
 from derived.lake_connection import connect_lake
 from derived.lake_reads import lake_positions
+from derived.witnesses import witnesses_of
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.restate import Restate
 from repair import lake_actions
@@ -61,7 +62,8 @@ def _look_at_log(tools: Repairing, action: Action) -> dict[str, Any]:
 
 
 def _republish(tools: Repairing, action: Action, run: str) -> Done:
-    done = republish_now(tools.settings.pod(action.pod), tools.settings, action.cuts[0])
+    witnesses = witnesses_of(tools.settings)
+    done = republish_now(tools.settings.pod(action.pod), tools.settings, action.cuts[0], witnesses=witnesses)
     after = {"cuts_published": done.cuts_published, "events_published": done.events_published}
     return Done(after={**after, **_look_at_log(tools, action)})
 

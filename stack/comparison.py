@@ -72,19 +72,25 @@ def _take_cut(settings: Settings, pod: str) -> AbstractContextManager[OpenCut]:
 def _check_same_history(settings: Settings, pod: str) -> None:
     """Raise LogDivergedError for a database that is not the one whose cuts were published.
 
-    While the log does not answer nothing is known against the database; what needs the log says so by itself.
+    What does not answer, log or copy, says nothing against the database; what needs it says so by itself.
     """
+    from derived.witnesses import witnesses_of
+    from streams.history import check_same_history
+
+    manifest = _last_manifest(settings, pod)
+    with psycopg.connect(settings.pod(pod).reader_dsn, autocommit=True) as reader:
+        check_same_history(reader, manifest, pod, witnesses_of(settings))
+
+
+def _last_manifest(settings: Settings, pod: str) -> Manifest | None:
+    """Return the log's last manifest of a pod; None where it has none, or does not answer."""
     import redis
 
-    from streams.epochs import check_same_history
     from streams.valkey_log import build_log
 
-    with (
-        suppress(redis.RedisError),
-        closing(build_log(settings)) as log,
-        psycopg.connect(settings.pod(pod).reader_dsn, autocommit=True) as reader,
-    ):
-        check_same_history(reader, log, pod)
+    with suppress(redis.RedisError), closing(build_log(settings)) as log:
+        return log.tail(pod, 1).manifest
+    return None
 
 
 def _open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:

@@ -55,9 +55,10 @@ def drain_everything(
 
 
 def _drain_pod(pod: PodSettings, settings: Settings, on_drained: OnDrained) -> PodDrained:
+    from derived.witnesses import witnesses_of
     from streams.draining import drain_pod
 
-    published = drain_pod(pod, settings)
+    published = drain_pod(pod, settings, witnesses=witnesses_of(settings))
     on_drained(f"outbox of {pod.pod}", published.events_published)
     applied, parked = {}, {}
     for name in PROJECTIONS:
@@ -114,11 +115,12 @@ def _followers(settings: Settings) -> Iterator[Callable[[threading.Event], None]
 
 
 def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:
+    from derived.witnesses import witnesses_of
     from streams.relay import build_relay
 
     while not stop.is_set():
         try:
-            with closing(build_relay(pod, settings)) as relay:
+            with closing(build_relay(pod, settings, witnesses=witnesses_of(settings))) as relay:
                 relay.run(stop)
         except RelayBusyError:
             # Another command of the same kind publishes the pod. That serves us as well, until that command ends.

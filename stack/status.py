@@ -52,7 +52,7 @@ class ProjectionStatus:
     parked: int | None = None
     """Aggregates that wait because one of their events could not be applied."""
     state: str = UNREACHABLE
-    """current, behind, parked, gap, or unreachable."""
+    """current, behind, parked, gap, ahead (of a log that lost cuts, of a pod that was set back), or unreachable."""
     error: str | None = None
 
 

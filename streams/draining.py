@@ -7,6 +7,7 @@ Belongs here: the one call that commands and batch runs make. Does not belong he
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import psycopg
 from contracts.errors import PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from streams.cuts import cut_shape, last_cut, register_cut
+from streams.history import Witness
 from streams.outbox import OutboxObservation, held_by, observe_outbox
 from streams.relay import LOST_SERVER, build_relay
 from streams.valkey_log import build_log
@@ -34,16 +36,18 @@ class Drained:
     """`this process`, or the name of the relay that holds the pod."""
 
 
-def drain_pod(pod: PodSettings, settings: Settings, *, timeout_seconds: float = 300.0) -> Drained:
+def drain_pod(
+    pod: PodSettings, settings: Settings, *, witnesses: Sequence[Witness] = (), timeout_seconds: float = 300.0
+) -> Drained:
     """Bring everything committed so far into the log, whether or not a relay worker is running.
 
-    A relay that ends meanwhile is stood in for. Raises PropagationError when a running relay does not get there in
-    time, and what `Relay.drain` raises.
+    `witnesses` say whether the database was set back. A relay that ends meanwhile is stood in for. Raises
+    PropagationError when a running relay does not get there in time, and what `Relay.drain` raises.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            with closing(build_relay(pod, settings)) as relay:
+            with closing(build_relay(pod, settings, witnesses=witnesses)) as relay:
                 result = relay.drain()
         except RelayBusyError:
             drained = _await_relay(pod, settings, deadline, timeout_seconds)

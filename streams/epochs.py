@@ -21,7 +21,6 @@ from psycopg.rows import class_row
 
 from contracts.errors import (
     EpochChangedError,
-    LogDivergedError,
     LogGapError,
     ManifestMismatchError,
     PropagationError,
@@ -193,25 +192,6 @@ def continues(connection: psycopg.Connection[Any]) -> bool:
     except EpochChangedError:
         return False
     return True
-
-
-def check_same_history(connection: psycopg.Connection[Any], log: EventLog, pod: str) -> None:
-    """Raise LogDivergedError unless the last cut in the log is one that this database has, and the same.
-
-    A database that was set back on its own server keeps its epoch: only its cuts say so.
-    """
-    # The log first: what it has was registered before, so the database has it by now.
-    manifest = log.tail(pod, 1).manifest
-    if manifest is None:
-        return
-    newest, known = last_cut(connection), cut_numbered(connection, manifest.cut)
-    # A cut that is not there and not beyond the newest one was pruned.
-    if newest is None or manifest.cut > newest.cut or (known is not None and known.snapshot != manifest.snapshot):
-        raise LogDivergedError(
-            f"The log of pod {pod} has a cut {manifest.cut} that the database does not have: the database was set "
-            "back, or another one was published here. When it is the right database, open a new epoch with "
-            "`tieout open-epoch`."
-        )
 
 
 def cuts_after(connection: psycopg.Connection[Any], cut: int) -> int:

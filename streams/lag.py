@@ -45,7 +45,8 @@ class ProjectionLag:
     parked: int
     """Aggregates with parked events: late, whatever the position says."""
     state: str
-    """`current`, `behind`, `parked` (current but for parked keys), or `gap` (the log lacks what it needs next)."""
+    """`current`, `behind`, `parked` (current but for parked keys), `gap` (the log lacks what it needs next), or `ahead`
+    (it has cuts that the log has not: the log lost them, or the pod's database was set back)."""
     partitions: tuple[PartitionLag, ...] = ()
     """The same by partition; a partition that stands still shows here while the others go on."""
 
@@ -77,6 +78,7 @@ def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = u
     )
     lag_events = sum(events.values())
     has_gap = log_cut > applied and (first is None or first.cut != applied + 1)
+    standing = "ahead" if applied > log_cut else "gap" if has_gap else "behind" if lag_events else ""
     return ProjectionLag(
         projection=projection.name,
         pod=pod,
@@ -85,7 +87,7 @@ def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = u
         lag_events=lag_events,
         lag_seconds=max((item.lag_seconds for item in partitions), default=0.0),
         parked=len(state.parked_keys),
-        state="gap" if has_gap else "behind" if lag_events else "parked" if state.parked_keys else "current",
+        state=standing or ("parked" if state.parked_keys else "current"),
         partitions=partitions,
     )
 

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ import psycopg
 import redis
 
 from contracts.clock import Clock, utc_now
-from contracts.errors import LogDivergedError, RelayBusyError, StackError
+from contracts.errors import HistoryUnknownError, LogDivergedError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from streams.cuts import (
     BEFORE_ALL,
@@ -39,6 +39,7 @@ from streams.cuts import (
     last_cut,
     look,
 )
+from streams.history import Witness, check_same_history
 from streams.log import EventLog, LogTail, Manifest
 from streams.outbox import RELAY_LOCK, OutboxReader, held_by
 from streams.publishing import CutPublication, check_publishable
@@ -87,9 +88,10 @@ class DrainResult:
     events_published: int
 
 
-def build_relay(pod: PodSettings, settings: Settings) -> Relay:
-    """Return the pod's relay onto the deployment's log."""
-    return Relay(pod=pod.pod, dsn=pod.relay_dsn, log=build_log(settings), shape=cut_shape(settings))
+def build_relay(pod: PodSettings, settings: Settings, *, witnesses: Sequence[Witness] = ()) -> Relay:
+    """Return the pod's relay onto the deployment's log; `witnesses` say whether the database was set back."""
+    log, shape = build_log(settings), cut_shape(settings)
+    return Relay(pod=pod.pod, dsn=pod.relay_dsn, log=log, shape=shape, witnesses=witnesses)
 
 
 class Relay:
@@ -102,11 +104,13 @@ class Relay:
         dsn: str,
         log: EventLog,
         shape: CutShape,
+        witnesses: Sequence[Witness] = (),
         pace: Pace | None = None,
         clock: Clock = utc_now,
         step: Step = lambda name: None,
     ) -> None:
         self.pod = pod
+        self._witnesses = witnesses
         self._dsn = dsn
         self._log = log
         self._shape = shape
@@ -136,7 +140,7 @@ class Relay:
             try:
                 with self._session() as session:
                     self._publish_until(stop, session)
-            except LOST_SERVER as error:
+            except (*LOST_SERVER, HistoryUnknownError) as error:
                 logger.warning("relay of %s waits for a server: %s", self.pod, _one_line(error))
                 stop.wait(self._pace.retry_seconds)
 
@@ -187,6 +191,9 @@ class Relay:
                 )
                 if is_resuming:
                     session.resume()
+                # Before anything is registered or published: an empty log says nothing of a database set back.
+                manifest = self._log.tail(self.pod, 1).manifest
+                check_same_history(connection, manifest, self.pod, self._witnesses, is_proof_needed=True)
                 yield session
 
     def _lock(self, connection: psycopg.Connection[Any]) -> None:

@@ -12,6 +12,7 @@ statement, finds the pod busy, and is started again by its supervisor.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -19,6 +20,7 @@ import psycopg
 
 from contracts.errors import RelayBusyError
 from contracts.settings import PodSettings, Settings
+from streams.history import Witness
 from streams.outbox import RELAY_LOCK
 from streams.relay import REPUBLISHING, DrainResult, build_relay
 
@@ -38,7 +40,12 @@ where locks.locktype = 'advisory'
 
 
 def republish_now(
-    pod: PodSettings, settings: Settings, from_cut: int, *, seconds_max: float = TAKEOVER_SECONDS_MAX
+    pod: PodSettings,
+    settings: Settings,
+    from_cut: int,
+    *,
+    witnesses: Sequence[Witness] = (),
+    seconds_max: float = TAKEOVER_SECONDS_MAX,
 ) -> DrainResult:
     """Publish the cuts from `from_cut` on again into a new generation, whether or not a relay runs; return what was.
 
@@ -50,7 +57,7 @@ def republish_now(
     def take_lock(connection: psycopg.Connection[Any]) -> None:
         _take_over(pod, connection, seconds_max)
 
-    with closing(build_relay(pod, settings)) as relay:
+    with closing(build_relay(pod, settings, witnesses=witnesses)) as relay:
         return relay.republish(from_cut, take_lock=take_lock)
 
 

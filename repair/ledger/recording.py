@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -27,6 +27,9 @@ COMPARISON = "comparison"
 OVERTAKEN_WITHIN = timedelta(hours=1)
 """A lower cut so soon after a higher one is a comparison that was overtaken; later, the pod was put back to earlier."""
 
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""When the epoch was opened in which a pod began."""
+
 INCOMING = """
 create temporary table if not exists incoming (
     entity text, key text[], kind text, merchant_id text, day text, currency text, columns jsonb, amounts jsonb,
@@ -39,12 +42,14 @@ UNIQUE = """
 delete from incoming as a using incoming as b where a.ctid > b.ctid and a.entity = b.entity and a.key = b.key
 """
 
-NEWEST = "select cut, checked_at from trust.compared where pair = %(pair)s and pod = %(pod)s"
+NEWEST = """
+select cut, checked_at, epoch_opened_at from trust.compared where pair = %(pair)s and pod = %(pod)s
+"""
 TAKEN_IN = """
-insert into trust.compared (pair, pod, cut, checked_at, run)
-values (%(pair)s, %(pod)s, %(cut)s, %(checked_at)s, %(run)s)
+insert into trust.compared (pair, pod, cut, checked_at, run, epoch_opened_at)
+values (%(pair)s, %(pod)s, %(cut)s, %(checked_at)s, %(run)s, %(epoch_opened_at)s)
 on conflict (pair, pod) do update
-set cut = excluded.cut, checked_at = excluded.checked_at, run = excluded.run
+set cut = excluded.cut, checked_at = excluded.checked_at, run = excluded.run, epoch_opened_at = excluded.epoch_opened_at
 """
 
 SEEN_AGAIN = """
@@ -267,14 +272,27 @@ def amounts_of(difference: Difference) -> dict[str, int]:
 
 def _is_overtaken(connection: Connection, result: PairResult) -> bool:
     newest = connection.execute(NEWEST, {"pair": result.pair, "pod": result.pod}).fetchone()
-    return newest is not None and is_overtaken(result, newest["cut"], newest["checked_at"])
+    return newest is not None and is_overtaken(result, newest["cut"], newest["checked_at"], newest["epoch_opened_at"])
 
 
-def is_overtaken(result: PairResult, newest_cut: int | None, newest_checked_at: datetime) -> bool:
-    """Return whether a result is not newer than what was recorded of its pair and pod before."""
+def is_overtaken(
+    result: PairResult,
+    newest_cut: int | None,
+    newest_checked_at: datetime,
+    newest_epoch_opened_at: datetime | None = None,
+) -> bool:
+    """Return whether a result is not newer than what was recorded of its pair and pod before.
+
+    Cuts are ordered by their epoch first: after one was opened, lower numbers are newer.
+    """
     if chooses_cut(result) or newest_cut is None or result.cut is None:
         return result.checked_at < newest_checked_at
-    return result.cut <= newest_cut and result.checked_at < newest_checked_at + OVERTAKEN_WITHIN
+    is_lower = _order(result.epoch_opened_at, result.cut) <= _order(newest_epoch_opened_at, newest_cut)
+    return is_lower and result.checked_at < newest_checked_at + OVERTAKEN_WITHIN
+
+
+def _order(epoch_opened_at: datetime | None, cut: int) -> tuple[datetime, int]:
+    return (epoch_opened_at or NEVER, cut)
 
 
 def _record_one(connection: Connection, result: PairResult, run: str, now: datetime, tally: _Tally) -> None:
@@ -327,6 +345,7 @@ def _bound(result: PairResult, run: str, now: datetime) -> dict[str, Any]:
         "pod": result.pod,
         "cut": result.cut,
         "checked_at": result.checked_at,
+        "epoch_opened_at": result.epoch_opened_at,
         "chooses_cut": chooses_cut(result),
         "late_aggregates": list(result.late_aggregates),
         "run": run,

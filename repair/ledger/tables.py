@@ -84,6 +84,7 @@ create table if not exists trust.compared (
     run text not null,
     primary key (pair, pod)
 );
+alter table trust.compared add column if not exists epoch_opened_at timestamptz;
 comment on table trust.breaks is 'One row per key that did not agree; amounts are the signed differences by column.';
 comment on table trust.break_history is 'Every change of a break, never changed or deleted; from_state null: opened.';
 comment on table trust.break_groups is 'Incidents: breaks of one pair, pod and class; keys counts also unlisted ones.';

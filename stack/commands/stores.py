@@ -153,11 +153,13 @@ def republish(
     Stop the workers before (`tieout down`): the pod's relay must not run meanwhile. What a copy has already is not
     applied twice. Cuts whose outbox rows are pruned are in the lake only: the message says from which cut on it works.
     """
+    from derived.witnesses import witnesses_of
     from streams.relay import build_relay
 
     with open_servers() as (values, progress):
         (chosen,) = chosen_pods(values, pod)
-        with closing(build_relay(chosen, values)) as relay, progress.step(f"Republishing {pod} from cut {from_cut}"):
+        relay = build_relay(chosen, values, witnesses=witnesses_of(values))
+        with closing(relay), progress.step(f"Republishing {pod} from cut {from_cut}"):
             try:
                 done = relay.republish(from_cut)
             except RelayBusyError as error:

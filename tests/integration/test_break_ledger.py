@@ -235,6 +235,15 @@ def test_only_a_comparison_at_a_later_cut_says_anything(dsn: str) -> None:
     assert record(dsn, restored).breaks_vanished == 1
 
 
+def test_after_an_epoch_was_opened_lower_cuts_end_old_breaks_at_once(dsn: str) -> None:
+    record(dsn, found(7_030, amount("a")))
+    recorded = record(dsn, replace(found(3, amount("b")), checked_at=at(7_031), epoch_opened_at=at(7_030.5)))
+    assert (recorded.breaks_vanished, recorded.breaks_opened, recorded.results_overtaken) == (1, 1, 0)
+    late = replace(found(7_031, amount("a")), checked_at=at(7_032))
+    assert record(dsn, late).results_overtaken == 1, "begun before the epoch was opened"
+    assert record(dsn, replace(found(4), checked_at=at(7_033), epoch_opened_at=at(7_030.5))).breaks_vanished == 1
+
+
 def test_a_copy_that_chooses_the_cut_is_ordered_by_time(dsn: str) -> None:
     chosen = {"0": "10", "1": "10"}
     record(dsn, replace(found(10, amount("a"), pair=VIEW), cut_vector=chosen))

@@ -70,6 +70,16 @@ def test_a_result_is_newer_by_its_cut(cut: int, minutes: int, is_older: bool) ->
     assert is_overtaken(later, 10, NOON) is is_older
 
 
+def test_cuts_count_by_epoch_first() -> None:
+    opened = NOON - timedelta(minutes=5)
+    after = replace(result(), cut=3, checked_at=NOON + timedelta(minutes=1), epoch_opened_at=opened)
+    assert not is_overtaken(after, 7_030, NOON), "the epoch was opened since: its numbers are lower, and newer"
+    assert not is_overtaken(after, 7_030, NOON, opened - timedelta(days=1))
+    assert is_overtaken(after, 7_030, NOON, opened)
+    before = replace(after, cut=7_030, epoch_opened_at=None)
+    assert is_overtaken(before, 3, NOON, opened), "a slow comparison of what was taken back says nothing"
+
+
 def test_a_copy_that_chose_the_cut_is_newer_by_time() -> None:
     chosen = replace(result(), cut_vector={"0": "10"})
     assert chooses_cut(chosen) and chooses_cut(replace(result(), cut=0)) and not chooses_cut(result())

@@ -74,7 +74,7 @@ def test_the_lake_is_waited_for_as_long_as_the_lake_may_be_late(
     context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = FakeTime()
-    monkeypatch.setattr(run, "_read_pod", lambda *_: (7, None))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None), None))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = run.run_pairs(patient, ["oltp_lake.order", "operational_finance.orders"])
     assert {result.verdict for result in results} == {Verdict.LATE}
@@ -88,7 +88,7 @@ def test_a_lake_that_needs_what_the_log_has_lost_is_not_waited_for_in_vain(
     time = FakeTime()
     lost = Outcome(compared=1, classes={DifferenceClass.MISSING: 1})
     damaged = replace(OUTBOX_PAIR, compare=lambda _: Findings(outcomes=[lost]))
-    monkeypatch.setattr(run, "_read_pod", lambda *_: (7, None))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None), None))
     monkeypatch.setattr(run, "pairs_named", lambda _: (damaged, *pairs_named(["oltp_lake.order"])))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = {result.pair: result for result in run.run_pairs(patient)}
@@ -109,7 +109,7 @@ def test_no_reason_holds_a_password(context: ReconcileContext, monkeypatch: pyte
 
     no_lake = run.run_pairs(replace(context, open_lake=unreachable))
     no_pod = run.run_pairs(replace(context, take_cut=unreachable), ["oltp_lake.order"])
-    monkeypatch.setattr(run, "_read_pod", lambda *_: (0, None))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: ((0, None), None))
     no_position = run.run_pairs(replace(context, lake_cut=unreachable), ["oltp_lake.order"])
     there = replace(context, lake_cut=lambda connection, pod: 0)
     no_build = run.run_pairs(replace(there, build=build), ["operational_finance.orders"])

@@ -39,7 +39,7 @@ def test_a_gauge_beats_only_while_its_pod_keeps_up(monkeypatch: pytest.MonkeyPat
         "log": [lag("pod1", 0.0), lag("pod2", late)],
         "lake": [lag(pod, 0.0) for pod in PODS],
         "account_view": [lag("pod1", 0.0), lag("pod2", late)],
-        "fulfillment_view": [lag("pod1", 0.0, has_gap=True), lag("pod2", 0.0, parked=1)],
+        "fulfillment_view": [lag("pod1", 0.0, fault="has a gap"), lag("pod2", 0.0, parked=1)],
     }
     monkeypatch.setattr(sensors, "lags_of", lambda platform, name: lags[name])  # the warehouse does not answer
     platform: Any = SimpleNamespace()
@@ -73,7 +73,7 @@ def test_a_copy_is_judged_by_the_oldest_event_that_it_lacks() -> None:
     assert found(lag("pod1", float(copy.freshness_seconds)), idle)[0]
     assert found(lag("pod1", copy.freshness_seconds + 1.0), idle) == (False, dg.AssetCheckSeverity.WARN)
     assert found(idle, lag("pod1", copy.late_seconds_max + 1.0)) == (False, dg.AssetCheckSeverity.ERROR)
-    assert found(idle, lag("pod1", 0.0, has_gap=True)) == (False, dg.AssetCheckSeverity.ERROR)
+    assert found(idle, lag("pod1", 0.0, fault="has a gap")) == (False, dg.AssetCheckSeverity.ERROR)
     assert found(idle, lag("pod1", 0.0, parked=1)) == (False, dg.AssetCheckSeverity.WARN)
 
 

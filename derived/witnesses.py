@@ -1,0 +1,60 @@
+"""What the copies know of a pod's newest cuts, so that a database that was set back is noticed without the log.
+
+Belongs here: asking each of them. Does not belong here: what follows from it (`streams/history.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import psycopg
+
+from contracts.settings import Settings
+from derived.lake_backup import verified_chains
+from derived.lake_connection import connect_lake
+from derived.lake_reads import lake_progress, pods
+from streams.history import KnownCut, Witness
+
+NEWEST_OF_VIEWS = """
+select distinct on (projection) projection, cut + (chunk > 0)::integer as cut, data_at
+from read_models.positions where pod = %(pod)s and (cut > 0 or chunk > 0)
+order by projection, cut desc, chunk desc
+"""
+HAS_VIEWS = "select to_regclass('read_models.positions') is not null"
+
+
+def witnesses_of(settings: Settings) -> tuple[Witness, ...]:
+    """Return everybody who knows cuts of a pod besides its log: the views, the lake, the lake's backup."""
+    return (
+        Witness(name="the read models", newest=partial(_views, settings)),
+        Witness(name="the lake", newest=partial(_lake, settings)),
+        Witness(name="the backup of the lake", newest=partial(_backup, settings)),
+    )
+
+
+def _views(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
+    with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
+        row = connection.execute(HAS_VIEWS).fetchone()
+        if row is None or not row[0]:  # they were never made
+            return {}
+        found = connection.execute(NEWEST_OF_VIEWS, {"pod": pod}).fetchall()
+    return {name: KnownCut(cut=cut, moment=moment) for name, cut, moment in found}
+
+
+def _lake(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        if pod not in pods(lake):
+            return {}
+        progress = lake_progress(lake, pod)
+    furthest = max(progress.positions.values(), default=None)
+    if furthest is None or not (furthest.cut or furthest.chunk):
+        return {}
+    return {"lake": KnownCut(cut=furthest.cut + (1 if furthest.chunk else 0), moment=progress.data_at)}
+
+
+def _backup(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
+    chain = verified_chains(settings.lake_backup_path).get(pod, [])
+    if not chain:
+        return {}
+    return {"backup of the lake": KnownCut(cut=chain[-1].through_cut, moment=chain[-1].registered_at)}

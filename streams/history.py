@@ -1,0 +1,131 @@
+"""Whether a pod's database goes on from what its copies have, or was set back to before it.
+
+A database that was set back on its own server keeps its epoch: only its cuts say so. Each copy knows the moment at
+which the newest cut that it has was registered, and a database that lacks that moment is another one. Belongs here:
+that judgement. Does not belong here: how a copy is asked (`derived/witnesses.py`), what to do then
+(`derived/epochs.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from contracts.errors import HistoryUnknownError, LogDivergedError
+from streams.cuts import last_cut
+from streams.epochs import cut_numbered
+from streams.log import Manifest
+
+logger = logging.getLogger("tieout.history")
+
+OPEN_EPOCH = (
+    "the database was set back, or another one was published here. When it is the right database, open a new epoch "
+    "with `tieout open-epoch`."
+)
+
+# A copy that was restored, or applies a large cut in parts, has the moment of another cut, or that of an event; where
+# that is pruned, nothing is known against it.
+HAS_MOMENT = """
+select exists (select from oltp.cuts where cut between %(cut)s and %(cut)s + 1 and registered_at = %(moment)s)
+    or exists (
+        select from (select cut, registered_at from oltp.cuts where cut > 1 order by cut limit 1) as first
+        where not exists (select from oltp.cuts where cut = 1)
+          and (%(cut)s < first.cut
+               or %(moment)s < first.registered_at and %(cut)s <= (select max(cut) from oltp.cuts))
+    )
+    or exists (select from oltp.cuts where registered_at = %(moment)s)
+    or exists (select from oltp.outbox where recorded_at = %(moment)s)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownCut:
+    """The newest cut of which a copy has anything."""
+
+    cut: int
+    moment: datetime | None
+    """When it was registered in the pod; None: the copy does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """A store that can be asked for the newest cuts that its copies have."""
+
+    name: str
+    newest: Callable[[str], Mapping[str, KnownCut]]
+    """Pod -> by copy; a copy that has nothing is left out. Raises whatever the store raises when it does not answer."""
+
+
+def check_same_history(
+    connection: psycopg.Connection[Any],
+    manifest: Manifest | None,
+    pod: str,
+    witnesses: Sequence[Witness],
+    *,
+    is_proof_needed: bool = False,
+) -> None:
+    """Raise LogDivergedError unless the database has the newest cuts that its log and its copies have.
+
+    `manifest` is the log's last one; None: it has none, or does not answer. `is_proof_needed`: a witness that does not
+    answer is a HistoryUnknownError, unless the log itself ends with a cut that the database has identically.
+    """
+    # The log and the copies first: what they have was registered before, so the database has it by now.
+    known, silent = _asked(witnesses, pod)
+    if manifest is not None:
+        _check_manifest(connection, pod, manifest)
+    check_known(connection, pod, known, is_log_proof=manifest is not None)
+    if silent and is_proof_needed and manifest is None:
+        raise HistoryUnknownError(
+            f"Whether the database of pod {pod} goes on from what was published is not known: the log has no manifest "
+            f"of it, and {', '.join(silent)} did not answer. Nothing of it is published until they do."
+        )
+
+
+def check_known(
+    connection: psycopg.Connection[Any], pod: str, known: Mapping[str, KnownCut], *, is_log_proof: bool
+) -> None:
+    """Raise LogDivergedError for a copy whose newest cut the database does not have.
+
+    `is_log_proof`: the log ends with a cut of this database, so a number that it has registered is proof enough.
+    """
+    newest = last_cut(connection)
+    for copy, item in known.items():
+        if newest is not None and item.cut <= newest.cut and (is_log_proof or item.moment is None):
+            continue
+        if item.moment is None or not _has_moment(connection, item):
+            raise LogDivergedError(
+                f"The {copy.replace('_', ' ')} has cut {item.cut} of pod {pod}, which the database does not have (its "
+                f"newest is {newest.cut if newest else 0}): {OPEN_EPOCH}"
+            )
+
+
+def _asked(witnesses: Sequence[Witness], pod: str) -> tuple[dict[str, KnownCut], list[str]]:
+    """Return what the witnesses know by copy, and who did not answer."""
+    known: dict[str, KnownCut] = {}
+    silent = []
+    for witness in witnesses:
+        try:
+            known |= witness.newest(pod)
+        except Exception as error:  # whatever a store raises: it could not be asked
+            logger.warning("%s could not be asked for its newest cut of %s: %s", witness.name, pod, error)
+            silent.append(witness.name)
+    return known, silent
+
+
+def _check_manifest(connection: psycopg.Connection[Any], pod: str, manifest: Manifest) -> None:
+    newest, same = last_cut(connection), cut_numbered(connection, manifest.cut)
+    # A cut that is not there and not beyond the newest one was pruned.
+    if newest is None or manifest.cut > newest.cut or (same is not None and same.snapshot != manifest.snapshot):
+        raise LogDivergedError(
+            f"The log of pod {pod} has a cut {manifest.cut} that the database does not have: {OPEN_EPOCH}"
+        )
+
+
+def _has_moment(connection: psycopg.Connection[Any], item: KnownCut) -> bool:
+    row = connection.execute(HAS_MOMENT, {"cut": item.cut, "moment": item.moment}).fetchone()
+    return row is not None and bool(row[0])
