@@ -97,3 +97,16 @@ def test_import_contracts_hold() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     outcome = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout
+
+
+def test_whoever_publishes_a_pod_asks_its_copies_first(trees: dict[Path, ast.Module]) -> None:
+    """Without them an empty log hides that the database was set back."""
+    names = {"build_relay", "drain_pod", "republish_now"}
+    silent = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+        if "witnesses" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert silent == []
