@@ -21,6 +21,7 @@ from contracts.settings import Settings
 from derived.lake_connection import LAKE, connect_lake
 from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
+from derived.warehouse_shape import is_outgrown
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -66,6 +67,8 @@ class Build:
     pods: Mapping[str, PodCut]
     connection: Connection = field(repr=False)
     """To the lake, for questions about the build; closed after it."""
+    is_outgrown: bool = False
+    """What is stored lacks a field that events have by now: all is to be computed anew."""
     is_complete: bool = False
 
     @property
@@ -102,7 +105,11 @@ def building(
         connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
     ):
         migrate_builds(connection)
+        outgrown = is_outgrown(connection)
+        if outgrown:
+            since = {pod.pod: 0 for pod in settings.pods}
         build = record_cut_vector(connection, cuts=cuts, since=since)
+        build.is_outgrown = outgrown
         yield build
         if build.is_complete:
             record_completion(connection, build.build_id)

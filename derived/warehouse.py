@@ -91,12 +91,13 @@ def build_warehouse(
     """Bring the warehouse to the highest cuts that are complete in the lake, and test what was added.
 
     `select` limits the build to some nodes (dbt's selection syntax; such a build is never complete), `full_refresh`
-    computes all from nothing, `cuts` and `since` are those of `building`. Failing tests do not raise: read the result.
+    computes all from nothing (as happens by itself after events got a new field), `cuts` and `since` are those of
+    `building`. Failing tests do not raise: read the result.
     """
     started = time.monotonic()
     with building(settings, cuts=cuts, since=dict.fromkeys(_pods(settings), 0) if full_refresh else since) as build:
         arguments = ["build", "--exclude-resource-types", "unit_test", "exposure"]
-        arguments += ["--full-refresh"] if full_refresh else []
+        arguments += ["--full-refresh"] if full_refresh or build.is_outgrown else []
         arguments += ["--select", *select] if select else []
         nodes = node_runs(run_dbt(settings, arguments))
         is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)

@@ -117,8 +117,10 @@ class Entity:
 def fields_of(struct: type[msgspec.Struct]) -> tuple[Column, ...]:
     """Return the scalar fields of a payload struct as columns, lists left out."""
     hints = typing.get_type_hints(struct)
-    columns = ((name, _duckdb_type(hints[name])) for name in struct.__struct_fields__)
-    return tuple(Column(name=name, type=kind) for name, kind in columns if kind is not None)
+    columns = (
+        (field.name, _duckdb_type(hints[field.name]), _default_text(field)) for field in msgspec.structs.fields(struct)
+    )
+    return tuple(Column(name=name, type=kind, default=default) for name, kind, default in columns if kind is not None)
 
 
 def part_type(state: type[AggregateState], field: str) -> type[msgspec.Struct]:
@@ -173,6 +175,13 @@ def _part(aggregate_type: str, state: type[AggregateState], part: Part) -> Entit
             aggregate=belongs_to(aggregate_type, AGGREGATE_ID),
         ),
     )
+
+
+def _default_text(field: msgspec.structs.FieldInfo) -> str | None:
+    """Return the default as JSON writes it; None: the field is required, or null is its default."""
+    if field.required or field.default is None:
+        return None
+    return msgspec.json.encode(field.default).decode().strip('"')
 
 
 def _duckdb_type(hint: object) -> str | None:

@@ -244,6 +244,9 @@ def _types(fields: Sequence[Column]) -> dict[str, Any]:
 
 def _field(source: str, column: Column) -> str:
     value = f"{source}.{quoted(column.name)}"
+    if column.default is not None:
+        # A payload from before the field was added lacks it, which means the default.
+        value = f"coalesce({value}, '{column.default}')"
     if column.type == BIGINT:
         number = f"try_cast({value} as BIGINT)"
         value = f"case when {number}::VARCHAR = {value} then {number} end"

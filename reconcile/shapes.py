@@ -30,6 +30,8 @@ class Column:
 
     name: str
     type: str
+    default: str | None = None
+    """What it is, as text, in a payload that lacks it: one from before the field was added."""
 
     @property
     def is_money(self) -> bool:

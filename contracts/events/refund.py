@@ -39,6 +39,8 @@ class RefundLine(Value, frozen=True, kw_only=True):
     """Copied from the order line, like tax_category: a refund goes back to where the tax was charged."""
     tax_category: str
     is_restocked: bool
+    is_amount_named: bool = False
+    """Whether the amount was asked for as such; else it is what the units cost."""
 
 
 class RefundState(AggregateState, frozen=True, kw_only=True):

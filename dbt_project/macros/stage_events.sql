@@ -1,8 +1,17 @@
 {# The body of a staging model: the events of one aggregate type with their state as typed columns, each event once.
    `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. A missing field or a value
-   of another type stops the build; a field that is not listed is left out. A second copy of an event has the same pod, cut and
-   id; the window is partitioned by these so that filters on pod and cut reach the files. #}
-{% macro stage_events(aggregate_type, fields) %}
+   of another type stops the build; a field that is not listed is left out. `added` maps fields that events from before
+   a change lack to (type, what their absence means), as a literal; of a list's elements, the list to such a map. A
+   second copy of an event has the same pod, cut and id; the window is partitioned by these so that filters on pod and
+   cut reach the files. #}
+{% macro stage_events(aggregate_type, fields, added={}) %}
+{% set roots, lists, structure_added = {}, {}, {} %}
+{# Read as text, so that a value of another type stops the build in the cast. #}
+{% for name, what in added.items() %}
+{% do (lists if what is mapping else roots).update({name: what}) %}
+{% do structure_added.update({name: [dict.fromkeys(what, 'VARCHAR')] if what is mapping else 'VARCHAR'}) %}
+{% endfor %}
+{% set structure = dict(merchant_id="VARCHAR", version="BIGINT", **fields) %}
 with events as (
     select
         pod,
@@ -11,7 +20,10 @@ with events as (
         event_type,
         occurred_at,
         recorded_at,
-        from_json_strict(payload, '{{ {"state": dict(merchant_id="VARCHAR", version="BIGINT", **fields)} | tojson }}').state as state
+        from_json_strict(payload, '{{ {"state": structure} | tojson }}').state as state
+        {%- if added %},
+        from_json(payload, '{{ {"state": structure_added} | tojson }}').state as added
+        {%- endif %}
     from {{ source('raw', 'events') }}
     where aggregate_type = '{{ aggregate_type }}'
     qualify row_number() over (partition by pod, cut, event_id) = 1
@@ -25,5 +37,30 @@ select
     occurred_at,
     recorded_at,
     unnest(state)
-from events
+    {%- for name, what in roots.items() %},
+    {{ added_value('added.' ~ name, what) }} as {{ name }}
+    {%- endfor %}
+from
+    {% if lists %}
+    (
+        select * replace (struct_update(
+            state
+            {%- for list, parts in lists.items() %},
+            {{ list }} := list_transform(state.{{ list }}, (item, place) -> struct_insert(
+                item
+                {%- for name, what in parts.items() %},
+                {{ name }} := {{ added_value('added.' ~ list ~ '[place].' ~ name, what) }}
+                {%- endfor %}
+            ))
+            {%- endfor %}
+        ) as state)
+        from events
+    ) as whole
+    {% else %}
+    events
+    {% endif %}
 {% endmacro %}
+
+{% macro added_value(text, what) -%}
+    coalesce(cast({{ text }} as {{ what[0] }}), cast({{ what[1] }} as {{ what[0] }}))
+{%- endmacro %}

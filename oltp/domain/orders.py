@@ -20,7 +20,7 @@ from contracts.events.merchant import MerchantState
 from contracts.events.order import LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
 from contracts.money import format_minor, portion
 from oltp.domain.pricing import UnpricedLine, price_order, totals_of
-from oltp.domain.refunds import NOTHING_REFUNDED, LineRefunds
+from oltp.domain.refunds import NOTHING_REFUNDED, LineRefunds, left_by_refunds
 from oltp.domain.transitions import ORDER_TRANSITIONS, require_transition
 
 
@@ -204,7 +204,10 @@ def _cancelled(line: OrderLine, quantity: int, refunds: Mapping[str, LineRefunds
         return line
     refunded = refunds.get(line.order_line_id, NOTHING_REFUNDED)
     cancelled = line.cancelled_quantity + quantity
-    amount, tax = line.total_minor - refunded.amount_minor, line.tax_minor - refunded.tax_minor
+    amount, tax = left_by_refunds(line, refunded, cancelled)
+    # Never more than the line has left, whatever amounts were named.
+    amount = max(min(amount, line.total_minor - refunded.amount_minor), line.cancelled_minor)
+    tax = max(min(tax, line.tax_minor - refunded.tax_minor), line.cancelled_tax_minor)
     if cancelled + refunded.quantity < line.quantity:
         # Never less than before: a refund that failed meanwhile may have made earlier units the last ones.
         amount = max(portion(line.total_minor, cancelled, line.quantity), line.cancelled_minor)

@@ -9,7 +9,10 @@ as c + r <= quantity, in whatever order they come; and when c + r = quantity the
 
 A caller may name the amount instead: a line that was captured in part, or over two payments, is given back piece by
 piece, and its units are named with one of the pieces only (the others name 0 units). Tax is then the amount's share of
-the tax that the line has left. Whatever refund comes last gives back what is left, to the penny.
+the tax that the line has left. What was named, little or much, never changes what other units cost: they carry their
+own portion, as if the units with a named amount had carried theirs (the lowest of the uncancelled ones). More than the
+line has left is never given back; units that take all of it take all its tax. When no amount was named, whatever refund
+comes last gives back what is left, to the penny.
 """
 
 from __future__ import annotations
@@ -35,6 +38,25 @@ class LineRefunds(Value, frozen=True, kw_only=True):
     amount_minor: int
     tax_minor: int
     restocked_quantity: int
+    named_quantity: int = 0
+    """Of these: units, amount and tax of lines whose amount was named."""
+    named_minor: int = 0
+    named_tax_minor: int = 0
+
+    @property
+    def counted_quantity(self) -> int:
+        """Return the units that were given back for what they cost."""
+        return self.quantity - self.named_quantity
+
+    @property
+    def counted_minor(self) -> int:
+        """Return what those units gave back."""
+        return self.amount_minor - self.named_minor
+
+    @property
+    def counted_tax_minor(self) -> int:
+        """Return the tax in it."""
+        return self.tax_minor - self.named_tax_minor
 
 
 NOTHING_REFUNDED = LineRefunds(quantity=0, amount_minor=0, tax_minor=0, restocked_quantity=0)
@@ -71,16 +93,40 @@ def refund_amounts(
     tax_left = line.tax_minor - line.cancelled_tax_minor - refunds.tax_minor
     if amount_minor is not None:
         return _named_amounts(line, amount_minor, amount_left, tax_left)
-    if quantity == units_left:
-        return amount_left, tax_left
-    kept = line.quantity - refunds.quantity - quantity
-    amount = line.total_minor - portion(line.total_minor, kept, line.quantity) - refunds.amount_minor
+    cost, cost_tax = _cost(line, refunds, quantity, is_last=quantity == units_left)
     # A failed refund takes its share out of the middle; then the next one may be due nothing, never less than nothing.
-    amount = min(max(amount, 0), amount_left)
-    tax = line.tax_minor - portion(line.tax_minor, kept, line.quantity) - refunds.tax_minor
+    amount = min(max(cost, 0), amount_left)
+    if amount == amount_left:
+        return amount_left, tax_left
     # At least so much that the rest keeps no more tax than amount; a cancellation keeps to that too.
     tax_least = max(amount - (amount_left - tax_left), 0)
-    return amount, min(max(tax, tax_least), tax_left, amount)
+    return amount, min(max(cost_tax, tax_least), tax_left, amount)
+
+
+def left_by_refunds(line: OrderLine, refunds: LineRefunds, cancelled_quantity: int) -> tuple[int, int]:
+    """Return (amount_minor, tax_minor) of all units that are neither refunded nor among those with a named amount.
+
+    The latter keep the portion that they carry above `cancelled_quantity` cancelled units.
+    """
+    kept = cancelled_quantity + refunds.named_quantity
+
+    def left(total: int, counted: int) -> int:
+        named = portion(total, kept, line.quantity) - portion(total, cancelled_quantity, line.quantity)
+        return total - counted - named
+
+    return left(line.total_minor, refunds.counted_minor), left(line.tax_minor, refunds.counted_tax_minor)
+
+
+def _cost(line: OrderLine, refunds: LineRefunds, quantity: int, *, is_last: bool) -> tuple[int, int]:
+    """Return what `quantity` more units cost, with their tax: the last ones all that the others did not carry."""
+    if is_last:
+        amount, tax = left_by_refunds(line, refunds, line.cancelled_quantity)
+        return amount - line.cancelled_minor, tax - line.cancelled_tax_minor
+    kept = line.quantity - refunds.counted_quantity - quantity
+    return (
+        line.total_minor - portion(line.total_minor, kept, line.quantity) - refunds.counted_minor,
+        line.tax_minor - portion(line.tax_minor, kept, line.quantity) - refunds.counted_tax_minor,
+    )
 
 
 def _named_amounts(line: OrderLine, amount_minor: int, amount_left: int, tax_left: int) -> tuple[int, int]:
@@ -217,13 +263,18 @@ def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest) 
         jurisdiction=line.jurisdiction,
         tax_category=line.tax_category,
         is_restocked=request.is_restocked,
+        is_amount_named=request.amount_minor is not None,
     )
 
 
 def _plus(refunds: LineRefunds, line: RefundLine) -> LineRefunds:
+    named = line.is_amount_named
     return LineRefunds(
         quantity=refunds.quantity + line.quantity,
         amount_minor=refunds.amount_minor + line.amount_minor,
         tax_minor=refunds.tax_minor + line.tax_minor,
         restocked_quantity=refunds.restocked_quantity + (line.quantity if line.is_restocked else 0),
+        named_quantity=refunds.named_quantity + (line.quantity if named else 0),
+        named_minor=refunds.named_minor + (line.amount_minor if named else 0),
+        named_tax_minor=refunds.named_tax_minor + (line.tax_minor if named else 0),
     )

@@ -25,7 +25,10 @@ select
     sum(given.quantity)::bigint as quantity,
     sum(given.amount_minor)::bigint as amount_minor,
     sum(given.tax_minor)::bigint as tax_minor,
-    coalesce(sum(given.quantity) filter (where given.is_restocked), 0)::bigint as restocked_quantity
+    coalesce(sum(given.quantity) filter (where given.is_restocked), 0)::bigint as restocked_quantity,
+    coalesce(sum(given.quantity) filter (where given.is_amount_named), 0)::bigint as named_quantity,
+    coalesce(sum(given.amount_minor) filter (where given.is_amount_named), 0)::bigint as named_minor,
+    coalesce(sum(given.tax_minor) filter (where given.is_amount_named), 0)::bigint as named_tax_minor
 from oltp.refunds
 inner join oltp.refund_lines as given using (refund_id)
 where refunds.order_id = %s and refunds.status = any(%s)

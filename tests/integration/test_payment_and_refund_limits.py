@@ -33,6 +33,7 @@ from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.place_order import OrderLineInput, PlaceOrder, PriceOverride
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import DECLINED_TOKEN, EmbeddedGateway, Moved
@@ -315,6 +316,26 @@ def test_a_line_paid_by_two_payments_is_given_back_over_both(shop: Shop) -> None
     assert sum(refund.amount_minor for refund in refunds) == order.total_minor
     assert sum(refund.tax_minor for refund in refunds) == order.tax_minor
     assert shop.stock("MUG") == (100, 0)
+
+
+def test_units_without_an_amount_give_back_what_they_cost(shop: Shop) -> None:
+    price = PriceOverride(unit_price_micro=24_500_000, source="test", reason="round figures")
+    line = OrderLineInput(sku="FREE", quantity=3, price_override=price)
+    order = shop.do(
+        PlaceOrder(
+            merchant_id=MERCHANT, order_number="A", customer_id=None, location_id=LOCATION, lines=[line], shipping=[]
+        )
+    )
+    payment = shop.pay(order)
+    unit_minor = order.total_minor // 3
+    amounts = []
+    for amount_minor in (1000, None, None):
+        asked = RefundLineInput(order_line_id=order.lines[0].order_line_id, quantity=1, amount_minor=amount_minor)
+        refund = shop.do(
+            RequestRefund(merchant_id=MERCHANT, payment_id=payment.payment_id, lines=[asked], reason="returned")
+        )
+        amounts.append(shop.do(CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)).amount_minor)
+    assert amounts == [1000, unit_minor, unit_minor]
 
 
 def test_what_is_captured_is_not_cancelled(shop: Shop) -> None:

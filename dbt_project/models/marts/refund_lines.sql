@@ -20,6 +20,7 @@ select
     line.jurisdiction,
     line.tax_category,
     line.is_restocked,
+    line.is_amount_named,
     {{ business_day('completed_at') }} as refund_date,
     pod,
     valid_from_cut as cut

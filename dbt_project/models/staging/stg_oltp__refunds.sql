@@ -24,4 +24,4 @@
         'is_restocked': 'BOOLEAN',
     }],
 } -%}
-{{ stage_events('refund', fields) }}
+{{ stage_events('refund', fields, {'lines': {'is_amount_named': ['BOOLEAN', 'false']}}) }}

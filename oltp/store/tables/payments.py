@@ -102,6 +102,7 @@ refund_lines = Table(
     text_column("jurisdiction"),
     text_column("tax_category"),
     Column("is_restocked", Boolean, nullable=False),
+    Column("is_amount_named", Boolean, nullable=False),
     CheckConstraint("quantity > 0 or (quantity = 0 and amount_minor > 0)", name="quantity_or_amount"),
     *not_negative("amount_minor", "tax_minor"),
     CheckConstraint("tax_minor <= amount_minor", name="tax_within_amount"),

@@ -342,3 +342,96 @@ def test_a_refund_is_settled_once():
             complete_refund(settled, "ref", NOW)
         with pytest.raises(IllegalTransitionError):
             fail_refund(settled, "again")
+
+
+def refunded(*parts: tuple[int, int, int, bool]) -> LineRefunds:
+    """What parts (units, amount, tax, whether the amount was named) come to."""
+    return LineRefunds(
+        quantity=sum(part[0] for part in parts),
+        amount_minor=sum(part[1] for part in parts),
+        tax_minor=sum(part[2] for part in parts),
+        restocked_quantity=0,
+        named_quantity=sum(part[0] for part in parts if part[3]),
+        named_minor=sum(part[1] for part in parts if part[3]),
+        named_tax_minor=sum(part[2] for part in parts if part[3]),
+    )
+
+
+@pytest.mark.parametrize("named_minor", [1, 1000, 2449, 2450, 2451])
+def test_a_named_amount_does_not_change_what_other_units_cost(named_minor: int):
+    line = one_line_order(3, 24_500_000, 0, False).lines[0]
+    first = (1, named_minor, 0, True)
+    second = (1, *refund_amounts(line, refunded(first), 1), False)
+    last = refund_amounts(line, refunded(first, second), 1)
+    assert second[1] == 2450
+    # Never more than the line has left.
+    assert last == (min(2450, 7350 - named_minor - 2450), 0)
+    assert refund_amounts(line, refunded((1, 2450, 0, False)), 2) == (4900, 0)
+
+
+def test_more_than_the_line_has_left_is_never_given_back():
+    line = one_line_order(3, 24_500_000, 0, False).lines[0]
+    assert refund_amounts(line, refunded((1, 7000, 0, True)), 1) == (350, 0)
+    assert refund_amounts(line, refunded((0, 7350, 0, True)), 3) == (0, 0)
+
+
+@pytest.mark.parametrize("is_inclusive", [False, True])
+def test_the_tax_of_other_units_is_theirs_as_well(is_inclusive: bool):
+    line = one_line_order(3, 24_500_000, 200_000, is_inclusive).lines[0]
+    first = (1, *refund_amounts(line, NOTHING_REFUNDED, 1, 1000), True)
+    assert refund_amounts(line, refunded(first), 1) == (line.total_minor // 3, round(line.tax_minor / 3))
+
+
+def test_units_that_take_all_the_money_take_all_the_tax():
+    line = one_line_order(2, 10_000_000, 200_000, False).lines[0]
+    most = (0, *refund_amounts(line, NOTHING_REFUNDED, 0, 2300), True)
+    assert refund_amounts(line, refunded(most), 1) == (100, line.tax_minor - most[2])
+
+
+def test_a_named_amount_does_not_change_what_is_cancelled():
+    order = one_line_order(3, 24_500_000, 0, False)
+    refunds = {"line-1": refunded((1, 1000, 0, True))}
+    after = cancel_order(order, {"line-1": 2}, captured_minor=2450, refunds=refunds)
+    assert (after.cancelled_minor, owed_minor(after)) == (4900, 2450)
+    step_by_step = cancel_order(order, {"line-1": 1}, refunds=refunds)
+    assert cancel_order(step_by_step, {"line-1": 1}, refunds=refunds).cancelled_minor == 4900
+
+
+MIXED = st.lists(
+    st.tuples(
+        st.sampled_from(["cancel", "refund", "name", "fail"]),
+        st.integers(0, 6),
+        st.integers(1, 900),
+        st.integers(0, 99),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=300)
+@given(ORDERS, MIXED)
+def test_any_mix_with_named_amounts_and_failures_stays_within_the_line(order, steps):
+    parts: list[tuple[int, int, int, bool]] = []
+    for step, wanted, named_minor, which in steps:
+        line, given_back = order.lines[0], refunded(*parts)
+        quantity = min(wanted, line.quantity - line.cancelled_quantity - given_back.quantity)
+        left = line.total_minor - line.cancelled_minor - given_back.amount_minor
+        if step == "fail" and parts:
+            del parts[which % len(parts)]
+        elif step == "cancel" and quantity:
+            try:
+                order = cancel_order(order, {"line-1": quantity}, refunds={"line-1": given_back})
+            except ConflictError:
+                continue
+        elif step == "name" and left > 0:
+            amount_minor = min(named_minor, left)
+            parts.append((quantity, *refund_amounts(line, given_back, quantity, amount_minor), True))
+        elif step == "refund" and quantity:
+            amount, tax = refund_amounts(line, given_back, quantity)
+            # What the units cost, but for the penny that each step may have shifted.
+            assert amount <= line.total_minor * quantity / line.quantity + 1 + len(steps)
+            parts.append((quantity, amount, tax, False))
+        line, given_back = order.lines[0], refunded(*parts)
+        amount_left = line.total_minor - line.cancelled_minor - given_back.amount_minor
+        assert 0 <= line.tax_minor - line.cancelled_tax_minor - given_back.tax_minor <= amount_left
+        assert all(0 <= tax <= amount for _, amount, tax, _ in parts)
