@@ -18,7 +18,7 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
 from contracts.ids import NewId, uuid7
 from contracts.settings import Settings
-from derived.lake_connection import LAKE, connect_lake
+from derived.lake_connection import LAKE, connect_lake, transaction
 from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
 from derived.warehouse_shape import is_outgrown
@@ -135,27 +135,26 @@ def record_cut_vector(
     start = _resume_cuts(connection) | dict(since or {})
     build_id, build_number, recorded_at = str(new_id()), _next_build_number(connection), clock()
     pods: dict[str, PodCut] = {}
-    connection.execute("begin")
-    for pod, cut in sorted(vector.items()):
-        entry = PodCut(since_cut=min(start.get(pod, 0), cut), cut=cut, data_at=_data_at(connection, pod, cut))
-        resume_cut = min(cut, _first_parked_cut(connection, pod) - 1)
-        connection.execute(
-            f"insert into {CUT_VECTORS} by name select $build_id as build_id, $pod as pod, $since_cut as since_cut, "
-            "$cut as cut, $resume_cut as resume_cut, $data_at as data_at, $recorded_at as recorded_at, "
-            "$build_number as build_number",
-            {
-                "build_id": build_id,
-                "pod": pod,
-                "since_cut": entry.since_cut,
-                "cut": cut,
-                "resume_cut": resume_cut,
-                "data_at": entry.data_at,
-                "recorded_at": recorded_at,
-                "build_number": build_number,
-            },
-        )
-        pods[pod] = entry
-    connection.execute("commit")
+    with transaction(connection):
+        for pod, cut in sorted(vector.items()):
+            entry = PodCut(since_cut=min(start.get(pod, 0), cut), cut=cut, data_at=_data_at(connection, pod, cut))
+            resume_cut = min(cut, _first_parked_cut(connection, pod) - 1)
+            connection.execute(
+                f"insert into {CUT_VECTORS} by name select $build_id as build_id, $pod as pod, "
+                "$since_cut as since_cut, $cut as cut, $resume_cut as resume_cut, $data_at as data_at, "
+                "$recorded_at as recorded_at, $build_number as build_number",
+                {
+                    "build_id": build_id,
+                    "pod": pod,
+                    "since_cut": entry.since_cut,
+                    "cut": cut,
+                    "resume_cut": resume_cut,
+                    "data_at": entry.data_at,
+                    "recorded_at": recorded_at,
+                    "build_number": build_number,
+                },
+            )
+            pods[pod] = entry
     return Build(build_id=build_id, pods=pods, connection=connection)
 
 

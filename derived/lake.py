@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from contracts.errors import PropagationError
 from contracts.events.envelope import ENVELOPE_COLUMNS, envelope_values
 from derived.dsn import scrub
-from derived.lake_connection import connect_lake
+from derived.lake_connection import connect_lake, transaction
 from derived.lake_epochs import record_opening
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
 from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
@@ -149,9 +149,8 @@ class LakeProjection:
     def _transaction(self) -> Iterator[Connection]:
         cursor = self._cursor()
         try:
-            cursor.execute("begin")
-            yield cursor
-            cursor.execute("commit")
+            with transaction(cursor):
+                yield cursor
         except duckdb.TransactionException as error:
             if "conflict" not in str(error):
                 raise self._failure(error) from None
@@ -161,7 +160,6 @@ class LakeProjection:
         except duckdb.Error as error:
             raise self._failure(error) from None
         finally:
-            # Rolls back what is not committed.
             cursor.close()
 
     def _cursor(self) -> Connection:

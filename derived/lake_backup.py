@@ -26,7 +26,7 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import EpochChangedError, PropagationError, StackError
-from derived.lake_connection import connect_lake, described, quote, scrub
+from derived.lake_connection import connect_lake, described, quote, scrub, transaction
 from derived.lake_epochs import record_opening, spans
 from derived.lake_reads import cut_vector, lake_progress
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
@@ -179,9 +179,8 @@ def _parked_from(connection: Connection, pod: str) -> int:
 
 def _write(connection: Connection, folder: Path, pod: str, epoch: str, from_cut: int, through_cut: int) -> Segment:
     rows = f"(select * from {EVENTS} where pod = {quote(pod)} and cut between {int(from_cut)} and {int(through_cut)})"
-    connection.execute("begin")
-    name, events, checksum = write_file(connection, folder, pod, rows, from_cut, through_cut)
-    connection.execute("commit")
+    with transaction(connection):
+        name, events, checksum = write_file(connection, folder, pod, rows, from_cut, through_cut)
     moments = f"select max(data_at) from {CUTS} where pod = ? and cut = ?"
     return Segment(
         pod=pod,
@@ -264,8 +263,7 @@ def restore(
     segments = [segment for chain in verified_chains(folder).values() for segment in chain]
     if not segments and discarding is None:
         raise PropagationError(f"There is no backup of the lake in {folder}; nothing was restored.")
-    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
-        connection.execute("begin")
+    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection, transaction(connection):
         if discarding is not None:
             discarding(connection)
         # Counted, which the catalog answers: a file may be lost.
@@ -274,7 +272,6 @@ def restore(
         for segment in segments:
             _load(connection, folder, segment)
         _set_positions(connection, segments)
-        connection.execute("commit")
     return segments
 
 

@@ -1,6 +1,6 @@
 """How a process gets to the lake: a DuckDB connection with DuckLake attached as `lake`.
 
-Belongs here: extensions, attaching, errors without secrets. Does not belong here: what is in the lake
+Belongs here: extensions, attaching, transactions, errors without secrets. Does not belong here: what is in the lake
 (`derived/lake_schema.py`).
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -15,7 +17,7 @@ import duckdb
 from contracts.errors import StackError
 from derived.dsn import described, scrub
 
-__all__ = ["LAKE", "connect_lake", "described", "normal_data_path", "quote", "scrub"]
+__all__ = ["LAKE", "connect_lake", "described", "normal_data_path", "quote", "scrub", "transaction"]
 
 LAKE = "lake"
 """The catalog's name in every connection, and in dbt."""
@@ -63,6 +65,24 @@ def connect_lake(
             f"{scrub(error, catalog_dsn)}"
         ) from None
     return connection
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Commit what the block does, or roll it back when it raises; the commit may raise duckdb.TransactionException.
+
+    Never close a connection to the lake while a transaction is open. DuckDB then rolls back in a destructor; where the
+    catalog's server has gone away that throws, and a C++ program whose destructor throws ends at once (SIGABRT).
+    """
+    connection.execute("begin")
+    try:
+        yield connection
+        connection.execute("commit")
+    except BaseException:
+        # A commit that failed has ended the transaction already; a rollback that fails has, too.
+        with suppress(duckdb.Error):
+            connection.execute("rollback")
+        raise
 
 
 def normal_data_path(data_path: str) -> str:

@@ -19,7 +19,7 @@ from contracts.errors import PropagationError
 from contracts.events.envelope import Envelope
 from contracts.settings import Settings
 from derived.builds import build_lock, stand_back
-from derived.lake_connection import connect_lake, scrub
+from derived.lake_connection import connect_lake, scrub, transaction
 from derived.lake_schema import CUTS, EPOCHS, EVENTS, PARKED, RETRACTED_CUTS, RETRACTED_EVENTS, fence_table
 from streams.codec import EVENT_SCHEMA
 from streams.epochs import PublishedCut
@@ -126,9 +126,8 @@ def retract_lake(
     ):
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                connection.execute("begin")
-                _retract(connection, pod, opening, base_at, logged, clock)
-                connection.execute("commit")
+                with transaction(connection):
+                    _retract(connection, pod, opening, base_at, logged, clock)
                 return
             except duckdb.TransactionException as error:
                 if "conflict" not in str(error) or attempt == ATTEMPTS_MAX:
@@ -136,15 +135,6 @@ def retract_lake(
                     raise PropagationError(
                         f"The lake could not be taken back to cut {opening.base_cut} of {pod}: {sentence}"
                     ) from None
-                _roll_back(connection)
-
-
-def _roll_back(connection: Connection) -> None:
-    # A failed commit has ended the transaction already, a failed statement has not.
-    try:
-        connection.execute("rollback")
-    except duckdb.TransactionException:
-        return
 
 
 def _retract(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import EpochChangedError, PropagationError
-from derived.lake_connection import connect_lake, scrub
+from derived.lake_connection import connect_lake, scrub, transaction
 from derived.lake_reads import lake_positions, recorded_cut
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
 from streams.projection import Position
@@ -249,17 +248,11 @@ def _repair(
 
 
 def _attempt(connection: Connection, pod: str, change: Callable[[Connection], Answer]) -> Answer:
-    connection.execute("begin")
-    try:
+    with transaction(connection):
         answer = change(connection)
         if answer != NOTHING:
             connection.execute(f"update {fence_table('lake', pod)} set chunk = chunk")
-        connection.execute("commit")
-        return answer
-    except BaseException:
-        with suppress(duckdb.Error):  # a commit that failed has rolled back already
-            connection.execute("rollback")
-        raise
+    return answer
 
 
 def _failure(catalog_dsn: str, error: duckdb.Error) -> PropagationError:

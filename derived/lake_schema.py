@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.errors import SettingsError
-from derived.lake_connection import LAKE, connect_lake, normal_data_path, quote
+from derived.lake_connection import LAKE, connect_lake, normal_data_path, quote, transaction
 
 SCHEMA = f"{LAKE}.raw"
 EVENTS = f"{SCHEMA}.events"
@@ -83,13 +83,11 @@ def migrate_lake(catalog_dsn: str, data_path: str, *, pods: Sequence[str], parti
     """Create what is missing in the lake; run by one process at a time, as often as wanted."""
     if "://" not in data_path:
         Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
-    with connect_lake(catalog_dsn, data_path) as connection:
-        connection.execute("begin")
+    with connect_lake(catalog_dsn, data_path) as connection, transaction(connection):
         # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
         connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
         connection.execute(f"create schema if not exists {SCHEMA}")
         _create(connection, pods, partition_count)
-        connection.execute("commit")
 
 
 def start_anew(connection: duckdb.DuckDBPyConnection, *, pods: Sequence[str], partition_count: int) -> None:

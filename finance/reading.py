@@ -15,7 +15,7 @@ import duckdb
 from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
-from derived.lake_connection import connect_lake, scrub
+from derived.lake_connection import connect_lake, scrub, transaction
 from derived.reports import (
     REPORTS,
     Connection,
@@ -55,8 +55,10 @@ DAYS = (("daily_sales", "sales_date"), ("tax_lines", "tax_date"))
 def reading(settings: Settings) -> Iterator[Connection]:
     """Give a connection to the lake whose queries all see one state of it; WarehouseError for what goes wrong."""
     try:
-        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
-            connection.execute("begin")
+        with (
+            connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection,
+            transaction(connection),
+        ):
             yield connection
     except duckdb.Error as error:
         raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None
