@@ -146,6 +146,9 @@ class PairResult:
     """What was looked at; None: everything. Nothing is said of a key outside of it."""
     epoch_opened_at: datetime | None = None
     """When the epoch of the cut was opened in the pod; None: none ever was. Its cuts are newer than all before it."""
+    moment: int | None = None
+    """The number that the ledger's counter gave before anything was read for it: whatever happened to a store before
+    that number was given, this result has seen. None: it is not known, and time decides."""
 
     @property
     def is_whole(self) -> bool:

@@ -14,10 +14,12 @@ What must not overlap, and what sees to it:
   cuts again takes it over, and the worker comes back behind it.
 - Two builds of the warehouse, whoever asked for them: the build lock in the control database.
 - Two writers of one copy of one pod: the row with its position, which each of their commits changes.
-- Two recordings in the ledger: its advisory lock. A comparison older than one that was recorded says nothing any more.
+- Two recordings in the ledger: its advisory lock. A comparison older than one that was recorded says nothing any more;
+  what is older is decided by cuts and by the ledger's counter (`trust.moments`), not by when a comparison ended.
 
 What may overlap: a comparison with a drain or a repair, since it reads at a cut. It cannot end a break that is being
-repaired unless its cut is later than the claim; what it finds again in the middle of a repair stays with that repair.
+repaired unless it began after the claim, nor one that another comparison has seen while it was reading. What it finds
+again in the middle of a repair stays with that repair.
 
 Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/run.py`).
 """

@@ -62,6 +62,8 @@ class ReconcileContext:
     now: Clock
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
+    next_moment: Callable[[], int | None] = lambda: None
+    """Gives the next number of the ledger's counter: it orders what results have seen, whatever the clocks say."""
     lag_seconds_max: float | None = None
     """Waits at most this long for a copy, instead of what the contract allows (for tests and impatient callers)."""
     whole_orders_max: int = 0

@@ -1,6 +1,6 @@
 """What a pair is: two stores that must agree, how they are compared, and what that cannot find.
 
-Belongs here: the type. Which pairs there are: `reconcile/pairs.py`.
+Belongs here: the type, and the result that its findings make. Which pairs there are: `reconcile/pairs.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import duckdb
 
 from contracts.ownership import copy_named
 from contracts.scope import Scope
+from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
 from reconcile.scoping import restricted
@@ -109,3 +110,37 @@ class Pair:
     def lag_seconds_max(self) -> float:
         """How far the copy may be behind before its pair is late."""
         return float(copy_named(self.copy).late_seconds_max) if self.copy else 0.0
+
+
+def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:
+    """Return the result of a pair from what its comparisons found."""
+    outcomes = findings.outcomes
+    classes = {kind: sum(outcome.classes.get(kind, 0) for outcome in outcomes) for kind in DifferenceClass}
+    compared = sum(outcome.compared for outcome in outcomes)
+    verdict = Verdict.INCONSISTENT if any(classes.values()) else Verdict.CONSISTENT
+    reason = "" if compared else "Both sides are empty: 0 rows were compared."
+    if findings.late_reason:
+        reason = findings.late_reason
+        verdict = Verdict.LATE if verdict is Verdict.CONSISTENT else verdict
+    return PairResult(
+        pair=pair.name,
+        pod=pod,
+        verdict=verdict,
+        cut=cut if findings.cut is None else findings.cut,
+        cut_vector=dict(findings.cut_vector),
+        compared=compared,
+        missing=classes[DifferenceClass.MISSING],
+        extra=classes[DifferenceClass.EXTRA],
+        different=sum(outcome.different for outcome in outcomes),
+        duplicates=classes[DifferenceClass.DUPLICATE],
+        classes={kind.value: number for kind, number in classes.items() if number},
+        levels=tuple(level for outcome in outcomes for level in outcome.levels),
+        segments_compared=sum(outcome.segments_compared for outcome in outcomes),
+        segments_different=sum(outcome.segments_different for outcome in outcomes),
+        sample=tuple(difference for outcome in outcomes for difference in outcome.sample),
+        late_keys=len(findings.late_aggregates),
+        late_aggregates=tuple(findings.late_aggregates[: context.limits.sample]),
+        checked_at=context.now(),
+        seconds=0.0,
+        reason=reason,
+    )

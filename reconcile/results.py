@@ -37,6 +37,9 @@ create table if not exists reconcile.results (
 );
 create index if not exists results_newest on reconcile.results (pair, pod, checked_at desc, result_id desc);
 alter table reconcile.results add column if not exists is_whole boolean not null default true;
+alter table reconcile.results add column if not exists moment bigint;
+create index if not exists results_by_moment on reconcile.results
+    (pair, pod, moment desc nulls last, checked_at desc, result_id desc);
 create index if not exists results_whole on reconcile.results (pod, cut) where is_whole;
 comment on table reconcile.results is 'One row per comparison of a pair in a pod; result holds levels and samples.';
 """
@@ -46,21 +49,26 @@ LOCK = 0x7265636F6E63
 INSERT = """
 insert into reconcile.results (
     pair, pod, verdict, cut, compared, missing, extra, different, duplicates, checked_at, seconds, reason, is_whole,
-    result
+    moment, result
 )
 values (
     %(pair)s, %(pod)s, %(verdict)s, %(cut)s, %(compared)s, %(missing)s, %(extra)s, %(different)s, %(duplicates)s,
-    %(checked_at)s, %(seconds)s, %(reason)s, %(is_whole)s, %(result)s
+    %(checked_at)s, %(seconds)s, %(reason)s, %(is_whole)s,
+    -- One that was given no number stands beside the newest, and time decides between them.
+    coalesce(%(moment)s, (
+        select max(moment) from reconcile.results where pair = %(pair)s and pod = %(pod)s
+    )),
+    %(result)s
 )
 """
-LATEST = """
-select distinct on (pair, pod) result from reconcile.results order by pair, pod, checked_at desc, result_id desc
-"""
-UNKNOWN_SINCE = """
+NEWEST_FIRST = "moment desc nulls last, checked_at desc, result_id desc"
+"""By what a result has seen: a slow comparison that ends late is older than a quick one that began after it."""
+
+LATEST = f"select distinct on (pair, pod) result from reconcile.results order by pair, pod, {NEWEST_FIRST}"
+UNKNOWN_SINCE = f"""
 select newest.pair, newest.pod, min(tried.checked_at) as since
 from (
-    select distinct on (pair, pod) pair, pod, verdict from reconcile.results
-    order by pair, pod, checked_at desc, result_id desc
+    select distinct on (pair, pod) pair, pod, verdict from reconcile.results order by pair, pod, {NEWEST_FIRST}
 ) as newest
 join reconcile.results as tried using (pair, pod)
 where newest.verdict = 'unknown' and tried.checked_at > coalesce((
@@ -69,9 +77,8 @@ where newest.verdict = 'unknown' and tried.checked_at > coalesce((
 ), '-infinity')
 group by newest.pair, newest.pod
 """
-HISTORY = """
-select result from reconcile.results where pair = %(pair)s and pod = %(pod)s
-order by checked_at desc, result_id desc limit %(limit)s
+HISTORY = f"""
+select result from reconcile.results where pair = %(pair)s and pod = %(pod)s order by {NEWEST_FIRST} limit %(limit)s
 """
 COMPARED = """
     pod = %(pod)s and pair = any(%(pairs)s) and (verdict in ('consistent', 'inconsistent') or compared > 0)
@@ -84,14 +91,15 @@ group by cut having count(distinct pair) = %(number)s order by cut desc limit 1
 """
 AT_CUT = f"""
 select distinct on (pair) result from reconcile.results where {COMPARED} and cut = %(cut)s
-order by pair, checked_at desc, result_id desc
+order by pair, {NEWEST_FIRST}
 """
 PRUNE = """
 delete from reconcile.results as old
 where checked_at < %(before)s and exists (
     select from reconcile.results as newer
     where newer.pair = old.pair and newer.pod = old.pod
-      and (newer.checked_at, newer.result_id) > (old.checked_at, old.result_id)
+      and (coalesce(newer.moment, 0), newer.checked_at, newer.result_id)
+          > (coalesce(old.moment, 0), old.checked_at, old.result_id)
 )
 """
 COLUMNS = ("pair", "pod", "cut", "compared", "missing", "extra", "different", "duplicates", "seconds", "reason")
@@ -186,6 +194,7 @@ def _row(result: PairResult) -> dict[str, Any]:
         "is_whole": answer.get("is_whole", True),
         "verdict": result.verdict.value,
         "checked_at": result.checked_at,
+        "moment": result.moment,
         "result": Jsonb(answer),
     }
 

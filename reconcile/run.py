@@ -20,13 +20,13 @@ import psycopg
 from contracts.errors import InputError, LateError, TieoutError, UnprovenBuildError
 from contracts.ownership import copy_named
 from contracts.scope import Scope
-from contracts.verdicts import DifferenceClass, PairResult, Verdict
+from contracts.verdicts import PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
 from reconcile.log_pairs import of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
-from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
+from reconcile.pair import Pair, PodRun, Stage, Sweep, result_of
 from reconcile.pairs import pairs_named
 from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import scratch
@@ -116,10 +116,12 @@ class _Run:
         self._doubts: dict[str, str] = {}
         """By pod: why the warehouse proves nothing, although it can be looked at."""
         self._results: dict[tuple[str, str], PairResult] = {}
+        self._moment: int | None = None
         self.figures: list[Figure] = []
 
     def results(self) -> list[PairResult]:
         try:
+            self._moment = self._context.next_moment()
             with _workspace(self._context) as connection:
                 prepared = self._prepare(connection)
                 self._read_oltp(connection, prepared)
@@ -235,6 +237,8 @@ class _Run:
 
     def _compare(self, connection: duckdb.DuckDBPyConnection, pair: Pair, pod: str) -> PairResult:
         started = self._context.monotonic()
+        if pair.stage is Stage.OWN:  # the last stage, which reads nothing before this
+            self._moment = self._context.next_moment()
         run = PodRun(
             context=self._context,
             connection=connection,
@@ -261,7 +265,8 @@ class _Run:
             is_pass = result.verdict is Verdict.CONSISTENT
             result = replace(result, verdict=Verdict.UNKNOWN if is_pass else result.verdict, reason=doubt)
         seconds = round(self._context.monotonic() - started, 3)
-        return replace(result, seconds=seconds, scope=None if findings.is_whole else self._scope(pair, pod))
+        scope = None if findings.is_whole else self._scope(pair, pod)
+        return replace(result, seconds=seconds, scope=scope, moment=self._moment)
 
     def _scope(self, pair: Pair, pod: str) -> Scope | None:
         """Return what was looked at of a pair; None: everything."""
@@ -280,6 +285,7 @@ class _Run:
             checked_at=self._context.now(),
             seconds=seconds,
             reason=failure.reason,
+            moment=self._moment,
         )
 
 
@@ -352,40 +358,6 @@ def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> tuple[dict[s
         if stands.get(pod, 0) < cut
     }
     return late, doubt
-
-
-def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:
-    """Return the result of a pair from what its comparisons found."""
-    outcomes = findings.outcomes
-    classes = {kind: sum(outcome.classes.get(kind, 0) for outcome in outcomes) for kind in DifferenceClass}
-    compared = sum(outcome.compared for outcome in outcomes)
-    verdict = Verdict.INCONSISTENT if any(classes.values()) else Verdict.CONSISTENT
-    reason = "" if compared else "Both sides are empty: 0 rows were compared."
-    if findings.late_reason:
-        reason = findings.late_reason
-        verdict = Verdict.LATE if verdict is Verdict.CONSISTENT else verdict
-    return PairResult(
-        pair=pair.name,
-        pod=pod,
-        verdict=verdict,
-        cut=cut if findings.cut is None else findings.cut,
-        cut_vector=dict(findings.cut_vector),
-        compared=compared,
-        missing=classes[DifferenceClass.MISSING],
-        extra=classes[DifferenceClass.EXTRA],
-        different=sum(outcome.different for outcome in outcomes),
-        duplicates=classes[DifferenceClass.DUPLICATE],
-        classes={kind.value: number for kind, number in classes.items() if number},
-        levels=tuple(level for outcome in outcomes for level in outcome.levels),
-        segments_compared=sum(outcome.segments_compared for outcome in outcomes),
-        segments_different=sum(outcome.segments_different for outcome in outcomes),
-        sample=tuple(difference for outcome in outcomes for difference in outcome.sample),
-        late_keys=len(findings.late_aggregates),
-        late_aggregates=tuple(findings.late_aggregates[: context.limits.sample]),
-        checked_at=context.now(),
-        seconds=0.0,
-        reason=reason,
-    )
 
 
 def _sentence(error: Exception, context: ReconcileContext) -> str:

@@ -20,6 +20,7 @@ from contracts.verdicts import DIFFERENCES_KEPT
 from reconcile.compare import Limits
 from reconcile.context import LoggedEntry, ReconcileContext
 from reconcile.oltp import OpenCut
+from repair.ledger import next_moment
 from stack.scrubbing import scrubber
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def build_reconcile_context(
         monotonic=time.monotonic,
         sleep=time.sleep,
         lag_seconds_max=lag_seconds_max,
+        next_moment=lambda: next_moment(settings.control_dsn),
         whole_orders_max=WHOLE_ORDERS_MAX,
         scratch_folder=settings.var_dir / "scratch",
         limits=Limits(sample=DIFFERENCES_KEPT),

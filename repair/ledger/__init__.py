@@ -17,7 +17,7 @@ from repair.ledger.reads import (
 )
 from repair.ledger.recording import Recorded, record
 from repair.ledger.states import Settled, accept, assign, claim, escalate, release, reopen, settle
-from repair.ledger.tables import migrate
+from repair.ledger.tables import migrate, next_moment
 
 __all__ = [
     "Change",
@@ -36,6 +36,7 @@ __all__ = [
     "groups",
     "history",
     "migrate",
+    "next_moment",
     "record",
     "release",
     "reopen",

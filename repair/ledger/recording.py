@@ -4,7 +4,8 @@ A result counts when keys were compared and it is newer than what the ledger has
 looked at, or did not get there in time, says nothing about any key; nothing is said of keys that a copy has parked, or
 that are outside of the scope of a result that did not look at everything.
 
-Belongs here: recording. Does not belong here: comparing (`reconcile/`), changes by people and repairs (`states.py`).
+Belongs here: recording. Does not belong here: which breaks end, and how (`ending.py`), comparing (`reconcile/`),
+changes by people and repairs (`states.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from psycopg.types.json import Jsonb
 from contracts.breaks import team_of
 from contracts.clock import Clock, utc_now
 from contracts.verdicts import Difference, PairResult
-from repair.ledger.tables import Connection, ledger
+from repair.ledger.ending import end
+from repair.ledger.tables import Connection, ledger, one
 
 COMPARISON = "comparison"
 """Who changed a break, when it was a comparison."""
@@ -43,13 +45,18 @@ delete from incoming as a using incoming as b where a.ctid > b.ctid and a.entity
 """
 
 NEWEST = """
-select cut, checked_at, epoch_opened_at from trust.compared where pair = %(pair)s and pod = %(pod)s
+select cut, checked_at, epoch_opened_at, moment, recorded_moment from trust.compared
+where pair = %(pair)s and pod = %(pod)s
 """
+RECORDED_MOMENT = "select nextval('trust.moments') as moment"
 TAKEN_IN = """
-insert into trust.compared (pair, pod, cut, checked_at, run, epoch_opened_at)
-values (%(pair)s, %(pod)s, %(cut)s, %(checked_at)s, %(run)s, %(epoch_opened_at)s)
+insert into trust.compared (pair, pod, cut, checked_at, run, epoch_opened_at, moment, recorded_moment)
+values (
+    %(pair)s, %(pod)s, %(cut)s, %(checked_at)s, %(run)s, %(epoch_opened_at)s, %(moment)s, %(recorded_moment)s
+)
 on conflict (pair, pod) do update
-set cut = excluded.cut, checked_at = excluded.checked_at, run = excluded.run, epoch_opened_at = excluded.epoch_opened_at
+set cut = excluded.cut, checked_at = excluded.checked_at, run = excluded.run,
+    epoch_opened_at = excluded.epoch_opened_at, moment = excluded.moment, recorded_moment = excluded.recorded_moment
 """
 
 SEEN_AGAIN = """
@@ -64,7 +71,7 @@ updated as (
     update trust.breaks as b
     set kind = m.kind, merchant_id = m.merchant_id, day = m.day, currency = m.currency, columns = m.columns,
         amounts = m.amounts, aggregate_key = m.aggregate_key, last_seen_at = %(checked_at)s, last_seen_cut = %(cut)s,
-        times_seen = b.times_seen + 1,
+        times_seen = b.times_seen + 1, seen_from = %(moment)s, seen_until = %(recorded_moment)s,
         state = case when m.is_other then 'open' else b.state end,
         reason = case when m.is_other then %(other)s else b.reason end
     from matched as m
@@ -98,10 +105,12 @@ OPENED = """
 with opened as (
     insert into trust.breaks (
         group_id, pair, pod, entity, key, kind, merchant_id, day, currency, columns, amounts, aggregate_key, state,
-        owner, reason, first_seen_at, first_seen_cut, last_seen_at, last_seen_cut, times_seen, repairs
+        owner, reason, first_seen_at, first_seen_cut, last_seen_at, last_seen_cut, times_seen, repairs, seen_from,
+        seen_until
     )
     select g.group_id, %(pair)s, %(pod)s, i.entity, i.key, i.kind, i.merchant_id, i.day, i.currency, i.columns,
-           i.amounts, i.aggregate_key, 'open', %(owner)s, '', %(checked_at)s, %(cut)s, %(checked_at)s, %(cut)s, 1, 0
+           i.amounts, i.aggregate_key, 'open', %(owner)s, '', %(checked_at)s, %(cut)s, %(checked_at)s, %(cut)s, 1, 0,
+           %(moment)s, %(recorded_moment)s
     from incoming as i
     join trust.break_groups as g
       on g.pair = %(pair)s and g.pod = %(pod)s and g.kind = i.kind and g.ended_at is null
@@ -121,80 +130,6 @@ set keys = greatest(g.keys, %(unlisted)s + (select count(*) from trust.breaks as
 where g.pair = %(pair)s and g.pod = %(pod)s and g.kind = %(kind)s and g.ended_at is null
 """
 
-GONE = """
-create temporary table if not exists gone (
-    break_id bigint, from_state text, first_seen_at timestamptz, aggregate_key text, merchant_id text, day text,
-    currency text
-) on commit drop
-"""
-# A repair that began after this comparison's cut was taken has nothing proved by it.
-FOUND_GONE = """
-insert into gone
-select b.break_id, b.state, b.first_seen_at, b.aggregate_key, b.merchant_id, b.day, b.currency
-from trust.breaks as b
-where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
-  and not exists (select from incoming as i where i.entity = b.entity and i.key = b.key)
-  and (b.aggregate_key is null or b.aggregate_key <> all(%(late_aggregates)s))
-  and (%(is_whole)s or b.break_id = any(%(looked_at)s))
-  and (b.state <> 'repairing' or b.claimed_at <= %(checked_at)s
-       and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s))
-"""
-# A break is repaired when the audit has something that was done since it was found: because of it, or of its aggregate,
-# or of what its sum is over.
-IN_ORDER = """
-with done as (
-    select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
-           b.day, b.currency
-    from trust.repair_actions as a
-    cross join lateral unnest(a.causes) as cause (break_id)
-    join trust.breaks as b on b.break_id = cause.break_id and b.pod = %(pod)s
-    where coalesce(a.ended_at, 'infinity') >= (select min(first_seen_at) from gone)
-),
-done_to as (
-    select g.break_id, d.action_id, d.run
-    from gone as g
-    join done as d
-      on coalesce(g.aggregate_key, g.break_id::text) = coalesce(d.aggregate_key, d.break_id::text)
-     and d.ended_at >= g.first_seen_at
-    union
-    select g.break_id, d.action_id, d.run
-    from (select * from gone where aggregate_key is null) as g
-    join (select distinct action_id, run, ended_at, merchant_id, day, currency from done) as d
-      on (g.merchant_id is null or g.merchant_id = d.merchant_id) and (g.day is null or g.day = d.day)
-     and (g.currency is null or g.currency = d.currency) and d.ended_at >= g.first_seen_at
-),
-repaired as (
-    select distinct on (t.break_id) t.break_id, t.run
-    from done_to as t join gone as g on g.break_id = t.break_id and g.from_state in ('open', 'repairing')
-    order by t.break_id, t.action_id desc
-),
-ended as (
-    update trust.breaks as b
-    set state = case when r.run is null then 'vanished' else 'repaired' end,
-        reason = case when r.run is null then %(vanished)s else %(repaired)s || r.run || '.' end,
-        ended_at = %(checked_at)s, lease_until = null
-    from gone as g left join repaired as r on r.break_id = g.break_id
-    where b.break_id = g.break_id
-    returning b.break_id, g.from_state, b.state as to_state, b.reason
-),
-logged as (
-    insert into trust.break_history (break_id, at, from_state, to_state, by, reason, run)
-    select break_id, %(now)s, from_state, to_state, %(by)s, reason, %(run)s from ended
-)
-select count(*) filter (where to_state = 'repaired') as repaired,
-       count(*) filter (where to_state = 'vanished') as vanished
-from ended
-"""
-UNENDED = """
-select break_id, aggregate_key from trust.breaks
-where pair = %(pair)s and pod = %(pod)s and ended_at is null and aggregate_key is not null
-"""
-ENDED_GROUPS = """
-update trust.break_groups as g set ended_at = %(checked_at)s
-where g.pair = %(pair)s and g.pod = %(pod)s and g.ended_at is null
-  and not exists (select from trust.breaks as b where b.group_id = g.group_id and b.ended_at is null)
-returning group_id
-"""
 IS_OTHER = "The difference is no longer the one that was accepted."
 
 
@@ -261,7 +196,7 @@ def record(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: 
 
 
 def chooses_cut(result: PairResult) -> bool:
-    """Return whether the copy chose the cut: then it may stand at the same one later, and time tells what is newer."""
+    """Return whether the copy chose the cut: then it may stand at the same one later, and the cut orders nothing."""
     return bool(result.cut_vector) or not result.cut
 
 
@@ -272,7 +207,14 @@ def amounts_of(difference: Difference) -> dict[str, int]:
 
 def _is_overtaken(connection: Connection, result: PairResult) -> bool:
     newest = connection.execute(NEWEST, {"pair": result.pair, "pod": result.pod}).fetchone()
-    return newest is not None and is_overtaken(result, newest["cut"], newest["checked_at"], newest["epoch_opened_at"])
+    return newest is not None and is_overtaken(
+        result,
+        newest["cut"],
+        newest["checked_at"],
+        newest["epoch_opened_at"],
+        newest_moment=newest["moment"],
+        newest_recorded_moment=newest["recorded_moment"],
+    )
 
 
 def is_overtaken(
@@ -280,13 +222,22 @@ def is_overtaken(
     newest_cut: int | None,
     newest_checked_at: datetime,
     newest_epoch_opened_at: datetime | None = None,
+    *,
+    newest_moment: int | None = None,
+    newest_recorded_moment: int | None = None,
 ) -> bool:
-    """Return whether a result is not newer than what was recorded of its pair and pod before.
+    """Return whether a result is not newer than what was recorded of its pair and pod before, by what each has seen.
 
-    Cuts are ordered by their epoch first: after one was opened, lower numbers are newer.
+    Cuts are ordered by their epoch first: after one was opened, lower numbers are newer. A lower cut of a comparison
+    that began after the other was recorded is newer, too: the pod was put back to an earlier state. A copy that chooses
+    its cut is read right after the moment was numbered.
     """
     if chooses_cut(result) or newest_cut is None or result.cut is None:
+        if result.moment is not None and newest_moment is not None:
+            return result.moment < newest_moment
         return result.checked_at < newest_checked_at
+    if result.moment is not None and newest_recorded_moment is not None and result.moment > newest_recorded_moment:
+        return False
     is_lower = _order(result.epoch_opened_at, result.cut) <= _order(newest_epoch_opened_at, newest_cut)
     return is_lower and result.checked_at < newest_checked_at + OVERTAKEN_WITHIN
 
@@ -297,43 +248,20 @@ def _order(epoch_opened_at: datetime | None, cut: int) -> tuple[datetime, int]:
 
 def _record_one(connection: Connection, result: PairResult, run: str, now: datetime, tally: _Tally) -> None:
     bound = _bound(result, run, now)
+    if result.moment is not None:
+        bound["recorded_moment"] = one(connection, RECORDED_MOMENT, {})["moment"]
     connection.execute(TAKEN_IN, bound)
     _load(connection, result)
     if result.sample:
-        seen = _one(connection, SEEN_AGAIN, bound)
+        seen = one(connection, SEEN_AGAIN, bound)
         tally.add(breaks_seen=seen["seen"], breaks_reopened=seen["reopened"])
         tally.opened_group_ids += [row["group_id"] for row in connection.execute(NEW_GROUPS, bound)]
-        tally.add(breaks_opened=_one(connection, OPENED, bound)["opened"])
+        tally.add(breaks_opened=one(connection, OPENED, bound)["opened"])
         _count_keys(connection, result, bound)
     if result.is_sample_complete:
-        _end(connection, result, bound, tally)
-
-
-def _end(connection: Connection, result: PairResult, bound: dict[str, Any], tally: _Tally) -> None:
-    """End the breaks whose key the result has looked at and does not list."""
-    looked_at = [] if result.is_whole else _looked_at(connection, result)
-    connection.execute(GONE)
-    connection.execute("truncate gone")
-    gone = connection.execute(FOUND_GONE, {**bound, "is_whole": result.is_whole, "looked_at": looked_at})
-    if gone.rowcount:
-        # Else the planner takes it for one row, and joins 10,000 keys with as many causes row by row.
-        connection.execute("analyze gone")
-        ended = _one(connection, IN_ORDER, bound)
-        tally.add(breaks_repaired=ended["repaired"], breaks_vanished=ended["vanished"])
-    tally.ended_group_ids += [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
-
-
-def _looked_at(connection: Connection, result: PairResult) -> list[int]:
-    """Return the unended breaks whose aggregate was in the result's scope: those of sums over several never are."""
-    assert result.scope is not None
-    unended = connection.execute(UNENDED, {"pair": result.pair, "pod": result.pod}).fetchall()
-    return [row["break_id"] for row in unended if result.scope.covers(str(row["aggregate_key"]).split("/", 2)[2])]
-
-
-def _one(connection: Connection, statement: str, bound: dict[str, Any]) -> dict[str, Any]:
-    row = connection.execute(statement, bound).fetchone()
-    assert row is not None
-    return row
+        ended = end(connection, result, bound)
+        tally.add(breaks_repaired=ended.repaired, breaks_vanished=ended.vanished)
+        tally.ended_group_ids += ended.group_ids
 
 
 def _bound(result: PairResult, run: str, now: datetime) -> dict[str, Any]:
@@ -347,6 +275,8 @@ def _bound(result: PairResult, run: str, now: datetime) -> dict[str, Any]:
         "checked_at": result.checked_at,
         "epoch_opened_at": result.epoch_opened_at,
         "chooses_cut": chooses_cut(result),
+        "moment": result.moment,
+        "recorded_moment": None,
         "late_aggregates": list(result.late_aggregates),
         "run": run,
         "now": now,

@@ -61,7 +61,7 @@ with chosen as (
 claimed as (
     update trust.breaks as b
     set state = 'repairing', repairs = b.repairs + 1, reason = '', claimed_run = %(run)s, claimed_at = %(now)s,
-        lease_until = %(lease_until)s,
+        lease_until = %(lease_until)s, claimed_moment = nextval('trust.moments'),
         claimed_cut = (select max(c.cut) from trust.compared as c where c.pod = b.pod)
     from chosen as c
     where b.break_id = c.break_id
@@ -74,7 +74,10 @@ logged as (
 select {BREAK_COLUMNS} from claimed order by break_id
 """
 OF_RUN = """
-select break_id, repairs, last_seen_cut, last_seen_at > claimed_at as is_seen from trust.breaks
+select break_id, repairs, last_seen_cut,
+       case when seen_from is not null and claimed_moment is not null then seen_from > claimed_moment
+            else last_seen_at > claimed_at end as is_seen
+from trust.breaks
 where claimed_run = %(run)s and state = 'repairing' order by break_id
 """
 ENDED_BY = """
@@ -211,15 +214,20 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
         ended = connection.execute(ENDED_BY, {"run": run}).fetchone()
         assert ended is not None
         rows = connection.execute(OF_RUN, {"run": run}).fetchall()
-        reopened: list[int] = []
-        escalated: list[int] = []
+        decided: dict[tuple[BreakState, str], list[int]] = {}
         for row in rows:
             is_over = row["is_seen"] and row["repairs"] >= attempts_max
             state = BreakState.ESCALATED if is_over else BreakState.OPEN
-            (escalated if is_over else reopened).append(row["break_id"])
             reason = did_not_hold(row["repairs"], row["last_seen_cut"]) if row["is_seen"] else NOT_LOOKED_AT
-            _write(connection, [row["break_id"]], state, reason, REPAIR, run, clock())
-    return Settled(**ended, reopened=tuple(reopened), escalated=tuple(escalated))
+            decided.setdefault((state, reason), []).append(row["break_id"])
+        for (state, reason), break_ids in decided.items():
+            _write(connection, break_ids, state, reason, REPAIR, run, clock())
+    of_state = {state: [one for (to, _), ids in decided.items() if to is state for one in ids] for state in BreakState}
+    return Settled(
+        **ended,
+        reopened=tuple(sorted(of_state[BreakState.OPEN])),
+        escalated=tuple(sorted(of_state[BreakState.ESCALATED])),
+    )
 
 
 def did_not_hold(repairs: int, cut: int | None) -> str:

@@ -5,7 +5,7 @@ Belongs here: schema `trust` as far as breaks go. Does not belong here: when wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
@@ -85,6 +85,14 @@ create table if not exists trust.compared (
     primary key (pair, pod)
 );
 alter table trust.compared add column if not exists epoch_opened_at timestamptz;
+create sequence if not exists trust.moments;
+alter table trust.breaks add column if not exists seen_from bigint;
+alter table trust.breaks add column if not exists seen_until bigint;
+alter table trust.breaks add column if not exists claimed_moment bigint;
+alter table trust.compared add column if not exists moment bigint;
+alter table trust.compared add column if not exists recorded_moment bigint;
+comment on sequence trust.moments is
+'Orders what was seen and done over all processes: what is numbered later happened later, whatever clocks say.';
 comment on table trust.breaks is 'One row per key that did not agree; amounts are the signed differences by column.';
 comment on table trust.break_history is 'Every change of a break, never changed or deleted; from_state null: opened.';
 comment on table trust.break_groups is 'Incidents: breaks of one pair, pod and class; keys counts also unlisted ones.';
@@ -131,6 +139,19 @@ def guard(connection: Connection, table: str, guards: LiteralString) -> None:
         connection.execute(guards)
 
 
+def next_moment(control_dsn: str) -> int | None:
+    """Return the next number of the ledger's counter: a comparison asks for it before it reads anything.
+
+    None where there is no ledger yet, or it cannot be reached: then the result can hardly be recorded either.
+    """
+    try:
+        with psycopg.connect(control_dsn, autocommit=True) as connection:
+            row = connection.execute("select nextval('trust.moments')").fetchone()
+    except (psycopg.OperationalError, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+        return None
+    return None if row is None else int(row[0])
+
+
 @contextmanager
 def ledger(control_dsn: str) -> Iterator[Connection]:
     """Open a transaction that writes to the ledger; of these one at a time goes, so that all see whole states."""
@@ -146,3 +167,10 @@ def reading(control_dsn: str) -> Iterator[Connection]:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         yield connection
+
+
+def one(connection: Connection, statement: str, bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the one row that a statement gives."""
+    row = connection.execute(statement, bound).fetchone()
+    assert row is not None
+    return row

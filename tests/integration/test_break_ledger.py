@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ from contracts.breaks import TRANSITIONS, BreakState
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from repair import audit, ledger
+from repair.ledger import states as states_module
 from repair.values import Action, ActionKind
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -423,3 +425,84 @@ def test_two_repairs_at_once_never_get_the_same_break(dsn: str) -> None:
     everything = [break_id for ids in claimed.values() for break_id in ids]
     assert len(everything) == len(set(everything)) == 100
     assert sorted(len(ids) for ids in claimed.values()) == [10, 30, 30, 30]
+
+
+def moment(dsn: str) -> int:
+    number = ledger.next_moment(dsn)
+    assert number is not None
+    return number
+
+
+def test_of_a_view_what_was_read_last_is_newer_whichever_ends_last(dsn: str) -> None:
+    chosen = {"0": "10", "1": "10"}
+    slow = replace(found(10, pair=VIEW), cut_vector=chosen, moment=moment(dsn), checked_at=at(30))
+    quick = replace(found(10, amount("a"), pair=VIEW), cut_vector=chosen, moment=moment(dsn), checked_at=at(20))
+    assert record(dsn, quick).breaks_opened == 1
+    # It read the view before the damage, and is through only now.
+    assert record(dsn, slow).results_overtaken == 1 and states(dsn) == {"a": BreakState.OPEN}
+    # A clock that was set back by hours orders nothing.
+    later = replace(found(10, pair=VIEW), cut_vector=chosen, moment=moment(dsn), checked_at=at(-300))
+    assert record(dsn, later).breaks_vanished == 1
+
+
+@pytest.mark.parametrize("cut_vector", [{}, {"0": "12"}])
+def test_a_break_that_was_seen_while_a_comparison_read_is_not_ended_by_it(dsn: str, cut_vector: dict[str, str]) -> None:
+    early = moment(dsn)
+    record(dsn, replace(found(10, amount("a")), moment=moment(dsn), cut_vector=cut_vector))
+    # Its cut is higher and it ends later, but it may have read the copy before the damage was done.
+    overlapping = replace(found(12), moment=early + 1, cut_vector=cut_vector)
+    assert record(dsn, overlapping).breaks_ended == 0
+    assert record(dsn, replace(found(13), moment=moment(dsn), cut_vector=cut_vector)).breaks_vanished == 1
+
+
+@pytest.mark.parametrize("cut_vector", [{}, {"0": "12"}])
+def test_a_claim_is_proved_only_by_a_comparison_that_began_after_it(dsn: str, cut_vector: dict[str, str]) -> None:
+    record(dsn, replace(found(10, amount("a")), moment=moment(dsn), cut_vector=cut_vector))
+    begun_before = moment(dsn)
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(11))
+    act(dsn, "fix", 1, minute=11)
+    before = replace(found(12), moment=begun_before, cut_vector=cut_vector, checked_at=at(13))
+    assert record(dsn, before).breaks_ended == 0 and states(dsn) == {"a": BreakState.REPAIRING}
+    # Its own comparison: the clock of that process is an hour behind.
+    after = replace(found(13), moment=moment(dsn), cut_vector=cut_vector, checked_at=at(-60))
+    assert record(dsn, after).breaks_ended == 1
+
+
+def test_a_difference_that_was_seen_before_the_claim_does_not_count_against_the_repair(dsn: str) -> None:
+    record(dsn, replace(found(10, amount("a")), moment=moment(dsn)))
+    begun_before = moment(dsn)
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(11))
+    record(dsn, replace(found(12, amount("a")), moment=begun_before, checked_at=at(15)))
+    assert ledger.settle(dsn, "fix", attempts_max=1).escalated == ()
+    ledger.claim(dsn, run="again", limit=1, lease_seconds=60, clock=clock(16))
+    record(dsn, replace(found(17, amount("a")), moment=moment(dsn), checked_at=at(-60)))
+    assert ledger.settle(dsn, "again", attempts_max=1).escalated == (1,)
+
+
+def test_a_lower_cut_that_began_later_is_of_a_pod_that_was_put_back(dsn: str) -> None:
+    overlapping = moment(dsn)
+    record(dsn, replace(found(10, amount("a")), moment=moment(dsn)))
+    assert record(dsn, replace(found(9), moment=overlapping, checked_at=at(11))).results_overtaken == 1
+    assert record(dsn, replace(found(3), moment=moment(dsn), checked_at=at(11))).breaks_vanished == 1
+
+
+def test_many_breaks_are_settled_in_a_few_statements(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 2_000
+    record(dsn, replace(found(10, *(amount(str(one)) for one in range(number))), moment=moment(dsn)))
+    assert len(ledger.claim(dsn, run="fix", limit=number, lease_seconds=60, clock=clock(11))) == number
+    seen = [amount(str(one)) for one in range(number // 2)]
+    record(dsn, replace(found(12, *seen), moment=moment(dsn), different=number, classes={"amount": number}))
+    calls = 0
+    write = states_module._write
+
+    def counted(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        write(*arguments)
+
+    monkeypatch.setattr(states_module, "_write", counted)
+    settled = ledger.settle(dsn, "fix", attempts_max=1)
+    assert (len(settled.escalated), len(settled.reopened)) == (number // 2, number // 2)
+    assert calls == 2
+    changes = ledger.history(dsn, settled.reopened[0])
+    assert (changes[-1].to_state, changes[-1].run) == (BreakState.OPEN, "fix")

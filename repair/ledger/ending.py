@@ -1,0 +1,125 @@
+"""Which breaks a result ends, and whether as repaired or as vanished.
+
+Belongs here: what a comparison proves of keys that it finds in order. Does not belong here: opening breaks, and which
+results count at all (`recording.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.verdicts import PairResult
+from repair.ledger.tables import Connection, one
+
+GONE = """
+create temporary table if not exists gone (
+    break_id bigint, from_state text, first_seen_at timestamptz, aggregate_key text, merchant_id text, day text,
+    currency text
+) on commit drop
+"""
+# A repair that began after this comparison has nothing proved by it. Nor has a break that another comparison has seen
+# while this one was reading: which of the two looked first, nobody knows. The next one will say.
+FOUND_GONE = """
+insert into gone
+select b.break_id, b.state, b.first_seen_at, b.aggregate_key, b.merchant_id, b.day, b.currency
+from trust.breaks as b
+where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
+  and not exists (select from incoming as i where i.entity = b.entity and i.key = b.key)
+  and (b.aggregate_key is null or b.aggregate_key <> all(%(late_aggregates)s))
+  and (%(is_whole)s or b.break_id = any(%(looked_at)s))
+  and (b.seen_until is null or coalesce(b.seen_until < %(moment)s, false))
+  and (b.state <> 'repairing' or case
+      when b.claimed_moment is not null and %(moment)s::bigint is not null then b.claimed_moment < %(moment)s
+      else b.claimed_at <= %(checked_at)s and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s)
+  end)
+"""
+# A break is repaired when the audit has something that was done since it was found: because of it, or of its aggregate,
+# or of what its sum is over.
+IN_ORDER = """
+with done as (
+    select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
+           b.day, b.currency
+    from trust.repair_actions as a
+    cross join lateral unnest(a.causes) as cause (break_id)
+    join trust.breaks as b on b.break_id = cause.break_id and b.pod = %(pod)s
+    where coalesce(a.ended_at, 'infinity') >= (select min(first_seen_at) from gone)
+),
+done_to as (
+    select g.break_id, d.action_id, d.run
+    from gone as g
+    join done as d
+      on coalesce(g.aggregate_key, g.break_id::text) = coalesce(d.aggregate_key, d.break_id::text)
+     and d.ended_at >= g.first_seen_at
+    union
+    select g.break_id, d.action_id, d.run
+    from (select * from gone where aggregate_key is null) as g
+    join (select distinct action_id, run, ended_at, merchant_id, day, currency from done) as d
+      on (g.merchant_id is null or g.merchant_id = d.merchant_id) and (g.day is null or g.day = d.day)
+     and (g.currency is null or g.currency = d.currency) and d.ended_at >= g.first_seen_at
+),
+repaired as (
+    select distinct on (t.break_id) t.break_id, t.run
+    from done_to as t join gone as g on g.break_id = t.break_id and g.from_state in ('open', 'repairing')
+    order by t.break_id, t.action_id desc
+),
+ended as (
+    update trust.breaks as b
+    set state = case when r.run is null then 'vanished' else 'repaired' end,
+        reason = case when r.run is null then %(vanished)s else %(repaired)s || r.run || '.' end,
+        ended_at = %(checked_at)s, lease_until = null
+    from gone as g left join repaired as r on r.break_id = g.break_id
+    where b.break_id = g.break_id
+    returning b.break_id, g.from_state, b.state as to_state, b.reason
+),
+logged as (
+    insert into trust.break_history (break_id, at, from_state, to_state, by, reason, run)
+    select break_id, %(now)s, from_state, to_state, %(by)s, reason, %(run)s from ended
+)
+select count(*) filter (where to_state = 'repaired') as repaired,
+       count(*) filter (where to_state = 'vanished') as vanished
+from ended
+"""
+UNENDED = """
+select break_id, aggregate_key from trust.breaks
+where pair = %(pair)s and pod = %(pod)s and ended_at is null and aggregate_key is not null
+"""
+ENDED_GROUPS = """
+update trust.break_groups as g set ended_at = %(checked_at)s
+where g.pair = %(pair)s and g.pod = %(pod)s and g.ended_at is null
+  and not exists (select from trust.breaks as b where b.group_id = g.group_id and b.ended_at is null)
+returning group_id
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What ended with one result."""
+
+    repaired: int
+    vanished: int
+    group_ids: list[int]
+
+
+def end(connection: Connection, result: PairResult, bound: Mapping[str, Any]) -> Ended:
+    """End the breaks whose key the result has looked at and does not list; its keys are in the table `incoming`."""
+    looked_at = [] if result.is_whole else _looked_at(connection, result)
+    connection.execute(GONE)
+    connection.execute("truncate gone")
+    gone = connection.execute(FOUND_GONE, {**bound, "is_whole": result.is_whole, "looked_at": looked_at})
+    repaired = vanished = 0
+    if gone.rowcount:
+        # Else the planner takes it for one row, and joins 10,000 keys with as many causes row by row.
+        connection.execute("analyze gone")
+        ended = one(connection, IN_ORDER, bound)
+        repaired, vanished = ended["repaired"], ended["vanished"]
+    groups = [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
+    return Ended(repaired=repaired, vanished=vanished, group_ids=groups)
+
+
+def _looked_at(connection: Connection, result: PairResult) -> list[int]:
+    """Return the unended breaks whose aggregate was in the result's scope: those of sums over several never are."""
+    assert result.scope is not None
+    unended = connection.execute(UNENDED, {"pair": result.pair, "pod": result.pod}).fetchall()
+    return [row["break_id"] for row in unended if result.scope.covers(str(row["aggregate_key"]).split("/", 2)[2])]
