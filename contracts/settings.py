@@ -13,6 +13,14 @@ from pathlib import Path
 
 from contracts.errors import SettingsError
 
+POD_ROLES = ("owner", "app", "relay", "reader")
+"""A pod's roles, as its settings name them."""
+
+
+def pod_setting(pod: str, role: str) -> str:
+    """Return the name of the setting that holds a pod's DSN for a role, e.g. ``TIEOUT_POD1_APP_DSN``."""
+    return f"TIEOUT_{pod.upper()}_{role.upper()}_DSN"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PodSettings:
@@ -94,10 +102,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
     pods = tuple(
         PodSettings(
             pod=name,
-            **{
-                f"{role}_dsn": required(f"TIEOUT_{name.upper()}_{role.upper()}_DSN")
-                for role in ("owner", "app", "relay", "reader")
-            },
+            **{f"{role}_dsn": required(pod_setting(name, role)) for role in POD_ROLES},
         )
         for name in names
     )
@@ -116,6 +121,28 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )
+
+
+def as_values(settings: Settings) -> dict[str, str]:
+    """Return the strings from which `parse_settings` makes these settings: what a process is started with."""
+    values = {
+        "TIEOUT_VAR_DIR": str(settings.var_dir),
+        "TIEOUT_PODS": ",".join(pod.pod for pod in settings.pods),
+        "TIEOUT_CONTROL_DSN": settings.control_dsn,
+        "TIEOUT_CATALOG_DSN": settings.catalog_dsn,
+        "TIEOUT_READ_MODELS_DSN": settings.read_models_dsn,
+        "TIEOUT_DAGSTER_DSN": settings.dagster_dsn,
+        "TIEOUT_LOG_URL": settings.log_url,
+        "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,
+        "TIEOUT_LAKE_BACKUP_PATH": str(settings.lake_backup_path),
+        "TIEOUT_PARTITION_COUNT": str(settings.partition_count),
+        "TIEOUT_CHUNK_ROWS": str(settings.chunk_rows),
+        "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
+        "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
+    }
+    for pod in settings.pods:
+        values |= {pod_setting(pod.pod, role): getattr(pod, f"{role}_dsn") for role in POD_ROLES}
+    return values
 
 
 def _integer(name: str, values: Mapping[str, str], default: int) -> int:

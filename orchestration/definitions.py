@@ -35,6 +35,7 @@ from orchestration.resources import build_resources
 from orchestration.schedules import every
 from orchestration.sensors import heartbeat
 from orchestration.upkeep import (
+    key_pruning,
     lake_compaction,
     log_trimming,
     outbox_pruning,
@@ -43,7 +44,7 @@ from orchestration.upkeep import (
 )
 from stack.settings import load_settings
 
-UPKEEP = (lake_compaction, outbox_pruning, log_trimming, results_pruning, reservation_expiry)
+UPKEEP = (lake_compaction, outbox_pruning, log_trimming, results_pruning, reservation_expiry, key_pruning)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
@@ -85,6 +86,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             every(suites, "11 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),
             every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
             every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
+            every(key_pruning, "11 4 * * *", "Removes idempotency keys whose lease is over."),
             every(results_pruning, "37 * * * *", "Keeps the table of comparison results small."),
             every(reservation_expiry, "* * * * *", "Lets go of units whose time is over."),
             every(log_trimming, "53 * * * *", "Keeps the log small."),

@@ -1,6 +1,6 @@
 """Jobs that keep stores small: the lake compacted, outboxes pruned behind a verified backup, log and results short.
 
-Reservations whose time is over are given back here too.
+Reservations whose time is over are given back here too, and idempotency keys whose lease is over are removed.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from derived.lake_schema import compact
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from oltp.expiry import expire_due_reservations
+from oltp.key_lease import KEY_LEASE, prune_keys
 from reconcile.figure_results import prune_figures
 from reconcile.results import prune_results
 from stack.scrubbing import scrubber
@@ -105,6 +106,15 @@ def expire_reservations(context: OpExecutionContext) -> None:
     context.add_output_metadata(expired)
 
 
+@dg.op(required_resource_keys={PLATFORM})
+def prune_old_keys(context: OpExecutionContext) -> None:
+    """Remove the idempotency keys whose lease is over, pod by pod."""
+    settings = platform_of(context).settings
+    with without_secrets(settings):
+        removed = {pod.pod: prune_keys(pod.relay_dsn) for pod in settings.pods}
+    context.add_output_metadata(removed)
+
+
 @dg.job(description="Merges the lake's small files and drops what no reader can need.")
 def lake_compaction() -> None:
     """Compact the lake."""
@@ -133,3 +143,9 @@ def results_pruning() -> None:
 def reservation_expiry() -> None:
     """Expire reservations."""
     expire_reservations()
+
+
+@dg.job(description=f"Removes idempotency keys that are older than {KEY_LEASE.days} days, but never those of imports.")
+def key_pruning() -> None:
+    """Prune the idempotency keys."""
+    prune_old_keys()

@@ -19,8 +19,9 @@ from typing import Any
 
 from contracts.errors import TieoutError, UnprovenBuildError, WarehouseError
 from contracts.settings import Settings
+from stack.duties import builder_settings
 from stack.scrubbing import scrubber
-from stack.settings import ROOT, load_settings
+from stack.settings import ROOT, load_settings, without_settings
 
 END_PATIENCE_SECONDS = 2.0
 PASSED = ("success", "pass", "warn")
@@ -126,11 +127,7 @@ def warm_builder(settings: Settings) -> Iterator[WarehouseBuilder]:
             text=True,
             cwd=ROOT,
             start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TIEOUT_VAR_DIR": str(settings.var_dir),
-            },
+            env={**without_settings(os.environ), **builder_settings(settings), "PYTHONPATH": str(ROOT)},
         )
     try:
         yield WarehouseBuilder(child=child, log=str(log))

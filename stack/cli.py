@@ -24,6 +24,7 @@ from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
 from stack.commands.stores import add_commands as add_repairs
 from stack.console import Progress, answers, print_json, table
+from stack.files import keep_private
 from stack.migrations import migrate_everything
 from traffic.retail.dates import DateOrder
 
@@ -250,6 +251,7 @@ add_drills(app)
 
 def main() -> None:
     """Run the command; errors that Tieout foresaw become one sentence and an exit code."""
+    keep_private()
     try:
         app(prog_name="tieout")
     except TieoutError as error:

@@ -227,6 +227,7 @@ def _has_orders(values: Settings) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Drill, and write a line of JSON for every step: started, outcome, failed. 0: everything was run."""
     options = _parser().parse_args(arguments)
+    files.keep_private()
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     threading.Thread(target=_end_without_parent, args=(os.getppid(),), daemon=True).start()

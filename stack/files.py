@@ -1,6 +1,7 @@
 """Files that the stack writes: private ones, generated passwords, free ports.
 
-Belongs here: writing a file so that nobody else can read it, whole or not at all. Does not belong here: what is in it.
+Belongs here: writing a file so that nobody else can read it, whole or not at all, and keeping folders to their owner.
+Does not belong here: what is in them.
 """
 
 from __future__ import annotations
@@ -8,9 +9,30 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import stat
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+
+PRIVATE_MASK = 0o077
+"""What a process of ours creates, only its owner may read (0600) or enter (0700), whatever the shell's umask is."""
+
+
+def keep_private() -> None:
+    """Create files and folders for their owner only from here on, in this process and in those that it starts."""
+    os.umask(PRIVATE_MASK)
+
+
+def close_to_others(folder: Path) -> None:
+    """Take from `folder`, if it is there, every right of others; the first time also from what it holds.
+
+    A folder of an earlier version was made with the shell's umask, and what is in it may be linked from elsewhere.
+    """
+    if not folder.is_dir() or not folder.stat().st_mode & PRIVATE_MASK:
+        return
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~PRIVATE_MASK)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from contracts.errors import InputError, SettingsError, TieoutError
 from contracts.settings import Settings
-from stack import session, settings
+from stack import files, session, settings
 from stack.builder import Built, warm_builder
 from stack.console import Progress, answers
 from stack.intake import generate_orders, import_retail, refuse_rejected_files
@@ -47,6 +47,7 @@ class Pass:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return 0 when everything ties, 1 when it does not or something failed, 2 for wrong input."""
     options = _parser().parse_args(arguments)
+    files.keep_private()
     progress = Progress()
     try:
         with session.ended_by_signals():

@@ -23,11 +23,11 @@ from contracts.errors import StackError
 from contracts.settings import Settings
 from stack import processes, settings
 from stack.console import Progress
-from stack.servers.embedded import embedded_servers
+from stack.servers.embedded import DRILLS, embedded_servers
 
 STOP_TIMEOUT_SECONDS = 90.0
 
-DRILLS_FOLDER, DRILL_LOCK, DRILLED_SYSTEM = "drills", "drill.lock", "system"
+DRILLS_FOLDER, DRILL_LOCK, DRILLED_SYSTEM = DRILLS, "drill.lock", "system"
 """Below a var folder: the evidence of drills, the lock of the one under way, and the system that it breaks."""
 
 

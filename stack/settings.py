@@ -13,12 +13,15 @@ from pathlib import Path
 from contracts.errors import SettingsError
 from contracts.settings import Settings, parse_settings
 from stack.files import write_private
+from stack.processes import MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: where `dbt_project/`, `workspace.yaml` and, unless set otherwise, `var/` are."""
 
 PREFIX = "TIEOUT_"
 FILE_NAME = "settings.env"
+FILE_SETTING = "TIEOUT_SETTINGS_FILE"
+"""Names the file that a process reads instead of `settings.env`: what it is told for its duty (`stack/duties.py`)."""
 
 
 def var_dir(environment: Mapping[str, str] | None = None) -> Path:
@@ -33,6 +36,14 @@ def is_external(environment: Mapping[str, str] | None = None) -> bool:
     return bool(values.get("TIEOUT_PODS", "").strip())
 
 
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without any setting of Tieout's, for a process that is told its own.
+
+    The mark by which leftover processes are found is no setting, and stays.
+    """
+    return {name: value for name, value in environment.items() if name == MARKER or not name.startswith(PREFIX)}
+
+
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings from the environment, completed by what the embedded stack wrote at its last start.
 
@@ -42,29 +53,28 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     folder = var_dir(values)
     given = {name: value for name, value in values.items() if name.startswith(PREFIX)}
     if not is_external(values):
-        stored = read_settings_file(folder)
+        own = values.get(FILE_SETTING, "").strip()
+        stored = read_settings_file(Path(own)) if own else read_settings_file(folder / FILE_NAME)
         if not stored:
             raise SettingsError("Tieout has not been started here yet: run `make run` or `tieout up` first.")
         given = {**stored, **given}
     return parse_settings({**given, "TIEOUT_VAR_DIR": str(folder)})
 
 
-def read_settings_file(folder: Path) -> dict[str, str]:
-    """Return the settings in `<folder>/settings.env` (lines ``NAME=value``), empty when there is no such file."""
+def read_settings_file(path: Path) -> dict[str, str]:
+    """Return the settings in a file (lines ``NAME=value``), empty when there is no such file."""
     try:
-        text = (folder / FILE_NAME).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except PermissionError:
-        raise SettingsError(
-            f"{folder / FILE_NAME} belongs to another user; run Tieout as the one who started it."
-        ) from None
+        raise SettingsError(f"{path} belongs to another user; run Tieout as the one who started it.") from None
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def write_settings_file(folder: Path, values: Mapping[str, str]) -> None:
-    """Store `values` in `<folder>/settings.env`; it holds passwords, so only its owner may read it (0600)."""
+def write_settings_file(folder: Path, values: Mapping[str, str], *, name: str = FILE_NAME) -> None:
+    """Store `values` in the file of that name in `folder`; it holds passwords, so only its owner may read it (0600)."""
     lines = ["# Written at every start of the embedded stack; changes are lost. Holds passwords."]
     lines += [f"{name}={value}" for name, value in values.items()]
-    write_private(folder / FILE_NAME, "\n".join(lines) + "\n")
+    write_private(folder / name, "\n".join(lines) + "\n")

@@ -22,6 +22,7 @@ import psutil
 
 from contracts.errors import StackError
 from stack import files, processes
+from stack.settings import without_settings
 
 GROUP = "workers"
 START_TIMEOUT_SECONDS = 30.0
@@ -58,6 +59,7 @@ def render_configuration(
         "; Written at every start by stack/supervision.py; changes are lost.",
         "[supervisord]",
         "nodaemon=true",
+        f"umask={files.PRIVATE_MASK:03o}",
         f"pidfile={_escape(folder / 'supervisord.pid')}",
         f"logfile={_escape(logs / 'supervisord.log')}",
         "logfile_maxbytes=5MB",
@@ -146,7 +148,13 @@ class Supervisor:
                 stderr=log,
                 cwd=directory,
                 start_new_session=True,
-                env={**os.environ, processes.MARKER: str(self.var_dir), "PYTHONPATH": str(directory)},
+                umask=files.PRIVATE_MASK,
+                # Each worker is told its own settings by its program.
+                env={
+                    **without_settings(os.environ),
+                    processes.MARKER: str(self.var_dir),
+                    "PYTHONPATH": str(directory),
+                },
             )
         self._wait_until_ready(child, output)
         processes.release(child)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from contracts.errors import TieoutError
 from contracts.settings import Settings
+from stack.files import keep_private
 from stack.projections import PROJECTIONS, build_projection
 from stack.settings import load_settings
 
@@ -31,6 +32,7 @@ REFUSAL_SECONDS = 15.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one worker's work until SIGTERM; return the exit code (1: it could not go on, and the log says why)."""
     options = _parser().parse_args(arguments)
+    keep_private()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

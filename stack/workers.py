@@ -13,6 +13,14 @@ from pathlib import Path
 from contracts.settings import Settings
 from stack.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
 from stack.data_docs import write_data_docs_site
+from stack.duties import (
+    consumer_settings,
+    display_settings,
+    graph_settings,
+    relay_settings,
+    traffic_settings,
+    write_duty,
+)
 from stack.files import LOOPBACK
 from stack.projections import PROJECTIONS
 from stack.settings import ROOT
@@ -25,31 +33,35 @@ def propagation_programs(settings: Settings) -> list[Program]:
     """Return one relay per pod and one consumer per projection and pod."""
     programs = []
     for pod in settings.pods:
-        programs.append(_worker(settings, f"relay-{pod.pod}", "relay", "--pod", pod.pod))
+        told = relay_settings(settings, pod.pod)
+        programs.append(_worker(settings, f"relay-{pod.pod}", told, "relay", "--pod", pod.pod))
         for projection in PROJECTIONS:
             name = f"{projection.replace('_', '-')}-{pod.pod}"
-            programs.append(_worker(settings, name, "consumer", "--projection", projection, "--pod", pod.pod))
+            told = consumer_settings(settings, projection)
+            programs.append(_worker(settings, name, told, "consumer", "--projection", projection, "--pod", pod.pod))
     return programs
 
 
 def traffic_program(settings: Settings, *, orders_per_second: float | None = None) -> Program:
     """Return the worker that places orders all the time, at its own pace unless another is given."""
     pace = [] if orders_per_second is None else ["--rate", str(orders_per_second)]
-    return _worker(settings, TRAFFIC, "traffic", *pace)
+    return _worker(settings, TRAFFIC, traffic_settings(settings), "traffic", *pace)
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:
     """Return Dagster's webserver (on `port`, loopback), daemon, and the code servers of `workspace` that both use."""
-    environment = dagster_environment(settings)
+    common = dagster_environment(settings)
+    graph = {**common, **write_duty(settings, "graph", graph_settings(settings))}
+    display = {**common, **write_duty(settings, "display", display_settings(settings))}
     home = settings.var_dir / "dagster"
     locations = code_locations(workspace, home)
     shared = write_workspace(locations, home)
     webserver = ["dagster_webserver", "--workspace", str(shared), "--host", LOOPBACK, "--port", str(port)]
     daemon = ["dagster._daemon", "run", "--workspace", str(shared)]
     return [
-        *(_code_server(location, environment) for location in locations),
-        Program(name="dagster-webserver", command=_python(*webserver), environment=environment),
-        Program(name="dagster-daemon", command=_python(*daemon), environment=environment, stop_seconds=30),
+        *(_code_server(location, graph) for location in locations),
+        Program(name="dagster-webserver", command=_python(*webserver), environment=display),
+        Program(name="dagster-daemon", command=_python(*daemon), environment=display, stop_seconds=30),
     ]
 
 
@@ -68,12 +80,9 @@ def _code_server(location: CodeLocation, environment: Mapping[str, str]) -> Prog
     return Program(name=name, command=_python(*command), environment=environment, stop_seconds=30)
 
 
-def _worker(settings: Settings, name: str, *arguments: str) -> Program:
-    return Program(
-        name=name,
-        command=_python("stack.worker", *arguments),
-        environment={"TIEOUT_VAR_DIR": str(settings.var_dir)},
-    )
+def _worker(settings: Settings, name: str, told: Mapping[str, str], *arguments: str) -> Program:
+    environment = write_duty(settings, name, told)
+    return Program(name=name, command=_python("stack.worker", *arguments), environment=environment)
 
 
 def _python(*arguments: str) -> list[str]:

@@ -50,8 +50,7 @@ SELECT_OPENING = f"""
 select {OPENING_COLUMNS}, starts_with(epoch, {DATABASE_EPOCH} || '.') as is_of_this_database
 from oltp.epochs order by number desc limit 1
 """
-FORGET_CUTS = "delete from oltp.cuts where cut > %(base_cut)s"
-COMPLETE_OPENING = "update oltp.epochs set completed_at = clock_timestamp() where epoch = %(epoch)s"
+COMPLETE_OPENING = "select oltp.complete_epoch(%(epoch)s)"
 SELECT_CUTS = f"select {CUT_COLUMNS} from oltp.cuts where cut = any(%(cuts)s)"
 COUNT_AFTER = "select count(*) from oltp.cuts where cut > %(cut)s"
 
@@ -235,9 +234,7 @@ def complete_opening(connection: psycopg.Connection[Any], opening: EpochOpening)
 
     Their events are in no cut then: the relay takes the next one from S(base).
     """
-    with connection.transaction():
-        connection.execute(FORGET_CUTS, {"base_cut": opening.base_cut})
-        connection.execute(COMPLETE_OPENING, {"epoch": opening.epoch})
+    connection.execute(COMPLETE_OPENING, {"epoch": opening.epoch})
 
 
 def logged_cuts(log: EventLog, pod: str) -> Iterator[PublishedCut]:

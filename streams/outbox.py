@@ -51,14 +51,8 @@ where locks.locktype = 'advisory' and locks.granted
   and locks.classid = %(classid)s and locks.objid = %(objid)s and locks.objsubid = 2
 """
 
-# An event of a cut after k is not visible in S(k), so this touches nothing that may be computed again.
-PRUNE_OUTBOX = """
-delete from oltp.outbox
-where xid < %(xmax)s::xid8 and pg_visible_in_snapshot(xid, %(snapshot)s::pg_snapshot)
-"""
-
-# Cut k itself stays: it is the base from which cut k + 1 is computed.
-PRUNE_CUTS = "delete from oltp.cuts where cut < %(cut)s"
+# A function of the owner's: the relay's role may delete nothing by itself, since then it could lock the outbox, too.
+PRUNE_OUTBOX = "select events, cuts from oltp.prune_outbox(%s)"
 
 BATCH_BYTES = 4 << 20
 
@@ -146,11 +140,6 @@ def prune(dsn: str, through_cut: int) -> PruneResult:
     the outbox again. Cut 1 alone is not pruned: its row could not be told from a cut whose events are still there.
     """
     with psycopg.connect(dsn) as connection:
-        found = [cut for cut in cuts_from(connection, through_cut, limit=1) if cut.cut == through_cut]
-        if through_cut < 2 or not found:
-            return PruneResult(events=0, cuts=0)
-        cut = found[0]
-        values = {"xmax": str(cut.seen().xmax), "snapshot": cut.snapshot}
-        events = connection.execute(PRUNE_OUTBOX, values).rowcount
-        cuts = connection.execute(PRUNE_CUTS, {"cut": through_cut}).rowcount
-        return PruneResult(events=events, cuts=cuts)
+        row = connection.execute(PRUNE_OUTBOX, (through_cut,)).fetchone()
+        assert row is not None
+        return PruneResult(events=row[0], cuts=row[1])

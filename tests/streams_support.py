@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,6 +26,7 @@ from streams.log import EventLog
 from streams.projection import FencedError, ParkedEvent, PoisonEventError, Position, ProjectionState, Work
 from streams.relay import Relay
 
+MIGRATIONS = Path(__file__).resolve().parents[1] / "oltp" / "store" / "migrations" / "sql"
 SHAPE = CutShape(partition_count=3, chunk_rows=10)
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -38,6 +40,7 @@ def create_outbox(dsn: str) -> str:
         connection.execute("create schema oltp")
         for statement in statements:
             connection.execute(str(statement.compile(dialect=dialect)))
+        connection.execute((MIGRATIONS / "0004_deletions.sql").read_bytes())
     return dsn
 
 

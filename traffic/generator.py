@@ -216,7 +216,7 @@ def _unfurnished(settings: Settings, homes: dict[str, str]) -> set[str]:
     furnished: set[str] = set()
     for pod in settings.pods:
         merchants = [merchant_id for merchant_id, home in homes.items() if home == pod.pod]
-        with psycopg.connect(pod.reader_dsn) as connection:
+        with psycopg.connect(pod.app_dsn) as connection:
             rows = connection.execute(_FURNISHED, (merchants,)).fetchall()
         furnished.update(merchant_id for (merchant_id,) in rows)
     return set(homes) - furnished
@@ -225,7 +225,7 @@ def _unfurnished(settings: Settings, homes: dict[str, str]) -> set[str]:
 def _next_number(settings: Settings) -> int:
     highest = 0
     for pod in settings.pods:
-        with psycopg.connect(pod.reader_dsn) as connection:
+        with psycopg.connect(pod.app_dsn) as connection:
             row = connection.execute(_HIGHEST_NUMBER).fetchone()
         highest = max(highest, row[0] if row else 0)
     return highest + 1

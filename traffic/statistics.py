@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 
 import psycopg
-from psycopg import sql
 
 from contracts.settings import PodSettings
 
@@ -53,4 +52,4 @@ class GrowingTables(AbstractContextManager["GrowingTables"]):
             for pod in self._pods:
                 with psycopg.connect(pod.app_dsn, autocommit=True) as connection:
                     for (table,) in connection.execute(_GROWN).fetchall():
-                        connection.execute(sql.SQL("analyze (skip_locked) oltp.{}").format(sql.Identifier(table)))
+                        connection.execute("select oltp.refresh_statistics(%s)", (table,))

@@ -10,7 +10,8 @@ How a repeated key is recognised: the first statement inserts the key. A concurr
 there for the first one to end; then it finds the stored answer (or, when the first one failed, goes on itself). The
 answer is stored in the transaction that does the work, so there is never an effect without its answer or the other way
 round. What is not covered: a command that failed has stored nothing, so its key may be used again, with another body
-too.
+too. A key is remembered for its lease (`oltp/key_lease.py` says how long), and that of an import for good: a client
+that repeats a command after the lease does it a second time.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ _REPEATABLE = (errors.SerializationFailure, errors.DeadlockDetected)
 
 _CLAIM = """
 with claimed as (
-    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash)
-    values (%(merchant_id)s, %(key)s, %(command)s, %(body_hash)s)
+    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash, is_kept)
+    values (%(merchant_id)s, %(key)s, %(command)s, %(body_hash)s, %(is_kept)s)
     on conflict do nothing
     returning true
 )
@@ -161,7 +162,7 @@ def execute(
 
     Raises IdempotencyConflictError for the same key with another body, PodFencedError when the merchant does not live
     in this pod, what the command raises, and StackError when the pod cannot be reached. `occurred_at` (aware) is given
-    by imports only.
+    by imports only; their keys are kept for good, since a file may be imported again years later.
     """
     if not idempotency_key:
         raise InputError("A command needs an idempotency key.")
@@ -171,6 +172,7 @@ def execute(
         causation_id=causation_id,
         traceparent=traceparent,
         occurred_at=occurred_at or pod.clock(),
+        is_kept=occurred_at is not None,
         body_hash=body_hash(command),
     )
     failure: psycopg.Error | None = None
@@ -212,12 +214,13 @@ class _Request:
     causation_id: str | None
     traceparent: str | None
     occurred_at: datetime
+    is_kept: bool
     body_hash: str
 
 
 def _attempt(pod: CommandPod, command: Command[Answer], request: _Request) -> Answer:
     with _transaction(pod, request) as tx:
-        stored = _claim(tx, command, request.body_hash)
+        stored = _claim(tx, command, request)
         if stored is not None:
             return stored
         answer = command.run(tx)
@@ -259,13 +262,14 @@ def _command_transaction(pod: CommandPod, request: _Request, connection: psycopg
     )
 
 
-def _claim(tx: CommandTransaction, command: Command[Answer], body_hash: str) -> Answer | None:
+def _claim(tx: CommandTransaction, command: Command[Answer], request: _Request) -> Answer | None:
     """Claim the key for this transaction, or return the answer that is stored under it."""
     names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
-    row = tx.query(_CLAIM, {**names, "body_hash": body_hash}).fetchone()
+    values = {**names, "body_hash": request.body_hash, "is_kept": request.is_kept}
+    row = tx.query(_CLAIM, values).fetchone()
     is_claimed, directory_epoch = row or (False, None)
     if not is_claimed:
-        return _stored_answer(tx, command, names, body_hash)
+        return _stored_answer(tx, command, names, request.body_hash)
     if directory_epoch is None and not command.REGISTERS:
         raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
     return None

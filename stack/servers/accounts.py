@@ -86,6 +86,7 @@ def make_reachable_folder(folder: Path, account: Account) -> Path:
     Raises StackError when neither can be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    let_pass(folder, account)
     outside = reachable_folder(folder, account)
     if outside == folder:
         return folder
@@ -99,6 +100,12 @@ def make_reachable_folder(folder: Path, account: Account) -> Path:
             "folder that every user may enter, or start Tieout as an ordinary user."
         )
     return outside
+
+
+def let_pass(folder: Path, account: Account) -> None:
+    """Let another account pass through `folder`, which is ours, to what lies below; it may not list it."""
+    if account.switch and folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o711)
 
 
 def can_traverse(folder: Path, account: Account) -> bool:

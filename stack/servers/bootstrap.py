@@ -27,6 +27,35 @@ class ControlDatabase:
     setting: str
 
 
+TIME_LIMITS: Mapping[str, Mapping[str, str]] = {
+    "tieout_owner": {"lock_timeout": "1min"},
+    "tieout_app": {
+        "statement_timeout": "2min",
+        "lock_timeout": "30s",
+        "idle_in_transaction_session_timeout": "1min",
+    },
+    "tieout_relay": {"statement_timeout": "1h", "idle_in_transaction_session_timeout": "15min"},
+    "tieout_reader": {
+        "statement_timeout": "2h",
+        "lock_timeout": "1min",
+        "idle_in_transaction_session_timeout": "2h",
+    },
+}
+"""How long a session of each role may keep others waiting. Everybody behind a migration waits for the same lock, so the
+owner gives up early; a command is short; a comparison of a large pod reads long, and holds its snapshot meanwhile."""
+
+RELAY_LOCK_FUNCTIONS = (
+    "pg_advisory_lock",
+    "pg_advisory_lock_shared",
+    "pg_advisory_xact_lock",
+    "pg_advisory_xact_lock_shared",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+    "pg_try_advisory_xact_lock",
+    "pg_try_advisory_xact_lock_shared",
+)
+"""The advisory locks with two keys, of which the relay's is one (`streams/outbox.py`)."""
+
 CONTROL_DATABASES = (
     ControlDatabase(database="control", role="tieout_control", setting="TIEOUT_CONTROL_DSN"),
     ControlDatabase(database="lake_catalog", role="tieout_lake", setting="TIEOUT_CATALOG_DSN"),
@@ -36,7 +65,10 @@ CONTROL_DATABASES = (
 
 
 def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
-    """Create the login roles that do not exist yet, and give each its password (role name -> password)."""
+    """Create the login roles that do not exist yet, and give each its password (role name -> password) and time limits.
+
+    Sessions that are open keep the limits they have.
+    """
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         known = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
         for role, password in passwords.items():
@@ -46,6 +78,9 @@ def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
                     verb, sql.Identifier(role), sql.Literal(password)
                 )
             )
+            for name, value in TIME_LIMITS.get(role, {}).items():
+                statement = sql.SQL("alter role {} set {} = {}")
+                connection.execute(statement.format(sql.Identifier(role), sql.Identifier(name), sql.Literal(value)))
 
 
 def create_database(superuser_dsn: str, database: str, *, owner: str, template: str | None = None) -> None:
@@ -67,8 +102,15 @@ def create_database(superuser_dsn: str, database: str, *, owner: str, template: 
 
 
 def allow_connections(superuser_dsn: str, database: str, roles: tuple[str, ...]) -> None:
-    """Let `roles` connect to `database`; what they may do there its owner grants."""
-    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+    """Let `roles` connect to a pod's `database`; what they may do there its owner grants.
+
+    Only the relay's role may take the relay's lock there: nobody else can stop it.
+    """
+    with psycopg.connect(superuser_dsn, autocommit=True, dbname=database) as connection:
+        for name in RELAY_LOCK_FUNCTIONS:
+            function = sql.SQL("function pg_catalog.{}(integer, integer)").format(sql.Identifier(name))
+            connection.execute(sql.SQL("revoke execute on {} from public").format(function))
+            connection.execute(sql.SQL("grant execute on {} to tieout_relay").format(function))
         connection.execute(
             sql.SQL("grant connect, temporary on database {} to {}").format(
                 sql.Identifier(database), sql.SQL(", ").join(map(sql.Identifier, roles))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stack import files
 from stack.servers import bootstrap
+from stack.servers.accounts import let_pass
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
 
@@ -22,6 +23,7 @@ CONTROL = "control"
 VALKEY = "valkey"
 PASSWORDS = "passwords"
 LAKE = "lake"
+DRILLS = "drills"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,21 @@ class Servers:
         Raises StackError; what had started by then keeps running until `stop`.
         """
         self.var_dir.mkdir(parents=True, exist_ok=True)
+        self.close_to_others()
         pods = [lambda pod=pod: self._start_pod(pod) for pod in self.pods]
         _side_by_side([*pods, self._start_control, self.valkey.start])
         return self._settings()
+
+    def close_to_others(self) -> None:
+        """Let the servers' account pass to its data; all else below is for the owner only, and is made so if it is not.
+
+        The folder of drills holds a system like this one, whose servers must be reached, too.
+        """
+        let_pass(self.var_dir, self.control.account)
+        open_to_servers = {server.folder for server in (*self.pods, self.control)} | {self.var_dir / DRILLS}
+        for folder in self.var_dir.iterdir():
+            if folder not in open_to_servers:
+                files.close_to_others(folder)
 
     def stop(self) -> list[str]:
         """Stop all that run, Valkey first; return their names."""

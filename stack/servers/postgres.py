@@ -183,6 +183,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
+                umask=files.PRIVATE_MASK,
                 **self.account.popen_options(),
             )
         try:

@@ -134,6 +134,7 @@ class EmbeddedValkey:
                 stderr=log,
                 cwd=self.folder,
                 start_new_session=True,
+                umask=files.PRIVATE_MASK,
             )
         try:
             self._wait_until_ready(child)

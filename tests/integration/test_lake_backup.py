@@ -168,7 +168,7 @@ def test_a_backup_of_another_history_is_not_continued(lakes: tuple[Lake, Lake], 
 def test_a_pod_is_pruned_only_behind_a_backup_of_its_own_history(
     lakes: tuple[Lake, Lake], make_database: MakeDatabase, tmp_path: Path
 ) -> None:
-    dsn = create_outbox(make_database())
+    dsn = create_outbox(make_database("tieout_relay"))
     with psycopg.connect(dsn, autocommit=True) as connection:
         for version in (1, 2):
             insert_events(dsn, 3, version=version)

@@ -24,6 +24,7 @@ from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import ATTEMPTS_MAX, Command, CommandPod, build_command_pod, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.set_price import SetPrice
+from oltp.key_lease import KEY_LEASE, prune_keys
 from oltp.store.rows import load
 from oltp.transaction import CommandTransaction
 from tests.conftest import MakePod
@@ -70,6 +71,36 @@ def test_keys_of_different_merchants_do_not_meet(pod: CommandPod) -> None:
         register(pod, merchant_id)
         state = execute(pod, ConfigureMerchant(merchant_id=merchant_id, name="A"), idempotency_key="k")
         assert (state.merchant_id, state.version) == (merchant_id, 2)
+
+
+def test_a_key_is_removed_when_its_lease_is_over_and_that_of_an_import_never(
+    pod: CommandPod, settings_of_pod: PodSettings
+) -> None:
+    (variant,) = stocked_variants(pod, "a")
+    command = ReceiveStock(merchant_id=MERCHANT, location_id="main", lines=[StockInput(variant_id=variant, quantity=3)])
+    for name, occurred_at in (("old", None), ("imported", NOW), ("new", None)):
+        execute(pod, command, idempotency_key=name, occurred_at=occurred_at)
+    with psycopg.connect(settings_of_pod.owner_dsn) as connection:
+        age = "update oltp.idempotency_keys set recorded_at = clock_timestamp() - %s where idempotency_key <> 'new'"
+        connection.execute(age, (KEY_LEASE + timedelta(minutes=1),))
+    before = keys(settings_of_pod)
+    # Not even a caller that asks for less gets at a key that a client may still repeat.
+    assert prune_keys(settings_of_pod.relay_dsn, lease=timedelta(0), at_once=1) > 0
+    assert before - keys(settings_of_pod) == {name for name in before if name not in ("imported", "new")}
+    events_before = events(settings_of_pod)
+    for name, occurred_at in (("imported", NOW), ("new", None)):
+        execute(pod, command, idempotency_key=name, occurred_at=occurred_at)
+    assert events(settings_of_pod) == events_before
+    execute(pod, command, idempotency_key="old")
+    assert len(events(settings_of_pod)) == len(events_before) + 1
+    for dsn in (settings_of_pod.app_dsn, settings_of_pod.reader_dsn):
+        with pytest.raises(errors.InsufficientPrivilege):
+            prune_keys(dsn)
+
+
+def keys(settings: PodSettings) -> set[str]:
+    with psycopg.connect(settings.reader_dsn) as connection:
+        return {name for (name,) in connection.execute("select idempotency_key from oltp.idempotency_keys").fetchall()}
 
 
 def test_a_key_whose_command_failed_may_be_used_again(pod: CommandPod, settings_of_pod: PodSettings) -> None:

@@ -19,6 +19,9 @@ from oltp.commands.execute import build_command_pod
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.place_order import DiscountInput
 from oltp.store.tables import metadata
+from stack.servers.bootstrap import TIME_LIMITS
+from streams.cuts import current_epoch
+from streams.outbox import RELAY_LOCK
 from tests.conftest import MakePod
 from tests.integration.shop import MERCHANT, Shop, open_shop
 
@@ -276,7 +279,8 @@ def test_relay_and_reader_write_only_cuts_and_the_relay_prunes(shop: Shop) -> No
     shop.place(("MUG", 1))
     register = (
         "insert into oltp.cuts (cut, snapshot, epoch, registered_by, partition_function, partition_count, chunk_rows,"
-        " codec) select coalesce(max(cut), 0) + 1, pg_current_snapshot(), 'e', 't', 'f', 1, 1, 'c' from oltp.cuts"
+        " codec) select coalesce(max(cut), 0) + 1, pg_current_snapshot(), oltp.present_epoch(), 't', 'f', 1, 1, 'c'"
+        " from oltp.cuts"
     )
     relay, reader = shop.settings.relay_dsn, shop.settings.reader_dsn
     assert refusal(relay, register) == refusal(reader, register) == ("never", None)
@@ -285,14 +289,82 @@ def test_relay_and_reader_write_only_cuts_and_the_relay_prunes(shop: Shop) -> No
     for statement in ("update oltp.cuts set epoch = 'x'", "update oltp.orders set version = 1", _event_sql()):
         assert refusal(relay, statement) == refusal(reader, statement) == ("statement", "privilege")
     for statement in ("delete from oltp.outbox", "delete from oltp.cuts"):
-        assert refusal(reader, statement) == ("statement", "privilege")
-        assert refusal(relay, statement) == ("never", None)
+        assert refusal(reader, statement) == refusal(relay, statement) == ("statement", "privilege")
+    prune = "select oltp.prune_outbox(1)"
+    assert refusal(reader, prune) == ("statement", "privilege")
+    assert refusal(relay, prune) == ("never", None)
+
+
+ROLES = ("owner", "app", "relay", "reader")
+
+
+@pytest.mark.parametrize("table", ["outbox", "cuts", "epochs", "idempotency_keys"])
+def test_only_the_owner_can_lock_what_the_others_need(shop: Shop, table: str) -> None:
+    modes = ("share update exclusive", "share", "exclusive", "access exclusive")
+    refused = {
+        (role, mode)
+        for role in ROLES
+        for mode in modes
+        if _raises_privilege(getattr(shop.settings, f"{role}_dsn"), f"lock table oltp.{table} in {mode} mode nowait")
+    }
+    assert refused == {(role, mode) for role in ("app", "relay", "reader") for mode in modes}
+
+
+def test_only_the_relay_takes_the_relays_lock(shop: Shop) -> None:
+    functions = (
+        "pg_advisory_lock({})",
+        "pg_try_advisory_lock({})",
+        "pg_advisory_lock_shared({})",
+        "pg_try_advisory_lock_shared({})",
+        "pg_advisory_xact_lock({})",
+        "pg_try_advisory_xact_lock({})",
+        "pg_advisory_xact_lock_shared({})",
+        "pg_try_advisory_xact_lock_shared({})",
+    )
+    keys = ", ".join(map(str, RELAY_LOCK))
+    refused = {
+        (role, function)
+        for role in ROLES
+        for function in functions
+        if _raises_privilege(getattr(shop.settings, f"{role}_dsn"), f"select {function.format(keys)}")
+    }
+    assert refused == {(role, function) for role in ("owner", "app", "reader") for function in functions}
+
+
+def _raises_privilege(dsn: str, statement: str) -> bool:
+    with psycopg.connect(dsn) as connection:
+        try:
+            connection.execute(statement.encode())
+        except errors.InsufficientPrivilege:
+            return True
+    return False
+
+
+def test_a_cut_carries_the_epoch_of_its_database(shop: Shop) -> None:
+    after = "(select coalesce(max(cut), 0) + 1 from oltp.cuts)"
+    true = _cut_sql(after, "pg_current_snapshot()")
+    for dsn in (shop.settings.relay_dsn, shop.settings.reader_dsn):
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            row = connection.execute("select oltp.present_epoch()").fetchone()
+            assert row == (current_epoch(connection).name,)
+        for false in ("'7.1.00000001'", "null", "oltp.present_epoch() || '.t20260101000000000000'"):
+            forged = true.replace("oltp.present_epoch()", false, 1)
+            assert refusal(dsn, forged) == ("statement", "cuts_tell_their_epoch")
+        assert refusal(dsn, true) == ("never", None)
+
+
+def test_sessions_give_up_before_they_stop_others(shop: Shop) -> None:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    for role in ROLES:
+        with psycopg.connect(getattr(shop.settings, f"{role}_dsn")) as connection:
+            found = {name: connection.execute(f"show {name}".encode()).fetchone() for name in names}
+        assert found == {name: (TIME_LIMITS[f"tieout_{role}"].get(name, "0"),) for name in names}
 
 
 def _cut_sql(cut: str, snapshot: str) -> str:
     return (
         "insert into oltp.cuts (cut, snapshot, epoch, registered_by, partition_function, partition_count, chunk_rows,"
-        f" codec) select {cut}, {snapshot}, 'e', 't', 'f', 1, 1, 'c'"
+        f" codec) select {cut}, {snapshot}, oltp.present_epoch(), 't', 'f', 1, 1, 'c'"
     )
 
 

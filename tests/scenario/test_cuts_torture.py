@@ -24,7 +24,7 @@ ATTEMPTS = 5
 def test_cuts_lose_repeat_and_reorder_nothing(
     make_database: MakeDatabase, valkey_url: str, seed: int, number: int
 ) -> None:
-    dsn = create_outbox(make_database())
+    dsn = create_outbox(make_database("tieout_relay"))
     log = ValkeyLog(valkey_url)
     outcome = torture(dsn, make_database(), seed, ByCuts(dsn, log, seed), is_reconciling=True)
     print(f"seed {seed}: {outcome.events} events, {outcome.reconciled_cuts} reconciled cuts")
@@ -37,7 +37,7 @@ def first_failure(
     make_database: MakeDatabase, seed: int, rule: Callable[[str], Publisher], is_found: Callable[[Outcome], bool]
 ) -> Outcome | None:
     for attempt in range(ATTEMPTS):
-        dsn = create_outbox(make_database())
+        dsn = create_outbox(make_database("tieout_relay"))
         outcome = torture(dsn, make_database(), seed + attempt, rule(dsn), is_reconciling=False)
         if is_found(outcome):
             return outcome

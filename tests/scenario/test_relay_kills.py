@@ -34,7 +34,7 @@ def kill(process: BaseProcess) -> None:
 def test_killed_processes_lose_and_repeat_nothing(
     make_database: Callable[..., str], valkey_url: str, rng: random.Random
 ) -> None:
-    dsn = create_outbox(make_database())
+    dsn = create_outbox(make_database("tieout_relay"))
     recorder = Recorder(make_database())
     log = ValkeyLog(valkey_url)
     events: list[str] = []

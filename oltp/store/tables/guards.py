@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, Table, Text, func, text
+from sqlalchemy import Boolean, Column, DateTime, Index, Table, Text, false, func, text
 from sqlalchemy.dialects.postgresql import JSON
 
 from oltp.store.tables.columns import text_column
@@ -19,6 +19,9 @@ idempotency_keys = Table(
     # What the command answered with; set before the commit that makes the key visible.
     Column("response", JSON),
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    # Of an import, which may be repeated years later; the others are removed when their lease is over.
+    Column("is_kept", Boolean, nullable=False, server_default=false()),
+    Index("idempotency_keys_recorded_at_idx", "recorded_at", postgresql_using="brin"),
 )
 
 allowed_transitions = Table(

@@ -17,6 +17,7 @@ import redis
 
 from contracts.errors import StackError
 from stack.servers import accounts, bootstrap
+from stack.servers.embedded import embedded_servers
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
 
@@ -223,3 +224,48 @@ def test_a_killed_log_server_comes_back_with_its_data_or_empty_if_they_are_delet
             assert client.keys() == []
     finally:
         server.stop()
+
+
+def test_the_how_to_for_own_servers_gives_the_same_rights_and_limits() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "how-to" / "own-servers.md").read_text(encoding="utf-8")
+    limits = {
+        f"alter role {role} set {name} = '{value}';"
+        for role, values in bootstrap.TIME_LIMITS.items()
+        for name, value in values.items()
+    }
+    assert limits == {line for line in text.splitlines() if line.startswith("alter role")}
+    assert {name for name in bootstrap.RELAY_LOCK_FUNCTIONS if f"'{name}'" in text} == {*bootstrap.RELAY_LOCK_FUNCTIONS}
+
+
+def test_what_is_made_is_for_its_owner_only_whatever_the_umask_is(folder: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        server = _valkey(folder)
+        server.start()
+        client = redis.Redis.from_url(server.url())
+        client.xadd("some", {"a": "b"})
+        client.close()
+    finally:
+        os.umask(before)
+    made = [path for path in (folder / "valkey").rglob("*") if path.is_file()]
+    assert any("appendonly" in path.name for path in made)
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in made} == {0}
+
+
+def test_what_an_earlier_version_left_open_is_closed(folder: Path, tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    servers = embedded_servers(var)
+    old = [var / "lake" / "main" / "old.parquet", var / "logs" / "relay-pod1.log", var / "backup" / "lake" / "x"]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("facts")
+        path.chmod(0o644)
+        for parent in path.relative_to(var).parents:
+            (var / parent).chmod(0o755)
+    servers.close_to_others()
+    for path in old:
+        for part in (path, *path.parents):
+            if part == var:
+                break
+            assert stat.S_IMODE(part.stat().st_mode) & 0o077 == 0, part
+        assert path.read_text() == "facts"

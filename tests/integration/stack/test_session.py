@@ -154,7 +154,7 @@ def test_reset_leaves_nothing(folder: Path, session_folder: Path, monkeypatch: p
 
 def test_servers_that_are_not_ours_are_neither_started_nor_reset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with session.open_session(QUIET):
-        stored = settings.read_settings_file(folder)
+        stored = settings.read_settings_file(folder / settings.FILE_NAME)
     for name, value in stored.items():
         monkeypatch.setenv(name, value)
     with session.open_session(QUIET) as values:

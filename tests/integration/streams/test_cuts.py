@@ -22,7 +22,7 @@ MakeDatabase = Callable[..., str]
 
 @pytest.fixture
 def dsn(make_database: MakeDatabase) -> str:
-    return create_outbox(make_database())
+    return create_outbox(make_database("tieout_relay"))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ MakeDatabase = Callable[..., str]
 
 @pytest.fixture
 def dsn(make_database: MakeDatabase) -> str:
-    return create_outbox(make_database())
+    return create_outbox(make_database("tieout_relay"))
 
 
 @pytest.fixture
@@ -305,7 +305,7 @@ def test_a_server_that_cannot_be_reached_is_one_sentence(dsn: str, log: ValkeyLo
 def test_two_pods_do_not_meet(make_database: MakeDatabase, log: ValkeyLog) -> None:
     events = {}
     for pod in ("pod1", "pod2"):
-        dsn = create_outbox(make_database())
+        dsn = create_outbox(make_database("tieout_relay"))
         events[pod] = insert_events(dsn, 12, prefix=pod)
         make_relay(dsn, log, pod=pod).drain()
     assert {pod: [event for _, event in published(log, pod)] for pod in events} == events

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import SettingsError
-from stack.settings import is_external, load_settings, read_settings_file, var_dir, write_settings_file
+from stack.settings import FILE_NAME, is_external, load_settings, read_settings_file, var_dir, write_settings_file
 
 EXTERNAL = {
     "TIEOUT_PODS": "pod1",
@@ -61,7 +61,7 @@ def test_the_file_is_private_and_read_back_as_written(tmp_path: Path) -> None:
     write_settings_file(tmp_path, {"TIEOUT_LAKE_DATA_PATH": "/a path/with = and spaces/"})
     mode = (tmp_path / "settings.env").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600
-    assert read_settings_file(tmp_path) == {"TIEOUT_LAKE_DATA_PATH": "/a path/with = and spaces/"}
+    assert read_settings_file(tmp_path / FILE_NAME) == {"TIEOUT_LAKE_DATA_PATH": "/a path/with = and spaces/"}
     assert [path.name for path in tmp_path.iterdir()] == ["settings.env"]
 
 

@@ -55,8 +55,6 @@ oltp.refunds,
 oltp.idempotency_keys
 to tieout_app;
 grant delete on oltp.merchant_tax_rates to tieout_app;
--- Bulk work keeps the planner's statistics fresh (PostgreSQL 17 and later).
-grant maintain on all tables in schema oltp to tieout_app; -- noqa: PRS
 
 -- Never xid, position or recorded_at: they say where an event stands, and that is not the writer's to say.
 grant insert (

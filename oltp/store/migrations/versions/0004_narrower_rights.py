@@ -1,0 +1,20 @@
+"""Roles that cannot lock what others need, cuts that tell the truth of their epoch, and keys that can be removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+SQL = Path(__file__).parent.parent / "sql"
+
+
+def upgrade() -> None:
+    """Replace rights by functions, check the epoch of cuts, and add what the pruning of keys needs."""
+    driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
+    for name in ("0004_deletions.sql", "0004_narrower_rights.sql"):
+        driver.execute((SQL / name).read_bytes())
