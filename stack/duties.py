@@ -33,8 +33,9 @@ WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
 
 def relay_settings(settings: Settings, pod: str) -> dict[str, str]:
-    """Return the settings of a pod's relay: its own role there, and the log."""
-    return _told(settings, ["TIEOUT_LOG_URL", pod_setting(pod, "relay")])
+    """Return the settings of a pod's relay: its own role there, the log, and the copies that it asks before it publishes."""
+    copies = ["TIEOUT_CATALOG_DSN", "TIEOUT_READ_MODELS_DSN"]
+    return _told(settings, ["TIEOUT_LOG_URL", *copies, pod_setting(pod, "relay")])
 
 
 def consumer_settings(settings: Settings, projection: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ def create_outbox(dsn: str) -> str:
         connection.execute("create schema oltp")
         for statement in statements:
             connection.execute(str(statement.compile(dialect=dialect)))
-        connection.execute((MIGRATIONS / "0004_deletions.sql").read_bytes())
+        connection.execute((MIGRATIONS / "0005_deletions.sql").read_bytes())
     return dsn
 
 

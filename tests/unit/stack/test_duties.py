@@ -55,7 +55,7 @@ def test_every_setting_survives_the_way_to_another_process(settings: Settings) -
 
 
 TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
-    "relay": (lambda s: duties.relay_settings(s, "pod1"), {"pod1-relay", "log"}),
+    "relay": (lambda s: duties.relay_settings(s, "pod1"), {"pod1-relay", "log", "catalog", "views"}),
     "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
@@ -94,8 +94,8 @@ def test_a_worker_reads_its_own_file_which_is_private(settings: Settings) -> Non
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         seen[program.name] = secrets_in(as_values(load_settings(program.environment)))
     assert seen == {
-        "relay-pod1": {"pod1-relay", "log"},
-        "relay-pod2": {"pod2-relay", "log"},
+        "relay-pod1": {"pod1-relay", "log", "catalog", "views"},
+        "relay-pod2": {"pod2-relay", "log", "catalog", "views"},
         **{f"lake-{pod}": {"catalog", "log"} for pod in ("pod1", "pod2")},
         **{f"{view}-view-{pod}": {"views", "log"} for pod in ("pod1", "pod2") for view in ("account", "fulfillment")},
         "traffic": {"pod1-app", "pod2-app", "control"},

@@ -1,7 +1,7 @@
 -- Each role may do what its work needs and nothing that stops the others: nobody but the owner can lock the outbox or
 -- the cuts against everybody, a cut carries the epoch of this database, and old idempotency keys can be removed.
 --
--- Who may delete from a table or maintain it may also lock it exclusively; the functions of 0004_deletions.sql and those
+-- Who may delete from a table or maintain it may also lock it exclusively; the functions of 0005_deletions.sql and those
 -- below have the owner's rights instead, and each says itself what may go.
 
 -- Statistics: a function instead of MAINTAIN, which PostgreSQL 17 and later know and 15 and 16 do not.

@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 SQL = Path(__file__).parent.parent / "sql"
 
@@ -16,5 +16,5 @@ SQL = Path(__file__).parent.parent / "sql"
 def upgrade() -> None:
     """Replace rights by functions, check the epoch of cuts, and add what the pruning of keys needs."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-    for name in ("0004_deletions.sql", "0004_narrower_rights.sql"):
+    for name in ("0005_deletions.sql", "0005_narrower_rights.sql"):
         driver.execute((SQL / name).read_bytes())
