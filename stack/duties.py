@@ -33,7 +33,7 @@ WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
 
 def relay_settings(settings: Settings, pod: str) -> dict[str, str]:
-    """Return the settings of a pod's relay: its own role there, the log, and the copies that it asks before it publishes."""
+    """Return the settings of a pod's relay: its own role there, the log, and the copies that it asks."""
     copies = ["TIEOUT_CATALOG_DSN", "TIEOUT_READ_MODELS_DSN"]
     return _told(settings, ["TIEOUT_LOG_URL", *copies, pod_setting(pod, "relay")])
 
