@@ -1,14 +1,17 @@
 """Closing a period: what stands in the way, and freezing it when nothing does.
 
 Belongs here: the rules of closing, and making the files that are kept. Does not belong here: the tables
-(`finance/books.py`), gathering comparisons and breaks (`stack/evidence.py`).
+(`finance/books.py`), what is shown before (`finance/preview.py`), gathering what is known (`stack/evidence.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+import psycopg
 
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
 from contracts.clock import Clock, utc_now
@@ -17,12 +20,14 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.builds import build_lock
 from derived.reports import REPORTS, Connection, noted_cuts, standing_cuts
+from finance.after_cut import Remaining
 from finance.books import Artefact, ClosedPeriod, closed_periods, closing_alone, write_period
 from finance.canonical import canonical
 from finance.certificate import Evidence, touching
 from finance.files import FILES
+from finance.imports import OpenImport
 from finance.periods import Close, Period
-from finance.reading import read_period, reading, require_spans, taken_back, unclosed_months
+from finance.reading import has_days, read_period, reading, require_spans, taken_back, unclosed_months
 from finance.statement import Statement, state
 
 FORMAT = "tieout-period/1"
@@ -39,14 +44,33 @@ class Proof:
     """The newest result of every pair that finance depends on, in every pod, complete or not."""
     never: Sequence[tuple[str, str]] = ()
     """Pair and pod of those that were never compared."""
+    remaining: Sequence[Remaining]
+    """What every compared pod has recorded after its cut."""
+    imports: Sequence[OpenImport]
+    """Those that run, or were torn."""
+
+
+Gather = Callable[[Connection], Proof]
+"""Reads what is known when a period is to be closed."""
+Hold = Callable[[psycopg.Connection[Any]], None]
+"""Lets nobody record a comparison, decide about a break or begin an import until the transaction ends."""
 
 
 def close_period(
-    settings: Settings, period: Period, gather: Callable[[Connection], Proof], *, by: str, clock: Clock = utc_now
+    settings: Settings,
+    period: Period,
+    gather: Gather,
+    hold: Hold,
+    *,
+    by: str,
+    expected: Mapping[str, str] | None = None,
+    is_empty_allowed: bool = False,
+    clock: Clock = utc_now,
 ) -> ClosedPeriod:
     """Freeze a period's reports at the cuts of the newest complete comparison, and return what was written.
 
-    Raises PeriodNotReadyError, which lists everything that stands in the way, and ConflictError when it is closed.
+    `expected`: report -> checksum of the content that was shown before; None: nothing was. Raises PeriodNotReadyError,
+    which lists everything that stands in the way, and ConflictError when it is closed, or is not what was shown.
     """
     with (
         closing_alone(settings.control_dsn) as books,
@@ -54,22 +78,49 @@ def close_period(
         reading(settings) as lake,
     ):
         closed = closed_periods(settings.control_dsn)
-        closes = [one.close for one in closed]
-        refuse_closed(period, closes)
+        refuse_closed(period, [one.close for one in closed])
         proof, now = gather(lake), clock()
-        found = list(obstacles(lake, settings, period, closed, proof, now))
-        if found:
-            raise PeriodNotReadyError(str(period), found)
+        refuse(period, obstacles(lake, settings, period, closed, proof, now, is_empty_allowed=is_empty_allowed))
         cuts = compared_cuts(proof.evidence)
-        statements = _statements(lake, period, [*closes, Close(period=period, cuts=cuts)], proof.evidence, now)
+        statements = statements_at(lake, period, [one.close for one in closed], proof.evidence, now)
+        _refuse_other(period, statements, expected)
         artefacts = [
             Artefact(report=made.report.name, format=name, content=write(made))
             for made in statements
             for name, write in FILES.items()
         ]
         made = _closed(period, cuts, statements, artefacts, by=by, at=now)
+        # From here until the commit nobody can find, decide or begin anything: what holds now is what is frozen.
+        hold(books)
+        _look_again(settings, period, proof, gather(lake))
         write_period(books, made, artefacts)
     return made
+
+
+def refuse(period: Period, found: Iterable[str]) -> None:
+    """Raise PeriodNotReadyError when anything stands in the way."""
+    if reasons := list(found):
+        raise PeriodNotReadyError(str(period), reasons)
+
+
+def _look_again(settings: Settings, period: Period, before: Proof, after: Proof) -> None:
+    """Refuse when something was recorded between gathering and writing."""
+    refuse(period, not_proven(period, [pod.pod for pod in settings.pods], after))
+    if after.evidence != before.evidence:
+        raise ConflictError(
+            f"While {period} was being closed, a comparison was recorded or a break was decided; nothing was closed. "
+            "Look at it again, then close it."
+        )
+
+
+def _refuse_other(period: Period, statements: Sequence[Statement], expected: Mapping[str, str] | None) -> None:
+    """Refuse when the reports are not those that were shown."""
+    found = {made.report.name: made.certificate.content_sha256 for made in statements}
+    if expected is not None and expected != found:
+        raise ConflictError(
+            f"The reports of {period} are not those that were shown: a comparison at later cuts came in between; "
+            "nothing was closed. Look at it again, then close it."
+        )
 
 
 def obstacles(
@@ -79,12 +130,14 @@ def obstacles(
     closed: Sequence[ClosedPeriod],
     proof: Proof,
     now: datetime,
+    *,
+    is_empty_allowed: bool = False,
 ) -> Iterator[str]:
     """Say everything that stands in the way of closing a period that is open."""
     yield from not_ended(period, now)
     yield from taken_back(lake, closed)
     yield from not_proven(period, [pod.pod for pod in settings.pods], proof)
-    yield from _not_in_the_warehouse(lake, period, [one.close for one in closed], proof)
+    yield from _not_in_the_warehouse(lake, period, [one.close for one in closed], proof, is_empty_allowed)
 
 
 def refuse_closed(period: Period, closes: Sequence[Close]) -> None:
@@ -123,6 +176,19 @@ def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[st
     if evidence.breaks is None:
         yield "the ledger of breaks cannot be read, so nobody knows what is open"
     yield from _unsettled(period, evidence)
+    yield from _not_arrived(period, proof)
+
+
+def _not_arrived(period: Period, proof: Proof) -> Iterator[str]:
+    """Say what may belong to the period and is not at the cuts at which it would be closed."""
+    for one in proof.imports:
+        yield one.sentence
+    seen = {(found.pod, found.cut) for found in proof.remaining}
+    for pod, cut in sorted(compared_cuts(proof.evidence).items()):
+        if (pod, cut) not in seen:
+            yield f"what {pod} has recorded after cut {cut} was not looked at"
+    for found in proof.remaining:
+        yield from found.obstacles(period)
 
 
 def _unequal(evidence: Evidence) -> Iterator[str]:
@@ -167,7 +233,9 @@ def _explains(found: Break, result: PairResult, period: Period) -> bool:
     return found.state is BreakState.ACCEPTED or is_later
 
 
-def _not_in_the_warehouse(lake: Connection, period: Period, closes: Sequence[Close], proof: Proof) -> Iterator[str]:
+def _not_in_the_warehouse(
+    lake: Connection, period: Period, closes: Sequence[Close], proof: Proof, is_empty_allowed: bool
+) -> Iterator[str]:
     cuts = compared_cuts(proof.evidence)
     for pod, noted in sorted(noted_cuts(lake, cuts).items()):
         if noted is None or noted.registered_at < period.ends_at:
@@ -188,14 +256,21 @@ def _not_in_the_warehouse(lake: Connection, period: Period, closes: Sequence[Clo
     months = unclosed_months(lake, period, closes, cuts)
     if months:
         yield f"{', '.join(str(month) for month in months)} comes before, has entries and is not closed; close it first"
+    if not is_empty_allowed and not has_days(lake, period, cuts):
+        yield (
+            "the month is empty: nothing has happened on any of its days, as far as is known; if that is right, say so "
+            "with --empty"
+        )
 
 
-def _statements(
+def statements_at(
     lake: Connection, period: Period, closes: Sequence[Close], evidence: Evidence, now: datetime
 ) -> list[Statement]:
+    """Return the reports of a period as they would be closed at the compared cuts; `closes` are those before it."""
+    all_closes = [*closes, Close(period=period, cuts=compared_cuts(evidence))]
     return [
         state(
-            read_period(lake, name, period, closes, clock=lambda: now),
+            read_period(lake, name, period, all_closes, clock=lambda: now),
             evidence,
             made_at=now,
             period=period,

@@ -115,6 +115,11 @@ def unclosed_months(
     return sorted(months)
 
 
+def has_days(connection: Connection, period: Period, cuts: Mapping[str, int]) -> bool:
+    """Return whether anything is to be reported at `cuts` for a day of the period itself."""
+    return bool(_days(connection, cuts, Span(first_day=period.first_day, last_day=period.last_day)))
+
+
 def last_day(connection: Connection, cuts: Mapping[str, int]) -> date | None:
     """Return the last business day that has anything to report at `cuts`; None when there is none."""
     return max(_days(connection, cuts, Span()), default=None)

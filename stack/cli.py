@@ -14,15 +14,19 @@ from msgspec import to_builtins
 
 from contracts.errors import InputError, SettingsError, TieoutError
 from stack import lifecycle, session, settings
+from stack.commands.accepting import add_commands as add_accepting
 from stack.commands.alerts import add_commands as add_alerts
 from stack.commands.books import add_commands as add_books
 from stack.commands.breaks import add_commands as add_breaks
+from stack.commands.closing import add_commands as add_closing
 from stack.commands.coverage import add_commands as add_coverage
 from stack.commands.drills import add_commands as add_drills
 from stack.commands.epochs import add_commands as add_epochs
+from stack.commands.imports import add_commands as add_imports
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
 from stack.commands.stores import add_commands as add_repairs
+from stack.confirming import DryRun, Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json, table
 from stack.files import keep_private
 from stack.migrations import migrate_everything
@@ -82,20 +86,31 @@ def down(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def reset(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
+def reset(yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Stop everything and delete all data: orders, log, lake, reports, history. Cannot be undone."""
-    folder = settings.var_dir()
-    if not yes:
-        typer.confirm(f"Delete all data in {folder}?", abort=True)
+    folder = lifecycle.deletable()
+    if not is_agreed(_resetting(folder), is_yes=yes, is_dry_run=dry_run, as_json=as_json):
+        return
     with Progress().step("Stopping and deleting"):
         stopped = lifecycle.reset()
     if as_json:
         print_json({"stopped": stopped, "deleted": str(folder)})
         return
     answers().print("All data are deleted; the next start begins from nothing.")
+
+
+def _resetting(folder: Path) -> Intent:
+    sizes = lifecycle.bytes_by_folder(folder)
+    held = ", ".join(f"{name} {size / 1e6:,.1f} MB" for name, size in sizes.items())
+    return Intent(
+        what=f"Everything in {folder} will be stopped and deleted, for ever.",
+        question=f"Delete all data in {folder}?",
+        details=[
+            f"Deleted: {held}." if held else "There is nothing to delete.",
+            "With it go all orders, the reports of closed months, the lake, and its backup if that is in this folder.",
+        ],
+        document={"folder": str(folder), "bytes": sizes, "dry_run": True},
+    )
 
 
 @app.command()
@@ -240,10 +255,13 @@ def reconcile(
 
 add_coverage(app)
 add_reports(app)
+add_imports(app)
+add_closing(app)
 add_books(app)
 add_repair(app)
 add_repairs(app)
 add_epochs(app)
+add_accepting()
 add_breaks(app)
 add_alerts(app)
 add_drills(app)

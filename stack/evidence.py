@@ -10,22 +10,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import psycopg
 
 from contracts.breaks import ENDED, BreakState
-from contracts.errors import StackError
-from contracts.settings import Settings
+from contracts.errors import PropagationError, StackError
+from contracts.settings import PodSettings, Settings
 from contracts.verdicts import PairResult
 from derived.reports import Connection
+from finance.after_cut import Remaining, remaining
 from finance.certificate import Evidence, FigureEvidence
-from finance.closing import Proof
+from finance.closing import Proof, compared_cuts
+from finance.imports import hold_imports, unended_imports
+from finance.periods import Period
 from finance.reading import epoch_starts
 from reconcile.coverage import compared_since
 from reconcile.figure_results import figures_at
 from reconcile.pairs import PAIRS
 from reconcile.results import EpochStart, complete_results, latest_results
-from repair.ledger import breaks
+from repair.ledger import breaks, hold_ledger
 
 COMPARED = tuple(pair.name for pair in PAIRS if pair.copy == "warehouse")
 """The pairs that compare finance with operations, and the journal with itself: what a certificate lists."""
@@ -45,7 +49,7 @@ def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int
         return replace(evidence, compared_since={pod: since for pod, (_, since) in found.items() if since})
 
 
-def gather_proof(settings: Settings, lake: Connection) -> Proof:
+def gather_proof(settings: Settings, lake: Connection, period: Period) -> Proof:
     """Return what is known when a period is to be closed: at the newest cuts at which everything was compared."""
     with _control_answers():
         starts = _epoch_starts(lake)
@@ -56,9 +60,29 @@ def gather_proof(settings: Settings, lake: Connection) -> Proof:
         newest = [result for result in latest_results(settings.control_dsn) if result.pair in DEPENDED_ON]
         known = {(result.pair, result.pod) for result in newest}
         never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if pair.name in DEPENDED_ON]
+        evidence = _evidence(settings, results)
         return Proof(
-            evidence=_evidence(settings, results), newest=newest, never=[one for one in never if one not in known]
+            evidence=evidence,
+            newest=newest,
+            never=[one for one in never if one not in known],
+            remaining=[
+                _remaining(settings.pod(pod), lake, cut, period) for pod, cut in compared_cuts(evidence).items()
+            ],
+            imports=unended_imports(settings.control_dsn),
         )
+
+
+def hold_proof(connection: psycopg.Connection[Any]) -> None:
+    """Let nobody record a comparison, decide about a break or begin an import until the transaction ends."""
+    hold_ledger(connection)
+    hold_imports(connection)
+
+
+def _remaining(pod: PodSettings, lake: Connection, cut: int, period: Period) -> Remaining:
+    try:
+        return remaining(pod, lake, cut, period)
+    except (psycopg.Error, PropagationError) as error:
+        return Remaining(pod=pod.pod, cut=cut, unknown=str(error).strip().partition("\n")[0])
 
 
 def _at_or_after(

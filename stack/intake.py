@@ -5,6 +5,7 @@ Belongs here: progress and checks around `traffic/`. Does not belong here: the t
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +23,22 @@ if TYPE_CHECKING:
 def import_retail(
     paths: Sequence[Path], settings: Settings, progress: Progress, date_order: DateOrder | None = None
 ) -> ImportReport:
-    """Import Online Retail files; InputError names a file that cannot be imported, before anything is booked."""
+    """Import Online Retail files; InputError names a file that cannot be imported, before anything is booked.
+
+    While it runs, and after it was torn, no month can be closed.
+    """
+    from finance.imports import recorded_import
     from traffic.retail.importing import import_files
 
-    with progress.step("Importing Online Retail") as step:
-        return import_files(
+    with (
+        progress.step("Importing Online Retail") as step,
+        recorded_import(settings.control_dsn, paths, by=getpass.getuser()) as recorded,
+    ):
+        report = import_files(
             paths, settings, lambda what, done, total: _say(step, what, done, total), date_order=date_order
         )
+        recorded.unfinished = report.unfinished
+    return report
 
 
 def refuse_rejected_files(report: ImportReport) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from contracts.errors import InputError, StackError
@@ -167,11 +167,27 @@ def start_in_background(progress: Progress, arguments: list[str]) -> int:
     return child.pid
 
 
-def reset() -> list[str]:
-    """Stop everything and delete all data below `var`; return what was stopped. Refuses servers that are not ours."""
+def deletable() -> Path:
+    """Return the folder that `reset` deletes the data of; InputError for servers that are not ours."""
     if settings.is_external():
         raise InputError("The servers are named by TIEOUT_PODS and are not Tieout's own: delete their data yourself.")
-    folder = settings.var_dir()
+    return settings.var_dir()
+
+
+def bytes_by_folder(folder: Path) -> dict[str, int]:
+    """Return how much each folder below `folder` holds."""
+    found = {}
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # Servers that run come and go with files meanwhile.
+        sizes = (path.lstat().st_size for path in one.rglob("*") if path.is_file())
+        with suppress(OSError):
+            found[one.name] = sum(sizes)
+    return {name: size for name, size in found.items() if size}
+
+
+def reset() -> list[str]:
+    """Stop everything and delete all data below `var`; return what was stopped. Refuses servers that are not ours."""
+    folder = deletable()
     stopped = session.stop_everything(folder)
     if session.is_drilling(folder):
         raise StackError("A drill is under way here (`tieout drill`): stop it, or wait until it has ended, then reset.")

@@ -55,6 +55,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from derived.read_models.migrate import migrate as migrate_read_models
     from drills.records import migrate as migrate_drills
     from finance.books import migrate as migrate_books
+    from finance.imports import migrate as migrate_imports
     from oltp.directory import migrate_directory
     from oltp.store.migrate import migrate as migrate_pod
     from reconcile.coverage import migrate as migrate_coverage
@@ -71,7 +72,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
         lambda: migrate_directory(settings.control_dsn),
         # One after the other: two transactions that create the same schema at once disturb each other.
         lambda: _in_turn(settings.control_dsn, migrate_results, migrate_figures, migrate_coverage),
-        lambda: migrate_books(settings.control_dsn),
+        lambda: _in_turn(settings.control_dsn, migrate_books, migrate_imports),
         lambda: _in_turn(settings.control_dsn, migrate_ledger, migrate_audit),
         lambda: migrate_alerts(settings.control_dsn),
         lambda: migrate_drills(settings.control_dsn),

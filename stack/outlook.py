@@ -57,7 +57,7 @@ def next_to_close(settings: Settings, *, clock: Clock = utc_now) -> Outlook:
             months = unclosed_months(lake, period_of(now.date()), [one.close for one in closed], cuts)
             if not months:
                 return Outlook()
-            proof = gather_proof(settings, lake)
+            proof = gather_proof(settings, lake, months[0])
             return Outlook(period=months[0], obstacles=tuple(obstacles(lake, settings, months[0], closed, proof, now)))
     except TieoutError as error:
         return Outlook(unknown=str(error))

@@ -17,7 +17,7 @@ from repair.ledger.reads import (
 )
 from repair.ledger.recording import Recorded, record
 from repair.ledger.states import Settled, accept, assign, claim, escalate, release, reopen, settle
-from repair.ledger.tables import migrate, next_moment
+from repair.ledger.tables import hold_ledger, migrate, next_moment
 
 __all__ = [
     "Change",
@@ -35,6 +35,7 @@ __all__ = [
     "group_ids",
     "groups",
     "history",
+    "hold_ledger",
     "migrate",
     "next_moment",
     "record",

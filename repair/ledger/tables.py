@@ -156,8 +156,13 @@ def next_moment(control_dsn: str) -> int | None:
 def ledger(control_dsn: str) -> Iterator[Connection]:
     """Open a transaction that writes to the ledger; of these one at a time goes, so that all see whole states."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
-        connection.execute("select pg_advisory_xact_lock(hashtext(%s))", (LOCK,))
+        hold_ledger(connection)
         yield connection
+
+
+def hold_ledger(connection: psycopg.Connection[Any]) -> None:
+    """Wait for whoever writes to the ledger, and let nobody else do so until the connection's transaction ends."""
+    connection.execute("select pg_advisory_xact_lock(hashtext(%s))", (LOCK,))
 
 
 @contextmanager

@@ -1,22 +1,19 @@
-"""Commands on periods: closing a month, the months that are closed, and whether a file is what was certified.
+"""Commands on the books: the months that are closed, and whether a file is what was certified.
 
-Belongs here: `tieout close`, `tieout periods`, `tieout verify`, and what they print. Does not belong here: the rules
-(`finance/`), the report of a period (`stack/commands/reports.py`).
+Belongs here: `tieout periods`, `tieout verify`, and what they print. Does not belong here: the rules (`finance/`),
+closing a month (`closing.py`), the report of a period (`reports.py`).
 """
 
 from __future__ import annotations
 
-import getpass
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contracts.errors import PeriodNotReadyError
 from stack import session
 from stack.console import Progress, answers, print_json, table
-from stack.migrations import migrate_everything
 
 if TYPE_CHECKING:
     from finance.audit import Audit
@@ -26,46 +23,12 @@ if TYPE_CHECKING:
 FAILED = 1
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
-By = Annotated[str | None, typer.Option("--by", help="Who closes it; by default whoever is logged in.")]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    app.command(name="close")(close)
     app.command(name="periods")(periods)
     app.command(name="verify")(verify)
-
-
-def close(
-    month: Annotated[str, typer.Argument(metavar="YYYY-MM", help="The month to close, UTC.")],
-    by: By = None,
-    as_json: AsJson = False,
-) -> None:
-    """Close a month for ever: its four reports are stored as files, with a certificate, and never change again.
-
-    Refuses, with everything that stands in the way, while breaks are open, before the month has ended or an earlier one
-    is closed, and unless operations and finance were compared after its end and agree. The month stands at the cuts of
-    that comparison; what arrives later for its days is posted in the first open period, named as late.
-    """
-    from finance.closing import close_period
-    from finance.periods import parse_period
-    from stack.evidence import gather_proof
-
-    period = parse_period(month)
-    with session.ended_by_signals(), session.open_session(Progress()) as values:
-        migrate_everything(values)
-        try:
-            closed = close_period(values, period, lambda lake: gather_proof(values, lake), by=by or getpass.getuser())
-        except PeriodNotReadyError as error:
-            if as_json:
-                print_json({"period": str(period), "closed": False, "obstacles": list(error.reasons)})
-            lines = [f"{period} cannot be closed:", *(f"- {reason}" for reason in error.reasons)]
-            sys.stderr.write("\n".join(lines) + "\n")
-            raise typer.Exit(FAILED) from None
-    if as_json:
-        print_json({**closed.as_json(), "closed": True})
-        return
-    _show_closed(closed)
 
 
 def periods(
@@ -158,22 +121,14 @@ def _with_audit(closed: ClosedPeriod, audit: Audit | None) -> dict[str, Any]:
     return {**closed.as_json(), **({"audit": audit.as_json()} if audit else {})}
 
 
-def _show_closed(closed: ClosedPeriod) -> None:
-    console, stated = answers(), closed.stated
-    console.print(f"{closed.period} is closed at {_cuts(closed)}, by {closed.closed_by}.", markup=False)
-    console.print(stated["conclusion"], markup=False)
-    rows = [(name, f"{one['rows']:,}", one["content_sha256"]) for name, one in stated["reports"].items()]
-    console.print(table("Reports", ("Report", "Rows", "SHA-256 of the content"), rows, numbers_from=9))
-    console.print(f"See `tieout report daily --period {closed.period}`, `tieout periods {closed.period}`.")
-
-
 def _show_periods(found: list[ClosedPeriod], *, is_whole: bool) -> None:
     console = answers()
     if not found:
         console.print("No month is closed." if not is_whole else "This month is not closed.")
         return
     rows = [
-        (one.period, f"{one.closed_at:%F %T}", one.closed_by, _cuts(one), one.stated["conclusion"]) for one in found
+        (one.period, f"{one.closed_at:%F %T}", one.closed_by, cuts_text(one.cuts), one.stated["conclusion"])
+        for one in found
     ]
     headings = ("Period", "Closed at (UTC)", "By", "Cuts", "Conclusion")
     console.print(table("Closed months", headings, rows, numbers_from=9))
@@ -195,5 +150,6 @@ def _show_audit(audit: Audit) -> None:
         console.print(f"- {fault}", markup=False)
 
 
-def _cuts(closed: ClosedPeriod) -> str:
-    return ", ".join(f"{pod} cut {cut}" for pod, cut in sorted(closed.cuts.items()))
+def cuts_text(cuts: Mapping[str, int]) -> str:
+    """Return cuts in words."""
+    return ", ".join(f"{pod} cut {cut}" for pod, cut in sorted(cuts.items()))

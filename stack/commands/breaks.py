@@ -1,7 +1,7 @@
 """Commands on breaks, for finance and on-call: what differs, since when, who looks after it, what people decided.
 
-Belongs here: `tieout breaks ...` and what it prints. Does not belong here: the ledger (`repair/ledger/`), repairs
-(`tieout repair`), the story of one order (`explain.py`).
+Belongs here: `tieout breaks ...` and what it prints. Does not belong here: accepting (`accepting.py`), the ledger
+(`repair/ledger/`), repairs (`tieout repair`), the story of one order (`explain.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ def add_commands(app: typer.Typer) -> None:
         ("list", list_breaks),
         ("show", show),
         ("assign", assign),
-        ("accept", accept),
         ("reopen", reopen),
     ):
         commands.command(name)(command)
@@ -74,7 +73,7 @@ def list_breaks(
     """
     states = tuple(state) if state else tuple(BreakState) if everything else UNENDED
     chosen: dict[str, Any] = {"states": states, "pair": pair, "pod": pod, "merchant_id": merchant, "group_id": group}
-    with _ledger() as values:
+    with open_ledger() as values:
         named = ledger.group_ids(values.control_dsn, **chosen)
         found = _first_breaks(values.control_dsn, chosen, named, limit)
         counts = ledger.count_breaks(values.control_dsn, **chosen)
@@ -112,7 +111,7 @@ def _show_list(incidents: Sequence[BreakGroup], found: Sequence[Break], counts: 
         (one.group_id, one.pair, one.pod, one.kind, f"{one.keys:,}", _counted(one.counts), f"{one.opened_at:%F %T}")
         for one in incidents
     ]
-    console.print(_table("Incidents", ("Group", "Pair", "Pod", "Class", "Keys", "Breaks", "Since (UTC)"), rows))
+    console.print(breaks_table("Incidents", ("Group", "Pair", "Pod", "Class", "Keys", "Breaks", "Since (UTC)"), rows))
     breaks = [
         (
             one.break_id,
@@ -128,7 +127,7 @@ def _show_list(incidents: Sequence[BreakGroup], found: Sequence[Break], counts: 
         for one in found
     ]
     headings = ("Break", "Group", "State", "Class", "What", "Merchant", "Difference", "Since (UTC)", "Owner")
-    console.print(_table("Breaks", headings, breaks))
+    console.print(breaks_table("Breaks", headings, breaks))
     total = sum(counts.values())
     rest = f"; {len(found):,} of {total:,} are listed (--limit, --group)" if total > len(found) else ""
     console.print(f"{_counted(counts)}{rest}. `tieout breaks show NUMBER` shows one.")
@@ -138,7 +137,7 @@ def show(
     break_id: Annotated[int, typer.Argument(metavar="NUMBER", help="The number of a break.")], as_json: AsJson = False
 ) -> None:
     """Show one break: what both stores say, since when, everything that happened to it, and where help is."""
-    with _ledger() as values:
+    with open_ledger() as values:
         one = ledger.find_break(values.control_dsn, break_id)
         changes = ledger.history(values.control_dsn, break_id)
         incident = ledger.find_group(values.control_dsn, one.group_id)
@@ -148,14 +147,14 @@ def show(
         return
     console = answers()
     console.print(
-        f"Break {one.break_id} of incident {one.group_id} ({_counted_as(incident.keys, 'key')}): [bold]{one.state}[/], "
+        f"Break {one.break_id} of incident {one.group_id} ({counted_as(incident.keys, 'key')}): [bold]{one.state}[/], "
         f"looked after by {escape(one.owner)}.\n"
         f"{one.pair} in {one.pod}: {one.entity} {escape(shown_key(one.key))} differs (class [bold]{one.kind}[/])."
     )
     facts = {"merchant": one.merchant_id, "day": one.day, "currency": one.currency, "aggregate": one.aggregate_key}
     console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value) or "Of no single merchant.")
     console.print(
-        f"Seen {_counted_as(one.times_seen, 'time')}, "
+        f"Seen {counted_as(one.times_seen, 'time')}, "
         f"first at cut {one.first_seen_cut} ({one.first_seen_at:%F %T} UTC), "
         f"last at cut {one.last_seen_cut} ({one.last_seen_at:%F %T} UTC); repairs tried: {one.repairs}."
     )
@@ -166,12 +165,12 @@ def show(
         for item in one.columns
     ]
     if rows:
-        console.print(_table("What the stores say", ("Column", *_sides(one.pair), "Difference"), rows))
+        console.print(breaks_table("What the stores say", ("Column", *_sides(one.pair), "Difference"), rows))
     past = [
         (f"{change.at:%F %T}", change.from_state or "-", change.to_state, change.by, change.run, change.reason)
         for change in changes
     ]
-    console.print(_table("History (UTC)", ("At", "From", "To", "By", "Run", "Why"), past))
+    console.print(breaks_table("History (UTC)", ("At", "From", "To", "By", "Run", "Why"), past))
     runbook = _runbook(one.pair)
     order = _order_of(one)
     if order:
@@ -191,27 +190,6 @@ def assign(
     _decide(
         lambda dsn, chosen, who: ledger.assign(dsn, owner=owner, by=who, **chosen),
         f"Assigned to {owner}",
-        break_ids,
-        group,
-        by,
-        as_json,
-    )
-
-
-def accept(
-    reason: Annotated[str, typer.Option(help="Why the difference may stay; kept with it, and shown in reports.")],
-    break_ids: BreakIds = None,
-    group: GroupId = None,
-    by: By = None,
-    as_json: AsJson = False,
-) -> None:
-    """Accept a difference: it stays listed, and nobody repairs it or is told of it any more.
-
-    What is accepted is this difference: when a later comparison finds another amount, the break is open again.
-    """
-    _decide(
-        lambda dsn, chosen, who: ledger.accept(dsn, reason=reason, by=who, **chosen),
-        "Accepted",
         break_ids,
         group,
         by,
@@ -245,20 +223,30 @@ def _decide(
     by: str | None,
     as_json: bool,
 ) -> None:
+    chosen = chosen_breaks(break_ids, group)
+    with open_ledger() as values:
+        changed = change(values.control_dsn, chosen, by or getpass.getuser())
+    say_done(done, changed, as_json)
+
+
+def chosen_breaks(break_ids: list[int] | None, group: int | None) -> dict[str, Any]:
+    """Return which breaks were named; InputError unless by their numbers or by an incident."""
     if bool(break_ids) == (group is not None):
         raise InputError("Name breaks by their numbers, or one incident with --group.")
-    chosen = {"break_ids": break_ids or None, "group_id": group}
-    with _ledger() as values:
-        changed = change(values.control_dsn, chosen, by or getpass.getuser())
+    return {"break_ids": break_ids or None, "group_id": group}
+
+
+def say_done(done: str, changed: Sequence[int], as_json: bool) -> None:
+    """Say which breaks were changed."""
     if as_json:
         print_json({"break_ids": changed})
         return
     listed = ", ".join(map(str, changed[:10])) + (", ..." if len(changed) > 10 else "")
-    answers().print(f"{done}: {_counted_as(len(changed), 'break')} ({listed}).", markup=False)
+    answers().print(f"{done}: {counted_as(len(changed), 'break')} ({listed}).", markup=False)
 
 
 @contextmanager
-def _ledger() -> Iterator[Settings]:
+def open_ledger() -> Iterator[Settings]:
     """Give the settings of running servers whose ledger exists; what the database says becomes one sentence."""
     with session.ended_by_signals(), session.open_session(Progress()) as values:
         try:
@@ -292,7 +280,7 @@ def _signed(item: ColumnDifference, currency: str | None) -> str:
     return f"{item.difference:+,}"
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+def breaks_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Return a table of texts that people wrote, none of which is markup."""
     cells = [[escape(str(cell)) for cell in row] for row in rows]
     return table(title, headings, cells, numbers_from=len(headings))
@@ -311,7 +299,8 @@ def _order_of(one: Break) -> str | None:
     return identifier if kind in EXPLAINED else None
 
 
-def _counted_as(number: int, noun: str) -> str:
+def counted_as(number: int, noun: str) -> str:
+    """Return a number with its noun."""
     return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 

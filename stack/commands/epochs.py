@@ -12,9 +12,11 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+from rich.table import Table
 
 from contracts.settings import Settings
 from stack.commands.stores import VIEWS, AsJson, chosen_pods, open_log, open_servers
+from stack.confirming import Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
 from stack.projections import build_projection
@@ -32,6 +34,7 @@ def add_commands(app: typer.Typer) -> None:
 def open_epoch(
     pod: Annotated[str, typer.Argument(help="The pod whose database was restored, promoted or moved, e.g. pod1.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken back, and do nothing.")] = False,
+    yes: Yes = False,
     from_nothing: Annotated[
         bool, typer.Option("--from-nothing", help="Go on even if the copies have no cut in common with the database.")
     ] = False,
@@ -39,23 +42,25 @@ def open_epoch(
 ) -> None:
     """Let a pod go on from its present database, after a restore or a promotion; read docs/runbooks/epoch.md before.
 
-    Stop the workers before (`tieout down`). Every copy goes back to the last cut that it has in common with the
-    database; what came after is kept in the lake's `raw.retracted_events`. Interrupted, it is finished by running it
-    again. In JSON: pod, epoch (null: none was opened), is_needed, base_cut, base_epoch, forgotten_cuts, copies[] {copy,
-    stands_at_cut, events}.
+    Stop the workers before (`tieout down`). What would be taken back is shown, and somebody agrees. Every copy goes
+    back to the last cut that it has in common with the database; what came after is kept in the lake's
+    `raw.retracted_events`. Interrupted, it is finished by running it again. In JSON: pod, epoch (null: none was
+    opened), is_needed, base_cut, base_epoch, forgotten_cuts, copies[] {copy, stands_at_cut, events}.
     """
     with open_servers() as (values, progress):
         chosen_pods(values, pod)
         with progress.step("Migrating"):
             migrate_everything(values)
-        done = _open(values, pod, progress, is_dry_run=dry_run, is_from_nothing_allowed=from_nothing)
+        done = _open(values, pod, progress, is_dry_run=dry_run, is_yes=yes, is_from_nothing_allowed=from_nothing)
     if as_json:
         print_json(as_document(done))
     else:
         _show(done, is_dry_run=dry_run)
 
 
-def _open(values: Settings, pod: str, progress: Progress, *, is_dry_run: bool, is_from_nothing_allowed: bool) -> Opened:
+def _open(
+    values: Settings, pod: str, progress: Progress, *, is_dry_run: bool, is_yes: bool, is_from_nothing_allowed: bool
+) -> Opened:
     from derived.epochs import EpochOpener, Opened
 
     with ExitStack() as stack:
@@ -71,9 +76,13 @@ def _open(values: Settings, pod: str, progress: Progress, *, is_dry_run: bool, i
             opened_by=f"{getpass.getuser()} on {socket.gethostname()}",
             step=lambda name: progress.note(STEPS[name]),
         )
+        with progress.step(f"Comparing what {pod} and its copies know"):
+            plan = opener.plan()
         if is_dry_run:
-            with progress.step(f"Comparing what {pod} and its copies know"):
-                return Opened(plan=opener.plan(), epoch=None)
+            return Opened(plan=plan, epoch=None)
+        # What cannot be done is refused below, before anybody is asked.
+        if plan.is_needed and (is_from_nothing_allowed or not plan.is_from_nothing):
+            is_agreed(_intent(plan), is_yes=is_yes, is_dry_run=False)
         return opener.open(is_from_nothing_allowed=is_from_nothing_allowed)
 
 
@@ -107,16 +116,32 @@ def _show(done: Opened, *, is_dry_run: bool) -> None:
     if not plan.is_needed:
         answers().print(f"{plan.pod} and its copies go on from each other as they are; there is no epoch to open.")
         return
+    answers().print(_table(plan))
+    answers().print(
+        f"The database counts {plan.forgotten_cuts} registered cuts anew. "
+        + ("Nothing was changed." if is_dry_run else f"Epoch {done.epoch} is open from cut {plan.base_cut + 1} on.")
+    )
+
+
+def _intent(plan: EpochPlan) -> Intent:
+    return Intent(
+        what=f"A new epoch of {plan.pod} will be opened, and its copies taken back to cut {plan.base_cut}, for ever.",
+        question=f"Take the copies of {plan.pod} back?",
+        details=[
+            f"The database counts {plan.forgotten_cuts} registered cuts anew.",
+            "What is taken back stays in the lake as evidence (raw.retracted_events), and is in no report.",
+        ],
+        tables=[_table(plan)],
+    )
+
+
+def _table(plan: EpochPlan) -> Table:
     title = f"{plan.pod}: the last common cut is {plan.base_cut}" if plan.base else f"{plan.pod}: no cut is in common"
     rows = [
         (copy.copy, copy.stands_at_cut, max(0, copy.stands_at_cut - plan.base_cut), _events(plan, copy.events))
         for copy in plan.copies
     ]
-    answers().print(table(title, ("Copy", "Stands at cut", "Cuts taken back", "Events taken back"), rows))
-    answers().print(
-        f"The database counts {plan.forgotten_cuts} registered cuts anew. "
-        + ("Nothing was changed." if is_dry_run else f"Epoch {done.epoch} is open from cut {plan.base_cut + 1} on.")
-    )
+    return table(title, ("Copy", "Stands at cut", "Cuts taken back", "Events taken back"), rows)
 
 
 def _events(plan: EpochPlan, events: int | None) -> str:

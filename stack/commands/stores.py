@@ -18,6 +18,7 @@ from contracts.errors import InputError, PropagationError, RelayBusyError
 from contracts.ownership import WAREHOUSE
 from contracts.settings import PodSettings, Settings
 from stack import session
+from stack.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
 from stack.projections import PROJECTIONS, build_projection
@@ -55,6 +56,7 @@ def rebuild(
     view: Annotated[str, typer.Argument(help="account_view, fulfillment_view or warehouse.")],
     pod: InPod = None,
     key: Keys = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a view or the warehouse what the lake says: after it was lost, or when a comparison found wrong rows.
@@ -64,13 +66,16 @@ def rebuild(
     is. The warehouse is computed again wholly, from every event of the lake, over all pods.
     """
     if view == WAREHOUSE.name:
-        _rebuild_warehouse(pod, key, as_json)
+        _rebuild_warehouse(pod, key, as_json, is_dry_run=dry_run)
         return
     if view not in VIEWS:
         raise InputError(f"{view!r} cannot be rebuilt; there are {', '.join((*VIEWS, WAREHOUSE.name))}.")
     rows = []
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
+        what = f"{view} of {', '.join(one.pod for one in chosen)} is built again from the lake: {_keys_text(key)}."
+        if not is_said(_safe(what, "Its readers see the old rows until it is done."), dry_run, as_json):
+            return
         with progress.step("Migrating"):
             migrate_everything(values)
         model = cast("ReadModel", build_projection(view, values))
@@ -81,12 +86,25 @@ def rebuild(
     _answer(as_json, f"{view} as the lake has it", ("pod", "aggregates", "rows_before", "cut", "left_parked"), rows)
 
 
-def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool) -> None:
+def _safe(what: str, *details: str) -> Intent:
+    """Return what a command does that loses nothing and may be repeated."""
+    document = {"what": what, "details": list(details), "dry_run": True}
+    return Intent(what=what, question="", details=details, document=document)
+
+
+def _keys_text(keys: Sequence[str] | None) -> str:
+    return ", ".join(keys) if keys else "every key"
+
+
+def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool, *, is_dry_run: bool) -> None:
     from stack.builder import warm_builder
 
     if pod is not None or key:
         raise InputError("The warehouse is rebuilt as a whole: its marts stand at one cut of every pod together.")
     with open_servers() as (values, progress):
+        what = "The warehouse of all pods is computed again from every event of the lake."
+        if not is_said(_safe(what, "Closed months stay as they are: their files are stored."), is_dry_run, as_json):
+            return
         with progress.step("Migrating"):
             migrate_everything(values)
         with warm_builder(values) as builder, progress.step("Computing the warehouse from nothing"):
@@ -110,6 +128,7 @@ def replay_parked(
     projection: Annotated[str, typer.Argument(help=f"{', '.join(PROJECTIONS)}.")],
     pod: InPod = None,
     key: Keys = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Apply parked events again, in order, after what kept them from being applied was fixed and deployed.
@@ -122,6 +141,11 @@ def replay_parked(
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
         store = cast("ReplayableProjection", build_projection(projection, values))
+        parked = {one.pod: len(store.parked_events(one.pod)) for one in chosen}
+        counted = ", ".join(f"{number:,} in {name}" for name, number in parked.items())
+        what = f"Parked events of {projection} are applied again ({counted}): {_keys_text(key)}."
+        if not is_said(_safe(what, "An event that still cannot be applied stays parked."), dry_run, as_json):
+            return
         with open_log(values) as log:
             for one in chosen:
                 with progress.step(f"Replaying parked events of {projection} in {one.pod}"):
@@ -146,6 +170,7 @@ def _data_at(store: ReplayableProjection, pod: str, log: EventLog) -> datetime |
 def republish(
     pod: Annotated[str, typer.Argument(help="The pod whose log lost entries, e.g. pod1.")],
     from_cut: Annotated[int, typer.Option("--from-cut", min=1, help="The first cut that the log has lost.")],
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a pod's cuts into the log again, from the outbox, after the log lost some; views and lake go on from there.
@@ -158,6 +183,9 @@ def republish(
 
     with open_servers() as (values, progress):
         (chosen,) = chosen_pods(values, pod)
+        what = f"The log of {pod} is written again from the outbox, from cut {from_cut} on."
+        if not is_said(_safe(what, "What a copy has already is not applied twice."), dry_run, as_json):
+            return
         relay = build_relay(chosen, values, witnesses=witnesses_of(values))
         with closing(relay), progress.step(f"Republishing {pod} from cut {from_cut}"):
             try:
@@ -184,12 +212,14 @@ def restore_lake(
     discard: Annotated[
         bool, typer.Option("--discard", help="Drop what is left of the lake's events first: files of it are lost.")
     ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Load the lake's backup into an empty lake, after its files or its catalog were lost; all of it or nothing.
 
     Stop the workers before (`tieout down`). Afterwards `tieout up` applies what came after the backup; the marts are
-    built again by `tieout reconcile`.
+    built again by `tieout reconcile`. With --discard, what is dropped and what is loaded is shown, and somebody agrees.
     """
     from derived.lake_backup import restore
     from derived.lake_schema import start_anew
@@ -198,6 +228,10 @@ def restore_lake(
         discarding = None
         if discard:
             _check_nothing_is_only_in_the_lake(values)
+        intent = _restoring(values, is_discarding=discard)
+        if not (is_agreed(intent, is_yes=yes or not discard, is_dry_run=dry_run, as_json=as_json)):
+            return
+        if discard:
             names = [pod.pod for pod in values.pods]
             discarding = partial(start_anew, pods=names, partition_count=values.partition_count)
         else:
@@ -208,6 +242,25 @@ def restore_lake(
                 values.catalog_dsn, values.lake_data_path, values.lake_backup_path, discarding=discarding
             )
     _show_segments(as_json, "Restored", segments)
+
+
+def _restoring(values: Settings, *, is_discarding: bool) -> Intent:
+    from derived.lake_backup import read_index, verified_cuts
+
+    reached, segments = verified_cuts(values.lake_backup_path), read_index(values.lake_backup_path)
+    loaded = [
+        f"Loaded for {pod}: {sum(one.events for one in segments if one.pod == pod):,} events, up to cut {cut}."
+        for pod, cut in sorted(reached.items())
+    ]
+    what = f"The lake's backup in {values.lake_backup_path} is loaded into an empty lake."
+    if is_discarding:
+        what = f"All events of the lake are dropped, for ever; the backup in {values.lake_backup_path} is loaded."
+    details = [
+        *(loaded or ["The backup holds nothing."]),
+        "What came after the backup is applied again from the log and the outboxes; the marts are built again.",
+    ]
+    document = {"what": what, "details": details, "discard": is_discarding, "dry_run": True}
+    return Intent(what=what, question="Drop the lake's events?", details=details, document=document)
 
 
 def _check_nothing_is_only_in_the_lake(values: Settings) -> None:
@@ -228,6 +281,8 @@ def _check_nothing_is_only_in_the_lake(values: Settings) -> None:
 def forget_projection(
     name: Annotated[str, typer.Argument(help="The projection that no longer exists.")],
     pod: InPod = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Take a projection that no longer exists off the log's list, so that trimming does not wait for it."""
@@ -235,11 +290,30 @@ def forget_projection(
         raise InputError(f"{name} is part of this deployment; only a projection that was removed can be forgotten.")
     rows = []
     with open_servers() as (values, _), open_log(values) as log:
-        for one in chosen_pods(values, pod):
+        chosen = chosen_pods(values, pod)
+        if not is_agreed(_forgetting(name, chosen, log), is_yes=yes, is_dry_run=dry_run, as_json=as_json):
+            return
+        for one in chosen:
             was_known = name in [progress.projection for progress in log.progress(one.pod)]
             log.forget_projection(one.pod, name)
             rows.append((one.pod, was_known))
     _answer(as_json, f"Forgotten: {name}", ("pod", "was_registered"), rows)
+
+
+def _forgetting(name: str, chosen: Sequence[PodSettings], log: EventLog) -> Intent:
+    stands = {one.pod: [known for known in log.progress(one.pod) if known.projection == name] for one in chosen}
+    details = [
+        f"{pod}: it has applied cut {known[0].applied_cut}, as it last said at {known[0].reported_at:%F %T} UTC."
+        if known
+        else f"{pod}: it is not on the list."
+        for pod, known in stands.items()
+    ]
+    return Intent(
+        what=f"{name} is taken off the log's list in {', '.join(stands)}, for ever: trimming no longer waits for it.",
+        question=f"Forget {name}?",
+        details=details,
+        document={"projection": name, "details": details, "dry_run": True},
+    )
 
 
 @contextmanager

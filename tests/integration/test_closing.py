@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
 from contracts.errors import ConflictError, InputError, PeriodNotReadyError
 from contracts.settings import Settings
@@ -25,89 +23,18 @@ from finance.periods import Period
 from finance.verification import verify_file
 from reconcile.results import latest_results, save_results
 from repair import ledger
-from stack import cli, session
-from stack.builder import WarehouseBuilder
-from stack.console import Progress
-from stack.evidence import gather_proof
-from stack.migrations import migrate_everything
-from stack.reconciling import reconcile_now, ties
-from tests.integration.reconcile_world import Shop, open_shops
+from stack.evidence import gather_proof, hold_proof
+from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather, open_office
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
 
-DECEMBER = datetime(2010, 12, 9, 10, tzinfo=UTC)
 LATE_DECEMBER = datetime(2010, 12, 31, 23, 30, tzinfo=UTC)
-JANUARY = datetime(2011, 1, 17, 10, tzinfo=UTC)
-FORMATS = ("json", "csv", "html", "xlsx")
 BALANCES = ("merchant-payable", "trial-balance")
-
-Answer = Any
-
-
-@dataclass(kw_only=True)
-class Building:
-    """Builds in this process, where dbt has been parsed already."""
-
-    settings: Settings
-
-    def start(self) -> None:
-        """Nothing is to be had by beginning early."""
-
-    def build_to(self, _cuts: Mapping[str, int]) -> Mapping[str, int]:
-        """Build."""
-        return build_warehouse(self.settings).cuts
-
-
-class Office:
-    """Two shops, and the commands that finance uses."""
-
-    def __init__(self, settings: Settings, shops: tuple[Shop, Shop]) -> None:
-        self.settings = settings
-        self.shops = shops
-
-    def at(self, moment: datetime) -> None:
-        """Let everything that the shops do from now on happen at this moment."""
-        for shop in self.shops:
-            shop.pod = replace(shop.pod, clock=lambda: moment)
-
-    def reconcile(self) -> bool:
-        """Compare everything at new cuts, as `tieout reconcile` does; return whether it ties."""
-        builder = cast(WarehouseBuilder, Building(settings=self.settings))
-        return ties(reconcile_now(self.settings, Progress(is_quiet=True), builder))
-
-    def run(self, *arguments: str, fails: bool = False) -> Answer:
-        """Run a command and return its JSON answer."""
-        outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
-        if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-            raise outcome.exception
-        assert (outcome.exit_code != 0) is fails, outcome.output
-        return json.loads(outcome.stdout)
-
-    def report(self, name: str, *options: str) -> Answer:
-        """Return a report."""
-        return self.run("report", name, *options)
-
-    def files(self, folder: Path, period: str) -> dict[str, bytes]:
-        """Return every file of every report of a period, as `tieout report` writes them."""
-        folder.mkdir()
-        for name in REPORTS:
-            for file_format in FORMATS:
-                path = folder / f"{name}.{file_format}"
-                outcome = CliRunner().invoke(cli.app, ["report", name, "--period", period, "--output", str(path)])
-                assert outcome.exit_code == 0, outcome.output
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture
 def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    @contextmanager
-    def opened(_progress: object) -> Iterator[Settings]:
-        yield settings
-
-    monkeypatch.setattr(session, "open_session", opened)
-    migrate_everything(settings)
-    with open_shops(settings) as shops:
-        yield Office(settings, shops)
+    yield from open_office(settings, monkeypatch)
 
 
 def sums(report: Answer, *, postings: tuple[str, ...] | None = None) -> dict[tuple[str, ...], dict[str, int]]:
@@ -216,7 +143,7 @@ def test_a_month_is_closed_once_and_stays_as_it_was(office: Office, tmp_path: Pa
     closed_and_late_are_all(office, december, january)
 
     assert office.files(tmp_path / "later", "2010-12") == before
-    assert office.run("close", "2011-01", "--by", "eve")["closed_by"] == "eve"
+    assert office.run("close", "2011-01", "--by", "eve", "--yes")["closed_by"] == "eve"
     assert all_reports(office, "--period", "2011-01")["tax"]["rows"] == january["tax"]["rows"]
     february = all_reports(office, "--period", "2011-02")
     assert {row["posting"] for row in february["trial-balance"]["rows"]} == {"brought forward"}
@@ -288,7 +215,7 @@ def refusal(office: Office, month: Period, now: datetime | None = None) -> tuple
     """Return what stands in the way of closing a month; nothing is written."""
     clock: Callable[[], datetime] = (lambda: now) if now else (lambda: datetime.now(UTC))
     with pytest.raises(PeriodNotReadyError) as refused:
-        close_period(office.settings, month, lambda lake: gather_proof(office.settings, lake), by="ada", clock=clock)
+        close_period(office.settings, month, gather(office, month), hold_proof, by="ada", clock=clock)
     assert office.run("periods")["periods"] == []
     return refused.value.reasons
 
@@ -296,8 +223,9 @@ def refusal(office: Office, month: Period, now: datetime | None = None) -> tuple
 def everything_in_the_way_is_named(office: Office) -> None:
     """After one comparison that ties: refusals of all kinds, the last of them settled by accepting a difference."""
     dsn, december = office.settings.control_dsn, Period(2010, 12)
-    (reason,) = refusal(office, december.following)
+    reason, empty = refusal(office, december.following)
     assert reason == "2010-12 comes before, has entries and is not closed; close it first"
+    assert empty.startswith("the month is empty")
     (not_ended,) = refusal(office, december, now=datetime(2010, 12, 20, tzinfo=UTC))
     assert not_ended.startswith("the month has not ended")
     future = Period(datetime.now(UTC).year + 1, 1)
@@ -338,16 +266,16 @@ def two_at_once(office: Office, period: Period) -> None:
     """Of two closings one wins, whichever; the accepted break is in what was certified."""
     is_inside, may_go_on = threading.Event(), threading.Event()
 
-    def gather(lake: Connection) -> Any:
+    def gather_late(lake: Connection) -> Any:
         is_inside.set()
         assert may_go_on.wait(300)
-        return gather_proof(office.settings, lake)
+        return gather_proof(office.settings, lake, period)
 
-    thread = threading.Thread(target=lambda: close_period(office.settings, period, gather, by="ada"))
+    thread = threading.Thread(target=lambda: close_period(office.settings, period, gather_late, hold_proof, by="ada"))
     thread.start()
     assert is_inside.wait(300)
     with pytest.raises(ConflictError, match="Another period is being closed"):
-        close_period(office.settings, period, lambda lake: gather_proof(office.settings, lake), by="eve")
+        close_period(office.settings, period, gather(office, period), hold_proof, by="eve")
     may_go_on.set()
     thread.join()
     (closed,) = office.run("periods")["periods"]

@@ -215,7 +215,7 @@ def opened(system: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         yield system
 
     monkeypatch.setattr(session, "open_session", stand_in)
-    outcome = CliRunner().invoke(cli.app, ["open-epoch", "pod1", "--json"])
+    outcome = CliRunner().invoke(cli.app, ["open-epoch", "pod1", "--json", "--yes"])
     if outcome.exception is not None:
         raise outcome.exception
     answer: dict[str, Any] = json.loads(outcome.stdout)

@@ -205,13 +205,18 @@ def test_people_decide_on_breaks_and_every_decision_is_kept(settings: Settings, 
     assert run("breaks", "list")["breaks"] == [], "a deployment from before there was a ledger gets one"
     ledger.record(settings.control_dsn, [ONE_INCIDENT], run="sweep")
     assert run("breaks", "assign", "1", "--to", "grace [team]", "--by", "ada") == {"break_ids": [1]}
-    assert run("breaks", "accept", "1", "--reason", "Known [x].", "--by", "ada") == {"break_ids": [1]}
+    shown = run("breaks", "accept", "1", "--reason", "Known [x].", "--dry-run", as_json=False)
+    assert "total_minor -0.01 GBP" in shown and "In sum, total: finance less operations is -0.01 GBP." in shown
+    with pytest.raises(InputError, match="--yes"):
+        run("breaks", "accept", "1", "--reason", "Known [x].")
+    assert run("breaks", "list", "--state", "accepted")["counts"] == {"accepted": 0}
+    assert run("breaks", "accept", "1", "--reason", "Known [x].", "--by", "ada", "--yes") == {"break_ids": [1]}
     assert run("breaks", "list", "--state", "accepted")["counts"] == {"accepted": 1}
     text = run("breaks", "show", "1", as_json=False)
     assert "accepted" in text and "looked after by grace [team]" in text and "Known [x]." in text
     assert "total_minor" in text and "-0.01 GBP" in text and "docs/runbooks/warehouse.md" in text
     assert "2 breaks (1, 2)" in run("breaks", "assign", "--group", "1", "--to", "finance", as_json=False)
-    assert run("breaks", "accept", "--group", "1", "--reason", "Both.") == {"break_ids": [2]}
+    assert run("breaks", "accept", "--group", "1", "--reason", "Both.", "--yes") == {"break_ids": [2]}
     assert run("breaks", "reopen", "--group", "1", "--reason", "Not so.", "--by", "grace") == {"break_ids": [1, 2]}
     history = run("breaks", "show", "2")["history"]
     assert [(one["from_state"], one["to_state"]) for one in history] == [

@@ -24,6 +24,7 @@ COMMANDS = (
     "drain",
     "reconcile",
     "report",
+    "imports",
     "close",
     "periods",
     "verify",
@@ -88,7 +89,7 @@ def test_status_of_a_stack_that_is_down_still_answers(tmp_path: Path) -> None:
     assert "secret" not in shown.stdout + shown.stderr
 
 
-def test_reset_asks_first(tmp_path: Path) -> None:
+def test_reset_says_what_it_deletes_and_does_it_for_nobody_who_did_not_agree(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(cli.app, ["reset"], input="n\n", env={"TIEOUT_VAR_DIR": str(tmp_path)})
     assert outcome.exit_code != 0
-    assert "Delete all data" in outcome.output
+    assert "will be stopped and deleted, for ever" in outcome.output and "--yes" in str(outcome.exception)

@@ -324,7 +324,7 @@ def test_another_database_needs_a_word_more(
             yield other
 
         monkeypatch.setattr(session, "open_session", stand_in)
-        outcome = CliRunner().invoke(cli.app, ["open-epoch", "pod1", "--json", *arguments])
+        outcome = CliRunner().invoke(cli.app, ["open-epoch", "pod1", "--json", "--yes", *arguments])
         if outcome.exception is not None:
             raise outcome.exception
         return json.loads(outcome.stdout)

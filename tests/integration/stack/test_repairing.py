@@ -112,12 +112,12 @@ def test_the_lake_comes_back_from_its_backup(
 
     (file, *_) = Path(lost.lake_data_path, "raw", "events").rglob("*.parquet")
     file.unlink()
-    assert {segment["pod"] for segment in run("restore-lake", "--discard", on=lost)} == {"pod1", "pod2"}
+    assert {segment["pod"] for segment in run("restore-lake", "--discard", "--yes", on=lost)} == {"pod1", "pod2"}
     assert lake_events(lost) == lake_events(system)
     # Where the outbox is pruned, and no backup has what it gave up, what is left of the lake is all there is.
     monkeypatch.setattr("streams.reissue.unpruned_after", lambda pod: 5)
     with pytest.raises(PropagationError, match=r"pruned through cut 5.*reaches cut 0.*nothing was discarded"):
-        run("restore-lake", "--discard", on=replace(lost, lake_backup_path=tmp_path / "none"))
+        run("restore-lake", "--discard", "--yes", on=replace(lost, lake_backup_path=tmp_path / "none"))
     assert lake_events(lost) == lake_events(system)
 
 
@@ -139,7 +139,7 @@ def test_parked_events_and_old_projections(system: Settings, run: Run) -> None:
     assert parked == [{"pod": pod, "replayed_events": 0, "still_parked": 0} for pod in ("pod1", "pod2")]
     with closing(build_log(system)) as log:
         log.report_progress("pod1", Progress(projection="gone", applied_cut=1, reported_at=utc_now()))
-        assert [one["was_registered"] for one in run("forget-projection", "gone")] == [True, False]
+        assert [one["was_registered"] for one in run("forget-projection", "gone", "--yes")] == [True, False]
         assert "gone" not in [one.projection for one in log.progress("pod1")]
 
 

@@ -1,0 +1,103 @@
+"""What belongs to a month and lies after the cuts at which it would be closed.
+
+Belongs here: the counts per pod and kind of fact, those of the lake included, and what they say. Does not belong here:
+the outbox (`streams/after_cut.py`), the rules of closing (`finance/closing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from contracts.settings import PodSettings
+from derived.reports import Connection
+from finance.periods import Period
+from streams.after_cut import AfterCut, DayCounts, recorded_after
+
+BOOKED = ("adjustment", "order", "payment", "refund")
+"""Aggregate types whose events are facts of finance's reports."""
+
+# The same days as in streams/after_cut.py; an event that the lake has twice counts once.
+LAKE_FACTS = """
+with facts as (
+    select distinct event_id, aggregate_type, cast(coalesce(
+        case when aggregate_type = 'order' and aggregate_version = 1
+             then try_cast(payload ->> '$.state.placed_at' as timestamptz)
+             when aggregate_type = 'refund' then try_cast(payload ->> '$.state.completed_at' as timestamptz) end,
+        occurred_at
+    ) at time zone 'utc' as date) as day
+    from lake.raw.events
+    where pod = $pod and aggregate_type in (select unnest($types))
+      and (cut > $after and cut <= $through or cut > $beyond)
+)
+select aggregate_type, count(*) filter (where day < $first_day), count(*) filter (where day between $first_day and
+       $last_day), count(*) filter (where day > $last_day)
+from facts group by aggregate_type order by aggregate_type
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remaining:
+    """What a pod has recorded after the cut at which it would be closed."""
+
+    pod: str
+    cut: int
+    counts: tuple[DayCounts, ...] = ()
+    """By kind of fact; `within` is the month."""
+    unknown: str = ""
+    """Why it could not be looked at."""
+
+    @property
+    def belonging(self) -> int:
+        """Facts of the month's days, or of earlier ones, which would be posted in it as late arrivals."""
+        return sum(found.before + found.within for found in self.counts)
+
+    def obstacles(self, period: Period) -> Iterator[str]:
+        """Say why the month cannot be closed at this cut."""
+        if self.unknown:
+            yield f"what {self.pod} has recorded after cut {self.cut} is not known: {self.unknown}"
+        elif self.belonging:
+            found = [
+                f"{item.before + item.within:,} of {item.aggregate_type}s"
+                for item in self.counts
+                if item.before + item.within
+            ]
+            yield (
+                f"{self.belonging:,} events of days up to {period.last_day} lie after cut {self.cut} of {self.pod} "
+                f"({', '.join(found)}); run `tieout reconcile`, which takes a later cut"
+            )
+
+
+def remaining(pod: PodSettings, lake: Connection, cut: int, period: Period) -> Remaining:
+    """Count what a pod has recorded after a cut, in its outbox and, where that is pruned or set back, in the lake.
+
+    Raises psycopg.Error when the pod does not answer, PropagationError when it does not know the cut.
+    """
+    found = recorded_after(pod.reader_dsn, cut, BOOKED, period.first_day, period.last_day)
+    return Remaining(pod=pod.pod, cut=cut, counts=_added(found.counts, _of_lake(lake, pod.pod, cut, found, period)))
+
+
+def _of_lake(lake: Connection, pod: str, cut: int, found: AfterCut, period: Period) -> Sequence[DayCounts]:
+    """Count what the lake has of cuts whose outbox rows are pruned, and of cuts that the pod itself does not know."""
+    bound = {
+        "pod": pod,
+        "types": list(BOOKED),
+        "after": cut,
+        "through": found.outbox_from_cut,
+        "beyond": found.last_cut,
+        "first_day": period.first_day,
+        "last_day": period.last_day,
+    }
+    rows = lake.execute(LAKE_FACTS, bound).fetchall()
+    return [DayCounts(aggregate_type=kind, before=a, within=b, later=c) for kind, a, b, c in rows]
+
+
+def _added(*parts: Sequence[DayCounts]) -> tuple[DayCounts, ...]:
+    sums: dict[str, list[int]] = {}
+    for one in (one for part in parts for one in part):
+        numbers = sums.setdefault(one.aggregate_type, [0, 0, 0])
+        for place, number in enumerate((one.before, one.within, one.later)):
+            numbers[place] += number
+    return tuple(
+        DayCounts(aggregate_type=kind, before=a, within=b, later=c) for kind, (a, b, c) in sorted(sums.items())
+    )
