@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from finance.certificate import Standing
 from finance.charts import charts_of
@@ -74,7 +74,15 @@ def html_file(statement: Statement) -> bytes:
 
 
 def _cells(columns: Sequence[str], row: Sequence[str]) -> list[str]:
-    return [with_thousands(text) if is_number(name) and text else text for name, text in zip(columns, row, strict=True)]
+    return [
+        with_thousands(text) if is_number(name) and text else _text(text)
+        for name, text in zip(columns, row, strict=True)
+    ]
+
+
+def _text(text: str) -> str:
+    # A browser takes a carriage return in a file for the end of a line.
+    return escape(text).replace("\r", Markup("&#13;"))
 
 
 def _facts(statement: Statement) -> list[tuple[str, str]]:

@@ -6,13 +6,12 @@ Belongs here: headings, amounts in major units, CSV, the plain values of JSON. D
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from decimal import Decimal
 
 from contracts.money import CURRENCY_EXPONENTS, format_minor
 from derived.reports import Report
+from finance.separated import line, text_cell
 
 MICRO = "_micro"
 MINOR = "_minor"
@@ -65,18 +64,26 @@ def _shown(name: str, value: object, currency: str | None) -> str:
     if isinstance(value, int | Decimal) and name.endswith(MINOR) and currency is not None:
         return format_minor(int(value), currency)
     if isinstance(value, int | Decimal) and name.endswith(MICRO):
-        return f"{Decimal(value).scaleb(-MICRO_EXPONENT):.{MICRO_EXPONENT}f}"
+        return f"{scaled(value, -MICRO_EXPONENT):.{MICRO_EXPONENT}f}"
     return str(value)
+
+
+def scaled(value: int | Decimal, places: int) -> Decimal:
+    """Return a number times ten to the power of `places`, exactly: arithmetic would round to 28 digits."""
+    sign, digits, exponent_of = Decimal(value).as_tuple()
+    return Decimal((sign, digits, int(exponent_of) + places))
 
 
 def as_csv(report: Report) -> str:
     """Return the report as CSV with a heading line; amounts as shown to people."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    numbers = [is_number(name) for name in report.columns]
+    lines = [
+        # A negative amount is a number; only texts could be taken for formulas.
+        line([cell if is_amount else text_cell(cell) for is_amount, cell in zip(numbers, row, strict=True)])
+        for row in shown_rows(report)
+    ]
     # Without units: the amounts are decimals here.
-    writer.writerow(without_unit(name) for name in report.columns)
-    writer.writerows(shown_rows(report))
-    return text.getvalue()
+    return line([without_unit(name) for name in report.columns]) + "".join(lines)
 
 
 def plain(value: object) -> object:

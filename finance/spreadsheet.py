@@ -9,22 +9,27 @@ Belongs here: XLSX. Does not belong here: the figures, the certificate's values.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import xlsxwriter
 
-from finance.presentation import currency_of, exponent, heading, is_number
+from finance.presentation import currency_of, exponent, heading, is_number, scaled
 from finance.statement import Statement, certificate_file
 from finance.tables import Table, certificate_tables
 
 DIGITS_MAX = 15
-REPORT_SHEET, CERTIFICATE_SHEET = "Report", "certificate.json"
-"""The second is hidden, and holds the certificate for programs; what people read stands on a sheet of its own."""
-CELL_MAX = 30_000
-"""Characters; a spreadsheet's cell takes 32,767."""
+REPORT_SHEET, CERTIFICATE_SHEET, CONTINUED_SHEET = "Report", "certificate.json", "continued"
+"""The second is hidden, and holds the certificate for programs; what people read stands on a sheet of its own. The
+third is there only when a text is longer than a cell takes: its lines are row, column (from 0) and the next part."""
+CELL_MAX = 16_000
+"""Characters; a spreadsheet's cell takes 32,767, and a character may count twice."""
+ESCAPED = re.compile("_(?=x[0-9a-fA-F]{4}_)")
+"""Where a spreadsheet would read a character's number; in two pieces it reads none."""
 WIDTH_MIN, WIDTH_MAX = 8, 44
 
 
@@ -41,17 +46,20 @@ def xlsx_file(statement: Statement) -> bytes:
                 "created": datetime.fromisoformat(statement.certificate.made_at).replace(tzinfo=None),
             }
         )
-        _write_report(book, statement)
+        continued = _write_report(book, statement)
         _write_certificate(book, statement)
         _write_certificate_data(book, statement)
+        _write_continued(book, continued)
     return data.getvalue()
 
 
-def _write_report(book: Any, statement: Statement) -> None:
+def _write_report(book: Any, statement: Statement) -> list[tuple[int, int, str]]:
+    """Write the figures; return the parts of texts that no cell takes: row, column, part."""
     report = statement.report
     sheet = book.add_worksheet(REPORT_SHEET)
     bold = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
     formats: dict[int, Any] = {}
+    continued: list[tuple[int, int, str]] = []
     for index, name in enumerate(report.columns):
         sheet.write_string(0, index, heading(name), bold)
     for number, row in enumerate(report.rows, 1):
@@ -60,7 +68,10 @@ def _write_report(book: Any, statement: Statement) -> None:
             decimals = exponent(name, currency) if is_number(name) else 0
             if decimals not in formats:
                 formats[decimals] = book.add_format({"num_format": number_format(decimals)})
-            _write_cell(sheet, number, index, number_or_value(name, value, currency), formats[decimals])
+            shown = number_or_value(name, value, currency)
+            _write_cell(sheet, number, index, shown, formats[decimals])
+            if isinstance(shown, str) and len(shown) > CELL_MAX:
+                continued += [(number, index, part) for part in _parts(shown)[1:]]
     for index, name in enumerate(report.columns):
         longest = max((len(str(row[index])) for row in report.rows), default=0)
         sheet.set_column(index, index, min(max(WIDTH_MIN, len(heading(name)), longest + 2), WIDTH_MAX))
@@ -72,6 +83,7 @@ def _write_report(book: Any, statement: Statement) -> None:
     sheet.fit_to_pages(1, 0)
     sheet.repeat_rows(0)
     sheet.set_footer(f"&L{statement.title.replace('&', '&&')}&RPage &P of &N")
+    return continued
 
 
 def number_format(decimals: int) -> str:
@@ -83,21 +95,54 @@ def number_or_value(name: str, value: object, currency: str | None) -> object:
     """Return an amount or count as the exact decimal to write, anything else as it is."""
     if value is None or not is_number(name):
         return value
-    return Decimal(int(str(value))).scaleb(-exponent(name, currency))
+    return scaled(int(str(value)), -exponent(name, currency))
 
 
 def _write_cell(sheet: Any, row: int, column: int, value: object, cell_format: Any) -> None:
     if value is None:
         sheet.write_blank(row, column, None)
     elif isinstance(value, Decimal):
-        is_exact = len(value.normalize().as_tuple().digits) <= DIGITS_MAX
+        is_exact = len("".join(map(str, value.as_tuple().digits)).rstrip("0")) <= DIGITS_MAX
         write = sheet.write_number if is_exact else sheet.write_string
         write(row, column, value if is_exact else f"{value:f}", cell_format)
     elif isinstance(value, date) and not isinstance(value, datetime):
         sheet.write_datetime(row, column, value)
     else:
-        # Never a formula, whatever a merchant is called.
-        sheet.write_string(row, column, str(value))
+        write_text(sheet, row, column, _parts(str(value))[0])
+
+
+def write_text(sheet: Any, row: int, column: int, text: str, *cell_format: Any) -> None:
+    """Write a text as it is: never a formula, never markup, whatever a merchant is called."""
+    pieces = _pieces(text)
+    if len(pieces) > 1:
+        # The library writes a text between <r> and </r> as markup; what it has put together from pieces it has escaped.
+        sheet.write_rich_string(row, column, *pieces)
+    else:
+        sheet.write_string(row, column, text, *cell_format)
+
+
+def _pieces(text: str) -> list[str]:
+    """Return a text in one piece, or in those, three at least, in which it can be written."""
+    # Behind the underscore, and once more behind the x.
+    cut = {place for found in ESCAPED.finditer(text) for place in (found.end(), found.end() + 1)}
+    if text.startswith("<r>"):
+        cut |= {1, 2}
+    return [text[start:end] for start, end in pairwise([0, *sorted(cut), len(text)])]
+
+
+def _parts(text: str) -> list[str]:
+    return [text[start : start + CELL_MAX] for start in range(0, len(text), CELL_MAX)] or [""]
+
+
+def _write_continued(book: Any, continued: Sequence[tuple[int, int, str]]) -> None:
+    if not continued:
+        return
+    sheet = book.add_worksheet(CONTINUED_SHEET)
+    for line, (row, column, part) in enumerate(continued):
+        sheet.write_number(line, 0, row)
+        sheet.write_number(line, 1, column)
+        write_text(sheet, line, 2, part)
+    sheet.hide()
 
 
 def _write_certificate(book: Any, statement: Statement) -> None:
@@ -114,7 +159,7 @@ def _write_certificate_data(book: Any, statement: Statement) -> None:
     sheet = book.add_worksheet(CERTIFICATE_SHEET)
     text = certificate_file(statement).decode()
     for row, start in enumerate(range(0, len(text), CELL_MAX)):
-        sheet.write_string(row, 0, text[start : start + CELL_MAX])
+        write_text(sheet, row, 0, text[start : start + CELL_MAX])
     sheet.hide()
 
 
@@ -122,7 +167,7 @@ def _write_table(sheet: Any, table: Table, row: int, bold: Any) -> int:
     lines: Sequence[Sequence[str]] = [table.headings, *table.rows] if table.headings else table.rows
     for line in lines:
         for column, text in enumerate(line):
-            sheet.write_string(row, column, text, *([bold] if line is table.headings else []))
+            write_text(sheet, row, column, text[:CELL_MAX], *([bold] if line is table.headings else []))
         row += 1
     if table.note:
         sheet.write_string(row, 0, table.note)

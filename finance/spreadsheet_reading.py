@@ -10,16 +10,22 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from xml.etree import ElementTree
 
-from finance.spreadsheet import CERTIFICATE_SHEET, DIGITS_MAX, REPORT_SHEET
+from finance.spreadsheet import CERTIFICATE_SHEET, CONTINUED_SHEET, DIGITS_MAX, REPORT_SHEET
 
 MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 DAY_ZERO = date(1899, 12, 30)
+
+ESCAPE = re.compile("_x([0-9a-fA-F]{4})_")
+"""A character that XML cannot hold, by its number."""
+UNPACKED_MAX = 1 << 30
+"""Bytes; a report's file holds less."""
 
 Cell = str | Decimal | None
 
@@ -31,25 +37,49 @@ def read_spreadsheet(data: bytes) -> tuple[list[list[Cell]], str]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
+            if sum(item.file_size for item in book.infolist()) > UNPACKED_MAX:
+                raise ValueError(f"it unpacks to more than {UNPACKED_MAX:,} bytes")
             strings = _strings(book)
             sheets = _sheets(book)
             report = list(_lines(book.read(sheets[REPORT_SHEET]), strings))
             certificate = list(_lines(book.read(sheets[CERTIFICATE_SHEET]), strings))
-    except (zipfile.BadZipFile, ElementTree.ParseError) as error:
+            if CONTINUED_SHEET in sheets:
+                _continue(report, list(_lines(book.read(sheets[CONTINUED_SHEET]), strings)))
+    except (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, NotImplementedError, RuntimeError) as error:
+        # A damaged, an encrypted or an otherwise packed file.
         raise ValueError(str(error)) from None
     return report, "".join(str(line[0] or "") for line in certificate if line)
 
 
+def _continue(report: list[list[Cell]], parts: Sequence[Sequence[Cell]]) -> None:
+    """Add the parts of texts that no cell takes."""
+    for row, column, part in parts:
+        report[int(row or 0)][int(column or 0)] = f"{report[int(row or 0)][int(column or 0)] or ''}{part or ''}"
+
+
 def as_day(value: Decimal) -> str:
-    """Return the day that a spreadsheet keeps as a number, in ISO 8601."""
-    return (DAY_ZERO + timedelta(days=int(value))).isoformat()
+    """Return the day that a spreadsheet keeps as a number, in ISO 8601; the number itself if it is no day."""
+    try:
+        return (DAY_ZERO + timedelta(days=int(value))).isoformat() if value == int(value) else f"{value:f}"
+    except OverflowError:
+        return f"{value:f}"
 
 
 def _strings(book: zipfile.ZipFile) -> list[str]:
     if "xl/sharedStrings.xml" not in book.namelist():
         return []
     root = ElementTree.fromstring(book.read("xl/sharedStrings.xml"))
-    return ["".join(text.text or "" for text in item.iter(f"{MAIN}t")) for item in root.iter(f"{MAIN}si")]
+    return [_text(item) for item in root.iter(f"{MAIN}si")]
+
+
+def _text(item: ElementTree.Element) -> str:
+    """Return a text, which may stand in several runs; how it is pronounced (`rPh`) is no part of it."""
+    runs = [item.find(f"{MAIN}t"), *(run.find(f"{MAIN}t") for run in item.findall(f"{MAIN}r"))]
+    return "".join(ESCAPE.sub(_character, run.text or "") for run in runs if run is not None)
+
+
+def _character(found: re.Match[str]) -> str:
+    return chr(int(found.group(1), 16))
 
 
 def _sheets(book: zipfile.ZipFile) -> dict[str, str]:
@@ -85,14 +115,19 @@ def _column(reference: str) -> int:
 def _value(cell: ElementTree.Element, strings: Sequence[str]) -> Cell:
     kind = cell.get("t", "n")
     if kind == "inlineStr":
-        return "".join(text.text or "" for text in cell.iter(f"{MAIN}t"))
+        inline = cell.find(f"{MAIN}is")
+        return "" if inline is None else _text(inline)
     text = cell.findtext(f"{MAIN}v")
     if text is None:
         return None
     if kind == "s":
         return strings[int(text)]
+    if kind == "d":
+        return text.removesuffix("T00:00:00")
     if kind != "n":
-        return text
+        return ESCAPE.sub(_character, text)
     value = Decimal(text)
+    if not value.is_finite():
+        return text
     # 0.1 is saved as 0.10000000000000001 by some programs.
     return value if len(value.as_tuple().digits) <= DIGITS_MAX else Decimal(repr(float(text)))

@@ -18,6 +18,7 @@ from derived.reports import NotedCut, Report
 from finance.certificate import Certificate, Evidence, PodEvidence, Standing, certify
 from finance.periods import Period, parse_period
 from finance.presentation import plain
+from finance.separated import ESCAPE
 
 NAMES = {
     "daily": "Daily sales",
@@ -89,6 +90,8 @@ def certificate_file(statement: Statement) -> bytes:
         "name": statement.report.name,
         "period": None if statement.period is None else str(statement.period),
         "cuts": dict(statement.report.cuts),
+        # How names are written in a CSV file (finance/separated.py); without this, as they are.
+        "csv_escape": ESCAPE,
         "certificate": statement.certificate.as_json(),
     }
     return json_bytes(value)

@@ -5,17 +5,15 @@ figure was changed since. What it cannot: that file and certificate were not bot
 books know better (`recorded_sha256`).
 
 Belongs here: reading content back from JSON, CSV, HTML and spreadsheets. Does not belong here: the canonical form
-(`finance/canonical.py`), the cells of a spreadsheet (`finance/spreadsheet_reading.py`).
+(`finance/canonical.py`), cells and their ways to be written (`separated.py`, `spreadsheet_reading.py`, `readings.py`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from html.parser import HTMLParser
 from itertools import zip_longest
 from pathlib import Path
@@ -24,15 +22,28 @@ from typing import Any
 import msgspec
 
 from contracts.errors import InputError
-from contracts.money import CURRENCY_EXPONENTS
 from finance.canonical import Content, content_sha256, sha256
 from finance.certificate import Certificate, Standing
 from finance.page import CERTIFICATE_ID, FIGURES_ID
-from finance.presentation import exponent, heading, is_number, without_unit
+from finance.presentation import heading, is_number, without_unit
+from finance.readings import content_rows, ways
+from finance.separated import decoded, plain_text, tables
 from finance.spreadsheet_reading import as_day, read_spreadsheet
 
 SIDECAR = ".certificate.json"
 """Added to the name of a CSV file, gives that of its certificate."""
+
+DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    msgspec.ValidationError,
+)
+"""What reading a damaged file, or one that is something else, comes to."""
 
 Cells = Sequence[Sequence[str]]
 
@@ -47,8 +58,12 @@ class Verification:
     stated_sha256: str
     """Of the content, as the certificate states it."""
     found_sha256: str
-    """Of the content that the file holds."""
+    """Of the content that the file holds; empty when its figures cannot be read."""
     certificate: Certificate
+    saved_again: str = ""
+    """How another program that saved the file writes what it holds; empty: as Tieout does."""
+    reason: str = ""
+    """Why its figures cannot be read."""
 
     @property
     def is_intact(self) -> bool:
@@ -64,7 +79,10 @@ class Verification:
     def sentence(self) -> str:
         """What was found, in words."""
         if self.is_intact:
-            return f"{self.file} holds what was certified: content {self.found_sha256}."
+            again = f" It was saved again by another program, with {self.saved_again}." if self.saved_again else ""
+            return f"{self.file} holds what was certified: content {self.found_sha256}.{again}"
+        if self.reason:
+            return f"{self.file} was changed: {self.reason}; certified was content {self.stated_sha256}."
         return f"{self.file} was changed: its content is {self.found_sha256}, certified was {self.stated_sha256}."
 
     def as_json(self) -> dict[str, Any]:
@@ -75,28 +93,70 @@ class Verification:
             "file_sha256": self.file_sha256,
             "stated_sha256": self.stated_sha256,
             "found_sha256": self.found_sha256,
+            "saved_again": self.saved_again,
+            "reason": self.reason,
             "certificate": self.certificate.as_json(),
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file taken apart: its certificate, and its content in every way in which it can be read."""
+
+    stated: Mapping[str, Any]
+    """Name, period, cuts, certificate."""
+    readings: Iterable[tuple[str, Content]]
+    """How it is written (empty: as Tieout does) and the content; read one by one, each may raise ValueError."""
+
+
 def verify_file(path: Path) -> Verification:
     """Verify a .json, .csv (its certificate beside it), .xlsx or .html file. InputError when it is no report."""
-    readers = {".json": _json_content, ".csv": _csv_content, ".html": _html_content, ".xlsx": _xlsx_content}
+    if path.name.endswith(SIDECAR):
+        raise InputError(f"{path.name} is a certificate; give the file that it stands beside.")
+    readers = {".json": _json_source, ".csv": _csv_source, ".html": _html_source, ".xlsx": _xlsx_source}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path.name} cannot be verified; give a report's .json, .csv, .xlsx or .html file.")
     data = read(path)
+    if not data:
+        raise InputError(f"{path.name} is empty.")
     try:
-        content, certificate = reader(path, data)
-    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-        raise InputError(f"{path.name} is no report of Tieout, or not whole: {error}.") from None
+        source = reader(path, data)
+        certificate = msgspec.convert(source.stated["certificate"], Certificate)
+        found, way, reason = _found(source, certificate.content_sha256)
+    except DAMAGED as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise InputError(f"{path.name} is no report of Tieout, or not whole: {said}.") from None
     return Verification(
         file=str(path),
         file_sha256=sha256(data),
         stated_sha256=certificate.content_sha256,
-        found_sha256=content_sha256(content),
+        found_sha256=found,
         certificate=certificate,
+        saved_again=way,
+        reason=reason,
     )
+
+
+def _found(source: Source, stated_sha256: str) -> tuple[str, str, str]:
+    """Return the checksum of the content, how the file is written, and why the content cannot be read.
+
+    A reading that has the certified checksum decides; without one, the first that can be read at all.
+    """
+    first, reason = "", ""
+    try:
+        for way, content in source.readings:
+            try:
+                found = content_sha256(content)
+            except (InputError, ValueError) as error:
+                reason = reason or str(error).rstrip(".")
+                continue
+            if found == stated_sha256:
+                return found, way, ""
+            first = first or found
+    except DAMAGED as error:
+        reason = reason or str(error).rstrip(".")
+    return first, "", "" if first else reason
 
 
 def read(path: Path) -> bytes:
@@ -107,34 +167,67 @@ def read(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
 
 
-def _json_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
-    value = json.loads(data)
-    certificate = msgspec.convert(value["certificate"], Certificate)
+def _json_source(_path: Path, data: bytes) -> Source:
+    return Source(stated=(value := _json(data)), readings=_json_readings(value))
+
+
+def _json_readings(value: Mapping[str, Any]) -> Iterator[tuple[str, Content]]:
     columns = value["columns"]
-    if any(list(row) != columns for row in value["rows"]):
+    if any(set(row) != set(columns) or len(row) != len(columns) for row in value["rows"]):
         raise ValueError("a row does not have the report's columns")
-    rows = [[row[name] for name in columns] for row in value["rows"]]
-    return _content(value, columns, rows), certificate
+    yield "", _content(value, columns, [[row[name] for name in columns] for row in value["rows"]])
 
 
-def _csv_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
+def _csv_source(path: Path, data: bytes) -> Source:
     sidecar = path.with_name(path.name + SIDECAR)
-    value = json.loads(read(sidecar))
-    return _from_cells(value, list(csv.reader(io.StringIO(data.decode()))), without_unit)
+    if not sidecar.exists():
+        raise InputError(f"The certificate of a CSV file stands beside it; {sidecar} is not there.")
+    value = _json(read(sidecar))
+    return Source(stated=value, readings=_csv_readings(value, data))
 
 
-def _html_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
+def _csv_readings(value: Mapping[str, Any], data: bytes) -> Iterator[tuple[str, Content]]:
+    columns = value["certificate"]["columns"]
+    is_escaped = bool(value.get("csv_escape"))
+    reason: ValueError | None = None
+    is_read = False
+    for separator, cells in tables(decoded(data), [without_unit(name) for name in columns]):
+        lines = [_plain(columns, line) for line in cells[1:]] if is_escaped else cells[1:]
+        try:
+            for reading in _readings(value, lines, has_decimal_comma=separator != ","):
+                is_read = True
+                yield reading
+        except ValueError as error:
+            reason = reason or error
+    if reason is not None and not is_read:
+        raise reason
+
+
+def _plain(columns: Sequence[str], line: Sequence[str]) -> list[str]:
+    return [
+        plain_text(cell) if number >= len(columns) or not is_number(columns[number]) else cell
+        for number, cell in enumerate(line)
+    ]
+
+
+def _html_source(_path: Path, data: bytes) -> Source:
     page = _Page()
-    page.feed(data.decode())
-    return _from_cells(json.loads(page.certificate), page.cells, heading)
+    page.feed(decoded(data))
+    page.close()
+    value = _json(page.certificate.encode())
+    return Source(stated=value, readings=_table_readings(value, page.cells))
 
 
-def _xlsx_content(path: Path, data: bytes) -> tuple[Content, Certificate]:
+def _xlsx_source(_path: Path, data: bytes) -> Source:
     lines, certificate = read_spreadsheet(data)
-    value = json.loads(certificate)
+    value = _json(certificate.encode())
     columns = value["certificate"]["columns"]
     cells = [[_cell_text(name, cell) for name, cell in zip_longest(columns, line)] for line in lines]
-    return _from_cells(value, cells, heading)
+    # Cells to the right that are empty, and lines below, are what some programs add.
+    cells = [line[: len(columns)] if not any(line[len(columns) :]) else line for line in cells]
+    while len(cells) > 1 and not any(cells[-1]):
+        cells = cells[:-1]
+    return Source(stated=value, readings=_table_readings(value, cells))
 
 
 def _cell_text(name: str | None, cell: str | Decimal | None) -> str:
@@ -145,36 +238,46 @@ def _cell_text(name: str | None, cell: str | Decimal | None) -> str:
     return as_day(cell) if is_day and isinstance(cell, Decimal) else f"{cell:f}" if isinstance(cell, Decimal) else cell
 
 
-def _from_cells(value: Mapping[str, Any], cells: Cells, shown: Any) -> tuple[Content, Certificate]:
-    """Return the content of a heading line and lines of text, as people see them."""
-    certificate = msgspec.convert(value["certificate"], Certificate)
-    columns = certificate.columns
-    if not cells or list(cells[0]) != [shown(name) for name in columns]:
+def _table_readings(value: Mapping[str, Any], cells: Cells) -> Iterator[tuple[str, Content]]:
+    """Read a heading line and lines of text, as people see them."""
+    if not cells or list(cells[0]) != [heading(name) for name in value["certificate"]["columns"]]:
         raise ValueError("its headings are not those that were certified")
-    currency = columns.index("currency")
-    rows = []
-    for line in cells[1:]:
-        if len(line) != len(columns):
-            raise ValueError("a line does not have as many cells as the heading")
-        rows.append([_value(name, text, line[currency]) for name, text in zip(columns, line, strict=True)])
-    return _content(value, columns, rows), certificate
+    yield from _readings(value, cells[1:], has_decimal_comma=True)
 
 
-def _value(name: str, text: str, currency: str) -> object:
-    """Return what a shown cell stands for: an amount in the unit that ends the column's name."""
-    if text == "" or not is_number(name):
-        return text or None
-    if currency not in CURRENCY_EXPONENTS:
-        raise ValueError(f"currency {currency!r} is not known")
-    try:
-        value = Decimal(text.replace(",", "")).scaleb(exponent(name, currency))
-    except InvalidOperation:
-        raise ValueError(f"{text!r} in column {name} is no number") from None
-    return int(value) if value == value.to_integral_value() else text
+def _readings(value: Mapping[str, Any], lines: Cells, *, has_decimal_comma: bool) -> Iterator[tuple[str, Content]]:
+    columns = value["certificate"]["columns"]
+    reason: ValueError | None = None
+    is_read = False
+    for way in ways(has_decimal_comma=has_decimal_comma):
+        try:
+            rows = content_rows(columns, lines, way)
+        except ValueError as error:
+            reason = reason or error
+            continue
+        is_read = True
+        yield way.name, _content(value, columns, rows)
+    if not is_read and reason is not None:
+        raise reason
 
 
 def _content(value: Mapping[str, Any], columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Content:
     return Content(name=value["name"], period=value["period"], cuts=value["cuts"], columns=columns, rows=rows)
+
+
+def _json(data: bytes) -> dict[str, Any]:
+    value = json.loads(data, object_pairs_hook=_once)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice: programs differ on which of the two values counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
 
 
 class _Page(HTMLParser):

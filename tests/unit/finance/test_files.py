@@ -185,8 +185,16 @@ def test_what_is_no_report_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be verified"):
         verify_file(tmp_path / "x.pdf")
     (tmp_path / f"x.csv{SIDECAR}").unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"x\.csv\.certificate\.json is not there"):
         verify_file(tmp_path / "x.csv")
+    with pytest.raises(InputError, match="is a certificate"):
+        verify_file(tmp_path / f"x.csv{SIDECAR}")
+    for name in ("json", "csv", "html", "xlsx"):
+        (tmp_path / f"empty.{name}").touch()
+        (tmp_path / f"folder.{name}").mkdir()
+        for what, said in (("empty", "is empty"), ("folder", "cannot be read: Is a directory"), ("none", "No such")):
+            with pytest.raises(InputError, match=said):
+                verify_file(tmp_path / f"{what}.{name}")
 
 
 def test_a_certificate_never_takes_a_missing_answer_for_a_good_one() -> None:
