@@ -45,7 +45,7 @@ def read_spreadsheet(data: bytes) -> tuple[list[list[Cell]], str]:
             certificate = list(_lines(book.read(sheets[CERTIFICATE_SHEET]), strings))
             if CONTINUED_SHEET in sheets:
                 _continue(report, list(_lines(book.read(sheets[CONTINUED_SHEET]), strings)))
-    except (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, RuntimeError) as error:
         # A damaged, an encrypted or an otherwise packed file.
         raise ValueError(str(error)) from None
     return report, "".join(str(line[0] or "") for line in certificate if line)
