@@ -18,7 +18,14 @@ from contracts.verdicts import DifferenceClass as Class
 from repair.values import ActionKind as Act
 
 OLTP, LOG, LAKE = "oltp", "log", "lake"
-BEFORE_BUILDS = ("oltp_lake", "outbox_log", "log_manifests", "lake_account_view", "lake_fulfillment_view")
+BEFORE_BUILDS = (
+    "oltp_lake",
+    "outbox_log",
+    "log_positions",
+    "log_manifests",
+    "lake_account_view",
+    "lake_fulfillment_view",
+)
 MARTS = ("operational_finance", "journal_identities")
 RESTORE, REPLACE = (Act.RESTORE_EVENTS,), (Act.REPLACE_EVENTS,)
 KEYS, WHOLE_VIEW = (Act.REBUILD_KEYS,), (Act.REBUILD_VIEW,)
@@ -300,6 +307,13 @@ LOG_CELLS = (
     _in_log("entry lost before anything read it", log.lose_unread_entry, Class.MISSING),
     _in_log("entry altered before anything read it", log.alter_unread_entry, Class.DIFFERENT, pod=1),
 )
+EMPTIED_LOG = Cell(
+    damage="everything lost while copies had not read it, and the relay went on",
+    store=LOG,
+    do=log.lose_unread_cuts,
+    named=names(log_positions=Class.DIFFERENT),
+    actions=(Act.REPUBLISH,),
+)
 VIEWS_THIRD = (
     _forward(FULFILLMENT, views.position_forward(FULFILLMENT)),
     _of_view("one table emptied", views.truncate_refunds, ACCOUNT, Class.MISSING),
@@ -339,6 +353,7 @@ ROUNDS: tuple[Round, ...] = (
     Round(name="views, second", cells=VIEWS_SECOND, families=BEFORE_BUILDS),
     Round(name="views, third", cells=VIEWS_THIRD, families=BEFORE_BUILDS),
     Round(name="log", cells=LOG_CELLS, families=BEFORE_BUILDS),
+    Round(name="log emptied", cells=(EMPTIED_LOG,), families=BEFORE_BUILDS),
     Round(
         name="poison",
         cells=(_parked(ACCOUNT, "account_orders"), _parked(FULFILLMENT, "fulfillment_orders")),

@@ -104,6 +104,23 @@ def alter_unread_entry(place: Place) -> Harm:
     return WHOLE
 
 
+def lose_unread_cuts(place: Place) -> Harm:
+    """Lose the pod's whole log while nothing reads it, and let the relay go on: what comes next is not what they need.
+
+    A relay that runs notices nothing: it appends the next cut to streams that are empty.
+    """
+    with _unread(place) as (client, _, _), _log(place) as (log, _):
+        lost = log.tail(place.pod, 1).manifest_cut
+        client.delete(*list(client.scan_iter(match=f"{{tieout:{place.pod}}}:*", count=1_000)))
+
+        def is_published() -> bool:
+            place.place_orders(waits=False)  # not every time one in this pod
+            return log.tail(place.pod, 1).manifest_cut > lost
+
+        until(is_published, f"A cut after {lost} in the log of {place.pod}")
+    return WHOLE
+
+
 def lose_manifest(place: Place) -> Harm:
     """Delete the manifest of a cut with events, not the newest one, which its relay would state again by itself."""
     with _log(place) as (log, client):

@@ -112,7 +112,7 @@ class Drill:
         return (Promise.WAS_HEALTHY, *self.meanwhile, *self.afterwards)
 
 
-LOG_PAIRS = ("outbox_log", "log_manifests")
+LOG_PAIRS = ("outbox_log", "log_positions", "log_manifests")
 LAKE_PAIRS = ("oltp_lake", "log_manifests")
 WAREHOUSE_PAIRS = ("operational_finance", "journal_identities")
 ACCOUNT_PAIRS = ("lake_account_view",)

@@ -57,6 +57,8 @@ class ReconcileContext:
     """Pod name, cut -> every entry that the kept manifests up to that cut name; `fetch` works inside the context."""
     log_cut: Callable[[str], int] | None = None
     """Pod name -> the newest cut that the log has."""
+    next_logged_cut: Callable[[str, int], int | None] | None = None
+    """Pod name, cut -> the first later cut of which the log has a manifest; None: it has none."""
     scrub: Callable[[str], str]
     """Takes the secrets out of another program's message: no reason may hold a password."""
     now: Clock

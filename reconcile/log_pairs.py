@@ -125,7 +125,7 @@ def of_cuts(ranges: Sequence[tuple[int, int]]) -> str:
 
 def _compare_log(run: PodRun) -> Findings:
     """Compare the outbox with the log, as soon as the log has the cut."""
-    _await_log(run)
+    await_log(run)
     outcomes = []
     with _entries(run) as entries:
         lowest = min((entry.cut for entry in entries), default=run.cut + 1)
@@ -140,7 +140,8 @@ def _compare_log(run: PodRun) -> Findings:
     return Findings(outcomes=outcomes)
 
 
-def _await_log(run: PodRun) -> None:
+def await_log(run: PodRun) -> None:
+    """Wait until the log has the cut of the run; LateError when it does not get there in time."""
     log_cut = run.context.log_cut
     if log_cut is None:
         raise ComparisonError("How far the log is cannot be found out: this run was given no way to.")

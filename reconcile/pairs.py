@@ -15,6 +15,7 @@ from reconcile.lake_pairs import LAKE_PAIRS
 from reconcile.log_pairs import LOG_PAIR, OUTBOX_PAIR
 from reconcile.oltp_identities import OLTP_IDENTITIES
 from reconcile.pair import Pair, Stage
+from reconcile.position_pairs import POSITION_PAIR
 from reconcile.read_model_pairs import READ_MODEL_PAIRS
 
 __all__ = ["PAIRS", "Pair", "Stage", "pairs_named"]
@@ -23,6 +24,7 @@ PAIRS: tuple[Pair, ...] = (
     STOCK_PAIR,
     OLTP_IDENTITIES,
     OUTBOX_PAIR,
+    POSITION_PAIR,
     LOG_PAIR,
     *LAKE_PAIRS,
     *FINANCE_PAIRS,

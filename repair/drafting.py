@@ -95,9 +95,9 @@ class Draft:
             self.in_order(item)
         return True
 
-    def republish(self, item: Break, cut: int, pod: PodEvidence) -> None:
-        """Ask for the log from `cut` on, unless it holds by now what it should."""
-        if cut not in pod.wrong_log_cuts:
+    def republish(self, item: Break, cut: int, pod: PodEvidence, *, is_lost: bool = False) -> None:
+        """Ask for the log from `cut` on, unless it holds by now what it should; `is_lost`: it is known that not."""
+        if not is_lost and cut not in pod.wrong_log_cuts:
             self.in_order(item)
             return
         if cut <= pod.base_cut:

@@ -26,9 +26,15 @@ OWNER_PAIRS = ("stock_identity", "oltp_identities")
 """Pairs whose both sides are OLTP: what they find is a fault of the owner."""
 
 LOG_PAIRS = ("outbox_log", "log_manifests")
+POSITION_PAIR = "log_positions"
 VIEWS = {"lake_account_view": "account_view", "lake_fulfillment_view": "fulfillment_view"}
 WAREHOUSE_FAMILIES = ("operational_finance", "journal_identities")
 
+LAKE_BEHIND = (
+    "The lake of {pod} needs cut {cut} next, and neither the log nor the outbox (pruned through cut {base}) has it: it "
+    "was set back, and its backup has what is missing. `tieout down`, `tieout restore-lake --discard`, `tieout up` "
+    "(docs/runbooks/lake.md)."
+)
 OWNER_FAULT = "OLTP itself is at fault, and the owner's books are corrected by people only: by a command."
 
 
@@ -50,6 +56,8 @@ def _decide(draft: Draft, item: Break, pod: PodEvidence) -> None:
         draft.escalate(item, OWNER_FAULT)
     elif item.kind is DifferenceClass.PARKED:
         _parked(draft, item, pod)
+    elif item.pair == POSITION_PAIR:
+        _position(draft, item, pod)
     elif item.pair in LOG_PAIRS:
         _log(draft, item, pod)
     elif item.pair.partition(".")[0] == "oltp_lake":
@@ -68,6 +76,20 @@ def _parked(draft: Draft, item: Break, pod: PodEvidence) -> None:
         draft.replay(item, projection)
     else:
         draft.in_order(item)
+
+
+def _position(draft: Draft, item: Break, pod: PodEvidence) -> None:
+    """A copy that the log no longer reaches: the log is written again from there on, as far as the outbox has it."""
+    copy = item.key[0] or ""
+    needed = pod.gaps.get(copy)
+    if needed is None:
+        draft.in_order(item)
+    elif needed > pod.base_cut:
+        draft.republish(item, needed, pod, is_lost=True)
+    elif copy in pod.views:
+        draft.rebuild(item, copy, pod)
+    else:
+        draft.escalate(item, LAKE_BEHIND.format(pod=pod.pod, cut=needed, base=pod.base_cut))
 
 
 def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:

@@ -129,6 +129,8 @@ class PodEvidence:
     """An event whose outbox row is before people: the log is not written again from an outbox that was changed."""
     views: Mapping[str, ViewEvidence] = field(default_factory=dict)
     lake_parked: frozenset[str] = frozenset()
+    gaps: Mapping[str, int] = field(default_factory=dict)
+    """By copy: the cut that it needs next, where the log does not have it."""
 
     def parked_in(self, projection: str) -> frozenset[str]:
         """Return the aggregates with parked events in the lake, or in a view."""

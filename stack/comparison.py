@@ -51,6 +51,7 @@ def build_reconcile_context(
         read_models_dsn=settings.read_models_dsn,
         read_log=lambda pod, cut: _read_log(settings, pod, cut),
         log_cut=lambda pod: _log_cut(settings, pod),
+        next_logged_cut=lambda pod, after: _next_logged_cut(settings, pod, after),
         scrub=scrubber(settings),
         now=utc_now,
         monotonic=time.monotonic,
@@ -128,6 +129,13 @@ def _log_cut(settings: Settings, pod: str) -> int:
 
     with closing(build_log(settings)) as log:
         return log.tail(pod, settings.partition_count).manifest_cut
+
+
+def _next_logged_cut(settings: Settings, pod: str, after: int) -> int | None:
+    from streams.valkey_log import build_log
+
+    with closing(build_log(settings)) as log:
+        return next((manifest.cut for manifest in log.manifests(pod, after, limit=1)), None)
 
 
 @contextmanager

@@ -45,6 +45,9 @@ FAULTS = "oltp_identities"
 CUT_ENTITIES = ("manifest_counts", "log_counts", "log_entries")
 """Their keys begin with a cut."""
 
+NEXT_CUTS = "next_cuts"
+"""Their key is a copy."""
+
 VIEW_TABLES: dict[str, tuple[LiteralString, ...]] = {
     "account_view": ("account_orders", "account_payments", "account_refunds", "account_entitlements"),
     "fulfillment_view": ("fulfillment_orders", "fulfillment_reservations"),
@@ -102,6 +105,7 @@ def _gather_pod(
         disputed_event=_disputed_event(settings, pod.pod),
         views=views,
         lake_parked=_lake_parked(lake, pod.pod),
+        gaps=_gaps(settings, pod.pod, projection, looked_at),
     )
 
 
@@ -197,10 +201,18 @@ def _disputed_event(settings: Settings, pod: str) -> str | None:
     return next((item.key[0] for item in escalated if item.reason.startswith(DISPUTED_BEGINS)), None)
 
 
+def _gaps(settings: Settings, pod: str, projection: BuildProjection, breaks: Iterable[Break]) -> dict[str, int]:
+    """Return the cut that each copy needs next, of those that breaks name and for which the log does not have it."""
+    copies = {item.key[0] for item in breaks if item.entity == NEXT_CUTS}
+    with closing(build_log(settings)) as log:
+        seen = {copy: observe(projection(copy), pod, log) for copy in sorted(filter(None, copies))}
+    return {copy: lag.applied_cut + 1 for copy, lag in seen.items() if lag.state == "gap"}
+
+
 def _view(
     settings: Settings, name: str, pod: PodSettings, projection: BuildProjection, breaks: Iterable[Break], lake_cut: int
 ) -> ViewEvidence:
-    if not any(item.pair == f"lake_{name}" for item in breaks):
+    if not any(item.pair == f"lake_{name}" or (item.entity == NEXT_CUTS and item.key[0] == name) for item in breaks):
         return ViewEvidence()
     store = projection(name)
     with closing(build_log(settings)) as log:

@@ -14,13 +14,16 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
 
 
 def test_what_was_lost_before_it_was_read_is_found_and_published_again() -> None:
-    (losses,) = (one for one in ROUNDS if one.name == "log")
+    losses, emptied = (one for one in ROUNDS if one.name in ("log", "log emptied"))
     with running_system() as settings:
         trade(settings, orders=60, seed=SEED)
         way = CommandLine(settings)
         outcomes = run_round(way, settings, losses)
         assert [outcome for outcome in outcomes if not outcome.is_expected] == []
         assert [outcome.actions for outcome in outcomes] == [("republish",)] * 2
+        outcomes = run_round(way, settings, emptied)
+        assert [outcome for outcome in outcomes if not outcome.is_expected] == []
+        assert [outcome.actions for outcome in outcomes] == [("republish",)]
         assert unsettled(settings.control_dsn) == []
         # What waited goes on by itself.
         way.find(losses.families)

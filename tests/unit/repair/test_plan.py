@@ -114,7 +114,27 @@ REPUBLISHED = (ActionKind.REPUBLISH, "log", (), (6,))
 GONE = replace(RIGHT, root_version=None)
 LOST = replace(RIGHT, lost_versions=(2,))
 PRUNED = in_pod(damage(DamageKind.MISSING, source=Source.BACKUP), base_cut=8)
+BEHIND = a_break(1, "log_positions", "next_cuts", key=("account_view",), aggregate_key=None)
+LAKE_BEHIND = replace(BEHIND, key=("lake",))
 CASES = {
+    "the log no longer has what a view needs next": Case(
+        broken=BEHIND, pod=in_pod(gaps={"account_view": 6}), actions=(REPUBLISHED,)
+    ),
+    "the log no longer has what the lake needs next": Case(
+        broken=LAKE_BEHIND, pod=in_pod(gaps={"lake": 6}, base_cut=5), actions=(REPUBLISHED,)
+    ),
+    "neither log nor outbox has what a view needs next": Case(
+        broken=BEHIND,
+        pod=in_pod(gaps={"account_view": 6}, base_cut=6, views={"account_view": ViewEvidence(has_gap=True)}),
+        actions=((ActionKind.REBUILD_VIEW, "account_view", (), ()),),
+    ),
+    "neither log nor outbox has what the lake needs next": Case(
+        broken=LAKE_BEHIND, pod=in_pod(gaps={"lake": 6}, base_cut=6), refusal="tieout restore-lake --discard"
+    ),
+    "a copy has caught up meanwhile": Case(broken=BEHIND, is_in_order=True),
+    "a copy needs a cut of an outbox that is disputed": Case(
+        broken=BEHIND, pod=in_pod(gaps={"account_view": 6}, disputed_event="e1"), refusal="whose event e1"
+    ),
     "the lake lost an event": Case(broken=LAKE, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)),
     "the lake lost an event, found by its outbox row": Case(
         broken=OUTBOX, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)

@@ -1,0 +1,105 @@
+"""log <-> lake and views: whether the log still has the cut that each of them needs next.
+
+A copy whose next cut is no longer in the log waits for ever, and only looks late. Belongs here: that comparison. Does
+not belong here: what is in the log (`reconcile/log_pairs.py`), or in a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pyarrow as pa
+
+from contracts.errors import ComparisonError
+from reconcile.compare import compare
+from reconcile.log_pairs import await_log
+from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
+from reconcile.scratch import load, table
+from reconcile.shapes import BIGINT, Column, Shape
+from reconcile.view_tables import ACCOUNT_VIEW, FULFILLMENT_VIEW
+
+LAKE = "lake"
+VIEWS = (ACCOUNT_VIEW.name, FULFILLMENT_VIEW.name)
+NEXT_SHAPE = Shape(name="next_cuts", key=("copy",), columns=(Column(name="cut", type=BIGINT),), merchant=None)
+FLOORS = "select projection, min(cut) from read_models.positions where pod = %(pod)s group by projection"
+LOOKS = 3
+"""A gap counts when the copy stood still over so many looks: meanwhile it may have moved, and the log been trimmed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a copy needs next, and what the log has of it or after it."""
+
+    copy: str
+    needed: int
+    logged: int | None
+    """None: the log has nothing from there on."""
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether the log does not have what the copy needs next."""
+        return self.logged != self.needed
+
+
+def _compare_positions(run: PodRun) -> Findings:
+    """Compare the next cut of each copy with the first one that the log has for it, as soon as the log has the cut."""
+    await_log(run)
+    standings = {standing.copy: standing for standing in _look(run)}
+    for _ in range(LOOKS - 1):
+        if not any(standing.has_gap for standing in standings.values()):
+            break
+        again = {standing.copy: standing for standing in _look(run)}
+        standings = {copy: again[copy] for copy in standings}
+    rows = list(standings.values())
+    _load(run, "next_needed", [(row.copy, row.needed) for row in rows])
+    _load(run, "next_logged", [(row.copy, row.logged) for row in rows if row.logged is not None])
+    return Findings(
+        outcomes=[compare(run.connection, NEXT_SHAPE, table("next_needed"), table("next_logged"), run.context.limits)]
+    )
+
+
+def _look(run: PodRun) -> Iterator[Standing]:
+    """Yield how each copy stands; one that has the cut of the run needs nothing of the log."""
+    next_logged_cut = run.context.next_logged_cut
+    if next_logged_cut is None:
+        raise ComparisonError("The log cannot be looked at: this run was given no reader of it.")
+    for copy, cut in _floors(run).items():
+        # The position first: the log is trimmed behind those that moved on, so it had this one's next cut then.
+        needed = cut + 1
+        logged = next_logged_cut(run.pod, cut) if cut < run.cut else needed
+        yield Standing(copy=copy, needed=needed, logged=logged)
+
+
+def _floors(run: PodRun) -> dict[str, int]:
+    """Return by copy the cut that it has of every partition."""
+    dsn = run.context.read_models_dsn
+    if dsn is None:
+        raise ComparisonError("The read models cannot be looked at: this run was given no connection to them.")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        found = {name: int(cut) for name, cut in connection.execute(FLOORS, {"pod": run.pod}).fetchall()}
+    views = {name: found.get(name, 0) for name in VIEWS}
+    return {LAKE: run.context.lake_cut(run.connection, run.pod), **views}
+
+
+def _load(run: PodRun, name: str, rows: list[tuple[str, int]]) -> None:
+    columns = {"copy": pa.array([row[0] for row in rows], pa.string())}
+    load(run.connection, name, pa.table({**columns, "cut": pa.array([row[1] for row in rows], pa.int64())}).to_reader())
+
+
+POSITION_PAIR = Pair(
+    name="log_positions",
+    left="lake and views: the cut that each needs next",
+    right="log: the first cut that it has from there on",
+    description=(
+        "Whether lake and views can go on from the log: a copy whose next cut the log has lost, or was trimmed of, "
+        "waits for ever and would only look late."
+    ),
+    cannot_catch="Cuts that are lost further ahead of a copy, until it comes there: `outbox_log` counts them.",
+    copy="log",
+    stage=Stage.OLTP,
+    shapes=(NEXT_SHAPE,),
+    compare=_compare_positions,
+    sweep=Sweep.WHOLE,
+)

@@ -1,0 +1,162 @@
+"""A copy whose next cut the log no longer has: found as that, and mended, whatever took it from the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+import redis
+
+from bench.damage_place import Place, until
+from bench.repairs import SEED
+from bench.world import trade
+from contracts.breaks import BreakState
+from contracts.settings import Settings
+from contracts.verdicts import DifferenceClass, Verdict
+from derived.retention import prune_outboxes
+from derived.witnesses import witnesses_of
+from repair.values import ActionKind
+from stack.console import Progress
+from stack.migrations import migrate_everything
+from stack.projections import build_projection
+from stack.propagation import drain_everything
+from stack.repairing import repairing_tools
+from streams.draining import drain_pod
+from streams.lag import observe
+from streams.relay import build_relay
+from streams.valkey_log import build_log
+from tests.integration.reconcile_world import propagate
+from tests.integration.test_repair_limits import World
+from traffic.generator import place_orders
+
+PAIR = "log_positions"
+COPIES = ("lake", "account_view", "fulfillment_view")
+
+
+@pytest.fixture
+def system(settings: Settings) -> Settings:
+    """Two pods with some trade, in every copy; nothing is published or read but by hand."""
+    migrate_everything(settings)
+    trade(settings, orders=20, seed=SEED)
+    drain_everything(settings)
+    return settings
+
+
+@contextmanager
+def repairs_of(settings: Settings) -> Iterator[World]:
+    """Relays and consumers run meanwhile."""
+    with repairing_tools(settings, Progress(is_quiet=True)) as tools:
+        yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+
+
+def sell(settings: Settings, seed: int) -> None:
+    place_orders(settings, orders=4, seed=seed, processes=0)
+
+
+def newest(settings: Settings) -> int:
+    with closing(build_log(settings)) as log:
+        return log.tail("pod1", 1).manifest_cut
+
+
+def lose_what_nobody_has_read(settings: Settings) -> None:
+    """Empty the log under a relay that runs: it goes on with the next cut, and copies lack those before."""
+    stop = threading.Event()
+    with closing(build_relay(settings.pods[0], settings, witnesses=witnesses_of(settings))) as relay:
+        running = threading.Thread(target=relay.run, args=(stop,))
+        running.start()
+        before = newest(settings)
+        sell(settings, 1)
+        until(lambda: newest(settings) > before, "the cuts that are lost")
+        lost = newest(settings)
+        with redis.Redis.from_url(settings.log_url) as client:
+            client.flushdb()
+        sell(settings, 2)
+        until(lambda: newest(settings) > lost, "a cut after them")
+        stop.set()
+        running.join()
+
+
+def publish_twice(settings: Settings) -> int:
+    """Publish two cuts at least that no copy reads; return the last one."""
+    pod, witnesses = settings.pods[0], witnesses_of(settings)
+    cuts = []
+    for seed in (1, 2):
+        sell(settings, seed)
+        cuts.append(drain_pod(pod, settings, witnesses=witnesses).cut)
+    assert cuts[0] < cuts[1]
+    return cuts[1]
+
+
+def trim_by_hand(settings: Settings) -> None:
+    """Trim the log beyond what its readers have."""
+    cut = publish_twice(settings)
+    with closing(build_log(settings)) as log:
+        log.trim("pod1", cut)
+
+
+def delete_manifests(settings: Settings) -> None:
+    """Delete one stream under a relay that runs: it goes on with the next manifest."""
+    cut = publish_twice(settings)
+    with closing(build_log(settings)) as log, redis.Redis.from_url(settings.log_url) as client:
+        (last,) = log.manifests("pod1", cut - 1, limit=1)
+        client.delete(log.manifests_key("pod1"))
+        log.append_manifest("pod1", last)
+
+
+def states(settings: Settings) -> dict[str, str]:
+    found = {}
+    with closing(build_log(settings)) as log:
+        for name in COPIES:
+            with closing(build_projection(name, settings)) as projection:  # type: ignore[type-var]
+                found[name] = observe(projection, "pod1", log).state
+    return found
+
+
+def check_whole(world: World) -> None:
+    """Every copy has caught up, and nothing is doubled or missing."""
+    settings = world.tools.settings
+    drain_everything(settings)
+    assert set(states(settings).values()) == {"current"}
+    results = world.tools.recheck(
+        ("oltp_lake", "outbox_log", PAIR, "log_manifests", "lake_account_view", "lake_fulfillment_view"), ("pod1",)
+    )
+    assert {result.verdict for result in results} == {Verdict.CONSISTENT}
+
+
+@pytest.mark.parametrize("lose", [lose_what_nobody_has_read, trim_by_hand, delete_manifests])
+def test_what_copies_need_next_is_published_again(system: Settings, lose: Callable[[Settings], None]) -> None:
+    lose(system)
+    with repairs_of(system) as world:
+        world.compare(PAIR)
+        found = world.breaks(BreakState.OPEN)
+        assert {(item.pair, item.key, item.kind) for item in found} == {
+            (PAIR, (copy,), DifferenceClass.DIFFERENT) for copy in COPIES
+        }
+        report = world.repair()
+        assert [action.kind for action in report.actions] == [ActionKind.REPUBLISH] and report.is_clean
+        assert {item.state for item in world.breaks()} == {BreakState.REPAIRED}
+        check_whole(world)
+
+
+def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_goes_to_people(system: Settings) -> None:
+    pod = system.pods[0]
+    for seed in (1, 2):
+        sell(system, seed)
+        propagate(system, pod, ("lake", "fulfillment_view"))
+    prune_outboxes(system)
+    with closing(build_log(system)) as log:
+        log.trim("pod1", newest(system))
+    with repairs_of(system) as world:
+        world.compare(PAIR)
+        assert [(item.key, item.kind) for item in world.breaks()] == [(("account_view",), DifferenceClass.DIFFERENT)]
+        report = world.repair()
+        assert [action.kind for action in report.actions] == [ActionKind.REBUILD_VIEW] and report.is_clean
+        check_whole(world)
+
+        world.place.change_lake("update lake.raw.fence_lake_pod1 set cut = 1, chunk = 0")
+        world.compare(PAIR)
+        assert world.repair().is_clean is False
+        (escalated,) = world.breaks(BreakState.ESCALATED)
+        assert escalated.key == ("lake",) and "tieout restore-lake" in escalated.reason
