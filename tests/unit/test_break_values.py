@@ -25,6 +25,7 @@ WITHOUT_AGGREGATE = {
     "manifest_counts",
     "log_counts",
     "log_entries",
+    "next_cuts",
     "marts.daily_sales",
     "marts.daily_sales_over_all_days",
 }
