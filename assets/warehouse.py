@@ -4,7 +4,6 @@ In a code location of its own (`orchestration/warehouse.py`), because importing 
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, contract_metadata
 from assets.platform import PLATFORM, platform_of
 from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
+from derived import dbt_process
 from derived.builds import building
 from derived.warehouse import PROJECT_DIR, dbt_environment
 
@@ -57,8 +57,7 @@ def build_dbt_resource(settings: Settings) -> DbtCliResource:
     return DbtCliResource(
         project_dir=str(PROJECT_DIR),
         profiles_dir=str(PROJECT_DIR),
-        # Beside the interpreter: nobody has to have activated the environment.
-        dbt_executable=str(Path(sys.executable).with_name("dbt")),
+        dbt_executable=str(dbt_process.executable(settings.var_dir / "dbt" / "bin")),
         target_path=Path(dbt_environment(settings)["DBT_TARGET_PATH"]),
     )
 
@@ -74,7 +73,7 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
     )
     def warehouse(context: AssetExecutionContext) -> Iterator[Any]:
         settings = platform_of(context).settings
-        os.environ.update(dbt_environment(settings))
+        os.environ.update({**dbt_environment(settings), dbt_process.PARENT: str(os.getpid())})
         with building(settings) as build:
             invocation = context.resources.dbt.cli(
                 ["build", "--exclude-resource-type", "unit_test"], context=context, raise_on_error=False

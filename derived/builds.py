@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, LiteralString
 
 import duckdb
 import psycopg
@@ -46,6 +47,7 @@ TABLES = (
 )
 
 LOCK_KEY = "tieout warehouse build"
+WRITERS_KEY = "tieout warehouse writers"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def building(
     WarehouseError when another build does not end in time.
     """
     with (
-        build_lock(settings.control_dsn, lock_timeout_seconds),
+        build_lock(settings, lock_timeout_seconds),
         connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
     ):
         migrate_builds(connection)
@@ -265,15 +267,41 @@ def _has_tables(connection: Connection) -> bool:
 
 
 @contextmanager
-def build_lock(control_dsn: str, timeout_seconds: int = 600) -> Iterator[None]:
-    """Keep builds away while it is held; WarehouseError when one does not end in time."""
+def build_lock(settings: Settings, timeout_seconds: int = 600) -> Iterator[None]:
+    """Keep builds away while it is held; WarehouseError when one does not end in time.
+
+    A build is away when nobody writes any more: a process that a killed builder has left behind is waited for, too.
+    """
     # In the database, so that it holds between the workers, Dagster's runs and people's commands, and ends with them.
-    with psycopg.connect(control_dsn, autocommit=True) as connection:
-        connection.execute("select set_config('lock_timeout', %s, false)", (f"{timeout_seconds}s",))
-        try:
-            connection.execute("select pg_advisory_lock(hashtext(%s))", (LOCK_KEY,))
-        except psycopg.errors.LockNotAvailable:
-            raise WarehouseError(
-                f"Another warehouse build has run for more than {timeout_seconds} seconds; wait for it or stop it."
-            ) from None
+    with psycopg.connect(settings.control_dsn, autocommit=True) as connection:
+        _locked(connection, "select pg_advisory_lock(hashtext(%s))", LOCK_KEY, timeout_seconds)
+        with writers_lock(settings.catalog_dsn, timeout_seconds, is_first=True):
+            yield
+
+
+@contextmanager
+def writers_lock(catalog_dsn: str, timeout_seconds: int = 600, *, is_first: bool = False) -> Iterator[None]:
+    """Hold the lock of whoever writes to the warehouse: a builder, and the process in which dbt works for it.
+
+    With `is_first` it is given when no one else holds it. It is in the lake's catalog, where the writes go: should the
+    connection with the build lock be lost while dbt goes on, this one keeps other builders away.
+    """
+    with psycopg.connect(catalog_dsn, autocommit=True) as connection:
+        if is_first:
+            _locked(connection, "select pg_advisory_lock(hashtext(%s))", WRITERS_KEY, timeout_seconds)
+        _locked(connection, "select pg_advisory_lock_shared(hashtext(%s))", WRITERS_KEY, timeout_seconds)
+        if is_first:
+            connection.execute("select pg_advisory_unlock(hashtext(%s))", (WRITERS_KEY,))
         yield
+
+
+def _locked(
+    connection: psycopg.Connection[tuple[Any, ...]], statement: LiteralString, key: str, timeout_seconds: int
+) -> None:
+    connection.execute("select set_config('lock_timeout', %s, false)", (f"{timeout_seconds}s",))
+    try:
+        connection.execute(statement, (key,))
+    except psycopg.errors.LockNotAvailable:
+        raise WarehouseError(
+            f"Another warehouse build has run for more than {timeout_seconds} seconds; wait for it or stop it."
+        ) from None

@@ -121,7 +121,7 @@ def retract_lake(
     meanwhile, and the next one starts at the base. A second call finds nothing left to do.
     """
     with (
-        build_lock(settings.control_dsn),
+        build_lock(settings),
         connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
     ):
         for attempt in range(1, ATTEMPTS_MAX + 1):

@@ -74,7 +74,7 @@ def close_period(
     """
     with (
         closing_alone(settings.control_dsn) as books,
-        build_lock(settings.control_dsn),
+        build_lock(settings),
         reading(settings) as lake,
     ):
         closed = closed_periods(settings.control_dsn)

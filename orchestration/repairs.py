@@ -12,7 +12,8 @@ What must not overlap, and what sees to it:
   taken twice, because claiming it is one statement in the ledger. Dagster's limit on the tag only saves a run.
 - Two relays of one pod, so also a drain beside a worker: the relay's advisory lock in the pod. A repair that publishes
   cuts again takes it over, and the worker comes back behind it.
-- Two builds of the warehouse, whoever asked for them: the build lock in the control database.
+- Two builds of the warehouse, whoever asked for them: the build lock in the control database, and the lock of whoever
+  writes, in the lake's catalog: dbt's own process holds it, so one that a killed run left behind is waited for.
 - Two writers of one copy of one pod: the row with its position, which each of their commits changes.
 - Two recordings in the ledger: its advisory lock. A comparison older than one that was recorded says nothing any more;
   what is older is decided by cuts and by the ledger's counter (`trust.moments`), not by when a comparison ended.

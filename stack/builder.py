@@ -19,6 +19,7 @@ from typing import Any
 
 from contracts.errors import TieoutError, UnprovenBuildError, WarehouseError
 from contracts.settings import Settings
+from derived.lifeline import end_with_input
 from stack.duties import builder_settings
 from stack.scrubbing import scrubber
 from stack.settings import ROOT, load_settings, without_settings
@@ -159,6 +160,8 @@ def main() -> None:
     os.dup2(2, 1)
     from derived.warehouse import build_warehouse, parse
 
+    # It holds the build lock itself, so nothing is left without one if its parent is killed; but nobody needs it then.
+    end_with_input()
     settings = load_settings()
     parse(settings)
     clean = scrubber(settings)

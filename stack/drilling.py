@@ -75,7 +75,7 @@ def drill_now(
 
     Touches nothing of the system of `settings` but the table of drills. StackError when the drill could not be made.
     """
-    with _alone(settings.var_dir / DRILLS_FOLDER):
+    with _alone(settings.var_dir / DRILLS_FOLDER) as lock:
         started_at = utc_now()
         run = DrillRun(
             run=f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
@@ -85,7 +85,7 @@ def drill_now(
         )
         folder = settings.var_dir / DRILLS_FOLDER / run.run
         drilled = Drilled(run=run, folder=folder, page=write_page(folder, run, []), ordered=len(drills))
-        for told in _told(settings.var_dir / DRILLS_FOLDER / DRILLED_SYSTEM, folder, drills, orders_per_second):
+        for told in _told(settings.var_dir / DRILLS_FOLDER / DRILLED_SYSTEM, folder, drills, orders_per_second, lock):
             if "outcome" in told:
                 _keep(settings, drilled, outcome_from_json(told["outcome"]), on_outcome)
             elif "ready" in told:
@@ -121,8 +121,13 @@ def _keep(settings: Settings, drilled: Drilled, outcome: Outcome, on_outcome: On
     on_outcome(outcome)
 
 
-def _told(system: Path, folder: Path, drills: Sequence[Drill], orders_per_second: float) -> Iterator[dict[str, Any]]:
-    """Run the drilling process and yield what it tells; it has ended afterwards, whatever happens."""
+def _told(
+    system: Path, folder: Path, drills: Sequence[Drill], orders_per_second: float, lock: int
+) -> Iterator[dict[str, Any]]:
+    """Run the drilling process and yield what it tells; it has ended afterwards, whatever happens.
+
+    It holds the open file `lock`, too: should this process be killed, nobody drills here before that one has ended.
+    """
     cells = [f"{drill.copy.name}/{drill.test}" for drill in drills]
     command = [sys.executable, "-P", "-m", "stack.drill_system", "--orders-per-second", str(orders_per_second), *cells]
     with (folder / LOG).open("ab") as log:
@@ -134,6 +139,7 @@ def _told(system: Path, folder: Path, drills: Sequence[Drill], orders_per_second
             text=True,
             cwd=ROOT,
             start_new_session=True,
+            pass_fds=(lock,),
             env=drill_environment(os.environ, system),
         )
     try:
@@ -159,8 +165,8 @@ def drill_environment(environment: Any, system: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Be the only one who drills here: there is one folder for the system that is drilled."""
+def _alone(folder: Path) -> Iterator[int]:
+    """Be the only one who drills here: there is one folder for the system that is drilled. Yield the locked file."""
     folder.mkdir(parents=True, exist_ok=True)
     # The server's account must be able to pass to the system below.
     folder.chmod(0o711)
@@ -169,4 +175,4 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StackError("A drill is under way here; wait until it has ended.") from None
-        yield
+        yield file.fileno()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import StackError
+from stack import drilling
 from stack.code_version import code_version
 from stack.drill_system import own_system
 from stack.drilling import drill_environment
@@ -59,3 +60,16 @@ def test_code_in_a_repository_is_named_by_its_commit_and_whether_it_was_changed(
     assert re.fullmatch(r"[0-9a-f]{12}", clean)
     (tmp_path / "a.py").write_text("two")
     assert code_version(tmp_path) == f"{clean}+changes"
+
+
+def test_nobody_drills_before_the_drilling_process_of_one_that_was_killed_has_ended(tmp_path: Path) -> None:
+    with drilling._alone(tmp_path) as lock:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(lock,))
+    try:
+        with pytest.raises(StackError, match="under way"), drilling._alone(tmp_path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with drilling._alone(tmp_path):
+        pass

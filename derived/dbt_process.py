@@ -1,0 +1,65 @@
+"""dbt as a process of its own that others start: it holds the writers' lock itself, and ends with who started it.
+
+Belongs here: what stands between Dagster and dbt's command line. Does not belong here: building in this process
+(`derived/warehouse.py`), the locks (`derived/builds.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from derived.builds import writers_lock
+from derived.lifeline import end_with_parent
+
+PARENT = "TIEOUT_BUILD_PARENT"
+"""Environment variable: the id of the process that holds the build lock and starts dbt."""
+CATALOG = "DBT_ENV_SECRET_LAKE_CATALOG"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def executable(folder: Path) -> Path:
+    """Return a program in `folder` that is used like dbt's own, and is this module."""
+    path = folder / "dbt"
+    text = (
+        "#!/bin/sh\n"
+        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -P -m derived.dbt_process "$@"\n'
+    )
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Several processes may come here at once: the program is there whole or not at all.
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.chmod(0o700)
+        draft.replace(path)
+    return path
+
+
+def run_as_writer(run: Callable[[], None]) -> None:
+    """Run something that writes to the warehouse for the process that PARENT names, as long as that one lives.
+
+    Without PARENT nobody holds the build lock, and nothing is built: dbt is only asked for its version, say.
+    """
+    if PARENT not in os.environ:
+        run()
+        return
+    parent_id = int(os.environ[PARENT])
+    end_with_parent(parent_id)
+    with writers_lock(os.environ[CATALOG]):
+        # Again, with the lock: a parent that lives now holds the build lock, and the next builder waits for this one.
+        if os.getppid() == parent_id:
+            run()
+
+
+def main() -> None:
+    """Be dbt."""
+    from dbt.cli.main import cli
+
+    run_as_writer(cli)
+
+
+if __name__ == "__main__":
+    main()
