@@ -12,11 +12,11 @@ import dagster as dg
 from dagster import AssetExecutionContext
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
 
+from assets import dbt_process
 from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, contract_metadata
 from assets.platform import PLATFORM, platform_of
 from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
-from derived import dbt_process
 from derived.builds import building
 from derived.warehouse import PROJECT_DIR, dbt_environment
 

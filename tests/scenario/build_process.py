@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from derived import dbt_process
+from assets import dbt_process
 from derived.builds import build_lock
 
 

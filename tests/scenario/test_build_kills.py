@@ -16,8 +16,8 @@ import psutil
 import psycopg
 import pytest
 
+from assets import dbt_process
 from contracts.errors import WarehouseError
-from derived import dbt_process
 from derived.builds import build_lock, writers_lock
 from tests.conftest import MakeDatabase
 

@@ -26,7 +26,7 @@ def executable(folder: Path) -> Path:
     path = folder / "dbt"
     text = (
         "#!/bin/sh\n"
-        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -P -m derived.dbt_process "$@"\n'
+        f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -P -m assets.dbt_process "$@"\n'
     )
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         folder.mkdir(parents=True, exist_ok=True)
