@@ -11,6 +11,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "relay": ("--events", "50000", "--samples", "100"),
     "derived": ("--orders", "2000"),
     "commands": ("--seconds", "3"),
+    "import_rows": ("--rows", "2000"),
     "visibility": ("--samples", "50"),
     "compare": ("--orders", "100000", "--rounds", "1"),
     "compare_changes": ("--orders", "20000", "40000", "--rounds", "1"),

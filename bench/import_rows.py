@@ -1,0 +1,206 @@
+"""What the import of invoices costs: processor time per row, of the import's own processes and of PostgreSQL.
+
+    python -m bench.import_rows [--rows N] [--file PATH] [--json]
+
+Belongs here: one import into two fresh pods, beside a plain insert of the same rows in the same run. Does not belong
+here: what comes after the pods. Seconds depend on what else runs; processor time and the ratio hardly do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import random
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from bench.figures import Figure, report
+from contracts.settings import PodSettings, Settings
+from oltp.directory import migrate_directory
+from oltp.store.migrate import migrate
+from stack.servers import bootstrap
+from stack.servers.postgres import EmbeddedPostgres
+from traffic.retail.files import COLUMNS
+from traffic.retail.importing import import_files
+
+PODS = ("pod1", "pod2")
+INVOICE_ROWS = 20
+"""Rows of a generated invoice, on average; real ones have 21."""
+STOCK_CODES = 3_000
+RATIO_MAX = 12.0
+"""An import books events, tax, payment, shipment and stock of a row; a plain insert keeps the row alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Processor seconds of one piece of work."""
+
+    client: float
+    server: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when every goal is met, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m bench.import_rows", description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000, help="rows to generate (default 20,000)")
+    parser.add_argument("--file", type=Path, help="an Online Retail file to import instead")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    return report("import_rows", measure(rows=options.rows, file=options.file), is_json=options.json)
+
+
+def measure(*, rows: int = 20_000, file: Path | None = None) -> list[Figure]:
+    """Return the cost per row of an import and of the plain insert."""
+    with _books() as (settings, server):
+        path = file or _generated(settings.var_dir / "generated.csv", rows)
+        done = 0
+
+        def run() -> None:
+            nonlocal done
+            done = import_files([path], settings).rows_read
+
+        imported = _cost(server, run)
+        plain = _cost(server, lambda: _insert_plainly(settings.pods[0], path))
+    ratio = (imported.client + imported.server) / (plain.client + plain.server)
+    return [
+        Figure(name="rows", value=done, unit=""),
+        Figure(name="reference: plain insert, client", value=plain.client / done * 1e6, unit="us/row"),
+        Figure(name="reference: plain insert, PostgreSQL", value=plain.server / done * 1e6, unit="us/row"),
+        Figure(name="import, client", value=imported.client / done * 1e6, unit="us/row"),
+        Figure(name="import, PostgreSQL", value=imported.server / done * 1e6, unit="us/row"),
+        Figure(name="import, both", value=(imported.client + imported.server) / done * 1e6, unit="us/row"),
+        Figure(name="ratio", value=ratio, unit="", goal=f"<= {RATIO_MAX:g}", is_met=ratio <= RATIO_MAX),
+    ]
+
+
+@contextmanager
+def _books() -> Iterator[tuple[Settings, EmbeddedPostgres]]:
+    """Two migrated pods and the directory on a server of their own, with fsync; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
+        folder = Path(name)
+        # The account that PostgreSQL runs as, when root runs the benchmark, must be able to pass.
+        folder.chmod(0o711)
+        server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
+        try:
+            server.start()
+            yield _settings(server, folder), server
+        finally:
+            server.stop()
+
+
+def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
+    roles = (*bootstrap.POD_ROLES, "tieout_control")
+    bootstrap.create_roles(server.superuser_dsn(), {role: f"{role}-password" for role in roles})
+    pods = []
+    for pod in PODS:
+        _create(server, pod, bootstrap.POD_ROLES)
+        owner, app, relay, reader = (server.dsn(role, f"{role}-password", pod) for role in bootstrap.POD_ROLES)
+        migrate(owner)
+        pods.append(PodSettings(pod=pod, owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader))
+    _create(server, "control", ("tieout_control",))
+    control_dsn = server.dsn("tieout_control", "tieout_control-password", "control")
+    migrate_directory(control_dsn)
+    return Settings(
+        var_dir=folder,
+        pods=tuple(pods),
+        control_dsn=control_dsn,
+        catalog_dsn="",
+        read_models_dsn="",
+        dagster_dsn="",
+        log_url="",
+        lake_data_path="",
+        lake_backup_path=folder,
+    )
+
+
+def _create(server: EmbeddedPostgres, database: str, roles: tuple[str, ...]) -> None:
+    bootstrap.create_database(server.superuser_dsn(), database, owner=roles[0])
+    bootstrap.allow_connections(server.superuser_dsn(), database, roles)
+
+
+def _cost(server: EmbeddedPostgres, work: Callable[[], None]) -> Cost:
+    """Run `work` and return what it cost; its own child processes must have ended with it."""
+    client, behind = _client_seconds(), _server_seconds(server)
+    work()
+    return Cost(client=_client_seconds() - client, server=_server_seconds(server) - behind)
+
+
+def _client_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _server_seconds(server: EmbeddedPostgres) -> float:
+    """Return the processor time of the server: its backends that live, and those that it has waited for."""
+    parent = psutil.Process(int((server.data / "postmaster.pid").read_text().split("\n", 1)[0]))
+    own = parent.cpu_times()
+    total = own.user + own.system + own.children_user + own.children_system
+    for child in parent.children():
+        with suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _insert_plainly(pod: PodSettings, path: Path) -> None:
+    """Insert the file's rows as they are, each with a statement of its own, an invoice a transaction."""
+    with psycopg.connect(pod.owner_dsn) as connection:
+        connection.execute(
+            "create table public.plain_rows (invoice text, stock_code text, description text, quantity bigint, "
+            "invoiced_at timestamptz, price numeric, customer_id text, country text)"
+        )
+        for _, rows in groupby(_records(path), key=lambda row: row[0]):
+            for row in rows:
+                connection.execute("insert into public.plain_rows values (%s, %s, %s, %s, %s, %s, %s, %s)", row)
+            connection.commit()
+
+
+def _records(path: Path) -> Iterator[list[str]]:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+        reader = csv.reader(file)
+        next(reader)
+        yield from reader
+
+
+def _generated(path: Path, rows: int) -> Path:
+    """Write `rows` rows of invoices, some of them credit notes, from a fixed seed."""
+    source, start = random.Random(1), datetime(2011, 3, 1, 8)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        written, number = 0, 600_000
+        while written < rows:
+            number += 1
+            invoice = _invoice(source, number, start + timedelta(minutes=3 * (number - 600_000)))
+            writer.writerows(invoice[: rows - written])
+            written += len(invoice)
+    return path
+
+
+def _invoice(source: random.Random, number: int, at: datetime) -> list[list[str]]:
+    sign, prefix = (-1, "C") if source.random() < 0.15 else (1, "")
+    country = "United Kingdom" if source.random() < 0.9 else source.choice(["France", "Germany", "EIRE"])
+    customer = "" if source.random() < 0.1 else f"{12_000 + source.randrange(500)}.0"
+    size = 1 + source.randrange(3 if prefix else 2 * INVOICE_ROWS)
+    rows = []
+    for _ in range(size):
+        code = source.randrange(STOCK_CODES)
+        price = f"{1 + code % 900 / 100:.2f}"
+        quantity = str(sign * (1 + source.randrange(12)))
+        rows.append([f"{prefix}{number}", f"T{code:05}", f"THING {code}", quantity, f"{at}", price, customer, country])
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
