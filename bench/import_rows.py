@@ -16,7 +16,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -142,15 +142,21 @@ def _client_seconds() -> float:
 
 
 def _server_seconds(server: EmbeddedPostgres) -> float:
-    """Return the processor time of the server: its backends that live, and those that it has waited for."""
+    """Return the processor time of the server: its processes that live, and those that it has waited for."""
     parent = psutil.Process(int((server.data / "postmaster.pid").read_text().split("\n", 1)[0]))
-    own = parent.cpu_times()
-    total = own.user + own.system + own.children_user + own.children_system
-    for child in parent.children():
-        with suppress(psutil.NoSuchProcess):
-            times = child.cpu_times()
-            total += times.user + times.system
-    return total
+    while True:
+        own = parent.cpu_times()
+        ended = own.children_user + own.children_system
+        total = own.user + own.system + ended
+        try:
+            for child in parent.children():
+                times = child.cpu_times()
+                total += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue
+        own = parent.cpu_times()
+        if own.children_user + own.children_system == ended:
+            return total
 
 
 def _insert_plainly(pod: PodSettings, path: Path) -> None:

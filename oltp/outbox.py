@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,20 @@ from json_to_recordset(%s::json) as event (
 )
 """
 """One JSON array of events; a value of type json keeps its text, so the payload arrives byte for byte."""
+
+_INSERT_KEPT = """
+insert into oltp.outbox (
+    event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload,
+    occurred_at, causation_id, correlation_id, traceparent
+)
+select event.*
+from json_to_recordset(%s::json) as event (
+    event_id uuid, merchant_id text, aggregate_type text, aggregate_id text, aggregate_version bigint, event_type text,
+    schema_version integer, payload json, occurred_at timestamptz, causation_id uuid, correlation_id uuid,
+    traceparent text
+)
+"""
+"""The same for events of several commands, each with what its command says of itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +66,36 @@ def publish(tx: CommandTransaction, before: AggregateState | None, after: Aggreg
 
 def publish_all(tx: CommandTransaction, changes: Sequence[Change]) -> None:
     """Insert the events of several changes with one statement, in the order given."""
-    events = [
-        {
-            "event_id": tx.new_id(),
-            "merchant_id": change.after.merchant_id,
-            "aggregate_type": change.after.AGGREGATE_TYPE,
-            "aggregate_id": change.after.aggregate_id,
-            "aggregate_version": change.after.version,
-            "event_type": str(change.event_type),
-            "schema_version": change.after.SCHEMA_VERSION,
-            "payload": msgspec.Raw(encode_payload(change.before, change.after, change.cause).encode()),
-        }
-        for change in changes
-    ]
+    events = [_event(tx, change) for change in changes]
     if events:
         text = msgspec.json.encode(events).decode()
         tx.query(_INSERT, [tx.occurred_at, tx.causation_id, tx.correlation_id, tx.traceparent, text])
+
+
+def publish_kept(tx: CommandTransaction, changes: Sequence[tuple[CommandTransaction, Change]]) -> None:
+    """Insert the events of a batch with one statement: each change with the command that made it, in this order."""
+    events = [
+        {
+            **_event(command, change),
+            "occurred_at": command.occurred_at,
+            "causation_id": command.causation_id,
+            "correlation_id": command.correlation_id,
+            "traceparent": command.traceparent,
+        }
+        for command, change in changes
+    ]
+    if events:
+        tx.query(_INSERT_KEPT, [msgspec.json.encode(events).decode()])
+
+
+def _event(tx: CommandTransaction, change: Change) -> dict[str, Any]:
+    return {
+        "event_id": tx.new_id(),
+        "merchant_id": change.after.merchant_id,
+        "aggregate_type": change.after.AGGREGATE_TYPE,
+        "aggregate_id": change.after.aggregate_id,
+        "aggregate_version": change.after.version,
+        "event_type": str(change.event_type),
+        "schema_version": change.after.SCHEMA_VERSION,
+        "payload": msgspec.Raw(encode_payload(change.before, change.after, change.cause).encode()),
+    }

@@ -11,10 +11,11 @@ commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, LiteralString
+from functools import cache
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 
@@ -23,6 +24,23 @@ from oltp.directory import Directory
 from oltp.gateway import PaymentGateway
 
 Row = tuple[Any, ...]
+Answer = TypeVar("Answer")
+
+
+class NotTogetherError(Exception):
+    """Commands of a batch cannot share a transaction; each runs alone, and no caller sees this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBack:
+    """What the commands of a batch have in common until they are written together (`oltp/commands/batch.py`)."""
+
+    saves: list[tuple[CommandTransaction, Sequence[Any], Mapping[str, Any]]] = field(default_factory=list)
+    """Whose changes (`oltp.outbox.Change`), and values of further columns."""
+    asked: dict[Any, Callable[[], Any]] = field(default_factory=dict)
+    """Questions with their answers."""
+    locked: dict[Any, str] = field(default_factory=dict)
+    """Who locked which aggregate, by idempotency key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +62,8 @@ class CommandTransaction:
     new_uuid: NewId
     last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
+    kept: KeptBack | None = None
+    """None: the command runs alone, and writes at once."""
 
     def new_id(self) -> str:
         """Return a new UUIDv7 as text."""
@@ -58,6 +78,28 @@ class CommandTransaction:
     def query_last(self, statement: bytes, parameters: Sequence[Any]) -> None:
         """Keep a statement back until nothing but the commit is left: what it locks, everybody waits for."""
         self.last.append((statement, parameters))
+
+    def once(self, key: Any, ask: Callable[[], Callable[[], Answer]]) -> Callable[[], Answer]:
+        """Ask, and return the function that waits for the answer; the commands of a batch ask the same thing once.
+
+        Only for what a command neither changes nor reads again after a lock: there an older answer would be wrong.
+        """
+        if self.kept is None:
+            return ask()
+        if key not in self.kept.asked:
+            self.kept.asked[key] = cache(ask())
+        return self.kept.asked[key]
+
+    def lock_alone(self, aggregate: Any) -> None:
+        """Note that this command locks the aggregate; NotTogetherError when another one of the batch does, too.
+
+        What that one decided about the aggregate is not written yet, so this one would decide by an old state.
+        """
+        if (
+            self.kept is not None
+            and self.kept.locked.setdefault(aggregate, self.idempotency_key) != self.idempotency_key
+        ):
+            raise NotTogetherError
 
     def send_last(self) -> None:
         """Queue what was kept back."""

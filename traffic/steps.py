@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from oltp.commands.execute import Command, CommandPod, execute
+from contracts.errors import TieoutError
+from oltp.commands.batch import BatchItem, execute_batch
+from oltp.commands.execute import Command, CommandPod
 from traffic.progress import OnProgress
 from traffic.workers import Workers
 
@@ -28,9 +30,13 @@ class KeyedCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
-    """Run them one after the other and return how many; the first refusal ends it."""
-    for item in commands:
-        execute(pod, item.command, idempotency_key=item.key, occurred_at=item.occurred_at)
+    """Run them, together where they may be, and return how many; the first refusal is raised."""
+    items = [
+        BatchItem(command=item.command, idempotency_key=item.key, occurred_at=item.occurred_at) for item in commands
+    ]
+    for answer in execute_batch(pod, items):
+        if isinstance(answer, TieoutError):
+            raise answer
     return len(commands)
 
 

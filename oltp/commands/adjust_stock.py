@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from contracts.errors import InputError
 from contracts.events.stock import StockMovementKind, StockMovementState
 from oltp.commands.execute import Command
@@ -14,6 +16,8 @@ KINDS = (StockMovementKind.ADJUSTED, StockMovementKind.WRITTEN_OFF)
 
 class AdjustStock(Command[StockMovementState], frozen=True, kw_only=True):
     """Signed units: negative ones leave; written-off units are negative. Units that are reserved stay."""
+
+    IS_BATCHABLE: ClassVar[bool] = True
 
     location_id: str
     variant_id: str

@@ -9,6 +9,8 @@ the commit, and an order that has money open again when the key is repeated; the
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from contracts.errors import ConflictError, GatewayDeclinedError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
@@ -25,6 +27,9 @@ class AuthorizePayment(Command[PaymentState], frozen=True, kw_only=True):
     A payment that is declined, or that another one was faster than, is recorded and returned with status declined. A
     free order has no payment: ConflictError.
     """
+
+    IS_BATCHABLE: ClassVar[bool] = True
+    ASKS_PROVIDER: ClassVar[bool] = True
 
     order_id: str
     amount_minor: int | None = None

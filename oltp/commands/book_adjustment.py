@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from contracts.events.adjustment import AdjustmentEvent, AdjustmentKind, AdjustmentState
 from oltp.commands.execute import Command
 from oltp.domain.adjustments import adjustment_amounts
@@ -11,6 +13,8 @@ from oltp.transaction import CommandTransaction
 
 class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True):
     """Book `amount_micro` (signed; negative: the merchant gets less). A wrong one is answered by another."""
+
+    IS_BATCHABLE: ClassVar[bool] = True
 
     kind: AdjustmentKind
     currency: str

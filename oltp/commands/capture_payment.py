@@ -8,6 +8,8 @@ meanwhile, that amount is another than this attempt asked for: then nothing is r
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from contracts.errors import GatewayAmountError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentCapture, PaymentEvent, PaymentState
@@ -22,6 +24,9 @@ from oltp.transaction import CommandTransaction
 
 class CapturePayment(Command[PaymentState], frozen=True, kw_only=True):
     """Capture `amount_minor`, or (None) as much as the authorization and the order still allow."""
+
+    IS_BATCHABLE: ClassVar[bool] = True
+    ASKS_PROVIDER: ClassVar[bool] = True
 
     payment_id: str
     amount_minor: int | None = None

@@ -9,6 +9,7 @@ and moves no money twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from contracts.errors import GatewayDeclinedError
 from contracts.events.order import OrderState
@@ -48,6 +49,8 @@ class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
 
     Units that were held for the order and now will not be shipped are held no longer.
     """
+
+    ASKS_PROVIDER: ClassVar[bool] = True
 
     refund_id: str
 

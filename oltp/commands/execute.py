@@ -48,7 +48,7 @@ ATTEMPTS_MAX = 5
 CONNECT_SECONDS_MAX = 15.0
 """How long a command waits for a connection."""
 
-_PLANNING = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+_PLANNING = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 """Every statement of a command is a lookup by key. A plan that was made, and stays prepared, while its table was small
 reads all of it for one row: measured on growing tables, without this the server needs 1.4 to 3 times as long."""
 
@@ -83,6 +83,10 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
 
     REGISTERS: ClassVar[bool] = False
     """Whether it brings its merchant into the pod; every other command needs the merchant to live there."""
+    IS_BATCHABLE: ClassVar[bool] = False
+    """Whether it may share a transaction with commands of other aggregates: everything it writes goes by `save_all`."""
+    ASKS_PROVIDER: ClassVar[bool] = False
+    """Whether it asks the payment provider while its transaction is open."""
 
     merchant_id: str
 
@@ -164,16 +168,14 @@ def execute(
     in this pod, what the command raises, and StackError when the pod cannot be reached. `occurred_at` (aware) is given
     by imports only; their keys are kept for good, since a file may be imported again years later.
     """
-    if not idempotency_key:
-        raise InputError("A command needs an idempotency key.")
-    request = _Request(
+    request = _request(
+        pod,
+        command,
         idempotency_key=idempotency_key,
-        correlation_id=correlation_id or str(pod.new_uuid()),
+        correlation_id=correlation_id,
         causation_id=causation_id,
         traceparent=traceparent,
-        occurred_at=occurred_at or pod.clock(),
-        is_kept=occurred_at is not None,
-        body_hash=body_hash(command),
+        occurred_at=occurred_at,
     )
     failure: psycopg.Error | None = None
     for _ in range(ATTEMPTS_MAX):
@@ -207,6 +209,16 @@ def body_hash(command: Command[Any]) -> str:
     return hashlib.sha256(type(command).__name__.encode() + b"\n" + body).hexdigest()
 
 
+@contextmanager
+def open_transaction(
+    pod: CommandPod, command: Command[Any], idempotency_key: str, occurred_at: datetime | None
+) -> Iterator[CommandTransaction]:
+    """Open a transaction that begins with this command; the block commits it, else it is rolled back. No retries."""
+    request = _request(pod, command, idempotency_key=idempotency_key, occurred_at=occurred_at)
+    with _transaction(pod, request) as tx:
+        yield tx
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Request:
     idempotency_key: str
@@ -216,6 +228,29 @@ class _Request:
     occurred_at: datetime
     is_kept: bool
     body_hash: str
+
+
+def _request(
+    pod: CommandPod,
+    command: Command[Any],
+    *,
+    idempotency_key: str,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    traceparent: str | None = None,
+    occurred_at: datetime | None = None,
+) -> _Request:
+    if not idempotency_key:
+        raise InputError("A command needs an idempotency key.")
+    return _Request(
+        idempotency_key=idempotency_key,
+        correlation_id=correlation_id or str(pod.new_uuid()),
+        causation_id=causation_id,
+        traceparent=traceparent,
+        occurred_at=occurred_at or pod.clock(),
+        is_kept=occurred_at is not None,
+        body_hash=body_hash(command),
+    )
 
 
 def _attempt(pod: CommandPod, command: Command[Answer], request: _Request) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from contracts.errors import ConflictError
 from contracts.events.fulfillment import FulfillmentEvent, FulfillmentLine, FulfillmentState
@@ -24,6 +25,8 @@ class FulfillOrder(Command[FulfillmentState], frozen=True, kw_only=True):
 
     Open shipping lines count as rendered with the first fulfillment, named or not.
     """
+
+    IS_BATCHABLE: ClassVar[bool] = True
 
     order_id: str
     location_id: str

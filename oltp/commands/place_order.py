@@ -6,6 +6,8 @@ reservation, order and events, and take the stock last, because its counter is w
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from contracts.errors import ConflictError, InputError, NotFoundError
@@ -55,6 +57,8 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     `reservation_id`: take over this reservation, which must hold exactly the order's goods.
     """
 
+    IS_BATCHABLE: ClassVar[bool] = True
+
     order_number: str
     customer_id: str | None
     location_id: str
@@ -67,7 +71,10 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the placed order; InputError, ConflictError or one of their kinds when it cannot be."""
-        ask_merchant = ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False)
+        ask_merchant = tx.once(
+            ("merchant", self.merchant_id),
+            lambda: ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False),
+        )
         ask_sellables = sellables(tx, self.merchant_id, [line.sku for line in self.lines])
         merchant = ask_merchant()
         lines = _unpriced(tx, self, merchant, ask_sellables())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from contracts.errors import ConflictError, InputError
@@ -25,6 +27,8 @@ class VariantInput(Value, frozen=True, kw_only=True):
 
 class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
     """The product as it shall be; variants that are not named stay as they are."""
+
+    IS_BATCHABLE: ClassVar[bool] = True
 
     product_id: str
     title: str

@@ -10,7 +10,7 @@ _CURRENCY = "select currency from oltp.merchants where merchant_id = %s for shar
 
 def merchant_currency(tx: CommandTransaction, merchant_id: str) -> str:
     """Return the currency of all of a merchant's prices; it cannot change before this transaction has ended."""
-    row = tx.query(_CURRENCY, (merchant_id,)).fetchone()
+    row = tx.once(("currency", merchant_id), lambda: tx.query(_CURRENCY, (merchant_id,)).fetchone)()
     if row is None:
         raise NotFoundError(f"Merchant {merchant_id} does not exist.")
     return str(row[0])

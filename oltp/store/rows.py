@@ -18,13 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
 
 from contracts.errors import NotFoundError
 from contracts.events.common import AggregateState, Value
-from oltp.outbox import Change, publish_all
+from oltp.outbox import Change, publish_all, publish_kept
 from oltp.store.mapping import MAPPINGS, AggregateMapping, ChildMapping, PartRow, insert_statement
 from oltp.transaction import CommandTransaction
 
@@ -67,6 +69,7 @@ def ask_by(
     """Send what `load_by` sends and return the function that waits for it."""
     mapping = MAPPINGS[state_type]
     if lock:
+        tx.lock_alone((state_type, merchant_id, column, value))
         # A statement of its own: the next one then sees what this one waited for.
         tx.query(mapping.lock(column), (merchant_id, value))
     cursor = tx.query(mapping.select(column), (merchant_id, value))
@@ -92,18 +95,34 @@ def save_all(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[s
     """Write several changes: all new aggregates with one statement, then changed ones, then all events.
 
     Changes of one type stay in the order given; types are written in the order in which they first appear. An aggregate
-    may be among the changes once.
+    may be among the changes once. In a batch they are kept back for `write_kept`.
     """
+    if tx.kept is not None:
+        tx.kept.saves.append((tx, changes, extra or {}))
+        return
+    _write_rows(tx, changes, extra or {})
+    publish_all(tx, changes)
+
+
+def write_kept(tx: CommandTransaction) -> None:
+    """Write what the commands of a batch have kept back, as one `save_all` would; each event says whose it is."""
+    saves = tx.kept.saves if tx.kept is not None else []
+    for _, group in groupby(saves, key=itemgetter(2)):
+        together = list(group)
+        _write_rows(tx, [change for _, changes, _ in together for change in changes], together[0][2])
+    publish_kept(tx, [(command, change) for command, changes, _ in saves for change in changes])
+
+
+def _write_rows(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[str, Any]) -> None:
     by_type: dict[AggregateMapping, list[Change]] = {}
     for change in changes:
         by_type.setdefault(MAPPINGS[type(change.after)], []).append(change)
-    _insert_new(tx, by_type, extra or {})
+    _insert_new(tx, by_type, extra)
     for mapping, mine in by_type.items():
         if changed := [change for change in mine if change.before is not None]:
             tx.query(mapping.update, (_json([change.after for change in changed]),))
             for child in mapping.children:
-                _write_parts(tx, mapping, child, changed, extra or {})
-    publish_all(tx, changes)
+                _write_parts(tx, mapping, child, changed, extra)
 
 
 def advance(tx: CommandTransaction, state: AggregateState) -> None:

@@ -15,7 +15,8 @@ the commit: InsufficientStockError (names the variant), NotFoundError for a vari
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from contracts.events.stock import ReservationState, StockMovementEvent, StockMovementKind, StockMovementState
 from oltp.domain.reservations import held_quantity
@@ -90,6 +91,24 @@ def move(
     )
     _count(tx, merchant_id, location_id, quantities, quantities if is_reserved else {})
     return movements
+
+
+def merged_moves(kept: Iterable[tuple[bytes, Sequence[Any]]]) -> Iterator[tuple[bytes, Sequence[Any]]]:
+    """Yield the counter moves that the commands of a batch kept back, one per merchant and location.
+
+    In one statement the counters are taken in one order, and only where they end must be legal.
+    """
+    places: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+    for statement, (merchant_id, location_id, *columns) in kept:
+        if statement is not _MOVE:
+            raise TypeError("A batch keeps back nothing but moves of stock counters.")
+        moved = places.setdefault((merchant_id, location_id), {})
+        for variant_id, on_hand, reserved in zip(*columns, strict=True):
+            before = moved.get(variant_id, (0, 0))
+            moved[variant_id] = (before[0] + on_hand, before[1] + reserved)
+    for place, moved in sorted(places.items()):
+        on_hands, reserveds = zip(*moved.values(), strict=True)
+        yield _MOVE, (*place, list(moved), list(on_hands), list(reserveds))
 
 
 def _count(

@@ -28,7 +28,7 @@ from contracts.errors import ConflictError
 from contracts.ids import uuid7
 from contracts.settings import Settings
 from oltp.commands.configure_merchant import ConfigureMerchant
-from oltp.commands.execute import CommandPod, body_hash
+from oltp.commands.execute import body_hash
 from oltp.directory import placements
 from traffic.progress import OnProgress, no_progress
 from traffic.retail import books as retail_books
@@ -50,13 +50,13 @@ from traffic.retail.rejects import RejectsFile
 from traffic.retail.report import ImportReport, Outcome, Totals, already, combined, refused
 from traffic.retail.rows import Rejection
 from traffic.retail.rules import InvoiceType, Treatment, invoice_type
-from traffic.retail.sales import book_sale, is_stored, is_taken
+from traffic.retail.sales import book_sales, is_stored, is_taken
 from traffic.retail.steps import LOCATION, row_steps, steps_of
 from traffic.statistics import GrowingTables
 from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod
 from traffic.workers import Workers
 
-BATCH = 10
+BATCH = 20
 """Invoices or commands handed to a worker at once."""
 INSPECTED_AT_ONCE = 500
 DIFFERS = "invoice_differs_between_files"
@@ -281,7 +281,7 @@ class _Import:
         with GrowingTables(self.settings.pods) as statistics:
             for rate_ppm, group in itertools.groupby(sales, lambda sale: retail_catalog.vat_ppm(sale.invoiced_at)):
                 batches = batched_by_pod(self._taxed(group, rate_ppm), self._home, BATCH)
-                for outcomes in self.workers.run(_book_sales, batches):
+                for outcomes in self.workers.run(book_sales, batches):
                     for outcome in outcomes:
                         self._settle(outcome)
                     done += len(outcomes)
@@ -329,10 +329,6 @@ class _Import:
         given = retail_books.given_back(connection, [note.key for note in notes])
         stored = self._stored_keys(notes, lambda note: [step.key for step in row_steps(note)])
         return [_plan_credit(note, matcher, given.get(note.key) or Given(), stored) for note in notes]
-
-
-def _book_sales(pod: CommandPod, invoices: Sequence[Invoice]) -> list[Outcome]:
-    return [book_sale(pod, invoice) for invoice in invoices]
 
 
 def _is_note(invoice: Invoice) -> bool:

@@ -1,18 +1,21 @@
-"""Booking an invoice that is no credit note: its order, and the rows that stand for themselves.
+"""Booking invoices that are no credit notes: their orders, and the rows that stand for themselves.
 
-Belongs here: running the steps of one invoice against one pod, again and again with the same effect. Does not belong
+Belongs here: running the steps of invoices against one pod, again and again with the same effect. Does not belong
 here: what the steps are (`steps.py`), which invoices run where (`importing.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from contracts.errors import ConflictError, IdempotencyConflictError, InputError, InsufficientStockError
 from contracts.events.adjustment import AdjustmentState
 from contracts.events.order import LineKind, OrderState
 from contracts.money import micro_per_minor
+from oltp.commands.batch import BatchItem, execute_batch
 from oltp.commands.execute import CommandPod, body_hash, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from traffic.retail.invoices import Invoice, InvoiceRow
@@ -40,24 +43,38 @@ def is_taken(invoice: Invoice, item: InvoiceRow, stored: Mapping[tuple[str, str]
     return (invoice.key.merchant_id, key_of(invoice.key.number, step)) in stored
 
 
-def book_sale(pod: CommandPod, invoice: Invoice) -> Outcome:
-    """Book the invoice; parts that are booked already stay as they are. What the books refuse is rejected."""
-    steps = steps_of(invoice)
-    order_steps = [step for step in steps if step.ordinal is None]
-    outcomes = [_book_order(pod, invoice, order_steps)] if order_steps else []
-    rows = {item.ordinal: item for item in invoice.rows}
-    outcomes.extend(book_row(pod, invoice, rows[step.ordinal], step) for step in steps if step.ordinal is not None)
-    return combined(outcomes)
+def book_sales(pod: CommandPod, invoices: Sequence[Invoice]) -> list[Outcome]:
+    """Book the invoices; parts that are booked already stay as they are. What the books refuse is rejected.
+
+    Each kind of step is taken for all invoices before the next one, so that those that may share a transaction do.
+    """
+    steps = [steps_of(invoice) for invoice in invoices]
+    orders = [
+        _Order(invoice=invoice, steps=own, number=number)
+        for number, (invoice, mine) in enumerate(zip(invoices, steps, strict=True))
+        if (own := [step for step in mine if step.ordinal is None])
+    ]
+    outcomes: list[list[Outcome]] = [[] for _ in invoices]
+    for order, outcome in zip(orders, _book_orders(pod, orders), strict=True):
+        outcomes[order.number].append(outcome)
+    rows = [(number, step) for number, mine in enumerate(steps) for step in mine if step.ordinal is not None]
+    for (number, step), answer in zip(rows, _run(pod, [(invoices[n], step) for n, step in rows]), strict=True):
+        item = next(item for item in invoices[number].rows if item.ordinal == step.ordinal)
+        outcomes[number].append(_row_outcome(item, answer))
+    return [combined(parts) for parts in outcomes]
 
 
 def book_row(pod: CommandPod, invoice: Invoice, item: InvoiceRow, step: Step) -> Outcome:
     """Book one row that stands for itself; its outcome is a rejection when the books refuse it."""
-    try:
-        state = execute(pod, step.command, idempotency_key=step.key, occurred_at=invoice.invoiced_at)
-    except (ConflictError, InputError) as error:
-        return refused([item], refusal_reason(error))
-    if isinstance(state, AdjustmentState):
-        return Outcome(rows_imported=1, adjustments=1, amount_micro=adjusted_micro(state))
+    (answer,) = _run(pod, [(invoice, step)])
+    return _row_outcome(item, answer)
+
+
+def _row_outcome(item: InvoiceRow, answer: object) -> Outcome:
+    if isinstance(answer, ConflictError | InputError):
+        return refused([item], refusal_reason(answer))
+    if isinstance(answer, AdjustmentState):
+        return Outcome(rows_imported=1, adjustments=1, amount_micro=adjusted_micro(answer))
     is_write_off = item.rule.treatment is Treatment.WRITE_OFF
     return Outcome(rows_imported=1, write_offs=int(is_write_off))
 
@@ -72,40 +89,84 @@ def adjusted_micro(state: AdjustmentState) -> int:
     return state.amount_minor * micro_per_minor(state.currency) + state.rounding_micro
 
 
-def _book_order(pod: CommandPod, invoice: Invoice, steps: list[Step]) -> Outcome:
-    rows = invoice.treated(Treatment.ORDER_LINE)
-    try:
-        order = _place(pod, invoice, steps[0])
-    except (ConflictError, InputError) as error:
-        return refused(rows, refusal_reason(error))
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """An invoice that has an order, with the order's steps: placing first, shipping last, payment in between."""
+
+    invoice: Invoice
+    steps: list[Step]
+    number: int
+    """Of the invoice among those that are booked together."""
+
+
+def _book_orders(pod: CommandPod, orders: Sequence[_Order]) -> list[Outcome]:
+    placed = [
+        _placed_after_receipt(pod, order) if isinstance(answer, InsufficientStockError) else answer
+        for order, answer in zip(orders, _run(pod, [(order.invoice, order.steps[0]) for order in orders]), strict=True)
+    ]
+    placed_orders = [order for order, answer in zip(orders, placed, strict=True) if isinstance(answer, OrderState)]
+    paid = _paid(pod, placed_orders)
+    shipped = _run(pod, [(order.invoice, order.steps[-1]) for order in paid])
+    finished = {
+        order.number
+        for order, answer in zip(paid, shipped, strict=True)
+        if not isinstance(answer, ConflictError | InputError)
+    }
+    return [
+        _order_outcome(order, answer, is_finished=order.number in finished)
+        for order, answer in zip(orders, placed, strict=True)
+    ]
+
+
+def _order_outcome(order: _Order, placed: object, *, is_finished: bool) -> Outcome:
+    """Return what became of the order; one that is not paid or shipped is tried again by the next import."""
+    rows = order.invoice.treated(Treatment.ORDER_LINE)
+    if isinstance(placed, ConflictError | InputError):
+        return refused(rows, refusal_reason(placed))
+    if not isinstance(placed, OrderState):
+        raise TypeError(f"{order.steps[0].key} did not place an order.")
     return Outcome(
         rows_imported=len(rows),
         orders=1,
-        unfinished=int(not _finish(pod, invoice, steps[1:])),
-        amount_micro=sum(line.quantity * line.unit_price_micro for line in order.lines),
+        unfinished=int(not is_finished),
+        amount_micro=sum(line.quantity * line.unit_price_micro for line in placed.lines),
     )
 
 
-def _finish(pod: CommandPod, invoice: Invoice, steps: list[Step]) -> bool:
-    """Pay and ship the order; False when the books refuse: it stays as it is, and the next import tries again."""
-    try:
-        for step in steps:
-            execute(pod, step.command, idempotency_key=step.key, occurred_at=invoice.invoiced_at)
-    except (ConflictError, InputError):
-        return False
-    return True
+def _paid(pod: CommandPod, orders: Sequence[_Order]) -> list[_Order]:
+    """Take the payments; return the orders that may be shipped, free ones included."""
+    left = list(orders)
+    for place in range(1, max((len(order.steps) - 1 for order in orders), default=1)):
+        paying = [order for order in left if place < len(order.steps) - 1]
+        answers = _run(pod, [(order.invoice, order.steps[place]) for order in paying])
+        refused_numbers = {
+            order.number
+            for order, answer in zip(paying, answers, strict=True)
+            if isinstance(answer, ConflictError | InputError)
+        }
+        left = [order for order in left if order.number not in refused_numbers]
+    return left
 
 
-def _place(pod: CommandPod, invoice: Invoice, step: Step) -> OrderState:
-    """Place the order; units that somebody else sold since the opening receipt are received once more."""
+def _placed_after_receipt(pod: CommandPod, order: _Order) -> object:
+    """Place the order again, after the units that somebody else sold since the opening receipt were received."""
     try:
-        state = execute(pod, step.command, idempotency_key=step.key, occurred_at=invoice.invoiced_at)
-    except InsufficientStockError:
-        _receive(pod, invoice, invoice.invoiced_at)
-        state = execute(pod, step.command, idempotency_key=step.key, occurred_at=invoice.invoiced_at)
-    if not isinstance(state, OrderState):
-        raise TypeError(f"{step.key} did not place an order.")
-    return state
+        _receive(pod, order.invoice, order.invoice.invoiced_at)
+    except (ConflictError, InputError) as error:
+        return error
+    (answer,) = _run(pod, [(order.invoice, order.steps[0])])
+    return answer
+
+
+def _run(pod: CommandPod, steps: Sequence[tuple[Invoice, Step]]) -> list[Any]:
+    """Return per step the command's answer, or what it was refused with."""
+    return execute_batch(
+        pod,
+        [
+            BatchItem(command=step.command, idempotency_key=step.key, occurred_at=invoice.invoiced_at)
+            for invoice, step in steps
+        ],
+    )
 
 
 def _receive(pod: CommandPod, invoice: Invoice, occurred_at: datetime) -> None:
