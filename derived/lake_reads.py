@@ -43,6 +43,12 @@ def cut_vector_at(connection: Connection, moment: datetime) -> dict[str, int]:
     return dict.fromkeys(pods(connection), 0) | {str(pod): int(cut) for pod, cut in rows}
 
 
+def first_cut_at(connection: Connection) -> datetime | None:
+    """Return when the first complete cut was registered of those that were recorded; None before there is one."""
+    row = connection.execute(f"select min(data_at) from {CUTS}").fetchone()
+    return row[0] if row else None
+
+
 def pods(connection: Connection) -> list[str]:
     """Return the pods that the lake has a fence for, sorted."""
     prefix = "fence_lake_"

@@ -19,7 +19,6 @@ from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
 from derived.builds import latest_build
 from derived.lake_connection import connect_lake, scrub
-from derived.lake_reads import cut_vector_at
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -153,12 +152,6 @@ def _values(column: pa.ChunkedArray) -> list[object]:
 def oldest(noted: Mapping[str, NotedCut | None]) -> datetime | None:
     """Return the oldest moment of the pods' cuts, than which no figure is older; None when nothing has come."""
     return min((cut.registered_at for cut in noted.values() if cut is not None), default=None)
-
-
-def cuts_at(settings: Settings, moment: datetime) -> dict[str, int]:
-    """Return the cut vector of a moment (aware): pod -> the last complete cut that was registered until then."""
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
-        return cut_vector_at(connection, moment)
 
 
 def as_of(

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
+from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
 from finance.canonical import Content, content_sha256
@@ -26,6 +27,11 @@ from finance.periods import Period
 from finance.presentation import is_number, moment
 
 FORMAT = "tieout-certificate/1"
+COVERS = (
+    "Finance against operations, and what finance is made from: the lake's copies of the tables, and the tables' own "
+    "identities. Views, log, outbox and backup are not covered; a run of all comparisons covers them."
+)
+NAMED_MAX = 3
 BREAKS_LISTED_MAX = 200
 """How many breaks a certificate lists; it states how many there are."""
 
@@ -155,6 +161,10 @@ class Certificate:
     totals: tuple[Totals, ...]
     columns: tuple[str, ...]
     content_sha256: str
+    covers: str = ""
+    """What the conclusion is about; certificates of earlier versions do not say so."""
+    unproven: tuple[str, ...] = ()
+    """Comparisons of what finance is made from that gave no answer at or after these cuts."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the certificate as values that JSON can hold."""
@@ -168,6 +178,8 @@ class Evidence:
 
     results: Mapping[str, Sequence[PairResult]]
     """Pod -> one comparison of every finance pair, all at one cut; empty: there is none at or after the cut."""
+    unproven: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Pod -> comparisons of what finance is made from that gave no answer at or after the cut."""
     compared_since: Mapping[str, datetime] = field(default_factory=dict)
     """Pod whose comparisons looked at what changed -> since when everything of it was compared at least once."""
     figures: Sequence[FigureEvidence] | None
@@ -184,11 +196,14 @@ def certify(
     figures = None if evidence.figures is None else tuple(evidence.figures)
     breaks = None if evidence.breaks is None else touching(evidence.breaks, period)
     unsettled = None if breaks is None else sum(found.state in UNSETTLED for found in breaks)
+    unproven = tuple(f"{pair} in {pod}" for pod, pairs in sorted(evidence.unproven.items()) for pair in pairs)
     return Certificate(
         report=report.name,
         period=None if period is None else str(period),
         standing=standing,
-        conclusion=_conclusion(pods, figures, breaks, _settled_keys(pods, evidence, period)),
+        conclusion=_conclusion(pods, figures, breaks, _settled_keys(pods, evidence, period), unproven),
+        covers=COVERS,
+        unproven=unproven,
         made_at=made_at.isoformat(),
         build_id=report.build_id,
         pods=pods,
@@ -306,6 +321,7 @@ def _conclusion(
     figures: Sequence[FigureEvidence] | None,
     breaks: Sequence[Break] | None,
     settled_keys: int,
+    unproven: Sequence[str],
 ) -> str:
     """Say the worst first: what differs, what was not looked at, and only then that it ties."""
     differing = sum(pair.differences for pod in pods for pair in pod.pairs)
@@ -314,15 +330,15 @@ def _conclusion(
     accepted = len(breaks or ()) - unsettled
     if unsettled or differing > settled_keys or (unequal and not settled_keys):
         return (
-            f"Does not tie: {differing:,} keys and {unequal:,} totals differ between operations and finance, "
+            f"{Tying.DOES_NOT_TIE}: {differing:,} keys and {unequal:,} totals differ between operations and finance, "
             f"and {'it is not known which of that is settled' if breaks is None else f'{unsettled:,} breaks are open'}."
         )
-    if gap := _gap(pods, figures, breaks):
+    if gap := _gap(pods, figures, breaks, unproven):
         return gap
     when = _when(pods)
     if accepted:
-        return f"Ties but for {accepted:,} accepted differences, {when}."
-    return f"Ties: operations and finance agree key by key and in total, {when}."
+        return f"{Tying.TIES} but for {accepted:,} accepted differences, {when}."
+    return f"{Tying.TIES}: operations and finance agree key by key and in total, {when}."
 
 
 def _when(pods: Sequence[PodEvidence]) -> str:
@@ -338,20 +354,30 @@ def _when(pods: Sequence[PodEvidence]) -> str:
 
 
 def _gap(
-    pods: Sequence[PodEvidence], figures: Sequence[FigureEvidence] | None, breaks: Sequence[Break] | None
+    pods: Sequence[PodEvidence],
+    figures: Sequence[FigureEvidence] | None,
+    breaks: Sequence[Break] | None,
+    unproven: Sequence[str],
 ) -> str | None:
     missing = [pod.pod for pod in pods if pod.coverage is Coverage.NONE]
     if missing:
-        return f"Not compared: operations and finance were not compared at or after this cut of {', '.join(missing)}."
+        named = ", ".join(missing)
+        return f"{Tying.NOT_COMPARED}: operations and finance were not compared at or after this cut of {named}."
     unanswered = sorted(
         {pair.pair for pod in pods for pair in pod.pairs if pair.verdict in (Verdict.LATE, Verdict.UNKNOWN)}
     )
     if unanswered:
-        return f"Not compared completely: of {', '.join(unanswered)} a side could not be read."
+        return f"{Tying.NOT_COMPARED} completely: of {', '.join(unanswered)} a side could not be read."
     if parked := sum(pair.parked for pod in pods for pair in pod.pairs):
-        return f"Not compared completely: the events of {parked:,} keys are parked."
+        return f"{Tying.NOT_COMPARED} completely: the events of {parked:,} keys are parked."
+    if unproven:
+        more = f" and {len(unproven) - NAMED_MAX:,} more" if len(unproven) > NAMED_MAX else ""
+        return (
+            f"{Tying.NOT_COMPARED} completely: operations and finance agree, but what finance is made from was not "
+            f"compared at or after these cuts ({', '.join(unproven[:NAMED_MAX])}{more})."
+        )
     if figures is None:
-        return "Operations and finance agree key by key; their totals were not kept."
+        return f"{Tying.NOT_COMPARED} completely: keys agree, and the totals of both sides were not kept."
     if breaks is None:
-        return "Operations and finance agree key by key and in total; no ledger of breaks is kept."
+        return f"{Tying.NOT_COMPARED} completely: keys and totals agree, and no ledger of breaks is kept."
     return None

@@ -36,7 +36,7 @@ create table if not exists finance.imports (
 comment on table finance.imports is 'One row per import of files; without ended_at it runs, or was torn.';
 """
 LOCK = 0x696D7074
-"""First key of the advisory lock that a running import holds; the second is its number."""
+"""The upper half of the advisory lock's key that a running import holds; the lower half is its number."""
 
 BEGIN = "insert into finance.imports (started_by, files, checksums) values (%s, %s, %s) returning import_id"
 END = """
@@ -55,7 +55,7 @@ where present.import_id = %(import_id)s and earlier.import_id < present.import_i
   and not exists (select from pg_locks as held where {held})
 """
 HELD = """
-held.locktype = 'advisory' and held.objsubid = 2 and held.classid = %(lock)s and held.objid = {alias}.import_id
+held.locktype = 'advisory' and held.objsubid = 1 and held.classid = %(lock)s and held.objid = {alias}.import_id
 and held.database = (select oid from pg_database where datname = current_database())
 """
 UNENDED = f"""
@@ -115,6 +115,11 @@ def migrate(control_dsn: str) -> None:
         connection.execute(TABLES)
 
 
+def lock_key(import_id: int) -> int:
+    """Return the key of the advisory lock that an import holds while it runs."""
+    return LOCK << 32 | import_id
+
+
 @contextmanager
 def recorded_import(control_dsn: str, paths: Sequence[Path], *, by: str) -> Iterator[RecordedImport]:
     """Record that an import runs until the block ends; after an error, or a kill, it stays open.
@@ -126,7 +131,7 @@ def recorded_import(control_dsn: str, paths: Sequence[Path], *, by: str) -> Iter
         with connection.transaction():
             found = connection.execute(BEGIN, (by, files, checksums)).fetchone()
             assert found is not None
-            connection.execute("select pg_advisory_lock(%s, %s)", (LOCK, found[0]))
+            connection.execute("select pg_advisory_lock(%s)", (lock_key(found[0]),))
         made = RecordedImport(import_id=found[0])
         try:
             yield made

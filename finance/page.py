@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from contracts.tying import Tying
 from finance.certificate import Standing
 from finance.charts import charts_of
 from finance.presentation import heading, is_number, moment, shown_rows
@@ -59,7 +60,7 @@ def html_file(statement: Statement) -> bytes:
         stamp=STAMPS[statement.standing],
         is_final=statement.standing is not Standing.PRELIMINARY,
         conclusion=certificate.conclusion,
-        is_good=certificate.conclusion.startswith("Ties"),
+        is_good=certificate.conclusion.startswith(Tying.TIES),
         facts=_facts(statement),
         totals=[one for one in (totals_table(statement), grouped_table(statement)) if one is not None],
         figures_id=FIGURES_ID,

@@ -69,6 +69,7 @@ def _summary(statement: Statement) -> Table:
     rows = [
         ("Report", statement.title),
         ("Conclusion", certificate.conclusion),
+        *([("Covers", certificate.covers)] if certificate.covers else []),
         ("Made at", moment(certificate.made_at)),
         ("Warehouse build", certificate.build_id),
         ("SHA-256 of the content", certificate.content_sha256),

@@ -93,6 +93,10 @@ AT_CUT = f"""
 select distinct on (pair) result from reconcile.results where {COMPARED} and cut = %(cut)s
 order by pair, {NEWEST_FIRST}
 """
+ANSWERED = f"""
+select distinct on (pair) result from reconcile.results where {COMPARED} and cut >= %(since)s
+order by pair, checked_at desc, result_id desc
+"""
 PRUNE = """
 delete from reconcile.results as old
 where checked_at < %(before)s and exists (
@@ -178,6 +182,24 @@ def complete_results(
         if newest is None:
             return []
         return [result_of(row["result"]) for row in connection.execute(AT_CUT, {**bound, "cut": newest["cut"]})]
+
+
+def answered_since(
+    control_dsn: str, pod: str, pairs: Collection[str], *, since_cut: int, epoch: EpochStart | None = None
+) -> list[PairResult]:
+    """Return the newest answer of each of `pairs` in a pod at `since_cut` or a later cut, of everything or a part.
+
+    A pair is left out that had none: that a side was late or could not be read is no answer.
+    """
+    bound = {
+        "pod": pod,
+        "pairs": list(pairs),
+        "since": since_cut,
+        "epoch_base": epoch.base_cut if epoch else None,
+        "epoch_opened_at": epoch.opened_at if epoch else None,
+        "is_partial": True,
+    }
+    return _read(control_dsn, ANSWERED, bound)
 
 
 def prune_results(control_dsn: str, before: datetime) -> int:

@@ -231,7 +231,7 @@ def reconcile(
     """
     from stack.builder import warm_builder
     from stack.commands.showing import show_figures, show_results
-    from stack.reconciling import describe_recorded, reconcile_now, recorded_json, ties
+    from stack.reconciling import conclusion, describe_recorded, reconcile_now, recorded_json, ties
 
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values, warm_builder(values) as builder:
@@ -240,6 +240,7 @@ def reconcile(
         print_json(
             {
                 "ties": ties(comparison),
+                "conclusion": conclusion(comparison),
                 "pairs": [result.as_json() for result in comparison.results],
                 "figures": [vars(figure) for figure in comparison.figures],
                 "breaks": recorded_json(comparison.recorded),
@@ -249,6 +250,7 @@ def reconcile(
         show_results(comparison.results)
         show_figures(comparison.figures)
         answers().print(describe_recorded(comparison.recorded))
+        answers().print(conclusion(comparison), markup=False)
     if not ties(comparison):
         raise typer.Exit(FAILED)
 

@@ -28,15 +28,14 @@ from finance.reading import epoch_starts
 from reconcile.coverage import compared_since
 from reconcile.figure_results import figures_at
 from reconcile.pairs import PAIRS
-from reconcile.results import EpochStart, complete_results, latest_results
+from reconcile.results import EpochStart, answered_since, complete_results, latest_results
 from repair.ledger import breaks, hold_ledger
 
 COMPARED = tuple(pair.name for pair in PAIRS if pair.copy == "warehouse")
 """The pairs that compare finance with operations, and the journal with itself: what a certificate lists."""
-DEPENDED_ON = frozenset(
-    {*COMPARED, "oltp_identities"} | {pair.name for pair in PAIRS if pair.name.startswith("oltp_lake.")}
-)
-"""With those that what finance reads comes from: an owner that contradicts itself, a lake that is not its owner."""
+SOURCES = frozenset({"oltp_identities"} | {pair.name for pair in PAIRS if pair.name.startswith("oltp_lake.")})
+"""Those of what finance reads from: an owner that contradicts itself, a lake that is not its owner."""
+DEPENDED_ON = SOURCES.union(COMPARED)
 UNENDED = tuple(state for state in BreakState if state not in ENDED)
 
 
@@ -45,7 +44,8 @@ def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int
     with _control_answers():
         starts = _epoch_starts(lake)
         found = {pod: _at_or_after(settings.control_dsn, pod, cut, starts.get(pod)) for pod, cut in cuts.items()}
-        evidence = _evidence(settings, {pod: results for pod, (results, _) in found.items()})
+        unproven = _unproven(settings, cuts, starts)
+        evidence = _evidence(settings, {pod: results for pod, (results, _) in found.items()}, unproven)
         return replace(evidence, compared_since={pod: since for pod, (_, since) in found.items() if since})
 
 
@@ -60,7 +60,8 @@ def gather_proof(settings: Settings, lake: Connection, period: Period) -> Proof:
         newest = [result for result in latest_results(settings.control_dsn) if result.pair in DEPENDED_ON]
         known = {(result.pair, result.pod) for result in newest}
         never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if pair.name in DEPENDED_ON]
-        evidence = _evidence(settings, results)
+        at = {pod: found[0].cut or 0 for pod, found in results.items() if found}
+        evidence = _evidence(settings, results, _unproven(settings, at, starts))
         return Proof(
             evidence=evidence,
             newest=newest,
@@ -98,10 +99,24 @@ def _at_or_after(
     return (partial, since) if since else ([], None)
 
 
-def _evidence(settings: Settings, results: Mapping[str, Sequence[PairResult]]) -> Evidence:
+def _unproven(
+    settings: Settings, cuts: Mapping[str, int], starts: Mapping[str, EpochStart]
+) -> dict[str, tuple[str, ...]]:
+    """Return per pod which comparisons of what finance is made from gave no answer at or after a cut."""
+    found = {}
+    for pod, cut in cuts.items():
+        answered = answered_since(settings.control_dsn, pod, SOURCES, since_cut=cut, epoch=starts.get(pod))
+        found[pod] = tuple(sorted(SOURCES - {result.pair for result in answered}))
+    return {pod: pairs for pod, pairs in found.items() if pairs}
+
+
+def _evidence(
+    settings: Settings, results: Mapping[str, Sequence[PairResult]], unproven: Mapping[str, tuple[str, ...]]
+) -> Evidence:
     found = breaks(settings.control_dsn, states=UNENDED, limit=None)
     return Evidence(
         results=results,
+        unproven=unproven,
         figures=_figures(settings, results),
         breaks=[one for one in found if one.pair in DEPENDED_ON],
     )
@@ -144,3 +159,7 @@ def _control_answers() -> Iterator[None]:
     except psycopg.OperationalError as error:
         reason = str(error).strip().partition("\n")[0]
         raise StackError(f"The control database cannot be reached: {reason}") from None
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedTable):
+        raise StackError(
+            "The control database was set up by an earlier version; `tieout up` brings everything to this one."
+        ) from None

@@ -15,12 +15,13 @@ import duckdb
 
 from contracts.clock import utc_now
 from contracts.settings import Settings
-from contracts.verdicts import Verdict
+from contracts.tying import Tying
+from contracts.verdicts import PairResult, Verdict
 from reconcile.context import ReconcileContext
 from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.oltp import OpenCut
 from reconcile.pair import Stage
-from reconcile.pairs import pairs_named
+from reconcile.pairs import PAIRS, pairs_named
 from reconcile.results import save_results
 from reconcile.run import Comparison, run_comparison
 from repair.ledger import Recorded
@@ -28,7 +29,10 @@ from repair.sweeping import plans_for, take_in
 from stack.builder import Built, WarehouseBuilder
 from stack.comparison import build_reconcile_context
 from stack.console import Progress
+from stack.evidence import DEPENDED_ON
 from stack.propagation import propagating
+
+NAMED_MAX = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,32 @@ def ties(comparison: Comparison) -> bool:
     """Return whether something was compared, every verdict is consistent, and no figure differs or is one-sided."""
     verdicts = [result.verdict is Verdict.CONSISTENT for result in comparison.results]
     return bool(verdicts) and all([*verdicts, *(figure.difference == 0 for figure in comparison.figures)])
+
+
+def conclusion(comparison: Comparison) -> str:
+    """Say whether everything ties, and if not, what of it finance stands on: in the words of the certificates."""
+    results = comparison.results
+    if ties(comparison):
+        is_all = {one.pair for one in results} == {pair.name for pair in PAIRS}
+        what = "Everything ties" if is_all else "What was compared ties"
+        return f"{what}: all {len(results)} comparisons are consistent, and no total differs."
+    others = sorted(f"{one.pair} in {one.pod}" for one in results if one.verdict is not Verdict.CONSISTENT)
+    more = f" and {len(others) - NAMED_MAX} more" if len(others) > NAMED_MAX else ""
+    named = f" ({', '.join(others[:NAMED_MAX])}{more})" if others else ""
+    finance = _tying([one for one in results if one.pair in DEPENDED_ON], comparison)
+    whole = f"{len(others)} of {len(results)} comparisons are not consistent{named}"
+    return (
+        f"{_tying(results, comparison)} as a whole: {whole}. "
+        f"For finance and what it is made from, which is what certificates cover: {finance.value.lower()}."
+    )
+
+
+def _tying(results: Sequence[PairResult], comparison: Comparison) -> Tying:
+    """Return what some of a run's results come to; totals are finance's."""
+    verdicts = {one.verdict for one in results}
+    if Verdict.INCONSISTENT in verdicts or any(figure.difference != 0 for figure in comparison.figures):
+        return Tying.DOES_NOT_TIE
+    return Tying.TIES if verdicts == {Verdict.CONSISTENT} else Tying.NOT_COMPARED
 
 
 def describe_build(built: Built | None) -> str:

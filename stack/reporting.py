@@ -1,7 +1,7 @@
 """Making a report: of everything up to some cuts, of an open period, or a closed one as it was stored.
 
-Belongs here: what `tieout report` accepts, and putting figures and evidence together. Does not belong here: figures
-(`derived/reports.py`), what a period's report holds (`finance/reading.py`), file formats (`finance/files.py`).
+Belongs here: putting figures and evidence together. Does not belong here: which cuts are asked for (`stack/as_of.py`),
+figures (`derived/reports.py`), what a period's report holds (`finance/reading.py`), file formats (`finance/files.py`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import ConflictError, InputError
 from contracts.settings import Settings
-from derived.reports import REPORTS, cuts_at, report_on
+from derived.reports import REPORTS, report_on
 from finance.books import ClosedPeriod, closed_periods, read_artefact
 from finance.files import FILES
 from finance.periods import Period, parse_period
 from finance.reading import read_period, reading, taken_back
 from finance.statement import Statement, from_json, state
+from stack.as_of import wanted_cuts
 from stack.evidence import gather_evidence
 
 
@@ -30,6 +30,8 @@ class Made:
     statement: Statement
     file: Callable[[str], bytes]
     """Format (`finance.files.FILES`) -> the file's bytes."""
+    said: str = ""
+    """What the cuts mean that were asked for; empty when none were."""
 
 
 def make_report(
@@ -47,18 +49,20 @@ def make_report(
     """
     if name not in REPORTS:
         raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
-    if as_of and cuts:
+    if as_of is not None and cuts:
         raise InputError("Give either --as-of or --cut, not both.")
-    wanted = wanted_cuts(settings, as_of, cuts)
+    asked = wanted_cuts(settings, as_of, cuts, clock=clock)
+    wanted = None if asked is None else asked.cuts
+    said = "" if asked is None else asked.sentence
     if period is None:
-        return _made(statement_of(settings, name, cuts=wanted, clock=clock))
+        return _made(statement_of(settings, name, cuts=wanted, clock=clock), said)
     month = parse_period(period)
     closed = closed_periods(settings.control_dsn)
     if any(one.period == month for one in closed):
         if wanted is not None:
             raise InputError(f"{month} is closed and stands at the cuts of its closing; leave --as-of and --cut out.")
         return stored_report(settings, name, month)
-    return _made(open_period(settings, name, month, closed, cuts=wanted, clock=clock))
+    return _made(open_period(settings, name, month, closed, cuts=wanted, clock=clock), said)
 
 
 def statement_of(
@@ -98,37 +102,5 @@ def stored_report(settings: Settings, name: str, period: Period) -> Made:
     return Made(statement=from_json(json.loads(file("json"))), file=file)
 
 
-def _made(statement: Statement) -> Made:
-    return Made(statement=statement, file=lambda file_format: FILES[file_format](statement))
-
-
-def wanted_cuts(settings: Settings, as_of: str | None, cuts: Sequence[str]) -> dict[str, int] | None:
-    """Return the cuts that were asked for: as cuts, or as a day or moment; None for the newest."""
-    if as_of and "=" in as_of:
-        cuts = as_of.split(",")
-    elif as_of:
-        return cuts_at(settings, parse_moment(as_of))
-    return _parse_cuts(settings, cuts) if cuts else None
-
-
-def parse_moment(text: str) -> datetime:
-    """Return the moment of an ISO 8601 text, UTC unless it says otherwise; a date is the end of that day."""
-    try:
-        if len(text) == len("2011-01-31"):
-            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), tzinfo=UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(
-            f"{text!r} is no date or time and no cuts; write 2011-01-31, 2011-01-31T18:00:00 or pod1=17,pod2=9."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _parse_cuts(settings: Settings, texts: Sequence[str]) -> dict[str, int]:
-    found = {}
-    for text in texts:
-        pod, _, number = text.strip().partition("=")
-        if not number.isdigit():
-            raise InputError(f"{text!r} is no cut; write it as pod1=17.")
-        found[settings.pod(pod).pod] = int(number)
-    return found
+def _made(statement: Statement, said: str) -> Made:
+    return Made(statement=statement, file=lambda file_format: FILES[file_format](statement), said=said)

@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.markup import escape
+
 from contracts.errors import InputError, SettingsError, TieoutError
 from contracts.settings import Settings
 from stack import files, session, settings
@@ -21,7 +23,7 @@ from stack.console import Progress, answers
 from stack.intake import generate_orders, import_retail, refuse_rejected_files
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
-from stack.reconciling import Reconciled, describe_build, describe_recorded, reconcile_now, ties
+from stack.reconciling import Reconciled, conclusion, describe_build, describe_recorded, reconcile_now, ties
 from traffic.retail.dates import DateOrder
 
 ORDERS = 500
@@ -135,8 +137,9 @@ def _pass_and_show(values: Settings, options: argparse.Namespace, progress: Prog
     console = answers()
     console.print(describe_recorded(done.comparison.recorded))
     console.print(describe_build(done.built))
-    verdict = "[bold green]Everything ties[/]" if done.is_tied else "[bold red]It does not tie[/]"
-    console.print(f"{verdict} after {time.monotonic() - started:.1f} s.")
+    style = "bold green" if done.is_tied else "bold red"
+    console.print(f"[{style}]{escape(conclusion(done.comparison))}[/]")
+    console.print(f"After {time.monotonic() - started:.1f} s.")
     return done
 
 

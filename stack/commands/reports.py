@@ -39,7 +39,10 @@ def report(
     name: Annotated[str, typer.Argument(help="daily, merchant-payable, tax or trial-balance.")] = "daily",
     as_of: Annotated[
         str | None,
-        typer.Option(help="As it stood then: 2011-01-31 (end of day), a time in UTC, or cuts: pod1=17,pod2=9."),
+        typer.Option(
+            help="What was recorded by then, whatever its business day: 2011-01-31 (its end), a time in UTC, or cuts: "
+            "pod1=17,pod2=9."
+        ),
     ] = None,
     cut: Annotated[list[str] | None, typer.Option(help="As it stood at this cut, e.g. pod1=17; once per pod.")] = None,
     period: Annotated[
@@ -71,6 +74,8 @@ def report(
         files = {} if chosen is Format.TABLE else {"": made.file(chosen.value)}
         if chosen is Format.CSV and output is not None:
             files[f".{CERTIFICATE}"] = made.file(CERTIFICATE)
+    if made.said:
+        Progress().note(made.said)
     if output is None:
         _print(files[""]) if files else show_statement(made.statement)
         return

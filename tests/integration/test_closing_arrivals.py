@@ -22,7 +22,7 @@ from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.reports import Connection
 from finance.closing import close_period
-from finance.imports import recorded_import, unended_imports
+from finance.imports import lock_key, recorded_import, unended_imports
 from finance.periods import Period
 from reconcile.results import latest_results
 from repair import ledger
@@ -37,7 +37,7 @@ MONTH = Period(2010, 12)
 DIES_IN_THE_MIDDLE = """
 import sys
 from pathlib import Path
-from finance.imports import recorded_import
+from finance.imports import lock_key, recorded_import
 with recorded_import(sys.argv[1], [Path("2010-12.csv")], by="ada"):
     print("begun", flush=True)
     sys.stdin.read()
@@ -60,6 +60,7 @@ def test_nothing_is_frozen_that_was_not_shown_or_is_not_whole(office: Office, tm
     office.at(DECEMBER)
     assert office.reconcile()
     an_empty_month_needs_its_own_word(office)
+    a_report_as_of_a_moment_says_what_that_means(office)
 
     order, payment = office.shops[0].paid()
     (late,) = obstacles(office, "--empty")
@@ -76,6 +77,25 @@ def test_nothing_is_frozen_that_was_not_shown_or_is_not_whole(office: Office, tm
     assert isinstance(outcome.exception, InputError) and "--yes" in str(outcome.exception)
     assert office.run("close", "2010-12", "--yes")["closed"] is True
     assert office.report("daily", "--period", "2010-12")["rows"][0]["captured_minor"] == payment.captured_minor
+
+
+def a_report_as_of_a_moment_says_what_that_means(office: Office) -> None:
+    """An empty table was the answer for a day before anything was recorded."""
+    today = datetime.now(UTC)
+    for wrong, said in (
+        ("2010-12-15", r"By the end of 2010-12-15 UTC nothing was recorded: the first cut is of .* --period 2010-12\."),
+        (f"{today + timedelta(days=2):%Y-%m-%d}", "lies in the future"),
+        ("9998-01-01T00:00:00", "lies in the future"),
+        ("9999-12-31", "years 1 to 9999"),
+        ("pod1=\u00b2", "is no cut"),
+        ("pod1=1,pod1=1", "named twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            office.report("daily", "--as-of", wrong)
+    outcome = CliRunner().invoke(cli.app, ["report", "daily", "--as-of", f"{today:%Y-%m-%d}"])
+    assert outcome.exit_code == 0 and "whatever its business day" in outcome.stderr
+    outcome = CliRunner().invoke(cli.app, ["report", "daily", "--as-of", "pod1=1", "--json"])
+    assert "Nothing of pod2, which is not named, is in it." in outcome.stderr
 
 
 def an_empty_month_needs_its_own_word(office: Office) -> None:
@@ -138,7 +158,8 @@ def imports_are_in_the_way(office: Office, folder: Path) -> None:
 def wait_for_the_lock(dsn: str) -> None:
     """Wait until the server has noticed that the import's session is gone."""
     with psycopg.connect(dsn) as connection:
-        connection.execute("select pg_advisory_lock(%s, (select max(import_id) from finance.imports))", (0x696D7074,))
+        (newest,) = connection.execute("select max(import_id) from finance.imports").fetchone() or (0,)
+        connection.execute("select pg_advisory_lock(%s)", (lock_key(newest),))
 
 
 def what_is_found_while_closing_is_not_missed(office: Office) -> None:

@@ -16,6 +16,7 @@ import pytest
 from contracts.breaks import Break, BreakState
 from contracts.errors import InputError
 from contracts.scope import Scope
+from contracts.tying import Tying
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.reports import REPORTS, NotedCut, Report
 from finance.canonical import Content, canonical, content_sha256
@@ -227,6 +228,29 @@ def test_a_certificate_says_when_only_what_changed_was_compared() -> None:
     )
     never_whole = replace(whole_before, compared_since={})
     assert statement(evidence=never_whole).certificate.conclusion.startswith("Not compared: ")
+
+
+def test_what_finance_is_made_from_must_have_been_compared_too() -> None:
+    """A comparison of the lake that fell left a certificate that said `Ties`."""
+    good = proof(REPORT.cuts)
+    fell = replace(good, unproven={"pod1": ("oltp_lake.order", "oltp_lake.payment")})
+    certificate = statement(evidence=fell).certificate
+    assert certificate.conclusion == (
+        "Not compared completely: operations and finance agree, but what finance is made from was not compared at or "
+        "after these cuts (oltp_lake.order in pod1, oltp_lake.payment in pod1)."
+    )
+    assert certificate.unproven == ("oltp_lake.order in pod1", "oltp_lake.payment in pod1")
+    worse = replace(fell, results={**good.results, "pod1": [compared("pod1", 7, Verdict.INCONSISTENT, 2)]})
+    assert statement(evidence=worse).certificate.conclusion.startswith("Does not tie: ")
+
+
+def test_every_certificate_says_what_it_covers_and_uses_the_words_of_the_runs() -> None:
+    good = proof(REPORT.cuts)
+    for evidence in (NOTHING, good, replace(good, figures=None), replace(good, breaks=None)):
+        made = statement(evidence=evidence)
+        assert made.certificate.conclusion.startswith(tuple(Tying))
+        assert "Views, log, outbox and backup are not covered" in made.certificate.covers
+        assert made.certificate.covers in FILES["html"](made).decode().replace("&#39;", "'")
 
 
 def test_a_difference_in_a_key_or_in_a_total_does_not_tie() -> None:

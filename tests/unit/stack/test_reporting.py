@@ -11,7 +11,7 @@ import pytest
 from contracts.errors import InputError
 from derived.reports import Report
 from finance import presentation
-from stack import reporting
+from stack import as_of
 from stack.commands.reports import Format, chosen_format
 
 REPORT = Report(
@@ -56,13 +56,19 @@ def test_the_sentence_says_at_which_cuts_it_stands() -> None:
     ],
 )
 def test_a_date_is_the_end_of_its_day_and_times_are_utc(text: str, moment: datetime) -> None:
-    assert reporting.parse_moment(text) == moment
+    assert as_of.parse_moment(text) == moment
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2011-13-01", ""])
+@pytest.mark.parametrize("text", ["yesterday", "2011-13-01", "", "2011-02-30", "2011-1-1", "31/12/2011"])
 def test_what_is_no_moment_is_said(text: str) -> None:
     with pytest.raises(InputError, match="no date or time and no cuts"):
-        reporting.parse_moment(text)
+        as_of.parse_moment(text)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31", "9999-12-31T23:30:00-01:00", "0001-01-01T00:30:00+01:00"])
+def test_a_moment_that_no_clock_shows_is_said(text: str) -> None:
+    with pytest.raises(InputError, match="years 1 to 9999"):
+        as_of.parse_moment(text)
 
 
 @pytest.mark.parametrize(
