@@ -1,14 +1,277 @@
-"""How large, how long and how many: every limit that a command keeps, and the sums that follow from them.
+"""How large, how long and how many: every limit that a command keeps, as named values beside the types that they limit.
 
-Belongs here: the limits as named values beside the types that they limit, so that commands, schemas, the database and
-the documents say the same. Does not belong here: looking whether a value keeps them (`oltp/commands/checking.py`).
+Belongs here: the limits, and what is wrong with a value that does not keep one. Commands, schemas, tables and documents
+take them from here. Does not belong here: going through a command's fields (`oltp/commands/checking.py`).
 
 Why sums never overflow. What one row holds fits 64 bits: no amount exceeds `AMOUNT_MICRO_MAX`, so that its double, the
 difference of two versions, is still less than 2**63. Whatever adds rows up is at least 128 bits wide (hugeint in
 DuckDB, numeric in PostgreSQL, Python's own integers), which holds 10**20 rows of the largest amount.
+
+What is stored already is read whatever its length: a limit in a schema says what is written, not what may be read.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Annotated
+
+import msgspec
+
 AMOUNT_MICRO_MAX = 10**18
 """The largest amount of one order, payment, refund or adjustment, in micro-units: a million million major units."""
+AMOUNT_MINOR_MAX = 10**16
+"""The same in minor units of the currency with the smallest ones (four decimals)."""
+STOCK_MAX = 10**12
+"""Units of one variant at one location, on hand or moved at once."""
+NEW_EVENT_BYTES_MAX = 4 << 20
+"""The largest first event of an aggregate; what happens to it later adds a few digits to a line."""
+EVENT_BYTES_MAX = 8 << 20
+"""The largest event; an aggregate that grows by commands (variants, grants, captures) is refused what would exceed it."""
+
+
+class Characters(Enum):
+    """Which characters a text may hold; each value is what is refused, as a character class of a regular expression.
+
+    The classes are understood alike by Python and by PostgreSQL, which has no NUL and no surrogates anyway.
+    """
+
+    STORABLE = ""
+    """Everything that can be stored: names what is there already, whatever it was called."""
+    WRITTEN = r"\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff"
+    """No control characters but tab and line break: what people write to be read."""
+    PLAIN = (
+        r"\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"
+        r"\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    )
+    """No control characters, and none that are invisible or turn the direction: what two people must read alike."""
+
+    @property
+    def refused(self) -> re.Pattern[str]:
+        """Return what finds a character that is refused; NUL and halves of surrogate pairs can be stored nowhere."""
+        return _REFUSED[self]
+
+    @property
+    def words(self) -> str:
+        """Return which characters are allowed."""
+        return _WORDS[self]
+
+
+_REFUSED = {item: re.compile(rf"[\u0000\ud800-\udfff{item.value}]") for item in Characters}
+_WORDS = {
+    Characters.STORABLE: "any characters but NUL and halves of surrogate pairs",
+    Characters.WRITTEN: "no control characters but tabs and line breaks",
+    Characters.PLAIN: "no control characters, line breaks or invisible characters",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """How long a text is, in characters (code points), and which characters it holds."""
+
+    name: str
+    longest: int
+    shortest: int = 1
+    characters: Characters = Characters.PLAIN
+
+    @property
+    def schema(self) -> msgspec.Meta:
+        """What a JSON Schema says of it."""
+        least = {"minLength": self.shortest} if self.shortest else {}
+        return msgspec.Meta(extra_json_schema={**least, "maxLength": self.longest})
+
+    @property
+    def words(self) -> str:
+        """Return the limit in words."""
+        return f"{self.shortest:,} to {self.longest:,} characters; {self.characters.words}"
+
+    def problem(self, value: str) -> str | None:
+        """Return what is wrong with a value; None when nothing is."""
+        if not self.shortest <= len(value) <= self.longest:
+            return f"has {len(value):,} characters; {self.name} has {self.shortest:,} to {self.longest:,}"
+        if value.isascii() and value.isprintable():
+            return None
+        if found := self.characters.refused.search(value):
+            return f"holds the character U+{ord(found[0]):04X}; {self.name} has {self.characters.words}"
+        return None
+
+
+UUID_LENGTH = 36
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UuidText:
+    """The one way to write a UUID that events, rows and keys agree on."""
+
+    name: str = "an id"
+    words: str = "a UUID in lower case with hyphens"
+
+    @property
+    def schema(self) -> msgspec.Meta:
+        """What a JSON Schema says of it."""
+        return msgspec.Meta(extra_json_schema={"format": "uuid"})
+
+    def problem(self, value: str) -> str | None:
+        """Return what is wrong with a value; None when nothing is."""
+        return None if _UUID.fullmatch(value) else f"is not a UUID; {self.name} is {self.words}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A whole number, from and to."""
+
+    name: str
+    least: int
+    most: int
+
+    @property
+    def schema(self) -> msgspec.Meta:
+        """What a JSON Schema says of it."""
+        return msgspec.Meta(extra_json_schema={"minimum": self.least, "maximum": self.most})
+
+    @property
+    def words(self) -> str:
+        """Return the limit in words."""
+        return f"a whole number from {self.least:,} to {self.most:,}"
+
+    def problem(self, value: int) -> str | None:
+        """Return what is wrong with a value; None when nothing is."""
+        if self.least <= value <= self.most:
+            return None
+        shown = f"{value:,}" if value.bit_length() <= 128 else "a number of more than 128 bits"
+        bound = f"at least {self.least:,}" if value < self.least else f"at most {self.most:,}"
+        return f"is {shown}; {self.name} must be {bound}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How many items a list has."""
+
+    name: str
+    most: int
+
+    @property
+    def schema(self) -> msgspec.Meta:
+        """What a JSON Schema says of it."""
+        return msgspec.Meta(extra_json_schema={"maxItems": self.most})
+
+    @property
+    def words(self) -> str:
+        """Return the limit in words."""
+        return f"at most {self.most:,}"
+
+    def problem(self, number: int) -> str | None:
+        """Return what is wrong with a list of so many items; None when nothing is."""
+        return None if number <= self.most else f"has {number:,} items; {self.name} are at most {self.most:,}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A moment with its offset from UTC, in the years that every store can hold."""
+
+    name: str = "a moment"
+    words: str = "a date and time with an offset from UTC in whole minutes, in the years 1 to 9999"
+
+    @property
+    def schema(self) -> msgspec.Meta:
+        """What a JSON Schema says of it: what it says of every moment."""
+        return msgspec.Meta()
+
+    def problem(self, value: datetime) -> str | None:
+        """Return what is wrong with a value; None when nothing is."""
+        offset = value.utcoffset()
+        if offset is None:
+            return f"has no offset from UTC; {self.name} is {self.words}"
+        if offset % timedelta(minutes=1):
+            return f"has an offset of {offset}; {self.name} is {self.words}"
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            return f"lies outside of the years 1 to 9999 in UTC; {self.name} is {self.words}"
+        return None
+
+
+Limit = Text | UuidText | Whole | Count | Moment
+
+# Texts. What indexes hold together fits a page of PostgreSQL's (2,704 bytes), at four bytes a character.
+MERCHANT_ID = Text(name="a merchant id", longest=100)
+MERCHANT_REFERENCE = Text(name="a merchant id", longest=255, characters=Characters.STORABLE)
+CUSTOMER_ID = Text(name="a customer id", longest=255)
+ORDER_NUMBER = Text(name="an order number", longest=255)
+SKU = Text(name="an SKU", longest=255)
+LOCATION_ID = Text(name="a location id", longest=100)
+JURISDICTION = Text(name="a jurisdiction", longest=100)
+TAX_CATEGORY = Text(name="a tax category", longest=100)
+FEATURE = Text(name="a feature", longest=100)
+GRANTOR = Text(name="a grantor", longest=255)
+SOURCE = Text(name="a source", longest=100)
+PRICE_SOURCE = Text(name="a price's source", longest=100 + len("override:"))
+DISCOUNT_CODE = Text(name="a discount's code", longest=255)
+REFERENCE = Text(name="a reference", longest=255)
+PAYMENT_TOKEN = Text(name="a payment token", longest=8_000)
+CURRENCY = Text(name="a currency", longest=3, shortest=3)
+AGGREGATE_TYPE = Text(name="a type of aggregate", longest=100)
+IDEMPOTENCY_KEY = Text(name="an idempotency key", longest=255)
+TITLE = Text(name="a name or title", longest=500, shortest=0, characters=Characters.WRITTEN)
+NOTE = Text(name="a reason", longest=2_000, shortest=0, characters=Characters.WRITTEN)
+STORED_NAME = Text(name="the name of what is there", longest=2_704, characters=Characters.STORABLE)
+UUID = UuidText()
+
+# Numbers.
+QUANTITY = Whole(name="the quantity", least=1, most=10**9)
+QUANTITY_OR_NONE = Whole(name="the quantity", least=0, most=10**9)
+SIGNED_QUANTITY = Whole(name="the quantity", least=-(10**9), most=10**9)
+UNIT_PRICE_MICRO = Whole(name="a price in micro-units", least=0, most=AMOUNT_MICRO_MAX)
+AMOUNT_MINOR = Whole(name="an amount in minor units", least=1, most=AMOUNT_MINOR_MAX)
+AMOUNT_OR_NONE_MINOR = Whole(name="an amount in minor units", least=0, most=AMOUNT_MINOR_MAX)
+SIGNED_AMOUNT_MICRO = Whole(name="an amount in micro-units", least=-AMOUNT_MICRO_MAX, most=AMOUNT_MICRO_MAX)
+RATE_PPM = Whole(name="a tax rate in parts per million", least=0, most=10_000_000)
+LEVEL = Whole(name="a level", least=1, most=10**9)
+BATCH = Whole(name="a limit", least=1, most=10_000)
+VERSION = Whole(name="a version", least=0, most=10**15)
+
+# Lists.
+LINES = Count(name="lines", most=5_000)
+DISCOUNTS = Count(name="discounts", most=100)
+SHIPPING = Count(name="shipping lines", most=100)
+TAX_RATES = Count(name="tax rates", most=1_000)
+VARIANTS = Count(name="variants", most=2_000)
+
+MOMENT = Moment()
+
+MerchantId = Annotated[str, MERCHANT_ID, MERCHANT_ID.schema]
+MerchantReference = Annotated[str, MERCHANT_REFERENCE]
+CustomerId = Annotated[str, CUSTOMER_ID, CUSTOMER_ID.schema]
+OrderNumber = Annotated[str, ORDER_NUMBER, ORDER_NUMBER.schema]
+Sku = Annotated[str, SKU, SKU.schema]
+LocationId = Annotated[str, LOCATION_ID, LOCATION_ID.schema]
+Jurisdiction = Annotated[str, JURISDICTION, JURISDICTION.schema]
+TaxCategory = Annotated[str, TAX_CATEGORY, TAX_CATEGORY.schema]
+Feature = Annotated[str, FEATURE, FEATURE.schema]
+Grantor = Annotated[str, GRANTOR, GRANTOR.schema]
+Source = Annotated[str, SOURCE, SOURCE.schema]
+PriceSource = Annotated[str, PRICE_SOURCE, PRICE_SOURCE.schema]
+DiscountCode = Annotated[str, DISCOUNT_CODE, DISCOUNT_CODE.schema]
+Reference = Annotated[str, REFERENCE, REFERENCE.schema]
+PaymentToken = Annotated[str, PAYMENT_TOKEN]
+Currency = Annotated[str, CURRENCY, CURRENCY.schema]
+AggregateType = Annotated[str, AGGREGATE_TYPE]
+Title = Annotated[str, TITLE, TITLE.schema]
+Note = Annotated[str, NOTE, NOTE.schema]
+StoredName = Annotated[str, STORED_NAME]
+Uuid = Annotated[str, UUID, UUID.schema]
+Quantity = Annotated[int, QUANTITY, QUANTITY.schema]
+QuantityOrNone = Annotated[int, QUANTITY_OR_NONE, QUANTITY_OR_NONE.schema]
+SignedQuantity = Annotated[int, SIGNED_QUANTITY, SIGNED_QUANTITY.schema]
+UnitPriceMicro = Annotated[int, UNIT_PRICE_MICRO, UNIT_PRICE_MICRO.schema]
+AmountMinor = Annotated[int, AMOUNT_MINOR, AMOUNT_MINOR.schema]
+AmountOrNoneMinor = Annotated[int, AMOUNT_OR_NONE_MINOR, AMOUNT_OR_NONE_MINOR.schema]
+SignedAmountMicro = Annotated[int, SIGNED_AMOUNT_MICRO, SIGNED_AMOUNT_MICRO.schema]
+RatePpm = Annotated[int, RATE_PPM, RATE_PPM.schema]
+Level = Annotated[int, LEVEL, LEVEL.schema]
+Batch = Annotated[int, BATCH]
+Version = Annotated[int, VERSION]
+At = Annotated[datetime, MOMENT]

@@ -1,0 +1,168 @@
+"""Whether a command's fields keep their types and limits: asked once, before anything is read or written.
+
+A field says its limit in its type (`contracts/limits.py`); this goes through all of them, nested ones included, and
+refuses the first that does not keep it with one sentence that names command, field and limit. Python checks no types by
+itself, and a value that only a store refuses has come too far.
+
+Belongs here: going through declared types. Does not belong here: what depends on the present state (the commands).
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from contracts.errors import InputError
+from contracts.limits import Count, Limit, Moment, Text, UuidText, Whole
+
+Check = Callable[[str, Any], None]
+"""(field path, value) -> nothing; raises `_Refused`."""
+
+
+class _Refused(Exception):
+    """A field and what is wrong with it."""
+
+
+def check_command(command: msgspec.Struct) -> None:
+    """Raise InputError when a field of `command` has another type than declared, or does not keep its limit."""
+    try:
+        _fields(type(command))("", command)
+    except _Refused as refusal:
+        raise InputError(f"{type(command).__name__}: {refusal}.") from None
+
+
+def check_value(name: str, value: Any, limit: Limit) -> None:
+    """Raise InputError when a value that stands in no command, e.g. an idempotency key, does not keep its limit."""
+    try:
+        _limited(_plain_check(limit), limit)(name, value)
+    except _Refused as refusal:
+        raise InputError(f"{refusal}.") from None
+
+
+@cache
+def _fields(struct: type[msgspec.Struct]) -> Check:
+    checks = [
+        (name, check_of(hint))
+        for name, hint in get_type_hints(struct, include_extras=True).items()
+        if name in struct.__struct_fields__
+    ]
+
+    def check(path: str, value: Any) -> None:
+        if type(value) is not struct:
+            raise _wrong_type(path, value, struct.__name__)
+        prefix = f"{path}." if path else ""
+        for name, check_field in checks:
+            check_field(prefix + name, getattr(value, name))
+
+    return check
+
+
+def check_of(hint: Any) -> Check:
+    """Return what checks a value of a declared type."""
+    if get_origin(hint) is Annotated:
+        base, *notes = get_args(hint)
+        limits = [note for note in notes if isinstance(note, Limit)]
+        return _limited(check_of(base), *limits)
+    if get_origin(hint) in (Union, types.UnionType):
+        return _one_of(get_args(hint))
+    if get_origin(hint) is list:
+        return _each(check_of(*get_args(hint)))
+    if issubclass(hint, StrEnum):
+        return _member(hint)
+    if issubclass(hint, msgspec.Struct):
+        return _fields(hint)
+    return _PLAIN[hint]
+
+
+def _limited(check_type: Check, *limits: Limit) -> Check:
+    def check(path: str, value: Any) -> None:
+        check_type(path, value)
+        for limit in limits:
+            problem = limit.problem(len(value) if isinstance(limit, Count) else value)
+            if problem is not None:
+                raise _Refused(f"{path} {problem}")
+
+    return check
+
+
+def _one_of(options: Sequence[Any]) -> Check:
+    """Return what checks an optional field: None, or UNSET where that is declared, or a value of the one type."""
+    empty = tuple(option for option in options if option in (types.NoneType, msgspec.UnsetType))
+    (given,) = (option for option in options if option not in empty)
+    check_given = check_of(given)
+
+    def check(path: str, value: Any) -> None:
+        if not isinstance(value, empty):
+            check_given(path, value)
+
+    return check
+
+
+def _each(check_item: Check) -> Check:
+    def check(path: str, value: Any) -> None:
+        if type(value) is not list:
+            raise _wrong_type(path, value, "list")
+        for number, item in enumerate(value):
+            check_item(f"{path}[{number}]", item)
+
+    return check
+
+
+def _member(kinds: type[StrEnum]) -> Check:
+    known = {str(kind) for kind in kinds}
+
+    def check(path: str, value: Any) -> None:
+        if not isinstance(value, str) or str(value) not in known:
+            raise _Refused(f"{path} is {shown(value)}; it must be one of {', '.join(kinds)}")
+
+    return check
+
+
+def _exactly(kind: type, words: str) -> Check:
+    def check(path: str, value: Any) -> None:
+        if type(value) is not kind:
+            raise _wrong_type(path, value, words)
+
+    return check
+
+
+def _text(path: str, value: Any) -> None:
+    if type(value) is not str and not isinstance(value, StrEnum):
+        raise _wrong_type(path, value, "text")
+
+
+def _moment(path: str, value: Any) -> None:
+    if not isinstance(value, datetime):
+        raise _wrong_type(path, value, "date and time")
+
+
+_PLAIN: dict[type, Check] = {
+    str: _text,
+    int: _exactly(int, "whole number"),
+    bool: _exactly(bool, "true or false"),
+    datetime: _moment,
+}
+
+
+def _plain_check(limit: Limit) -> Check:
+    kinds: dict[type, type] = {Text: str, UuidText: str, Whole: int, Moment: datetime}
+    return _PLAIN[kinds[type(limit)]]
+
+
+def _wrong_type(path: str, value: Any, expected: str) -> _Refused:
+    return _Refused(f"{path or 'it'} is {shown(value)}, not a {expected}")
+
+
+def shown(value: Any) -> str:
+    """Return a value, or what it is, in a few characters that no terminal obeys."""
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, str):
+        return ascii(value[:40] + ("..." if len(value) > 40 else ""))
+    return f"a {type(value).__name__}"
