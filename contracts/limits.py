@@ -29,7 +29,7 @@ STOCK_MAX = 10**12
 NEW_EVENT_BYTES_MAX = 4 << 20
 """The largest first event of an aggregate; what happens to it later adds a few digits to a line."""
 EVENT_BYTES_MAX = 8 << 20
-"""The largest event; an aggregate that grows by commands (variants, grants, captures) is refused what would exceed it."""
+"""The largest event; what would make an aggregate that grows (variants, grants, captures) larger is refused."""
 
 
 class Characters(Enum):
@@ -98,7 +98,6 @@ class Text:
         return None
 
 
-UUID_LENGTH = 36
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -256,6 +255,7 @@ Source = Annotated[str, SOURCE, SOURCE.schema]
 PriceSource = Annotated[str, PRICE_SOURCE, PRICE_SOURCE.schema]
 DiscountCode = Annotated[str, DISCOUNT_CODE, DISCOUNT_CODE.schema]
 Reference = Annotated[str, REFERENCE, REFERENCE.schema]
+IdempotencyKey = Annotated[str, IDEMPOTENCY_KEY]
 PaymentToken = Annotated[str, PAYMENT_TOKEN]
 Currency = Annotated[str, CURRENCY, CURRENCY.schema]
 AggregateType = Annotated[str, AGGREGATE_TYPE]

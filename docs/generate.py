@@ -11,13 +11,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from contracts.events import AGGREGATES, STATE_TYPES
 from contracts.events.common import AggregateState
 from contracts.events.envelope import Envelope
+from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
 from contracts.ownership import COPIES, FACTS, SWEEP_SECONDS_MAX
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,14 +137,71 @@ def pairs() -> str:
 
 def commands() -> str:
     """Return docs/commands.md: the business commands and what they do, from their docstrings."""
+    from oltp.commands.execute import Request
     from oltp.commands.register import COMMANDS
 
     rows = [[f"`{command.__name__}`", first_line(command)] for command in COMMANDS]
+    limits = [
+        [f"`{struct.__name__}`", f"`{name}`", words]
+        for struct in input_structs((*COMMANDS, Request))
+        for name, words in limits_of(struct)
+    ]
     return (
         NOTICE.format(source="`oltp/commands/`")
         + "# Commands\n\nEvery command runs in one transaction and is idempotent by the caller's key.\n\n"
         + table(["command", "what it does"], rows)
+        + LIMITS
+        + table(["of", "field", "limit"], limits)
     )
+
+
+LIMITS = f"""
+## Limits
+
+A value that does not keep its field's limit is refused before anything is asked or written, with one sentence that
+names command, field and limit (InputError). The same limits stand in the JSON Schemas of the events and, as far as rows
+have such values, in the tables' constraints.
+
+- **Money**: no line, order, payment, refund or adjustment exceeds {AMOUNT_MICRO_MAX:,} micro-units, which are
+  {AMOUNT_MICRO_MAX // 10**6:,} major units of any currency: an order neither before its discounts nor with its tax.
+  Quantity times price counts, too. Sums over rows have no limit; they are 128 bits wide.
+- **Units**: a location holds at most {STOCK_MAX:,} units of one variant.
+- **Size**: the first event of an aggregate has at most {NEW_EVENT_BYTES_MAX:,} bytes, any event {EVENT_BYTES_MAX:,}.
+- **Ids, codes and references** hold no control characters, no line breaks and no characters that are invisible or turn
+  the direction of reading (zero-width characters, soft hyphens, marks, overrides and isolates). **Names, titles and
+  reasons** may hold tabs, line breaks and such marks; terminals show these as `\\n`, `\\u202e`.
+- **UUIDs** are written in lower case with hyphens. **Moments** have an offset from UTC.
+- A command that names what is there already (a merchant, an SKU, a location) takes whatever is stored under that name:
+  what was registered before there were limits can still be sold, shipped and refunded.
+
+"""
+
+
+def input_structs(roots: Iterable[type[msgspec.Struct]]) -> list[type[msgspec.Struct]]:
+    """Return the structs and those nested in their fields, each once."""
+    found = list(roots)
+    for struct in found:
+        for hint in get_type_hints(struct).values():
+            nested = [item for part in (hint, *get_args(hint)) for item in (part, *get_args(part))]
+            found += [
+                item
+                for item in nested
+                if isinstance(item, type) and issubclass(item, msgspec.Struct) and item not in found
+            ]
+    return found
+
+
+def limits_of(struct: type[msgspec.Struct]) -> list[tuple[str, str]]:
+    """Return the fields that a struct declares itself and have a limit, with its words."""
+    hints = get_type_hints(struct, include_extras=True)
+    return [(name, words) for name in struct.__struct_fields__ if (words := limit_words(hints[name]))]
+
+
+def limit_words(hint: Any) -> str:
+    """Return the limits of a type in words, those of a list's items after it."""
+    parts = [item.words for item in getattr(hint, "__metadata__", ()) if isinstance(item, Limit)]
+    parts += [words for item in get_args(hint) if not isinstance(item, type) and (words := limit_words(item))]
+    return "; ".join(parts)
 
 
 def drills() -> str:

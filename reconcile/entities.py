@@ -185,7 +185,7 @@ def _default_text(field: msgspec.structs.FieldInfo) -> str | None:
 
 
 def _duckdb_type(hint: object) -> str | None:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     kinds = [option for option in options if option is not type(None)]
     if typing.get_origin(kinds[0]) is list:
         return None

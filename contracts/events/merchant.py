@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import Jurisdiction, RatePpm, TaxCategory
 
 
 class MerchantEvent(StrEnum):
@@ -21,9 +22,9 @@ class MerchantEvent(StrEnum):
 class TaxRate(Value, frozen=True, kw_only=True):
     """One tax rate of a merchant; `rate_ppm` in parts per million (200_000 = 20 %)."""
 
-    jurisdiction: str
-    tax_category: str
-    rate_ppm: int
+    jurisdiction: Jurisdiction
+    tax_category: TaxCategory
+    rate_ppm: RatePpm
 
 
 class MerchantState(AggregateState, frozen=True, kw_only=True):

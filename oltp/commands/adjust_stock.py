@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from contracts.errors import InputError
 from contracts.events.stock import StockMovementKind, StockMovementState
+from contracts.limits import LocationId, Note, SignedQuantity, Uuid
 from oltp.commands.execute import Command
 from oltp.store import stock
 from oltp.transaction import CommandTransaction
@@ -19,17 +20,17 @@ class AdjustStock(Command[StockMovementState], frozen=True, kw_only=True):
 
     IS_BATCHABLE: ClassVar[bool] = True
 
-    location_id: str
-    variant_id: str
-    quantity: int
+    location_id: LocationId
+    variant_id: Uuid
+    quantity: SignedQuantity
     kind: StockMovementKind = StockMovementKind.ADJUSTED
-    reason: str = ""
+    reason: Note = ""
 
     def run(self, tx: CommandTransaction) -> StockMovementState:
         """Return the movement; InsufficientStockError when fewer units are free."""
         if self.kind not in KINDS:
             raise InputError(f"Stock cannot be adjusted as {self.kind}; use {' or '.join(KINDS)}.")
-        if self.quantity == 0 or (self.kind is StockMovementKind.WRITTEN_OFF and self.quantity > 0):
+        if self.quantity == 0 or (self.kind == StockMovementKind.WRITTEN_OFF and self.quantity > 0):
             raise InputError("The quantity cannot be 0, and units written off are negative.")
         quantities = {self.variant_id: self.quantity}
         (movement,) = stock.move(tx, self.merchant_id, self.location_id, self.kind, quantities, self.reason)

@@ -14,6 +14,7 @@ from typing import ClassVar
 from contracts.errors import ConflictError, GatewayDeclinedError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
+from contracts.limits import AmountMinor, PaymentToken, Uuid
 from oltp.commands.execute import Command
 from oltp.domain.payments import amount_to_authorize, authorize_payment
 from oltp.gateway import provider_key
@@ -31,10 +32,10 @@ class AuthorizePayment(Command[PaymentState], frozen=True, kw_only=True):
     IS_BATCHABLE: ClassVar[bool] = True
     ASKS_PROVIDER: ClassVar[bool] = True
 
-    order_id: str
-    amount_minor: int | None = None
-    payment_id: str | None = None
-    payment_token: str = "tok_card"
+    order_id: Uuid
+    amount_minor: AmountMinor | None = None
+    payment_id: Uuid | None = None
+    payment_token: PaymentToken = "tok_card"
     """What the provider knows the customer's card by."""
 
     def run(self, tx: CommandTransaction) -> PaymentState:

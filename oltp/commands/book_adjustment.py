@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from contracts.events.adjustment import AdjustmentEvent, AdjustmentKind, AdjustmentState
+from contracts.limits import Currency, CustomerId, Note, Reference, SignedAmountMicro, SignedQuantity, Sku, Source
 from oltp.commands.execute import Command
 from oltp.domain.adjustments import adjustment_amounts
 from oltp.store.rows import save
@@ -17,14 +18,14 @@ class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True):
     IS_BATCHABLE: ClassVar[bool] = True
 
     kind: AdjustmentKind
-    currency: str
-    amount_micro: int
-    quantity: int
-    sku: str | None
-    customer_id: str | None
-    external_reference: str | None
-    reason: str
-    source: str
+    currency: Currency
+    amount_micro: SignedAmountMicro
+    quantity: SignedQuantity
+    sku: Sku | None
+    customer_id: CustomerId | None
+    external_reference: Reference | None
+    reason: Note
+    source: Source
 
     def run(self, tx: CommandTransaction) -> AdjustmentState:
         """Return the adjustment; InputError for an amount of 0 or an unknown currency."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.stock import ReservationEvent, ReservationState
+from contracts.limits import LINES, Note, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.quantities import QuantityInput, by_line
 from oltp.domain.orders import cancel_order, units_released
@@ -21,9 +24,9 @@ class CancelOrder(Command[OrderState], frozen=True, kw_only=True):
     Money that is only authorized is not voided: void the payment, or capture what is still owed.
     """
 
-    order_id: str
-    lines: list[QuantityInput] | None = None
-    reason: str = ""
+    order_id: Uuid
+    lines: Annotated[list[QuantityInput], LINES] | None = None
+    reason: Note = ""
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the order afterwards; ConflictError when units are not open, or were refunded or captured."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 from contracts.errors import GatewayAmountError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentCapture, PaymentEvent, PaymentState
+from contracts.limits import AmountMinor, Uuid
 from contracts.money import format_minor
 from oltp.commands.execute import Command
 from oltp.domain.payments import amount_to_capture, capture_payment
@@ -28,8 +29,8 @@ class CapturePayment(Command[PaymentState], frozen=True, kw_only=True):
     IS_BATCHABLE: ClassVar[bool] = True
     ASKS_PROVIDER: ClassVar[bool] = True
 
-    payment_id: str
-    amount_minor: int | None = None
+    payment_id: Uuid
+    amount_minor: AmountMinor | None = None
 
     def run(self, tx: CommandTransaction) -> PaymentState:
         """Return the payment; OverCaptureError beyond the authorization or what is owed after cancellations.

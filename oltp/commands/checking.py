@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -20,28 +21,29 @@ import msgspec
 
 from contracts.errors import InputError
 from contracts.limits import Count, Limit, Moment, Text, UuidText, Whole
+from contracts.text import visible
 
 Check = Callable[[str, Any], None]
-"""(field path, value) -> nothing; raises `_Refused`."""
+"""(field path, value) -> nothing; raises `_RefusedError`."""
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """A field and what is wrong with it."""
 
 
-def check_command(command: msgspec.Struct) -> None:
-    """Raise InputError when a field of `command` has another type than declared, or does not keep its limit."""
+def check_fields(given: msgspec.Struct) -> None:
+    """Raise InputError when a field of a command has another type than declared, or does not keep its limit."""
     try:
-        _fields(type(command))("", command)
-    except _Refused as refusal:
-        raise InputError(f"{type(command).__name__}: {refusal}.") from None
+        _fields(type(given))("", given)
+    except _RefusedError as refusal:
+        raise InputError(f"{type(given).__name__}: {refusal}.") from None
 
 
 def check_value(name: str, value: Any, limit: Limit) -> None:
     """Raise InputError when a value that stands in no command, e.g. an idempotency key, does not keep its limit."""
     try:
         _limited(_plain_check(limit), limit)(name, value)
-    except _Refused as refusal:
+    except _RefusedError as refusal:
         raise InputError(f"{refusal}.") from None
 
 
@@ -84,29 +86,32 @@ def _limited(check_type: Check, *limits: Limit) -> Check:
     def check(path: str, value: Any) -> None:
         check_type(path, value)
         for limit in limits:
-            problem = limit.problem(len(value) if isinstance(limit, Count) else value)
+            problem = limit.problem(len(value)) if isinstance(limit, Count) else limit.problem(value)
             if problem is not None:
-                raise _Refused(f"{path} {problem}")
+                raise _RefusedError(f"{path} {problem}")
 
     return check
 
 
 def _one_of(options: Sequence[Any]) -> Check:
-    """Return what checks an optional field: None, or UNSET where that is declared, or a value of the one type."""
+    """Return what checks a field that may be None, or UNSET where that is declared, or a value of one of some types."""
     empty = tuple(option for option in options if option in (types.NoneType, msgspec.UnsetType))
-    (given,) = (option for option in options if option not in empty)
-    check_given = check_of(given)
+    *others, last = (check_of(option) for option in options if option not in empty)
 
     def check(path: str, value: Any) -> None:
-        if not isinstance(value, empty):
-            check_given(path, value)
+        if isinstance(value, empty):
+            return
+        for other in others:
+            with suppress(_RefusedError):
+                return other(path, value)
+        last(path, value)
 
     return check
 
 
 def _each(check_item: Check) -> Check:
     def check(path: str, value: Any) -> None:
-        if type(value) is not list:
+        if not isinstance(value, list | tuple):
             raise _wrong_type(path, value, "list")
         for number, item in enumerate(value):
             check_item(f"{path}[{number}]", item)
@@ -119,7 +124,7 @@ def _member(kinds: type[StrEnum]) -> Check:
 
     def check(path: str, value: Any) -> None:
         if not isinstance(value, str) or str(value) not in known:
-            raise _Refused(f"{path} is {shown(value)}; it must be one of {', '.join(kinds)}")
+            raise _RefusedError(f"{path} is {shown(value)}; it must be one of {', '.join(kinds)}")
 
     return check
 
@@ -138,7 +143,7 @@ def _text(path: str, value: Any) -> None:
 
 
 def _moment(path: str, value: Any) -> None:
-    if not isinstance(value, datetime):
+    if type(value) is not datetime:
         raise _wrong_type(path, value, "date and time")
 
 
@@ -155,8 +160,8 @@ def _plain_check(limit: Limit) -> Check:
     return _PLAIN[kinds[type(limit)]]
 
 
-def _wrong_type(path: str, value: Any, expected: str) -> _Refused:
-    return _Refused(f"{path or 'it'} is {shown(value)}, not a {expected}")
+def _wrong_type(path: str, value: Any, expected: str) -> _RefusedError:
+    return _RefusedError(f"{path or 'it'} is {shown(value)}, not a {expected}")
 
 
 def shown(value: Any) -> str:
@@ -164,5 +169,5 @@ def shown(value: Any) -> str:
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, str):
-        return ascii(value[:40] + ("..." if len(value) > 40 else ""))
+        return f"'{visible(value[:40])}{'...' if len(value) > 40 else ''}'"
     return f"a {type(value).__name__}"

@@ -16,6 +16,7 @@ from contracts.events.order import OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementKind
+from contracts.limits import Uuid
 from oltp.commands.execute import Command
 from oltp.domain.orders import units_released
 from oltp.domain.payments import refund_payment
@@ -52,7 +53,7 @@ class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
 
     ASKS_PROVIDER: ClassVar[bool] = True
 
-    refund_id: str
+    refund_id: Uuid
 
     def run(self, tx: CommandTransaction) -> RefundState:
         """Return the refund, completed or (declined by the provider) failed."""

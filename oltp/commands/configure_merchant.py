@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from contracts.errors import ConflictError
 from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
+from contracts.limits import TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, Title
 from contracts.money import micro_per_minor
 from oltp.commands.execute import Command
 from oltp.commands.register_merchant import check_merchant, ordered_rates
@@ -24,15 +27,15 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
     The currency cannot change once the merchant has products: their prices would mean something else.
     """
 
-    name: str | None = None
-    currency: str | None = None
+    name: Title | None = None
+    currency: Currency | None = None
     is_active: bool | None = None
     is_tax_inclusive: bool | None = None
-    jurisdiction: str | None = None
-    shipping_fee_minor: int | None = None
-    free_shipping_from_minor: int | msgspec.UnsetType | None = msgspec.UNSET
+    jurisdiction: Jurisdiction | None = None
+    shipping_fee_minor: AmountOrNoneMinor | None = None
+    free_shipping_from_minor: AmountOrNoneMinor | msgspec.UnsetType | None = msgspec.UNSET
     """None: shipping is never free."""
-    tax_rates: list[TaxRate] | None = None
+    tax_rates: Annotated[list[TaxRate], TAX_RATES] | None = None
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant as it is now."""

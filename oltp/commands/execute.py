@@ -34,7 +34,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from contracts.clock import Clock, utc_now
 from contracts.errors import ConflictError, IdempotencyConflictError, InputError, PodFencedError, StackError
 from contracts.ids import NewId, uuid7
+from contracts.limits import MERCHANT_ID, At, IdempotencyKey, MerchantReference, Reference, Uuid
 from contracts.settings import PodSettings
+from oltp.commands.checking import check_fields, check_value
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
 from oltp.store.constraints import domain_error
@@ -88,7 +90,7 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
     ASKS_PROVIDER: ClassVar[bool] = False
     """Whether it asks the payment provider while its transaction is open."""
 
-    merchant_id: str
+    merchant_id: MerchantReference
 
     def run(self, tx: CommandTransaction) -> Answer:
         """Do the work inside `tx` and return the answer; a ConflictError or InputError undoes it."""
@@ -164,7 +166,8 @@ def execute(
 ) -> Answer:
     """Run `command` and return its answer; the same key again returns the same answer, without new effect.
 
-    Raises IdempotencyConflictError for the same key with another body, PodFencedError when the merchant does not live
+    Raises InputError for a field that does not keep its type or limit (docs/commands.md), before anything is asked or
+    written; IdempotencyConflictError for the same key with another body, PodFencedError when the merchant does not live
     in this pod, what the command raises, and StackError when the pod cannot be reached. `occurred_at` (aware) is given
     by imports only; their keys are kept for good, since a file may be imported again years later.
     """
@@ -219,13 +222,14 @@ def open_transaction(
         yield tx
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    idempotency_key: str
-    correlation_id: str
-    causation_id: str | None
-    traceparent: str | None
-    occurred_at: datetime
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said about a command besides the command itself."""
+
+    idempotency_key: IdempotencyKey
+    correlation_id: Uuid
+    causation_id: Uuid | None
+    traceparent: Reference | None
+    occurred_at: At
     is_kept: bool
     body_hash: str
 
@@ -239,10 +243,11 @@ def _request(
     causation_id: str | None = None,
     traceparent: str | None = None,
     occurred_at: datetime | None = None,
-) -> _Request:
+) -> Request:
     if not idempotency_key:
         raise InputError("A command needs an idempotency key.")
-    return _Request(
+    check_fields(command)
+    request = Request(
         idempotency_key=idempotency_key,
         correlation_id=correlation_id or str(pod.new_uuid()),
         causation_id=causation_id,
@@ -251,9 +256,11 @@ def _request(
         is_kept=occurred_at is not None,
         body_hash=body_hash(command),
     )
+    check_fields(request)
+    return request
 
 
-def _attempt(pod: CommandPod, command: Command[Answer], request: _Request) -> Answer:
+def _attempt(pod: CommandPod, command: Command[Answer], request: Request) -> Answer:
     with _transaction(pod, request) as tx:
         stored = _claim(tx, command, request)
         if stored is not None:
@@ -267,7 +274,7 @@ def _attempt(pod: CommandPod, command: Command[Answer], request: _Request) -> An
 
 
 @contextmanager
-def _transaction(pod: CommandPod, request: _Request) -> Iterator[CommandTransaction]:
+def _transaction(pod: CommandPod, request: Request) -> Iterator[CommandTransaction]:
     """Open a pipelined transaction; what its block does not commit is rolled back."""
     try:
         with pod.connections.connection() as connection, connection.pipeline() as pipeline:
@@ -282,7 +289,7 @@ def _transaction(pod: CommandPod, request: _Request) -> Iterator[CommandTransact
         raise StackError(f"{pod.pod}'s database gave no connection within {CONNECT_SECONDS_MAX:.0f} s.") from None
 
 
-def _command_transaction(pod: CommandPod, request: _Request, connection: psycopg.Connection[Row]) -> CommandTransaction:
+def _command_transaction(pod: CommandPod, request: Request, connection: psycopg.Connection[Row]) -> CommandTransaction:
     return CommandTransaction(
         connection=connection,
         pod=pod.pod,
@@ -297,7 +304,7 @@ def _command_transaction(pod: CommandPod, request: _Request, connection: psycopg
     )
 
 
-def _claim(tx: CommandTransaction, command: Command[Answer], request: _Request) -> Answer | None:
+def _claim(tx: CommandTransaction, command: Command[Answer], request: Request) -> Answer | None:
     """Claim the key for this transaction, or return the answer that is stored under it."""
     names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
     values = {**names, "body_hash": request.body_hash, "is_kept": request.is_kept}
@@ -306,6 +313,8 @@ def _claim(tx: CommandTransaction, command: Command[Answer], request: _Request) 
     if not is_claimed:
         return _stored_answer(tx, command, names, request.body_hash)
     if directory_epoch is None and not command.REGISTERS:
+        # No merchant is called so; one that was registered before there were limits goes on.
+        check_value("merchant_id", command.merchant_id, MERCHANT_ID)
         raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
     return None
 

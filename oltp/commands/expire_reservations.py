@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contracts.errors import InputError
 from contracts.events.stock import ReservationEvent, ReservationState, ReservationStatus
+from contracts.limits import Batch
 from oltp.commands.execute import Command
 from oltp.domain.reservations import release
 from oltp.outbox import Change
@@ -24,7 +25,7 @@ for no key update skip locked
 class ExpireReservations(Command[list[ReservationState]], frozen=True, kw_only=True):
     """At most `limit` of them, the oldest first; call again while it returns that many."""
 
-    limit: int = 100
+    limit: Batch = 100
 
     def run(self, tx: CommandTransaction) -> list[ReservationState]:
         """Return the reservations that expired by this call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundEvent, RefundState
+from contracts.limits import Note, Uuid
 from oltp.commands.execute import Command
 from oltp.domain.refunds import fail_refund
 from oltp.store.rows import ask, load, save
@@ -14,8 +15,8 @@ from oltp.transaction import CommandTransaction
 class FailRefund(Command[RefundState], frozen=True, kw_only=True):
     """Record that a requested refund will not be paid."""
 
-    refund_id: str
-    failure_reason: str
+    refund_id: Uuid
+    failure_reason: Note
 
     def run(self, tx: CommandTransaction) -> RefundState:
         """Return the failed refund; IllegalTransitionError when it is settled already."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from contracts.errors import ConflictError
 from contracts.events.fulfillment import FulfillmentEvent, FulfillmentLine, FulfillmentState
 from contracts.events.order import LineKind, OrderEvent, OrderState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementKind
+from contracts.limits import LINES, Reference, StoredName, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.quantities import QuantityInput, by_line
 from oltp.domain.orders import fulfill_order
@@ -28,10 +29,10 @@ class FulfillOrder(Command[FulfillmentState], frozen=True, kw_only=True):
 
     IS_BATCHABLE: ClassVar[bool] = True
 
-    order_id: str
-    location_id: str
-    lines: list[QuantityInput] | None = None
-    tracking_number: str | None = None
+    order_id: Uuid
+    location_id: StoredName
+    lines: Annotated[list[QuantityInput], LINES] | None = None
+    tracking_number: Reference | None = None
 
     def run(self, tx: CommandTransaction) -> FulfillmentState:
         """Return the fulfillment; ConflictError above what is open and not refunded, or when units are held elsewhere.

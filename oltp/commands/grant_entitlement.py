@@ -14,6 +14,7 @@ from contracts.events.entitlement import (
     MerchantEntitlementEvent,
     MerchantEntitlementState,
 )
+from contracts.limits import At, CustomerId, Feature, Grantor, Level
 from oltp.commands.execute import Command
 from oltp.domain.entitlements import add_grant, effective_grant
 from oltp.store.entitlements import customer_entitlement, merchant_entitlement
@@ -26,10 +27,10 @@ Entitlement = TypeVar("Entitlement", MerchantEntitlementState, CustomerEntitleme
 class GrantMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, kw_only=True):
     """One grant by one grantor; `level` >= 1. What then holds is the best grant that survives."""
 
-    feature: str
-    grantor: str
-    level: int = 1
-    expires_at: datetime | None = None
+    feature: Feature
+    grantor: Grantor
+    level: Level = 1
+    expires_at: At | None = None
 
     def run(self, tx: CommandTransaction) -> MerchantEntitlementState:
         """Return the entitlement; ConflictError when the grantor has a live grant already."""
@@ -51,11 +52,11 @@ class GrantMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, k
 class GrantCustomerEntitlement(Command[CustomerEntitlementState], frozen=True, kw_only=True):
     """The same for a customer of the merchant."""
 
-    customer_id: str
-    feature: str
-    grantor: str
-    level: int = 1
-    expires_at: datetime | None = None
+    customer_id: CustomerId
+    feature: Feature
+    grantor: Grantor
+    level: Level = 1
+    expires_at: At | None = None
 
     def run(self, tx: CommandTransaction) -> CustomerEntitlementState:
         """Return the entitlement; ConflictError when the grantor has a live grant already."""

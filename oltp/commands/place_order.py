@@ -6,7 +6,7 @@ reservation, order and events, and take the stock last, because its counter is w
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -15,6 +15,21 @@ from contracts.events.merchant import MerchantState
 from contracts.events.order import LineKind, OrderDiscount, OrderEvent, OrderState
 from contracts.events.product import ProductKind
 from contracts.events.stock import ReservationEvent, ReservationLine, ReservationState, ReservationStatus
+from contracts.limits import (
+    DISCOUNTS,
+    LINES,
+    SHIPPING,
+    AmountMinor,
+    CustomerId,
+    DiscountCode,
+    Note,
+    OrderNumber,
+    Quantity,
+    Source,
+    StoredName,
+    UnitPriceMicro,
+    Uuid,
+)
 from oltp.commands.execute import Command
 from oltp.domain.orders import place_order
 from oltp.domain.pricing import UnpricedLine, shipping_fee_lines, shipping_line
@@ -29,25 +44,25 @@ from oltp.transaction import CommandTransaction
 class PriceOverride(msgspec.Struct, frozen=True, kw_only=True):
     """A price that somebody authorized instead of the catalog's; micro-units per unit, >= 0."""
 
-    unit_price_micro: int
-    source: str
+    unit_price_micro: UnitPriceMicro
+    source: Source
     """Who says so, e.g. ``import:online_retail``; the event carries it."""
-    reason: str
+    reason: Note
 
 
 class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
     """A line as asked for. The same SKU in two lines is two lines."""
 
-    sku: str
-    quantity: int
+    sku: StoredName
+    quantity: Quantity
     price_override: PriceOverride | None = None
 
 
 class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
     """A discount on the whole order, in minor units, above 0."""
 
-    code: str
-    amount_minor: int
+    code: DiscountCode
+    amount_minor: AmountMinor
 
 
 class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
@@ -59,15 +74,15 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
 
     IS_BATCHABLE: ClassVar[bool] = True
 
-    order_number: str
-    customer_id: str | None
-    location_id: str
-    lines: list[OrderLineInput]
-    discounts: list[DiscountInput] = msgspec.field(default_factory=list)
-    shipping: list[PriceOverride] | None = None
-    reservation_id: str | None = None
-    source: str = "storefront"
-    order_id: str | None = None
+    order_number: OrderNumber
+    customer_id: CustomerId | None
+    location_id: StoredName
+    lines: Annotated[list[OrderLineInput], LINES]
+    discounts: Annotated[list[DiscountInput], DISCOUNTS] = msgspec.field(default_factory=list)
+    shipping: Annotated[list[PriceOverride], SHIPPING] | None = None
+    reservation_id: Uuid | None = None
+    source: Source = "storefront"
+    order_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the placed order; InputError, ConflictError or one of their kinds when it cannot be."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import msgspec
 
 from contracts.errors import InputError
+from contracts.limits import Quantity, Uuid
 
 
 class QuantityInput(msgspec.Struct, frozen=True, kw_only=True):
     """Units of one order line, at least 1."""
 
-    order_line_id: str
-    quantity: int
+    order_line_id: Uuid
+    quantity: Quantity
 
 
 def by_line(inputs: Sequence[QuantityInput] | None) -> dict[str, int] | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from contracts.errors import InputError
 from contracts.events.common import Value
 from contracts.events.stock import StockMovementKind, StockMovementState
+from contracts.limits import LINES, LocationId, Note, Quantity, Uuid
 from oltp.commands.execute import Command
 from oltp.store import stock
 from oltp.transaction import CommandTransaction
@@ -15,16 +17,16 @@ from oltp.transaction import CommandTransaction
 class StockInput(Value, frozen=True, kw_only=True):
     """Units of one variant; quantity > 0."""
 
-    variant_id: str
-    quantity: int
+    variant_id: Uuid
+    quantity: Quantity
 
 
 class ReceiveStock(Command[list[StockMovementState]], frozen=True, kw_only=True):
     """Units that arrived; lines of the same variant count together."""
 
-    location_id: str
-    lines: list[StockInput]
-    reason: str = ""
+    location_id: LocationId
+    lines: Annotated[list[StockInput], LINES]
+    reason: Note = ""
 
     def run(self, tx: CommandTransaction) -> list[StockMovementState]:
         """Return one movement per variant."""

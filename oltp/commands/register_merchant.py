@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 from contracts.errors import InputError, PodFencedError
 from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
+from contracts.limits import TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, MerchantId, Title
 from contracts.money import micro_per_minor
 from oltp.commands.execute import Command
 from oltp.store.rows import save
@@ -21,13 +23,14 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
 
     REGISTERS = True
 
-    name: str
-    currency: str
+    merchant_id: MerchantId
+    name: Title
+    currency: Currency
     is_tax_inclusive: bool
-    jurisdiction: str
-    shipping_fee_minor: int = 0
-    free_shipping_from_minor: int | None = None
-    tax_rates: list[TaxRate] = msgspec.field(default_factory=list)
+    jurisdiction: Jurisdiction
+    shipping_fee_minor: AmountOrNoneMinor = 0
+    free_shipping_from_minor: AmountOrNoneMinor | None = None
+    tax_rates: Annotated[list[TaxRate], TAX_RATES] = msgspec.field(default_factory=list)
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant; PodFencedError when the directory has it in another pod."""

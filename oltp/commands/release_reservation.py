@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contracts.errors import ConflictError
 from contracts.events.stock import ReservationEvent, ReservationState
+from contracts.limits import Uuid
 from oltp.commands.execute import Command
 from oltp.domain.reservations import release
 from oltp.store import stock
@@ -14,7 +15,7 @@ from oltp.transaction import CommandTransaction
 class ReleaseReservation(Command[ReservationState], frozen=True, kw_only=True):
     """A reservation that no order has taken over."""
 
-    reservation_id: str
+    reservation_id: Uuid
 
     def run(self, tx: CommandTransaction) -> ReservationState:
         """Return the released reservation; IllegalTransitionError when it holds nothing any more."""

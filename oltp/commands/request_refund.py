@@ -6,11 +6,14 @@ neither per payment nor per line.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundEvent, RefundState
+from contracts.limits import LINES, AmountMinor, Note, QuantityOrNone, Reference, Uuid
 from oltp.commands.execute import Command
 from oltp.domain.refunds import RefundRequest, request_refund
 from oltp.store.payments import line_refunds, pending_refunds
@@ -25,20 +28,20 @@ class RefundLineInput(msgspec.Struct, frozen=True, kw_only=True):
     0: money only, as where the line is given back over two payments.
     """
 
-    order_line_id: str
-    quantity: int
+    order_line_id: Uuid
+    quantity: QuantityOrNone
     is_restocked: bool = False
-    amount_minor: int | None = None
+    amount_minor: AmountMinor | None = None
 
 
 class RequestRefund(Command[RefundState], frozen=True, kw_only=True):
     """Request a refund on one payment; amounts that are not named follow from the lines, tax included."""
 
-    payment_id: str
-    lines: list[RefundLineInput]
-    reason: str
-    external_reference: str | None = None
-    refund_id: str | None = None
+    payment_id: Uuid
+    lines: Annotated[list[RefundLineInput], LINES]
+    reason: Note
+    external_reference: Reference | None = None
+    refund_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> RefundState:
         """Return the requested refund; OverRefundError beyond the payment's or a line's remainder."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Annotated
 
 from contracts.errors import InputError
 from contracts.events.stock import ReservationEvent, ReservationLine, ReservationState, ReservationStatus
+from contracts.limits import LINES, At, StoredName, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.receive_stock import StockInput, units_by_variant
 from oltp.store import stock
@@ -16,15 +17,13 @@ from oltp.transaction import CommandTransaction
 class ReserveStock(Command[ReservationState], frozen=True, kw_only=True):
     """Units at one location, until `expires_at` or until an order takes the reservation over."""
 
-    location_id: str
-    lines: list[StockInput]
-    expires_at: datetime
-    reservation_id: str | None = None
+    location_id: StoredName
+    lines: Annotated[list[StockInput], LINES]
+    expires_at: At
+    reservation_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> ReservationState:
         """Return the reservation; InsufficientStockError when a variant has fewer units free: then nothing is held."""
-        if self.expires_at.tzinfo is None:
-            raise InputError("The moment at which a reservation expires needs its offset from UTC.")
         if self.expires_at <= tx.occurred_at:
             raise InputError("A reservation must expire later than now.")
         units = units_by_variant(self.lines)

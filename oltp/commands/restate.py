@@ -35,6 +35,7 @@ from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.product import ProductEvent, ProductState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementEvent, StockMovementState
+from contracts.limits import AggregateType, Note, StoredName, Version
 from oltp.commands.execute import Command
 from oltp.outbox import Change, publish_all
 from oltp.store.rows import advance, ask, load
@@ -87,10 +88,10 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
     outbox is pruned and no longer tells.
     """
 
-    aggregate_type: str
-    aggregate_id: str
-    cause: str
-    published_version: int | None = None
+    aggregate_type: AggregateType
+    aggregate_id: StoredName
+    cause: Note
+    published_version: Version | None = None
 
     def run(self, tx: CommandTransaction) -> Restated:
         """Return what was stated.

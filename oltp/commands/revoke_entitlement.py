@@ -9,6 +9,7 @@ from contracts.events.entitlement import (
     MerchantEntitlementEvent,
     MerchantEntitlementState,
 )
+from contracts.limits import StoredName
 from oltp.commands.execute import Command
 from oltp.commands.grant_entitlement import with_grants
 from oltp.domain.entitlements import revoke_grant
@@ -20,8 +21,8 @@ from oltp.transaction import CommandTransaction
 class RevokeMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, kw_only=True):
     """The grant of one grantor for one feature."""
 
-    feature: str
-    grantor: str
+    feature: StoredName
+    grantor: StoredName
 
     def run(self, tx: CommandTransaction) -> MerchantEntitlementState:
         """Return the entitlement that remains; ConflictError when the grantor has granted nothing."""
@@ -35,9 +36,9 @@ class RevokeMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, 
 class RevokeCustomerEntitlement(Command[CustomerEntitlementState], frozen=True, kw_only=True):
     """The same for a customer of the merchant."""
 
-    customer_id: str
-    feature: str
-    grantor: str
+    customer_id: StoredName
+    feature: StoredName
+    grantor: StoredName
 
     def run(self, tx: CommandTransaction) -> CustomerEntitlementState:
         """Return the entitlement that remains; ConflictError when the grantor has granted nothing."""

@@ -6,6 +6,7 @@ import msgspec
 
 from contracts.errors import InputError, NotFoundError
 from contracts.events.product import ProductEvent, ProductState
+from contracts.limits import UnitPriceMicro, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.upsert_product import save_product
 from oltp.store.rows import load
@@ -17,8 +18,8 @@ _PRODUCT_OF = "select product_id from oltp.variants where merchant_id = %s and v
 class SetPrice(Command[ProductState], frozen=True, kw_only=True):
     """Price of one unit in micro-units of the merchant's currency; orders placed before keep theirs."""
 
-    variant_id: str
-    unit_price_micro: int
+    variant_id: Uuid
+    unit_price_micro: UnitPriceMicro
 
     def run(self, tx: CommandTransaction) -> ProductState:
         """Return the product with the new price."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from contracts.errors import ConflictError, InputError
 from contracts.events.common import Value
 from contracts.events.product import ProductEvent, ProductKind, ProductState, Variant
+from contracts.limits import VARIANTS, Sku, TaxCategory, Title, UnitPriceMicro, Uuid
 from oltp.commands.execute import Command
 from oltp.store.merchants import merchant_currency
 from oltp.store.rows import find, save
@@ -18,11 +19,11 @@ from oltp.transaction import CommandTransaction
 class VariantInput(Value, frozen=True, kw_only=True):
     """A variant as it shall be; no price leaves the present one."""
 
-    variant_id: str
-    sku: str
-    title: str
+    variant_id: Uuid
+    sku: Sku
+    title: Title
     is_active: bool = True
-    unit_price_micro: int | None = None
+    unit_price_micro: UnitPriceMicro | None = None
 
 
 class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
@@ -30,17 +31,17 @@ class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
 
     IS_BATCHABLE: ClassVar[bool] = True
 
-    product_id: str
-    title: str
+    product_id: Uuid
+    title: Title
     kind: ProductKind = ProductKind.GOODS
-    tax_category: str = "standard"
+    tax_category: TaxCategory = "standard"
     is_active: bool = True
-    variants: list[VariantInput] = msgspec.field(default_factory=list)
+    variants: Annotated[list[VariantInput], VARIANTS] = msgspec.field(default_factory=list)
 
     def run(self, tx: CommandTransaction) -> ProductState:
         """Return the product; ConflictError for a kind that changes, or an SKU of another variant."""
         before = find(tx, ProductState, self.merchant_id, self.product_id)
-        if before is not None and before.kind is not self.kind:
+        if before is not None and before.kind != self.kind:
             raise ConflictError(f"Product {self.product_id} is {before.kind}; a kind cannot change, units are counted.")
         after = ProductState(
             merchant_id=self.merchant_id,

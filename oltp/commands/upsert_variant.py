@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from contracts.events.product import ProductEvent, ProductState
+from contracts.limits import Sku, Title, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.upsert_product import VariantInput, save_product, with_variants
 from oltp.store.rows import load
@@ -14,10 +15,10 @@ from oltp.transaction import CommandTransaction
 class UpsertVariant(Command[ProductState], frozen=True, kw_only=True):
     """The variant as it shall be; its price stays (`SetPrice` changes it)."""
 
-    product_id: str
-    variant_id: str
-    sku: str
-    title: str
+    product_id: Uuid
+    variant_id: Uuid
+    sku: Sku
+    title: Title
     is_active: bool = True
 
     def run(self, tx: CommandTransaction) -> ProductState:

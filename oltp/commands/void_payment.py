@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contracts.events.payment import PaymentEvent, PaymentState
+from contracts.limits import Uuid
 from oltp.commands.execute import Command
 from oltp.domain.payments import void_payment
 from oltp.gateway import provider_key
@@ -13,7 +14,7 @@ from oltp.transaction import CommandTransaction
 class VoidPayment(Command[PaymentState], frozen=True, kw_only=True):
     """Void an authorization; its row stays locked while the provider is asked, so that no capture comes in between."""
 
-    payment_id: str
+    payment_id: Uuid
 
     def run(self, tx: CommandTransaction) -> PaymentState:
         """Return the voided payment; IllegalTransitionError unless it is authorized and nothing was captured."""

@@ -63,7 +63,9 @@ def test_the_same_key_with_another_body_or_command_is_a_conflict(pod: CommandPod
     with pytest.raises(IdempotencyConflictError, match="'k' was used for a ConfigureMerchant with another body"):
         execute(pod, ConfigureMerchant(merchant_id=MERCHANT, name="B"), idempotency_key="k")
     with pytest.raises(IdempotencyConflictError):
-        execute(pod, SetPrice(merchant_id=MERCHANT, variant_id="v", unit_price_micro=1), idempotency_key="k")
+        execute(
+            pod, SetPrice(merchant_id=MERCHANT, variant_id=str(uuid.uuid4()), unit_price_micro=1), idempotency_key="k"
+        )
 
 
 def test_keys_of_different_merchants_do_not_meet(pod: CommandPod) -> None:

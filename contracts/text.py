@@ -1,0 +1,32 @@
+"""How a text that somebody else wrote is shown to people: nothing in it reaches a terminal as a command.
+
+Belongs here: the one way in which characters that are invisible, or that a terminal obeys, are shown. Does not belong
+here: what may be stored (`contracts/limits.py`), where texts are shown.
+"""
+
+from __future__ import annotations
+
+from contracts.limits import Characters
+
+_KEPT = "\n\t"
+"""What a table or a message may hold itself."""
+
+
+def visible(text: str) -> str:
+    """Return a text with every character escaped (``\\x1b``, ``\\u202e``, ``\\n``) that is not plainly seen.
+
+    What is stored under old limits, or came past them, may hold line breaks, terminal commands and marks that turn the
+    direction of reading; shown like this two different ids also look different.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return Characters.PLAIN.refused.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible_lines(text: str) -> str:
+    """Return `visible` of what is laid out already: its line breaks and tabs are ours, and stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return Characters.PLAIN.refused.sub(
+        lambda found: found[0] if found[0] in _KEPT else found[0].encode("unicode_escape").decode(), text
+    )
