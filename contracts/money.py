@@ -9,25 +9,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from contracts.currencies import EXPONENTS, WITHDRAWN, WITHOUT_MINOR_UNIT
 from contracts.errors import InputError
+from contracts.text import visible
 
 PPM = 1_000_000
 """Tax rates are parts per million: 200_000 is 20 %."""
 
-CURRENCY_EXPONENTS = {"GBP": 2, "EUR": 2, "USD": 2, "JPY": 0, "KWD": 3}
-"""ISO 4217 minor unit exponents of the currencies that Tieout accepts."""
+CURRENCY_EXPONENTS = EXPONENTS
+"""ISO 4217 minor unit exponents (0 to 4) of every currency that an amount may be in; a micro-unit is never larger."""
 
 
 def micro_per_minor(currency: str) -> int:
     """Return how many micro-units one minor unit of `currency` is (GBP: 10_000).
 
-    Raises InputError for a currency that Tieout does not know.
+    Raises InputError for a currency that Tieout does not know, or that has no minor unit.
     """
-    try:
-        return int(10 ** (6 - CURRENCY_EXPONENTS[currency]))
-    except KeyError:
-        known = ", ".join(sorted(CURRENCY_EXPONENTS))
-        raise InputError(f"Currency {currency!r} is not known; use one of {known}.") from None
+    exponent = CURRENCY_EXPONENTS.get(currency)
+    if exponent is None:
+        if currency in WITHOUT_MINOR_UNIT:
+            raise InputError(f"{currency} is no currency to be paid in: ISO 4217 gives it no minor unit.")
+        raise InputError(f"Currency {visible(currency)!r} is not known; use a code of ISO 4217, e.g. EUR.")
+    return int(10 ** (6 - exponent))
+
+
+def require_current(currency: str) -> None:
+    """Raise InputError for a currency that is unknown, or that the standard has withdrawn."""
+    micro_per_minor(currency)
+    if currency in WITHDRAWN:
+        raise InputError(f"{currency} was withdrawn from ISO 4217; a new merchant needs a current currency.")
 
 
 def micro_per_minor_sql(currency: str, width: str) -> str:

@@ -17,7 +17,9 @@ from typing import Any
 
 import msgspec
 
+from contracts.errors import InputError
 from contracts.events.common import AggregateState, encode_payload
+from contracts.limits import EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX
 from oltp.transaction import CommandTransaction
 
 _INSERT = """
@@ -59,6 +61,20 @@ class Change:
     """Why an event was written that no business step called for."""
 
 
+def _payload(change: Change) -> bytes:
+    """Return the event's payload; InputError for one that is larger than stores and log should have to hold.
+
+    A first event is held to less, so that what is accepted can be changed to its end. What is stated again for a cause
+    is there already, however large.
+    """
+    payload = encode_payload(change.before, change.after, change.cause).encode()
+    most = NEW_EVENT_BYTES_MAX if change.before is None else EVENT_BYTES_MAX
+    if len(payload) > most and not change.cause:
+        name = change.after.AGGREGATE_TYPE.replace("_", " ")
+        raise InputError(f"The {name} would be an event of {len(payload):,} bytes; it may have at most {most:,}.")
+    return payload
+
+
 def publish(tx: CommandTransaction, before: AggregateState | None, after: AggregateState, event_type: StrEnum) -> None:
     """Insert one event; the root row must have `after.version` already."""
     publish_all(tx, [Change(before=before, after=after, event_type=event_type)])
@@ -97,5 +113,5 @@ def _event(tx: CommandTransaction, change: Change) -> dict[str, Any]:
         "aggregate_version": change.after.version,
         "event_type": str(change.event_type),
         "schema_version": change.after.SCHEMA_VERSION,
-        "payload": msgspec.Raw(encode_payload(change.before, change.after, change.cause).encode()),
+        "payload": msgspec.Raw(_payload(change)),
     }

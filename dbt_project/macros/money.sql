@@ -1,15 +1,3 @@
-{# How many micro-units one minor unit of a currency is; the currencies of contracts/money.py, a test holds them together.
-   Another currency gives null, which stops the build at a not-null test rather than book a wrong amount. #}
-{% macro micro_per_minor(currency) -%}
-    cast(case {{ currency }}
-        when 'GBP' then 10000
-        when 'EUR' then 10000
-        when 'USD' then 10000
-        when 'JPY' then 1000000
-        when 'KWD' then 1000
-    end as hugeint)
-{%- endmacro %}
-
 {# A sum of integers, 128 bits wide: one amount may be as large as contracts/limits.py allows, and there is no limit to how
    many there are. So whatever adds up rows is a hugeint, and whatever one row holds a bigint. #}
 {% macro total(expression) -%}

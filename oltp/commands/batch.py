@@ -28,7 +28,7 @@ import msgspec
 import psycopg
 
 from contracts.errors import ConflictError, InputError
-from oltp.commands.execute import Command, CommandPod, body_hash, execute, open_transaction
+from oltp.commands.execute import Command, CommandPod, execute, open_transaction, request_of
 from oltp.gateway import EmbeddedGateway
 from oltp.store.rows import write_kept
 from oltp.store.stock import merged_moves
@@ -111,7 +111,7 @@ def _together(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
     first = items[0]
     with open_transaction(pod, first.command, first.idempotency_key, first.occurred_at) as opened:
         tx = replace(opened, kept=KeptBack())
-        _claim(tx, items)
+        _claim(pod, tx, items)
         answers = [item.command.run(_for_item(pod, tx, item)) for item in items]
         write_kept(tx)
         _store(tx, items, answers)
@@ -121,16 +121,19 @@ def _together(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
     return answers
 
 
-def _claim(tx: CommandTransaction, items: Sequence[BatchItem]) -> None:
+def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) -> None:
     given = [
         {
             "merchant_id": item.command.merchant_id,
             "idempotency_key": item.idempotency_key,
             "command": type(item.command).__name__,
-            "body_hash": body_hash(item.command),
-            "is_kept": item.occurred_at is not None,
+            "body_hash": request.body_hash,
+            "is_kept": request.is_kept,
         }
         for item in items
+        for request in [
+            request_of(pod, item.command, idempotency_key=item.idempotency_key, occurred_at=item.occurred_at)
+        ]
     ]
     claimed = tx.query(_CLAIM, (msgspec.json.encode(given).decode(),)).fetchall()
     if sorted(claimed) != sorted(item.key for item in items):

@@ -9,7 +9,7 @@ import msgspec
 from contracts.errors import ConflictError
 from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
 from contracts.limits import TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, Title
-from contracts.money import micro_per_minor
+from contracts.money import require_current
 from oltp.commands.execute import Command
 from oltp.commands.register_merchant import check_merchant, ordered_rates
 from oltp.store.rows import load, save
@@ -56,7 +56,7 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in names}
 
     def _check_currency(self, tx: CommandTransaction, currency: str) -> None:
-        micro_per_minor(currency)
+        require_current(currency)
         row = tx.query(_HAS_PRICES, {"merchant_id": self.merchant_id}).fetchone()
         if row and row[0]:
             raise ConflictError(f"Merchant {self.merchant_id} has products; its currency can no longer change.")

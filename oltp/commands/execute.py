@@ -171,7 +171,7 @@ def execute(
     in this pod, what the command raises, and StackError when the pod cannot be reached. `occurred_at` (aware) is given
     by imports only; their keys are kept for good, since a file may be imported again years later.
     """
-    request = _request(
+    request = request_of(
         pod,
         command,
         idempotency_key=idempotency_key,
@@ -217,7 +217,7 @@ def open_transaction(
     pod: CommandPod, command: Command[Any], idempotency_key: str, occurred_at: datetime | None
 ) -> Iterator[CommandTransaction]:
     """Open a transaction that begins with this command; the block commits it, else it is rolled back. No retries."""
-    request = _request(pod, command, idempotency_key=idempotency_key, occurred_at=occurred_at)
+    request = request_of(pod, command, idempotency_key=idempotency_key, occurred_at=occurred_at)
     with _transaction(pod, request) as tx:
         yield tx
 
@@ -234,7 +234,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body_hash: str
 
 
-def _request(
+def request_of(
     pod: CommandPod,
     command: Command[Any],
     *,
@@ -244,6 +244,7 @@ def _request(
     traceparent: str | None = None,
     occurred_at: datetime | None = None,
 ) -> Request:
+    """Return what is said about a command besides itself; InputError when it or the command does not keep its limits."""
     if not idempotency_key:
         raise InputError("A command needs an idempotency key.")
     check_fields(command)

@@ -9,8 +9,8 @@ import msgspec
 
 from contracts.errors import InputError, PodFencedError
 from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
-from contracts.limits import TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, MerchantId, Title
-from contracts.money import micro_per_minor
+from contracts.limits import AMOUNT_MICRO_MAX, TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, MerchantId, Title
+from contracts.money import micro_per_minor, require_current
 from oltp.commands.execute import Command
 from oltp.store.rows import save
 from oltp.transaction import CommandTransaction
@@ -34,7 +34,7 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant; PodFencedError when the directory has it in another pod."""
-        micro_per_minor(self.currency)
+        require_current(self.currency)
         merchant = MerchantState(
             merchant_id=self.merchant_id,
             version=1,
@@ -70,6 +70,8 @@ def check_merchant(merchant: MerchantState) -> None:
     amounts = (merchant.shipping_fee_minor, merchant.free_shipping_from_minor or 0)
     if min(amounts) < 0 or any(rate.rate_ppm < 0 for rate in merchant.tax_rates):
         raise InputError("Shipping fees and tax rates cannot be negative.")
+    if max(amounts) * micro_per_minor(merchant.currency) > AMOUNT_MICRO_MAX:
+        raise InputError("The shipping fee, or the amount from which shipping is free, is more than an order can hold.")
 
 
 def _directory_epoch(tx: CommandTransaction, merchant_id: str) -> int:

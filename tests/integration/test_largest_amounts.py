@@ -40,7 +40,8 @@ from tests.integration.reconcile_world import carrying
 ORDERS = 12
 """So many orders of the largest amount do not fit 64 bits any more."""
 COPIES = ("lake", "account_view", "fulfillment_view")
-CURRENCIES = ("GBP", "JPY", "KWD")
+CURRENCIES = ("GBP", "JPY", "KWD", "CLF", "VND")
+"""Of 0 to 4 decimals."""
 
 
 @dataclass(kw_only=True)

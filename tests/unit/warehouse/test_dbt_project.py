@@ -105,8 +105,9 @@ def test_no_money_is_a_float() -> None:
 
 
 def test_currencies_are_those_of_the_contracts() -> None:
-    text = (PROJECT_DIR / "macros" / "money.sql").read_text()
-    found = {currency: int(micro) for currency, micro in re.findall(r"when '(\w+)' then (\d+)", text)}
+    text = (PROJECT_DIR / "macros" / "currencies.sql").read_text()
+    cases = re.findall(r"in \(([^)]*)\) then (\d+)", text)
+    found = {currency: int(micro) for codes, micro in cases for currency in re.findall(r"'(\w+)'", codes)}
     assert found == {currency: micro_per_minor(currency) for currency in CURRENCY_EXPONENTS}
 
 
