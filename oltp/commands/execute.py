@@ -244,7 +244,7 @@ def request_of(
     traceparent: str | None = None,
     occurred_at: datetime | None = None,
 ) -> Request:
-    """Return what is said about a command besides itself; InputError when it or the command does not keep its limits."""
+    """Return what is said about a command besides itself; InputError where it, or the command, breaks a limit."""
     if not idempotency_key:
         raise InputError("A command needs an idempotency key.")
     check_fields(command)
