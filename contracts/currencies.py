@@ -191,7 +191,6 @@ WITHOUT_MINOR_UNIT = frozenset(
         "XSU",
         "XTS",
         "XUA",
-        "XXX",
     }
 )
-"""Codes of the standard that are no money to be paid with: metals, units of account, testing, none."""
+"""Codes of the standard that are no money to be paid with: metals, units of account, testing."""
