@@ -31,13 +31,22 @@ class KeyedCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
     """Run them, together where they may be, and return how many; the first refusal is raised."""
-    items = [
-        BatchItem(command=item.command, idempotency_key=item.key, occurred_at=item.occurred_at) for item in commands
-    ]
-    for answer in execute_batch(pod, items):
+    for answer in execute_batch(pod, _items(commands)):
         if isinstance(answer, TieoutError):
             raise answer
     return len(commands)
+
+
+def try_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
+    """Run them as `run_commands` does; what is refused will be missed by those who need it, and is said there."""
+    execute_batch(pod, _items(commands))
+    return len(commands)
+
+
+def _items(commands: Sequence[KeyedCommand]) -> list[BatchItem]:
+    return [
+        BatchItem(command=item.command, idempotency_key=item.key, occurred_at=item.occurred_at) for item in commands
+    ]
 
 
 def batched_by_pod(
@@ -62,10 +71,11 @@ def run_commands_by_pod(
     on_progress: OnProgress,
     *,
     at_once: int,
+    work: Callable[[CommandPod, Sequence[KeyedCommand]], int] = run_commands,
 ) -> None:
-    """Run the commands, each in its merchant's pod (`homes`), `at_once` at a time."""
+    """Run the commands by `work`, each in its merchant's pod (`homes`), `at_once` at a time."""
     done = 0
     batches = batched_by_pod(commands, lambda item: homes[item.command.merchant_id], at_once)
-    for count in workers.run(run_commands, batches):
+    for count in workers.run(work, batches):
         done += count
         on_progress(step, done, len(commands))

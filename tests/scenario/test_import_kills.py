@@ -34,7 +34,8 @@ CONTENT = (
     "select external_reference, status, amount_minor from oltp.refunds order by 1, 2, 3",
     "select external_reference, kind, sku, quantity, amount_minor, rounding_micro from oltp.adjustments "
     "order by 1, 2, 3, 4, 5",
-    "select variants.sku, on_hand, reserved from oltp.stock_levels inner join oltp.variants using (variant_id) order by 1",
+    "select variants.sku, on_hand, reserved from oltp.stock_levels "
+    "inner join oltp.variants using (variant_id) order by 1",
     "select kind, sum(quantity) from oltp.stock_movements group by 1 order by 1",
     "select aggregate_type, event_type, count(*) from oltp.outbox where aggregate_type not in ('merchant') "
     "group by 1, 2 order by 1, 2",

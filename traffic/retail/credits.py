@@ -92,7 +92,7 @@ def book_credit(pod: CommandPod, plan: CreditPlan) -> Outcome:
             booked.append(outcome)
         booked.append(_difference(pod, plan.invoice, _open_micro(plan, combined(booked))))
     except (ConflictError, InputError) as error:
-        return _booked_in_part(plan, combined(booked), refusal_reason(error))
+        return _booked_in_part(plan, combined(booked), refusal_reason(error), str(error))
     return _booked(plan, combined(booked))
 
 
@@ -117,11 +117,11 @@ def _booked(plan: CreditPlan, booked: Outcome) -> Outcome:
     )
 
 
-def _booked_in_part(plan: CreditPlan, booked: Outcome, reason: str) -> Outcome:
+def _booked_in_part(plan: CreditPlan, booked: Outcome, reason: str, detail: str) -> Outcome:
     """Return the outcome of a note whose returns are not all booked: those rows are rejected with what is missing."""
     returns = plan.invoice.treated(Treatment.RETURN)
     open_micro = _open_micro(plan, booked)
-    rejections = [rejected(item.row, reason) for item in returns]
+    rejections = [rejected(item.row, reason, detail) for item in returns]
     surplus_micro = open_micro - sum(rejection.amount_micro for rejection in rejections)
     if rejections:
         last = rejections[-1]

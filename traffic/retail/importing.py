@@ -53,7 +53,7 @@ from traffic.retail.rules import InvoiceType, Treatment, invoice_type
 from traffic.retail.sales import book_sales, is_stored, is_taken
 from traffic.retail.steps import LOCATION, row_steps, steps_of
 from traffic.statistics import GrowingTables
-from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod
+from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod, try_commands
 from traffic.workers import Workers
 
 BATCH = 20
@@ -267,7 +267,10 @@ class _Import:
         return {stock_code: units for stock_code, units in short.items() if units > 0}
 
     def _run_commands(self, step: str, commands: Sequence[KeyedCommand], at_once: int = BATCH) -> None:
-        run_commands_by_pod(self.workers, self.homes, commands, step, self.on_progress, at_once=at_once)
+        """Run what invoices need; where the books refuse it, they refuse those invoices, too, and say it there."""
+        run_commands_by_pod(
+            self.workers, self.homes, commands, step, self.on_progress, at_once=at_once, work=try_commands
+        )
 
     def _book_sales(self, survey: Survey) -> None:
         """Book every invoice but the credit notes. Where the tax rate changes, the invoices before it end first."""

@@ -183,9 +183,16 @@ def products_of(merchant: MerchantSurvey) -> dict[str, dict[str, VariantSurvey]]
     return products
 
 
-def rejected(row: Row, reason: str) -> Rejection:
-    """Return the rejection of a readable row."""
-    return Rejection(file=row.file, line=row.line, reason=reason, amount_micro=row.amount_micro, fields=fields_of(row))
+def rejected(row: Row, reason: str, detail: str = "") -> Rejection:
+    """Return the rejection of a readable row; `detail`: what the books said."""
+    return Rejection(
+        file=row.file,
+        line=row.line,
+        reason=reason,
+        amount_micro=row.amount_micro,
+        fields=fields_of(row),
+        detail=detail,
+    )
 
 
 def _readings(sources: Sequence[Source]) -> Iterator[Row | Rejection]:

@@ -15,7 +15,7 @@ from typing import Self
 from traffic.retail.files import COLUMNS
 from traffic.retail.rows import Rejection
 
-HEADER = ("File", "Line", "Reason", *COLUMNS)
+HEADER = ("File", "Line", "Reason", "Detail", *COLUMNS)
 
 
 class RejectsFile:
@@ -43,7 +43,9 @@ class RejectsFile:
         """Write one rejected row."""
         if not self.is_written:
             self._open()
-        self._writer.writerow((self._paths[rejection.file].name, rejection.line, rejection.reason, *rejection.fields))
+        self._writer.writerow(
+            (self._paths[rejection.file].name, rejection.line, rejection.reason, rejection.detail, *rejection.fields)
+        )
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -197,9 +197,9 @@ def already(items: Sequence[InvoiceRow]) -> Outcome:
     return Outcome(rows_imported=len(items), rows_already=len(items), amount_micro=amount_micro)
 
 
-def refused(items: Sequence[InvoiceRow], reason: str) -> Outcome:
-    """Return the outcome of rows that the books would not take."""
-    return Outcome(rejections=tuple(rejected(item.row, reason) for item in items))
+def refused(items: Sequence[InvoiceRow], reason: str, detail: str = "") -> Outcome:
+    """Return the outcome of rows that the books would not take; `detail`: what they said."""
+    return Outcome(rejections=tuple(rejected(item.row, reason, detail) for item in items))
 
 
 def combined(outcomes: list[Outcome]) -> Outcome:

@@ -23,6 +23,12 @@ from traffic.retail.files import COLUMNS, Record, Source, read_records
 _SPACES = re.compile(r"[ \t]*[\r\n\v\f\t]\s*")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+INVOICE_CHARACTERS_MAX = 100
+STOCK_CODE_CHARACTERS_MAX = 100
+DESCRIPTION_CHARACTERS_MAX = 500
+CUSTOMER_CHARACTERS_MAX = 100
+COUNTRY_CHARACTERS_MAX = 100
+"""Below what commands take, since keys and reasons are made of them; more is a damaged row."""
 QUANTITY_MAX = 1_000_000_000
 AMOUNT_MICRO_MAX = 10**15
 """A thousand million pounds a row; more is a damaged number, and its sums would leave 64 bits."""
@@ -59,6 +65,8 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     amount_micro: int
     fields: tuple[str, ...]
+    detail: str = ""
+    """What the books said."""
 
 
 class UnreadableError(ValueError):
@@ -109,15 +117,15 @@ def _row(file: int, record: Record, date_order: DateOrder) -> Row:
     row = Row(
         file=file,
         line=record.line,
-        invoice=_required(invoice, "missing_invoice_number"),
-        stock_code=_required(stock_code, "missing_stock_code"),
-        description=_text(description),
+        invoice=_short(_required(invoice, "missing_invoice_number"), "invoice_number", INVOICE_CHARACTERS_MAX),
+        stock_code=_short(_required(stock_code, "missing_stock_code"), "stock_code", STOCK_CODE_CHARACTERS_MAX),
+        description=_short(_text(description), "description", DESCRIPTION_CHARACTERS_MAX),
         quantity=_quantity(quantity),
         unit_price_micro=_price_micro(price),
         invoiced_at=_date(date, date_order),
         customer_id=_customer(customer),
-        merchant_id=_required(_merchant_of(country), "missing_country"),
-        country=_text(country),
+        merchant_id=_short(_required(_merchant_of(country), "missing_country"), "country", COUNTRY_CHARACTERS_MAX),
+        country=_short(_text(country), "country", COUNTRY_CHARACTERS_MAX),
     )
     if not (row.invoice.isprintable() and row.stock_code.isprintable()):
         raise UnreadableError("unprintable_character")
@@ -136,6 +144,12 @@ def _text(text: str) -> str:
     if _CONTROLS.search(one_line):
         raise UnreadableError("unprintable_character")
     return one_line
+
+
+def _short(text: str, field: str, characters_max: int) -> str:
+    if len(text) > characters_max:
+        raise UnreadableError(f"{field}_has_more_than_{characters_max}_characters")
+    return text
 
 
 def _required(text: str, reason: str) -> str:
@@ -184,7 +198,7 @@ def _customer(text: str) -> str | None:
     customer_id = text.strip().removesuffix(".0")
     if not customer_id.isprintable():
         raise UnreadableError("unprintable_character")
-    return customer_id or None
+    return _short(customer_id, "customer_id", CUSTOMER_CHARACTERS_MAX) or None
 
 
 _merchant_of = lru_cache(maxsize=4_096)(merchant_of)

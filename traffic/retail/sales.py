@@ -72,7 +72,7 @@ def book_row(pod: CommandPod, invoice: Invoice, item: InvoiceRow, step: Step) ->
 
 def _row_outcome(item: InvoiceRow, answer: object) -> Outcome:
     if isinstance(answer, ConflictError | InputError):
-        return refused([item], refusal_reason(answer))
+        return refused([item], refusal_reason(answer), str(answer))
     if isinstance(answer, AdjustmentState):
         return Outcome(rows_imported=1, adjustments=1, amount_micro=adjusted_micro(answer))
     is_write_off = item.rule.treatment is Treatment.WRITE_OFF
@@ -122,7 +122,7 @@ def _order_outcome(order: _Order, placed: object, *, is_finished: bool) -> Outco
     """Return what became of the order; one that is not paid or shipped is tried again by the next import."""
     rows = order.invoice.treated(Treatment.ORDER_LINE)
     if isinstance(placed, ConflictError | InputError):
-        return refused(rows, refusal_reason(placed))
+        return refused(rows, refusal_reason(placed), str(placed))
     if not isinstance(placed, OrderState):
         raise TypeError(f"{order.steps[0].key} did not place an order.")
     return Outcome(

@@ -15,6 +15,7 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.place_order import PlaceOrder
+from oltp.commands.upsert_product import UpsertProduct
 from oltp.directory import placements
 from oltp.transaction import CommandTransaction
 from traffic.progress import no_progress
@@ -416,6 +417,44 @@ def test_overlapping_files_book_each_invoice_once(books: Settings, tmp_path: Pat
 def test_a_file_without_one_good_row_is_named(books: Settings, tmp_path: Path) -> None:
     report = imported(books, write(tmp_path / "a.csv", SALES), write(tmp_path / "b.csv", BAD[:4]))
     assert report.rejected_files == [str(tmp_path / "b.csv")]
+
+
+def test_what_the_books_refuse_of_catalog_and_stock_rejects_those_rows_alone(
+    books: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_boxes(command: UpsertProduct, tx: CommandTransaction) -> object:
+        if command.variants[0].sku == "20001":
+            raise InputError("Boxes are not for us.")
+        return upsert(command, tx)
+
+    upsert = UpsertProduct.run
+    monkeypatch.setattr(UpsertProduct, "run", refuse_boxes)
+    report = imported(books, write(tmp_path / "a.csv", SALES))
+    assert report.rejected == {"refused_by_the_books": 1}
+    assert report.rows_imported == len(SALES) - 1
+    assert "Merchant germany sells no SKU '20001'." in Path(str(report.rejects_file)).read_text()
+    assert books_micro(books) == amount([row for row in SALES if row[1] != "20001"]).scaleb(6)
+
+
+def test_the_largest_quantities_and_amounts_end_in_books_or_rejects_that_add_up(
+    books: Settings, tmp_path: Path
+) -> None:
+    huge = [
+        ("600000", "A", "THING", 10**9, "2011-07-01 10:00:00", "0.001", "1.0", "France"),
+        ("600000", "A", "THING", 10**9, "2011-07-01 10:00:00", "0.001", "1.0", "France"),
+        ("600001", "A", "THING", 10**9, "2011-07-01 10:00:00", "1.00", "1.0", "France"),
+        ("600002", "A", "THING", 1, "2011-07-01 10:00:00", "999999999", "1.0", "France"),
+        ("600003", "A", "THING", 10**9, "2011-07-01 10:00:00", "1.01", "1.0", "France"),
+        ("600004", "B", "THING", -(10**9), "2011-07-01 10:00:00", "0", "", "France"),
+        ("C600005", "A", "THING", -(10**9), "2011-07-02 10:00:00", "1.00", "1.0", "France"),
+        ("600006", "AMAZONFEE", "FEE", -1, "2011-07-02 10:00:00", "999999999.999999", "", "France"),
+        ("600007", "C", "THING", 1, "2011-07-01 10:00:00", "2.00", "1.0", "France"),
+    ]
+    report = imported(books, write(tmp_path / "a.csv", huge))
+    assert report.rejected["amount_out_of_range"] == 1
+    assert report.rows_read == len(huge)
+    assert books_micro(books) == Decimal(report.amount_imported).scaleb(6)
+    assert one(books, "pod1", "select count(*) from oltp.orders where order_number = '600007'") == (1,)
 
 
 def test_two_imports_at_once_are_refused(books: Settings, file: Path) -> None:

@@ -79,6 +79,12 @@ def test_a_good_record_becomes_a_row() -> None:
         (with_field(5, "0.0000001"), "price_has_more_than_six_decimals", 0),
         (with_field(5, "999999999999"), "amount_out_of_range", 0),
         (with_field(7, "  "), "missing_country", 15_300_000),
+        (with_field(0, "5" * 101), "invoice_number_has_more_than_100_characters", 15_300_000),
+        (with_field(1, "5" * 101), "stock_code_has_more_than_100_characters", 15_300_000),
+        (with_field(2, "5" * 501), "description_has_more_than_500_characters", 15_300_000),
+        (with_field(6, "5" * 3_000), "customer_id_has_more_than_100_characters", 15_300_000),
+        (with_field(7, "a" * 101), "country_has_more_than_100_characters", 15_300_000),
+        (with_field(7, "\ufb03" * 60), "country_has_more_than_100_characters", 15_300_000),
         (with_field(2, "a\0b"), "unprintable_character", 15_300_000),
     ],
 )
