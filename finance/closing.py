@@ -32,6 +32,7 @@ from finance.statement import Statement, state
 
 FORMAT = "tieout-period/1"
 LISTED_MAX = 10
+NAMED_MAX = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +167,10 @@ def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[st
     for pod in pods:
         if not evidence.results.get(pod):
             yield f"operations and finance of {pod} were never compared completely; run `tieout reconcile`"
-    for pair, pod in proof.never:
-        yield f"{pair} in {pod} was never compared; run `tieout reconcile`"
+    if proof.never:
+        named = [f"{pair} in {pod}" for pair, pod in proof.never]
+        more = f" and {len(named) - NAMED_MAX:,} more" if len(named) > NAMED_MAX else ""
+        yield f"never compared: {', '.join(named[:NAMED_MAX])}{more}; run `tieout reconcile`"
     compared = [result for results in evidence.results.values() for result in results]
     newer = [result for result in proof.newest if result not in compared]
     for result in [*compared, *newer]:

@@ -20,6 +20,7 @@ from finance.periods import Period
 from finance.presentation import is_number
 from finance.reading import reading
 from finance.statement import Statement
+from finance.tables import Table, left_out_table
 
 TOTALLED = "daily"
 """The report whose totals by merchant are shown: it has everything that a day can have."""
@@ -49,6 +50,8 @@ class Preview:
     conclusion: str
     """Of the certificate; empty when the reports cannot be made."""
     breaks_accepted: int | None
+    left_out: Table | None = None
+    """Aggregates that are in no figure; None: there are none."""
     rows: Mapping[str, int]
     """Report -> its rows."""
     checksums: Mapping[str, str]
@@ -65,6 +68,7 @@ class Preview:
             "cuts": dict(self.cuts),
             "conclusion": self.conclusion,
             "breaks_accepted": self.breaks_accepted,
+            "left_out": [] if self.left_out is None else [list(row) for row in self.left_out.rows],
             "reports": {
                 name: {"rows": rows, "content_sha256": self.checksums[name]} for name, rows in self.rows.items()
             },
@@ -111,6 +115,7 @@ def _preview(period: Period, reasons: tuple[str, ...], proof: Proof, made: Seque
         cuts=compared_cuts(proof.evidence),
         conclusion=certificate.conclusion if certificate else "",
         breaks_accepted=certificate.breaks_accepted if certificate else None,
+        left_out=left_out_table(certificate) if certificate and certificate.left_out else None,
         rows={one.report.name: len(one.report.rows) for one in made},
         checksums={one.report.name: one.certificate.content_sha256 for one in made},
         totals=merchant_totals(totalled) if totalled else (),

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from derived.reports import NotedCut, Report
-from finance.certificate import Certificate, Evidence, PodEvidence, Standing, certify
+from finance.certificate import Certificate, Evidence, PodEvidence, Standing
+from finance.certifying import certify
 from finance.periods import Period, parse_period
 from finance.presentation import plain
 from finance.separated import ESCAPE

@@ -42,6 +42,7 @@ def certificate_tables(statement: Statement, *, has_totals: bool = True) -> list
         _figures(certificate),
         _comparisons(certificate),
         _breaks(certificate),
+        *([left_out_table(certificate)] if certificate.left_out else []),
     ]
 
 
@@ -215,6 +216,16 @@ def _breaks(certificate: Certificate) -> Table:
     )
     headings = ("Break", "State", "Pair", "Key", "Class", "Day", "Difference", "Owner", "Reason")
     return Table(title=title, headings=headings if rows else (), rows=rows, note=note)
+
+
+def left_out_table(certificate: Certificate) -> Table:
+    """Return the aggregates that are in no figure, with what operations have of them."""
+    rows = tuple(
+        (found.pod, found.aggregate_key, found.merchant_id, _amounts(found.amounts, found.currency), found.reason)
+        for found in certificate.left_out
+    )
+    headings = ("Pod", "Aggregate", "Merchant", "In operations", "Why")
+    return Table(title="In no figure, because defective in themselves", headings=headings, rows=rows)
 
 
 def _amounts(amounts: Mapping[str, int], currency: str | None) -> str:

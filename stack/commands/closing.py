@@ -141,6 +141,9 @@ def _tables(preview: Preview) -> Iterator[Table]:
     from finance.presentation import heading
     from finance.tables import amount
 
+    if preview.left_out is not None:
+        cells = [[escape(cell) for cell in row] for row in preview.left_out.rows]
+        yield table(preview.left_out.title, preview.left_out.headings, cells, numbers_from=9)
     if not preview.totals:
         return
     by_currency: dict[tuple[str, str], list[int]] = {}

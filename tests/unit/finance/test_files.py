@@ -20,11 +20,12 @@ from contracts.tying import Tying
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.reports import REPORTS, NotedCut, Report
 from finance.canonical import Content, canonical, content_sha256
-from finance.certificate import Coverage, Evidence, FigureEvidence, Standing
+from finance.certificate import Coverage, Evidence, FigureEvidence, LeftOut, Standing
 from finance.charts import DRAWINGS
 from finance.files import FILES
 from finance.periods import Period
 from finance.statement import Statement, certificate_file, from_json, json_file, state
+from finance.tables import certificate_tables
 from finance.verification import SIDECAR, verify_file
 
 AT = datetime(2011, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -242,6 +243,26 @@ def test_what_finance_is_made_from_must_have_been_compared_too() -> None:
     assert certificate.unproven == ("oltp_lake.order in pod1", "oltp_lake.payment in pod1")
     worse = replace(fell, results={**good.results, "pod1": [compared("pod1", 7, Verdict.INCONSISTENT, 2)]})
     assert statement(evidence=worse).certificate.conclusion.startswith("Does not tie: ")
+
+
+def test_what_is_in_no_figure_is_named_with_its_money() -> None:
+    """A defective aggregate is left out of every mart, and said wherever a report is shown."""
+    torn = LeftOut(
+        pod="pod1",
+        aggregate_key="eire/payment/p1",
+        merchant_id="eire",
+        currency="GBP",
+        amounts={"captured_minor": 1250},
+        reason="version 1 is missing",
+    )
+    made = statement(evidence=replace(proof(REPORT.cuts), left_out=(torn,)))
+    assert made.certificate.conclusion.endswith(
+        "1 defective aggregates of eire are in no figure; the certificate lists them."
+    )
+    (table,) = [one for one in certificate_tables(made) if one.title.startswith("In no figure")]
+    assert table.rows == (("pod1", "eire/payment/p1", "eire", "Captured 12.50", "version 1 is missing"),)
+    assert "eire/payment/p1" in FILES["html"](made).decode()
+    assert from_json(json.loads(json_file(made))).certificate.left_out == (torn,)
 
 
 def test_every_certificate_says_what_it_covers_and_uses_the_words_of_the_runs() -> None:
