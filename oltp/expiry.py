@@ -6,6 +6,11 @@ does (`oltp/commands/expire_reservations.py`), when it runs (`orchestration/`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import psycopg
+
+from contracts.errors import StackError
 from oltp.commands.execute import CommandPod, execute
 from oltp.commands.expire_reservations import ExpireReservations
 
@@ -13,18 +18,25 @@ _DUE = """
 select distinct reservations.merchant_id
 from oltp.reservations
 inner join oltp.residents using (merchant_id)
-where reservations.status = 'held' and reservations.expires_at <= %s
+where reservations.status = 'held' and reservations.expires_at <= %(now)s
+  and (%(merchants)s::text[] is null or reservations.merchant_id = any(%(merchants)s))
 order by reservations.merchant_id
 """
 
 
-def expire_due_reservations(pod: CommandPod, *, limit: int = 100) -> int:
-    """Expire what is due now, at most `limit` reservations a transaction; return how many were.
+def expire_due_reservations(pod: CommandPod, *, merchant_ids: Sequence[str] | None = None, limit: int = 100) -> int:
+    """Expire what is due now (None: of all merchants), at most `limit` reservations a transaction; return how many.
 
-    Those that somebody else is changing at this moment are left to the next run. Raises as `execute` does.
+    A merchant with nothing that is due gets no command, and so leaves no idempotency key. Reservations that somebody
+    else is changing at this moment are left to the next run. Raises as `execute` does.
     """
-    with pod.connections.connection() as connection:
-        merchants = [merchant_id for (merchant_id,) in connection.execute(_DUE, (pod.clock(),)).fetchall()]
+    due = {"now": pod.clock(), "merchants": None if merchant_ids is None else list(merchant_ids)}
+    try:
+        with pod.connections.connection() as connection:
+            merchants = [merchant_id for (merchant_id,) in connection.execute(_DUE, due).fetchall()]
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StackError(f"{pod.pod}'s database did not say which reservations are due: {reason}") from None
     return sum(_expire(pod, merchant_id, limit) for merchant_id in merchants)
 
 

@@ -33,6 +33,7 @@ class PodStatus:
     """May read everything and change nothing; holds that role's password."""
     cut: int | None = None
     unpublished_events: int | None = None
+    """Not counted beyond `streams.outbox.COUNTED_MAX`: then it is that, and there are more. None: not known."""
     oldest_unpublished_seconds: float | None = None
     held_by: str | None = None
     """Who publishes the pod: the holder of the relay lock; None when nobody does."""
@@ -196,10 +197,10 @@ def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
 
 
 def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
-    from streams.outbox import observe_outbox
+    from streams.outbox import observe_alone
 
-    seen = observe_outbox(pod.reader_dsn, 0)
-    return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=seen.cut, held_by=seen.held_by, error=error)
+    cut, held_by = observe_alone(pod.reader_dsn)
+    return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)
 
 
 def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:

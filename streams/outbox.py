@@ -35,11 +35,16 @@ where (
 order by position
 """
 
+COUNTED_MAX = 100_000
+"""More waiting events than this are not counted: in an outbox of millions that takes as many reads."""
+
 UNPUBLISHED = """
 select count(*) as events, min(recorded_at) as oldest_recorded_at,
        coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8 as oldest_seconds
-from oltp.outbox
-where xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])
+from (
+    select recorded_at from oltp.outbox where xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])
+    limit %(counted_max)s
+) as waiting
 """
 
 HELD_BY = """
@@ -64,8 +69,9 @@ class OutboxObservation:
     cut: int
     """The highest registered cut, 0 when there is none."""
     unpublished_events: int
+    """At most `COUNTED_MAX`: then there are so many, or more."""
     oldest_unpublished_seconds: float
-    """Age of the oldest unpublished event, 0.0 when there is none."""
+    """Age of the oldest unpublished event of those counted, 0.0 when there is none."""
     held_by: str | None
     """Who holds the relay lock."""
 
@@ -117,7 +123,7 @@ def observe_outbox(dsn: str, published_cut: int) -> OutboxObservation:
         newest = last_cut(connection)
         published = cuts_from(connection, published_cut, limit=1) if published_cut else []
         seen = published[0].seen() if published else BEFORE_ALL
-        row = connection.execute(UNPUBLISHED, seen.after()).fetchone()
+        row = connection.execute(UNPUBLISHED, {**seen.after(), "counted_max": COUNTED_MAX}).fetchone()
         assert row is not None
         return OutboxObservation(
             cut=newest.cut if newest else 0,
@@ -125,6 +131,13 @@ def observe_outbox(dsn: str, published_cut: int) -> OutboxObservation:
             oldest_unpublished_seconds=max(0.0, row[2]),
             held_by=held_by(connection),
         )
+
+
+def observe_alone(dsn: str) -> tuple[int, str | None]:
+    """Return the newest cut (0: none) and who publishes; nothing is counted, for when the log does not answer."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        newest = last_cut(connection)
+        return newest.cut if newest else 0, held_by(connection)
 
 
 def held_by(connection: psycopg.Connection[Any]) -> str | None:

@@ -20,9 +20,9 @@ import psycopg
 
 from contracts.errors import ConflictError
 from contracts.settings import Settings
-from oltp.commands.execute import CommandPod, execute
-from oltp.commands.expire_reservations import ExpireReservations
+from oltp.commands.execute import CommandPod
 from oltp.directory import placements
+from oltp.expiry import expire_due_reservations
 from traffic.journeys import Journey, run_beside
 from traffic.plans import ORDERS_PER_CUSTOMER, OrderPlan, OrderSource, SidePlan, units_needed
 from traffic.progress import OnProgress, no_progress
@@ -154,10 +154,7 @@ def deliveries(plan: Plan) -> list[KeyedCommand]:
 
 def expire_reservations(pod: CommandPod, merchant_ids: Sequence[str]) -> Done:
     """Let reservations expire whose time is over."""
-    expired = 0
-    for merchant_id in merchant_ids:
-        key = f"{SOURCE}/expire/{pod.new_uuid()}"
-        expired += len(execute(pod, ExpireReservations(merchant_id=merchant_id), idempotency_key=key))
+    expired = expire_due_reservations(pod, merchant_ids=merchant_ids)
     return Done(orders=0, commands={"expired": expired}, refused=0)
 
 

@@ -18,6 +18,7 @@ from contracts.errors import (
     NotFoundError,
     OverCaptureError,
     OverRefundError,
+    StackError,
     TieoutError,
 )
 
@@ -61,8 +62,22 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
 """Error and sentence by constraint; None: the database's own sentence, which `refuse` in 0001_triggers.sql wrote."""
 
 
+OVERLOADED = (
+    errors.QueryCanceled,
+    errors.LockNotAvailable,
+    errors.IdleInTransactionSessionTimeout,
+    errors.InsufficientResources,
+    errors.DiskFull,
+    errors.OutOfMemory,
+)
+"""What passes by waiting: a time limit of the server was reached, or one of its resources is used up."""
+
+
 def domain_error(error: psycopg.Error) -> TieoutError | None:
-    """Return what a refusal means to the caller; None when it is a fault of the program or of the server."""
+    """Return what a refusal means to the caller; None when it is a fault of the program."""
+    if isinstance(error, OVERLOADED):
+        reason = (error.diag.message_primary or str(error)).rstrip(".")
+        return StackError(f"The database did not get it done ({reason}); nothing was changed, so send it again.")
     if isinstance(error, errors.IntegrityError):
         return _of_constraint(error)
     if isinstance(error, errors.InvalidTextRepresentation):

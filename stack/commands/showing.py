@@ -40,7 +40,7 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
             pod.pod,
             hide_password(pod.dsn),
             _shown(pod.cut),
-            _shown(pod.unpublished_events),
+            _shown_count(pod.unpublished_events),
             _shown(pod.oldest_unpublished_seconds),
             pod.error or pod.held_by or "nobody",
         )
@@ -121,6 +121,12 @@ def _shown(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _shown_count(events: int | None) -> str:
+    from streams.outbox import COUNTED_MAX
+
+    return f"{events:,} or more" if events is not None and events >= COUNTED_MAX else _shown(events)
 
 
 def show_figures(found: Sequence[Figure]) -> None:

@@ -263,3 +263,19 @@ def test_a_pod_that_cannot_be_reached_is_said_in_a_sentence(
 def test_a_merchant_of_another_pod_is_refused(pod: CommandPod) -> None:
     with pytest.raises(PodFencedError, match="'acme' does not live in pod1"):
         execute(pod, ConfigureMerchant(merchant_id=MERCHANT, name="A"), idempotency_key=key())
+
+
+class Sleep(Command[int], frozen=True, kw_only=True):
+    """Works for longer than the server allows."""
+
+    def run(self, tx: CommandTransaction) -> int:
+        tx.query("set local statement_timeout = 20")
+        return int(tx.query("select 1 from pg_sleep(20)").fetchall()[0][0])
+
+
+def test_what_the_server_has_no_time_for_is_said_in_one_sentence(pod: CommandPod, settings_of_pod: PodSettings) -> None:
+    register(pod)
+    before = events(settings_of_pod)
+    with pytest.raises(StackError, match=r"statement timeout.*nothing was changed, so send it again"):
+        execute(pod, Sleep(merchant_id=MERCHANT), idempotency_key="slow")
+    assert events(settings_of_pod) == before

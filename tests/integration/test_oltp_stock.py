@@ -82,13 +82,21 @@ def test_reserved_units_are_given_back_by_release_and_by_expiry(pod: CommandPod,
     assert levels(settings_of_pod) == [(10, 0), (10, 0)]
 
 
+def keys(settings: PodSettings) -> int:
+    with psycopg.connect(settings.owner_dsn) as connection:
+        return int(connection.execute("select count(*) from oltp.idempotency_keys").fetchall()[0][0])
+
+
 def test_all_that_is_due_expires_at_once(pod: CommandPod, settings_of_pod: PodSettings) -> None:
     (variant,) = stocked_variants(pod, "a")
     for _ in range(5):
         reserve(pod, 1, variant)
-    assert expire_due_reservations(pod, limit=2) == 0
+    before = keys(settings_of_pod)
+    assert (expire_due_reservations(pod, limit=2), keys(settings_of_pod)) == (0, before)
     later = replace(pod, clock=lambda: LATER)
-    assert (expire_due_reservations(later, limit=2), expire_due_reservations(later)) == (5, 0)
+    assert expire_due_reservations(later, merchant_ids=["another"]) == 0
+    assert (expire_due_reservations(later, limit=2), keys(settings_of_pod)) == (5, before + 3)
+    assert (expire_due_reservations(later), keys(settings_of_pod)) == (0, before + 3), "nothing is due: no key is left"
     assert levels(settings_of_pod) == [(10, 0)]
 
 

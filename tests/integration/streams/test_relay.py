@@ -15,12 +15,12 @@ import redis
 
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
-from streams import codec
+from streams import codec, outbox
 from streams.consumer import Consumer
 from streams.cuts import CutShape, register_cut, take_reconciler_cut
 from streams.draining import drain_pod, observe_pod
 from streams.log import EntryId
-from streams.outbox import RELAY_LOCK, held_by, prune
+from streams.outbox import RELAY_LOCK, held_by, observe_alone, observe_outbox, prune
 from streams.valkey_log import ValkeyLog
 from tests.streams_support import (
     SHAPE,
@@ -385,3 +385,12 @@ def test_a_relay_survives_the_loss_of_its_connections(dsn: str, log: ValkeyLog, 
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_long_outbox_is_counted_up_to_a_limit(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert_events(dsn, 30)
+    assert observe_outbox(dsn, 0).unpublished_events == 30
+    monkeypatch.setattr(outbox, "COUNTED_MAX", 20)
+    seen = observe_outbox(dsn, 0)
+    assert seen.unpublished_events == 20 and seen.oldest_unpublished_seconds > 0
+    assert observe_alone(dsn) == (0, None)
