@@ -106,6 +106,9 @@ class Draft:
         if event := disputed_event(pod):
             self.escalate(item, NOT_AGAIN.format(pod=pod.pod, event=event))
             return
+        if lost := pod.lost_event:
+            self.escalate(item, lost.sentence(pod.pod))
+            return
         need = self._republished[item.pod]
         need.causes.add(item.break_id)
         need.cuts.add(cut)

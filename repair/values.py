@@ -109,6 +109,24 @@ class ViewEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LostEvent:
+    """An event that the log, the lake or its backup has, and the outbox no longer."""
+
+    event_id: str | None
+    """None: a manifest counts it, and nobody has it any more."""
+    aggregate_key: str | None
+    cut: int
+
+    def sentence(self, pod: str) -> str:
+        """Return why the log is not written again."""
+        event = f"event {self.event_id} of {self.aggregate_key}" if self.event_id else "an event"
+        return (
+            f"The outbox of {pod} no longer has {event} of cut {self.cut}, which was published: its row was deleted. "
+            "The log is not written again without it (docs/runbooks/log.md)."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class PodEvidence:
     """What was found in one pod and its copies, for the breaks at hand."""
 
@@ -129,6 +147,8 @@ class PodEvidence:
     """An event whose outbox row is before people: the log is not written again from an outbox that was changed."""
     views: Mapping[str, ViewEvidence] = field(default_factory=dict)
     lake_parked: frozenset[str] = frozenset()
+    lost_event: LostEvent | None = None
+    """Would be lost with the log's entry, if the log were written again from the outbox."""
     gaps: Mapping[str, int] = field(default_factory=dict)
     """By copy: the cut that it needs next, where the log does not have it."""
 

@@ -27,6 +27,7 @@ from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.evidence.lake import Event, LakeFindings, look_at_lake
 from repair.evidence.log import wrong_cuts
+from repair.evidence.unsent import lost_event
 from repair.remedies import DISPUTED_BEGINS
 from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence
 from streams.lag import observe
@@ -93,6 +94,9 @@ def _gather_pod(
     base_cut = max(found.base_cut, unpruned_after(pod))
     event_cuts = {event.event_id: event.cut for event in found.known}
     views = {name: _view(settings, name, pod, projection, looked_at, found.lake_cut) for name in VIEW_TABLES}
+    wrong = wrong_cuts(settings, pod, _log_cuts(looked_at, event_cuts), base_cut)
+    gaps = _gaps(settings, pod.pod, projection, looked_at)
+    again = [cut for cut in (*wrong, *gaps.values()) if cut > base_cut]
     return PodEvidence(
         pod=pod.pod,
         base_cut=base_cut,
@@ -101,11 +105,12 @@ def _gather_pod(
         aggregates=_aggregates(settings, pod, sorted(keys), found),
         damages=found.damages,
         event_cuts=event_cuts,
-        wrong_log_cuts=wrong_cuts(settings, pod, _log_cuts(looked_at, event_cuts), base_cut),
+        wrong_log_cuts=wrong,
         disputed_event=_disputed_event(settings, pod.pod),
+        lost_event=lost_event(lake, settings, pod, min(again)) if again else None,
         views=views,
         lake_parked=_lake_parked(lake, pod.pod),
-        gaps=_gaps(settings, pod.pod, projection, looked_at),
+        gaps=gaps,
     )
 
 

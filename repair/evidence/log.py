@@ -31,11 +31,11 @@ def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base
         chosen = [cut for cut in cuts if cut >= kept_from]
         newest = newest_cut(pod)
         for cut in chosen:
-            manifest = _manifest(log, pod.pod, cut)
+            manifest = manifest_of(log, pod.pod, cut)
             if cut > newest or manifest is None or not _has_entries(log, pod.pod, manifest):
                 wrong.add(cut)
         for reissued in reissued_cuts(pod, [cut for cut in chosen if cut > base_cut and cut not in wrong]):
-            manifest = _manifest(log, pod.pod, reissued.cut)
+            manifest = manifest_of(log, pod.pod, reissued.cut)
             if manifest is None or manifest.partitions != reissued.manifest.partitions:
                 wrong.add(reissued.cut)
     return frozenset(wrong)
@@ -46,7 +46,8 @@ def first_kept_cut(log: EventLog, pod: str) -> int:
     return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)
 
 
-def _manifest(log: EventLog, pod: str, cut: int) -> Manifest | None:
+def manifest_of(log: EventLog, pod: str, cut: int) -> Manifest | None:
+    """Return the log's manifest of a cut; None: it has none."""
     return next((manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut), None)
 
 
@@ -54,20 +55,20 @@ def logged_events(settings: Settings, pod: PodSettings, cuts: Collection[int]) -
     """Yield the events (as rows of REISSUED_SCHEMA) that the log has of these cuts, from entries that are whole."""
     with closing(build_log(settings)) as log:
         for cut in sorted(cuts):
-            manifest = _manifest(log, pod.pod, cut)
+            manifest = manifest_of(log, pod.pod, cut)
             if manifest is None:
                 continue
-            for at, events in _entries(log, pod.pod, manifest):
+            for at, events in entries(log, pod.pod, manifest):
                 if events is not None:
                     yield from placed_events(events, pod=pod.pod, epoch=manifest.epoch, at=at).to_pylist()
 
 
 def _has_entries(log: EventLog, pod: str, manifest: Manifest) -> bool:
     """Return whether every entry that a manifest names is there, with the checksum that it states."""
-    return all(events is not None for _, events in _entries(log, pod, manifest))
+    return all(events is not None for _, events in entries(log, pod, manifest))
 
 
-def _entries(log: EventLog, pod: str, manifest: Manifest) -> Iterator[tuple[EntryId, pa.Table | None]]:
+def entries(log: EventLog, pod: str, manifest: Manifest) -> Iterator[tuple[EntryId, pa.Table | None]]:
     """Yield the entries that a manifest names, with their events; None where one is lost, or not what it states."""
     for partition, chunks in enumerate(manifest.partitions):
         for number, stated in enumerate(chunks):

@@ -171,12 +171,16 @@ def republish(
     pod: Annotated[str, typer.Argument(help="The pod whose log lost entries, e.g. pod1.")],
     from_cut: Annotated[int, typer.Option("--from-cut", min=1, help="The first cut that the log has lost.")],
     dry_run: DryRun = False,
+    without_lost: Annotated[
+        bool, typer.Option("--without-lost", help="Also if the outbox has lost events that copies have.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a pod's cuts into the log again, from the outbox, after the log lost some; views and lake go on from there.
 
     Stop the workers before (`tieout down`): the pod's relay must not run meanwhile. What a copy has already is not
     applied twice. Cuts whose outbox rows are pruned are in the lake only: the message says from which cut on it works.
+    Refuses where log, lake or backup have an event that the outbox has lost, unless told otherwise.
     """
     from derived.witnesses import witnesses_of
     from streams.relay import build_relay
@@ -186,6 +190,8 @@ def republish(
         what = f"The log of {pod} is written again from the outbox, from cut {from_cut} on."
         if not is_said(_safe(what, "What a copy has already is not applied twice."), dry_run, as_json):
             return
+        if not without_lost:
+            _check_nothing_is_lost(values, chosen, from_cut)
         relay = build_relay(chosen, values, witnesses=witnesses_of(values))
         with closing(relay), progress.step(f"Republishing {pod} from cut {from_cut}"):
             try:
@@ -194,6 +200,18 @@ def republish(
                 raise PropagationError(f"{error} Stop it with `tieout down`, then republish.") from None
     row = (pod, from_cut, done.cut, done.cuts_published, done.events_published)
     _answer(as_json, "Published again", ("pod", "from_cut", "through_cut", "cuts", "events"), [row])
+
+
+def _check_nothing_is_lost(values: Settings, pod: PodSettings, from_cut: int) -> None:
+    """Raise PropagationError when the log may be the last to have an event, StackError when nobody can say so."""
+    from derived.lake_connection import connect_lake
+    from repair.evidence.unsent import lost_event
+    from streams.reissue import unpruned_after
+
+    with connect_lake(values.catalog_dsn, values.lake_data_path, read_only=True) as lake:
+        lost = lost_event(lake, values, pod, max(from_cut, unpruned_after(pod) + 1))
+    if lost is not None:
+        raise PropagationError(f"{lost.sentence(pod.pod)} `--without-lost` writes it all the same.")
 
 
 def backup(as_json: AsJson = False) -> None:

@@ -160,3 +160,37 @@ def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_goes_to_people(
         assert world.repair().is_clean is False
         (escalated,) = world.breaks(BreakState.ESCALATED)
         assert escalated.key == ("lake",) and "tieout restore-lake" in escalated.reason
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["only the log has it", "log and lake have it"])
+def test_the_log_is_not_written_again_without_an_event_that_the_outbox_has_lost(
+    system: Settings, is_read: bool
+) -> None:
+    cut = publish_twice(system)
+    if is_read:
+        drain_everything(system)
+    place = Place(settings=system, pod="pod1")
+    with place.oltp() as connection:
+        newest_event = connection.execute("select event_id::text from oltp.outbox order by position desc limit 1")
+        (event_id,) = newest_event.fetchall()[0]
+    place.change_oltp(
+        "create table public.kept as select * from oltp.outbox where event_id = %(event)s::uuid", event=event_id
+    )
+    place.change_oltp("delete from oltp.outbox where event_id = %(event)s::uuid", event=event_id)
+    before = generation(system)
+    with repairs_of(system) as world:
+        world.compare("outbox_log")
+        assert world.repair().is_clean is False
+        (escalated,) = world.breaks()
+        assert escalated.state is BreakState.ESCALATED and f"event {event_id}" in escalated.reason
+        assert generation(system) == before, "nothing was written again"
+        # Put back as it was, it is in order.
+        place.change_oltp("insert into oltp.outbox overriding system value select * from public.kept")
+        world.compare("outbox_log")
+        assert [item.state for item in world.breaks()] == [BreakState.VANISHED]
+        assert newest(system) >= cut
+
+
+def generation(settings: Settings) -> int:
+    with closing(build_log(settings)) as log:
+        return log.tail("pod1", 1).generation

@@ -17,6 +17,7 @@ from repair.values import (
     Budget,
     DamageKind,
     EventDamage,
+    LostEvent,
     Plan,
     PodEvidence,
     Source,
@@ -115,6 +116,7 @@ GONE = replace(RIGHT, root_version=None)
 LOST = replace(RIGHT, lost_versions=(2,))
 PRUNED = in_pod(damage(DamageKind.MISSING, source=Source.BACKUP), base_cut=8)
 BEHIND = a_break(1, "log_positions", "next_cuts", key=("account_view",), aggregate_key=None)
+SENT = LostEvent(event_id="e9", aggregate_key=ORDER, cut=7)
 LAKE_BEHIND = replace(BEHIND, key=("lake",))
 CASES = {
     "the log no longer has what a view needs next": Case(
@@ -132,6 +134,14 @@ CASES = {
         broken=LAKE_BEHIND, pod=in_pod(gaps={"lake": 6}, base_cut=6), refusal="tieout restore-lake --discard"
     ),
     "a copy has caught up meanwhile": Case(broken=BEHIND, is_in_order=True),
+    "the log has an event that the outbox has lost": Case(
+        broken=OUTBOX_COUNTS, pod=in_pod(lost_event=SENT), refusal="no longer has event e9 of eire/order/o1 of cut 7"
+    ),
+    "a copy needs a cut of an outbox that has lost an event": Case(
+        broken=BEHIND,
+        pod=in_pod(gaps={"account_view": 6}, lost_event=replace(SENT, event_id=None)),
+        refusal="no longer has an event of cut 7",
+    ),
     "a copy needs a cut of an outbox that is disputed": Case(
         broken=BEHIND, pod=in_pod(gaps={"account_view": 6}, disputed_event="e1"), refusal="whose event e1"
     ),
