@@ -109,6 +109,7 @@ def pod_template(postgres: Cluster) -> str:
     owner = bootstrap.POD_ROLES[0]
     template = postgres.create("template_pod", owner=owner)
     bootstrap.allow_connections(postgres.superuser_dsn(), template, bootstrap.POD_ROLES)
+    bootstrap.reserve_relay_lock(postgres.superuser_dsn(), template)
     migrate(postgres.dsn(owner, template))
     return template
 

@@ -102,20 +102,22 @@ def create_database(superuser_dsn: str, database: str, *, owner: str, template: 
 
 
 def allow_connections(superuser_dsn: str, database: str, roles: tuple[str, ...]) -> None:
-    """Let `roles` connect to a pod's `database`; what they may do there its owner grants.
-
-    Only the relay's role may take the relay's lock there: nobody else can stop it.
-    """
-    with psycopg.connect(superuser_dsn, autocommit=True, dbname=database) as connection:
-        for name in RELAY_LOCK_FUNCTIONS:
-            function = sql.SQL("function pg_catalog.{}(integer, integer)").format(sql.Identifier(name))
-            connection.execute(sql.SQL("revoke execute on {} from public").format(function))
-            connection.execute(sql.SQL("grant execute on {} to tieout_relay").format(function))
+    """Let `roles` connect to `database`; what they may do there its owner grants."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         connection.execute(
             sql.SQL("grant connect, temporary on database {} to {}").format(
                 sql.Identifier(database), sql.SQL(", ").join(map(sql.Identifier, roles))
             )
         )
+
+
+def reserve_relay_lock(superuser_dsn: str, database: str) -> None:
+    """Let only the relay's role take the relay's lock in a pod's `database`: nobody else can stop its relay."""
+    with psycopg.connect(superuser_dsn, autocommit=True, dbname=database) as connection:
+        for name in RELAY_LOCK_FUNCTIONS:
+            function = sql.SQL("function pg_catalog.{}(integer, integer)").format(sql.Identifier(name))
+            connection.execute(sql.SQL("revoke execute on {} from public").format(function))
+            connection.execute(sql.SQL("grant execute on {} to tieout_relay").format(function))
 
 
 def drop_database(superuser_dsn: str, database: str) -> None:
@@ -138,6 +140,7 @@ def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     create_roles(superuser_dsn, {role: passwords[role] for role in POD_ROLES})
     create_database(superuser_dsn, POD_DATABASE, owner=POD_ROLES[0])
     allow_connections(superuser_dsn, POD_DATABASE, POD_ROLES)
+    reserve_relay_lock(superuser_dsn, POD_DATABASE)
 
 
 def prepare_control(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
