@@ -107,6 +107,7 @@ def _outcome(report: RepairReport) -> dict[str, int | str]:
         + (len(report.settled.escalated) if report.settled else 0),
         "actions": len(report.actions),
         "actions_failed": sum(bool(action.error) for action in report.actions),
+        "actions_that_changed_nothing": sum(action.outcome == "nothing_to_do" for action in report.actions),
         "break_groups": _named(_groups_of(report, None)),
     }
 

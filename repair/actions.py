@@ -41,6 +41,8 @@ class Done:
 
     after: Mapping[str, Any]
     """For the audit; JSON."""
+    changed: int | None
+    """How much it changed, in rows, events, cuts or aggregates; 0: all was right already. None: nobody can tell."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Aggregates that it could not mend, and why: people decide."""
 
@@ -65,7 +67,7 @@ def _republish(tools: Repairing, action: Action, run: str) -> Done:
     witnesses = witnesses_of(tools.settings)
     done = republish_now(tools.settings.pod(action.pod), tools.settings, action.cuts[0], witnesses=witnesses)
     after = {"cuts_published": done.cuts_published, "events_published": done.events_published}
-    return Done(after={**after, **_look_at_log(tools, action)})
+    return Done(after={**after, **_look_at_log(tools, action)}, changed=done.cuts_published)
 
 
 def _look_at_events(tools: Repairing, action: Action) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def _look_at_events(tools: Repairing, action: Action) -> dict[str, Any]:
 
 def _mend_events(tools: Repairing, action: Action, run: str) -> Done:
     changed = lake_actions.mend(tools.settings, action)
-    return Done(after={**changed, **_look_at_events(tools, action)})
+    return Done(after={**changed, **_look_at_events(tools, action)}, changed=changed["rows_changed"])
 
 
 def _look_at_lake_position(tools: Repairing, action: Action) -> dict[str, Any]:
@@ -84,8 +86,8 @@ def _look_at_lake_position(tools: Repairing, action: Action) -> dict[str, Any]:
 
 
 def _set_lake_position(tools: Repairing, action: Action, run: str) -> Done:
-    lake_actions.set_position(tools.settings, action)
-    return Done(after=_look_at_lake_position(tools, action))
+    is_changed = lake_actions.set_position(tools.settings, action)
+    return Done(after=_look_at_lake_position(tools, action), changed=int(is_changed))
 
 
 def _look_at_parked(tools: Repairing, action: Action) -> dict[str, Any]:
@@ -100,12 +102,13 @@ def _replay(tools: Repairing, action: Action, run: str) -> Done:
     with closing(build_log(tools.settings)) as log:
         moment = data_at(store, action.pod, log)
     if moment is None:
-        return Done(after={"replayed_events": 0, "parked_events": 0})
+        return Done(after={"replayed_events": 0, "parked_events": 0}, changed=0)
     done = replay_parked(store, action.pod, moment, keys=action.keys, clock=tools.clock)
     after = {"replayed_events": done.replayed_events, **_look_at_parked(tools, action)}
     errors = {event.aggregate_key: event.error for event in reversed(store.parked_events(action.pod))}
     still = {key: STILL_PARKED.format(key=key, error=errors.get(key, "")) for key in done.still_parked}
-    return Done(after=after, refused={key: why for key, why in still.items() if key in action.keys})
+    refused = {key: why for key, why in still.items() if key in action.keys}
+    return Done(after=after, changed=done.replayed_events, refused=refused)
 
 
 STILL_PARKED = "The parked events of {key} still cannot be applied: {error}"
@@ -140,7 +143,7 @@ def _restate(tools: Repairing, action: Action, run: str) -> Done:
             if len(stated) < KEYS_SHOWN:
                 stated[key] = {"version": answer.version, "changed": answer.changed, "published": answer.is_published}
     after = {"restated": published, "refused": len(refused), "aggregates": stated}
-    return Done(after=after, refused=refused)
+    return Done(after=after, changed=published, refused=refused)
 
 
 def _restate_one(pod: CommandPod, key: str, action: Action, run: str) -> Any:
@@ -165,11 +168,11 @@ def _look_at_view(tools: Repairing, action: Action) -> dict[str, Any]:
 def _rebuild(tools: Repairing, action: Action, run: str) -> Done:
     view = cast("ReadModel", tools.projection(action.store))
     if action.kind is ActionKind.REBUILD_VIEW:
-        done = view.rebuild_all(action.pod, is_lake_position_taken=action.takes_lake_position)
+        done = view.rebuild_all(action.pod, is_lake_position_taken=action.takes_lake_position, is_change_told=True)
     else:
         done = view.rebuild(action.pod, action.keys)
     rebuilt = {"aggregates": done.aggregates, "rows_before": done.rows_before, "left_parked": len(done.skipped_keys)}
-    return Done(after={**rebuilt, **_look_at_view(tools, action)})
+    return Done(after={**rebuilt, **_look_at_view(tools, action)}, changed=done.changed)
 
 
 def _look_at_warehouse(tools: Repairing, action: Action) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def _build(tools: Repairing, action: Action, run: str) -> Done:
     since = {pod: max(0, cut) for pod, cut in action.since.items()}
     stands = tools.build(since, action.is_full)
     computed: dict[str, Any] = {"since": since} if not action.is_full else {"since": "nothing"}
-    return Done(after={**computed, "stands_at": dict(stands), **_latest(tools.settings)})
+    return Done(after={**computed, "stands_at": dict(stands), **_latest(tools.settings)}, changed=None)
 
 
 def _latest(settings: Settings) -> dict[str, Any]:

@@ -8,12 +8,15 @@ Belongs here: `trust.repair_runs`, `trust.repair_actions`. Does not belong here:
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -55,6 +58,17 @@ create table if not exists trust.repair_actions (
 create index if not exists repair_actions_by_run on trust.repair_actions (run, action_id);
 create index if not exists repair_actions_by_time on trust.repair_actions (started_at);
 create index if not exists repair_actions_by_cause on trust.repair_actions using gin (causes);
+alter table trust.repair_actions add column if not exists changed bigint;
+alter table trust.repair_runs add column if not exists host text;
+alter table trust.repair_runs add column if not exists process_id bigint;
+alter table trust.repair_runs add column if not exists process_started double precision;
+do $body$ begin
+    if not exists (select from pg_constraint where conname = 'repair_runs_outcomes') then
+        alter table trust.repair_runs drop constraint if exists repair_runs_outcome_check;
+        alter table trust.repair_runs add constraint repair_runs_outcomes
+        check (outcome in ('done', 'nothing_to_do', 'failed', 'interrupted'));
+    end if;
+end $body$;
 comment on table trust.repair_runs is 'One row per repair; a run without outcome that nobody executes was interrupted.';
 comment on table trust.repair_actions is
 'What repairs did; keys are bounded, key_count is exact; no ended_at after lease_until: interrupted.';
@@ -74,14 +88,16 @@ for each statement execute function trust.refuse();
 """
 
 BEGIN_RUN = """
-insert into trust.repair_runs (run, pods, started_at) values (%(run)s, %(pods)s, %(now)s)
+insert into trust.repair_runs (run, pods, started_at, host, process_id, process_started)
+values (%(run)s, %(pods)s, %(now)s, %(host)s, %(process_id)s, %(process_started)s)
 """
 END_RUN = """
 update trust.repair_runs set ended_at = %(now)s, outcome = %(outcome)s, reason = %(reason)s
 where run = %(run)s and outcome is null
 """
 UNENDED_RUNS = """
-select run from trust.repair_runs where outcome is null and pods && %(pods)s::text[] order by started_at, run
+select run, pods, host, process_id, process_started from trust.repair_runs
+where outcome is null and pods && %(pods)s::text[] order by started_at, run
 """
 BEGIN_ACTION = """
 insert into trust.repair_actions (
@@ -94,12 +110,15 @@ values (
 returning action_id
 """
 END_ACTION = """
-update trust.repair_actions set after = %(after)s, ended_at = %(now)s, outcome = %(outcome)s, error = %(error)s
+update trust.repair_actions
+set after = %(after)s, ended_at = %(now)s, outcome = %(outcome)s, error = %(error)s, changed = %(changed)s
 where action_id = %(action_id)s
 """
 ACTIONS = """
 select action_id, run, kind, store, pod, keys, key_count, causes, why, before, after, started_at, ended_at, error,
-       case when a.outcome is not null then a.outcome
+       changed,
+       case when a.outcome = 'done' and a.changed = 0 then 'nothing_to_do'
+            when a.outcome is not null then a.outcome
             when a.lease_until > %(now)s and r.run_outcome is null then 'running'
             else 'interrupted' end as outcome
 from trust.repair_actions as a
@@ -111,6 +130,31 @@ order by action_id desc limit %(limit)s
 SINCE = "select count(*) as number from trust.repair_actions where started_at > %(since)s"
 
 LOCK = "tieout repair"
+SAME_PROCESS_SECONDS = 1.0
+"""An id is given to another process sooner or later; the moment of its start tells them apart."""
+
+_living: set[str] = set()
+"""Runs that are at work in this process."""
+
+LOST = (
+    "The connection that held the lock of this repair was lost; it stops before anything else is written, and the next "
+    "one goes on."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldPods:
+    """The pods that this session repairs alone."""
+
+    pods: tuple[str, ...]
+    connection: psycopg.Connection[Any]
+
+    def check(self) -> None:
+        """Raise TieoutError when the session was lost, and the locks with it; asked before each thing that is done."""
+        try:
+            self.connection.execute("select 1")
+        except psycopg.Error:
+            raise TieoutError(LOST) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +176,11 @@ class AuditedAction:
     started_at: datetime
     ended_at: datetime | None
     outcome: str
-    """`done`, `failed`, `running`, or `interrupted`: its run was killed; the next run does it again if it must."""
+    """`done`, `nothing_to_do`: all was right already, `failed`, `running`, or `interrupted`: its run was killed, and
+    the next run does it again if it must."""
     error: str
+    changed: int | None
+    """How much it changed; None: nobody can tell, or it did not end."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as values that JSON can hold."""
@@ -149,37 +196,70 @@ def migrate(control_dsn: str) -> None:
 
 
 @contextmanager
-def holding_pods(control_dsn: str, pods: Sequence[str]) -> Iterator[list[str]]:
+def holding_pods(control_dsn: str, pods: Sequence[str]) -> Iterator[HeldPods]:
     """Hold the repair of as many of these pods as nobody else repairs; yield which. One repair per pod at a time.
 
-    The locks are those of a session: whoever is killed lets go of them at once.
+    The locks are those of a session: whoever is killed lets go of them at once. A run whose session was lost, but whose
+    process lives, is not taken for one that was killed: its pods are not given to others.
     """
     with psycopg.connect(control_dsn, autocommit=True, application_name="tieout repair") as connection:
         held = []
         for pod in sorted(pods):
-            row = connection.execute("select pg_try_advisory_lock(hashtext(%s), hashtext(%s))", (LOCK, pod)).fetchone()
+            row = connection.execute(
+                "select pg_try_advisory_lock(hashtextextended(%s, 0))", (f"{LOCK} {pod}",)
+            ).fetchone()
             if row is not None and row[0]:
                 held.append(pod)
-        yield held
+        alive = {pod for row in _unended(control_dsn, held) if _is_alive(row) for pod in row["pods"]}
+        yield HeldPods(pods=tuple(pod for pod in held if pod not in alive), connection=connection)
 
 
 def begin_run(control_dsn: str, run: str, pods: Sequence[str], now: datetime) -> None:
-    """Note that a run begins; it holds the pods."""
+    """Note that a run begins in this process; it holds the pods."""
+    me = psutil.Process()
+    place = {"host": socket.gethostname(), "process_id": me.pid, "process_started": me.create_time()}
     with _writing(control_dsn) as connection:
-        connection.execute(BEGIN_RUN, {"run": run, "pods": list(pods), "now": now})
+        connection.execute(BEGIN_RUN, {"run": run, "pods": list(pods), "now": now, **place})
+
+
+@contextmanager
+def living(run: str) -> Iterator[None]:
+    """Let other repairs in this process know that a run is at work; those in other processes look at the process."""
+    _living.add(run)
+    try:
+        yield
+    finally:
+        _living.discard(run)
 
 
 def end_run(control_dsn: str, run: str, outcome: str, now: datetime, reason: str = "") -> None:
-    """Note how a run ended: `done`, `failed` or `interrupted`."""
+    """Note how a run ended: `done`, `nothing_to_do`, `failed` or `interrupted`."""
     with _writing(control_dsn) as connection:
         connection.execute(END_RUN, {"run": run, "outcome": outcome, "now": now, "reason": reason})
 
 
 def interrupted_runs(control_dsn: str, held_pods: Collection[str]) -> list[str]:
     """Return the runs over pods that the caller holds now, and that never ended: they were killed."""
+    return [str(row["run"]) for row in _unended(control_dsn, held_pods) if not _is_alive(row)]
+
+
+def _unended(control_dsn: str, pods: Collection[str]) -> list[dict[str, Any]]:
     with reading(control_dsn) as connection:
-        rows = connection.execute(UNENDED_RUNS, {"pods": list(held_pods)}).fetchall()
-    return [str(row["run"]) for row in rows]
+        return connection.execute(UNENDED_RUNS, {"pods": list(pods)}).fetchall()
+
+
+def _is_alive(row: Mapping[str, Any]) -> bool:
+    """Return whether the process of a run that has not ended is still at work; on another machine its lock tells."""
+    if row["process_id"] is None or row["host"] != socket.gethostname():
+        return False
+    if row["process_id"] == os.getpid():
+        return row["run"] in _living
+    try:
+        process = psutil.Process(row["process_id"])
+        is_same = abs(process.create_time() - row["process_started"]) < SAME_PROCESS_SECONDS
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def begin_action(
@@ -207,10 +287,17 @@ def begin_action(
 
 
 def end_action(
-    control_dsn: str, action_id: int, *, now: datetime, after: Mapping[str, Any] | None = None, error: str = ""
+    control_dsn: str,
+    action_id: int,
+    *,
+    now: datetime,
+    after: Mapping[str, Any] | None = None,
+    changed: int | None = None,
+    error: str = "",
 ) -> None:
-    """Complete a row: how it is after, or why it could not be done."""
+    """Complete a row: how it is after and how much was changed (None: nobody can tell), or why it could not be done."""
     bound = {
+        "changed": changed,
         "action_id": action_id,
         "after": None if after is None else Jsonb(dict(after)),
         "now": now,

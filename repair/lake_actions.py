@@ -60,9 +60,10 @@ def mend(settings: Settings, action: Action) -> dict[str, Any]:
     return result
 
 
-def set_position(settings: Settings, action: Action) -> None:
-    """Set the lake's position in the pod to the action's cut."""
-    set_lake_position(settings.catalog_dsn, settings.lake_data_path, action.pod, action.cuts[0])
+def set_position(settings: Settings, action: Action) -> bool:
+    """Set the lake's position in the pod to the action's cut; return whether it stood elsewhere."""
+    change = set_lake_position(settings.catalog_dsn, settings.lake_data_path, action.pod, action.cuts[0])
+    return change.before != change.after
 
 
 def _change(settings: Settings, action: Action) -> LakeChange:

@@ -9,7 +9,7 @@ Belongs here: the order, and what happens when a step fails. Does not belong her
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -63,6 +63,11 @@ class RepairReport:
     """Pods that another run repairs at this moment; nothing was done in them."""
 
     @property
+    def is_nothing_changed(self) -> bool:
+        """Whether breaks were claimed, and all that was done for them found everything right already."""
+        return bool(self.breaks) and all(action.outcome == "nothing_to_do" for action in self.actions)
+
+    @property
     def left(self) -> int:
         """How many of the claimed breaks are not proven to be in order."""
         return len(self.breaks) - (self.settled.ended if self.settled else 0)
@@ -104,12 +109,12 @@ def repair_breaks(
             breaks=tuple(found[: allowed.breaks_max]),
             plan=plan(found, gather(tools.settings, found, tools.projection), allowed),
         )
-    with audit.holding_pods(tools.settings.control_dsn, scope.pods) as held:
-        busy = tuple(pod for pod in scope.pods if pod not in held)
-        if not held:
+    with audit.holding_pods(tools.settings.control_dsn, scope.pods) as held, audit.living(name):
+        busy = tuple(pod for pod in scope.pods if pod not in held.pods)
+        if not held.pods:
             return RepairReport(run=name, is_dry_run=False, breaks=(), plan=Plan(), busy_pods=busy)
-        _take_over(tools, held)
-        report = _Run(tools, name, replace(scope, pods=tuple(held)), allowed, asked).report()
+        _take_over(tools, held.pods)
+        report = _Run(tools, name, replace(scope, pods=held.pods), allowed, asked, held.check).report()
         return replace(report, busy_pods=busy)
 
 
@@ -150,13 +155,23 @@ def _take_over(tools: Repairing, held: Sequence[str]) -> None:
 
 
 class _Run:
-    def __init__(self, tools: Repairing, name: str, scope: _Scope, budget: Budget, asked: Budget) -> None:
+    def __init__(
+        self,
+        tools: Repairing,
+        name: str,
+        scope: _Scope,
+        budget: Budget,
+        asked: Budget,
+        check_lock: Callable[[], None],
+    ) -> None:
         self._tools = tools
         self._dsn = tools.settings.control_dsn
         self._name = name
         self._scope = scope
         self._budget = budget
         self._asked = asked
+        self._check_lock = check_lock
+        self._is_changed = False
         self._breaks: list[Break] = []
         self._failed: set[int] = set()
         self._refused: set[int] = set()
@@ -203,7 +218,8 @@ class _Run:
             ledger.settle(self._dsn, self._name, attempts_max=self._tools.attempts_max, clock=self._tools.clock)
             audit.end_run(self._dsn, self._name, "failed", self._tools.clock(), self._sentence(error))
             raise
-        audit.end_run(self._dsn, self._name, "done", self._tools.clock())
+        outcome = "done" if self._is_changed or self._failed else "nothing_to_do"
+        audit.end_run(self._dsn, self._name, outcome, self._tools.clock())
 
     def _claim(self) -> list[Break]:
         return ledger.claim(
@@ -258,6 +274,7 @@ class _Run:
         if self._failed & set(action.causes):
             self._failed |= set(action.causes)
             return
+        self._check_lock()
         clock, step, kind = self._tools.clock, self._tools.on_step, action.kind.value
         action_id = audit.begin_action(
             self._dsn, self._name, action, self._look(action), now=clock(), lease_seconds=self._tools.lease_seconds
@@ -270,7 +287,8 @@ class _Run:
             audit.end_action(self._dsn, action_id, now=clock(), error=self._sentence(error))
             return
         step(f"applied {kind}")
-        audit.end_action(self._dsn, action_id, now=clock(), after=done.after)
+        self._is_changed |= done.changed != 0
+        audit.end_action(self._dsn, action_id, now=clock(), after=done.after, changed=done.changed)
         self._refuse(action, done)
         step(f"done {kind}")
 
@@ -315,6 +333,7 @@ def as_json(report: RepairReport) -> dict[str, Any]:
         "run": report.run,
         "is_dry_run": report.is_dry_run,
         "is_clean": report.is_clean,
+        "is_nothing_changed": report.is_nothing_changed,
         "breaks": [item.as_json() for item in report.breaks],
         "left": report.left,
         "plan": {

@@ -75,6 +75,8 @@ class Rebuilt:
     """Keys that were parked before: never rebuilt over. (A key that ends in an unreadable event becomes parked.)"""
     position: Mapping[int, Position]
     """The content is that of exactly this position."""
+    changed: int | None = None
+    """Aggregates whose rows are other ones now, 0 if everything was right already. None: it was not asked."""
 
 
 class ReadModel:
@@ -126,21 +128,28 @@ class ReadModel:
             position = _positions(lock_positions(cursor, self.name, pod, []))
             parked = parked_keys(cursor, self.name, pod)
             wanted = sorted(set(keys) - parked)
-            before = 0
-            for aggregate_type, group in groupby(sorted(wanted, key=_type_of), key=_type_of):
-                if aggregate_type in self._roots:
-                    pairs = [_key_pair(key) for key in group]
-                    before += tables.delete_keys(cursor, self._roots[aggregate_type], pairs)
+            kinds = self._by_root(wanted)
+            stood = {digest for root, pairs in kinds for digest in tables.digests(cursor, root, pairs)}
+            before = sum(tables.delete_keys(cursor, root, pairs) for root, pairs in kinds)
             with self._lake_at(pod, position, deadline_seconds) as lake:
                 aggregates = self._write_from_lake(cursor, lake, pod, position, wanted, frozenset())
+            stands = {digest for root, pairs in kinds for digest in tables.digests(cursor, root, pairs)}
         return Rebuilt(
             aggregates=aggregates,
             rows_before=before,
             skipped_keys=tuple(sorted(set(keys) & parked)),
             position=position,
+            changed=len({digest[1:3] for digest in stood ^ stands}),
         )
 
-    def rebuild_all(self, pod: str, *, is_lake_position_taken: bool = False, deadline_seconds: float = 60.0) -> Rebuilt:
+    def rebuild_all(
+        self,
+        pod: str,
+        *,
+        is_lake_position_taken: bool = False,
+        is_change_told: bool = False,
+        deadline_seconds: float = 60.0,
+    ) -> Rebuilt:
         """Make everything of `pod` what the lake says, as of the view's own position; parked keys are left alone.
 
         With `is_lake_position_taken` the view first takes over the lake's position: for a store that was lost, or
@@ -152,13 +161,28 @@ class ReadModel:
             parked = parked_keys(cursor, self.name, pod)
             if is_lake_position_taken:
                 position = self._take_lake_position(cursor, pod, position, parked)
+            stood = self._digest_of_pod(cursor, pod) if is_change_told else ()
             before = 0
             for root in self._roots.values():
                 kept = [_key_pair(key) for key in parked if _type_of(key) == root.aggregate_type]
                 before += tables.delete_pod(cursor, root, pod, except_keys=kept)
             with self._lake_at(pod, position, deadline_seconds) as lake:
                 aggregates = self._write_from_lake(cursor, lake, pod, position, None, parked)
-        return Rebuilt(aggregates=aggregates, rows_before=before, skipped_keys=tuple(sorted(parked)), position=position)
+            stands = self._digest_of_pod(cursor, pod) if is_change_told else ()
+        return Rebuilt(
+            aggregates=aggregates,
+            rows_before=before,
+            skipped_keys=tuple(sorted(parked)),
+            position=position,
+            changed=None if not is_change_told else 0 if stood == stands else max(before, aggregates),
+        )
+
+    def _by_root(self, keys: Sequence[str]) -> list[tuple[Root, list[tuple[str, str]]]]:
+        groups = groupby(sorted(keys, key=_type_of), key=_type_of)
+        return [(self._roots[kind], [_key_pair(key) for key in group]) for kind, group in groups if kind in self._roots]
+
+    def _digest_of_pod(self, cursor: Cursor, pod: str) -> tuple[object, ...]:
+        return tuple(tables.digest_of_pod(cursor, root, pod) for root in self._roots.values())
 
     def take_back(self, pod: str, opening: EpochOpening, *, base_at: datetime | None) -> int | None:
         """Make everything of `pod` what the lake says at the opening's base; return the root rows, None if none was.

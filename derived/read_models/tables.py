@@ -125,6 +125,39 @@ def insert(cursor: Cursor, root: Root, content: Content) -> bool:
     return True
 
 
+def digests(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> set[tuple[str, ...]]:
+    """Return what is stored of the aggregates with these (merchant_id, id): table, key and a digest of the rows."""
+    found: set[tuple[str, ...]] = set()
+    for name in root.tables:
+        merchant, identifier = map(sql.Identifier, root.key_columns)
+        query = sql.SQL(
+            """select present.{merchant_id}, present.{id}, md5(string_agg(present::text, '|' order by present::text))
+               from {table} as present join unnest(%s::text[], %s::text[]) as asked (merchant, identifier)
+                 on present.{merchant_id} = asked.merchant and present.{id} = asked.identifier group by 1, 2"""
+        ).format(table=_name(name), merchant_id=merchant, id=identifier)
+        found |= {(name, *row) for row in cursor.execute(query, _columns_of(keys)).fetchall()}
+    return found
+
+
+def digest_of_pod(cursor: Cursor, root: Root, pod: str) -> tuple[Any, ...]:
+    """Return number and digest of a pod's rows of the root table and its child, whatever their order."""
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    found: list[Any] = []
+    for name in root.tables:
+        join = (
+            sql.SQL("")
+            if name == root.table
+            else sql.SQL("join {} as root using ({}, {})").format(_name(root.table), merchant, identifier)
+        )
+        owner = sql.SQL("present" if name == root.table else "root")
+        query = sql.SQL(
+            "select count(*), coalesce(sum(hashtextextended(present::text, 0)), 0) from {} as present {} "
+            "where {}.pod = %s"
+        ).format(_name(name), join, owner)
+        found += cursor.execute(query, [pod]).fetchall()
+    return tuple(found)
+
+
 def clear_staging(cursor: Cursor, root: Root) -> None:
     """Empty the staging table, for the next `write` of the same transaction."""
     cursor.execute(sql.SQL("truncate {}").format(_staging(root)))

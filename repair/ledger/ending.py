@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.verdicts import PairResult
+from reconcile.pairs import PAIRS
 from repair.ledger.tables import Connection, one
 
 GONE = """
@@ -35,8 +36,9 @@ where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
       else b.claimed_at <= %(checked_at)s and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s)
   end)
 """
-# A break is repaired when the audit has something that was done since it was found: because of it, or of its aggregate,
-# or of what its sum is over.
+# A break is repaired when the audit has something that was changed since it was found: because of it, or of its
+# aggregate, or of what its sum is over. What found everything right already changed nothing; and what is computed from
+# others (a view, the marts) mends only itself.
 IN_ORDER = """
 with done as (
     select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
@@ -45,6 +47,8 @@ with done as (
     cross join lateral unnest(a.causes) as cause (break_id)
     join trust.breaks as b on b.break_id = cause.break_id and b.pod = %(pod)s
     where coalesce(a.ended_at, 'infinity') >= (select min(first_seen_at) from gone)
+      and a.changed is distinct from 0
+      and (a.store <> all(%(ends)s) or %(copy)s::text is null or a.store = %(copy)s)
 ),
 done_to as (
     select g.break_id, d.action_id, d.run
@@ -81,6 +85,9 @@ select count(*) filter (where to_state = 'repaired') as repaired,
        count(*) filter (where to_state = 'vanished') as vanished
 from ended
 """
+ENDS = sorted({pair.copy for pair in PAIRS if pair.copy} - {"log", "lake"})
+"""Copies from which no other is made."""
+
 UNENDED = """
 select break_id, aggregate_key from trust.breaks
 where pair = %(pair)s and pod = %(pod)s and ended_at is null and aggregate_key is not null
@@ -112,7 +119,8 @@ def end(connection: Connection, result: PairResult, bound: Mapping[str, Any]) ->
     if gone.rowcount:
         # Else the planner takes it for one row, and joins 10,000 keys with as many causes row by row.
         connection.execute("analyze gone")
-        ended = one(connection, IN_ORDER, bound)
+        copies = {pair.name: pair.copy for pair in PAIRS}
+        ended = one(connection, IN_ORDER, {**bound, "ends": ENDS, "copy": copies.get(result.pair)})
         repaired, vanished = ended["repaired"], ended["vanished"]
     groups = [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
     return Ended(repaired=repaired, vanished=vanished, group_ids=groups)

@@ -124,7 +124,13 @@ def _keys(keys: Sequence[str], cuts: Sequence[int]) -> str:
 
 def _show_done(report: RepairReport) -> None:
     rows = [
-        (done.action_id, done.kind.replace("_", " "), f"{done.store} of {done.pod}", done.key_count, done.outcome)
+        (
+            done.action_id,
+            done.kind.replace("_", " "),
+            f"{done.store} of {done.pod}",
+            done.key_count,
+            done.outcome.replace("_", " "),
+        )
         for done in report.actions
     ]
     if rows:
@@ -139,6 +145,8 @@ def _show_done(report: RepairReport) -> None:
     if verdicts:
         headings = ["Pair", "Pod", "Cut", "Verdict", "Different", "Reason"]
         answers().print(table("Compared again", headings, verdicts))
+    if report.is_nothing_changed:
+        answers().print("Nothing was changed: all that was looked at is right already.")
     repaired, vanished = (report.settled.repaired, report.settled.vanished) if report.settled else (0, 0)
     already = f", {vanished:,} were in order already" if vanished else ""
     answers().print(f"{repaired:,} of {len(report.breaks):,} breaks are repaired{already}.")

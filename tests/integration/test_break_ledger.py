@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from contracts.breaks import TRANSITIONS, BreakState
-from contracts.errors import IllegalTransitionError, InputError, NotFoundError
+from contracts.errors import IllegalTransitionError, InputError, NotFoundError, TieoutError
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from repair import audit, ledger
 from repair.ledger import states as states_module
@@ -84,16 +84,25 @@ def record(dsn: str, *results: PairResult, run: str = "sweep") -> ledger.Recorde
     return ledger.record(dsn, results, run=run)
 
 
-def act(dsn: str, run: str, *break_ids: int, minute: float, pod: str = "pod1", is_killed: bool = False) -> None:
+def act(
+    dsn: str,
+    run: str,
+    *break_ids: int,
+    minute: float,
+    pod: str = "pod1",
+    is_killed: bool = False,
+    store: str = "lake",
+    changed: int | None = None,
+) -> None:
     """Have the audit say that a repair did something because of these breaks, at that minute."""
     if run not in audit.interrupted_runs(dsn, [pod]):
         audit.begin_run(dsn, run, [pod], at(minute))
     action = Action(
-        kind=ActionKind.REBUILD_KEYS, store="account_view", pod=pod, keys=("a",), causes=break_ids, why="They differ."
+        kind=ActionKind.REBUILD_KEYS, store=store, pod=pod, keys=("a",), causes=break_ids, why="They differ."
     )
     action_id = audit.begin_action(dsn, run, action, {}, now=at(minute), lease_seconds=60)
     if not is_killed:
-        audit.end_action(dsn, action_id, now=at(minute), after={})
+        audit.end_action(dsn, action_id, now=at(minute), after={}, changed=changed)
 
 
 def states(dsn: str, **chosen) -> dict[str, BreakState]:
@@ -506,3 +515,62 @@ def test_many_breaks_are_settled_in_a_few_statements(dsn: str, monkeypatch: pyte
     assert calls == 2
     changes = ledger.history(dsn, settled.reopened[0])
     assert (changes[-1].to_state, changes[-1].run) == (BreakState.OPEN, "fix")
+
+
+@pytest.mark.parametrize(
+    ("pair", "store", "changed", "state"),
+    [
+        (PAIR, "lake", 1, BreakState.REPAIRED),
+        (PAIR, "lake", None, BreakState.REPAIRED),
+        (PAIR, "lake", 0, BreakState.VANISHED),
+        (VIEW, "account_view", 3, BreakState.REPAIRED),
+        (VIEW, "account_view", 0, BreakState.VANISHED),
+        (VIEW, "lake", 3, BreakState.REPAIRED),
+        # What is computed from the lake mends nothing in the lake.
+        (PAIR, "account_view", 3, BreakState.VANISHED),
+        (PAIR, "warehouse", None, BreakState.VANISHED),
+    ],
+)
+def test_only_what_a_repair_has_changed_is_repaired(
+    dsn: str, pair: str, store: str, changed: int | None, state: BreakState
+) -> None:
+    record(dsn, found(10, amount("a"), pair=pair))
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(11))
+    act(dsn, "fix", 1, minute=11, store=store, changed=changed)
+    record(dsn, found(13, pair=pair))
+    assert states(dsn) == {"a": state}
+    (action,) = audit.actions(dsn, now=at(14))
+    assert action.outcome == ("nothing_to_do" if changed == 0 else "done")
+    settled = ledger.settle(dsn, "fix", attempts_max=3)
+    assert (settled.repaired, settled.vanished) == ((1, 0) if state is BreakState.REPAIRED else (0, 1))
+
+
+def test_a_repair_whose_lock_was_lost_is_not_taken_for_one_that_was_killed(dsn: str) -> None:
+    with audit.holding_pods(dsn, ["pod1", "pod2"]) as held, audit.living("fix"):
+        assert held.pods == ("pod1", "pod2")
+        audit.begin_run(dsn, "fix", ["pod1"], at(1))
+        held.check()
+        end = (
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where application_name = 'tieout repair' and datname = current_database()"
+        )
+        with psycopg.connect(dsn) as other:
+            assert other.execute(end).fetchall() == [(True,)]
+        # Others can tell: the session is gone, the process is not.
+        with audit.holding_pods(dsn, ["pod1", "pod2"]) as others:
+            assert others.pods == ("pod2",)
+        assert audit.interrupted_runs(dsn, ["pod1"]) == []
+        # And so can it: nothing is done any more.
+        with pytest.raises(TieoutError, match="was lost"):
+            held.check()
+    assert audit.interrupted_runs(dsn, ["pod1"]) == ["fix"]
+    with audit.holding_pods(dsn, ["pod1"]) as next_one:
+        assert next_one.pods == ("pod1",)
+
+
+def test_a_run_of_a_process_that_is_gone_was_killed(dsn: str) -> None:
+    audit.begin_run(dsn, "fix", ["pod1"], at(1))
+    with psycopg.connect(dsn) as connection:
+        # Another process has the id by now.
+        connection.execute("update trust.repair_runs set process_id = pg_backend_pid(), process_started = 1")
+    assert audit.interrupted_runs(dsn, ["pod1"]) == ["fix"]

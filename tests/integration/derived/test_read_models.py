@@ -521,3 +521,20 @@ def test_nothing_waits_behind_what_is_no_longer_parked(stores: Stores) -> None:
     pod, placed = FakePod(), order()
     with pytest.raises(FencedError, match="replayed meanwhile"):
         stores.account.apply(pod.step(pod.cut(), behind=(key_of(placed),)))
+
+
+def test_a_rebuild_says_what_it_changed(stores: Stores) -> None:
+    for work in a_shop(FakePod()):
+        stores.apply(work, also_lake=True)
+    keys = [f"{row[0]}/order/{row[1]}" for row in stores.execute("select * from read_models.account_orders")]
+    assert stores.account.rebuild("pod1", keys).changed == 0
+    assert stores.account.rebuild_all("pod1", is_change_told=True).changed == 0
+    assert stores.account.rebuild_all("pod1").changed is None
+    for change in ("update read_models.account_orders set total_minor = 7", "delete from read_models.account_orders"):
+        stores.execute(f"{change} where order_number in ('0', '1')")
+        assert stores.account.rebuild("pod1", keys).changed == 2
+    stores.execute("update read_models.fulfillment_lines set open_quantity = 7 where line_number = 1")
+    assert stores.fulfillment.rebuild_all("pod1", is_change_told=True).changed
+    stores.execute("delete from read_models.fulfillment_lines where line_number = 1")
+    assert stores.fulfillment.rebuild("pod1", keys).changed
+    assert stores.fulfillment.rebuild("pod1", keys).changed == 0
