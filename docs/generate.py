@@ -259,7 +259,8 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
 - **Nothing is forged**: the log and the outbox are never edited, evidence cannot be deleted, and what OLTP holds is
   stated again only after OLTP was found free of faults.
 - **Repaired, or in order again**: a break ends as *repaired* only if the audit has what was done about it, about its
-  aggregate, or about what its sum is over; otherwise it *vanished*.
+  aggregate, or about what its sum is over; otherwise it *vanished*. What found everything right already is
+  audited as *nothing to do* and repairs nothing; a view or the marts, computed again, mend only their own breaks.
 - **A store that cannot be looked at** (a lost file, a dropped table) is no difference but *unknown*, and told to people
   when every try of half an hour was. One command brings it back: `./tieout rebuild` a read model or the warehouse,
   `./tieout restore-lake` the lake, `./tieout republish` the log ([runbooks](runbooks/comparisons.md)).
