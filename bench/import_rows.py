@@ -38,7 +38,7 @@ PODS = ("pod1", "pod2")
 INVOICE_ROWS = 20
 """Rows of a generated invoice, on average; real ones have 21."""
 STOCK_CODES = 3_000
-RATIO_MAX = 12.0
+RATIO_MAX = 9.0
 """An import books events, tax, payment, shipment and stock of a row; a plain insert keeps the row alone."""
 
 

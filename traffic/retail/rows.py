@@ -16,6 +16,7 @@ from functools import lru_cache
 import msgspec
 
 from contracts.errors import InputError
+from contracts.limits import SIGNED_QUANTITY
 from contracts.money import parse_micro
 from traffic.retail.dates import DateOrder, readings_of
 from traffic.retail.files import COLUMNS, Record, Source, read_records
@@ -29,7 +30,7 @@ DESCRIPTION_CHARACTERS_MAX = 500
 CUSTOMER_CHARACTERS_MAX = 100
 COUNTRY_CHARACTERS_MAX = 100
 """Below what commands take, since keys and reasons are made of them; more is a damaged row."""
-QUANTITY_MAX = 1_000_000_000
+QUANTITY_MAX = SIGNED_QUANTITY.most
 AMOUNT_MICRO_MAX = 10**15
 """A thousand million pounds a row; more is a damaged number, and its sums would leave 64 bits."""
 

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from contracts import limits
+from traffic.retail import rows
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import Record
 from traffic.retail.rows import Rejection, Row, fields_of, merchant_of, parse_record
@@ -113,6 +115,19 @@ def test_an_unreadable_record_says_why(record: list[str], reason: str, amount_mi
 )
 def test_forms_that_are_accepted(index: int, text: str, field: str, value: object) -> None:
     assert getattr(parsed(with_field(index, text)), field) == value
+
+
+def test_what_a_row_may_hold_is_within_what_commands_take() -> None:
+    key = "online-retail/" + "x" * rows.INVOICE_CHARACTERS_MAX + "/refund/" + "0" * 36 + "/complete"
+    product = "online-retail/product/" + "x" * rows.STOCK_CODE_CHARACTERS_MAX + "/" + "0" * 16
+    assert max(len(key), len(product)) <= limits.IDEMPOTENCY_KEY.longest
+    assert min(limits.ORDER_NUMBER.longest, limits.REFERENCE.longest) >= rows.INVOICE_CHARACTERS_MAX
+    assert limits.SKU.longest >= rows.STOCK_CODE_CHARACTERS_MAX
+    assert limits.CUSTOMER_ID.longest >= rows.CUSTOMER_CHARACTERS_MAX
+    assert min(limits.MERCHANT_ID.longest, limits.TITLE.longest) >= rows.COUNTRY_CHARACTERS_MAX
+    assert limits.TITLE.longest >= rows.DESCRIPTION_CHARACTERS_MAX
+    assert limits.NOTE.longest >= rows.DESCRIPTION_CHARACTERS_MAX + rows.INVOICE_CHARACTERS_MAX + 2
+    assert rows.AMOUNT_MICRO_MAX <= limits.AMOUNT_MICRO_MAX
 
 
 def test_fields_of_a_row_are_those_of_its_file() -> None:
