@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 FAILED = 1
 MERCHANTS_SHOWN = 40
-TOTALS = ("order_count", "placed_minor", "captured_minor", "refunded_minor", "net_minor", "tax_minor")
+TOTALS = (
+    "order_count",
+    "placed_minor",
+    "captured_minor",
+    "refunded_minor",
+    "net_minor",
+    "adjusted_minor",
+    "tax_minor",
+)
 """Columns of the daily report that are shown by merchant."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
