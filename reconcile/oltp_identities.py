@@ -134,7 +134,12 @@ IDENTITIES = (
         "l.total_minor",
     ),
     _line("line_taxable_minor", "l.total_minor - l.tax_minor", "l.taxable_minor"),
-    _line("closed_quantity", "l.quantity", "l.cancelled_quantity + l.fulfilled_quantity", is_limit=True),
+    _line(
+        "closed_quantity",
+        "l.quantity",
+        "l.cancelled_quantity + l.fulfilled_quantity + l.withdrawn_quantity",
+        is_limit=True,
+    ),
     _parts("payments", "payment", "captured_minor", "payment_captures", "amount_minor"),
     _of_payment("captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor", is_limit=True),
     _of_payment("refunded_minor", "coalesce(r.completed_minor, 0)", "p.refunded_minor"),

@@ -123,7 +123,7 @@ ACCOUNT = (
     ),
 )
 
-OPEN = "quantity - fulfilled_quantity - cancelled_quantity"
+OPEN = "quantity - fulfilled_quantity - cancelled_quantity - withdrawn_quantity"
 HELD = "quantity - consumed_quantity - released_quantity"
 FULFILLMENT = (
     ViewTable(

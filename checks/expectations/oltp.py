@@ -48,9 +48,8 @@ ORDERS = Suite(
         ),
         holds(
             "cancelled_is_within_total",
-            "No more is cancelled than was ordered; all of it where the order is cancelled.",
-            "t.cancelled_minor <= t.total_minor and (t.status <> 'cancelled' or t.cancelled_minor = t.total_minor)",
-            "status",
+            "No more is cancelled than was ordered.",
+            "t.cancelled_minor <= t.total_minor",
             "total_minor",
             "cancelled_minor",
         ),
@@ -70,10 +69,11 @@ ORDERS = Suite(
         ),
         no_rows(
             "status_is_what_its_lines_say",
-            "The status follows from what the lines have fulfilled and cancelled; an order has lines.",
+            "The status follows from what the lines have fulfilled, cancelled and withdrawn; an order has lines.",
             """select cast(t.order_id as varchar) as order_id, t.status, l.is_open, l.is_shipped
                from t left join (
-                   select order_id, bool_or(quantity > fulfilled_quantity + cancelled_quantity) as is_open,
+                   select order_id,
+                          bool_or(quantity > fulfilled_quantity + cancelled_quantity + withdrawn_quantity) as is_open,
                           bool_or(fulfilled_quantity > 0) as is_shipped
                    from oltp.order_lines group by order_id
                ) as l on l.order_id = t.order_id
@@ -99,11 +99,20 @@ ORDER_LINES = Suite(
         one_of("kind", LineKind),
         *at_least(1, "quantity", "line_number"),
         *at_least(0, "unit_price_micro", "amount_minor", "discount_minor", "total_minor", "fulfilled_quantity"),
+        *at_least(0, "withdrawn_quantity"),
         holds(
             "quantities_fit",
-            "No more units are fulfilled and cancelled than were ordered.",
-            "t.fulfilled_quantity + t.cancelled_quantity <= t.quantity",
+            "No more units are fulfilled, cancelled and withdrawn than were ordered.",
+            "t.fulfilled_quantity + t.cancelled_quantity + t.withdrawn_quantity <= t.quantity",
             "quantity",
+        ),
+        holds(
+            "cancelled_whole_is_cancelled_to_the_last_unit",
+            "No more of a line is cancelled than was ordered; all of it where every unit is.",
+            "t.cancelled_minor <= t.total_minor "
+            "and (t.cancelled_quantity < t.quantity or t.cancelled_minor = t.total_minor)",
+            "total_minor",
+            "cancelled_minor",
         ),
         no_rows(
             "belongs_to_an_order_and_has_a_tax_basis",

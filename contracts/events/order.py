@@ -17,19 +17,21 @@ class OrderEvent(StrEnum):
     """Wholly or in part; `status` tells which."""
     ORDER_FULFILLED = "order_fulfilled"
     """Wholly or in part; `status` tells which."""
+    ORDER_UNITS_WITHDRAWN = "order_units_withdrawn"
+    """Units were refunded before they were shipped."""
     ORDER_RESTATED = "order_restated"
     """Stated again as it is, because a write had bypassed the outbox."""
 
 
 class OrderStatus(StrEnum):
-    """Derived from the lines: closed quantity = fulfilled + cancelled."""
+    """Derived from the lines: closed quantity = fulfilled + cancelled + withdrawn."""
 
     PLACED = "placed"
     PARTIALLY_FULFILLED = "partially_fulfilled"
     FULFILLED = "fulfilled"
-    """Every unit is fulfilled or cancelled, at least one fulfilled."""
+    """Every unit is closed, at least one fulfilled."""
     CANCELLED = "cancelled"
-    """Every unit is cancelled."""
+    """Every unit is cancelled or withdrawn."""
 
 
 class LineKind(StrEnum):
@@ -45,7 +47,7 @@ class OrderLine(Value, frozen=True, kw_only=True):
 
     amount_minor = round_half_away(quantity * unit_price); rounding_micro = quantity * unit_price - amount in micro.
     total_minor = amount_minor - discount_minor + (0 if is_tax_inclusive else tax_minor); taxable_minor = total - tax.
-    Cancelled and fulfilled quantities never sum to more than quantity. The cancelled part of any amount is
+    Cancelled, fulfilled and withdrawn quantities never sum to more than quantity. The cancelled part of any amount is
     `contracts.money.portion(amount, cancelled_quantity, quantity)`; where the other units are refunded, it is what
     those refunds left.
     """
@@ -81,6 +83,8 @@ class OrderLine(Value, frozen=True, kw_only=True):
     """portion(total_minor, cancelled_quantity, quantity), or all that refunds of the other units left."""
     cancelled_tax_minor: int
     fulfilled_quantity: int
+    withdrawn_quantity: int = 0
+    """Units that will not be shipped because they were refunded first; and shipping that had nothing left to carry."""
 
 
 class OrderDiscount(Value, frozen=True, kw_only=True):

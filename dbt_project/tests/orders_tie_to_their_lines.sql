@@ -1,4 +1,4 @@
--- Orders of this build whose totals are not the sums over their lines, or whose lines are not exactly priced.
+-- Orders of this build whose totals or status are not what their lines say, or whose lines are not exactly priced.
 with line_sums as (
     select
         order_id,
@@ -9,6 +9,7 @@ with line_sums as (
         sum(total_minor) as total_minor,
         sum(cancelled_minor) as cancelled_minor,
         sum(rounding_micro) as rounding_micro,
+        sum(quantity - cancelled_quantity - withdrawn_quantity) as unclosed_quantity,
         sum(
             cast(quantity as hugeint) * unit_price_micro - amount_minor * {{ micro_per_minor('currency') }}
         ) as exact_rounding_micro
@@ -29,6 +30,7 @@ where
         or orders.tax_minor is distinct from line_sums.tax_minor
         or orders.total_minor is distinct from line_sums.total_minor
         or orders.cancelled_minor is distinct from line_sums.cancelled_minor
+        or (orders.status = 'cancelled') is distinct from (line_sums.unclosed_quantity = 0)
         or orders.rounding_micro is distinct from line_sums.rounding_micro
         or orders.rounding_micro is distinct from line_sums.exact_rounding_micro
     )

@@ -54,7 +54,8 @@ class FulfillmentLine(ChildRow, frozen=True, kw_only=True):
     fulfilled_quantity: int
     cancelled_quantity: int
     open_quantity: int
-    """quantity - fulfilled_quantity - cancelled_quantity, > 0."""
+    """quantity - fulfilled_quantity - cancelled_quantity - units withdrawn, > 0. Units of a requested refund stay open
+    until it completes; until then they may not be shipped."""
 
 
 class FulfillmentReservation(RootRow, frozen=True, kw_only=True):
@@ -155,7 +156,7 @@ def build_fulfillment_view(settings: Settings) -> ReadModel:
 def _open_quantity(line: OrderLine) -> int:
     if line.kind != LineKind.GOODS:
         return 0
-    return line.quantity - line.fulfilled_quantity - line.cancelled_quantity
+    return line.quantity - line.fulfilled_quantity - line.cancelled_quantity - line.withdrawn_quantity
 
 
 def _order(state: OrderState, pod: str, epoch: str) -> FulfillmentOrder:

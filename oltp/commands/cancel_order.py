@@ -33,11 +33,9 @@ class CancelOrder(Command[OrderState], frozen=True, kw_only=True):
         ask_order = ask(tx, OrderState, self.merchant_id, self.order_id)
         ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", self.order_id)
         captured, refunds = captured_of_order(tx, self.order_id), line_refunds(tx, self.order_id)
-        completed = line_refunds(tx, self.order_id, is_completed_only=True)
-        order = ask_order()
-        after = cancel_order(order, by_line(self.lines), captured_minor=captured(), refunds=refunds())
+        order, paid_back = ask_order(), refunds()
+        after = cancel_order(order, by_line(self.lines), captured_minor=captured(), refunds=paid_back)
         changes = [Change(before=order, after=after, event_type=OrderEvent.ORDER_CANCELLED)]
-        paid_back = completed()
         units = units_released((order, paid_back), (after, paid_back))
         if not units:
             save_all(tx, changes)

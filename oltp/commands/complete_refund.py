@@ -12,20 +12,20 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from contracts.errors import GatewayDeclinedError
-from contracts.events.order import OrderState
+from contracts.events.order import OrderEvent, OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementKind
 from contracts.limits import Uuid
 from oltp.commands.execute import Command
-from oltp.domain.orders import units_released
+from oltp.domain.orders import units_released, withdraw_refunded
 from oltp.domain.payments import refund_payment
-from oltp.domain.refunds import complete_refund, fail_refund, with_refund
+from oltp.domain.refunds import complete_refund, fail_refund, with_settled
 from oltp.domain.reservations import release
 from oltp.gateway import provider_key
 from oltp.outbox import Change
 from oltp.store import stock
-from oltp.store.payments import line_refunds
+from oltp.store.payments import captured_of_order, line_refunds
 from oltp.store.rows import ask, ask_by, load, save, save_all
 from oltp.transaction import CommandTransaction
 
@@ -48,7 +48,8 @@ where refund_lines.refund_id = %s and refund_lines.is_restocked
 class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
     """Give the money of a requested refund back; restocked lines return to the location that shipped them last.
 
-    Units that were held for the order and now will not be shipped are held no longer.
+    Units that now will not be shipped are withdrawn from the order and held no longer; an order of which nothing is
+    left to ship has ended.
     """
 
     ASKS_PROVIDER: ClassVar[bool] = True
@@ -62,7 +63,8 @@ class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
         ask_payment = ask(tx, PaymentState, self.merchant_id, found.payment_id)
         ask_refund = ask(tx, RefundState, self.merchant_id, self.refund_id)
         ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", found.order_id)
-        ask_refunds = line_refunds(tx, found.order_id, is_completed_only=True)
+        ask_refunds = line_refunds(tx, found.order_id)
+        ask_captured = captured_of_order(tx, found.order_id)
         order, payment, refund = ask_order(), ask_payment(), ask_refund()
         # Refuse before money moves what would be refused after.
         complete_refund(refund, None, tx.occurred_at)
@@ -73,11 +75,14 @@ class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
             return save(tx, refund, fail_refund(refund, str(error)), RefundEvent.REFUND_FAILED)
         completed = complete_refund(refund, reference, tx.occurred_at)
         refunds = ask_refunds()
-        freed = units_released((order, refunds), (order, with_refund(refunds, refund)))
+        settled = with_settled(refunds, refund)
+        withdrawn = withdraw_refunded(order, settled, captured_minor=ask_captured())
+        freed = units_released((order, refunds), (withdrawn or order, settled))
         steps = [(held, release(held, freed)) for held in ask_held() if freed]
         save_all(
             tx,
             [
+                *_order_changes(order, withdrawn),
                 Change(before=refund, after=completed, event_type=RefundEvent.REFUND_COMPLETED),
                 Change(before=payment, after=after, event_type=PaymentEvent.PAYMENT_REFUNDED),
                 *(
@@ -88,6 +93,12 @@ class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
         )
         _move_stock(tx, refund, steps)
         return completed
+
+
+def _order_changes(order: OrderState, withdrawn: OrderState | None) -> list[Change]:
+    if withdrawn is None:
+        return []
+    return [Change(before=order, after=withdrawn, event_type=OrderEvent.ORDER_UNITS_WITHDRAWN)]
 
 
 def _move_stock(

@@ -3,9 +3,12 @@
 Belongs here: functions from an order's state to its next one. Does not belong here: stock (`reservations.py`), money
 taken or given back (`payments.py`, `refunds.py`) beyond the limits they put on a cancellation.
 
-Shipping lines follow the rest: they count as rendered with the first fulfillment, and are cancelled once everything
-else is cancelled. What has been captured is never cancelled, it is refunded; so what was captured never exceeds what is
-owed, and every unit's money is given back by one of the two ways only.
+Shipping lines follow the rest: they count as rendered with the first fulfillment, and are closed once everything else
+is closed and nothing was shipped. What has been captured is never cancelled, it is refunded; so what was captured never
+exceeds what is owed, and every unit's money is given back by one of the two ways only.
+
+A unit that was refunded before it was shipped is withdrawn when its refund completes. So every order comes to an end:
+each unit is fulfilled, cancelled or withdrawn, and none is two of these.
 """
 
 from __future__ import annotations
@@ -61,18 +64,27 @@ def place_order(
 
 
 def open_quantity(line: OrderLine) -> int:
-    """Return the units that are neither fulfilled nor cancelled."""
-    return line.quantity - line.fulfilled_quantity - line.cancelled_quantity
+    """Return the units that are neither fulfilled, cancelled nor withdrawn."""
+    return line.quantity - line.fulfilled_quantity - line.cancelled_quantity - line.withdrawn_quantity
 
 
 def to_ship_quantity(line: OrderLine, refunds: LineRefunds) -> int:
-    """Return the open units whose money was not given back: what is still to be shipped, and what is held for that.
+    """Return the open units of which no refund is requested or completed: what is still to be shipped.
 
     Refunded units that did not come back are taken from the open ones first, whichever parcel the customer meant: money
     that went back never ships goods as well. Never below 0.
     """
-    never_shipped = refunds.quantity - refunds.restocked_quantity
-    return max(open_quantity(line) - never_shipped, 0)
+    return _open_without(line, refunds.quantity - refunds.restocked_quantity)
+
+
+def held_quantity(line: OrderLine, refunds: LineRefunds) -> int:
+    """Return the units that stock is held for: those of a requested refund among them, because it may fail."""
+    return _open_without(line, refunds.settled_quantity)
+
+
+def _open_without(line: OrderLine, never_shipped: int) -> int:
+    unshipped = open_quantity(line) + line.withdrawn_quantity
+    return max(unshipped - max(never_shipped, line.withdrawn_quantity), 0)
 
 
 def units_released(
@@ -80,12 +92,12 @@ def units_released(
 ) -> dict[str, int]:
     """Return the goods units, by variant id, that a cancellation or a completed refund no longer holds stock for.
 
-    Each side: the order and what completed refunds gave back, per line.
+    Each side: the order and what refunds gave back, per line.
     """
     units: dict[str, int] = {}
     for old, new in zip(before[0].lines, after[0].lines, strict=True):
         was, is_now = (
-            to_ship_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED))
+            held_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED))
             for line, refunds in ((old, before[1]), (new, after[1]))
         )
         if was > is_now and new.kind is LineKind.GOODS and new.variant_id is not None:
@@ -120,12 +132,16 @@ def cancel_order(
     ConflictError when units are not open, were refunded, or their money was captured.
     """
     _require_open(order, "cancelled")
-    chosen = _chosen(order, quantities)
-    if not any(chosen.values()):
-        raise ConflictError(f"Order {order.order_number} has no open units to cancel.")
     given = refunds or {}
-    lines = [_cancelled(line, chosen.get(line.order_line_id, 0), given) for line in order.lines]
-    lines = _with_shipping_cancelled(lines, given)
+    withdrawn = msgspec.structs.replace(order, lines=_withdrawn(order.lines, given))
+    chosen = _chosen(withdrawn, quantities)
+    if quantities is None:
+        # Shipping follows by itself.
+        chosen = {line.order_line_id: open_quantity(line) for line in _carried(withdrawn.lines)}
+    if not any(chosen.values()) and withdrawn == order:
+        raise ConflictError(f"Order {order.order_number} has no open units to cancel.")
+    lines = [_cancelled(line, chosen.get(line.order_line_id, 0), given) for line in withdrawn.lines]
+    lines = _with_shipping_closed(lines, given, captured_minor)
     for line in lines:
         _check_refunds(line, given.get(line.order_line_id, NOTHING_REFUNDED))
     after = _next(order, lines)
@@ -146,8 +162,9 @@ def fulfill_order(
     ConflictError above what is open and not refunded.
     """
     _require_open(order, "fulfilled")
+    order = msgspec.structs.replace(order, lines=_withdrawn(order.lines, refunds or {}))
     chosen = _not_refunded(order, _chosen(order, quantities), refunds or {}, is_all=quantities is None)
-    if not any(chosen.values()):
+    if not any(chosen.get(line.order_line_id, 0) for line in _carried(order.lines)):
         raise ConflictError(f"Order {order.order_number} has no open units to fulfill.")
     for line in order.lines:
         if line.kind is LineKind.SHIPPING and open_quantity(line):
@@ -157,6 +174,34 @@ def fulfill_order(
         for line in order.lines
     ]
     return _next(order, lines), {line_id: quantity for line_id, quantity in chosen.items() if quantity}
+
+
+def withdraw_refunded(
+    order: OrderState, refunds: Mapping[str, LineRefunds], *, captured_minor: int = 0
+) -> OrderState | None:
+    """Return the order with those units withdrawn that completed refunds gave back unshipped; None: there are none.
+
+    `captured_minor` as in `cancel_order`: shipping that has nothing left to carry is cancelled if it is not paid for.
+    """
+    lines = _withdrawn(order.lines, refunds)
+    if lines == order.lines:
+        return None
+    return _next(order, _with_shipping_closed(lines, refunds, captured_minor))
+
+
+def _carried(lines: Sequence[OrderLine]) -> Sequence[OrderLine]:
+    """Return the lines that shipping follows; an order of shipping alone has only these."""
+    return [line for line in lines if line.kind is not LineKind.SHIPPING] or lines
+
+
+def _withdrawn(lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds]) -> list[OrderLine]:
+    """Return the lines with those open units withdrawn that completed refunds gave back."""
+    return [
+        msgspec.structs.replace(line, withdrawn_quantity=line.withdrawn_quantity + open_quantity(line) - held)
+        if open_quantity(line) > (held := held_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED)))
+        else line
+        for line in lines
+    ]
 
 
 def _require_open(order: OrderState, participle: str) -> None:
@@ -215,13 +260,31 @@ def _cancelled(line: OrderLine, quantity: int, refunds: Mapping[str, LineRefunds
     return msgspec.structs.replace(line, cancelled_quantity=cancelled, cancelled_minor=amount, cancelled_tax_minor=tax)
 
 
-def _with_shipping_cancelled(lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds]) -> list[OrderLine]:
-    """Cancel the shipping lines too, once nothing is left that could be shipped."""
+def _with_shipping_closed(
+    lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds], captured_minor: int
+) -> list[OrderLine]:
+    """Close the shipping lines too, once nothing is left that could be shipped and nothing was.
+
+    They are cancelled with the rest. Where a part of the rest was refunded, they may be paid for or given back as well:
+    then they are withdrawn, and a refund of theirs is asked for like any other.
+    """
     rest = [line for line in lines if line.kind is not LineKind.SHIPPING]
-    if not rest or any(line.cancelled_quantity < line.quantity for line in rest):
+    if not rest or any(open_quantity(line) or line.fulfilled_quantity for line in rest):
         return list(lines)
-    return [
+    closed = [
         _cancelled(line, open_quantity(line), refunds) if line.kind is LineKind.SHIPPING else line for line in lines
+    ]
+    owed = sum(line.total_minor - line.cancelled_minor for line in closed)
+    is_untouched = not any(
+        line.kind is LineKind.SHIPPING and open_quantity(line) and line.order_line_id in refunds for line in lines
+    )
+    if not any(line.withdrawn_quantity for line in rest) or (captured_minor <= owed and is_untouched):
+        return closed
+    return [
+        msgspec.structs.replace(line, withdrawn_quantity=line.withdrawn_quantity + open_quantity(line))
+        if line.kind is LineKind.SHIPPING
+        else line
+        for line in lines
     ]
 
 

@@ -42,6 +42,8 @@ class LineRefunds(Value, frozen=True, kw_only=True):
     """Of these: units, amount and tax of lines whose amount was named."""
     named_minor: int = 0
     named_tax_minor: int = 0
+    settled_quantity: int = 0
+    """Units of completed refunds that did not come back: so many will not be shipped, as far as they were not."""
 
     @property
     def counted_quantity(self) -> int:
@@ -186,11 +188,15 @@ def request_refund(
     )
 
 
-def with_refund(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dict[str, LineRefunds]:
-    """Return what is refunded per order line id, with one more refund."""
+def with_settled(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dict[str, LineRefunds]:
+    """Return what is refunded per order line id, with a refund completed that stands in it as requested."""
     after = dict(refunds)
     for line in refund.lines:
-        after[line.order_line_id] = _plus(after.get(line.order_line_id, NOTHING_REFUNDED), line)
+        if not line.is_restocked:
+            known = after.get(line.order_line_id, NOTHING_REFUNDED)
+            after[line.order_line_id] = msgspec.structs.replace(
+                known, settled_quantity=known.settled_quantity + line.quantity
+            )
     return after
 
 

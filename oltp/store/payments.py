@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import msgspec
 
-from contracts.events.refund import RefundStatus
 from oltp.domain.refunds import LineRefunds
 from oltp.transaction import CommandTransaction
 
@@ -28,10 +27,13 @@ select
     coalesce(sum(given.quantity) filter (where given.is_restocked), 0)::bigint as restocked_quantity,
     coalesce(sum(given.quantity) filter (where given.is_amount_named), 0)::bigint as named_quantity,
     coalesce(sum(given.amount_minor) filter (where given.is_amount_named), 0)::bigint as named_minor,
-    coalesce(sum(given.tax_minor) filter (where given.is_amount_named), 0)::bigint as named_tax_minor
+    coalesce(sum(given.tax_minor) filter (where given.is_amount_named), 0)::bigint as named_tax_minor,
+    coalesce(
+        sum(given.quantity) filter (where refunds.status = 'completed' and not given.is_restocked), 0
+    )::bigint as settled_quantity
 from oltp.refunds
 inner join oltp.refund_lines as given using (refund_id)
-where refunds.order_id = %s and refunds.status = any(%s)
+where refunds.order_id = %s and refunds.status <> 'failed'
 group by given.order_line_id
 """
 _PENDING_REFUNDS = """
@@ -42,15 +44,9 @@ select coalesce(sum(captured_minor), 0)::bigint from oltp.payments where order_i
 """
 
 
-def line_refunds(
-    tx: CommandTransaction, order_id: str, *, is_completed_only: bool = False
-) -> Pending[dict[str, LineRefunds]]:
-    """Ask what is refunded per order line id: requested and completed refunds; lines without any are left out.
-
-    `is_completed_only`: without requested ones. Held stock follows those: a requested refund may yet fail.
-    """
-    statuses = [RefundStatus.COMPLETED] if is_completed_only else [RefundStatus.REQUESTED, RefundStatus.COMPLETED]
-    cursor = tx.query(_LINE_REFUNDS, [order_id, [status.value for status in statuses]])
+def line_refunds(tx: CommandTransaction, order_id: str) -> Pending[dict[str, LineRefunds]]:
+    """Ask what is refunded per order line id: requested and completed refunds; lines without any are left out."""
+    cursor = tx.query(_LINE_REFUNDS, [order_id])
     names = LineRefunds.__struct_fields__
     return lambda: {
         line_id: msgspec.convert(dict(zip(names, sums, strict=True)), LineRefunds)

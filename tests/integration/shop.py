@@ -175,7 +175,7 @@ having
     or orders.total_minor <> sum(line.total_minor)
     or orders.tax_minor <> sum(tax.tax_minor)
     or orders.cancelled_minor <> sum(line.cancelled_minor)
-    or bool_or(line.fulfilled_quantity + line.cancelled_quantity > line.quantity)
+    or bool_or(line.fulfilled_quantity + line.cancelled_quantity + line.withdrawn_quantity > line.quantity)
     or bool_or(line.amount_minor * 10000 + line.rounding_micro <> line.quantity * line.unit_price_micro)
     or bool_or((
         select coalesce(sum(given.amount_minor), 0) > line.total_minor - line.cancelled_minor

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 
 from contracts.errors import (
@@ -24,6 +25,7 @@ from contracts.errors import (
     TieoutError,
 )
 from contracts.events.adjustment import AdjustmentKind
+from contracts.events.order import OrderState, OrderStatus
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundStatus
 from contracts.ids import uuid7
@@ -296,6 +298,34 @@ def test_refunded_units_are_neither_shipped_nor_held(shop: Shop) -> None:
     with pytest.raises(ConflictError):
         shop.fulfill(order)
     shop.refund(payment, (mugs, 2), is_restocked=True)
+    assert shop.stock("MUG") == (100, 0)
+
+
+def test_an_order_whose_goods_were_all_refunded_has_ended(shop: Shop) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.pay(order)
+    shop.refund(payment, (order.lines[0], 1))
+    assert shop.present(OrderState, order.order_id).status is OrderStatus.PLACED
+    shop.refund(payment, (order.lines[0], 1))
+    ended = shop.present(OrderState, order.order_id)
+    assert (ended.status, ended.lines[0].withdrawn_quantity) == (OrderStatus.CANCELLED, 2)
+    assert shop.stock("MUG") == (100, 0)
+    for step in (shop.fulfill, shop.cancel):
+        with pytest.raises(IllegalTransitionError):
+            step(order)
+
+
+def test_an_order_from_before_units_were_withdrawn_ends_when_it_is_cancelled(shop: Shop) -> None:
+    order = shop.place(("MUG", 2), shipping=None)
+    payment = shop.pay(order)
+    shop.refund(payment, (order.lines[0], 2))
+    with psycopg.connect(shop.settings.owner_dsn) as connection:
+        connection.execute("select oltp.declare_bypass('as an earlier release left it')")
+        connection.execute("update oltp.order_lines set withdrawn_quantity = 0")
+        connection.execute("update oltp.orders set status = 'placed'")
+    with pytest.raises(ConflictError, match="no open units"):
+        shop.fulfill(order)
+    assert shop.cancel(order).status is OrderStatus.CANCELLED
     assert shop.stock("MUG") == (100, 0)
 
 

@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import GatewayDeclinedError, InputError, InsufficientStockError, TieoutError
-from contracts.events.order import OrderState, OrderStatus
+from contracts.errors import ConflictError, GatewayDeclinedError, InputError, InsufficientStockError, TieoutError
+from contracts.events.order import LineKind, OrderState, OrderStatus
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState, RefundStatus
+from derived.read_models.fulfillment import ROOTS, FulfillmentOrder
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.place_order import DiscountInput, PriceOverride
 from oltp.commands.void_payment import VoidPayment
-from oltp.domain.orders import owed_minor
+from oltp.domain.orders import open_quantity, owed_minor
 from oltp.gateway import DECLINED_TOKEN
 from tests.conftest import MakePod
 from tests.integration.shop import MERCHANT, NOW, PRICES, Shop, open_shop
@@ -156,6 +157,35 @@ def test_identities_hold_after_any_commands(scenario: Scenario, run: int) -> Non
             break
     scenario.shop.assert_identities()
     assert scenario.done >= NEEDED
+    bring_to_an_end(scenario)
+    scenario.shop.assert_identities()
+
+
+def bring_to_an_end(scenario: Scenario) -> None:
+    """Settle every refund, then cancel or ship what is left: every order ends, and nothing is held for it any more."""
+    shop, rng = scenario.shop, scenario.rng
+    for refund in scenario.refunds:
+        settle = [
+            CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id),
+            FailRefund(merchant_id=MERCHANT, refund_id=refund.refund_id, failure_reason="account closed"),
+        ]
+        with suppress(ConflictError):
+            shop.do(rng.choice(settle))
+    for order in scenario.orders:
+        before = shop.present(OrderState, order.order_id)
+        # The shipping list has what can be shipped, no more and no less.
+        shipped = ROOTS[0].row(before, "pod", "epoch")
+        assert isinstance(shipped, FulfillmentOrder)
+        is_ended = before.status in (OrderStatus.CANCELLED, OrderStatus.FULFILLED)
+        goods = [line for line in before.lines if line.kind is LineKind.GOODS]
+        assert shipped.open_quantity == sum(map(open_quantity, goods))
+        assert not (is_ended and shipped.open_quantity)
+        for step in rng.sample([shop.cancel, shop.fulfill], 2):
+            with suppress(ConflictError):
+                step(order)
+        after = shop.present(OrderState, order.order_id)
+        assert after.status in (OrderStatus.CANCELLED, OrderStatus.FULFILLED)
+    assert shop.query("select count(*) from oltp.reservations where order_id is not null and status = 'held'") == [(0,)]
 
 
 def test_everything_charged_can_be_given_back_to_the_last_penny(scenario: Scenario) -> None:

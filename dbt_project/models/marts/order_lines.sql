@@ -34,6 +34,7 @@ select
     line.cancelled_minor,
     line.cancelled_tax_minor,
     line.fulfilled_quantity,
+    line.withdrawn_quantity,
     {{ business_day('placed_at') }} as order_date,
     pod,
     valid_from_cut as cut

@@ -48,4 +48,4 @@
         'amount_minor': 'BIGINT',
     }],
 } -%}
-{{ stage_events('order', fields) }}
+{{ stage_events('order', fields, {'lines': {'withdrawn_quantity': ['BIGINT', '0']}}) }}

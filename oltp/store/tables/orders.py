@@ -86,6 +86,7 @@ order_lines = Table(
     integer_column("cancelled_minor"),
     integer_column("cancelled_tax_minor"),
     integer_column("fulfilled_quantity"),
+    integer_column("withdrawn_quantity"),
     known("kind", LineKind),
     UniqueConstraint("order_id", "line_number"),
     CheckConstraint("line_number >= 1", name="line_number_positive"),
@@ -100,10 +101,13 @@ order_lines = Table(
         "cancelled_minor",
         "cancelled_tax_minor",
         "fulfilled_quantity",
+        "withdrawn_quantity",
     ),
     CheckConstraint("discount_minor <= amount_minor", name="discount_within_amount"),
     CheckConstraint("cancelled_minor <= total_minor", name="cancelled_within_total"),
-    CheckConstraint("fulfilled_quantity + cancelled_quantity <= quantity", name="closed_within_quantity"),
+    CheckConstraint(
+        "fulfilled_quantity + cancelled_quantity + withdrawn_quantity <= quantity", name="closed_within_quantity"
+    ),
 )
 
 order_tax_lines = Table(

@@ -19,7 +19,14 @@ from contracts.errors import (
 from contracts.events.order import LineKind, OrderLine, OrderStatus
 from contracts.events.payment import PaymentStatus
 from contracts.events.refund import RefundStatus
-from oltp.domain.orders import cancel_order, fulfill_order, open_quantity, owed_minor
+from oltp.domain.orders import (
+    cancel_order,
+    fulfill_order,
+    open_quantity,
+    owed_minor,
+    to_ship_quantity,
+    withdraw_refunded,
+)
 from oltp.domain.payments import (
     amount_to_authorize,
     amount_to_capture,
@@ -435,3 +442,77 @@ def test_any_mix_with_named_amounts_and_failures_stays_within_the_line(order, st
         amount_left = line.total_minor - line.cancelled_minor - given_back.amount_minor
         assert 0 <= line.tax_minor - line.cancelled_tax_minor - given_back.tax_minor <= amount_left
         assert all(0 <= tax <= amount for _, amount, tax, _ in parts)
+
+
+def settled(quantity: int, amount_minor: int, restocked: int = 0) -> LineRefunds:
+    """Completed refunds of a line."""
+    return LineRefunds(
+        quantity=quantity,
+        amount_minor=amount_minor,
+        tax_minor=0,
+        restocked_quantity=restocked,
+        settled_quantity=quantity - restocked,
+    )
+
+
+def test_units_refunded_before_they_ship_are_withdrawn_and_the_order_ends():
+    order = one_line_order(2, 1_000_000, 0, False)
+    after = withdraw_refunded(order, {"line-1": settled(1, 100)})
+    assert after is not None and after.status is OrderStatus.PLACED
+    assert (open_quantity(after.lines[0]), owed_minor(after)) == (1, 200)
+    ended = withdraw_refunded(after, {"line-1": settled(2, 200)})
+    assert ended is not None and (ended.status, open_quantity(ended.lines[0])) == (OrderStatus.CANCELLED, 0)
+    assert (ended.cancelled_minor, ended.lines[0].withdrawn_quantity) == (0, 2)
+
+
+def test_a_requested_refund_keeps_its_units_open_and_unshipped():
+    order = one_line_order(2, 1_000_000, 0, False)
+    requested = {"line-1": LineRefunds(quantity=1, amount_minor=100, tax_minor=0, restocked_quantity=0)}
+    assert withdraw_refunded(order, requested) is None
+    assert (open_quantity(order.lines[0]), to_ship_quantity(order.lines[0], requested["line-1"])) == (2, 1)
+    after, shipped = fulfill_order(order, None, refunds=requested)
+    assert (shipped, after.status) == ({"line-1": 1}, OrderStatus.PARTIALLY_FULFILLED)
+    # It fails: the unit is shipped after all. It completes: nothing is left.
+    assert fulfill_order(after, None)[0].status is OrderStatus.FULFILLED
+    ended = withdraw_refunded(after, {"line-1": settled(1, 100)})
+    assert ended is not None and ended.status is OrderStatus.FULFILLED
+
+
+def test_units_that_came_back_withdraw_nothing():
+    order, _ = fulfill_order(one_line_order(3, 1_000_000, 0, False), {"line-1": 1})
+    assert withdraw_refunded(order, {"line-1": settled(1, 100, restocked=1)}) is None
+    shipped, _ = fulfill_order(order, None)
+    assert withdraw_refunded(shipped, {"line-1": settled(3, 300)}) is None
+
+
+def with_shipping():
+    return placed(merchant(rate_ppm=0), [unpriced(1, 1, 1_000_000), unpriced(2, 1, 500_000)], shipping_micro=3_000_000)
+
+
+def test_shipping_without_anything_to_carry_is_never_shipped():
+    order, refunds = with_shipping(), {"line-1": settled(1, 100), "line-2": settled(1, 50)}
+    kept = withdraw_refunded(order, refunds, captured_minor=450)
+    assert kept is not None and kept.status is OrderStatus.CANCELLED
+    assert (kept.lines[2].withdrawn_quantity, kept.cancelled_minor) == (1, 0)
+    unpaid = withdraw_refunded(order, refunds, captured_minor=150)
+    assert unpaid is not None and (unpaid.status, owed_minor(unpaid)) == (OrderStatus.CANCELLED, 150)
+    # An order from before units were withdrawn: it ends when it is cancelled, and ships nothing.
+    assert cancel_order(order, None, captured_minor=450, refunds=refunds).status is OrderStatus.CANCELLED
+    for quantities in (None, {"line-shipping": 1}):
+        with pytest.raises(ConflictError, match="no open units"):
+            fulfill_order(order, quantities, refunds=refunds)
+
+
+def test_goods_refunded_in_part_and_cancelled_in_part_end_the_order():
+    order = withdraw_refunded(with_shipping(), {"line-1": settled(1, 100)}, captured_minor=100)
+    assert order is not None and open_quantity(order.lines[2]) == 1
+    ended = cancel_order(order, {"line-2": 1}, captured_minor=100, refunds={"line-1": settled(1, 100)})
+    assert (ended.status, owed_minor(ended)) == (OrderStatus.CANCELLED, 100)
+
+
+def test_shipping_that_was_refunded_is_not_rendered():
+    order = withdraw_refunded(with_shipping(), {"line-shipping": settled(1, 300)}, captured_minor=450)
+    assert order is not None and order.status is OrderStatus.PLACED
+    assert fulfill_order(order, None)[1] == {"line-1": 1, "line-2": 1}
+    refunds = {"line-shipping": settled(1, 300)}
+    assert cancel_order(order, None, captured_minor=300, refunds=refunds).status is OrderStatus.CANCELLED

@@ -28,7 +28,7 @@ def assert_identities(order: OrderState, refunded_quantity: int = 0) -> None:
             0 if line.is_tax_inclusive else line.tax_minor
         )
         assert line.taxable_minor == line.total_minor - line.tax_minor
-        assert 0 <= line.cancelled_quantity + line.fulfilled_quantity <= line.quantity
+        assert 0 <= line.cancelled_quantity + line.fulfilled_quantity + line.withdrawn_quantity <= line.quantity
         assert 0 <= line.cancelled_tax_minor <= line.cancelled_minor <= line.total_minor
         if line.cancelled_quantity + refunded_quantity < line.quantity or not refunded_quantity:
             assert line.cancelled_minor == round_half_away(line.total_minor * line.cancelled_quantity, line.quantity)

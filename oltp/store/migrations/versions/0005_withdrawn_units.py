@@ -1,0 +1,19 @@
+"""Order lines count the units that were refunded before they were shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+SQL = Path(__file__).parent.parent / "sql"
+
+
+def upgrade() -> None:
+    """Add the column, and let it count as closed."""
+    driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
+    driver.execute((SQL / "0005_withdrawn_units.sql").read_bytes())
