@@ -141,7 +141,9 @@ IDENTITIES = (
         is_limit=True,
     ),
     _parts("payments", "payment", "captured_minor", "payment_captures", "amount_minor"),
-    _of_payment("captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor", is_limit=True),
+    _of_payment(
+        "captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor + p.released_minor", is_limit=True
+    ),
     _of_payment("refunded_minor", "coalesce(r.completed_minor, 0)", "p.refunded_minor"),
     _of_payment("refunds_minor_within_captured", "p.captured_minor", "coalesce(r.given_minor, 0)", is_limit=True),
     _of_another_currency("payment", "payments", "order_id", "orders"),
@@ -215,9 +217,9 @@ OLTP_IDENTITIES = Pair(
     left="OLTP: what follows from lines, captures and refunds",
     right="OLTP: totals of orders, payments and refunds",
     description=(
-        "Totals equal the sums of their parts; captured is no more than authorized; refunds, requested ones included, "
-        "are no more than what was captured, and per line no more than what was sold and not cancelled; a payment is "
-        "in the currency of its order, a refund in that of its payment."
+        "Totals equal the sums of their parts; captured and released are no more than authorized; refunds, requested "
+        "ones included, are no more than what was captured, and per line no more than what was sold and not cancelled; "
+        "a payment is in the currency of its order, a refund in that of its payment."
     ),
     cannot_catch="A part that is wrong in itself, with its total; the tax that a rate should have given.",
     copy=None,

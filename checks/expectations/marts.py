@@ -106,11 +106,11 @@ PAYMENTS = Suite(
         *never_null("payment_id", "order_id", "merchant_id", "currency", "status", "authorized_date"),
         unique("payment_id"),
         one_of("status", PaymentStatus),
-        *at_least(0, "authorized_minor", "captured_minor", "refunded_minor"),
+        *at_least(0, "authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
         holds(
             "limits_are_kept",
-            "Refunded is no more than captured, captured no more than authorized; net is the difference.",
-            "t.refunded_minor <= t.captured_minor and t.captured_minor <= t.authorized_minor "
+            "Refunded is no more than captured, captured and released no more than authorized; net is the difference.",
+            "t.refunded_minor <= t.captured_minor and t.captured_minor + t.released_minor <= t.authorized_minor "
             "and t.net_minor = t.captured_minor - t.refunded_minor",
             "authorized_minor",
             "captured_minor",

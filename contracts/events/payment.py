@@ -16,6 +16,8 @@ class PaymentEvent(StrEnum):
     PAYMENT_DECLINED = "payment_declined"
     PAYMENT_CAPTURED = "payment_captured"
     PAYMENT_VOIDED = "payment_voided"
+    PAYMENT_RELEASED = "payment_released"
+    """What was not captured is no longer set aside: given up by us, or let go by the provider."""
     PAYMENT_REFUNDED = "payment_refunded"
     """A refund of it was completed."""
     PAYMENT_RESTATED = "payment_restated"
@@ -28,8 +30,9 @@ class PaymentStatus(StrEnum):
     AUTHORIZED = "authorized"
     DECLINED = "declined"
     CAPTURED = "captured"
-    """At least one capture; more may follow up to the authorized amount."""
+    """At least one capture; more may follow up to the authorized amount, less what was released of it."""
     VOIDED = "voided"
+    """Nothing was captured and nothing is set aside any more."""
 
 
 class PaymentCapture(Value, frozen=True, kw_only=True):
@@ -42,7 +45,7 @@ class PaymentCapture(Value, frozen=True, kw_only=True):
 
 
 class PaymentState(AggregateState, frozen=True, kw_only=True):
-    """A payment of an order; refunded_minor <= captured_minor <= authorized_minor."""
+    """A payment of an order; refunded_minor <= captured_minor <= authorized_minor - released_minor."""
 
     AGGREGATE_TYPE: ClassVar[str] = "payment"
     ID_FIELD: ClassVar[str] = "payment_id"
@@ -61,3 +64,5 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     authorized_at: datetime
     captures: list[PaymentCapture]
     """Ordered by (captured_at, payment_capture_id)."""
+    released_minor: int = 0
+    """What of a captured payment's authorization is no longer set aside; of a voided one, nothing is."""

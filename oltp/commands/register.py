@@ -19,6 +19,7 @@ from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerch
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.receive_stock import ReceiveStock
 from oltp.commands.register_merchant import RegisterMerchant
+from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.request_refund import RequestRefund
 from oltp.commands.reserve_stock import ReserveStock
@@ -45,6 +46,7 @@ COMMANDS = (
     PlaceOrder,
     ReceiveStock,
     RegisterMerchant,
+    ReleasePayment,
     ReleaseReservation,
     RequestRefund,
     ReserveStock,

@@ -1,4 +1,4 @@
-"""What happens to a payment: authorized, declined, captured, voided, refunded.
+"""What happens to a payment: authorized, declined, captured, released, voided, refunded.
 
 Belongs here: functions from a payment's state to its next one, and the limits of each. Does not belong here: the
 provider (`oltp/gateway.py`).
@@ -22,7 +22,7 @@ from oltp.domain.transitions import PAYMENT_TRANSITIONS, require_transition
 def open_to_authorize_minor(order: OrderState, payments: Sequence[PaymentState]) -> int:
     """Return what of the order no live authorization covers; captured payments count with all they may capture."""
     return owed_minor(order) - sum(
-        payment.authorized_minor
+        payment.authorized_minor - payment.released_minor
         for payment in payments
         if payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
     )
@@ -37,13 +37,36 @@ def amount_to_authorize(order: OrderState, payments: Sequence[PaymentState], amo
     if amount_minor is not None and amount_minor < 1:
         raise InputError("The amount to authorize must be above 0.")
     if open_minor < 1:
-        raise ConflictError(f"Order {order.order_number} has nothing open to pay; it needs no further payment.")
+        raise ConflictError(_nothing_open(order, payments))
     if amount_minor is not None and amount_minor > open_minor:
         raise ConflictError(
             f"Order {order.order_number}: {format_minor(amount_minor, order.currency)} asked for, "
             f"{format_minor(open_minor, order.currency)} open to pay."
         )
     return open_minor if amount_minor is None else amount_minor
+
+
+def _nothing_open(order: OrderState, payments: Sequence[PaymentState]) -> str:
+    """Return why nothing can be authorized: it is paid for, or money is set aside that was not captured."""
+    waiting = [payment for payment in payments if left_to_capture_minor(payment) > 0]
+    captured_minor = sum(payment.captured_minor for payment in payments)
+    if not waiting or captured_minor >= owed_minor(order):
+        return f"Order {order.order_number} has nothing open to pay; it needs no further payment."
+    owed, captured, set_aside = (
+        format_minor(amount_minor, order.currency)
+        for amount_minor in (owed_minor(order), captured_minor, sum(map(left_to_capture_minor, waiting)))
+    )
+    return (
+        f"Order {order.order_number} has nothing open to authorize: of {owed} owed, {captured} is captured and "
+        f"{set_aside} set aside; capture or release payment {waiting[0].payment_id}."
+    )
+
+
+def left_to_capture_minor(payment: PaymentState) -> int:
+    """Return what the payment's authorization still holds."""
+    if payment.status not in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED):
+        return 0
+    return payment.authorized_minor - payment.released_minor - payment.captured_minor
 
 
 def authorize_payment(
@@ -86,7 +109,7 @@ def amount_to_capture(
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
     if amount_minor is not None and amount_minor < 1:
         raise InputError("The amount to capture must be above 0.")
-    authorized_left_minor = payment.authorized_minor - payment.captured_minor
+    authorized_left_minor = left_to_capture_minor(payment)
     owed_left_minor = owed_minor(order) - captured_of_order_minor
     left_minor = min(authorized_left_minor, owed_left_minor)
     if left_minor < 1 or (amount_minor is not None and amount_minor > left_minor):
@@ -117,6 +140,21 @@ def void_payment(payment: PaymentState) -> PaymentState:
     """Return the payment voided; only an authorization of which nothing was captured can be."""
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.VOIDED, f"Payment {payment.payment_id}")
     return msgspec.structs.replace(payment, version=payment.version + 1, status=PaymentStatus.VOIDED)
+
+
+def release_payment(payment: PaymentState) -> PaymentState:
+    """Return the payment with nothing set aside any more: voided, or with what was captured only.
+
+    Raises ConflictError when all that was authorized is captured or released.
+    """
+    if payment.status is not PaymentStatus.CAPTURED:
+        return void_payment(payment)
+    left_minor = left_to_capture_minor(payment)
+    if left_minor < 1:
+        raise ConflictError(f"Payment {payment.payment_id} has nothing set aside that could be released.")
+    return msgspec.structs.replace(
+        payment, version=payment.version + 1, released_minor=payment.released_minor + left_minor
+    )
 
 
 def refund_payment(payment: PaymentState, amount_minor: int) -> PaymentState:

@@ -36,6 +36,7 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.place_order import OrderLineInput, PlaceOrder, PriceOverride
+from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import DECLINED_TOKEN, EmbeddedGateway, Moved
@@ -149,6 +150,23 @@ def test_voiding_frees_the_order_for_another_payment(shop: Shop) -> None:
     captured = shop.pay(order)
     with pytest.raises(IllegalTransitionError):
         shop.do(VoidPayment(merchant_id=MERCHANT, payment_id=captured.payment_id))
+
+
+@pytest.mark.parametrize("is_by_provider", [False, True])
+def test_a_released_authorization_frees_the_rest_of_the_order(
+    shop: Shop, gateway: RecordingGateway, is_by_provider: bool
+) -> None:
+    order = shop.place(("MUG", 2))
+    payment = shop.capture(shop.authorize(order), 500)
+    release = ReleasePayment(
+        merchant_id=MERCHANT, payment_id=payment.payment_id, is_released_by_provider=is_by_provider
+    )
+    released = shop.do(release, "release")
+    assert released.released_minor == order.total_minor - 500
+    assert (("void", f"{MERCHANT}/release") in gateway.calls) is not is_by_provider
+    with pytest.raises(OverCaptureError):
+        shop.capture(payment)
+    assert shop.pay(order).captured_minor == order.total_minor - 500
 
 
 def test_a_declined_card_is_recorded_and_holds_nothing(shop: Shop) -> None:

@@ -24,6 +24,7 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.place_order import DiscountInput, PriceOverride
+from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.void_payment import VoidPayment
 from oltp.domain.orders import open_quantity, owed_minor
 from oltp.gateway import DECLINED_TOKEN
@@ -69,7 +70,7 @@ class Scenario:
             steps += [("authorize", self.authorize), ("fulfill", self.fulfill), ("cancel", self.cancel)] * 2
         if self.payments:
             steps += [("capture", self.capture)] * 3 + [("request refund", self.request_refund)] * 3
-            steps += [("void", self.void)]
+            steps += [("void", self.void), ("release", self.release)]
         if self.refunds:
             steps += [("complete refund", self.complete)] * 2 + [("fail refund", self.fail)]
         return [*steps, ("repeat", self.repeat)]
@@ -98,6 +99,13 @@ class Scenario:
     def void(self) -> None:
         """Any payment, captured ones among them."""
         self.shop.do(VoidPayment(merchant_id=MERCHANT, payment_id=self.rng.choice(self.payments).payment_id))
+
+    def release(self) -> None:
+        """Any payment; the provider may have let it go by itself."""
+        payment_id, is_by_provider = self.rng.choice(self.payments).payment_id, self.rng.random() < 0.5
+        self.shop.do(
+            ReleasePayment(merchant_id=MERCHANT, payment_id=payment_id, is_released_by_provider=is_by_provider)
+        )
 
     def units(self, order: OrderState) -> list[Any]:
         """A few lines with a few units each."""

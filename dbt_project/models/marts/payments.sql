@@ -11,6 +11,7 @@ select
     captured_minor,
     refunded_minor,
     captured_minor - refunded_minor as net_minor,
+    released_minor,
     authorized_at,
     {{ business_day('authorized_at') }} as authorized_date,
     version,

@@ -17,4 +17,4 @@
         'captured_at': 'TIMESTAMPTZ',
     }],
 } -%}
-{{ stage_events('payment', fields) }}
+{{ stage_events('payment', fields, {'released_minor': ['BIGINT', '0']}) }}

@@ -37,13 +37,15 @@ payments = Table(
     integer_column("captured_minor"),
     integer_column("refunded_minor"),
     moment_column("authorized_at"),
+    integer_column("released_minor"),
     version_check(),
     currency_check(),
     known("status", PaymentStatus),
-    *not_negative("authorized_minor", "captured_minor", "refunded_minor"),
-    CheckConstraint("captured_minor <= authorized_minor", name="captured_within_authorized"),
+    *not_negative("authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
+    CheckConstraint("captured_minor + released_minor <= authorized_minor", name="captured_within_authorized"),
     CheckConstraint("refunded_minor <= captured_minor", name="refunded_within_captured"),
     CheckConstraint("captured_minor = 0 or status = 'captured'", name="captured_has_status"),
+    CheckConstraint("released_minor = 0 or status = 'captured'", name="released_has_status"),
     Index(None, "order_id"),
 )
 
