@@ -4,14 +4,10 @@ Belongs here: what a provider must be able to do, and one that does it. Does not
 (`oltp/commands/`), or what a payment then looks like (`oltp/domain/payments.py`).
 
 Every call carries the idempotency key of the command that makes it, a refund's the refund's id. A provider answers a
-repeated key with its first answer, reference and amount, and moves no money twice. So a command whose transaction
-failed after the provider had said yes is repeated with the same key: the second attempt records what the first one did.
-What a caller never repeats remains at the provider without a row here: settlement reconciliation looks for that.
+repeated key with its first answer, reference and amount, and moves no money twice. So a call whose answer was lost is
+made again with the same key, by the caller or by `oltp/settling.py`.
 
-Where the calls stand. `authorize` is called before any lock: nothing is owed yet, and an authorization that the
-transaction then refuses is voided. `void` and `refund` are called with the row of that one payment or refund locked,
-`capture` with the rows of that one order and payment: the limits that were checked must still hold when money moves,
-and nobody but callers of the same order waits meanwhile.
+Where the calls stand: outside of any transaction, and with no connection held (`oltp/commands/asking.py`).
 """
 
 from __future__ import annotations
@@ -47,6 +43,8 @@ class PaymentGateway(Protocol):
     """
 
     name: str
+    is_local: bool
+    """Whether it answers within this process, at once, and moves no money: then it is asked inside the transaction."""
 
     def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
         """Set money aside; return the provider's reference of the authorization, and how much it holds."""
@@ -69,6 +67,7 @@ class EmbeddedGateway:
     """
 
     name = "embedded"
+    is_local = True
 
     def __init__(self, declined: frozenset[str] = frozenset({DECLINED_TOKEN})) -> None:
         self._declined = declined

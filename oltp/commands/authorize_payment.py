@@ -1,36 +1,41 @@
 """Authorize a payment: set the order's money aside at the provider.
 
-The provider is asked before any row is locked. If the order then refuses (somebody else authorized at that moment), the
-authorization is voided at the provider and the payment recorded as declined. That consumes the key: a repetition never
-takes the voided authorization for a live one. If the process dies before anything is recorded, the same key asks again,
-gets the same reference and amount, and records those. What this cannot see: a process that dies between the void and
-the commit, and an order that has money open again when the key is repeated; the capture then fails at the provider.
+Everything is checked before the provider is asked; from then on no other authorization covers the same money. If the
+order refuses the answer (it was cancelled meanwhile), or nobody came back for it, the authorization is voided at the
+provider and the payment recorded as declined: a repetition never takes a voided authorization for a live one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+import msgspec
 
 from contracts.errors import ConflictError, GatewayDeclinedError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.limits import AmountMinor, PaymentToken, Uuid
-from oltp.commands.execute import Command
+from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.payments import amount_to_authorize, authorize_payment
+from oltp.domain.provider_calls import CallKind, ProviderCall, in_flight_minor
 from oltp.gateway import provider_key
+from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask, ask_by, save
 from oltp.transaction import CommandTransaction
 
+Found = tuple[OrderState, Sequence[PaymentState], int]
+"""The order, its payments, and what other authorizations are asking for."""
 
-class AuthorizePayment(Command[PaymentState], frozen=True, kw_only=True):
+
+class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_only=True):
     """Authorize `amount_minor` of an order, or (None) all that no other authorization covers.
 
-    A payment that is declined, or that another one was faster than, is recorded and returned with status declined. A
-    free order has no payment: ConflictError.
+    A payment that is declined, or that the order refuses by then, is recorded and returned with status declined. A free
+    order has no payment: ConflictError.
     """
 
     IS_BATCHABLE: ClassVar[bool] = True
-    ASKS_PROVIDER: ClassVar[bool] = True
 
     order_id: Uuid
     amount_minor: AmountMinor | None = None
@@ -38,49 +43,66 @@ class AuthorizePayment(Command[PaymentState], frozen=True, kw_only=True):
     payment_token: PaymentToken = "tok_card"
     """What the provider knows the customer's card by."""
 
-    def run(self, tx: CommandTransaction) -> PaymentState:
-        """Return the new payment, authorized or declined."""
-        key = provider_key(self.merchant_id, tx.idempotency_key)
-        order, amount_minor = self._amount(tx, lock=False)
-        try:
-            answer = tx.gateway.authorize(
-                idempotency_key=key,
-                amount_minor=amount_minor,
-                currency=order.currency,
-                payment_token=self.payment_token,
-            )
-        except GatewayDeclinedError:
-            return self._save(tx, order, 0, "", is_declined=True)
-        is_late = not self._is_open(tx, answer.amount_minor)
-        if is_late:
-            tx.gateway.void(idempotency_key=f"{key}/void", authorization_reference=answer.reference)
-        return self._save(tx, order, answer.amount_minor, answer.reference, is_declined=is_late)
-
-    def _is_open(self, tx: CommandTransaction, amount_minor: int) -> bool:
-        """Return whether the order, from now on locked, still has as much to pay as was set aside."""
-        try:
-            _, open_minor = self._amount(tx, lock=True)
-        except ConflictError:
-            return False
-        return amount_minor <= open_minor
-
-    def _amount(self, tx: CommandTransaction, *, lock: bool) -> tuple[OrderState, int]:
-        ask_order = ask(tx, OrderState, self.merchant_id, self.order_id, lock=lock)
+    def load(self, tx: CommandTransaction) -> Found:
+        """Return what decides how much may be authorized."""
+        ask_order = ask(tx, OrderState, self.merchant_id, self.order_id)
         ask_payments = ask_by(tx, PaymentState, self.merchant_id, "order_id", self.order_id, lock=False)
+        ask_calls = calls_of_order(tx, self.merchant_id, self.order_id)
         order = ask_order()
-        return order, amount_to_authorize(order, ask_payments(), self.amount_minor)
+        return order, ask_payments(), in_flight_minor(ask_calls(), CallKind.AUTHORIZE)
 
-    def _save(
-        self, tx: CommandTransaction, order: OrderState, amount_minor: int, reference: str, *, is_declined: bool
-    ) -> PaymentState:
-        payment = authorize_payment(
-            order,
+    def prepare(self, tx: CommandTransaction, loaded: Found) -> ProviderCall:
+        """Return the call for the amount that is open; ConflictError when nothing is, or the payment's id is taken."""
+        order, payments, in_flight = loaded
+        return ProviderCall(
+            kind=CallKind.AUTHORIZE,
+            provider_key=provider_key(self.merchant_id, tx.idempotency_key),
+            order_id=order.order_id,
             payment_id=self.payment_id or tx.new_id(),
-            amount_minor=amount_minor,
-            provider=tx.gateway.name,
-            provider_reference=reference,
-            authorized_at=tx.occurred_at,
-            is_declined=is_declined,
+            subject=self.payment_token,
+            amount_minor=amount_to_authorize(order, payments, self.amount_minor, in_flight),
+            currency=order.currency,
         )
-        event = PaymentEvent.PAYMENT_DECLINED if is_declined else PaymentEvent.PAYMENT_AUTHORIZED
-        return save(tx, None, payment, event)
+
+    def conclude(
+        self, tx: CommandTransaction, loaded: Found, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
+    ) -> PaymentState | ProviderCall:
+        """Return the payment, authorized or declined, or the call that gives the authorization up."""
+        if call.kind is CallKind.GIVE_UP or isinstance(outcome, GatewayDeclinedError):
+            reference = call.subject if call.kind is CallKind.GIVE_UP else ""
+            return _save(tx, loaded[0], call, 0, reference, is_declined=True)
+        if is_abandoned or not _is_open(loaded, outcome.amount_minor):
+            return msgspec.structs.replace(
+                call, kind=CallKind.GIVE_UP, provider_key=f"{call.provider_key}/void", subject=outcome.reference
+            )
+        return _save(tx, loaded[0], call, outcome.amount_minor, outcome.reference, is_declined=False)
+
+
+def _is_open(loaded: Found, amount_minor: int) -> bool:
+    """Return whether the order still has as much to pay as was set aside."""
+    order, payments, in_flight = loaded
+    try:
+        return amount_minor <= amount_to_authorize(order, payments, None, in_flight)
+    except ConflictError:
+        return False
+
+
+def _save(
+    tx: CommandTransaction,
+    order: OrderState,
+    call: ProviderCall,
+    amount_minor: int,
+    reference: str,
+    *,
+    is_declined: bool,
+) -> PaymentState:
+    payment = authorize_payment(
+        order,
+        payment_id=call.payment_id,
+        amount_minor=amount_minor,
+        provider=tx.gateway.name,
+        provider_reference=reference,
+        authorized_at=tx.occurred_at,
+        is_declined=is_declined,
+    )
+    return save(tx, None, payment, PaymentEvent.PAYMENT_DECLINED if is_declined else PaymentEvent.PAYMENT_AUTHORIZED)

@@ -12,7 +12,7 @@ order is priced after the product before it has changed), and not two that lock 
 **One bad command stops only itself.** Whatever goes wrong (a refusal, a constraint, a lost connection, two commands
 that change the same aggregate), the whole transaction is rolled back, and every command runs alone by `execute`, where
 it gets its own answer or its own error. The keys make that safe after a commit of which the answer was lost, too.
-Commands that ask a payment provider run alone, unless that is the embedded one: it keeps nothing that would have to be
+Commands that ask a payment provider run alone, unless that is a local one: it keeps nothing that would have to be
 rolled back, and answers at once.
 """
 
@@ -29,7 +29,6 @@ import psycopg
 
 from contracts.errors import ConflictError, InputError
 from oltp.commands.execute import Command, CommandPod, execute, open_transaction, request_of
-from oltp.gateway import EmbeddedGateway
 from oltp.store.rows import write_kept
 from oltp.store.stock import merged_moves
 from oltp.transaction import CommandTransaction, KeptBack, NotTogetherError
@@ -97,7 +96,7 @@ def _of_one_kind(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
 
 
 def _may_share(pod: CommandPod, command: Command[Any]) -> bool:
-    return command.IS_BATCHABLE and (not command.ASKS_PROVIDER or isinstance(pod.gateway, EmbeddedGateway))
+    return command.IS_BATCHABLE and (not command.ASKS_PROVIDER or pod.gateway.is_local)
 
 
 def _alone(pod: CommandPod, item: BatchItem) -> Any:

@@ -10,10 +10,12 @@ from contracts.limits import LINES, Note, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.quantities import QuantityInput, by_line
 from oltp.domain.orders import cancel_order, units_released
+from oltp.domain.provider_calls import CallKind, in_flight_minor
 from oltp.domain.reservations import release
 from oltp.outbox import Change
 from oltp.store import stock
 from oltp.store.payments import captured_of_order, line_refunds
+from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask, ask_by, save_all
 from oltp.transaction import CommandTransaction
 
@@ -33,8 +35,11 @@ class CancelOrder(Command[OrderState], frozen=True, kw_only=True):
         ask_order = ask(tx, OrderState, self.merchant_id, self.order_id)
         ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", self.order_id)
         captured, refunds = captured_of_order(tx, self.order_id), line_refunds(tx, self.order_id)
+        calls = calls_of_order(tx, self.merchant_id, self.order_id)
         order, paid_back = ask_order(), refunds()
-        after = cancel_order(order, by_line(self.lines), captured_minor=captured(), refunds=paid_back)
+        # What the provider is being asked to take counts as taken.
+        captured_minor = captured() + in_flight_minor(calls(), CallKind.CAPTURE)
+        after = cancel_order(order, by_line(self.lines), captured_minor=captured_minor, refunds=paid_back)
         changes = [Change(before=order, after=after, event_type=OrderEvent.ORDER_CANCELLED)]
         units = units_released((order, paid_back), (after, paid_back))
         if not units:

@@ -1,26 +1,26 @@
 """Complete a refund: the provider gives the money back; what came back, or was never shipped, can be sold again.
 
-Order, payment and refund stay locked while the provider is asked, so that a refund which is failed at the same moment
-moves no money. A refund that the provider declines is recorded as failed. The provider knows a refund by its id, not by
-the command's key: whoever completes it after a transaction that failed, under whatever key, gets the same reference
-and moves no money twice.
+While the provider is asked, the refund cannot be failed. A refund that the provider declines is recorded as failed. The
+provider knows a refund by its id, not by the command's key: whoever completes it, under whatever key, gets the same
+reference and moves no money twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from contracts.errors import GatewayDeclinedError
+from contracts.events.common import Value
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
-from contracts.events.refund import RefundEvent, RefundState
+from contracts.events.refund import RefundEvent, RefundState, RefundStatus
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementKind
 from contracts.limits import Uuid
-from oltp.commands.execute import Command
+from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.orders import units_released, withdraw_refunded
 from oltp.domain.payments import refund_payment
-from oltp.domain.refunds import complete_refund, fail_refund, with_settled
+from oltp.domain.provider_calls import CallKind, ProviderCall
+from oltp.domain.refunds import LineRefunds, complete_refund, fail_refund, with_settled
 from oltp.domain.reservations import release
 from oltp.gateway import provider_key
 from oltp.outbox import Change
@@ -45,19 +45,28 @@ where refund_lines.refund_id = %s and refund_lines.is_restocked
 """Units that came back, per refund line: variant, units, and the location that shipped the line last."""
 
 
-class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
+class Found(Value, frozen=True, kw_only=True):
+    """What a completed refund changes, locked, and what decides how."""
+
+    order: OrderState
+    payment: PaymentState
+    refund: RefundState
+    held: list[ReservationState]
+    refunds: dict[str, LineRefunds]
+    captured_minor: int
+
+
+class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=True):
     """Give the money of a requested refund back; restocked lines return to the location that shipped them last.
 
     Units that now will not be shipped are withdrawn from the order and held no longer; an order of which nothing is
-    left to ship has ended.
+    left to ship has ended. Answers with the refund, completed or (declined by the provider) failed.
     """
-
-    ASKS_PROVIDER: ClassVar[bool] = True
 
     refund_id: Uuid
 
-    def run(self, tx: CommandTransaction) -> RefundState:
-        """Return the refund, completed or (declined by the provider) failed."""
+    def load(self, tx: CommandTransaction) -> Found:
+        """Lock order, payment, refund and reservations, in this order."""
         found = load(tx, RefundState, self.merchant_id, self.refund_id, lock=False)
         ask_order = ask(tx, OrderState, self.merchant_id, found.order_id)
         ask_payment = ask(tx, PaymentState, self.merchant_id, found.payment_id)
@@ -65,34 +74,62 @@ class CompleteRefund(Command[RefundState], frozen=True, kw_only=True):
         ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", found.order_id)
         ask_refunds = line_refunds(tx, found.order_id)
         ask_captured = captured_of_order(tx, found.order_id)
-        order, payment, refund = ask_order(), ask_payment(), ask_refund()
-        # Refuse before money moves what would be refused after.
-        complete_refund(refund, None, tx.occurred_at)
-        after = refund_payment(payment, refund.amount_minor)
-        try:
-            reference = _give_back(tx, payment, refund)
-        except GatewayDeclinedError as error:
-            return save(tx, refund, fail_refund(refund, str(error)), RefundEvent.REFUND_FAILED)
-        completed = complete_refund(refund, reference, tx.occurred_at)
-        refunds = ask_refunds()
-        settled = with_settled(refunds, refund)
-        withdrawn = withdraw_refunded(order, settled, captured_minor=ask_captured())
-        freed = units_released((order, refunds), (withdrawn or order, settled))
-        steps = [(held, release(held, freed)) for held in ask_held() if freed]
-        save_all(
-            tx,
-            [
-                *_order_changes(order, withdrawn),
-                Change(before=refund, after=completed, event_type=RefundEvent.REFUND_COMPLETED),
-                Change(before=payment, after=after, event_type=PaymentEvent.PAYMENT_REFUNDED),
-                *(
-                    Change(before=old, after=new, event_type=ReservationEvent.RESERVATION_RELEASED)
-                    for old, new in steps
-                ),
-            ],
+        return Found(
+            order=ask_order(),
+            payment=ask_payment(),
+            refund=ask_refund(),
+            held=ask_held(),
+            refunds=ask_refunds(),
+            captured_minor=ask_captured(),
         )
-        _move_stock(tx, refund, steps)
-        return completed
+
+    def prepare(self, tx: CommandTransaction, loaded: Found) -> ProviderCall:
+        """Return the call; what would be refused after money moved is refused now."""
+        refund = loaded.refund
+        complete_refund(refund, None, tx.occurred_at)
+        refund_payment(loaded.payment, refund.amount_minor)
+        return ProviderCall(
+            kind=CallKind.REFUND,
+            provider_key=provider_key(refund.merchant_id, f"refund/{refund.refund_id}"),
+            order_id=refund.order_id,
+            payment_id=refund.payment_id,
+            refund_id=refund.refund_id,
+            subject=loaded.payment.provider_reference,
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+        )
+
+    def conclude(
+        self, tx: CommandTransaction, loaded: Found, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
+    ) -> RefundState:
+        """Record that the money went back, or that the provider declined."""
+        refund = loaded.refund
+        if refund.status is not RefundStatus.REQUESTED:
+            # Somebody with another key was faster; the provider has paid once.
+            return refund
+        if isinstance(outcome, GatewayDeclinedError):
+            return save(tx, refund, fail_refund(refund, str(outcome)), RefundEvent.REFUND_FAILED)
+        return _record(tx, loaded, complete_refund(refund, outcome.reference or None, tx.occurred_at))
+
+
+def _record(tx: CommandTransaction, found: Found, completed: RefundState) -> RefundState:
+    order, refund = found.order, found.refund
+    settled = with_settled(found.refunds, refund)
+    withdrawn = withdraw_refunded(order, settled, captured_minor=found.captured_minor)
+    freed = units_released((order, found.refunds), (withdrawn or order, settled))
+    steps = [(held, release(held, freed)) for held in found.held if freed]
+    after = refund_payment(found.payment, refund.amount_minor)
+    save_all(
+        tx,
+        [
+            *_order_changes(order, withdrawn),
+            Change(before=refund, after=completed, event_type=RefundEvent.REFUND_COMPLETED),
+            Change(before=found.payment, after=after, event_type=PaymentEvent.PAYMENT_REFUNDED),
+            *(Change(before=old, after=new, event_type=ReservationEvent.RESERVATION_RELEASED) for old, new in steps),
+        ],
+    )
+    _move_stock(tx, refund, steps)
+    return completed
 
 
 def _order_changes(order: OrderState, withdrawn: OrderState | None) -> list[Change]:
@@ -117,18 +154,6 @@ def _move_stock(
         )
     if steps:
         stock.follow_all(tx, steps)
-
-
-def _give_back(tx: CommandTransaction, payment: PaymentState, refund: RefundState) -> str | None:
-    """Ask the provider; a refund of nothing (units that cost nothing) needs no provider."""
-    if refund.amount_minor == 0:
-        return None
-    return tx.gateway.refund(
-        idempotency_key=provider_key(refund.merchant_id, f"refund/{refund.refund_id}"),
-        authorization_reference=payment.provider_reference,
-        amount_minor=refund.amount_minor,
-        currency=refund.currency,
-    )
 
 
 def _returned_units(tx: CommandTransaction, refund: RefundState) -> dict[str, dict[str, int]]:

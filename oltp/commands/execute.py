@@ -88,13 +88,23 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
     IS_BATCHABLE: ClassVar[bool] = False
     """Whether it may share a transaction with commands of other aggregates: everything it writes goes by `save_all`."""
     ASKS_PROVIDER: ClassVar[bool] = False
-    """Whether it asks the payment provider while its transaction is open."""
+    """Whether it asks the payment provider (`oltp/commands/asking.py`)."""
 
     merchant_id: MerchantReference
 
     def run(self, tx: CommandTransaction) -> Answer:
         """Do the work inside `tx` and return the answer; a ConflictError or InputError undoes it."""
         raise TypeError(f"{type(self).__name__} does not say how it runs.")
+
+    def attempt(self, pod: CommandPod, request: Request) -> Answer:
+        """Run once in one transaction, or return the answer that is stored under the key."""
+        with transaction_of(pod, request) as tx:
+            if not claim(tx, self, request):
+                return stored_answer(tx, self, request.body_hash)
+            answer = self.run(tx)
+            store_answer(tx, self, answer)
+            commit(tx)
+        return answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +190,15 @@ def execute(
         traceparent=traceparent,
         occurred_at=occurred_at,
     )
+    return run_request(pod, command, request)
+
+
+def run_request(pod: CommandPod, command: Command[Answer], request: Request) -> Answer:
+    """Run a command as `execute` does, repeating what the server ended for no fault of its own."""
     failure: psycopg.Error | None = None
     for _ in range(ATTEMPTS_MAX):
         try:
-            return _attempt(pod, command, request)
+            return command.attempt(pod, request)
         except _REPEATABLE as error:
             failure = error
         except psycopg.Error as error:
@@ -202,7 +217,7 @@ def execute(
 @cache
 def answer_type(command_type: type[Command[Any]]) -> Any:
     """Return what commands of this type answer with."""
-    (answer,) = get_args(cast(Any, command_type).__orig_bases__[0])
+    answer, *_ = get_args(cast(Any, command_type).__orig_bases__[0])
     return answer
 
 
@@ -218,7 +233,7 @@ def open_transaction(
 ) -> Iterator[CommandTransaction]:
     """Open a transaction that begins with this command; the block commits it, else it is rolled back. No retries."""
     request = request_of(pod, command, idempotency_key=idempotency_key, occurred_at=occurred_at)
-    with _transaction(pod, request) as tx:
+    with transaction_of(pod, request) as tx:
         yield tx
 
 
@@ -232,6 +247,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: At
     is_kept: bool
     body_hash: str
+    is_abandoned: bool = False
+    """Whether the caller has gone, and the command is only brought to its end."""
 
 
 def request_of(
@@ -261,21 +278,19 @@ def request_of(
     return request
 
 
-def _attempt(pod: CommandPod, command: Command[Answer], request: Request) -> Answer:
-    with _transaction(pod, request) as tx:
-        stored = _claim(tx, command, request)
-        if stored is not None:
-            return stored
-        answer = command.run(tx)
-        tx.query(_ANSWER, (msgspec.json.encode(answer).decode(), command.merchant_id, request.idempotency_key))
-        tx.send_last()
-        # Sent with the rest; the end of the pipeline waits for it and raises what the commit refuses.
-        tx.connection.execute(b"commit", prepare=False)
-    return answer
+def store_answer(tx: CommandTransaction, command: Command[Answer], answer: Answer) -> None:
+    """Store the answer under the key that the transaction has claimed."""
+    tx.query(_ANSWER, (msgspec.json.encode(answer).decode(), command.merchant_id, tx.idempotency_key))
+
+
+def commit(tx: CommandTransaction) -> None:
+    """Send what was kept back, and commit; the end of the pipeline waits for it and raises what is refused."""
+    tx.send_last()
+    tx.connection.execute(b"commit", prepare=False)
 
 
 @contextmanager
-def _transaction(pod: CommandPod, request: Request) -> Iterator[CommandTransaction]:
+def transaction_of(pod: CommandPod, request: Request) -> Iterator[CommandTransaction]:
     """Open a pipelined transaction; what its block does not commit is rolled back."""
     try:
         with pod.connections.connection() as connection, connection.pipeline() as pipeline:
@@ -305,30 +320,39 @@ def _command_transaction(pod: CommandPod, request: Request, connection: psycopg.
     )
 
 
-def _claim(tx: CommandTransaction, command: Command[Answer], request: Request) -> Answer | None:
-    """Claim the key for this transaction, or return the answer that is stored under it."""
+def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> bool:
+    """Claim the key for this transaction; return whether it was free."""
     names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
     values = {**names, "body_hash": request.body_hash, "is_kept": request.is_kept}
     row = tx.query(_CLAIM, values).fetchone()
-    is_claimed, directory_epoch = row or (False, None)
-    if not is_claimed:
-        return _stored_answer(tx, command, names, request.body_hash)
-    if directory_epoch is None and not command.REGISTERS:
+    is_claimed, directory_epoch = (bool(row[0]), row[1]) if row else (False, None)
+    if is_claimed and directory_epoch is None and not command.REGISTERS:
         # No merchant is called so; one that was registered before there were limits goes on.
         check_value("merchant_id", command.merchant_id, MERCHANT_ID)
         raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
-    return None
+    return is_claimed
 
 
-def _stored_answer(tx: CommandTransaction, command: Command[Answer], names: dict[str, str], body_hash: str) -> Answer:
-    row = tx.query(_STORED, names).fetchone()
+def stored_answer(tx: CommandTransaction, command: Command[Answer], body_hash: str) -> Answer:
+    """Return what is stored under a key that was claimed before; ConflictError while there is nothing yet."""
+    answer = find_answer(tx, command, body_hash)
+    if answer is None:
+        raise ConflictError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
+    return answer
+
+
+def find_answer(tx: CommandTransaction, command: Command[Answer], body_hash: str) -> Answer | None:
+    """Return what is stored under a claimed key; None: its command is asking the provider, or was."""
+    row = tx.query(_STORED, {"merchant_id": command.merchant_id, "key": tx.idempotency_key}).fetchone()
     if row is None:
         raise errors.SerializationFailure("The idempotency key was removed at this moment.")
     command_name, stored_hash, response = row
     if stored_hash != body_hash:
         raise IdempotencyConflictError(
-            f"Idempotency key {names['key']!r} was used for a {command_name} with another body; use a new key."
+            f"Idempotency key {tx.idempotency_key!r} was used for a {command_name} with another body; use a new key."
         )
+    if response is None:
+        return None
     return cast(Answer, msgspec.json.decode(response, type=answer_type(type(command))))
 
 

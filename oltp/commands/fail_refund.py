@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contracts.errors import ConflictError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.limits import Note, Uuid
 from oltp.commands.execute import Command
 from oltp.domain.refunds import fail_refund
+from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask, load, save
 from oltp.transaction import CommandTransaction
 
@@ -19,10 +21,14 @@ class FailRefund(Command[RefundState], frozen=True, kw_only=True):
     failure_reason: Note
 
     def run(self, tx: CommandTransaction) -> RefundState:
-        """Return the failed refund; IllegalTransitionError when it is settled already."""
+        """Return the failed refund; ConflictError when it is settled already, or being paid."""
         # Order and payment first, as everybody locks them: the database's own check of a refund takes both.
         found = load(tx, RefundState, self.merchant_id, self.refund_id, lock=False)
         ask(tx, OrderState, self.merchant_id, found.order_id)
         ask(tx, PaymentState, self.merchant_id, found.payment_id)
-        refund = ask(tx, RefundState, self.merchant_id, self.refund_id)()
+        ask_refund = ask(tx, RefundState, self.merchant_id, self.refund_id)
+        calls = calls_of_order(tx, self.merchant_id, found.order_id)
+        refund = ask_refund()
+        if any(call.refund_id == refund.refund_id for call in calls()):
+            raise ConflictError(f"Refund {refund.refund_id}: the provider is being asked to pay it; try again later.")
         return save(tx, refund, fail_refund(refund, self.failure_reason), RefundEvent.REFUND_FAILED)

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+from contracts.errors import GatewayDeclinedError
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.limits import Uuid
-from oltp.commands.execute import Command
+from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.payments import void_payment
+from oltp.domain.provider_calls import CallKind, ProviderCall, require_no_other
 from oltp.gateway import provider_key
+from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import load, save
 from oltp.transaction import CommandTransaction
 
 
-class VoidPayment(Command[PaymentState], frozen=True, kw_only=True):
-    """Void an authorization; its row stays locked while the provider is asked, so that no capture comes in between."""
+class VoidPayment(ProviderCommand[PaymentState, PaymentState], frozen=True, kw_only=True):
+    """Void an authorization; while the provider is asked, nothing of it can be captured.
+
+    Answers with the voided payment; IllegalTransitionError unless it is authorized and nothing was captured.
+    """
 
     payment_id: Uuid
 
-    def run(self, tx: CommandTransaction) -> PaymentState:
-        """Return the voided payment; IllegalTransitionError unless it is authorized and nothing was captured."""
-        payment = load(tx, PaymentState, self.merchant_id, self.payment_id)
-        after = void_payment(payment)
-        tx.gateway.void(
-            idempotency_key=provider_key(self.merchant_id, tx.idempotency_key),
-            authorization_reference=payment.provider_reference,
-        )
-        return save(tx, payment, after, PaymentEvent.PAYMENT_VOIDED)
+    def load(self, tx: CommandTransaction) -> PaymentState:
+        """Return the payment, locked."""
+        return load(tx, PaymentState, self.merchant_id, self.payment_id)
+
+    def prepare(self, tx: CommandTransaction, loaded: PaymentState) -> ProviderCall:
+        """Return the call; ConflictError while a capture is under way."""
+        void_payment(loaded)
+        return void_call(tx, loaded)
+
+    def conclude(
+        self, tx: CommandTransaction, loaded: PaymentState, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
+    ) -> PaymentState:
+        """Return the payment, voided."""
+        if isinstance(outcome, GatewayDeclinedError):
+            raise outcome
+        return save(tx, loaded, void_payment(loaded), PaymentEvent.PAYMENT_VOIDED)
+
+
+def void_call(tx: CommandTransaction, payment: PaymentState) -> ProviderCall:
+    """Return the call that lets go what is left of an authorization; ConflictError while something is asked of it."""
+    calls = calls_of_order(tx, payment.merchant_id, payment.order_id)()
+    require_no_other(calls, payment.payment_id, (CallKind.CAPTURE, CallKind.VOID))
+    return ProviderCall(
+        kind=CallKind.VOID,
+        provider_key=provider_key(payment.merchant_id, tx.idempotency_key),
+        order_id=payment.order_id,
+        payment_id=payment.payment_id,
+        subject=payment.provider_reference,
+        amount_minor=0,
+        currency=payment.currency,
+    )

@@ -28,12 +28,15 @@ def open_to_authorize_minor(order: OrderState, payments: Sequence[PaymentState])
     )
 
 
-def amount_to_authorize(order: OrderState, payments: Sequence[PaymentState], amount_minor: int | None) -> int:
+def amount_to_authorize(
+    order: OrderState, payments: Sequence[PaymentState], amount_minor: int | None, in_flight_minor: int = 0
+) -> int:
     """Return the amount to authorize: as asked for, or all that is open.
 
+    `in_flight_minor`: what the provider is being asked to authorize for the order already.
     Raises ConflictError when nothing is open (a free order has no payment) or more is asked for than is open.
     """
-    open_minor = open_to_authorize_minor(order, payments)
+    open_minor = open_to_authorize_minor(order, payments) - in_flight_minor
     if amount_minor is not None and amount_minor < 1:
         raise InputError("The amount to authorize must be above 0.")
     if open_minor < 1:
@@ -99,7 +102,11 @@ def authorize_payment(
 
 
 def amount_to_capture(
-    payment: PaymentState, order: OrderState, captured_of_order_minor: int, amount_minor: int | None
+    payment: PaymentState,
+    order: OrderState,
+    captured_of_order_minor: int,
+    amount_minor: int | None,
+    in_flight_minor: int = 0,
 ) -> int:
     """Return the amount to capture: as asked for, or as much as the authorization and the order still allow.
 
@@ -109,7 +116,7 @@ def amount_to_capture(
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
     if amount_minor is not None and amount_minor < 1:
         raise InputError("The amount to capture must be above 0.")
-    authorized_left_minor = left_to_capture_minor(payment)
+    authorized_left_minor = left_to_capture_minor(payment) - in_flight_minor
     owed_left_minor = owed_minor(order) - captured_of_order_minor
     left_minor = min(authorized_left_minor, owed_left_minor)
     if left_minor < 1 or (amount_minor is not None and amount_minor > left_minor):

@@ -38,6 +38,7 @@ REFUNDS_WITHIN_CAPTURED = "refunds_within_captured"
 REFUNDS_WITHIN_ORDER_LINE = "refunds_within_order_line"
 LINE_CLOSED_WITHIN_QUANTITY = "order_lines_closed_within_quantity"
 RESERVATION_PARTS_WITHIN_QUANTITY = "reservation_lines_parts_within_quantity"
+AUTHORIZED_PAYMENT_IS_UNIQUE = "provider_calls_authorized_payment_idx"
 CURRENCY_CODE = "merchants_currency_code"
 
 MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
@@ -57,6 +58,7 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     REFUNDS_WITHIN_ORDER_LINE: (OverRefundError, None),
     LINE_CLOSED_WITHIN_QUANTITY: (ConflictError, "More units would be fulfilled or cancelled than were ordered."),
     RESERVATION_PARTS_WITHIN_QUANTITY: (ConflictError, "More units would be taken than the reservation holds."),
+    AUTHORIZED_PAYMENT_IS_UNIQUE: (ConflictError, "An id given for payments is being authorized already."),
     CURRENCY_CODE: (InputError, "A currency is three capital letters, e.g. GBP."),
 }
 """Error and sentence by constraint; None: the database's own sentence, which `refuse` in 0001_triggers.sql wrote."""

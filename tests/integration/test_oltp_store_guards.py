@@ -43,6 +43,7 @@ NOT_FACTS = {
     "cuts",
     "epochs",
     "idempotency_keys",
+    "provider_calls",
     "allowed_transitions",
     "bypasses",
     "residents",

@@ -28,6 +28,7 @@ TABLES_APART = {
     "cuts",
     "epochs",
     "idempotency_keys",
+    "provider_calls",
     "outbox",
     "residents",
     "stock_levels",

@@ -22,6 +22,7 @@ from oltp.store.tables.orders import (
 )
 from oltp.store.tables.payments import adjustments, payment_captures, payments, refund_lines, refunds
 from oltp.store.tables.propagation import cuts, epochs, outbox
+from oltp.store.tables.provider_calls import provider_calls
 from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "payments",
     "prices",
     "products",
+    "provider_calls",
     "refund_lines",
     "refunds",
     "reservation_lines",

@@ -1,4 +1,4 @@
-"""Order lines count the units that were refunded before they were shipped."""
+"""Calls to the payment provider that are under way."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import psycopg
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0008"
+down_revision = "0007"
 
 SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Add the column, and let it count as closed."""
+    """Create the table, and say who may use it."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-    driver.execute((SQL / "0005_withdrawn_units.sql").read_bytes())
+    driver.execute((SQL / "0008_provider_calls.sql").read_bytes())

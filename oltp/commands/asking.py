@@ -1,0 +1,159 @@
+"""Commands that ask the payment provider: what is asked is committed first, then asked, then its outcome committed.
+
+Belongs here: that order of things. Does not belong here: what each command checks and records (their own files).
+
+1. A transaction checks everything, claims the key, and writes the call that is about to be made. From its commit on,
+   the money that the call is about counts as taken for everybody else.
+2. The provider is asked. No transaction is open and no connection is held, however long it takes.
+3. A transaction records the outcome with the answer, and deletes the call.
+
+Whatever dies in between leaves the call behind. The same key takes it up again: the provider answers a repeated call
+with its first answer, so nothing moves twice. What nobody repeats, `oltp/settling.py` brings to its end. A provider
+that answers in this process without moving money (`is_local`) is asked inside one transaction, and no call is written.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic, TypeVar
+
+import msgspec
+from psycopg import errors
+
+from contracts.errors import GatewayDeclinedError
+from oltp.commands.execute import (
+    Answer,
+    Command,
+    CommandPod,
+    Request,
+    claim,
+    commit,
+    find_answer,
+    store_answer,
+    transaction_of,
+)
+from oltp.domain.provider_calls import CallKind, ProviderCall
+from oltp.gateway import Moved, PaymentGateway
+from oltp.store.provider_calls import become, close_call, find_call, open_call
+from oltp.transaction import CommandTransaction
+
+Loaded = TypeVar("Loaded")
+Outcome = Moved | GatewayDeclinedError
+
+
+class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_only=True):
+    """A command that asks the provider; a subclass says what it reads, what it asks, and what it records."""
+
+    ASKS_PROVIDER: ClassVar[bool] = True
+
+    def load(self, tx: CommandTransaction) -> Loaded:
+        """Lock and return what the command is about; called in both transactions."""
+        raise NotImplementedError
+
+    def prepare(self, tx: CommandTransaction, loaded: Loaded) -> ProviderCall:
+        """Check everything that can be checked, and return what is to be asked."""
+        raise NotImplementedError
+
+    def conclude(
+        self, tx: CommandTransaction, loaded: Loaded, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
+    ) -> Answer | ProviderCall:
+        """Record the outcome and return the answer, or the call that has to follow.
+
+        `is_abandoned`: nobody waits for the answer any more. Raises the outcome where a refusal leaves no trace.
+        """
+        raise NotImplementedError
+
+    def run(self, tx: CommandTransaction) -> Answer:
+        """Do everything in one transaction: for a provider that answers at once and moves no money."""
+        loaded = self.load(tx)
+        step: Answer | ProviderCall = self.prepare(tx, loaded)
+        while isinstance(step, ProviderCall):
+            step = self.conclude(tx, loaded, step, asked(tx.gateway, step), is_abandoned=False)
+        return step
+
+    def attempt(self, pod: CommandPod, request: Request) -> Answer:
+        """Run once, in as many transactions as it takes, or return the answer that is stored under the key."""
+        if pod.gateway.is_local:
+            return super().attempt(pod, request)
+        step = self._begin(pod, request)
+        while isinstance(step, ProviderCall):
+            step = self._conclude(pod, request, step, asked(pod.gateway, step))
+        return step
+
+    def _begin(self, pod: CommandPod, request: Request) -> Answer | ProviderCall:
+        with transaction_of(pod, request) as tx:
+            if not claim(tx, self, request):
+                return self._under_way(tx, request)
+            call = self.prepare(tx, self.load(tx))
+            open_call(tx, self.merchant_id, call, type(self).__name__, msgspec.json.encode(self).decode())
+            commit(tx)
+        return call
+
+    def _under_way(self, tx: CommandTransaction, request: Request) -> Answer | ProviderCall:
+        """Return the stored answer, or the call that has none yet."""
+        # The call first: who deletes it has stored the answer.
+        call = find_call(tx, self.merchant_id)
+        answer = find_answer(tx, self, request.body_hash)
+        if answer is not None:
+            return answer
+        if call is None:
+            raise errors.SerializationFailure("The call was settled at this moment.")
+        return call
+
+    def _conclude(
+        self, pod: CommandPod, request: Request, call: ProviderCall, outcome: Outcome
+    ) -> Answer | ProviderCall:
+        with transaction_of(pod, request) as tx:
+            present = find_call(tx, self.merchant_id)
+            if present != call:
+                # Somebody with the same key was faster: their answer, or their next call.
+                return self._under_way(tx, request)
+            try:
+                step = self.conclude(tx, self.load(tx), call, outcome, is_abandoned=request.is_abandoned)
+            except GatewayDeclinedError:
+                close_call(tx, self.merchant_id, frees_key=True)
+                commit(tx)
+                raise
+            if isinstance(step, ProviderCall):
+                become(tx, self.merchant_id, step)
+            else:
+                store_answer(tx, self, step)
+                close_call(tx, self.merchant_id)
+            commit(tx)
+        return step
+
+
+def asked(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
+    """Make the call and return what the provider moved, or that it declined; GatewayError when it does not answer."""
+    key, subject = call.provider_key, call.subject
+    try:
+        match call.kind:
+            case CallKind.AUTHORIZE:
+                return gateway.authorize(
+                    idempotency_key=key, amount_minor=call.amount_minor, currency=call.currency, payment_token=subject
+                )
+            case CallKind.CAPTURE:
+                return gateway.capture(
+                    idempotency_key=key,
+                    authorization_reference=subject,
+                    amount_minor=call.amount_minor,
+                    currency=call.currency,
+                )
+            case CallKind.REFUND:
+                return Moved(reference=_refunded(gateway, call), amount_minor=call.amount_minor)
+            case CallKind.VOID | CallKind.GIVE_UP:
+                reference = gateway.void(idempotency_key=key, authorization_reference=subject)
+                return Moved(reference=reference, amount_minor=call.amount_minor)
+    except GatewayDeclinedError as declined:
+        return declined
+
+
+def _refunded(gateway: PaymentGateway, call: ProviderCall) -> str:
+    """Ask for a refund; one of nothing (units that cost nothing) needs no provider."""
+    if call.amount_minor == 0:
+        return ""
+    return gateway.refund(
+        idempotency_key=call.provider_key,
+        authorization_reference=call.subject,
+        amount_minor=call.amount_minor,
+        currency=call.currency,
+    )

@@ -1,0 +1,243 @@
+"""Calls to a provider outside of this process: checked before, recorded after, and holding nothing meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from contracts.errors import ConflictError, GatewayDeclinedError, GatewayError, IdempotencyConflictError
+from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.refund import RefundStatus
+from contracts.ids import uuid7
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.execute import Command, build_command_pod, execute
+from oltp.commands.fail_refund import FailRefund
+from oltp.commands.void_payment import VoidPayment
+from oltp.gateway import EmbeddedGateway, Moved
+from oltp.settling import settle_provider_calls
+from tests.conftest import MakePod
+from tests.integration.shop import MERCHANT, NOW, Shop, open_shop
+
+AT_ONCE = timedelta(0)
+
+
+class Provider(EmbeddedGateway):
+    """A provider with accounts: what is set aside and what was taken, by the reference of the authorization.
+
+    `before_answer` runs when it has acted, before anybody knows.
+    """
+
+    is_local = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[str, Moved] = {}
+        self.set_aside: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
+        self.before_answer: Callable[[], None] = lambda: None
+
+    def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        """Set aside, once a key."""
+        key = f"auth {idempotency_key}"
+        if key not in self.answers:
+            reference = self._answer("auth", idempotency_key, payment_token)
+            self.answers[key] = Moved(reference=reference, amount_minor=amount_minor)
+            self.set_aside[reference] = amount_minor
+        self.before_answer()
+        return self.answers[key]
+
+    def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
+        """Take, once a key."""
+        key = f"capt {idempotency_key}"
+        if key not in self.answers:
+            reference = self._answer("capt", idempotency_key, authorization_reference)
+            self.answers[key] = Moved(reference=reference, amount_minor=amount_minor)
+            self.set_aside[authorization_reference] -= amount_minor
+            self.taken[authorization_reference] = self.taken.get(authorization_reference, 0) + amount_minor
+        self.before_answer()
+        return self.answers[key]
+
+    def void(self, *, idempotency_key: str, authorization_reference: str) -> str:
+        """Let go what is left."""
+        self.set_aside[authorization_reference] = 0
+        self.before_answer()
+        return self._answer("void", idempotency_key, authorization_reference)
+
+    def refund(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> str:
+        """Give back, once a key."""
+        key = f"refd {idempotency_key}"
+        if key not in self.answers:
+            self.answers[key] = Moved(reference=key, amount_minor=amount_minor)
+            self.taken[authorization_reference] -= amount_minor
+        self.before_answer()
+        return key
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+def shop(make_pod: MakePod, provider: Provider) -> Iterator[Shop]:
+    settings = make_pod()
+    with build_command_pod(settings, clock=lambda: NOW, gateway=provider) as pod:
+        shop = open_shop(pod, settings)
+        yield shop
+        shop.assert_identities()
+        # Books and provider say the same of every payment, and no call is left.
+        for payment in (state for (kind, _), state in shop.fold().items() if kind == "payment"):
+            assert provider.taken.get(payment.provider_reference, 0) == payment.captured_minor - payment.refunded_minor
+            is_live = payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+            held = payment.authorized_minor - payment.captured_minor - payment.released_minor if is_live else 0
+            assert provider.set_aside.get(payment.provider_reference, 0) == held
+        known = {state.provider_reference for (kind, _), state in shop.fold().items() if kind == "payment"}
+        assert {reference for reference, amount in provider.set_aside.items() if amount} <= known
+        assert shop.query("select kind from oltp.provider_calls") == []
+
+
+def killed() -> None:
+    raise KeyboardInterrupt
+
+
+def die_in(shop: Shop, provider: Provider, command: Command[Any], key: str) -> None:
+    """Run a command in a process that dies when the provider has acted."""
+    provider.before_answer = killed
+    with pytest.raises(KeyboardInterrupt):
+        shop.do(command, key)
+    provider.before_answer = lambda: None
+
+
+def test_a_payment_id_in_use_is_refused_before_the_provider_is_asked(shop: Shop, provider: Provider) -> None:
+    taken = shop.authorize(shop.place(("MUG", 1)))
+    other = shop.place(("PIN", 3))
+    with pytest.raises(ConflictError, match="used already"):
+        shop.authorize(other, payment_id=taken.payment_id)
+    assert list(provider.set_aside) == [taken.provider_reference]
+    payment_id = str(uuid7())
+
+    def too_late() -> None:
+        provider.before_answer = lambda: None
+        with pytest.raises(ConflictError, match="being authorized already"):
+            shop.authorize(other, payment_id=payment_id)
+
+    provider.before_answer = too_late
+    assert shop.authorize(shop.place(("MUG", 1)), payment_id=payment_id).payment_id == payment_id
+
+
+def test_an_authorization_whose_process_died_is_recorded_by_its_key(shop: Shop, provider: Provider) -> None:
+    order = shop.place(("MUG", 1))
+    command = AuthorizePayment(merchant_id=MERCHANT, order_id=order.order_id)
+    die_in(shop, provider, command, "checkout")
+    # Its money is spoken for, and the key belongs to this body.
+    with pytest.raises(ConflictError, match="nothing open"):
+        shop.authorize(order)
+    with pytest.raises(IdempotencyConflictError):
+        shop.do(AuthorizePayment(merchant_id=MERCHANT, order_id=order.order_id, amount_minor=1), "checkout")
+    payment = shop.do(command, "checkout")
+    assert payment.status is PaymentStatus.AUTHORIZED and len(provider.set_aside) == 1
+
+
+def test_an_authorization_that_nobody_comes_back_for_is_voided(shop: Shop, provider: Provider) -> None:
+    order = shop.place(("MUG", 1))
+    command = AuthorizePayment(merchant_id=MERCHANT, order_id=order.order_id)
+    die_in(shop, provider, command, "checkout")
+    assert settle_provider_calls(shop.pod).settled == 0
+    provider.before_answer = killed
+    with pytest.raises(KeyboardInterrupt):
+        settle_provider_calls(shop.pod, left_after=AT_ONCE)
+    provider.before_answer = lambda: None
+    assert settle_provider_calls(shop.pod, left_after=AT_ONCE).settled == 1
+    assert list(provider.set_aside.values()) == [0]
+    assert shop.do(command, "checkout").status is PaymentStatus.DECLINED
+    assert shop.pay(order).captured_minor == order.total_minor
+
+
+def test_captures_voids_and_refunds_whose_process_died_are_completed(shop: Shop, provider: Provider) -> None:
+    order, other = shop.place(("MUG", 2)), shop.place(("PIN", 3))
+    payment, voided = shop.authorize(order), shop.authorize(other)
+    die_in(shop, provider, CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id), "capture")
+    die_in(shop, provider, VoidPayment(merchant_id=MERCHANT, payment_id=voided.payment_id), "void")
+    with pytest.raises(ConflictError, match="being asked to void"):
+        shop.capture(voided)
+    assert settle_provider_calls(shop.pod, left_after=AT_ONCE).settled == 2
+    assert shop.present(PaymentState, payment.payment_id).captured_minor == order.total_minor
+    assert shop.present(PaymentState, voided.payment_id).status is PaymentStatus.VOIDED
+    refund = shop.request_refund(payment, (order.lines[0], 2))
+    complete = CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)
+    die_in(shop, provider, complete, "refund")
+    with pytest.raises(ConflictError, match="being asked to pay it"):
+        shop.do(FailRefund(merchant_id=MERCHANT, refund_id=refund.refund_id, failure_reason="account closed"))
+    assert shop.do(complete, "another worker").status is RefundStatus.COMPLETED
+    assert settle_provider_calls(shop.pod, left_after=AT_ONCE).settled == 1
+    assert shop.do(complete, "refund").status is RefundStatus.COMPLETED
+
+
+def test_a_provider_that_does_not_answer_is_asked_again_later(shop: Shop, provider: Provider) -> None:
+    payment = shop.authorize(shop.place(("MUG", 1)))
+
+    def silent() -> None:
+        raise GatewayError("The provider did not answer.")
+
+    provider.before_answer = silent
+    with pytest.raises(GatewayError):
+        shop.do(CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id), "capture")
+    failed = settle_provider_calls(shop.pod, left_after=AT_ONCE)
+    assert failed.failures == {f"{MERCHANT}/capture": "The provider did not answer."}
+    provider.before_answer = lambda: None
+    assert settle_provider_calls(shop.pod, left_after=AT_ONCE).settled == 1
+
+
+def test_a_declined_capture_leaves_its_key_free(shop: Shop, provider: Provider) -> None:
+    payment = shop.authorize(shop.place(("MUG", 1)))
+
+    def declined() -> None:
+        raise GatewayDeclinedError("Expired.")
+
+    provider.before_answer = declined
+    command = CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id)
+    with pytest.raises(GatewayDeclinedError):
+        shop.do(command, "capture")
+    provider.before_answer = lambda: None
+    assert shop.do(VoidPayment(merchant_id=MERCHANT, payment_id=payment.payment_id), "capture").version == 2
+    # What it said it declined, it had not done.
+    provider.taken.clear()
+
+
+def test_one_key_from_many_threads_is_asked_and_recorded_once(shop: Shop, provider: Provider) -> None:
+    command = AuthorizePayment(merchant_id=MERCHANT, order_id=shop.place(("MUG", 1)).order_id)
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: execute(shop.pod, command, idempotency_key="same"), range(6)))
+    assert len({answer.payment_id for answer in answers}) == len(provider.set_aside) == 1
+
+
+def test_slow_calls_hold_no_connection_and_no_row(shop: Shop, provider: Provider) -> None:
+    """As many calls as the pool has connections hang at the provider; everything else goes on."""
+    slow, waiting = shop.pod.connections.max_size, threading.Semaphore(0)
+    let_go = threading.Event()
+
+    def hang() -> None:
+        waiting.release()
+        assert let_go.wait(60)
+
+    orders = [shop.place(("MUG", 1)) for _ in range(slow)]
+    provider.before_answer = hang
+    with ThreadPoolExecutor(slow) as threads:
+        calls = [threads.submit(shop.authorize, order) for order in orders]
+        try:
+            assert all(waiting.acquire(timeout=60) for _ in calls)
+            # A ninth command, and one on an order whose payment is being authorized.
+            assert shop.place(("PIN", 1)).version == 1
+            assert shop.cancel(orders[0]).version == 2
+        finally:
+            provider.before_answer = lambda: None
+            let_go.set()
+        statuses = [call.result().status for call in calls]
+    assert statuses == [PaymentStatus.DECLINED, *[PaymentStatus.AUTHORIZED] * (slow - 1)]
