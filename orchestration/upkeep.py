@@ -20,6 +20,7 @@ from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from oltp.expiry import expire_due_reservations
 from oltp.key_lease import KEY_LEASE, prune_keys
+from oltp.settling import settle_provider_calls
 from reconcile.figure_results import prune_figures
 from reconcile.results import prune_results
 from stack.scrubbing import scrubber
@@ -115,6 +116,20 @@ def prune_old_keys(context: OpExecutionContext) -> None:
     context.add_output_metadata(removed)
 
 
+@dg.op(required_resource_keys={PLATFORM})
+def settle_left_calls(context: OpExecutionContext) -> None:
+    """Bring calls to the payment provider to their end that nobody waits for any more, pod by pod."""
+    settings = platform_of(context).settings
+    with without_secrets(settings):
+        for pod_settings in settings.pods:
+            with build_command_pod(pod_settings, connections_max=1) as pod:
+                done = settle_provider_calls(pod)
+            if done.settled or done.failures:
+                context.log.info(f"{pod_settings.pod}: {done.settled} settled")
+            for key, reason in done.failures.items():
+                context.log.warning(f"{pod_settings.pod}: the call of {key} is not settled: {reason}")
+
+
 @dg.job(description="Merges the lake's small files and drops what no reader can need.")
 def lake_compaction() -> None:
     """Compact the lake."""
@@ -139,10 +154,11 @@ def results_pruning() -> None:
     prune_old_results()
 
 
-@dg.job(description="Gives the units of reservations back whose time is over.")
+@dg.job(description="Gives units back whose time is over, and settles calls to the payment provider that were left.")
 def reservation_expiry() -> None:
-    """Expire reservations."""
+    """Expire reservations, settle calls."""
     expire_reservations()
+    settle_left_calls()
 
 
 @dg.job(description=f"Removes idempotency keys that are older than {KEY_LEASE.days} days, but never those of imports.")

@@ -120,7 +120,7 @@ def test_allowed_transitions_are_those_of_the_domain(migrated: str) -> None:
 
 def test_every_constraint_with_a_meaning_exists(migrated: str) -> None:
     """A renamed constraint would turn a typed error into a fault of the program."""
-    names = {name for _, name, _ in _rows(migrated, CONSTRAINTS)}
+    names = {name for _, name, _ in [*_rows(migrated, CONSTRAINTS), *_rows(migrated, INDEXES)]}
     bodies = _rows(migrated, "select prosrc from pg_proc where pronamespace = 'oltp'::regnamespace")
     functions = "".join(str(body) for (body,) in bodies)
     assert [name for name in MEANINGS if name not in names and f"'{name}'" not in functions] == []
