@@ -4,7 +4,9 @@ with days as (
         entry_date as sales_date,
         currency,
         sum(amount_micro) filter (where account = 'clearing' and event_type = 'order_placed') as placed_micro,
-        -sum(amount_micro) filter (where account = 'clearing' and event_type = 'order_cancelled') as cancelled_micro,
+        -sum(amount_micro) filter (
+            where account = 'clearing' and event_type in ('order_cancelled', 'order_units_withdrawn')
+        ) as cancelled_micro,
         sum(amount_micro) filter (where account = 'cash' and event_type = 'payment_captured') as captured_micro,
         -sum(amount_micro) filter (where account = 'cash' and event_type = 'refund_completed') as refunded_micro,
         sum(amount_micro) filter (where account = 'cash') as cash_micro,
