@@ -189,6 +189,18 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
     assert world.marts(after.result.cuts) == after.marts
 
 
+def test_a_warehouse_from_before_a_field_was_added_is_computed_anew(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment]
+) -> None:
+    before, after = refreshed
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
+        connection.execute("alter table lake.intermediate.int_payments_history drop column released_minor")
+    result = build_warehouse(world.settings)
+    assert result.is_complete and set(result.since_cuts.values()) == {0}
+    assert world.stored() == before
+    assert world.marts(after.result.cuts) == after.marts
+
+
 def test_orders_that_cost_nothing_count(world: World, first: Moment) -> None:
     gifts = world.rows("""select orders.order_id from lake.marts.orders anti join lake.marts.journal using (order_id)
                           where total_minor = 0""")
@@ -281,15 +293,3 @@ def test_a_lake_that_was_never_built_has_no_reports(postgres: Cluster, tmp_path:
     empty.lake.close()
     with pytest.raises(WarehouseError, match="has not been built"):
         read_report(empty.settings, "daily")
-
-
-def test_a_warehouse_from_before_a_field_was_added_is_computed_anew(
-    world: World, refreshed: tuple[dict[str, list[str]], Moment]
-) -> None:
-    before, after = refreshed
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
-        connection.execute("alter table lake.intermediate.int_payments_history drop column released_minor")
-    result = build_warehouse(world.settings)
-    assert result.is_complete and set(result.since_cuts.values()) == {0}
-    assert world.stored() == before
-    assert world.marts(after.result.cuts) == after.marts
