@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contracts.errors import GatewayDeclinedError
 from contracts.events.payment import PaymentEvent, PaymentState
+from contracts.limits import Uuid
 from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.commands.execute import CommandPod, Request
 from oltp.commands.void_payment import void_call
@@ -20,7 +21,7 @@ class ReleasePayment(ProviderCommand[PaymentState, PaymentState], frozen=True, k
     is recorded, and nothing is asked for. Answers with the payment; ConflictError when nothing of it is set aside.
     """
 
-    payment_id: str
+    payment_id: Uuid
     is_released_by_provider: bool = False
 
     def load(self, tx: CommandTransaction) -> PaymentState:
