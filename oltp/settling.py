@@ -9,7 +9,7 @@ has gone: the provider is asked again under the same key, which tells the refere
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -52,4 +52,4 @@ def settle_provider_calls(pod: CommandPod, *, left_after: timedelta = LEFT_AFTER
 def _settle(pod: CommandPod, call: LeftBehind) -> None:
     command = msgspec.json.decode(call.body, type=_COMMANDS[call.command])
     request = request_of(pod, command, idempotency_key=call.idempotency_key)
-    run_request(pod, command, replace(request, is_abandoned=True))
+    run_request(pod, command, msgspec.structs.replace(request, is_abandoned=True))

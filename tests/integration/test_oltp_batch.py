@@ -297,7 +297,7 @@ def test_commands_that_ask_a_real_provider_or_may_not_share_run_alone(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Provider:
-        name = "real"
+        name, is_local = "real", False
 
         def __getattr__(self, name: str) -> Any:
             return getattr(EmbeddedGateway(), name)
