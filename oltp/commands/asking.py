@@ -47,11 +47,11 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
 
     def load(self, tx: CommandTransaction) -> Loaded:
         """Lock and return what the command is about; called in both transactions."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
     def prepare(self, tx: CommandTransaction, loaded: Loaded) -> ProviderCall:
         """Check everything that can be checked, and return what is to be asked."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
     def conclude(
         self, tx: CommandTransaction, loaded: Loaded, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
@@ -60,7 +60,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
 
         `is_abandoned`: nobody waits for the answer any more. Raises the outcome where a refusal leaves no trace.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
     def run(self, tx: CommandTransaction) -> Answer:
         """Do everything in one transaction: for a provider that answers at once and moves no money."""
