@@ -13,6 +13,9 @@ from pathlib import Path
 
 from contracts.errors import SettingsError
 
+MEMORY_MB_MIN = 192
+"""Less than this DuckDB cannot work with: one part of what is taken apart at a time needs as much."""
+
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
 
@@ -62,6 +65,14 @@ class Settings:
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
     """Largest number of events in one log entry; stored with every cut."""
+    comparison_memory_mb: int = 224
+    """What a comparison's DuckDB may take; the process takes about 250 MB besides. What needs more goes to disk."""
+    scratch_disk_mb: int = 50_000
+    """What a comparison may spill to disk, below `var_dir`."""
+    lake_memory_mb: int = 256
+    """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
+    warehouse_memory_mb: int = 1_000
+    """What DuckDB may take while dbt builds the warehouse."""
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
@@ -118,6 +129,10 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_backup_path=Path(backup_path).absolute() if backup_path else var_dir / "backup" / "lake",
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
+        comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 224, at_least=MEMORY_MB_MIN),
+        scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
+        lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
+        warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )
@@ -137,6 +152,10 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_LAKE_BACKUP_PATH": str(settings.lake_backup_path),
         "TIEOUT_PARTITION_COUNT": str(settings.partition_count),
         "TIEOUT_CHUNK_ROWS": str(settings.chunk_rows),
+        "TIEOUT_COMPARISON_MEMORY_MB": str(settings.comparison_memory_mb),
+        "TIEOUT_SCRATCH_DISK_MB": str(settings.scratch_disk_mb),
+        "TIEOUT_LAKE_MEMORY_MB": str(settings.lake_memory_mb),
+        "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
     }
@@ -145,12 +164,12 @@ def as_values(settings: Settings) -> dict[str, str]:
     return values
 
 
-def _integer(name: str, values: Mapping[str, str], default: int) -> int:
+def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: int = 1) -> int:
     text = values.get(name, "").strip()
     if not text:
         return default
-    if not text.isdigit() or int(text) < 1:
-        raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least 1.")
+    if not (text.isascii() and text.isdigit()) or int(text) < at_least:
+        raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least {at_least:,}.")
     return int(text)
 
 

@@ -19,7 +19,7 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
 from contracts.ids import NewId, uuid7
 from contracts.settings import Settings
-from derived.lake_connection import LAKE, connect_lake, transaction
+from derived.lake_connection import LAKE, open_lake, transaction
 from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
 from derived.warehouse_shape import is_outgrown
@@ -104,7 +104,7 @@ def building(
     """
     with (
         build_lock(settings, lock_timeout_seconds),
-        connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
+        open_lake(settings) as connection,
     ):
         migrate_builds(connection)
         outgrown = is_outgrown(connection)

@@ -24,7 +24,7 @@ from contracts.errors import PropagationError
 from contracts.settings import PodSettings, Settings
 from derived.backup_epochs import backed_up_after, backed_up_cuts, retract_backup
 from derived.lake_backup import verified_cuts
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.lake_epochs import events_after, recorded_cuts, retract_lake
 from derived.lake_reads import lake_positions
 from derived.read_models.projection import ReadModel
@@ -230,7 +230,7 @@ class _Session:
     @contextmanager
     def _lake(self) -> Iterator[duckdb.DuckDBPyConnection]:
         settings = self.opener.settings
-        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+        with open_lake(settings, read_only=True) as connection:
             yield connection
 
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from contracts.errors import PropagationError
 from contracts.events.envelope import ENVELOPE_COLUMNS, envelope_values
 from derived.dsn import scrub
-from derived.lake_connection import connect_lake, transaction
+from derived.lake_connection import MEMORY_LIMIT_MB, connect_lake, transaction
 from derived.lake_epochs import record_opening
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
 from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
@@ -57,9 +57,10 @@ class LakeProjection:
 
     name = "lake"
 
-    def __init__(self, catalog_dsn: str, data_path: str) -> None:
+    def __init__(self, catalog_dsn: str, data_path: str, *, memory_limit_mb: int = MEMORY_LIMIT_MB) -> None:
         self._catalog_dsn = catalog_dsn
         self._data_path = data_path
+        self._memory_limit_mb = memory_limit_mb
         self._connection: Connection | None = None
         self._lock = threading.Lock()
 
@@ -165,7 +166,9 @@ class LakeProjection:
     def _cursor(self) -> Connection:
         with self._lock:
             if self._connection is None:
-                self._connection = connect_lake(self._catalog_dsn, self._data_path)
+                self._connection = connect_lake(
+                    self._catalog_dsn, self._data_path, memory_limit_mb=self._memory_limit_mb
+                )
             return self._connection.cursor()
 
     def _failure(self, error: duckdb.Error) -> PropagationError:

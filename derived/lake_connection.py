@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 
 from contracts.errors import StackError
+from contracts.settings import Settings
 from derived.dsn import described, scrub
 
-__all__ = ["LAKE", "connect_lake", "described", "normal_data_path", "quote", "scrub", "transaction"]
+__all__ = ["LAKE", "connect_lake", "described", "normal_data_path", "open_lake", "quote", "scrub", "transaction"]
 
 LAKE = "lake"
 """The catalog's name in every connection, and in dbt."""
@@ -29,7 +32,8 @@ CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-MEMORY_LIMIT = "1GB"
+MEMORY_LIMIT_MB = 256
+"""Of DuckDB's own (`contracts/settings.py`: lake_memory_mb); what needs more is spilled."""
 THREADS = 2
 
 
@@ -38,7 +42,7 @@ def connect_lake(
     data_path: str,
     read_only: bool = False,
     *,
-    memory_limit: str = MEMORY_LIMIT,
+    memory_limit_mb: int = MEMORY_LIMIT_MB,
     threads: int = THREADS,
 ) -> duckdb.DuckDBPyConnection:
     """Return a new DuckDB instance with the lake attached; use one per process and purpose, a `cursor()` per thread.
@@ -51,7 +55,10 @@ def connect_lake(
         _load_extensions(connection, data_path)
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("set enable_progress_bar = false")
-        connection.execute(f"set memory_limit = {quote(memory_limit)}")
+        connection.execute(f"set memory_limit = '{int(memory_limit_mb)}MB'")
+        # Two processes may not share it: the files' names would be the same. DuckDB removes it when it closes.
+        spill = Path(tempfile.gettempdir()) / f"tieout-lake-{os.getpid()}-{uuid4().hex}"
+        connection.execute(f"set temp_directory = {quote(str(spill))}")
         connection.execute(f"set threads = {int(threads)}")
         # A result's order is always asked for by ORDER BY; without it DuckDB streams instead of buffering.
         connection.execute("set preserve_insertion_order = false")
@@ -65,6 +72,16 @@ def connect_lake(
             f"{scrub(error, catalog_dsn)}"
         ) from None
     return connection
+
+
+def open_lake(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Do what `connect_lake` does, for the lake of these settings and within their limit of memory."""
+    return connect_lake(
+        settings.catalog_dsn,
+        settings.lake_data_path,
+        read_only=read_only,
+        memory_limit_mb=settings.lake_memory_mb,
+    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from contracts.errors import PropagationError
 from contracts.events.envelope import Envelope
 from contracts.settings import Settings
 from derived.builds import build_lock, stand_back
-from derived.lake_connection import connect_lake, scrub, transaction
+from derived.lake_connection import open_lake, scrub, transaction
 from derived.lake_schema import CUTS, EPOCHS, EVENTS, PARKED, RETRACTED_CUTS, RETRACTED_EVENTS, fence_table
 from streams.codec import EVENT_SCHEMA
 from streams.epochs import PublishedCut
@@ -122,7 +122,7 @@ def retract_lake(
     """
     with (
         build_lock(settings),
-        connect_lake(settings.catalog_dsn, settings.lake_data_path) as connection,
+        open_lake(settings) as connection,
     ):
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:

@@ -33,6 +33,9 @@ EVENT_COLUMNS = """
         recorded_at timestamptz not null, causation_id varchar, correlation_id varchar not null,
         traceparent varchar, payload varchar not null"""
 
+ROW_GROUP_MB = 8
+"""Of a file's row groups, unpacked. One for a whole step made readers hold 128 MB at once, per thread and column."""
+
 TABLES = (
     # With `chunk`, without which nobody could say what a position inside a large cut includes.
     f"create table if not exists {EVENTS} ({EVENT_COLUMNS}, chunk integer not null)",
@@ -83,11 +86,23 @@ def migrate_lake(catalog_dsn: str, data_path: str, *, pods: Sequence[str], parti
     """Create what is missing in the lake; run by one process at a time, as often as wanted."""
     if "://" not in data_path:
         Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
-    with connect_lake(catalog_dsn, data_path) as connection, transaction(connection):
-        # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
-        connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
-        connection.execute(f"create schema if not exists {SCHEMA}")
-        _create(connection, pods, partition_count)
+    with connect_lake(catalog_dsn, data_path) as connection:
+        with transaction(connection):
+            # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
+            connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
+            connection.execute(f"create schema if not exists {SCHEMA}")
+            _create(connection, pods, partition_count)
+        # A schema has to be committed before it has options.
+        _bound_row_groups(connection)
+
+
+def _bound_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
+    """Keep row groups small: whoever reads one holds each column of it whole, and unpacked; payloads are large.
+
+    Of this schema alone: writers that keep the order of rows, as dbt's, cannot have it.
+    """
+    size = f"'parquet_row_group_size_bytes', '{ROW_GROUP_MB}MB'"
+    connection.execute(f"call {LAKE}.set_option({size}, schema => 'raw')")
 
 
 def start_anew(connection: duckdb.DuckDBPyConnection, *, pods: Sequence[str], partition_count: int) -> None:

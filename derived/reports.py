@@ -18,7 +18,7 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
 from derived.builds import latest_build
-from derived.lake_connection import connect_lake, scrub
+from derived.lake_connection import open_lake, scrub
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -107,7 +107,7 @@ def read_report(
     Raises InputError for an unknown report or for cuts beyond the newest build, WarehouseError when nothing was built.
     """
     try:
-        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+        with open_lake(settings, read_only=True) as connection:
             return report_on(connection, name, cuts=cuts, clock=clock)
     except duckdb.Error as error:
         raise WarehouseError(f"The report could not be read: {scrub(error, settings.catalog_dsn)}") from None

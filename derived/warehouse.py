@@ -125,6 +125,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TIEOUT_WAREHOUSE_EXTENSIONS_DIR": str(link_extensions(folder / "extensions")),
         "TIEOUT_WAREHOUSE_TEMP_DIR": str(folder / "temp"),
         "TIEOUT_WAREHOUSE_THREADS": str(THREADS),
+        "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),
     }
 
 

@@ -14,7 +14,7 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from derived.builds import latest_build
-from derived.lake_connection import connect_lake, scrub
+from derived.lake_connection import open_lake, scrub
 from derived.lake_reads import cut_vector
 from derived.lake_schema import EVENTS
 
@@ -38,7 +38,7 @@ def observe_warehouse(settings: Settings, *, clock: Clock = utc_now) -> list[War
     Cost follows the lag: files tell by their highest cut that they hold nothing newer.
     """
     try:
-        with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+        with open_lake(settings, read_only=True) as connection:
             build = latest_build(connection)
             lake_cuts = cut_vector(connection)
             return [

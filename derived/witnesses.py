@@ -12,7 +12,7 @@ import psycopg
 
 from contracts.settings import Settings
 from derived.lake_backup import verified_chains
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.lake_reads import lake_progress, pods
 from streams.history import KnownCut, Witness
 
@@ -43,7 +43,7 @@ def _views(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
 
 
 def _lake(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         if pod not in pods(lake):
             return {}
         progress = lake_progress(lake, pod)

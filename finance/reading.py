@@ -15,7 +15,7 @@ import duckdb
 from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
-from derived.lake_connection import connect_lake, scrub, transaction
+from derived.lake_connection import open_lake, scrub, transaction
 from derived.reports import (
     REPORTS,
     Connection,
@@ -56,7 +56,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
     """Give a connection to the lake whose queries all see one state of it; WarehouseError for what goes wrong."""
     try:
         with (
-            connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection,
+            open_lake(settings, read_only=True) as connection,
             transaction(connection),
         ):
             yield connection

@@ -16,7 +16,7 @@ import pyarrow as pa
 from contracts.clock import Clock
 from reconcile.compare import Limits
 from reconcile.oltp import OpenCut
-from reconcile.scratch import MEMORY_LIMIT_MB
+from reconcile.scratch import DISK_LIMIT_MB, MEMORY_LIMIT_MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,7 @@ class ReconcileContext:
     whole_orders_max: int = 0
     """A pod with no more orders than this is always compared completely: leaving out saves nothing there."""
     memory_limit_mb: int = MEMORY_LIMIT_MB
+    disk_limit_mb: int = DISK_LIMIT_MB
     scratch_folder: Path | None = None
     limits: Limits = field(default_factory=Limits)
 

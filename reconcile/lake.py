@@ -23,8 +23,11 @@ from reconcile.scratch import table
 from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
 
 RAW_EVENTS = "lake.raw.events"
-FOLDED_AT_ONCE = 50_000
-"""Of how many aggregates the states are taken apart at a time: nested values are not spilled to disk piece by piece."""
+PART_BYTES = 6 << 20
+"""How much of the payloads is taken apart at a time: nested values are not spilled to disk piece by piece. It counts
+bytes and not aggregates, because an order may have one line or thousands."""
+STATES = "states"
+"""The states of one part: small, so in memory."""
 DUPLICATE_COLUMNS = "(aggregate_id varchar, aggregate_version bigint, copies bigint, merchant_id varchar)"
 
 
@@ -126,51 +129,50 @@ def fold(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: 
     once = ""
     if _write_duplicates(connection, extent, aggregate_type):
         once = "qualify row_number() over (partition by e.aggregate_id order by e.position, e.payload) = 1"
-    for number, keys in enumerate(_parts(connection)):
-        _write_states(connection, extent, aggregate_type, keys, once)
+    _write_newest(connection, extent, aggregate_type, once)
+    for number, part in enumerate(_parts(connection)):
+        _write_states(connection, aggregate_type, part)
         for entity in entities:
             target = table(right_name(entity))
             into = f"insert into {target}" if number else f"create or replace table {target} as"
             connection.execute(f"{into} {_select(entity)}")
-    connection.execute(f"drop table {table('states')}")
+    connection.execute(f"drop table {table('newest')}")
+    connection.execute(f"drop table {STATES}")
 
 
-def _parts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str | None, str | None]]:
-    """Return ranges (above, through] of the ids in `heads`, so small that their states fit into memory."""
-    rows = connection.execute(
-        f"""
-        select max(aggregate_id) from (
-            select aggregate_id, (row_number() over (order by aggregate_id) - 1) // {FOLDED_AT_ONCE:d} as part
-            from {table("heads")}
-        ) group by part order by part
-        """
-    ).fetchall()
-    ends = [str(row[0]) for row in rows[:-1]]
-    return list(zip([None, *ends], [*ends, None], strict=True))
-
-
-def _write_states(
-    connection: duckdb.DuckDBPyConnection,
-    extent: Extent,
-    aggregate_type: str,
-    keys: tuple[str | None, str | None],
-    once: str,
-) -> None:
+def _write_newest(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str, once: str) -> None:
+    """Write the newest payload of every aggregate, in parts of about as many bytes, whatever their number."""
     events, bound = extent.select("e.*", aggregate_type)
-    conditions = []
-    for name, end, sign in zip(("above", "through"), keys, (">", "<="), strict=True):
-        if end is not None:
-            conditions.append(f"and e.aggregate_id {sign} ${name}")
-            bound = {**bound, name: end}
     connection.execute(
         f"""
-        create or replace table {table("states")} as
-        select h.aggregate_id, h.events, from_json(e.payload, $structure).state as state
-        from ({events} {" ".join(conditions)}) as e
-        join {table("heads")} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version = e.aggregate_version
-        {once}
+        create or replace table {table("newest")} as
+        select aggregate_id, events, payload,
+               sum(strlen(payload)) over (rows between unbounded preceding and current row) // {PART_BYTES:d} as part
+        from (
+            select h.aggregate_id, h.events, e.payload
+            from ({events}) as e
+            join {table("heads")} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version = e.aggregate_version
+            {once}
+        )
         """,
-        {**bound, "structure": json.dumps({"state": _structure(entities_of(aggregate_type))})},
+        bound,
+    )
+
+
+def _parts(connection: duckdb.DuckDBPyConnection) -> list[int]:
+    """Return the numbers of the parts; 0 also where there is nothing."""
+    rows = connection.execute(f"select distinct part from {table('newest')} order by part").fetchall()
+    return [int(row[0]) for row in rows] or [0]
+
+
+def _write_states(connection: duckdb.DuckDBPyConnection, aggregate_type: str, part: int) -> None:
+    connection.execute(
+        f"""
+        create or replace temp table {STATES} as
+        select aggregate_id, events, from_json(payload, $structure).state as state
+        from {table("newest")} where part = $part
+        """,
+        {"structure": json.dumps({"state": _structure(entities_of(aggregate_type))}), "part": part},
     )
 
 
@@ -256,9 +258,9 @@ def _field(source: str, column: Column) -> str:
 def _select(entity: Entity) -> str:
     if entity.field is None:
         fields = ", ".join(_field("state", column) for column in entity.fields)
-        return f"select {AGGREGATE_ID}, {fields}, events from {table('states')}"
+        return f"select {AGGREGATE_ID}, {fields}, events from {STATES}"
     fields = ", ".join(_field("part", column) for column in entity.fields)
     return (
         f"select {AGGREGATE_ID}, merchant_id, {fields} from (select {AGGREGATE_ID}, state.merchant_id as merchant_id, "
-        f"unnest(state.{quoted(entity.field)}) as part from {table('states')})"
+        f"unnest(state.{quoted(entity.field)}) as part from {STATES})"
     )

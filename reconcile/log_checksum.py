@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,8 @@ from contracts.events.envelope import ENVELOPE_COLUMNS
 STORED_COLUMNS = tuple(name for name in ENVELOPE_COLUMNS if name not in ("pod", "epoch", "cut", "partition"))
 """What an entry holds; the rest is implied by where it stands."""
 
+ROWS_AT_ONCE = 500
+"""How many rows' values are Python objects at a time: an entry may hold hundreds of megabytes of payloads."""
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -31,19 +34,26 @@ def entry_checksum(events: pa.Table, place: str) -> str:
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
     for name in STORED_COLUMNS:
-        values = events.column(name).to_pylist()
-        nulls = [value is None for value in values]
+        column = events.column(name)
+        nulls = bytes(value is None for values in _slices(column) for value in values)
         digest.update(f"|{name}:{sum(nulls)}|".encode())
         if any(nulls):
-            digest.update(bytes(nulls))
-        is_text = pa.types.is_string(events.schema.field(name).type)
-        digest.update(_texts(values) if is_text else _numbers(values))
+            digest.update(nulls)
+        for part in _texts(column) if pa.types.is_string(column.type) else map(_numbers, _slices(column)):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _texts(values: list[Any]) -> bytes:
-    texts = [(value or "").encode() for value in values]
-    return struct.pack(f"<{len(texts)}i", *map(len, texts)) + b"".join(texts)
+def _slices(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+    for start in range(0, len(column), ROWS_AT_ONCE):
+        yield column.slice(start, ROWS_AT_ONCE).to_pylist()
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[bytes]:
+    for values in _slices(column):
+        yield struct.pack(f"<{len(values)}i", *(len((value or "").encode()) for value in values))
+    for values in _slices(column):
+        yield "".join(value or "" for value in values).encode()
 
 
 def _numbers(values: list[Any]) -> bytes:

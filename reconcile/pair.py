@@ -1,6 +1,7 @@
 """What a pair is: two stores that must agree, how they are compared, and what that cannot find.
 
-Belongs here: the type, and the result that its findings make. Which pairs there are: `reconcile/pairs.py`.
+Belongs here: the type, comparing one within its limits, and the result that its findings make. Which pairs there are:
+`reconcile/pairs.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
 from reconcile.scoping import restricted
+from reconcile.scratch import single_threaded
 from reconcile.shapes import Shape
 
 LEVELS = ("pod", "merchant x day x currency", "key")
@@ -110,6 +112,15 @@ class Pair:
     def lag_seconds_max(self) -> float:
         """How far the copy may be behind before its pair is late."""
         return float(copy_named(self.copy).late_seconds_max) if self.copy else 0.0
+
+
+def compare_pair(pair: Pair, run: PodRun) -> Findings:
+    """Compare a pair; once more with one thread if there was not enough memory for all of them."""
+    try:
+        return pair.compare(run)
+    except duckdb.OutOfMemoryException:
+        with single_threaded(run.connection):
+            return pair.compare(run)
 
 
 def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:

@@ -26,10 +26,10 @@ from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
 from reconcile.log_pairs import of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
-from reconcile.pair import Pair, PodRun, Stage, Sweep, result_of
+from reconcile.pair import Pair, PodRun, Stage, Sweep, compare_pair, result_of
 from reconcile.pairs import pairs_named
 from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
-from reconcile.scratch import scratch
+from reconcile.scratch import limit_reached, scratch
 from reconcile.sweep import SweepPlan
 
 EPOCH_OPENED = "select opened_at from oltp.epochs where completed_at is not null order by number desc limit 1"
@@ -249,7 +249,7 @@ class _Run:
             is_lake_late=(pod, Stage.LAKE) in self._failures,
         )
         try:
-            findings = pair.compare(run)
+            findings = compare_pair(pair, run)
             if pair.has_figures:
                 self.figures += figures_of(run)
         except LateError as late:
@@ -295,7 +295,12 @@ def _workspace(context: ReconcileContext) -> Iterator[duckdb.DuckDBPyConnection]
         context.scratch_folder.mkdir(parents=True, exist_ok=True)
     with (
         context.open_lake() as connection,
-        scratch(connection, memory_limit_mb=context.memory_limit_mb, folder=context.scratch_folder) as ready,
+        scratch(
+            connection,
+            memory_limit_mb=context.memory_limit_mb,
+            disk_limit_mb=context.disk_limit_mb,
+            folder=context.scratch_folder,
+        ) as ready,
     ):
         yield ready
 
@@ -364,4 +369,4 @@ def _sentence(error: Exception, context: ReconcileContext) -> str:
     """Return an error as one line without secrets; its kind too, unless it is one of ours that says everything."""
     # Before it is cut short: half a password would not be recognized.
     text = context.scrub(" ".join(str(error).split()))[:500] or "no message"
-    return text if isinstance(error, TieoutError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, TieoutError) else f"{limit_reached(error)}{type(error).__name__}: {text}"

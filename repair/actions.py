@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from contracts.errors import ConflictError, InputError
 from contracts.settings import Settings
 from derived.builds import latest_build
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.lake_reads import lake_positions
 from derived.witnesses import witnesses_of
 from oltp.commands.execute import CommandPod, build_command_pod, execute
@@ -80,7 +80,7 @@ def _mend_events(tools: Repairing, action: Action, run: str) -> Done:
 
 
 def _look_at_lake_position(tools: Repairing, action: Action) -> dict[str, Any]:
-    with connect_lake(tools.settings.catalog_dsn, tools.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(tools.settings, read_only=True) as lake:
         positions = lake_positions(lake, action.pod)
     return {"positions": {str(number): position.cut for number, position in sorted(positions.items())}}
 
@@ -187,7 +187,7 @@ def _build(tools: Repairing, action: Action, run: str) -> Done:
 
 
 def _latest(settings: Settings) -> dict[str, Any]:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         latest = latest_build(lake)
     return {} if latest is None else {"build_id": latest.build_id, "cuts": dict(latest.cuts)}
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from contracts.settings import Settings
 from derived.lake_backup import events_from_backup
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.lake_repair import (
     LakeChange,
     remove_duplicates,
@@ -40,7 +40,7 @@ Row = Mapping[str, Any]
 def rows_of(settings: Settings, action: Action) -> dict[str, Any]:
     """Return the content hashes of the first events' rows in the lake; an event without rows has none."""
     chosen = list(action.keys[:KEYS_SHOWN])
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         table = lake.execute(ROWS, {"pod": action.pod, "event_ids": chosen}).to_arrow_reader().read_all()
     hashes: dict[str, list[str]] = {event_id: [] for event_id in chosen}
     for row in table.cast(REISSUED_SCHEMA).to_pylist():

@@ -59,6 +59,8 @@ def build_reconcile_context(
         lag_seconds_max=lag_seconds_max,
         next_moment=lambda: next_moment(settings.control_dsn),
         whole_orders_max=WHOLE_ORDERS_MAX,
+        memory_limit_mb=settings.comparison_memory_mb,
+        disk_limit_mb=settings.scratch_disk_mb,
         scratch_folder=settings.var_dir / "scratch",
         limits=Limits(sample=DIFFERENCES_KEPT),
     )
@@ -97,9 +99,9 @@ def _last_manifest(settings: Settings, pod: str) -> Manifest | None:
 
 
 def _open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:
-    from derived.lake_connection import connect_lake
+    from derived.lake_connection import open_lake
 
-    return connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True)
+    return open_lake(settings, read_only=True)
 
 
 def _lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:

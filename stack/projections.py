@@ -17,7 +17,7 @@ def build_projection(name: str, settings: Settings) -> Projection:
     if name == "lake":
         from derived.lake import LakeProjection
 
-        return LakeProjection(settings.catalog_dsn, settings.lake_data_path)
+        return LakeProjection(settings.catalog_dsn, settings.lake_data_path, memory_limit_mb=settings.lake_memory_mb)
     if name == "account_view":
         from derived.read_models.account import build_account_view
 

@@ -29,6 +29,11 @@ logger = logging.getLogger("tieout.consumer")
 BLOCK_MILLISECONDS = 500
 MANIFESTS_READ = 1_000
 PROGRESS_SECONDS = 1.0
+EVENTS_MAX = 50_000
+BYTES_MAX = 64 << 20
+"""Of the decoded events of one step; an entry is always applied whole."""
+BYTES_PER_EVENT = 8 << 10
+"""What is expected of an event before any was seen; then what those of the last step had."""
 RETRY_SECONDS = 2.0
 STOPPED_RETRY_SECONDS = 10.0
 
@@ -54,7 +59,7 @@ def run_consumer(
     stop: threading.Event,
     *,
     group_window_seconds: float = 0.0,
-    events_max: int = 50_000,
+    events_max: int = EVENTS_MAX,
 ) -> None:
     """Let `projection` follow `pod` until `stop` is set: the body of a worker process."""
     log = build_log(settings)
@@ -69,7 +74,7 @@ class Consumer:
     """Applies one pod's log to one projection.
 
     `group_window_seconds` is the least time between two commits while events keep coming: about 1 for a store whose
-    commits are slow, 0 for the others. `events_max` bounds a step's events, and so its memory.
+    commits are slow, 0 for the others. `events_max` bounds a step's events, `bytes_max` what they take in memory.
     """
 
     def __init__(
@@ -79,7 +84,8 @@ class Consumer:
         log: EventLog,
         *,
         group_window_seconds: float = 0.0,
-        events_max: int = 50_000,
+        events_max: int = EVENTS_MAX,
+        bytes_max: int = BYTES_MAX,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,6 +94,8 @@ class Consumer:
         self._log = log
         self._window_seconds = group_window_seconds
         self._events_max = events_max
+        self._bytes_max = bytes_max
+        self._bytes_per_event = float(BYTES_PER_EVENT)
         self._clock = clock
         self._monotonic = monotonic
         self._state = ProjectionState(epoch=None, positions={})
@@ -179,13 +187,16 @@ class Consumer:
     def _next(self, manifests: list[Manifest]) -> Step | None:
         follower = f"{self._projection.name} of pod {self._pod}"
         found = of_one_epoch(manifests, self._state.epoch, self._state.positions, follower)
-        return plan_step(self._state.positions, found, stopped=self._stopped, events_max=self._events_max)
+        events_max = max(1, min(self._events_max, int(self._bytes_max / self._bytes_per_event)))
+        return plan_step(self._state.positions, found, stopped=self._stopped, events_max=events_max)
 
     def _apply(self, step: Step) -> int:
         """Apply one step; return its events, 0 when it was not kept."""
         entries = self._entries(step)
         if entries is None:
             return 0
+        if events := sum(entry.events.num_rows for entry in entries):
+            self._bytes_per_event = max(1.0, sum(entry.events.nbytes for entry in entries) / events)
         work = Work(
             pod=self._pod,
             epoch=step.epoch,

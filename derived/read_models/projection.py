@@ -361,9 +361,9 @@ def lake_opener(settings: Settings) -> Callable[[], duckdb.DuckDBPyConnection]:
     """Return a function that opens the lake for reading; DuckDB is loaded when it is called, workers do without."""
 
     def open_lake() -> duckdb.DuckDBPyConnection:
-        from derived.lake_connection import connect_lake
+        from derived.lake_connection import open_lake
 
-        return connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True)
+        return open_lake(settings, read_only=True)
 
     return open_lake
 

@@ -21,7 +21,7 @@ from contracts.events import STATE_TYPES
 from contracts.events.common import AggregateState
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.lake_schema import PARKED
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
@@ -69,7 +69,7 @@ def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProject
     by_pod: dict[str, list[Break]] = {}
     for item in breaks:
         by_pod.setdefault(item.pod, []).append(item)
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         latest = latest_build(lake)
         built = {} if latest is None else latest.cuts
         return {

@@ -137,10 +137,10 @@ class _Reader:
         )
 
     def _open_lake(self) -> None:
-        from derived.lake_connection import connect_lake
+        from derived.lake_connection import open_lake
 
         try:
-            self._lake = connect_lake(self._settings.catalog_dsn, self._settings.lake_data_path, read_only=True)
+            self._lake = open_lake(self._settings, read_only=True)
         except StackError as error:
             self._lake_error = str(error)
 

@@ -12,13 +12,13 @@ import pytest
 
 from contracts.ownership import copy_named
 from contracts.settings import PodSettings, Settings
-from contracts.verdicts import DifferenceClass, Verdict
+from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.lake_connection import CONFIGURATION, _load_extensions, quote
 from reconcile import run
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
 from reconcile.log_pairs import OUTBOX_PAIR
-from reconcile.pair import Findings
+from reconcile.pair import Findings, PodRun
 from reconcile.pairs import pairs_named
 from stack.comparison import build_reconcile_context
 from stack.scrubbing import scrubber
@@ -95,6 +95,30 @@ def test_a_lake_that_needs_what_the_log_has_lost_is_not_waited_for_in_vain(
     assert results["outbox_log"].missing == 1
     assert results["oltp_lake.order"].verdict is Verdict.LATE
     assert time.now < copy_named("lake").freshness_seconds + 1 < copy_named("lake").late_seconds_max
+
+
+def test_a_pair_that_runs_out_of_memory_is_compared_once_more_with_one_thread(context: ReconcileContext) -> None:
+    seen = []
+
+    def compare_with(failures: int) -> PairResult:
+        def compare(found: PodRun) -> Findings:
+            seen.append(found.connection.execute("select current_setting('threads')").fetchall()[0][0])
+            if len(seen) <= failures:
+                raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+            return Findings(outcomes=[Outcome(compared=1)])
+
+        seen.clear()
+        pair = replace(OUTBOX_PAIR, compare=compare)
+        with duckdb.connect(config={"threads": 2}) as connection:
+            return run._Run(context, [pair], ["pod1"], lambda _: None, {})._compare(connection, pair, "pod1")
+
+    assert compare_with(0).verdict is Verdict.CONSISTENT
+    assert seen == [2]
+    assert compare_with(1).verdict is Verdict.CONSISTENT
+    assert seen == [2, 1]
+    again = compare_with(2)
+    assert again.verdict is Verdict.UNKNOWN
+    assert "TIEOUT_COMPARISON_MEMORY_MB" in again.reason
 
 
 def test_duckdb_quotes_the_password() -> None:

@@ -47,6 +47,19 @@ def test_all_columns_arrive_unchanged(lake: Lake) -> None:
     assert stored == [tuple(event[name] for name in ENVELOPE_COLUMNS) for event in pod.events]
 
 
+def test_files_have_row_groups_that_a_reader_can_hold_whole(own_lake: Lake) -> None:
+    pod = FakePod()
+    own_lake.projection().apply(pod.step(pod.cut(*(order(lines=20) for _ in range(3_000)))))
+    ((size, groups),) = own_lake.rows(
+        "select max(total_uncompressed_size), count(distinct row_group_id) "
+        f"from parquet_metadata('{own_lake.data_path}/raw/events/**/*.parquet') where path_in_schema = 'payload'"
+    )
+    assert groups == 2
+    # One vector of DuckDB is the least that a row group has; it would be all 3,000 rows otherwise.
+    ((whole,),) = own_lake.rows("select sum(strlen(payload)) from lake.raw.events")
+    assert int(str(size)) < 0.75 * int(str(whole))
+
+
 def test_the_same_step_twice_is_fenced_and_changes_nothing(lake: Lake) -> None:
     pod = FakePod()
     projection = lake.projection()

@@ -98,6 +98,17 @@ def test_a_large_cut_is_applied_chunk_by_chunk_and_resumed_within(
     assert sorted(ids_of(recorder.applied())) == sorted(events)
 
 
+def test_a_step_is_bounded_by_what_its_events_take_in_memory(dsn: str, log: ValkeyLog, recorder: Recorder) -> None:
+    for version in (1, 2, 3, 4, 5, 6):
+        publish(dsn, log, 40, version=version)
+    assert Consumer(recorder, "pod1", log).drain(until_cut=3).steps == 1
+    result = Consumer(recorder, "pod1", log, bytes_max=1).drain()
+    # An entry is applied whole, however large it is, and nothing beside it.
+    assert result.events == 120
+    assert result.steps >= 3 * 2
+    assert versions_in_order(recorder) == {f"a{number}": [1, 2, 3, 4, 5, 6] for number in range(40)}
+
+
 def test_a_drain_stops_at_the_cut_it_was_given(dsn: str, log: ValkeyLog, recorder: Recorder) -> None:
     for prefix in ("a", "b", "c"):
         publish(dsn, log, 3, prefix=prefix)

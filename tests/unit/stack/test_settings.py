@@ -52,6 +52,17 @@ def test_the_file_is_used_and_the_environment_goes_before_it(tmp_path: Path) -> 
     assert load_settings({**environment, "TIEOUT_CHUNK_ROWS": "7"}).chunk_rows == 7
 
 
+@pytest.mark.parametrize("name", ["COMPARISON", "LAKE", "WAREHOUSE"])
+def test_memory_is_a_setting_that_is_checked(tmp_path: Path, name: str) -> None:
+    values = {**EXTERNAL, "TIEOUT_VAR_DIR": str(tmp_path)}
+    setting = f"TIEOUT_{name}_MEMORY_MB"
+    found = load_settings({**values, setting: "640", "TIEOUT_SCRATCH_DISK_MB": "7"})
+    assert (getattr(found, f"{name.lower()}_memory_mb"), found.scratch_disk_mb) == (640, 7)
+    for wrong in ("191", "0", "much", "-5", "640.5", "²"):
+        with pytest.raises(SettingsError, match=rf"{setting} is .*at least 192"):
+            load_settings({**values, setting: wrong})
+
+
 def test_before_the_first_start_the_sentence_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="make run"):
         load_settings({"TIEOUT_VAR_DIR": str(tmp_path)})
