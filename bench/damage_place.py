@@ -95,7 +95,10 @@ QUIETEST_FIRST = """
 UNGUARDED = (
     "orders",
     "order_lines",
+    "order_tax_lines",
+    "order_discounts",
     "payments",
+    "payment_captures",
     "refunds",
     "stock_levels",
     "adjustments",

@@ -13,6 +13,7 @@ from bench import damages_oltp as oltp
 from bench import damages_views as views
 from bench.damage_place import Cell, Damage, Round, names
 from bench.damages_marts import EMPTIED, MART_CELLS
+from bench.damages_people import OWNER_FAMILIES, PEOPLE_CELLS, TAMPERED_CELLS
 from bench.damages_views import ACCOUNT, FULFILLMENT
 from contracts.verdicts import DifferenceClass as Class
 from repair.values import ActionKind as Act
@@ -133,13 +134,6 @@ OUTBOX_CELLS = (
         named=names(oltp_lake__product=Class.DIFFERENT),
         actions=(Act.RESTATE,),
     ),
-    Cell(
-        damage="row inserted past the outbox",
-        store=OLTP,
-        do=oltp.insert_adjustment,
-        named=names(oltp_lake__adjustment=Class.MISSING),
-        actions=(Act.RESTATE,),
-    ),
 )
 
 
@@ -163,74 +157,6 @@ VIEW_CELLS = (
     _in_view("two errors that cancel", views.change_two_quantities, Class.DIFFERENT, FULFILLMENT),
     _in_view("lines missing", views.lose_lines, Class.MISSING, FULFILLMENT),
     _in_view("reservation missing", views.lose_reservation, Class.MISSING, FULFILLMENT),
-)
-
-
-PEOPLE_CELLS = (
-    Cell(
-        damage="refunded more than captured",
-        store=OLTP,
-        do=oltp.refund_too_much,
-        named=names(oltp_identities=Class.IDENTITY, oltp_lake__refund=Class.AMOUNT),
-        reason="OLTP itself is at fault",
-        undo=oltp.correct_refund,
-    ),
-    Cell(
-        damage="captured changed by one minor unit",
-        store=OLTP,
-        do=oltp.capture_one_less,
-        named=names(oltp_identities=Class.IDENTITY, oltp_lake__payment=Class.AMOUNT),
-        reason="OLTP itself is at fault",
-        undo=oltp.correct_capture,
-    ),
-    Cell(
-        damage="order's total changed by one minor unit",
-        store=OLTP,
-        do=oltp.total_one_more,
-        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.AMOUNT),
-        reason="OLTP itself is at fault",
-        undo=oltp.correct_total,
-    ),
-    Cell(
-        damage="two lines wrong, total right",
-        store=OLTP,
-        do=oltp.change_two_lines,
-        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.AMOUNT),
-        reason="OLTP itself is at fault",
-        undo=oltp.correct_lines,
-    ),
-    Cell(
-        damage="payment in another currency than its order",
-        store=OLTP,
-        do=oltp.change_payment_currency,
-        named=names(oltp_identities=Class.IDENTITY, oltp_lake__payment=Class.CURRENCY),
-        reason="OLTP itself is at fault",
-        undo=oltp.correct_payment_currency,
-    ),
-    Cell(
-        damage="stock miscounted",
-        store=OLTP,
-        do=oltp.miscount_stock,
-        named=names(stock_identity=Class.DIFFERENT),
-        reason="OLTP itself is at fault",
-        undo=oltp.count_stock,
-    ),
-    Cell(
-        damage="row deleted past the outbox",
-        store=OLTP,
-        do=oltp.delete_adjustment,
-        named=names(oltp_lake__adjustment=Class.EXTRA),
-        reason="OLTP has no row of",
-        undo=oltp.restore_adjustment,
-    ),
-    Cell(
-        damage="event altered in the outbox",
-        store=OLTP,
-        do=oltp.change_event,
-        named=names(log_manifests=Class.DIFFERENT),
-        reason="The outbox says otherwise of event",
-        undo=oltp.restore_event,
-    ),
 )
 
 
@@ -347,8 +273,9 @@ ROUNDS: tuple[Round, ...] = (
     Round(
         name="for people",
         cells=PEOPLE_CELLS,
-        families=("oltp_identities", "stock_identity", "oltp_lake", "log_manifests"),
+        families=OWNER_FAMILIES,
     ),
+    Round(name="tampered with", cells=TAMPERED_CELLS, families=OWNER_FAMILIES),
     Round(name="views, first", cells=VIEWS_FIRST, families=BEFORE_BUILDS),
     Round(name="views, second", cells=VIEWS_SECOND, families=BEFORE_BUILDS),
     Round(name="views, third", cells=VIEWS_THIRD, families=BEFORE_BUILDS),

@@ -217,6 +217,10 @@ IDEMPOTENCY_KEY = Text(name="an idempotency key", longest=255)
 TITLE = Text(name="a name or title", longest=500, shortest=0, characters=Characters.WRITTEN)
 NOTE = Text(name="a reason", longest=2_000, shortest=0, characters=Characters.WRITTEN)
 STORED_NAME = Text(name="the name of what is there", longest=2_704, characters=Characters.STORABLE)
+DIGEST = Text(name="a digest", longest=64)
+STATE_TEXT = Text(name="a state", longest=64 << 20, characters=Characters.WRITTEN)
+"""A whole state as JSON: only what was stored once is put back, so no event is longer."""
+
 UUID = UuidText()
 
 # Numbers.
@@ -262,6 +266,8 @@ AggregateType = Annotated[str, AGGREGATE_TYPE]
 Title = Annotated[str, TITLE, TITLE.schema]
 Note = Annotated[str, NOTE, NOTE.schema]
 StoredName = Annotated[str, STORED_NAME]
+Digest = Annotated[str, DIGEST]
+StateText = Annotated[str, STATE_TEXT]
 Uuid = Annotated[str, UUID, UUID.schema]
 Quantity = Annotated[int, QUANTITY, QUANTITY.schema]
 QuantityOrNone = Annotated[int, QUANTITY_OR_NONE, QUANTITY_OR_NONE.schema]

@@ -251,6 +251,9 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
 
 - **Never by code**: a fault of OLTP itself, and whatever would destroy the last evidence of something. It is put before
   people, with the evidence; what to do is in [runbooks/breaks.md](runbooks/breaks.md).
+- **Money only by a person**: a change of money that no event explains (an amount, quantity, price, rate, currency,
+  status, business day or merchant; a row without any event) is shown with both values, and stated or put back only when
+  somebody says so (`./tieout breaks approve-restatement`, `correct`). A description is stated again by code.
 - **At most so often**: three repairs of one break; then people decide. A budget (`--budget-breaks`, `--budget-actions`)
   that is reached stops the repair and asks.
 - **Killed anywhere**: its locks end with it. The next run over the pod notes that it is gone and goes on.

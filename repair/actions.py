@@ -154,6 +154,8 @@ def _restate_one(pod: CommandPod, key: str, action: Action, run: str) -> Any:
         aggregate_id=aggregate_id,
         cause=f"break {min(action.causes)}, repair {run}",
         published_version=action.versions.get(key),
+        shown_digest=action.digests.get(key),
+        says_again=key in action.again,
     )
     # The same repair asks once; another one, after another damage, asks anew.
     return execute(pod, command, idempotency_key=f"repair/{run}/{key}")

@@ -275,6 +275,8 @@ class Draft:
                     keys=tuple(chosen),
                     causes=_causes(needs[key] for key in chosen),
                     versions={key: known[key].newest_version for key in chosen},
+                    digests={key: known[key].digest for key in chosen},
+                    again=tuple(key for key in chosen if known[key].is_stated and known[key].is_approved),
                     why="OLTP holds what no event says: a write bypassed the outbox",
                 )
 

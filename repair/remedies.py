@@ -5,8 +5,11 @@ Belongs here: that judgement, from evidence. Does not belong here: which break a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from contracts.events.changes import FieldChange
+from contracts.money import CURRENCY_EXPONENTS, format_minor
 from repair.values import AggregateEvidence, DamageKind, EventDamage, PodEvidence
 
 FAULTY = "OLTP itself is at fault in {key} (see its oltp_identities break): stating it again would spread the fault."
@@ -24,7 +27,24 @@ DISPUTED = (
     "it was published, or both of them were. Put the row right, or, if it is right, publish it again "
     "(docs/runbooks/log.md); then open the break again."
 )
-LOST = "Version {versions} of {key}: no store has the event any more. Its present state is right in every copy."
+UNEXPLAINED_BEGINS = "OLTP holds other money of "
+UNEXPLAINED = (
+    UNEXPLAINED_BEGINS + "{key} than its newest event says, and no event explains the change: {changes}. It is "
+    "stated, or put back, only when a person says so: `tieout breaks approve-restatement` or `tieout breaks correct` "
+    "(docs/runbooks/breaks.md)."
+)
+UNTOLD = (
+    "OLTP has a row of {key}, and no store has any event of it: no command wrote it. It holds {changes}. It is "
+    "stated, or taken out, only when a person says so: `tieout breaks approve-restatement` or `tieout breaks correct` "
+    "(docs/runbooks/breaks.md)."
+)
+CHANGES_TOLD = 8
+"""Of how many fields a sentence says both values; the first are the aggregate's own, totals among them."""
+LOST = (
+    "Version {versions} of {key}: no store has the event any more. Its present state is right in copies without "
+    "history; finance leaves it out from the gap on, until a person has it stated again: `tieout breaks "
+    "approve-restatement` (docs/runbooks/breaks.md)."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +81,33 @@ def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
     refusal = _refusal(known, key, damages)
     if refusal:
         return Remedy(refusal=refusal)
-    return Remedy(damages=damages, restated_key=key if _is_unstated(known) else None)
+    # With events still to be given back to the lake, they come first; the next comparison shows what is left.
+    is_again = bool(known.lost_versions) and known.is_stated and known.is_approved
+    is_restated = (_is_unstated(known) and not _is_for_a_person(known)) or is_again
+    return Remedy(damages=damages, restated_key=key if is_restated else None)
+
+
+def told(changes: Sequence[FieldChange], currencies: tuple[str | None, str | None]) -> str:
+    """Return changes in words: each field with the event's value and the row's, the first `CHANGES_TOLD`."""
+    texts = [
+        f"{change.field} {valued(change, change.before, currencies[0])} by the event, "
+        f"{valued(change, change.after, currencies[1])} in the row"
+        for change in changes[:CHANGES_TOLD]
+    ]
+    more = len(changes) - len(texts)
+    return "; ".join(texts) + (f"; and {more} more fields" if more > 0 else "")
+
+
+def valued(change: FieldChange, value: object, currency: str | None) -> str:
+    """Return a field's value as people read it: amounts in the currency's own unit."""
+    if value is None:
+        return "nothing"
+    is_amount = change.field.endswith("_minor") and isinstance(value, int) and currency in CURRENCY_EXPONENTS
+    return (
+        f"{format_minor(value, currency)} {currency}"
+        if is_amount and currency and isinstance(value, int)
+        else f"{value}"
+    )
 
 
 def disputed_event(pod: PodEvidence) -> str | None:
@@ -82,6 +128,12 @@ def _is_unstated(known: AggregateEvidence) -> bool:
     return known.root_version is not None and not known.is_stated
 
 
+def _is_for_a_person(known: AggregateEvidence) -> bool:
+    """Return whether stating it would state money that no event explains, and nobody has approved it as it is."""
+    is_of_money = any(change.is_money for change in known.changes) or not known.has_events
+    return _is_unstated(known) and is_of_money and not known.is_approved
+
+
 def _refusal(known: AggregateEvidence, key: str, damages: tuple[EventDamage, ...]) -> str:
     if known.is_faulty:
         return FAULTY.format(key=key)
@@ -92,6 +144,10 @@ def _refusal(known: AggregateEvidence, key: str, damages: tuple[EventDamage, ...
             return UNIQUE.format(event=damage.event_id, key=key)
         if damage.is_disputed and not _is_confirmed(known, damage):
             return DISPUTED.format(event=damage.event_id, key=key)
-    if known.lost_versions and known.is_stated and not damages:
+    if _is_for_a_person(known) and not damages:
+        sentence = UNEXPLAINED if known.has_events else UNTOLD
+        money = [change for change in known.changes if change.is_money]
+        return sentence.format(key=key, changes=told(money, known.currencies))
+    if known.lost_versions and known.is_stated and not damages and not known.is_approved:
         return LOST.format(versions=", ".join(map(str, known.lost_versions)), key=key)
     return ""

@@ -25,6 +25,7 @@ from repair.audit import AuditedAction
 from repair.evidence.gathering import FAULTS, gather
 from repair.ledger import Recorded, Settled
 from repair.plan import plan
+from repair.remedies import UNEXPLAINED_BEGINS
 from repair.tools import Repairing
 from repair.values import Action, ActionKind, Budget, Plan
 
@@ -237,7 +238,7 @@ class _Run:
         """Look and decide; what cannot be looked at is given back as it was."""
         try:
             made = self._planned()
-            if pods := {action.pod for action in made.actions if action.kind is ActionKind.RESTATE}:
+            if pods := self._pods_of_doubt(made):
                 self._look_for_faults(sorted(pods))
                 made = self._planned()
             self._tools.on_step("evidence")
@@ -246,6 +247,18 @@ class _Run:
             reason = FAILED.format(run=self._name, reason=self._sentence(error))
             ledger.release(self._dsn, self._name, reason=reason, clock=self._tools.clock)
             raise
+
+    def _pods_of_doubt(self, made: Plan) -> set[str]:
+        """Return the pods of which something is to be stated, by this run or by a person."""
+        asked = {
+            break_id
+            for escalation in made.escalations
+            if escalation.reason.startswith(UNEXPLAINED_BEGINS)
+            for break_id in escalation.break_ids
+        }
+        return {action.pod for action in made.actions if action.kind is ActionKind.RESTATE} | {
+            item.pod for item in self._breaks if item.break_id in asked
+        }
 
     def _planned(self) -> Plan:
         evidence = gather(self._tools.settings, self._breaks, self._tools.projection)

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from contracts.events.changes import FieldChange
+from contracts.events.common import AggregateState
+
 KEYS_SHOWN = 50
 """Of how many keys an action's rows and tables hold the names; numbers are exact."""
 
@@ -94,6 +97,16 @@ class AggregateEvidence:
     """Extra events in the lake that stand where no version is free: they cannot be an event that the outbox lost."""
     is_faulty: bool = False
     """Whether OLTP itself has an unsettled fault in it (an identity that does not hold)."""
+    changes: tuple[FieldChange, ...] = ()
+    """Where it is not stated: what differs from its newest event, all of it where there is none or no row."""
+    currencies: tuple[str | None, str | None] = (None, None)
+    """Of the newest event's state, and of the row."""
+    digest: str = ""
+    """Of what OLTP's tables hold: what a person approves, or a restatement states, is exactly this."""
+    is_approved: bool = False
+    """Whether a person has approved that exactly this is stated."""
+    said: AggregateState | None = None
+    """The state in its newest event; None: there is none, or it cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +201,10 @@ class Action:
     source: Source | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
     """For restatements: the newest version of each aggregate of which there is an event."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """For restatements: of each aggregate as it was looked at; changed meanwhile, it is not stated."""
+    again: tuple[str, ...] = ()
+    """For restatements: aggregates that a person wants stated although their newest event says what is there."""
     since: Mapping[str, int] = field(default_factory=dict)
     """For a build: pod -> the cut after which everything is computed again."""
     is_full: bool = False

@@ -17,6 +17,7 @@ from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.place_order import PlaceOrder
+from oltp.commands.put_back import PutBack
 from oltp.commands.receive_stock import ReceiveStock
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.release_payment import ReleasePayment
@@ -44,6 +45,7 @@ COMMANDS = (
     GrantMerchantEntitlement,
     GrantCustomerEntitlement,
     PlaceOrder,
+    PutBack,
     ReceiveStock,
     RegisterMerchant,
     ReleasePayment,

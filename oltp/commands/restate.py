@@ -21,6 +21,7 @@ from psycopg import errors
 from contracts.errors import InputError, NotRestatableError
 from contracts.events import STATE_TYPES
 from contracts.events.adjustment import AdjustmentEvent, AdjustmentState
+from contracts.events.changes import state_digest
 from contracts.events.common import AggregateState, Value, changed_fields
 from contracts.events.entitlement import (
     CustomerEntitlementEvent,
@@ -35,7 +36,7 @@ from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.product import ProductEvent, ProductState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementEvent, StockMovementState
-from contracts.limits import AggregateType, Note, StoredName, Version
+from contracts.limits import AggregateType, Digest, Note, StoredName, Version
 from oltp.commands.execute import Command
 from oltp.outbox import Change, publish_all
 from oltp.store.rows import advance, ask, load
@@ -85,13 +86,17 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
     """State again, as an event with the full present state, what was changed or inserted behind the outbox.
 
     `published_version` is the highest version that the lake has an event of (0: none); it is asked for only where the
-    outbox is pruned and no longer tells.
+    outbox is pruned and no longer tells. `shown_digest` is the digest of the state that somebody looked at, or a person
+    approved: another one is not stated. `says_again`: a person wants it stated although the newest event says it,
+    because an earlier event is lost for ever.
     """
 
     aggregate_type: AggregateType
     aggregate_id: StoredName
     cause: Note
     published_version: Version | None = None
+    shown_digest: Digest | None = None
+    says_again: bool = False
 
     def run(self, tx: CommandTransaction) -> Restated:
         """Return what was stated.
@@ -108,10 +113,14 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
         ).fetchone() or (False, None)
         before = None if payload is None else _state_in(payload, state_type)
         version = self._next_version(present, before, is_pruned=bool(is_pruned))
+        if self.says_again and version == present.version and self.shown_digest == state_digest(present):
+            version += 1
         after = msgspec.structs.replace(present, version=version)
         changed = changed_fields(before, after)
         if version == present.version and before is not None and before.version == version:
             return Restated(version=version, is_published=False, changed=[])
+        if self.shown_digest not in (None, state_digest(present)):
+            raise NotRestatableError(f"{_named(present)} is not any more what was looked at: compare it again.")
         _write(tx, present, before, after, self.cause)
         return Restated(version=version, is_published=True, changed=changed)
 

@@ -134,6 +134,11 @@ class AggregateMapping:
         """Give one root (merchant, id) its next version, and change nothing else."""
         return f"update {self.table} set version = version + 1 where merchant_id = %s and {self.id_field} = %s".encode()
 
+    @cached_property
+    def delete(self) -> bytes:
+        """Delete one root (merchant, id) whose parts are gone."""
+        return f"delete from {self.table} where merchant_id = %s and {self.id_field} = %s".encode()
+
     def lock(self, column: str) -> bytes:
         """Lock the merchant's roots whose `column` has a value, by id."""
         return _lock(self, column)

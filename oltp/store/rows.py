@@ -6,6 +6,7 @@
     ask(...), ask_by(...)                                       the same, answered when the result is called
     save(tx, before, after, event_type)                         root row, child rows and event
     save_all(tx, changes)                                       the same for several, few statements
+    write(tx, before, after), remove(tx, state)                 rows without an event: only to put back what events say
 
 Belongs here: the mapping of every aggregate to its tables (columns carry the names of the state's fields) and the
 statements it gives. Does not belong here: what changes (`oltp/domain/`), stock counters (`oltp/store/stock.py`).
@@ -17,6 +18,7 @@ locks several aggregates, the order is: order, payment, refund, reservation, and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
@@ -31,6 +33,14 @@ from oltp.store.mapping import MAPPINGS, AggregateMapping, ChildMapping, PartRow
 from oltp.transaction import CommandTransaction
 
 State = TypeVar("State", bound=AggregateState)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is written of one aggregate; `before` is None for a new one."""
+
+    before: AggregateState | None
+    after: AggregateState
 
 
 def load(
@@ -113,14 +123,29 @@ def write_kept(tx: CommandTransaction) -> None:
     publish_kept(tx, [(command, change) for command, changes, _ in saves for change in changes])
 
 
-def _write_rows(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[str, Any]) -> None:
-    by_type: dict[AggregateMapping, list[Change]] = {}
-    for change in changes:
-        by_type.setdefault(MAPPINGS[type(change.after)], []).append(change)
+def write(tx: CommandTransaction, before: State | None, after: State, extra: Mapping[str, Any] | None = None) -> None:
+    """Write what differs between two states and no event: the database refuses it unless a bypass is declared."""
+    _write_rows(tx, [Step(before=before, after=after)], extra or {})
+
+
+def remove(tx: CommandTransaction, state: AggregateState) -> None:
+    """Delete an aggregate's rows; the database refuses it unless a bypass is declared, or while others refer to it."""
+    mapping = MAPPINGS[type(state)]
+    for child in mapping.children:
+        rows = list(_rows_by_key(mapping, child, state, {}).values())
+        for table in reversed(child.tables):
+            tx.query(table.delete, (_json(rows),))
+    tx.query(mapping.delete, (state.merchant_id, state.aggregate_id))
+
+
+def _write_rows(tx: CommandTransaction, steps: Sequence[Change | Step], extra: Mapping[str, Any]) -> None:
+    by_type: dict[AggregateMapping, list[Change | Step]] = {}
+    for step in steps:
+        by_type.setdefault(MAPPINGS[type(step.after)], []).append(step)
     _insert_new(tx, by_type, extra)
     for mapping, mine in by_type.items():
-        if changed := [change for change in mine if change.before is not None]:
-            tx.query(mapping.update, (_json([change.after for change in changed]),))
+        if changed := [step for step in mine if step.before is not None]:
+            tx.query(mapping.update, (_json([step.after for step in changed]),))
             for child in mapping.children:
                 _write_parts(tx, mapping, child, changed, extra)
 
@@ -131,7 +156,7 @@ def advance(tx: CommandTransaction, state: AggregateState) -> None:
 
 
 def _insert_new(
-    tx: CommandTransaction, by_type: Mapping[AggregateMapping, Sequence[Change]], extra: Mapping[str, Any]
+    tx: CommandTransaction, by_type: Mapping[AggregateMapping, Sequence[Change | Step]], extra: Mapping[str, Any]
 ) -> None:
     created = {
         mapping: states
@@ -147,7 +172,7 @@ def _write_parts(
     tx: CommandTransaction,
     mapping: AggregateMapping,
     child: ChildMapping,
-    changes: Sequence[Change],
+    changes: Sequence[Change | Step],
     extra: Mapping[str, Any],
 ) -> None:
     added: list[PartRow] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import msgspec
@@ -18,6 +19,7 @@ import psycopg
 
 from contracts.breaks import UNSETTLED, Break, BreakState
 from contracts.events import STATE_TYPES
+from contracts.events.changes import field_changes, state_digest
 from contracts.events.common import AggregateState
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
@@ -28,6 +30,7 @@ from repair import ledger
 from repair.evidence.lake import Event, LakeFindings, look_at_lake
 from repair.evidence.log import wrong_cuts
 from repair.evidence.unsent import lost_event
+from repair.ledger.decisions import Approval, approvals
 from repair.remedies import DISPUTED_BEGINS
 from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence
 from streams.lag import observe
@@ -133,12 +136,23 @@ def _aggregates(
     for event in found.known:
         known.setdefault(event.aggregate_key, []).append(event)
     faulty = _faulty(settings, pod.pod, keys)
+    approved = approvals(settings.control_dsn, pod.pod, keys)
     with psycopg.connect(pod.reader_dsn) as connection:
         # Row and newest event from one snapshot: a command that commits meanwhile changes both or none.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         connection.execute("set local timezone = 'UTC'")
-        return {key: _aggregate(connection, key, known.get(key, []), found, key in faulty) for key in keys}
+        return {
+            key: replace(
+                _with_approval(_aggregate(connection, key, known.get(key, []), found), approved.get(key)),
+                is_faulty=key in faulty,
+            )
+            for key in keys
+        }
+
+
+def _with_approval(known: AggregateEvidence, approval: Approval | None) -> AggregateEvidence:
+    return replace(known, is_approved=approval is not None and approval.digest == known.digest != "")
 
 
 def _faulty(settings: Settings, pod: str, keys: Sequence[str]) -> set[str | None]:
@@ -147,7 +161,7 @@ def _faulty(settings: Settings, pod: str, keys: Sequence[str]) -> set[str | None
 
 
 def _aggregate(
-    connection: psycopg.Connection[Any], key: str, events: Sequence[Event], found: LakeFindings, is_faulty: bool
+    connection: psycopg.Connection[Any], key: str, events: Sequence[Event], found: LakeFindings
 ) -> AggregateEvidence:
     merchant_id, aggregate_type, aggregate_id = key.split("/", 2)
     state = _state(connection, merchant_id, aggregate_type, aggregate_id)
@@ -158,15 +172,21 @@ def _aggregate(
     provable = [damage for damage in extra if damage.cut > found.base_cut]
     version = None if state is None else state.version
     payload = None if version is None else stated.get(version) or found.payload(key, version)
+    is_stated = state is not None and payload is not None and _says(payload, state)
+    newest = max(proper, default=0)
+    said = _state_in(stated.get(newest) or found.payload(key, newest), STATE_TYPES.get(aggregate_type))
     return AggregateEvidence(
         root_version=version,
-        is_stated=state is not None and payload is not None and _says(payload, state),
+        is_stated=is_stated,
         has_events=bool(events or stated),
         lowest_cut=min((event.cut for event in events), default=None),
-        newest_version=max(proper, default=0),
+        newest_version=newest,
         lost_versions=tuple(sorted(set(range(1, (version or 0) + 1)) - proper - {damage.version for damage in extra})),
         clashing=tuple(d.event_id for d in provable if version is None or d.version > version or d.version in proper),
-        is_faulty=is_faulty,
+        changes=() if is_stated else field_changes(said, state),
+        currencies=(getattr(said, "currency", None), getattr(state, "currency", None)),
+        digest="" if state is None else state_digest(state),
+        said=said,
     )
 
 
@@ -192,11 +212,17 @@ def _state(
 
 def _says(payload: str, state: AggregateState) -> bool:
     """Return whether an event's payload has exactly this state."""
-    stated = msgspec.json.decode(payload).get("state")
+    return _state_in(payload, type(state)) == state
+
+
+def _state_in(payload: str | None, state_type: type[AggregateState] | None) -> AggregateState | None:
+    """Return the state that an event's payload has; None where it has none of this type."""
+    if payload is None or state_type is None:
+        return None
     try:
-        return bool(msgspec.convert(stated, type(state)) == state)
-    except msgspec.ValidationError:
-        return False
+        return msgspec.convert(msgspec.json.decode(payload).get("state"), state_type)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _disputed_event(settings: Settings, pod: str) -> str | None:

@@ -118,6 +118,31 @@ create trigger is_not_deleted_as_a_whole before truncate on trust.breaks
 for each statement execute function trust.refuse();
 """
 
+DECISIONS = """
+create table if not exists trust.decisions (
+    decision_id bigint generated always as identity primary key,
+    at timestamptz not null,
+    pod text not null,
+    aggregate_key text not null,
+    decision text not null check (decision in ('restate', 'correct')),
+    digest text not null,
+    by text not null check (by <> ''),
+    reason text not null check (reason <> ''),
+    break_ids bigint[] not null,
+    changes jsonb not null
+);
+create index if not exists decisions_by_aggregate on trust.decisions (pod, aggregate_key);
+comment on table trust.decisions is
+'What people decided about an aggregate that no event explains, never changed or deleted; digest: of the state shown.';
+"""
+
+DECISION_GUARDS = """
+create trigger is_evidence before update or delete on trust.decisions
+for each row execute function trust.refuse();
+create trigger is_evidence_as_a_whole before truncate on trust.decisions
+for each statement execute function trust.refuse();
+"""
+
 GUARDED = """
 select exists (select from pg_trigger where tgname = 'is_evidence' and tgrelid = %(table)s::regclass) as is_guarded
 """
@@ -130,6 +155,8 @@ def migrate(control_dsn: str) -> None:
     with ledger(control_dsn) as connection:
         connection.execute(TABLES)
         guard(connection, "trust.break_history", GUARDS)
+        connection.execute(DECISIONS)
+        guard(connection, "trust.decisions", DECISION_GUARDS)
 
 
 def guard(connection: Connection, table: str, guards: LiteralString) -> None:

@@ -24,6 +24,7 @@ from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference
 from repair import audit, ledger
 from stack import session
+from stack.commands import decisions
 from stack.commands.explain import explain
 from stack.console import Progress, answers, print_json, table
 
@@ -52,6 +53,7 @@ def add_commands(app: typer.Typer) -> None:
         ("reopen", reopen),
     ):
         commands.command(name)(command)
+    decisions.add_commands(commands)
     app.add_typer(commands, name="breaks")
     app.command(name="explain")(explain)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.breaks import Break, BreakState
+from contracts.events.changes import FieldChange
 from contracts.verdicts import DifferenceClass
 from repair.plan import plan
 from repair.values import (
@@ -113,6 +114,10 @@ RESTATED = (ActionKind.RESTATE, "oltp", (ORDER,), ())
 BUILT = (ActionKind.BUILD, "warehouse", (), ())
 REPUBLISHED = (ActionKind.REPUBLISH, "log", (), (6,))
 GONE = replace(RIGHT, root_version=None)
+DEARER = FieldChange(field="total_minor", before=1_200, after=1_201, is_money=True)
+RENAMED = FieldChange(field="title", before="Cup", after="Mug", is_money=False)
+TAMPERED = replace(UNSTATED, changes=(DEARER, RENAMED), currencies=("GBP", "GBP"), digest="d")
+UNTOLD = replace(TAMPERED, has_events=False, changes=(replace(DEARER, before=None),))
 LOST = replace(RIGHT, lost_versions=(2,))
 PRUNED = in_pod(damage(DamageKind.MISSING, source=Source.BACKUP), base_cut=8)
 BEHIND = a_break(1, "log_positions", "next_cuts", key=("account_view",), aggregate_key=None)
@@ -144,6 +149,34 @@ CASES = {
     ),
     "a copy needs a cut of an outbox that is disputed": Case(
         broken=BEHIND, pod=in_pod(gaps={"account_view": 6}, disputed_event="e1"), refusal="whose event e1"
+    ),
+    "a description was changed past the outbox": Case(
+        broken=LAKE, pod=in_pod(aggregate=replace(UNSTATED, changes=(RENAMED,))), actions=(RESTATED,)
+    ),
+    "money was changed past the outbox": Case(
+        broken=LAKE,
+        pod=in_pod(aggregate=TAMPERED),
+        refusal="total_minor 12.00 GBP by the event, 12.01 GBP in the row",
+    ),
+    "money was changed past the outbox, found in a mart": Case(
+        broken=MART, pod=in_pod(aggregate=TAMPERED), refusal="no event explains the change"
+    ),
+    "money was changed, and a person has approved it": Case(
+        broken=LAKE, pod=in_pod(aggregate=replace(TAMPERED, is_approved=True)), actions=(RESTATED,)
+    ),
+    "money was changed, and the lake lost an event of it": Case(
+        broken=LAKE, pod=in_pod(damage(DamageKind.MISSING), aggregate=TAMPERED), actions=(RESTORED,)
+    ),
+    "a row that no event tells of": Case(
+        broken=LAKE, pod=in_pod(aggregate=UNTOLD), refusal="no command wrote it. It holds total_minor nothing by the"
+    ),
+    "a row that no event tells of, of which a person has approved it": Case(
+        broken=LAKE, pod=in_pod(aggregate=replace(UNTOLD, is_approved=True)), actions=(RESTATED,)
+    ),
+    "an event is nowhere, and a person wants it stated again": Case(
+        broken=LAKE,
+        pod=in_pod(aggregate=replace(RIGHT, lost_versions=(2,), is_approved=True)),
+        actions=(RESTATED,),
     ),
     "the lake lost an event": Case(broken=LAKE, pod=in_pod(damage(DamageKind.MISSING)), actions=(RESTORED,)),
     "the lake lost an event, found by its outbox row": Case(

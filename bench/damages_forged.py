@@ -1,0 +1,142 @@
+"""Damages of OLTP by somebody who knows the rules: figures agree with each other, and no event tells of them.
+
+They are written as the owner of the tables may write. Belongs here: those damages, and deciding about them as a person
+does. Does not belong here: clumsier ones (`bench/damages_oltp.py`), what becomes of them (`bench/damages_people.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from bench.damage_place import Harm, Place, Target, harm
+from contracts.breaks import UNSETTLED
+from contracts.events import STATE_TYPES
+from contracts.events.changes import state_digest
+from contracts.events.common import AggregateState
+from contracts.events.order import OrderLine, OrderState, OrderStatus
+from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.ids import uuid7
+from contracts.money import line_amount, tax_of
+from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.put_back import PutBack
+from oltp.domain.pricing import totals_of
+from oltp.store.mapping import MAPPINGS
+from repair import ledger
+from repair.deciding import correct, look
+from stack.projections import build_projection
+
+
+def state_of(place: Place, target: Target) -> AggregateState:
+    """Return what OLTP's tables hold of an aggregate."""
+    state_type = STATE_TYPES[target.kind]
+    with place.oltp() as connection:
+        connection.execute("set local timezone = 'UTC'")
+        query = MAPPINGS[state_type].select(state_type.ID_FIELD)
+        ((text,),) = connection.execute(query, [target.merchant_id, target.aggregate_id]).fetchall()
+    return msgspec.json.decode(text, type=state_type)
+
+
+def forge(place: Place, target: Target, before: AggregateState | None, after: AggregateState | None) -> Harm:
+    """Write an aggregate's rows as the owner may, without an event; every rule of the database but that one holds."""
+    pod = place.settings.pod(place.pod)
+    forged = PutBack(
+        merchant_id=target.merchant_id,
+        aggregate_type=target.kind,
+        aggregate_id=target.aggregate_id,
+        said=None if after is None else msgspec.json.encode(after).decode(),
+        shown_digest=None if before is None else state_digest(before),
+        reason="a hand that writes past the commands",
+    )
+    with build_command_pod(replace(pod, app_dsn=pod.owner_dsn), connections_max=1) as owner:
+        execute(owner, forged, idempotency_key=f"damage/{uuid7()}")
+    return harm(target)
+
+
+def raise_price(place: Place) -> Harm:
+    """Sell an order for twice its price, past every event: lines, tax basis and totals agree, no identity is broken."""
+    return reprice(place, place.take("order", "uncancelled"), 2)
+
+
+def reprice(place: Place, target: Target, times: int) -> Harm:
+    """Multiply the prices of an order and compute all else anew, as somebody does who knows the rules."""
+    before = state_of(place, target)
+    assert isinstance(before, OrderState)
+    lines = [_repriced(line, times, before.currency) for line in before.lines]
+    after = msgspec.structs.replace(before, lines=lines, **msgspec.structs.asdict(totals_of(lines)))
+    return forge(place, target, before, after)
+
+
+def insert_order(place: Place) -> Harm:
+    """Add an order that nobody placed: all of it agrees, and no command wrote it."""
+    like = place.take("order")
+    state = state_of(place, like)
+    assert isinstance(state, OrderState)
+    unopened = {"cancelled_quantity": 0, "cancelled_minor": 0, "cancelled_tax_minor": 0, "fulfilled_quantity": 0}
+    lines = [msgspec.structs.replace(line, order_line_id=str(uuid7()), **unopened) for line in state.lines]
+    discounts = [msgspec.structs.replace(one, order_discount_id=str(uuid7())) for one in state.discounts]
+    target = Target(kind="order", merchant_id=like.merchant_id, aggregate_id=str(uuid7()), traits=frozenset())
+    forged = msgspec.structs.replace(
+        state,
+        version=1,
+        order_id=target.aggregate_id,
+        order_number=target.aggregate_id,
+        status=OrderStatus.PLACED,
+        reservation_id=None,
+        lines=lines,
+        discounts=sorted(discounts, key=lambda one: one.order_discount_id),
+        **msgspec.structs.asdict(totals_of(lines)),
+    )
+    return forge(place, target, None, forged)
+
+
+def insert_payment(place: Place) -> Harm:
+    """Add a payment that nobody authorized."""
+    like = place.take("payment")
+    state = state_of(place, like)
+    assert isinstance(state, PaymentState)
+    target = Target(kind="payment", merchant_id=like.merchant_id, aggregate_id=str(uuid7()), traits=frozenset())
+    forged = msgspec.structs.replace(
+        state,
+        version=1,
+        payment_id=target.aggregate_id,
+        status=PaymentStatus.AUTHORIZED,
+        captured_minor=0,
+        refunded_minor=0,
+        captures=[],
+    )
+    return forge(place, target, None, forged)
+
+
+def delete_payment(place: Place) -> Harm:
+    """Delete a payment with its captures."""
+    target = place.take("payment", "captured", "unrefunded")
+    return forge(place, target, state_of(place, target), None)
+
+
+def _repriced(line: OrderLine, times: int, currency: str) -> OrderLine:
+    price = line.unit_price_micro * times
+    amount_minor, rounding_micro = line_amount(line.quantity, price, currency)
+    net_minor = amount_minor - line.discount_minor
+    tax_minor = tax_of(net_minor, line.rate_ppm, is_inclusive=line.is_tax_inclusive)
+    total_minor = net_minor if line.is_tax_inclusive else net_minor + tax_minor
+    return msgspec.structs.replace(
+        line,
+        unit_price_micro=price,
+        amount_minor=amount_minor,
+        rounding_micro=rounding_micro,
+        taxable_minor=total_minor - tax_minor,
+        tax_minor=tax_minor,
+        total_minor=total_minor,
+    )
+
+
+def correct_by_command(place: Place, done: Harm) -> None:
+    """Decide as a person does, by `tieout breaks correct`: what the events say is right."""
+    settings = place.settings
+    for key in sorted(done.aggregates):
+        waiting = ledger.breaks(settings.control_dsn, pod=place.pod, aggregate_keys=[key], states=UNSETTLED, limit=1)
+        shown = look(settings, waiting[0].break_id, lambda name: build_projection(name, settings))
+        if not shown.known.is_stated:
+            correct(settings, shown, by="a person", reason="nobody asked for it")

@@ -1,0 +1,126 @@
+"""Damages of OLTP that only people decide about: its own faults, and money that no event explains.
+
+Belongs here: what each is called, and what the person does. Does not belong here: doing them (`bench/damages_oltp.py`),
+what code repairs (`bench/damages.py`).
+"""
+
+from __future__ import annotations
+
+from bench import damages_forged as forged
+from bench import damages_oltp as oltp
+from bench.damage_place import Cell, names
+from contracts.verdicts import DifferenceClass as Class
+
+OLTP = "oltp"
+OWNER_FAMILIES = ("oltp_identities", "stock_identity", "oltp_lake", "log_manifests")
+UNEXPLAINED = "no event explains the change"
+
+PEOPLE_CELLS = (
+    Cell(
+        damage="refunded more than captured",
+        store=OLTP,
+        do=oltp.refund_too_much,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__refund=Class.AMOUNT),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_refund,
+    ),
+    Cell(
+        damage="captured changed by one minor unit",
+        store=OLTP,
+        do=oltp.capture_one_less,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__payment=Class.AMOUNT),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_capture,
+    ),
+    Cell(
+        damage="order's total changed by one minor unit",
+        store=OLTP,
+        do=oltp.total_one_more,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.AMOUNT),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_total,
+    ),
+    Cell(
+        damage="two lines wrong, total right",
+        store=OLTP,
+        do=oltp.change_two_lines,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.AMOUNT),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_lines,
+    ),
+    Cell(
+        damage="payment in another currency than its order",
+        store=OLTP,
+        do=oltp.change_payment_currency,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__payment=Class.CURRENCY),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_payment_currency,
+    ),
+    Cell(
+        damage="stock miscounted",
+        store=OLTP,
+        do=oltp.miscount_stock,
+        named=names(stock_identity=Class.DIFFERENT),
+        reason="OLTP itself is at fault",
+        undo=oltp.count_stock,
+    ),
+    Cell(
+        damage="row deleted past the outbox",
+        store=OLTP,
+        do=oltp.delete_adjustment,
+        named=names(oltp_lake__adjustment=Class.EXTRA),
+        reason="OLTP has no row of",
+        undo=oltp.restore_adjustment,
+    ),
+    Cell(
+        damage="event altered in the outbox",
+        store=OLTP,
+        do=oltp.change_event,
+        named=names(log_manifests=Class.DIFFERENT),
+        reason="The outbox says otherwise of event",
+        undo=oltp.restore_event,
+    ),
+)
+
+TAMPERED_CELLS = (
+    Cell(
+        damage="price doubled, with all that must agree",
+        store=OLTP,
+        do=forged.raise_price,
+        named=names(oltp_lake__order=Class.AMOUNT),
+        reason=UNEXPLAINED,
+        undo=forged.correct_by_command,
+    ),
+    Cell(
+        damage="row inserted past the outbox",
+        store=OLTP,
+        do=oltp.insert_adjustment,
+        named=names(oltp_lake__adjustment=Class.MISSING),
+        reason="no command wrote it",
+        undo=forged.correct_by_command,
+    ),
+    Cell(
+        damage="payment that nobody authorized",
+        store=OLTP,
+        do=forged.insert_payment,
+        named=names(oltp_lake__payment=Class.MISSING),
+        reason="no command wrote it",
+        undo=forged.correct_by_command,
+    ),
+    Cell(
+        damage="order that nobody placed",
+        store=OLTP,
+        do=forged.insert_order,
+        named=names(oltp_lake__order=Class.MISSING),
+        reason="no command wrote it",
+        undo=forged.correct_by_command,
+    ),
+    Cell(
+        damage="payment deleted",
+        store=OLTP,
+        do=forged.delete_payment,
+        named=names(oltp_lake__payment=Class.EXTRA),
+        reason="OLTP has no row of",
+        undo=forged.correct_by_command,
+    ),
+)

@@ -1,0 +1,164 @@
+"""A person's decision about an aggregate of which OLTP holds what no event explains: shown, made, kept, carried out.
+
+`look` shows it and changes nothing. `approve` keeps the person's word that exactly what was shown is right, and opens
+its breaks again: the next repair states it. `correct` puts the rows back to what the events say, as the tables' owner.
+Both refuse when the rows are not any more what was shown.
+
+Belongs here: those three. Does not belong here: what code does by itself (`repair/plan.py`), asking (`stack/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from contracts.breaks import ENDED, Break, BreakState
+from contracts.clock import Clock, utc_now
+from contracts.errors import ConflictError, InputError
+from contracts.events import STATE_TYPES
+from contracts.events.changes import FieldChange
+from contracts.ids import uuid7
+from contracts.settings import Settings
+from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.put_back import Corrected, PutBack
+from oltp.commands.restate import HAPPENS_ONCE
+from repair import ledger
+from repair.evidence.gathering import BuildProjection, gather
+from repair.ledger.decisions import DecisionKind, write_decision
+from repair.ledger.tables import ledger as writing
+from repair.values import AggregateEvidence
+
+NOTHING_TO_DECIDE = "Break {id}: the newest event of {key} says what OLTP holds; there is nothing to decide."
+NO_ROW = "Break {id}: OLTP has no row of {key} that could be stated. Put it back, or accept the difference."
+NO_EVENT_TO_PUT_BACK = "Break {id}: neither OLTP nor any event tells of {key}."
+UNREADABLE = "Break {id}: the newest event of {key} cannot be read, so nobody knows what to put back."
+ONCE = (
+    "Break {id}: {key} happens once and has its event; it is never stated a second time. Put the row back, and book "
+    "another one where the event was wrong."
+)
+FAULTY = (
+    "Break {id}: figures of {key} do not agree with each other (`tieout breaks list --pair oltp_identities`); stating "
+    "it would spread the fault. Correct it first."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a person decides about."""
+
+    item: Break
+    key: str
+    known: AggregateEvidence
+
+    @property
+    def changes(self) -> tuple[FieldChange, ...]:
+        """Every field that differs, the event's value before, the row's after."""
+        return self.known.changes
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return {
+            "break_id": self.item.break_id,
+            "pod": self.item.pod,
+            "aggregate_key": self.key,
+            "has_row": self.known.root_version is not None,
+            "has_events": self.known.has_events,
+            "lost_versions": list(self.known.lost_versions),
+            "changes": [vars(change) for change in self.changes],
+        }
+
+
+def look(settings: Settings, break_id: int, projection: BuildProjection) -> Shown:
+    """Return what the stores hold of a break's aggregate; InputError where it is of none, or has ended."""
+    item = ledger.find_break(settings.control_dsn, break_id)
+    if item.aggregate_key is None or item.aggregate_key.count("/") < 2:
+        raise InputError(f"Break {break_id} is of no single order, payment or the like: there is nothing to decide.")
+    if item.state in ENDED:
+        raise InputError(f"Break {break_id} has ended ({item.state}).")
+    # As a break of its tables: what a view or the log has of it is not asked for.
+    asked = replace(item, pair=f"oltp_lake.{item.aggregate_key.split('/', 2)[1]}", entity="")
+    known = gather(settings, [asked], projection)[item.pod].aggregates.get(item.aggregate_key)
+    if known is None:
+        raise InputError(NO_EVENT_TO_PUT_BACK.format(id=break_id, key=item.aggregate_key))
+    return Shown(item=item, key=item.aggregate_key, known=known)
+
+
+def approve(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Clock = utc_now) -> list[int]:
+    """Keep a person's word that what OLTP holds is right as it was shown; return the breaks that are open again.
+
+    Raises InputError or ConflictError where there is nothing that could be stated.
+    """
+    _check_approvable(shown)
+    return _decide(settings, shown, DecisionKind.RESTATE, by, reason, clock)
+
+
+def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Clock = utc_now) -> Corrected:
+    """Put the rows back to what the newest event says, without events those rows away, as a person decided.
+
+    Raises ConflictError when they are not any more as shown, or when the database refuses what the event says.
+    """
+    known = shown.known
+    if known.is_stated or (known.root_version is None and known.said is None):
+        sentence = NOTHING_TO_DECIDE if known.is_stated else NO_EVENT_TO_PUT_BACK
+        raise ConflictError(sentence.format(id=shown.item.break_id, key=shown.key))
+    if known.said is None and known.has_events:
+        raise ConflictError(UNREADABLE.format(id=shown.item.break_id, key=shown.key))
+    merchant_id, aggregate_type, aggregate_id = shown.key.split("/", 2)
+    pod = settings.pod(shown.item.pod)
+    command = PutBack(
+        merchant_id=merchant_id,
+        aggregate_type=aggregate_type,
+        aggregate_id=aggregate_id,
+        said=None if known.said is None else msgspec.json.encode(known.said).decode(),
+        shown_digest=known.digest or None,
+        reason=f"Break {shown.item.break_id}, corrected by {_said(by)}: {_said(reason)}",
+    )
+    # The decision is kept first: a correction that nobody can account for must not be possible.
+    _decide(settings, shown, DecisionKind.CORRECT, by, reason, clock)
+    with build_command_pod(replace(pod, app_dsn=pod.owner_dsn), connections_max=1) as owner:
+        return execute(owner, command, idempotency_key=f"correct/{shown.item.break_id}/{uuid7()}")
+
+
+def _check_approvable(shown: Shown) -> None:
+    known, aggregate_type = shown.known, shown.key.split("/", 2)[1]
+    named = {"id": shown.item.break_id, "key": shown.key}
+    happens_once = STATE_TYPES[aggregate_type] in HAPPENS_ONCE
+    if known.root_version is None:
+        raise ConflictError(NO_ROW.format(**named))
+    if known.is_faulty:
+        raise ConflictError(FAULTY.format(**named))
+    if happens_once and known.has_events:
+        raise ConflictError(ONCE.format(**named))
+    if known.is_stated and not known.lost_versions:
+        raise ConflictError(NOTHING_TO_DECIDE.format(**named))
+
+
+def _decide(settings: Settings, shown: Shown, decision: DecisionKind, by: str, reason: str, clock: Clock) -> list[int]:
+    """Keep the decision, and open again the breaks of the aggregate that wait for a person."""
+    dsn, item = settings.control_dsn, shown.item
+    waiting = ledger.breaks(dsn, states=[BreakState.ESCALATED], pod=item.pod, aggregate_keys=[shown.key], limit=None)
+    ids = [one.break_id for one in waiting]
+    with writing(dsn) as connection:
+        write_decision(
+            connection,
+            at=clock(),
+            pod=item.pod,
+            aggregate_key=shown.key,
+            decision=decision,
+            digest=shown.known.digest,
+            by=_said(by),
+            reason=_said(reason),
+            break_ids=sorted({item.break_id, *ids}),
+            changes=[vars(change) for change in shown.changes],
+        )
+    if ids:
+        ledger.reopen(dsn, by=by, reason=f"{decision.value}: {reason}", break_ids=ids, clock=clock)
+    return ids
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise InputError("Say who decides, and why: both are kept with the decision.")
+    return text.strip()

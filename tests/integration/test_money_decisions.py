@@ -1,0 +1,174 @@
+"""Money that OLTP holds and no event explains: never stated by code; a person approves it, or puts it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from bench import damages_forged, damages_oltp
+from bench.damage_place import Place
+from bench.repairs import SEED
+from bench.world import trade
+from contracts.breaks import Break, BreakState
+from contracts.errors import ConflictError, InputError
+from contracts.money import format_minor
+from contracts.settings import Settings
+from repair import ledger
+from repair.deciding import Shown, approve, correct, look
+from repair.run import RepairReport, repair_breaks
+from repair.tools import Repairing
+from stack.console import Progress
+from stack.migrations import migrate_everything
+from stack.repairing import repairing_tools
+
+PAIRS = ("oltp_identities", "oltp_lake")
+WHY = "the till says so"
+
+
+@dataclass(kw_only=True)
+class World:
+    """A pod whose OLTP somebody writes to past every trigger."""
+
+    tools: Repairing
+    place: Place
+    comparisons: int = field(default=0)
+
+    @property
+    def settings(self) -> Settings:
+        return self.tools.settings
+
+    @property
+    def dsn(self) -> str:
+        return self.settings.control_dsn
+
+    def repair(self) -> RepairReport:
+        """Compare and repair, as the schedule does."""
+        self.comparisons += 1
+        results = self.tools.recheck(PAIRS, ("pod1",))
+        ledger.record(self.dsn, results, run=f"comparison {self.comparisons}")
+        return repair_breaks(self.tools, pods=("pod1",))
+
+    def waiting(self) -> list[Break]:
+        assert ledger.breaks(self.dsn, states=[BreakState.OPEN, BreakState.REPAIRING]) == []
+        return ledger.breaks(self.dsn, states=[BreakState.ESCALATED], limit=None)
+
+    def look(self) -> Shown:
+        """Have it found and repaired, which changes nothing; return what the person is shown."""
+        report = self.repair()
+        assert report.actions == () and self.waiting()
+        return look(self.settings, self.waiting()[0].break_id, self.tools.projection)
+
+    def approve(self, shown: Shown) -> list[int]:
+        return approve(self.settings, shown, by="ada", reason=WHY)
+
+    def correct(self, shown: Shown) -> list[str]:
+        return correct(self.settings, shown, by="ada", reason=WHY).changed
+
+    def rows(self, query: str, **bound: object) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.settings.pod("pod1").owner_dsn) as connection:
+            return connection.execute(query.encode(), bound).fetchall()
+
+    def order(self, order_id: str) -> dict[str, object]:
+        ((row,),) = self.rows("select to_jsonb(o) from oltp.orders as o where order_id = %(id)s", id=order_id)
+        assert isinstance(row, dict)
+        return row
+
+
+@pytest.fixture
+def world(settings: Settings) -> Iterator[World]:
+    migrate_everything(settings)
+    trade(settings, orders=30, seed=SEED)
+    with repairing_tools(settings, Progress(is_quiet=True)) as tools:
+        yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+
+
+def minor(order: dict[str, object]) -> int:
+    return int(str(order["total_minor"]))
+
+
+def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> None:
+    target = world.place.take("order", "uncancelled")
+    order_id = target.aggregate_id
+    before = world.order(order_id)
+    events = world.rows("select count(*) from oltp.outbox")
+    damages_forged.reprice(world.place, target, 2)
+    shown = world.look()
+    money = {change.field: (change.before, change.after) for change in shown.changes if change.is_money}
+    assert money["total_minor"] == (minor(before), minor(world.order(order_id))) and money["total_minor"][1] > minor(
+        before
+    )
+    assert "no event explains the change: " in world.waiting()[0].reason
+    assert f"total_minor {format_minor(minor(before), str(before['currency']))} " in world.waiting()[0].reason
+    # What changed since it was shown is not decided about.
+    damages_forged.reprice(world.place, target, 3)
+    with pytest.raises(ConflictError, match="is not any more what was shown"):
+        world.correct(shown)
+    shown = world.look()
+    assert "total_minor" in world.correct(shown)
+    assert world.order(order_id) == before and world.rows("select count(*) from oltp.outbox") == events
+    assert world.repair().left == 0 and world.waiting() == []
+    # The other decision: what the row holds is right.
+    damages_forged.reprice(world.place, target, 2)
+    shown = world.look()
+    with pytest.raises(InputError, match="Say who decides, and why"):
+        approve(world.settings, shown, by="ada", reason=" ")
+    assert world.approve(shown) == [item.break_id for item in ledger.breaks(world.dsn, states=[BreakState.OPEN])]
+    report = world.repair()
+    assert [action.kind for action in report.actions] == ["restate"] and report.is_clean
+    assert minor(world.order(order_id)) > minor(before)
+    with psycopg.connect(world.dsn) as connection:
+        kept = connection.execute("select decision, by, reason from trust.decisions order by 1").fetchall()
+    assert kept == [("correct", "ada", WHY)] * 2 + [("restate", "ada", WHY)]
+    with psycopg.connect(world.dsn) as connection, pytest.raises(errors.CheckViolation, match="is evidence"):
+        connection.execute("delete from trust.decisions")
+
+
+def test_an_approval_is_of_exactly_what_was_shown(world: World) -> None:
+    target = world.place.take("order", "uncancelled")
+    damages_forged.reprice(world.place, target, 2)
+    world.approve(world.look())
+    damages_forged.reprice(world.place, target, 3)
+    assert world.repair().actions == () and world.waiting(), "another amount than the approved one"
+    world.correct(look(world.settings, world.waiting()[0].break_id, world.tools.projection))
+    assert world.repair().left == 0
+
+
+def test_a_row_that_no_command_wrote_and_one_that_was_deleted(world: World) -> None:
+    added = damages_oltp.insert_adjustment(world.place)
+    (key,) = added.aggregates
+    shown = world.look()
+    assert not shown.known.has_events and "no command wrote it" in world.waiting()[0].reason
+    assert world.correct(shown)
+    assert world.repair().left == 0 and world.waiting() == []
+    adjustment_id = key.rpartition("/")[2]
+    assert world.rows("select from oltp.adjustments where adjustment_id = %(id)s", id=adjustment_id) == []
+
+    again = damages_oltp.insert_adjustment(world.place)
+    assert world.approve(world.look())
+    report = world.repair()
+    assert [action.kind for action in report.actions] == ["restate"] and report.is_clean, again
+
+    damages_oltp.delete_adjustment(world.place)
+    shown = world.look()
+    assert shown.known.root_version is None
+    with pytest.raises(ConflictError, match="OLTP has no row"):
+        world.approve(shown)
+    assert world.correct(shown)
+    assert world.repair().left == 0 and world.waiting() == []
+
+
+def test_an_order_and_its_payment_in_another_currency_are_put_back_one_by_one(world: World) -> None:
+    payment_id = world.place.take("payment", "captured").aggregate_id
+    before = world.rows("select to_jsonb(p) from oltp.payments as p where payment_id = %(id)s", id=payment_id)
+    ((order_id,),) = world.rows("select order_id from oltp.payments where payment_id = %(id)s", id=payment_id)
+    for table in ("orders", "payments", "refunds"):
+        world.place.change_oltp(f"update oltp.{table} set currency = 'KWD' where order_id = %(id)s", id=order_id)
+    world.repair()
+    for item in {one.aggregate_key: one for one in world.waiting()}.values():
+        world.correct(look(world.settings, item.break_id, world.tools.projection))
+    assert world.repair().left == 0 and world.waiting() == []
+    assert world.rows("select to_jsonb(p) from oltp.payments as p where payment_id = %(id)s", id=payment_id) == before
