@@ -218,8 +218,8 @@ TITLE = Text(name="a name or title", longest=500, shortest=0, characters=Charact
 NOTE = Text(name="a reason", longest=2_000, shortest=0, characters=Characters.WRITTEN)
 STORED_NAME = Text(name="the name of what is there", longest=2_704, characters=Characters.STORABLE)
 DIGEST = Text(name="a digest", longest=64)
-STATE_TEXT = Text(name="a state", longest=64 << 20, characters=Characters.WRITTEN)
-"""A whole state as JSON: only what was stored once is put back, so no event is longer."""
+STATE_TEXT = Text(name="a state", longest=EVENT_BYTES_MAX, characters=Characters.STORABLE)
+"""A whole state as JSON, as an event has it."""
 
 UUID = UuidText()
 
