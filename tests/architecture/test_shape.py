@@ -24,6 +24,7 @@ PACKAGES = (
     "oltp",
     "orchestration",
     "reconcile",
+    "repair",
     "stack",
     "streams",
     "traffic",
