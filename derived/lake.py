@@ -264,14 +264,18 @@ def _unless_there(cursor: Connection, pod: str, incoming: pa.Table) -> tuple[str
 
 
 def _park(cursor: Connection, work: Work) -> None:
-    for key in work.released:
-        gone = cursor.execute(f"delete from {PARKED} where pod = ? and aggregate_key = ?", [work.pod, key]).fetchall()
-        if gone[0][0] == 0:
-            raise FencedError(f"The parked events of {key} have been replayed by another.")
-    for key in work.behind:
-        waits = f"select 1 from {PARKED} where pod = ? and aggregate_key = ? limit 1"
-        if not cursor.execute(waits, [work.pod, key]).fetchall():
-            raise FencedError(f"The parked events of {key} have been replayed meanwhile.")
+    released, behind = list(work.released), list(work.behind)
+    missing = set(released) - _parked_of(cursor, work.pod, released)
+    if missing:
+        raise FencedError(f"The parked events of {min(missing)} have been replayed by another.")
+    if released:
+        cursor.execute(
+            f"delete from {PARKED} where pod = ? and aggregate_key in (select unnest(?::varchar[]))",
+            [work.pod, released],
+        )
+    missing = set(behind) - _parked_of(cursor, work.pod, behind)
+    if missing:
+        raise FencedError(f"The parked events of {min(missing)} have been replayed meanwhile.")
     for parked in work.parked:
         cursor.execute(
             f"insert into {PARKED} values (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -286,3 +290,12 @@ def _park(cursor: Connection, work: Work) -> None:
                 parked.parked_at,
             ],
         )
+
+
+def _parked_of(cursor: Connection, pod: str, keys: Sequence[str]) -> set[str]:
+    """Return those of the keys that have parked events; one pass over the table, however many are asked for."""
+    if not keys:
+        return set()
+    query = f"""select distinct aggregate_key from {PARKED}
+        where pod = ? and aggregate_key in (select unnest(?::varchar[]))"""
+    return {str(row[0]) for row in cursor.execute(query, [pod, list(keys)]).fetchall()}

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,9 @@ from streams.projection import (
     ReplayableProjection,
     Work,
 )
+
+KEYS_PER_COMMIT = 1_000
+"""Of how many aggregates the parked events are applied in one commit: it bounds the memory, and what is done again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,41 +94,43 @@ def replay_parked(
     keys: Collection[str] | None = None,
     clock: Clock = utc_now,
 ) -> ReplayResult:
-    """Apply the parked events of `keys` (all when None) again, in order, each aggregate in a commit of its own.
+    """Apply the parked events of `keys` (all when None) again, in order, many aggregates in a commit.
 
     To be called after the cause was mended. What still fails stays parked, with its present reason. `data_at` is that
     of the projection's position, which does not move.
     """
-    replayed = 0
     waiting = sorted({parked.aggregate_key for parked in projection.parked_events(pod)})
-    for key in waiting:
-        if keys is None or key in keys:
-            replayed += _replay_key(projection, pod, key, data_at, clock)
+    chosen = waiting if keys is None else sorted({*keys} & {*waiting})
+    replayed = 0
+    for start in range(0, len(chosen), KEYS_PER_COMMIT):
+        replayed += _replay_keys(projection, pod, frozenset(chosen[start : start + KEYS_PER_COMMIT]), data_at, clock)
     return ReplayResult(replayed_events=replayed, still_parked=frozenset(projection.state(pod).parked_keys))
 
 
-def _replay_key(projection: ReplayableProjection, pod: str, key: str, data_at: datetime, clock: Clock) -> int:
+def _replay_keys(
+    projection: ReplayableProjection, pod: str, keys: frozenset[str], data_at: datetime, clock: Clock
+) -> int:
     while True:
         state = projection.state(pod)
-        parked = [event for event in projection.parked_events(pod) if event.aggregate_key == key]
+        parked = [event for event in projection.parked_events(pod) if event.aggregate_key in keys]
         if not parked or state.epoch is None:
             return 0
         work = Work(
             pod=pod, epoch=state.epoch, entries=_entries(parked), expected=state.positions, positions=state.positions,
-            data_at=data_at, released=(key,),
+            data_at=data_at, released=tuple(sorted({event.aggregate_key for event in parked})),
         )  # fmt: skip
         try:
             apply_parking(projection, work, (), clock)
         except FencedError:  # the live consumer moved on, and may have parked more behind these
             continue
-        after = sum(event.aggregate_key == key for event in projection.parked_events(pod))
+        after = sum(event.aggregate_key in keys for event in projection.parked_events(pod))
         return max(0, len(parked) - after)
 
 
 def _entries(parked: list[ParkedEvent]) -> list[Entry]:
-    rows = sorted((dict(event.event) for event in parked), key=lambda row: (row["cut"], row["position"]))
+    rows = sorted((dict(event.event) for event in parked), key=itemgetter("cut", "partition", "position"))
     entries = []
-    for (cut, partition), group in groupby(rows, key=lambda row: (row["cut"], row["partition"])):
+    for (cut, partition), group in groupby(rows, key=itemgetter("cut", "partition")):
         events = pa.Table.from_pylist(list(group), schema=EVENT_SCHEMA)
         first = events.slice(0, 1).to_pylist()[0]
         entries.append(

@@ -225,3 +225,30 @@ def order_at(state: OrderState, version: int, number: str) -> OrderState:
         **{name: getattr(state, name) for name in state.__struct_fields__}
         | {"version": version, "order_number": number}
     )
+
+
+def test_parked_aggregates_are_replayed_together_and_what_still_fails_stays(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.execute(REFUSES.format(state="22001"))
+    bad = [order(order_number=f"bad {number}") for number in range(30)]
+    apply_parking(stores.account, a_step(FakePod(), bad), (), lambda: NOON)
+    stores.execute(
+        "create or replace function read_models.refuse() returns trigger language plpgsql as $body$ begin "
+        "if new.order_number = 'bad 7' then "
+        "raise exception using errcode = '22001', message = 'still refused'; end if; return new; end $body$"
+    )
+    steps: list[Work] = []
+    apply = stores.account.apply
+
+    def counted(work: Work) -> None:
+        steps.append(work)
+        apply(work)
+
+    monkeypatch.setattr(stores.account, "apply", counted)
+    result = replay_parked(stores.account, "pod1", NOON)
+    assert (result.replayed_events, result.still_parked) == (29, frozenset({key_of(bad[7])}))
+    assert len(steps) == 2, "one that finds what still fails, and one that keeps the rest"
+    assert orders_in(stores) == {one.order_id for one in bad} - {bad[7].order_id}
+    (left,) = stores.account.parked_events("pod1")
+    assert "still refused" in left.error
