@@ -65,13 +65,13 @@ class Settings:
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
     """Largest number of events in one log entry; stored with every cut."""
-    comparison_memory_mb: int = 224
+    comparison_memory_mb: int = 512
     """What a comparison's DuckDB may take; the process takes about 250 MB besides. What needs more goes to disk."""
     scratch_disk_mb: int = 50_000
     """What a comparison may spill to disk, below `var_dir`."""
-    lake_memory_mb: int = 256
+    lake_memory_mb: int = 1_000
     """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
-    warehouse_memory_mb: int = 1_000
+    warehouse_memory_mb: int = 2_000
     """What DuckDB may take while dbt builds the warehouse."""
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
@@ -129,10 +129,10 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_backup_path=Path(backup_path).absolute() if backup_path else var_dir / "backup" / "lake",
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
-        comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 224, at_least=MEMORY_MB_MIN),
+        comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 512, at_least=MEMORY_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
-        lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
-        warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
+        lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
+        warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 2_000, at_least=MEMORY_MB_MIN),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )

@@ -32,7 +32,7 @@ CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-MEMORY_LIMIT_MB = 256
+MEMORY_LIMIT_MB = 1_000
 """Of DuckDB's own (`contracts/settings.py`: lake_memory_mb); what needs more is spilled."""
 THREADS = 2
 
