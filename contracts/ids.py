@@ -11,6 +11,9 @@ import time
 import uuid
 from collections.abc import Callable
 
+from contracts.errors import InputError
+from contracts.text import visible
+
 NewId = Callable[[], uuid.UUID]
 
 PARTITION_FUNCTION = "md5-32-mod"
@@ -38,6 +41,14 @@ def uuid7() -> uuid.UUID:
 def aggregate_key(merchant_id: str, aggregate_type: str, aggregate_id: str) -> str:
     """Return the merchant-scoped key by which an aggregate is ordered, partitioned and rebuilt."""
     return f"{merchant_id}/{aggregate_type}/{aggregate_id}"
+
+
+def parts_of_key(key: str) -> tuple[str, str, str]:
+    """Return merchant, type and id of an aggregate key that somebody wrote; InputError when it is none."""
+    parts = key.split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise InputError(f"{visible(key)!r} is no key of an aggregate; write it as merchant/type/id.")
+    return parts[0], parts[1], parts[2]
 
 
 def partition_of(key: str, partition_count: int) -> int:

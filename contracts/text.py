@@ -6,6 +6,8 @@ here: what may be stored (`contracts/limits.py`), where texts are shown.
 
 from __future__ import annotations
 
+import json
+
 from contracts.limits import Characters
 
 _KEPT = "\n\t"
@@ -21,6 +23,13 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return Characters.PLAIN.refused.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def escaped_in_json(line: str) -> str:
+    """Return a line of a JSON document with the same characters as JSON's own escapes (``\\u202e``): the same value."""
+    if line.isascii() and line.isprintable():
+        return line
+    return Characters.PLAIN.refused.sub(lambda found: json.dumps(found[0])[1:-1], line)
 
 
 def visible_lines(text: str) -> str:

@@ -11,6 +11,7 @@ Belongs here: that rule, without I/O. Does not belong here: reading the facts (`
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -59,12 +60,14 @@ class Period:
     @property
     def last_day(self) -> date:
         """The last day of the month."""
-        return self.following.first_day - ONE_DAY
+        return date(self.year, self.month, monthrange(self.year, self.month)[1])
 
     @property
     def ends_at(self) -> datetime:
         """The moment at which it is over: the beginning of the next month, UTC."""
-        return datetime.combine(self.following.first_day, time(), tzinfo=UTC)
+        if self.last_day == date.max:
+            return datetime.max.replace(tzinfo=UTC)
+        return datetime.combine(self.last_day + ONE_DAY, time(), tzinfo=UTC)
 
     @property
     def following(self) -> Period:

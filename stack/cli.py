@@ -6,13 +6,16 @@ Belongs here: options, what is printed, exit codes. Does not belong here: the wo
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from msgspec import to_builtins
 
+from contracts import limits
 from contracts.errors import InputError, SettingsError, TieoutError
+from contracts.text import visible
 from stack import lifecycle, session, settings
 from stack.commands.accepting import add_commands as add_accepting
 from stack.commands.alerts import add_commands as add_alerts
@@ -27,7 +30,7 @@ from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
 from stack.commands.stores import add_commands as add_repairs
 from stack.confirming import DryRun, Intent, Yes, is_agreed
-from stack.console import Progress, answers, print_json, table
+from stack.console import Progress, answers, print_error, print_json, table
 from stack.files import keep_private
 from stack.migrations import migrate_everything
 from traffic.retail.dates import DateOrder
@@ -269,13 +272,21 @@ add_alerts(app)
 add_drills(app)
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise InputError for an argument that is no text: bytes that are not UTF-8 can be looked for in no store."""
+    for argument in arguments:
+        if not argument.isascii() and (problem := limits.STORED_NAME.problem(argument)):
+            raise InputError(f"The argument {visible(argument[:40])} {problem}.")
+
+
 def main() -> None:
     """Run the command; errors that Tieout foresaw become one sentence and an exit code."""
     keep_private()
     try:
+        _check_arguments(sys.argv[1:])
         app(prog_name="tieout")
     except TieoutError as error:
-        sys.stderr.write(f"{error}\n")
+        print_error(error)
         sys.exit(WRONG_INPUT if isinstance(error, InputError | SettingsError) else FAILED)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from contracts.errors import InputError, StackError
-from stack.console import answers, print_json
+from stack.console import VisibleConsole, answers, print_json
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for programs. What will be done is shown first.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and to what.")]
@@ -49,7 +48,7 @@ def is_agreed(intent: Intent, *, is_yes: bool, is_dry_run: bool, as_json: bool =
         _dry_run(intent, as_json=as_json)
         return False
     # The standard output is for the answer, which a program reads.
-    show(intent, Console(stderr=True, highlight=False, soft_wrap=True))
+    show(intent, VisibleConsole(stderr=True, highlight=False, soft_wrap=True))
     if is_yes:
         return True
     if not sys.stdin.isatty():
@@ -67,7 +66,7 @@ def is_said(intent: Intent, is_dry_run: bool, as_json: bool) -> bool:
     return is_agreed(intent, is_yes=True, is_dry_run=is_dry_run, as_json=as_json)
 
 
-def show(intent: Intent, console: Console) -> None:
+def show(intent: Intent, console: VisibleConsole) -> None:
     """Print what will be done."""
     console.print(f"[bold]{escape(intent.what)}[/]")
     for table in intent.tables:

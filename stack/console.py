@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
+from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+
+from contracts.text import escaped_in_json, visible, visible_lines
 
 HEARTBEAT_SECONDS = 5.0
 """How often a step says where it is when the output is no terminal."""
@@ -56,7 +59,7 @@ class Step:
 class Progress:
     """Shows steps on the error stream: a moving line on a terminal, plain lines elsewhere, nothing when quiet."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, soft_wrap=True))
+    console: Console = field(default_factory=lambda: VisibleConsole(stderr=True, highlight=False, soft_wrap=True))
     is_quiet: bool = False
 
     @contextmanager
@@ -104,10 +107,35 @@ class Progress:
             heart.join()
 
 
+class VisibleConsole(Console):
+    """A console that obeys nothing it is given: what a stored text holds of terminal commands or marks is shown.
+
+    Here and nowhere else, so that no command has to think of it; styles are added by the console afterwards.
+    """
+
+    def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+        """Give what is to be written, every text of it visible."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
+
+
 def print_json(answer: Any) -> None:
-    """Print an answer for programs: one JSON document on the standard output."""
-    sys.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Print an answer for programs: one JSON document on the standard output; what cannot be seen is escaped."""
+    text = json.dumps(answer, indent=2, ensure_ascii=False, default=str)
+    lines = (escaped_in_json(line) for line in text.split("\n"))
+    sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+
+
+def print_text(text: str, stream: TextIO) -> None:
+    """Print a text as it is to a file or pipe, and so that a terminal does not obey it to a terminal."""
+    stream.write(visible_lines(text) if stream.isatty() else text)
+    stream.flush()
+
+
+def print_error(error: BaseException) -> None:
+    """Print an error's sentence on the error stream."""
+    sys.stderr.write(f"{visible_lines(str(error))}\n")
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]], *, numbers_from: int = 1) -> Table:
@@ -116,11 +144,12 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]],
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(str(cell) for cell in row))
+        # Before the columns are measured, so that the lines meet.
+        made.add_row(*(visible(str(cell)) for cell in row))
     return made
 
 
 def answers() -> Console:
     """Return the console of the standard output; as wide as needed when that is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=300)
+    console = VisibleConsole(highlight=False)
+    return console if console.is_terminal else VisibleConsole(highlight=False, width=300)

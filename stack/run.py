@@ -19,7 +19,7 @@ from contracts.errors import InputError, SettingsError, TieoutError
 from contracts.settings import Settings
 from stack import files, session, settings
 from stack.builder import Built, warm_builder
-from stack.console import Progress, answers
+from stack.console import Progress, answers, print_error
 from stack.intake import generate_orders, import_retail, refuse_rejected_files
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with session.ended_by_signals():
             return _once(options, progress) if options.once else _and_stay(options, progress)
     except TieoutError as error:
-        sys.stderr.write(f"{error}\n")
+        print_error(error)
         return 2 if isinstance(error, InputError | SettingsError) else 1
     except KeyboardInterrupt:
         progress.note("Tieout has stopped.")

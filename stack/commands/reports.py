@@ -14,7 +14,7 @@ import typer
 
 from contracts.errors import InputError, StackError
 from stack import session
-from stack.console import Progress
+from stack.console import Progress, print_text
 
 CERTIFICATE = "certificate.json"
 """The file that goes with a CSV file, and the end of its name."""
@@ -116,5 +116,4 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def _print(data: bytes) -> None:
-    sys.stdout.write(data.decode())
-    sys.stdout.flush()
+    print_text(data.decode(), sys.stdout)

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from contracts.errors import InputError, PropagationError, RelayBusyError
+from contracts.events import STATE_TYPES
+from contracts.ids import parts_of_key
 from contracts.ownership import WAREHOUSE
 from contracts.settings import PodSettings, Settings
+from contracts.text import visible
 from stack import session
 from stack.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from stack.console import Progress, answers, print_json, table
@@ -37,6 +40,14 @@ Keys = Annotated[
     list[str] | None,
     typer.Option("--key", help="Only this aggregate, as comparisons name it: merchant/type/id; may be repeated."),
 ]
+
+
+def check_keys(keys: Sequence[str] | None) -> None:
+    """Raise InputError for what is no key of an aggregate, or of a type that there is not."""
+    for key in keys or ():
+        _, aggregate_type, _ = parts_of_key(key)
+        if aggregate_type not in STATE_TYPES:
+            raise InputError(f"{visible(key)!r} is of no known type; the types are {', '.join(STATE_TYPES)}.")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -70,6 +81,7 @@ def rebuild(
         return
     if view not in VIEWS:
         raise InputError(f"{view!r} cannot be rebuilt; there are {', '.join((*VIEWS, WAREHOUSE.name))}.")
+    check_keys(key)
     rows = []
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
@@ -138,6 +150,7 @@ def replay_parked(
     from streams.parking import replay_parked as replay
 
     rows = []
+    check_keys(key)
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
         store = cast("ReplayableProjection", build_projection(projection, values))
