@@ -149,7 +149,7 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]],
     return made
 
 
-def answers() -> Console:
+def answers() -> VisibleConsole:
     """Return the console of the standard output; as wide as needed when that is no terminal."""
     console = VisibleConsole(highlight=False)
     return console if console.is_terminal else VisibleConsole(highlight=False, width=300)

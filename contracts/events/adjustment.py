@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState
+from contracts.limits import Currency, CustomerId, Note, Reference, SignedQuantity, Sku, Source, Uuid
 
 
 class AdjustmentEvent(StrEnum):
@@ -34,16 +35,16 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "adjustment"
     ID_FIELD: ClassVar[str] = "adjustment_id"
 
-    adjustment_id: str
+    adjustment_id: Uuid
     kind: AdjustmentKind
-    currency: str
+    currency: Currency
     amount_minor: int
     rounding_micro: int
     """Exact amount = amount_minor in micro + rounding_micro."""
-    quantity: int
-    sku: str | None
-    customer_id: str | None
-    external_reference: str | None
-    reason: str
-    source: str
+    quantity: SignedQuantity
+    sku: Sku | None
+    customer_id: CustomerId | None
+    external_reference: Reference | None
+    reason: Note
+    source: Source
     adjusted_at: datetime

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import CustomerId, Feature, Grantor, Level, Uuid
 
 
 class MerchantEntitlementEvent(StrEnum):
@@ -34,10 +35,10 @@ class CustomerEntitlementEvent(StrEnum):
 class Grant(Value, frozen=True, kw_only=True):
     """One grantor's grant; it survives until `revoked_at` or `expires_at`."""
 
-    grant_id: str
-    grantor: str
+    grant_id: Uuid
+    grantor: Grantor
     """What gives the right, e.g. ``plan:pro`` or ``order:<order_id>``; one live grant per grantor."""
-    level: int
+    level: Level
     """Higher is better; the best surviving grant decides; among equals the one that ends last, then the oldest."""
     granted_at: datetime
     expires_at: datetime | None
@@ -50,8 +51,8 @@ class MerchantEntitlementState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "merchant_entitlement"
     ID_FIELD: ClassVar[str] = "entitlement_id"
 
-    entitlement_id: str
-    feature: str
+    entitlement_id: Uuid
+    feature: Feature
     effective_level: int
     """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. What expires later
     is judged by the reader's clock."""
@@ -66,9 +67,9 @@ class CustomerEntitlementState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "customer_entitlement"
     ID_FIELD: ClassVar[str] = "entitlement_id"
 
-    entitlement_id: str
-    customer_id: str
-    feature: str
+    entitlement_id: Uuid
+    customer_id: CustomerId
+    feature: Feature
     effective_level: int
     effective_grant_id: str | None
     grants: list[Grant]

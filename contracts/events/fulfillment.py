@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import LocationId, Reference, Uuid
 
 
 class FulfillmentEvent(StrEnum):
@@ -18,8 +19,8 @@ class FulfillmentEvent(StrEnum):
 class FulfillmentLine(Value, frozen=True, kw_only=True):
     """Units of one order line. Table fulfillment_lines."""
 
-    fulfillment_line_id: str
-    order_line_id: str
+    fulfillment_line_id: Uuid
+    order_line_id: Uuid
     quantity: int
 
 
@@ -29,10 +30,10 @@ class FulfillmentState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "fulfillment"
     ID_FIELD: ClassVar[str] = "fulfillment_id"
 
-    fulfillment_id: str
-    order_id: str
-    location_id: str
-    tracking_number: str | None
+    fulfillment_id: Uuid
+    order_id: Uuid
+    location_id: LocationId
+    tracking_number: Reference | None
     shipped_at: datetime
     lines: list[FulfillmentLine]
     """Ordered by fulfillment_line_id."""

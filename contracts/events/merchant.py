@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
-from contracts.limits import Jurisdiction, RatePpm, TaxCategory
+from contracts.limits import AmountOrNoneMinor, Currency, Jurisdiction, RatePpm, TaxCategory, Title
 
 
 class MerchantEvent(StrEnum):
@@ -33,15 +33,15 @@ class MerchantState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "merchant"
     ID_FIELD: ClassVar[str] = "merchant_id"
 
-    name: str
-    currency: str
+    name: Title
+    currency: Currency
     is_active: bool
     is_tax_inclusive: bool
     """Whether the merchant's prices contain the tax."""
     jurisdiction: str
     """Where the merchant sells from; selects the tax rates of its sales."""
-    shipping_fee_minor: int
-    free_shipping_from_minor: int | None
+    shipping_fee_minor: AmountOrNoneMinor
+    free_shipping_from_minor: AmountOrNoneMinor | None
     tax_rates: list[TaxRate]
     """Ordered by (jurisdiction, tax_category); unique in them. Table merchant_tax_rates."""
     registered_at: datetime

@@ -7,6 +7,24 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import (
+    AmountOrNoneMinor,
+    Currency,
+    CustomerId,
+    DiscountCode,
+    Jurisdiction,
+    Note,
+    OrderNumber,
+    PriceSource,
+    Quantity,
+    RatePpm,
+    Sku,
+    Source,
+    TaxCategory,
+    Title,
+    UnitPriceMicro,
+    Uuid,
+)
 
 
 class OrderEvent(StrEnum):
@@ -52,36 +70,36 @@ class OrderLine(Value, frozen=True, kw_only=True):
     those refunds left.
     """
 
-    order_line_id: str
+    order_line_id: Uuid
     line_number: int
     """1 .. n, in the order given."""
     kind: LineKind
     variant_id: str | None
     """None for shipping."""
-    sku: str
-    title: str
-    quantity: int
-    unit_price_micro: int
-    price_source: str
+    sku: Sku
+    title: Title
+    quantity: Quantity
+    unit_price_micro: UnitPriceMicro
+    price_source: PriceSource
     """``catalog``, ``merchant`` (shipping fee), or ``override:<source>`` for an authorized override."""
-    price_reason: str | None
+    price_reason: Note | None
     """Why the price was overridden."""
-    amount_minor: int
+    amount_minor: AmountOrNoneMinor
     rounding_micro: int
-    discount_minor: int
+    discount_minor: AmountOrNoneMinor
     """This line's share of the order's discounts, >= 0."""
-    jurisdiction: str
-    tax_category: str
-    rate_ppm: int
+    jurisdiction: Jurisdiction
+    tax_category: TaxCategory
+    rate_ppm: RatePpm
     is_tax_inclusive: bool
-    taxable_minor: int
-    tax_minor: int
-    total_minor: int
+    taxable_minor: AmountOrNoneMinor
+    tax_minor: AmountOrNoneMinor
+    total_minor: AmountOrNoneMinor
     """What the customer owes for the line, tax included."""
     cancelled_quantity: int
-    cancelled_minor: int
+    cancelled_minor: AmountOrNoneMinor
     """portion(total_minor, cancelled_quantity, quantity), or all that refunds of the other units left."""
-    cancelled_tax_minor: int
+    cancelled_tax_minor: AmountOrNoneMinor
     fulfilled_quantity: int
     withdrawn_quantity: int = 0
     """Units that will not be shipped because they were refunded first; and shipping that had nothing left to carry."""
@@ -90,9 +108,9 @@ class OrderLine(Value, frozen=True, kw_only=True):
 class OrderDiscount(Value, frozen=True, kw_only=True):
     """A discount on the whole order, allocated to goods and service lines by amount. Table order_discounts."""
 
-    order_discount_id: str
-    code: str
-    amount_minor: int
+    order_discount_id: Uuid
+    code: DiscountCode
+    amount_minor: AmountOrNoneMinor
     """> 0."""
 
 
@@ -102,31 +120,31 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "order"
     ID_FIELD: ClassVar[str] = "order_id"
 
-    order_id: str
-    order_number: str
+    order_id: Uuid
+    order_number: OrderNumber
     """The merchant's own number; unique within the merchant."""
-    customer_id: str | None
-    currency: str
+    customer_id: CustomerId | None
+    currency: Currency
     status: OrderStatus
-    source: str
+    source: Source
     """``storefront``, ``generator``, ``live`` or ``import:<data set>``."""
     reservation_id: str | None
-    lines_minor: int
+    lines_minor: AmountOrNoneMinor
     """Sum of amount_minor over goods and service lines."""
-    shipping_minor: int
+    shipping_minor: AmountOrNoneMinor
     """Sum of amount_minor over shipping lines."""
-    discount_minor: int
+    discount_minor: AmountOrNoneMinor
     """Sum of discount_minor over lines."""
-    added_tax_minor: int
+    added_tax_minor: AmountOrNoneMinor
     """Sum of tax_minor over lines whose prices do not contain tax."""
-    tax_minor: int
+    tax_minor: AmountOrNoneMinor
     """Sum of tax_minor over all lines, contained or added."""
     rounding_micro: int
     """Sum of rounding_micro over all lines."""
-    total_minor: int
+    total_minor: AmountOrNoneMinor
     """Sum of total_minor over all lines: what is owed before cancellations."""
-    cancelled_minor: int
-    cancelled_tax_minor: int
+    cancelled_minor: AmountOrNoneMinor
+    cancelled_tax_minor: AmountOrNoneMinor
     placed_at: datetime
     lines: list[OrderLine]
     """Ordered by line_number."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import AmountOrNoneMinor, Currency, CustomerId, Uuid
 
 
 class PaymentEvent(StrEnum):
@@ -38,8 +39,8 @@ class PaymentStatus(StrEnum):
 class PaymentCapture(Value, frozen=True, kw_only=True):
     """One capture. Table payment_captures."""
 
-    payment_capture_id: str
-    amount_minor: int
+    payment_capture_id: Uuid
+    amount_minor: AmountOrNoneMinor
     provider_reference: str
     captured_at: datetime
 
@@ -50,16 +51,16 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "payment"
     ID_FIELD: ClassVar[str] = "payment_id"
 
-    payment_id: str
-    order_id: str
-    customer_id: str | None
-    currency: str
+    payment_id: Uuid
+    order_id: Uuid
+    customer_id: CustomerId | None
+    currency: Currency
     status: PaymentStatus
     provider: str
     provider_reference: str
-    authorized_minor: int
-    captured_minor: int
-    refunded_minor: int
+    authorized_minor: AmountOrNoneMinor
+    captured_minor: AmountOrNoneMinor
+    refunded_minor: AmountOrNoneMinor
     """Sum of completed refunds."""
     authorized_at: datetime
     captures: list[PaymentCapture]

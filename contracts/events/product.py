@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import Sku, TaxCategory, Title, UnitPriceMicro, Uuid
 
 
 class ProductEvent(StrEnum):
@@ -28,12 +29,12 @@ class ProductKind(StrEnum):
 class Variant(Value, frozen=True, kw_only=True):
     """A sellable form of a product. Table variants; the price is in table prices."""
 
-    variant_id: str
-    sku: str
+    variant_id: Uuid
+    sku: Sku
     """Unique within the merchant, case-sensitive."""
-    title: str
+    title: Title
     is_active: bool
-    unit_price_micro: int | None
+    unit_price_micro: UnitPriceMicro | None
     """Price of one unit in the merchant's currency; None: not for sale at a catalog price."""
 
 
@@ -43,10 +44,10 @@ class ProductState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "product"
     ID_FIELD: ClassVar[str] = "product_id"
 
-    product_id: str
-    title: str
+    product_id: Uuid
+    title: Title
     kind: ProductKind
-    tax_category: str
+    tax_category: TaxCategory
     is_active: bool
     variants: list[Variant]
     """Ordered by (sku, variant_id)."""

@@ -7,6 +7,17 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import (
+    AmountOrNoneMinor,
+    Currency,
+    CustomerId,
+    Jurisdiction,
+    Note,
+    QuantityOrNone,
+    Reference,
+    TaxCategory,
+    Uuid,
+)
 
 
 class RefundEvent(StrEnum):
@@ -30,14 +41,14 @@ class RefundStatus(StrEnum):
 class RefundLine(Value, frozen=True, kw_only=True):
     """What is given back for one order line; amount includes the tax. Table refund_lines."""
 
-    refund_line_id: str
-    order_line_id: str
-    quantity: int
-    amount_minor: int
-    tax_minor: int
-    jurisdiction: str
+    refund_line_id: Uuid
+    order_line_id: Uuid
+    quantity: QuantityOrNone
+    amount_minor: AmountOrNoneMinor
+    tax_minor: AmountOrNoneMinor
+    jurisdiction: Jurisdiction
     """Copied from the order line, like tax_category: a refund goes back to where the tax was charged."""
-    tax_category: str
+    tax_category: TaxCategory
     is_restocked: bool
     is_amount_named: bool = False
     """Whether the amount was asked for as such; else it is what the units cost."""
@@ -49,19 +60,19 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "refund"
     ID_FIELD: ClassVar[str] = "refund_id"
 
-    refund_id: str
-    order_id: str
-    payment_id: str
-    customer_id: str | None
-    currency: str
+    refund_id: Uuid
+    order_id: Uuid
+    payment_id: Uuid
+    customer_id: CustomerId | None
+    currency: Currency
     status: RefundStatus
-    reason: str
-    external_reference: str | None
+    reason: Note
+    external_reference: Reference | None
     """E.g. the number of the credit note."""
-    amount_minor: int
-    tax_minor: int
+    amount_minor: AmountOrNoneMinor
+    tax_minor: AmountOrNoneMinor
     provider_reference: str | None
-    failure_reason: str | None
+    failure_reason: Note | None
     requested_at: datetime
     completed_at: datetime | None
     lines: list[RefundLine]

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from contracts.events.common import AggregateState, Value
+from contracts.limits import LocationId, Note, Uuid
 
 
 class StockMovementEvent(StrEnum):
@@ -34,14 +35,14 @@ class StockMovementState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "stock_movement"
     ID_FIELD: ClassVar[str] = "stock_movement_id"
 
-    stock_movement_id: str
-    variant_id: str
-    location_id: str
+    stock_movement_id: Uuid
+    variant_id: Uuid
+    location_id: LocationId
     kind: StockMovementKind
     quantity: int
     """Signed units, never 0; shipped and written off are negative."""
-    reason: str
-    order_id: str | None
+    reason: Note
+    order_id: Uuid | None
     """The order that shipped or returned the units, if one did."""
     moved_at: datetime
 
@@ -69,9 +70,9 @@ class ReservationStatus(StrEnum):
 class ReservationLine(Value, frozen=True, kw_only=True):
     """Units held of one variant: quantity - consumed_quantity - released_quantity. Table reservation_lines."""
 
-    reservation_line_id: str
-    variant_id: str
-    location_id: str
+    reservation_line_id: Uuid
+    variant_id: Uuid
+    location_id: LocationId
     quantity: int
     consumed_quantity: int
     released_quantity: int
@@ -83,8 +84,8 @@ class ReservationState(AggregateState, frozen=True, kw_only=True):
     AGGREGATE_TYPE: ClassVar[str] = "reservation"
     ID_FIELD: ClassVar[str] = "reservation_id"
 
-    reservation_id: str
-    order_id: str | None
+    reservation_id: Uuid
+    order_id: Uuid | None
     status: ReservationStatus
     expires_at: datetime | None
     """None: does not expire (it belongs to a placed order)."""
