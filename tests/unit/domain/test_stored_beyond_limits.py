@@ -17,7 +17,7 @@ SCHEMAS = Path(__file__).resolve().parents[3] / "contracts" / "events" / "schema
 
 
 def _properties(document: Any) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for definition in document["$defs"].values():
         found |= definition.get("properties", {})
     return found
@@ -36,7 +36,13 @@ def test_an_order_from_before_the_limits_is_read() -> None:
         name: 0 for name in ("line_number", "amount_minor", "rounding_micro", "discount_minor", "rate_ppm")
     }
     line |= {name: 0 for name in ("taxable_minor", "tax_minor", "total_minor", "cancelled_quantity", "cancelled_minor")}
-    line |= {"cancelled_tax_minor": 0, "fulfilled_quantity": 0, "quantity": 10**12, "unit_price_micro": 10**18 + 1}
+    line |= {
+        "cancelled_tax_minor": 0,
+        "discount_minor": 0,
+        "fulfilled_quantity": 0,
+        "quantity": 10**12,
+        "unit_price_micro": 10**18 + 1,
+    }
     line |= {"order_line_id": "1", "kind": "service", "variant_id": None, "sku": "\x1b" * 300, "title": "t" * 9_000}
     line |= {
         "price_source": "p",
