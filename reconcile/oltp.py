@@ -31,7 +31,7 @@ BATCH_BYTES = 2 << 20
 TEXT_IDS = {"merchant_id"}
 """Ids that are text, of tables so small that they are always read whole; all others are of type uuid."""
 
-ALSO_READ = {"refund": ("payment_id", "order_id")}
+ALSO_READ = {"payment": ("order_id",), "refund": ("payment_id", "order_id"), "fulfillment": ("order_id",)}
 """By aggregate type: columns that name aggregates whose figures are made of its rows, too."""
 
 
@@ -84,7 +84,7 @@ def set_snapshot(exported_snapshot: str) -> str:
 
 
 def select_entity(entity: Entity, scope: Scope | None = None) -> Query:
-    """Return the query that reads an entity in its shape: what is in a scope, and for refunds more (`ALSO_READ`)."""
+    """Return the query that reads an entity in its shape: what is in a scope, and for some more (`ALSO_READ`)."""
     names = {column.name for column in entity.fields}
     extra = [] if entity.field is None or "merchant_id" in names else [Column(name="merchant_id", type=VARCHAR)]
     key = f't."{entity.id_field}"::text as {AGGREGATE_ID}'

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from contracts.ids import aggregate_key
+from contracts.money import micro_per_minor_sql
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
 from reconcile.entities import AGGREGATE_ID
@@ -19,8 +20,20 @@ from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
 from reconcile.shapes import HUGEINT, Column, Shape, belongs_to
 
-TYPES = ("order", "payment", "refund")
-ENTITIES = ("orders", "order_lines", "order_discounts", "payments", "payment_captures", "refunds", "refund_lines")
+TYPES = ("order", "payment", "refund", "fulfillment", "reservation", "merchant")
+ENTITIES = (
+    "merchants",
+    "orders",
+    "order_lines",
+    "order_discounts",
+    "payments",
+    "payment_captures",
+    "refunds",
+    "refund_lines",
+    "fulfillment_lines",
+    "reservations",
+    "reservation_lines",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +129,51 @@ def _of_another_currency(aggregate_type: str, rows: str, reference: str, referre
     )
 
 
+def _must(name: str, aggregate_type: str, rows: str, condition: str) -> Identity:
+    """A condition on the rows `rows`, of which the alias `r` is the aggregate's root: 1 where it does not hold."""
+    return Identity(
+        name=name,
+        aggregate_type=aggregate_type,
+        rows=f"""
+            select r.{AGGREGATE_ID}, r.merchant_id, r.currency, 0 as expected, if({condition}, 0, 1) as actual
+            from {rows}""",
+    )
+
+
+UNIT = f"coalesce({micro_per_minor_sql('o.currency', HUGEINT)}, 0)"
+"""Micro-units of a minor unit; 0 for a currency that nobody knows, with which nothing agrees."""
+TAX_BASE = "(1000000 + if(l.is_tax_inclusive, l.rate_ppm, 0))::HUGEINT"
+# Half away from zero, as everything is rounded; what is taxed is never below zero.
+TAX = f"(2 * (l.amount_minor - l.discount_minor)::HUGEINT * l.rate_ppm + {TAX_BASE}) // (2 * {TAX_BASE})"
+ORDER_STATUS = f"""(
+    select {AGGREGATE_ID}, case
+        when sum(quantity) = sum(cancelled_quantity) then 'cancelled'
+        when sum(quantity) = sum(cancelled_quantity + fulfilled_quantity) then 'fulfilled'
+        when sum(fulfilled_quantity) > 0 then 'partially_fulfilled' else 'placed' end as status
+    from {{order_lines}} group by {AGGREGATE_ID})"""
+HELD = f"""(
+    select {AGGREGATE_ID}, sum(quantity - consumed_quantity - released_quantity) as held
+    from {{reservation_lines}} group by {AGGREGATE_ID})"""
+GIVEN = f"""(
+    select p.order_line_id, sum(p.amount_minor) as amount_minor, sum(p.quantity) as quantity,
+           sum(p.tax_minor) as tax_minor
+    from {{refund_lines}} as p join {{refunds}} as f on f.{AGGREGATE_ID} = p.{AGGREGATE_ID}
+    where f.status <> 'failed' group by p.order_line_id)"""
+
+
+def _given(name: str, expected: str, actual: str) -> Identity:
+    """A line's limit on what its refunds, requested ones included, give back."""
+    return Identity(
+        name=name,
+        aggregate_type="order",
+        is_limit=True,
+        rows=f"""
+            select l.{AGGREGATE_ID}, l.merchant_id, o.currency, {expected} as expected, {actual} as actual
+            from {{order_lines}} as l join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}
+            join {GIVEN} as g on g.order_line_id = l.order_line_id""",
+    )
+
+
 ADDED_TAX = "if(is_tax_inclusive, 0, tax_minor)"
 IDENTITIES = (
     _order_total("lines_minor", "if(kind <> 'shipping', amount_minor, 0)"),
@@ -150,19 +208,96 @@ IDENTITIES = (
     _of_another_currency("refund", "refunds", "payment_id", "payments"),
     _parts("refunds", "refund", "amount_minor", "refund_lines", "amount_minor"),
     _parts("refunds", "refund", "tax_minor", "refund_lines", "tax_minor"),
+    _given("refunded_minor_within_line", "l.total_minor", "l.cancelled_minor + g.amount_minor"),
+    _given("refunded_quantity_within_line", "l.quantity", "l.cancelled_quantity + g.quantity"),
+    _given("refunded_tax_minor_within_line", "l.tax_minor", "l.cancelled_tax_minor + g.tax_minor"),
+    _line(
+        "line_exact_micro",
+        "l.quantity::HUGEINT * l.unit_price_micro",
+        f"l.amount_minor::HUGEINT * {UNIT} + l.rounding_micro",
+    ),
+    _line("line_rounding_micro_within_half", UNIT, "2 * abs(l.rounding_micro::HUGEINT)", is_limit=True),
+    _line("line_tax_minor", TAX, "l.tax_minor"),
+    _line("line_cancelled_tax_minor", "l.tax_minor", "l.cancelled_tax_minor", is_limit=True),
     Identity(
-        name="refunded_minor_within_line",
+        name="line_fulfilled_quantity",
+        aggregate_type="order",
+        rows=f"""
+            select l.{AGGREGATE_ID}, l.merchant_id, null as currency, coalesce(f.quantity, 0) as expected,
+                   l.fulfilled_quantity as actual
+            from {{order_lines}} as l left join (
+                select order_line_id, sum(quantity) as quantity from {{fulfillment_lines}} group by order_line_id
+            ) as f on f.order_line_id = l.order_line_id""",
+    ),
+    Identity(
+        name="captured_minor_within_owed",
         aggregate_type="order",
         is_limit=True,
         rows=f"""
-            select l.{AGGREGATE_ID}, l.merchant_id, o.currency, l.total_minor as expected,
-                   l.cancelled_minor + g.given_minor as actual
-            from {{order_lines}} as l join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}
-            join (
-                select p.order_line_id, sum(p.amount_minor) as given_minor from {{refund_lines}} as p
-                join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID}
-                where r.status <> 'failed' group by p.order_line_id
-            ) as g on g.order_line_id = l.order_line_id""",
+            select o.{AGGREGATE_ID}, o.merchant_id, o.currency, o.total_minor - o.cancelled_minor as expected,
+                   p.captured_minor as actual
+            from {{orders}} as o join (
+                select order_id, sum(captured_minor) as captured_minor from {{payments}} group by order_id
+            ) as p on p.order_id = o.{AGGREGATE_ID}""",
+    ),
+    _must(
+        "status_of_its_lines",
+        "order",
+        f"{{orders}} as r left join {ORDER_STATUS} as l on l.{AGGREGATE_ID} = r.{AGGREGATE_ID}",
+        "r.status is not distinct from l.status",
+    ),
+    _must(
+        "lines_of_its_merchant",
+        "order",
+        f"{{order_lines}} as l join {{orders}} as r on r.{AGGREGATE_ID} = l.{AGGREGATE_ID}",
+        "l.merchant_id = r.merchant_id",
+    ),
+    _must(
+        "currency_of_its_merchant",
+        "order",
+        f"{{orders}} as r left join {{merchants}} as m on m.{AGGREGATE_ID} = r.merchant_id",
+        "r.currency is not distinct from m.currency",
+    ),
+    _must(
+        "merchant_of_its_order",
+        "payment",
+        f"{{payments}} as r join {{orders}} as o on o.{AGGREGATE_ID} = r.order_id",
+        "r.merchant_id = o.merchant_id",
+    ),
+    _must(
+        "status_of_its_amounts",
+        "payment",
+        "{payments} as r",
+        "case when r.status = 'captured' then r.captured_minor > 0 "
+        "when r.status = 'declined' then r.authorized_minor = 0 and r.captured_minor = 0 "
+        "when r.status in ('authorized', 'voided') then r.captured_minor = 0 and r.refunded_minor = 0 else true end",
+    ),
+    _must(
+        "order_and_merchant_of_its_payment",
+        "refund",
+        f"{{refunds}} as r join {{payments}} as p on p.{AGGREGATE_ID} = r.payment_id",
+        "r.order_id = p.order_id and r.merchant_id = p.merchant_id",
+    ),
+    _must(
+        "completed_at_of_its_status",
+        "refund",
+        "{refunds} as r",
+        "(r.completed_at is not null) = (r.status = 'completed')",
+    ),
+    _must(
+        "lines_of_its_order",
+        "refund",
+        f"{{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID} "
+        "join {order_lines} as l on l.order_line_id = p.order_line_id",
+        f"l.{AGGREGATE_ID} = r.order_id and p.tax_minor between 0 and p.amount_minor",
+    ),
+    Identity(
+        name="status_of_its_lines",
+        aggregate_type="reservation",
+        rows=f"""
+            select r.{AGGREGATE_ID}, r.merchant_id, null as currency, 0 as expected,
+                   if((l.held > 0) is not distinct from (r.status = 'held'), 0, 1) as actual
+            from {{reservations}} as r left join {HELD} as l on l.{AGGREGATE_ID} = r.{AGGREGATE_ID}""",
     ),
 )
 
@@ -219,9 +354,11 @@ OLTP_IDENTITIES = Pair(
     description=(
         "Totals equal the sums of their parts; captured and released are no more than authorized; refunds, requested "
         "ones included, are no more than what was captured, and per line no more than what was sold and not cancelled; "
-        "a payment is in the currency of its order, a refund in that of its payment."
+        "a payment is in the currency of its order, a refund in that of its payment, an order in that of its merchant. "
+        "Quantity times price is the amount and what rounding left; tax is what its rate gives; captured is no more "
+        "than owed; fulfilled units are those of the fulfillments; a status is what amounts and quantities say."
     ),
-    cannot_catch="A part that is wrong in itself, with its total; the tax that a rate should have given.",
+    cannot_catch="A price, a rate or a quantity that is wrong with everything that follows from it.",
     copy=None,
     stage=Stage.OLTP,
     shapes=tuple(identity.shape for identity in IDENTITIES),
