@@ -279,12 +279,6 @@ IDENTITIES = (
         "r.order_id = p.order_id and r.merchant_id = p.merchant_id",
     ),
     _must(
-        "completed_at_of_its_status",
-        "refund",
-        "{refunds} as r",
-        "(r.completed_at is not null) = (r.status = 'completed')",
-    ),
-    _must(
         "lines_of_its_order",
         "refund",
         f"{{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID} "

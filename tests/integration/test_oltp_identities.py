@@ -41,12 +41,10 @@ DAMAGES = {
     "order.refunded_quantity_within_line": f"update oltp.refund_lines set quantity = 1000 where {OF_REFUND}",
     "order.refunded_tax_minor_within_line": f"update oltp.refund_lines set tax_minor = amount_minor where {OF_REFUND}",
     "payment.merchant_of_its_order": f"update oltp.payments set merchant_id = 'eire' where {PAYMENT}",
-    "payment.status_of_its_amounts": f"update oltp.payments set status = 'voided' where {PAYMENT}",
     "refund.order_and_merchant_of_its_payment": f"update oltp.refunds set merchant_id = 'eire' where {REFUND}",
-    "refund.completed_at_of_its_status": f"update oltp.refunds set completed_at = null where {REFUND}",
     "refund.lines_of_its_order": (
-        "update oltp.refund_lines set order_line_id = (select order_line_id from oltp.order_lines where order_id not in "
-        f"(select order_id from oltp.refunds) limit 1) where {OF_REFUND}"
+        "update oltp.refund_lines set order_line_id = (select order_line_id from oltp.order_lines "
+        f"where order_id not in (select order_id from oltp.refunds) limit 1) where {OF_REFUND}"
     ),
     "reservation.status_of_its_lines": "update oltp.reservations set status = 'expired' where status = 'held'",
 }
