@@ -147,8 +147,8 @@ TAX_BASE = "(1000000 + if(l.is_tax_inclusive, l.rate_ppm, 0))::HUGEINT"
 TAX = f"(2 * (l.amount_minor - l.discount_minor)::HUGEINT * l.rate_ppm + {TAX_BASE}) // (2 * {TAX_BASE})"
 ORDER_STATUS = f"""(
     select {AGGREGATE_ID}, case
-        when sum(quantity) = sum(cancelled_quantity) then 'cancelled'
-        when sum(quantity) = sum(cancelled_quantity + fulfilled_quantity) then 'fulfilled'
+        when sum(quantity) = sum(cancelled_quantity + withdrawn_quantity) then 'cancelled'
+        when sum(quantity) = sum(cancelled_quantity + withdrawn_quantity + fulfilled_quantity) then 'fulfilled'
         when sum(fulfilled_quantity) > 0 then 'partially_fulfilled' else 'placed' end as status
     from {{order_lines}} group by {AGGREGATE_ID})"""
 HELD = f"""(
