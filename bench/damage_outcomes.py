@@ -164,7 +164,7 @@ def _check_audit(cell: Cell, found: _Findings) -> None:
     if (missing := [kind for kind in cell.actions if kind not in kinds]) and not is_instead:
         found.faults.append(f"the audit lacks {', '.join(missing)}; it has {', '.join(sorted(kinds)) or 'nothing'}")
     for action in found.actions:
-        if action.outcome != "done" or action.after is None:
+        if action.outcome not in ("done", "nothing_to_do") or action.after is None:
             found.faults.append(f"action {action.action_id} ({action.kind}) is {action.outcome}: {action.error}")
 
 
