@@ -15,7 +15,8 @@ from contracts.events.order import OrderEvent, OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.refund import RefundEvent, RefundState, RefundStatus
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementKind
-from contracts.limits import Uuid
+from contracts.limits import NOTE, Uuid
+from contracts.text import visible
 from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.orders import units_released, withdraw_refunded
 from oltp.domain.payments import refund_payment
@@ -108,7 +109,9 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
             # Somebody with another key was faster; the provider has paid once.
             return refund
         if isinstance(outcome, GatewayDeclinedError):
-            return save(tx, refund, fail_refund(refund, str(outcome)), RefundEvent.REFUND_FAILED)
+            return save(
+                tx, refund, fail_refund(refund, visible(str(outcome))[: NOTE.longest]), RefundEvent.REFUND_FAILED
+            )
         return _record(tx, loaded, complete_refund(refund, outcome.reference or None, tx.occurred_at))
 
 

@@ -21,6 +21,7 @@ from contracts.errors import (
     StackError,
     TieoutError,
 )
+from contracts.limits import STOCK_MAX
 
 STOCK_RESERVED_WITHIN_ON_HAND = "stock_levels_reserved_within_on_hand"
 STOCK_ON_HAND_NOT_NEGATIVE = "stock_levels_on_hand_not_negative"
@@ -40,6 +41,10 @@ LINE_CLOSED_WITHIN_QUANTITY = "order_lines_closed_within_quantity"
 RESERVATION_PARTS_WITHIN_QUANTITY = "reservation_lines_parts_within_quantity"
 AUTHORIZED_PAYMENT_IS_UNIQUE = "provider_calls_authorized_payment_idx"
 CURRENCY_CODE = "merchants_currency_code"
+STOCK_LIMIT = "stock_levels_on_hand_limit"
+MOVEMENT_LIMIT = "stock_movements_quantity_limit"
+RESERVATION_LIMIT = "reservation_lines_quantity_limit"
+STOCK_IS_LIMITED = f"A location holds, moves or reserves at most {STOCK_MAX:,} units of one variant."
 
 MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     STOCK_RESERVED_WITHIN_ON_HAND: (InsufficientStockError, None),
@@ -59,6 +64,9 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     LINE_CLOSED_WITHIN_QUANTITY: (ConflictError, "More units would be fulfilled or cancelled than were ordered."),
     RESERVATION_PARTS_WITHIN_QUANTITY: (ConflictError, "More units would be taken than the reservation holds."),
     AUTHORIZED_PAYMENT_IS_UNIQUE: (ConflictError, "An id given for payments is being authorized already."),
+    STOCK_LIMIT: (InputError, STOCK_IS_LIMITED),
+    MOVEMENT_LIMIT: (InputError, STOCK_IS_LIMITED),
+    RESERVATION_LIMIT: (InputError, STOCK_IS_LIMITED),
     CURRENCY_CODE: (InputError, "A currency is three capital letters, e.g. GBP."),
 }
 """Error and sentence by constraint; None: the database's own sentence, which `refuse` in 0001_triggers.sql wrote."""
@@ -97,6 +105,8 @@ def _of_constraint(error: psycopg.Error) -> TieoutError | None:
     if name in MEANINGS:
         meaning, sentence = MEANINGS[name]
         return meaning(sentence or error.diag.message_primary or str(error))
+    if name.endswith("_limit"):
+        return InputError(f"A value of {error.diag.table_name} is beyond its limit, {name}; docs/commands.md has them.")
     if isinstance(error, errors.UniqueViolation) and name.endswith("_pkey"):
         return ConflictError(f"An id given for {error.diag.table_name} is used already.")
     return None

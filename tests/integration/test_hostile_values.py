@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+import psycopg
 import pytest
 
 from contracts.errors import ConflictError, InputError
@@ -23,10 +24,12 @@ from contracts.limits import Characters, Limit, Text
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.checking import check_fields
 from oltp.commands.execute import Command, CommandPod, build_command_pod, execute
+from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.register import COMMANDS
 from oltp.commands.set_price import SetPrice
+from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from tests.conftest import MakePod
-from tests.integration.oltp_pod import MERCHANT, key, register
+from tests.integration.oltp_pod import MERCHANT, add_product, key, register
 
 CONTROL = "a\x1b[31mb"
 BIDI = "a\u202eb"
@@ -211,8 +214,6 @@ def test_a_merchant_id_that_nobody_can_have_is_said_to_be_none(pod: CommandPod) 
 
 
 def test_both_engines_refuse_the_same_characters(make_pod: MakePod) -> None:
-    import psycopg
-
     points = [
         point for point in (*range(1, 0x3000), *range(0xE000, 0x10000), *range(0x1D100, 0x1D200), 0xE0001, 0xE007F)
     ]
@@ -230,3 +231,39 @@ def test_an_amount_names_its_field(pod: CommandPod) -> None:
     command = AuthorizePayment(merchant_id=MERCHANT, order_id=str(uuid.uuid4()), amount_minor=10**17)
     with pytest.raises(InputError, match=r"amount_minor is 100,000,000,000,000,000; .* must be at most"):
         execute(pod, command, idempotency_key=key())
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("update oltp.merchants set name = repeat('x', 501)", "merchants_name_limit"),
+        ("update oltp.merchants set shipping_fee_minor = 100000000000001", "merchants_currency_amount_limit"),
+        ("update oltp.merchants set jurisdiction = 'G' || chr(8238) || 'B'", "merchants_jurisdiction_limit"),
+        ("update oltp.merchant_tax_rates set rate_ppm = 10000001", "merchant_tax_rates_rate_ppm_limit"),
+    ],
+)
+def test_the_database_keeps_the_limits_whoever_writes(make_pod: MakePod, statement: str, constraint: str) -> None:
+    settings = make_pod()
+    with build_command_pod(settings) as opened:
+        register(opened)
+    with psycopg.connect(settings.owner_dsn) as connection:
+        with pytest.raises(psycopg.errors.CheckViolation) as refused:
+            connection.execute(statement.encode())
+        assert refused.value.diag.constraint_name == constraint
+
+
+def test_a_location_holds_so_many_units_of_a_variant(pod: CommandPod) -> None:
+    product = add_product(pod, "a")
+    lines = [StockInput(variant_id=product.variants[0].variant_id, quantity=10**9)] * 1_001
+    with pytest.raises(InputError, match="at most 1,000,000,000,000 units"):
+        execute(pod, ReceiveStock(merchant_id=MERCHANT, location_id="main", lines=lines), idempotency_key=key())
+
+
+def test_an_aggregate_is_no_larger_than_an_event_may_be(pod: CommandPod) -> None:
+    titles = [
+        VariantInput(variant_id=str(uuid.uuid4()), sku=f"S{number}", title="\U0001f600" * 500)
+        for number in range(2_000)
+    ]
+    product = UpsertProduct(merchant_id=MERCHANT, product_id=str(uuid.uuid4()), title="large", variants=titles)
+    with pytest.raises(InputError, match="at most 4,194,304"):
+        execute(pod, product, idempotency_key=key())

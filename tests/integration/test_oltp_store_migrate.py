@@ -140,3 +140,28 @@ def test_relay_and_reader_can_tell_the_epoch(migrated: str, postgres: Cluster) -
 def _rows(dsn: str, query: str) -> list[tuple[object, ...]]:
     with psycopg.connect(dsn) as connection:
         return sorted(connection.execute(query.encode()).fetchall(), key=repr)
+
+
+def test_rows_from_before_the_limits_stay_and_can_change(make_database: MakeDatabase) -> None:
+    """What they exceed is not constrained there; everything else is."""
+    dsn = make_database()
+    migrate(dsn)
+    key = "x" * 2_000
+    with psycopg.connect(dsn) as connection:
+        names = connection.execute("select conname from pg_constraint where conname like '%%\\_limit'").fetchall()
+        tables = connection.execute(
+            "select conrelid::regclass::text, conname from pg_constraint where conname like '%%\\_limit'"
+        ).fetchall()
+        for table, name in tables:
+            connection.execute(f'alter table {table} drop constraint "{name}"'.encode())
+        connection.execute(
+            "insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash) "
+            "values ('m', %s, '', '')",
+            (key,),
+        )
+        connection.execute("update oltp.schema_revision set version_num = '0008'")
+    migrate(dsn)
+    with psycopg.connect(dsn) as connection:
+        after = connection.execute("select conname from pg_constraint where conname like '%%\\_limit'").fetchall()
+        assert set(names) - set(after) == {("idempotency_keys_idempotency_key_limit",)}
+        connection.execute("update oltp.idempotency_keys set response = '1' where idempotency_key = %s", (key,))

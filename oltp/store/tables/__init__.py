@@ -2,6 +2,7 @@
 
 from oltp.store.tables.catalog import prices, products, variants
 from oltp.store.tables.guards import allowed_transitions, bypasses, idempotency_keys
+from oltp.store.tables.limits import add_limits
 from oltp.store.tables.merchants import (
     customer_entitlement_grants,
     customer_entitlements,
@@ -24,6 +25,8 @@ from oltp.store.tables.payments import adjustments, payment_captures, payments, 
 from oltp.store.tables.propagation import cuts, epochs, outbox
 from oltp.store.tables.provider_calls import provider_calls
 from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
+
+add_limits()
 
 __all__ = [
     "SCHEMA",

@@ -1,0 +1,115 @@
+"""The limits of `contracts/limits.py` as constraints of the tables: what no writer may store, whatever way it came.
+
+Belongs here: which column keeps which limit. Does not belong here: the limits, and columns themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sqlalchemy import CheckConstraint, Table
+
+from contracts import limits
+from contracts.limits import Characters, Text, Whole
+from contracts.money import CURRENCY_EXPONENTS
+from oltp.store.tables.metadata import SCHEMA, metadata
+
+NOT_OURS_TO_LIMIT = ("outbox", "provider_calls", "cuts", "epochs", "residents", "allowed_transitions", "bypasses")
+"""Written from rows that are limited, or by operators."""
+
+TEXTS: dict[str, Text] = {
+    "customer_id": limits.CUSTOMER_ID,
+    "order_number": limits.ORDER_NUMBER,
+    "sku": limits.SKU,
+    "location_id": limits.LOCATION_ID,
+    "jurisdiction": limits.JURISDICTION,
+    "tax_category": limits.TAX_CATEGORY,
+    "feature": limits.FEATURE,
+    "grantor": limits.GRANTOR,
+    "source": limits.SOURCE,
+    "price_source": limits.PRICE_SOURCE,
+    "code": limits.DISCOUNT_CODE,
+    "external_reference": limits.REFERENCE,
+    "provider_reference": limits.REFERENCE,
+    "provider": limits.REFERENCE,
+    "tracking_number": limits.REFERENCE,
+    "title": limits.TITLE,
+    "name": limits.TITLE,
+    "reason": limits.NOTE,
+    "price_reason": limits.NOTE,
+    "failure_reason": limits.NOTE,
+    "idempotency_key": limits.IDEMPOTENCY_KEY,
+}
+"""By column name, in every table that has it."""
+
+STOCK = Whole(name="units", least=-limits.STOCK_MAX, most=limits.STOCK_MAX)
+AMOUNT = Whole(name="an amount", least=-limits.AMOUNT_MINOR_MAX, most=limits.AMOUNT_MINOR_MAX)
+NUMBERS = {
+    "_minor": AMOUNT,
+    "_micro": limits.SIGNED_AMOUNT_MICRO,
+    "quantity": STOCK,
+    "on_hand": STOCK,
+    "reserved": STOCK,
+    "rate_ppm": limits.RATE_PPM,
+    "level": limits.LEVEL,
+}
+"""By how the column's name ends."""
+
+MERCHANT_ID = "merchant_id"
+"""Limited in `merchants` alone; every other table has it from there."""
+
+LARGEST = {
+    "merchants": "greatest(shipping_fee_minor, free_shipping_from_minor)",
+    "orders": "greatest(lines_minor + shipping_minor, total_minor)",
+    "payments": "authorized_minor",
+    "refunds": "amount_minor",
+    "adjustments": "abs(amount_minor)",
+}
+"""By table: the amount that no other one of a row exceeds, in minor units of the row's currency."""
+
+
+def add_limits() -> None:
+    """Give every table its constraints; called once, when all tables are declared."""
+    for table in metadata.tables.values():
+        if table.name not in NOT_OURS_TO_LIMIT:
+            for name, condition in conditions(table):
+                table.append_constraint(CheckConstraint(condition, name=f"{name}_limit"))
+
+
+def conditions(table: Table) -> Iterator[tuple[str, str]]:
+    """Give what a table's rows keep: what is limited, a condition."""
+    for column in [item.name for item in table.columns]:
+        if column in TEXTS:
+            yield column, _text(column, TEXTS[column])
+        elif column == MERCHANT_ID and table.name == "merchants":
+            yield column, _text(column, limits.MERCHANT_ID)
+        else:
+            for ending, limit in NUMBERS.items():
+                if column.endswith(ending):
+                    yield column, f"{column} between {min(limit.least, 0)} and {limit.most}"
+                    break
+    if table.name in LARGEST:
+        yield "currency_amount", f"{LARGEST[table.name]} <= {_largest_minor()}"
+    if table.fullname == f"{SCHEMA}.order_lines":
+        yield "product", f"quantity::numeric * unit_price_micro <= {limits.AMOUNT_MICRO_MAX}"
+
+
+def _text(column: str, limit: Text) -> str:
+    condition = f"char_length({column}) <= {limit.longest}"
+    if limit.characters is Characters.STORABLE:
+        return condition
+    return f"{condition} and {column} !~ '[{limit.characters.value}]'"
+
+
+def _largest_minor() -> str:
+    """Return SQL for the largest amount of a row in minor units; two decimals are what most currencies have."""
+    codes: dict[int, list[str]] = {}
+    for code, exponent in sorted(CURRENCY_EXPONENTS.items()):
+        codes.setdefault(exponent, []).append(f"'{code}'")
+    largest = {exponent: limits.AMOUNT_MICRO_MAX // 10 ** (6 - exponent) for exponent in codes}
+    cases = (
+        f"when currency in ({', '.join(codes[exponent])}) then {largest[exponent]}"
+        for exponent in sorted(codes)
+        if exponent != 2
+    )
+    return f"case {' '.join(cases)} else {largest[2]} end"
