@@ -161,7 +161,8 @@ LIMITS = f"""
 
 A value that does not keep its field's limit is refused before anything is asked or written, with one sentence that
 names command, field and limit (InputError). The same limits stand in the JSON Schemas of the events: what is written
-from now on; what was stored before is read as it is.
+from now on; what was stored before is read as it is. The tables have them as constraints, unless rows
+from before exceed them.
 
 - **Money**: no line, order, payment, refund or adjustment exceeds {AMOUNT_MICRO_MAX:,} micro-units, which are
   {AMOUNT_MICRO_MAX // 10**6:,} major units of any currency: an order neither before its discounts nor with its tax.
