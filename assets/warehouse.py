@@ -10,17 +10,19 @@ from typing import Any
 
 import dagster as dg
 from dagster import AssetExecutionContext
-from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, DbtCliResource, dbt_assets
 
 from assets import dbt_process
 from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, contract_metadata
 from assets.platform import PLATFORM, platform_of
 from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
-from derived.builds import building
+from derived.builds import Connection, building
+from derived.failed_tests import failing_keys, with_keys
 from derived.warehouse import PROJECT_DIR, dbt_environment
 
 DBT = "dbt"
+TESTS_NAMED_MAX = 5
 
 
 class WarehouseTranslator(DagsterDbtTranslator):
@@ -52,6 +54,20 @@ def _key(folder: str, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
     return dg.AssetKey([folder, dbt_resource_props["name"]])
 
 
+def failed_tests(connection: Connection, invocation: DbtCliInvocation) -> list[str]:
+    """Return the names of the first tests that failed, each with the keys of the first rows that failed it."""
+    try:
+        results = invocation.get_artifact("run_results.json")["results"]
+    except FileNotFoundError:
+        # dbt ended before it had run anything, and its own error says why.
+        return []
+    failed = [result for result in results if result["status"] == "fail"]
+    return [
+        with_keys(result["unique_id"].split(".")[2], failing_keys(connection, result.get("compiled_code")))
+        for result in failed[:TESTS_NAMED_MAX]
+    ]
+
+
 def build_dbt_resource(settings: Settings) -> DbtCliResource:
     """Return dbt for these settings; its secrets come from the environment of the run that uses it."""
     return DbtCliResource(
@@ -81,7 +97,11 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
             yield from invocation.stream()
             # Only a build of everything, without a fault, may be read by reports.
             build.is_complete = invocation.is_successful() and not context.is_subset
+            failed = [] if invocation.is_successful() else failed_tests(build.connection, invocation)
         if invocation.get_error() is not None:
-            raise dg.Failure(f"The build {build.build_id} at {build.cuts} did not succeed: {invocation.get_error()}")
+            raise dg.Failure(
+                f"The build {build.build_id} at {build.cuts} did not succeed: "
+                f"{'; '.join([*failed, str(invocation.get_error())])}"
+            )
 
     return warehouse

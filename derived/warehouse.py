@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from derived.builds import Build, Connection, building
+from derived.failed_tests import failing_keys, with_keys
 from derived.lake_connection import link_extensions, normal_data_path, scrub
 
 if TYPE_CHECKING:
@@ -50,6 +51,20 @@ class NodeRun:
     failures: int
     """Rows that a test returned."""
     message: str
+    keys: str = ""
+    """Keys of the first rows that failed a test."""
+    compiled: str = field(default="", repr=False)
+    """The node as SQL, when it was a test that failed."""
+
+    @property
+    def named(self) -> str:
+        """The name, with the keys."""
+        return with_keys(self.name, self.keys)
+
+    @property
+    def sentence(self) -> str:
+        """What to tell a person about a node that did not succeed."""
+        return with_keys(f"{self.name}: {self.status} {self.message}", self.keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +114,7 @@ def build_warehouse(
         arguments = ["build", "--exclude-resource-types", "unit_test", "exposure"]
         arguments += ["--full-refresh"] if full_refresh or build.is_outgrown else []
         arguments += ["--select", *select] if select else []
-        nodes = node_runs(run_dbt(settings, arguments))
+        nodes = named_failures(build.connection, node_runs(run_dbt(settings, arguments)))
         is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)
         build.is_complete = is_faultless and not select
         rows = stored_rows(build.connection)
@@ -187,8 +202,16 @@ def node_runs(result: dbtRunnerResult) -> list[NodeRun]:
             seconds=outcome.execution_time,
             failures=outcome.failures or 0,
             message=outcome.message or "",
+            compiled=(getattr(outcome.node, "compiled_code", None) or "") if outcome.failures else "",
         )
         for outcome in outcomes
+    ]
+
+
+def named_failures(connection: Connection, nodes: Sequence[NodeRun]) -> list[NodeRun]:
+    """Return the nodes, each failed test with the keys of its first rows; the build lock is held."""
+    return [
+        replace(node, keys=failing_keys(connection, node.compiled)) if node.status == "fail" else node for node in nodes
     ]
 
 

@@ -40,7 +40,7 @@ class Built:
     models: int
     tests: int
     failed: list[str] = field(default_factory=list)
-    """Names of tests that failed and models that could not be built, with their message."""
+    """Names of tests that failed and models that could not be built, with their message and the first keys."""
     seconds: float
 
 
@@ -190,9 +190,7 @@ def _summary(result: Any, clean: Callable[[str], str]) -> dict[str, Any]:
         "is_built": result.is_built,
         "models": kinds.count("model"),
         "tests": kinds.count("test"),
-        "failed": [
-            clean(f"{node.name}: {node.status} {node.message}") for node in result.nodes if node.status not in PASSED
-        ],
+        "failed": [clean(node.sentence) for node in result.nodes if node.status not in PASSED],
         "seconds": round(result.seconds, 3),
     }
 

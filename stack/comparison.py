@@ -120,7 +120,7 @@ def _build(settings: Settings, cuts: Mapping[str, int]) -> Mapping[str, int]:
         return latest.cuts
     result = build_warehouse(settings)
     if not result.is_complete:
-        failed = ", ".join(node.name for node in result.test_failures[:5]) or "a model was skipped"
+        failed = "; ".join(node.named for node in result.test_failures[:5]) or "a model was skipped"
         message = f"The warehouse build {result.build_id} is not complete ({failed})."
         raise UnprovenBuildError(message, result.cuts) if result.is_built else WarehouseError(message)
     return result.cuts

@@ -1,14 +1,19 @@
+-- Money is counted by whose entry it is, whatever its event: a restatement books what another event should have booked.
 with days as (
     select
         merchant_id,
         entry_date as sales_date,
         currency,
-        sum(amount_micro) filter (where account = 'clearing' and event_type = 'order_placed') as placed_micro,
+        sum(amount_micro) filter (
+            where account = 'clearing'
+            and aggregate_type = 'order'
+            and event_type not in ('order_cancelled', 'order_units_withdrawn')
+        ) as placed_micro,
         -sum(amount_micro) filter (
             where account = 'clearing' and event_type in ('order_cancelled', 'order_units_withdrawn')
         ) as cancelled_micro,
-        sum(amount_micro) filter (where account = 'cash' and event_type = 'payment_captured') as captured_micro,
-        -sum(amount_micro) filter (where account = 'cash' and event_type = 'refund_completed') as refunded_micro,
+        sum(amount_micro) filter (where account = 'cash' and aggregate_type = 'payment') as captured_micro,
+        -sum(amount_micro) filter (where account = 'cash' and aggregate_type = 'refund') as refunded_micro,
         sum(amount_micro) filter (where account = 'cash') as cash_micro,
         -sum(amount_micro) filter (where account = 'tax_payable') as tax_micro,
         sum(amount_micro) filter (where account = 'discounts') as discount_micro,

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from contracts.errors import InputError, WarehouseError
+from contracts.events.order import OrderState
 from derived.builds import TABLES, latest_build, record_completion, record_cut_vector
 from derived.lake import connect_lake
 from derived.reports import REPORTS, Report, read_report
@@ -274,13 +275,16 @@ def test_a_wrong_event_fails_the_build_and_no_report_reads_it(
     _, before = refreshed
     latest = read_report(world.settings, "daily")
     order = world.commerce["pod1"].place()[0][0]
-    wrong = msgspec.structs.replace(order, total_minor=order.total_minor + 1)  # type: ignore[attr-defined]
+    assert isinstance(order, OrderState)
+    wrong = msgspec.structs.replace(order, total_minor=order.total_minor + 1)
     world.cut("pod1", [(wrong, "order_placed", world.commerce["pod1"].now)])
 
     result = build_warehouse(world.settings)
 
     assert not result.is_complete
-    assert "orders_total_is_lines_less_discount_plus_tax_and_shipping" in {node.name for node in result.test_failures}
+    failed = {node.name: node for node in result.test_failures}
+    wrong_total = failed["orders_total_is_lines_less_discount_plus_tax_and_shipping"]
+    assert f"order_id={wrong.order_id}, " in wrong_total.keys and wrong_total.keys in wrong_total.sentence
     again = read_report(world.settings, "daily")
     assert (again.build_id, again.rows, again.cuts) == (latest.build_id, latest.rows, latest.cuts)
     with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as connection:
