@@ -35,10 +35,11 @@ BY_DAY_QUERIES = {
         ) as r
     """,
     "adjustments_by_day": """
-        select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, adjusted_minor, rounding_micro
+        select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, adjusted_minor, rounding_micro,
+               tax_minor
         from (
             select merchant_id, adjusted_at::date as day, currency, sum(amount_minor)::text as adjusted_minor,
-                   sum(rounding_micro)::text as rounding_micro
+                   sum(rounding_micro)::text as rounding_micro, sum(tax_minor)::text as tax_minor
             from oltp.adjustments group by merchant_id, adjusted_at::date, currency
         ) as a
     """,

@@ -89,6 +89,8 @@ ALL_DAYS = Mart(
             from {{orders_by_day}}
             union all by name
             select merchant_id, currency, -tax_minor as tax_minor from {{refunds_by_day}}
+            union all by name
+            select merchant_id, currency, tax_minor from {{adjustments_by_day}}
         ),
         total as (select merchant_id, currency, {_sums(OVER_ALL_DAYS)} from figure group by all)
         select * from total where {_any(OVER_ALL_DAYS)}""",

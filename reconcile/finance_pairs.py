@@ -262,65 +262,6 @@ ENTITLEMENTS = (
     ),
 )
 
-TAX_COLUMNS = (
-    *text("source_line_id", "movement", "order_line_id", "order_id", "merchant_id", "currency"),
-    *text("jurisdiction", "tax_category", "tax_date"),
-    *number("rate_ppm", "taxable_minor", "tax_minor"),
-)
-TAX_GROUP = (
-    "source_line_id, movement, order_line_id, order_id, merchant_id, currency, jurisdiction, tax_category, rate_ppm, "
-    "tax_date"
-)
-TAX_MATTERS = "movement = 'charged' or taxable_minor <> 0 or tax_minor <> 0"
-TAX = (
-    Mart(
-        shape=Shape(
-            name="marts.tax_lines",
-            key=("source_line_id", "movement"),
-            columns=TAX_COLUMNS,
-            day="tax_date",
-            currency="currency",
-            # Also for what a refund gave back: the order's events reach back further than those of its refunds.
-            aggregate=belongs_to("order", "order_id"),
-        ),
-        left=f"""
-            with line as (
-                select l.*, o.order_id, o.currency, strftime(o.placed_at, '%Y-%m-%d') as placed_date
-                from {{order_lines}} as l left join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}
-            ),
-            movement as (
-                select order_line_id as source_line_id, 'charged' as movement, order_line_id, order_id, merchant_id,
-                       currency, jurisdiction, tax_category, rate_ppm, placed_date as tax_date, taxable_minor,
-                       tax_minor
-                from line
-                union all
-                select order_line_id, 'cancelled', order_line_id, order_id, merchant_id, currency, jurisdiction,
-                       tax_category, rate_ppm, null, cancelled_tax_minor - cancelled_minor, -cancelled_tax_minor
-                from line
-                union all
-                select p.refund_line_id, 'refunded', p.order_line_id, r.order_id, r.merchant_id, r.currency,
-                       p.jurisdiction, p.tax_category, null, strftime(r.completed_at, '%Y-%m-%d'),
-                       p.tax_minor - p.amount_minor, -p.tax_minor
-                from {{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID}
-                where r.status = 'completed'
-            )
-            select * from movement where {TAX_MATTERS}""",
-        right=f"""
-            with dated as (
-                select * replace (
-                    if(movement = 'cancelled', null, strftime(tax_date, '%Y-%m-%d')) as tax_date
-                )
-                from lake.marts.tax_lines where pod = $pod
-            ),
-            movement as (
-                select {TAX_GROUP}, sum(taxable_minor)::BIGINT as taxable_minor, sum(tax_minor)::BIGINT as tax_minor
-                from dated group by {TAX_GROUP}
-            )
-            select * from movement where {TAX_MATTERS}""",
-        id_column="order_id",
-    ),
-)
-
 
 def refuse_parked(run: PodRun, aggregate_types: Sequence[str]) -> None:
     """Raise LateError if events of these types are parked on their way to the lake: the warehouse cannot have them."""
@@ -374,14 +315,6 @@ FINANCE_PAIRS = (
     finance_pair("payments", PAYMENTS, ("payment",), "Every payment and capture, by merchant, day and currency."),
     finance_pair(
         "refunds", REFUNDS, ("refund",), "Every refund and refund line, by merchant, day of completion and currency."
-    ),
-    finance_pair(
-        "tax",
-        TAX,
-        ("order", "refund"),
-        "Tax charged, cancelled and refunded per line, by merchant, day and currency: the sum of the mart's movements "
-        "against the lines.",
-        cannot_catch=f"The day of a cancellation, which OLTP does not keep. {CANNOT_CATCH}",
     ),
     finance_pair(
         "reservations", RESERVATIONS, ("reservation",), "Every line of every reservation, with what it still holds."

@@ -72,7 +72,8 @@ EXPECTED_BALANCES = f"""
                amount_minor * unit as clearing_micro,
                -amount_minor * unit as merchant_payable_micro,
                rounding_micro,
-               -(clearing_micro + rounding_micro) as adjustments_micro
+               -tax_minor * unit as tax_payable_micro,
+               -(clearing_micro + rounding_micro + tax_payable_micro) as adjustments_micro
         from {{adjustments}}
     ),
     balance as (select aggregate_type, aggregate_id, merchant_id, currency, {TOTALS} from expected)

@@ -17,6 +17,7 @@ from reconcile.oltp_identities import OLTP_IDENTITIES
 from reconcile.pair import Pair, Stage
 from reconcile.position_pairs import POSITION_PAIR
 from reconcile.read_model_pairs import READ_MODEL_PAIRS
+from reconcile.tax_pair import TAX_PAIR
 
 __all__ = ["PAIRS", "Pair", "Stage", "pairs_named"]
 
@@ -28,6 +29,7 @@ PAIRS: tuple[Pair, ...] = (
     LOG_PAIR,
     *LAKE_PAIRS,
     *FINANCE_PAIRS,
+    TAX_PAIR,
     DAILY_PAIR,
     JOURNAL_PAIR,
     *READ_MODEL_PAIRS,

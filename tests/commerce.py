@@ -292,6 +292,14 @@ class Commerce:
             source="generator",
             adjusted_at=self.now,
         )
+        if self.rng.random() < 0.5:
+            state = msgspec.structs.replace(
+                state,
+                tax_minor=tax_of(amount, 200_000, is_inclusive=True),
+                jurisdiction="GB",
+                tax_category="standard",
+                rate_ppm=200_000,
+            )
         return [(state, "adjustment_booked", self.now)]
 
     def _tick(self) -> None:

@@ -48,3 +48,9 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     reason: Note
     source: Source
     adjusted_at: datetime
+    tax_minor: int = 0
+    """Tax contained in the amount, with its sign."""
+    jurisdiction: str | None = None
+    """Basis of the tax, as of an order line; all three are None where the adjustment has no tax."""
+    tax_category: str | None = None
+    rate_ppm: int | None = None

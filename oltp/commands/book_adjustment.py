@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import msgspec
+
 from contracts.events.adjustment import AdjustmentEvent, AdjustmentKind, AdjustmentState
-from contracts.limits import Currency, CustomerId, Note, Reference, SignedAmountMicro, SignedQuantity, Sku, Source
+from contracts.events.merchant import MerchantState
+from contracts.limits import (
+    Currency,
+    CustomerId,
+    Note,
+    Reference,
+    SignedAmountMicro,
+    SignedQuantity,
+    Sku,
+    Source,
+    TaxCategory,
+)
 from oltp.commands.execute import Command
-from oltp.domain.adjustments import adjustment_amounts
-from oltp.store.rows import save
+from oltp.domain.adjustments import AdjustmentTax, adjustment_amounts, adjustment_tax
+from oltp.store.rows import ask, save
 from oltp.transaction import CommandTransaction
 
 
-class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True):
-    """Book `amount_micro` (signed; negative: the merchant gets less). A wrong one is answered by another."""
+# Defaults are left out of the body that the key stands for: a key from before a field was added still fits.
+class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True, omit_defaults=True):
+    """Book `amount_micro` (signed; negative: the merchant gets less). A wrong one is answered by another.
+
+    `tax_category`: the amount contains tax at the merchant's rate for it, as a return without an order does; None: no
+    tax is in it.
+    """
 
     IS_BATCHABLE: ClassVar[bool] = True
 
@@ -26,9 +44,10 @@ class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True):
     external_reference: Reference | None
     reason: Note
     source: Source
+    tax_category: TaxCategory | None = None
 
     def run(self, tx: CommandTransaction) -> AdjustmentState:
-        """Return the adjustment; InputError for an amount of 0 or an unknown currency."""
+        """Return the adjustment; InputError for an amount of 0, an unknown currency or tax category."""
         amount_minor, rounding_micro = adjustment_amounts(self.amount_micro, self.currency)
         adjustment = AdjustmentState(
             merchant_id=self.merchant_id,
@@ -45,5 +64,15 @@ class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True):
             reason=self.reason,
             source=self.source,
             adjusted_at=tx.occurred_at,
+            **msgspec.structs.asdict(self._tax(tx, amount_minor)),
         )
         return save(tx, None, adjustment, AdjustmentEvent.ADJUSTMENT_BOOKED)
+
+    def _tax(self, tx: CommandTransaction, amount_minor: int) -> AdjustmentTax:
+        if self.tax_category is None:
+            return AdjustmentTax()
+        ask_merchant = tx.once(
+            ("merchant", self.merchant_id),
+            lambda: ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False),
+        )
+        return adjustment_tax(ask_merchant(), self.tax_category, amount_minor)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -478,6 +479,45 @@ def test_an_adjustment_is_exact_to_the_micro_unit(shop: Shop) -> None:
     )
     assert adjustment.amount_minor * 10_000 + adjustment.rounding_micro == -11_062_060_001
     assert adjustment.adjusted_at == NOW
+
+
+def test_an_adjustment_carries_the_tax_in_it(shop: Shop) -> None:
+    command = BookAdjustment(
+        merchant_id=MERCHANT,
+        kind=AdjustmentKind.UNREFERENCED_RETURN,
+        currency="GBP",
+        amount_micro=-18_000_000,
+        quantity=-3,
+        sku="B",
+        customer_id=None,
+        external_reference="C580001",
+        reason="returned by a guest",
+        source="test",
+        tax_category="standard",
+    )
+    booked = shop.do(command)
+    assert (booked.amount_minor, booked.tax_minor, booked.jurisdiction, booked.rate_ppm) == (-1800, -300, "GB", 200_000)
+    with pytest.raises(InputError, match="declares no tax rate for category 'rare'"):
+        shop.do(msgspec.structs.replace(command, tax_category="rare"))
+
+
+def test_a_command_without_tax_has_the_hash_that_it_had_before(shop: Shop) -> None:
+    command = BookAdjustment(
+        merchant_id="m",
+        kind=AdjustmentKind.FEE,
+        currency="GBP",
+        amount_micro=1,
+        quantity=0,
+        sku=None,
+        customer_id=None,
+        external_reference=None,
+        reason="r",
+        source="s",
+    )
+    assert "tax_category" not in msgspec.json.decode(msgspec.json.encode(command))
+    assert "tax_category" in msgspec.json.decode(
+        msgspec.json.encode(msgspec.structs.replace(command, tax_category="x"))
+    )
 
 
 def test_commands_on_unknown_ids_say_so(shop: Shop) -> None:

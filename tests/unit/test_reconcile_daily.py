@@ -10,10 +10,11 @@ import pytest
 
 from reconcile.compare import Outcome, compare
 from reconcile.daily_pairs import ALL_DAYS, DAYS
-from reconcile.finance_pairs import TAX, Mart, mart_view
+from reconcile.finance_pairs import Mart, mart_view
 from reconcile.oltp import left_name
 from reconcile.pair import PodRun
 from reconcile.scratch import scratch, table
+from reconcile.tax_pair import TAX
 
 # An order of two lines, one of them without tax; placed and captured late in the day, refunded in part, cancelled in
 # part three days later; and a correction. 10,000 micro-units are a penny.
@@ -34,6 +35,11 @@ OLTP = {
         select 'r1' as aggregate_id, 'rl1' as refund_line_id, 'l1' as order_line_id, 'GB' as jurisdiction,
                'standard' as tax_category, 60 as amount_minor, 10 as tax_minor
         union all select 'r2', 'rl2', 'l1', 'GB', 'standard', 60, 10""",
+    "adjustments": """
+        select 'a1' as aggregate_id, 'a1' as adjustment_id, 'm' as merchant_id, 'GBP' as currency,
+               -50 as amount_minor, -8 as tax_minor, 'GB' as jurisdiction, 'standard' as tax_category,
+               200000 as rate_ppm, timestamptz '2026-02-01 12:00:00+00' as adjusted_at
+        union all select 'a2', 'a2', 'm', 'GBP', -90, 0, null, null, null, timestamptz '2026-02-01 12:00:00+00'""",
     "orders_by_day": """
         select 'm' as merchant_id, '2026-01-31' as sales_date, 'GBP' as currency, 1 as order_count,
                1200 as placed_minor, 100 as discount_minor, 40 as rounding_micro, 120 as cancelled_minor,
@@ -45,14 +51,14 @@ OLTP = {
                10 as tax_minor""",
     "adjustments_by_day": """
         select 'm' as merchant_id, '2026-02-01' as sales_date, 'GBP' as currency, -50 as adjusted_minor,
-               7 as rounding_micro""",
+               7 as rounding_micro, -8 as tax_minor""",
 }
 # What the dbt models say of it; on the 3rd only the cancellation happened.
 DAILY_SALES = """
     create table lake.marts.daily_sales as
     select * from (values
         ('m', date '2026-01-31', 'GBP', 1, 1200,   0,    0,  0,    0, 200, 100,   0, 11000040,  0, 40),
-        ('m', date '2026-02-01', 'GBP', 0,    0,   0, 1200,  0, 1200,   0,   0, -50,        0,  0,  7),
+        ('m', date '2026-02-01', 'GBP', 0,    0,   0, 1200,  0, 1200,  -8,   0, -50,        0,  0,  7),
         ('m', date '2026-02-02', 'GBP', 0,    0,   0,    0, 60,  -60, -10,   0,   0,        0,  0,  0),
         ('m', date '2026-02-03', 'GBP', 0,    0, 120,    0,  0,    0, -20,   0,   0, -1000000,  0,  0)
     ) as t (merchant_id, sales_date, currency, order_count, placed_minor, cancelled_minor, captured_minor,
@@ -60,7 +66,9 @@ DAILY_SALES = """
             rounding_micro)"""
 TAX_LINES = """
     create table lake.marts.tax_lines as
-    select 'pod1' as pod, 'o1' as order_id, 'm' as merchant_id, 'GBP' as currency, 'GB' as jurisdiction, * from (values
+    select 'pod1' as pod, if(movement = 'adjusted', null, 'o1') as order_id, 'm' as merchant_id, 'GBP' as currency,
+           'GB' as jurisdiction, * from (values
+        ('a1', 'adjusted', null, 'standard', 200000, -42, -8, date '2026-02-01'),
         ('l1', 'charged', 'l1', 'standard', 200000, 1000, 200, date '2026-01-31'),
         ('l2', 'charged', 'l2', 'shipping', 0, 0, 0, date '2026-01-31'),
         ('l1', 'cancelled', 'l1', 'standard', 200000, -50, -10, date '2026-02-03'),
@@ -103,7 +111,7 @@ def found(outcome: Outcome) -> list[tuple[str, tuple[str | None, ...], set[str]]
     return sorted((d.kind.value, d.key, {column.column for column in d.columns}) for d in outcome.sample)
 
 
-@pytest.mark.parametrize(("mart", "rows"), [(DAYS, 3), (ALL_DAYS, 1), (TAX[0], 4)])
+@pytest.mark.parametrize(("mart", "rows"), [(DAYS, 3), (ALL_DAYS, 1), (TAX[0], 5)])
 def test_equal_books_are_equal(connection: duckdb.DuckDBPyConnection, mart: Mart, rows: int) -> None:
     outcome = compared(connection, mart)
     assert found(outcome) == [] and outcome.compared == rows
@@ -138,10 +146,10 @@ def test_what_a_cancellation_took_back_is_compared_over_all_days(connection: duc
     assert found(compared(connection, DAYS)) == []
 
 
-@pytest.mark.parametrize("movement", ["charged", "refunded"])
+@pytest.mark.parametrize("movement", ["charged", "refunded", "adjusted"])
 def test_tax_on_a_wrong_day_is_found(connection: duckdb.DuckDBPyConnection, movement: str) -> None:
     connection.execute(
         "update lake.marts.tax_lines set tax_date = tax_date + 1 where movement = ? and tax_minor <> 0", [movement]
     )
     ((_, (source_line_id, which), columns),) = found(compared(connection, TAX[0]))
-    assert (which, columns) == (movement, {"tax_date"}) and source_line_id in ("l1", "rl1")
+    assert (which, columns) == (movement, {"tax_date"}) and source_line_id in ("l1", "rl1", "a1")

@@ -24,6 +24,7 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import Answer, Command, CommandPod, execute
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from traffic.retail.books import Given
+from traffic.retail.catalog import tax_category
 from traffic.retail.invoices import Invoice, InvoiceRow, rejected
 from traffic.retail.matching import Match, ReturnMatcher, RowMatch, SoldKey
 from traffic.retail.report import Outcome, already, combined, refused
@@ -214,6 +215,7 @@ def _unreferenced(pod: CommandPod, invoice: Invoice, item: InvoiceRow, quantity:
         quantity=-quantity,
         sku=row.stock_code,
         reason=row.description or row.stock_code,
+        tax_category=tax_category(invoice.key.merchant_id),
     )
     state: AdjustmentState = _run(pod, invoice, f"unreferenced/{item.ordinal}", command)
     return Outcome(adjustments=1, amount_micro=adjusted_micro(state))
@@ -229,6 +231,7 @@ def _difference(pod: CommandPod, invoice: Invoice, amount_micro: int) -> Outcome
         quantity=0,
         sku=None,
         reason="credit note at other prices than the order",
+        tax_category=tax_category(invoice.key.merchant_id),
     )
     state: AdjustmentState = _run(pod, invoice, "difference", command)
     return Outcome(adjustments=1, amount_micro=adjusted_micro(state))

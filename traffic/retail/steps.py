@@ -88,6 +88,7 @@ def adjustment(
     quantity: int,
     sku: str | None,
     reason: str,
+    tax_category: str | None = None,
 ) -> BookAdjustment:
     """Return the adjustment that books `amount_micro` (signed, exact) under the invoice's number."""
     return BookAdjustment(
@@ -101,6 +102,7 @@ def adjustment(
         external_reference=invoice.key.number,
         reason=reason,
         source=SOURCE,
+        tax_category=tax_category,
     )
 
 

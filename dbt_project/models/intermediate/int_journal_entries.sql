@@ -153,10 +153,11 @@ adjustment_balances as (
         is_new,
         [
             {'line_number': 1, 'account': 'clearing', 'minor': amount_minor, 'micro': 0},
-            {'line_number': 2, 'account': 'adjustments', 'minor': -amount_minor, 'micro': -rounding_micro},
+            {'line_number': 2, 'account': 'adjustments', 'minor': tax_minor - amount_minor, 'micro': -rounding_micro},
             {'line_number': 3, 'account': 'rounding', 'minor': 0, 'micro': rounding_micro},
             {'line_number': 4, 'account': 'merchant_share', 'minor': amount_minor, 'micro': 0},
-            {'line_number': 5, 'account': 'merchant_payable', 'minor': -amount_minor, 'micro': 0}
+            {'line_number': 5, 'account': 'merchant_payable', 'minor': -amount_minor, 'micro': 0},
+            {'line_number': 6, 'account': 'tax_payable', 'minor': -tax_minor, 'micro': 0}
         ] as balances
     from adjustment_versions
 ),

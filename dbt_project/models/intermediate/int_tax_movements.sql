@@ -1,12 +1,17 @@
 {% set vector = cut_vector() %}
 -- Tax as signed movements, per line and jurisdiction: charged when an order is placed, taken back by cancellations and
--- refunds. A movement is the difference between two versions of an aggregate, as a journal entry is.
+-- refunds, changed by adjustments. A movement is the difference between two versions of an aggregate, as a journal
+-- entry is.
 with order_versions as (
     {{ changed_versions(ref('int_orders_history'), vector) }}
 ),
 
 refund_versions as (
     {{ changed_versions(ref('int_refunds_history'), vector) }}
+),
+
+adjustment_versions as (
+    {{ changed_versions(ref('int_adjustments_history'), vector) }}
 ),
 
 order_lines as (
@@ -81,10 +86,38 @@ refund_amounts as (
     from refund_lines
 ),
 
+adjustment_amounts as (
+    select
+        pod,
+        valid_from_cut as cut,
+        event_id,
+        version,
+        merchant_id,
+        currency,
+        cast(null as varchar) as order_id,
+        adjusted_at as booked_at,
+        recorded_at,
+        is_new,
+        cast(null as varchar) as order_line_id,
+        adjustment_id as source_line_id,
+        jurisdiction,
+        tax_category,
+        rate_ppm,
+        {
+            'movement': 'adjusted',
+            'taxable_minor': amount_minor - tax_minor,
+            'tax_minor': tax_minor
+        } as amount
+    from adjustment_versions
+    where tax_category is not null
+),
+
 amounts as (
     select * from order_amounts
     union all
     select * from refund_amounts
+    union all
+    select * from adjustment_amounts
 ),
 
 movements as (

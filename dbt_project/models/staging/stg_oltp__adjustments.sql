@@ -12,4 +12,10 @@
     'source': 'VARCHAR',
     'adjusted_at': 'TIMESTAMPTZ',
 } -%}
-{{ stage_events('adjustment', fields) }}
+{%- set added = {
+    'tax_minor': ['BIGINT', '0'],
+    'jurisdiction': ['VARCHAR', 'null'],
+    'tax_category': ['VARCHAR', 'null'],
+    'rate_ppm': ['BIGINT', 'null'],
+} -%}
+{{ stage_events('adjustment', fields, added) }}

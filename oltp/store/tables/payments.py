@@ -129,7 +129,20 @@ adjustments = Table(
     text_column("reason"),
     text_column("source"),
     moment_column("adjusted_at"),
+    integer_column("tax_minor"),
+    text_column("jurisdiction", nullable=True),
+    text_column("tax_category", nullable=True),
+    integer_column("rate_ppm", nullable=True),
     CheckConstraint("version = 1", name="happens_once"),
+    CheckConstraint(
+        "num_nulls(jurisdiction, tax_category, rate_ppm) = case when tax_minor = 0 and tax_category is null "
+        "then 3 else 0 end",
+        name="tax_has_its_basis",
+    ),
+    CheckConstraint(
+        "abs(tax_minor) <= abs(amount_minor) and sign(tax_minor) * sign(amount_minor) >= 0", name="tax_within_amount"
+    ),
+    *not_negative("rate_ppm"),
     currency_check(),
     known("kind", AdjustmentKind),
 )

@@ -477,3 +477,16 @@ def test_a_bad_file_among_good_ones_leaves_the_books_alone(books: Settings, file
         with pytest.raises(InputError):
             import_files([file, bad], books, processes=0)
     assert outbox_rows(books) == 0
+
+
+def test_a_return_without_an_order_gives_its_tax_back(books: Settings, tmp_path: Path) -> None:
+    rows = [
+        ("580000", "SKU1", "THING", 10, "2011-07-01 10:00:00", "6.00", "", UK),
+        ("C580001", "SKU1", "THING", -3, "2011-07-02 10:00:00", "6.00", "", UK),
+        ("580002", "AMAZONFEE", "AMAZON FEE", -1, "2011-07-02 10:00:00", "5.00", "", UK),
+    ]
+    imported(books, write(tmp_path / "guest.csv", rows))
+    assert one(books, "pod1", "select sum(tax_minor) from oltp.orders") == (1_000,)
+    basis = "select amount_minor, tax_minor, tax_category, rate_ppm from oltp.adjustments where kind = "
+    assert one(books, "pod1", basis + "'unreferenced_return'") == (-1_800, -300, "standard", 200_000)
+    assert one(books, "pod1", basis + "'fee'") == (-500, 0, None, None)
