@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 from alembic import op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 SQL = Path(__file__).parent.parent / "sql"
 
@@ -16,4 +16,4 @@ SQL = Path(__file__).parent.parent / "sql"
 def upgrade() -> None:
     """Add the columns."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-    driver.execute((SQL / "0009_adjustment_tax.sql").read_bytes())
+    driver.execute((SQL / "0010_adjustment_tax.sql").read_bytes())
