@@ -16,8 +16,8 @@ alter table oltp.adjustments add constraint adjustments_rate_ppm_not_negative ch
 alter table oltp.adjustments add constraint adjustments_tax_minor_limit
 check (tax_minor between -10000000000000000 and 10000000000000000);
 alter table oltp.adjustments add constraint adjustments_jurisdiction_limit
-check (char_length(jurisdiction) <= 100 and jurisdiction !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U0001d173-\U0001d17a\U000e0000-\U000e007f]');
+check (char_length(jurisdiction) <= 100 and jurisdiction !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U0001d173-\U0001d17a\U000e0000-\U000e007f]'); -- noqa: LT05
 alter table oltp.adjustments add constraint adjustments_tax_category_limit
-check (char_length(tax_category) <= 100 and tax_category !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U0001d173-\U0001d17a\U000e0000-\U000e007f]');
+check (char_length(tax_category) <= 100 and tax_category !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U0001d173-\U0001d17a\U000e0000-\U000e007f]'); -- noqa: LT05
 alter table oltp.adjustments add constraint adjustments_rate_ppm_limit
 check (rate_ppm between 0 and 10000000);
