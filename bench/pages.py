@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.world import settings_environment
 from contracts.errors import StackError
-from contracts.settings import Settings
+from contracts.settings import Settings, as_values
 from stack.dagster_home import dagster_environment, write_dagster_home
 from stack.files import free_port
 from stack.settings import ROOT
@@ -180,7 +179,7 @@ def running_pages(settings: Settings, logs: Path) -> Iterator[Pages]:
     write_dagster_home(settings)
     environment = {
         **os.environ,
-        **settings_environment(settings),
+        **as_values(settings),
         **dagster_environment(settings),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",

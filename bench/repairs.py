@@ -28,11 +28,11 @@ from bench.damage_outcomes import Done, Outcome, outcome_of, show, unsettled
 from bench.damage_place import Place, Round
 from bench.damages import ROUNDS
 from bench.figures import Figure, report
-from bench.world import running_system, settings_environment, trade
+from bench.world import running_system, trade
 from contracts.breaks import UNSETTLED, BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
-from contracts.settings import Settings
+from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
 from reconcile.results import latest_results
 from repair import ledger
@@ -91,7 +91,7 @@ class CommandLine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._environment = {**os.environ, **settings_environment(settings), "PYTHONPATH": str(ROOT)}
+        self._environment = {**os.environ, **as_values(settings), "PYTHONPATH": str(ROOT)}
         self._log = settings.var_dir / "logs" / "commands.log"
 
     def find(self, families: Sequence[str]) -> None:
@@ -217,7 +217,7 @@ def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
         yield
         return
     command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
-    environment = {**os.environ, **settings_environment(settings), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **as_values(settings), "PYTHONPATH": str(ROOT)}
     path, stop = settings.var_dir / "logs" / "traffic.log", threading.Event()
 
     def trade_on() -> None:

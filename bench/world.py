@@ -85,22 +85,3 @@ def _adjustment(merchant_id: str, number: int) -> BookAdjustment:
         reason="monthly fee",
         source="bench",
     )
-
-
-def settings_environment(settings: Settings) -> dict[str, str]:
-    """Return the settings as the environment of a process that is to use these servers."""
-    values = {
-        "TIEOUT_VAR_DIR": str(settings.var_dir),
-        "TIEOUT_PODS": ",".join(pod.pod for pod in settings.pods),
-        "TIEOUT_CONTROL_DSN": settings.control_dsn,
-        "TIEOUT_CATALOG_DSN": settings.catalog_dsn,
-        "TIEOUT_READ_MODELS_DSN": settings.read_models_dsn,
-        "TIEOUT_DAGSTER_DSN": settings.dagster_dsn,
-        "TIEOUT_LOG_URL": settings.log_url,
-        "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,
-        "TIEOUT_LAKE_BACKUP_PATH": str(settings.lake_backup_path),
-    }
-    for pod in settings.pods:
-        for role in ("owner", "app", "relay", "reader"):
-            values[f"TIEOUT_{pod.pod.upper()}_{role.upper()}_DSN"] = getattr(pod, f"{role}_dsn")
-    return values

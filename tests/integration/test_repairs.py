@@ -10,8 +10,8 @@ from bench.damage_outcomes import unsettled
 from bench.damage_place import Round
 from bench.damages import MARTS, ROUNDS, WITHOUT_BUILDS
 from bench.repairs import SEED, InProcess, run_round
-from bench.world import settings_environment, trade
-from contracts.settings import Settings
+from bench.world import trade
+from contracts.settings import Settings, as_values
 from repair.tools import Repairing
 from stack.console import Progress
 from stack.migrations import migrate_everything
@@ -25,7 +25,7 @@ READ_BEFORE = tuple(one for one in WITHOUT_BUILDS if one.name != "log")
 @pytest.fixture
 def tools(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repairing]:
     """Two pods with some trade, their copies up to date and kept so; what a repair needs."""
-    for name, value in settings_environment(settings).items():
+    for name, value in as_values(settings).items():
         monkeypatch.setenv(name, value)  # the process that builds the warehouse has its settings from there
     migrate_everything(settings)
     trade(settings, orders=160, seed=SEED)

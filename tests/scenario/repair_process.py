@@ -10,8 +10,7 @@ import os
 import signal
 from multiprocessing.context import ForkServerContext
 
-from bench.world import settings_environment
-from contracts.settings import Settings
+from contracts.settings import Settings, as_values
 from repair.run import repair_breaks
 from repair.values import Budget
 from stack.console import Progress
@@ -35,6 +34,6 @@ def repair_until(settings: Settings, step: str, run: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     # The fork server is older than the settings; the process that builds the warehouse has them from here.
-    os.environ.update(settings_environment(settings))
+    os.environ.update(as_values(settings))
     with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, on_step=on_step) as tools:
         repair_breaks(tools, budget=Budget(actions_max=10_000), run=run)

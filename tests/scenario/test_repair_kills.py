@@ -18,10 +18,10 @@ from bench import damages_warehouse as warehouse
 from bench.damage_place import Place
 from bench.damages import BEFORE_BUILDS, MARTS
 from bench.repairs import SEED
-from bench.world import settings_environment, trade
+from bench.world import trade
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
-from contracts.settings import Settings
+from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
 from repair import audit, ledger
 from repair.run import repair_breaks
@@ -127,7 +127,7 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in settings_environment(tools.settings).items():
+    for name, value in as_values(tools.settings).items():
         monkeypatch.setenv(name, value)  # the builder's process has its settings from there
     place = Place(settings=tools.settings, pod=tools.settings.pods[0].pod)
     record(tools, ("operational_finance.payments",))
