@@ -188,7 +188,10 @@ class Evidence:
     results: Mapping[str, Sequence[PairResult]]
     """Pod -> one comparison of every finance pair, all at one cut; empty: there is none at or after the cut."""
     left_out: Sequence[LeftOut] = ()
-    """Aggregates that the build has left out, because they are defective in themselves."""
+    """Aggregates that are in no mart, because they are defective in themselves.
+
+    Builds leave out none so far: a defective aggregate keeps a build from being complete.
+    """
     unproven: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Pod -> comparisons of what finance is made from that gave no answer at or after the cut."""
     compared_since: Mapping[str, datetime] = field(default_factory=dict)

@@ -42,8 +42,8 @@ CHANGES_TOLD = 8
 """Of how many fields a sentence says both values; the first are the aggregate's own, totals among them."""
 LOST = (
     "Version {versions} of {key}: no store has the event any more. Its present state is right in copies without "
-    "history; finance leaves it out from the gap on, until a person has it stated again: `tieout breaks "
-    "approve-restatement` (docs/runbooks/breaks.md)."
+    "history; but no build of the warehouse is complete over the gap, and all reports stay at the last complete one, "
+    "until a person has it stated again: `tieout breaks approve-restatement` (docs/runbooks/breaks.md)."
 )
 
 
