@@ -43,7 +43,8 @@ CHANGES_TOLD = 8
 LOST = (
     "Version {versions} of {key}: no store has the event any more. Its present state is right in copies without "
     "history; but no build of the warehouse is complete over the gap, and all reports stay at the last complete one, "
-    "until a person has it stated again: `tieout breaks approve-restatement` (docs/runbooks/breaks.md)."
+    "until a person has it stated again: `tieout breaks approve-restatement`. Once it was, accept what is left: the "
+    "count of its events stays short of its version (docs/runbooks/breaks.md)."
 )
 
 

@@ -172,3 +172,27 @@ def test_an_order_and_its_payment_in_another_currency_are_put_back_one_by_one(wo
         world.correct(look(world.settings, item.break_id, world.tools.projection))
     assert world.repair().left == 0 and world.waiting() == []
     assert world.rows("select to_jsonb(p) from oltp.payments as p where payment_id = %(id)s", id=payment_id) == before
+
+
+def test_a_version_that_no_store_has_is_stated_again_and_what_is_left_of_it_is_accepted(world: World) -> None:
+    payment_id = world.place.take("payment", "captured").aggregate_id
+    lost = "where aggregate_id = %(id)s and aggregate_version = 1"
+    world.place.change_oltp(f"delete from oltp.outbox {lost}", id=payment_id)
+    world.place.change_lake(
+        "delete from lake.raw.events where aggregate_id = $id and aggregate_version = 1", id=payment_id
+    )
+    shown = world.look()
+    assert shown.known.lost_versions == (1,) and "no build of the warehouse is complete" in world.waiting()[0].reason
+    assert world.approve(shown) == [shown.item.break_id]
+    report = world.repair()
+    assert [(action.kind, action.outcome) for action in report.actions] == [("restate", "done")]
+    stated = world.rows(
+        "select event_type from oltp.outbox where aggregate_id = %(id)s order by aggregate_version desc limit 1",
+        id=payment_id,
+    )
+    assert stated == [("payment_restated",)]
+    # The lake stays short of the event: it is not stated a second time, and a person accepts it.
+    assert world.repair().actions == ()
+    (left,) = world.waiting()
+    ledger.accept(world.dsn, break_ids=[left.break_id], reason=WHY, by="ada")
+    assert world.repair().left == 0 and world.waiting() == []
