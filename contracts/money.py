@@ -44,15 +44,19 @@ def micro_per_minor_sql(currency: str, width: str) -> str:
     """Return SQL for `micro_per_minor` of the expression `currency`, null for a currency that Tieout does not know.
 
     `width` is the type of the result: `hugeint` in DuckDB, `numeric` in PostgreSQL, so that no product of it overflows.
+    The codes are looked for in a text: DuckDB makes a join of every long list after `in`, and of each place where the
+    expression is used again, and then a small comparison takes more memory than it may.
     """
     codes: dict[int, list[str]] = {}
     for code, exponent in CURRENCY_EXPONENTS.items():
-        codes.setdefault(exponent, []).append(f"'{code}'")
+        codes.setdefault(exponent, []).append(code)
     cases = (
-        f"when {currency} in ({', '.join(codes[exponent])}) then cast({10 ** (6 - exponent)} as {width})"
+        f"when strpos(' {' '.join(codes[exponent])} ', ' ' || {currency} || ' ') > 0 "
+        f"then cast({10 ** (6 - exponent)} as {width})"
         for exponent in sorted(codes)
     )
-    return f"case {' '.join(cases)} end"
+    # Two codes with the space between them are found in the text, too, and are no code.
+    return f"case when length({currency}) <> 3 then null {' '.join(cases)} end"
 
 
 def round_half_away(numerator: int, denominator: int) -> int:

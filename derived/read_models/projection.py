@@ -157,18 +157,17 @@ class ReadModel:
         events would be passed over.
         """
         with self._transaction() as cursor:
-            position: Mapping[int, Position] = _positions(lock_positions(cursor, self.name, pod, []))
+            stored: Mapping[int, Position] = _positions(lock_positions(cursor, self.name, pod, []))
             parked = parked_keys(cursor, self.name, pod)
-            if is_lake_position_taken:
-                position = self._take_lake_position(cursor, pod, position, parked)
-            stood = self._digest_of_pod(cursor, pod) if is_change_told else ()
+            position = self._take_lake_position(cursor, pod, stored, parked) if is_lake_position_taken else stored
+            stood = (stored, self._digest_of_pod(cursor, pod)) if is_change_told else None
             before = 0
             for root in self._roots.values():
                 kept = [_key_pair(key) for key in parked if _type_of(key) == root.aggregate_type]
                 before += tables.delete_pod(cursor, root, pod, except_keys=kept)
             with self._lake_at(pod, position, deadline_seconds) as lake:
                 aggregates = self._write_from_lake(cursor, lake, pod, position, None, parked)
-            stands = self._digest_of_pod(cursor, pod) if is_change_told else ()
+            stands = (position, self._digest_of_pod(cursor, pod)) if is_change_told else None
         return Rebuilt(
             aggregates=aggregates,
             rows_before=before,

@@ -34,6 +34,10 @@ def settings(tmp_path: Path) -> Settings:
         lake_backup_path=tmp_path / "elsewhere",
         partition_count=7,
         chunk_rows=11,
+        comparison_memory_mb=300,
+        scratch_disk_mb=400,
+        lake_memory_mb=500,
+        warehouse_memory_mb=600,
         alert_urls=("mailto://u:alert@x", "slack://a/b"),
         digest_urls=("mailto://u:digest@x",),
     )
