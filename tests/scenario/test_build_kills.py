@@ -61,7 +61,7 @@ def test_a_writer_ends_with_the_builder_that_is_killed(stores: Any, tmp_path: Pa
     builder.wait()
     wait_for(lambda: is_gone(writer), "the end of the writer")
     with build_lock(stores, timeout_seconds=30):
-        pass
+        assert is_gone(writer)
 
 
 def test_the_next_builder_waits_for_a_writer_that_was_left_behind(stores: Any, tmp_path: Path) -> None:
@@ -90,8 +90,12 @@ def test_a_builder_whose_lock_was_lost_keeps_others_away_all_the_same(stores: An
 
 
 def test_two_writers_of_one_builder_work_beside_each_other(stores: Any) -> None:
+    entered = []
     with build_lock(stores), writers_lock(stores.catalog_dsn, 5):
-        pass
+        entered.append("the first")
+        with writers_lock(stores.catalog_dsn, 5):
+            entered.append("the second")
+    assert entered == ["the first", "the second"]
 
 
 def test_a_writer_whose_builder_is_gone_before_it_begins_does_nothing(
