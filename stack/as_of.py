@@ -43,16 +43,21 @@ def parse_moment(text: str) -> datetime:
     """Return the moment of an ISO 8601 text, UTC unless it says otherwise; a date is the end of that day."""
     try:
         if len(text) == len("2011-01-31"):
-            # 9999-12-31 has no end that could be written.
-            return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC) + timedelta(days=1)
+            day = date.fromisoformat(text)
+            # The last day has no day after it: its end is the last moment that can be written.
+            return datetime.max.replace(tzinfo=UTC) if day == date.max else _start(day + timedelta(days=1))
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
-        raise InputError(f"--as-of {text} lies outside of the years 1 to 9999.") from None
+        raise InputError(f"--as-of {text} lies outside of the years 1 to 9999 in UTC.") from None
     except ValueError:
         raise InputError(
             f"{text!r} is no date or time and no cuts; write 2011-01-31, 2011-01-31T18:00:00 or pod1=17,pod2=9."
         ) from None
+
+
+def _start(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
 
 
 def _at_moment(settings: Settings, text: str, now: datetime) -> AsOf:

@@ -98,7 +98,8 @@ class Status:
     projections: list[ProjectionStatus] = field(default_factory=list)
     warehouse: list[ProjectionStatus] = field(default_factory=list)
     """The newest complete build against the lake, per pod: `current` within its target, else `behind`."""
-    pairs: list[PairStatus] = field(default_factory=list)
+    pairs: list[PairStatus] | None = None
+    """The newest comparison of every pair and pod; None when the ledger does not answer."""
     workers: list[ProgramState] = field(default_factory=list)
     breaks: dict[str, int] | None = None
     """Breaks that have not ended, by state; None when the ledger does not answer."""
@@ -248,7 +249,7 @@ def _warehouse_statuses(values: Settings) -> list[ProjectionStatus]:
     )
 
 
-def _pair_statuses(values: Settings) -> list[PairStatus]:
+def _pair_statuses(values: Settings) -> list[PairStatus] | None:
     from reconcile.results import latest_results
 
     def ask() -> list[PairStatus]:
@@ -268,7 +269,7 @@ def _pair_statuses(values: Settings) -> list[PairStatus]:
             for result in latest_results(values.control_dsn)
         ]
 
-    return _asked(ask, lambda _: [])
+    return _asked(ask, lambda _: None)
 
 
 def _break_counts(values: Settings) -> dict[str, int] | None:

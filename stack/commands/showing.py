@@ -17,7 +17,7 @@ from finance.statement import Statement
 from finance.tables import COMPARISONS, certificate_tables
 from reconcile.figures import FIGURES, Figure, total_figures
 from stack.console import answers, table
-from stack.status import Status, hide_password
+from stack.status import PairStatus, Status, hide_password
 from traffic.retail.report import ImportReport
 
 VERDICT_STYLES = {"consistent": "green", "late": "yellow", "inconsistent": "bold red", "unknown": "magenta"}
@@ -103,18 +103,24 @@ def _show_pairs(status: Status, *, is_short: bool) -> None:
             pair.different,
             pair.checked_at[:19],
         )
-        for pair in status.pairs
+        for pair in status.pairs or ()
         if not is_short or pair.verdict != Verdict.CONSISTENT
     ]
     headings = ("Pair", "Pod", "Verdict", "Cut", "Compared", "Missing", "Extra", "Different", "Checked at")
     if pairs:
         answers().print(table("Newest comparisons (UTC)", headings, pairs, numbers_from=3))
-    if status.pairs:
-        good = sum(pair.verdict == Verdict.CONSISTENT for pair in status.pairs)
-        newest = max(pair.checked_at for pair in status.pairs)[:19]
-        answers().print(f"{good} of {len(status.pairs)} comparisons are consistent, the newest of {newest} UTC.")
-    else:
-        answers().print("Nothing has been compared yet; run `tieout reconcile`.")
+    answers().print(comparisons_line(status.pairs))
+
+
+def comparisons_line(pairs: Sequence[PairStatus] | None) -> str:
+    """Return one line on the newest comparisons; None: the ledger did not answer."""
+    if pairs is None:
+        return "Comparisons: the ledger does not answer."
+    if not pairs:
+        return "Nothing has been compared yet; run `tieout reconcile`."
+    good = sum(pair.verdict == Verdict.CONSISTENT for pair in pairs)
+    newest = max(pair.checked_at for pair in pairs)[:19]
+    return f"{good} of {len(pairs)} comparisons are consistent, the newest of {newest} UTC."
 
 
 def _shown(value: object) -> str:

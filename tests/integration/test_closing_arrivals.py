@@ -86,7 +86,7 @@ def a_report_as_of_a_moment_says_what_that_means(office: Office) -> None:
         ("2010-12-15", r"By the end of 2010-12-15 UTC nothing was recorded: the first cut is of .* --period 2010-12\."),
         (f"{today + timedelta(days=2):%Y-%m-%d}", "lies in the future"),
         ("9998-01-01T00:00:00", "lies in the future"),
-        ("9999-12-31", "years 1 to 9999"),
+        ("9999-12-31", "lies in the future"),
         ("pod1=\u00b2", "is no cut"),
         ("pod1=1,pod1=1", "named twice"),
     ):

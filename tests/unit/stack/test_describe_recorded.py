@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repair.ledger import Recorded
-from stack.commands.showing import breaks_line
+from stack.commands.showing import breaks_line, comparisons_line
 from stack.reconciling import describe_recorded, recorded_json
 
 
@@ -24,3 +24,8 @@ def test_the_status_names_what_has_not_ended_and_tells_none_from_unknown() -> No
     assert breaks_line(counts) == "Breaks: 2 open, 1,000 escalated; see `tieout breaks list`."
     assert breaks_line(dict.fromkeys(counts, 0)) == "Breaks: none."
     assert "does not answer" in breaks_line(None)
+
+
+def test_never_compared_is_told_from_not_known() -> None:
+    assert "does not answer" in comparisons_line(None)
+    assert "Nothing has been compared yet" in comparisons_line([])

@@ -65,7 +65,11 @@ def test_what_is_no_moment_is_said(text: str) -> None:
         as_of.parse_moment(text)
 
 
-@pytest.mark.parametrize("text", ["9999-12-31", "9999-12-31T23:30:00-01:00", "0001-01-01T00:30:00+01:00"])
+def test_the_last_day_has_an_end() -> None:
+    assert as_of.parse_moment("9999-12-31") == datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:30:00-01:00", "0001-01-01T00:30:00+01:00"])
 def test_a_moment_that_no_clock_shows_is_said(text: str) -> None:
     with pytest.raises(InputError, match="years 1 to 9999"):
         as_of.parse_moment(text)
