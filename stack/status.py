@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -43,7 +43,7 @@ class PodStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionStatus:
-    """One copy of one pod: how far it is behind the log."""
+    """One copy of one pod: how far it is behind what the pod has committed, waiting in its outbox or in the log."""
 
     name: str
     pod: str
@@ -130,13 +130,14 @@ def read_status(values: Settings) -> Status:
         coverage = pool.submit(_coverage_line, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
+    seen = {pod.pod: pod for pod in (future.result() for future in pods)}
     status = Status(
         state="down",
         resident=resident.pid if resident else None,
         dagster_url=dagster_url(values) if resident else None,
-        pods=[future.result() for future in pods],
-        projections=[future.result() for future in copies],
-        warehouse=warehouse.result(),
+        pods=list(seen.values()),
+        projections=[counting_outbox(copy, seen[copy.pod]) for copy in (future.result() for future in copies)],
+        warehouse=[counting_outbox(copy, seen[copy.pod]) for copy in warehouse.result()],
         pairs=pairs.result(),
         workers=workers.result(),
         breaks=breaks.result(),
@@ -225,6 +226,24 @@ def _projection_status(name: str, pod: PodSettings, values: Settings) -> Project
         )
 
     return _asked(ask, lambda error: ProjectionStatus(name=name, pod=pod.pod, error=error))
+
+
+def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:
+    """Return how `copy` stands, with what waits in the pod's outbox: an event that no copy has counts for all of them.
+
+    The warehouse stays `current` within its target, as it does with what it has not built.
+    """
+    waiting, seconds = pod.unpublished_events, pod.oldest_unpublished_seconds
+    if copy.state == UNREACHABLE or not waiting or seconds is None:
+        return copy
+    lag_seconds = max(copy.lag_seconds or 0.0, seconds)
+    within = copy.name == WAREHOUSE.name and WAREHOUSE.lateness(lag_seconds) is Lateness.FRESH
+    return replace(
+        copy,
+        lag_seconds=lag_seconds,
+        lag_events=(copy.lag_events or 0) + waiting,
+        state="behind" if copy.state == "current" and not within else copy.state,
+    )
 
 
 def _warehouse_statuses(values: Settings) -> list[ProjectionStatus]:
