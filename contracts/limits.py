@@ -232,6 +232,7 @@ AMOUNT_MINOR = Whole(name="an amount in minor units", least=1, most=AMOUNT_MINOR
 AMOUNT_OR_NONE_MINOR = Whole(name="an amount in minor units", least=0, most=AMOUNT_MINOR_MAX)
 SIGNED_AMOUNT_MICRO = Whole(name="an amount in micro-units", least=-AMOUNT_MICRO_MAX, most=AMOUNT_MICRO_MAX)
 RATE_PPM = Whole(name="a tax rate in parts per million", least=0, most=10_000_000)
+LINE_NUMBER = Whole(name="the number of a line", least=1, most=5_000)
 LEVEL = Whole(name="a level", least=1, most=10**9)
 BATCH = Whole(name="a limit", least=1, most=10_000)
 VERSION = Whole(name="a version", least=0, most=10**15)
@@ -277,6 +278,7 @@ AmountMinor = Annotated[int, AMOUNT_MINOR, AMOUNT_MINOR.schema]
 AmountOrNoneMinor = Annotated[int, AMOUNT_OR_NONE_MINOR, AMOUNT_OR_NONE_MINOR.schema]
 SignedAmountMicro = Annotated[int, SIGNED_AMOUNT_MICRO, SIGNED_AMOUNT_MICRO.schema]
 RatePpm = Annotated[int, RATE_PPM, RATE_PPM.schema]
+LineNumber = Annotated[int, LINE_NUMBER, LINE_NUMBER.schema]
 Level = Annotated[int, LEVEL, LEVEL.schema]
 Batch = Annotated[int, BATCH]
 Version = Annotated[int, VERSION]

@@ -186,6 +186,22 @@ IDENTITIES = (
     _order_total("cancelled_minor", "cancelled_minor"),
     _order_total("cancelled_tax_minor", "cancelled_tax_minor"),
     _parts("orders", "order", "discount_minor", "order_discounts", "amount_minor", name="given_discounts_minor"),
+    Identity(
+        name="named_discounts_minor_within_line",
+        aggregate_type="order",
+        is_limit=True,
+        rows=f"""
+            select d.{AGGREGATE_ID}, d.merchant_id, o.currency, coalesce(l.discount_minor, 0) as expected,
+                   d.amount_minor as actual
+            from (
+                select {AGGREGATE_ID}, line_number, any_value(merchant_id) as merchant_id,
+                       sum(amount_minor) as amount_minor
+                from {{order_discounts}} where line_number is not null group by all
+            ) as d
+            left join {{orders}} as o on o.{AGGREGATE_ID} = d.{AGGREGATE_ID}
+            left join {{order_lines}} as l
+                on l.{AGGREGATE_ID} = d.{AGGREGATE_ID} and l.line_number = d.line_number""",
+    ),
     _line(
         "line_total_minor",
         "l.amount_minor - l.discount_minor + if(l.is_tax_inclusive, 0, l.tax_minor)",

@@ -13,6 +13,7 @@ from contracts.limits import (
     CustomerId,
     DiscountCode,
     Jurisdiction,
+    LineNumber,
     Note,
     OrderNumber,
     PriceSource,
@@ -106,12 +107,17 @@ class OrderLine(Value, frozen=True, kw_only=True):
 
 
 class OrderDiscount(Value, frozen=True, kw_only=True):
-    """A discount on the whole order, allocated to goods and service lines by amount. Table order_discounts."""
+    """A discount on one line, or on the whole order: then it is allocated to goods and service lines by amount.
+
+    Table order_discounts.
+    """
 
     order_discount_id: Uuid
     code: DiscountCode
     amount_minor: AmountOrNoneMinor
     """> 0."""
+    line_number: LineNumber | None = None
+    """The one line that it is given on, whole; None: it is shared out over what the other discounts leave."""
 
 
 class OrderState(AggregateState, frozen=True, kw_only=True):

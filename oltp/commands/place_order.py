@@ -22,6 +22,7 @@ from contracts.limits import (
     AmountMinor,
     CustomerId,
     DiscountCode,
+    LineNumber,
     Note,
     OrderNumber,
     Quantity,
@@ -58,11 +59,13 @@ class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
     price_override: PriceOverride | None = None
 
 
-class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
-    """A discount on the whole order, in minor units, above 0."""
+# Defaults are left out of the body that the key stands for: a key from before a field was added still fits.
+class DiscountInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A discount in minor units, above 0: on the line of this number (from 1, as given), or on the whole order."""
 
     code: DiscountCode
     amount_minor: AmountMinor
+    line_number: LineNumber | None = None
 
 
 class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
@@ -99,7 +102,7 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
             merchant,
             lines,
             [
-                OrderDiscount(order_discount_id=tx.new_id(), code=discount.code, amount_minor=discount.amount_minor)
+                OrderDiscount(order_discount_id=tx.new_id(), **msgspec.structs.asdict(discount))
                 for discount in self.discounts
             ],
             order_id=order_id,

@@ -42,10 +42,7 @@ def place_order(
     """Return the new order at version 1; InputError as in `price_order`, or when the merchant is not active."""
     if not merchant.is_active:
         raise ConflictError(f"Merchant {merchant.merchant_id} is not active; it takes no orders.")
-    for discount in discounts:
-        if discount.amount_minor <= 0:
-            raise InputError(f"Discount {discount.code}: the amount must be above 0.")
-    priced = price_order(merchant, lines, sum(discount.amount_minor for discount in discounts))
+    priced = price_order(merchant, lines, discounts)
     return OrderState(
         merchant_id=merchant.merchant_id,
         version=1,

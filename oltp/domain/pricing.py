@@ -3,9 +3,9 @@
 Belongs here: from requested lines and the merchant's configuration to priced order lines and their totals. Does not
 belong here: finding prices (the command re-reads them), and what happens to an order later.
 
-Each line is rounded once (half away from zero); what rounding leaves over stands in `rounding_micro`. The discounts of
-an order are shared out over its goods and service lines by largest remainder of their amounts. Tax is computed per line
-on the amount after discount.
+Each line is rounded once (half away from zero); what rounding leaves over stands in `rounding_micro`. A discount that
+names a line is taken off that line; the others are shared out over goods and service lines by largest remainder of what
+is left of their amounts. Tax is computed per line on the amount after discount.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contracts.errors import InputError
 from contracts.events.common import Value
 from contracts.events.merchant import MerchantState
-from contracts.events.order import LineKind, OrderLine
+from contracts.events.order import LineKind, OrderDiscount, OrderLine
 from contracts.limits import AMOUNT_MICRO_MAX
 from contracts.money import allocate, format_minor, line_amount, micro_per_minor, tax_of
 
@@ -87,19 +87,20 @@ def shipping_line(order_line_id: str, unit_price_micro: int, source: str, reason
     )
 
 
-def price_order(merchant: MerchantState, lines: Sequence[UnpricedLine], discount_minor: int) -> list[OrderLine]:
+def price_order(
+    merchant: MerchantState, lines: Sequence[UnpricedLine], discounts: Sequence[OrderDiscount] = ()
+) -> list[OrderLine]:
     """Return the lines priced, discounted and taxed, numbered from 1 in the order given.
 
-    `discount_minor` >= 0 is the sum of the order's discounts. Raises InputError for a quantity below 1, a negative
-    price, a discount above the goods and services, a tax category for which the merchant declares no rate, or amounts
-    beyond `AMOUNT_MICRO_MAX`.
+    Raises InputError for a quantity below 1, a negative price, a discount not above 0, above its line, or above the
+    goods and services, a tax category for which the merchant declares no rate, or amounts beyond `AMOUNT_MICRO_MAX`.
     """
     if not lines:
         raise InputError("An order needs at least one line.")
     for line in lines:
         _check(line)
     amounts = [line_amount(line.quantity, line.unit_price_micro, merchant.currency) for line in lines]
-    shares = _discount_shares(lines, [amount for amount, _ in amounts], discount_minor, merchant.currency)
+    shares = _discount_shares(lines, [amount for amount, _ in amounts], discounts, merchant.currency)
     rates = {(rate.jurisdiction, rate.tax_category): rate.rate_ppm for rate in merchant.tax_rates}
     priced = [
         _priced(merchant, rates, number, line, amount, share)
@@ -145,18 +146,47 @@ def _check_totals(lines: Sequence[OrderLine], currency: str) -> None:
 
 
 def _discount_shares(
-    lines: Sequence[UnpricedLine], amounts: Sequence[int], discount_minor: int, currency: str
+    lines: Sequence[UnpricedLine], amounts: Sequence[int], discounts: Sequence[OrderDiscount], currency: str
 ) -> list[int]:
-    """Return each line's share of the discount; no share exceeds its line, because the discount exceeds no sum."""
-    weights = [0 if line.kind is LineKind.SHIPPING else amount for line, amount in zip(lines, amounts, strict=True)]
-    if discount_minor < 0:
-        raise InputError("A discount must be above 0.")
-    if discount_minor > sum(weights):
+    """Return each line's discount; none exceeds its line, because what is shared out exceeds no sum of what is left."""
+    named = _named_discounts(lines, amounts, discounts, currency)
+    weights = [
+        0 if line.kind is LineKind.SHIPPING else amount - own
+        for line, amount, own in zip(lines, amounts, named, strict=True)
+    ]
+    shared_minor = sum(discount.amount_minor for discount in discounts if discount.line_number is None)
+    if shared_minor > sum(weights):
         raise InputError(
-            f"The discounts are {format_minor(discount_minor, currency)}, more than the goods and services of "
-            f"{format_minor(sum(weights), currency)}."
+            f"The discounts are {format_minor(shared_minor + sum(named), currency)}, more than the goods and services "
+            f"of {format_minor(sum(weights) + sum(named), currency)}."
         )
-    return allocate(discount_minor, weights) if discount_minor else [0] * len(weights)
+    shares = allocate(shared_minor, weights) if shared_minor else [0] * len(weights)
+    return [own + share for own, share in zip(named, shares, strict=True)]
+
+
+def _named_discounts(
+    lines: Sequence[UnpricedLine], amounts: Sequence[int], discounts: Sequence[OrderDiscount], currency: str
+) -> list[int]:
+    """Return per line the sum of the discounts that name it."""
+    named = [0] * len(lines)
+    for discount in discounts:
+        if discount.amount_minor <= 0:
+            raise InputError(f"Discount {discount.code}: amount_minor must be above 0.")
+        if discount.line_number is None:
+            continue
+        place = discount.line_number - 1
+        if not 0 <= place < len(lines) or lines[place].kind is LineKind.SHIPPING:
+            most = sum(line.kind is not LineKind.SHIPPING for line in lines)
+            raise InputError(
+                f"Discount {discount.code}: line_number is {discount.line_number}; it must be 1 to {most}."
+            )
+        if discount.amount_minor > amounts[place] - named[place]:
+            raise InputError(
+                f"Discount {discount.code}: amount_minor is {format_minor(discount.amount_minor, currency)}; line "
+                f"{discount.line_number} allows at most {format_minor(amounts[place] - named[place], currency)}."
+            )
+        named[place] += discount.amount_minor
+    return named
 
 
 def _priced(

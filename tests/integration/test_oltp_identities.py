@@ -28,6 +28,9 @@ DAMAGES = {
         "update oltp.order_lines set rounding_micro = rounding_micro + 20000, amount_minor = amount_minor - 2 "
         f"where {LINE} and discount_minor < amount_minor"
     ),
+    "order.named_discounts_minor_within_line": (
+        "update oltp.order_discounts set line_number = 2 where amount_minor > 60"
+    ),
     "order.line_tax_minor": f"update oltp.order_tax_lines set rate_ppm = rate_ppm + 50000 where {LINE}",
     "order.line_cancelled_tax_minor": (f"update oltp.order_lines set cancelled_tax_minor = 1000000 where {LINE}"),
     "order.line_fulfilled_quantity": "update oltp.fulfillment_lines set quantity = quantity + 1",

@@ -48,4 +48,7 @@
         'amount_minor': 'BIGINT',
     }],
 } -%}
-{{ stage_events('order', fields, {'lines': {'withdrawn_quantity': ['BIGINT', '0']}}) }}
+{{ stage_events('order', fields, {
+    'lines': {'withdrawn_quantity': ['BIGINT', '0']},
+    'discounts': {'line_number': ['BIGINT', 'null']},
+}) }}

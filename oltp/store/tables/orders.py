@@ -134,7 +134,10 @@ order_discounts = Table(
     merchant_column(),
     text_column("code"),
     integer_column("amount_minor"),
+    # Of the line that it names; that the line is there, and has as much discount, is checked with the order's totals.
+    integer_column("line_number", nullable=True),
     CheckConstraint("amount_minor > 0", name="amount_positive"),
+    CheckConstraint("line_number >= 1", name="line_number_positive"),
     Index(None, "order_id"),
 )
 

@@ -59,7 +59,11 @@ def unpriced(
 
 
 def placed(
-    seller: MerchantState, lines: Sequence[UnpricedLine], discount_minor: int = 0, shipping_micro: int | None = None
+    seller: MerchantState,
+    lines: Sequence[UnpricedLine],
+    discount_minor: int = 0,
+    shipping_micro: int | None = None,
+    further_discounts: Sequence[OrderDiscount] = (),
 ) -> OrderState:
     """A placed order of these lines, with one discount and one shipping line if asked for."""
     shipping = [] if shipping_micro is None else [shipping_line("line-shipping", shipping_micro, "merchant", None)]
@@ -67,7 +71,7 @@ def placed(
     return place_order(
         seller,
         [*lines, *shipping],
-        discounts if discount_minor else [],
+        [*(discounts if discount_minor else []), *further_discounts],
         order_id="o1",
         order_number="1",
         customer_id=None,
