@@ -43,6 +43,7 @@ from contracts.verdicts import PairResult
 from orchestration.upkeep import without_secrets
 from reconcile.pairs import PAIRS
 from reconcile.results import latest_results
+from repair.audit import abandoned_runs
 from repair.ledger import find_group, groups
 from repair.ledger.incidents import Waiting, waiting_for_repair
 from repair.run import RepairReport, repair_breaks
@@ -213,7 +214,7 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
     def repair_open_breaks(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         settings, now = platform_of(context).settings, utc_now()
         with without_secrets(settings):
-            found = waiting_for_repair(settings.control_dsn, now)
+            found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
         free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(context, waiting.pod)]
         if not free:
             yield dg.SkipReason("A repair is at work." if found else "No break waits for a repair.")

@@ -97,7 +97,17 @@ where run = %(run)s and outcome is null
 """
 UNENDED_RUNS = """
 select run, pods, host, process_id, process_started from trust.repair_runs
-where outcome is null and pods && %(pods)s::text[] order by started_at, run
+where outcome is null and (%(pods)s::text[] is null or pods && %(pods)s::text[]) order by started_at, run
+"""
+LOCKED = """
+select exists (
+    select from pg_locks
+    where locktype = 'advisory' and objsubid = 1
+      and database = (select oid from pg_database where datname = current_database())
+      and ((classid::bigint << 32) | objid::bigint) in (
+          select hashtextextended(name, 0) from unnest(%(names)s::text[]) as name
+      )
+) as is_locked
 """
 BEGIN_ACTION = """
 insert into trust.repair_actions (
@@ -241,6 +251,21 @@ def end_run(control_dsn: str, run: str, outcome: str, now: datetime, reason: str
 def interrupted_runs(control_dsn: str, held_pods: Collection[str]) -> list[str]:
     """Return the runs over pods that the caller holds now, and that never ended: they were killed."""
     return [str(row["run"]) for row in _unended(control_dsn, held_pods) if not _is_alive(row)]
+
+
+def abandoned_runs(control_dsn: str) -> list[str]:
+    """Return the runs that never ended and that nobody executes: no process of theirs lives, nobody holds their pods.
+
+    For those who only look; a repair that begins holds the pods itself and asks `interrupted_runs`.
+    """
+    with reading(control_dsn) as connection:
+        rows = connection.execute(UNENDED_RUNS, {"pods": None}).fetchall()
+        return [str(row["run"]) for row in rows if not _is_alive(row) and not _is_locked(connection, row["pods"])]
+
+
+def _is_locked(connection: psycopg.Connection[dict[str, Any]], pods: Sequence[str]) -> bool:
+    row = connection.execute(LOCKED, {"names": [f"{LOCK} {pod}" for pod in pods]}).fetchone()
+    return row is not None and bool(row["is_locked"])
 
 
 def _unended(control_dsn: str, pods: Collection[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import typer
 from msgspec import to_builtins
 
 from contracts import limits
-from contracts.errors import InputError, SettingsError, TieoutError
+from contracts.errors import InputError, SettingsError, StackError, TieoutError
 from contracts.text import visible
 from stack import lifecycle, session, settings
 from stack.commands.accepting import add_commands as add_accepting
@@ -33,6 +33,7 @@ from stack.confirming import DryRun, Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_error, print_json, table
 from stack.files import keep_private
 from stack.migrations import migrate_everything
+from stack.outages import outage
 from traffic.retail.dates import DateOrder
 
 FAILED = 1
@@ -280,7 +281,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run the command; errors that Tieout foresaw become one sentence and an exit code."""
+    """Run the command; errors that Tieout foresaw, and outages, become one sentence and an exit code."""
     keep_private()
     try:
         _check_arguments(sys.argv[1:])
@@ -291,6 +292,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        sentence = outage(error)
+        if sentence is None:
+            raise
+        print_error(StackError(sentence))
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

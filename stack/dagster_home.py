@@ -42,6 +42,11 @@ nux:
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
+  poll_interval_seconds: 30
+# A run that ended with its code server is noticed.
+run_launcher:
+  module: orchestration.launcher
+  class: WatchedRunLauncher
 run_retries:
   enabled: true
   retry_on_asset_or_op_failure: false

@@ -38,11 +38,29 @@ def close_to_others(folder: Path) -> None:
 def write_private(path: Path, text: str) -> None:
     """Write `text` to `path` for its owner only (0600); a reader sees the old file or the new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    write_whole(path, text.encode())
+
+
+def write_whole(path: Path, data: bytes, *, is_shared: bool = False) -> None:
+    """Write a file for its owner only (0600), whole or not at all; what cannot be replaced (a pipe) is written to.
+
+    Shared: one that is there already stays readable for whom it is now.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    target = path.resolve()
+    draft = target.with_name(f".{target.name[:200]}.{os.getpid()}.{secrets.token_hex(4)}")
+    mode = stat.S_IMODE(target.stat().st_mode) if is_shared and target.exists() else 0o600
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    draft.replace(path)
+    try:
+        os.fchmod(descriptor, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def stored_password(path: Path) -> str:

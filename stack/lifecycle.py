@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from contracts.errors import InputError, StackError
 from contracts.settings import Settings
@@ -21,6 +22,7 @@ from stack import files, processes, session, settings
 from stack.console import Progress
 from stack.dagster_home import write_dagster_home
 from stack.migrations import migrate_everything
+from stack.outages import outage
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from stack.supervision import Supervisor
@@ -110,29 +112,47 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
             progress.note(f"Dagster: {address}")
         progress.note("Look with `tieout status`. Ctrl-C stops everything.")
         port = None if address is None else int(address.rpartition(":")[2])
-        while True:
-            time.sleep(WATCH_SECONDS)
-            values = mend(values, has_traffic=has_traffic, pages_port=port)
+        _watch(values, progress, has_traffic=has_traffic, pages_port=port)
 
 
-def mend(values: Settings, *, has_traffic: bool, pages_port: int | None) -> Settings:
+def _watch(values: Settings, progress: Progress, *, has_traffic: bool, pages_port: int | None) -> NoReturn:
+    """Mend what has ended, for ever; what cannot be mended now (a disk is full) is said once, and tried again."""
+    trouble = ""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        try:
+            values = mend(values, has_traffic=has_traffic, pages_port=pages_port, is_doubtful=bool(trouble))
+            found = ""
+        except Exception as error:
+            found = str(error) if isinstance(error, StackError) else outage(error) or ""
+            if not found:
+                raise
+        if bool(found) != bool(trouble):
+            with suppress(OSError):  # what it is written to may be on the full disk
+                progress.note(f"{found} Tried again until it holds." if found else "Everything runs again.")
+        trouble = found
+
+
+def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:
     """Start again what has ended: embedded servers, or the supervisor itself; return the settings that hold now.
 
-    A server that came back at another address is told to the workers by starting these anew.
+    A server that came back at another address is told to the workers by starting these anew. Doubtful: the last attempt
+    failed somewhere, so that servers may run whose addresses nobody was told.
     """
-    now = _with_servers(values)
+    now = _with_servers(values, is_doubtful=is_doubtful)
     if now != values or not Supervisor(var_dir=values.var_dir).is_running():
         start_workers(now, has_traffic=has_traffic, pages_port=pages_port)
     return now
 
 
-def _with_servers(values: Settings) -> Settings:
+def _with_servers(values: Settings, *, is_doubtful: bool) -> Settings:
     if settings.is_external():
         return values
     servers = embedded_servers(values.var_dir)
-    if len(servers.running()) == len(servers.all):
+    if not is_doubtful and len(servers.running()) == len(servers.all):
         return values
-    settings.write_settings_file(values.var_dir, servers.start())
+    with session.starting_alone(values.var_dir):
+        settings.write_settings_file(values.var_dir, servers.start())
     return settings.load_settings()
 
 

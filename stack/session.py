@@ -41,14 +41,21 @@ def open_session(progress: Progress) -> Iterator[Settings]:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "users.lock", fcntl.LOCK_SH) as users:
         try:
-            with progress.step("Starting PostgreSQL and Valkey"), _locked(folder / "start.lock", fcntl.LOCK_EX):
+            with progress.step("Starting PostgreSQL and Valkey"), starting_alone(folder):
                 settings.write_settings_file(folder, embedded_servers(folder).start())
             yield settings.load_settings()
         finally:
-            with uninterrupted(), _locked(folder / "start.lock", fcntl.LOCK_EX):
+            with uninterrupted(), starting_alone(folder):
                 if _lock(users, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     # The last one out.
                     embedded_servers(folder).stop()
+
+
+@contextmanager
+def starting_alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else starts or stops the servers of `folder`, and let nobody do so meanwhile."""
+    with _locked(folder / "start.lock", fcntl.LOCK_EX):
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Belongs here: these reads. Does not belong here: claiming (`states.py`), decidin
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,11 +20,12 @@ select b.pod,
        count(*) filter (where is_waiting) as breaks,
        max(b.break_id) filter (where is_waiting) as newest_break_id,
        coalesce(max(b.repairs) filter (where is_waiting), 0) + 1 as attempt,
-       bool_or(b.state = 'repairing' and b.lease_until > %(now)s) as is_claimed
+       bool_or(b.state = 'repairing' and not is_waiting) as is_claimed
 from trust.breaks as b
 join trust.break_groups as g on g.group_id = b.group_id
 cross join lateral (
-    select b.state = 'open' or b.state = 'repairing' and b.lease_until <= %(now)s as is_waiting
+    select b.state = 'open'
+        or b.state = 'repairing' and (b.lease_until <= %(now)s or b.claimed_run = any(%(abandoned)s)) as is_waiting
 ) as waiting
 where b.state in ('open', 'repairing')
 group by b.pod
@@ -49,10 +51,13 @@ class Waiting:
     """Whether a repair works on other breaks of the pod right now."""
 
 
-def waiting_for_repair(control_dsn: str, now: datetime) -> list[Waiting]:
-    """Return what is open, or was claimed by a repair that died, by pod; pods without such breaks are left out."""
+def waiting_for_repair(control_dsn: str, now: datetime, abandoned: Collection[str] = ()) -> list[Waiting]:
+    """Return what is open, or was claimed by a repair that died, by pod; pods without such breaks are left out.
+
+    `abandoned` are the runs of which is known that they died; others are once their lease is over.
+    """
     with reading(control_dsn) as connection, connection.cursor(row_factory=class_row(Waiting)) as cursor:
-        return cursor.execute(WAITING, {"now": now}).fetchall()
+        return cursor.execute(WAITING, {"now": now, "abandoned": list(abandoned)}).fetchall()
 
 
 def ended_group_ids(control_dsn: str, since: datetime) -> list[int]:

@@ -15,6 +15,7 @@ import typer
 from contracts.errors import InputError, StackError
 from stack import session
 from stack.console import Progress, print_text
+from stack.files import write_whole
 
 CERTIFICATE = "certificate.json"
 """The file that goes with a CSV file, and the end of its name."""
@@ -108,9 +109,9 @@ def chosen_format(chosen: Format | None, output: Path | None, *, as_csv: bool, a
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file; StackError says why it cannot be."""
+    """Write a file, whole or not at all; StackError says why it cannot be."""
     try:
-        path.write_bytes(data)
+        write_whole(path, data, is_shared=True)
     except OSError as error:
         raise StackError(f"{path} cannot be written: {error.strerror}.") from None
 

@@ -22,6 +22,9 @@ from stack.servers.accounts import Account, make_reachable_folder, reachable_fol
 
 SUPERUSER = "postgres"
 START_TIMEOUT_SECONDS = 60.0
+LINES_OF_A_START = 8
+"""So much does a start that fails write into the log after its error, with room."""
+
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
 """Fast shutdown, then immediate, then none: after the last two the next start recovers from the WAL."""
 
@@ -242,7 +245,10 @@ class EmbeddedPostgres:
         return processes.read_process_id(self.folder / "port")
 
     def _reason(self) -> str:
-        return files.tail(self.log).strip().rstrip(".") or "no message"
+        """Return why the server did not start: what it calls an error, else its last line."""
+        lines = files.tail(self.log, LINES_OF_A_START).splitlines()
+        wrong = [line for line in lines if any(word in line for word in ("PANIC:", "FATAL:", "ERROR:"))]
+        return (wrong or lines or ["no message"])[-1].strip().rstrip(".")
 
 
 def _installation() -> Path:

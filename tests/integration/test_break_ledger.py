@@ -16,6 +16,7 @@ from contracts.errors import IllegalTransitionError, InputError, NotFoundError, 
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from repair import audit, ledger
 from repair.ledger import states as states_module
+from repair.ledger.incidents import waiting_for_repair
 from repair.values import Action, ActionKind
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -574,3 +575,17 @@ def test_a_run_of_a_process_that_is_gone_was_killed(dsn: str) -> None:
         # Another process has the id by now.
         connection.execute("update trust.repair_runs set process_id = pg_backend_pid(), process_started = 1")
     assert audit.interrupted_runs(dsn, ["pod1"]) == ["fix"]
+
+
+def test_breaks_of_a_repair_that_was_killed_wait_for_the_next_before_their_lease_is_over(dsn: str) -> None:
+    record(dsn, found(1, amount("a")))
+    with audit.holding_pods(dsn, ["pod1"]), audit.living("fix"):
+        audit.begin_run(dsn, "fix", ["pod1"], at(1))
+        assert ledger.claim(dsn, run="fix", limit=10, lease_seconds=900, clock=clock(1))
+        assert audit.abandoned_runs(dsn) == [] and waiting_for_repair(dsn, at(2), audit.abandoned_runs(dsn)) == []
+    with audit.holding_pods(dsn, ["pod1"]):  # somebody begins a repair of the pod, and settles what it finds
+        assert audit.abandoned_runs(dsn) == []
+    assert audit.abandoned_runs(dsn) == ["fix"]
+    (waiting,) = waiting_for_repair(dsn, at(2), audit.abandoned_runs(dsn))
+    assert (waiting.attempt, waiting.is_claimed) == (2, False)
+    assert waiting_for_repair(dsn, at(2)) == []

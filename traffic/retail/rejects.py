@@ -25,6 +25,7 @@ class RejectsFile:
         more = f"-and-{len(paths) - 1}-more" if len(paths) > 1 else ""
         self.path = var_dir / "imports" / f"rejects-{paths[0].name.split('.')[0]}{more}.csv"
         self.is_written = False
+        self._draft = self.path.with_name(f".{self.path.name}")
         self._paths = paths
         self._stack = ExitStack()
 
@@ -36,8 +37,13 @@ class RejectsFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the file."""
-        self._stack.close()
+        """Close the file, and give it its name if it is whole."""
+        try:
+            self._stack.close()
+            if self.is_written and error is None:
+                self._draft.replace(self.path)
+        finally:
+            self._draft.unlink(missing_ok=True)
 
     def add(self, rejection: Rejection) -> None:
         """Write one rejected row."""
@@ -49,7 +55,7 @@ class RejectsFile:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self._stack.enter_context(self.path.open("w", encoding="utf-8", newline=""))
+        file = self._stack.enter_context(self._draft.open("w", encoding="utf-8", newline=""))
         self._writer = csv.writer(file)
         self._writer.writerow(HEADER)
         self.is_written = True

@@ -1,0 +1,70 @@
+"""What a server or a disk does to a command, as one sentence: full, no connection left, gone, too slow.
+
+Belongs here: telling such an error from a fault of the program, which keeps its traceback. Does not belong here: errors
+that Tieout raises on purpose (`contracts/errors.py`).
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+
+from contracts.errors import TieoutError
+
+FULL = "No space left on device"
+NO_CONNECTION_LEFT = (
+    "too many clients",
+    "too many connections",
+    "remaining connection slots",
+    "couldn't get a connection",
+)
+
+DISK_FULL = "A disk is full ({reason}). Make room; what was committed is kept, and everything else can be done again."
+CONNECTIONS = (
+    "A PostgreSQL server has no connection left ({reason}). Try again when others have ended, or raise its "
+    "max_connections."
+)
+STOPPED = "A server did not do what it was asked: {reason}. Look with `tieout status`, then try again."
+NOT_WRITTEN = "A file could not be read or written: {reason}."
+
+
+def outage(error: BaseException) -> str | None:
+    """Return the sentence for an error of a server or a disk; None for every other one. It names no password."""
+    if isinstance(error, OSError):
+        named = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return DISK_FULL.format(reason=named) if is_full else NOT_WRITTEN.format(reason=named)
+    if not _is_of_a_server(error):
+        return None
+    reason = _scrubbed(str(getattr(error, "orig", None) or error))
+    if FULL in reason:
+        return DISK_FULL.format(reason=reason)
+    if any(words in reason for words in NO_CONNECTION_LEFT):
+        return CONNECTIONS.format(reason=reason)
+    return STOPPED.format(reason=reason)
+
+
+def _is_of_a_server(error: BaseException) -> bool:
+    import duckdb
+    import psycopg
+    import redis
+    import sqlalchemy.exc
+
+    kinds = (
+        psycopg.OperationalError,
+        sqlalchemy.exc.OperationalError,
+        redis.RedisError,
+        duckdb.OperationalError,
+    )
+    return isinstance(error, kinds)
+
+
+def _scrubbed(text: str) -> str:
+    """Return the first line of a server's message, without passwords and the full stop."""
+    from stack.scrubbing import scrubber
+    from stack.settings import load_settings
+
+    line = text.strip().partition("\n")[0].rstrip(". ")
+    with suppress(TieoutError, OSError):
+        line = scrubber(load_settings())(line)
+    return line
