@@ -92,7 +92,9 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
         os.environ.update({**dbt_environment(settings), dbt_process.PARENT: str(os.getpid())})
         with building(settings) as build:
             invocation = context.resources.dbt.cli(
-                ["build", "--exclude-resource-type", "unit_test"], context=context, raise_on_error=False
+                ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if build.is_outgrown else [])],
+                context=context,
+                raise_on_error=False,
             )
             yield from invocation.stream()
             # Only a build of everything, without a fault, may be read by reports.

@@ -19,7 +19,8 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
 from contracts.ids import NewId, uuid7
 from contracts.settings import Settings
-from derived.lake_connection import LAKE, open_lake, transaction
+from derived.lake_connection import LAKE, lake_place, open_lake, transaction
+from derived.lake_files import lost_tables
 from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
 from derived.warehouse_shape import is_outgrown
@@ -70,7 +71,7 @@ class Build:
     connection: Connection = field(repr=False)
     """To the lake, for questions about the build; closed after it."""
     is_outgrown: bool = False
-    """What is stored lacks a field that events have by now: all is to be computed anew."""
+    """What is stored lacks a field that events have by now, or a file: all is to be computed anew."""
     is_complete: bool = False
 
     @property
@@ -107,7 +108,7 @@ def building(
         open_lake(settings) as connection,
     ):
         migrate_builds(connection)
-        outgrown = is_outgrown(connection)
+        outgrown = is_outgrown(connection) or bool(lost_tables(lake_place(settings)))
         if outgrown:
             since = {pod.pod: 0 for pod in settings.pods}
         build = record_cut_vector(connection, cuts=cuts, since=since)

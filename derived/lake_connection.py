@@ -10,20 +10,25 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import duckdb
+import psycopg
 
 from contracts.errors import StackError
 from contracts.settings import Settings
 from derived.dsn import described, scrub
+from derived.lake_files import Place, kept_files, names_before, put_back_files
 
 __all__ = ["LAKE", "connect_lake", "described", "normal_data_path", "open_lake", "quote", "scrub", "transaction"]
 
 LAKE = "lake"
 """The catalog's name in every connection, and in dbt."""
+
+PLACE = "memory.main.lake_place"
+"""The macro that says where the attached lake is; only a connection that writes to a folder has it."""
 
 CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
     # Extensions are files of installed packages, whose hashes the lock pins: nothing is fetched while running, and
@@ -64,7 +69,8 @@ def connect_lake(
         connection.execute("set preserve_insertion_order = false")
         options = f"data_path {quote(normal_data_path(data_path))}" + (", read_only" if read_only else "")
         connection.execute(f"attach {quote('ducklake:postgres:' + catalog_dsn)} as {LAKE} ({options})")
-    except (duckdb.Error, OSError) as error:
+        _put_back_files(connection, catalog_dsn, data_path, is_writing=not read_only)
+    except (duckdb.Error, psycopg.Error, OSError) as error:
         connection.close()
         # `from None`: DuckDB's own message quotes the whole DSN.
         raise StackError(
@@ -84,22 +90,54 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPy
     )
 
 
+def lake_place(settings: Settings) -> Place:
+    """Return where the lake of these settings is."""
+    return Place(catalog_dsn=settings.catalog_dsn, data_path=normal_data_path(settings.lake_data_path))
+
+
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
     """Commit what the block does, or roll it back when it raises; the commit may raise duckdb.TransactionException.
 
+    No file of it is lost when only the reply to the commit is (`derived/lake_files.py`).
+
     Never close a connection to the lake while a transaction is open. DuckDB then rolls back in a destructor; where the
     catalog's server has gone away that throws, and a C++ program whose destructor throws ends at once (SIGABRT).
     """
+    place = _place(connection)
+    before = names_before(place) if place else {}
     connection.execute("begin")
     try:
         yield connection
-        connection.execute("commit")
+        with kept_files(place, before) if place else nullcontext():
+            connection.execute("commit")
     except BaseException:
         # A commit that failed has ended the transaction already; a rollback that fails has, too.
         with suppress(duckdb.Error):
             connection.execute("rollback")
         raise
+
+
+def _put_back_files(
+    connection: duckdb.DuckDBPyConnection, catalog_dsn: str, data_path: str, *, is_writing: bool
+) -> None:
+    """Heal what a lost commit left behind, and let transactions of a writing connection know where the lake is."""
+    if "://" in data_path:
+        return
+    place = Place(catalog_dsn=catalog_dsn, data_path=normal_data_path(data_path))
+    put_back_files(place)
+    if is_writing:
+        # All cursors of the connection see a macro; what is set in one of them, the others do not.
+        values = f"[{quote(place.catalog_dsn)}, {quote(place.data_path)}]"
+        connection.execute(f"create macro {PLACE}() as {values}")
+
+
+def _place(connection: duckdb.DuckDBPyConnection) -> Place | None:
+    try:
+        ((values,),) = connection.execute(f"select {PLACE}()").fetchall()
+    except duckdb.CatalogException:
+        return None
+    return Place(catalog_dsn=values[0], data_path=values[1])
 
 
 def normal_data_path(data_path: str) -> str:

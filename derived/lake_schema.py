@@ -199,7 +199,8 @@ def _rewritten_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _unless_conflict(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
     try:
-        connection.execute(statement).fetchall()
+        with transaction(connection):
+            connection.execute(statement).fetchall()
     except duckdb.TransactionException as error:
         if "conflict" not in str(error):
             raise

@@ -112,11 +112,14 @@ def _lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
 
 def _build(settings: Settings, cuts: Mapping[str, int]) -> Mapping[str, int]:
     from derived.builds import latest_build
+    from derived.lake_connection import lake_place
+    from derived.lake_files import lost_tables
     from derived.warehouse import build_warehouse
 
     with _open_lake(settings) as connection:
         latest = latest_build(connection)
-    if latest is not None and all(latest.cuts.get(pod, 0) >= cut for pod, cut in cuts.items()):
+    is_there = latest is not None and all(latest.cuts.get(pod, 0) >= cut for pod, cut in cuts.items())
+    if latest is not None and is_there and not lost_tables(lake_place(settings)):
         return latest.cuts
     result = build_warehouse(settings)
     if not result.is_complete:

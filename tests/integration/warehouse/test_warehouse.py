@@ -21,6 +21,8 @@ from contracts.errors import InputError, WarehouseError
 from contracts.events.order import OrderState
 from derived.builds import TABLES, latest_build, record_completion, record_cut_vector
 from derived.lake import connect_lake
+from derived.lake_connection import lake_place
+from derived.lake_files import lost_tables
 from derived.reports import REPORTS, Report, read_report
 from derived.warehouse import BuildResult, build_warehouse, node_runs, run_dbt
 from tests.commerce import Commerce
@@ -198,6 +200,20 @@ def test_a_warehouse_from_before_a_field_was_added_is_computed_anew(
         connection.execute("alter table lake.intermediate.int_payments_history drop column released_minor")
     result = build_warehouse(world.settings)
     assert result.is_complete and set(result.since_cuts.values()) == {0}
+    assert world.stored() == before
+    assert world.marts(after.result.cuts) == after.marts
+
+
+def test_a_warehouse_that_lost_a_file_is_computed_anew(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment]
+) -> None:
+    before, after = refreshed
+    (lost, *_) = Path(world.settings.lake_data_path, "intermediate", "int_payments_history").rglob("*.parquet")
+    lost.unlink()
+    assert lost_tables(lake_place(world.settings)) == ["intermediate.int_payments_history"]
+    result = build_warehouse(world.settings)
+    assert result.is_complete and set(result.since_cuts.values()) == {0}
+    assert lost_tables(lake_place(world.settings)) == []
     assert world.stored() == before
     assert world.marts(after.result.cuts) == after.marts
 
