@@ -271,7 +271,7 @@ def restore(
             raise PropagationError(NOT_EMPTY)
         for segment in segments:
             _load(connection, folder, segment)
-        _set_positions(connection, segments)
+        stand_after(connection, segments)
     return segments
 
 
@@ -296,7 +296,7 @@ def events_from_backup(folder: Path, pod: str, cuts: Collection[int]) -> pa.Tabl
             mine = [cut for cut in wanted if segment.from_cut <= cut <= segment.through_cut]
             if mine:
                 rows = connection.execute(
-                    f"""select {SEGMENT_COLUMNS} from {_verified(connection, folder, segment)}
+                    f"""select {SEGMENT_COLUMNS} from {verified_rows(connection, folder, segment)}
                         where list_contains($cuts, cut) order by cut, "partition", chunk, "position" """,
                     {"cuts": mine},
                 )
@@ -304,7 +304,7 @@ def events_from_backup(folder: Path, pod: str, cuts: Collection[int]) -> pa.Tabl
     return pa.concat_tables(tables)
 
 
-def _verified(connection: Connection, folder: Path, segment: Segment) -> str:
+def verified_rows(connection: Connection, folder: Path, segment: Segment) -> str:
     """Return what selects the rows of a segment's file, after reading that it holds what the index says."""
     source = f"read_parquet({quote(str(folder / segment.file))})"
     if figures(connection, source) != (segment.events, segment.checksum):
@@ -313,10 +313,11 @@ def _verified(connection: Connection, folder: Path, segment: Segment) -> str:
 
 
 def _load(connection: Connection, folder: Path, segment: Segment) -> None:
-    connection.execute(f"insert into {EVENTS} by name select * from {_verified(connection, folder, segment)}")
+    connection.execute(f"insert into {EVENTS} by name select * from {verified_rows(connection, folder, segment)}")
 
 
-def _set_positions(connection: Connection, segments: Sequence[Segment]) -> None:
+def stand_after(connection: Connection, segments: Sequence[Segment]) -> None:
+    """Let the lake stand where these segments end, which follow one another; in the caller's transaction."""
     for earlier, later in pairwise(segments):
         if earlier.pod == later.pod and earlier.epoch != later.epoch:
             opening = EpochOpening(epoch=later.epoch, base_cut=earlier.through_cut, base_epoch=earlier.epoch)

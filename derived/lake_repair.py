@@ -1,7 +1,8 @@
 """Repairs of the lake's events and positions, from what the outbox (or a verified backup) says.
 
 Belongs here: changing `raw.events` and the lake's fence otherwise than by following the log. Does not belong here:
-where the right events come from (`streams/reissue.py`, `derived/lake_backup.py`), or what to repair (`repair/plan.py`).
+where the right events come from (`streams/reissue.py`, `derived/lake_backup.py`), whole cuts that the lake has not come
+to yet (`derived/lake_gaps.py`), or what to repair (`repair/plan.py`).
 
 Every function is one commit of the lake that also writes the pod's fence, so it and a consumer's step exclude each
 other: whoever comes second starts over. So each may be called beside running workers, and again after an interruption:
@@ -98,7 +99,7 @@ def restore_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table)
             _insert(connection, missing)
         return _change(removed=None, came=missing, events=missing.num_rows)
 
-    return _repair(catalog_dsn, data_path, pod, events, change)
+    return change_lake(catalog_dsn, data_path, pod, events, change)
 
 
 def remove_duplicates(
@@ -127,7 +128,7 @@ def remove_duplicates(
         _insert(connection, kept)
         return _change(removed=copies, came=kept, events=copies.num_rows - kept.num_rows)
 
-    return _repair(catalog_dsn, data_path, pod, _ids(event_ids or ()), change)
+    return change_lake(catalog_dsn, data_path, pod, _ids(event_ids or ()), change)
 
 
 def replace_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table) -> LakeChange:
@@ -155,7 +156,7 @@ def replace_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table)
         _insert(connection, right)
         return _change(removed=wrong, came=right, events=right.num_rows)
 
-    return _repair(catalog_dsn, data_path, pod, events, change)
+    return change_lake(catalog_dsn, data_path, pod, events, change)
 
 
 def remove_extra_events(
@@ -194,7 +195,7 @@ def remove_extra_events(
         _delete(connection, pod, extra)
         return _change(removed=extra, came=None, events=extra.num_rows)
 
-    return _repair(catalog_dsn, data_path, pod, _ids(event_ids), change)
+    return change_lake(catalog_dsn, data_path, pod, _ids(event_ids), change)
 
 
 def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> PositionChange:
@@ -225,10 +226,10 @@ def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> P
         )
         return PositionChange(before=before, after=dict.fromkeys(before, target))
 
-    return _repair(catalog_dsn, data_path, pod, _ids(()), change)
+    return change_lake(catalog_dsn, data_path, pod, no_events(), change)
 
 
-def _repair(
+def change_lake(
     catalog_dsn: str, data_path: str, pod: str, given: pa.Table, change: Callable[[Connection], Answer]
 ) -> Answer:
     """Run `change` in one commit that also writes the pod's fence, again as long as others are faster."""
@@ -324,6 +325,11 @@ def _change(*, removed: pa.Table | None, came: pa.Table | None, events: int) -> 
         before=removed.slice(0, ROWS_SHOWN_MAX).to_pylist() if removed is not None else [],
         after=came.slice(0, ROWS_SHOWN_MAX).to_pylist() if came is not None else [],
     )
+
+
+def no_events() -> pa.Table:
+    """Return what is given to a change that needs no events."""
+    return _ids(())
 
 
 def _ids(event_ids: Collection[str]) -> pa.Table:

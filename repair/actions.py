@@ -90,6 +90,13 @@ def _set_lake_position(tools: Repairing, action: Action, run: str) -> Done:
     return Done(after=_look_at_lake_position(tools, action), changed=int(is_changed))
 
 
+def _load_cuts(tools: Repairing, action: Action, run: str) -> Done:
+    before = _look_at_lake_position(tools, action)
+    events = lake_actions.load(tools.settings, action)
+    after = _look_at_lake_position(tools, action)
+    return Done(after={**after, "events": events}, changed=max(events, int(after != before)))
+
+
 def _look_at_parked(tools: Repairing, action: Action) -> dict[str, Any]:
     store = cast("ReplayableProjection", tools.projection(action.store))
     parked = [event for event in store.parked_events(action.pod) if event.aggregate_key in action.keys]
@@ -206,6 +213,7 @@ EVENT_ACTIONS: Sequence[ActionKind] = (
 LOOKS: Mapping[ActionKind, Look] = {
     ActionKind.REPUBLISH: _look_at_log,
     ActionKind.SET_LAKE_POSITION: _look_at_lake_position,
+    ActionKind.LOAD_CUTS: _look_at_lake_position,
     **dict.fromkeys(EVENT_ACTIONS, _look_at_events),
     ActionKind.REPLAY_PARKED: _look_at_parked,
     ActionKind.RESTATE: _look_at_roots,
@@ -216,6 +224,7 @@ LOOKS: Mapping[ActionKind, Look] = {
 ACTS: Mapping[ActionKind, Act] = {
     ActionKind.REPUBLISH: _republish,
     ActionKind.SET_LAKE_POSITION: _set_lake_position,
+    ActionKind.LOAD_CUTS: _load_cuts,
     **dict.fromkeys(EVENT_ACTIONS, _mend_events),
     ActionKind.REPLAY_PARKED: _replay,
     ActionKind.RESTATE: _restate,

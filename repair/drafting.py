@@ -61,6 +61,7 @@ class Draft:
         self._in_order: set[int] = set()
         self._republished: defaultdict[str, _Need] = defaultdict(_Need)
         self._events: defaultdict[tuple[str, DamageKind, Source | None], _Keyed] = defaultdict(_keyed)
+        self._loaded: defaultdict[str, _Need] = defaultdict(_Need)
         self._replayed: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
         self._restated: defaultdict[str, _Keyed] = defaultdict(_keyed)
         self._rebuilt: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
@@ -112,6 +113,18 @@ class Draft:
         need = self._republished[item.pod]
         need.causes.add(item.break_id)
         need.cuts.add(cut)
+
+    def load(self, item: Break, needed: int, pod: PodEvidence) -> None:
+        """Ask for all cuts from `needed` on that the lake's backup has; the rest comes from the log, or the outbox."""
+        need = self._loaded[item.pod]
+        need.causes.add(item.break_id)
+        need.cuts |= {needed, pod.backed_up_cut}
+        if not pod.is_logged_after_backup:
+            # Should that one be refused, the break says why, and the lake is nearer all the same.
+            self.republish(item, pod.backed_up_cut + 1, pod, is_lost=True)
+        if needed <= pod.built_cut:
+            self._built[item.pod].causes.add(item.break_id)
+            self._built[item.pod].cuts.add(needed)
 
     def replay(self, item: Break, projection: str) -> None:
         """Ask for the parked events of the break's aggregate to be applied again."""
@@ -193,6 +206,7 @@ class Draft:
     def _actions(self) -> Iterator[Action]:
         yield from self._log_actions()
         yield from self._position_actions()
+        yield from self._loads()
         yield from self._lake_actions()
         yield from self._replays()
         yield from self._restatements()
@@ -229,6 +243,19 @@ class Draft:
                     causes=tuple(sorted(causes)),
                     why="the lake's position is beyond the pod's newest cut",
                 )
+
+    def _loads(self) -> Iterator[Action]:
+        for pod, need in self._loaded.items():
+            yield Action(
+                kind=ActionKind.LOAD_CUTS,
+                store="lake",
+                pod=pod,
+                keys=(),
+                cuts=(min(need.cuts), max(need.cuts)),
+                source=Source.BACKUP,
+                causes=tuple(sorted(need.causes)),
+                why="the lake needs cuts that are pruned, and its backup has them",
+            )
 
     def _lake_actions(self) -> Iterator[Action]:
         for (pod, kind, source), needs in self._events.items():

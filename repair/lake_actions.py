@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from contracts.settings import Settings
 from derived.lake_backup import events_from_backup
 from derived.lake_connection import open_lake
+from derived.lake_gaps import load_cuts
 from derived.lake_repair import (
     LakeChange,
     remove_duplicates,
@@ -64,6 +65,12 @@ def set_position(settings: Settings, action: Action) -> bool:
     """Set the lake's position in the pod to the action's cut; return whether it stood elsewhere."""
     change = set_lake_position(settings.catalog_dsn, settings.lake_data_path, action.pod, action.cuts[0])
     return change.before != change.after
+
+
+def load(settings: Settings, action: Action) -> int:
+    """Take in what the backup has beyond the lake's position; return how many events came."""
+    folder = settings.lake_backup_path
+    return load_cuts(settings.catalog_dsn, settings.lake_data_path, folder, action.pod).events
 
 
 def _change(settings: Settings, action: Action) -> LakeChange:

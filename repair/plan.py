@@ -3,7 +3,8 @@
 Pure: no I/O, no clock. What is mended how, and what is never mended by code, is decided here and nowhere else.
 
 - The log is published again from the outbox.
-- The lake is given back what left the pod: from the outbox, for pruned cuts from the verified backup.
+- The lake is given back what left the pod: from the outbox, for pruned cuts from the verified backup; so are whole cuts
+  that it needs next.
 - What OLTP holds and no event says was written past the outbox; a new event states it.
 - Views are rebuilt from the lake, marts are built again from the lowest cut concerned.
 - A fault of OLTP itself, and whatever would destroy the last evidence of something, goes to people.
@@ -32,8 +33,8 @@ WAREHOUSE_FAMILIES = ("operational_finance", "journal_identities")
 
 LAKE_BEHIND = (
     "The lake of {pod} needs cut {cut} next, and neither the log nor the outbox (pruned through cut {base}) has it: it "
-    "was set back, and its backup has what is missing. `tieout down`, `tieout restore-lake --discard`, `tieout up` "
-    "(docs/runbooks/lake.md)."
+    "was set back, and the verified backup at hand ends at cut {backup}. Find the backup that reaches further, then "
+    "`tieout down`, `tieout restore-lake --discard`, `tieout up` (docs/runbooks/lake.md)."
 )
 OWNER_FAULT = "OLTP itself is at fault, and the owner's books are corrected by people only: by a command."
 
@@ -88,8 +89,10 @@ def _position(draft: Draft, item: Break, pod: PodEvidence) -> None:
         draft.republish(item, needed, pod, is_lost=True)
     elif copy in pod.views:
         draft.rebuild(item, copy, pod)
+    elif pod.backed_up_cut >= max(needed, pod.base_cut):
+        draft.load(item, needed, pod)
     else:
-        draft.escalate(item, LAKE_BEHIND.format(pod=pod.pod, cut=needed, base=pod.base_cut))
+        draft.escalate(item, LAKE_BEHIND.format(pod=pod.pod, cut=needed, base=pod.base_cut, backup=pod.backed_up_cut))
 
 
 def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:

@@ -24,6 +24,8 @@ class ActionKind(StrEnum):
     """Write cuts into the log again, from the outbox, as a new generation."""
     SET_LAKE_POSITION = "set_lake_position"
     """Set back a position of the lake that is beyond every cut: to the last complete one, which the log follows."""
+    LOAD_CUTS = "load_cuts"
+    """Take whole cuts into the lake from its verified backup: it needs them next, and log and outbox lack them."""
     RESTORE_EVENTS = "restore_events"
     """Insert into the lake events that it lost."""
     REPLACE_EVENTS = "replace_events"
@@ -164,6 +166,10 @@ class PodEvidence:
     """Would be lost with the log's entry, if the log were written again from the outbox."""
     gaps: Mapping[str, int] = field(default_factory=dict)
     """By copy: the cut that it needs next, where the log does not have it."""
+    backed_up_cut: int = 0
+    """The verified backup of the lake holds all cuts through this one."""
+    is_logged_after_backup: bool = False
+    """Whether the log has the cut after it, if there is one."""
 
     def parked_in(self, projection: str) -> frozenset[str]:
         """Return the aggregates with parked events in the lake, or in a view."""

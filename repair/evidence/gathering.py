@@ -23,6 +23,7 @@ from contracts.events.changes import field_changes, state_digest
 from contracts.events.common import AggregateState
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
+from derived.lake_backup import verified_cuts
 from derived.lake_connection import open_lake
 from derived.lake_schema import PARKED
 from oltp.store.mapping import MAPPINGS
@@ -52,6 +53,7 @@ CUT_ENTITIES = ("manifest_counts", "log_counts", "log_entries")
 NEXT_CUTS = "next_cuts"
 """Their key is a copy."""
 
+LAKE = "lake"
 VIEW_TABLES: dict[str, tuple[LiteralString, ...]] = {
     "account_view": ("account_orders", "account_payments", "account_refunds", "account_entitlements"),
     "fulfillment_view": ("fulfillment_orders", "fulfillment_reservations"),
@@ -99,7 +101,9 @@ def _gather_pod(
     views = {name: _view(settings, name, pod, projection, looked_at, found.lake_cut) for name in VIEW_TABLES}
     wrong = wrong_cuts(settings, pod, _log_cuts(looked_at, event_cuts), base_cut)
     gaps = _gaps(settings, pod.pod, projection, looked_at)
-    again = [cut for cut in (*wrong, *gaps.values()) if cut > base_cut]
+    backed_up_cut, is_logged = _backup(settings, pod) if gaps.get(LAKE, base_cut + 1) <= base_cut else (0, True)
+    resumed = () if is_logged else (backed_up_cut + 1,)
+    again = [cut for cut in (*wrong, *gaps.values(), *resumed) if cut > base_cut]
     return PodEvidence(
         pod=pod.pod,
         base_cut=base_cut,
@@ -114,6 +118,8 @@ def _gather_pod(
         views=views,
         lake_parked=_lake_parked(lake, pod.pod),
         gaps=gaps,
+        backed_up_cut=backed_up_cut,
+        is_logged_after_backup=is_logged,
     )
 
 
@@ -238,6 +244,14 @@ def _gaps(settings: Settings, pod: str, projection: BuildProjection, breaks: Ite
     with closing(build_log(settings)) as log:
         seen = {copy: observe(projection(copy), pod, log) for copy in sorted(filter(None, copies))}
     return {copy: lag.applied_cut + 1 for copy, lag in seen.items() if lag.state == "gap"}
+
+
+def _backup(settings: Settings, pod: PodSettings) -> tuple[int, bool]:
+    """Return how far the lake's verified backup reaches, and whether the log has what comes after it, if anything."""
+    cut = verified_cuts(settings.lake_backup_path).get(pod.pod, 0)
+    with closing(build_log(settings)) as log:
+        following = [manifest.cut for manifest in log.manifests(pod.pod, cut, limit=1)]
+    return cut, following == [cut + 1] or newest_cut(pod) <= cut
 
 
 def _view(

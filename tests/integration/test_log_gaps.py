@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+import msgspec
 import pytest
 import redis
 
@@ -15,6 +16,7 @@ from bench.world import trade
 from contracts.breaks import BreakState
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, Verdict
+from derived.lake_backup import read_index, write_index
 from derived.retention import prune_outboxes
 from derived.witnesses import witnesses_of
 from repair.values import ActionKind
@@ -140,14 +142,20 @@ def test_what_copies_need_next_is_published_again(system: Settings, lose: Callab
         check_whole(world)
 
 
-def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_goes_to_people(system: Settings) -> None:
-    pod = system.pods[0]
+def prune_everything(system: Settings, copies: tuple[str, ...] = COPIES) -> None:
+    """Trade into these copies; then neither the outbox nor the log has anything that went before."""
     for seed in (1, 2):
         sell(system, seed)
-        propagate(system, pod, ("lake", "fulfillment_view"))
+        propagate(system, system.pods[0], copies)
     prune_outboxes(system)
     with closing(build_log(system)) as log:
         log.trim("pod1", newest(system))
+
+
+def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_without_backup_goes_to_people(
+    system: Settings,
+) -> None:
+    prune_everything(system, ("lake", "fulfillment_view"))
     with repairs_of(system) as world:
         world.compare(PAIR)
         assert [(item.key, item.kind) for item in world.breaks()] == [(("account_view",), DifferenceClass.DIFFERENT)]
@@ -156,10 +164,62 @@ def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_goes_to_people(
         check_whole(world)
 
         world.place.change_lake("update lake.raw.fence_lake_pod1 set cut = 1, chunk = 0")
+        system.lake_backup_path.rename(system.lake_backup_path.with_name("elsewhere"))
         world.compare(PAIR)
         assert world.repair().is_clean is False
         (escalated,) = world.breaks(BreakState.ESCALATED)
         assert escalated.key == ("lake",) and "tieout restore-lake" in escalated.reason
+
+
+def set_position_back(world: World) -> None:
+    world.place.change_lake("update lake.raw.fence_lake_pod1 set cut = 1, chunk = 0")
+
+
+def lose_what_followed(world: World) -> None:
+    """As an older catalog would have it: position, events and recorded cuts."""
+    set_position_back(world)
+    for table in ("events", "cuts"):
+        world.place.change_lake(f"delete from lake.raw.{table} where pod = 'pod1' and cut > 1")
+
+
+@pytest.mark.parametrize("set_back", [set_position_back, lose_what_followed])
+@pytest.mark.parametrize("is_backup_newest", [True, False], ids=["nothing came since", "more came since"])
+def test_a_lake_that_needs_pruned_cuts_takes_them_in_from_its_backup(
+    system: Settings, set_back: Callable[[World], None], is_backup_newest: bool
+) -> None:
+    prune_everything(system)
+    if not is_backup_newest:
+        for seed in (3, 4):
+            sell(system, seed)
+            propagate(system, system.pods[0], COPIES)
+        with closing(build_log(system)) as log:
+            log.trim("pod1", newest(system))
+    with repairs_of(system) as world:
+        set_back(world)
+        world.compare(PAIR)
+        assert [item.key for item in world.breaks()] == [("lake",)]
+        report = world.repair()
+        kinds = [ActionKind.LOAD_CUTS] if is_backup_newest else [ActionKind.REPUBLISH, ActionKind.LOAD_CUTS]
+        assert [action.kind for action in report.actions] == kinds and report.is_clean
+        assert {item.state for item in world.breaks()} == {BreakState.REPAIRED}
+        check_whole(world)
+
+
+@pytest.mark.parametrize("damage", ["another history", "a file was changed"])
+def test_a_backup_that_does_not_fit_changes_nothing(system: Settings, damage: str) -> None:
+    prune_everything(system)
+    with repairs_of(system) as world:
+        lose_what_followed(world)
+        (segment,) = (segment for segment in read_index(system.lake_backup_path) if segment.pod == "pod1")
+        if damage == "another history":
+            write_index(system.lake_backup_path, [msgspec.structs.replace(segment, epoch="1:2:3")])
+        else:
+            write_index(system.lake_backup_path, [msgspec.structs.replace(segment, checksum="1")])
+        before = states(system), lake_events(world)
+        world.compare(PAIR)
+        assert world.repair().is_clean is False
+        assert (states(system), lake_events(world)) == before
+        assert [item.state for item in world.breaks()] != [BreakState.REPAIRED]
 
 
 @pytest.mark.parametrize("is_read", [False, True], ids=["only the log has it", "log and lake have it"])
@@ -194,3 +254,9 @@ def test_the_log_is_not_written_again_without_an_event_that_the_outbox_has_lost(
 def generation(settings: Settings) -> int:
     with closing(build_log(settings)) as log:
         return log.tail("pod1", 1).generation
+
+
+def lake_events(world: World) -> int:
+    with world.place.lake() as lake:
+        ((number,),) = lake.execute("select count(*) from lake.raw.events").fetchall()
+        return int(number)

@@ -136,7 +136,23 @@ CASES = {
         actions=((ActionKind.REBUILD_VIEW, "account_view", (), ()),),
     ),
     "neither log nor outbox has what the lake needs next": Case(
-        broken=LAKE_BEHIND, pod=in_pod(gaps={"lake": 6}, base_cut=6), refusal="tieout restore-lake --discard"
+        broken=LAKE_BEHIND,
+        pod=in_pod(gaps={"lake": 6}, base_cut=6, backed_up_cut=5),
+        refusal="the verified backup at hand ends at cut 5",
+    ),
+    "only the backup has what the lake needs next": Case(
+        broken=LAKE_BEHIND,
+        pod=in_pod(gaps={"lake": 6}, base_cut=8, backed_up_cut=9, is_logged_after_backup=True),
+        actions=((ActionKind.LOAD_CUTS, "lake", (), (6, 9)),),
+    ),
+    "the backup, then the outbox have what the lake needs next": Case(
+        broken=LAKE_BEHIND,
+        pod=in_pod(gaps={"lake": 6}, base_cut=9, backed_up_cut=9, built_cut=8),
+        actions=(
+            (ActionKind.REPUBLISH, "log", (), (10,)),
+            (ActionKind.LOAD_CUTS, "lake", (), (6, 9)),
+            (ActionKind.BUILD, "warehouse", (), ()),
+        ),
     ),
     "a copy has caught up meanwhile": Case(broken=BEHIND, is_in_order=True),
     "the log has an event that the outbox has lost": Case(
