@@ -96,6 +96,11 @@ create or replace trigger artefacts_come_with_their_period before insert on fina
 LOCK = 0x66696E616E6365
 """Advisory lock of migration and closing."""
 
+UNANSWERED = (
+    "The reply to the last step was lost, so the month may be closed or open: `tieout periods` says it as soon as the "
+    "database answers."
+)
+
 PERIODS = "select period, closed_at, closed_by, cuts, build_id, certificate from finance.periods order by period"
 INSERT_PERIOD = """
 insert into finance.periods (period, closed_at, closed_by, cuts, build_id, certificate)
@@ -197,11 +202,18 @@ def closed_periods(control_dsn: str) -> list[ClosedPeriod]:
 @contextmanager
 def closing_alone(control_dsn: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """Hold the lock of closing and give the transaction to write in: one period is closed at a time."""
-    with _control(control_dsn) as connection:
-        found = connection.execute("select pg_try_advisory_xact_lock(%s) as locked", (LOCK,)).fetchone()
-        if found is None or not found["locked"]:
-            raise ConflictError("Another period is being closed at this moment; try again when that is done.")
-        yield connection
+    is_written = False
+    try:
+        with _control(control_dsn) as connection:
+            found = connection.execute("select pg_try_advisory_xact_lock(%s) as locked", (LOCK,)).fetchone()
+            if found is None or not found["locked"]:
+                raise ConflictError("Another period is being closed at this moment; try again when that is done.")
+            yield connection
+            is_written = True
+    except StackError as error:
+        if not is_written:
+            raise
+        raise StackError(f"{error} {UNANSWERED}") from None
 
 
 def write_period(

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from contracts.errors import InputError, SettingsError, TieoutError
+from contracts.errors import InputError, SettingsError, StackError, TieoutError
 from contracts.settings import Settings
 from stack import files, session, settings
 from stack.builder import Built, warm_builder
 from stack.console import Progress, answers, print_error
 from stack.intake import generate_orders, import_retail, refuse_rejected_files
 from stack.migrations import migrate_everything
+from stack.outages import outage
 from stack.propagation import drain_everything
 from stack.reconciling import Reconciled, conclusion, describe_build, describe_recorded, reconcile_now, ties
 from traffic.retail.dates import DateOrder
@@ -61,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         progress.note("Tieout has stopped.")
         # One pass that was interrupted has not shown that anything ties.
         return INTERRUPTED if options.once else 0
+    except Exception as error:
+        sentence = outage(error)
+        if sentence is None:
+            raise
+        print_error(StackError(sentence))
+        return 1
 
 
 def one_pass(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from contracts.errors import ConflictError, NotFoundError
+from contracts.errors import ConflictError, NotFoundError, StackError
 from finance.books import (
     Artefact,
     ClosedPeriod,
@@ -21,6 +21,7 @@ from finance.periods import parse_period
 from reconcile import figure_results
 from reconcile.figures import Figure
 from tests.conftest import MakeDatabase
+from tests.lost_replies import losing_way
 
 FILE = Artefact(report="daily", format="csv", content=b"merchant,net\na,1.00\n")
 
@@ -84,3 +85,23 @@ def test_figures_are_kept_by_pod_and_cut(make_database: MakeDatabase) -> None:
     figure_results.save_figures(dsn, later)
     assert figure_results.prune_figures(dsn, datetime(2999, 1, 1, tzinfo=UTC)) == 1
     assert figure_results.figures_at(dsn, "pod1", 7) is None and figure_results.figures_at(dsn, "pod1", 9) == later
+
+
+def test_a_close_whose_last_reply_is_lost_is_closed_and_says_how_to_find_out(make_database: MakeDatabase) -> None:
+    dsn = make_database("tieout_control")
+    migrate(dsn)
+    with losing_way(dsn) as way:
+        way.lose()
+        with pytest.raises(StackError, match=r"may be closed or open.*tieout periods"):
+            write(way.dsn, closed("2010-12", pod1=5))
+    assert closed_periods(dsn) == [closed("2010-12", pod1=5)]
+    # It is not closed twice, and what was lost before the commit is not closed at all.
+    with pytest.raises(psycopg.errors.RestrictViolation):
+        write(dsn, closed("2010-12", pod1=5))
+    with pytest.raises(StackError, match="cannot be reached") as lost, closing_alone(dsn) as connection:
+        write_period(connection, closed("2011-01", pod1=6), [FILE])
+        with psycopg.connect(dsn) as other:
+            other.execute("select pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        connection.execute("select 1")
+    assert "tieout periods" not in str(lost.value)
+    assert closed_periods(dsn) == [closed("2010-12", pod1=5)]
