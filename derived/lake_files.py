@@ -43,8 +43,10 @@ CONNECT_TIMEOUT_SECONDS = 5
 NOT_BUILT = ("raw", "builds")
 """Schemas that hold what cannot be computed again."""
 
+SUFFIX = ".parquet"
+
 Names = Mapping[str, frozenset[str]]
-"""The Parquet files by folder."""
+"""What is there, by folder."""
 
 NAMED = """
     select path from (select path from ducklake_data_file union all select path from ducklake_delete_file) as files
@@ -73,7 +75,8 @@ class _Listing:
     changed_ns: int | None
     """The folder's time stamp; None: it is too young to tell whether anything came since."""
     folders: tuple[str, ...]
-    files: frozenset[str]
+    """Also those that are gone by now."""
+    names: frozenset[str]
 
 
 class _Folders:
@@ -90,7 +93,7 @@ class _Folders:
             if self._looked_at is None or time.monotonic() - self._looked_at >= fresh_seconds:
                 self._listings = dict(self._look())
                 self._looked_at = time.monotonic()
-            return {folder: listing.files for folder, listing in self._listings.items()}
+            return {folder: listing.names for folder, listing in self._listings.items()}
 
     def _look(self) -> Iterator[tuple[str, _Listing]]:
         waiting = [self._root]
@@ -106,12 +109,14 @@ class _Folders:
         known = self._listings.get(folder)
         if known is not None and known.changed_ns == changed_ns:
             return known
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries]
+        names = frozenset(os.listdir(folder))
+        # A fence has tens of thousands of files after a busy hour: only what came is looked at, name by name.
+        came = names if known is None else names - known.names
+        paths = [os.path.join(folder, name) for name in came if not name.endswith(SUFFIX) and name != UNCONFIRMED]
         return _Listing(
             changed_ns=changed_ns if abs(now_ns - changed_ns) > GRAIN_NS else None,
-            folders=tuple(os.path.join(folder, name) for name, is_dir in found if is_dir and name != UNCONFIRMED),
-            files=frozenset(name for name, is_dir in found if not is_dir and name.endswith(".parquet")),
+            folders=tuple(dict.fromkeys([*(known.folders if known else ()), *filter(os.path.isdir, paths)])),
+            names=names,
         )
 
 
@@ -188,8 +193,9 @@ def _folders(place: Place) -> _Folders:
 
 def _give_second_names(place: Place, folder: Path, before: Names) -> None:
     for where, names in _folders(place).names().items():
-        came = names - before.get(where, frozenset())
-        for name in came:
+        for name in names - before.get(where, frozenset()):
+            if not name.endswith(SUFFIX):
+                continue
             folder.mkdir(parents=True, exist_ok=True)
             relative = os.path.relpath(os.path.join(where, name), place.data_path)
             # Another writer's file may be gone again.

@@ -589,3 +589,37 @@ def test_breaks_of_a_repair_that_was_killed_wait_for_the_next_before_their_lease
     (waiting,) = waiting_for_repair(dsn, at(2), audit.abandoned_runs(dsn))
     assert (waiting.attempt, waiting.is_claimed) == (2, False)
     assert waiting_for_repair(dsn, at(2)) == []
+
+
+def delete_breaks(dsn: str) -> None:
+    """Delete all breaks past what refuses it, as only the owner of the tables can."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("alter table trust.breaks disable trigger user")
+        connection.execute("alter table trust.break_history drop constraint break_history_break_id_fkey")
+        connection.execute("delete from trust.breaks")
+        connection.execute(
+            "alter table trust.break_history add constraint break_history_break_id_fkey "
+            "foreign key (break_id) references trust.breaks not valid"
+        )
+        connection.execute("alter table trust.breaks enable trigger user")
+
+
+def test_deleted_breaks_are_found_again_as_open_whatever_was_decided_about_them(dsn: str) -> None:
+    record(dsn, found(1, amount("o1"), amount("o2")))
+    accepted = next(item for item in ledger.breaks(dsn) if item.key[0] == "o2")
+    ledger.accept(dsn, break_ids=[accepted.break_id], by="ada", reason="Known.")
+    with psycopg.connect(dsn) as connection, pytest.raises(psycopg.errors.CheckViolation, match="is evidence"):
+        connection.execute("delete from trust.breaks")
+    delete_breaks(dsn)
+    assert ledger.breaks(dsn) == []
+
+    again = record(dsn, found(2, amount("o1"), amount("o2")))
+    assert again.breaks_opened == 2
+    assert {(item.key[0], item.state, item.reason) for item in ledger.breaks(dsn)} == {
+        ("o1", BreakState.OPEN, ""),
+        ("o2", BreakState.OPEN, ""),
+    }
+    # An incident whose breaks are all gone does not stay open for ever.
+    delete_breaks(dsn)
+    record(dsn, found(3))
+    assert ledger.groups(dsn) == []

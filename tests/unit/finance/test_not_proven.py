@@ -1,0 +1,64 @@
+"""What stands in the way of closing a month, of what comparisons and the ledger of breaks say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from contracts.breaks import Break, BreakState
+from contracts.verdicts import DifferenceClass, PairResult, Verdict
+from finance.after_cut import Remaining
+from finance.certificate import Evidence
+from finance.closing import Proof, not_proven
+from finance.periods import parse_period
+
+NOON = datetime(2011, 1, 5, 12, tzinfo=UTC)
+DECEMBER = parse_period("2010-12")
+DIFFERS = PairResult(
+    pair="operational_finance.orders",
+    pod="pod1",
+    verdict=Verdict.INCONSISTENT,
+    cut=9,
+    compared=100,
+    different=1,
+    classes={"amount": 1},
+    sample=(),
+    checked_at=NOON,
+    seconds=0.1,
+)
+ACCEPTED = Break(
+    break_id=1,
+    group_id=1,
+    pair=DIFFERS.pair,
+    pod="pod1",
+    entity="orders",
+    key=("o1",),
+    kind=DifferenceClass.AMOUNT,
+    merchant_id="eire",
+    day="2010-12-09",
+    currency="EUR",
+    columns=(),
+    aggregate_key="eire/order/o1",
+    state=BreakState.ACCEPTED,
+    owner="finance",
+    reason="Known.",
+    first_seen_at=NOON,
+    first_seen_cut=9,
+    last_seen_at=NOON,
+    last_seen_cut=9,
+    times_seen=1,
+    repairs=0,
+    ended_at=None,
+)
+
+
+def said(*breaks: Break) -> list[str]:
+    evidence = Evidence(results={"pod1": [DIFFERS]}, figures=[], breaks=breaks)
+    proof = Proof(evidence=evidence, newest=[DIFFERS], remaining=[Remaining(pod="pod1", cut=9)], imports=[])
+    return list(not_proven(DECEMBER, ["pod1"], proof))
+
+
+def test_a_difference_whose_accepted_break_was_deleted_stands_in_the_way_again() -> None:
+    assert said(ACCEPTED) == []
+    assert said() == [
+        "operational_finance.orders in pod1 at cut 9: 1 keys differ, 0 of them accepted or of days after the month"
+    ]
