@@ -65,7 +65,7 @@ class Settings:
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
     """Largest number of events in one log entry; stored with every cut."""
-    comparison_memory_mb: int = 512
+    comparison_memory_mb: int = 256
     """What a comparison's DuckDB may take; the process takes about 250 MB besides. What needs more goes to disk."""
     scratch_disk_mb: int = 50_000
     """What a comparison may spill to disk, below `var_dir`."""
@@ -129,7 +129,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_backup_path=Path(backup_path).absolute() if backup_path else var_dir / "backup" / "lake",
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
-        comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 512, at_least=MEMORY_MB_MIN),
+        comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
         lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
         warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 2_000, at_least=MEMORY_MB_MIN),

@@ -61,6 +61,9 @@ def connect_lake(
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("set enable_progress_bar = false")
         connection.execute(f"set memory_limit = '{int(memory_limit_mb)}MB'")
+        if "://" not in data_path:
+            # The operating system keeps local files already; in here they would fill the whole limit.
+            connection.execute("set enable_external_file_cache = false")
         # Two processes may not share it: the files' names would be the same. DuckDB removes it when it closes.
         spill = Path(tempfile.gettempdir()) / f"tieout-lake-{os.getpid()}-{uuid4().hex}"
         connection.execute(f"set temp_directory = {quote(str(spill))}")

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-MEMORY_LIMIT_MB = 512
+MEMORY_LIMIT_MB = 256
 """Of DuckDB's own; a process takes about 250 MB besides (`contracts/settings.py`: comparison_memory_mb)."""
 
 DISK_LIMIT_MB = 50_000

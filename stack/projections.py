@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from contracts.errors import SettingsError
 from contracts.settings import Settings
-from streams.projection import Projection
+from streams.projection import ClosableProjection
 
 PROJECTIONS = ("lake", "account_view", "fulfillment_view")
 
 
-def build_projection(name: str, settings: Settings) -> Projection:
+def build_projection(name: str, settings: Settings) -> ClosableProjection:
     """Return the projection of that name; imports only what it needs, since each worker runs one."""
     if name == "lake":
         from derived.lake import LakeProjection

@@ -51,7 +51,12 @@ def drain_everything(
     """
     chosen = settings.pods if pods is None else pods
     with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as pool:
-        return list(pool.map(lambda pod: _drain_pod(pod, settings, on_drained), chosen))
+        drained = list(pool.map(lambda pod: _drain_pod(pod, settings, on_drained), chosen))
+    import pyarrow as pa
+
+    # Arrow keeps what it freed for what comes next, and what comes next is DuckDB's.
+    pa.default_memory_pool().release_unused()
+    return drained
 
 
 def _drain_pod(pod: PodSettings, settings: Settings, on_drained: OnDrained) -> PodDrained:
@@ -78,11 +83,8 @@ def _apply(name: str, pod: str, cut: int, settings: Settings) -> tuple[int, int]
     from streams.consumer import Consumer
     from streams.valkey_log import build_log
 
-    log = build_log(settings)
-    try:
-        result = Consumer(build_projection(name, settings), pod, log).drain(until_cut=cut)
-    finally:
-        log.close()
+    with closing(build_log(settings)) as log, closing(build_projection(name, settings)) as projection:
+        result = Consumer(projection, pod, log).drain(until_cut=cut)
     return result.events, result.parked
 
 
@@ -130,4 +132,5 @@ def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:
 def _follow(name: str, pod: str, settings: Settings, stop: threading.Event) -> None:
     from streams.consumer import run_consumer
 
-    run_consumer(build_projection(name, settings), pod, settings, stop)
+    with closing(build_projection(name, settings)) as projection:
+        run_consumer(projection, pod, settings, stop)

@@ -30,7 +30,7 @@ BLOCK_MILLISECONDS = 500
 MANIFESTS_READ = 1_000
 PROGRESS_SECONDS = 1.0
 EVENTS_MAX = 50_000
-BYTES_MAX = 64 << 20
+BYTES_MAX = 16 << 20
 """Of the decoded events of one step; an entry is always applied whole."""
 BYTES_PER_EVENT = 8 << 10
 """What is expected of an event before any was seen; then what those of the last step had."""

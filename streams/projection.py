@@ -142,6 +142,13 @@ class Projection(Protocol):
         """Apply one step atomically. Raises FencedError, or PoisonEventError before anything was kept."""
 
 
+class ClosableProjection(Projection, Protocol):
+    """A projection with connections of its own, which its builder closes."""
+
+    def close(self) -> None:
+        """Let the connections go."""
+
+
 class ReplayableProjection(Projection, Protocol):
     """A projection that hands its parked events out again, so that they can be replayed after a fix."""
 

@@ -1,0 +1,84 @@
+"""Memory that was freed goes back to the system, so that one step's peak does not stand below the next one's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from contracts.errors import StackError
+from derived import lake_connection
+from stack import propagation
+from streams import consumer, valkey_log
+
+ROOT = Path(__file__).resolve().parents[3]
+DECAY = """
+import ctypes, json, stack, _duckdb
+try:
+    control = ctypes.CDLL(_duckdb.__file__).duckdb_je_mallctl
+except AttributeError:
+    found = None
+else:
+    value, size = ctypes.c_ssize_t(-1), ctypes.c_size_t(8)
+    control(b"opt.dirty_decay_ms", ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
+    found = value.value
+print(json.dumps(found))
+"""
+
+
+class Closable:
+    """Stands for a projection, or for the log; knows whether it was closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Note it."""
+        self.is_closed = True
+
+
+def test_what_duckdb_frees_goes_back_at_once() -> None:
+    done = subprocess.run([sys.executable, "-P", "-c", DECAY], env={"PYTHONPATH": str(ROOT)}, capture_output=True)
+    found = json.loads(done.stdout)
+    if found is None:
+        pytest.skip("this build of DuckDB has an allocator of another kind")
+    assert found == 0
+
+
+def test_a_copy_that_was_brought_up_to_date_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    projection, log = Closable(), Closable()
+    drained = SimpleNamespace(drain=lambda until_cut: SimpleNamespace(events=7, parked=0))
+    monkeypatch.setattr(valkey_log, "build_log", lambda settings: log)
+    monkeypatch.setattr(propagation, "build_projection", lambda name, settings: projection)
+    monkeypatch.setattr(consumer, "Consumer", lambda *arguments: drained)
+    assert propagation._apply("lake", "pod1", 3, cast(Any, None)) == (7, 0)
+    assert projection.is_closed and log.is_closed
+
+
+@pytest.mark.parametrize(("data_path", "is_kept"), [("/nowhere/lake", False), ("s3://bucket/lake", True)])
+def test_only_files_of_an_object_store_are_kept_in_memory(
+    monkeypatch: pytest.MonkeyPatch, data_path: str, is_kept: bool
+) -> None:
+    opened = []
+
+    def remember(connection: Any, path: str) -> None:
+        opened.append(connection)
+
+    monkeypatch.setattr(lake_connection, "_load_extensions", remember)
+    monkeypatch.setattr(lake_connection, "quote", lambda text: _keeping(opened[0], seen, text))
+    seen: list[bool] = []
+    with suppress(StackError):
+        lake_connection.connect_lake("postgresql://nobody@127.0.0.1:1/none", data_path)
+    assert seen[-1] is is_kept
+
+
+def _keeping(connection: Any, seen: list[bool], text: str) -> str:
+    ((kept,),) = connection.execute("select current_setting('enable_external_file_cache')").fetchall()
+    seen.append(bool(kept))
+    return "'" + text.replace("'", "''") + "'"
