@@ -24,6 +24,7 @@ from reconcile.results import latest_results, unknown_since
 from reconcile.run import Comparison
 from repair.alerts.deciding import AlertKind, Due, Heartbeat, Withdrawal, decide
 from repair.alerts.digest import Books, digest_text
+from repair.alerts.near_limits import near_message
 from repair.alerts.outbox import (
     Message,
     alerts_about,
@@ -39,6 +40,7 @@ from repair.alerts.sending import Sent, Target, build_targets, send_pending
 from repair.alerts.texts import Concern, incident_text
 from repair.ledger import breaks, find_group, groups
 from repair.ledger.incidents import ended_group_ids
+from stack.headroom import limit_uses
 from stack.outlook import next_to_close
 
 ALIVE_SECONDS = 24 * 3600
@@ -93,6 +95,8 @@ def wanted_messages(settings: Settings, now: datetime) -> Wanted:
     messages = [_incident_message(dsn, due) for due in decided.due]
     if (message := _overdue_message(settings, now)) is not None:
         messages.append(message)
+    if (message := _near_message(settings)) is not None:
+        messages.append(message)
     if settings.alert_urls and _is_sign_due(dsn, now):
         messages.append(_sign_of_life(unended, now))
     return Wanted(messages=tuple(messages), withdrawals=decided.withdrawn)
@@ -104,6 +108,13 @@ def _overdue_message(settings: Settings, now: datetime) -> Message | None:
     found = overdue(wanted, read_coverage(dsn), latest_results(dsn), now, unknown_since(dsn))
     told_at, over_at = (last_written_at(dsn, kind) for kind in (AlertKind.OVERDUE, AlertKind.IN_TIME))
     return due_message(found, heartbeat(dsn), told_at, over_at, now)
+
+
+def _near_message(settings: Settings) -> Message | None:
+    told_at, over_at = (
+        last_written_at(settings.control_dsn, kind) for kind in (AlertKind.NEAR_LIMIT, AlertKind.ROOM_AGAIN)
+    )
+    return near_message(limit_uses(settings), told_at, over_at)
 
 
 def _incident_message(control_dsn: str, due: Due) -> Message:

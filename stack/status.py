@@ -111,6 +111,8 @@ class Status:
     """What the newest drills prove, in one line; None when their table does not answer."""
     coverage: str | None = None
     """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
+    near_limits: list[str] = field(default_factory=list)
+    """Limits of memory and disk that are nearly reached, a sentence each."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as values that JSON can hold."""
@@ -128,6 +130,7 @@ def read_status(values: Settings) -> Status:
         unmet = pool.submit(_unmet, values)
         drills = pool.submit(_drills_summary, values)
         coverage = pool.submit(_coverage_line, values)
+        near = pool.submit(_near_limits, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     seen = {pod.pod: pod for pod in (future.result() for future in pods)}
@@ -145,6 +148,7 @@ def read_status(values: Settings) -> Status:
         data_docs_url=data_docs_url(values),
         drills=drills.result(),
         coverage=coverage.result(),
+        near_limits=near.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
 
@@ -325,6 +329,12 @@ def _unmet(values: Settings) -> list[UnmetStatus] | None:
         ]
 
     return _asked(ask, lambda _: None)
+
+
+def _near_limits(values: Settings) -> list[str]:
+    from stack.headroom import limit_uses
+
+    return _asked(lambda: [use.sentence for use in limit_uses(values) if use.is_near], lambda _: [])
 
 
 def _coverage_line(values: Settings) -> str | None:

@@ -68,6 +68,8 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     console.print(f"Drills: {status.drills or 'their table does not answer'}.")
     if status.coverage:
         console.print(status.coverage)
+    for sentence in status.near_limits:
+        console.print(f"[bold red]Near its limit:[/] {escape(sentence)}")
     if status.workers:
         workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))
