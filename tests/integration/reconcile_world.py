@@ -192,7 +192,7 @@ def propagate(settings: Settings, pod: PodSettings, projections: tuple[str, ...]
         for name in projections:
             projection = build_projection(name, settings)
             Consumer(projection, pod.pod, log).drain(until_cut=cut)
-            projection.close()  # type: ignore[attr-defined]
+            projection.close()
     finally:
         log.close()
 

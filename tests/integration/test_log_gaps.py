@@ -111,7 +111,7 @@ def states(settings: Settings) -> dict[str, str]:
     found = {}
     with closing(build_log(settings)) as log:
         for name in COPIES:
-            with closing(build_projection(name, settings)) as projection:  # type: ignore[type-var]
+            with closing(build_projection(name, settings)) as projection:
                 found[name] = observe(projection, "pod1", log).state
     return found
 

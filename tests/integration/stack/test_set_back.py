@@ -95,7 +95,7 @@ def states(system: Settings) -> set[str]:
     with closing(build_log(system)) as log:
         found = set()
         for name in ALL:
-            with closing(build_projection(name, system)) as projection:  # type: ignore[type-var]
+            with closing(build_projection(name, system)) as projection:
                 found.add(observe(projection, "pod1", log).state)
         return found
 
