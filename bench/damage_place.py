@@ -96,6 +96,7 @@ UNGUARDED = (
     "orders",
     "order_lines",
     "order_tax_lines",
+    "order_line_taxes",
     "order_discounts",
     "payments",
     "payment_captures",

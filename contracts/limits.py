@@ -204,6 +204,7 @@ SKU = Text(name="an SKU", longest=255)
 LOCATION_ID = Text(name="a location id", longest=100)
 JURISDICTION = Text(name="a jurisdiction", longest=100)
 TAX_CATEGORY = Text(name="a tax category", longest=100)
+OWED_TO = Text(name="where a tax is owed", longest=100, shortest=0)
 FEATURE = Text(name="a feature", longest=100)
 GRANTOR = Text(name="a grantor", longest=255)
 SOURCE = Text(name="a source", longest=100)
@@ -242,6 +243,8 @@ LINES = Count(name="lines", most=5_000)
 DISCOUNTS = Count(name="discounts", most=100)
 SHIPPING = Count(name="shipping lines", most=100)
 TAX_RATES = Count(name="tax rates", most=1_000)
+TAXES_MAX = 10
+"""Taxes of one tax category in one jurisdiction."""
 VARIANTS = Count(name="variants", most=2_000)
 
 MOMENT = Moment()
@@ -254,6 +257,7 @@ Sku = Annotated[str, SKU, SKU.schema]
 LocationId = Annotated[str, LOCATION_ID, LOCATION_ID.schema]
 Jurisdiction = Annotated[str, JURISDICTION, JURISDICTION.schema]
 TaxCategory = Annotated[str, TAX_CATEGORY, TAX_CATEGORY.schema]
+OwedTo = Annotated[str, OWED_TO, OWED_TO.schema]
 Feature = Annotated[str, FEATURE, FEATURE.schema]
 Grantor = Annotated[str, GRANTOR, GRANTOR.schema]
 Source = Annotated[str, SOURCE, SOURCE.schema]

@@ -56,7 +56,13 @@ VARIANTS = """(
 SOURCES: dict[str, Source] = {
     "merchant": Source(
         table="oltp.merchants",
-        parts=(Part(field="tax_rates", key=("jurisdiction", "tax_category"), source="oltp.merchant_tax_rates"),),
+        parts=(
+            Part(
+                field="tax_rates",
+                key=("jurisdiction", "tax_category", "owed_to"),
+                source="oltp.merchant_tax_rates",
+            ),
+        ),
     ),
     "merchant_entitlement": Source(
         table="oltp.merchant_entitlements",
@@ -74,6 +80,7 @@ SOURCES: dict[str, Source] = {
         parts=(
             Part(field="lines", key=("order_line_id",), source=ORDER_LINES),
             Part(field="discounts", key=("order_discount_id",), source="oltp.order_discounts"),
+            Part(field="line_taxes", key=("order_line_id", "jurisdiction"), source="oltp.order_line_taxes"),
         ),
     ),
     "payment": Source(
@@ -84,7 +91,10 @@ SOURCES: dict[str, Source] = {
     "refund": Source(
         table="oltp.refunds",
         day="requested_at",
-        parts=(Part(field="lines", key=("refund_line_id",), source="oltp.refund_lines"),),
+        parts=(
+            Part(field="lines", key=("refund_line_id",), source="oltp.refund_lines"),
+            Part(field="line_taxes", key=("refund_line_id", "jurisdiction"), source="oltp.refund_line_taxes"),
+        ),
     ),
     "fulfillment": Source(
         table="oltp.fulfillments",
@@ -95,7 +105,11 @@ SOURCES: dict[str, Source] = {
         table="oltp.customer_entitlements",
         parts=(Part(field="grants", key=("grant_id",), source="oltp.customer_entitlement_grants"),),
     ),
-    "adjustment": Source(table="oltp.adjustments", day="adjusted_at"),
+    "adjustment": Source(
+        table="oltp.adjustments",
+        day="adjusted_at",
+        parts=(Part(field="taxes", key=("jurisdiction",), source="oltp.adjustment_taxes"),),
+    ),
 }
 """By aggregate type. A test holds it to `contracts.events.STATE_TYPES`."""
 
@@ -179,7 +193,7 @@ def _part(aggregate_type: str, state: type[AggregateState], part: Part) -> Entit
 
 def _default_text(field: msgspec.structs.FieldInfo) -> str | None:
     """Return the default as JSON writes it; None: the field is required, or null is its default."""
-    if field.required or field.default is None:
+    if field.default is None or field.default is msgspec.NODEFAULT:
         return None
     return msgspec.json.encode(field.default).decode().strip('"')
 

@@ -8,57 +8,36 @@ Belongs here: those identities as SQL over OLTP at a cut. Does not belong here: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from contracts.ids import aggregate_key
 from contracts.money import micro_per_minor_sql
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
 from reconcile.entities import AGGREGATE_ID
+from reconcile.identity import Identity
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
-from reconcile.shapes import HUGEINT, Column, Shape, belongs_to
+from reconcile.shapes import HUGEINT
+from reconcile.tax_identities import TAX_IDENTITIES
 
-TYPES = ("order", "payment", "refund", "fulfillment", "reservation", "merchant")
+TYPES = ("order", "payment", "refund", "fulfillment", "reservation", "merchant", "adjustment")
 ENTITIES = (
     "merchants",
     "orders",
     "order_lines",
     "order_discounts",
+    "order_line_taxes",
     "payments",
     "payment_captures",
     "refunds",
     "refund_lines",
+    "refund_line_taxes",
     "fulfillment_lines",
     "reservations",
     "reservation_lines",
+    "adjustments",
+    "adjustment_taxes",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Two figures of the same rows: `expected` from the parts, `actual` as stored.
-
-    `rows` is DuckDB SQL that delivers aggregate_id, merchant_id, currency, expected and actual; a row per figure. It is
-    broken where the two differ, or, for a limit, where `actual` is more.
-    """
-
-    name: str
-    aggregate_type: str
-    rows: str
-    is_limit: bool = False
-
-    @property
-    def shape(self) -> Shape:
-        """What a difference names: the aggregate, and the figure."""
-        return Shape(
-            name=f"{self.aggregate_type}.{self.name}",
-            key=(AGGREGATE_ID,),
-            columns=(Column(name=self.name, type=HUGEINT),),
-            currency="currency",
-            aggregate=belongs_to(self.aggregate_type, AGGREGATE_ID),
-        )
 
 
 def _order_total(column: str, parts: str) -> Identity:
@@ -142,9 +121,6 @@ def _must(name: str, aggregate_type: str, rows: str, condition: str) -> Identity
 
 UNIT = f"coalesce({micro_per_minor_sql('o.currency', HUGEINT)}, 0)"
 """Micro-units of a minor unit; 0 for a currency that nobody knows, with which nothing agrees."""
-TAX_BASE = "(1000000 + if(l.is_tax_inclusive, l.rate_ppm, 0))::HUGEINT"
-# Half away from zero, as everything is rounded; what is taxed is never below zero.
-TAX = f"(2 * (l.amount_minor - l.discount_minor)::HUGEINT * l.rate_ppm + {TAX_BASE}) // (2 * {TAX_BASE})"
 ORDER_STATUS = f"""(
     select {AGGREGATE_ID}, case
         when sum(quantity) = sum(cancelled_quantity + withdrawn_quantity) then 'cancelled'
@@ -233,7 +209,6 @@ IDENTITIES = (
         f"l.amount_minor::HUGEINT * {UNIT} + l.rounding_micro",
     ),
     _line("line_rounding_micro_within_half", UNIT, "2 * abs(l.rounding_micro::HUGEINT)", is_limit=True),
-    _line("line_tax_minor", TAX, "l.tax_minor"),
     _line("line_cancelled_tax_minor", "l.tax_minor", "l.cancelled_tax_minor", is_limit=True),
     Identity(
         name="line_fulfilled_quantity",
@@ -309,6 +284,7 @@ IDENTITIES = (
                    if((l.held > 0) is not distinct from (r.status = 'held'), 0, 1) as actual
             from {{reservations}} as r left join {HELD} as l on l.{AGGREGATE_ID} = r.{AGGREGATE_ID}""",
     ),
+    *TAX_IDENTITIES,
 )
 
 
@@ -365,8 +341,9 @@ OLTP_IDENTITIES = Pair(
         "Totals equal the sums of their parts; captured and released are no more than authorized; refunds, requested "
         "ones included, are no more than what was captured, and per line no more than what was sold and not cancelled; "
         "a payment is in the currency of its order, a refund in that of its payment, an order in that of its merchant. "
-        "Quantity times price is the amount and what rounding left; tax is what its rate gives; captured is no more "
-        "than owed; fulfilled units are those of the fulfillments; a status is what amounts and quantities say."
+        "Quantity times price is the amount and what rounding left; tax is what its rates give, each by itself; "
+        "captured is no more than owed; fulfilled units are those of the fulfillments; a status is what amounts and "
+        "quantities say."
     ),
     cannot_catch="A price, a rate or a quantity that is wrong with everything that follows from it.",
     copy=None,

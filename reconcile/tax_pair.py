@@ -35,7 +35,7 @@ TAX = (
     Mart(
         shape=Shape(
             name="marts.tax_lines",
-            key=("source_line_id", "movement"),
+            key=("source_line_id", "movement", "jurisdiction"),
             columns=TAX_COLUMNS,
             day="tax_date",
             currency="currency",
@@ -43,8 +43,15 @@ TAX = (
         ),
         left=f"""
             with line as (
-                select l.*, o.order_id, o.currency, strftime(o.placed_at, '%Y-%m-%d') as placed_date
+                select l.* replace (
+                           coalesce(t.jurisdiction, l.jurisdiction) as jurisdiction,
+                           coalesce(t.rate_ppm, l.rate_ppm) as rate_ppm,
+                           coalesce(t.tax_minor, l.tax_minor) as tax_minor
+                       ),
+                       coalesce(t.cancelled_tax_minor, l.cancelled_tax_minor) as cancelled_of_tax_minor,
+                       o.order_id, o.currency, strftime(o.placed_at, '%Y-%m-%d') as placed_date
                 from {{order_lines}} as l left join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}
+                left join {{order_line_taxes}} as t on t.order_line_id = l.order_line_id
             ),
             movement as (
                 select order_line_id as source_line_id, 'charged' as movement, order_line_id, order_id, merchant_id,
@@ -53,18 +60,23 @@ TAX = (
                 from line
                 union all
                 select order_line_id, 'cancelled', order_line_id, order_id, merchant_id, currency, jurisdiction,
-                       tax_category, rate_ppm, null, cancelled_tax_minor - cancelled_minor, -cancelled_tax_minor
+                       tax_category, rate_ppm, null, cancelled_tax_minor - cancelled_minor, -cancelled_of_tax_minor
                 from line
                 union all
                 select p.refund_line_id, 'refunded', p.order_line_id, r.order_id, r.merchant_id, r.currency,
-                       p.jurisdiction, p.tax_category, null, strftime(r.completed_at, '%Y-%m-%d'),
-                       p.tax_minor - p.amount_minor, -p.tax_minor
+                       coalesce(t.jurisdiction, p.jurisdiction), p.tax_category, null,
+                       strftime(r.completed_at, '%Y-%m-%d'), p.tax_minor - p.amount_minor,
+                       -coalesce(t.tax_minor, p.tax_minor)
                 from {{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID}
+                left join {{refund_line_taxes}} as t on t.refund_line_id = p.refund_line_id
                 where r.status = 'completed'
                 union all
-                select adjustment_id, 'adjusted', null, null, merchant_id, currency, jurisdiction, tax_category,
-                       rate_ppm, strftime(adjusted_at, '%Y-%m-%d'), amount_minor - tax_minor, tax_minor
-                from {{adjustments}} where tax_category is not null
+                select a.adjustment_id, 'adjusted', null, null, a.merchant_id, a.currency,
+                       coalesce(t.jurisdiction, a.jurisdiction), a.tax_category, coalesce(t.rate_ppm, a.rate_ppm),
+                       strftime(a.adjusted_at, '%Y-%m-%d'), a.amount_minor - a.tax_minor,
+                       coalesce(t.tax_minor, a.tax_minor)
+                from {{adjustments}} as a left join {{adjustment_taxes}} as t on t.{AGGREGATE_ID} = a.{AGGREGATE_ID}
+                where a.tax_category is not null
             )
             select *, {TAXED_ID} from movement where {TAX_MATTERS}""",
         right=f"""
@@ -87,7 +99,7 @@ TAX_PAIR = finance_pair(
     "tax",
     TAX,
     ("order", "refund", "adjustment"),
-    "Tax charged, cancelled and refunded per line, and adjusted, by merchant, day and currency: the sum of the "
+    "Tax charged, cancelled and refunded per line and tax, and adjusted, by merchant, day and currency: the sum of the "
     "mart's movements against the lines.",
     cannot_catch=f"The day of a cancellation, which OLTP does not keep. {CANNOT_CATCH}",
 )

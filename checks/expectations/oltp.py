@@ -135,14 +135,20 @@ ORDER_LINES = Suite(
         ),
         no_rows(
             "tax_is_what_its_rate_gives",
-            "The tax of a line is what its rate gives on its amount after discount, rounded once.",
+            "The tax of a line is what its rate gives on its amount after discount, each tax rounded once.",
             """select cast(t.order_line_id as varchar) as order_line_id, x.rate_ppm, x.taxable_minor, x.tax_minor
                from t join oltp.order_tax_lines as x on x.order_line_id = t.order_line_id
-               where (x.taxable_minor + x.tax_minor = t.total_minor
+               left join (
+                   select order_line_id, count(*) as taxes, sum(tax_minor) as tax_minor
+                   from oltp.order_line_taxes group by order_line_id
+               ) as several on several.order_line_id = t.order_line_id
+               where (coalesce(several.tax_minor, x.tax_minor) = x.tax_minor
+                      and x.taxable_minor + x.tax_minor = t.total_minor
                       and t.total_minor = t.amount_minor - t.discount_minor
                           + case when x.is_tax_inclusive then 0 else x.tax_minor end
                       and 2 * abs(x.tax_minor * 1000000::numeric - x.taxable_minor * x.rate_ppm::numeric)
-                          <= 1000000 + case when x.is_tax_inclusive then x.rate_ppm else 0 end) is not true""",
+                          <= case when x.is_tax_inclusive then 1000000 + x.rate_ppm
+                                  else 1000000 * coalesce(several.taxes, 1) end) is not true""",
         ),
     ),
 )

@@ -9,8 +9,21 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from contracts.events.common import AggregateState
-from contracts.limits import Currency, CustomerId, Note, Reference, SignedQuantity, Sku, Source, Uuid
+import msgspec
+
+from contracts.events.common import AggregateState, Value
+from contracts.limits import (
+    Currency,
+    CustomerId,
+    Jurisdiction,
+    Note,
+    RatePpm,
+    Reference,
+    SignedQuantity,
+    Sku,
+    Source,
+    Uuid,
+)
 
 
 class AdjustmentEvent(StrEnum):
@@ -27,6 +40,16 @@ class AdjustmentKind(StrEnum):
     FEE = "fee"
     DISCOUNT = "discount"
     MANUAL = "manual"
+
+
+class AdjustmentTax(Value, frozen=True, kw_only=True):
+    """One of several taxes in an adjustment. Table adjustment_taxes."""
+
+    jurisdiction: Jurisdiction
+    """Where this tax is owed."""
+    rate_ppm: RatePpm
+    tax_minor: int
+    """With the adjustment's sign."""
 
 
 class AdjustmentState(AggregateState, frozen=True, kw_only=True):
@@ -54,3 +77,5 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     """Basis of the tax, as of an order line; all three are None where the adjustment has no tax."""
     tax_category: str | None = None
     rate_ppm: int | None = None
+    taxes: list[AdjustmentTax] = msgspec.field(default_factory=list)
+    """Of an adjustment with several taxes, ordered by jurisdiction; they sum to its tax_minor and rate_ppm."""

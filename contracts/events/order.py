@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+import msgspec
+
 from contracts.events.common import AggregateState, Value
 from contracts.limits import (
     AmountOrNoneMinor,
@@ -64,6 +66,8 @@ class LineKind(StrEnum):
 class OrderLine(Value, frozen=True, kw_only=True):
     """One line; table order_lines, its tax basis in table order_tax_lines (one row a line).
 
+    Where several taxes are on a line, `rate_ppm` and `tax_minor` are sums, and `line_taxes` of the order has each.
+
     amount_minor = round_half_away(quantity * unit_price); rounding_micro = quantity * unit_price - amount in micro.
     total_minor = amount_minor - discount_minor + (0 if is_tax_inclusive else tax_minor); taxable_minor = total - tax.
     Cancelled, fulfilled and withdrawn quantities never sum to more than quantity. The cancelled part of any amount is
@@ -104,6 +108,17 @@ class OrderLine(Value, frozen=True, kw_only=True):
     fulfilled_quantity: int
     withdrawn_quantity: int = 0
     """Units that will not be shipped because they were refunded first; and shipping that had nothing left to carry."""
+
+
+class OrderLineTax(Value, frozen=True, kw_only=True):
+    """One of several taxes on one line, each on the line's taxable_minor. Table order_line_taxes."""
+
+    order_line_id: Uuid
+    jurisdiction: Jurisdiction
+    """Where this tax is owed."""
+    rate_ppm: RatePpm
+    tax_minor: AmountOrNoneMinor
+    cancelled_tax_minor: AmountOrNoneMinor
 
 
 class OrderDiscount(Value, frozen=True, kw_only=True):
@@ -156,3 +171,5 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     """Ordered by line_number."""
     discounts: list[OrderDiscount]
     """Ordered by order_discount_id."""
+    line_taxes: list[OrderLineTax] = msgspec.field(default_factory=list)
+    """Of the lines with several taxes, ordered by (order_line_id, jurisdiction); they sum to the line's figures."""

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+import msgspec
+
 from contracts.events.common import AggregateState, Value
 from contracts.limits import (
     AmountOrNoneMinor,
@@ -54,6 +56,15 @@ class RefundLine(Value, frozen=True, kw_only=True):
     """Whether the amount was asked for as such; else it is what the units cost."""
 
 
+class RefundLineTax(Value, frozen=True, kw_only=True):
+    """What of one of several taxes is given back with a refund's line. Table refund_line_taxes."""
+
+    refund_line_id: Uuid
+    jurisdiction: Jurisdiction
+    """Where this tax was owed."""
+    tax_minor: AmountOrNoneMinor
+
+
 class RefundState(AggregateState, frozen=True, kw_only=True):
     """A refund on one payment; the amount is the sum of its lines."""
 
@@ -77,3 +88,5 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     completed_at: datetime | None
     lines: list[RefundLine]
     """Ordered by refund_line_id."""
+    line_taxes: list[RefundLineTax] = msgspec.field(default_factory=list)
+    """Of the lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax_minor."""

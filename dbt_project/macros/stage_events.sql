@@ -1,15 +1,16 @@
 {# The body of a staging model: the events of one aggregate type with their state as typed columns, each event once.
    `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. A missing field or a value
    of another type stops the build; a field that is not listed is left out. `added` maps fields that events from before
-   a change lack to (type, what their absence means), as a literal; of a list's elements, the list to such a map. A
-   second copy of an event has the same pod, cut and id; the window is partitioned by these so that filters on pod and
+   a change lack to (type, what their absence means), as a literal; of a list's elements, the list to such a map; of a
+   list that is itself new, the structure stands for the type. A second copy of an event has the same pod, cut and id; the window is partitioned by these so that filters on pod and
    cut reach the files. #}
 {% macro stage_events(aggregate_type, fields, added={}) %}
 {% set roots, lists, structure_added = {}, {}, {} %}
 {# Read as text, so that a value of another type stops the build in the cast. #}
 {% for name, what in added.items() %}
 {% do (lists if what is mapping else roots).update({name: what}) %}
-{% do structure_added.update({name: [dict.fromkeys(what, 'VARCHAR')] if what is mapping else 'VARCHAR'}) %}
+{% set text = 'VARCHAR' if what is mapping or what[0] is string else 'JSON' %}
+{% do structure_added.update({name: [dict.fromkeys(what, text)] if what is mapping else text}) %}
 {% endfor %}
 {% set structure = dict(merchant_id="VARCHAR", version="BIGINT", **fields) %}
 with events as (
@@ -62,5 +63,12 @@ from
 {% endmacro %}
 
 {% macro added_value(text, what) -%}
+    {%- if what[0] is string -%}
     coalesce(cast({{ text }} as {{ what[0] }}), cast({{ what[1] }} as {{ what[0] }}))
+    {%- else -%}
+    coalesce(
+        from_json_strict({{ text }}, '{{ what[0] | tojson }}'),
+        from_json_strict('{{ what[1] }}', '{{ what[0] | tojson }}')
+    )
+    {%- endif -%}
 {%- endmacro %}

@@ -20,7 +20,7 @@ from contracts.limits import (
     TaxCategory,
 )
 from oltp.commands.execute import Command
-from oltp.domain.adjustments import AdjustmentTax, adjustment_amounts, adjustment_tax
+from oltp.domain.adjustments import TaxBasis, adjustment_amounts, adjustment_tax
 from oltp.store.rows import ask, save
 from oltp.transaction import CommandTransaction
 
@@ -68,9 +68,9 @@ class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True, omit_d
         )
         return save(tx, None, adjustment, AdjustmentEvent.ADJUSTMENT_BOOKED)
 
-    def _tax(self, tx: CommandTransaction, amount_minor: int) -> AdjustmentTax:
+    def _tax(self, tx: CommandTransaction, amount_minor: int) -> TaxBasis:
         if self.tax_category is None:
-            return AdjustmentTax()
+            return TaxBasis()
         ask_merchant = tx.once(
             ("merchant", self.merchant_id),
             lambda: ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False),

@@ -9,8 +9,19 @@ import msgspec
 
 from contracts.errors import InputError, PodFencedError
 from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
-from contracts.limits import AMOUNT_MICRO_MAX, TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, MerchantId, Title
+from contracts.limits import (
+    AMOUNT_MICRO_MAX,
+    RATE_PPM,
+    TAX_RATES,
+    TAXES_MAX,
+    AmountOrNoneMinor,
+    Currency,
+    Jurisdiction,
+    MerchantId,
+    Title,
+)
 from contracts.money import micro_per_minor, require_current
+from contracts.text import visible
 from oltp.commands.execute import Command
 from oltp.store.rows import save
 from oltp.transaction import CommandTransaction
@@ -56,11 +67,30 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
 
 
 def ordered_rates(rates: Sequence[TaxRate]) -> list[TaxRate]:
-    """Return tax rates in the order of the state; InputError when one is given twice."""
-    keys = [(rate.jurisdiction, rate.tax_category) for rate in rates]
-    if len(set(keys)) != len(keys):
+    """Return tax rates in the order of the state; InputError when one is given twice.
+
+    A category has one rate, or several that each name where they are owed, and at most `TAXES_MAX` of them.
+    """
+    by_category: dict[tuple[str, str], list[TaxRate]] = {}
+    for rate in rates:
+        by_category.setdefault((rate.jurisdiction, rate.tax_category), []).append(rate)
+    for (jurisdiction, category), taxes in by_category.items():
+        _check_taxes(f"tax_rates: category {visible(category)!r} in {visible(jurisdiction)}", taxes)
+    return sorted(rates, key=lambda rate: (rate.jurisdiction, rate.tax_category, rate.owed_to))
+
+
+def _check_taxes(subject: str, taxes: Sequence[TaxRate]) -> None:
+    owed_to = {rate.owed_to for rate in taxes}
+    if len(owed_to) != len(taxes):
         raise InputError("A tax rate is given twice for the same jurisdiction and category.")
-    return sorted(rates, key=lambda rate: (rate.jurisdiction, rate.tax_category))
+    if "" in owed_to and len(taxes) > 1:
+        raise InputError(f"{subject} has several taxes; each needs an owed_to.")
+    rate_ppm = sum(rate.rate_ppm for rate in taxes)
+    if len(taxes) > TAXES_MAX or rate_ppm > RATE_PPM.most:
+        raise InputError(
+            f"{subject} has {len(taxes)} taxes of {rate_ppm:,} parts per million together; it has at most {TAXES_MAX}, "
+            f"of {RATE_PPM.most:,}."
+        )
 
 
 def check_merchant(merchant: MerchantState) -> None:

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from contracts.errors import InputError
+from contracts.events.adjustment import AdjustmentTax
 from contracts.events.common import Value
 from contracts.events.merchant import MerchantState
-from contracts.money import line_amount, tax_of
+from contracts.money import line_amount
+from oltp.domain.taxes import are_named, rates_by_category, require_rates, taxes_on
 
 
-class AdjustmentTax(Value, frozen=True, kw_only=True):
+class TaxBasis(Value, frozen=True, kw_only=True):
     """The tax in an adjustment and its basis; the fields are those of AdjustmentState."""
 
     tax_minor: int = 0
     jurisdiction: str | None = None
     tax_category: str | None = None
     rate_ppm: int | None = None
+    taxes: list[AdjustmentTax] = msgspec.field(default_factory=list)
 
 
-def adjustment_tax(merchant: MerchantState, tax_category: str, amount_minor: int) -> AdjustmentTax:
-    """Return the tax that a signed amount contains at the merchant's rate; InputError when it declares none."""
-    for rate in merchant.tax_rates:
-        if (rate.jurisdiction, rate.tax_category) == (merchant.jurisdiction, tax_category):
-            return AdjustmentTax(
-                tax_minor=tax_of(amount_minor, rate.rate_ppm, is_inclusive=True),
-                jurisdiction=rate.jurisdiction,
-                tax_category=tax_category,
-                rate_ppm=rate.rate_ppm,
-            )
-    raise InputError(
-        f"Merchant {merchant.merchant_id} declares no tax rate for category {tax_category!r} in "
-        f"{merchant.jurisdiction}; configure one (0 is a rate)."
+def adjustment_tax(merchant: MerchantState, tax_category: str, amount_minor: int) -> TaxBasis:
+    """Return the tax that a signed amount contains at the merchant's rates; InputError when it declares none."""
+    rates = require_rates(merchant, rates_by_category(merchant), tax_category)
+    parts = taxes_on(amount_minor, rates, is_inclusive=True)
+    taxes = [
+        AdjustmentTax(jurisdiction=rate.owed_to, rate_ppm=rate.rate_ppm, tax_minor=part)
+        for rate, part in zip(rates, parts, strict=True)
+    ]
+    return TaxBasis(
+        tax_minor=sum(parts),
+        jurisdiction=merchant.jurisdiction,
+        tax_category=tax_category,
+        rate_ppm=sum(rate.rate_ppm for rate in rates),
+        taxes=taxes if are_named(rates) else [],
     )
 
 

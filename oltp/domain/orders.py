@@ -24,6 +24,7 @@ from contracts.events.order import LineKind, OrderDiscount, OrderLine, OrderStat
 from contracts.money import format_minor, portion
 from oltp.domain.pricing import UnpricedLine, price_order, totals_of
 from oltp.domain.refunds import NOTHING_REFUNDED, LineRefunds, left_by_refunds
+from oltp.domain.taxes import cancelled_taxes, line_taxes
 from oltp.domain.transitions import ORDER_TRANSITIONS, require_transition
 
 
@@ -56,6 +57,7 @@ def place_order(
         placed_at=placed_at,
         lines=priced,
         discounts=sorted(discounts, key=lambda discount: discount.order_discount_id),
+        line_taxes=line_taxes(merchant, priced),
         **msgspec.structs.asdict(totals_of(priced)),
     )
 
@@ -141,7 +143,7 @@ def cancel_order(
     lines = _with_shipping_closed(lines, given, captured_minor)
     for line in lines:
         _check_refunds(line, given.get(line.order_line_id, NOTHING_REFUNDED))
-    after = _next(order, lines)
+    after = _next(order, lines, given)
     if captured_minor > owed_minor(after):
         raise ConflictError(
             f"Order {order.order_number}: {format_minor(captured_minor, order.currency)} is captured, more than the "
@@ -170,7 +172,7 @@ def fulfill_order(
         msgspec.structs.replace(line, fulfilled_quantity=line.fulfilled_quantity + chosen.get(line.order_line_id, 0))
         for line in order.lines
     ]
-    return _next(order, lines), {line_id: quantity for line_id, quantity in chosen.items() if quantity}
+    return _next(order, lines, refunds or {}), {line_id: quantity for line_id, quantity in chosen.items() if quantity}
 
 
 def withdraw_refunded(
@@ -183,7 +185,7 @@ def withdraw_refunded(
     lines = _withdrawn(order.lines, refunds)
     if lines == order.lines:
         return None
-    return _next(order, _with_shipping_closed(lines, refunds, captured_minor))
+    return _next(order, _with_shipping_closed(lines, refunds, captured_minor), refunds)
 
 
 def _carried(lines: Sequence[OrderLine]) -> Sequence[OrderLine]:
@@ -297,7 +299,7 @@ def _check_refunds(line: OrderLine, refunds: LineRefunds) -> None:
         raise ConflictError(f"Line {line.sku}: {refunds.quantity} units are refunded and cannot be cancelled as well.")
 
 
-def _next(order: OrderState, lines: Sequence[OrderLine]) -> OrderState:
+def _next(order: OrderState, lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds]) -> OrderState:
     status = status_of(lines)
     require_transition(ORDER_TRANSITIONS, order.status, status, f"Order {order.order_number}")
     return msgspec.structs.replace(
@@ -307,4 +309,7 @@ def _next(order: OrderState, lines: Sequence[OrderLine]) -> OrderState:
         cancelled_minor=sum(line.cancelled_minor for line in lines),
         cancelled_tax_minor=sum(line.cancelled_tax_minor for line in lines),
         lines=list(lines),
+        line_taxes=cancelled_taxes(
+            order.line_taxes, order.lines, lines, {line_id: line.taxes for line_id, line in refunds.items()}
+        ),
     )

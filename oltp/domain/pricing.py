@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 
 from contracts.errors import InputError
 from contracts.events.common import Value
-from contracts.events.merchant import MerchantState
+from contracts.events.merchant import MerchantState, TaxRate
 from contracts.events.order import LineKind, OrderDiscount, OrderLine
 from contracts.limits import AMOUNT_MICRO_MAX
-from contracts.money import allocate, format_minor, line_amount, micro_per_minor, tax_of
+from contracts.money import allocate, format_minor, line_amount, micro_per_minor
+from oltp.domain.taxes import rates_by_category, require_rates, taxes_on
 
 SHIPPING_SKU = "SHIPPING"
 SHIPPING_TITLE = "Shipping"
@@ -101,7 +102,7 @@ def price_order(
         _check(line)
     amounts = [line_amount(line.quantity, line.unit_price_micro, merchant.currency) for line in lines]
     shares = _discount_shares(lines, [amount for amount, _ in amounts], discounts, merchant.currency)
-    rates = {(rate.jurisdiction, rate.tax_category): rate.rate_ppm for rate in merchant.tax_rates}
+    rates = rates_by_category(merchant)
     priced = [
         _priced(merchant, rates, number, line, amount, share)
         for number, (line, amount, share) in enumerate(zip(lines, amounts, shares, strict=True), start=1)
@@ -191,21 +192,16 @@ def _named_discounts(
 
 def _priced(
     merchant: MerchantState,
-    rates: Mapping[tuple[str, str], int],
+    declared: Mapping[str, list[TaxRate]],
     number: int,
     line: UnpricedLine,
     amount: tuple[int, int],
     discount_minor: int,
 ) -> OrderLine:
-    rate_ppm = rates.get((merchant.jurisdiction, line.tax_category))
-    if rate_ppm is None:
-        raise InputError(
-            f"Line {line.sku}: merchant {merchant.merchant_id} declares no tax rate for category "
-            f"{line.tax_category!r} in {merchant.jurisdiction}; configure one (0 is a rate)."
-        )
+    rates = require_rates(merchant, declared, line.tax_category, f"Line {line.sku}: ")
     amount_minor, rounding_micro = amount
     net_minor = amount_minor - discount_minor
-    tax_minor = tax_of(net_minor, rate_ppm, is_inclusive=merchant.is_tax_inclusive)
+    tax_minor = sum(taxes_on(net_minor, rates, is_inclusive=merchant.is_tax_inclusive))
     total_minor = net_minor if merchant.is_tax_inclusive else net_minor + tax_minor
     return OrderLine(
         order_line_id=line.order_line_id,
@@ -223,7 +219,7 @@ def _priced(
         discount_minor=discount_minor,
         jurisdiction=merchant.jurisdiction,
         tax_category=line.tax_category,
-        rate_ppm=rate_ppm,
+        rate_ppm=sum(rate.rate_ppm for rate in rates),
         is_tax_inclusive=merchant.is_tax_inclusive,
         taxable_minor=total_minor - tax_minor,
         tax_minor=tax_minor,

@@ -24,10 +24,11 @@ import msgspec
 
 from contracts.errors import ConflictError, InputError, NotFoundError, OverRefundError
 from contracts.events.common import Value
-from contracts.events.order import LineKind, OrderLine, OrderState
+from contracts.events.order import LineKind, OrderLine, OrderLineTax, OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
-from contracts.events.refund import RefundLine, RefundState, RefundStatus
+from contracts.events.refund import RefundLine, RefundLineTax, RefundState, RefundStatus
 from contracts.money import format_minor, portion
+from oltp.domain.taxes import by_line, given_back
 from oltp.domain.transitions import REFUND_TRANSITIONS, require_transition
 
 
@@ -44,6 +45,8 @@ class LineRefunds(Value, frozen=True, kw_only=True):
     named_tax_minor: int = 0
     settled_quantity: int = 0
     """Units of completed refunds that did not come back: so many will not be shipped, as far as they were not."""
+    taxes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Of a line with several taxes: what `tax_minor` is of each, in minor units by jurisdiction."""
 
     @property
     def counted_quantity(self) -> int:
@@ -159,7 +162,7 @@ def request_refund(
     units that never left.
     """
     _check_request(order, payment, requests)
-    lines = _refund_lines(order, requests, line_refunds)
+    lines, taxes = _refund_lines(order, requests, line_refunds)
     amount_minor = sum(line.amount_minor for line in lines)
     left_minor = payment.captured_minor - payment.refunded_minor - pending_minor
     if amount_minor > left_minor:
@@ -185,6 +188,7 @@ def request_refund(
         requested_at=requested_at,
         completed_at=None,
         lines=sorted(lines, key=lambda line: line.refund_line_id),
+        line_taxes=sorted(taxes, key=lambda tax: (tax.refund_line_id, tax.jurisdiction)),
     )
 
 
@@ -235,17 +239,30 @@ def _check_request(order: OrderState, payment: PaymentState, requests: Sequence[
 
 def _refund_lines(
     order: OrderState, requests: Sequence[RefundRequest], line_refunds: Mapping[str, LineRefunds]
-) -> list[RefundLine]:
-    """Return the lines in the order given; a line named twice counts what its first naming gives back."""
+) -> tuple[list[RefundLine], list[RefundLineTax]]:
+    """Return the lines in the order given, with their taxes; a line named twice counts what its first naming takes."""
     lines: list[RefundLine] = []
+    taxes: list[RefundLineTax] = []
     running = dict(line_refunds)
-    by_id = {line.order_line_id: line for line in order.lines}
+    by_id, charged = {line.order_line_id: line for line in order.lines}, by_line(order.line_taxes)
     for request in requests:
         refunds = running.get(request.order_line_id, NOTHING_REFUNDED)
         line = _refund_line(by_id[request.order_line_id], refunds, request)
-        running[request.order_line_id] = _plus(refunds, line)
+        own = _line_taxes(line, charged.get(line.order_line_id, []), refunds)
+        running[request.order_line_id] = _plus(refunds, line, own)
         lines.append(line)
-    return lines
+        taxes += own
+    return lines, taxes
+
+
+def _line_taxes(line: RefundLine, charged: Sequence[OrderLineTax], refunds: LineRefunds) -> list[RefundLineTax]:
+    if not charged:
+        return []
+    parts = given_back(line.tax_minor, charged, refunds.taxes)
+    return [
+        RefundLineTax(refund_line_id=line.refund_line_id, jurisdiction=tax.jurisdiction, tax_minor=part)
+        for tax, part in zip(charged, parts, strict=True)
+    ]
 
 
 def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest) -> RefundLine:
@@ -273,7 +290,7 @@ def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest) 
     )
 
 
-def _plus(refunds: LineRefunds, line: RefundLine) -> LineRefunds:
+def _plus(refunds: LineRefunds, line: RefundLine, taxes: Sequence[RefundLineTax]) -> LineRefunds:
     named = line.is_amount_named
     return LineRefunds(
         quantity=refunds.quantity + line.quantity,
@@ -283,4 +300,6 @@ def _plus(refunds: LineRefunds, line: RefundLine) -> LineRefunds:
         named_quantity=refunds.named_quantity + (line.quantity if named else 0),
         named_minor=refunds.named_minor + (line.amount_minor if named else 0),
         named_tax_minor=refunds.named_tax_minor + (line.tax_minor if named else 0),
+        taxes=refunds.taxes
+        | {tax.jurisdiction: refunds.taxes.get(tax.jurisdiction, 0) + tax.tax_minor for tax in taxes},
     )

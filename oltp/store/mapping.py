@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from typing import Any, get_args, get_type_hints
 
 import msgspec
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, DefaultClause, Table
 from sqlalchemy.dialects.postgresql import UUID
 
 from contracts.events import STATE_TYPES
@@ -199,13 +199,21 @@ def _insert_root(mapping: AggregateMapping) -> str:
 
 
 def _insert_parts(mapping: AggregateMapping, child: ChildMapping, part: ChildTable) -> str:
-    values = ", ".join(f"{'item' if name in child.fields else 'given'}.{name}" for name in part.columns)
+    values = ", ".join(_part_value(child, column, name) for name, column in part.table.columns.items())
     condition = f" where item.{part.optional_field} is not null" if part.optional_field else ""
     return (
         f"insert into {part.table} ({', '.join(part.columns)}) select {values} "
         f"from {_states(mapping)} as given, "
         f"json_populate_recordset(null::{part.table}, body -> '{child.field}') as item{condition}"
     )
+
+
+def _part_value(child: ChildMapping, column: Column[Any], name: str) -> str:
+    """Return what fills a column of a part; a field that JSON leaves out has its default, which is the column's too."""
+    if name not in child.fields:
+        return f"given.{name}"
+    default = column.server_default
+    return f"coalesce(item.{name}, {default.arg!r})" if isinstance(default, DefaultClause) else f"item.{name}"
 
 
 def _given_states(mapping: AggregateMapping) -> str:
@@ -302,12 +310,17 @@ def _grants(table: Table) -> tuple[Any, ...]:
     return ("grants", (_part(table, "entitlement_id"),), ("grant_id",), ("granted_at", "grant_id"))
 
 
+def _taxes(field: str, table: Table, root: str) -> tuple[Any, ...]:
+    key = tuple(column.name for column in table.primary_key.columns if column.name != f"{root}_id")
+    return (field, (_part(table, f"{root}_id"),), key, key)
+
+
 def _lines(table: Table, root: str) -> tuple[Any, ...]:
     key = f"{root}_line_id"
     return ("lines", (_part(table, f"{root}_id"),), (key,), (key,))
 
 
-_TAX_RATE = ("jurisdiction", "tax_category")
+_TAX_RATE = ("jurisdiction", "tax_category", "owed_to")
 
 MAPPINGS: dict[type[AggregateState], AggregateMapping] = {
     mapping.state_type: mapping
@@ -340,6 +353,7 @@ MAPPINGS: dict[type[AggregateState], AggregateMapping] = {
                 ("order_discount_id",),
                 ("order_discount_id",),
             ),
+            _taxes("line_taxes", tables.order_line_taxes, "order"),
         ),
         _mapping(
             "payment",
@@ -350,9 +364,13 @@ MAPPINGS: dict[type[AggregateState], AggregateMapping] = {
                 ("captured_at", "payment_capture_id"),
             ),
         ),
-        _mapping("refund", _lines(tables.refund_lines, "refund")),
+        _mapping(
+            "refund",
+            _lines(tables.refund_lines, "refund"),
+            _taxes("line_taxes", tables.refund_line_taxes, "refund"),
+        ),
         _mapping("fulfillment", _lines(tables.fulfillment_lines, "fulfillment")),
-        _mapping("adjustment"),
+        _mapping("adjustment", _taxes("taxes", tables.adjustment_taxes, "adjustment")),
     )
 }
 """Tables by state type. Grants, lines and the rest carry the names of the state's fields, so the mapping is short."""

@@ -30,7 +30,18 @@ select
     coalesce(sum(given.tax_minor) filter (where given.is_amount_named), 0)::bigint as named_tax_minor,
     coalesce(
         sum(given.quantity) filter (where refunds.status = 'completed' and not given.is_restocked), 0
-    )::bigint as settled_quantity
+    )::bigint as settled_quantity,
+    (
+        select coalesce(json_object_agg(each.jurisdiction, each.tax_minor), '{}')
+        from (
+            select taxes.jurisdiction, sum(taxes.tax_minor)::bigint as tax_minor
+            from oltp.refund_lines as part
+            inner join oltp.refund_line_taxes as taxes using (refund_line_id)
+            inner join oltp.refunds as whole on part.refund_id = whole.refund_id
+            where part.order_line_id = given.order_line_id and whole.status <> 'failed'
+            group by taxes.jurisdiction
+        ) as each
+    ) as taxes
 from oltp.refunds
 inner join oltp.refund_lines as given using (refund_id)
 where refunds.order_id = %s and refunds.status <> 'failed'

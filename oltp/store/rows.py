@@ -131,7 +131,7 @@ def write(tx: CommandTransaction, before: State | None, after: State, extra: Map
 def remove(tx: CommandTransaction, state: AggregateState) -> None:
     """Delete an aggregate's rows; the database refuses it unless a bypass is declared, or while others refer to it."""
     mapping = MAPPINGS[type(state)]
-    for child in mapping.children:
+    for child in reversed(mapping.children):
         rows = list(_rows_by_key(mapping, child, state, {}).values())
         for table in reversed(child.tables):
             tx.query(table.delete, (_json(rows),))

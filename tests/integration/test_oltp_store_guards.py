@@ -13,8 +13,10 @@ import pytest
 from psycopg import errors
 
 from contracts.events.adjustment import AdjustmentKind
+from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderState
 from oltp.commands.book_adjustment import BookAdjustment
+from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.place_order import DiscountInput
@@ -66,14 +68,18 @@ def shop(make_pod: MakePod) -> Iterator[Shop]:
 @pytest.fixture
 def busy_shop(shop: Shop) -> Shop:
     """A shop with at least one row in every table of facts; what can change is in a state that may still change."""
+    taxes = [
+        TaxRate(jurisdiction="GB", tax_category="standard", rate_ppm=ppm, owed_to=f"T{ppm}") for ppm in (5, 200_000)
+    ]
+    shop.do(ConfigureMerchant(merchant_id=MERCHANT, tax_rates=taxes))
     order = shop.place(("MUG", 4), ("PIN", 2), discounts=[DiscountInput(code="SPRING", amount_minor=100)])
     payment = shop.pay(order)
     shop.fulfill(order, (order.lines[0], 2))
     shop.request_refund(payment, (order.lines[0], 1))
     shop.do(GrantMerchantEntitlement(merchant_id=MERCHANT, feature="exports", grantor="plan:pro"))
     shop.do(GrantCustomerEntitlement(merchant_id=MERCHANT, customer_id="c1", feature="club", grantor="staff"))
-    shop.do(
-        BookAdjustment(
+    for tax_category in (None, "standard"):
+        fee = BookAdjustment(
             merchant_id=MERCHANT,
             kind=AdjustmentKind.FEE,
             currency="GBP",
@@ -84,8 +90,9 @@ def busy_shop(shop: Shop) -> Shop:
             external_reference=None,
             reason="card fee",
             source="test",
+            tax_category=tax_category,
         )
-    )
+        shop.do(fee)
     return shop
 
 
@@ -106,7 +113,7 @@ def refusal(dsn: str, *statements: str) -> tuple[str, str | None]:
 
 
 def test_every_table_is_listed() -> None:
-    assert len(CHILDREN) == 12
+    assert len(CHILDREN) == 15
     assert {f"{name}" for name in CHILDREN}.isdisjoint(ROOTS)
 
 
@@ -124,6 +131,7 @@ def test_a_child_cannot_change_without_an_event(busy_shop: Shop, change: str) ->
     if change == "delete":
         # Rows that others refer to are refused earlier, by the foreign key.
         expected["order_lines"] = ("statement", "order_tax_lines_order_line_id_fkey")
+        expected["refund_lines"] = ("statement", "refund_line_taxes_refund_line_id_fkey")
         expected["variants"] = ("statement", "prices_variant_id_fkey")
     if change == "insert":
         expected["order_tax_lines"] = ("statement", "order_tax_lines_order_line_id_fkey")
@@ -160,8 +168,8 @@ def test_a_root_cannot_appear_or_vanish_without_an_event(busy_shop: Shop) -> Non
     expected["refunds"] = "refund_totals_are_its_lines"
     expected["reservations"] = "reservation_status_is_its_lines"
     assert inserted == expected
-    removable = ("stock_movements", "adjustments")
-    assert {refusal(dsn, f"delete from oltp.{table}") for table in removable} == {("commit", "change_has_event")}
+    removable = ("stock_movements", "adjustments where tax_category is null")
+    assert {refusal(dsn, f"delete from oltp.{rows}") for rows in removable} == {("commit", "change_has_event")}
 
 
 def _copied_row(table: str, **values: Any) -> str:
@@ -178,6 +186,8 @@ def _copied_row(table: str, **values: Any) -> str:
         replaced[key[0]] = str(uuid.uuid4())
     if table == "prices":
         replaced = {"currency": "EUR"}
+    if table.endswith("_taxes"):
+        replaced = {"jurisdiction": "new"}
     pairs = ", ".join(f"'{name}', '{value}'" for name, value in {**replaced, **values}.items())
     changed = f"to_jsonb(copied) || jsonb_build_object({pairs})"
     return (
@@ -225,6 +235,7 @@ def test_an_order_is_the_sum_of_its_lines(shop: Shop) -> None:
     dsn = shop.settings.owner_dsn
     changes = (
         "update oltp.order_discounts set amount_minor = amount_minor + 1",
+        "update oltp.order_discounts set line_number = 2",
         "update oltp.order_lines set amount_minor = amount_minor + 1",
         "update oltp.order_tax_lines set tax_minor = tax_minor + 1",
         "update oltp.order_lines set fulfilled_quantity = 1",
@@ -235,6 +246,26 @@ def test_an_order_is_the_sum_of_its_lines(shop: Shop) -> None:
     assert outcomes == dict.fromkeys(changes, ("commit", "order_totals_are_their_lines"))
     unpublished = "update oltp.orders set version = version + 1"
     assert refusal(dsn, _bump(order), _event(order, 2), unpublished) == ("commit", "change_has_event")
+
+
+def test_several_taxes_are_those_of_their_line(busy_shop: Shop) -> None:
+    bypass = "select oltp.declare_bypass('test')"
+    of_order, of_refund = "update oltp.orders set version = version", "update oltp.refunds set version = version"
+    of_adjustment = "update oltp.adjustments set version = version where tax_category is not null"
+    line, refund, adjustment = (f"update oltp.{name}_taxes set" for name in ("order_line", "refund_line", "adjustment"))
+    moved = "tax_minor = tax_minor + case jurisdiction when 'T5' then 1 else -1 end"
+    expected = {
+        (of_order, f"{line} tax_minor = tax_minor + 1"): "order_totals_are_their_lines",
+        (of_order, f"{line} cancelled_tax_minor = 1 where tax_minor > 0"): "order_totals_are_their_lines",
+        (of_order, f"{line} rate_ppm = rate_ppm + 1"): "order_totals_are_their_lines",
+        (of_refund, f"{refund} tax_minor = tax_minor - 1 where tax_minor > 0"): "refund_taxes_are_its_tax",
+        (of_refund, "delete from oltp.refund_line_taxes"): "refund_taxes_are_its_tax",
+        (of_refund, f"{refund} {moved}"): "refunds_within_order_line",
+        (of_adjustment, f"{adjustment} tax_minor = tax_minor + 1"): "adjustment_taxes_are_its_tax",
+    }
+    dsn = busy_shop.settings.owner_dsn
+    assert {change: refusal(dsn, bypass, *change)[1] for change in expected} == expected
+    assert refusal(dsn, bypass, of_order, of_refund, of_adjustment) == ("never", None)
 
 
 def test_fulfilled_units_are_those_of_the_fulfillments(shop: Shop) -> None:

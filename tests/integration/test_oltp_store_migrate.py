@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
@@ -145,6 +146,7 @@ def _rows(dsn: str, query: str) -> list[tuple[object, ...]]:
 
 
 SQL = Path(migrations.__file__).parent / "sql"
+SEVERAL_TAXES = ("order_line_taxes", "refund_line_taxes", "adjustment_taxes", "merchant_tax_rates_owed_to")
 ADJUSTMENT_TAX = ("tax_minor", "jurisdiction", "tax_category", "rate_ppm")
 """Columns of a later revision, which brought their limits with it."""
 
@@ -170,5 +172,48 @@ def test_rows_from_before_the_limits_stay_and_can_change(make_database: MakeData
     with psycopg.connect(dsn) as connection:
         after = connection.execute("select conname from pg_constraint where conname like '%%\\_limit'").fetchall()
         later = {(f"adjustments_{column}_limit",) for column in ADJUSTMENT_TAX}
+        later |= {(name,) for _, name in tables if name.startswith(SEVERAL_TAXES)}
         assert set(names) - set(after) - later == {("idempotency_keys_idempotency_key_limit",)}
         connection.execute("update oltp.idempotency_keys set response = '1' where idempotency_key = %s", (key,))
+
+
+def test_rows_from_before_line_discounts_and_several_taxes_stay(
+    make_database: MakeDatabase, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = make_database()
+    with monkeypatch.context() as until:
+        until.setattr(command, "upgrade", lambda config, _head, upgrade=command.upgrade: upgrade(config, "0010"))
+        migrate(dsn)
+    database = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+    with psycopg.connect(postgres.superuser_dsn(str(database))) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(FROM_BEFORE)
+    migrate(dsn)
+    assert _rows(dsn, "select tax_category, rate_ppm, owed_to from oltp.merchant_tax_rates") == [
+        ("standard", 200_000, "")
+    ]
+    assert _rows(dsn, "select code, amount_minor, line_number from oltp.order_discounts") == [("TEN", 100, None)]
+    assert _rows(dsn, "select tax_minor from oltp.order_tax_lines") == [(180,)]
+    with psycopg.connect(dsn) as connection:
+        # What every later change of such an order is checked by.
+        connection.execute(
+            "select oltp.check_order_lines(order_id), oltp.check_order_refunds(order_id) from oltp.orders"
+        )
+
+
+FROM_BEFORE = """
+insert into oltp.merchants values ('m', 1, 'M', 'GBP', true, false, 'GB', 0, null, now());
+insert into oltp.merchant_tax_rates values ('m', 'GB', 'standard', 200000);
+insert into oltp.orders (order_id, merchant_id, version, order_number, currency, status, source, lines_minor,
+    shipping_minor, discount_minor, added_tax_minor, tax_minor, rounding_micro, total_minor, cancelled_minor,
+    cancelled_tax_minor, placed_at)
+select gen_random_uuid(), 'm', 1, '1', 'GBP', 'placed', 's', 1000, 0, 100, 180, 180, 0, 1080, 0, 0, now();
+insert into oltp.order_lines (order_line_id, order_id, merchant_id, line_number, kind, variant_id, sku, title, quantity,
+    unit_price_micro, price_source, amount_minor, rounding_micro, discount_minor, total_minor, cancelled_quantity,
+    cancelled_minor, cancelled_tax_minor, fulfilled_quantity, withdrawn_quantity)
+select gen_random_uuid(), order_id, 'm', 1, 'goods', gen_random_uuid(), 'A', 'A', 1, 10000000, 'catalog', 1000, 0, 100,
+    1080, 0, 0, 0, 0, 0 from oltp.orders;
+insert into oltp.order_tax_lines select order_line_id, order_id, 'm', 'GB', 'standard', 200000, false, 900, 180
+from oltp.order_lines;
+insert into oltp.order_discounts select gen_random_uuid(), order_id, 'm', 'TEN', 100 from oltp.orders;
+"""

@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
+from contracts.events.adjustment import AdjustmentKind
 from contracts.events.merchant import TaxRate
 from contracts.events.product import ProductKind
 from contracts.ids import uuid7
 from contracts.settings import Settings
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.book_adjustment import BookAdjustment
+from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import Command, execute
 from oltp.commands.place_order import DiscountInput, OrderLineInput, PlaceOrder
 from oltp.commands.register_merchant import RegisterMerchant
+from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from reconcile.run import run_pairs
+from stack.comparison import build_reconcile_context
+from tests.conftest import Cluster
 from tests.integration.finance_office import DECEMBER, Office, open_office
+from tests.integration.reconcile_world import carrying
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
 
@@ -62,21 +72,29 @@ def offer(office: Office, merchant_id: str, sku: str, price_micro: int, tax_cate
     )
 
 
-def place(office: Office, merchant_id: str, *skus: str, discounts: list[DiscountInput] | None = None) -> Any:
+def place(
+    office: Office,
+    merchant_id: str,
+    *skus: str,
+    discounts: list[DiscountInput] | None = None,
+    number: str = "1",
+    is_paid: bool = True,
+) -> tuple[Any, Any]:
     order = do(
         office,
         PlaceOrder(
             merchant_id=merchant_id,
-            order_number="1",
+            order_number=number,
             customer_id=None,
             location_id="main",
             lines=[OrderLineInput(sku=sku, quantity=1) for sku in skus],
             discounts=discounts or [],
         ),
     )
+    if not is_paid:
+        return order, None
     payment = do(office, AuthorizePayment(merchant_id=merchant_id, order_id=order.order_id))
-    do(office, CapturePayment(merchant_id=merchant_id, payment_id=payment.payment_id))
-    return order
+    return order, do(office, CapturePayment(merchant_id=merchant_id, payment_id=payment.payment_id))
 
 
 def tax_report(office: Office, merchant_id: str) -> list[tuple[Any, ...]]:
@@ -85,7 +103,17 @@ def tax_report(office: Office, merchant_id: str) -> list[tuple[Any, ...]]:
     return sorted(tuple(row[name] for name in names) for row in rows if row["merchant_id"] == merchant_id)
 
 
-def test_right_values_from_the_command_to_the_report(office: Office) -> None:
+def give_back(office: Office, merchant_id: str, order: Any, payment: Any, amount_minor: int | None, units: int) -> Any:
+    line = RefundLineInput(order_line_id=order.lines[0].order_line_id, quantity=units, amount_minor=amount_minor)
+    refund = do(
+        office,
+        RequestRefund(merchant_id=merchant_id, payment_id=payment.payment_id, lines=[line], reason="returned"),
+    )
+    return do(office, CompleteRefund(merchant_id=merchant_id, refund_id=refund.refund_id))
+
+
+def sell_toys(office: Office) -> None:
+    """5.00 off a toy at 20 % beside a book at 0 %."""
     rates = [("standard", 200_000), ("books", 0)]
     open_for(
         office, "toys", "GBP", "GB",
@@ -94,10 +122,86 @@ def test_right_values_from_the_command_to_the_report(office: Office) -> None:
     offer(office, "toys", "TOY", 10_000_000, "standard")
     offer(office, "toys", "BOOK", 10_000_000, "books")
     discount = DiscountInput(code="TOYS", amount_minor=500, line_number=1)
-    order = place(office, "toys", "TOY", "BOOK", discounts=[discount])
+    order, _ = place(office, "toys", "TOY", "BOOK", discounts=[discount])
     assert (order.tax_minor, order.total_minor, order.discounts[0].line_number) == (100, 1600, 1)
+
+
+def sell_in_quebec(office: Office) -> Any:
+    """86.97 with taxes of 5 % and 9.975 %: one is kept, one given back in parts, one cancelled, one credited."""
+    taxes = [("CA-GST", 50_000), ("CA-QST", 99_750)]
+    open_for(
+        office, "erables", "CAD", "CA-QC",
+        [TaxRate(jurisdiction="CA-QC", tax_category="standard", rate_ppm=ppm, owed_to=name) for name, ppm in taxes],
+    )  # fmt: skip
+    offer(office, "erables", "SYRUP", 86_970_000, "standard")
+    kept, _ = place(office, "erables", "SYRUP")
+    assert [(tax.jurisdiction, tax.tax_minor) for tax in kept.line_taxes] == [("CA-GST", 435), ("CA-QST", 868)]
+    assert (kept.lines_minor, kept.tax_minor, kept.total_minor) == (8_697, 1_303, 10_000)
+
+    returned, payment = place(office, "erables", "SYRUP", number="2")
+    half = give_back(office, "erables", returned, payment, 5_000, 0)
+    rest = give_back(office, "erables", returned, payment, None, 1)
+    parts = [[tax.tax_minor for tax in refund.line_taxes] for refund in (half, rest)]
+    assert [sum(part) for part in parts] == [half.tax_minor, rest.tax_minor]
+    assert [sum(each) for each in zip(*parts, strict=True)] == [435, 868]
+
+    cancelled, _ = place(office, "erables", "SYRUP", number="3", is_paid=False)
+    after = do(office, CancelOrder(merchant_id="erables", order_id=cancelled.order_id))
+    assert [tax.cancelled_tax_minor for tax in after.line_taxes] == [435, 868]
+
+    credit = BookAdjustment(
+        merchant_id="erables",
+        kind=AdjustmentKind.UNREFERENCED_RETURN,
+        currency="CAD",
+        amount_micro=-100_000_000,
+        quantity=-1,
+        sku="SYRUP",
+        customer_id=None,
+        external_reference=None,
+        reason="returned by a guest",
+        source="test",
+        tax_category="standard",
+    )
+    assert [tax.tax_minor for tax in do(office, credit).taxes] == [-435, -867]
+    return kept
+
+
+def verdicts(office: Office, *names: str) -> dict[str, set[tuple[str, ...]]]:
+    """Return what a comparison of these pairs names: entity and key."""
+    context = carrying(build_reconcile_context(office.settings, lag_seconds_max=10), office.settings, ("lake",))
+    return {
+        result.pair: {(item.entity, *(part or "" for part in item.key)) for item in result.sample}
+        for result in run_pairs(context, list(names), ["pod1"])
+    }
+
+
+def test_right_values_from_the_command_to_the_report(office: Office, postgres: Cluster) -> None:
+    sell_toys(office)
+    kept = sell_in_quebec(office)
 
     assert office.reconcile()
     assert tax_report(office, "toys") == [("GB", "books", 1000, 0, 0), ("GB", "standard", 500, 100, 0)]
     (day,) = [row for row in office.report("daily")["rows"] if row["merchant_id"] == "toys"]
     assert (day["discount_minor"], day["sales_micro"], day["tax_minor"]) == (500, 20_000_000, 100)
+    # Three were charged, one of them cancelled, one given back, and a credit note besides.
+    assert tax_report(office, "erables") == [
+        ("CA-GST", "standard", 3 * 8_697, 3 * 435, 435 + 435),
+        ("CA-QST", "standard", 3 * 8_697, 3 * 868, 868 + 867),
+    ]
+    (day,) = [row for row in office.report("daily")["rows"] if row["merchant_id"] == "erables"]
+    assert day["tax_minor"] == 3 * 1_303 - 1_303 - 1_303 - 1_302
+
+    line_id = kept.lines[0].order_line_id
+    database = psycopg.conninfo.conninfo_to_dict(office.settings.pods[0].owner_dsn)["dbname"]
+    with psycopg.connect(postgres.superuser_dsn(str(database))) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "update oltp.order_line_taxes set tax_minor = tax_minor "
+            "+ case jurisdiction when 'CA-GST' then 1 else -1 end where order_line_id = %s",
+            (line_id,),
+        )
+    found = verdicts(office, "oltp_identities", "oltp_lake.order")
+    assert found["oltp_identities"] == {("order.each_tax_minor", kept.order_id)}
+    assert found["oltp_lake.order"] == {
+        ("order_line_taxes", kept.order_id, line_id, name) for name in ("CA-GST", "CA-QST")
+    }

@@ -97,12 +97,13 @@ where stock_levels.merchant_id = any(%(merchants)s) and stock_levels.location_id
 """
 
 _RATES = """
-select merchants.merchant_id, merchant_tax_rates.tax_category, merchant_tax_rates.rate_ppm
+select merchants.merchant_id, merchant_tax_rates.tax_category, sum(merchant_tax_rates.rate_ppm)::bigint as rate_ppm
 from oltp.merchants
 left join oltp.merchant_tax_rates
     on merchant_tax_rates.merchant_id = merchants.merchant_id
     and merchant_tax_rates.jurisdiction = merchants.jurisdiction
 where merchants.merchant_id = any(%(merchants)s)
+group by merchants.merchant_id, merchant_tax_rates.tax_category
 """
 
 

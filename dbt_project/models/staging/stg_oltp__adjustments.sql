@@ -17,5 +17,10 @@
     'jurisdiction': ['VARCHAR', 'null'],
     'tax_category': ['VARCHAR', 'null'],
     'rate_ppm': ['BIGINT', 'null'],
+    'taxes': [[{
+        'jurisdiction': 'VARCHAR',
+        'rate_ppm': 'BIGINT',
+        'tax_minor': 'BIGINT',
+    }], '[]'],
 } -%}
 {{ stage_events('adjustment', fields, added) }}

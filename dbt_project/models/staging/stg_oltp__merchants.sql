@@ -13,4 +13,4 @@
     }],
     'registered_at': 'TIMESTAMPTZ',
 } -%}
-{{ stage_events('merchant', fields) }}
+{{ stage_events('merchant', fields, {'tax_rates': {'owed_to': ['VARCHAR', "''"]}}) }}

@@ -51,4 +51,11 @@
 {{ stage_events('order', fields, {
     'lines': {'withdrawn_quantity': ['BIGINT', '0']},
     'discounts': {'line_number': ['BIGINT', 'null']},
+    'line_taxes': [[{
+        'order_line_id': 'VARCHAR',
+        'jurisdiction': 'VARCHAR',
+        'rate_ppm': 'BIGINT',
+        'tax_minor': 'BIGINT',
+        'cancelled_tax_minor': 'BIGINT',
+    }], '[]'],
 }) }}

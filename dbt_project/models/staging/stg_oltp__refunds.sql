@@ -24,4 +24,11 @@
         'is_restocked': 'BOOLEAN',
     }],
 } -%}
-{{ stage_events('refund', fields, {'lines': {'is_amount_named': ['BOOLEAN', 'false']}}) }}
+{{ stage_events('refund', fields, {
+    'lines': {'is_amount_named': ['BOOLEAN', 'false']},
+    'line_taxes': [[{
+        'refund_line_id': 'VARCHAR',
+        'jurisdiction': 'VARCHAR',
+        'tax_minor': 'BIGINT',
+    }], '[]'],
+}) }}

@@ -17,11 +17,20 @@ from oltp.store.tables.orders import (
     fulfillment_lines,
     fulfillments,
     order_discounts,
+    order_line_taxes,
     order_lines,
     order_tax_lines,
     orders,
 )
-from oltp.store.tables.payments import adjustments, payment_captures, payments, refund_lines, refunds
+from oltp.store.tables.payments import (
+    adjustment_taxes,
+    adjustments,
+    payment_captures,
+    payments,
+    refund_line_taxes,
+    refund_lines,
+    refunds,
+)
 from oltp.store.tables.propagation import cuts, epochs, outbox
 from oltp.store.tables.provider_calls import provider_calls
 from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
@@ -30,6 +39,7 @@ add_limits()
 
 __all__ = [
     "SCHEMA",
+    "adjustment_taxes",
     "adjustments",
     "allowed_transitions",
     "bypasses",
@@ -46,6 +56,7 @@ __all__ = [
     "merchants",
     "metadata",
     "order_discounts",
+    "order_line_taxes",
     "order_lines",
     "order_tax_lines",
     "orders",
@@ -55,6 +66,7 @@ __all__ = [
     "prices",
     "products",
     "provider_calls",
+    "refund_line_taxes",
     "refund_lines",
     "refunds",
     "reservation_lines",

@@ -24,6 +24,7 @@ TEXTS: dict[str, Text] = {
     "location_id": limits.LOCATION_ID,
     "jurisdiction": limits.JURISDICTION,
     "tax_category": limits.TAX_CATEGORY,
+    "owed_to": limits.OWED_TO,
     "feature": limits.FEATURE,
     "grantor": limits.GRANTOR,
     "source": limits.SOURCE,

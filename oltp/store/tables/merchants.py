@@ -53,6 +53,8 @@ merchant_tax_rates = Table(
     Column("merchant_id", Text, ForeignKey(f"{SCHEMA}.merchants.merchant_id"), primary_key=True),
     Column("jurisdiction", Text, primary_key=True),
     Column("tax_category", Text, primary_key=True),
+    # Empty where the category has one tax. What TaxRate leaves out is its default, so the column has it, too.
+    Column("owed_to", Text, primary_key=True, server_default=""),
     integer_column("rate_ppm"),
     *not_negative("rate_ppm"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
 
 from contracts.events.order import LineKind, OrderStatus
 from oltp.store.tables.columns import (
@@ -123,6 +123,22 @@ order_tax_lines = Table(
     integer_column("taxable_minor"),
     integer_column("tax_minor"),
     *not_negative("rate_ppm", "taxable_minor", "tax_minor"),
+    Index(None, "order_id"),
+)
+
+order_line_taxes = Table(
+    "order_line_taxes",
+    metadata,
+    # Of lines with several taxes, one row each; the line's row in order_tax_lines has their sums.
+    id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id"), primary_key=True),
+    Column("jurisdiction", Text, primary_key=True),
+    id_column("order_id"),
+    merchant_column(),
+    integer_column("rate_ppm"),
+    integer_column("tax_minor"),
+    integer_column("cancelled_tax_minor"),
+    *not_negative("rate_ppm", "tax_minor", "cancelled_tax_minor"),
+    CheckConstraint("cancelled_tax_minor <= tax_minor", name="cancelled_tax_within_tax"),
     Index(None, "order_id"),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.payment import PaymentStatus
@@ -112,6 +112,19 @@ refund_lines = Table(
     Index(None, "order_line_id"),
 )
 
+refund_line_taxes = Table(
+    "refund_line_taxes",
+    metadata,
+    # Of refunded lines with several taxes, one row each; they sum to the tax of the refund's line.
+    id_column("refund_line_id", ForeignKey(f"{SCHEMA}.refund_lines.refund_line_id"), primary_key=True),
+    Column("jurisdiction", Text, primary_key=True),
+    id_column("refund_id"),
+    merchant_column(),
+    integer_column("tax_minor"),
+    *not_negative("tax_minor"),
+    Index(None, "refund_id"),
+)
+
 adjustments = Table(
     "adjustments",
     metadata,
@@ -145,4 +158,16 @@ adjustments = Table(
     *not_negative("rate_ppm"),
     currency_check(),
     known("kind", AdjustmentKind),
+)
+
+adjustment_taxes = Table(
+    "adjustment_taxes",
+    metadata,
+    # Of adjustments with several taxes, one row each, with the adjustment's sign; they sum to its tax.
+    id_column("adjustment_id", ForeignKey(f"{SCHEMA}.adjustments.adjustment_id"), primary_key=True),
+    Column("jurisdiction", Text, primary_key=True),
+    merchant_column(),
+    integer_column("rate_ppm"),
+    integer_column("tax_minor"),
+    *not_negative("rate_ppm"),
 )

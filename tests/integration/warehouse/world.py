@@ -122,7 +122,8 @@ def _stripped(value: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, 
     for field in msgspec.structs.fields(struct):
         if typing.get_origin(field.type) is list:
             (element,) = typing.get_args(field.type)
-            kept[field.name] = [_stripped(part, element) for part in value[field.name]]
-        elif field.required or value[field.name] != field.default:
+            parts = [_stripped(part, element) for part in value[field.name]]
+            kept.update({field.name: parts} if parts or field.required else {})
+        elif field.required or value.get(field.name, field.default) != field.default:
             kept[field.name] = value[field.name]
     return kept

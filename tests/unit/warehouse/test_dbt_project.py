@@ -68,13 +68,15 @@ def without_defaults(
     for field in msgspec.structs.fields(state):
         if field.name not in types:
             continue
-        if typing.get_origin(field.type) is list:
+        if typing.get_origin(field.type) is list and not field.required:
+            added[field.name] = [required.pop(field.name), "[]"]
+        elif typing.get_origin(field.type) is list:
             element = typing.get_args(field.type)[0]
             early, late = without_defaults(element, types[field.name][0])
             required[field.name] = [early]
             added.update({field.name: late} if late else {})
         elif not field.required:
-            default = "null" if field.default is None else msgspec.json.encode(field.default).decode()
+            default = "null" if field.default is None else msgspec.json.encode(field.default).decode().replace('"', "'")
             added[field.name] = [required.pop(field.name), default]
     return required, added
 
