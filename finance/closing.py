@@ -24,6 +24,7 @@ from finance.after_cut import Remaining
 from finance.books import Artefact, ClosedPeriod, closed_periods, closing_alone, write_period
 from finance.canonical import canonical
 from finance.certificate import Evidence, touching
+from finance.closings import forgotten, remember
 from finance.files import FILES
 from finance.imports import OpenImport
 from finance.periods import Close, Period
@@ -95,6 +96,7 @@ def close_period(
         hold(books)
         _look_again(settings, period, proof, gather(lake))
         write_period(books, made, artefacts)
+    remember(settings.lake_backup_path, [*closed, made])
     return made
 
 
@@ -135,6 +137,7 @@ def obstacles(
     is_empty_allowed: bool = False,
 ) -> Iterator[str]:
     """Say everything that stands in the way of closing a period that is open."""
+    yield from forgotten(settings.lake_backup_path, closed)
     yield from not_ended(period, now)
     yield from taken_back(lake, closed)
     yield from not_proven(period, [pod.pod for pod in settings.pods], proof)

@@ -19,11 +19,13 @@ from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, Pa
 from derived.reports import REPORTS, Connection
 from derived.warehouse import build_warehouse
 from finance.closing import close_period
+from finance.closings import FILE, noted_closings, remember
 from finance.periods import Period
 from finance.verification import verify_file
 from reconcile.results import latest_results, save_results
 from repair import ledger
 from stack.evidence import gather_proof, hold_proof
+from tests.integration import test_books
 from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather, open_office
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
@@ -260,6 +262,11 @@ def everything_in_the_way_is_named(office: Office) -> None:
         (unequal,) = refusal(office, december)
         assert unequal == "order_count in GBP of pod2 differs in total, although no key does"
         connection.execute(change, [str(right)])
+    note = office.settings.lake_backup_path / FILE
+    remember(note.parent, [test_books.closed("2010-11", pod1=1)])
+    (forgotten,) = refusal(office, december)
+    assert forgotten.startswith("2010-11 was closed on 2011-02-03") and "set back" in forgotten
+    note.unlink()
 
 
 def two_at_once(office: Office, period: Period) -> None:
@@ -278,6 +285,7 @@ def two_at_once(office: Office, period: Period) -> None:
         close_period(office.settings, period, gather(office, period), hold_proof, by="eve")
     may_go_on.set()
     thread.join()
+    assert [one.period for one in noted_closings(office.settings.lake_backup_path)] == ["2010-12"]
     (closed,) = office.run("periods")["periods"]
     assert set(closed["certificate"]["epochs"]) == {"pod1", "pod2"}
     assert (closed["period"], closed["closed_by"]) == ("2010-12", "ada")

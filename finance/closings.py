@@ -1,0 +1,78 @@
+"""Which months were ever closed, noted beside the lake's backup: books that were set back do not know all of them.
+
+The books are in the control database; an older copy of it, put back, would let a month that was closed and handed out
+be closed again with other figures. Belongs here: that note, and what it knows and the books do not. Does not belong
+here: the books (`finance/books.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from contracts.errors import StackError
+from finance.books import ClosedPeriod
+from finance.canonical import sha256
+
+logger = logging.getLogger("tieout.books")
+
+FILE = "closed_periods.json"
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """That a month was closed."""
+
+    period: str
+    closed_at: datetime
+    closed_by: str
+    certificate_sha256: str
+
+
+def remember(folder: Path, closed: Iterable[ClosedPeriod]) -> None:
+    """Note these months in `folder`, beside those that are noted there; a folder that refuses is only told of."""
+    try:
+        noted = {(one.period, one.certificate_sha256): one for one in noted_closings(folder)}
+        noted |= {(one.period, one.certificate_sha256): one for one in map(_closing, closed)}
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{FILE}.{os.getpid()}"
+        content = msgspec.json.encode(sorted(noted.values(), key=lambda one: (one.period, one.closed_at)))
+        unfinished.write_bytes(msgspec.json.format(content, indent=2))
+        unfinished.replace(folder / FILE)
+    except (OSError, StackError) as error:
+        # The month is closed all the same, and the next closing notes it.
+        logger.warning("that a month was closed could not be noted: %s", error)
+
+
+def noted_closings(folder: Path) -> list[Closing]:
+    """Return what is noted in `folder`; none without a note. StackError when it cannot be read."""
+    path = folder / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Closing]) if path.exists() else []
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StackError(f"The note of closed months, {path}, cannot be read: {error}.") from None
+
+
+def forgotten(folder: Path, closed: Sequence[ClosedPeriod]) -> Iterator[str]:
+    """Say which months were closed that the books do not have as they were closed."""
+    known = {(one.period, one.certificate_sha256) for one in map(_closing, closed)}
+    for one in noted_closings(folder):
+        if (one.period, one.certificate_sha256) not in known:
+            yield (
+                f"{one.period} was closed on {one.closed_at:%Y-%m-%d %H:%M} UTC by {one.closed_by}, and the books do "
+                "not have that: the control database was set back or replaced. Put its newer copy back; if that is "
+                f"lost for good, take the month out of {folder / FILE}: what was handed out is then no longer proven"
+            )
+
+
+def _closing(closed: ClosedPeriod) -> Closing:
+    return Closing(
+        period=str(closed.period),
+        closed_at=closed.closed_at,
+        closed_by=closed.closed_by,
+        certificate_sha256=sha256(closed.certificate.encode()),
+    )
