@@ -59,6 +59,7 @@ TABLES = (
 )
 EPOCH = "bench"
 FILLED_AT_ONCE = 50_000
+FILL_MEMORY_MB = 1_000
 
 ORDERS = """
 insert into oltp.orders
@@ -71,7 +72,7 @@ from generate_series(%(first)s::bigint, %(last)s) as number
 LINES = """
 insert into oltp.order_lines
 select gen_random_uuid(), o.order_id, o.merchant_id, line, 'goods', gen_random_uuid(), 'SKU-' || line, 'Tea things', 3,
-       2555000, 'catalog', null, 500, 0, 0, 500, 0, 0, 0, 0
+       2555000, 'catalog', null, 500, 0, 0, 500, 0, 0, 0, 0, 0
 from oltp.orders as o cross join generate_series(1, 2) as line
 where not exists (select from oltp.order_lines as l where l.order_id = o.order_id)
 """
@@ -207,7 +208,11 @@ def _add(dsn: str, catalog: str, lake: str, first: int, last: int) -> int:
 
 def _fill_lake(dsn: str, catalog: str, lake: str, first: int, last: int) -> None:
     root, lines, _ = entities_of("order")
-    with connect_lake(catalog, lake) as connection, scratch(connection) as ready, snapshot_cursor(dsn) as cursor:
+    with (
+        connect_lake(catalog, lake) as connection,
+        scratch(connection, memory_limit_mb=FILL_MEMORY_MB) as ready,
+        snapshot_cursor(dsn) as cursor,
+    ):
         for begin in range(first, last + 1, FILLED_AT_ONCE):
             numbers = f"(select 'A' || generate_series({begin:d}, {min(begin + FILLED_AT_ONCE - 1, last):d}))"
             chosen = f"(select order_id from oltp.orders where order_number = any({numbers}))"

@@ -80,6 +80,9 @@ class ReadBack:
                 continue
             if events is not None:
                 yield entry, events
+                # Arrow would keep what it freed, besides all that DuckDB may take.
+                del events
+                pa.default_memory_pool().release_unused()
             elif entry.is_trimmed():
                 self.trimmed_cut = max(self.trimmed_cut, entry.cut)
 

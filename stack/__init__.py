@@ -5,7 +5,6 @@ Belongs here: the composition root of processes. Does not belong here: what the 
 
 import os
 
-# The allocators of DuckDB and Arrow keep freed memory for a while, each besides what the other keeps: a comparison then
-# takes twice its limit. They are told before they are loaded, here for all entry points; what those start inherits it.
+# DuckDB's allocator keeps freed memory for a second, which adds as much again to what a comparison may take. It is told
+# before DuckDB is loaded, here for all entry points; the processes that they start inherit it.
 os.environ.setdefault("DUCKDB_JE_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
-os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
