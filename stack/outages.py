@@ -7,9 +7,11 @@ that Tieout raises on purpose (`contracts/errors.py`).
 from __future__ import annotations
 
 import errno
+import re
 from contextlib import suppress
 
 from contracts.errors import TieoutError
+from contracts.sequences import set_back
 
 FULL = "No space left on device"
 NO_CONNECTION_LEFT = (
@@ -34,6 +36,8 @@ def outage(error: BaseException) -> str | None:
         named = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return DISK_FULL.format(reason=named) if is_full else NOT_WRITTEN.format(reason=named)
+    if sentence := _of_a_sequence(error):
+        return sentence
     if not _is_of_a_server(error):
         return None
     reason = _scrubbed(str(getattr(error, "orig", None) or error))
@@ -42,6 +46,19 @@ def outage(error: BaseException) -> str | None:
     if any(words in reason for words in NO_CONNECTION_LEFT):
         return CONNECTIONS.format(reason=reason)
     return STOPPED.format(reason=reason)
+
+
+def _of_a_sequence(error: BaseException) -> str | None:
+    """Return the sentence for a number that the database has given twice; None for other errors."""
+    import psycopg
+
+    if not isinstance(error, psycopg.errors.UniqueViolation) or not (error.diag.constraint_name or "").endswith(
+        "_pkey"
+    ):
+        return None
+    found = re.match(r"Key \((\w+)\)=\(\d+\) already exists", error.diag.message_detail or "")
+    table = f"{error.diag.schema_name}.{error.diag.table_name}"
+    return set_back(table, found[1]) if found else None
 
 
 def _is_of_a_server(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from contracts.errors import (
     TieoutError,
 )
 from contracts.limits import STOCK_MAX
+from contracts.sequences import set_back
 
 STOCK_RESERVED_WITHIN_ON_HAND = "stock_levels_reserved_within_on_hand"
 STOCK_ON_HAND_NOT_NEGATIVE = "stock_levels_on_hand_not_negative"
@@ -40,11 +41,20 @@ REFUNDS_WITHIN_ORDER_LINE = "refunds_within_order_line"
 LINE_CLOSED_WITHIN_QUANTITY = "order_lines_closed_within_quantity"
 RESERVATION_PARTS_WITHIN_QUANTITY = "reservation_lines_parts_within_quantity"
 AUTHORIZED_PAYMENT_IS_UNIQUE = "provider_calls_authorized_payment_idx"
+POSITION_IS_UNIQUE = "outbox_pkey"
+POSITIONS_GROW = "outbox_positions_grow"
 CURRENCY_CODE = "merchants_currency_code"
 STOCK_LIMIT = "stock_levels_on_hand_limit"
 MOVEMENT_LIMIT = "stock_movements_quantity_limit"
 RESERVATION_LIMIT = "reservation_lines_quantity_limit"
 STOCK_IS_LIMITED = f"A location holds, moves or reserves at most {STOCK_MAX:,} units of one variant."
+
+POSITION_USED = set_back(
+    "oltp.outbox",
+    "position",
+    "(select max(position) from (table oltp.outbox_floor union all select true, position from oltp.outbox) as used)",
+)
+"""Positions are given by the database alone, so no caller has chosen one that is used."""
 
 MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     STOCK_RESERVED_WITHIN_ON_HAND: (InsufficientStockError, None),
@@ -67,6 +77,8 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     STOCK_LIMIT: (InputError, STOCK_IS_LIMITED),
     MOVEMENT_LIMIT: (InputError, STOCK_IS_LIMITED),
     RESERVATION_LIMIT: (InputError, STOCK_IS_LIMITED),
+    POSITION_IS_UNIQUE: (StackError, POSITION_USED),
+    POSITIONS_GROW: (StackError, POSITION_USED),
     CURRENCY_CODE: (InputError, "A currency is three capital letters, e.g. GBP."),
 }
 """Error and sentence by constraint; None: the database's own sentence, which `refuse` in 0001_triggers.sql wrote."""

@@ -147,6 +147,20 @@ GUARDED = """
 select exists (select from pg_trigger where tgname = 'is_evidence' and tgrelid = %(table)s::regclass) as is_guarded
 """
 
+MOMENT = """
+select nextval('trust.moments') as moment,
+       (select max(greatest(moment, recorded_moment)) from trust.compared) as highest
+"""
+BEYOND_ALL = """
+select setval('trust.moments', 1 + greatest(
+    nextval('trust.moments'),
+    (select max(greatest(moment, recorded_moment)) from trust.compared),
+    (select max(greatest(seen_until, claimed_moment)) from trust.breaks),
+    (select max(moment) from reconcile.results)
+)) as moment
+"""
+"""A counter that was set back would let every comparison count as older than what is known; it may go on higher up."""
+
 LOCK = "tieout ledger of breaks"
 
 
@@ -172,11 +186,14 @@ def next_moment(control_dsn: str) -> int | None:
     None where there is no ledger yet, or it cannot be reached: then the result can hardly be recorded either.
     """
     try:
-        with psycopg.connect(control_dsn, autocommit=True) as connection:
-            row = connection.execute("select nextval('trust.moments')").fetchone()
+        with psycopg.connect(control_dsn, autocommit=True, row_factory=dict_row) as connection:
+            given = one(connection, MOMENT, {})
+        if given["highest"] is not None and given["moment"] <= given["highest"]:
+            with ledger(control_dsn) as connection:
+                given = one(connection, BEYOND_ALL, {})
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
         return None
-    return None if row is None else int(row[0])
+    return int(given["moment"])
 
 
 @contextmanager

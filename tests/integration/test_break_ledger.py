@@ -14,10 +14,12 @@ import pytest
 from contracts.breaks import TRANSITIONS, BreakState
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError, TieoutError
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from reconcile import results
 from repair import audit, ledger
 from repair.ledger import states as states_module
 from repair.ledger.incidents import waiting_for_repair
 from repair.values import Action, ActionKind
+from stack.outages import outage
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 PAIR = "oltp_lake.order"
@@ -623,3 +625,29 @@ def test_deleted_breaks_are_found_again_as_open_whatever_was_decided_about_them(
     delete_breaks(dsn)
     record(dsn, found(3))
     assert ledger.groups(dsn) == []
+
+
+def test_a_counter_that_was_set_back_goes_on_above_what_is_known(dsn: str) -> None:
+    results.migrate(dsn)
+    record(dsn, replace(found(1, amount("a")), moment=ledger.next_moment(dsn)))
+    assert ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(1))
+    with psycopg.connect(dsn) as connection:
+        ((highest,),) = connection.execute("select last_value from trust.moments").fetchall()
+        connection.execute("alter sequence trust.moments restart")
+    moment = ledger.next_moment(dsn)
+    assert moment is not None and moment > highest
+    assert record(dsn, replace(found(2), moment=moment)).results_overtaken == 0
+    assert (ledger.next_moment(dsn) or 0) > moment
+
+
+def test_a_number_that_is_given_twice_is_told_with_what_to_run(dsn: str) -> None:
+    record(dsn, found(1, amount("a")))
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("alter table trust.break_history alter column history_id restart")
+    with pytest.raises(psycopg.errors.UniqueViolation) as refused:
+        record(dsn, found(2, amount("a"), amount("b")))
+    sentence = outage(refused.value)
+    assert sentence is not None and sentence.startswith("The sequence of trust.break_history.history_id was set back")
+    with psycopg.connect(dsn) as connection:
+        connection.execute(sentence.partition("run: ")[2].encode())
+    assert record(dsn, found(2, amount("a"), amount("b"))).breaks_opened == 1

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from contracts.errors import StackError
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderState
@@ -42,6 +43,7 @@ ROOTS = (
 )
 NOT_FACTS = {
     "outbox",
+    "outbox_floor",
     "cuts",
     "epochs",
     "idempotency_keys",
@@ -330,6 +332,53 @@ def test_relay_and_reader_write_only_cuts_and_the_relay_prunes(shop: Shop) -> No
     prune = "select oltp.prune_outbox(1)"
     assert refusal(reader, prune) == ("statement", "privilege")
     assert refusal(relay, prune) == ("never", None)
+
+
+def test_no_position_of_the_outbox_is_used_twice(shop: Shop) -> None:
+    with psycopg.connect(shop.settings.owner_dsn, autocommit=True) as owner:
+
+        def set_back(to: int) -> None:
+            owner.execute("select setval('oltp.outbox_position_seq', %s, false)", [to])
+
+        def highest() -> int:
+            ((found,),) = owner.execute("select max(position) from oltp.outbox").fetchall()
+            return int(found)
+
+        order = shop.place(("MUG", 3))
+        # Where another event stands.
+        set_back(highest())
+        with pytest.raises(StackError, match=r"sequence of oltp.outbox.position was set back: .* select setval\("):
+            shop.pay(order)
+        # Where none does, but before the aggregate's own last event: in one cut they would change places.
+        shop.pay(order)
+        set_back(highest() + 1_000)
+        shop.fulfill(order, (order.lines[0], 1))
+        set_back(highest() - 900)
+        with pytest.raises(StackError, match="was set back"):
+            shop.fulfill(order, (order.lines[0], 1))
+        # Where pruned ones stood.
+        owner.execute("update oltp.outbox_floor set position = %s", [highest()])
+        set_back(1)
+        with pytest.raises(StackError, match="was set back") as told:
+            shop.place(("MUG", 1))
+        owner.execute(str(told.value).partition("run: ")[2].encode())
+        assert shop.place(("MUG", 1)).version == 1
+
+
+def test_pruning_raises_the_floor(shop: Shop) -> None:
+    register = (
+        "insert into oltp.cuts (cut, snapshot, epoch, registered_by, partition_function, partition_count, chunk_rows,"
+        " codec) select coalesce(max(cut), 0) + 1, pg_current_snapshot(), oltp.present_epoch(), 't', 'f', 1, 1, 'c'"
+        " from oltp.cuts"
+    )
+    with psycopg.connect(shop.settings.owner_dsn, autocommit=True) as owner:
+        ((highest,),) = owner.execute("select max(position) from oltp.outbox").fetchall()
+        owner.execute(register)
+        owner.execute(register)
+        shop.place(("MUG", 1))
+        ((events, cuts),) = owner.execute("select * from oltp.prune_outbox(2)").fetchall()
+        floor = owner.execute("select position from oltp.outbox_floor").fetchall()
+    assert (events, cuts, floor) == (highest, 1, [(highest,)])
 
 
 ROLES = ("owner", "app", "relay", "reader")

@@ -31,7 +31,7 @@ from oltp.store.tables.payments import (
     refund_lines,
     refunds,
 )
-from oltp.store.tables.propagation import cuts, epochs, outbox
+from oltp.store.tables.propagation import cuts, epochs, outbox, outbox_floor
 from oltp.store.tables.provider_calls import provider_calls
 from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
 
@@ -61,6 +61,7 @@ __all__ = [
     "order_tax_lines",
     "orders",
     "outbox",
+    "outbox_floor",
     "payment_captures",
     "payments",
     "prices",

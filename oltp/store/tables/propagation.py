@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -69,6 +70,15 @@ outbox = Table(
     UniqueConstraint("event_id"),
     CheckConstraint("aggregate_version >= 1", name="version_positive"),
     Index(None, "xid"),
+)
+
+# One row. Positions up to it were used by events that are pruned: none of them is used again.
+outbox_floor = Table(
+    "outbox_floor",
+    metadata,
+    Column("is_only", Boolean, primary_key=True, server_default=text("true")),
+    Column("position", BigInteger, nullable=False),
+    CheckConstraint("is_only", name="one_row"),
 )
 
 cuts = Table(

@@ -1,0 +1,15 @@
+"""A sequence that was set back behind its table: what is said of it.
+
+Belongs here: that sentence. Does not belong here: noticing it (`oltp/store/constraints.py`, `stack/outages.py`).
+"""
+
+from __future__ import annotations
+
+
+def set_back(table: str, column: str, highest: str | None = None) -> str:
+    """Return what is wrong and what to run; `table` with its schema, `highest` what no new value may be below."""
+    most = highest or f"(select max({column}) from {table})"
+    return (
+        f"The sequence of {table}.{column} was set back: it gives numbers that were used before; nothing was written. "
+        f"As the owner of the database run: select setval(pg_get_serial_sequence('{table}', '{column}'), {most});"
+    )
