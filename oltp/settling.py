@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import psycopg
 
 from contracts.errors import GatewayDeclinedError, TieoutError
 from oltp.commands.execute import Command, CommandPod, request_of, run_request
@@ -22,6 +23,14 @@ from oltp.store.provider_calls import LeftBehind, left_behind
 
 LEFT_AFTER = timedelta(minutes=10)
 """How old a call must be before nobody is taken to wait for it: longer than any client repeats a command."""
+
+UNSETTLED_SECONDS_MIN = 60.0
+"""Younger calls are under way: their callers wait for them."""
+
+UNSETTLED = """
+select count(*), coalesce(extract(epoch from clock_timestamp() - min(asked_at)), 0)::float8
+from oltp.provider_calls where asked_at < clock_timestamp() - make_interval(secs => %s)
+"""
 
 _COMMANDS: dict[str, type[Command[Any]]] = {command.__name__: command for command in COMMANDS}
 
@@ -47,6 +56,16 @@ def settle_provider_calls(pod: CommandPod, *, left_after: timedelta = LEFT_AFTER
         except TieoutError as error:
             failures[f"{call.merchant_id}/{call.idempotency_key}"] = str(error)
     return Settled(settled=len(calls) - len(failures), failures=failures)
+
+
+def unsettled_calls(dsn: str) -> tuple[int, float]:
+    """Return how many calls of a pod have had no outcome for a minute or more, and since how many seconds the oldest.
+
+    Money may have moved at the provider of which nothing is recorded here.
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        ((calls, oldest_seconds),) = connection.execute(UNSETTLED, [UNSETTLED_SECONDS_MIN]).fetchall()
+    return int(calls), float(oldest_seconds)
 
 
 def _settle(pod: CommandPod, call: LeftBehind) -> None:

@@ -74,6 +74,26 @@ class PairStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenStatus:
+    """A transaction that has been open in a pod for long: it holds back its own events, and vacuum."""
+
+    pod: str
+    what: str
+    whose: str
+    seconds: float
+    to_end_it: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallsStatus:
+    """Calls to the payment provider of a pod whose outcome is not recorded yet."""
+
+    pod: str
+    calls: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnmetStatus:
     """An expectation of data quality that does not hold."""
 
@@ -101,6 +121,10 @@ class Status:
     pairs: list[PairStatus] | None = None
     """The newest comparison of every pair and pod; None when the ledger does not answer."""
     workers: list[ProgramState] = field(default_factory=list)
+    open_transactions: list[OpenStatus] = field(default_factory=list)
+    """Those of pods that have been open for long."""
+    provider_calls: list[CallsStatus] = field(default_factory=list)
+    """Of pods that have calls to the payment provider that are not settled."""
     breaks: dict[str, int] | None = None
     """Breaks that have not ended, by state; None when the ledger does not answer."""
     unmet: list[UnmetStatus] | None = None
@@ -124,6 +148,8 @@ def read_status(values: Settings) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
+        transactions = [pool.submit(_open_transactions, pod) for pod in values.pods]
+        calls = [pool.submit(_provider_calls, pod) for pod in values.pods]
         warehouse = pool.submit(_warehouse_statuses, values)
         pairs = pool.submit(_pair_statuses, values)
         breaks = pool.submit(_break_counts, values)
@@ -143,6 +169,8 @@ def read_status(values: Settings) -> Status:
         warehouse=[counting_outbox(copy, seen[copy.pod]) for copy in warehouse.result()],
         pairs=pairs.result(),
         workers=workers.result(),
+        open_transactions=[found for future in transactions for found in future.result()],
+        provider_calls=[found for future in calls for found in future.result()],
         breaks=breaks.result(),
         unmet=unmet.result(),
         data_docs_url=data_docs_url(values),
@@ -207,6 +235,25 @@ def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
 
     cut, held_by = observe_alone(pod.reader_dsn)
     return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)
+
+
+def _open_transactions(pod: PodSettings) -> list[OpenStatus]:
+    from streams.holders import open_transactions
+
+    def ask() -> list[OpenStatus]:
+        return [OpenStatus(pod=pod.pod, **vars(found)) for found in open_transactions(pod.reader_dsn)]
+
+    return _asked(ask, lambda _: [])
+
+
+def _provider_calls(pod: PodSettings) -> list[CallsStatus]:
+    from oltp.settling import unsettled_calls
+
+    def ask() -> list[CallsStatus]:
+        calls, oldest_seconds = unsettled_calls(pod.reader_dsn)
+        return [CallsStatus(pod=pod.pod, calls=calls, oldest_seconds=round(oldest_seconds, 3))] if calls else []
+
+    return _asked(ask, lambda _: [])
 
 
 def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:

@@ -48,6 +48,7 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     ]
     headings = ("Pod", "Database", "Cut", "Unpublished", "Oldest (s)", "Published by")
     console.print(table("Pods", headings, pods, numbers_from=2))
+    _show_waiting(status)
     copies = [
         (
             copy.name,
@@ -73,6 +74,22 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     if status.workers:
         workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))
+
+
+def _show_waiting(status: Status) -> None:
+    """Print what a pod waits for: transactions that are open for long, calls to the provider without an outcome."""
+    if status.open_transactions:
+        rows = [
+            (one.pod, escape(one.what), escape(one.whose), f"{one.seconds:,.0f}", escape(one.to_end_it))
+            for one in status.open_transactions
+        ]
+        headings = ("Pod", "Open for long (its events are in no cut)", "Whose", "Seconds", "To end it, in the pod")
+        answers().print(table("Open transactions", headings, rows, numbers_from=99))
+    for one in status.provider_calls:
+        answers().print(
+            f"{one.pod}: {one.calls:,} calls to the payment provider have no outcome yet, the oldest for "
+            f"{one.oldest_seconds:,.0f} s; the job reservation_expiry settles those that nobody waits for."
+        )
 
 
 def _show_unmet(status: Status) -> None:

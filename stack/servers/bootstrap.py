@@ -120,6 +120,12 @@ def reserve_relay_lock(superuser_dsn: str, database: str) -> None:
             connection.execute(sql.SQL("grant execute on {} to tieout_relay").format(function))
 
 
+def let_look(superuser_dsn: str) -> None:
+    """Let the reader see since when others have a transaction open, also when they have taken all connections."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        connection.execute("grant pg_read_all_stats, pg_use_reserved_connections to tieout_reader")
+
+
 def drop_database(superuser_dsn: str, database: str) -> None:
     """Drop `database`, ending the sessions in it."""
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
@@ -138,6 +144,7 @@ def count_tables(dsn: str) -> int:
 def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Create a pod's roles and its database."""
     create_roles(superuser_dsn, {role: passwords[role] for role in POD_ROLES})
+    let_look(superuser_dsn)
     create_database(superuser_dsn, POD_DATABASE, owner=POD_ROLES[0])
     allow_connections(superuser_dsn, POD_DATABASE, POD_ROLES)
     reserve_relay_lock(superuser_dsn, POD_DATABASE)

@@ -35,6 +35,7 @@ port = {port}
 unix_socket_directories = ''
 password_encryption = 'scram-sha-256'
 max_connections = 200
+reserved_connections = 5
 shared_buffers = '{shared_buffers}'
 max_wal_size = '2GB'
 checkpoint_timeout = '10min'

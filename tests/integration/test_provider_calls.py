@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from contracts.errors import ConflictError, GatewayDeclinedError, GatewayError, IdempotencyConflictError
@@ -21,7 +22,7 @@ from oltp.commands.execute import Command, build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import EmbeddedGateway, Moved
-from oltp.settling import settle_provider_calls
+from oltp.settling import settle_provider_calls, unsettled_calls
 from tests.conftest import MakePod
 from tests.integration.shop import MERCHANT, NOW, Shop, open_shop
 
@@ -189,6 +190,11 @@ def test_a_provider_that_does_not_answer_is_asked_again_later(shop: Shop, provid
     provider.before_answer = silent
     with pytest.raises(GatewayError):
         shop.do(CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id), "capture")
+    assert unsettled_calls(shop.settings.reader_dsn) == (0, 0.0)
+    with psycopg.connect(shop.settings.owner_dsn) as owner:
+        owner.execute("update oltp.provider_calls set asked_at = asked_at - interval '2 hours'")
+    calls, oldest_seconds = unsettled_calls(shop.settings.reader_dsn)
+    assert calls == 1 and oldest_seconds >= 7_200
     failed = settle_provider_calls(shop.pod, left_after=AT_ONCE)
     assert failed.failures == {f"{MERCHANT}/capture": "The provider did not answer."}
     provider.before_answer = lambda: None
