@@ -3,6 +3,9 @@
 Belongs here: what a provider must be able to do, and one that does it. Does not belong here: when money moves
 (`oltp/commands/`), or what a payment then looks like (`oltp/domain/payments.py`).
 
+A reference has at most 255 characters (`contracts.limits.REFERENCE`). A longer one of a capture, void or refund is
+recorded shortened; an authorization with such a reference is let go again, since it could not be asked for whole.
+
 Every call carries the idempotency key of the command that makes it, a refund's the refund's id. A provider answers a
 repeated key with its first answer, reference and amount, and moves no money twice. So a call whose answer was lost is
 made again with the same key, by the caller or by `oltp/settling.py`.

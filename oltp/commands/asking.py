@@ -14,12 +14,16 @@ that answers in this process without moving money (`is_local`) is asked inside o
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 from psycopg import errors
 
 from contracts.errors import GatewayDeclinedError
+from contracts.limits import REFERENCE
+from contracts.text import visible
 from oltp.commands.execute import (
     Answer,
     Command,
@@ -35,6 +39,10 @@ from oltp.domain.provider_calls import CallKind, ProviderCall
 from oltp.gateway import Moved, PaymentGateway
 from oltp.store.provider_calls import become, close_call, find_call, open_call
 from oltp.transaction import CommandTransaction
+
+DIGEST_CHARACTERS = 24
+
+logger = logging.getLogger("tieout.commands")
 
 Loaded = TypeVar("Loaded")
 Outcome = Moved | GatewayDeclinedError
@@ -128,23 +136,53 @@ def asked(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
     try:
         match call.kind:
             case CallKind.AUTHORIZE:
-                return gateway.authorize(
-                    idempotency_key=key, amount_minor=call.amount_minor, currency=call.currency, payment_token=subject
-                )
+                return _authorized(gateway, call)
             case CallKind.CAPTURE:
-                return gateway.capture(
+                captured = gateway.capture(
                     idempotency_key=key,
                     authorization_reference=subject,
                     amount_minor=call.amount_minor,
                     currency=call.currency,
                 )
+                return Moved(reference=recorded_reference(captured.reference), amount_minor=captured.amount_minor)
             case CallKind.REFUND:
-                return Moved(reference=_refunded(gateway, call), amount_minor=call.amount_minor)
+                reference = recorded_reference(_refunded(gateway, call))
+                return Moved(reference=reference, amount_minor=call.amount_minor)
             case CallKind.VOID | CallKind.GIVE_UP:
                 reference = gateway.void(idempotency_key=key, authorization_reference=subject)
                 return Moved(reference=reference, amount_minor=call.amount_minor)
     except GatewayDeclinedError as declined:
         return declined
+
+
+def recorded_reference(reference: str) -> str:
+    """Return what is recorded of a reference that nothing is asked by: all of it, or where it is too long its beginning
+    and a checksum. Money has moved by then, so whatever the provider calls it must be recorded.
+    """
+    if not reference or REFERENCE.problem(reference) is None:
+        return reference
+    digest = hashlib.sha256(reference.encode(errors="surrogatepass")).hexdigest()[:DIGEST_CHARACTERS]
+    return f"{visible(reference)[: REFERENCE.longest - DIGEST_CHARACTERS - 1]}~{digest}"
+
+
+def _authorized(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
+    """Ask for an authorization; one whose reference cannot be kept whole could never be captured, and is let go again.
+
+    Repeated after a crash, both calls do nothing twice.
+    """
+    moved = gateway.authorize(
+        idempotency_key=call.provider_key,
+        amount_minor=call.amount_minor,
+        currency=call.currency,
+        payment_token=call.subject,
+    )
+    problem = REFERENCE.problem(moved.reference)
+    if problem is None:
+        return moved
+    gateway.void(idempotency_key=f"{call.provider_key}/void", authorization_reference=moved.reference)
+    declined = GatewayDeclinedError(f"The provider's reference of an authorization {problem}; it was voided.")
+    logger.error("Payment %s: %s", call.payment_id, declined)
+    return declined
 
 
 def _refunded(gateway: PaymentGateway, call: ProviderCall) -> str:

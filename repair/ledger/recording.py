@@ -115,7 +115,7 @@ with opened as (
     join trust.break_groups as g
       on g.pair = %(pair)s and g.pod = %(pod)s and g.kind = i.kind and g.ended_at is null
     order by i.entity, i.key
-    on conflict (pair, pod, entity, key) where ended_at is null do nothing
+    on conflict (pair, pod, entity, trust.key_digest(key)) where ended_at is null do nothing
     returning break_id
 ),
 logged as (

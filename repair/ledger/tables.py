@@ -61,10 +61,16 @@ create table if not exists trust.breaks (
     check (state <> 'repairing' or (claimed_run is not null and lease_until is not null)),
     check (state <> 'accepted' or reason <> '')
 );
-create unique index if not exists breaks_unended on trust.breaks (pair, pod, entity, key) where ended_at is null;
+create or replace function trust.key_digest(key text[]) returns bytea language sql immutable strict parallel safe
+return sha256(convert_to(to_jsonb(key)::text, 'UTF8'));
+-- By digests: an index holds no value of some thousand characters, and one such key would keep all others out.
+create unique index if not exists breaks_unended_by_digest on trust.breaks
+    (pair, pod, entity, trust.key_digest(key)) where ended_at is null;
+drop index if exists trust.breaks_unended;
 create index if not exists breaks_by_group on trust.breaks (group_id);
 create index if not exists breaks_by_run on trust.breaks (claimed_run) where claimed_run is not null;
-create index if not exists breaks_by_aggregate on trust.breaks (aggregate_key) where aggregate_key is not null;
+create index if not exists breaks_by_aggregate_hash on trust.breaks using hash (aggregate_key);
+drop index if exists trust.breaks_by_aggregate;
 create table if not exists trust.break_history (
     history_id bigint generated always as identity primary key,
     break_id bigint not null references trust.breaks,
@@ -131,7 +137,8 @@ create table if not exists trust.decisions (
     break_ids bigint[] not null,
     changes jsonb not null
 );
-create index if not exists decisions_by_aggregate on trust.decisions (pod, aggregate_key);
+create index if not exists decisions_by_aggregate_hash on trust.decisions using hash (aggregate_key);
+drop index if exists trust.decisions_by_aggregate;
 comment on table trust.decisions is
 'What people decided about an aggregate that no event explains, never changed or deleted; digest: of the state shown.';
 """

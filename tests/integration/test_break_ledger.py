@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -651,3 +653,12 @@ def test_a_number_that_is_given_twice_is_told_with_what_to_run(dsn: str) -> None
     with psycopg.connect(dsn) as connection:
         connection.execute(sentence.partition("run: ")[2].encode())
     assert record(dsn, found(2, amount("a"), amount("b"))).breaks_opened == 1
+
+
+def test_a_key_of_any_length_keeps_no_other_out(dsn: str) -> None:
+    long = base64.b64encode(random.Random(7).randbytes(9_000)).decode()
+    assert record(dsn, found(1, amount(long), amount("b"))).breaks_opened == 2
+    assert record(dsn, found(2, amount(long), amount("b"))).breaks_seen == 2
+    chosen = {str(one.key[0]): one.break_id for one in ledger.breaks(dsn)}
+    assert ledger.accept(dsn, break_ids=[chosen[long]], reason="known", by="ann") == [chosen[long]]
+    assert record(dsn, found(3)).breaks_vanished == 2

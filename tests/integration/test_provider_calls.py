@@ -12,9 +12,11 @@ import psycopg
 import pytest
 
 from contracts.errors import ConflictError, GatewayDeclinedError, GatewayError, IdempotencyConflictError
+from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundStatus
 from contracts.ids import uuid7
+from contracts.limits import REFERENCE
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
@@ -43,12 +45,14 @@ class Provider(EmbeddedGateway):
         self.set_aside: dict[str, int] = {}
         self.taken: dict[str, int] = {}
         self.before_answer: Callable[[], None] = lambda: None
+        self.ending = ""
+        """Of every reference."""
 
     def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
         """Set aside, once a key."""
         key = f"auth {idempotency_key}"
         if key not in self.answers:
-            reference = self._answer("auth", idempotency_key, payment_token)
+            reference = self._answer("auth", idempotency_key, payment_token) + self.ending
             self.answers[key] = Moved(reference=reference, amount_minor=amount_minor)
             self.set_aside[reference] = amount_minor
         self.before_answer()
@@ -58,7 +62,7 @@ class Provider(EmbeddedGateway):
         """Take, once a key."""
         key = f"capt {idempotency_key}"
         if key not in self.answers:
-            reference = self._answer("capt", idempotency_key, authorization_reference)
+            reference = self._answer("capt", idempotency_key, authorization_reference) + self.ending
             self.answers[key] = Moved(reference=reference, amount_minor=amount_minor)
             self.set_aside[authorization_reference] -= amount_minor
             self.taken[authorization_reference] = self.taken.get(authorization_reference, 0) + amount_minor
@@ -75,10 +79,10 @@ class Provider(EmbeddedGateway):
         """Give back, once a key."""
         key = f"refd {idempotency_key}"
         if key not in self.answers:
-            self.answers[key] = Moved(reference=key, amount_minor=amount_minor)
+            self.answers[key] = Moved(reference=key + self.ending, amount_minor=amount_minor)
             self.taken[authorization_reference] -= amount_minor
         self.before_answer()
-        return key
+        return self.answers[key].reference
 
 
 @pytest.fixture
@@ -247,3 +251,23 @@ def test_slow_calls_hold_no_connection_and_no_row(shop: Shop, provider: Provider
             let_go.set()
         statuses = [call.result().status for call in calls]
     assert statuses == [PaymentStatus.DECLINED, *[PaymentStatus.AUTHORIZED] * (slow - 1)]
+
+
+@pytest.mark.parametrize("ending", ["x" * 300, "\u202e", "\x00"])
+def test_a_reference_that_cannot_be_kept_leaves_no_money_in_between(
+    shop: Shop, provider: Provider, ending: str
+) -> None:
+    payment = shop.authorize(shop.place(("MUG", 2)))
+    provider.ending = ending
+    # By this one money would have to be taken later.
+    other = shop.place(("PIN", 1))
+    assert shop.authorize(other).status is PaymentStatus.DECLINED
+    assert sum(provider.set_aside.values()) == payment.authorized_minor
+    # By these nothing is asked any more: what has moved is recorded, under a name that can be.
+    captured = shop.capture(payment)
+    (capture,) = captured.captures
+    refund = shop.request_refund(payment, (shop.present(OrderState, payment.order_id).lines[0], 1))
+    completed = shop.do(CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id))
+    for reference, begins in ((capture.provider_reference, "capt_"), (completed.provider_reference, "refd ")):
+        assert reference is not None and reference.startswith(begins) and REFERENCE.problem(reference) is None
+        assert "~" in reference

@@ -30,6 +30,7 @@ TABLES_APART = {
     "idempotency_keys",
     "provider_calls",
     "outbox",
+    "outbox_floor",
     "residents",
     "stock_levels",
     # Read together with the rows that they belong to.
