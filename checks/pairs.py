@@ -19,6 +19,7 @@ from contracts.breaks import BreakGroup, BreakState
 from contracts.clock import utc_now
 from contracts.errors import ComparisonError
 from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
+from contracts.text import visible
 from contracts.verdicts import PairResult, Verdict
 from reconcile.coverage import read_coverage
 from reconcile.figure_results import figured_cuts, save_figures
@@ -70,9 +71,9 @@ def sample_table(results: Sequence[PairResult]) -> dg.TableMetadataValue:
         {
             "pod": result.pod,
             "entity": found.entity,
-            "key": " / ".join(str(part) for part in found.key),
+            "key": visible(" / ".join(str(part) for part in found.key)),
             "class": str(found.kind),
-            "columns": "; ".join(f"{item.column}: {item.left} -> {item.right}" for item in found.columns[:5]),
+            "columns": visible("; ".join(f"{item.column}: {item.left} -> {item.right}" for item in found.columns[:5])),
         }
         for result in results
         for found in result.sample[:KEYS_SHOWN]
@@ -84,7 +85,7 @@ def sample_table(results: Sequence[PairResult]) -> dg.TableMetadataValue:
 
 
 def _cell(value: object) -> str | int | None:
-    return value if value is None or type(value) is int else str(value)
+    return value if value is None or type(value) is int else visible(str(value))
 
 
 def check_result(
@@ -130,7 +131,7 @@ def check_result(
 def could_not_look(results: Sequence[PairResult]) -> str:
     """Return where a comparison could not look and why; empty: it looked everywhere."""
     unknown = [result for result in results if result.verdict is Verdict.UNKNOWN]
-    return "; ".join(f"{result.pair} in {result.pod}: {result.reason}" for result in unknown)
+    return "; ".join(f"{result.pair} in {result.pod}: {visible(result.reason)}" for result in unknown)
 
 
 def _is_accepted(results: Sequence[PairResult], incidents: Sequence[BreakGroup]) -> bool:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import duckdb
 
-from contracts.clock import Clock, utc_now
+from contracts.clock import Clock
 from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from derived.builds import latest_build
 from derived.lake_connection import open_lake, scrub
 from derived.lake_reads import cut_vector
 from derived.lake_schema import EVENTS
+from streams.clocks import pod_clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +33,24 @@ class WarehouseLag:
     """Age of the oldest event that is in the lake and in no complete build; 0.0 when there is none."""
 
 
-def observe_warehouse(settings: Settings, *, clock: Clock = utc_now) -> list[WarehouseLag]:
+def observe_warehouse(settings: Settings, *, clock: Clock | None = None) -> list[WarehouseLag]:
     """Return how far the warehouse is behind, per pod; WarehouseError when the lake cannot be asked.
 
-    Cost follows the lag: files tell by their highest cut that they hold nothing newer.
+    Ages are told by each pod's own clock, unless another is given. Cost follows the lag: files tell by their highest
+    cut that they hold nothing newer.
     """
     try:
         with open_lake(settings, read_only=True) as connection:
             build = latest_build(connection)
             lake_cuts = cut_vector(connection)
             return [
-                _observed(connection, pod.pod, build.cuts.get(pod.pod, 0) if build else 0, lake_cuts, clock)
+                _observed(
+                    connection,
+                    pod.pod,
+                    build.cuts.get(pod.pod, 0) if build else 0,
+                    lake_cuts,
+                    clock or pod_clock(pod.reader_dsn),
+                )
                 for pod in settings.pods
             ]
     except duckdb.Error as error:

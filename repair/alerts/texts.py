@@ -8,12 +8,14 @@ Belongs here: texts of incidents, pure. Does not belong here: the digest for fin
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.money import CURRENCY_EXPONENTS, format_minor
 from contracts.ownership import Copy
+from contracts.text import visible
 from contracts.verdicts import ColumnDifference, DifferenceClass
 from repair.alerts.deciding import AlertKind, Due, unsettled_breaks
 
@@ -112,7 +114,7 @@ def _resolved_body(group: BreakGroup, concern: Concern, breaks: Sequence[Break])
     cuts = [found.last_seen_cut for found in breaks if found.last_seen_cut is not None]
     if cuts:
         lines.append(f"Last seen different at cut {max(cuts)}; comparisons at later cuts found nothing.")
-    lines += [f"Accepted: {_key(found)}: {found.reason}" for found in accepted[:KEYS_SHOWN]]
+    lines += [f"Accepted: {_key(found)}: {visible(found.reason)}" for found in accepted[:KEYS_SHOWN]]
     lines += ["", _holds_again(concern, is_accepted=bool(accepted))]
     lines += [f"Look: tieout breaks list --group {group.group_id} --all", _runbook(concern)]
     return "\n".join(lines)
@@ -148,7 +150,7 @@ def _owners(breaks: Sequence[Break]) -> str:
 
 def _reasons(escalated: Sequence[Break]) -> list[str]:
     reasons = list(dict.fromkeys(found.reason for found in escalated if found.reason))
-    return [f"Why: {reason}" for reason in reasons[:3]]
+    return [f"Why: {visible(reason)}" for reason in reasons[:3]]
 
 
 def _keys(breaks: Sequence[Break], group: BreakGroup) -> list[str]:
@@ -158,7 +160,8 @@ def _keys(breaks: Sequence[Break], group: BreakGroup) -> list[str]:
 
 
 def _key(found: Break) -> str:
-    return f"{found.entity} {' / '.join('-' if part is None else part for part in found.key)}"
+    # Shown, not obeyed: a line break in an id would write lines of its own into the message.
+    return f"{found.entity} {' / '.join('-' if part is None else visible(part) for part in found.key)}"
 
 
 def _differences(found: Break) -> str:
@@ -198,7 +201,7 @@ def _commands(breaks: Sequence[Break], group: BreakGroup) -> list[str]:
         lines.append(f"      tieout breaks show {shown}")
         order_id = _order_id(breaks[0])
         if order_id is not None:
-            lines.append(f"      tieout explain {order_id}")
+            lines.append(f"      tieout explain {shlex.quote(visible(order_id))}")
     return lines
 
 

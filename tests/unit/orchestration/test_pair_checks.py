@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from checks.pairs import check_result, could_not_look
+from checks.pairs import check_result, could_not_look, sample_table
 from contracts.errors import ComparisonError
-from contracts.verdicts import PairResult, Verdict
+from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from reconcile.pairs import PAIRS
 
 PAIR = next(pair for pair in PAIRS if pair.name == "operational_finance.orders")
 
 
-def result(pod: str, verdict: Verdict, **changes: int | str) -> PairResult:
+def result(pod: str, verdict: Verdict, **changes: object) -> PairResult:
     at = datetime(2026, 3, 1, 12, tzinfo=UTC)
     values = {"pair": PAIR.name, "pod": pod, "verdict": verdict, "cut": 7, "checked_at": at, "seconds": 0.1}
     return PairResult(**(values | changes))  # type: ignore[arg-type]
@@ -44,3 +44,14 @@ def test_late_warns_and_consistent_passes() -> None:
     late = check_result(PAIR, [result("pod1", Verdict.CONSISTENT), result("pod2", Verdict.LATE)])
     assert not late.passed and late.severity is dg.AssetCheckSeverity.WARN
     assert check_result(PAIR, [result("pod1", Verdict.CONSISTENT), result("pod2", Verdict.CONSISTENT)]).passed
+
+
+def test_what_a_page_shows_of_a_key_obeys_nobody() -> None:
+    found = Difference(
+        entity="orders",
+        key=("a\n\x1b[2J",),
+        kind=DifferenceClass.STALE,
+        columns=(ColumnDifference(column="customer_id", left="\u202e", right=None),),
+    )
+    (record,) = sample_table([result("pod1", Verdict.INCONSISTENT, sample=(found,))]).records
+    assert record.data["key"] == r"a\n\x1b[2J" and record.data["columns"] == r"customer_id: \u202e -> None"

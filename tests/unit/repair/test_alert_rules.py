@@ -162,6 +162,12 @@ def test_a_text_says_what_since_when_who_and_what_still_holds_and_nothing_else_o
     ):
         assert part in body
     assert "Ada" not in body and "Eve" not in body
+    hostile = replace(
+        found, key=("eire", "a\nPaid\x1b[2J"), aggregate_key="eire/order/0190; rm -rf \u202e", reason="a\nb"
+    )
+    _, body = incident_text(Due(kind=ESCALATED, group=group(escalated=1), episode=1), concern, [hostile])
+    assert r"account_orders eire / a\nPaid\x1b[2J" in body and r"Why: a\nb" in body
+    assert r"tieout explain '0190; rm -rf \u202e'" in body
 
 
 @pytest.mark.parametrize(
