@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from datetime import UTC, datetime
 
 import psycopg
@@ -9,6 +12,7 @@ import pytest
 
 from contracts.errors import ConflictError, NotFoundError, StackError
 from finance.books import (
+    LOCK,
     Artefact,
     ClosedPeriod,
     closed_periods,
@@ -17,6 +21,7 @@ from finance.books import (
     read_artefact,
     write_period,
 )
+from finance.closing import refuse_closed
 from finance.periods import parse_period
 from reconcile import figure_results
 from reconcile.figures import Figure
@@ -105,3 +110,35 @@ def test_a_close_whose_last_reply_is_lost_is_closed_and_says_how_to_find_out(mak
         connection.execute("select 1")
     assert "tieout periods" not in str(lost.value)
     assert closed_periods(dsn) == [closed("2010-12", pod1=5)]
+
+
+def close_and_die(dsn: str, *, is_committed: bool) -> None:
+    """Close a month in this process, and end as a power cut would: before the commit, or right after it."""
+    with closing_alone(dsn) as connection:
+        write_period(connection, closed("2010-12", pod1=5), [FILE])
+        if is_committed:
+            connection.commit()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_close_that_is_killed_has_closed_all_or_nothing(make_database: MakeDatabase, is_committed: bool) -> None:
+    dsn = make_database("tieout_control")
+    migrate(dsn)
+    process = multiprocessing.get_context("spawn").Process(
+        target=close_and_die, args=(dsn,), kwargs={"is_committed": is_committed}
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert closed_periods(dsn) == ([closed("2010-12", pod1=5)] if is_committed else [])
+    if is_committed:
+        assert read_artefact(dsn, parse_period("2010-12"), "daily", "csv") == FILE.content
+        with pytest.raises(ConflictError, match="is closed"):
+            refuse_closed(parse_period("2010-12"), [one.close for one in closed_periods(dsn)])
+    else:
+        with psycopg.connect(dsn, autocommit=True) as other:
+            # The server notices that the client is gone, and lets go of the lock of closing.
+            other.execute("select pg_advisory_lock(%s)", (LOCK,))
+        write(dsn, closed("2010-12", pod1=5))
+        assert closed_periods(dsn) == [closed("2010-12", pod1=5)]
