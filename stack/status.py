@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +20,7 @@ from stack import session
 from stack.data_docs import data_docs_url
 from stack.projections import PROJECTIONS, build_projection
 from stack.supervision import ProgramState, Supervisor
+from stack.waiting import CallsStatus, OpenStatus, calls_of, open_in
 
 Answer = TypeVar("Answer")
 UNREACHABLE = "unreachable"
@@ -71,26 +73,6 @@ class PairStatus:
     different: int
     checked_at: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenStatus:
-    """A transaction that has been open in a pod for long: it holds back its own events, and vacuum."""
-
-    pod: str
-    what: str
-    whose: str
-    seconds: float
-    to_end_it: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallsStatus:
-    """Calls to the payment provider of a pod whose outcome is not recorded yet."""
-
-    pod: str
-    calls: int
-    oldest_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +130,8 @@ def read_status(values: Settings) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
-        transactions = [pool.submit(_open_transactions, pod) for pod in values.pods]
-        calls = [pool.submit(_provider_calls, pod) for pod in values.pods]
+        transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
+        calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
         warehouse = pool.submit(_warehouse_statuses, values)
         pairs = pool.submit(_pair_statuses, values)
         breaks = pool.submit(_break_counts, values)
@@ -235,25 +217,6 @@ def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
 
     cut, held_by = observe_alone(pod.reader_dsn)
     return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)
-
-
-def _open_transactions(pod: PodSettings) -> list[OpenStatus]:
-    from streams.holders import open_transactions
-
-    def ask() -> list[OpenStatus]:
-        return [OpenStatus(pod=pod.pod, **vars(found)) for found in open_transactions(pod.reader_dsn)]
-
-    return _asked(ask, lambda _: [])
-
-
-def _provider_calls(pod: PodSettings) -> list[CallsStatus]:
-    from oltp.settling import unsettled_calls
-
-    def ask() -> list[CallsStatus]:
-        calls, oldest_seconds = unsettled_calls(pod.reader_dsn)
-        return [CallsStatus(pod=pod.pod, calls=calls, oldest_seconds=round(oldest_seconds, 3))] if calls else []
-
-    return _asked(ask, lambda _: [])
 
 
 def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
