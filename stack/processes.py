@@ -53,6 +53,18 @@ def find(process_id: int | None, *words: str) -> psutil.Process | None:
     return process if all(word in command for word in words) else None
 
 
+def find_in(folder: Path, program: str) -> psutil.Process | None:
+    """Return the live process of that program that works in `folder`; None when there is none.
+
+    It finds a server that could not write its pid file, and one whose file was deleted.
+    """
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.name() == program and process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+    return None
+
+
 def read_process_id(path: Path) -> int | None:
     """Return the process id on the first line of a pid file, or None when there is none."""
     try:

