@@ -18,6 +18,7 @@ from assets.platform import PLATFORM, platform_of
 from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
 from derived.builds import Connection, building
+from derived.defective import in_words
 from derived.failed_tests import failing_keys, with_keys
 from derived.warehouse import PROJECT_DIR, dbt_environment
 
@@ -99,6 +100,8 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
             yield from invocation.stream()
             # Only a build of everything, without a fault, may be read by reports.
             build.is_complete = invocation.is_successful() and not context.is_subset
+            if build.left_out:
+                context.log.warning(in_words([one.sentence for one in build.left_out]))
             failed = [] if invocation.is_successful() else failed_tests(build.connection, invocation)
         if invocation.get_error() is not None:
             raise dg.Failure(

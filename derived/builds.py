@@ -6,7 +6,7 @@ Belongs here: the records in schema `lake.builds` and the lock. Does not belong 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,10 +19,13 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
 from contracts.ids import NewId, uuid7
 from contracts.settings import Settings
+from derived.defective import Omission
 from derived.lake_connection import LAKE, lake_place, open_lake, transaction
 from derived.lake_files import lost_tables
 from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
+from derived.leaving_out import TABLES as LEFT_OUT_TABLES
+from derived.leaving_out import leave_out, take_back
 from derived.warehouse_shape import is_outgrown
 
 Connection = duckdb.DuckDBPyConnection
@@ -38,6 +41,7 @@ TABLES = (
         build_id varchar not null, pod varchar not null, since_cut bigint not null, cut bigint not null,
         resume_cut bigint not null, data_at timestamptz, recorded_at timestamptz not null, build_number bigint)""",
     f"create table if not exists {COMPLETIONS} (build_id varchar not null, completed_at timestamptz not null)",
+    *LEFT_OUT_TABLES,
     # Which build is newer, whatever the clock says; lakes made before had only ids, which begin with the time.
     f"alter table {CUT_VECTORS} add column if not exists build_number bigint",
     f"""update {CUT_VECTORS} as vectors set build_number = (
@@ -73,6 +77,8 @@ class Build:
     is_outgrown: bool = False
     """What is stored lacks a field that events have by now, or a file: all is to be computed anew."""
     is_complete: bool = False
+    left_out: Sequence[Omission] = ()
+    """What the build leaves out, because an aggregate has a defect."""
 
     @property
     def cuts(self) -> dict[str, int]:
@@ -113,9 +119,21 @@ def building(
             since = {pod.pod: 0 for pod in settings.pods}
         build = record_cut_vector(connection, cuts=cuts, since=since)
         build.is_outgrown = outgrown
+        build.left_out = _leave_out(connection, build)
         yield build
         if build.is_complete:
             record_completion(connection, build.build_id)
+
+
+def _leave_out(connection: Connection, build: Build) -> list[Omission]:
+    latest = latest_build(connection)
+    shown = {} if latest is None else latest.cuts
+    found: list[Omission] = []
+    for pod, entry in build.pods.items():
+        found += leave_out(
+            connection, pod, entry.since_cut, entry.cut, shown_cut=shown.get(pod, 0), build_id=build.build_id
+        )
+    return found
 
 
 def migrate_builds(connection: Connection) -> None:
@@ -181,6 +199,7 @@ def stand_back(
     beyond = f"select 1 from {CUT_VECTORS} where {newest} and pod = ? and greatest(cut, resume_cut) > ?"
     if not connection.execute(beyond, [pod, cut]).fetchall():
         return
+    take_back(connection, pod, cut)
     build_id, now = str(new_id()), clock()
     connection.execute(
         f"""insert into {CUT_VECTORS} by name
@@ -261,7 +280,7 @@ def _has_tables(connection: Connection) -> bool:
     # The column is what was added last: with it, all is there.
     found = connection.execute(
         "select count(*) from duckdb_columns() where database_name = ? and schema_name = 'builds' "
-        "and (table_name, column_name) in (('cut_vectors', 'build_number'), ('completions', 'build_id'))",
+        "and (table_name, column_name) in (('cut_vectors', 'build_number'), ('left_out_events', 'is_bad'))",
         [LAKE],
     ).fetchall()
     return int(found[0][0]) == 2

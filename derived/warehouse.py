@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from derived.builds import Build, Connection, building
+from derived.defective import Omission
 from derived.failed_tests import failing_keys, with_keys
 from derived.lake_connection import link_extensions, normal_data_path, scrub
 
@@ -82,6 +83,8 @@ class BuildResult:
     seconds: float
     is_complete: bool
     """Everything was built and every test passed; only then do reports read it."""
+    left_out: Sequence[Omission] = ()
+    """What it leaves out, because an aggregate is defective in itself."""
 
     @property
     def is_built(self) -> bool:
@@ -260,4 +263,5 @@ def _result(build: Build, nodes: Sequence[NodeRun], rows: Mapping[str, int], sec
         rows=rows,
         seconds=seconds,
         is_complete=build.is_complete,
+        left_out=build.left_out,
     )

@@ -1,4 +1,4 @@
-"""How far the warehouse is behind the lake: what has been applied there and is in no complete build yet.
+"""What the warehouse lacks: what the lake has and is in no complete build yet, and what the newest one leaves out.
 
 Belongs here: this observation, for status, freshness and drills. Does not belong here: what lag is allowed
 (`contracts/ownership.py`), how far the lake itself is behind (`streams/lag.py`).
@@ -14,9 +14,11 @@ from contracts.clock import Clock
 from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from derived.builds import latest_build
+from derived.defective import Omission
 from derived.lake_connection import open_lake, scrub
 from derived.lake_reads import cut_vector
 from derived.lake_schema import EVENTS
+from derived.leaving_out import left_out
 from streams.clocks import pod_clock
 
 
@@ -53,6 +55,16 @@ def observe_warehouse(settings: Settings, *, clock: Clock | None = None) -> list
                 )
                 for pod in settings.pods
             ]
+    except duckdb.Error as error:
+        raise WarehouseError(f"The warehouse could not be asked: {scrub(error, settings.catalog_dsn)}") from None
+
+
+def left_out_now(settings: Settings) -> list[Omission]:
+    """Return what the newest complete build leaves out; WarehouseError when the lake cannot be asked."""
+    try:
+        with open_lake(settings, read_only=True) as connection:
+            build = latest_build(connection)
+            return left_out(connection, build.cuts) if build else []
     except duckdb.Error as error:
         raise WarehouseError(f"The warehouse could not be asked: {scrub(error, settings.catalog_dsn)}") from None
 

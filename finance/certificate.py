@@ -124,15 +124,16 @@ class BreakEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """An aggregate that is defective in itself, so that no figure of it is in any mart."""
+    """An aggregate that is defective in itself: marts have it, and its order, as at the cut before the defect."""
 
     pod: str
     aggregate_key: str
     merchant_id: str
     currency: str | None
     amounts: Mapping[str, int]
-    """Column -> what operations have of it."""
+    """Column -> what its order's, or its own, newest readable events come to."""
     reason: str
+    """What is wrong, and from which cut on it is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ class Certificate:
     covers: str = ""
     """What the conclusion is about; certificates of earlier versions do not say so."""
     left_out: tuple[LeftOut, ...] = ()
-    """Aggregates that are in no figure, because they are defective in themselves."""
+    """Aggregates that are left out of the figures, because they are defective in themselves."""
     unproven: tuple[str, ...] = ()
     """Comparisons of what finance is made from that gave no answer at or after these cuts."""
 
@@ -188,10 +189,7 @@ class Evidence:
     results: Mapping[str, Sequence[PairResult]]
     """Pod -> one comparison of every finance pair, all at one cut; empty: there is none at or after the cut."""
     left_out: Sequence[LeftOut] = ()
-    """Aggregates that are in no mart, because they are defective in themselves.
-
-    Builds leave out none so far: a defective aggregate keeps a build from being complete.
-    """
+    """Aggregates that are left out of the figures, because they are defective in themselves."""
     unproven: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Pod -> comparisons of what finance is made from that gave no answer at or after the cut."""
     compared_since: Mapping[str, datetime] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
+from contracts.money import CURRENCY_EXPONENTS, format_minor
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
@@ -31,7 +32,7 @@ from finance.certificate import (
     touching,
 )
 from finance.periods import Period
-from finance.presentation import moment
+from finance.presentation import heading, moment
 
 COVERS = (
     "Finance against operations, and what finance is made from: the lake's copies of the tables, and the tables' own "
@@ -162,14 +163,29 @@ def _conclusion(
 
 
 def with_left_out(conclusion: str, left_out: Sequence[LeftOut]) -> str:
-    """Return a conclusion that says, too, what is in no figure."""
+    """Return a conclusion that says, too, what is left out of the figures, with its money."""
     if not left_out:
         return conclusion
     merchants = sorted({found.merchant_id for found in left_out})
     named = ", ".join(merchants[:NAMED_MAX]) + (", ..." if len(merchants) > NAMED_MAX else "")
     return (
-        f"{conclusion} {len(left_out):,} defective aggregates of {named} are in no figure; the certificate lists them."
+        f"{conclusion} {len(left_out):,} defective aggregates of {named} are left out of the figures"
+        f"{_money(left_out)}; the certificate lists them."
     )
+
+
+def _money(left_out: Sequence[LeftOut]) -> str:
+    """Say what is left out in sum, in every currency."""
+    sums: dict[tuple[str, str], int] = {}
+    for found in left_out:
+        for name, value in found.amounts.items():
+            if found.currency in CURRENCY_EXPONENTS:
+                sums[found.currency, name] = sums.get((found.currency, name), 0) + value
+    shown = [
+        f"{heading(name).lower()} {format_minor(value, currency)} {currency}"
+        for (currency, name), value in sorted(sums.items())
+    ]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 def _when(pods: Sequence[PodEvidence]) -> str:

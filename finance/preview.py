@@ -51,7 +51,7 @@ class Preview:
     """Of the certificate; empty when the reports cannot be made."""
     breaks_accepted: int | None
     left_out: Table | None = None
-    """Aggregates that are in no figure; None: there are none."""
+    """Aggregates that are left out of the figures; None: there are none."""
     rows: Mapping[str, int]
     """Report -> its rows."""
     checksums: Mapping[str, str]

@@ -219,13 +219,13 @@ def _breaks(certificate: Certificate) -> Table:
 
 
 def left_out_table(certificate: Certificate) -> Table:
-    """Return the aggregates that are in no figure, with what operations have of them."""
+    """Return the aggregates that are left out of the figures, with what their events say of money."""
     rows = tuple(
         (found.pod, found.aggregate_key, found.merchant_id, _amounts(found.amounts, found.currency), found.reason)
         for found in certificate.left_out
     )
-    headings = ("Pod", "Aggregate", "Merchant", "In operations", "Why")
-    return Table(title="In no figure, because defective in themselves", headings=headings, rows=rows)
+    headings = ("Pod", "Aggregate", "Merchant", "Money", "Why")
+    return Table(title="Left out of the figures, because defective in themselves", headings=headings, rows=rows)
 
 
 def _amounts(amounts: Mapping[str, int], currency: str | None) -> str:

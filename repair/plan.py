@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contracts.breaks import Break
 from contracts.verdicts import DifferenceClass
 from repair.drafting import Draft
-from repair.remedies import Remedy, remedy_of
+from repair.remedies import Remedy, remedy_in_finance, remedy_of
 from repair.values import Budget, Evidence, Plan, PodEvidence
 
 OWNER_PAIRS = ("stock_identity", "oltp_identities")
@@ -138,7 +138,7 @@ def _warehouse(draft: Draft, item: Break, pod: PodEvidence) -> None:
     if item.aggregate_key is None:
         draft.build_sum(item, pod.event_cuts.get(item.key[0] or ""))
         return
-    remedy = remedy_of(pod, item.aggregate_key)
+    remedy = remedy_in_finance(pod, item.aggregate_key)
     if not draft.remedy(item, remedy, is_enough=False):
         return
     # The event that restates it brings the marts along: the build of the next comparison has it.

@@ -42,9 +42,13 @@ CHANGES_TOLD = 8
 """Of how many fields a sentence says both values; the first are the aggregate's own, totals among them."""
 LOST = (
     "Version {versions} of {key}: no store has the event any more. Its present state is right in copies without "
-    "history; but no build of the warehouse is complete over the gap, and all reports stay at the last complete one, "
-    "until a person has it stated again: `tieout breaks approve-restatement`. Once it was, accept what is left: the "
-    "count of its events stays short of its version (docs/runbooks/breaks.md)."
+    "history; finance leaves it out, with its order, from the gap on, until a person has it stated again: `tieout "
+    "breaks approve-restatement`. Once it was, accept what is left: the count of its events stays short of its version "
+    "(docs/runbooks/breaks.md)."
+)
+LEFT_OUT = (
+    "Finance leaves {key} out, because of {why}. It is taken in once that is settled, and not built before "
+    "(docs/runbooks/breaks.md)."
 )
 
 
@@ -86,6 +90,13 @@ def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
     is_again = bool(known.lost_versions) and known.is_stated and known.is_approved
     is_restated = (_is_unstated(known) and not _is_for_a_person(known)) or is_again
     return Remedy(damages=damages, restated_key=key if is_restated else None)
+
+
+def remedy_in_finance(pod: PodEvidence, key: str | None) -> Remedy:
+    """Return what the aggregate needs before its rows in the marts are right: what is left out waits for a person."""
+    remedy = remedy_of(pod, key)
+    why = None if key is None else pod.left_out.get(key)
+    return remedy if remedy.is_needed or why is None else Remedy(refusal=LEFT_OUT.format(key=key, why=why))
 
 
 def told(changes: Sequence[FieldChange], currencies: tuple[str | None, str | None]) -> str:

@@ -164,6 +164,8 @@ class PodEvidence:
     lake_parked: frozenset[str] = frozenset()
     lost_event: LostEvent | None = None
     """Would be lost with the log's entry, if the log were written again from the outbox."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Aggregates that the newest complete build leaves out, by key: because of what."""
     gaps: Mapping[str, int] = field(default_factory=dict)
     """By copy: the cut that it needs next, where the log does not have it."""
     backed_up_cut: int = 0

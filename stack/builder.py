@@ -41,6 +41,8 @@ class Built:
     tests: int
     failed: list[str] = field(default_factory=list)
     """Names of tests that failed and models that could not be built, with their message and the first keys."""
+    left_out: list[str] = field(default_factory=list)
+    """Aggregates that it leaves out because they are defective in themselves, each with what is wrong and its money."""
     seconds: float
 
 
@@ -190,6 +192,7 @@ def _summary(result: Any, clean: Callable[[str], str]) -> dict[str, Any]:
         "is_built": result.is_built,
         "models": kinds.count("model"),
         "tests": kinds.count("test"),
+        "left_out": [clean(one.sentence) for one in result.left_out],
         "failed": [clean(node.sentence) for node in result.nodes if node.status not in PASSED],
         "seconds": round(result.seconds, 3),
     }

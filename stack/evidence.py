@@ -18,9 +18,10 @@ from contracts.breaks import ENDED, BreakState
 from contracts.errors import PropagationError, StackError
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import PairResult
+from derived.leaving_out import left_out
 from derived.reports import Connection
 from finance.after_cut import Remaining, remaining
-from finance.certificate import Evidence, FigureEvidence
+from finance.certificate import Evidence, FigureEvidence, LeftOut
 from finance.closing import Proof, compared_cuts
 from finance.imports import hold_imports, unended_imports
 from finance.periods import Period
@@ -46,7 +47,8 @@ def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int
         found = {pod: _at_or_after(settings.control_dsn, pod, cut, starts.get(pod)) for pod, cut in cuts.items()}
         unproven = _unproven(settings, cuts, starts)
         evidence = _evidence(settings, {pod: results for pod, (results, _) in found.items()}, unproven)
-        return replace(evidence, compared_since={pod: since for pod, (_, since) in found.items() if since})
+        since = {pod: since for pod, (_, since) in found.items() if since}
+        return replace(evidence, compared_since=since, left_out=_left_out(lake, cuts))
 
 
 def gather_proof(settings: Settings, lake: Connection, period: Period) -> Proof:
@@ -62,6 +64,7 @@ def gather_proof(settings: Settings, lake: Connection, period: Period) -> Proof:
         never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if pair.name in DEPENDED_ON]
         at = {pod: found[0].cut or 0 for pod, found in results.items() if found}
         evidence = _evidence(settings, results, _unproven(settings, at, starts))
+        evidence = replace(evidence, left_out=_left_out(lake, compared_cuts(evidence)))
         return Proof(
             evidence=evidence,
             newest=newest,
@@ -119,6 +122,21 @@ def _evidence(
         unproven=unproven,
         figures=_figures(settings, results),
         breaks=[one for one in found if one.pair in DEPENDED_ON],
+    )
+
+
+def _left_out(lake: Connection, cuts: Mapping[str, int]) -> tuple[LeftOut, ...]:
+    """Return what the warehouse leaves out as of `cuts`, because an aggregate is defective in itself."""
+    return tuple(
+        LeftOut(
+            pod=found.pod,
+            aggregate_key=found.aggregate_key,
+            merchant_id=found.merchant_id,
+            currency=found.currency,
+            amounts=dict(found.shown),
+            reason=found.reason,
+        )
+        for found in left_out(lake, cuts)
     )
 
 

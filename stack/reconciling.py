@@ -17,6 +17,7 @@ from contracts.clock import utc_now
 from contracts.settings import Settings
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
+from derived.defective import in_words
 from reconcile.context import ReconcileContext
 from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.oltp import OpenCut
@@ -154,4 +155,5 @@ def describe_build(built: Built | None) -> str:
     if built is None:
         return "The warehouse was not built."
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(built.cuts.items()))
-    return f"Warehouse: {built.models} models and {built.tests} tests in {built.seconds:.1f} s, {cuts}."
+    what = f"Warehouse: {built.models} models and {built.tests} tests in {built.seconds:.1f} s, {cuts}."
+    return f"{what} {in_words(built.left_out)}".rstrip()

@@ -143,7 +143,7 @@ def _pass_and_show(values: Settings, options: argparse.Namespace, progress: Prog
     show_figures(done.comparison.figures)
     console = answers()
     console.print(describe_recorded(done.comparison.recorded))
-    console.print(describe_build(done.built))
+    console.print(escape(describe_build(done.built)))
     style = "bold green" if done.is_tied else "bold red"
     console.print(f"[{style}]{escape(conclusion(done.comparison))}[/]")
     console.print(f"After {time.monotonic() - started:.1f} s.")

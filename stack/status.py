@@ -115,6 +115,8 @@ class Status:
     """The pages of Great Expectations."""
     drills: str | None = None
     """What the newest drills prove, in one line; None when their table does not answer."""
+    left_out: list[str] | None = None
+    """What finance leaves out as defective in itself, each with its money; None: the lake does not answer."""
     coverage: str | None = None
     """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
     near_limits: list[str] = field(default_factory=list)
@@ -139,6 +141,7 @@ def read_status(values: Settings) -> Status:
         drills = pool.submit(_drills_summary, values)
         coverage = pool.submit(_coverage_line, values)
         near = pool.submit(_near_limits, values)
+        left_out = pool.submit(_left_out, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     seen = {pod.pod: pod for pod in (future.result() for future in pods)}
@@ -159,6 +162,7 @@ def read_status(values: Settings) -> Status:
         drills=drills.result(),
         coverage=coverage.result(),
         near_limits=near.result(),
+        left_out=left_out.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
 
@@ -357,6 +361,12 @@ def _coverage_line(values: Settings) -> str | None:
         return coverage_line(list(found.values()), len(never_compared(values, found)), utc_now())
 
     return _asked(ask, lambda _: None)
+
+
+def _left_out(values: Settings) -> list[str] | None:
+    from derived.warehouse_lag import left_out_now
+
+    return _asked(lambda: [one.sentence for one in left_out_now(values)], lambda _: None)
 
 
 def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:

@@ -20,15 +20,22 @@
 {% endmacro %}
 
 {# The rows of a staging model that this build adds. A table that is built from nothing takes all cuts up to the vector;
-   any other takes those after the last complete build. #}
+   any other takes those after the last complete build. What is left out (left_out.sql) is not added, and what was left
+   out until a cut of this build is added at that cut. #}
 {% macro new_events(staged, vector) %}
     {% for entry in vector %}
+    {% set since_cut = entry.since_cut if is_incremental() else 0 %}
+    {% set reach = left_out_reach(entry.pod, since_cut, entry.cut) %}
+    {% if reach is none %}
     select staged.*
     from {{ staged }} as staged
     where
         staged.pod = '{{ entry.pod }}'
-        and staged.cut > {{ entry.since_cut if is_incremental() else 0 }}
+        and staged.cut > {{ since_cut }}
         and staged.cut <= {{ entry.cut }}
+    {% else %}
+    {{ events_around_left_out(staged, entry, since_cut, reach) }}
+    {% endif %}
     {{ "union all" if not loop.last }}
     {% else %}
     select staged.*

@@ -1,12 +1,13 @@
 {# The body of a staging model: the events of one aggregate type with their state as typed columns, each event once.
-   `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. A missing field or a value
-   of another type stops the build; a field that is not listed is left out. `added` maps fields that events from before
-   a change lack to (type, what their absence means), as a literal; of a list's elements, the list to such a map; of a
-   list that is itself new, the structure stands for the type. A second copy of an event has the same pod, cut and id; the window is partitioned by these so that filters on pod and
-   cut reach the files. #}
+   `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. An event with a missing field
+   or a value of another type is not there: its aggregate is left out, by name (derived/defects.py reads events by the
+   same rule); a field that is not listed is left out. `added` maps fields that events from before a change lack to
+   (type, what their absence means), as a literal; of a list's elements, the list to such a map; of a list that is itself
+   new, the structure stands for the type. A second copy of an event has the same pod, cut and id; the window is
+   partitioned by these so that filters on pod and cut reach the files. #}
 {% macro stage_events(aggregate_type, fields, added={}) %}
 {% set roots, lists, structure_added = {}, {}, {} %}
-{# Read as text, so that a value of another type stops the build in the cast. #}
+{# Read as text: what is of another type is told from what is missing (derived/defects.py). #}
 {% for name, what in added.items() %}
 {% do (lists if what is mapping else roots).update({name: what}) %}
 {% set text = 'VARCHAR' if what is mapping or what[0] is string else 'JSON' %}
@@ -21,9 +22,9 @@ with events as (
         event_type,
         occurred_at,
         recorded_at,
-        from_json_strict(payload, '{{ {"state": structure} | tojson }}').state as state
+        try(from_json_strict(payload, '{{ {"state": structure} | tojson }}')).state as state
         {%- if added %},
-        from_json(payload, '{{ {"state": structure_added} | tojson }}').state as added
+        try(from_json(payload, '{{ {"state": structure_added} | tojson }}')).state as added
         {%- endif %}
     from {{ source('raw', 'events') }}
     where aggregate_type = '{{ aggregate_type }}'
@@ -56,18 +57,20 @@ from
             {%- endfor %}
         ) as state)
         from events
+        where state is not null
     ) as whole
     {% else %}
     events
     {% endif %}
+where state is not null
 {% endmacro %}
 
 {% macro added_value(text, what) -%}
     {%- if what[0] is string -%}
-    coalesce(cast({{ text }} as {{ what[0] }}), cast({{ what[1] }} as {{ what[0] }}))
+    coalesce(try_cast({{ text }} as {{ what[0] }}), cast({{ what[1] }} as {{ what[0] }}))
     {%- else -%}
     coalesce(
-        from_json_strict({{ text }}, '{{ what[0] | tojson }}'),
+        try(from_json_strict({{ text }}, '{{ what[0] | tojson }}')),
         from_json_strict('{{ what[1] }}', '{{ what[0] | tojson }}')
     )
     {%- endif -%}

@@ -26,6 +26,7 @@ from derived.builds import latest_build
 from derived.lake_backup import verified_cuts
 from derived.lake_connection import open_lake
 from derived.lake_schema import PARKED
+from derived.leaving_out import left_out_aggregates
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.evidence.lake import Event, LakeFindings, look_at_lake
@@ -117,6 +118,7 @@ def _gather_pod(
         lost_event=lost_event(lake, settings, pod, min(again)) if again else None,
         views=views,
         lake_parked=_lake_parked(lake, pod.pod),
+        left_out={key: one.sentence for key, one in left_out_aggregates(lake, pod.pod, built_cut).items()},
         gaps=gaps,
         backed_up_cut=backed_up_cut,
         is_logged_after_backup=is_logged,

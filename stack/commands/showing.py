@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from contracts.money import format_minor
 from contracts.verdicts import PairResult, Verdict
+from derived.defective import in_words
 from finance.presentation import headings, is_number, shown_rows, standing
 from finance.statement import Statement
 from finance.tables import COMPARISONS, certificate_tables
@@ -66,6 +67,8 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     _show_pairs(status, is_short=is_short)
     console.print(breaks_line(status.breaks))
     _show_unmet(status)
+    if status.left_out:
+        console.print(f"[red]{escape(in_words(status.left_out))}[/]")
     console.print(f"Drills: {status.drills or 'their table does not answer'}.")
     if status.coverage:
         console.print(status.coverage)

@@ -245,8 +245,8 @@ def test_what_finance_is_made_from_must_have_been_compared_too() -> None:
     assert statement(evidence=worse).certificate.conclusion.startswith("Does not tie: ")
 
 
-def test_what_is_in_no_figure_is_named_with_its_money() -> None:
-    """A defective aggregate is left out of every mart, and said wherever a report is shown."""
+def test_what_is_left_out_of_the_figures_is_named_with_its_money() -> None:
+    """A defective aggregate is left out, and said wherever a report is shown."""
     torn = LeftOut(
         pod="pod1",
         aggregate_key="eire/payment/p1",
@@ -257,9 +257,9 @@ def test_what_is_in_no_figure_is_named_with_its_money() -> None:
     )
     made = statement(evidence=replace(proof(REPORT.cuts), left_out=(torn,)))
     assert made.certificate.conclusion.endswith(
-        "1 defective aggregates of eire are in no figure; the certificate lists them."
+        "1 defective aggregates of eire are left out of the figures (captured 12.50 GBP); the certificate lists them."
     )
-    (table,) = [one for one in certificate_tables(made) if one.title.startswith("In no figure")]
+    (table,) = [one for one in certificate_tables(made) if one.title.startswith("Left out of the figures")]
     assert table.rows == (("pod1", "eire/payment/p1", "eire", "Captured 12.50", "version 1 is missing"),)
     assert "eire/payment/p1" in FILES["html"](made).decode()
     assert from_json(json.loads(json_file(made))).certificate.left_out == (torn,)

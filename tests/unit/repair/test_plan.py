@@ -334,6 +334,16 @@ CASES = {
     ),
     "a view of which the lake is in doubt": Case(broken=VIEW, pod=in_pod(aggregate=GONE), refusal="only evidence"),
     "a row of a mart is wrong": Case(broken=MART, actions=(BUILT,)),
+    "a row of a mart that is left out": Case(
+        broken=MART,
+        pod=in_pod(left_out={ORDER: "eire/payment/p1 (a version is missing)"}),
+        refusal="because of eire/pay",
+    ),
+    "a row of a mart that is left out while its lake is wrong": Case(
+        broken=MART,
+        pod=in_pod(damage(DamageKind.MISSING), left_out={ORDER: "its payload cannot be read"}),
+        actions=(RESTORED, BUILT),
+    ),
     "a row of a mart that no event accounts for": Case(
         broken=replace(MART, aggregate_key="eire/order/ghost"), actions=(BUILT,)
     ),

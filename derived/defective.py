@@ -1,0 +1,300 @@
+"""Which aggregates have a defect, from which cut to which: their events taken in the order of their versions.
+
+What is left out together is judged together: an order with its payments and refunds, any other aggregate alone. Pure.
+
+Belongs here: judging an event beside the one before it, and when a scope is believed again. Does not belong here:
+judging one payload (`derived/defects.py`), reading events and keeping records (`derived/leaving_out.py`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.text import visible
+from derived.defects import Defect
+
+OF_AN_ORDER = ("order", "payment", "refund")
+"""Types that are left out with their order."""
+RESTATED = "_restated"
+"""How the event types end that say a whole state again: a person let them, so a version before them may be missing."""
+FOR_GOOD = frozenset({Defect.GAP, Defect.UNREADABLE, Defect.OTHER_AGGREGATE, Defect.TWICE})
+"""Something happened that nobody knows: only an event that states the whole aggregate again is believed."""
+
+NAMED_MAX = 5
+
+Scope = tuple[str, str]
+"""What is left out: (``order``, order_id) with payments and refunds, or (aggregate type, aggregate id) alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Omission:
+    """A scope that is left out, and the first defect because of which it is."""
+
+    pod: str
+    merchant_id: str
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    """Of the event with the defect."""
+    defect: str
+    """The name of a `Defect`."""
+    scope_type: str
+    scope_id: str
+    currency: str | None
+    amounts: Mapping[str, int]
+    """Column of the daily report -> minor units: what the newest readable events say of the scope's money."""
+    from_cut: int
+    """It stands as at the cut before."""
+    until_cut: int | None
+    """The cut at which it is taken in again; None: it is left out."""
+
+    @property
+    def scope(self) -> Scope:
+        """What is left out."""
+        return self.scope_type, self.scope_id
+
+    @property
+    def aggregate_key(self) -> str:
+        """The key of the aggregate with the defect."""
+        return f"{self.merchant_id}/{self.aggregate_type}/{self.aggregate_id}"
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, from when on, and how much is left out with it."""
+        with_it = "; its order is left out with it" if self.scope_type == "order" != self.aggregate_type else ""
+        return (
+            f"version {self.version}: {Defect[self.defect].value}{with_it}, from cut {self.from_cut} of {self.pod} on"
+        )
+
+    @property
+    def money(self) -> str:
+        """The amounts in words, e.g. ``placed 12.00 GBP``; empty when it has none."""
+        if not self.amounts or self.currency not in CURRENCY_EXPONENTS:
+            return ""
+        parts = (f"{name.removesuffix('_minor')} {format_minor(value, self.currency)}" for name, value in self.shown)
+        return f"{', '.join(parts)} {self.currency}"
+
+    @property
+    def shown(self) -> list[tuple[str, int]]:
+        """The amounts that are not nothing."""
+        return [(name, value) for name, value in self.amounts.items() if value]
+
+    @property
+    def sentence(self) -> str:
+        """All of it, for a person."""
+        return f"{visible(self.aggregate_key)} ({self.reason}{'; ' if self.shown else ''}{self.money})"
+
+
+def in_words(sentences: Sequence[str]) -> str:
+    """Return the sentences of the first few, for a person; empty when nothing is left out."""
+    if not sentences:
+        return ""
+    more = f"; and {len(sentences) - NAMED_MAX:,} more" if len(sentences) > NAMED_MAX else ""
+    first = "; ".join(sentences[:NAMED_MAX])
+    return f"Finance leaves out {len(sentences):,}, because defective in themselves: {first}{more}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event as it was judged by itself: what `derived.defects.judged` delivers."""
+
+    cut: int
+    event_id: str
+    event_type: str
+    merchant_id: str
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    defect: str | None
+    order_id: str | None
+    payment_id: str | None
+    currency: str | None
+    amounts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def aggregate(self) -> Scope:
+        """The aggregate that it is of."""
+        return self.aggregate_type, self.aggregate_id
+
+    @property
+    def is_restated(self) -> bool:
+        """Whether it says a whole state again, whatever was before."""
+        return self.event_type.endswith(RESTATED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What the histories have of an aggregate from before the events that are judged."""
+
+    version: int = 0
+    merchant_id: str | None = None
+    currency: str | None = None
+    order_id: str | None = None
+    amounts: Mapping[str, int] = field(default_factory=dict)
+
+
+NEW = Before()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What is wrong in a scope, when."""
+
+    left_out: tuple[Omission, ...]
+    """In the order of their cuts, without overlaps."""
+    bad: frozenset[tuple[int, str]]
+    """Cut and id of events that no model may have, ever."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Interval:
+    """From which cut to which one member of a scope is not believed, and the event that began it."""
+
+    event: Event
+    defect: Defect
+    until_cut: int | None = None
+
+
+def judge(pod: str, scope: Scope, events: Sequence[Event], before: Mapping[Scope, Before]) -> Judgement:
+    """Judge all events of a scope after some cut; `before` says what its aggregates were at that cut."""
+    of: defaultdict[Scope, list[Event]] = defaultdict(list)
+    for event in sorted(events, key=lambda one: (one.version, one.cut, one.event_id)):
+        of[event.aggregate].append(event)
+    bad: set[tuple[int, str]] = set()
+    intervals = [
+        found for aggregate, mine in of.items() for found in _of_aggregate(mine, before.get(aggregate, NEW), bad)
+    ]
+    good = [event for event in events if (event.cut, event.event_id) not in bad]
+    intervals += _of_refunds(good, before)
+    money, currency = _money(scope, good, before), _currency(good, before)
+    records = tuple(_record(pod, scope, one, money, currency) for one in _merged(intervals))
+    return Judgement(left_out=records, bad=frozenset(bad))
+
+
+def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, str]]) -> Iterator[_Interval]:
+    """Yield when an aggregate is not believed; its events are given in the order of their versions. Adds to `bad`."""
+    last, standing, is_for_good = before, None, False
+    for event in events:
+        wrong = Defect[event.defect] if event.defect else _beside(event, last)
+        is_gap = wrong is None and event.version != last.version + 1
+        if wrong is not None:
+            bad.add((event.cut, event.event_id))
+        if wrong is not None or is_gap:
+            defect = wrong or Defect.GAP
+            standing = standing or _Interval(event=event, defect=defect)
+            is_for_good = is_for_good or defect in FOR_GOOD
+        last = replace(last, version=max(last.version, event.version))
+        if wrong is not None:
+            continue
+        last = replace(last, merchant_id=event.merchant_id, currency=event.currency)
+        if standing is not None and (event.is_restated or not is_for_good):
+            yield replace(standing, until_cut=event.cut)
+            standing, is_for_good = None, False
+    if standing is not None:
+        yield standing
+
+
+def _beside(event: Event, last: Before) -> Defect | None:
+    """Return what is wrong with an event beside the one before it."""
+    if event.version <= last.version:
+        return Defect.TWICE
+    if last.merchant_id is not None and event.merchant_id != last.merchant_id:
+        return Defect.OTHER_AGGREGATE
+    return Defect.OTHER_CURRENCY if last.currency is not None and event.currency != last.currency else None
+
+
+def _of_refunds(events: Sequence[Event], before: Mapping[Scope, Before]) -> Iterator[_Interval]:
+    """Yield when a payment's refunds do not sum to what it says was given back: both are in one commit, so in a cut."""
+    changes = sorted(_given_back(events, before), key=lambda one: (one[0], one[1].cut))
+    difference, standing, of = 0, None, None
+    for index, (payment, event, amount) in enumerate(changes):
+        if payment != of:
+            if standing is not None:
+                yield standing
+            difference, standing, of = 0, None, payment
+        difference += amount
+        following = changes[index + 1] if index + 1 < len(changes) else None
+        if following is not None and (following[0], following[1].cut) == (payment, event.cut):
+            continue
+        if difference and standing is None:
+            standing = _Interval(event=event, defect=Defect.REFUNDS)
+        elif not difference and standing is not None:
+            yield replace(standing, until_cut=event.cut)
+            standing = None
+    if standing is not None:
+        yield standing
+
+
+def _given_back(
+    events: Sequence[Event], before: Mapping[Scope, Before]
+) -> Iterator[tuple[tuple[str, str], Event, int]]:
+    """Yield by how much each event changes what a payment says was given back, less what its refunds say.
+
+    Payment id and currency, the event, minor units: a refund in another currency than its payment's agrees with none.
+    """
+    last = {aggregate: one.amounts.get("refunded_minor", 0) for aggregate, one in before.items()}
+    for event in sorted(events, key=lambda one: one.version):
+        if event.aggregate_type not in ("payment", "refund"):
+            continue
+        amount = event.amounts.get("refunded_minor", 0)
+        change = amount - last.get(event.aggregate, 0)
+        last[event.aggregate] = amount
+        if event.aggregate_type == "payment":
+            yield (event.aggregate_id, event.currency or ""), event, change
+        elif event.payment_id is not None:
+            yield (event.payment_id, event.currency or ""), event, -change
+
+
+def _money(scope: Scope, events: Sequence[Event], before: Mapping[Scope, Before]) -> dict[str, int]:
+    """Return what the newest readable states of the scope's aggregates come to; a payment says what was given back."""
+    newest = {aggregate: one.amounts for aggregate, one in before.items()}
+    newest |= {event.aggregate: event.amounts for event in sorted(events, key=lambda one: one.version)}
+    sums: defaultdict[str, int] = defaultdict(int)
+    for (aggregate_type, _), amounts in newest.items():
+        if aggregate_type != "refund" or scope[0] == "refund":
+            for name, value in amounts.items():
+                sums[name] += value
+    return dict(sums)
+
+
+def _currency(events: Sequence[Event], before: Mapping[Scope, Before]) -> str | None:
+    known = [*(one.currency for one in before.values()), *(event.currency for event in events)]
+    return next((one for one in known if one is not None), None)
+
+
+def _merged(intervals: Iterable[_Interval]) -> Iterator[_Interval]:
+    """Yield when a scope is left out: from the first cut of what overlaps to the last; each with its first defect."""
+    standing: _Interval | None = None
+    for one in sorted(intervals, key=lambda found: found.event.cut):
+        if standing is None:
+            standing = one
+        elif standing.until_cut is None or one.event.cut <= standing.until_cut:
+            is_open = standing.until_cut is None or one.until_cut is None
+            until = None if is_open else max(standing.until_cut or 0, one.until_cut or 0)
+            standing = replace(standing, until_cut=until)
+        else:
+            yield standing
+            standing = one
+    if standing is not None:
+        yield standing
+
+
+def _record(pod: str, scope: Scope, found: _Interval, money: Mapping[str, int], currency: str | None) -> Omission:
+    event = found.event
+    return Omission(
+        pod=pod,
+        merchant_id=event.merchant_id,
+        aggregate_type=event.aggregate_type,
+        aggregate_id=event.aggregate_id,
+        version=event.version,
+        defect=found.defect.name,
+        scope_type=scope[0],
+        scope_id=scope[1],
+        currency=currency or event.currency,
+        amounts=dict(money),
+        from_cut=event.cut,
+        until_cut=found.until_cut,
+    )

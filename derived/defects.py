@@ -1,0 +1,265 @@
+"""Finding events that the warehouse cannot take as they are, before its models read them: SQL over the lake's events.
+
+Whatever the warehouse's tests demand of a single aggregate is asked for here first, so that one aggregate that breaks a
+rule is left out by name (`derived/leaving_out.py`), and no test of everybody's fails because of it.
+
+Belongs here: the rules for one payload. Does not belong here: what an event must be beside the one before it
+(`derived/defective.py`), what is left out with it.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from contracts.events import STATE_TYPES
+from contracts.money import micro_per_minor_sql
+from derived.lake_schema import EVENTS
+
+WIDEST = 2**62
+"""What one account may hold of one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
+UNIT = f"({micro_per_minor_sql('state.currency', 'hugeint')})"
+YEARS = "between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59.999999+00'"
+
+
+class Defect(StrEnum):
+    """What is wrong with an event; the first that fits, in this order."""
+
+    UNREADABLE = "its payload cannot be read"
+    OTHER_AGGREGATE = "its payload is of another aggregate, merchant or version"
+    UNKNOWN_VALUE = "it has a value that is not known (a currency, status or kind)"
+    OTHER_CURRENCY = "its currency is not that of the version before"
+    TOO_LARGE = "an amount is larger than the warehouse can hold"
+    MONEY = "its amounts do not agree with each other"
+    TWICE = "there is another event of its version"
+    GAP = "the version before it is missing"
+    REFUNDS = "what it says was given back is not what its refunds say"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What an aggregate type's state must keep to, as conditions on the struct `state`; null counts as not kept."""
+
+    known: str = "true"
+    fits: str = "true"
+    agrees: str = "true"
+    amounts: str = "json_object()"
+    """What finance would see of the aggregate: a JSON object, column of the daily report -> minor units."""
+
+
+def _each(part: str, expression: str) -> str:
+    return f"list_transform(state.{part}, lambda one, place: {expression})"
+
+
+def _sum(part: str, expression: str) -> str:
+    return f"coalesce(list_sum({_each(part, f'({expression})::HUGEINT')}), 0)"
+
+
+def _all(part: str, condition: str) -> str:
+    return f"coalesce(list_bool_and({_each(part, f'coalesce({condition}, false)')}), true)"
+
+
+def _distinct(part: str, key: str) -> str:
+    return f"len(list_distinct({_each(part, f'one.{key}')})) = len(state.{part})"
+
+
+def _fits(*amounts_micro: str) -> str:
+    return " and ".join(f"abs({amount}) <= {WIDEST}" for amount in amounts_micro)
+
+
+def _lines_fit(*columns: str) -> str:
+    return _fits(*(f"{_sum('lines', f'abs(one.{name}::HUGEINT)')} * {UNIT}" for name in columns))
+
+
+def _values(state_type: type[msgspec.Struct], name: str, part: str | None = None) -> str:
+    struct = state_type
+    if part is not None:
+        (struct,) = typing.get_args(typing.get_type_hints(state_type)[part])
+    enum: type[StrEnum] = typing.get_type_hints(struct)[name]
+    return ", ".join(f"'{value.value}'" for value in enum)
+
+
+WITHDRAWN = "coalesce(try_cast(added.lines[place].withdrawn_quantity as BIGINT), 0)"
+RELEASED = "coalesce(try_cast(added.released_minor as BIGINT), 0)"
+ADJUSTED_TAX = "coalesce(try_cast(added.tax_minor as BIGINT), 0)"
+ORDER, PAYMENT, REFUND, ADJUSTMENT, RESERVATION, MOVEMENT = (
+    STATE_TYPES[name] for name in ("order", "payment", "refund", "adjustment", "reservation", "stock_movement")
+)
+SHIPPING = "one.kind = 'shipping'"
+
+ORDER_RULES = Rules(
+    known=f"{UNIT} is not null and state.status in ({_values(ORDER, 'status')}) "
+    f"and {_all('lines', 'one.kind in (' + _values(ORDER, 'kind', 'lines') + ')')}",
+    fits=_lines_fit("amount_minor", "total_minor", "discount_minor", "tax_minor", "cancelled_minor")
+    + f" and {_lines_fit('cancelled_tax_minor')} and {_fits(_sum('lines', 'abs(one.rounding_micro::HUGEINT)'))}",
+    agrees=" and ".join(
+        (
+            "len(state.lines) > 0",
+            f"state.lines_minor = {_sum('lines', f'if({SHIPPING}, 0, one.amount_minor)')}",
+            f"state.shipping_minor = {_sum('lines', f'if({SHIPPING}, one.amount_minor, 0)')}",
+            *(
+                f"state.{name} = {_sum('lines', f'one.{name}')}"
+                for name in (
+                    "discount_minor",
+                    "tax_minor",
+                    "total_minor",
+                    "cancelled_minor",
+                    "cancelled_tax_minor",
+                    "rounding_micro",
+                )
+            ),
+            f"state.added_tax_minor = {_sum('lines', 'if(one.is_tax_inclusive, 0, one.tax_minor)')}",
+            "state.cancelled_minor between 0 and state.total_minor",
+            "(state.status = 'cancelled') = "
+            f"({_sum('lines', f'one.quantity - one.cancelled_quantity - {WITHDRAWN}')} = 0)",
+            _all(
+                "lines",
+                f"one.quantity::HUGEINT * one.unit_price_micro = one.amount_minor * {UNIT} + one.rounding_micro "
+                "and one.amount_minor - one.discount_minor + if(one.is_tax_inclusive, 0, one.tax_minor) "
+                "= one.total_minor and one.taxable_minor + one.tax_minor = one.total_minor "
+                f"and one.cancelled_quantity + one.fulfilled_quantity + {WITHDRAWN} between 0 and one.quantity "
+                "and (one.cancelled_quantity < one.quantity or one.cancelled_minor = one.total_minor)",
+            ),
+            _distinct("lines", "order_line_id"),
+        )
+    ),
+    amounts="json_object('placed_minor', state.total_minor, 'cancelled_minor', state.cancelled_minor)",
+)
+
+RULES: Mapping[str, Rules] = {
+    "order": ORDER_RULES,
+    "payment": Rules(
+        known=f"{UNIT} is not null and state.status in ({_values(PAYMENT, 'status')})",
+        fits=_fits(f"state.authorized_minor * {UNIT}", f"state.captured_minor * {UNIT}"),
+        agrees="0 <= state.refunded_minor and state.refunded_minor <= state.captured_minor "
+        f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
+        f"and state.captured_minor = {_sum('captures', 'one.amount_minor')}",
+        amounts="json_object('captured_minor', state.captured_minor, 'refunded_minor', state.refunded_minor)",
+    ),
+    "refund": Rules(
+        known=f"{UNIT} is not null and state.status in ({_values(REFUND, 'status')})",
+        fits=_fits(f"state.amount_minor * {UNIT}"),
+        agrees=f"len(state.lines) > 0 and state.amount_minor = {_sum('lines', 'one.amount_minor')} "
+        f"and state.tax_minor = {_sum('lines', 'one.tax_minor')} "
+        f"and {_all('lines', 'one.tax_minor between 0 and one.amount_minor')} "
+        f"and {_distinct('lines', 'refund_line_id')}",
+        amounts="json_object('refunded_minor', if(state.status = 'completed', state.amount_minor, 0))",
+    ),
+    "adjustment": Rules(
+        known=f"{UNIT} is not null and state.kind in ({_values(ADJUSTMENT, 'kind')})",
+        fits=_fits(
+            f"abs(state.amount_minor::HUGEINT) * {UNIT} + abs({ADJUSTED_TAX}) * {UNIT} "
+            "+ abs(state.rounding_micro::HUGEINT)"
+        ),
+        agrees=f"({ADJUSTED_TAX} = 0 or added.tax_category is not null)",
+        amounts="json_object('adjusted_minor', state.amount_minor)",
+    ),
+    "reservation": Rules(
+        known=f"state.status in ({_values(RESERVATION, 'status')})",
+        agrees=_all(
+            "lines",
+            "one.quantity - one.consumed_quantity - one.released_quantity >= 0 and "
+            "(one.quantity - one.consumed_quantity - one.released_quantity = 0 or state.status = 'held')",
+        ),
+    ),
+    "stock_movement": Rules(known=f"state.kind in ({_values(MOVEMENT, 'kind')})", agrees="state.quantity <> 0"),
+}
+"""Types that are not listed must only be readable, and their own."""
+
+
+def judged(aggregate_type: str, condition: str) -> str:
+    """Return a query for the events of one type, of those raw events that `condition` chooses, each once.
+
+    Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, defect (null: none that its
+    payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read).
+    """
+    state_type = STATE_TYPES[aggregate_type]
+    rules = RULES.get(aggregate_type, Rules())
+    names = set(state_type.__struct_fields__)
+    later = _fields(state_type, is_added=True)
+    added = f"try(from_json(payload, '{json.dumps({'state': later})}')).state" if later else "null"
+    return f"""
+        select cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, aggregate_version as version,
+               -- Arithmetic on values that nobody expected must not stop the query either: null is not kept.
+               case
+                   when state is null or ({" and ".join(_readable(state_type))}) is not true
+                       then '{Defect.UNREADABLE.name}'
+                   when (
+                       state.merchant_id = merchant_id and state.version = aggregate_version
+                       and state.{state_type.ID_FIELD} = aggregate_id
+                   ) is not true then '{Defect.OTHER_AGGREGATE.name}'
+                   when try({rules.known}) is not true then '{Defect.UNKNOWN_VALUE.name}'
+                   when try({rules.fits}) is not true then '{Defect.TOO_LARGE.name}'
+                   when try({rules.agrees}) is not true then '{Defect.MONEY.name}'
+               end as defect,
+               {_or_null("order_id", names)} as order_id, {_or_null("payment_id", names)} as payment_id,
+               {_or_null("currency", names)} as currency, if(state is null, null, {rules.amounts}::VARCHAR) as amounts
+        from (
+            select *, try(from_json_strict(payload, '{json.dumps({"state": _fields(state_type)})}')).state as state,
+                   {added} as added
+            from {EVENTS} where aggregate_type = '{aggregate_type}' and ({condition})
+            qualify row_number() over (partition by pod, cut, event_id) = 1
+        )"""
+
+
+def _or_null(name: str, names: set[str]) -> str:
+    # A payload that cannot be read as a whole may still say to which order it belongs.
+    if name not in names:
+        return "null::VARCHAR"
+    pattern = f'"{name}" ?: ?"([^"]+)"'
+    return f"coalesce(state.{name}, nullif(regexp_extract(payload, '{pattern}', 1), ''))"
+
+
+def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator[str]:
+    """Yield conditions: whatever must have a value has one that can be booked, and what was added later, too."""
+    here, added = (f"state.{part}", f"added.{part}[place]") if part else ("state", "added")
+    here = "one" if part else here
+    hints = typing.get_type_hints(struct)
+    for field in msgspec.structs.fields(struct):
+        kind = _type(hints[field.name])
+        name = f"{here}.{field.name}"
+        if not field.required:
+            if kind != "VARCHAR":
+                yield f"({added}.{field.name} is null or try_cast({added}.{field.name} as {kind}) is not null)"
+            continue
+        is_optional = type(None) in typing.get_args(hints[field.name])
+        if kind == "TIMESTAMPTZ":
+            yield f"coalesce({name} {YEARS}, {'true' if is_optional else 'false'})"
+        elif not is_optional:
+            yield f"{name} is not null"
+        if isinstance(kind, list):
+            (element,) = typing.get_args(hints[field.name])
+            yield _all(field.name, " and ".join(_readable(element, field.name)))
+
+
+def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str, Any]:
+    """Return the fields' types; what has a default was added later, events from before do not have it: read as text."""
+    hints = typing.get_type_hints(struct)
+    found: dict[str, Any] = {}
+    for one in msgspec.structs.fields(struct):
+        if one.required != is_added:
+            found[one.name] = "VARCHAR" if is_added else _type(hints[one.name])
+        elif is_added and typing.get_origin(hints[one.name]) is list:
+            (element,) = typing.get_args(hints[one.name])
+            if parts := _fields(element, is_added=True):
+                found[one.name] = [parts]
+    return found
+
+
+def _type(hint: Any) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    (kind,) = [option for option in options if option is not type(None)]
+    if typing.get_origin(kind) is list:
+        return [_fields(typing.get_args(kind)[0])]
+    for base, name in ((bool, "BOOLEAN"), (int, "BIGINT"), (datetime, "TIMESTAMPTZ"), (str, "VARCHAR")):
+        if issubclass(kind, base):
+            return name
+    raise TypeError(f"a payload field of type {kind} has no column type")

@@ -1,0 +1,250 @@
+"""What the warehouse leaves out: scopes with a defect, from which cut, until which, and which events that concerns.
+
+Before a build runs, the events that it adds are judged. An aggregate with a defect is left out from the cut of the
+defect on, and with an order, a payment or a refund the whole order: order, payments and refunds stand as at the cut
+before, where they agreed with each other, so the journal stays balanced and every report of an earlier cut is what it
+was. The defect is over with a later good event (after a lost version: with one that a person had stated again), or when
+the lake was mended. What came meanwhile is then taken in *at that cut*: reports of earlier cuts, closed months among
+them, do not change, and the first open month gets it.
+
+Belongs here: the records in `lake.builds`, and keeping them. Does not belong here: which aggregates have a defect
+(`derived/defective.py`), reading events (`derived/judging.py`), leaving them out (dbt_project/macros/left_out.sql).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from contracts.errors import WarehouseError
+from contracts.ids import aggregate_key
+from derived.defective import NAMED_MAX, Omission, Scope, judge
+from derived.judging import Case, Connection, has_table, read_cases, scopes_of_suspects, touched_scopes
+from derived.lake_connection import LAKE, transaction
+
+LEFT_OUT = f"{LAKE}.builds.left_out"
+LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
+TABLES = (
+    # One row per scope and time: it is left out from from_cut on, before until_cut (null: still).
+    f"""create table if not exists {LEFT_OUT} (
+        pod varchar not null, merchant_id varchar not null, aggregate_type varchar not null,
+        aggregate_id varchar not null, version bigint not null, defect varchar not null, scope_type varchar not null,
+        scope_id varchar not null, currency varchar, amounts varchar not null, from_cut bigint not null,
+        until_cut bigint, build_id varchar not null)""",
+    # Its events from from_cut to until_cut; models have them at into_cut (null: not yet, and never of a bad one).
+    f"""create table if not exists {LEFT_OUT_EVENTS} (
+        pod varchar not null, scope_type varchar not null, scope_id varchar not null, aggregate_type varchar not null,
+        aggregate_id varchar not null, event_id varchar not null, cut bigint not null, into_cut bigint,
+        is_bad boolean not null)""",
+)
+
+LEFT_OUT_MAX = 10_000
+"""Scopes that one build leaves out anew; more is no damage of aggregates but a fault of the models or the lake."""
+
+TOO_MANY = (
+    "{count:,} aggregates of {pod} have a defect, among them {names}: more than {limit:,} at once is no damage of "
+    "single ones, so nothing was built. Look at the lake's events and at the models before anything else."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One event of a scope that is or was left out."""
+
+    scope: Scope
+    aggregate: Scope
+    event_id: str
+    cut: int
+    into_cut: int | None
+    is_bad: bool
+
+
+def left_out(connection: Connection, cuts: Mapping[str, int]) -> list[Omission]:
+    """Return what the warehouse leaves out as of `cuts` (pod -> cut): what a report at that vector lacks."""
+    if not has_table(connection, "left_out"):
+        return []
+    return [
+        one
+        for pod, cut in sorted(cuts.items())
+        for one in _recorded(connection, pod)
+        if one.from_cut <= cut and (one.until_cut is None or one.until_cut > cut)
+    ]
+
+
+def left_out_aggregates(connection: Connection, pod: str, cut: int) -> dict[str, Omission]:
+    """Return every aggregate that is left out as of a cut, by key: those with a defect, and what goes with them."""
+    found = {one.scope: one for one in left_out(connection, {pod: cut})}
+    members = _members(connection, pod, found) if found else {}
+    return {
+        aggregate_key(one.merchant_id, *aggregate): one
+        for scope, one in found.items()
+        for aggregate in {*members[scope], (one.aggregate_type, one.aggregate_id)}
+    }
+
+
+def leave_out(
+    connection: Connection, pod: str, since: int, cut: int, *, shown_cut: int, build_id: str
+) -> list[Omission]:
+    """Judge the events of `pod` after `since` up to `cut`, and record what the build that adds them leaves out.
+
+    `shown_cut`: up to which cut a complete build has shown the pod. In one commit of its own; the caller holds the
+    build lock. Returns what is left out at `cut`. WarehouseError when it is more than single aggregates can explain.
+    """
+    recorded = _recorded(connection, pod)
+    found = scopes_of_suspects(connection, pod, since, cut)
+    again = _to_judge_again(connection, pod, recorded, found, since, cut)
+    _refuse_too_many(pod, found - again.keys())
+    starts = dict.fromkeys(found, since) | again
+    known = _known_aggregates(connection, pod, recorded, starts)
+    cases = read_cases(connection, pod, starts, known, since=since, cut=cut)
+    changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
+    if changed:
+        _write(connection, pod, changed, build_id)
+        recorded = _recorded(connection, pod)
+    return [one for one in recorded if one.from_cut <= cut and (one.until_cut is None or one.until_cut > cut)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Changed:
+    """What is recorded of a scope from now on, after the cut `start`; earlier records stay."""
+
+    scope: Scope
+    start: int
+    records: Sequence[Omission]
+    rows: Sequence[_Row]
+
+
+def _to_judge_again(
+    connection: Connection, pod: str, recorded: Sequence[Omission], found: set[Scope], since: int, cut: int
+) -> dict[Scope, int]:
+    """Return what is left out and may be over, or has new events: scope -> after which cut to judge it."""
+    waiting = [one for one in recorded if one.until_cut is None]
+    if not waiting:
+        return {}
+    scopes = {one.scope for one in waiting}
+    touched = found | touched_scopes(connection, pod, scopes, _members(connection, pod, scopes), since, cut)
+    return {one.scope: min(since, one.from_cut - 1) for one in waiting if one.scope in touched or one.from_cut > since}
+
+
+def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown_cut: int) -> _Changed:
+    """Judge one scope, and say what is recorded of it now."""
+    judgement = judge(pod, case.scope, case.events, case.before)
+    now = {one.from_cut: one for one in judgement.left_out}
+    records = []
+    for one in recorded:
+        if one.scope != case.scope or one.from_cut <= case.start or one.from_cut in now:
+            continue
+        if one.until_cut is not None:
+            records.append(one)
+        elif one.from_cut <= shown_cut:
+            # The lake was mended: what came since is taken in now, and reports that were made stay what they were.
+            records.append(replace(one, until_cut=cut))
+    records = sorted([*records, *now.values()], key=lambda one: one.from_cut)
+    rows = [
+        _Row(
+            scope=case.scope,
+            aggregate=event.aggregate,
+            event_id=event.event_id,
+            cut=event.cut,
+            into_cut=None if is_bad else record.until_cut,
+            is_bad=is_bad,
+        )
+        for event in case.events
+        for is_bad in [(event.cut, event.event_id) in judgement.bad]
+        for record in [_record_at(records, event.cut)]
+        if record is not None
+    ]
+    return _Changed(scope=case.scope, start=case.start, records=records, rows=rows)
+
+
+def _record_at(records: Sequence[Omission], cut: int) -> Omission | None:
+    """Return the record that an event of a cut belongs to; the event that ended one does, too."""
+    return next(
+        (one for one in records if one.from_cut <= cut and (one.until_cut is None or cut <= one.until_cut)), None
+    )
+
+
+def _refuse_too_many(pod: str, found: Iterable[Scope]) -> None:
+    scopes = sorted(found)
+    if len(scopes) > LEFT_OUT_MAX:
+        names = ", ".join("/".join(scope) for scope in scopes[:NAMED_MAX])
+        raise WarehouseError(TOO_MANY.format(count=len(scopes), pod=pod, names=names, limit=LEFT_OUT_MAX))
+
+
+def _recorded(connection: Connection, pod: str) -> list[Omission]:
+    names = list(Omission.__dataclass_fields__)
+    rows = connection.execute(
+        f"select {', '.join(names)} from {LEFT_OUT} where pod = ? order by from_cut, scope_type, scope_id", [pod]
+    ).fetchall()
+    values: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+    return [Omission(**{**value, "amounts": json.loads(value["amounts"])}) for value in values]
+
+
+def _members(connection: Connection, pod: str, scopes: Iterable[Scope]) -> dict[Scope, set[Scope]]:
+    """Return the aggregates of the scopes, as far as events of them have been left out."""
+    wanted = set(scopes)
+    rows = connection.execute(
+        f"select distinct scope_type, scope_id, aggregate_type, aggregate_id from {LEFT_OUT_EVENTS} where pod = ?",
+        [pod],
+    ).fetchall()
+    found: dict[Scope, set[Scope]] = {scope: {scope} for scope in wanted}
+    for scope_type, scope_id, aggregate_type, aggregate_id in rows:
+        if (scope_type, scope_id) in wanted:
+            found[scope_type, scope_id].add((aggregate_type, aggregate_id))
+    return found
+
+
+def _known_aggregates(
+    connection: Connection, pod: str, recorded: Sequence[Omission], scopes: Iterable[Scope]
+) -> dict[Scope, set[Scope]]:
+    found = _members(connection, pod, scopes)
+    for one in recorded:
+        if one.scope in found:
+            found[one.scope].add((one.aggregate_type, one.aggregate_id))
+    return found
+
+
+def take_back(connection: Connection, pod: str, cut: int) -> None:
+    """Forget what was found out after `cut` of `pod`: its events are taken back. In the caller's transaction."""
+    for table, first in ((LEFT_OUT, "from_cut"), (LEFT_OUT_EVENTS, "cut")):
+        connection.execute(f"delete from {table} where pod = ? and {first} > ?", [pod, cut])
+    for table, last in ((LEFT_OUT, "until_cut"), (LEFT_OUT_EVENTS, "into_cut")):
+        connection.execute(f"update {table} set {last} = null where pod = ? and {last} > ?", [pod, cut])
+
+
+def _write(connection: Connection, pod: str, changed: Sequence[_Changed], build_id: str) -> None:
+    with transaction(connection):
+        for one in changed:
+            of = [pod, *one.scope, one.start]
+            where = "pod = ? and scope_type = ? and scope_id = ?"
+            connection.execute(f"delete from {LEFT_OUT} where {where} and from_cut > ?", of)
+            connection.execute(f"delete from {LEFT_OUT_EVENTS} where {where} and cut > ?", of)
+        _insert(connection, LEFT_OUT, [_values(one, build_id) for each in changed for one in each.records])
+        _insert(
+            connection,
+            LEFT_OUT_EVENTS,
+            [
+                (pod, *row.scope, *row.aggregate, row.event_id, row.cut, row.into_cut, row.is_bad)
+                for each in changed
+                for row in each.rows
+            ],
+        )
+
+
+def _insert(connection: Connection, table: str, rows: Sequence[Sequence[object]]) -> None:
+    if rows:
+        places = f"({', '.join('?' for _ in rows[0])})"
+        for start in range(0, len(rows), 500):
+            some = rows[start : start + 500]
+            connection.execute(
+                f"insert into {table} values {', '.join(places for _ in some)}",
+                [value for row in some for value in row],
+            )
+
+
+def _values(one: Omission, build_id: str) -> tuple[object, ...]:
+    values = [getattr(one, name) for name in Omission.__dataclass_fields__]
+    values[list(Omission.__dataclass_fields__).index("amounts")] = json.dumps(dict(one.amounts))
+    return (*values, build_id)
