@@ -26,7 +26,7 @@
     {% for entry in vector %}
     {% set since_cut = entry.since_cut if is_incremental() else 0 %}
     {% set reach = left_out_reach(entry.pod, since_cut, entry.cut) %}
-    {% if reach is none %}
+    {% if reach < 0 %}
     select staged.*
     from {{ staged }} as staged
     where

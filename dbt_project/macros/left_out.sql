@@ -3,10 +3,10 @@
    of an earlier cut stay what they were; what is bad in itself never is. Nearly always nothing is left out, and this costs
    one small query. #}
 
-{# After which cut events must be read because of what is left out; none: nothing of this build's events is concerned. #}
+{# After which cut events must be read because of what is left out; -1: nothing of this build's events is concerned. #}
 {% macro left_out_reach(pod, since_cut, cut) %}
     {% if not execute %}
-        {{ return(none) }}
+        {{ return(-1) }}
     {% endif %}
     {% set found = run_query(
         "select count(*), coalesce(min(cut), 0) from " ~ source('builds', 'left_out_events') ~ " where pod = '" ~ pod
@@ -14,7 +14,7 @@
         ~ "))"
     ).rows[0] %}
     {% if found[0] == 0 %}
-        {{ return(none) }}
+        {{ return(-1) }}
     {% endif %}
     {{ return([(found[1] | int) - 1, since_cut] | min) }}
 {% endmacro %}
