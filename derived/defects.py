@@ -95,6 +95,18 @@ ORDER, PAYMENT, REFUND, ADJUSTMENT, RESERVATION, MOVEMENT = (
 )
 SHIPPING = "one.kind = 'shipping'"
 
+
+def _taxes_agree(state_type: type[msgspec.Struct], line_id: str, *columns: str) -> str:
+    """Each line that has several taxes has their sums; a tax is named once."""
+    kind = _type(typing.get_type_hints(state_type)["line_taxes"])
+    taxes = f"coalesce({_list_in('line_taxes', kind)}, [])"
+    mine = f"list_filter({taxes}, lambda tax: tax.{line_id} = one.{line_id})"
+    sums = " and ".join(
+        f"list_sum(list_transform({mine}, lambda tax: tax.{name}::HUGEINT)) = one.{name}" for name in columns
+    )
+    named = f"list_transform({taxes}, lambda tax: tax.{line_id} || ' ' || tax.jurisdiction)"
+    return f"{_all('lines', f'(len({mine}) = 0 or ({sums}))')} and len(list_distinct({named})) = len({taxes})"
+
 ORDER_RULES = Rules(
     known=f"{UNIT} is not null and state.status in ({_values(ORDER, 'status')}) "
     f"and {_all('lines', 'one.kind in (' + _values(ORDER, 'kind', 'lines') + ')')}",
@@ -129,6 +141,7 @@ ORDER_RULES = Rules(
                 "and (one.cancelled_quantity < one.quantity or one.cancelled_minor = one.total_minor)",
             ),
             _distinct("lines", "order_line_id"),
+            _taxes_agree(ORDER, "order_line_id", "tax_minor", "cancelled_tax_minor"),
         )
     ),
     amounts="json_object('placed_minor', state.total_minor, 'cancelled_minor', state.cancelled_minor)",
@@ -150,7 +163,7 @@ RULES: Mapping[str, Rules] = {
         agrees=f"len(state.lines) > 0 and state.amount_minor = {_sum('lines', 'one.amount_minor')} "
         f"and state.tax_minor = {_sum('lines', 'one.tax_minor')} "
         f"and {_all('lines', 'one.tax_minor between 0 and one.amount_minor')} "
-        f"and {_distinct('lines', 'refund_line_id')}",
+        f"and {_distinct('lines', 'refund_line_id')} and {_taxes_agree(REFUND, 'refund_line_id', 'tax_minor')}",
         amounts="json_object('refunded_minor', if(state.status = 'completed', state.amount_minor, 0))",
     ),
     "adjustment": Rules(
@@ -227,7 +240,9 @@ def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator
         kind = _type(hints[field.name])
         name = f"{here}.{field.name}"
         if not field.required:
-            if kind != "VARCHAR":
+            if isinstance(kind, list):
+                yield f"({added}.{field.name} is null or {_list_in(field.name, kind)} is not null)"
+            elif kind != "VARCHAR":
                 yield f"({added}.{field.name} is null or try_cast({added}.{field.name} as {kind}) is not null)"
             continue
         is_optional = type(None) in typing.get_args(hints[field.name])
@@ -240,13 +255,19 @@ def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator
             yield _all(field.name, " and ".join(_readable(element, field.name)))
 
 
+def _list_in(name: str, kind: list[Any]) -> str:
+    """Return a list that was added later, as such; null where it is none."""
+    return f"try(from_json_strict(added.{name}, '{json.dumps(kind)}'))"
+
+
 def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str, Any]:
     """Return the fields' types; what has a default was added later, events from before do not have it: read as text."""
     hints = typing.get_type_hints(struct)
     found: dict[str, Any] = {}
     for one in msgspec.structs.fields(struct):
         if one.required != is_added:
-            found[one.name] = "VARCHAR" if is_added else _type(hints[one.name])
+            kind = _type(hints[one.name])
+            found[one.name] = kind if not is_added else "JSON" if isinstance(kind, list) else "VARCHAR"
         elif is_added and typing.get_origin(hints[one.name]) is list:
             (element,) = typing.get_args(hints[one.name])
             if parts := _fields(element, is_added=True):

@@ -81,7 +81,7 @@ class Commerce:
         goods = [line for line in lines if line.kind is not LineKind.SHIPPING]
         discounts = self._discounts(sum(line.discount_minor for line in goods))
         reservation_id = self.new_id()
-        order = _with_totals(
+        order = with_totals(
             OrderState(
                 merchant_id=merchant,
                 version=1,
@@ -147,7 +147,7 @@ class Commerce:
             tax_minor=0,
             total_minor=0,
         )
-        gift = _with_totals(msgspec.structs.replace(order, lines=[free], discounts=[]))
+        gift = with_totals(msgspec.structs.replace(order, lines=[free], discounts=[]))
         self.orders[int(order.order_number) - 1] = gift
         payment = msgspec.structs.replace(self.payments[order.order_id], authorized_minor=0)
         self.payments[order.order_id] = payment
@@ -309,7 +309,7 @@ class Commerce:
         return self.rng.choice(self.orders[-200:]) if self.orders else None
 
     def _next(self, order: OrderState, lines: list[OrderLine]) -> OrderState:
-        changed = _with_totals(msgspec.structs.replace(order, version=order.version + 1, lines=lines))
+        changed = with_totals(msgspec.structs.replace(order, version=order.version + 1, lines=lines))
         self.orders[int(order.order_number) - 1] = changed
         return changed
 
@@ -510,7 +510,8 @@ def _cancelled(line: OrderLine, quantity: int) -> OrderLine:
     )
 
 
-def _with_totals(order: OrderState) -> OrderState:
+def with_totals(order: OrderState) -> OrderState:
+    """Return the order with status and totals as its lines say."""
     goods = [line for line in order.lines if line.kind is not LineKind.SHIPPING]
     shipping = [line for line in order.lines if line.kind is LineKind.SHIPPING]
     lines = order.lines

@@ -34,6 +34,7 @@ def world(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made = World(postgres, tmp_path_factory.mktemp("left_out"), SEED)
     made.trade("pod1", 40)
     made.trade("pod2", 20)
+    build(made)
     yield made
     made.lake.close()
 

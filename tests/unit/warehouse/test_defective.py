@@ -1,0 +1,106 @@
+"""When a scope is left out and when it is believed again, without a lake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from derived.defective import Before, Event, Judgement, Omission, Scope, in_words, judge
+
+SCOPE = ("order", "o")
+NUMBERS = iter(range(1, 10_000))
+
+
+def event(cut: int, version: int, kind: str = "payment", **values: object) -> Event:
+    given: dict[str, object] = {
+        "cut": cut,
+        "event_id": f"e{next(NUMBERS)}",
+        "event_type": f"{kind}_changed",
+        "merchant_id": "m",
+        "aggregate_type": kind,
+        "aggregate_id": kind[0],
+        "version": version,
+        "defect": None,
+        "order_id": "o",
+        "payment_id": "p" if kind == "refund" else None,
+        "currency": "GBP",
+        "amounts": {},
+    }
+    return Event(**(given | values))  # type: ignore[arg-type]
+
+
+def judged(*events: Event, before: Mapping[Scope, Before] | None = None) -> Judgement:
+    return judge("pod1", SCOPE, events, before or {})
+
+
+def spans(found: Judgement) -> list[tuple[str, int, int, int | None]]:
+    return [(one.defect, one.version, one.from_cut, one.until_cut) for one in found.left_out]
+
+
+def test_versions_in_a_row_are_no_defect_whatever_their_cuts() -> None:
+    assert judged(event(1, 1), event(1, 2), event(4, 3)).left_out == ()
+    standing = {("payment", "p"): Before(version=7, merchant_id="m", currency="GBP")}
+    assert judged(event(9, 8), before=standing).left_out == ()
+
+
+def test_a_gap_lasts_until_the_whole_is_stated_again() -> None:
+    gap = (event(3, 2), event(4, 3))
+    assert spans(judged(*gap)) == [("GAP", 2, 3, None)]
+    stated = event(6, 4, event_type="payment_restated")
+    assert spans(judged(*gap, stated)) == [("GAP", 2, 3, 6)] and not judged(*gap, stated).bad
+    assert spans(judged(event(6, 2, event_type="payment_restated"))) == [("GAP", 2, 6, 6)], "named, and left out never"
+
+
+def test_wrong_money_lasts_until_the_next_good_event_and_is_never_taken_in() -> None:
+    wrong = event(3, 2, defect="MONEY")
+    found = judged(event(1, 1), wrong, event(5, 3))
+    assert spans(found) == [("MONEY", 2, 3, 5)] and found.bad == {(3, wrong.event_id)}
+    unreadable = event(3, 2, defect="UNREADABLE")
+    assert spans(judged(event(1, 1), unreadable, event(5, 3))) == [("UNREADABLE", 2, 3, None)]
+
+
+def test_a_second_event_of_a_version_another_merchant_and_another_currency_are_defects() -> None:
+    first = event(1, 1)
+    for defect, wrong in (
+        ("TWICE", event(2, 1)),
+        ("OTHER_AGGREGATE", event(2, 2, merchant_id="another")),
+        ("OTHER_CURRENCY", event(2, 2, currency="JPY")),
+    ):
+        found = judged(first, wrong)
+        assert spans(found) == [(defect, wrong.version, 2, None)] and found.bad == {(2, wrong.event_id)}
+        assert found.left_out[0].currency == "GBP"
+
+
+def test_refunds_that_do_not_sum_to_what_their_payment_says_leave_both_out() -> None:
+    paid = event(1, 1, amounts={"captured_minor": 900, "refunded_minor": 0})
+    given_back = event(3, 2, amounts={"captured_minor": 900, "refunded_minor": 400})
+    refund = event(3, 1, "refund", amounts={"refunded_minor": 400})
+    assert judged(paid, given_back, refund).left_out == ()
+    assert spans(judged(paid, given_back)) == [("REFUNDS", 2, 3, None)]
+    assert spans(judged(paid, refund)) == [("REFUNDS", 1, 3, None)]
+    foreign = event(3, 1, "refund", amounts={"refunded_minor": 400}, currency="EUR")
+    assert spans(judged(paid, given_back, foreign))[0][0] == "REFUNDS"
+    later = event(5, 1, "refund", amounts={"refunded_minor": 400})
+    assert spans(judged(paid, given_back, later)) == [("REFUNDS", 2, 3, 5)]
+    (one,) = judged(paid, given_back).left_out
+    assert one.amounts == {"captured_minor": 900, "refunded_minor": 400}
+    assert one.money == "captured 9.00, refunded 4.00 GBP"
+
+
+def test_what_overlaps_in_a_scope_is_left_out_as_one_with_its_first_defect() -> None:
+    payment = (event(3, 2), event(8, 3, event_type="payment_restated"))
+    order = (event(2, 1, "order"), event(5, 2, "order", defect="MONEY"), event(9, 3, "order"))
+    assert spans(judged(*payment, *order)) == [("GAP", 2, 3, 9)]
+    apart = (*payment, event(2, 1, "order"), event(10, 2, "order", defect="MONEY"))
+    assert spans(judged(*apart)) == [("GAP", 2, 3, 8), ("MONEY", 2, 10, None)]
+
+
+def test_a_sentence_names_five_and_counts_the_rest() -> None:
+    (one,) = judged(event(3, 2, amounts={"captured_minor": 1250})).left_out
+    assert isinstance(one, Omission)
+    assert one.sentence == (
+        "m/payment/p (version 2: the version before it is missing; its order is left out with it, from cut 3 of pod1 "
+        "on; captured 12.50 GBP)"
+    )
+    assert in_words([]) == ""
+    said = in_words([one.sentence] * 7)
+    assert said.startswith("Finance leaves out 7, ") and said.count("12.50 GBP") == 5 and said.endswith("and 2 more.")
