@@ -55,6 +55,37 @@ class Rules:
     """What finance would see of the aggregate: a JSON object, column of the daily report -> minor units."""
 
 
+def _list_in(name: str, kind: list[Any]) -> str:
+    """Return a list that was added later, as such; null where it is none."""
+    return f"try(from_json_strict(added.{name}, '{json.dumps(kind)}'))"
+
+
+def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str, Any]:
+    """Return the fields' types; what has a default was added later, events from before do not have it: read as text."""
+    hints = typing.get_type_hints(struct)
+    found: dict[str, Any] = {}
+    for one in msgspec.structs.fields(struct):
+        if one.required != is_added:
+            kind = _type(hints[one.name])
+            found[one.name] = kind if not is_added else "JSON" if isinstance(kind, list) else "VARCHAR"
+        elif is_added and typing.get_origin(hints[one.name]) is list:
+            (element,) = typing.get_args(hints[one.name])
+            if parts := _fields(element, is_added=True):
+                found[one.name] = [parts]
+    return found
+
+
+def _type(hint: Any) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    (kind,) = [option for option in options if option is not type(None)]
+    if typing.get_origin(kind) is list:
+        return [_fields(typing.get_args(kind)[0])]
+    for base, name in ((bool, "BOOLEAN"), (int, "BIGINT"), (datetime, "TIMESTAMPTZ"), (str, "VARCHAR")):
+        if issubclass(kind, base):
+            return name
+    raise TypeError(f"a payload field of type {kind} has no column type")
+
+
 def _each(part: str, expression: str) -> str:
     return f"list_transform(state.{part}, lambda one, place: {expression})"
 
@@ -107,6 +138,7 @@ def _taxes_agree(state_type: type[msgspec.Struct], line_id: str, *columns: str) 
     named = f"list_transform({taxes}, lambda tax: tax.{line_id} || ' ' || tax.jurisdiction)"
     return f"{_all('lines', f'(len({mine}) = 0 or ({sums}))')} and len(list_distinct({named})) = len({taxes})"
 
+
 ORDER_RULES = Rules(
     known=f"{UNIT} is not null and state.status in ({_values(ORDER, 'status')}) "
     f"and {_all('lines', 'one.kind in (' + _values(ORDER, 'kind', 'lines') + ')')}",
@@ -147,6 +179,8 @@ ORDER_RULES = Rules(
     amounts="json_object('placed_minor', state.total_minor, 'cancelled_minor', state.cancelled_minor)",
 )
 
+ADJUSTED_TAXES = f"coalesce({_list_in('taxes', _type(typing.get_type_hints(ADJUSTMENT)['taxes']))}, [])"
+
 RULES: Mapping[str, Rules] = {
     "order": ORDER_RULES,
     "payment": Rules(
@@ -172,7 +206,8 @@ RULES: Mapping[str, Rules] = {
             f"abs(state.amount_minor::HUGEINT) * {UNIT} + abs({ADJUSTED_TAX}) * {UNIT} "
             "+ abs(state.rounding_micro::HUGEINT)"
         ),
-        agrees=f"({ADJUSTED_TAX} = 0 or added.tax_category is not null)",
+        agrees=f"({ADJUSTED_TAX} = 0 or added.tax_category is not null) and (len({ADJUSTED_TAXES}) = 0 "
+        f"or list_sum(list_transform({ADJUSTED_TAXES}, lambda tax: tax.tax_minor::HUGEINT)) = {ADJUSTED_TAX})",
         amounts="json_object('adjusted_minor', state.amount_minor)",
     ),
     "reservation": Rules(
@@ -253,34 +288,3 @@ def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator
         if isinstance(kind, list):
             (element,) = typing.get_args(hints[field.name])
             yield _all(field.name, " and ".join(_readable(element, field.name)))
-
-
-def _list_in(name: str, kind: list[Any]) -> str:
-    """Return a list that was added later, as such; null where it is none."""
-    return f"try(from_json_strict(added.{name}, '{json.dumps(kind)}'))"
-
-
-def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str, Any]:
-    """Return the fields' types; what has a default was added later, events from before do not have it: read as text."""
-    hints = typing.get_type_hints(struct)
-    found: dict[str, Any] = {}
-    for one in msgspec.structs.fields(struct):
-        if one.required != is_added:
-            kind = _type(hints[one.name])
-            found[one.name] = kind if not is_added else "JSON" if isinstance(kind, list) else "VARCHAR"
-        elif is_added and typing.get_origin(hints[one.name]) is list:
-            (element,) = typing.get_args(hints[one.name])
-            if parts := _fields(element, is_added=True):
-                found[one.name] = [parts]
-    return found
-
-
-def _type(hint: Any) -> Any:
-    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    (kind,) = [option for option in options if option is not type(None)]
-    if typing.get_origin(kind) is list:
-        return [_fields(typing.get_args(kind)[0])]
-    for base, name in ((bool, "BOOLEAN"), (int, "BIGINT"), (datetime, "TIMESTAMPTZ"), (str, "VARCHAR")):
-        if issubclass(kind, base):
-            return name
-    raise TypeError(f"a payload field of type {kind} has no column type")
