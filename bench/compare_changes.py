@@ -54,7 +54,7 @@ GOAL_RATIO = 0.25
 GOAL_GROWTH = 1.3
 CUT_SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
 TABLES = (
-    *("cuts", "epochs", "outbox", "orders", "order_lines", "order_tax_lines", "order_discounts"),
+    *("cuts", "epochs", "outbox", "orders", "order_lines", "order_tax_lines", "order_line_taxes", "order_discounts"),
     *("payments", "refunds"),
 )
 EPOCH = "bench"
@@ -207,7 +207,7 @@ def _add(dsn: str, catalog: str, lake: str, first: int, last: int) -> int:
 
 
 def _fill_lake(dsn: str, catalog: str, lake: str, first: int, last: int) -> None:
-    root, lines, _ = entities_of("order")
+    root, lines, *_ = entities_of("order")
     with (
         connect_lake(catalog, lake) as connection,
         scratch(connection, memory_limit_mb=FILL_MEMORY_MB) as ready,
@@ -227,7 +227,7 @@ def _fill_lake(dsn: str, catalog: str, lake: str, first: int, last: int) -> None
 
 
 def _write_events(ready: duckdb.DuckDBPyConnection, first: int) -> None:
-    root, lines, _ = entities_of("order")
+    root, lines, *_ = entities_of("order")
     in_lines = ", ".join(f"'{column.name}': l.{column.name}" for column in lines.fields)
     in_state = ", ".join(f"'{column.name}': o.{column.name}" for column in root.fields)
     orders, parts, newest = (table(left_name("pod1", name)) for name in (root.shape.name, lines.shape.name, "newest"))
@@ -238,7 +238,9 @@ def _write_events(ready: duckdb.DuckDBPyConnection, first: int) -> None:
             )
             select 'pod1', $epoch, n.cut, 0, $first + row_number() over (), uuid()::varchar, o.merchant_id,
                    'order', o.{AGGREGATE_ID}, 1, 'order_placed', 1, o.placed_at, $now, null, uuid()::varchar, null,
-                   to_json({{'state': {{{in_state}, 'lines': part.lines, 'discounts': []}}}})::varchar, 0
+                   to_json(
+                       {{'state': {{{in_state}, 'lines': part.lines, 'discounts': [], 'line_taxes': []}}}}
+                   )::varchar, 0
             from {orders} as o join part on part.{AGGREGATE_ID} = o.{AGGREGATE_ID}, {newest} as n
             order by o.{AGGREGATE_ID}""",
         {"epoch": EPOCH, "now": datetime.now(UTC), "first": first},
