@@ -118,7 +118,9 @@ def _until_over(disturbance: Callable[[Scene], None], scene: Scene) -> None:
 def leave_transaction_open(scene: Scene) -> None:
     """Leave a transaction with an id open for half of the time: every snapshot until its end has it in progress."""
     scene.pause(0.25)
-    with psycopg.connect(scene.settings.pods[0].app_dsn) as connection:
+    # A session of the application's role would be ended after a minute; an operator's, without limits, would not.
+    options = "-c idle_in_transaction_session_timeout=0"
+    with psycopg.connect(scene.settings.pods[0].app_dsn, options=options) as connection:
         connection.execute("select pg_current_xact_id()")
         opened = time.monotonic()
         scene.pause(0.5)

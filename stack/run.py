@@ -23,7 +23,7 @@ from stack.console import Progress, answers, print_error
 from stack.intake import generate_orders, import_retail, refuse_rejected_files
 from stack.migrations import migrate_everything
 from stack.outages import outage
-from stack.propagation import drain_everything
+from stack.propagation import drain_apart
 from stack.reconciling import Reconciled, conclusion, describe_build, describe_recorded, reconcile_now, ties
 from traffic.retail.dates import DateOrder
 
@@ -92,7 +92,7 @@ def one_pass(
         else:
             generate_orders(orders, seed, values, progress)
         with progress.step("Bringing every copy up to date") as step:
-            drained = drain_everything(values, on_drained=lambda what, events: step.say(f"{what}, {events:,} events"))
+            drained = drain_apart(values, lambda what, events: step.say(f"{what}, {events:,} events"))
             step.say(f"{sum(pod.events_published for pod in drained):,} events")
         comparison = reconcile_now(values, progress, builder)
     return Pass(comparison=comparison, built=builder.built, seconds=time.monotonic() - started)

@@ -1,0 +1,84 @@
+"""One piece of work in a process of its own, so that the memory it took goes back when it ends.
+
+Allocators keep much of what they freed, and the next step would begin on top of it. Belongs here: starting the process,
+what it says meanwhile, its result or its error. Does not belong here: the work; many commands at once
+(`traffic/workers.py`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from contracts.errors import StackError
+from contracts.settings import Settings
+from derived.lifeline import end_with_parent
+
+Result = TypeVar("Result")
+Say = Callable[[str, int], None]
+"""What was done, and with how many events."""
+
+STOP_SECONDS = 10
+
+
+def run_apart(work: Callable[[Settings, Say], Result], settings: Settings, on_said: Say) -> Result:
+    """Return what `work` returns for these settings, or raise what it raises; it is a plain function of a module.
+
+    StackError when the process was killed. It ends with the caller, whatever ends that.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    # A daemon: Python ends it when the caller ends in order; end_with_parent does so when the caller is killed.
+    child = context.Process(target=_run, args=(theirs, os.getpid(), work, settings), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        while True:
+            kind, value = ours.recv()
+            if kind == "said":
+                on_said(*value)
+            elif kind == "failed":
+                raise value
+            else:
+                child.join(STOP_SECONDS)
+                return value  # type: ignore[no-any-return]
+    except EOFError:
+        raise StackError("The process that did the work was killed; run the command again.") from None
+    finally:
+        ours.close()
+        if child.is_alive():
+            child.terminate()
+            child.join(STOP_SECONDS)
+
+
+def _run(pipe: Connection, parent_id: int, work: Callable[[Settings, Say], Any], settings: Settings) -> None:
+    end_with_parent(parent_id)
+    # Interrupts are the caller's affair.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    turn = threading.Lock()
+
+    def send(kind: str, value: object) -> None:
+        # Work has threads, and a pipe takes one message at a time.
+        with turn:
+            pipe.send((kind, value))
+
+    with suppress(BrokenPipeError):
+        try:
+            send("done", work(settings, lambda what, events: send("said", (what, events))))
+        except Exception as error:
+            send("failed", _sendable(error))
+
+
+def _sendable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return StackError(str(error))
+    return error
