@@ -21,6 +21,7 @@ from contracts.events.envelope import ENVELOPE_COLUMNS, envelope_values
 from derived.dsn import scrub
 from derived.lake_connection import MEMORY_LIMIT_MB, connect_lake, transaction
 from derived.lake_epochs import record_opening
+from derived.lake_files import is_conflict
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
 from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
 from derived.steps import check_expected, fresh_entries, furthest_epoch
@@ -153,7 +154,7 @@ class LakeProjection:
             with transaction(cursor):
                 yield cursor
         except duckdb.TransactionException as error:
-            if "conflict" not in str(error):
+            if not is_conflict(error):
                 raise self._failure(error) from None
             raise FencedError("Another consumer has moved the lake on; this step starts over.") from None
         except CONTENT_ERRORS as error:

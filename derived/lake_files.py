@@ -146,7 +146,7 @@ def kept_files(place: Place, before: Names) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if "conflict" in str(error):
+        if is_conflict(error):
             # The server has answered that there is no such commit.
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -154,6 +154,14 @@ def kept_files(place: Place, before: Names) -> Iterator[None]:
                 put_back_files(place)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Return whether a commit failed because others committed before it, so that there is no such commit.
+
+    DuckLake tries again by itself where the changes go together, and gives up after some tries.
+    """
+    return "conflict" in str(error) or "maximum retry count" in str(error)
 
 
 def put_back_files(place: Place) -> list[str]:

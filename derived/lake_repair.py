@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from contracts.errors import EpochChangedError, PropagationError
 from derived.lake_connection import connect_lake, scrub, transaction
+from derived.lake_files import is_conflict
 from derived.lake_reads import lake_positions, recorded_cut
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
 from streams.projection import Position
@@ -241,7 +242,7 @@ def change_lake(
             try:
                 return _attempt(connection, pod, change)
             except duckdb.TransactionException as error:
-                if "conflict" not in str(error):
+                if not is_conflict(error):
                     raise _failure(catalog_dsn, error) from None
             except duckdb.Error as error:
                 raise _failure(catalog_dsn, error) from None

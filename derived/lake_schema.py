@@ -15,6 +15,7 @@ import duckdb
 
 from contracts.errors import SettingsError
 from derived.lake_connection import LAKE, connect_lake, normal_data_path, quote, transaction
+from derived.lake_files import is_conflict
 
 SCHEMA = f"{LAKE}.raw"
 EVENTS = f"{SCHEMA}.events"
@@ -202,5 +203,5 @@ def _unless_conflict(connection: duckdb.DuckDBPyConnection, statement: str) -> N
         with transaction(connection):
             connection.execute(statement).fetchall()
     except duckdb.TransactionException as error:
-        if "conflict" not in str(error):
+        if not is_conflict(error):
             raise

@@ -18,7 +18,7 @@ from contracts.errors import PropagationError, StackError
 from contracts.ids import uuid7
 from derived import lake_files
 from derived.lake import LakeProjection, compact, lake_positions
-from derived.lake_files import KEEP_SECONDS, UNCONFIRMED
+from derived.lake_files import KEEP_SECONDS, UNCONFIRMED, is_conflict
 from derived.lake_repair import replace_events
 from streams.projection import FencedError, Position
 from streams.reissue import REISSUED_SCHEMA
@@ -149,3 +149,10 @@ def test_a_commit_that_was_refused_leaves_no_second_names(own_lake: Lake) -> Non
             one.apply(work)
     assert len(events(own_lake)) == 3
     assert second_names(own_lake) == []
+
+
+def test_a_commit_that_others_overtook_is_a_conflict() -> None:
+    overtaken = "Failed to commit DuckLake transaction. Exceeded the maximum retry count of 10"
+    assert is_conflict(duckdb.TransactionException(overtaken))
+    assert is_conflict(duckdb.TransactionException("Transaction conflict - attempting to delete from table"))
+    assert not is_conflict(duckdb.TransactionException("server closed the connection unexpectedly"))
