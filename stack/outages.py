@@ -69,11 +69,14 @@ def _is_of_a_server(error: BaseException) -> bool:
 
     kinds = (
         psycopg.OperationalError,
+        # A server that was made read-only, or whose rights were taken away.
+        psycopg.errors.ReadOnlySqlTransaction,
+        psycopg.errors.InsufficientPrivilege,
         sqlalchemy.exc.OperationalError,
         redis.RedisError,
         duckdb.OperationalError,
     )
-    return isinstance(error, kinds)
+    return isinstance(error, kinds) or isinstance(getattr(error, "orig", None), kinds)
 
 
 def _scrubbed(text: str) -> str:

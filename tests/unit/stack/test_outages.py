@@ -38,6 +38,8 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/var/tieout/lake/a.parq
         (psycopg.OperationalError("FATAL: sorry, too many clients already"), "has no connection left"),
         (sqlalchemy.exc.OperationalError("select 1", {}, psycopg.OperationalError("gone")), "asked: gone. Look"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "could not be read or written: Permission denied: x"),
+        (psycopg.errors.ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction"), "asked: cannot"),
+        (psycopg.errors.InsufficientPrivilege("permission denied for schema trust"), "asked: permission denied"),
         (ValueError("a fault of the program"), None),
         (psycopg.errors.UndefinedColumn("a fault of the program"), None),
     ],
