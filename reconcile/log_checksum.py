@@ -35,24 +35,25 @@ def entry_checksum(events: pa.Table, place: str) -> str:
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
     for name in STORED_COLUMNS:
         column = events.column(name)
-        nulls = bytes(value is None for values in _slices(column) for value in values)
+        nulls = bytes(value is None for values in slices(column) for value in values)
         digest.update(f"|{name}:{sum(nulls)}|".encode())
         if any(nulls):
             digest.update(nulls)
-        for part in _texts(column) if pa.types.is_string(column.type) else map(_numbers, _slices(column)):
+        for part in _texts(column) if pa.types.is_string(column.type) else map(_numbers, slices(column)):
             digest.update(part)
     return digest.hexdigest()
 
 
-def _slices(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+def slices(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+    """Yield a column's values as Python objects, a part at a time."""
     for start in range(0, len(column), ROWS_AT_ONCE):
         yield column.slice(start, ROWS_AT_ONCE).to_pylist()
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[bytes]:
-    for values in _slices(column):
+    for values in slices(column):
         yield struct.pack(f"<{len(values)}i", *(len((value or "").encode()) for value in values))
-    for values in _slices(column):
+    for values in slices(column):
         yield "".join(value or "" for value in values).encode()
 
 

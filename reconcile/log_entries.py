@@ -6,23 +6,29 @@ Belongs here: fetching and checking entries. Does not belong here: what their ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pyarrow as pa
 
 from contracts.errors import ManifestMismatchError
 from reconcile.context import LoggedEntry
-from reconcile.log_checksum import STORED_COLUMNS, entry_checksum
+from reconcile.log_checksum import STORED_COLUMNS, entry_checksum, slices
 
 ENTRIES_MAX = 1_000
 EVENTS_MAX = 100_000
 """Of how many of the newest entries, and events in them, the content is read back from the log in each run."""
+
+Taken = TypeVar("Taken")
 
 NO_ENTRY = "no entry"
 """In place of a checksum: what is there cannot be read."""
 
 MOMENTS = ("occurred_at", "recorded_at")
 NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version")
+KEPT_COLUMNS = tuple(name for name in STORED_COLUMNS if name != "payload")
+"""What is taken over of an entry as it is; of its payloads only the MD5 is."""
 
 
 def newest(entries: list[LoggedEntry]) -> list[LoggedEntry]:
@@ -56,33 +62,32 @@ class ReadBack:
 
     def rows(self) -> pa.RecordBatchReader:
         """Return the events of all entries that can be read with their cut and partition, as a stream."""
-        batches = (
-            batch
-            for entry, events in self._fetched()
-            if events is not None
-            for batch in _placed(entry, events).to_batches()
-        )
+        batches = (batch for events in self._taken(_placed) for batch in events.to_batches())
         return pa.RecordBatchReader.from_batches(_placed_schema(), batches)
 
     def checked(self) -> tuple[pa.Table, pa.Table]:
         """Return number of events and checksum by entry: as the manifests state them, and as they are."""
-        found = [(entry, *self._sum(entry, events)) for entry, events in self._fetched()]
+        found = list(self._taken(lambda entry, events: (entry, *self._sum(entry, events))))
         stated = [(entry, entry.stated_events, entry.stated_checksum) for entry in self._entries]
         return self._table(stated), self._table(found)
 
-    def _fetched(self) -> Iterator[tuple[LoggedEntry, pa.Table | None]]:
-        """Yield the entries that are there; None for one that is there and cannot be read."""
+    def _taken(self, take: Callable[[LoggedEntry, pa.Table | None], Taken]) -> Iterator[Taken]:
+        """Yield what `take` makes of the entries that are there; it gets None for one that cannot be read.
+
+        No entry leaves this function: a caller's name for it would hold it until the next one is there, too.
+        """
         for entry in self._entries:
             try:
                 events = entry.fetch()
             except ManifestMismatchError:
-                yield entry, None
+                yield take(entry, None)
                 continue
             if events is not None:
-                yield entry, events
+                found = take(entry, events)
                 # Arrow would keep what it freed, besides all that DuckDB may take.
                 del events
                 pa.default_memory_pool().release_unused()
+                yield found
             elif entry.is_trimmed():
                 self.trimmed_cut = max(self.trimmed_cut, entry.cut)
 
@@ -100,13 +105,24 @@ class ReadBack:
         return pa.table({**keys, "events": events, "checksum": pa.array([text for _, _, text in rows], pa.string())})
 
 
-def _placed(entry: LoggedEntry, events: pa.Table) -> pa.Table:
-    placed = events.select(list(STORED_COLUMNS))
+def _placed(entry: LoggedEntry, events: pa.Table | None) -> pa.Table:
+    if events is None:
+        return _placed_schema().empty_table()
+    placed = events.select(list(KEPT_COLUMNS))
     for name, value in (("cut", entry.cut), ("partition", entry.partition)):
         placed = placed.append_column(name, pa.array([value] * events.num_rows, pa.int64()))
-    return placed.cast(_placed_schema())
+    # As bytes: what is no UTF-8 has an MD5 as well, and differs.
+    payloads = slices(events.column("payload").cast(pa.binary()))
+    digests = [_digest(payload) for part in payloads for payload in part]
+    return placed.append_column("payload_md5", pa.array(digests, pa.string())).cast(_placed_schema())
+
+
+def _digest(payload: bytes | None) -> str | None:
+    """Return what `md5()` makes of a text in PostgreSQL and in DuckDB."""
+    return None if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
 
 
 def _placed_schema() -> pa.Schema:
     kinds = {name: pa.timestamp("us", tz="UTC") for name in MOMENTS} | dict.fromkeys(NUMBERS, pa.int64())
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in (*STORED_COLUMNS, "cut", "partition")])
+    names = (*KEPT_COLUMNS, "cut", "partition", "payload_md5")
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])

@@ -18,7 +18,6 @@ from contracts.ownership import copy_named
 from reconcile.compare import Outcome, compare
 from reconcile.context import LoggedEntry, wait_for
 from reconcile.lake import RAW_EVENTS
-from reconcile.log_checksum import STORED_COLUMNS
 from reconcile.log_entries import ENTRIES_MAX, EVENTS_MAX, MOMENTS, NUMBERS, ReadBack, newest
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
@@ -241,8 +240,7 @@ def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, th
 def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> Outcome:
     """Compare what is in the newest of some entries with the lake."""
     connection, read_back = run.connection, ReadBack(run.pod, newest(entries))
-    others = [column for column in (*STORED_COLUMNS, "cut", "partition") if column != "payload"]
-    load(connection, "log_rows", read_back.rows(), f"{', '.join(others)}, md5(payload) as payload_md5")
+    load(connection, "log_rows", read_back.rows())
     numbers = ", ".join(f'"{name}"::BIGINT as "{name}"' for name in NUMBERS)
     connection.execute(
         f"create or replace view {table('log_events')} as "
