@@ -34,7 +34,7 @@ from contracts.clock import utc_now
 from contracts.errors import StackError
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from reconcile.context import ReconcileContext
 from reconcile.results import save_results
 from reconcile.run import run_pairs
@@ -224,7 +224,7 @@ def _take_in(settings: Settings, soak: Soak, results: list[PairResult], say: Cal
 
 def _events(settings: Settings, since: datetime) -> Counter[str]:
     """Return what happened since then, from the lake: outboxes are pruned."""
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         query = "select event_type, count(*) from lake.raw.events where recorded_at >= $since group by event_type"
         return Counter({str(kind): int(number) for kind, number in lake.execute(query, {"since": since}).fetchall()})
 

@@ -68,7 +68,7 @@ class Settings:
     comparison_memory_mb: int = 256
     """What a comparison's DuckDB may take; the process takes about 250 MB besides. What needs more goes to disk."""
     scratch_disk_mb: int = 50_000
-    """What a comparison may spill to disk, below `var_dir`."""
+    """What a comparison may write to disk, below `var_dir`: both sides, and what it spills."""
     lake_memory_mb: int = 1_000
     """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
     warehouse_memory_mb: int = 2_000
@@ -82,6 +82,11 @@ class Settings:
     def data_docs_dir(self) -> Path:
         """Where Great Expectations' results and pages are."""
         return self.var_dir / "data_docs"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Where comparisons write what they compare, and DuckDB what does not fit in memory: it holds people's data."""
+        return self.var_dir / "scratch"
 
     def pod(self, name: str) -> PodSettings:
         """Return the settings of the named pod; SettingsError names the known ones."""

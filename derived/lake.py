@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from contracts.errors import PropagationError
 from contracts.events.envelope import ENVELOPE_COLUMNS, envelope_values
 from derived.dsn import scrub
-from derived.lake_connection import MEMORY_LIMIT_MB, connect_lake, transaction
+from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, transaction
 from derived.lake_epochs import record_opening
 from derived.lake_files import is_conflict
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
@@ -58,10 +58,10 @@ class LakeProjection:
 
     name = "lake"
 
-    def __init__(self, catalog_dsn: str, data_path: str, *, memory_limit_mb: int = MEMORY_LIMIT_MB) -> None:
+    def __init__(self, catalog_dsn: str, data_path: str, *, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         self._catalog_dsn = catalog_dsn
         self._data_path = data_path
-        self._memory_limit_mb = memory_limit_mb
+        self._bounds = bounds
         self._connection: Connection | None = None
         self._lock = threading.Lock()
 
@@ -167,9 +167,7 @@ class LakeProjection:
     def _cursor(self) -> Connection:
         with self._lock:
             if self._connection is None:
-                self._connection = connect_lake(
-                    self._catalog_dsn, self._data_path, memory_limit_mb=self._memory_limit_mb
-                )
+                self._connection = connect_lake(self._catalog_dsn, self._data_path, bounds=self._bounds)
             return self._connection.cursor()
 
     def _failure(self, error: duckdb.Error) -> PropagationError:

@@ -26,7 +26,7 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import EpochChangedError, PropagationError, StackError
-from derived.lake_connection import connect_lake, described, quote, scrub, transaction
+from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, described, quote, scrub, transaction
 from derived.lake_epochs import record_opening, spans
 from derived.lake_reads import cut_vector, lake_progress
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
@@ -92,14 +92,14 @@ def verified_cuts(folder: Path) -> dict[str, int]:
     return {pod: chain[-1].through_cut for pod, chain in verified_chains(folder).items()}
 
 
-def back_up(catalog_dsn: str, data_path: str, folder: Path) -> list[Segment]:
+def back_up(catalog_dsn: str, data_path: str, folder: Path, *, bounds: Bounds = DEFAULT_BOUNDS) -> list[Segment]:
     """Write and verify what the lake has beyond the backup; return the new segments (a pod without news has none).
 
     Raises PropagationError when a file does not hold what the lake does; it is then not in the index. Raises
     EpochChangedError when the folder holds another database's events; nothing is written then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection:
+    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         chains = verified_chains(folder)
         epochs = _lake_epochs(connection)
         for pod, chain in chains.items():
@@ -252,7 +252,12 @@ def write_index(folder: Path, segments: Sequence[Segment]) -> None:
 
 
 def restore(
-    catalog_dsn: str, data_path: str, folder: Path, *, discarding: Callable[[Connection], None] | None = None
+    catalog_dsn: str,
+    data_path: str,
+    folder: Path,
+    *,
+    discarding: Callable[[Connection], None] | None = None,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> list[Segment]:
     """Load a backup into an empty, migrated lake and set its positions, in one transaction; return what was loaded.
 
@@ -263,7 +268,11 @@ def restore(
     segments = [segment for chain in verified_chains(folder).values() for segment in chain]
     if not segments and discarding is None:
         raise PropagationError(f"There is no backup of the lake in {folder}; nothing was restored.")
-    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path) as connection, transaction(connection):
+    with (
+        backup_lock(catalog_dsn),
+        connect_lake(catalog_dsn, data_path, bounds=bounds) as connection,
+        transaction(connection),
+    ):
         if discarding is not None:
             discarding(connection)
         # Counted, which the catalog answers: a file may be lost.

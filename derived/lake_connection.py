@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import duckdb
+import psutil
 import psycopg
 
 from contracts.errors import StackError
@@ -40,6 +43,25 @@ CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
 MEMORY_LIMIT_MB = 1_000
 """Of DuckDB's own (`contracts/settings.py`: lake_memory_mb); what needs more is spilled."""
 THREADS = 2
+SPILL_PREFIX = "tieout-lake-"
+"""Of the folders that DuckDB spills to, followed by the process id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a connection to the lake may take."""
+
+    memory_limit_mb: int = MEMORY_LIMIT_MB
+    spill_folder: Path | None = None
+    """Where what does not fit in memory is written; it holds what the lake holds. None: the system's temporary one."""
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+def bounds_of(settings: Settings) -> Bounds:
+    """Return what every connection to the lake of these settings may take, but for those of comparisons."""
+    return Bounds(memory_limit_mb=settings.lake_memory_mb, spill_folder=settings.scratch_dir)
 
 
 def connect_lake(
@@ -47,7 +69,7 @@ def connect_lake(
     data_path: str,
     read_only: bool = False,
     *,
-    memory_limit_mb: int = MEMORY_LIMIT_MB,
+    bounds: Bounds = DEFAULT_BOUNDS,
     threads: int = THREADS,
 ) -> duckdb.DuckDBPyConnection:
     """Return a new DuckDB instance with the lake attached; use one per process and purpose, a `cursor()` per thread.
@@ -60,13 +82,11 @@ def connect_lake(
         _load_extensions(connection, data_path)
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("set enable_progress_bar = false")
-        connection.execute(f"set memory_limit = '{int(memory_limit_mb)}MB'")
+        connection.execute(f"set memory_limit = '{int(bounds.memory_limit_mb)}MB'")
         if "://" not in data_path:
             # The operating system keeps local files already; in here they would fill the whole limit.
             connection.execute("set enable_external_file_cache = false")
-        # Two processes may not share it: the files' names would be the same. DuckDB removes it when it closes.
-        spill = Path(tempfile.gettempdir()) / f"tieout-lake-{os.getpid()}-{uuid4().hex}"
-        connection.execute(f"set temp_directory = {quote(str(spill))}")
+        connection.execute(f"set temp_directory = {quote(str(_spill_folder(bounds)))}")
         connection.execute(f"set threads = {int(threads)}")
         # A result's order is always asked for by ORDER BY; without it DuckDB streams instead of buffering.
         connection.execute("set preserve_insertion_order = false")
@@ -89,8 +109,24 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPy
         settings.catalog_dsn,
         settings.lake_data_path,
         read_only=read_only,
-        memory_limit_mb=settings.lake_memory_mb,
+        bounds=bounds_of(settings),
     )
+
+
+def _spill_folder(bounds: Bounds) -> Path:
+    """Return the name of a folder that DuckDB makes once it spills, and removes when it closes.
+
+    Two processes may not share one: the files' names would be the same. Those of processes that were killed are removed
+    here.
+    """
+    parent = bounds.spill_folder or Path(tempfile.gettempdir())
+    if bounds.spill_folder is not None:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in parent.glob(f"{SPILL_PREFIX}*-*"):
+        process_id = left.name.removeprefix(SPILL_PREFIX).partition("-")[0]
+        if process_id.isdigit() and not psutil.pid_exists(int(process_id)):
+            shutil.rmtree(left, ignore_errors=True)
+    return parent / f"{SPILL_PREFIX}{os.getpid()}-{uuid4().hex}"
 
 
 def lake_place(settings: Settings) -> Place:

@@ -15,6 +15,7 @@ import duckdb
 
 from contracts.errors import EpochChangedError, PropagationError
 from derived.lake_backup import Segment, backup_lock, stand_after, verified_chains, verified_rows
+from derived.lake_connection import DEFAULT_BOUNDS, Bounds
 from derived.lake_epochs import spans
 from derived.lake_reads import lake_progress
 from derived.lake_repair import LakeChange, change_lake, no_events
@@ -24,7 +25,9 @@ from streams.projection import Position
 Connection = duckdb.DuckDBPyConnection
 
 
-def load_cuts(catalog_dsn: str, data_path: str, folder: Path, pod: str) -> LakeChange:
+def load_cuts(
+    catalog_dsn: str, data_path: str, folder: Path, pod: str, *, bounds: Bounds = DEFAULT_BOUNDS
+) -> LakeChange:
     """Take in every cut that the verified backup of `pod` has beyond the lake's position, and stand there.
 
     Events that the lake has already, or has parked, are left out. Nothing changes when the backup reaches no further
@@ -50,7 +53,7 @@ def load_cuts(catalog_dsn: str, data_path: str, folder: Path, pod: str) -> LakeC
         return LakeChange(events=events, lowest_cut=floor + 1)
 
     with backup_lock(catalog_dsn):
-        return change_lake(catalog_dsn, data_path, pod, no_events(), change)
+        return change_lake(catalog_dsn, data_path, pod, no_events(), change, bounds=bounds)
 
 
 def _check(connection: Connection, pod: str, chain: Sequence[Segment], floor: int, epoch: str | None) -> None:

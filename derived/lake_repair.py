@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import EpochChangedError, PropagationError
-from derived.lake_connection import connect_lake, scrub, transaction
+from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, scrub, transaction
 from derived.lake_files import is_conflict
 from derived.lake_reads import lake_positions, recorded_cut
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
@@ -78,7 +78,9 @@ class PositionChange:
     after: Mapping[int, Position]
 
 
-def restore_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table) -> LakeChange:
+def restore_events(
+    catalog_dsn: str, data_path: str, pod: str, events: pa.Table, *, bounds: Bounds = DEFAULT_BOUNDS
+) -> LakeChange:
     """Insert those of `events` that the lake does not have (by event id); an event that is parked is had.
 
     All of them are below the lake's position: what is beyond it comes by itself, from the log. PropagationError for any
@@ -100,11 +102,16 @@ def restore_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table)
             _insert(connection, missing)
         return _change(removed=None, came=missing, events=missing.num_rows)
 
-    return change_lake(catalog_dsn, data_path, pod, events, change)
+    return change_lake(catalog_dsn, data_path, pod, events, change, bounds=bounds)
 
 
 def remove_duplicates(
-    catalog_dsn: str, data_path: str, pod: str, event_ids: Collection[str] | None = None
+    catalog_dsn: str,
+    data_path: str,
+    pod: str,
+    event_ids: Collection[str] | None = None,
+    *,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> LakeChange:
     """Keep one row of every event of `event_ids` (None: of all events of the pod) and remove its other copies.
 
@@ -129,10 +136,12 @@ def remove_duplicates(
         _insert(connection, kept)
         return _change(removed=copies, came=kept, events=copies.num_rows - kept.num_rows)
 
-    return change_lake(catalog_dsn, data_path, pod, _ids(event_ids or ()), change)
+    return change_lake(catalog_dsn, data_path, pod, _ids(event_ids or ()), change, bounds=bounds)
 
 
-def replace_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table) -> LakeChange:
+def replace_events(
+    catalog_dsn: str, data_path: str, pod: str, events: pa.Table, *, bounds: Bounds = DEFAULT_BOUNDS
+) -> LakeChange:
     """Replace the lake's rows of these events where any column differs from `events`; `before` and `after` say how.
 
     Copies of an event become one; an event that the lake does not have is left to `restore_events`. EpochChangedError
@@ -157,7 +166,7 @@ def replace_events(catalog_dsn: str, data_path: str, pod: str, events: pa.Table)
         _insert(connection, right)
         return _change(removed=wrong, came=right, events=right.num_rows)
 
-    return change_lake(catalog_dsn, data_path, pod, events, change)
+    return change_lake(catalog_dsn, data_path, pod, events, change, bounds=bounds)
 
 
 def remove_extra_events(
@@ -168,6 +177,7 @@ def remove_extra_events(
     *,
     published: pa.Table,
     unpruned_after: int,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> LakeChange:
     """Remove events that the outbox has never held; those that `published` has stay.
 
@@ -196,10 +206,12 @@ def remove_extra_events(
         _delete(connection, pod, extra)
         return _change(removed=extra, came=None, events=extra.num_rows)
 
-    return change_lake(catalog_dsn, data_path, pod, _ids(event_ids), change)
+    return change_lake(catalog_dsn, data_path, pod, _ids(event_ids), change, bounds=bounds)
 
 
-def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> PositionChange:
+def set_lake_position(
+    catalog_dsn: str, data_path: str, pod: str, cut: int, *, bounds: Bounds = DEFAULT_BOUNDS
+) -> PositionChange:
     """Set the lake's position in every partition of `pod` to `cut`, after somebody moved it.
 
     *Moved forward*, so that events were skipped: the position is left where it is, and the events are restored from the
@@ -227,14 +239,20 @@ def set_lake_position(catalog_dsn: str, data_path: str, pod: str, cut: int) -> P
         )
         return PositionChange(before=before, after=dict.fromkeys(before, target))
 
-    return change_lake(catalog_dsn, data_path, pod, no_events(), change)
+    return change_lake(catalog_dsn, data_path, pod, no_events(), change, bounds=bounds)
 
 
 def change_lake(
-    catalog_dsn: str, data_path: str, pod: str, given: pa.Table, change: Callable[[Connection], Answer]
+    catalog_dsn: str,
+    data_path: str,
+    pod: str,
+    given: pa.Table,
+    change: Callable[[Connection], Answer],
+    *,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Answer:
     """Run `change` in one commit that also writes the pod's fence, again as long as others are faster."""
-    with connect_lake(catalog_dsn, data_path) as connection:
+    with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         connection.register(GIVEN, given)
         for attempt in range(ATTEMPTS_MAX):
             if attempt:

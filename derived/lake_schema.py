@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.errors import SettingsError
-from derived.lake_connection import LAKE, connect_lake, normal_data_path, quote, transaction
+from derived.lake_connection import DEFAULT_BOUNDS, LAKE, Bounds, connect_lake, normal_data_path, quote, transaction
 from derived.lake_files import is_conflict
 
 SCHEMA = f"{LAKE}.raw"
@@ -83,11 +83,13 @@ def fence_table(projection: str, pod: str) -> str:
     return f"{SCHEMA}.fence_{projection}_{pod}"
 
 
-def migrate_lake(catalog_dsn: str, data_path: str, *, pods: Sequence[str], partition_count: int) -> None:
+def migrate_lake(
+    catalog_dsn: str, data_path: str, *, pods: Sequence[str], partition_count: int, bounds: Bounds = DEFAULT_BOUNDS
+) -> None:
     """Create what is missing in the lake; run by one process at a time, as often as wanted."""
     if "://" not in data_path:
         Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
-    with connect_lake(catalog_dsn, data_path) as connection:
+    with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         with transaction(connection):
             # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
             connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
@@ -127,7 +129,12 @@ def _create(connection: duckdb.DuckDBPyConnection, pods: Sequence[str], partitio
 
 
 def compact(
-    catalog_dsn: str, data_path: str, *, keep_seconds: int = 3600, files_per_table_max: int = 1000
+    catalog_dsn: str,
+    data_path: str,
+    *,
+    keep_seconds: int = 3600,
+    files_per_table_max: int = 1000,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Compaction:
     """Merge small files, rewrite files with deleted rows (the fences), drop history and files nobody can be reading.
 
@@ -135,7 +142,7 @@ def compact(
     transaction or query may take that long. A conflict with a writer is left to the next run: the writer comes first.
     """
     older = f"older_than => now() - to_seconds({int(keep_seconds)})"
-    with connect_lake(catalog_dsn, data_path) as connection:
+    with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         before = _file_count(connection)
         for table in _rewritten_tables(connection):
             arguments = f"'{LAKE}', {quote(table)}, schema => 'raw', delete_threshold => 0"

@@ -13,6 +13,7 @@ import psycopg
 from contracts.errors import EpochChangedError
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_chains
+from derived.lake_connection import bounds_of
 from streams.cuts import Cut, cuts_from
 from streams.outbox import prune
 
@@ -32,7 +33,9 @@ def prune_outboxes(settings: Settings) -> list[Pruned]:
 
     Raises EpochChangedError when the backup is of another history of a pod's database; nothing of that pod is deleted.
     """
-    segments = back_up(settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path)
+    segments = back_up(
+        settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path, bounds=bounds_of(settings)
+    )
     chains = verified_chains(settings.lake_backup_path)
     return [
         Pruned(

@@ -13,7 +13,7 @@ from typing import Any
 from contracts.clock import utc_now
 from contracts.drills import Promise
 from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, Copy
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.lake_reads import lake_progress
 from derived.read_models.account import account_of
 from derived.read_models.answers import Freshness
@@ -63,7 +63,7 @@ def ask_report(system: System, name: str = "trial-balance") -> Report:
 
 def _ask_lake(system: System, sale: Sale) -> Answer:
     settings, order_id = system.settings, sale.order.order_id
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         progress = lake_progress(lake, sale.pod)
         facts = lake.execute(
             "select event_id, aggregate_version, event_type from lake.raw.events "

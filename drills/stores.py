@@ -19,7 +19,7 @@ import psycopg
 from contracts.clock import Clock, utc_now
 from contracts.errors import PropagationError
 from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy, Lateness
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from drills.system import System
 from drills.trading import merchant_of
 from streams import codec
@@ -285,7 +285,7 @@ class WarehouseStore(_Store):
 def _lake_counts(system: System, query: str, column: str, order_ids: Sequence[str]) -> Mapping[str, int]:
     where = f"where list_contains($ids, {column})"
     settings = system.settings
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         rows = lake.execute(query.format(where=where) + " group by 1", {"ids": list(order_ids)}).fetchall()
     return {str(order_id): int(number) for order_id, number in rows}
 

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from contracts.drills import Promise
 from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.read_models import account, fulfillment
 from drills.scene import Scene
 
@@ -29,7 +29,7 @@ def wipe_log(scene: Scene) -> None:
 def wipe_lake(scene: Scene) -> None:
     """Drop the lake's catalog and delete its files; nobody writes to it."""
     settings = scene.system.settings
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         events = int(lake.execute("select count(*) from lake.raw.events").fetchall()[0][0])
     left = scene.system.delete_lake()
     _note_gone(scene, "lake", f"{events:,} events", f"{left} catalog tables and files", left == 0 < events)
@@ -40,7 +40,7 @@ def wipe_warehouse(scene: Scene) -> None:
     settings = scene.system.settings
     query = "select count(*) from {} where database_name = 'lake' and list_contains($schemas, schema_name)"
 
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
 
         def relations() -> int:
             bound = {"schemas": list(BUILT)}

@@ -15,6 +15,7 @@ from dagster import OpExecutionContext
 from assets.platform import PLATFORM, platform_of
 from contracts.clock import utc_now
 from contracts.settings import Settings
+from derived.lake_connection import bounds_of
 from derived.lake_schema import compact
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
@@ -45,7 +46,7 @@ def compact_lake(context: OpExecutionContext) -> None:
     """Merge small files, rewrite the fences, let old snapshots and their files go."""
     settings = platform_of(context).settings
     with without_secrets(settings):
-        done = compact(settings.catalog_dsn, settings.lake_data_path)
+        done = compact(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
     context.add_output_metadata(
         {
             "files_before": done.files_before,

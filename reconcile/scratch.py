@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -21,7 +22,10 @@ MEMORY_LIMIT_MB = 256
 """Of DuckDB's own; a process takes about 250 MB besides (`contracts/settings.py`: comparison_memory_mb)."""
 
 DISK_LIMIT_MB = 50_000
-"""What is spilled at most (`contracts/settings.py`: scratch_disk_mb)."""
+"""What is written at most, both sides and what is spilled (`contracts/settings.py`: scratch_disk_mb)."""
+
+WATCH_SECONDS = 0.25
+"""How often it is measured what is written: DuckDB itself bounds only what it spills."""
 
 PREFIX = "tieout-compare-"
 """Of the folders of comparisons, followed by the process id."""
@@ -58,10 +62,38 @@ def scratch(
         # It is read once or twice and then gone: to compress it costs more than the comparison.
         connection.execute("set force_compression = 'uncompressed'")
         try:
-            yield connection
+            with _watched(connection, Path(spill), disk_limit_mb):
+                yield connection
         finally:
             connection.execute("use memory")
             connection.execute(f"detach {CATALOG}")
+
+
+@contextmanager
+def _watched(connection: duckdb.DuckDBPyConnection, folder: Path, limit_mb: int) -> Iterator[None]:
+    """Interrupt whatever statement runs while the files in `folder` take more than `limit_mb`."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(WATCH_SECONDS):
+            if _size(folder) > limit_mb * 1_000_000:
+                connection.interrupt()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _size(folder: Path) -> int:
+    found = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # what was spilled is removed while it is looked at
+            found += file.stat().st_size
+    return found
 
 
 def _remove_leftovers(folder: Path | None) -> None:
@@ -107,7 +139,9 @@ def limit_reached(error: Exception) -> str:
     text = str(error)
     if "No space left on device" in text:
         return "The disk of the scratch folder (TIEOUT_VAR_DIR) is full: make room there, then compare again. "
-    if "max_temp_directory_size" in text and isinstance(error, duckdb.OutOfMemoryException):
+    is_spilled = "max_temp_directory_size" in text and isinstance(error, duckdb.OutOfMemoryException)
+    # Nothing else interrupts a statement of a comparison.
+    if is_spilled or isinstance(error, duckdb.InterruptException):
         return "It needs more scratch space on disk than TIEOUT_SCRATCH_DISK_MB allows. "
     if isinstance(error, duckdb.OutOfMemoryException):
         return "It needs more memory than TIEOUT_COMPARISON_MEMORY_MB allows. "

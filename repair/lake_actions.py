@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from contracts.settings import Settings
 from derived.lake_backup import events_from_backup
-from derived.lake_connection import open_lake
+from derived.lake_connection import bounds_of, open_lake
 from derived.lake_gaps import load_cuts
 from derived.lake_repair import (
     LakeChange,
@@ -63,26 +63,33 @@ def mend(settings: Settings, action: Action) -> dict[str, Any]:
 
 def set_position(settings: Settings, action: Action) -> bool:
     """Set the lake's position in the pod to the action's cut; return whether it stood elsewhere."""
-    change = set_lake_position(settings.catalog_dsn, settings.lake_data_path, action.pod, action.cuts[0])
+    change = set_lake_position(
+        settings.catalog_dsn, settings.lake_data_path, action.pod, action.cuts[0], bounds=bounds_of(settings)
+    )
     return change.before != change.after
 
 
 def load(settings: Settings, action: Action) -> int:
     """Take in what the backup has beyond the lake's position; return how many events came."""
     folder = settings.lake_backup_path
-    return load_cuts(settings.catalog_dsn, settings.lake_data_path, folder, action.pod).events
+    return load_cuts(
+        settings.catalog_dsn, settings.lake_data_path, folder, action.pod, bounds=bounds_of(settings)
+    ).events
 
 
 def _change(settings: Settings, action: Action) -> LakeChange:
-    lake = (settings.catalog_dsn, settings.lake_data_path, action.pod)
+    lake, bounds = (settings.catalog_dsn, settings.lake_data_path, action.pod), bounds_of(settings)
     if action.kind is ActionKind.REMOVE_DUPLICATES:
-        return remove_duplicates(*lake, action.keys)
+        return remove_duplicates(*lake, action.keys, bounds=bounds)
     if action.kind is ActionKind.REMOVE_EXTRA_EVENTS:
         pod = settings.pod(action.pod)
         published = events_of_cuts(pod, _registered(settings, action))
-        return remove_extra_events(*lake, action.keys, published=published, unpruned_after=unpruned_after(pod))
+        return remove_extra_events(
+            *lake, action.keys, published=published, unpruned_after=unpruned_after(pod), bounds=bounds
+        )
     events = _as_sent(settings, action)
-    return restore_events(*lake, events) if action.kind is ActionKind.RESTORE_EVENTS else replace_events(*lake, events)
+    change = restore_events if action.kind is ActionKind.RESTORE_EVENTS else replace_events
+    return change(*lake, events, bounds=bounds)
 
 
 def _registered(settings: Settings, action: Action) -> list[int]:

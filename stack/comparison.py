@@ -61,7 +61,7 @@ def build_reconcile_context(
         whole_orders_max=WHOLE_ORDERS_MAX,
         memory_limit_mb=settings.comparison_memory_mb,
         disk_limit_mb=settings.scratch_disk_mb,
-        scratch_folder=settings.var_dir / "scratch",
+        scratch_folder=settings.scratch_dir,
         limits=Limits(sample=DIFFERENCES_KEPT),
     )
 

@@ -45,7 +45,7 @@ def _disks(settings: Settings) -> list[LimitUse]:
 
 def _scratch(settings: Settings) -> LimitUse:
     used = 0
-    for path in (settings.var_dir / "scratch").rglob("*"):
+    for path in settings.scratch_dir.rglob("*"):
         with suppress(OSError):  # a comparison that ends removes its files
             used += path.stat().st_size
     return LimitUse(

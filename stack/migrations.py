@@ -52,6 +52,7 @@ def _in_turn(dsn: str, *migrations: Callable[[str], None]) -> None:
 
 def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from derived.lake import migrate_lake
+    from derived.lake_connection import bounds_of
     from derived.read_models.migrate import migrate as migrate_read_models
     from drills.records import migrate as migrate_drills
     from finance.books import migrate as migrate_books
@@ -83,5 +84,6 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
             settings.lake_data_path,
             pods=[pod.pod for pod in settings.pods],
             partition_count=settings.partition_count,
+            bounds=bounds_of(settings),
         ),
     ]

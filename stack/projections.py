@@ -16,8 +16,9 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
     """Return the projection of that name; imports only what it needs, since each worker runs one."""
     if name == "lake":
         from derived.lake import LakeProjection
+        from derived.lake_connection import bounds_of
 
-        return LakeProjection(settings.catalog_dsn, settings.lake_data_path, memory_limit_mb=settings.lake_memory_mb)
+        return LakeProjection(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
     if name == "account_view":
         from derived.read_models.account import build_account_view
 

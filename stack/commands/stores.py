@@ -217,11 +217,11 @@ def republish(
 
 def _check_nothing_is_lost(values: Settings, pod: PodSettings, from_cut: int) -> None:
     """Raise PropagationError when the log may be the last to have an event, StackError when nobody can say so."""
-    from derived.lake_connection import connect_lake
+    from derived.lake_connection import open_lake
     from repair.evidence.unsent import lost_event
     from streams.reissue import unpruned_after
 
-    with connect_lake(values.catalog_dsn, values.lake_data_path, read_only=True) as lake:
+    with open_lake(values, read_only=True) as lake:
         lost = lost_event(lake, values, pod, max(from_cut, unpruned_after(pod) + 1))
     if lost is not None:
         raise PropagationError(f"{lost.sentence(pod.pod)} `--without-lost` writes it all the same.")
@@ -233,9 +233,10 @@ def backup(as_json: AsJson = False) -> None:
     The schedule `outbox_pruning` does this too, and then prunes the outboxes. Nothing is pruned here.
     """
     from derived.lake_backup import back_up
+    from derived.lake_connection import bounds_of
 
     with open_servers() as (values, progress), progress.step(f"Backing up the lake to {values.lake_backup_path}"):
-        segments = back_up(values.catalog_dsn, values.lake_data_path, values.lake_backup_path)
+        segments = back_up(values.catalog_dsn, values.lake_data_path, values.lake_backup_path, bounds=bounds_of(values))
     _show_segments(as_json, "Backed up and verified", segments)
 
 
@@ -253,6 +254,7 @@ def restore_lake(
     built again by `tieout reconcile`. With --discard, what is dropped and what is loaded is shown, and somebody agrees.
     """
     from derived.lake_backup import restore
+    from derived.lake_connection import bounds_of
     from derived.lake_schema import start_anew
 
     with open_servers() as (values, progress):
@@ -270,7 +272,11 @@ def restore_lake(
                 migrate_everything(values)
         with progress.step(f"Restoring the lake from {values.lake_backup_path}"):
             segments = restore(
-                values.catalog_dsn, values.lake_data_path, values.lake_backup_path, discarding=discarding
+                values.catalog_dsn,
+                values.lake_data_path,
+                values.lake_backup_path,
+                discarding=discarding,
+                bounds=bounds_of(values),
             )
     _show_segments(as_json, "Restored", segments)
 

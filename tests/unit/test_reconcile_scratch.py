@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from reconcile.lake import at_cut, fold
-from reconcile.scratch import limit_reached, scratch, single_threaded, table
+from reconcile.scratch import limit_reached, load, scratch, single_threaded, table
 
 LIMIT_MB = 192
 """The least that may be set."""
@@ -87,12 +90,29 @@ def test_a_limit_that_was_reached_is_named_with_its_setting(tmp_path: Path) -> N
         assert "TIEOUT_COMPARISON_MEMORY_MB" in limit_reached(memory.value)
     with duckdb.connect() as connection:
         spilling = scratch(connection, memory_limit_mb=LIMIT_MB, disk_limit_mb=1, folder=tmp_path)
-        with spilling as ready, pytest.raises(duckdb.OutOfMemoryException) as disk:
+        with spilling as ready, pytest.raises(duckdb.Error) as disk:
             ready.execute("select md5(i::varchar) as a from range(20000000) as t(i) order by a limit 1 offset 9999999")
         assert "TIEOUT_SCRATCH_DISK_MB" in limit_reached(disk.value)
     full = duckdb.IOException("Could not write file: No space left on device")
     assert "TIEOUT_VAR_DIR" in limit_reached(full)
     assert limit_reached(ValueError("other")) == ""
+
+
+def test_what_both_sides_take_on_disk_is_bounded_too(tmp_path: Path) -> None:
+    schema = pa.schema([("text", pa.string())])
+    taken = []
+
+    def endless() -> Iterator[pa.RecordBatch]:
+        for _ in range(4_000):
+            taken.append(1)
+            yield pa.record_batch([pa.array([os.urandom(500).hex() for _ in range(1_000)])], schema=schema)
+
+    with duckdb.connect() as connection, scratch(connection, disk_limit_mb=50, folder=tmp_path) as ready:
+        with pytest.raises(duckdb.InterruptException) as disk:
+            load(ready, "side", pa.RecordBatchReader.from_batches(schema, endless()))
+        assert "TIEOUT_SCRATCH_DISK_MB" in limit_reached(disk.value)
+    assert len(taken) < 4_000, "it would have taken 4 GB"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_thread_is_used_for_a_while() -> None:

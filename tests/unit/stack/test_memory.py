@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -76,6 +77,50 @@ def test_only_files_of_an_object_store_are_kept_in_memory(
     with suppress(StackError):
         lake_connection.connect_lake("postgresql://nobody@127.0.0.1:1/none", data_path)
     assert seen[-1] is is_kept
+
+
+def test_what_killed_users_of_the_lake_spilled_is_removed_and_what_others_use_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    folder = tmp_path / "scratch"
+    left, used, other = (folder / f"{name}" for name in (f"tieout-lake-{ended.pid}-a", "tieout-lake-1-b", "other"))
+    for one in (left, used, other):
+        one.mkdir(parents=True)
+        (one / "spilled").write_bytes(b"large")
+    chosen = lake_connection._spill_folder(lake_connection.Bounds(spill_folder=folder))
+    assert chosen.parent == folder and not chosen.exists(), "DuckDB makes it, and so removes it"
+    assert sorted(path.name for path in folder.iterdir()) == ["other", "tieout-lake-1-b"]
+
+
+def test_the_lake_spills_where_only_its_owner_looks(tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "scratch"
+    lake_connection._spill_folder(lake_connection.Bounds(spill_folder=folder))
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+OPENERS = (
+    "connect_lake",
+    "LakeProjection",
+    "migrate_lake",
+    "compact",
+    "back_up",
+    "restore",
+    "load_cuts",
+    "change_lake",
+)
+
+
+def test_whoever_opens_the_lake_says_what_that_may_take() -> None:
+    found, unbounded = 0, []
+    for folder in ("derived", "repair", "stack", "drills", "orchestration", "assets", "checks", "streams"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in OPENERS:
+                    found += 1
+                    if "bounds" not in [keyword.arg for keyword in call.keywords]:
+                        unbounded.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert found > 10
+    assert unbounded == []
 
 
 def _keeping(connection: Any, seen: list[bool], text: str) -> str:
