@@ -149,6 +149,10 @@ class PairResult:
     moment: int | None = None
     """The number that the ledger's counter gave before anything was read for it: whatever happened to a store before
     that number was given, this result has seen. None: it is not known, and time decides."""
+    peak_memory_mb: float | None = None
+    """The most that the comparing process had held until then; None: it was not measured."""
+    is_memory_short: bool = False
+    """Whether it fitted in the limit of memory with one thread only: a little more, and it does not at all."""
 
     @property
     def is_whole(self) -> bool:

@@ -18,7 +18,9 @@ import psycopg
 from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
 from contracts.ids import NewId, uuid7
+from contracts.memory import peak_memory_mb
 from contracts.settings import Settings
+from derived.build_memory import note_build_memory
 from derived.defective import Omission
 from derived.lake_connection import LAKE, lake_place, open_lake, transaction
 from derived.lake_files import lost_tables
@@ -120,7 +122,10 @@ def building(
         build = record_cut_vector(connection, cuts=cuts, since=since)
         build.is_outgrown = outgrown
         build.left_out = _leave_out(connection, build)
-        yield build
+        try:
+            yield build
+        finally:
+            note_build_memory(settings, peak_memory_mb(with_children=True), utc_now())
         if build.is_complete:
             record_completion(connection, build.build_id)
 

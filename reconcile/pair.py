@@ -7,11 +7,12 @@ Belongs here: the type, comparing one within its limits, and the result that its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import duckdb
 
+from contracts.memory import peak_memory_mb
 from contracts.ownership import copy_named
 from contracts.scope import Scope
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
@@ -79,6 +80,8 @@ class Findings:
     """Why the copy is late, although what was compared agrees."""
     is_whole: bool = False
     """Whether everything was looked at, although a part would have been enough."""
+    is_memory_short: bool = False
+    """Whether there was not enough memory for all threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ def compare_pair(pair: Pair, run: PodRun) -> Findings:
         return pair.compare(run)
     except duckdb.OutOfMemoryException:
         with single_threaded(run.connection):
-            return pair.compare(run)
+            return replace(pair.compare(run), is_memory_short=True)
 
 
 def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:
@@ -154,4 +157,6 @@ def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context
         checked_at=context.now(),
         seconds=0.0,
         reason=reason,
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        is_memory_short=findings.is_memory_short,
     )

@@ -97,6 +97,12 @@ ANSWERED = f"""
 select distinct on (pair) result from reconcile.results where {COMPARED} and cut >= %(since)s
 order by pair, checked_at desc, result_id desc
 """
+MEMORY = """
+select max((result->>'peak_memory_mb')::float8) as peak_mb,
+       coalesce(array_agg(distinct pair order by pair) filter (where (result->>'is_memory_short')::boolean), '{}')
+       as short
+from reconcile.results where checked_at >= %(since)s
+"""
 PRUNE = """
 delete from reconcile.results as old
 where checked_at < %(before)s and exists (
@@ -135,6 +141,24 @@ def unknown_since(control_dsn: str) -> dict[tuple[str, str], datetime]:
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         rows = connection.execute(UNKNOWN_SINCE).fetchall()
     return {(row["pair"], row["pod"]): row["since"] for row in rows}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonMemory:
+    """What comparisons took of memory since a moment."""
+
+    peak_mb: float | None
+    """The most that one of their processes held; None: there was none."""
+    short: tuple[str, ...]
+    """Pairs that fitted in their limit with one thread only."""
+
+
+def memory_since(control_dsn: str, since: datetime) -> ComparisonMemory:
+    """Return what comparisons since then took of memory."""
+    with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
+        row = connection.execute(MEMORY, {"since": since}).fetchone()
+    assert row is not None
+    return ComparisonMemory(peak_mb=row["peak_mb"], short=tuple(row["short"]))
 
 
 def result_history(control_dsn: str, pair: str, pod: str, *, limit: int = 100) -> list[PairResult]:

@@ -1,4 +1,4 @@
-"""How much of each limit is used now: disks, the scratch space of comparisons, the log's server.
+"""How much of each limit is used: disks, memory, the scratch space, connections, and what waits in the outboxes.
 
 Belongs here: measuring. Does not belong here: when people are told (`repair/alerts/near_limits.py`).
 """
@@ -6,25 +6,58 @@ Belongs here: measuring. Does not belong here: when people are told (`repair/ale
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from datetime import timedelta
 from pathlib import Path
 
-from contracts.settings import Settings
+from contracts.clock import utc_now
+from contracts.errors import TieoutError
+from contracts.memory import memory_mb
+from contracts.settings import PodSettings, Settings
 from repair.alerts.near_limits import LimitUse
 
 MEGABYTE = 1_000_000
+COMPARED_WITHIN = timedelta(days=1)
+"""A large comparison counts so long, however small the next ones are."""
+CONNECT_SECONDS = 5
+
+# Of sessions of other roles pg_stat_activity says nearly nothing to ours; the counters are for everybody.
+CONNECTIONS = """
+select (select sum(numbackends)::int from pg_stat_database),
+       current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+       - coalesce(current_setting('reserved_connections', true), '0')::int
+"""
 
 
 def limit_uses(settings: Settings) -> list[LimitUse]:
     """Return the limits that can be measured from here; what does not answer is left out: its own check says so."""
-    found = [*_disks(settings), _scratch(settings)]
-    if (log := _log_memory(settings)) is not None:
-        found.append(log)
+    asked: list[Callable[[], Iterator[LimitUse]]] = [
+        lambda: _disks(settings),
+        lambda: _scratch(settings),
+        lambda: _log_memory(settings),
+        lambda: _comparison_memory(settings),
+        lambda: _build_memory(settings),
+        lambda: _connections(settings),
+        *(lambda pod=pod: _outbox(settings, pod) for pod in settings.pods),
+    ]
+    with ThreadPoolExecutor(max_workers=len(asked)) as pool:
+        return [use for uses in pool.map(_answered, asked) for use in uses]
+
+
+def _answered(ask: Callable[[], Iterator[LimitUse]]) -> list[LimitUse]:
+    import psycopg
+    import redis
+
+    found: list[LimitUse] = []
+    with suppress(OSError, TieoutError, psycopg.Error, redis.RedisError):
+        found.extend(ask())
     return found
 
 
-def _disks(settings: Settings) -> list[LimitUse]:
-    """Return the disks below the runtime files, the lake's and its backup's, each once."""
+def _disks(settings: Settings) -> Iterator[LimitUse]:
+    """Yield the disks below the runtime files, the lake's and its backup's, each once."""
     lake = [] if "://" in settings.lake_data_path else [Path(settings.lake_data_path)]
     by_device: dict[int, LimitUse] = {}
     for path in (settings.var_dir, *lake, settings.lake_backup_path):
@@ -35,38 +68,116 @@ def _disks(settings: Settings) -> list[LimitUse]:
                 LimitUse(
                     name=f"disk of {path}",
                     # What is kept for root is not free for us.
-                    used_mb=(usage.total - usage.free) / MEGABYTE,
-                    limit_mb=usage.total / MEGABYTE,
+                    used=(usage.total - usage.free) / MEGABYTE,
+                    limit=usage.total / MEGABYTE,
                     advice="Make room there: a full disk stops commits.",
                 ),
             )
-    return list(by_device.values())
+    yield from by_device.values()
 
 
-def _scratch(settings: Settings) -> LimitUse:
+def _scratch(settings: Settings) -> Iterator[LimitUse]:
     used = 0
     for path in settings.scratch_dir.rglob("*"):
         with suppress(OSError):  # a comparison that ends removes its files
             used += path.stat().st_size
-    return LimitUse(
+    yield LimitUse(
         name="scratch space of comparisons",
-        used_mb=used / MEGABYTE,
-        limit_mb=settings.scratch_disk_mb,
+        used=used / MEGABYTE,
+        limit=settings.scratch_disk_mb,
         advice="Raise TIEOUT_SCRATCH_DISK_MB, or look at less at once.",
     )
 
 
-def _log_memory(settings: Settings) -> LimitUse | None:
-    """Return the memory of the log's server against its `maxmemory`, or the machine's where that is not set."""
+def _log_memory(settings: Settings) -> Iterator[LimitUse]:
+    """Yield the memory of the log's server against its `maxmemory`, or the machine's where that is not set."""
     import redis
 
-    with suppress(redis.RedisError), closing(redis.Redis.from_url(settings.log_url, socket_timeout=5.0)) as client:
+    with closing(redis.Redis.from_url(settings.log_url, socket_timeout=5.0)) as client:
         memory = client.info("memory")
-        limit = int(memory.get("maxmemory", 0)) or int(memory.get("total_system_memory", 0))
-        return LimitUse(
-            name="memory of the log's server",
-            used_mb=int(memory["used_memory"]) / MEGABYTE,
-            limit_mb=limit / MEGABYTE,
-            advice="See which copy is behind: entries go when every copy has applied them. Or raise maxmemory.",
+    limit = int(memory.get("maxmemory", 0)) or int(memory.get("total_system_memory", 0))
+    yield LimitUse(
+        name="memory of the log's server",
+        used=int(memory["used_memory"]) / MEGABYTE,
+        limit=limit / MEGABYTE,
+        advice="See which copy is behind: entries go when every copy has applied them. Or raise maxmemory.",
+    )
+
+
+def _comparison_memory(settings: Settings) -> Iterator[LimitUse]:
+    """Yield what the last day's comparisons took: of the machine, and of their setting where it was barely enough.
+
+    How much of the setting is used says nothing: what does not fit is spilled. What could not be spilled says it.
+    """
+    from reconcile.results import memory_since
+
+    found = memory_since(settings.control_dsn, utc_now() - COMPARED_WITHIN)
+    if found.peak_mb is not None:
+        yield LimitUse(
+            name="memory of the machine, for the largest comparison of the last day",
+            used=found.peak_mb,
+            limit=memory_mb(),
+            advice="Lower TIEOUT_COMPARISON_MEMORY_MB, or give the machine more.",
         )
-    return None
+    if found.short:
+        yield LimitUse(
+            name="memory setting of comparisons",
+            used=settings.comparison_memory_mb,
+            limit=settings.comparison_memory_mb,
+            advice=f"{', '.join(found.short)} fitted with one thread only: raise TIEOUT_COMPARISON_MEMORY_MB.",
+        )
+
+
+def _build_memory(settings: Settings) -> Iterator[LimitUse]:
+    from derived.build_memory import build_memory
+
+    if (found := build_memory(settings, utc_now())) is not None:
+        yield LimitUse(
+            name="memory of the machine, for the largest build of the last day",
+            used=found.peak_mb,
+            limit=memory_mb(),
+            advice="Lower TIEOUT_WAREHOUSE_MEMORY_MB, or give the machine more.",
+        )
+
+
+def _outbox(settings: Settings, pod: PodSettings) -> Iterator[LimitUse]:
+    """Yield the events that wait to be published: while they do, the pod alone has them, on its disk."""
+    from streams.outbox import QUEUED_EVENTS_MAX, observe_outbox
+    from streams.valkey_log import build_log
+
+    with closing(build_log(settings)) as log:
+        published = log.tail(pod.pod, settings.partition_count).manifest_cut
+    waiting = observe_outbox(pod.reader_dsn, published, counted_max=QUEUED_EVENTS_MAX).unpublished_events
+    yield LimitUse(
+        name=f"outbox of {pod.pod}",
+        used=waiting,
+        limit=QUEUED_EVENTS_MAX,
+        unit="events",
+        advice="See whether its relay runs and the log takes entries: until then only the pod has them.",
+    )
+
+
+def _connections(settings: Settings) -> Iterator[LimitUse]:
+    """Yield the connections of every PostgreSQL server, of those that it gives to roles like ours."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    others = (settings.control_dsn, settings.catalog_dsn, settings.read_models_dsn, settings.dagster_dsn)
+    by_server: dict[str, str] = {}
+    for dsn in (*(pod.reader_dsn for pod in settings.pods), *others):
+        with suppress(psycopg.Error):
+            parts = conninfo_to_dict(dsn)
+            # One that a process is not told has no host.
+            if parts.get("host"):
+                by_server.setdefault(f"{parts['host']}:{parts.get('port') or 5432}", dsn)
+    for server, dsn in by_server.items():
+        with suppress(psycopg.Error), psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_SECONDS) as asked:
+            row = asked.execute(CONNECTIONS).fetchone()
+            assert row is not None
+            yield LimitUse(
+                name=f"connections of PostgreSQL at {server}",
+                used=row[0],
+                limit=row[1],
+                unit="connections",
+                advice="See who holds them (pg_stat_activity). Or raise max_connections.",
+            )

@@ -33,7 +33,7 @@ DAGSTER_PORT = 3000
 
 PAGES_TIMEOUT_SECONDS = 180.0
 WATCH_SECONDS = 2.0
-GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "scratch", "supervisor")
+GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "scratch", "supervisor")
 """Folders below `var` that reset deletes besides the servers' own."""
 
 

@@ -120,7 +120,7 @@ class Status:
     coverage: str | None = None
     """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
     near_limits: list[str] = field(default_factory=list)
-    """Limits of memory and disk that are nearly reached, a sentence each."""
+    """Limits that are nearly reached, a sentence each."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as values that JSON can hold."""

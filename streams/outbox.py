@@ -38,6 +38,9 @@ order by position
 COUNTED_MAX = 100_000
 """More waiting events than this are not counted: in an outbox of millions that takes as many reads."""
 
+QUEUED_EVENTS_MAX = 1_000_000
+"""So many waiting events are a standstill: people are told before (`stack/headroom.py`), and count so far, too."""
+
 UNPUBLISHED = """
 select count(*) as events, min(recorded_at) as oldest_recorded_at,
        coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8 as oldest_seconds
@@ -69,7 +72,7 @@ class OutboxObservation:
     cut: int
     """The highest registered cut, 0 when there is none."""
     unpublished_events: int
-    """At most `COUNTED_MAX`: then there are so many, or more."""
+    """At most `counted_max`: then there are so many, or more."""
     oldest_unpublished_seconds: float
     """Age of the oldest unpublished event of those counted, 0.0 when there is none."""
     held_by: str | None
@@ -117,13 +120,16 @@ class OutboxReader:
             yield from ahead(iter(cursor.fetch_record_batch()))
 
 
-def observe_outbox(dsn: str, published_cut: int) -> OutboxObservation:
-    """Return what the log, whose last manifest is `published_cut` (0: none), does not have of the pod at `dsn`."""
+def observe_outbox(dsn: str, published_cut: int, *, counted_max: int | None = None) -> OutboxObservation:
+    """Return what the log, whose last manifest is `published_cut` (0: none), does not have of the pod at `dsn`.
+
+    Events are counted up to `counted_max` (default: `COUNTED_MAX`).
+    """
     with psycopg.connect(dsn, autocommit=True) as connection:
         newest = last_cut(connection)
         published = cuts_from(connection, published_cut, limit=1) if published_cut else []
         seen = published[0].seen() if published else BEFORE_ALL
-        row = connection.execute(UNPUBLISHED, {**seen.after(), "counted_max": COUNTED_MAX}).fetchone()
+        row = connection.execute(UNPUBLISHED, {**seen.after(), "counted_max": counted_max or COUNTED_MAX}).fetchone()
         assert row is not None
         return OutboxObservation(
             cut=newest.cut if newest else 0,

@@ -42,7 +42,7 @@ class AlertKind(StrEnum):
     IN_TIME = "in_time"
     """Everything is compared in time again."""
     NEAR_LIMIT = "near_limit"
-    """Memory or disk is nearly used up (`near_limits.py`)."""
+    """Memory, disk, connections or a queue are nearly used up (`near_limits.py`)."""
     ROOM_AGAIN = "room_again"
     """There is room again below every limit."""
     DIGEST = "digest"

@@ -23,18 +23,20 @@ ROOM_SHARE = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class LimitUse:
-    """How much of a limit is used now, both in MB (10**6 bytes)."""
+    """How much of a limit is used."""
 
     name: str
-    used_mb: float
-    limit_mb: float
+    used: float
+    limit: float
     advice: str
     """What to do about it, with the setting's name if it is one."""
+    unit: str = "MB"
+    """Of both; an MB is 10**6 bytes."""
 
     @property
     def share(self) -> float:
         """The used part of the limit."""
-        return self.used_mb / self.limit_mb if self.limit_mb else 0.0
+        return self.used / self.limit if self.limit else 0.0
 
     @property
     def is_near(self) -> bool:
@@ -44,7 +46,7 @@ class LimitUse:
     @property
     def sentence(self) -> str:
         """The use in words."""
-        return f"{self.name}: {self.used_mb:,.0f} of {self.limit_mb:,.0f} MB ({self.share:.0%}). {self.advice}"
+        return f"{self.name}: {self.used:,.0f} of {self.limit:,.0f} {self.unit} ({self.share:.0%}). {self.advice}"
 
 
 def near_message(uses: Iterable[LimitUse], told_at: datetime | None, over_at: datetime | None) -> Message | None:

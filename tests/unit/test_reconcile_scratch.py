@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import duckdb
 import pyarrow as pa
 import pytest
 
 from reconcile.lake import at_cut, fold
+from reconcile.pair import Findings, PodRun, compare_pair
+from reconcile.pairs import PAIRS
 from reconcile.scratch import limit_reached, load, scratch, single_threaded, table
 
 LIMIT_MB = 192
@@ -113,6 +117,26 @@ def test_what_both_sides_take_on_disk_is_bounded_too(tmp_path: Path) -> None:
         assert "TIEOUT_SCRATCH_DISK_MB" in limit_reached(disk.value)
     assert len(taken) < 4_000, "it would have taken 4 GB"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_comparison_that_fits_with_one_thread_only_says_so() -> None:
+    threads = []
+
+    def compared(run: PodRun) -> Findings:
+        ((number,),) = run.connection.execute("select current_setting('threads')").fetchall()
+        threads.append(number)
+        if number > 1:
+            raise duckdb.OutOfMemoryException("failed to allocate")
+        return Findings(outcomes=())
+
+    with duckdb.connect() as connection:
+        run = PodRun(context=cast(Any, None), connection=connection, pod="pod1", cut=1)
+        pair = replace(PAIRS[0], compare=compared)
+        connection.execute("set threads = 2")
+        assert compare_pair(pair, run).is_memory_short
+        connection.execute("set threads = 1")
+        assert not compare_pair(pair, run).is_memory_short
+    assert threads == [2, 1, 1]
 
 
 def test_one_thread_is_used_for_a_while() -> None:

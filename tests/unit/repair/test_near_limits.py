@@ -11,7 +11,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def use(used_mb: float, name: str = "disk of /var") -> LimitUse:
-    return LimitUse(name=name, used_mb=used_mb, limit_mb=1_000, advice="Make room there.")
+    return LimitUse(name=name, used=used_mb, limit=1_000, advice="Make room there.")
 
 
 def test_a_limit_that_is_not_near_is_told_nobody() -> None:

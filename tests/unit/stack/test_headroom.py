@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import redis
 
+from contracts.memory import memory_mb, peak_memory_mb
 from contracts.settings import PodSettings, Settings
+from derived.build_memory import KEPT, build_memory, note_build_memory
+from stack import headroom
 from stack.headroom import limit_uses
 
 
@@ -34,6 +38,7 @@ def log_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     values = {"used_memory": 900_000_000, "maxmemory": 1_000_000_000, "total_system_memory": 9_000_000_000}
     client = SimpleNamespace(info=lambda section: values, close=lambda: None)
     monkeypatch.setattr(redis.Redis, "from_url", lambda url, **_: client)
+    monkeypatch.setattr(headroom, "_outbox", lambda settings, pod: iter(()))
     return values
 
 
@@ -55,3 +60,24 @@ def test_disk_scratch_and_the_logs_server_are_measured(
 
 def test_a_log_that_does_not_answer_is_left_out(tmp_path: Path) -> None:
     assert "memory of the log's server" not in [use.name for use in limit_uses(settings(tmp_path))]
+
+
+def test_the_peak_of_a_process_is_at_least_what_it_held() -> None:
+    held = bytearray(200_000_000)
+    held[::4096] = b"1" * len(held[::4096])
+    assert 200 < peak_memory_mb() < memory_mb()
+    assert peak_memory_mb(with_children=True) >= peak_memory_mb() - 1
+
+
+def test_the_largest_build_of_a_day_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, now = settings(tmp_path), datetime(2026, 3, 1, tzinfo=UTC)
+    assert build_memory(values, now) is None
+    for peak_mb in (300.0, 900.0, 400.0):
+        note_build_memory(values, peak_mb, now)
+    monkeypatch.setattr(headroom, "utc_now", lambda: now + timedelta(hours=1))
+    monkeypatch.setattr(headroom, "memory_mb", lambda: 1_000.0)
+    (use,) = [use for use in limit_uses(values) if "largest build" in use.name]
+    assert use.is_near and "TIEOUT_WAREHOUSE_MEMORY_MB" in use.sentence and "900 of 1,000 MB" in use.sentence
+    note_build_memory(values, 400.0, now + KEPT)
+    kept = build_memory(values, now + KEPT)
+    assert kept is not None and kept.peak_mb == 400.0
