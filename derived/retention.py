@@ -28,14 +28,17 @@ class Pruned:
     pruned_events: int
 
 
+def back_up_lake(settings: Settings) -> list[Segment]:
+    """Write what is new in the lake to the backup, and verify it; return the new segments."""
+    return back_up(settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path, bounds=bounds_of(settings))
+
+
 def prune_outboxes(settings: Settings) -> list[Pruned]:
     """Back the lake up, verify the backup, then delete the outbox rows of the cuts it holds.
 
     Raises EpochChangedError when the backup is of another history of a pod's database; nothing of that pod is deleted.
     """
-    segments = back_up(
-        settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path, bounds=bounds_of(settings)
-    )
+    segments = back_up_lake(settings)
     chains = verified_chains(settings.lake_backup_path)
     return [
         Pruned(

@@ -232,11 +232,10 @@ def backup(as_json: AsJson = False) -> None:
 
     The schedule `outbox_pruning` does this too, and then prunes the outboxes. Nothing is pruned here.
     """
-    from derived.lake_backup import back_up
-    from derived.lake_connection import bounds_of
+    from derived.retention import back_up_lake
 
     with open_servers() as (values, progress), progress.step(f"Backing up the lake to {values.lake_backup_path}"):
-        segments = back_up(values.catalog_dsn, values.lake_data_path, values.lake_backup_path, bounds=bounds_of(values))
+        segments = back_up_lake(values)
     _show_segments(as_json, "Backed up and verified", segments)
 
 
