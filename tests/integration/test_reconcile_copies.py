@@ -9,10 +9,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from contracts.events.order import OrderState
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake import connect_lake, migrate_lake
 from derived.read_models import migrate as migrate_read_models
+from oltp.commands.execute import execute
+from oltp.commands.restate import Restate
 from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from reconcile.run import run_comparison, run_pairs
@@ -84,6 +87,13 @@ def test_operations_and_finance(context: ReconcileContext, shops: Shops, setting
     results = run_pairs(replace(context, build=build_with_more), FINANCE, ["pod1"])
     assert not_consistent(results) == []
 
+    # A cancellation whose event is lost is stated again: it counts as cancelled, not as placed less than nothing.
+    restated = _restated_cancellation(shops[0], settings)
+    results = run_pairs(context, FINANCE, ["pod1"])
+    assert not_consistent(results) == []
+    assert restated.total_minor == restated.cancelled_minor > 0
+    assert _daily(settings, "placed_minor", "cancelled_minor") == _placed_and_cancelled(settings)
+
     # Amounts on a wrong day: every total still ties.
     _move_to_another_day(settings)
     results = run_pairs(
@@ -111,6 +121,43 @@ def test_operations_and_finance(context: ReconcileContext, shops: Shops, setting
     assert journal.classes == {"amount": 1, "identity": 1}
     (identity,) = (item for item in found(journal) if item[1] == "identity")
     assert identity[2]["amount_micro"][0] == 0 and identity[2]["amount_micro"][1] != 0
+
+
+def _restated_cancellation(shop: Shop, settings: Settings) -> OrderState:
+    """Cancel a published order, lose the event before it leaves the pod, and state the order again."""
+    order = shop.order()
+    propagate(settings, settings.pods[0], ("lake",))
+    cancelled = shop.cancel(order.order_id)
+    with psycopg.connect(settings.pods[0].owner_dsn) as connection:
+        connection.execute("alter table oltp.outbox disable trigger user")
+        connection.execute(
+            "delete from oltp.outbox where aggregate_id = %s and aggregate_version = %s",
+            [cancelled.order_id, cancelled.version],
+        )
+        connection.execute("alter table oltp.outbox enable trigger user")
+    command = Restate(
+        merchant_id=shop.merchant_id, aggregate_type="order", aggregate_id=order.order_id, cause="its event is lost"
+    )
+    assert execute(shop.pod, command, idempotency_key="restate").is_published
+    return cancelled
+
+
+def _daily(settings: Settings, *columns: str) -> tuple[Any, ...]:
+    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+        sums = ", ".join(f"sum({name})" for name in columns)
+        row = lake.execute(f"select {sums} from lake.marts.daily_sales where merchant_id = 'united-kingdom'").fetchone()
+        assert row is not None
+        return row
+
+
+def _placed_and_cancelled(settings: Settings) -> tuple[Any, ...]:
+    """Return OLTP's sums of the same merchant."""
+    with psycopg.connect(settings.pods[0].reader_dsn) as connection:
+        row = connection.execute(
+            "select sum(total_minor), sum(cancelled_minor) from oltp.orders where merchant_id = 'united-kingdom'"
+        ).fetchone()
+        assert row is not None
+        return row
 
 
 def _move_to_another_day(settings: Settings) -> None:

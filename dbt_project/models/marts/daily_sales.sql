@@ -4,14 +4,7 @@ with days as (
         merchant_id,
         entry_date as sales_date,
         currency,
-        sum(amount_micro) filter (
-            where account = 'clearing'
-            and aggregate_type = 'order'
-            and event_type not in ('order_cancelled', 'order_units_withdrawn')
-        ) as placed_micro,
-        -sum(amount_micro) filter (
-            where account = 'clearing' and event_type in ('order_cancelled', 'order_units_withdrawn')
-        ) as cancelled_micro,
+        sum(amount_micro) filter (where account = 'clearing' and aggregate_type = 'order') as owed_micro,
         sum(amount_micro) filter (where account = 'cash' and aggregate_type = 'payment') as captured_micro,
         -sum(amount_micro) filter (where account = 'cash' and aggregate_type = 'refund') as refunded_micro,
         sum(amount_micro) filter (where account = 'cash') as cash_micro,
@@ -37,6 +30,36 @@ placed as (
     from {{ ref('int_orders_history') }} as facts
     where version = 1 and {{ is_booked('facts', business_day('facts.placed_at'), cut='valid_from_cut') }}
     group by merchant_id, sales_date, currency
+),
+
+-- What an order owes is what was placed less what is cancelled. Any event may change both, a restatement above all; so
+-- what is cancelled is taken from the versions themselves, as a difference of two, and what was placed is the rest.
+cancellations as (
+    select
+        pod,
+        valid_from_cut as cut,
+        merchant_id,
+        currency,
+        {{ business_day('if(version = 1, placed_at, occurred_at)') }} as entry_date,
+        recorded_at,
+        cancelled_minor - coalesce(
+            lag(cancelled_minor) over (partition by pod, merchant_id, order_id order by version), 0
+        ) as cancelled_minor
+    from {{ ref('int_orders_history') }}
+    -- All others hold nothing that is cancelled, and follow no version that did.
+    where cancelled_minor <> 0 or event_type = 'order_restated'
+),
+
+cancelled as (
+    select
+        merchant_id,
+        entry_date as sales_date,
+        currency,
+        {{ total('cancelled_minor') }} as cancelled_minor,
+        max(recorded_at) as last_recorded_at
+    from cancellations as facts
+    where cancelled_minor <> 0 and {{ is_booked('facts', 'facts.entry_date') }}
+    group by merchant_id, sales_date, currency
 )
 
 select
@@ -44,8 +67,8 @@ select
     sales_date,
     currency,
     coalesce(placed.order_count, 0) as order_count,
-    {{ as_minor('placed_micro') }} as placed_minor,
-    {{ as_minor('cancelled_micro') }} as cancelled_minor,
+    {{ as_minor('owed_micro') }} + coalesce(cancelled.cancelled_minor, 0) as placed_minor,
+    coalesce(cancelled.cancelled_minor, 0) as cancelled_minor,
     {{ as_minor('captured_micro') }} as captured_minor,
     {{ as_minor('refunded_micro') }} as refunded_minor,
     {{ as_minor('cash_micro') }} as net_minor,
@@ -55,6 +78,7 @@ select
     cast(coalesce(days.sales_micro, 0) as hugeint) as sales_micro,
     cast(coalesce(days.shipping_micro, 0) as hugeint) as shipping_micro,
     cast(coalesce(days.rounding_micro, 0) as hugeint) as rounding_micro,
-    coalesce(days.last_recorded_at, placed.last_recorded_at) as last_recorded_at
+    coalesce(days.last_recorded_at, placed.last_recorded_at, cancelled.last_recorded_at) as last_recorded_at
 from days
 full join placed using (merchant_id, sales_date, currency)
+full join cancelled using (merchant_id, sales_date, currency)
