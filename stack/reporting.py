@@ -15,6 +15,7 @@ from contracts.errors import ConflictError, InputError
 from contracts.settings import Settings
 from derived.reports import REPORTS, report_on
 from finance.books import ClosedPeriod, closed_periods, read_artefact
+from finance.closings import forgotten
 from finance.files import FILES
 from finance.periods import Period, parse_period
 from finance.reading import read_period, reading, taken_back
@@ -84,7 +85,12 @@ def open_period(
     cuts: Mapping[str, int] | None = None,
     clock: Clock = utc_now,
 ) -> Statement:
-    """Return the preliminary report of an open period with its certificate; ConflictError when nobody can tell it."""
+    """Return the preliminary report of an open period with its certificate; ConflictError when nobody can tell it.
+
+    What a month is made of depends on the closings before it, so nobody can while the books have forgotten one.
+    """
+    if lost := list(forgotten(settings.lake_backup_path, closed)):
+        raise ConflictError(f"The report of {period} cannot be told: {'; '.join(lost)}.")
     with reading(settings) as lake:
         if found := taken_back(lake, closed):
             raise ConflictError(f"The report of {period} cannot be told: {'; '.join(found)}.")

@@ -6,12 +6,14 @@ closing a month (`closing.py`), the report of a period (`reports.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from contracts.errors import StackError
+from contracts.settings import Settings
 from stack import session
 from stack.console import Progress, answers, print_json, table
 
@@ -43,7 +45,8 @@ def periods(
     """List the closed months: when, by whom, at which cuts, with which conclusion.
 
     With --verify every stored file is held against its checksum and the certificate, and every report is computed
-    again from the marts as of the cuts of its closing; exit code 1 if anything is not what it was.
+    again from the marts as of the cuts of its closing; exit code 1 if anything is not what it was. A closing that these
+    books have forgotten, because the control database was set back, is named, and the exit code is 1, too.
     """
     from finance.audit import audit_periods
     from finance.books import closed_periods
@@ -52,19 +55,23 @@ def periods(
 
     only = None if month is None else parse_period(month)
     with session.ended_by_signals(), session.open_session(Progress()) as values:
-        found = [one for one in closed_periods(values.control_dsn) if only is None or one.period == only]
+        closed = closed_periods(values.control_dsn)
+        found = [one for one in closed if only is None or one.period == only]
+        lost = _forgotten(values, closed)
         outlook = next_to_close(values) if only is None else None
         audits = {one.period: one for one in audit_periods(values, only)} if verify and found else {}
     if as_json:
-        answer = {"periods": [_with_audit(one, audits.get(one.period)) for one in found]}
+        answer = {"periods": [_with_audit(one, audits.get(one.period)) for one in found], "forgotten": lost}
         print_json({**answer, "next": outlook.as_json()} if outlook else answer)
     else:
         _show_periods(found, is_whole=only is not None)
+        for sentence in lost:
+            answers().print(f"Forgotten: {sentence}.", markup=False)
         for audit in audits.values():
             _show_audit(audit)
         if outlook is not None:
             answers().print(outlook.sentence, markup=False)
-    if any(not audit.is_intact for audit in audits.values()):
+    if lost or any(not audit.is_intact for audit in audits.values()):
         raise typer.Exit(FAILED)
 
 
@@ -84,7 +91,7 @@ def verify(
     books: tuple[bool, str] | None = None
     if not offline:
         with session.ended_by_signals(), session.open_session(Progress()) as values:
-            books = _in_the_books(values.control_dsn, found)
+            books = _in_the_books(values, found)
     is_right = found.is_intact and (books is None or books[0])
     if as_json:
         print_json({**found.as_json(), "books": None if books is None else books[1], "is_right": is_right})
@@ -98,19 +105,31 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _in_the_books(control_dsn: str, found: Verification) -> tuple[bool, str]:
+def _forgotten(values: Settings, closed: Sequence[ClosedPeriod]) -> list[str]:
+    """Say which closings the books have forgotten; a note of them that cannot be read is said like one."""
+    from finance.closings import forgotten
+
+    try:
+        return list(forgotten(values.lake_backup_path, closed))
+    except StackError as error:
+        return [str(error).removesuffix(".")]
+
+
+def _in_the_books(values: Settings, found: Verification) -> tuple[bool, str]:
     """Return whether the books have nothing against a file, and what they say of it."""
     from finance.books import closed_file, closed_periods
 
-    known = closed_file(control_dsn, found.file_sha256)
+    known = closed_file(values.control_dsn, found.file_sha256)
     if known is not None:
         return True, f"The books have it, byte for byte: the {known[2]} file of {known[1]} of {known[0]}."
     month = found.certificate.period
-    closed = next((one for one in closed_periods(control_dsn) if str(one.period) == month), None)
+    periods_closed = closed_periods(values.control_dsn)
+    closed = next((one for one in periods_closed if str(one.period) == month), None)
     if not found.is_of_closed_period:
         return True, "It is of no closed month, so the books have nothing to hold it against."
     if closed is None:
-        return False, f"It says that it is of the closed month {month}, which is not closed in these books."
+        why = "".join(f" {sentence}." for sentence in _forgotten(values, periods_closed))
+        return False, f"It says that it is of the closed month {month}, which is not closed in these books.{why}"
     stated = closed.stated["reports"].get(found.certificate.report, {}).get("content_sha256")
     if stated == found.found_sha256:
         return True, f"The figures are those of {found.certificate.report} of {month} in the books; the bytes are not."
