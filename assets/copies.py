@@ -19,7 +19,7 @@ from assets.graph import (
     pod_partitions,
 )
 from assets.platform import PLATFORM, Platform, platform_of
-from streams.clocks import pod_clock
+from streams.clocks import database_clock
 from streams.consumer import Consumer
 from streams.lag import ProjectionLag, observe
 from streams.valkey_log import build_log
@@ -41,7 +41,7 @@ def apply_log(platform: Platform, projection_name: str, pod: str) -> ProjectionL
     log = build_log(platform.settings)
     try:
         Consumer(projection, pod, log).drain()
-        clock = pod_clock(platform.settings.pod(pod).reader_dsn)
+        clock = database_clock(platform.settings.pod(pod).reader_dsn)
         return observe(projection, pod, log, clock=clock)
     finally:
         log.close()

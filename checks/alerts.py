@@ -9,9 +9,9 @@ from dagster import AssetCheckExecutionContext
 
 from assets.platform import PLATFORM, platform_of
 from assets.trust import ALERTS
-from contracts.clock import utc_now
 from repair.alerts.deciding import PathState, path_state
 from repair.alerts.outbox import heartbeat, pending_alerts
+from streams.clocks import database_clock
 
 NAME = "alert_path_is_alive"
 
@@ -44,4 +44,4 @@ def alert_path(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Look at what the sender left behind."""
     control_dsn = platform_of(context).settings.control_dsn
     waiting = pending_alerts(control_dsn)
-    return path_result(path_state(heartbeat(control_dsn), waiting, utc_now()), len(waiting))
+    return path_result(path_state(heartbeat(control_dsn), waiting, database_clock(control_dsn)()), len(waiting))

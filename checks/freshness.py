@@ -18,7 +18,7 @@ from assets.graph import log_key
 from assets.platform import PLATFORM, Platform, platform_of
 from contracts.ownership import LOG, WAREHOUSE, Copy, Lateness, copy_named
 from derived.warehouse_lag import observe_warehouse
-from streams.clocks import pod_clock
+from streams.clocks import database_clock
 from streams.draining import observe_pod
 from streams.lag import ProjectionLag, observe
 from streams.outbox import OutboxObservation
@@ -69,7 +69,9 @@ def _projection_lags(platform: Platform, projection_name: str) -> list[Projectio
     projection = platform.build_projection(projection_name)
     log = build_log(platform.settings)
     try:
-        return [observe(projection, pod.pod, log, clock=pod_clock(pod.reader_dsn)) for pod in platform.settings.pods]
+        return [
+            observe(projection, pod.pod, log, clock=database_clock(pod.reader_dsn)) for pod in platform.settings.pods
+        ]
     finally:
         log.close()
 

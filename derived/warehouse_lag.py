@@ -19,7 +19,7 @@ from derived.lake_connection import open_lake, scrub
 from derived.lake_reads import cut_vector
 from derived.lake_schema import EVENTS
 from derived.leaving_out import left_out
-from streams.clocks import pod_clock
+from streams.clocks import database_clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ def observe_warehouse(settings: Settings, *, clock: Clock | None = None) -> list
                     pod.pod,
                     build.cuts.get(pod.pod, 0) if build else 0,
                     lake_cuts,
-                    clock or pod_clock(pod.reader_dsn),
+                    clock or database_clock(pod.reader_dsn),
                 )
                 for pod in settings.pods
             ]

@@ -36,7 +36,6 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
 from checks.pairs import check_result, ledger_metadata
-from contracts.clock import utc_now
 from contracts.errors import ComparisonError
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.verdicts import PairResult
@@ -47,6 +46,7 @@ from repair.audit import abandoned_runs
 from repair.ledger import find_group, groups
 from repair.ledger.incidents import Waiting, waiting_for_repair
 from repair.run import RepairReport, repair_breaks
+from streams.clocks import database_clock
 
 LOOK_SECONDS = 10
 RETRY_SECONDS = 600
@@ -212,8 +212,10 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
         description="Starts the repair of a pod that has open breaks on which nobody works. Reads only.",
     )
     def repair_open_breaks(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        settings, now = platform_of(context).settings, utc_now()
+        settings = platform_of(context).settings
         with without_secrets(settings):
+            # Claims run out by the clock of their database.
+            now = database_clock(settings.control_dsn)()
             found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
         free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(context, waiting.pod)]
         if not free:

@@ -25,7 +25,7 @@ from oltp.settling import settle_provider_calls
 from reconcile.figure_results import prune_figures
 from reconcile.results import prune_results
 from stack.scrubbing import scrubber
-from streams.clocks import pod_clock
+from streams.clocks import database_clock
 from streams.lag import trim_log
 from streams.valkey_log import build_log
 
@@ -105,7 +105,7 @@ def expire_reservations(context: OpExecutionContext) -> None:
     with without_secrets(settings):
         for pod_settings in settings.pods:
             # By the database's clock: one that is ahead would give units away that are still held.
-            clock = pod_clock(pod_settings.reader_dsn)
+            clock = database_clock(pod_settings.reader_dsn)
             with build_command_pod(pod_settings, connections_max=1, clock=clock) as pod:
                 expired[pod_settings.pod] = expire_due_reservations(pod)
     context.add_output_metadata(expired)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contracts.breaks import Break, BreakGroup, BreakState
-from contracts.clock import Clock, utc_now
+from contracts.clock import Clock
 from contracts.ownership import copy_named
 from contracts.settings import Settings
 from reconcile.coverage import read_coverage
@@ -42,6 +42,7 @@ from repair.ledger import breaks, find_group, groups
 from repair.ledger.incidents import ended_group_ids
 from stack.headroom import limit_uses
 from stack.outlook import next_to_close
+from streams.clocks import database_clock
 
 ALIVE_SECONDS = 24 * 3600
 NO_TARGET = "No target is set."
@@ -67,8 +68,12 @@ class Told:
     targets: int
 
 
-def tell(settings: Settings, *, clock: Clock = utc_now, is_forced: bool = False) -> Told:
-    """Write what is due about incidents, send what waits, and leave word that the sender ran."""
+def tell(settings: Settings, *, clock: Clock | None = None, is_forced: bool = False) -> Told:
+    """Write what is due about incidents, send what waits, and leave word that the sender ran.
+
+    `clock`: by default that of the control database, by which claims of messages run out for every sender alike.
+    """
+    clock = clock or database_clock(settings.control_dsn)
     now = clock()
     targets = targets_of(settings)
     wanted = wanted_messages(settings, now)
@@ -154,9 +159,9 @@ def _sign_of_life(unended: Sequence[BreakGroup], now: datetime) -> Message:
     return Message(kind=AlertKind.ALIVE, title="[Tieout] Alive", body=body, subject=f"{now:%Y-%m-%d %H:%M}")
 
 
-def write_test(settings: Settings, *, clock: Clock = utc_now) -> None:
+def write_test(settings: Settings, *, clock: Clock | None = None) -> None:
     """Write a message by which somebody sees whether alerts arrive; it is sent with the next run of the sender."""
-    now = clock()
+    now = (clock or database_clock(settings.control_dsn))()
     message = Message(
         kind=AlertKind.TEST,
         title="[Tieout] Test",
@@ -166,8 +171,9 @@ def write_test(settings: Settings, *, clock: Clock = utc_now) -> None:
     write(settings.control_dsn, [message], now)
 
 
-def write_digest(settings: Settings, comparison: Comparison, run: str, *, clock: Clock = utc_now) -> bool:
+def write_digest(settings: Settings, comparison: Comparison, run: str, *, clock: Clock | None = None) -> bool:
     """Write the digest of a scheduled comparison, once per run; return whether it is new."""
+    clock = clock or database_clock(settings.control_dsn)
     now = clock()
     dsn = settings.control_dsn
     since = last_written_at(dsn, AlertKind.DIGEST)

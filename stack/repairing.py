@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from contracts.clock import Clock, utc_now
 from contracts.settings import Settings
 from contracts.verdicts import PairResult
 from reconcile.results import save_results
@@ -20,11 +21,17 @@ from stack.console import Progress
 from stack.projections import build_projection
 from stack.propagation import propagating
 from stack.scrubbing import scrubber
+from streams.clocks import database_clock
 
 
 @contextmanager
 def repairing_tools(
-    values: Settings, progress: Progress, *, is_propagated: bool = True, on_step: OnStep = lambda name: None
+    values: Settings,
+    progress: Progress,
+    *,
+    is_propagated: bool = True,
+    on_step: OnStep = lambda name: None,
+    clock: Clock = utc_now,
 ) -> Iterator[Repairing]:
     """Give what a run of repairs needs; copies are kept up to date meanwhile, by workers or by this process."""
     with ExitStack() as stack:
@@ -42,6 +49,8 @@ def repairing_tools(
             projection=lambda name: build_projection(name, values),
             clean=scrubber(values),
             on_step=on_step,
+            # Claims run out by one clock, the ledger's own: this machine's may be hours ahead of another's.
+            clock=database_clock(values.control_dsn, clock=clock),
         )
 
 

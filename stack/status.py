@@ -224,14 +224,14 @@ def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
 
 
 def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
-    from streams.clocks import pod_clock
+    from streams.clocks import database_clock
     from streams.lag import observe
     from streams.valkey_log import build_log
 
     def ask() -> ProjectionStatus:
         log = build_log(values)
         try:
-            seen = observe(build_projection(name, values), pod.pod, log, clock=pod_clock(pod.reader_dsn))
+            seen = observe(build_projection(name, values), pod.pod, log, clock=database_clock(pod.reader_dsn))
         finally:
             log.close()
         return ProjectionStatus(

@@ -1,7 +1,8 @@
-"""The clock of a pod's database, on a machine whose own may be hours away from it.
+"""The clock of a database, on a machine whose own may be hours away from it.
 
-Events carry the moment at which the database recorded them; how old one is can be told only by the same clock. Belongs
-here: that clock. Does not belong here: ages (`streams/lag.py`), the clock of a process (`contracts/clock.py`).
+Events carry the moment at which a pod's database recorded them; how old one is can be told only by the same clock. A
+claim in the control database runs out at a moment that all who look at it must see alike. Belongs here: that clock.
+Does not belong here: ages (`streams/lag.py`), the clock of a process (`contracts/clock.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import psycopg
 from contracts.clock import Clock, utc_now
 
 
-def pod_clock(dsn: str, *, clock: Clock = utc_now) -> Clock:
+def database_clock(dsn: str, *, clock: Clock = utc_now) -> Clock:
     """Return a clock that tells the time of the database at `dsn`, which is asked once; `clock` if it does not answer.
 
     It is off by as much as the answer takes, at most.

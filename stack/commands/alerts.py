@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from contracts.clock import utc_now
 from contracts.settings import Settings
 from stack import session
 from stack.console import Progress, answers, print_json, table
@@ -43,6 +42,7 @@ def alerts(
     from repair.alerts.deciding import path_state
     from repair.alerts.outbox import heartbeat, latest_alerts, pending_alerts
     from stack.alerting import tell, wanted_messages, write_test
+    from streams.clocks import database_clock
 
     told: Told | None = None
     with session.ended_by_signals(), session.open_session(Progress()) as values:
@@ -51,7 +51,8 @@ def alerts(
             write_test(values)
         if send or test:
             told = tell(values, is_forced=send)
-        now, dsn = utc_now(), values.control_dsn
+        dsn = values.control_dsn
+        now = database_clock(dsn)()
         due = wanted_messages(values, now).messages
         waiting = pending_alerts(dsn)
         state = path_state(heartbeat(dsn), waiting, now)

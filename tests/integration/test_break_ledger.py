@@ -14,14 +14,19 @@ import psycopg
 import pytest
 
 from contracts.breaks import TRANSITIONS, BreakState
+from contracts.clock import Clock, utc_now
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError, TieoutError
+from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from reconcile import results
 from repair import audit, ledger
 from repair.ledger import states as states_module
 from repair.ledger.incidents import waiting_for_repair
+from repair.tools import Repairing
 from repair.values import Action, ActionKind
+from stack.console import Progress
 from stack.outages import outage
+from stack.repairing import repairing_tools
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 PAIR = "oltp_lake.order"
@@ -593,6 +598,28 @@ def test_breaks_of_a_repair_that_was_killed_wait_for_the_next_before_their_lease
     (waiting,) = waiting_for_repair(dsn, at(2), audit.abandoned_runs(dsn))
     assert (waiting.attempt, waiting.is_claimed) == (2, False)
     assert waiting_for_repair(dsn, at(2)) == []
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_claim_runs_out_by_the_clock_of_the_ledger(settings: Settings, hours: int) -> None:
+    dsn = settings.control_dsn
+    ledger.migrate(dsn)
+    audit.migrate(dsn)
+    ledger.record(dsn, [found(1, amount("a"))], run="compare")
+
+    def tools(clock: Clock) -> Repairing:
+        with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, clock=clock) as made:
+            return made
+
+    def claimed(run: str, by: Repairing) -> list[int]:
+        return [one.break_id for one in ledger.claim(dsn, run=run, limit=9, lease_seconds=900, clock=by.clock)]
+
+    # Of two machines one has a clock that is hours away; neither may take what the other works on.
+    wrong, right = tools(lambda: utc_now() + timedelta(hours=hours)), tools(utc_now)
+    assert claimed("first", wrong) == [1] and claimed("second", right) == []
+    assert waiting_for_repair(dsn, right.clock()) == [] and waiting_for_repair(dsn, wrong.clock()) == []
+    ledger.release(dsn, "first", reason="It is done.")
+    assert claimed("second", right) == [1] and claimed("first", wrong) == []
 
 
 def delete_breaks(dsn: str) -> None:

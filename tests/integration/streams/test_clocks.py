@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from contracts.clock import utc_now
-from streams.clocks import pod_clock
+from streams.clocks import database_clock
 from tests.conftest import MakeDatabase
 
 
@@ -16,10 +16,10 @@ def test_a_clock_that_is_hours_away_tells_the_databases_time(make_database: Make
     def wrong() -> object:
         return utc_now() + timedelta(hours=hours)
 
-    asked = pod_clock(make_database(), clock=wrong)  # type: ignore[arg-type]
+    asked = database_clock(make_database(), clock=wrong)  # type: ignore[arg-type]
     assert abs(asked() - utc_now()) < timedelta(minutes=10)
 
 
 def test_without_the_database_the_machines_clock_has_to_do() -> None:
     moment = utc_now()
-    assert pod_clock("postgresql://nobody@127.0.0.1:1/none", clock=lambda: moment)() == moment
+    assert database_clock("postgresql://nobody@127.0.0.1:1/none", clock=lambda: moment)() == moment
