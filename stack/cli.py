@@ -132,7 +132,7 @@ def status(
     from stack import status as system
     from stack.commands.showing import show_status
 
-    seen = system.read_status(settings.load_settings())
+    seen = system.read_status(session.settings_here())
     if as_json:
         print_json(seen.as_json())
     else:

@@ -136,6 +136,8 @@ def _watch(values: Settings, progress: Progress, *, has_traffic: bool, pages_por
 def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:
     """Start again what has ended: embedded servers, or the supervisor itself; return the settings that hold now.
 
+    A file of settings that somebody has deleted is written again, too.
+
     A server that came back at another address is told to the workers by starting these anew. Doubtful: the last attempt
     failed somewhere, so that servers may run whose addresses nobody was told.
     """
@@ -148,8 +150,10 @@ def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doub
 def _with_servers(values: Settings, *, is_doubtful: bool) -> Settings:
     if settings.is_external():
         return values
-    servers = embedded_servers(values.var_dir)
-    if not is_doubtful and len(servers.running()) == len(servers.all):
+    servers, file = embedded_servers(values.var_dir), values.var_dir / settings.FILE_NAME
+    # Without the file no command finds what runs, however well it runs.
+    is_known = file.exists() and file.stat().st_size > 0
+    if not is_doubtful and is_known and len(servers.running()) == len(servers.all):
         return values
     with session.starting_alone(values.var_dir):
         settings.write_settings_file(values.var_dir, servers.start())

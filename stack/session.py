@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import psutil
 
-from contracts.errors import StackError
+from contracts.errors import SettingsError, StackError
 from contracts.settings import Settings
 from stack import processes, settings
 from stack.console import Progress
@@ -95,6 +95,36 @@ def resident(folder: Path) -> psutil.Process | None:
         if _lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
             return None
     return processes.find(processes.read_process_id(path))
+
+
+def settings_here() -> Settings:
+    """Return the settings of what was started here, for a command that starts nothing itself.
+
+    SettingsError says whether nothing was ever started, or the file with the settings is gone from under what runs.
+    """
+    folder = settings.var_dir()
+    if settings.is_external() or settings.read_settings_file(folder / settings.FILE_NAME):
+        return settings.load_settings()
+    if found := _running_here(folder):
+        keeper = resident(folder)
+        remedy = (
+            "the process that keeps it up writes it again: try again in a few seconds"
+            if keeper is not None
+            else "`tieout up` writes it again and goes on with what runs, `tieout down` stops it"
+        )
+        raise SettingsError(
+            f"Tieout runs here ({', '.join(found)}), but {folder / settings.FILE_NAME}, by which commands find it, is "
+            f"gone or empty; {remedy}."
+        )
+    return settings.load_settings()
+
+
+def _running_here(folder: Path) -> list[str]:
+    """Return in words what of the stack of `folder` runs: who keeps it up, its servers, its workers."""
+    keeper, workers = resident(folder), processes.marked(folder)
+    found = [f"kept up by process {keeper.pid}"] if keeper is not None else []
+    found += embedded_servers(folder).running()
+    return [*found, f"{len(workers)} workers"] if workers else found
 
 
 def stop_everything(folder: Path) -> list[str]:

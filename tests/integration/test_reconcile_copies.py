@@ -127,7 +127,7 @@ def _restated_cancellation(shop: Shop, settings: Settings) -> OrderState:
     """Cancel a published order, lose the event before it leaves the pod, and state the order again."""
     order = shop.order()
     propagate(settings, settings.pods[0], ("lake",))
-    cancelled = shop.cancel(order.order_id)
+    cancelled: OrderState = shop.cancel(order.order_id)
     with psycopg.connect(settings.pods[0].owner_dsn) as connection:
         connection.execute("alter table oltp.outbox disable trigger user")
         connection.execute(

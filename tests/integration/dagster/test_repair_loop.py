@@ -94,7 +94,7 @@ def test_a_damaged_view_row_is_found_repaired_and_told(
     watched: Settings, hook: Webhook, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = utc_now()
-    monkeypatch.setattr(repairs, "utc_now", lambda: now)
+    monkeypatch.setattr(repairs, "database_clock", lambda _dsn: lambda: now)
     dagster = Dagster(watched, instance)
     control_dsn = watched.control_dsn
     # Evaluations name the materialization that they looked at, once there is one.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,7 @@ from stack import lifecycle, processes, session, settings
 from stack.console import Progress
 from stack.servers import bootstrap
 from stack.servers.embedded import embedded_servers
+from stack.supervision import Supervisor
 
 pytestmark = [pytest.mark.timeout(170), pytest.mark.xdist_group("stack")]
 QUIET = Progress(is_quiet=True)
@@ -134,6 +136,29 @@ def test_leftover_workers_are_found_by_their_marker(folder: Path) -> None:
         child.stdout.readline()
         assert [process.pid for process in processes.marked(folder)] == [child.pid]
         assert session.stop_everything(folder) == [f"worker (process {child.pid})"]
+
+
+def test_a_file_of_settings_that_is_gone_is_said_and_written_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with session.open_session(QUIET) as values:
+        file = folder / settings.FILE_NAME
+        for is_kept, remedy in ((True, "try again in a few seconds"), (False, "`tieout up` writes it again")):
+            file.write_text("")
+            with session.residence(folder) if is_kept else nullcontext(), pytest.raises(SettingsError) as raised:
+                session.settings_here()
+            assert "Tieout runs here" in str(raised.value) and remedy in str(raised.value)
+            assert "pod1" in str(raised.value) and "not been started" not in str(raised.value)
+        # Who keeps it up writes it, and starts no worker anew: where the servers are is what it was.
+        started: list[object] = []
+        monkeypatch.setattr(lifecycle, "start_workers", lambda *_, **__: started.append(1))
+        monkeypatch.setattr(Supervisor, "is_running", lambda _: True)
+        file.unlink()
+        assert lifecycle.mend(values, has_traffic=False, pages_port=None) == values
+        assert session.settings_here() == values and started == []
+    file.unlink()
+    with pytest.raises(SettingsError, match="has not been started here yet"):
+        session.settings_here()
 
 
 def test_reset_leaves_nothing(folder: Path, session_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
