@@ -134,10 +134,18 @@ def _leave_out(connection: Connection, build: Build) -> list[Omission]:
     latest = latest_build(connection)
     shown = {} if latest is None else latest.cuts
     found: list[Omission] = []
+    judged: dict[str, tuple[int, int]] = {}
     for pod, entry in build.pods.items():
         found += leave_out(
-            connection, pod, entry.since_cut, entry.cut, shown_cut=shown.get(pod, 0), build_id=build.build_id
+            connection,
+            pod,
+            entry.since_cut,
+            entry.cut,
+            shown_cut=shown.get(pod, 0),
+            build_id=build.build_id,
+            others=judged,
         )
+        judged[pod] = (entry.since_cut, entry.cut)
     return found
 
 

@@ -113,6 +113,8 @@ class Event:
     payment_id: str | None
     currency: str | None
     amounts: Mapping[str, int] = field(default_factory=dict)
+    taxed: Sequence[str] = ()
+    """What tax is booked on: `derived.defects.Rules` says how it is named."""
 
     @property
     def aggregate(self) -> Scope:
@@ -133,7 +135,9 @@ class Before:
     merchant_id: str | None = None
     currency: str | None = None
     order_id: str | None = None
+    payment_id: str | None = None
     amounts: Mapping[str, int] = field(default_factory=dict)
+    taxed: Sequence[str] = ()
 
 
 NEW = Before()
@@ -189,7 +193,14 @@ def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, s
         last = replace(last, version=max(last.version, event.version))
         if wrong is not None:
             continue
-        last = replace(last, merchant_id=event.merchant_id, currency=event.currency)
+        last = replace(
+            last,
+            merchant_id=event.merchant_id,
+            currency=event.currency,
+            order_id=event.order_id,
+            payment_id=event.payment_id,
+            taxed=event.taxed,
+        )
         if standing is not None and (event.is_restated or not is_for_good):
             yield replace(standing, until_cut=event.cut)
             standing, is_for_good = None, False
@@ -203,7 +214,17 @@ def _beside(event: Event, last: Before) -> Defect | None:
         return Defect.TWICE
     if last.merchant_id is not None and event.merchant_id != last.merchant_id:
         return Defect.OTHER_AGGREGATE
-    return Defect.OTHER_CURRENCY if last.currency is not None and event.currency != last.currency else None
+    if last.currency is not None and event.currency != last.currency:
+        return Defect.OTHER_CURRENCY
+    if event.aggregate_type in OF_AN_ORDER and _is_moved(event, last):
+        return Defect.OTHER_ORDER
+    return Defect.LACKING if set(last.taxed) - set(event.taxed) else None
+
+
+def _is_moved(event: Event, last: Before) -> bool:
+    """Return whether a payment or refund is of another order or payment than before."""
+    pairs = ((last.order_id, event.order_id), (last.payment_id, event.payment_id))
+    return any(before is not None and now != before for before, now in pairs)
 
 
 def _of_refunds(events: Sequence[Event], before: Mapping[Scope, Before]) -> Iterator[_Interval]:
@@ -230,10 +251,11 @@ def _of_refunds(events: Sequence[Event], before: Mapping[Scope, Before]) -> Iter
 
 def _given_back(
     events: Sequence[Event], before: Mapping[Scope, Before]
-) -> Iterator[tuple[tuple[str, str], Event, int]]:
+) -> Iterator[tuple[tuple[str, ...], Event, int]]:
     """Yield by how much each event changes what a payment says was given back, less what its refunds say.
 
-    Payment id and currency, the event, minor units: a refund in another currency than its payment's agrees with none.
+    Payment, order, merchant and currency, the event, minor units: a refund of another order, merchant or currency than
+    its payment's agrees with none.
     """
     last = {aggregate: one.amounts.get("refunded_minor", 0) for aggregate, one in before.items()}
     for event in sorted(events, key=lambda one: one.version):
@@ -242,10 +264,11 @@ def _given_back(
         amount = event.amounts.get("refunded_minor", 0)
         change = amount - last.get(event.aggregate, 0)
         last[event.aggregate] = amount
-        if event.aggregate_type == "payment":
-            yield (event.aggregate_id, event.currency or ""), event, change
-        elif event.payment_id is not None:
-            yield (event.payment_id, event.currency or ""), event, -change
+        is_payment = event.aggregate_type == "payment"
+        payment_id = event.aggregate_id if is_payment else event.payment_id
+        if payment_id is not None:
+            key = (payment_id, event.order_id or "", event.merchant_id, event.currency or "")
+            yield key, event, change if is_payment else -change
 
 
 def _money(scope: Scope, events: Sequence[Event], before: Mapping[Scope, Before]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from contracts.events import STATE_TYPES
 from contracts.money import micro_per_minor_sql
 from derived.lake_schema import EVENTS
 
-WIDEST = 2**62
+WIDEST = 2**62 - 1
 """What one account may hold of one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
 UNIT = f"({micro_per_minor_sql('state.currency', 'hugeint')})"
 YEARS = "between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59.999999+00'"
@@ -42,6 +42,9 @@ class Defect(StrEnum):
     TWICE = "there is another event of its version"
     GAP = "the version before it is missing"
     REFUNDS = "what it says was given back is not what its refunds say"
+    OTHER_ORDER = "its order or payment is not that of the version before"
+    SHARED = "a line of it is another one's"
+    LACKING = "it lacks a line, or a tax of a line, that the version before has"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class Rules:
     agrees: str = "true"
     amounts: str = "json_object()"
     """What finance would see of the aggregate: a JSON object, column of the daily report -> minor units."""
+    taxed: str = "[]"
+    """What tax is booked on, a list of texts: each line and where its tax is owed. No later version may lack one."""
 
 
 def _list_in(name: str, kind: list[Any]) -> str:
@@ -125,12 +130,14 @@ ORDER, PAYMENT, REFUND, ADJUSTMENT, RESERVATION, MOVEMENT = (
     STATE_TYPES[name] for name in ("order", "payment", "refund", "adjustment", "reservation", "stock_movement")
 )
 SHIPPING = "one.kind = 'shipping'"
+NET_TAX = f"(one.tax_minor::HUGEINT - one.cancelled_tax_minor) * {UNIT}"
+REVENUE = f"""(one.amount_minor::HUGEINT - if(one.is_tax_inclusive, one.tax_minor, 0) - one.cancelled_minor
+    + one.cancelled_tax_minor) * {UNIT} + abs(one.rounding_micro::HUGEINT)"""
 
 
 def _taxes_agree(state_type: type[msgspec.Struct], line_id: str, *columns: str) -> str:
     """Each line that has several taxes has their sums; a tax is named once."""
-    kind = _type(typing.get_type_hints(state_type)["line_taxes"])
-    taxes = f"coalesce({_list_in('line_taxes', kind)}, [])"
+    taxes = _taxes(state_type, "line_taxes")
     mine = f"list_filter({taxes}, lambda tax: tax.{line_id} = one.{line_id})"
     sums = " and ".join(
         f"list_sum(list_transform({mine}, lambda tax: tax.{name}::HUGEINT)) = one.{name}" for name in columns
@@ -139,11 +146,29 @@ def _taxes_agree(state_type: type[msgspec.Struct], line_id: str, *columns: str) 
     return f"{_all('lines', f'(len({mine}) = 0 or ({sums}))')} and len(list_distinct({named})) = len({taxes})"
 
 
+def taxed_lines(lines: str, taxes: str, line_id: str) -> str:
+    """Return an expression for what tax is booked on: each line, with each place where a tax on it is owed."""
+    mine = f"list_filter({taxes}, lambda tax: tax.{line_id} = one.{line_id})"
+    own = f"[one.{line_id} || ' ' || one.jurisdiction]"
+    each = f"list_transform({mine}, lambda tax: tax.{line_id} || ' ' || tax.jurisdiction)"
+    return f"flatten(list_transform({lines}, lambda one: if(len({mine}) = 0, {own}, {each})))"
+
+
+def taxed_places(state: str, taxes: str) -> str:
+    """Return the same for an adjustment, which has no lines."""
+    each = f"list_transform({taxes}, lambda tax: tax.jurisdiction)"
+    return f"if({state}.tax_category is null, [], if(len({taxes}) > 0, {each}, [{state}.jurisdiction]))"
+
+
+def _taxes(state_type: type[msgspec.Struct], name: str) -> str:
+    return f"coalesce({_list_in(name, _type(typing.get_type_hints(state_type)[name]))}, [])"
+
+
 ORDER_RULES = Rules(
     known=f"{UNIT} is not null and state.status in ({_values(ORDER, 'status')}) "
     f"and {_all('lines', 'one.kind in (' + _values(ORDER, 'kind', 'lines') + ')')}",
     fits=_lines_fit("amount_minor", "total_minor", "discount_minor", "tax_minor", "cancelled_minor")
-    + f" and {_lines_fit('cancelled_tax_minor')} and {_fits(_sum('lines', 'abs(one.rounding_micro::HUGEINT)'))}",
+    + f" and {_lines_fit('cancelled_tax_minor')} and {_fits(_sum('lines', f'abs({REVENUE}) + abs({NET_TAX})'))}",
     agrees=" and ".join(
         (
             "len(state.lines) > 0",
@@ -177,9 +202,11 @@ ORDER_RULES = Rules(
         )
     ),
     amounts="json_object('placed_minor', state.total_minor, 'cancelled_minor', state.cancelled_minor)",
+    taxed=taxed_lines("state.lines", _taxes(ORDER, "line_taxes"), "order_line_id"),
 )
 
-ADJUSTED_TAXES = f"coalesce({_list_in('taxes', _type(typing.get_type_hints(ADJUSTMENT)['taxes']))}, [])"
+ADJUSTED_TAXES = _taxes(ADJUSTMENT, "taxes")
+ADJUSTED_PLACES = taxed_places("added", ADJUSTED_TAXES)
 
 RULES: Mapping[str, Rules] = {
     "order": ORDER_RULES,
@@ -199,6 +226,7 @@ RULES: Mapping[str, Rules] = {
         f"and {_all('lines', 'one.tax_minor between 0 and one.amount_minor')} "
         f"and {_distinct('lines', 'refund_line_id')} and {_taxes_agree(REFUND, 'refund_line_id', 'tax_minor')}",
         amounts="json_object('refunded_minor', if(state.status = 'completed', state.amount_minor, 0))",
+        taxed=taxed_lines("state.lines", _taxes(REFUND, "line_taxes"), "refund_line_id"),
     ),
     "adjustment": Rules(
         known=f"{UNIT} is not null and state.kind in ({_values(ADJUSTMENT, 'kind')})",
@@ -207,8 +235,10 @@ RULES: Mapping[str, Rules] = {
             "+ abs(state.rounding_micro::HUGEINT)"
         ),
         agrees=f"({ADJUSTED_TAX} = 0 or added.tax_category is not null) and (len({ADJUSTED_TAXES}) = 0 "
-        f"or list_sum(list_transform({ADJUSTED_TAXES}, lambda tax: tax.tax_minor::HUGEINT)) = {ADJUSTED_TAX})",
+        f"or list_sum(list_transform({ADJUSTED_TAXES}, lambda tax: tax.tax_minor::HUGEINT)) = {ADJUSTED_TAX}) "
+        f"and len(list_distinct({ADJUSTED_PLACES})) = len({ADJUSTED_PLACES})",
         amounts="json_object('adjusted_minor', state.amount_minor)",
+        taxed=ADJUSTED_PLACES,
     ),
     "reservation": Rules(
         known=f"state.status in ({_values(RESERVATION, 'status')})",
@@ -227,7 +257,7 @@ def judged(aggregate_type: str, condition: str) -> str:
     """Return a query for the events of one type, of those raw events that `condition` chooses, each once.
 
     Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, defect (null: none that its
-    payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read).
+    payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed (see `Rules`).
     """
     state_type = STATE_TYPES[aggregate_type]
     rules = RULES.get(aggregate_type, Rules())
@@ -249,7 +279,8 @@ def judged(aggregate_type: str, condition: str) -> str:
                    when try({rules.agrees}) is not true then '{Defect.MONEY.name}'
                end as defect,
                {_or_null("order_id", names)} as order_id, {_or_null("payment_id", names)} as payment_id,
-               {_or_null("currency", names)} as currency, if(state is null, null, {rules.amounts}::VARCHAR) as amounts
+               {_or_null("currency", names)} as currency, if(state is null, null, {rules.amounts}::VARCHAR) as amounts,
+               if(state is null, null, try({rules.taxed})::VARCHAR[]) as taxed
         from (
             select *, try(from_json_strict(payload, '{json.dumps({"state": _fields(state_type)})}')).state as state,
                    {added} as added
@@ -276,7 +307,10 @@ def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator
         name = f"{here}.{field.name}"
         if not field.required:
             if isinstance(kind, list):
-                yield f"({added}.{field.name} is null or {_list_in(field.name, kind)} is not null)"
+                (element,) = typing.get_args(hints[field.name])
+                each = " and ".join(_readable(element, field.name)) or "true"
+                items = f"list_transform({_list_in(field.name, kind)}, lambda one, place: coalesce({each}, false))"
+                yield f"({added}.{field.name} is null or coalesce(list_bool_and({items}), len({items}) = 0))"
             elif kind != "VARCHAR":
                 yield f"({added}.{field.name} is null or try_cast({added}.{field.name} as {kind}) is not null)"
             continue

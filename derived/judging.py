@@ -16,7 +16,7 @@ import duckdb
 
 from contracts.events import STATE_TYPES
 from derived.defective import NEW, OF_AN_ORDER, Before, Event, Scope
-from derived.defects import judged
+from derived.defects import judged, taxed_lines, taxed_places
 from derived.lake_connection import LAKE, quote
 from derived.lake_schema import EVENTS
 
@@ -29,11 +29,19 @@ BEFORE_AMOUNTS = {
     "adjustment": "json_object('adjusted_minor', amount_minor)",
 }
 
+BEFORE_TAXED = {
+    "order": taxed_lines("lines", "line_taxes", "order_line_id"),
+    "refund": taxed_lines("lines", "line_taxes", "refund_line_id"),
+    "adjustment": taxed_places("history", "taxes"),
+}
+
 STANDING = {
     "aggregate_id": "VARCHAR",
     "version": "BIGINT",
     "merchant_id": "VARCHAR",
     "currency": "VARCHAR",
+    "order_id": "VARCHAR",
+    "payment_id": "VARCHAR",
     "amount": "BIGINT",
 }
 
@@ -64,24 +72,44 @@ def scopes_of_suspects(connection: Connection, pod: str, since: int, cut: int) -
 
 def _suspects(connection: Connection, pod: str, aggregate_type: str, window: str, since: int) -> dict[str, str | None]:
     """Return aggregates with an event that is wrong by itself or beside the one before, and the order it is of."""
+    is_of_order = "true" if aggregate_type in OF_AN_ORDER else "false"
     rows = _rows(
         connection,
         f"""with added as (
-                select aggregate_id, max(order_id) as order_id, bool_or(defect is not null) as is_wrong,
+                select aggregate_id, arg_min(order_id, version) as order_id,
+                       count(distinct (order_id, payment_id)) as homes, max(payment_id) as payment_id,
+                       bool_or(defect is not null) as is_wrong,
                        count(*) as events, count(distinct version) as versions, min(version) as first,
                        max(version) as last, min(merchant_id) as merchant_id, max(merchant_id) as last_merchant_id,
-                       min(currency) as currency, max(currency) as last_currency
+                       min(currency) as currency, max(currency) as last_currency,
+                       min(list_sort(taxed)) as taxed, max(list_sort(taxed)) as last_taxed
                 from ({judged(aggregate_type, window)}) group by aggregate_id
-            ), standing as ({_standing(connection, pod, aggregate_type, since)})
+            ), standing as ({_standing(connection, pod, aggregate_type, since)}),
+            before as ({_taxed_before(connection, pod, aggregate_type, since)})
             select added.aggregate_id, added.order_id
             from added left join standing on added.aggregate_id = standing.aggregate_id
+                left join before on added.aggregate_id = before.aggregate_id
             where is_wrong or events <> versions or first <> coalesce(standing.version, 0) + 1
                 or last - first + 1 <> versions or added.merchant_id <> last_merchant_id
                 or added.currency is distinct from last_currency
                 or added.merchant_id <> coalesce(standing.merchant_id, added.merchant_id)
-                or added.currency <> coalesce(standing.currency, added.currency)""",
+                or added.currency <> coalesce(standing.currency, added.currency)
+                or homes > 1 and {is_of_order}
+                or {is_of_order} and added.order_id <> coalesce(standing.order_id, added.order_id)
+                or added.payment_id <> coalesce(standing.payment_id, added.payment_id)
+                or added.taxed <> last_taxed or added.taxed <> coalesce(before.taxed, added.taxed)""",
     )
     return dict(rows)
+
+
+def _taxed_before(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
+    """Return a query for what tax was booked on, of the aggregates in `added` that were there before."""
+    if aggregate_type not in BEFORE_TAXED or not _has_history(connection, aggregate_type, since):
+        return "select null::VARCHAR as aggregate_id, null::VARCHAR[] as taxed where false"
+    key = STATE_TYPES[aggregate_type].ID_FIELD
+    return f"""select {key} as aggregate_id, list_sort({BEFORE_TAXED[aggregate_type]}) as taxed
+               from {history_of(aggregate_type)} as history
+               where {_stood(pod, since)} and {key} in (select aggregate_id from added where first > 1)"""
 
 
 def _scope(aggregate_type: str, aggregate_id: str, order_id: str | None, before: Before) -> Scope:
@@ -103,10 +131,10 @@ def _disagreeing(connection: Connection, pod: str, window: str, since: int) -> s
     for aggregate_type, payment_id, sign in (("payment", "aggregate_id", 1), ("refund", "payment_id", -1)):
         amount = "coalesce(try_cast(amounts ->> 'refunded_minor' as BIGINT), 0)"
         parts.append(
-            f"""select {payment_id} as payment_id, order_id, currency, cut, {sign} * (amount - lag(amount, 1, 0) over (
-                    partition by aggregate_id order by version)) as change, is_new
+            f"""select {payment_id} as payment_id, order_id, merchant_id, currency, cut, is_new,
+                       {sign} * (amount - lag(amount, 1, 0) over (partition by aggregate_id order by version)) as change
                 from (
-                    select aggregate_id, payment_id, order_id, currency, cut, version, {amount} as amount,
+                    select aggregate_id, payment_id, order_id, merchant_id, currency, cut, version, {amount} as amount,
                            true as is_new
                     from ({judged(aggregate_type, window)}) where defect is null
                     union all by name
@@ -118,8 +146,8 @@ def _disagreeing(connection: Connection, pod: str, window: str, since: int) -> s
         ("order", row[0]) if row[0] is not None else ("payment", row[1])
         for row in _rows(
             connection,
-            f"""select max(order_id), payment_id from ({" union all ".join(parts)})
-                where is_new group by payment_id, currency, cut having sum(change) <> 0""",
+            f"""select order_id, payment_id from ({" union all ".join(parts)})
+                where is_new group by payment_id, order_id, merchant_id, currency, cut having sum(change) <> 0""",
         )
     }
 
@@ -130,9 +158,10 @@ def _standing(connection: Connection, pod: str, aggregate_type: str, since: int)
     if not _has_history(connection, aggregate_type, since):
         return f"select {names} where false"
     fields = STATE_TYPES[aggregate_type].__struct_fields__
+    named = ("currency", "order_id", "payment_id")
     amount = {"payment": "refunded_minor", "refund": "if(status = 'completed', amount_minor, 0)"}
     return f"""select {STATE_TYPES[aggregate_type].ID_FIELD} as aggregate_id, version, merchant_id,
-                      {"currency" if "currency" in fields else "null::VARCHAR"} as currency,
+                      {", ".join(f"{name if name in fields else 'null::VARCHAR'} as {name}" for name in named)},
                       {amount.get(aggregate_type, "0")} as amount
                from {history_of(aggregate_type)} where {_stood(pod, since)}"""
 
@@ -154,18 +183,26 @@ def _before(
     if not ids or not _has_history(connection, aggregate_type, since):
         return {}
     names = set(STATE_TYPES[aggregate_type].__struct_fields__)
-    currency, order_id = (name if name in names else "null" for name in ("currency", "order_id"))
+    homes = ", ".join(name if name in names else "null" for name in ("currency", "order_id", "payment_id"))
     amounts = BEFORE_AMOUNTS.get(aggregate_type, "json_object()")
     rows = _rows(
         connection,
-        f"""select {STATE_TYPES[aggregate_type].ID_FIELD}, version, merchant_id, {currency}, {order_id},
-                   {amounts}::VARCHAR
-            from {history_of(aggregate_type)}
+        f"""select {STATE_TYPES[aggregate_type].ID_FIELD}, version, merchant_id, {homes},
+                   {amounts}::VARCHAR, {BEFORE_TAXED.get(aggregate_type, "[]")}
+            from {history_of(aggregate_type)} as history
             where {_stood(pod, since)} and {column} in (select unnest($ids::VARCHAR[]))""",
         {"ids": sorted(ids)},
     )
     return {
-        row[0]: Before(version=row[1], merchant_id=row[2], currency=row[3], order_id=row[4], amounts=json.loads(row[5]))
+        row[0]: Before(
+            version=row[1],
+            merchant_id=row[2],
+            currency=row[3],
+            order_id=row[4],
+            payment_id=row[5],
+            amounts=json.loads(row[6]),
+            taxed=row[7],
+        )
         for row in rows
     }
 
@@ -281,7 +318,9 @@ def _events(connection: Connection, aggregate_type: str, condition: str) -> list
         f"select {', '.join(names)} from ({judged(aggregate_type, condition)}) order by version, cut, event_id",
     )
     values = [dict(zip(names, row, strict=True)) for row in rows]
-    return [Event(**{**value, "amounts": _amounts(value["amounts"])}) for value in values]
+    return [
+        Event(**{**value, "amounts": _amounts(value["amounts"]), "taxed": value["taxed"] or ()}) for value in values
+    ]
 
 
 def _amounts(text: str | None) -> dict[str, int]:

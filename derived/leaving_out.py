@@ -21,8 +21,10 @@ from typing import Any
 from contracts.errors import WarehouseError
 from contracts.ids import aggregate_key
 from derived.defective import NAMED_MAX, Omission, Scope, judge
+from derived.defects import Defect
 from derived.judging import Case, Connection, has_table, read_cases, scopes_of_suspects, touched_scopes
 from derived.lake_connection import LAKE, transaction
+from derived.shared_lines import shared_lines
 
 LEFT_OUT = f"{LAKE}.builds.left_out"
 LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
@@ -85,25 +87,52 @@ def left_out_aggregates(connection: Connection, pod: str, cut: int) -> dict[str,
 
 
 def leave_out(
-    connection: Connection, pod: str, since: int, cut: int, *, shown_cut: int, build_id: str
+    connection: Connection,
+    pod: str,
+    since: int,
+    cut: int,
+    *,
+    shown_cut: int,
+    build_id: str,
+    others: Mapping[str, tuple[int, int]] | None = None,
 ) -> list[Omission]:
     """Judge the events of `pod` after `since` up to `cut`, and record what the build that adds them leaves out.
 
-    `shown_cut`: up to which cut a complete build has shown the pod. In one commit of its own; the caller holds the
+    `shown_cut`: up to which cut a complete build has shown the pod. `others`: the pods that this build judged before,
+    with the same two cuts. In one commit of its own; the caller holds the
     build lock. Returns what is left out at `cut`. WarehouseError when it is more than single aggregates can explain.
     """
     recorded = _recorded(connection, pod)
+    shared = shared_lines(connection, pod, since, cut, others=others or {})
     found = scopes_of_suspects(connection, pod, since, cut)
+    found |= {claim.scope for claim in shared if claim.cut > since}
     again = _to_judge_again(connection, pod, recorded, found, since, cut)
     _refuse_too_many(pod, found - again.keys())
     starts = dict.fromkeys(found, since) | again
     known = _known_aggregates(connection, pod, recorded, starts)
     cases = read_cases(connection, pod, starts, known, since=since, cut=cut)
+    cases = _with_shared(cases, {(claim.cut, claim.event_id) for claim in shared})
     changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
     if changed:
         _write(connection, pod, changed, build_id)
         recorded = _recorded(connection, pod)
     return [one for one in recorded if one.from_cut <= cut and (one.until_cut is None or one.until_cut > cut)]
+
+
+def _with_shared(cases: Sequence[Case], shared: set[tuple[int, str]]) -> list[Case]:
+    """Return the cases with these events (cut and id) as defective, where nothing else is wrong with them."""
+    return [
+        replace(
+            case,
+            events=[
+                replace(event, defect=Defect.SHARED.name)
+                if event.defect is None and (event.cut, event.event_id) in shared
+                else event
+                for event in case.events
+            ],
+        )
+        for case in cases
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,12 +244,21 @@ def take_back(connection: Connection, pod: str, cut: int) -> None:
 
 
 def _write(connection: Connection, pod: str, changed: Sequence[_Changed], build_id: str) -> None:
+    scopes = {
+        "types": [one.scope[0] for one in changed],
+        "ids": [one.scope[1] for one in changed],
+        "starts": [one.start for one in changed],
+    }
     with transaction(connection):
-        for one in changed:
-            of = [pod, *one.scope, one.start]
-            where = "pod = ? and scope_type = ? and scope_id = ?"
-            connection.execute(f"delete from {LEFT_OUT} where {where} and from_cut > ?", of)
-            connection.execute(f"delete from {LEFT_OUT_EVENTS} where {where} and cut > ?", of)
+        for table, first in ((LEFT_OUT, "from_cut"), (LEFT_OUT_EVENTS, "cut")):
+            connection.execute(
+                f"""delete from {table} as stored using (
+                        select unnest($types::VARCHAR[]) as scope_type, unnest($ids::VARCHAR[]) as scope_id,
+                               unnest($starts::BIGINT[]) as start_cut) as judged
+                    where stored.pod = $pod and stored.scope_type = judged.scope_type
+                        and stored.scope_id = judged.scope_id and stored.{first} > judged.start_cut""",
+                scopes | {"pod": pod},
+            )
         _insert(connection, LEFT_OUT, [_values(one, build_id) for each in changed for one in each.records])
         _insert(
             connection,

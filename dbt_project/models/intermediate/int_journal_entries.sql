@@ -18,6 +18,15 @@ adjustment_versions as (
     {{ changed_versions(ref('int_adjustments_history'), vector) }}
 ),
 
+-- A refund that is requested or that failed has moved no money, also after it was completed.
+refund_moneys as (
+    select
+        *,
+        if(status = 'completed', amount_minor, 0) as moved_minor,
+        if(status = 'completed', tax_minor, 0) as moved_tax_minor
+    from refund_versions
+),
+
 order_lines as (
     select
         pod,
@@ -125,15 +134,14 @@ refund_balances as (
         coalesce(completed_at, occurred_at) as booked_at,
         recorded_at,
         is_new,
-        -- A refund that is requested or that failed has moved no money.
-        if(status = 'completed', [
-            {'line_number': 1, 'account': 'refunds', 'minor': amount_minor - tax_minor, 'micro': 0},
-            {'line_number': 2, 'account': 'tax_payable', 'minor': tax_minor, 'micro': 0},
-            {'line_number': 3, 'account': 'cash', 'minor': -amount_minor, 'micro': 0},
-            {'line_number': 4, 'account': 'merchant_payable', 'minor': amount_minor, 'micro': 0},
-            {'line_number': 5, 'account': 'merchant_share', 'minor': -amount_minor, 'micro': 0}
-        ], []) as balances
-    from refund_versions
+        [
+            {'line_number': 1, 'account': 'refunds', 'minor': moved_minor - moved_tax_minor, 'micro': 0},
+            {'line_number': 2, 'account': 'tax_payable', 'minor': moved_tax_minor, 'micro': 0},
+            {'line_number': 3, 'account': 'cash', 'minor': -moved_minor, 'micro': 0},
+            {'line_number': 4, 'account': 'merchant_payable', 'minor': moved_minor, 'micro': 0},
+            {'line_number': 5, 'account': 'merchant_share', 'minor': -moved_minor, 'micro': 0}
+        ] as balances
+    from refund_moneys
 ),
 
 adjustment_balances as (

@@ -14,19 +14,15 @@ from contracts.events.product import ProductState
 from contracts.events.refund import RefundLine, RefundState, RefundStatus
 from contracts.events.stock import ReservationState, StockMovementKind, StockMovementState
 from contracts.money import micro_per_minor
-from derived.defective import Omission
 from derived.lake import connect_lake
-from derived.leaving_out import left_out
-from derived.warehouse import BuildResult, build_warehouse
+from derived.warehouse import build_warehouse
 from tests import derived_work
-from tests.commerce import Change, Commerce, events_of
+from tests.commerce import Change, Commerce
 from tests.conftest import SEED, Cluster
+from tests.integration.warehouse.spoiled import Event, Spoil, build, cut, ids, named
 from tests.integration.warehouse.world import World
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
-
-Event = dict[str, object]
-Spoil = Callable[[Event], Event | None]
 
 
 @pytest.fixture(scope="module")
@@ -37,32 +33,6 @@ def world(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     build(made)
     yield made
     made.lake.close()
-
-
-def cut(world: World, changes: list[Change], spoil: Spoil = lambda event: event, pod: str = "pod1") -> list[Event]:
-    """Take a cut whose events somebody spoils before the lake has them (None: the event is lost); return them whole."""
-    fake = world.pods[pod]
-    since, fake.cut_number = fake.cut_number, fake.cut_number + 1
-    events = events_of(fake, changes)
-    spoiled = [one for event in events if (one := spoil(event)) is not None]
-    world.lake.apply(fake.step(fake.entries(spoiled), since=since))
-    return events
-
-
-def build(world: World, *, full_refresh: bool = False) -> BuildResult:
-    result = build_warehouse(world.settings, full_refresh=full_refresh)
-    assert result.is_complete, [node.sentence for node in result.test_failures]
-    return result
-
-
-def named(world: World) -> dict[str, Omission]:
-    at = {pod: fake.cut_number for pod, fake in world.pods.items()}
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
-        return {one.aggregate_id: one for one in left_out(lake, at)}
-
-
-def ids(world: World, mart: str) -> set[object]:
-    return {row[0] for row in world.rows(f"select {mart[:-1]}_id from lake.marts.{mart}")}
 
 
 def lost(aggregate_id: str, version: int) -> Spoil:

@@ -104,3 +104,26 @@ def test_a_sentence_names_five_and_counts_the_rest() -> None:
     assert in_words([]) == ""
     said = in_words([one.sentence] * 7)
     assert said.startswith("Finance leaves out 7, ") and said.count("12.50 GBP") == 5 and said.endswith("and 2 more.")
+
+
+def test_a_version_that_lacks_what_was_taxed_before_or_moves_to_another_order_is_a_defect() -> None:
+    first = event(1, 1, "order", taxed=("a GB", "b GB"))
+    longer = event(2, 2, "order", taxed=("a GB", "b GB", "c GB"))
+    lacking = event(3, 3, "order", taxed=("a GB", "c GB"))
+    found = judged(first, longer, lacking)
+    assert spans(found) == [("LACKING", 3, 3, None)] and found.bad == {(3, lacking.event_id)}
+    healed = event(5, 4, "order", taxed=("a GB", "b GB", "c GB"))
+    assert spans(judged(first, longer, lacking, healed)) == [("LACKING", 3, 3, 5)]
+    before: dict[Scope, Before] = {("order", "o"): Before(version=1, merchant_id="m", currency="GBP", taxed=("a GB",))}
+    assert spans(judged(event(2, 2, "order", taxed=("a FR",)), before=before)) == [("LACKING", 2, 2, None)]
+
+    assert spans(judged(event(1, 1), event(2, 2, order_id="another"))) == [("OTHER_ORDER", 2, 2, None)]
+    moved = event(2, 2, "refund", payment_id="another")
+    assert spans(judged(event(1, 1, "refund"), moved)) == [("OTHER_ORDER", 2, 2, None)]
+
+
+def test_a_refund_of_another_merchant_or_order_than_its_payment_is_none_of_it() -> None:
+    paid = event(1, 1, amounts={"captured_minor": 900, "refunded_minor": 400})
+    for strange in ({"merchant_id": "another"}, {"order_id": "another"}):
+        refund = event(1, 1, "refund", amounts={"refunded_minor": 400}, **strange)
+        assert {defect for defect, *_ in spans(judged(paid, refund))} == {"REFUNDS"}

@@ -1,0 +1,151 @@
+"""Finding lines that two aggregates claim: an id of a line belongs to whose event had it first.
+
+Every other aggregate's events with that line are bad. Between two pods, whose cuts cannot be compared, it belongs to
+what stands already, and else to the pod that is judged first.
+
+Belongs here: SQL over the lines of the lake's events and of the stored histories. Does not belong here: what follows
+from a bad event (`derived/defective.py`), lines that one aggregate has twice (`derived/defects.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from contracts.events import STATE_TYPES
+from derived.defective import Scope
+from derived.defects import judged
+from derived.lake_connection import LAKE, quote
+from derived.lake_schema import EVENTS
+
+Connection = duckdb.DuckDBPyConnection
+
+LINE_IDS = {"order": "order_line_id", "refund": "refund_line_id"}
+"""Aggregate type -> the id of its lines that no two may share."""
+LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """An event with a line that is another aggregate's."""
+
+    aggregate_type: str
+    aggregate_id: str
+    order_id: str | None
+    cut: int
+    event_id: str
+
+    @property
+    def scope(self) -> Scope:
+        """What is left out because of it."""
+        if self.aggregate_type == "order" or self.order_id is None:
+            return self.aggregate_type, self.aggregate_id
+        return "order", self.order_id
+
+
+def shared_lines(
+    connection: Connection, pod: str, since: int, cut: int, *, others: Mapping[str, tuple[int, int]]
+) -> list[Claim]:
+    """Return events of `pod` up to `cut` that claim a line of another aggregate: new ones, and those left out.
+
+    `others`: pods that were judged before, with the cuts after which and up to which their events are in no history.
+    """
+    return [
+        claim for aggregate_type in LINE_IDS for claim in _of_type(connection, pod, aggregate_type, since, cut, others)
+    ]
+
+
+def _of_type(
+    connection: Connection, pod: str, aggregate_type: str, since: int, cut: int, others: Mapping[str, tuple[int, int]]
+) -> Iterator[Claim]:
+    new = [f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, _window(pod, since, cut))})"]
+    new += _still_left_out(connection, pod, aggregate_type, since)
+    elsewhere = [
+        f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, _window(other, *window))})"
+        for other, window in others.items()
+    ]
+    if _has_history(connection, aggregate_type):
+        elsewhere.append(_standing(aggregate_type, pod, since, others))
+    claimed = connection.execute(
+        f"""with new as ({" union ".join(new)}),
+            claims as ({" union all ".join(["from new", *elsewhere])})
+            select line_id, list(distinct aggregate_id) filter (where pod = {quote(pod)}), max(pod <> {quote(pod)})
+            from claims semi join new using (line_id)
+            group by line_id having count(distinct (aggregate_id, pod)) > 1"""
+    ).fetchall()
+    if claimed:
+        yield from _later_claims(connection, pod, aggregate_type, cut, claimed)
+
+
+def _later_claims(
+    connection: Connection, pod: str, aggregate_type: str, cut: int, claimed: Iterable[tuple[str, list[str], bool]]
+) -> Iterator[Claim]:
+    """Yield the events of those who were not the first with a line; what is wrong in itself has none."""
+    is_elsewhere = {line_id: found for line_id, _, found in claimed}
+    condition = f"{_window(pod, 0, cut)} and aggregate_id in (select unnest($ids::VARCHAR[]))"
+    rows: list[tuple[Any, ...]] = connection.execute(
+        f"""select line_id, aggregate_id, order_id, cut, event_id from ({_lines(aggregate_type, condition)})
+            semi join (select cut, event_id from ({judged(aggregate_type, condition)}) where defect is null)
+                using (cut, event_id)
+            where line_id in (select unnest($lines::VARCHAR[]))
+            order by line_id, cut, recorded_at, event_id""",
+        {"ids": sorted({one for _, ids, _ in claimed for one in ids}), "lines": sorted(is_elsewhere)},
+    ).fetchall()
+    owners: dict[str, str | None] = dict.fromkeys((line_id for line_id, found in is_elsewhere.items() if found), None)
+    for line_id, aggregate_id, order_id, at, event_id in rows:
+        if owners.setdefault(line_id, aggregate_id) != aggregate_id:
+            yield Claim(
+                aggregate_type=aggregate_type, aggregate_id=aggregate_id, order_id=order_id, cut=at, event_id=event_id
+            )
+
+
+def _still_left_out(connection: Connection, pod: str, aggregate_type: str, since: int) -> list[str]:
+    """Return queries for the lines of earlier events that are in no history: none, or one."""
+    events = f"from {LEFT_OUT_EVENTS} where pod = {quote(pod)} and into_cut is null and aggregate_type = ?"
+    ((first,),) = connection.execute(f"select min(cut) {events} and cut <= ?", [aggregate_type, since]).fetchall()
+    if first is None:
+        return []
+    lines = _lines(aggregate_type, _window(pod, first - 1, since))
+    left_out = f"select cut, event_id {events.replace('?', quote(aggregate_type))}"
+    return [f"select aggregate_id, pod, line_id from ({lines}) semi join ({left_out}) using (cut, event_id)"]
+
+
+def _lines(aggregate_type: str, condition: str) -> str:
+    """Return a query for the lines of raw events; those of an event that cannot be read claim nothing."""
+    order_id = "$.state.order_id"
+    return f"""
+        select pod, cut, recorded_at, event_id, aggregate_id,
+               try(json_extract_string(payload, '{order_id}')) as order_id,
+               unnest(try(json_extract_string(payload, '$.state.lines[*].{LINE_IDS[aggregate_type]}'))) as line_id
+        from {EVENTS} where aggregate_type = '{aggregate_type}' and ({condition})"""
+
+
+def _standing(aggregate_type: str, pod: str, since: int, others: Mapping[str, tuple[int, int]]) -> str:
+    """Return a query for the lines that stand: as of `since`, of the others as of when their events are judged."""
+    starts = {name: window[0] for name, window in others.items()} | {pod: since}
+    stood = " or ".join(
+        f"(pod = {quote(name)} and valid_from_cut <= {start} and (valid_to_cut is null or valid_to_cut > {start}))"
+        for name, start in starts.items()
+    )
+    rest = f"pod not in ({', '.join(quote(name) for name in starts)}) and valid_to_cut is null"
+    return f"""
+        select {STATE_TYPES[aggregate_type].ID_FIELD} as aggregate_id, pod,
+               unnest(list_transform(lines, lambda one: one.{LINE_IDS[aggregate_type]})) as line_id
+        from {_history(aggregate_type)} where {stood} or ({rest})"""
+
+
+def _history(aggregate_type: str) -> str:
+    return f"{LAKE}.intermediate.int_{aggregate_type}s_history"
+
+
+def _has_history(connection: Connection, aggregate_type: str) -> bool:
+    query = """select 1 from duckdb_tables()
+        where database_name = ? and schema_name = 'intermediate' and table_name = ?"""
+    return bool(connection.execute(query, [LAKE, f"int_{aggregate_type}s_history"]).fetchall())
+
+
+def _window(pod: str, since: int, cut: int) -> str:
+    return f"(pod = {quote(pod)} and cut > {since} and cut <= {cut})"
