@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import psycopg
 import pytest
-from psycopg import errors
+from psycopg import errors, sql
 
 from bench import damages_log, damages_oltp, damages_views
 from bench.damage_place import Place
@@ -26,7 +27,9 @@ from repair.tools import Repairing
 from repair.values import Budget
 from stack.console import Progress
 from stack.migrations import migrate_everything
+from stack.outages import outage
 from stack.repairing import repairing_tools
+from tests.conftest import Cluster
 
 PAIRS = ("lake_account_view", "lake_fulfillment_view")
 ACTION = "applied rebuild_keys"
@@ -71,6 +74,58 @@ def world(settings: Settings) -> Iterator[World]:
     trade(settings, orders=30, seed=SEED)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
         yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+
+
+@contextmanager
+def taking_control_away(cluster: Cluster, dsn: str) -> Iterator[Callable[[], None]]:
+    """Give what ends every session of the control database and lets none begin, as when its server is killed."""
+    database = str(psycopg.conninfo.conninfo_to_dict(dsn)["dbname"])
+    name = sql.Identifier(database)
+    with psycopg.connect(cluster.superuser_dsn(), autocommit=True) as server:
+
+        def take_away() -> None:
+            server.execute(sql.SQL("alter database {} allow_connections false").format(name))
+            server.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database])
+
+        try:
+            yield take_away
+        finally:
+            server.execute(sql.SQL("alter database {} allow_connections true").format(name))
+
+
+STEPS = ("claimed", "begun_rebuild_keys", "applied_rebuild_keys", "recorded")
+
+
+def test_a_control_database_that_is_killed_in_the_middle_loses_and_doubles_nothing(
+    world: World, postgres: Cluster
+) -> None:
+    for step in STEPS:
+        damages_views.change_amount(world.place)
+        world.compare()
+        (damaged,) = world.breaks(BreakState.OPEN)
+        with taking_control_away(postgres, world.dsn) as take_away, pytest.raises(Exception) as repairing:
+            world.repair(**{step: take_away})
+        assert outage(repairing.value) or isinstance(repairing.value, TieoutError), f"{step}: {repairing.value!r}"
+        # It is back: nobody has to wait for a lease, and the next repair finishes what was begun.
+        report = world.repair()
+        assert not report.left and not report.busy_pods, step
+        found = ledger.find_break(world.dsn, damaged.break_id)
+        assert found.state in (BreakState.REPAIRED, BreakState.VANISHED), (step, found)
+        assert audit.interrupted_runs(world.dsn, ["pod1"]) == []
+        assert {action.outcome for action in audit.actions(world.dsn, now=utc_now())} <= {
+            "done", "nothing_to_do", "interrupted",
+        }, step  # fmt: skip
+
+    # In the middle of a comparison: one sentence, and the same differences are found once it is back.
+    damages_views.change_amount(world.place)
+    before = {item.break_id for item in world.breaks()}
+    with taking_control_away(postgres, world.dsn) as take_away, pytest.raises(Exception) as comparing:
+        take_away()
+        world.compare()
+    assert outage(comparing.value) or isinstance(comparing.value, TieoutError), repr(comparing.value)
+    world.compare()
+    assert len({item.break_id for item in world.breaks()} - before) == 1
+    assert world.repair().is_clean
 
 
 def refuse_writes(world: World, payload: str) -> None:
