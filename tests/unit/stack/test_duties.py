@@ -12,7 +12,8 @@ import pytest
 
 from contracts.settings import POD_ROLES, PodSettings, Settings, as_values, parse_settings, pod_setting
 from stack import duties
-from stack.settings import load_settings, without_settings
+from stack.dagster_home import write_dagster_home
+from stack.settings import ROOT, load_settings, without_settings
 from stack.workers import dagster_programs, propagation_programs, traffic_program
 
 
@@ -120,3 +121,22 @@ def test_children_inherit_no_setting_but_the_mark_by_which_they_are_found() -> N
     name = pod_setting("pod1", "owner")
     around = {name: "secret", "TIEOUT_PODS": "pod1", "TIEOUT_STACK": "/somewhere", "PATH": "/bin"}
     assert without_settings(around) == {"TIEOUT_STACK": "/somewhere", "PATH": "/bin"}
+
+
+def test_servers_that_moved_are_the_only_ones_that_anything_names(settings: Settings) -> None:
+    def at(port: int) -> Settings:
+        values = {name: value.replace("@db/", f"@db:{port}/") for name, value in as_values(settings).items()}
+        return replace(parse_settings(values), dagster_dsn=f"postgresql://g:dagster@db:{port}/dagster")
+
+    def started(values: Settings) -> str:
+        """Write everything that a start writes; return it, with what the workers are given."""
+        programs = [*propagation_programs(values), traffic_program(values)]
+        write_dagster_home(values)
+        programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=3000)
+        given = [f"{program.command} {program.environment}" for program in programs]
+        files = [path.read_text() for path in values.var_dir.rglob("*") if path.is_file()]
+        return "\n".join([*given, *files])
+
+    before, after = started(at(5_801)), started(at(5_802))
+    assert "5801" in before and "5802" not in before
+    assert "5802" in after and "5801" not in after
