@@ -24,19 +24,25 @@ class LosingWay:
     lost: int = 0
     """How many replies were lost so far."""
     _answered_first: int | None = field(default=None, repr=False)
+    _writing: bytes = field(default=b"", repr=False)
 
-    def lose(self, *, skipping: int = 0) -> None:
-        """Lose the reply to the next COMMIT, after `skipping` that are answered."""
+    def lose(self, *, skipping: int = 0, writing: str = "") -> None:
+        """Lose the reply to the next COMMIT, after `skipping` that are answered; only of transactions that say this."""
+        self._writing = writing.encode()
         self._answered_first = skipping
 
     def serve(self, client: socket.socket, server: socket.socket) -> None:
         """Pass on what a client says, until it or the way ends the connection."""
         is_losing = threading.Event()
         threading.Thread(target=self._answer, args=(client, server, is_losing), daemon=True).start()
+        is_meant = False
         with suppress(OSError), client, server:
             while data := client.recv(BYTES):
-                if data[:1] == b"Q" and data[5:11].upper() == b"COMMIT" and self._is_next():
-                    is_losing.set()
+                is_meant = is_meant or self._writing in data
+                if data[:1] == b"Q" and data[5:11].upper() == b"COMMIT":
+                    if is_meant and self._is_next():
+                        is_losing.set()
+                    is_meant = False
                 server.sendall(data)
 
     def _is_next(self) -> bool:

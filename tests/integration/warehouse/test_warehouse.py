@@ -9,7 +9,7 @@ import random
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pytest
 
 from contracts.errors import InputError, WarehouseError
 from contracts.events.order import OrderState
-from derived import builds
+from derived import builds, warehouse
 from derived.builds import TABLES, latest_build, record_completion, record_cut_vector
 from derived.lake import connect_lake
 from derived.lake_connection import lake_place
@@ -29,6 +29,7 @@ from derived.warehouse import BuildResult, build_warehouse, node_runs, run_dbt
 from tests.commerce import Commerce
 from tests.conftest import SEED, Cluster
 from tests.integration.warehouse.world import Contents, World
+from tests.lost_replies import losing_way
 from tests.unit.warehouse.test_dbt_project import properties
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("warehouse")]
@@ -214,6 +215,26 @@ def test_a_warehouse_that_lost_a_file_is_computed_anew(
         lost.unlink()
     assert lost_tables(lake_place(world.settings)) == ["intermediate.int_payments_history"]
     result = build_warehouse(world.settings)
+    assert result.is_complete and set(result.since_cuts.values()) == {0}
+    assert lost_tables(lake_place(world.settings)) == []
+    assert world.stored() == before
+    assert world.marts(after.result.cuts) == after.marts
+
+
+def test_a_build_whose_commit_was_not_answered_is_healed_by_the_next(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = refreshed
+    with losing_way(world.settings.catalog_dsn) as way:
+        # dbt commits by itself; what it writes can be computed again, so its files have no second names.
+        environment = warehouse.dbt_environment(replace(world.settings, catalog_dsn=way.dsn))
+        monkeypatch.setattr(warehouse, "dbt_environment", lambda _: environment)
+        way.lose(writing="ducklake_data_file VALUES")
+        failed = build_warehouse(world.settings, since={"pod1": 0, "pod2": 0})
+        assert way.lost == 1 and not failed.is_built
+        assert lost_tables(lake_place(world.settings)) != [], "the catalog names files that are gone"
+        # In the same process, whose connection to the catalog has died: as a builder does that goes on.
+        result = build_warehouse(world.settings)
     assert result.is_complete and set(result.since_cuts.values()) == {0}
     assert lost_tables(lake_place(world.settings)) == []
     assert world.stored() == before
