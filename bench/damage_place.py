@@ -141,6 +141,14 @@ class Place:
                 return target
         raise LookupError(f"{self.pod} has no {kind} left that is {', '.join(traits) or 'anything'}: place more orders")
 
+    def take_known(self, kind: str, aggregate_id: str) -> Target | None:
+        """Return this aggregate, unless somebody had it before or it is younger than the place."""
+        for target in self._free[kind]:
+            if target.aggregate_id == aggregate_id:
+                self._free[kind].remove(target)
+                return target
+        return None
+
     @contextmanager
     def lake(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that may write to the lake."""

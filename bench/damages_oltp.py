@@ -158,6 +158,30 @@ def correct_payment_currency(place: Place, done: Harm) -> None:
     place.change_oltp(statement, id=payment_id, currency=currency)
 
 
+IN_CURRENCY = "update oltp.{table} set currency = %(currency)s where order_id = %(id)s"
+
+
+def change_both_currencies(place: Place) -> Harm:
+    """Make an order and its payment ones in yen: they agree with each other, and not with their merchant."""
+    order = None
+    while order is None:  # another damage may have the order
+        payment = place.take("payment", "captured", "unrefunded")
+        with place.oltp() as connection:
+            query = "select order_id::text, currency from oltp.payments where payment_id = %s"
+            ((order_id, currency),) = connection.execute(query, [payment.aggregate_id]).fetchall()
+        order = place.take_known("order", order_id)
+    statements = [IN_CURRENCY.format(table=table) for table in ("orders", "payments")]
+    place.change_oltp(*statements, id=order_id, currency="JPY")
+    return harm(order, payment, note=(order_id, currency))
+
+
+def correct_both_currencies(place: Place, done: Harm) -> None:
+    """Say again which one both were in."""
+    order_id, currency = done.note
+    statements = [IN_CURRENCY.format(table=table) for table in ("orders", "payments")]
+    place.change_oltp(*statements, id=order_id, currency=currency)
+
+
 STOCK = """
     update oltp.stock_levels set on_hand = on_hand {sign} 1
     where (variant_id, location_id) = (select variant_id, location_id from oltp.stock_levels order by 1, 2 limit 1)

@@ -57,6 +57,14 @@ PEOPLE_CELLS = (
         undo=oltp.correct_payment_currency,
     ),
     Cell(
+        damage="order and payment in yen",
+        store=OLTP,
+        do=oltp.change_both_currencies,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.CURRENCY, oltp_lake__payment=Class.CURRENCY),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_both_currencies,
+    ),
+    Cell(
         damage="stock miscounted",
         store=OLTP,
         do=oltp.miscount_stock,
