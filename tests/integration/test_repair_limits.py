@@ -104,7 +104,7 @@ def test_a_control_database_that_is_killed_in_the_middle_loses_and_doubles_nothi
         world.compare()
         (damaged,) = world.breaks(BreakState.OPEN)
         with taking_control_away(postgres, world.dsn) as take_away, pytest.raises(Exception) as repairing:
-            world.repair(**{step: take_away})
+            world.repair(None, **{step: take_away})
         assert outage(repairing.value) or isinstance(repairing.value, TieoutError), f"{step}: {repairing.value!r}"
         # It is back: nobody has to wait for a lease, and the next repair finishes what was begun.
         report = world.repair()
