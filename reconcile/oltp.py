@@ -6,7 +6,8 @@ code of `oltp/`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -75,6 +76,23 @@ def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[
         cursor.execute("rollback")
 
 
+def stream(cursor: adbc.Cursor, query: str, bound: Sequence[str] = ()) -> pa.RecordBatchReader:
+    """Return the rows of a query as a stream, a few megabytes at a time; `bound` are its parameters ``$1``, ``$2`` ...
+
+    They are put into its text as literals: with parameters the driver could not use COPY, and would hold all rows at
+    once, outside of DuckDB's limit.
+    """
+    cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
+    cursor.execute(re.sub(r"\$(\d+)", lambda found: literal(bound[int(found[1]) - 1]), query))
+    return cursor.fetch_record_batch()
+
+
+def literal(text: str) -> str:
+    """Return a text as PostgreSQL's literal, whatever the server's `standard_conforming_strings` is."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
+
+
 def set_snapshot(exported_snapshot: str) -> str:
     """Return the statement by which a transaction that has just begun sees what the exported snapshot sees."""
     # Not bindable in PostgreSQL; the value comes from pg_export_snapshot() and is checked to look like one.
@@ -118,10 +136,8 @@ def read_queries(
     connection: duckdb.DuckDBPyConnection, cursor: adbc.Cursor, pod: str, queries: Mapping[str, Query]
 ) -> None:
     """Read PostgreSQL queries (name -> query) at the cursor's snapshot into scratch tables named by `left_name`."""
-    cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
     for name, query in queries.items():
-        cursor.execute(query.sql, query.bound or None)
-        reader = cursor.fetch_record_batch()
+        reader = stream(cursor, query.sql, query.bound)
         load(connection, left_name(pod, name), reader, _columns(reader.schema))
 
 

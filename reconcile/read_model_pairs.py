@@ -17,7 +17,7 @@ from reconcile.compare import compare
 from reconcile.context import wait_for
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import PartitionPosition, at_positions, fold, in_scope, right_name
-from reconcile.oltp import snapshot_cursor
+from reconcile.oltp import snapshot_cursor, stream
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scoping import postgres_condition
@@ -86,8 +86,7 @@ def _read(run: PodRun, cursor: adbc.Cursor, item: ViewTable) -> None:
         columns = columns.replace("present.merchant_id", "merchant_id") if item.root else columns
         columns = columns.replace(f"present.{item.id_column}:", f"{item.id_column}:") if item.root else columns
         query = f"select {columns} from read_models.{item.name} as present {join} where {condition}"
-    cursor.execute(query, (run.pod, known[0], ",".join(known), *bound))
-    load(run.connection, f"view_{item.name}", cursor.fetch_record_batch())
+    load(run.connection, f"view_{item.name}", stream(cursor, query, (run.pod, known[0], ",".join(known), *bound)))
 
 
 def _in_scope(run: PodRun, item: ViewTable, condition: str) -> tuple[str, tuple[str, ...]]:
