@@ -66,7 +66,7 @@ class Settings:
     chunk_rows: int = 10_000
     """Largest number of events in one log entry; stored with every cut."""
     comparison_memory_mb: int = 256
-    """What a comparison's DuckDB may take; the process takes about 250 MB besides. What needs more goes to disk."""
+    """What a comparison's DuckDB may take; the process takes 300 to 400 MB besides. What needs more goes to disk."""
     scratch_disk_mb: int = 50_000
     """What a comparison may write to disk, below `var_dir`: both sides, and what it spills."""
     lake_memory_mb: int = 1_000

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 MEMORY_LIMIT_MB = 256
-"""Of DuckDB's own; a process takes about 250 MB besides (`contracts/settings.py`: comparison_memory_mb)."""
+"""Of DuckDB's own; a process takes 300 to 400 MB besides (`contracts/settings.py`: comparison_memory_mb)."""
 
 DISK_LIMIT_MB = 50_000
 """What is written at most, both sides and what is spilled (`contracts/settings.py`: scratch_disk_mb)."""
