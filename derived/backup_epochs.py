@@ -23,7 +23,7 @@ from derived.lake_backup import (
     write_file,
     write_index,
 )
-from derived.lake_connection import quote
+from derived.lake_connection import DEFAULT_BOUNDS, Bounds, bounds_of, open_beside, quote
 from streams.epochs import PublishedCut
 from streams.projection import EpochOpening
 
@@ -34,12 +34,12 @@ def backed_up_cuts(folder: Path, pod: str) -> Iterator[PublishedCut]:
         yield PublishedCut(cut=segment.through_cut, epoch=segment.epoch, registered_at=segment.registered_at)
 
 
-def backed_up_after(folder: Path, pod: str, cut: int) -> int:
+def backed_up_after(folder: Path, pod: str, cut: int, *, bounds: Bounds = DEFAULT_BOUNDS) -> int:
     """Return how many events the verified backup has after `cut`."""
     chain = verified_chains(folder).get(pod, [])
     whole = sum(segment.events for segment in chain if segment.from_cut > cut)
     divided = [segment for segment in chain if segment.from_cut <= cut < segment.through_cut]
-    with duckdb.connect() as connection:
+    with open_beside(bounds) as connection:
         return whole + sum(figures(connection, _rows(folder, segment, f"cut > {int(cut)}"))[0] for segment in divided)
 
 
@@ -52,7 +52,7 @@ def retract_backup(settings: Settings, pod: str, opening: EpochOpening) -> None:
     folder = settings.lake_backup_path
     if not folder.exists():
         return
-    with backup_lock(settings.catalog_dsn), duckdb.connect() as connection:
+    with backup_lock(settings.catalog_dsn), open_beside(bounds_of(settings)) as connection:
         changed: list[Segment] = []
         for segment in read_index(folder):
             is_beyond = segment.pod == pod and segment.through_cut > opening.base_cut

@@ -24,7 +24,7 @@ from contracts.errors import PropagationError
 from contracts.settings import PodSettings, Settings
 from derived.backup_epochs import backed_up_after, backed_up_cuts, retract_backup
 from derived.lake_backup import verified_cuts
-from derived.lake_connection import open_lake
+from derived.lake_connection import bounds_of, open_lake
 from derived.lake_epochs import events_after, recorded_cuts, retract_lake
 from derived.lake_reads import lake_positions
 from derived.read_models.projection import ReadModel
@@ -187,7 +187,9 @@ class _Session:
         counts = {
             "log": lambda: epochs.logged_after(self.opener.log, self.pod, base),
             "lake": lambda: events_after(lake, self.pod, base),
-            "backup": lambda: backed_up_after(self.opener.settings.lake_backup_path, self.pod, base),
+            "backup": lambda: backed_up_after(
+                self.opener.settings.lake_backup_path, self.pod, base, bounds=bounds_of(self.opener.settings)
+            ),
         }
         return tuple(
             CopyPlan(copy=name, stands_at_cut=place, events=counts[name]() if name in counts else None)

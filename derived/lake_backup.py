@@ -26,7 +26,16 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import EpochChangedError, PropagationError, StackError
-from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, described, quote, scrub, transaction
+from derived.lake_connection import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    connect_lake,
+    described,
+    open_beside,
+    quote,
+    scrub,
+    transaction,
+)
 from derived.lake_epochs import record_opening, spans
 from derived.lake_reads import cut_vector, lake_progress
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
@@ -284,7 +293,7 @@ def restore(
     return segments
 
 
-def events_from_backup(folder: Path, pod: str, cuts: Collection[int]) -> pa.Table:
+def events_from_backup(folder: Path, pod: str, cuts: Collection[int], *, bounds: Bounds = DEFAULT_BOUNDS) -> pa.Table:
     """Return all events of these cuts (REISSUED_SCHEMA), in order of cut, partition, chunk and position.
 
     For cuts whose outbox rows are pruned. Raises PropagationError when the verified backup does not reach a cut, or a
@@ -299,8 +308,7 @@ def events_from_backup(folder: Path, pod: str, cuts: Collection[int]) -> pa.Tabl
             f"{wanted[-1] if wanted[0] >= 1 else wanted[0]}; it gives nothing for it."
         )
     tables = [REISSUED_SCHEMA.empty_table()]
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with open_beside(bounds) as connection:
         for segment in chain:
             mine = [cut for cut in wanted if segment.from_cut <= cut <= segment.through_cut]
             if mine:

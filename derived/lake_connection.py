@@ -103,6 +103,15 @@ def connect_lake(
     return connection
 
 
+def open_beside(bounds: Bounds = DEFAULT_BOUNDS) -> duckdb.DuckDBPyConnection:
+    """Return a new DuckDB instance without the lake, for reading files of its backup, within the same bounds."""
+    connection = duckdb.connect()
+    connection.execute("set TimeZone = 'UTC'")
+    connection.execute(f"set memory_limit = '{int(bounds.memory_limit_mb)}MB'")
+    connection.execute(f"set temp_directory = {quote(str(_spill_folder(bounds)))}")
+    return connection
+
+
 def open_lake(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Do what `connect_lake` does, for the lake of these settings and within their limit of memory."""
     return connect_lake(

@@ -106,7 +106,12 @@ def _as_sent(settings: Settings, action: Action) -> pa.Table:
     base = unpruned_after(pod) if action.source is Source.OUTBOX else max(action.cuts)
     tables = [
         events_of_cuts(pod, [cut for cut in action.cuts if cut > base]),
-        events_from_backup(settings.lake_backup_path, action.pod, [cut for cut in action.cuts if cut <= base]),
+        events_from_backup(
+            settings.lake_backup_path,
+            action.pod,
+            [cut for cut in action.cuts if cut <= base],
+            bounds=bounds_of(settings),
+        ),
     ]
     events = pa.concat_tables(tables)
     return events.filter(pc.is_in(events.column("event_id"), value_set=pa.array(action.keys, pa.string())))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import verified_chains
-from derived.lake_connection import quote
+from derived.lake_connection import bounds_of, open_beside, quote
 from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
 from repair.evidence.log import first_kept_cut, logged_events
@@ -241,8 +241,7 @@ def _backup(
     if not chain or chain[-1].epoch != lake_progress(lake, pod).epoch:
         return side, 0
     bound = {**_bound(pod, keys, cuts), "event_ids": []}
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with open_beside(bounds_of(settings)) as connection:
         for segment in chain:
             if segment.from_cut <= base_cut:
                 source = f"read_parquet({quote(str(settings.lake_backup_path / segment.file))})"

@@ -15,7 +15,7 @@ import psycopg
 from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import verified_chains
-from derived.lake_connection import quote
+from derived.lake_connection import bounds_of, open_beside, quote
 from derived.lake_reads import lake_positions
 from derived.lake_schema import EVENTS, PARKED
 from repair.evidence.log import entries, manifest_of
@@ -105,7 +105,7 @@ def _in_copies(
     bound = {"pod": pod.pod, "cuts": sorted(sent)}
     if found := _first_lost(pod, lake.execute(OF_LAKE, bound).fetchall(), sent):
         return found
-    with duckdb.connect() as connection:
+    with open_beside(bounds_of(settings)) as connection:
         for file in _files(settings, pod.pod, min(sent), max(sent)):
             query = f"select {COLUMNS} from read_parquet({quote(file)}) where pod = $pod and list_contains($cuts, cut)"
             if found := _first_lost(pod, connection.execute(query, bound).fetchall(), sent):

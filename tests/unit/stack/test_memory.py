@@ -99,6 +99,8 @@ def test_the_lake_spills_where_only_its_owner_looks(tmp_path: Path) -> None:
 
 
 OPENERS = (
+    "events_from_backup",
+    "backed_up_after",
     "connect_lake",
     "LakeProjection",
     "migrate_lake",
@@ -121,6 +123,26 @@ def test_whoever_opens_the_lake_says_what_that_may_take() -> None:
                         unbounded.append(f"{path.relative_to(ROOT)}:{call.lineno}")
     assert found > 10
     assert unbounded == []
+
+
+def test_no_duckdb_is_opened_without_limits() -> None:
+    found = [
+        str(path.relative_to(ROOT))
+        for folder in (
+            "derived",
+            "repair",
+            "reconcile",
+            "stack",
+            "drills",
+            "orchestration",
+            "assets",
+            "checks",
+            "streams",
+        )
+        for path in (ROOT / folder).rglob("*.py")
+        if "duckdb.connect(" in path.read_text(encoding="utf-8")
+    ]
+    assert found == ["derived/lake_connection.py"]
 
 
 def _keeping(connection: Any, seen: list[bool], text: str) -> str:
