@@ -14,7 +14,7 @@ Belongs here: the records in `lake.builds`, and keeping them. Does not belong he
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,10 +44,12 @@ TABLES = (
 
 LEFT_OUT_MAX = 10_000
 """Scopes that one build leaves out anew; more is no damage of aggregates but a fault of the models or the lake."""
+SCOPES_AT_ONCE = 1_000
 
 TOO_MANY = (
-    "{count:,} aggregates of {pod} have a defect, among them {names}: more than {limit:,} at once is no damage of "
-    "single ones, so nothing was built. Look at the lake's events and at the models before anything else."
+    "More than {limit:,} aggregates of {pod} ({count:,} are suspect) have a defect, among them {names}: so many at "
+    "once are no damage of single ones, so nothing was built. Look at the lake's events and at the models before "
+    "anything else. Those that are stated again, or mended in the lake, no longer count."
 )
 
 
@@ -99,22 +101,26 @@ def leave_out(
     """Judge the events of `pod` after `since` up to `cut`, and record what the build that adds them leaves out.
 
     `shown_cut`: up to which cut a complete build has shown the pod. `others`: the pods that this build judged before,
-    with the same two cuts. In one commit of its own; the caller holds the
-    build lock. Returns what is left out at `cut`. WarehouseError when it is more than single aggregates can explain.
+    with the same two cuts. In one commit of its own; the caller holds the build lock. Returns what is left out at
+    `cut`. WarehouseError when it is more than single aggregates can explain.
     """
     recorded = _recorded(connection, pod)
     shared = shared_lines(connection, pod, since, cut, others=others or {})
     found = scopes_of_suspects(connection, pod, since, cut)
     found |= {claim.scope for claim in shared if claim.cut > since}
     again = _to_judge_again(connection, pod, recorded, found, since, cut)
-    _refuse_too_many(pod, found - again.keys())
     starts = dict.fromkeys(found, since) | again
     known = _known_aggregates(connection, pod, recorded, starts)
-    cases = read_cases(connection, pod, starts, known, since=since, cut=cut)
-    cases = _with_shared(cases, {(claim.cut, claim.event_id) for claim in shared})
-    changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
-    if changed:
-        _write(connection, pod, changed, build_id)
+    bad = {(claim.cut, claim.event_id) for claim in shared}
+    anew: list[Scope] = []
+    if starts:
+        with transaction(connection):
+            for some in _some_at_once(starts):
+                cases = _with_shared(read_cases(connection, pod, some, known, since=since, cut=cut), bad)
+                changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
+                anew += [one.scope for one in changed if one.scope not in again and one.is_left_out]
+                _refuse_too_many(pod, anew, len(starts))
+                _write(connection, pod, changed, build_id)
         recorded = _recorded(connection, pod)
     return [one for one in recorded if one.from_cut <= cut and (one.until_cut is None or one.until_cut > cut)]
 
@@ -143,6 +149,18 @@ class _Changed:
     start: int
     records: Sequence[Omission]
     rows: Sequence[_Row]
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it is left out at the cut up to which it was judged."""
+        return any(one.until_cut is None for one in self.records)
+
+
+def _some_at_once(starts: Mapping[Scope, int]) -> Iterator[dict[Scope, int]]:
+    """Yield the scopes in portions: what is read of one portion is in memory at once."""
+    scopes = sorted(starts)
+    for first in range(0, len(scopes), SCOPES_AT_ONCE):
+        yield {scope: starts[scope] for scope in scopes[first : first + SCOPES_AT_ONCE]}
 
 
 def _to_judge_again(
@@ -195,11 +213,10 @@ def _record_at(records: Sequence[Omission], cut: int) -> Omission | None:
     )
 
 
-def _refuse_too_many(pod: str, found: Iterable[Scope]) -> None:
-    scopes = sorted(found)
+def _refuse_too_many(pod: str, scopes: Sequence[Scope], judged_count: int) -> None:
     if len(scopes) > LEFT_OUT_MAX:
         names = ", ".join("/".join(scope) for scope in scopes[:NAMED_MAX])
-        raise WarehouseError(TOO_MANY.format(count=len(scopes), pod=pod, names=names, limit=LEFT_OUT_MAX))
+        raise WarehouseError(TOO_MANY.format(limit=LEFT_OUT_MAX, count=judged_count, pod=pod, names=names))
 
 
 def _recorded(connection: Connection, pod: str) -> list[Omission]:
@@ -249,26 +266,25 @@ def _write(connection: Connection, pod: str, changed: Sequence[_Changed], build_
         "ids": [one.scope[1] for one in changed],
         "starts": [one.start for one in changed],
     }
-    with transaction(connection):
-        for table, first in ((LEFT_OUT, "from_cut"), (LEFT_OUT_EVENTS, "cut")):
-            connection.execute(
-                f"""delete from {table} as stored using (
-                        select unnest($types::VARCHAR[]) as scope_type, unnest($ids::VARCHAR[]) as scope_id,
-                               unnest($starts::BIGINT[]) as start_cut) as judged
-                    where stored.pod = $pod and stored.scope_type = judged.scope_type
-                        and stored.scope_id = judged.scope_id and stored.{first} > judged.start_cut""",
-                scopes | {"pod": pod},
-            )
-        _insert(connection, LEFT_OUT, [_values(one, build_id) for each in changed for one in each.records])
-        _insert(
-            connection,
-            LEFT_OUT_EVENTS,
-            [
-                (pod, *row.scope, *row.aggregate, row.event_id, row.cut, row.into_cut, row.is_bad)
-                for each in changed
-                for row in each.rows
-            ],
+    for table, first in ((LEFT_OUT, "from_cut"), (LEFT_OUT_EVENTS, "cut")):
+        connection.execute(
+            f"""delete from {table} as stored using (
+                    select unnest($types::VARCHAR[]) as scope_type, unnest($ids::VARCHAR[]) as scope_id,
+                           unnest($starts::BIGINT[]) as start_cut) as judged
+                where stored.pod = $pod and stored.scope_type = judged.scope_type
+                    and stored.scope_id = judged.scope_id and stored.{first} > judged.start_cut""",
+            scopes | {"pod": pod},
         )
+    _insert(connection, LEFT_OUT, [_values(one, build_id) for each in changed for one in each.records])
+    _insert(
+        connection,
+        LEFT_OUT_EVENTS,
+        [
+            (pod, *row.scope, *row.aggregate, row.event_id, row.cut, row.into_cut, row.is_bad)
+            for each in changed
+            for row in each.rows
+        ],
+    )
 
 
 def _insert(connection: Connection, table: str, rows: Sequence[Sequence[object]]) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from contracts.errors import WarehouseError
 from contracts.events import STATE_TYPES
 from contracts.events.adjustment import AdjustmentTax
 from contracts.events.common import AggregateState
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.refund import RefundStatus
+from derived import leaving_out
 from derived.lake import connect_lake
 from derived.leaving_out import left_out_aggregates
 from tests.commerce import Change, Commerce, with_totals
@@ -214,3 +216,19 @@ def silently_wrong(world: World, pod: str, states: list[Swept]) -> list[str]:
                 if row[name] not in (value, str(value))
             ]
     return wrong
+
+
+def test_more_than_the_limit_is_refused_until_enough_are_healed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving_out, "LEFT_OUT_MAX", 2)
+    monkeypatch.setattr(leaving_out, "SCOPES_AT_ONCE", 1)
+    commerce = world.commerce["pod1"]
+    bad = [placed(commerce) for _ in range(3)]
+    cut(world, [of(msgspec.structs.replace(order, total_minor=1)) for order in bad])
+    before = named(world)
+    with pytest.raises(WarehouseError, match=r"More than 2 aggregates of pod1 \(3 are suspect\) have a defect"):
+        build(world)
+    assert named(world) == before, "nothing is recorded of what was refused"
+    cut(world, [version(bad[0], 2)])
+    build(world)
+    assert named(world).keys() - before.keys() == {order.order_id for order in bad[1:]}
+    assert bad[0].order_id in ids(world, "orders")
