@@ -71,7 +71,7 @@ class Settings:
     """What a comparison may write to disk, below `var_dir`: both sides, and what it spills."""
     lake_memory_mb: int = 1_000
     """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
-    warehouse_memory_mb: int = 2_000
+    warehouse_memory_mb: int = 1_000
     """What DuckDB may take while dbt builds the warehouse."""
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
@@ -137,7 +137,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
         lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
-        warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 2_000, at_least=MEMORY_MB_MIN),
+        warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )

@@ -253,8 +253,13 @@ RULES: Mapping[str, Rules] = {
 """Types that are not listed must only be readable, and their own."""
 
 
-def judged(aggregate_type: str, condition: str) -> str:
-    """Return a query for the events of one type, of those raw events that `condition` chooses, each once.
+def unique_events(condition: str) -> str:
+    """Return a query for the raw events that a condition chooses, each once."""
+    return f"select * from {EVENTS} where ({condition}) qualify row_number() over (partition by pod, cut, event_id) = 1"
+
+
+def judged(aggregate_type: str, events: str) -> str:
+    """Return a query for the events of one type among `events`: a table like the raw events, or a query in brackets.
 
     Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, defect (null: none that its
     payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed (see `Rules`).
@@ -284,8 +289,7 @@ def judged(aggregate_type: str, condition: str) -> str:
         from (
             select *, try(from_json_strict(payload, '{json.dumps({"state": _fields(state_type)})}')).state as state,
                    {added} as added
-            from {EVENTS} where aggregate_type = '{aggregate_type}' and ({condition})
-            qualify row_number() over (partition by pod, cut, event_id) = 1
+            from {events} where aggregate_type = '{aggregate_type}'
         )"""
 
 

@@ -1,7 +1,9 @@
 """Reading what the warehouse judges before a build: which scopes are suspect, their events, and what was before.
 
-Belongs here: SQL over the lake's events and the stored histories. Does not belong here: what follows from it
-(`derived/defective.py`), the rules for one payload (`derived/defects.py`), the records (`derived/leaving_out.py`).
+Events are judged some thousands at a time, and what came out is kept without payloads: the first build has all events
+there ever were, and the payloads of that many do not fit beside dbt. Belongs here: SQL over the lake's events and the
+stored histories. Does not belong here: what follows from it (`derived/defective.py`), the rules for one payload
+(`derived/defects.py`), the records (`derived/leaving_out.py`).
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +19,19 @@ import duckdb
 
 from contracts.events import STATE_TYPES
 from derived.defective import NEW, OF_AN_ORDER, Before, Event, Scope
-from derived.defects import judged, taxed_lines, taxed_places
+from derived.defects import judged, taxed_lines, taxed_places, unique_events
 from derived.lake_connection import LAKE, quote
 from derived.lake_schema import EVENTS
 
 Connection = duckdb.DuckDBPyConnection
+
+POSITIONS_AT_ONCE = 30_000
+"""How many events' payloads are read at once, at most: each event of a pod has a position of its own."""
+
+NEW_EVENTS = "temp.main.new_events"
+"""The events of one step, with their payloads."""
+JUDGED_EVENTS = "temp.main.judged_events"
+"""All events of the window with what is wrong with each by itself, without payloads."""
 
 BEFORE_AMOUNTS = {
     "order": "json_object('placed_minor', total_minor, 'cancelled_minor', cancelled_minor)",
@@ -56,21 +67,68 @@ class Case:
     before: Mapping[Scope, Before]
 
 
-def scopes_of_suspects(connection: Connection, pod: str, since: int, cut: int) -> set[Scope]:
+@contextmanager
+def judged_window(connection: Connection, pod: str, since: int, cut: int) -> Iterator[None]:
+    """Judge each event of the window by itself; what came out is there for the other functions until the block ends."""
+    try:
+        _make_judged_events(connection)
+        window = _window(pod, since, cut)
+        for step in _steps(connection, window):
+            _judge_step(connection, window, step)
+        yield
+    finally:
+        for table in (NEW_EVENTS, JUDGED_EVENTS):
+            connection.execute(f"drop table if exists {table}")
+
+
+def _make_judged_events(connection: Connection) -> None:
+    connection.execute(
+        f"""create or replace temp table {JUDGED_EVENTS} (
+                aggregate_type varchar, aggregate_id varchar, version bigint, cut bigint, merchant_id varchar,
+                currency varchar, order_id varchar, payment_id varchar, defect varchar, refunded_minor bigint,
+                taxed varchar[])"""
+    )
+
+
+def _steps(connection: Connection, window: str) -> list[int]:
+    """Return the steps that have events; a whole import may be one cut, but positions are those of single events."""
+    rows = _rows(
+        connection,
+        f'select distinct "position" // {POSITIONS_AT_ONCE} as step from {EVENTS} where {window} order by step',
+    )
+    return [step for (step,) in rows]
+
+
+def _judge_step(connection: Connection, window: str, step: int) -> None:
+    first = step * POSITIONS_AT_ONCE
+    positions = f'"position" >= {first} and "position" < {first + POSITIONS_AT_ONCE}'
+    connection.execute(f"create or replace temp table {NEW_EVENTS} as {unique_events(f'{window} and {positions}')}")
+    types = [row[0] for row in _rows(connection, f"select distinct aggregate_type from {NEW_EVENTS} order by all")]
+    for aggregate_type in types:
+        if aggregate_type in STATE_TYPES:
+            connection.execute(
+                f"""insert into {JUDGED_EVENTS} by name
+                    select aggregate_type, aggregate_id, version, cut, merchant_id, currency, order_id, payment_id,
+                           defect, coalesce(try_cast(amounts ->> 'refunded_minor' as BIGINT), 0) as refunded_minor,
+                           taxed
+                    from ({judged(aggregate_type, NEW_EVENTS)})"""
+            )
+
+
+def scopes_of_suspects(connection: Connection, pod: str, since: int) -> set[Scope]:
     """Return what has an event in the window that is wrong by itself, does not follow, or disagrees with refunds."""
-    window = _window(pod, since, cut)
     found: set[Scope] = set()
-    for aggregate_type in _types(connection, window):
-        suspects = _suspects(connection, pod, aggregate_type, window, since)
+    for (aggregate_type,) in _rows(connection, f"select distinct aggregate_type from {JUDGED_EVENTS} order by all"):
+        suspects = _suspects(connection, pod, aggregate_type, since)
         before = histories_of(connection, pod, aggregate_type, suspects, since)
         found |= {
             _scope(aggregate_type, aggregate_id, order_id, before.get(aggregate_id, NEW))
             for aggregate_id, order_id in suspects.items()
         }
-    return found | _disagreeing(connection, pod, window, since)
+    return found | _disagreeing(connection, pod, since)
 
 
-def _suspects(connection: Connection, pod: str, aggregate_type: str, window: str, since: int) -> dict[str, str | None]:
+def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int) -> dict[str, str | None]:
     """Return aggregates with an event that is wrong by itself or beside the one before, and the order it is of."""
     is_of_order = "true" if aggregate_type in OF_AN_ORDER else "false"
     rows = _rows(
@@ -83,7 +141,7 @@ def _suspects(connection: Connection, pod: str, aggregate_type: str, window: str
                        max(version) as last, min(merchant_id) as merchant_id, max(merchant_id) as last_merchant_id,
                        min(currency) as currency, max(currency) as last_currency,
                        min(list_sort(taxed)) as taxed, max(list_sort(taxed)) as last_taxed
-                from ({judged(aggregate_type, window)}) group by aggregate_id
+                from {JUDGED_EVENTS} where aggregate_type = {quote(aggregate_type)} group by aggregate_id
             ), standing as ({_standing(connection, pod, aggregate_type, since)}),
             before as ({_taxed_before(connection, pod, aggregate_type, since)})
             select added.aggregate_id, added.order_id
@@ -120,23 +178,17 @@ def _scope(aggregate_type: str, aggregate_id: str, order_id: str | None, before:
     return ("order", order_id or "") if is_of_order else (aggregate_type, aggregate_id)
 
 
-def _types(connection: Connection, window: str) -> list[str]:
-    rows = _rows(connection, f"select distinct aggregate_type from {EVENTS} where {window} order by all")
-    return [row[0] for row in rows if row[0] in STATE_TYPES]
-
-
-def _disagreeing(connection: Connection, pod: str, window: str, since: int) -> set[Scope]:
+def _disagreeing(connection: Connection, pod: str, since: int) -> set[Scope]:
     """Return payments, by their orders, that change by something else than their refunds within one cut."""
     parts = []
     for aggregate_type, payment_id, sign in (("payment", "aggregate_id", 1), ("refund", "payment_id", -1)):
-        amount = "coalesce(try_cast(amounts ->> 'refunded_minor' as BIGINT), 0)"
         parts.append(
             f"""select {payment_id} as payment_id, order_id, merchant_id, currency, cut, is_new,
                        {sign} * (amount - lag(amount, 1, 0) over (partition by aggregate_id order by version)) as change
                 from (
-                    select aggregate_id, payment_id, order_id, merchant_id, currency, cut, version, {amount} as amount,
-                           true as is_new
-                    from ({judged(aggregate_type, window)}) where defect is null
+                    select aggregate_id, payment_id, order_id, merchant_id, currency, cut, version,
+                           refunded_minor as amount, true as is_new
+                    from {JUDGED_EVENTS} where aggregate_type = '{aggregate_type}' and defect is null
                     union all by name
                     select aggregate_id, version, amount, false as is_new
                     from ({_standing(connection, pod, aggregate_type, since)}) where amount <> 0
@@ -217,24 +269,24 @@ def history_of(aggregate_type: str) -> str:
 
 
 def touched_scopes(
-    connection: Connection, pod: str, scopes: set[Scope], members: Mapping[Scope, set[Scope]], since: int, cut: int
+    connection: Connection, pod: str, scopes: set[Scope], members: Mapping[Scope, set[Scope]], since: int
 ) -> set[Scope]:
     """Return those of the scopes that have an event in the window."""
-    window = _window(pod, since, cut)
-    of = _of_orders(connection, pod, {one[1] for one in scopes if one[0] == "order"}, window, since)
+    of = _of_orders(connection, pod, {one[1] for one in scopes if one[0] == "order"}, since)
     ids = {aggregate: scope for scope, known in members.items() for aggregate in known}
     ids |= {aggregate: scope for scope, known in of.items() for aggregate in known}
     if not ids:
         return set()
     rows = _rows(
         connection,
-        f"""select distinct aggregate_type, aggregate_id from {EVENTS}
-            where {window} and aggregate_id in ({_list({one[1] for one in ids})})""",
+        f"""select distinct aggregate_type, aggregate_id from {JUDGED_EVENTS}
+            where aggregate_id in (select unnest($ids::VARCHAR[]))""",
+        {"ids": sorted({one[1] for one in ids})},
     )
     return {ids[row] for row in rows if row in ids}
 
 
-def _of_orders(connection: Connection, pod: str, orders: set[str], window: str, since: int) -> dict[Scope, set[Scope]]:
+def _of_orders(connection: Connection, pod: str, orders: set[str], since: int) -> dict[Scope, set[Scope]]:
     """Return the payments and refunds of orders: those that the histories have, and those with events in the window."""
     found: defaultdict[Scope, set[Scope]] = defaultdict(set)
     if not orders:
@@ -242,10 +294,10 @@ def _of_orders(connection: Connection, pod: str, orders: set[str], window: str, 
     for aggregate_type in ("payment", "refund"):
         for aggregate_id, one in _before(connection, pod, aggregate_type, since, "order_id", orders).items():
             found["order", one.order_id or ""].add((aggregate_type, aggregate_id))
-        query = judged(aggregate_type, window)
         rows = _rows(
             connection,
-            f"select distinct order_id, aggregate_id from ({query}) where order_id in (select unnest($ids::VARCHAR[]))",
+            f"""select distinct order_id, aggregate_id from {JUDGED_EVENTS}
+                where aggregate_type = '{aggregate_type}' and order_id in (select unnest($ids::VARCHAR[]))""",
             {"ids": sorted(orders)},
         )
         for order_id, aggregate_id in rows:
@@ -259,12 +311,11 @@ def read_cases(
     starts: Mapping[Scope, int],
     known: Mapping[Scope, set[Scope]],
     *,
-    since: int,
     cut: int,
 ) -> list[Case]:
     """Return the scopes with all their events after their starts, up to `cut`.
 
-    `known`: aggregates that are theirs; those that came after `since` are looked for.
+    `known`: aggregates that are theirs; those that came in the window are looked for.
     """
     by_start: defaultdict[int, set[Scope]] = defaultdict(set)
     for scope, start in starts.items():
@@ -272,7 +323,7 @@ def read_cases(
     return [
         case
         for start, scopes in sorted(by_start.items())
-        for case in _cases(connection, pod, start, scopes, known, since, cut)
+        for case in _cases(connection, pod, start, scopes, known, cut)
     ]
 
 
@@ -282,12 +333,11 @@ def _cases(
     start: int,
     scopes: set[Scope],
     known: Mapping[Scope, set[Scope]],
-    since: int,
     cut: int,
 ) -> Iterator[Case]:
     members = {scope: {scope} | known.get(scope, set()) for scope in scopes}
     orders = {scope[1] for scope in scopes if scope[0] == "order"}
-    for scope, found in _of_orders(connection, pod, orders, _window(pod, since, cut), start).items():
+    for scope, found in _of_orders(connection, pod, orders, start).items():
         members[scope] |= found
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for aggregate_type, aggregate_id in {one for found in members.values() for one in found}:
@@ -315,7 +365,8 @@ def _events(connection: Connection, aggregate_type: str, condition: str) -> list
     names = list(Event.__dataclass_fields__)
     rows = _rows(
         connection,
-        f"select {', '.join(names)} from ({judged(aggregate_type, condition)}) order by version, cut, event_id",
+        f"select {', '.join(names)} from ({judged(aggregate_type, f'({unique_events(condition)})')}) "
+        "order by version, cut, event_id",
     )
     values = [dict(zip(names, row, strict=True)) for row in rows]
     return [

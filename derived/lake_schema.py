@@ -95,17 +95,15 @@ def migrate_lake(
             connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
             connection.execute(f"create schema if not exists {SCHEMA}")
             _create(connection, pods, partition_count)
-        # A schema has to be committed before it has options.
         _bound_row_groups(connection)
 
 
 def _bound_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
-    """Keep row groups small: whoever reads one holds each column of it whole, and unpacked; payloads are large.
+    """Keep row groups small: whoever writes or reads one holds each column of it whole, and unpacked; states are large.
 
-    Of this schema alone: writers that keep the order of rows, as dbt's, cannot have it.
+    Of every table. A writer that keeps the order of rows cannot have it, so none does (dbt_project/profiles.yml).
     """
-    size = f"'parquet_row_group_size_bytes', '{ROW_GROUP_MB}MB'"
-    connection.execute(f"call {LAKE}.set_option({size}, schema => 'raw')")
+    connection.execute(f"call {LAKE}.set_option('parquet_row_group_size_bytes', '{ROW_GROUP_MB}MB')")
 
 
 def start_anew(connection: duckdb.DuckDBPyConnection, *, pods: Sequence[str], partition_count: int) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from contracts.errors import WarehouseError
 from contracts.ids import aggregate_key
 from derived.defective import NAMED_MAX, Omission, Scope, judge
 from derived.defects import Defect
-from derived.judging import Case, Connection, has_table, read_cases, scopes_of_suspects, touched_scopes
+from derived.judging import Case, Connection, has_table, judged_window, read_cases, scopes_of_suspects, touched_scopes
 from derived.lake_connection import LAKE, transaction
 from derived.shared_lines import shared_lines
 
@@ -106,21 +107,22 @@ def leave_out(
     """
     recorded = _recorded(connection, pod)
     shared = shared_lines(connection, pod, since, cut, others=others or {})
-    found = scopes_of_suspects(connection, pod, since, cut)
-    found |= {claim.scope for claim in shared if claim.cut > since}
-    again = _to_judge_again(connection, pod, recorded, found, since, cut)
-    starts = dict.fromkeys(found, since) | again
-    known = _known_aggregates(connection, pod, recorded, starts)
     bad = {(claim.cut, claim.event_id) for claim in shared}
     anew: list[Scope] = []
-    if starts:
-        with transaction(connection):
+    with judged_window(connection, pod, since, cut):
+        found = scopes_of_suspects(connection, pod, since)
+        found |= {claim.scope for claim in shared if claim.cut > since}
+        again = _to_judge_again(connection, pod, recorded, found, since)
+        starts = dict.fromkeys(found, since) | again
+        known = _known_aggregates(connection, pod, recorded, starts)
+        with transaction(connection) if starts else nullcontext():
             for some in _some_at_once(starts):
-                cases = _with_shared(read_cases(connection, pod, some, known, since=since, cut=cut), bad)
+                cases = _with_shared(read_cases(connection, pod, some, known, cut=cut), bad)
                 changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
                 anew += [one.scope for one in changed if one.scope not in again and one.is_left_out]
                 _refuse_too_many(pod, anew, len(starts))
                 _write(connection, pod, changed, build_id)
+    if starts:
         recorded = _recorded(connection, pod)
     return [one for one in recorded if one.from_cut <= cut and (one.until_cut is None or one.until_cut > cut)]
 
@@ -164,14 +166,14 @@ def _some_at_once(starts: Mapping[Scope, int]) -> Iterator[dict[Scope, int]]:
 
 
 def _to_judge_again(
-    connection: Connection, pod: str, recorded: Sequence[Omission], found: set[Scope], since: int, cut: int
+    connection: Connection, pod: str, recorded: Sequence[Omission], found: set[Scope], since: int
 ) -> dict[Scope, int]:
     """Return what is left out and may be over, or has new events: scope -> after which cut to judge it."""
     waiting = [one for one in recorded if one.until_cut is None]
     if not waiting:
         return {}
     scopes = {one.scope for one in waiting}
-    touched = found | touched_scopes(connection, pod, scopes, _members(connection, pod, scopes), since, cut)
+    touched = found | touched_scopes(connection, pod, scopes, _members(connection, pod, scopes), since)
     return {one.scope: min(since, one.from_cut - 1) for one in waiting if one.scope in touched or one.from_cut > since}
 
 

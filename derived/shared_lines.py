@@ -17,7 +17,7 @@ import duckdb
 
 from contracts.events import STATE_TYPES
 from derived.defective import Scope
-from derived.defects import judged
+from derived.defects import judged, unique_events
 from derived.lake_connection import LAKE, quote
 from derived.lake_schema import EVENTS
 
@@ -86,9 +86,10 @@ def _later_claims(
     """Yield the events of those who were not the first with a line; what is wrong in itself has none."""
     is_elsewhere = {line_id: found for line_id, _, found in claimed}
     condition = f"{_window(pod, 0, cut)} and aggregate_id in (select unnest($ids::VARCHAR[]))"
+    whole = f"({unique_events(condition)})"
     rows: list[tuple[Any, ...]] = connection.execute(
         f"""select line_id, aggregate_id, order_id, cut, event_id from ({_lines(aggregate_type, condition)})
-            semi join (select cut, event_id from ({judged(aggregate_type, condition)}) where defect is null)
+            semi join (select cut, event_id from ({judged(aggregate_type, whole)}) where defect is null)
                 using (cut, event_id)
             where line_id in (select unnest($lines::VARCHAR[]))
             order by line_id, cut, recorded_at, event_id""",

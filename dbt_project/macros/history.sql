@@ -1,7 +1,8 @@
 {# The body of a history: one row per version of an aggregate, valid from the cut that brought it up to, and without,
    the cut that brought the next one (null: it stands). Versions that came and went within one cut have
    valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they replace;
-   what a build that was not completed, or that is taken back, has closed is opened again. #}
+   what a build that was not completed, or that is taken back, has closed is opened again. An event that is there twice
+   is taken once. Windows hold what they order, so they see ids and cuts alone: states are put on disk if they are many. #}
 {% macro history(staged, key) %}
 {% set keys = ['pod', 'merchant_id', key] | unique | list %}
 {% set vector = cut_vector() %}
@@ -38,10 +39,35 @@ versions as (
         and closed.valid_to_cut > {{ entry.since_cut }}
     {% endfor %}
     {% endif %}
+),
+
+numbered as materialized (
+    select
+        *,
+        row_number() over () as place
+    from versions
+),
+
+unique_versions as (
+    select
+        place,
+        {{ keys | join(', ') }},
+        version,
+        valid_from_cut
+    from numbered
+    qualify row_number() over (partition by pod, valid_from_cut, event_id) = 1
+),
+
+ended as (
+    select
+        place,
+        lead(valid_from_cut) over (partition by {{ keys | join(', ') }} order by version) as valid_to_cut
+    from unique_versions
 )
 
 select
-    *,
-    lead(valid_from_cut) over (partition by {{ keys | join(', ') }} order by version) as valid_to_cut
-from versions
+    numbered.* exclude (place),
+    ended.valid_to_cut
+from numbered
+inner join ended using (place)
 {% endmacro %}

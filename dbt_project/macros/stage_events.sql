@@ -1,10 +1,11 @@
-{# The body of a staging model: the events of one aggregate type with their state as typed columns, each event once.
+{# The body of a staging model: the events of one aggregate type with their state as typed columns. An event that the lake
+   has twice is there twice; histories take it once (history.sql): finding copies here would hold all payloads at once.
    `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. An event with a missing field
    or a value of another type is not there: its aggregate is left out, by name (derived/defects.py reads events by the
    same rule); a field that is not listed is left out. `added` maps fields that events from before a change lack to
    (type, what their absence means), as a literal; of a list's elements, the list to such a map; of a list that is itself
-   new, the structure stands for the type. A second copy of an event has the same pod, cut and id; the window is
-   partitioned by these so that filters on pod and cut reach the files. #}
+   new, the structure stands for the type. A state that cannot be read is dropped by unnesting it from an empty list:
+   DuckDB would compute a condition on it apart from the columns, and read each payload three times. #}
 {% macro stage_events(aggregate_type, fields, added={}) %}
 {% set roots, lists, structure_added = {}, {}, {} %}
 {# Read as text: what is of another type is told from what is missing (derived/defects.py). #}
@@ -28,7 +29,11 @@ with events as (
         {%- endif %}
     from {{ source('raw', 'events') }}
     where aggregate_type = '{{ aggregate_type }}'
-    qualify row_number() over (partition by pod, cut, event_id) = 1
+),
+
+readable as (
+    select * replace (unnest(if(state is null, [], [state])) as state)
+    from events
 )
 
 select
@@ -56,13 +61,11 @@ from
             ))
             {%- endfor %}
         ) as state)
-        from events
-        where state is not null
+        from readable
     ) as whole
     {% else %}
-    events
+    readable
     {% endif %}
-where state is not null
 {% endmacro %}
 
 {% macro added_value(text, what) -%}

@@ -54,8 +54,9 @@ def test_files_have_row_groups_that_a_reader_can_hold_whole(own_lake: Lake) -> N
         "select max(total_uncompressed_size), count(distinct row_group_id) "
         f"from parquet_metadata('{own_lake.data_path}/raw/events/**/*.parquet') where path_in_schema = 'payload'"
     )
-    assert groups == 2
-    # One vector of DuckDB is the least that a row group has; it would be all 3,000 rows otherwise.
+    # How many is up to DuckDB's threads. One vector is the least that a row group has; without a bound it would be all
+    # 3,000 rows.
+    assert int(str(groups)) > 1
     ((whole,),) = own_lake.rows("select sum(strlen(payload)) from lake.raw.events")
     assert int(str(size)) < 0.75 * int(str(whole))
 
