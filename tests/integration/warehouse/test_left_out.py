@@ -199,7 +199,9 @@ def test_every_kind_of_defect_is_named_and_stops_only_itself(world: World) -> No
 
     # A later good event of what was wrong in itself brings it in; what nobody can know anything of needs a person.
     left = {state_id: one for state_id, one in named(world).items() if one.aggregate_type == "order"}
-    money = next(one for one in left if left[one].defect == "MONEY")
+    # Its payment was never written: had the trade gone on to capture it, a version of that would be missing, too.
+    payments = world.commerce["pod1"].payments
+    money = next(one for one in left if left[one].defect == "MONEY" and payments[one].version == 1)
     unreadable = next(one for one in left if left[one].defect == "UNREADABLE")
     healed = [next(o for o in world.commerce["pod1"].orders if o.order_id == one) for one in (money, unreadable)]
     healing: list[Change] = [
