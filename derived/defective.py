@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from contracts.money import CURRENCY_EXPONENTS, format_minor
 from contracts.text import visible
 from derived.defects import Defect
+from derived.unexplained import is_unexplained
 
 OF_AN_ORDER = ("order", "payment", "refund")
 """Types that are left out with their order."""
@@ -115,6 +116,9 @@ class Event:
     amounts: Mapping[str, int] = field(default_factory=dict)
     taxed: Sequence[str] = ()
     """What tax is booked on: `derived.defects.Rules` says how it is named."""
+    constant: int | None = None
+    parts: Sequence[int] | None = None
+    """What of its money no later event changes, and what only some do: `derived/unexplained.py`."""
 
     @property
     def aggregate(self) -> Scope:
@@ -138,6 +142,8 @@ class Before:
     payment_id: str | None = None
     amounts: Mapping[str, int] = field(default_factory=dict)
     taxed: Sequence[str] = ()
+    constant: int | None = None
+    parts: Sequence[int] | None = None
 
 
 NEW = Before()
@@ -192,6 +198,8 @@ def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, s
             is_for_good = is_for_good or defect in FOR_GOOD
         last = replace(last, version=max(last.version, event.version))
         if wrong is not None:
+            # It may have captured or cancelled something, whatever else of it is wrong.
+            last = last if wrong is Defect.UNEXPLAINED else replace(last, parts=None)
             continue
         last = replace(
             last,
@@ -200,6 +208,8 @@ def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, s
             order_id=event.order_id,
             payment_id=event.payment_id,
             taxed=event.taxed,
+            constant=event.constant,
+            parts=event.parts,
         )
         if standing is not None and (event.is_restated or not is_for_good):
             yield replace(standing, until_cut=event.cut)
@@ -218,7 +228,10 @@ def _beside(event: Event, last: Before) -> Defect | None:
         return Defect.OTHER_CURRENCY
     if event.aggregate_type in OF_AN_ORDER and _is_moved(event, last):
         return Defect.OTHER_ORDER
-    return Defect.LACKING if set(last.taxed) - set(event.taxed) else None
+    if set(last.taxed) - set(event.taxed):
+        return Defect.LACKING
+    was, now = (last.constant, last.parts), (event.constant, event.parts)
+    return Defect.UNEXPLAINED if not event.is_restated and is_unexplained(event.event_type, was, now) else None
 
 
 def _is_moved(event: Event, last: Before) -> bool:

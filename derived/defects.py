@@ -23,6 +23,16 @@ import msgspec
 from contracts.events import STATE_TYPES
 from contracts.money import micro_per_minor_sql
 from derived.lake_schema import EVENTS
+from derived.unexplained import (
+    NO_CONSTANT,
+    NO_PARTS,
+    adjustment_constant,
+    order_constant,
+    order_parts,
+    payment_constant,
+    payment_parts,
+    refund_constant,
+)
 
 WIDEST = 2**62 - 1
 """What one account may hold of one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
@@ -45,6 +55,7 @@ class Defect(StrEnum):
     OTHER_ORDER = "its order or payment is not that of the version before"
     SHARED = "a line of it is another one's"
     LACKING = "it lacks a line, or a tax of a line, that the version before has"
+    UNEXPLAINED = "it has other amounts than the version before, and no event says so"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,10 @@ class Rules:
     """What finance would see of the aggregate: a JSON object, column of the daily report -> minor units."""
     taxed: str = "[]"
     """What tax is booked on, a list of texts: each line and where its tax is owed. No later version may lack one."""
+    constant: str = NO_CONSTANT
+    """What of its money no later event changes, as one number (`derived/unexplained.py`)."""
+    parts: str = NO_PARTS
+    """What of its money only some events change, a list of numbers."""
 
 
 def _list_in(name: str, kind: list[Any]) -> str:
@@ -203,6 +218,8 @@ ORDER_RULES = Rules(
     ),
     amounts="json_object('placed_minor', state.total_minor, 'cancelled_minor', state.cancelled_minor)",
     taxed=taxed_lines("state.lines", _taxes(ORDER, "line_taxes"), "order_line_id"),
+    constant=order_constant("state", _taxes(ORDER, "line_taxes")),
+    parts=order_parts("state"),
 )
 
 ADJUSTED_TAXES = _taxes(ADJUSTMENT, "taxes")
@@ -217,6 +234,8 @@ RULES: Mapping[str, Rules] = {
         f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
         f"and state.captured_minor = {_sum('captures', 'one.amount_minor')}",
         amounts="json_object('captured_minor', state.captured_minor, 'refunded_minor', state.refunded_minor)",
+        constant=payment_constant("state"),
+        parts=payment_parts("state", RELEASED),
     ),
     "refund": Rules(
         known=f"{UNIT} is not null and state.status in ({_values(REFUND, 'status')})",
@@ -227,6 +246,7 @@ RULES: Mapping[str, Rules] = {
         f"and {_distinct('lines', 'refund_line_id')} and {_taxes_agree(REFUND, 'refund_line_id', 'tax_minor')}",
         amounts="json_object('refunded_minor', if(state.status = 'completed', state.amount_minor, 0))",
         taxed=taxed_lines("state.lines", _taxes(REFUND, "line_taxes"), "refund_line_id"),
+        constant=refund_constant("state", _taxes(REFUND, "line_taxes")),
     ),
     "adjustment": Rules(
         known=f"{UNIT} is not null and state.kind in ({_values(ADJUSTMENT, 'kind')})",
@@ -239,6 +259,7 @@ RULES: Mapping[str, Rules] = {
         f"and len(list_distinct({ADJUSTED_PLACES})) = len({ADJUSTED_PLACES})",
         amounts="json_object('adjusted_minor', state.amount_minor)",
         taxed=ADJUSTED_PLACES,
+        constant=adjustment_constant("state", ADJUSTED_TAX, ADJUSTED_TAXES),
     ),
     "reservation": Rules(
         known=f"state.status in ({_values(RESERVATION, 'status')})",
@@ -262,7 +283,8 @@ def judged(aggregate_type: str, events: str) -> str:
     """Return a query for the events of one type among `events`: a table like the raw events, or a query in brackets.
 
     Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, defect (null: none that its
-    payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed (see `Rules`).
+    payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed, constant and
+    parts (see `Rules`).
     """
     state_type = STATE_TYPES[aggregate_type]
     rules = RULES.get(aggregate_type, Rules())
@@ -285,7 +307,9 @@ def judged(aggregate_type: str, events: str) -> str:
                end as defect,
                {_or_null("order_id", names)} as order_id, {_or_null("payment_id", names)} as payment_id,
                {_or_null("currency", names)} as currency, if(state is null, null, {rules.amounts}::VARCHAR) as amounts,
-               if(state is null, null, try({rules.taxed})::VARCHAR[]) as taxed
+               if(state is null, null, try({rules.taxed})::VARCHAR[]) as taxed,
+               if(state is null, null, try({rules.constant})) as constant,
+               if(state is null, null, try({rules.parts})) as parts
         from (
             select *, try(from_json_strict(payload, '{json.dumps({"state": _fields(state_type)})}')).state as state,
                    {added} as added

@@ -1,9 +1,9 @@
 """Reading what the warehouse judges before a build: which scopes are suspect, their events, and what was before.
 
 Events are judged some thousands at a time, and what came out is kept without payloads: the first build has all events
-there ever were, and the payloads of that many do not fit beside dbt. Belongs here: SQL over the lake's events and the
-stored histories. Does not belong here: what follows from it (`derived/defective.py`), the rules for one payload
-(`derived/defects.py`), the records (`derived/leaving_out.py`).
+there ever were, and the payloads of that many do not fit beside dbt. Belongs here: SQL over the lake's events. Does not
+belong here: what stood before (`derived/standing.py`), what follows from it (`derived/defective.py`), the rules for one
+payload (`derived/defects.py`), the records (`derived/leaving_out.py`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import duckdb
 
 from contracts.events import STATE_TYPES
-from derived.defective import NEW, OF_AN_ORDER, Before, Event, Scope
-from derived.defects import judged, taxed_lines, taxed_places, unique_events
-from derived.lake_connection import LAKE, quote
+from derived.defective import NEW, OF_AN_ORDER, RESTATED, Before, Event, Scope
+from derived.defects import judged, unique_events
+from derived.lake_connection import quote
 from derived.lake_schema import EVENTS
-
-Connection = duckdb.DuckDBPyConnection
+from derived.standing import (
+    BEFORE_CONSTANT,
+    Connection,
+    before_of,
+    compared_before,
+    histories_of,
+    rows_of,
+    standing,
+)
+from derived.unexplained import unexplained_sql
 
 POSITIONS_AT_ONCE = 30_000
 """How many events' payloads are read at once, at most: each event of a pod has a position of its own."""
@@ -32,29 +37,6 @@ NEW_EVENTS = "temp.main.new_events"
 """The events of one step, with their payloads."""
 JUDGED_EVENTS = "temp.main.judged_events"
 """All events of the window with what is wrong with each by itself, without payloads."""
-
-BEFORE_AMOUNTS = {
-    "order": "json_object('placed_minor', total_minor, 'cancelled_minor', cancelled_minor)",
-    "payment": "json_object('captured_minor', captured_minor, 'refunded_minor', refunded_minor)",
-    "refund": "json_object('refunded_minor', if(status = 'completed', amount_minor, 0))",
-    "adjustment": "json_object('adjusted_minor', amount_minor)",
-}
-
-BEFORE_TAXED = {
-    "order": taxed_lines("lines", "line_taxes", "order_line_id"),
-    "refund": taxed_lines("lines", "line_taxes", "refund_line_id"),
-    "adjustment": taxed_places("history", "taxes"),
-}
-
-STANDING = {
-    "aggregate_id": "VARCHAR",
-    "version": "BIGINT",
-    "merchant_id": "VARCHAR",
-    "currency": "VARCHAR",
-    "order_id": "VARCHAR",
-    "payment_id": "VARCHAR",
-    "amount": "BIGINT",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +68,13 @@ def _make_judged_events(connection: Connection) -> None:
         f"""create or replace temp table {JUDGED_EVENTS} (
                 aggregate_type varchar, aggregate_id varchar, version bigint, cut bigint, merchant_id varchar,
                 currency varchar, order_id varchar, payment_id varchar, defect varchar, refunded_minor bigint,
-                taxed varchar[])"""
+                taxed varchar[], event_type varchar, constant ubigint, parts ubigint[])"""
     )
 
 
 def _steps(connection: Connection, window: str) -> list[int]:
     """Return the steps that have events; a whole import may be one cut, but positions are those of single events."""
-    rows = _rows(
+    rows = rows_of(
         connection,
         f'select distinct "position" // {POSITIONS_AT_ONCE} as step from {EVENTS} where {window} order by step',
     )
@@ -103,14 +85,14 @@ def _judge_step(connection: Connection, window: str, step: int) -> None:
     first = step * POSITIONS_AT_ONCE
     positions = f'"position" >= {first} and "position" < {first + POSITIONS_AT_ONCE}'
     connection.execute(f"create or replace temp table {NEW_EVENTS} as {unique_events(f'{window} and {positions}')}")
-    types = [row[0] for row in _rows(connection, f"select distinct aggregate_type from {NEW_EVENTS} order by all")]
+    types = [row[0] for row in rows_of(connection, f"select distinct aggregate_type from {NEW_EVENTS} order by all")]
     for aggregate_type in types:
         if aggregate_type in STATE_TYPES:
             connection.execute(
                 f"""insert into {JUDGED_EVENTS} by name
                     select aggregate_type, aggregate_id, version, cut, merchant_id, currency, order_id, payment_id,
                            defect, coalesce(try_cast(amounts ->> 'refunded_minor' as BIGINT), 0) as refunded_minor,
-                           taxed
+                           taxed, event_type, constant, parts
                     from ({judged(aggregate_type, NEW_EVENTS)})"""
             )
 
@@ -118,7 +100,7 @@ def _judge_step(connection: Connection, window: str, step: int) -> None:
 def scopes_of_suspects(connection: Connection, pod: str, since: int) -> set[Scope]:
     """Return what has an event in the window that is wrong by itself, does not follow, or disagrees with refunds."""
     found: set[Scope] = set()
-    for (aggregate_type,) in _rows(connection, f"select distinct aggregate_type from {JUDGED_EVENTS} order by all"):
+    for (aggregate_type,) in rows_of(connection, f"select distinct aggregate_type from {JUDGED_EVENTS} order by all"):
         suspects = _suspects(connection, pod, aggregate_type, since)
         before = histories_of(connection, pod, aggregate_type, suspects, since)
         found |= {
@@ -131,7 +113,7 @@ def scopes_of_suspects(connection: Connection, pod: str, since: int) -> set[Scop
 def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int) -> dict[str, str | None]:
     """Return aggregates with an event that is wrong by itself or beside the one before, and the order it is of."""
     is_of_order = "true" if aggregate_type in OF_AN_ORDER else "false"
-    rows = _rows(
+    rows = rows_of(
         connection,
         f"""with added as (
                 select aggregate_id, arg_min(order_id, version) as order_id,
@@ -142,13 +124,15 @@ def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int)
                        min(currency) as currency, max(currency) as last_currency,
                        min(list_sort(taxed)) as taxed, max(list_sort(taxed)) as last_taxed
                 from {JUDGED_EVENTS} where aggregate_type = {quote(aggregate_type)} group by aggregate_id
-            ), standing as ({_standing(connection, pod, aggregate_type, since)}),
-            before as ({_taxed_before(connection, pod, aggregate_type, since)})
+            ), standing as ({standing(connection, pod, aggregate_type, since)}),
+            before as ({compared_before(connection, pod, aggregate_type, since)}),
+            unexplained as ({_unexplained(aggregate_type)})
             select added.aggregate_id, added.order_id
             from added left join standing on added.aggregate_id = standing.aggregate_id
                 left join before on added.aggregate_id = before.aggregate_id
-            where is_wrong or events <> versions or first <> coalesce(standing.version, 0) + 1
-                or last - first + 1 <> versions or added.merchant_id <> last_merchant_id
+            where is_wrong or added.aggregate_id in (from unexplained)
+                or events <> versions or first <> coalesce(standing.version, 0) + 1 or last - first + 1 <> versions
+                or added.merchant_id <> last_merchant_id
                 or added.currency is distinct from last_currency
                 or added.merchant_id <> coalesce(standing.merchant_id, added.merchant_id)
                 or added.currency <> coalesce(standing.currency, added.currency)
@@ -160,14 +144,20 @@ def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int)
     return dict(rows)
 
 
-def _taxed_before(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
-    """Return a query for what tax was booked on, of the aggregates in `added` that were there before."""
-    if aggregate_type not in BEFORE_TAXED or not _has_history(connection, aggregate_type, since):
-        return "select null::VARCHAR as aggregate_id, null::VARCHAR[] as taxed where false"
-    key = STATE_TYPES[aggregate_type].ID_FIELD
-    return f"""select {key} as aggregate_id, list_sort({BEFORE_TAXED[aggregate_type]}) as taxed
-               from {history_of(aggregate_type)} as history
-               where {_stood(pod, since)} and {key} in (select aggregate_id from added where first > 1)"""
+def _unexplained(aggregate_type: str) -> str:
+    """Return a query for the aggregates whose amounts change in the window although their events may not do it."""
+    if aggregate_type not in BEFORE_CONSTANT:
+        return "select null::VARCHAR where false"
+    changed = unexplained_sql(("was_constant", "constant"), ("was_parts", "parts"), "event_type")
+    return f"""
+        select distinct aggregate_id from (
+            select aggregate_id, event_type, new.constant, new.parts,
+                   coalesce(lag(new.constant) over versions, before.constant) as was_constant,
+                   coalesce(lag(new.parts) over versions, before.parts) as was_parts
+            from {JUDGED_EVENTS} as new left join before using (aggregate_id)
+            where aggregate_type = {quote(aggregate_type)} and defect is null
+            window versions as (partition by aggregate_id order by version)
+        ) where not suffix(event_type, '{RESTATED}') and ({changed})"""
 
 
 def _scope(aggregate_type: str, aggregate_id: str, order_id: str | None, before: Before) -> Scope:
@@ -191,81 +181,17 @@ def _disagreeing(connection: Connection, pod: str, since: int) -> set[Scope]:
                     from {JUDGED_EVENTS} where aggregate_type = '{aggregate_type}' and defect is null
                     union all by name
                     select aggregate_id, version, amount, false as is_new
-                    from ({_standing(connection, pod, aggregate_type, since)}) where amount <> 0
+                    from ({standing(connection, pod, aggregate_type, since)}) where amount <> 0
                 )"""
         )
     return {
         ("order", row[0]) if row[0] is not None else ("payment", row[1])
-        for row in _rows(
+        for row in rows_of(
             connection,
             f"""select order_id, payment_id from ({" union all ".join(parts)})
                 where is_new group by payment_id, order_id, merchant_id, currency, cut having sum(change) <> 0""",
         )
     }
-
-
-def _standing(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
-    """Return a query for what stood of a type as of a cut; `amount`: what a payment or refund says was given back."""
-    names = ", ".join(f"null::{kind} as {name}" for name, kind in STANDING.items())
-    if not _has_history(connection, aggregate_type, since):
-        return f"select {names} where false"
-    fields = STATE_TYPES[aggregate_type].__struct_fields__
-    named = ("currency", "order_id", "payment_id")
-    amount = {"payment": "refunded_minor", "refund": "if(status = 'completed', amount_minor, 0)"}
-    return f"""select {STATE_TYPES[aggregate_type].ID_FIELD} as aggregate_id, version, merchant_id,
-                      {", ".join(f"{name if name in fields else 'null::VARCHAR'} as {name}" for name in named)},
-                      {amount.get(aggregate_type, "0")} as amount
-               from {history_of(aggregate_type)} where {_stood(pod, since)}"""
-
-
-def _has_history(connection: Connection, aggregate_type: str, since: int) -> bool:
-    return since > 0 and has_table(connection, history_of(aggregate_type).rpartition(".")[2], "intermediate")
-
-
-def histories_of(
-    connection: Connection, pod: str, aggregate_type: str, ids: Iterable[str], since: int
-) -> dict[str, Before]:
-    """Return what the histories have of these aggregates as of the cut `since`; nothing of those they do not have."""
-    return _before(connection, pod, aggregate_type, since, STATE_TYPES[aggregate_type].ID_FIELD, set(ids))
-
-
-def _before(
-    connection: Connection, pod: str, aggregate_type: str, since: int, column: str, ids: set[str]
-) -> dict[str, Before]:
-    if not ids or not _has_history(connection, aggregate_type, since):
-        return {}
-    names = set(STATE_TYPES[aggregate_type].__struct_fields__)
-    homes = ", ".join(name if name in names else "null" for name in ("currency", "order_id", "payment_id"))
-    amounts = BEFORE_AMOUNTS.get(aggregate_type, "json_object()")
-    rows = _rows(
-        connection,
-        f"""select {STATE_TYPES[aggregate_type].ID_FIELD}, version, merchant_id, {homes},
-                   {amounts}::VARCHAR, {BEFORE_TAXED.get(aggregate_type, "[]")}
-            from {history_of(aggregate_type)} as history
-            where {_stood(pod, since)} and {column} in (select unnest($ids::VARCHAR[]))""",
-        {"ids": sorted(ids)},
-    )
-    return {
-        row[0]: Before(
-            version=row[1],
-            merchant_id=row[2],
-            currency=row[3],
-            order_id=row[4],
-            payment_id=row[5],
-            amounts=json.loads(row[6]),
-            taxed=row[7],
-        )
-        for row in rows
-    }
-
-
-def _stood(pod: str, since: int) -> str:
-    return f"pod = {quote(pod)} and valid_from_cut <= {since} and (valid_to_cut is null or valid_to_cut > {since})"
-
-
-def history_of(aggregate_type: str) -> str:
-    """Return the address of the stored history of a type."""
-    return f"{LAKE}.intermediate.int_{aggregate_type}s_history"
 
 
 def touched_scopes(
@@ -277,7 +203,7 @@ def touched_scopes(
     ids |= {aggregate: scope for scope, known in of.items() for aggregate in known}
     if not ids:
         return set()
-    rows = _rows(
+    rows = rows_of(
         connection,
         f"""select distinct aggregate_type, aggregate_id from {JUDGED_EVENTS}
             where aggregate_id in (select unnest($ids::VARCHAR[]))""",
@@ -292,9 +218,9 @@ def _of_orders(connection: Connection, pod: str, orders: set[str], since: int) -
     if not orders:
         return found
     for aggregate_type in ("payment", "refund"):
-        for aggregate_id, one in _before(connection, pod, aggregate_type, since, "order_id", orders).items():
+        for aggregate_id, one in before_of(connection, pod, aggregate_type, since, "order_id", orders).items():
             found["order", one.order_id or ""].add((aggregate_type, aggregate_id))
-        rows = _rows(
+        rows = rows_of(
             connection,
             f"""select distinct order_id, aggregate_id from {JUDGED_EVENTS}
                 where aggregate_type = '{aggregate_type}' and order_id in (select unnest($ids::VARCHAR[]))""",
@@ -363,7 +289,7 @@ def _cases(
 
 def _events(connection: Connection, aggregate_type: str, condition: str) -> list[Event]:
     names = list(Event.__dataclass_fields__)
-    rows = _rows(
+    rows = rows_of(
         connection,
         f"select {', '.join(names)} from ({judged(aggregate_type, f'({unique_events(condition)})')}) "
         "order by version, cut, event_id",
@@ -376,16 +302,6 @@ def _events(connection: Connection, aggregate_type: str, condition: str) -> list
 
 def _amounts(text: str | None) -> dict[str, int]:
     return {name: int(value) for name, value in json.loads(text or "{}").items() if value is not None}
-
-
-def has_table(connection: Connection, name: str, schema: str = "builds") -> bool:
-    """Return whether the lake has the table."""
-    query = "select 1 from duckdb_tables() where database_name = ? and schema_name = ? and table_name = ?"
-    return bool(_rows(connection, query, [LAKE, schema, name]))
-
-
-def _rows(connection: Connection, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-    return connection.execute(query, parameters).fetchall()
 
 
 def _window(pod: str, since: int, cut: int) -> str:

@@ -23,9 +23,10 @@ from contracts.errors import WarehouseError
 from contracts.ids import aggregate_key
 from derived.defective import NAMED_MAX, Omission, Scope, judge
 from derived.defects import Defect
-from derived.judging import Case, Connection, has_table, judged_window, read_cases, scopes_of_suspects, touched_scopes
+from derived.judging import Case, judged_window, read_cases, scopes_of_suspects, touched_scopes
 from derived.lake_connection import LAKE, transaction
 from derived.shared_lines import shared_lines
+from derived.standing import Connection, has_table
 
 LEFT_OUT = f"{LAKE}.builds.left_out"
 LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"

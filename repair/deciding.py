@@ -34,6 +34,11 @@ NOTHING_TO_DECIDE = "Break {id}: the newest event of {key} says what OLTP holds;
 NO_ROW = "Break {id}: OLTP has no row of {key} that could be stated. Put it back, or accept the difference."
 NO_EVENT_TO_PUT_BACK = "Break {id}: neither OLTP nor any event tells of {key}."
 UNREADABLE = "Break {id}: the newest event of {key} cannot be read, so nobody knows what to put back."
+MOVED_SINCE = (
+    "Break {id}: more of {key} has changed since its money is not explained, or that is not of itself but of its order "
+    "or payment, so code cannot tell what to put back. Put its rows right by hand, then have them stated "
+    "(docs/runbooks/breaks.md)."
+)
 ONCE = (
     "Break {id}: {key} happens once and has its event; it is never stated a second time. Put the row back, and book "
     "another one where the event was wrong."
@@ -97,13 +102,17 @@ def approve(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Cl
 def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Clock = utc_now) -> Corrected:
     """Put the rows back to what the newest event says, without events those rows away, as a person decided.
 
+    Where the newest event says what is there, with money that finance does not believe: to the money that it has.
     Raises ConflictError when they are not any more as shown, or when the database refuses what the event says.
     """
     known = shown.known
-    if known.is_stated or (known.root_version is None and known.said is None):
+    said = known.believed if known.is_unexplained else known.said
+    if known.is_unexplained and said is None:
+        raise ConflictError(MOVED_SINCE.format(id=shown.item.break_id, key=shown.key))
+    if (known.is_stated and not known.is_unexplained) or (known.root_version is None and known.said is None):
         sentence = NOTHING_TO_DECIDE if known.is_stated else NO_EVENT_TO_PUT_BACK
         raise ConflictError(sentence.format(id=shown.item.break_id, key=shown.key))
-    if known.said is None and known.has_events:
+    if said is None and known.has_events:
         raise ConflictError(UNREADABLE.format(id=shown.item.break_id, key=shown.key))
     merchant_id, aggregate_type, aggregate_id = shown.key.split("/", 2)
     pod = settings.pod(shown.item.pod)
@@ -111,7 +120,7 @@ def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Cl
         merchant_id=merchant_id,
         aggregate_type=aggregate_type,
         aggregate_id=aggregate_id,
-        said=None if known.said is None else msgspec.json.encode(known.said).decode(),
+        said=None if said is None else msgspec.json.encode(said).decode(),
         shown_digest=known.digest or None,
         reason=f"Break {shown.item.break_id}, corrected by {_said(by)}: {_said(reason)}",
     )
@@ -131,7 +140,7 @@ def _check_approvable(shown: Shown) -> None:
         raise ConflictError(FAULTY.format(**named))
     if happens_once and known.has_events:
         raise ConflictError(ONCE.format(**named))
-    if known.is_stated and not known.lost_versions:
+    if known.is_stated and not known.lost_versions and not known.is_left_out:
         raise ConflictError(NOTHING_TO_DECIDE.format(**named))
 
 

@@ -46,6 +46,11 @@ LOST = (
     "breaks approve-restatement`. Once it was, accept what is left: the count of its events stays short of its version "
     "(docs/runbooks/breaks.md)."
 )
+UNEXPLAINED_EVENT = (
+    "An event of {key}, or of its order, has other amounts than the one before, and does not say so: they were changed "
+    "past the commands, and an ordinary command has stated them since. Finance leaves it out. It is stated again only "
+    "when a person says so: `tieout breaks approve-restatement` (docs/runbooks/breaks.md)."
+)
 LEFT_OUT = (
     "Finance leaves {key} out, because of {why}. It is taken in once that is settled, and not built before "
     "(docs/runbooks/breaks.md)."
@@ -87,7 +92,7 @@ def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
     if refusal:
         return Remedy(refusal=refusal)
     # With events still to be given back to the lake, they come first; the next comparison shows what is left.
-    is_again = bool(known.lost_versions) and known.is_stated and known.is_approved
+    is_again = (bool(known.lost_versions) or known.is_left_out) and known.is_stated and known.is_approved
     is_restated = (_is_unstated(known) and not _is_for_a_person(known)) or is_again
     return Remedy(damages=damages, restated_key=key if is_restated else None)
 
@@ -162,4 +167,6 @@ def _refusal(known: AggregateEvidence, key: str, damages: tuple[EventDamage, ...
         return sentence.format(key=key, changes=told(money, known.currencies))
     if known.lost_versions and known.is_stated and not damages and not known.is_approved:
         return LOST.format(versions=", ".join(map(str, known.lost_versions)), key=key)
+    if known.is_unexplained and not damages and not known.is_approved:
+        return UNEXPLAINED_EVENT.format(key=key)
     return ""

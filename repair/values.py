@@ -100,7 +100,10 @@ class AggregateEvidence:
     is_faulty: bool = False
     """Whether OLTP itself has an unsettled fault in it (an identity that does not hold)."""
     changes: tuple[FieldChange, ...] = ()
-    """Where it is not stated: what differs from its newest event, all of it where there is none or no row."""
+    """Where it is not stated: what differs from its newest event, all of it where there is none or no row.
+
+    Where it is, and finance leaves it out for other amounts: what differs from the money that finance has.
+    """
     currencies: tuple[str | None, str | None] = (None, None)
     """Of the newest event's state, and of the row."""
     digest: str = ""
@@ -109,6 +112,12 @@ class AggregateEvidence:
     """Whether a person has approved that exactly this is stated."""
     said: AggregateState | None = None
     """The state in its newest event; None: there is none, or it cannot be read."""
+    is_left_out: bool = False
+    """Whether finance leaves it out."""
+    is_unexplained: bool = False
+    """Whether it does because an event has other amounts than the one before, and does not say so."""
+    believed: AggregateState | None = None
+    """Then: what OLTP holds, with the money that finance has of it; None: that cannot be told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,16 +19,19 @@ import psycopg
 
 from contracts.breaks import UNSETTLED, Break, BreakState
 from contracts.events import STATE_TYPES
-from contracts.events.changes import field_changes, state_digest
+from contracts.events.changes import FieldChange, field_changes, state_digest
 from contracts.events.common import AggregateState
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
+from derived.defective import Omission
+from derived.defects import Defect
 from derived.lake_backup import verified_cuts
 from derived.lake_connection import open_lake
 from derived.lake_schema import PARKED
 from derived.leaving_out import left_out_aggregates
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
+from repair.believed import with_money_of
 from repair.evidence.lake import Event, LakeFindings, look_at_lake
 from repair.evidence.log import wrong_cuts
 from repair.evidence.unsent import lost_event
@@ -104,13 +107,14 @@ def _gather_pod(
     gaps = _gaps(settings, pod.pod, projection, looked_at)
     backed_up_cut, is_logged = _backup(settings, pod) if gaps.get(LAKE, base_cut + 1) <= base_cut else (0, True)
     resumed = () if is_logged else (backed_up_cut + 1,)
+    left_out = left_out_aggregates(lake, pod.pod, built_cut)
     again = [cut for cut in (*wrong, *gaps.values(), *resumed) if cut > base_cut]
     return PodEvidence(
         pod=pod.pod,
         base_cut=base_cut,
         lake_reset_cut=found.reset_cut,
         built_cut=built_cut,
-        aggregates=_aggregates(settings, pod, sorted(keys), found),
+        aggregates=_aggregates(settings, pod, sorted(keys), found, left_out),
         damages=found.damages,
         event_cuts=event_cuts,
         wrong_log_cuts=wrong,
@@ -118,7 +122,7 @@ def _gather_pod(
         lost_event=lost_event(lake, settings, pod, min(again)) if again else None,
         views=views,
         lake_parked=_lake_parked(lake, pod.pod),
-        left_out={key: one.sentence for key, one in left_out_aggregates(lake, pod.pod, built_cut).items()},
+        left_out={key: one.sentence for key, one in left_out.items()},
         gaps=gaps,
         backed_up_cut=backed_up_cut,
         is_logged_after_backup=is_logged,
@@ -138,7 +142,11 @@ def _log_cuts(breaks: Iterable[Break], event_cuts: Mapping[str, int]) -> set[int
 
 
 def _aggregates(
-    settings: Settings, pod: PodSettings, keys: Sequence[str], found: LakeFindings
+    settings: Settings,
+    pod: PodSettings,
+    keys: Sequence[str],
+    found: LakeFindings,
+    left_out: Mapping[str, Omission],
 ) -> dict[str, AggregateEvidence]:
     known: dict[str, list[Event]] = {}
     for event in found.known:
@@ -152,7 +160,9 @@ def _aggregates(
         connection.execute("set local timezone = 'UTC'")
         return {
             key: replace(
-                _with_approval(_aggregate(connection, key, known.get(key, []), found), approved.get(key)),
+                _with_approval(
+                    _aggregate(connection, key, known.get(key, []), found, left_out.get(key)), approved.get(key)
+                ),
                 is_faulty=key in faulty,
             )
             for key in keys
@@ -169,7 +179,11 @@ def _faulty(settings: Settings, pod: str, keys: Sequence[str]) -> set[str | None
 
 
 def _aggregate(
-    connection: psycopg.Connection[Any], key: str, events: Sequence[Event], found: LakeFindings
+    connection: psycopg.Connection[Any],
+    key: str,
+    events: Sequence[Event],
+    found: LakeFindings,
+    left_out: Omission | None,
 ) -> AggregateEvidence:
     merchant_id, aggregate_type, aggregate_id = key.split("/", 2)
     state = _state(connection, merchant_id, aggregate_type, aggregate_id)
@@ -182,7 +196,12 @@ def _aggregate(
     payload = None if version is None else stated.get(version) or found.payload(key, version)
     is_stated = state is not None and payload is not None and _says(payload, state)
     newest = max(proper, default=0)
-    said = _state_in(stated.get(newest) or found.payload(key, newest), STATE_TYPES.get(aggregate_type))
+    state_type = STATE_TYPES.get(aggregate_type)
+    said = _state_in(stated.get(newest) or found.payload(key, newest), state_type)
+    is_unexplained = left_out is not None and left_out.defect == Defect.UNEXPLAINED.name
+    believed = None
+    if left_out is not None and is_unexplained and left_out.aggregate_key == key:
+        believed = with_money_of(_state_in(stated.get(left_out.version - 1), state_type), state)
     return AggregateEvidence(
         root_version=version,
         is_stated=is_stated,
@@ -191,11 +210,23 @@ def _aggregate(
         newest_version=newest,
         lost_versions=tuple(sorted(set(range(1, (version or 0) + 1)) - proper - {damage.version for damage in extra})),
         clashing=tuple(d.event_id for d in provable if version is None or d.version > version or d.version in proper),
-        changes=() if is_stated else field_changes(said, state),
+        changes=_changes(said, believed, state, is_stated=is_stated),
         currencies=(getattr(said, "currency", None), getattr(state, "currency", None)),
         digest="" if state is None else state_digest(state),
         said=said,
+        is_left_out=left_out is not None,
+        is_unexplained=is_unexplained,
+        believed=believed,
     )
+
+
+def _changes(
+    said: AggregateState | None, believed: AggregateState | None, state: AggregateState | None, *, is_stated: bool
+) -> tuple[FieldChange, ...]:
+    """Return what a person would decide about; `believed`: the row with the money that finance has."""
+    if not is_stated:
+        return field_changes(said, state)
+    return () if believed is None else field_changes(believed, state)
 
 
 def _is_extra(damage: EventDamage, key: str) -> bool:

@@ -123,6 +123,12 @@ def _show(shown: Shown) -> None:
     title = f"{shown.key} in {shown.item.pod}: {what}, and what OLTP holds"
     cells = [[escape(str(cell)) for cell in row] for row in rows]
     answers().print(table(escape(title), ["Field", "By the event", "In the row", "Money"], cells, numbers_from=4))
+    if shown.known.is_unexplained:
+        answers().print(
+            "By the event: the last one whose money finance takes. A later event states the row: once it is put "
+            "back, have it stated, too (`tieout breaks approve-restatement` on what the next comparison finds).",
+            markup=False,
+        )
     if shown.known.lost_versions:
         lost = ", ".join(map(str, shown.known.lost_versions))
         answers().print(f"No store has version {lost} of it any more.", markup=False)

@@ -10,13 +10,15 @@ import pytest
 from psycopg import errors
 
 from bench import damages_forged, damages_oltp
-from bench.damage_place import Place
+from bench.damage_place import Place, Target
 from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.errors import ConflictError, InputError
 from contracts.money import format_minor
 from contracts.settings import Settings
+from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.fulfill_order import FulfillOrder
 from repair import ledger
 from repair.deciding import Shown, approve, correct, look
 from repair.run import RepairReport, repair_breaks
@@ -24,8 +26,10 @@ from repair.tools import Repairing
 from stack.console import Progress
 from stack.migrations import migrate_everything
 from stack.repairing import repairing_tools
+from stack.status import read_status
 
 PAIRS = ("oltp_identities", "oltp_lake")
+FINANCE = (*PAIRS, "operational_finance")
 WHY = "the till says so"
 
 
@@ -45,10 +49,10 @@ class World:
     def dsn(self) -> str:
         return self.settings.control_dsn
 
-    def repair(self) -> RepairReport:
+    def repair(self, pairs: tuple[str, ...] = PAIRS) -> RepairReport:
         """Compare and repair, as the schedule does."""
         self.comparisons += 1
-        results = self.tools.recheck(PAIRS, ("pod1",))
+        results = self.tools.recheck(pairs, ("pod1",))
         ledger.record(self.dsn, results, run=f"comparison {self.comparisons}")
         return repair_breaks(self.tools, pods=("pod1",))
 
@@ -71,6 +75,28 @@ class World:
     def rows(self, query: str, **bound: object) -> list[tuple[object, ...]]:
         with psycopg.connect(self.settings.pod("pod1").owner_dsn) as connection:
             return connection.execute(query.encode(), bound).fetchall()
+
+    def ship(self, target: Target) -> None:
+        """Fulfill an order as its merchant does."""
+        ((location_id,),) = self.rows(
+            "select distinct location_id from oltp.reservation_lines join oltp.reservations using (reservation_id) "
+            "where order_id = %(id)s",
+            id=target.aggregate_id,
+        )
+        command = FulfillOrder(
+            merchant_id=target.merchant_id, order_id=target.aggregate_id, location_id=str(location_id)
+        )
+        with build_command_pod(self.settings.pod("pod1"), connections_max=1) as pod:
+            execute(pod, command, idempotency_key=f"ship/{target.aggregate_id}")
+
+    def break_of(self, target: Target, pair: str) -> Break:
+        """Return a break of an aggregate in a pair that waits for a person."""
+        return next(one for one in self.waiting() if (one.aggregate_key, one.pair) == (target.key, pair))
+
+    def in_finance(self) -> dict[object, object]:
+        """Return what finance has: order id -> total in minor units."""
+        with self.place.lake() as lake:
+            return dict(lake.execute("select order_id, total_minor from lake.marts.orders").fetchall())
 
     def order(self, order_id: str) -> dict[str, object]:
         ((row,),) = self.rows("select to_jsonb(o) from oltp.orders as o where order_id = %(id)s", id=order_id)
@@ -102,7 +128,7 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
         before
     )
     assert "no event explains the change: " in world.waiting()[0].reason
-    assert f"total_minor {format_minor(minor(before), str(before['currency']))} " in world.waiting()[0].reason
+    assert f"total_minor {format_minor(minor(before), str(before['currency']))}" in world.waiting()[0].reason
     # What changed since it was shown is not decided about.
     damages_forged.reprice(world.place, target, 3)
     with pytest.raises(ConflictError, match="is not any more what was shown"):
@@ -125,6 +151,51 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
     assert kept == [("correct", "ada", WHY)] * 2 + [("restate", "ada", WHY)]
     with psycopg.connect(world.dsn) as connection, pytest.raises(errors.CheckViolation, match="is evidence"):
         connection.execute("delete from trust.decisions")
+
+
+@pytest.mark.timeout(900)
+def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person_says_so(world: World) -> None:
+    target = world.place.take("order", "uncancelled", "open")
+    assert world.repair(FINANCE).left == 0
+    right = world.in_finance()
+    total = minor(world.order(target.aggregate_id))
+    damages_forged.reprice(world.place, target, 2)
+    world.ship(target)
+    forged = minor(world.order(target.aggregate_id))
+    assert forged > total == right[target.aggregate_id]
+
+    assert world.repair(FINANCE).actions == ()
+    item = world.break_of(target, "operational_finance.orders")
+    assert {one.aggregate_key for one in world.waiting()} <= {target.key, None} and "does not say so" in item.reason
+    assert world.in_finance() == right, "the order stands as it was, all others are what they are"
+    amount = f"placed {format_minor(total, str(world.order(target.aggregate_id)['currency']))}"
+    sentences = read_status(world.settings).left_out or []
+    (sentence,) = sentences
+    assert target.key in sentence and amount in sentence
+
+    shown = look(world.settings, item.break_id, world.tools.projection)
+    assert {change.field: (change.before, change.after) for change in shown.changes}["total_minor"] == (total, forged)
+    assert item.break_id in world.approve(shown)
+    assert "restate" in [action.kind for action in world.repair(FINANCE).actions]
+    assert [one.reason for one in (world.repair(FINANCE) and world.waiting())] == []
+    assert world.in_finance() == right | {target.aggregate_id: forged} and read_status(world.settings).left_out == []
+
+    # Another one is put back: what was shipped stays, and the old amounts are stated.
+    target = world.place.take("order", "uncancelled", "open")
+    total = minor(world.order(target.aggregate_id))
+    damages_forged.reprice(world.place, target, 2)
+    world.ship(target)
+    assert world.repair(FINANCE).actions == ()
+    item = world.break_of(target, "operational_finance.orders")
+    assert "total_minor" in world.correct(look(world.settings, item.break_id, world.tools.projection))
+    order = world.order(target.aggregate_id)
+    assert (minor(order), order["status"]) == (total, "fulfilled")
+    assert world.repair(FINANCE).actions == (), "no event says so yet, and a person decides that, too"
+    item = world.break_of(target, "oltp_lake.order")
+    world.approve(look(world.settings, item.break_id, world.tools.projection))
+    assert "restate" in [action.kind for action in world.repair(FINANCE).actions]
+    assert [one.reason for one in (world.repair(FINANCE) and world.waiting())] == []
+    assert world.in_finance()[target.aggregate_id] == total
 
 
 def test_an_approval_is_of_exactly_what_was_shown(world: World) -> None:

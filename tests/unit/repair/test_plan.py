@@ -119,6 +119,7 @@ RENAMED = FieldChange(field="title", before="Cup", after="Mug", is_money=False)
 TAMPERED = replace(UNSTATED, changes=(DEARER, RENAMED), currencies=("GBP", "GBP"), digest="d")
 UNTOLD = replace(TAMPERED, has_events=False, changes=(replace(DEARER, before=None),))
 LOST = replace(RIGHT, lost_versions=(2,))
+UNEXPLAINED = replace(RIGHT, is_left_out=True, is_unexplained=True)
 PRUNED = in_pod(damage(DamageKind.MISSING, source=Source.BACKUP), base_cut=8)
 BEHIND = a_break(1, "log_positions", "next_cuts", key=("account_view",), aggregate_key=None)
 SENT = LostEvent(event_id="e9", aggregate_key=ORDER, cut=7)
@@ -338,6 +339,21 @@ CASES = {
         broken=MART,
         pod=in_pod(left_out={ORDER: "eire/payment/p1 (a version is missing)"}),
         refusal="because of eire/pay",
+    ),
+    "an event has other amounts than the one before, and does not say so": Case(
+        broken=MART,
+        pod=in_pod(aggregate=UNEXPLAINED, left_out={ORDER: "other amounts"}),
+        refusal="an ordinary command has stated them since",
+    ),
+    "the same, and its title was changed past the outbox": Case(
+        broken=LAKE,
+        pod=in_pod(aggregate=replace(UNEXPLAINED, is_stated=False, changes=(RENAMED,))),
+        refusal="an ordinary command has stated them since",
+    ),
+    "the same, and a person wants it stated again": Case(
+        broken=MART,
+        pod=in_pod(aggregate=replace(UNEXPLAINED, is_approved=True), left_out={ORDER: "other amounts"}),
+        actions=(RESTATED,),
     ),
     "a row of a mart that is left out while its lake is wrong": Case(
         broken=MART,

@@ -127,3 +127,44 @@ def test_a_refund_of_another_merchant_or_order_than_its_payment_is_none_of_it() 
     for strange in ({"merchant_id": "another"}, {"order_id": "another"}):
         refund = event(1, 1, "refund", amounts={"refunded_minor": 400}, **strange)
         assert {defect for defect, *_ in spans(judged(paid, refund))} == {"REFUNDS"}
+
+
+def test_other_amounts_than_before_are_a_defect_unless_the_event_says_so_or_a_person_had_it_stated() -> None:
+    first, forged = event(1, 1, "order", constant=7, parts=()), event(3, 2, "order", constant=8, parts=())
+    found = judged(first, forged)
+    assert spans(found) == [("UNEXPLAINED", 2, 3, None)] and found.bad == {(3, forged.event_id)}
+    still = event(4, 3, "order", constant=8, parts=())
+    assert spans(judged(first, forged, still)) == [("UNEXPLAINED", 2, 3, None)]
+    stated = event(5, 4, "order", event_type="order_restated", constant=8, parts=())
+    after = event(6, 5, "order", constant=8, parts=())
+    assert spans(judged(first, forged, still, stated, after)) == [("UNEXPLAINED", 2, 3, 5)]
+    put_right = event(5, 4, "order", constant=7, parts=())
+    assert spans(judged(first, forged, still, put_right)) == [("UNEXPLAINED", 2, 3, 5)]
+    before: dict[Scope, Before] = {("order", "o"): Before(version=1, merchant_id="m", currency="GBP", constant=7)}
+    assert spans(judged(forged, before=before)) == [("UNEXPLAINED", 2, 3, None)]
+
+
+def test_captures_and_cancellations_change_by_their_own_events_only() -> None:
+    def later(event_type: str, kind: str, *parts: int) -> Judgement:
+        changed = event(2, 2, kind, event_type=event_type, constant=7, parts=parts)
+        return judged(event(1, 1, kind, constant=7, parts=(1, 2)), changed)
+
+    assert not later("payment_captured", "payment", 1, 2, 3).left_out
+    assert not later("payment_released", "payment", 1, 2, 3).left_out
+    assert not later("payment_refunded", "payment", 1, 2).left_out
+    assert spans(later("payment_refunded", "payment", 1, 2, 3)) == [("UNEXPLAINED", 2, 2, None)]
+    assert spans(later("payment_captured", "payment", 1, 2, 3, 4)) == [("UNEXPLAINED", 2, 2, None)], (
+        "one event, one part"
+    )
+    assert spans(later("payment_captured", "payment", 1, 3)) == [("UNEXPLAINED", 2, 2, None)], (
+        "an earlier one is another"
+    )
+    assert not later("order_cancelled", "order", 1, 9).left_out
+    assert not later("order_units_withdrawn", "order", 1, 2, 9).left_out
+    assert spans(later("order_fulfilled", "order", 1, 9)) == [("UNEXPLAINED", 2, 2, None)]
+
+
+def test_what_was_captured_by_an_event_that_is_wrong_in_itself_is_taken_in_with_the_next_good_one() -> None:
+    captured = event(2, 2, event_type="payment_captured", constant=7, parts=(1,), defect="MONEY")
+    refunded = event(3, 3, event_type="payment_refunded", constant=7, parts=(1,))
+    assert spans(judged(event(1, 1, constant=7, parts=()), captured, refunded)) == [("MONEY", 2, 2, 3)]

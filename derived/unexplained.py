@@ -1,0 +1,105 @@
+"""What of an aggregate's money no later event may change, or only one that says so: as one number, and as several.
+
+Somebody may write an order's or a payment's amounts past the commands, all sums in agreement. The next ordinary command
+then says them in its event, as if they had always been so. So each version's amounts are compared with those of the
+version before. Belongs here: which amounts, and which events may change them. Does not belong here: what follows from
+it (`derived/defective.py`), amounts that do not agree with each other (`derived/defects.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ADDING = ("payment_captured", "payment_released")
+"""Each adds one part to what is booked, and leaves the others as they are."""
+CANCELLING = ("order_cancelled", "order_units_withdrawn")
+"""They alone change what is cancelled of an order's lines."""
+
+NO_CONSTANT = "null::UBIGINT"
+NO_PARTS = "[]::UBIGINT[]"
+
+
+def is_unexplained(
+    event_type: str, before: tuple[int | None, Sequence[int] | None], now: tuple[int | None, Sequence[int] | None]
+) -> bool:
+    """Return whether amounts differ from the version before although the event may not change them.
+
+    Each side: what never changes, and the parts that some events change; None: it is not known.
+    """
+    if None not in (before[0], now[0]) and before[0] != now[0]:
+        return True
+    if before[1] is None or now[1] is None or event_type in CANCELLING:
+        return False
+    gone, come = set(before[1]) - set(now[1]), set(now[1]) - set(before[1])
+    return bool(gone) or len(come) > (1 if event_type in ADDING else 0)
+
+
+def unexplained_sql(constants: tuple[str, str], parts: tuple[str, str], event_type: str) -> str:
+    """Return the same as a condition; each pair of columns: of the version before, and now."""
+    adding, cancelling = (", ".join(f"'{name}'" for name in names) for names in (ADDING, CANCELLING))
+    was, now = parts
+    return f"""coalesce({constants[0]} <> {constants[1]}, false) or case
+        when {event_type} in ({cancelling}) or {was} is null then false
+        when {event_type} in ({adding}) then not list_has_all({now}, {was}) or len({now}) > len({was}) + 1
+        else {was} <> {now} end"""
+
+
+def order_constant(state: str, taxes: str) -> str:
+    """Return an expression for what an order was placed for: its lines with their prices and taxes, and its day."""
+    names = (
+        "order_line_id", "kind", "quantity", "unit_price_micro", "amount_minor", "rounding_micro", "discount_minor",
+        "jurisdiction", "tax_category", "rate_ppm", "is_tax_inclusive", "taxable_minor", "tax_minor", "total_minor",
+    )  # fmt: skip
+    lines = _texts(f"{state}.lines", *names)
+    each = _texts(taxes, "order_line_id", "jurisdiction", "rate_ppm", "tax_minor")
+    return _number(lines, each, f"epoch_us({state}.placed_at)")
+
+
+def order_parts(state: str) -> str:
+    """Return an expression for what is cancelled of an order, line by line."""
+    cancelled = f"list_filter({state}.lines, lambda one: one.cancelled_quantity <> 0 or one.cancelled_minor <> 0)"
+    names = ("order_line_id", "cancelled_quantity", "cancelled_minor", "cancelled_tax_minor")
+    return _numbers(_texts(cancelled, *names))
+
+
+def payment_constant(state: str) -> str:
+    """Return an expression for what a payment was authorized for."""
+    return f"hash({state}.authorized_minor, epoch_us({state}.authorized_at))"
+
+
+def payment_parts(state: str, released: str) -> str:
+    """Return an expression for a payment's captures, and for what was released of it."""
+    captures = (
+        f"list_transform({state}.captures, lambda one: "
+        "concat_ws(' ', one.payment_capture_id, one.amount_minor, epoch_us(one.captured_at)))"
+    )
+    return _numbers(f"list_concat({captures}, if({released} = 0, [], ['released ' || {released}]))")
+
+
+def refund_constant(state: str, taxes: str) -> str:
+    """Return an expression for what a refund gives back, line by line."""
+    names = (
+        "refund_line_id", "order_line_id", "quantity", "amount_minor", "tax_minor", "jurisdiction", "tax_category",
+    )  # fmt: skip
+    each = _texts(taxes, "refund_line_id", "jurisdiction", "tax_minor")
+    return _number(_texts(f"{state}.lines", *names), each)
+
+
+def adjustment_constant(state: str, tax: str, taxes: str) -> str:
+    """Return an expression for what an adjustment books."""
+    each = _texts(taxes, "jurisdiction", "rate_ppm", "tax_minor")
+    own = f"{state}.kind, {state}.amount_minor, {state}.rounding_micro, epoch_us({state}.adjusted_at)"
+    return _number(each, f"concat_ws(' ', {own}, {tax})")
+
+
+def _texts(parts: str, *names: str) -> str:
+    each = ", ".join(f"one.{name}" for name in names)
+    return f"list_sort(list_transform({parts}, lambda one: concat_ws(' ', {each})))"
+
+
+def _number(*values: str) -> str:
+    return f"hash({', '.join(values)})"
+
+
+def _numbers(texts: str) -> str:
+    return f"list_sort(list_transform({texts}, lambda text: hash(text)))"
