@@ -33,6 +33,8 @@ select
     order_lines.kind,
     order_lines.sku,
     order_lines.price_reason,
+    orders.order_number,
+    order_lines.line_number,
     order_lines.order_line_id::text,
     orders.order_id::text,
     payments.payment_id::text,
@@ -195,10 +197,13 @@ def tax_rates(connection: Connection, merchants: Sequence[str]) -> dict[str, dic
 
 
 def _sold_line(row: tuple[Any, ...]) -> SoldLine:
-    merchant_id, customer_id, kind, sku, price_reason, line_id, order_id, payment_id, quantity, left, price, at = row
+    merchant_id, customer_id, kind, sku, price_reason, number, line_number, *rest = row
+    line_id, order_id, payment_id, quantity, left, price, at = rest
     return SoldLine(
         key=SoldKey(merchant_id, customer_id, _code(kind, sku, price_reason)),
         kind=LineKind(kind),
+        order_number=number,
+        line_number=line_number,
         order_line_id=line_id,
         order_id=order_id,
         payment_id=payment_id,

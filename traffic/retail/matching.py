@@ -4,9 +4,10 @@ Belongs here: the search, pure, over sold lines with what is left to refund of e
 lines (`books.py`), or refunding (`credits.py`).
 
 A return is matched among the lines that the same customer bought of the same product, not after the return, newest
-first: (1) a line with the same quantity and price of which nothing was given back yet; (2) lines with the same price;
-(3) lines with another price. A return may take parts of several lines. Carriage is matched only as a whole charge of
-the same amount. What finds no line stays unmatched; a guest's return always does, for nobody can say whose it is.
+first; of one minute by invoice and line number, for ids are new in each import, and one file must give one result:
+(1) a line with the same quantity and price of which nothing was given back yet; (2) lines with the same price; (3)
+lines with another price. A return may take parts of several lines. Carriage is matched only as a whole charge of the
+same amount. What finds no line stays unmatched; a guest's return always does, for nobody can say whose it is.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class SoldLine:
 
     key: SoldKey
     kind: LineKind
+    order_number: str
+    line_number: int
     order_line_id: str
     order_id: str
     payment_id: str
@@ -72,7 +75,7 @@ class ReturnMatcher:
         for line in lines:
             self._lines.setdefault(line.key, []).append(line)
         for sold in self._lines.values():
-            sold.sort(key=lambda line: (line.placed_at, line.order_line_id), reverse=True)
+            sold.sort(key=lambda line: (line.placed_at, line.order_number, line.line_number), reverse=True)
 
     def match(self, key: SoldKey | None, item: InvoiceRow, quantity: int) -> RowMatch:
         """Return where `quantity` (> 0) units of the returned row go; `key` is None for a guest."""

@@ -12,10 +12,14 @@ KEY = SoldKey("united-kingdom", "17850", "85123A")
 DAY = datetime(2010, 12, 1, tzinfo=UTC)
 
 
-def sold(name: str, quantity: int, price: int = 255, *, day: int = 0, kind: LineKind = LineKind.GOODS) -> SoldLine:
+def sold(
+    name: str, quantity: int, price: int = 255, *, day: int = 0, kind: LineKind = LineKind.GOODS, number: str = "1"
+) -> SoldLine:
     return SoldLine(
         key=KEY,
         kind=kind,
+        order_number=number,
+        line_number=int(name) if name.isdigit() else 1,
         order_line_id=name,
         order_id=f"order-{name}",
         payment_id=f"payment-{name}",
@@ -51,6 +55,19 @@ def taken(matcher: ReturnMatcher, item: InvoiceRow, key: SoldKey | None = KEY) -
 def test_the_line_of_same_quantity_and_price_wins_over_newer_ones() -> None:
     matcher = ReturnMatcher([sold("old", 4), sold("new", 6, day=1), sold("other price", 4, 300, day=2)])
     assert taken(matcher, returned(4)) == ([("old", 4)], 0)
+
+
+def test_lines_of_one_minute_are_told_apart_by_number_and_not_by_id() -> None:
+    first = [sold("1", 4, 300, number="536365"), sold("2", 4, 280, number="536365"), sold("1", 4, 290, number="536366")]
+    for lines in (first, first[::-1]):
+        # Ids are drawn anew in each import, and books that follow from one file must not.
+        for number, line in enumerate(lines):
+            line.order_line_id, line.left = f"line {number} at {line.unit_price_micro}", line.quantity
+        matched = ReturnMatcher(lines).match(KEY, returned(7), 7).matches
+        assert [(one.order_line_id.split(" at ")[1], one.quantity) for one in matched] == [
+            ("2900000", 4),
+            ("2800000", 3),
+        ]
 
 
 def test_else_the_newest_line_of_that_price_and_parts_of_several() -> None:
