@@ -16,6 +16,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import duckdb
 import psycopg
 import pyarrow as pa
+from psycopg import sql
 
 from contracts.scope import Scope
 from reconcile.entities import AGGREGATE_ID, Entity, entities_of
@@ -79,18 +80,12 @@ def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[
 def stream(cursor: adbc.Cursor, query: str, bound: Sequence[str] = ()) -> pa.RecordBatchReader:
     """Return the rows of a query as a stream, a few megabytes at a time; `bound` are its parameters ``$1``, ``$2`` ...
 
-    They are put into its text as literals: with parameters the driver could not use COPY, and would hold all rows at
-    once, outside of DuckDB's limit.
+    psycopg puts them into its text as literals: with parameters the driver could not use COPY, and would hold all rows
+    at once, outside of DuckDB's limit.
     """
     cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
-    cursor.execute(re.sub(r"\$(\d+)", lambda found: literal(bound[int(found[1]) - 1]), query))
+    cursor.execute(re.sub(r"\$(\d+)", lambda found: sql.Literal(bound[int(found[1]) - 1]).as_string(), query))
     return cursor.fetch_record_batch()
-
-
-def literal(text: str) -> str:
-    """Return a text as PostgreSQL's literal, whatever the server's `standard_conforming_strings` is."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
 
 
 def set_snapshot(exported_snapshot: str) -> str:
