@@ -22,8 +22,8 @@ from contracts.settings import Settings
 from derived.lifeline import end_with_parent
 
 Result = TypeVar("Result")
-Say = Callable[[str, int], None]
-"""What was done, and with how many events."""
+Say = Callable[..., None]
+"""What was done, and numbers of it: what the caller's own function takes."""
 
 STOP_SECONDS = 10
 
@@ -35,8 +35,8 @@ def run_apart(work: Callable[[Settings, Say], Result], settings: Settings, on_sa
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    # A daemon: Python ends it when the caller ends in order; end_with_parent does so when the caller is killed.
-    child = context.Process(target=_run, args=(theirs, os.getpid(), work, settings), daemon=True)
+    # No daemon, because those may not start processes; it is ended below, and by end_with_parent if we are killed.
+    child = context.Process(target=_run, args=(theirs, os.getpid(), work, settings))
     child.start()
     theirs.close()
     try:
@@ -71,7 +71,7 @@ def _run(pipe: Connection, parent_id: int, work: Callable[[Settings, Say], Any],
 
     with suppress(BrokenPipeError):
         try:
-            send("done", work(settings, lambda what, events: send("said", (what, events))))
+            send("done", work(settings, lambda *said: send("said", said)))
         except Exception as error:
             send("failed", _sendable(error))
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contracts.errors import InputError
 from contracts.settings import Settings
+from stack.apart import Say, run_apart
 from stack.console import Progress, Step
 
 if TYPE_CHECKING:
@@ -28,17 +30,20 @@ def import_retail(
     While it runs, and after it was torn, no month can be closed.
     """
     from finance.imports import recorded_import
-    from traffic.retail.importing import import_files
 
     with (
         progress.step("Importing Online Retail") as step,
         recorded_import(settings.control_dsn, paths, by=getpass.getuser()) as recorded,
     ):
-        report = import_files(
-            paths, settings, lambda what, done, total: _say(step, what, done, total), date_order=date_order
-        )
+        report = run_apart(partial(_import_files, paths=paths, date_order=date_order), settings, partial(_say, step))
         recorded.unfinished = report.unfinished
     return report
+
+
+def _import_files(settings: Settings, say: Say, *, paths: Sequence[Path], date_order: DateOrder | None) -> ImportReport:
+    from traffic.retail.importing import import_files
+
+    return import_files(paths, settings, say, date_order=date_order)
 
 
 def refuse_rejected_files(report: ImportReport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -26,6 +27,11 @@ def failing(settings: Settings, say: Say) -> None:
     raise InputError("What was wrong, and where.")
 
 
+def starting_another(settings: Settings, say: Say) -> bool:
+    with ProcessPoolExecutor(max_workers=1) as pool:
+        return pool.submit(os.getppid).result() == os.getpid()
+
+
 class _UnsendableError(Exception):
     def __reduce__(self) -> Any:
         raise TypeError("no")
@@ -44,6 +50,10 @@ def test_what_it_says_and_returns_comes_from_another_process() -> None:
     greeting, process_id = run_apart(telling, SETTINGS, lambda what, events: said.append((what, events)))
     assert said == [("outbox of pod1", 3), ("lake of pod1", 2)]
     assert greeting == "from here" and process_id != os.getpid()
+
+
+def test_it_may_start_processes() -> None:
+    assert run_apart(starting_another, SETTINGS, lambda: None)
 
 
 @pytest.mark.parametrize(
