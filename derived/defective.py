@@ -187,8 +187,14 @@ def judge(pod: str, scope: Scope, events: Sequence[Event], before: Mapping[Scope
 def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, str]]) -> Iterator[_Interval]:
     """Yield when an aggregate is not believed; its events are given in the order of their versions. Adds to `bad`."""
     last, standing, is_for_good = before, None, False
+    repeated: list[tuple[Event, Defect]] = []
     for event in events:
         wrong = Defect[event.defect] if event.defect else _beside(event, last)
+        if wrong is not None and event.version <= last.version:
+            bad.add((event.cut, event.event_id))
+            repeated.append((event, wrong))
+            last = replace(last, parts=None)
+            continue
         is_gap = wrong is None and event.version != last.version + 1
         if wrong is not None:
             bad.add((event.cut, event.event_id))
@@ -216,6 +222,18 @@ def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, s
             standing, is_for_good = None, False
     if standing is not None:
         yield standing
+    yield from _of_repeated(repeated, [event for event in events if (event.cut, event.event_id) not in bad])
+
+
+def _of_repeated(repeated: Iterable[tuple[Event, Defect]], good: Sequence[Event]) -> Iterator[_Interval]:
+    """Yield when a version came once more: that may be after later versions, so only what came after it ends it."""
+    for event, defect in repeated:
+        following = [
+            one.cut
+            for one in good
+            if (one.cut, one.version) > (event.cut, event.version) and (one.is_restated or defect not in FOR_GOOD)
+        ]
+        yield _Interval(event=event, defect=defect, until_cut=min(following, default=None))
 
 
 def _beside(event: Event, last: Before) -> Defect | None:

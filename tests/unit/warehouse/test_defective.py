@@ -168,3 +168,18 @@ def test_what_was_captured_by_an_event_that_is_wrong_in_itself_is_taken_in_with_
     captured = event(2, 2, event_type="payment_captured", constant=7, parts=(1,), defect="MONEY")
     refunded = event(3, 3, event_type="payment_refunded", constant=7, parts=(1,))
     assert spans(judged(event(1, 1, constant=7, parts=()), captured, refunded)) == [("MONEY", 2, 2, 3)]
+
+
+def test_a_version_that_comes_once_more_after_later_ones_is_left_out_from_then_on() -> None:
+    late = event(5, 2)
+    standing = [event(1, 1), event(2, 2), event(3, 3)]
+    judgement = judged(*standing, late)
+    assert spans(judgement) == [("TWICE", 2, 5, None)]
+    assert judgement.bad == {(late.cut, late.event_id)}
+    # As a build from nothing sees it, with what ended it; and with a gap before that somebody stated again.
+    assert spans(judged(*standing, late, event(6, 4))) == [("TWICE", 2, 5, None)]
+    assert spans(judged(*standing, late, event(6, 4, event_type="payment_restated"))) == [("TWICE", 2, 5, 6)]
+    wrong = event(5, 2, defect="MONEY")
+    assert spans(judged(*standing, wrong, event(6, 4))) == [("MONEY", 2, 5, 6)]
+    stated = event(4, 5, event_type="payment_restated")
+    assert spans(judged(*standing, stated, late)) == [("GAP", 5, 4, 4), ("TWICE", 2, 5, None)]
