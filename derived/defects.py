@@ -22,17 +22,8 @@ import msgspec
 
 from contracts.events import STATE_TYPES
 from contracts.money import micro_per_minor_sql
+from derived import unexplained
 from derived.lake_schema import EVENTS
-from derived.unexplained import (
-    NO_CONSTANT,
-    NO_PARTS,
-    adjustment_constant,
-    order_constant,
-    order_parts,
-    payment_constant,
-    payment_parts,
-    refund_constant,
-)
 
 WIDEST = 2**62 - 1
 """What one account may hold of one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
@@ -69,9 +60,9 @@ class Rules:
     """What finance would see of the aggregate: a JSON object, column of the daily report -> minor units."""
     taxed: str = "[]"
     """What tax is booked on, a list of texts: each line and where its tax is owed. No later version may lack one."""
-    constant: str = NO_CONSTANT
+    constant: str = unexplained.NO_CONSTANT
     """What of its money no later event changes, as one number (`derived/unexplained.py`)."""
-    parts: str = NO_PARTS
+    parts: str = unexplained.NO_PARTS
     """What of its money only some events change, a list of numbers."""
 
 
@@ -218,8 +209,8 @@ ORDER_RULES = Rules(
     ),
     amounts="json_object('placed_minor', state.total_minor, 'cancelled_minor', state.cancelled_minor)",
     taxed=taxed_lines("state.lines", _taxes(ORDER, "line_taxes"), "order_line_id"),
-    constant=order_constant("state", _taxes(ORDER, "line_taxes")),
-    parts=order_parts("state"),
+    constant=unexplained.order_constant("state", _taxes(ORDER, "line_taxes")),
+    parts=unexplained.order_parts("state"),
 )
 
 ADJUSTED_TAXES = _taxes(ADJUSTMENT, "taxes")
@@ -234,8 +225,8 @@ RULES: Mapping[str, Rules] = {
         f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
         f"and state.captured_minor = {_sum('captures', 'one.amount_minor')}",
         amounts="json_object('captured_minor', state.captured_minor, 'refunded_minor', state.refunded_minor)",
-        constant=payment_constant("state"),
-        parts=payment_parts("state", RELEASED),
+        constant=unexplained.payment_constant("state"),
+        parts=unexplained.payment_parts("state", RELEASED),
     ),
     "refund": Rules(
         known=f"{UNIT} is not null and state.status in ({_values(REFUND, 'status')})",
@@ -246,7 +237,7 @@ RULES: Mapping[str, Rules] = {
         f"and {_distinct('lines', 'refund_line_id')} and {_taxes_agree(REFUND, 'refund_line_id', 'tax_minor')}",
         amounts="json_object('refunded_minor', if(state.status = 'completed', state.amount_minor, 0))",
         taxed=taxed_lines("state.lines", _taxes(REFUND, "line_taxes"), "refund_line_id"),
-        constant=refund_constant("state", _taxes(REFUND, "line_taxes")),
+        constant=unexplained.refund_constant("state", _taxes(REFUND, "line_taxes")),
     ),
     "adjustment": Rules(
         known=f"{UNIT} is not null and state.kind in ({_values(ADJUSTMENT, 'kind')})",
@@ -259,7 +250,7 @@ RULES: Mapping[str, Rules] = {
         f"and len(list_distinct({ADJUSTED_PLACES})) = len({ADJUSTED_PLACES})",
         amounts="json_object('adjusted_minor', state.amount_minor)",
         taxed=ADJUSTED_PLACES,
-        constant=adjustment_constant("state", ADJUSTED_TAX, ADJUSTED_TAXES),
+        constant=unexplained.adjustment_constant("state", ADJUSTED_TAX, ADJUSTED_TAXES),
     ),
     "reservation": Rules(
         known=f"state.status in ({_values(RESERVATION, 'status')})",

@@ -27,6 +27,7 @@ from derived.standing import (
     histories_of,
     rows_of,
     standing,
+    window_of,
 )
 from derived.unexplained import unexplained_sql
 
@@ -54,7 +55,7 @@ def judged_window(connection: Connection, pod: str, since: int, cut: int) -> Ite
     """Judge each event of the window by itself; what came out is there for the other functions until the block ends."""
     try:
         _make_judged_events(connection)
-        window = _window(pod, since, cut)
+        window = window_of(pod, since, cut)
         for step in _steps(connection, window):
             _judge_step(connection, window, step)
         yield
@@ -272,7 +273,7 @@ def _cases(
     before: dict[Scope, Before] = {}
     for aggregate_type, chosen in sorted(ids.items()):
         for event in _events(
-            connection, aggregate_type, f"{_window(pod, start, cut)} and aggregate_id in ({_list(chosen)})"
+            connection, aggregate_type, f"{window_of(pod, start, cut)} and aggregate_id in ({_list(chosen)})"
         ):
             events[event.aggregate].append(event)
         found_before = histories_of(connection, pod, aggregate_type, chosen, start)
@@ -302,10 +303,6 @@ def _events(connection: Connection, aggregate_type: str, condition: str) -> list
 
 def _amounts(text: str | None) -> dict[str, int]:
     return {name: int(value) for name, value in json.loads(text or "{}").items() if value is not None}
-
-
-def _window(pod: str, since: int, cut: int) -> str:
-    return f"pod = {quote(pod)} and cut > {since} and cut <= {cut}"
 
 
 def _list(ids: Iterable[str]) -> str:

@@ -26,10 +26,9 @@ from derived.defects import Defect
 from derived.judging import Case, judged_window, read_cases, scopes_of_suspects, touched_scopes
 from derived.lake_connection import LAKE, transaction
 from derived.shared_lines import shared_lines
-from derived.standing import Connection, has_table
+from derived.standing import LEFT_OUT_EVENTS, Connection, has_table
 
 LEFT_OUT = f"{LAKE}.builds.left_out"
-LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
 TABLES = (
     # One row per scope and time: it is left out from from_cut on, before until_cut (null: still).
     f"""create table if not exists {LEFT_OUT} (

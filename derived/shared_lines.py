@@ -13,19 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
-
 from contracts.events import STATE_TYPES
 from derived.defective import Scope
 from derived.defects import judged, unique_events
-from derived.lake_connection import LAKE, quote
+from derived.lake_connection import quote
 from derived.lake_schema import EVENTS
-
-Connection = duckdb.DuckDBPyConnection
+from derived.standing import LEFT_OUT_EVENTS, Connection, has_history, history_of, window_of
 
 LINE_IDS = {"order": "order_line_id", "refund": "refund_line_id"}
 """Aggregate type -> the id of its lines that no two may share."""
-LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +57,13 @@ def shared_lines(
 def _of_type(
     connection: Connection, pod: str, aggregate_type: str, since: int, cut: int, others: Mapping[str, tuple[int, int]]
 ) -> Iterator[Claim]:
-    new = [f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, _window(pod, since, cut))})"]
+    new = [f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, window_of(pod, since, cut))})"]
     new += _still_left_out(connection, pod, aggregate_type, since)
     elsewhere = [
-        f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, _window(other, *window))})"
+        f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, window_of(other, *window))})"
         for other, window in others.items()
     ]
-    if _has_history(connection, aggregate_type):
+    if has_history(connection, aggregate_type):
         elsewhere.append(_standing(aggregate_type, pod, since, others))
     claimed = connection.execute(
         f"""with new as ({" union ".join(new)}),
@@ -85,7 +81,7 @@ def _later_claims(
 ) -> Iterator[Claim]:
     """Yield the events of those who were not the first with a line; what is wrong in itself has none."""
     is_elsewhere = {line_id: found for line_id, _, found in claimed}
-    condition = f"{_window(pod, 0, cut)} and aggregate_id in (select unnest($ids::VARCHAR[]))"
+    condition = f"{window_of(pod, 0, cut)} and aggregate_id in (select unnest($ids::VARCHAR[]))"
     whole = f"({unique_events(condition)})"
     rows: list[tuple[Any, ...]] = connection.execute(
         f"""select line_id, aggregate_id, order_id, cut, event_id from ({_lines(aggregate_type, condition)})
@@ -109,7 +105,7 @@ def _still_left_out(connection: Connection, pod: str, aggregate_type: str, since
     ((first,),) = connection.execute(f"select min(cut) {events} and cut <= ?", [aggregate_type, since]).fetchall()
     if first is None:
         return []
-    lines = _lines(aggregate_type, _window(pod, first - 1, since))
+    lines = _lines(aggregate_type, window_of(pod, first - 1, since))
     left_out = f"select cut, event_id {events.replace('?', quote(aggregate_type))}"
     return [f"select aggregate_id, pod, line_id from ({lines}) semi join ({left_out}) using (cut, event_id)"]
 
@@ -135,18 +131,4 @@ def _standing(aggregate_type: str, pod: str, since: int, others: Mapping[str, tu
     return f"""
         select {STATE_TYPES[aggregate_type].ID_FIELD} as aggregate_id, pod,
                unnest(list_transform(lines, lambda one: one.{LINE_IDS[aggregate_type]})) as line_id
-        from {_history(aggregate_type)} where {stood} or ({rest})"""
-
-
-def _history(aggregate_type: str) -> str:
-    return f"{LAKE}.intermediate.int_{aggregate_type}s_history"
-
-
-def _has_history(connection: Connection, aggregate_type: str) -> bool:
-    query = """select 1 from duckdb_tables()
-        where database_name = ? and schema_name = 'intermediate' and table_name = ?"""
-    return bool(connection.execute(query, [LAKE, f"int_{aggregate_type}s_history"]).fetchall())
-
-
-def _window(pod: str, since: int, cut: int) -> str:
-    return f"(pod = {quote(pod)} and cut > {since} and cut <= {cut})"
+        from {history_of(aggregate_type)} where {stood} or ({rest})"""

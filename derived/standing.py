@@ -12,21 +12,15 @@ from typing import Any
 import duckdb
 
 from contracts.events import STATE_TYPES
+from derived import unexplained
 from derived.defective import Before
 from derived.defects import taxed_lines, taxed_places
 from derived.lake_connection import LAKE, quote
-from derived.unexplained import (
-    NO_CONSTANT,
-    NO_PARTS,
-    adjustment_constant,
-    order_constant,
-    order_parts,
-    payment_constant,
-    payment_parts,
-    refund_constant,
-)
 
 Connection = duckdb.DuckDBPyConnection
+
+LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
+"""The events of what is or was left out; kept by `derived/leaving_out.py`."""
 
 BEFORE_AMOUNTS = {
     "order": "json_object('placed_minor', total_minor, 'cancelled_minor', cancelled_minor)",
@@ -42,15 +36,15 @@ BEFORE_TAXED = {
 }
 
 BEFORE_CONSTANT = {
-    "order": order_constant("history", "line_taxes"),
-    "payment": payment_constant("history"),
-    "refund": refund_constant("history", "line_taxes"),
-    "adjustment": adjustment_constant("history", "tax_minor", "taxes"),
+    "order": unexplained.order_constant("history", "line_taxes"),
+    "payment": unexplained.payment_constant("history"),
+    "refund": unexplained.refund_constant("history", "line_taxes"),
+    "adjustment": unexplained.adjustment_constant("history", "tax_minor", "taxes"),
 }
 
 BEFORE_PARTS = {
-    "order": order_parts("history"),
-    "payment": payment_parts("history", "released_minor"),
+    "order": unexplained.order_parts("history"),
+    "payment": unexplained.payment_parts("history", "released_minor"),
 }
 
 NO_TAXED = "[]::VARCHAR[]"
@@ -68,13 +62,13 @@ STANDING = {
 
 def compared_before(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
     """Return a query for what versions are compared with, of the aggregates in `added` that were there before."""
-    if aggregate_type not in BEFORE_CONSTANT or not _has_history(connection, aggregate_type, since):
+    if aggregate_type not in BEFORE_CONSTANT or not _had_history(connection, aggregate_type, since):
         columns = "aggregate_id, null::VARCHAR[] as taxed, null::UBIGINT as constant, null::UBIGINT[] as parts"
         return f"select null::VARCHAR as {columns} where false"
     key = STATE_TYPES[aggregate_type].ID_FIELD
     return f"""select {key} as aggregate_id, list_sort({BEFORE_TAXED.get(aggregate_type, NO_TAXED)}) as taxed,
                       {BEFORE_CONSTANT[aggregate_type]} as constant,
-                      {BEFORE_PARTS.get(aggregate_type, NO_PARTS)} as parts
+                      {BEFORE_PARTS.get(aggregate_type, unexplained.NO_PARTS)} as parts
                from {history_of(aggregate_type)} as history
                where {stood(pod, since)} and {key} in (select aggregate_id from added where first > 1)"""
 
@@ -82,7 +76,7 @@ def compared_before(connection: Connection, pod: str, aggregate_type: str, since
 def standing(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
     """Return a query for what stood of a type as of a cut; `amount`: what a payment or refund says was given back."""
     names = ", ".join(f"null::{kind} as {name}" for name, kind in STANDING.items())
-    if not _has_history(connection, aggregate_type, since):
+    if not _had_history(connection, aggregate_type, since):
         return f"select {names} where false"
     fields = STATE_TYPES[aggregate_type].__struct_fields__
     named = ("currency", "order_id", "payment_id")
@@ -93,8 +87,13 @@ def standing(connection: Connection, pod: str, aggregate_type: str, since: int) 
                from {history_of(aggregate_type)} where {stood(pod, since)}"""
 
 
-def _has_history(connection: Connection, aggregate_type: str, since: int) -> bool:
-    return since > 0 and has_table(connection, history_of(aggregate_type).rpartition(".")[2], "intermediate")
+def _had_history(connection: Connection, aggregate_type: str, since: int) -> bool:
+    return since > 0 and has_history(connection, aggregate_type)
+
+
+def has_history(connection: Connection, aggregate_type: str) -> bool:
+    """Return whether the warehouse stores the history of a type: the first build has none."""
+    return has_table(connection, history_of(aggregate_type).rpartition(".")[2], "intermediate")
 
 
 def histories_of(
@@ -108,7 +107,7 @@ def before_of(
     connection: Connection, pod: str, aggregate_type: str, since: int, column: str, ids: set[str]
 ) -> dict[str, Before]:
     """Return the same of those whose column has one of these ids."""
-    if not ids or not _has_history(connection, aggregate_type, since):
+    if not ids or not _had_history(connection, aggregate_type, since):
         return {}
     names = set(STATE_TYPES[aggregate_type].__struct_fields__)
     homes = ", ".join(name if name in names else "null" for name in ("currency", "order_id", "payment_id"))
@@ -117,7 +116,8 @@ def before_of(
         connection,
         f"""select {STATE_TYPES[aggregate_type].ID_FIELD}, version, merchant_id, {homes},
                    {amounts}::VARCHAR, {BEFORE_TAXED.get(aggregate_type, NO_TAXED)},
-                   {BEFORE_CONSTANT.get(aggregate_type, NO_CONSTANT)}, {BEFORE_PARTS.get(aggregate_type, NO_PARTS)}
+                   {BEFORE_CONSTANT.get(aggregate_type, unexplained.NO_CONSTANT)},
+                   {BEFORE_PARTS.get(aggregate_type, unexplained.NO_PARTS)}
             from {history_of(aggregate_type)} as history
             where {stood(pod, since)} and {column} in (select unnest($ids::VARCHAR[]))""",
         {"ids": sorted(ids)},
@@ -141,6 +141,11 @@ def before_of(
 def stood(pod: str, since: int) -> str:
     """Return a condition: this version of a history's row stood at the cut."""
     return f"pod = {quote(pod)} and valid_from_cut <= {since} and (valid_to_cut is null or valid_to_cut > {since})"
+
+
+def window_of(pod: str, since: int, cut: int) -> str:
+    """Return a condition on raw events: those of `pod` after the cut `since`, up to `cut`."""
+    return f"(pod = {quote(pod)} and cut > {since} and cut <= {cut})"
 
 
 def history_of(aggregate_type: str) -> str:
