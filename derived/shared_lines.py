@@ -1,4 +1,4 @@
-"""Finding lines that two aggregates claim: an id of a line belongs to whose event had it first.
+"""Finding lines that two aggregates claim: an id of a line belongs to whose event had it first in the outbox.
 
 Every other aggregate's events with that line are bad. Between two pods, whose cuts cannot be compared, it belongs to
 what stands already, and else to the pod that is judged first.
@@ -88,7 +88,7 @@ def _later_claims(
             semi join (select cut, event_id from ({judged(aggregate_type, whole)}) where defect is null)
                 using (cut, event_id)
             where line_id in (select unnest($lines::VARCHAR[]))
-            order by line_id, cut, recorded_at, event_id""",
+            order by line_id, cut, "position", event_id""",
         {"ids": sorted({one for _, ids, _ in claimed for one in ids}), "lines": sorted(is_elsewhere)},
     ).fetchall()
     owners: dict[str, str | None] = dict.fromkeys((line_id for line_id, found in is_elsewhere.items() if found), None)
@@ -114,7 +114,7 @@ def _lines(aggregate_type: str, condition: str) -> str:
     """Return a query for the lines of raw events; those of an event that cannot be read claim nothing."""
     order_id = "$.state.order_id"
     return f"""
-        select pod, cut, recorded_at, event_id, aggregate_id,
+        select pod, cut, "position", event_id, aggregate_id,
                try(json_extract_string(payload, '{order_id}')) as order_id,
                unnest(try(json_extract_string(payload, '$.state.lines[*].{LINE_IDS[aggregate_type]}'))) as line_id
         from {EVENTS} where aggregate_type = '{aggregate_type}' and ({condition})"""
