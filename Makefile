@@ -7,7 +7,7 @@ PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR)
 once := $(filter-out 0,$(ONCE))
 
-.PHONY: run test check bench drill format install clean
+.PHONY: run test check bench drill format install lock clean
 
 run: .venv/.installed
 	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
@@ -35,6 +35,10 @@ format: .venv/.installed
 	@.venv/bin/ruff check --quiet --fix .
 
 install: .venv/.installed
+
+# After a change of requirements.in or requirements-dev.in; `make lock ARGS=--upgrade` takes the newest of what is not pinned.
+lock: .venv/.installed
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(ARGS) -o requirements.lock requirements.in requirements-dev.in
 
 clean:
 	@if [ -x $(PY) ]; then $(PY) -m stack.cli reset --yes; fi

@@ -17,6 +17,7 @@ from contracts import limits
 from contracts.errors import InputError, SettingsError, StackError, TieoutError
 from contracts.text import visible
 from stack import lifecycle, session, settings
+from stack.code_version import code_version, package_version
 from stack.commands.accepting import add_commands as add_accepting
 from stack.commands.alerts import add_commands as add_alerts
 from stack.commands.books import add_commands as add_books
@@ -25,6 +26,7 @@ from stack.commands.closing import add_commands as add_closing
 from stack.commands.coverage import add_commands as add_coverage
 from stack.commands.drills import add_commands as add_drills
 from stack.commands.epochs import add_commands as add_epochs
+from stack.commands.groups import Grouped, put_under_headings
 from stack.commands.imports import add_commands as add_imports
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
@@ -43,6 +45,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="tieout",
+    cls=Grouped,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,6 +54,21 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        answers().print(f"tieout {package_version()}, code {code_version()}", markup=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -271,6 +289,9 @@ add_accepting()
 add_breaks(app)
 add_alerts(app)
 add_drills(app)
+
+
+put_under_headings(app)
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

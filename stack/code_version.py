@@ -1,12 +1,14 @@
-"""Which code is running: the commit of the checkout, or what its files say where there is no repository.
+"""Which code is running: the version, the commit of the checkout, or what its files say where there is no repository.
 
-Belongs here: naming the code, for evidence. Does not belong here: the version of the package.
+Belongs here: naming the code, for evidence and for `tieout --version`. Does not belong here: versions of what it uses.
 """
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 from stack.settings import ROOT
@@ -14,6 +16,14 @@ from stack.settings import ROOT
 SUFFIXES = (".py", ".sql", ".yml", ".html")
 LEFT_OUT = ("var", ".venv", "tests", "build")
 SHOWN = 12
+
+
+def package_version(root: Path = ROOT) -> str:
+    """Return the version: what the checkout says, else what the installed package says."""
+    project = root / "pyproject.toml"
+    if not project.exists():
+        return metadata.version("tieout")
+    return str(tomllib.loads(project.read_text())["project"]["version"])
 
 
 def code_version(root: Path = ROOT) -> str:

@@ -1,0 +1,44 @@
+"""The headings under which `tieout --help` lists the commands.
+
+Belongs here: which command stands under which heading, in which order. Does not belong here: what a command does.
+"""
+
+from __future__ import annotations
+
+import typer
+from typer.core import TyperGroup
+from typer.models import CommandInfo, TyperInfo
+
+HEADINGS = {
+    "Start, stop, look": ("up", "status", "down", "reset"),
+    "Trade": ("traffic", "import", "imports"),
+    "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
+    "Reports and months": ("report", "close", "periods", "verify"),
+    "Bring copies back": (
+        "drain",
+        "rebuild",
+        "replay-parked",
+        "republish",
+        "backup",
+        "restore-lake",
+        "forget-projection",
+        "open-epoch",
+    ),
+}
+
+
+class Grouped(TyperGroup):
+    """Lists its commands in the order of `HEADINGS`."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return the names of all commands; what stands under no heading comes last."""
+        order = {name: place for place, name in enumerate(name for names in HEADINGS.values() for name in names)}
+        return sorted(super().list_commands(ctx), key=lambda name: order.get(name, len(order)))
+
+
+def put_under_headings(app: typer.Typer) -> None:
+    """Give every command its heading; KeyError when one has none."""
+    headings = {name: heading for heading, names in HEADINGS.items() for name in names}
+    listed: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
+    for one in listed:
+        one.rich_help_panel = headings[str(one.name or getattr(one.callback, "__name__", ""))]
