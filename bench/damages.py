@@ -91,6 +91,27 @@ LAKE_CELLS = (
         actions=REPLACE,
     ),
     Cell(
+        damage="captured order halved",
+        store=LAKE,
+        do=lake.halve_order,
+        named=names(oltp_lake__order=Class.AMOUNT, log_manifests=Class.DIFFERENT),
+        actions=REPLACE,
+    ),
+    Cell(
+        damage="one of a line's taxes lost",
+        store=LAKE,
+        do=lake.lose_one_tax,
+        named=names(oltp_lake__order=Class.MISSING, log_manifests=Class.DIFFERENT),
+        actions=REPLACE,
+    ),
+    Cell(
+        damage="two taxes of a line swapped",
+        store=LAKE,
+        do=lake.swap_taxes,
+        named=names(oltp_lake__order=Class.TAX, log_manifests=Class.DIFFERENT),
+        actions=REPLACE,
+    ),
+    Cell(
         damage="old event altered",
         store=LAKE,
         do=lake.change_old_event,
@@ -146,6 +167,7 @@ VIEW_CELLS = (
     _in_view("row extra", views.add_row, Class.EXTRA),
     _in_view("row stale", views.age_row, Class.STALE),
     _in_view("changed by one minor unit", views.change_amount, Class.AMOUNT),
+    _in_view("captured order halved", views.halve_order, Class.AMOUNT),
     _in_view("wrong currency", views.change_currency, Class.CURRENCY),
     _in_view("two errors that cancel", views.change_two_amounts, Class.AMOUNT),
     _in_view("right version, wrong content", views.change_status, Class.DIFFERENT),
@@ -267,6 +289,15 @@ LAKE_SECOND = (
         actions=RESTORE,
     ),
 )
+LAKE_THIRD = (
+    Cell(
+        damage="set back; outbox and log have no more what followed",
+        store=LAKE,
+        do=lake.lake_behind_everything,
+        named=names(log_positions=Class.DIFFERENT),
+        actions=(Act.LOAD_CUTS,),
+    ),
+)
 
 ROUNDS: tuple[Round, ...] = (
     Round(name="rows", cells=(*LAKE_CELLS, *OUTBOX_CELLS, *VIEW_CELLS), families=BEFORE_BUILDS),
@@ -288,6 +319,7 @@ ROUNDS: tuple[Round, ...] = (
     ),
     Round(name="lake, first", cells=LAKE_FIRST, families=BEFORE_BUILDS),
     Round(name="lake, second", cells=LAKE_SECOND, families=BEFORE_BUILDS),
+    Round(name="lake, third", cells=LAKE_THIRD, families=BEFORE_BUILDS),
     Round(name="marts", cells=MART_CELLS, families=MARTS),
     Round(
         name="a mart emptied",

@@ -6,6 +6,8 @@ Belongs here: those damages. Does not belong here: what must become of them (`be
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC
 from typing import Any
 
@@ -13,6 +15,9 @@ import msgspec
 
 from bench.damage_place import WHOLE, Harm, Place, Target, harm
 from contracts.events.envelope import ENVELOPE_COLUMNS
+from derived.retention import prune_outboxes
+from streams.lag import trim_log
+from streams.valkey_log import build_log
 
 OF_TARGET = "pod = $pod and merchant_id = $merchant and aggregate_type = $kind and aggregate_id = $id"
 NEWEST = f"""
@@ -26,19 +31,21 @@ def _change(place: Place, target: Target, *statements: str, **values: Any) -> No
     place.change_lake(*statements, **of_target, **values)
 
 
-def _alter_state(place: Place, target: Target, column: str, difference: int) -> None:
-    """Change an amount in the newest event of an aggregate."""
+def _alter_state(place: Place, target: Target, alter: Callable[[dict[str, Any]], object]) -> Harm:
+    """Change the state in the newest event of an aggregate."""
     with place.lake() as lake:
         bound = {"pod": place.pod, "merchant": target.merchant_id, "kind": target.kind, "id": target.aggregate_id}
         ((text,),) = lake.execute(f"select payload from lake.raw.events where {NEWEST}", bound).fetchall()
     payload = json.loads(text)
-    payload["state"][column] += difference
-    _set_payload(place, target, payload)
-
-
-def _set_payload(place: Place, target: Target, payload: dict[str, Any]) -> None:
+    alter(payload["state"])
     text = json.dumps(payload, separators=(",", ":"))
     _change(place, target, f"update lake.raw.events set payload = $text where {NEWEST}", text=text)
+    return harm(target)
+
+
+def _add(place: Place, target: Target, column: str, difference: int) -> Harm:
+    """Change an amount in the newest event of an aggregate."""
+    return _alter_state(place, target, lambda state: state.update({column: state[column] + difference}))
 
 
 def lose_first_event(place: Place) -> Harm:
@@ -85,8 +92,7 @@ def double_event_altered(place: Place) -> Harm:
 def change_amount(place: Place) -> Harm:
     """Change what a payment captured by one minor unit."""
     target = place.take("payment", "captured")
-    _alter_state(place, target, "captured_minor", 1)
-    return harm(target)
+    return _add(place, target, "captured_minor", 1)
 
 
 def change_currency(place: Place) -> Harm:
@@ -100,9 +106,39 @@ def change_currency(place: Place) -> Harm:
 def change_two_amounts(place: Place) -> Harm:
     """Add one minor unit to a payment and take it from another: every total stays what it was."""
     one, other = place.take("payment", "captured"), place.take("payment", "captured")
-    _alter_state(place, one, "captured_minor", 1)
-    _alter_state(place, other, "captured_minor", -1)
+    _add(place, one, "captured_minor", 1)
+    _add(place, other, "captured_minor", -1)
     return harm(one, other)
+
+
+AMOUNTS_MINOR = frozenset(
+    {"lines_minor", "discount_minor", "shipping_minor", "amount_minor", "taxable_minor", "tax_minor", "total_minor"}
+)
+
+
+def halve_order(place: Place) -> Harm:
+    """Halve every amount of an order that was captured, and of its lines."""
+
+    def halve(state: dict[str, Any]) -> None:
+        for amounts in (state, *state["lines"]):
+            amounts.update({name: amounts[name] // 2 for name in AMOUNTS_MINOR & amounts.keys()})
+
+    return _alter_state(place, place.take("order", "captured"), halve)
+
+
+def lose_one_tax(place: Place) -> Harm:
+    """Lose one of the two taxes of a line."""
+    return _alter_state(place, place.take("order", "several taxes"), lambda state: state["line_taxes"].pop())
+
+
+def swap_taxes(place: Place) -> Harm:
+    """Say of each of the two taxes of a line what the other is: their sum stays what it was."""
+
+    def swap(state: dict[str, Any]) -> None:
+        one, other = state["line_taxes"]
+        one["tax_minor"], other["tax_minor"] = other["tax_minor"], one["tax_minor"]
+
+    return _alter_state(place, place.take("order", "several taxes"), swap)
 
 
 def change_old_event(place: Place) -> Harm:
@@ -168,6 +204,23 @@ def lake_back(place: Place) -> Harm:
     """Move the lake's position back by three cuts."""
     fence = FENCE.format(pod=place.pod)
     place.change_lake(f"update {fence} set cut = greatest(cut - 3, 0), chunk = 0")
+    return WHOLE
+
+
+def lake_behind_everything(place: Place) -> Harm:
+    """Set the lake back to its first cut, events and all, when neither outbox nor log has what followed any more.
+
+    So an older copy of its catalog would have it. What followed is in the backup only.
+    """
+    prune_outboxes(place.settings)
+    with closing(build_log(place.settings)) as log:
+        trim_log(log, place.pod)
+    place.change_lake(
+        "delete from lake.raw.events where pod = $pod and cut > 1",
+        "delete from lake.raw.cuts where pod = $pod and cut > 1",
+        f"update {FENCE.format(pod=place.pod)} set cut = 1, chunk = 0",
+        pod=place.pod,
+    )
     return WHOLE
 
 

@@ -47,6 +47,7 @@ MART_CELLS = (
         "payments",
         Class.AMOUNT,
     ),
+    _in_mart("captured order halved", warehouse.halve_order, "orders", Class.AMOUNT),
     _in_mart("refund missing", warehouse.lose_row("refund", "completed"), "refunds", Class.MISSING),
     _in_mart(
         "reservation changed",
@@ -73,6 +74,8 @@ MART_CELLS = (
     ),
     _in_mart("tax movement missing", warehouse.lose_tax, "tax", Class.MISSING),
     _in_mart("tax changed by one minor unit", warehouse.change_tax, "tax", Class.TAX),
+    _in_mart("one of a line's taxes missing", warehouse.lose_one_tax, "tax", Class.MISSING),
+    _in_mart("two taxes of a line swapped", warehouse.swap_taxes, "tax", Class.TAX),
     Cell(
         damage="journal entry deleted",
         store=WAREHOUSE,
@@ -93,6 +96,13 @@ MART_CELLS = (
         do=warehouse.change_entry,
         named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
         actions=BUILD,
+    ),
+    _in_mart(
+        "journal entries of a captured order halved",
+        warehouse.halve_entries,
+        "journal_identities",
+        Class.AMOUNT,
+        Class.IDENTITY,
     ),
     _in_mart("all journal entries of an event deleted", warehouse.lose_entries, "journal_identities", Class.MISSING),
     _in_mart(

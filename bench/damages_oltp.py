@@ -140,6 +140,35 @@ change_two_lines = _noted("order", LINES.format(sign="+"), "several lines")
 correct_lines = _of_note(LINES.format(sign="-"))
 
 
+SWAPPED = """
+    update oltp.order_line_taxes as one set tax_minor = other.tax_minor from oltp.order_line_taxes as other
+    where other.order_line_id = one.order_line_id and other.jurisdiction <> one.jurisdiction and one.order_id = %(id)s
+"""
+swap_taxes = _noted("order", SWAPPED, "several taxes")
+"""Their sum is still the line's tax."""
+correct_taxes = _of_note(SWAPPED)
+
+
+def lose_one_tax(place: Place) -> Harm:
+    """Delete one of the two taxes of a line."""
+    target = place.take("order", "several taxes")
+    of_order = "order_id = %(id)s and jurisdiction = 'CA-QST'"
+    with place.oltp() as connection:
+        query = f"select row_to_json(t)::text from oltp.order_line_taxes as t where {of_order}"
+        ((row,),) = connection.execute(query.encode(), {"id": target.aggregate_id}).fetchall()
+    place.change_oltp(f"delete from oltp.order_line_taxes where {of_order}", id=target.aggregate_id)
+    return harm(target, note=row)
+
+
+def restore_tax(place: Place, done: Harm) -> None:
+    """Bring the row back, as it was."""
+    place.change_oltp(
+        """insert into oltp.order_line_taxes
+           select * from json_populate_record(null::oltp.order_line_taxes, %(row)s::json)""",
+        row=done.note,
+    )
+
+
 def change_payment_currency(place: Place) -> Harm:
     """Make a payment one in another currency than its order."""
     target = place.take("payment", "captured")

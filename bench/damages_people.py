@@ -49,6 +49,22 @@ PEOPLE_CELLS = (
         undo=oltp.correct_lines,
     ),
     Cell(
+        damage="two taxes of a line swapped",
+        store=OLTP,
+        do=oltp.swap_taxes,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.TAX),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_taxes,
+    ),
+    Cell(
+        damage="one of a line's taxes lost",
+        store=OLTP,
+        do=oltp.lose_one_tax,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__order=Class.EXTRA),
+        reason="OLTP itself is at fault",
+        undo=oltp.restore_tax,
+    ),
+    Cell(
         damage="payment in another currency than its order",
         store=OLTP,
         do=oltp.change_payment_currency,

@@ -76,6 +76,15 @@ change_two_amounts = _two("payment", "account_payments", "captured_minor", "cust
 change_status = _one("order", "update read_models.account_orders set status = 'lost' where {where}", "customer")
 """Its version is right, its content is wrong."""
 
+halve_order = _one(
+    "order",
+    """update read_models.account_orders set lines_minor = lines_minor / 2, discount_minor = discount_minor / 2,
+           shipping_minor = shipping_minor / 2, tax_minor = tax_minor / 2, total_minor = total_minor / 2
+       where {where}""",
+    "customer",
+    "captured",
+)
+
 lose_order = _one("order", "delete from read_models.fulfillment_orders where {where}")
 add_order = _ghost("order", "fulfillment_orders")
 age_order = _one("order", "update read_models.fulfillment_orders set version = version - 1 where {where}", "changed")

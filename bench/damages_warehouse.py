@@ -146,6 +146,16 @@ change_two_entries = _in_journal(
 )
 """The event's entries still sum to zero."""
 
+halve_entries = _in_journal("update {journal} set amount_micro = amount_micro // 2 where {event}", "order", "captured")
+"""All entries of an order's event: they still sum to zero, but for a half of a micro-unit."""
+
+halve_order = change_row(
+    "order",
+    """lines_minor = lines_minor // 2, discount_minor = discount_minor // 2, shipping_minor = shipping_minor // 2,
+       tax_minor = tax_minor // 2, total_minor = total_minor // 2""",
+    "captured",
+)
+
 TAX = "lake.intermediate.int_tax_movements"
 OF_LINE = f"""
     pod = $pod and movement = 'charged' and source_line_id = (
@@ -153,15 +163,21 @@ OF_LINE = f"""
 """
 
 
-def _in_tax(statement: str) -> Damage:
+def _in_tax(statement: str, *traits: str) -> Damage:
     def do(place: Place) -> Harm:
-        return _change(place, place.take("order", "uncancelled"), statement.format(tax=TAX, line=OF_LINE))
+        return _change(place, place.take("order", "uncancelled", *traits), statement.format(tax=TAX, line=OF_LINE))
 
     return do
 
 
 lose_tax = _in_tax("delete from {tax} where {line}")
 change_tax = _in_tax("update {tax} set tax_minor = tax_minor + 1 where {line}")
+lose_one_tax = _in_tax("delete from {tax} where {line} and jurisdiction = 'CA-QST'", "several taxes")
+swap_taxes = _in_tax(
+    "update {tax} set tax_minor = (select sum(tax_minor) from {tax} where {line}) - tax_minor where {line}",
+    "several taxes",
+)
+"""Each of two taxes has what the other has: their sum stays what it was."""
 
 
 def truncate_payments(place: Place) -> Harm:

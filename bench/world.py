@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bench.several_taxes import sell_with_several_taxes
 from contracts.events.adjustment import AdjustmentKind
 from contracts.settings import Settings, parse_settings
 from oltp.commands.book_adjustment import BookAdjustment
@@ -61,7 +62,7 @@ def _traffic(settings: Settings, orders_per_second: float) -> Program:
 
 
 def trade(settings: Settings, *, orders: int, seed: int) -> None:
-    """Place orders with everything that happens to orders, book some adjustments, and bring every copy up to date."""
+    """Place orders with all that happens to orders, some with several taxes, book adjustments; all copies follow."""
     place_orders(settings, orders=orders, seed=seed)
     homes = {placement.merchant_id: placement.pod for placement in placements(settings.control_dsn)}
     for pod in settings.pods:
@@ -69,6 +70,7 @@ def trade(settings: Settings, *, orders: int, seed: int) -> None:
             for merchant_id in sorted(merchant for merchant, home in homes.items() if home == pod.pod):
                 for number in range(ADJUSTMENTS):
                     execute(commands, _adjustment(merchant_id, number), idempotency_key=f"trade/{merchant_id}/{number}")
+        sell_with_several_taxes(pod, settings.control_dsn)
     drain_everything(settings)
 
 
