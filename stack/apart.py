@@ -7,10 +7,8 @@ what it says meanwhile, its result or its error. Does not belong here: the work;
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 from contracts.errors import StackError
 from contracts.settings import Settings
 from derived.lifeline import end_with_parent
+from traffic.children import interrupts_held_back, spawn_context
 
 Result = TypeVar("Result")
 Say = Callable[..., None]
@@ -33,11 +32,12 @@ def run_apart(work: Callable[[Settings, Say], Result], settings: Settings, on_sa
 
     StackError when the process was killed. It ends with the caller, whatever ends that.
     """
-    context = multiprocessing.get_context("spawn")
+    context = spawn_context()
     ours, theirs = context.Pipe(duplex=False)
     # No daemon, because those may not start processes; it is ended below, and by end_with_parent if we are killed.
     child = context.Process(target=_run, args=(theirs, os.getpid(), work, settings))
-    child.start()
+    with interrupts_held_back():
+        child.start()
     theirs.close()
     try:
         while True:
@@ -60,8 +60,6 @@ def run_apart(work: Callable[[Settings, Say], Result], settings: Settings, on_sa
 
 def _run(pipe: Connection, parent_id: int, work: Callable[[Settings, Say], Any], settings: Settings) -> None:
     end_with_parent(parent_id)
-    # Interrupts are the caller's affair.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     turn = threading.Lock()
 
     def send(kind: str, value: object) -> None:

@@ -9,9 +9,7 @@ argument; arguments and results are pickled. With 0 processes the work runs in t
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +21,7 @@ from typing import Any, Self, TypeVar
 from contracts.errors import StackError
 from contracts.settings import Settings
 from oltp.commands.execute import CommandPod, build_command_pod
+from traffic.children import interrupts_held_back, spawn_context
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -72,9 +71,8 @@ class Workers(AbstractContextManager["Workers"]):
     def __enter__(self) -> Self:
         """Start the processes as work comes."""
         if self._processes:
-            # Spawned, not forked: a fork would share the caller's connections.
             self._executor = ProcessPoolExecutor(
-                self._processes, multiprocessing.get_context("spawn"), _start, (self._settings,)
+                self._processes, spawn_context(), _start, (self._settings, os.getpid())
             )
         return self
 
@@ -104,7 +102,8 @@ class Workers(AbstractContextManager["Workers"]):
     ) -> Iterator[Result]:
         pending: set[Future[Any]] = set()
         for pod, argument in items:
-            pending.add(executor.submit(_work, work, pod, argument))
+            with interrupts_held_back():  # a process may be started for it
+                pending.add(executor.submit(_work, work, pod, argument))
             if len(pending) >= self._processes * IN_FLIGHT_PER_PROCESS:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -116,11 +115,10 @@ class Workers(AbstractContextManager["Workers"]):
 _pods: Pods | None = None
 
 
-def _start(settings: Settings) -> None:
-    """Prepare a worker process; interrupts are the parent's affair."""
+def _start(settings: Settings, parent: int) -> None:
+    """Prepare a worker process; `parent` started it, and may have ended since."""
     global _pods
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_without_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_without_parent, args=(parent,), daemon=True).start()
     _pods = Pods(settings)
 
 
