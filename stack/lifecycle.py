@@ -20,6 +20,7 @@ from contracts.errors import InputError, StackError
 from contracts.settings import Settings
 from stack import files, processes, session, settings
 from stack.console import Progress
+from stack.dagster_database import migrate_dagster
 from stack.dagster_home import write_dagster_home
 from stack.migrations import migrate_everything
 from stack.outages import outage
@@ -100,6 +101,8 @@ def run_until_interrupted(progress: Progress, *, has_traffic: bool, has_pages: b
 
 def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
     """Run all workers over running servers until Ctrl-C or a signal."""
+    if has_pages:
+        migrate_dagster(values, progress)
     with workers(values, has_traffic=has_traffic, has_pages=has_pages) as address:
         progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
         if address is not None:
