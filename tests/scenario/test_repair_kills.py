@@ -44,7 +44,7 @@ def tools(settings: Settings) -> Iterator[Repairing]:
 
 
 def damage_everything(tools: Repairing) -> None:
-    """Do one damage for every kind of action but a build."""
+    """Do one damage for every kind of action but a build and the loading of cuts."""
     place, other = (Place(settings=tools.settings, pod=pod.pod) for pod in tools.settings.pods)
     parked = views.park_events(views.ACCOUNT, "account_orders")(place)
     views.fix_view("account_orders")(place, parked)
@@ -100,7 +100,7 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     damage_everything(tools)
     damaged = record(tools, BEFORE_BUILDS)
 
-    # Cuts are loaded from the backup only where neither log nor outbox has them; that has tests of its own.
+    # Cuts are loaded from the backup only where neither log nor outbox has them: the test after this one.
     planned = [kind for kind in ActionKind if kind not in (ActionKind.BUILD, ActionKind.LOAD_CUTS)]
     during = [f"{when} {kind}" for kind in planned for when in ("begun", "applied")]
     for step in (*BEFORE, *during, *AFTER):
@@ -125,6 +125,40 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     # Nothing of the killed runs is left over, also when their leases are long over.
     later = replace(tools, clock=lambda: utc_now() + timedelta(hours=2))
     assert repair_breaks(later).breaks == ()
+
+
+def lake_events(place: Place) -> list[tuple[object, ...]]:
+    """Return what the lake has of the place's pod."""
+    query = "select event_id, cut, payload from lake.raw.events where pod = ? order by all"
+    with place.lake() as events:
+        return events.execute(query, [place.pod]).fetchall()
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_loading_of_cuts_is_finished_by_the_next(tools: Repairing) -> None:
+    dsn, place = tools.settings.control_dsn, Place(settings=tools.settings, pod=tools.settings.pods[0].pod)
+    place.place_orders()  # so that there are cuts after the first
+    before = lake_events(place)
+    lake.lake_behind_everything(place)
+    assert len(lake_events(place)) < len(before)
+    damaged = record(tools, BEFORE_BUILDS)
+    assert damaged
+
+    during = [f"{when} {ActionKind.LOAD_CUTS}" for when in ("begun", "applied")]
+    for step in (*BEFORE, *during, *AFTER):
+        kill_at(step, tools)
+    report = repair_breaks(tools)
+
+    assert report.left == 0 and not report.busy_pods
+    found = [ledger.find_break(dsn, break_id) for break_id in damaged]
+    assert {item.state for item in found} == {BreakState.REPAIRED}
+    assert {step: audited(step, tools)[-1] for step in during} == {
+        step: ("load_cuts", "interrupted") for step in during
+    }
+    assert lake_events(place) == before
+    results = tools.recheck(BEFORE_BUILDS, [pod.pod for pod in tools.settings.pods])
+    assert {result.verdict for result in results} == {Verdict.CONSISTENT}
+    assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
 
 
 @pytest.mark.timeout(900)
