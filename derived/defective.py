@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from contracts.money import CURRENCY_EXPONENTS, format_minor
 from contracts.text import visible
@@ -109,6 +110,8 @@ class Event:
     aggregate_type: str
     aggregate_id: str
     version: int
+    position: int
+    """In the pod's outbox: which of two events of one cut is the earlier; their ids say it only by chance."""
     defect: str | None
     order_id: str | None
     payment_id: str | None
@@ -170,8 +173,9 @@ class _Interval:
 
 def judge(pod: str, scope: Scope, events: Sequence[Event], before: Mapping[Scope, Before]) -> Judgement:
     """Judge all events of a scope after some cut; `before` says what its aggregates were at that cut."""
+    events = sorted(events, key=_arrival)
     of: defaultdict[Scope, list[Event]] = defaultdict(list)
-    for event in sorted(events, key=lambda one: (one.version, one.cut, one.event_id)):
+    for event in events:
         of[event.aggregate].append(event)
     bad: set[tuple[int, str]] = set()
     intervals = [
@@ -184,56 +188,88 @@ def judge(pod: str, scope: Scope, events: Sequence[Event], before: Mapping[Scope
     return Judgement(left_out=records, bad=frozenset(bad))
 
 
+def _arrival(event: Event) -> tuple[int, int, str]:
+    return event.cut, event.position, event.event_id
+
+
+def _in_order(events: Iterable[Event]) -> list[Event]:
+    return sorted(events, key=lambda one: (one.version, *_arrival(one)))
+
+
+@dataclass(kw_only=True)
+class _Course:
+    """How far an aggregate's versions were followed, one after the other, from the last one that was believed."""
+
+    last: Before
+    first: _Interval | None = None
+    """The first defect."""
+    is_standing: bool = False
+    is_for_good: bool = False
+    bad: set[tuple[int, str]] = field(default_factory=set)
+
+    def follow(self, event: Event) -> None:
+        """Judge the next version beside the one before."""
+        wrong = Defect[event.defect] if event.defect else _beside(event, self.last)
+        # What is wrong in itself may come after a lost version, too.
+        defect = wrong or (Defect.GAP if event.version != self.last.version + 1 else None)
+        is_gap = event.version > self.last.version + 1
+        is_repeated = event.version <= self.last.version
+        if defect is not None:
+            self.first = self.first or _Interval(event=event, defect=defect)
+            self.is_standing = True
+            self.is_for_good = self.is_for_good or is_gap or defect in FOR_GOOD
+        self.last = replace(self.last, version=max(self.last.version, event.version))
+        if wrong is not None:
+            self.bad.add((event.cut, event.event_id))
+            if is_repeated or wrong is not Defect.UNEXPLAINED:
+                # It may have captured or cancelled something, whatever else of it is wrong.
+                self.last = replace(self.last, parts=None)
+            return
+        self.last = _believed(event)
+        if event.is_restated or not self.is_for_good:
+            self.is_standing, self.is_for_good = False, False
+
+
+def _believed(event: Event) -> Before:
+    return Before(
+        version=event.version,
+        merchant_id=event.merchant_id,
+        currency=event.currency,
+        order_id=event.order_id,
+        payment_id=event.payment_id,
+        taxed=event.taxed,
+        constant=event.constant,
+        parts=event.parts,
+    )
+
+
 def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, str]]) -> Iterator[_Interval]:
-    """Yield when an aggregate is not believed; its events are given in the order of their versions. Adds to `bad`."""
-    last, standing, is_for_good = before, None, False
-    repeated: list[tuple[Event, Defect]] = []
-    for event in events:
-        wrong = Defect[event.defect] if event.defect else _beside(event, last)
-        if wrong is not None and event.version <= last.version:
-            bad.add((event.cut, event.event_id))
-            repeated.append((event, wrong))
-            last = replace(last, parts=None)
-            continue
-        is_gap = wrong is None and event.version != last.version + 1
-        if wrong is not None:
-            bad.add((event.cut, event.event_id))
-        if wrong is not None or is_gap:
-            defect = wrong or Defect.GAP
-            standing = standing or _Interval(event=event, defect=defect)
-            is_for_good = is_for_good or defect in FOR_GOOD
-        last = replace(last, version=max(last.version, event.version))
-        if wrong is not None:
-            # It may have captured or cancelled something, whatever else of it is wrong.
-            last = last if wrong is Defect.UNEXPLAINED else replace(last, parts=None)
-            continue
-        last = replace(
-            last,
-            merchant_id=event.merchant_id,
-            currency=event.currency,
-            order_id=event.order_id,
-            payment_id=event.payment_id,
-            taxed=event.taxed,
-            constant=event.constant,
-            parts=event.parts,
-        )
-        if standing is not None and (event.is_restated or not is_for_good):
-            yield replace(standing, until_cut=event.cut)
-            standing, is_for_good = None, False
-    if standing is not None:
-        yield standing
-    yield from _of_repeated(repeated, [event for event in events if (event.cut, event.event_id) not in bad])
+    """Yield when an aggregate is not believed, as builds at each cut would find; its events are given as they came.
 
-
-def _of_repeated(repeated: Iterable[tuple[Event, Defect]], good: Sequence[Event]) -> Iterator[_Interval]:
-    """Yield when a version came once more: that may be after later versions, so only what came after it ends it."""
-    for event, defect in repeated:
-        following = [
-            one.cut
-            for one in good
-            if (one.cut, one.version) > (event.cut, event.version) and (one.is_restated or defect not in FOR_GOOD)
-        ]
-        yield _Interval(event=event, defect=defect, until_cut=min(following, default=None))
+    While it is not believed, its versions wait: one that was lost may come late, so they are followed once more, in
+    their order. Once it is believed, a version that comes late comes after the last one, whatever its number. So what
+    comes out does not depend on how many cuts a build adds. Adds to `bad`.
+    """
+    waiting: list[Event] = []
+    began: _Interval | None = None
+    course = _Course(last=before)
+    for cut, found in groupby(events, key=lambda one: one.cut):
+        come = _in_order(found)
+        waiting += come
+        if course.is_standing and come[0].version <= course.last.version:
+            course, come = _Course(last=before), _in_order(waiting)
+        for event in come:
+            course.follow(event)
+        began = began or course.first
+        if not course.is_standing:
+            bad |= course.bad
+            if began is not None:
+                yield replace(began, until_cut=cut)
+            before, waiting, began = course.last, [], None
+            course = _Course(last=before)
+    bad |= course.bad
+    if began is not None:
+        yield began
 
 
 def _beside(event: Event, last: Before) -> Defect | None:
@@ -322,7 +358,7 @@ def _currency(events: Sequence[Event], before: Mapping[Scope, Before]) -> str | 
 def _merged(intervals: Iterable[_Interval]) -> Iterator[_Interval]:
     """Yield when a scope is left out: from the first cut of what overlaps to the last; each with its first defect."""
     standing: _Interval | None = None
-    for one in sorted(intervals, key=lambda found: found.event.cut):
+    for one in sorted(intervals, key=lambda found: _arrival(found.event)):
         if standing is None:
             standing = one
         elif standing.until_cut is None or one.event.cut <= standing.until_cut:

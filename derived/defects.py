@@ -223,7 +223,8 @@ RULES: Mapping[str, Rules] = {
         fits=_fits(f"state.authorized_minor * {UNIT}", f"state.captured_minor * {UNIT}"),
         agrees="0 <= state.refunded_minor and state.refunded_minor <= state.captured_minor "
         f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
-        f"and state.captured_minor = {_sum('captures', 'one.amount_minor')}",
+        f"and state.captured_minor = {_sum('captures', 'one.amount_minor')} "
+        f"and {_distinct('captures', 'payment_capture_id')}",
         amounts="json_object('captured_minor', state.captured_minor, 'refunded_minor', state.refunded_minor)",
         constant=unexplained.payment_constant("state"),
         parts=unexplained.payment_parts("state", RELEASED),
@@ -265,17 +266,30 @@ RULES: Mapping[str, Rules] = {
 """Types that are not listed must only be readable, and their own."""
 
 
+SAID = (
+    "event_type", "merchant_id", "aggregate_type", "aggregate_id", "aggregate_version", "occurred_at", "recorded_at",
+    "payload",
+)  # fmt: skip
+"""What an event says; the rest is how it came."""
+
+
 def unique_events(condition: str) -> str:
-    """Return a query for the raw events that a condition chooses, each once."""
-    return f"select * from {EVENTS} where ({condition}) qualify row_number() over (partition by pod, cut, event_id) = 1"
+    """Return a query for the raw events that a condition chooses, each once; copies that differ are there all.
+
+    Nobody can say which of those is the event, and models would take one by chance: as two events of one version, under
+    one id, they are left out.
+    """
+    said = ", ".join(SAID)
+    return f"""select * from {EVENTS} where ({condition})
+               qualify row_number() over (partition by pod, cut, event_id, hash({said})) = 1"""
 
 
 def judged(aggregate_type: str, events: str) -> str:
     """Return a query for the events of one type among `events`: a table like the raw events, or a query in brackets.
 
-    Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, defect (null: none that its
-    payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed, constant and
-    parts (see `Rules`).
+    Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, position, defect (null: none
+    that its payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed,
+    constant and parts (see `Rules`).
     """
     state_type = STATE_TYPES[aggregate_type]
     rules = RULES.get(aggregate_type, Rules())
@@ -284,6 +298,7 @@ def judged(aggregate_type: str, events: str) -> str:
     added = f"try(from_json(payload, '{json.dumps({'state': later})}')).state" if later else "null"
     return f"""
         select cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, aggregate_version as version,
+               "position",
                -- Arithmetic on values that nobody expected must not stop the query either: null is not kept.
                case
                    when state is null or ({" and ".join(_readable(state_type))}) is not true

@@ -69,6 +69,7 @@ def _make_judged_events(connection: Connection) -> None:
         f"""create or replace temp table {JUDGED_EVENTS} (
                 aggregate_type varchar, aggregate_id varchar, version bigint, cut bigint, merchant_id varchar,
                 currency varchar, order_id varchar, payment_id varchar, defect varchar, refunded_minor bigint,
+                "position" bigint,
                 taxed varchar[], event_type varchar, constant ubigint, parts ubigint[])"""
     )
 
@@ -93,7 +94,7 @@ def _judge_step(connection: Connection, window: str, step: int) -> None:
                 f"""insert into {JUDGED_EVENTS} by name
                     select aggregate_type, aggregate_id, version, cut, merchant_id, currency, order_id, payment_id,
                            defect, coalesce(try_cast(amounts ->> 'refunded_minor' as BIGINT), 0) as refunded_minor,
-                           taxed, event_type, constant, parts
+                           taxed, event_type, constant, parts, "position"
                     from ({judged(aggregate_type, NEW_EVENTS)})"""
             )
 
@@ -117,13 +118,14 @@ def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int)
     rows = rows_of(
         connection,
         f"""with added as (
-                select aggregate_id, arg_min(order_id, version) as order_id,
+                select aggregate_id, arg_min(order_id, (version, cut, "position")) as order_id,
                        count(distinct (order_id, payment_id)) as homes, max(payment_id) as payment_id,
                        bool_or(defect is not null) as is_wrong,
                        count(*) as events, count(distinct version) as versions, min(version) as first,
                        max(version) as last, min(merchant_id) as merchant_id, max(merchant_id) as last_merchant_id,
                        min(currency) as currency, max(currency) as last_currency,
-                       min(list_sort(taxed)) as taxed, max(list_sort(taxed)) as last_taxed
+                       min(list_sort(taxed)) as taxed, max(list_sort(taxed)) as last_taxed,
+                       list(cut order by version) as cuts
                 from {JUDGED_EVENTS} where aggregate_type = {quote(aggregate_type)} group by aggregate_id
             ), standing as ({standing(connection, pod, aggregate_type, since)}),
             before as ({compared_before(connection, pod, aggregate_type, since)}),
@@ -133,6 +135,7 @@ def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int)
                 left join before on added.aggregate_id = before.aggregate_id
             where is_wrong or added.aggregate_id in (from unexplained)
                 or events <> versions or first <> coalesce(standing.version, 0) + 1 or last - first + 1 <> versions
+                or cuts <> list_sort(cuts)
                 or added.merchant_id <> last_merchant_id
                 or added.currency is distinct from last_currency
                 or added.merchant_id <> coalesce(standing.merchant_id, added.merchant_id)
@@ -290,10 +293,11 @@ def _cases(
 
 def _events(connection: Connection, aggregate_type: str, condition: str) -> list[Event]:
     names = list(Event.__dataclass_fields__)
+    columns = ", ".join(f'"{name}"' for name in names)
     rows = rows_of(
         connection,
-        f"select {', '.join(names)} from ({judged(aggregate_type, f'({unique_events(condition)})')}) "
-        "order by version, cut, event_id",
+        f"select {columns} from ({judged(aggregate_type, f'({unique_events(condition)})')}) "
+        'order by cut, "position", event_id',
     )
     values = [dict(zip(names, row, strict=True)) for row in rows]
     return [

@@ -95,7 +95,7 @@ def restore_events(
             f"""select {COLUMNS} from {GIVEN}
                 where event_id not in (select event_id from {EVENTS} where pod = $pod)
                   and event_id not in (select event_id from {PARKED} where pod = $pod)
-                qualify row_number() over (partition by event_id) = 1""",
+                qualify row_number() over (partition by event_id order by cut, chunk, "position", payload) = 1""",
             pod,
         )
         if missing.num_rows:

@@ -168,13 +168,20 @@ def _some_at_once(starts: Mapping[Scope, int]) -> Iterator[dict[Scope, int]]:
 def _to_judge_again(
     connection: Connection, pod: str, recorded: Sequence[Omission], found: set[Scope], since: int
 ) -> dict[Scope, int]:
-    """Return what is left out and may be over, or has new events: scope -> after which cut to judge it."""
-    waiting = [one for one in recorded if one.until_cut is None]
+    """Return what was left out after `since` and has new events, or may be over: scope -> after which cut to judge.
+
+    Where a build starts while something was left out, the histories lack what came in later: it is judged from before.
+    """
+    waiting = [one for one in recorded if one.until_cut is None or one.until_cut > since]
     if not waiting:
         return {}
     scopes = {one.scope for one in waiting}
     touched = found | touched_scopes(connection, pod, scopes, _members(connection, pod, scopes), since)
-    return {one.scope: min(since, one.from_cut - 1) for one in waiting if one.scope in touched or one.from_cut > since}
+    starts: dict[Scope, int] = {}
+    for one in waiting:
+        if one.scope in touched or (one.until_cut is None and one.from_cut > since):
+            starts[one.scope] = min(starts.get(one.scope, since), one.from_cut - 1)
+    return starts
 
 
 def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown_cut: int) -> _Changed:

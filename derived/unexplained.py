@@ -8,6 +8,7 @@ it (`derived/defective.py`), amounts that do not agree with each other (`derived
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 ADDING = ("payment_captured", "payment_released")
@@ -30,17 +31,18 @@ def is_unexplained(
         return True
     if before[1] is None or now[1] is None or event_type in CANCELLING:
         return False
-    gone, come = set(before[1]) - set(now[1]), set(now[1]) - set(before[1])
-    return bool(gone) or len(come) > (1 if event_type in ADDING else 0)
+    was, standing = Counter(before[1]), Counter(now[1])
+    return bool(was - standing) or (standing - was).total() > (1 if event_type in ADDING else 0)
 
 
 def unexplained_sql(constants: tuple[str, str], parts: tuple[str, str], event_type: str) -> str:
-    """Return the same as a condition; each pair of columns: of the version before, and now."""
+    """Return the same as a condition; each pair of columns: of the version before, and now. Parts are sorted lists."""
     adding, cancelling = (", ".join(f"'{name}'" for name in names) for names in (ADDING, CANCELLING))
     was, now = parts
+    without_one = f"list_transform({now}, lambda part, place: {now}[:place - 1] || {now}[place + 1:])"
     return f"""coalesce({constants[0]} <> {constants[1]}, false) or case
         when {event_type} in ({cancelling}) or {was} is null then false
-        when {event_type} in ({adding}) then not list_has_all({now}, {was}) or len({now}) > len({was}) + 1
+        when {event_type} in ({adding}) then {was} <> {now} and not list_contains({without_one}, {was})
         else {was} <> {now} end"""
 
 

@@ -39,3 +39,13 @@ def named(world: World) -> dict[str, Omission]:
 
 def ids(world: World, mart: str) -> set[object]:
     return {row[0] for row in world.rows(f"select {mart[:-1]}_id from lake.marts.{mart}")}
+
+
+def put_back(world: World, event: Event) -> None:
+    """Write an event into the lake as a repair does, under its own cut."""
+    names = ", ".join(f'"{name}"' for name in event)
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as lake:
+        lake.execute(
+            f"insert into lake.raw.events ({names}, chunk) values ({', '.join('?' for _ in event)}, 0)",
+            list(event.values()),
+        )

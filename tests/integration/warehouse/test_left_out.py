@@ -14,12 +14,11 @@ from contracts.events.product import ProductState
 from contracts.events.refund import RefundLine, RefundState, RefundStatus
 from contracts.events.stock import ReservationState, StockMovementKind, StockMovementState
 from contracts.money import micro_per_minor
-from derived.lake import connect_lake
 from derived.warehouse import build_warehouse
 from tests import derived_work
 from tests.commerce import Change, Commerce
 from tests.conftest import SEED, Cluster
-from tests.integration.warehouse.spoiled import Event, Spoil, build, cut, ids, named
+from tests.integration.warehouse.spoiled import Event, Spoil, build, cut, ids, named, put_back
 from tests.integration.warehouse.world import World
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
@@ -229,16 +228,6 @@ def test_an_event_that_comes_back_to_the_lake_ends_it_without_changing_reports(w
     build_warehouse(world.settings, since={"pod1": at - 1})
     assert payment.payment_id not in named(world) and order.order_id in ids(world, "orders")
     assert world.marts(shown) == before, "a report that was made stays what it was"
-
-
-def put_back(world: World, event: Event) -> None:
-    """Write an event into the lake as a repair does, under its own cut."""
-    names = ", ".join(f'"{name}"' for name in event)
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as lake:
-        lake.execute(
-            f"insert into lake.raw.events ({names}, chunk) values ({', '.join('?' for _ in event)}, 0)",
-            list(event.values()),
-        )
 
 
 def defects(commerce: Commerce) -> tuple[dict[str, str], list[Change], Spoil]:

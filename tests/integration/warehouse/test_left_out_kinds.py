@@ -114,6 +114,22 @@ def test_what_agrees_in_itself_and_not_with_what_was_before_or_beside_it_is_name
     before.append((booked, "adjustment_booked", commerce.now))
     wrong(msgspec.structs.replace(booked, version=2, tax_minor=0, tax_category=None, taxes=[]), "LACKING")
 
+    # Amounts that agree with each other and that no event explains, one of each type; a capture that is there twice.
+    booked = sweep.adjustment(commerce)[0]
+    before.append((booked, "adjustment_booked", commerce.now))
+    wrong(msgspec.structs.replace(booked, version=2, amount_minor=-51), "UNEXPLAINED")
+    paid, refund = sweep.given_back(commerce)
+    before.extend([(paid, "payment_refunded", commerce.now), (refund, "refund_completed", commerce.now)])
+    wrong(msgspec.structs.replace(paid, version=2, authorized_minor=101), "UNEXPLAINED")
+    paid, refund = sweep.given_back(commerce)
+    before.extend([(paid, "payment_refunded", commerce.now), (refund, "refund_completed", commerce.now)])
+    other_lines = [msgspec.structs.replace(refund.lines[0], quantity=2)]
+    wrong(msgspec.structs.replace(refund, version=2, lines=other_lines), "UNEXPLAINED")
+    paid = msgspec.structs.replace(sweep.given_back(commerce)[0], authorized_minor=200, refunded_minor=0)
+    before.append((paid, "payment_captured", commerce.now))
+    twice = {"captures": paid.captures * 2, "captured_minor": 200}
+    wrong(msgspec.structs.replace(paid, version=2, **twice), "MONEY")
+
     # Refunds that are not of their payment's merchant or order; a payment that moves to another order.
     paid, refund = sweep.given_back(commerce)
     other_merchant = next(name for name, *_ in commerce.merchants if name != paid.merchant_id)

@@ -19,6 +19,7 @@ def event(cut: int, version: int, kind: str = "payment", **values: object) -> Ev
         "aggregate_type": kind,
         "aggregate_id": kind[0],
         "version": version,
+        "position": next(NUMBERS),
         "defect": None,
         "order_id": "o",
         "payment_id": "p" if kind == "refund" else None,
@@ -183,3 +184,41 @@ def test_a_version_that_comes_once_more_after_later_ones_is_left_out_from_then_o
     assert spans(judged(*standing, wrong, event(6, 4))) == [("MONEY", 2, 5, 6)]
     stated = event(4, 5, event_type="payment_restated")
     assert spans(judged(*standing, stated, late)) == [("GAP", 5, 4, 4), ("TWICE", 2, 5, None)]
+
+
+def test_a_lost_version_that_comes_late_ends_what_waits_for_it_if_it_is_right() -> None:
+    waiting = [event(1, 1), event(3, 3)]
+    assert spans(judged(*waiting, event(6, 2))) == [("GAP", 3, 3, 6)]
+    wrong = event(6, 2, defect="MONEY")
+    found = judged(*waiting, wrong)
+    assert spans(found) == [("GAP", 3, 3, 6)] and found.bad == {(6, wrong.event_id)}
+    assert spans(judged(*waiting, event(6, 2, defect="UNREADABLE"))) == [("GAP", 3, 3, None)]
+    # It was judged beside the wrong one before: what it waited for explains it.
+    first, captured = event(1, 1, constant=7, parts=()), event(3, 3, constant=7, parts=(1,))
+    assert spans(judged(first, captured)) == [("UNEXPLAINED", 3, 3, None)]
+    late = event(6, 2, event_type="payment_captured", constant=7, parts=(1,))
+    found = judged(first, captured, late)
+    assert spans(found) == [("UNEXPLAINED", 3, 3, 6)] and not found.bad
+
+
+def test_a_lost_version_before_one_that_is_wrong_in_itself_is_missed_too() -> None:
+    forged, later = event(3, 3, defect="MONEY"), event(4, 4)
+    assert spans(judged(event(1, 1), forged, later)) == [("MONEY", 3, 3, None)]
+    found = judged(event(1, 1), forged, later, event(6, 2))
+    assert spans(found) == [("MONEY", 3, 3, 6)] and found.bad == {(3, forged.event_id)}
+    stated = event(6, 5, event_type="payment_restated")
+    assert spans(judged(event(1, 1), forged, later, stated)) == [("MONEY", 3, 3, 6)]
+
+
+def test_of_two_events_of_one_version_in_a_cut_the_first_in_the_outbox_counts_whatever_their_ids() -> None:
+    second, first = event(1, 1, event_id="a", position=9), event(1, 1, event_id="b", position=8)
+    assert judged(second, first).bad == {(1, "a")}
+
+
+def test_one_event_at_a_time_comes_to_what_all_at_once_do() -> None:
+    events = [event(1, 1), event(2, 3), event(4, 2), event(5, 2), event(6, 4), event(8, 6), event(9, 5, defect="MONEY")]
+    whole = judged(*events, stated := event(11, 7, event_type="payment_restated"))
+    assert spans(whole) == [("GAP", 3, 2, 4), ("TWICE", 2, 5, 11)]
+    # A build that begins where nothing was left out has the histories from before.
+    before: dict[Scope, Before] = {("payment", "p"): Before(version=3, merchant_id="m", currency="GBP", order_id="o")}
+    assert spans(judged(*events[3:], stated, before=before)) == [("TWICE", 2, 5, 11)]
