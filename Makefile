@@ -28,7 +28,7 @@ bench: .venv/.installed
 	@$(PY) -m bench $(ARGS)
 
 drill: .venv/.installed
-	@$(PY) -m stack.cli drill $(ARGS)
+	@$(PY) -m stack drill $(ARGS)
 
 format: .venv/.installed
 	@.venv/bin/ruff format --quiet .
@@ -41,7 +41,7 @@ lock: .venv/.installed
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(ARGS) -o requirements.lock requirements.in requirements-dev.in
 
 clean:
-	@if [ -x $(PY) ]; then $(PY) -m stack.cli reset --yes; fi
+	@if [ -x $(PY) ]; then $(PY) -m stack reset --yes; fi
 	@rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

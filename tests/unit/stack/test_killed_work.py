@@ -50,3 +50,24 @@ def test_a_worker_whose_parent_ended_before_it_began_ends(monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "_exit", ended.append)
     workers._end_without_parent(os.getppid() + 1)
     assert ended == [1]
+
+
+def test_an_interrupt_while_the_command_is_imported_ends_it_without_a_traceback() -> None:
+    program = """
+import os, runpy, signal, sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "stack.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("stack", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
