@@ -3,7 +3,7 @@
 An import writes a row before it books anything and holds a lock for as long as it lives; killed, its row stays without
 an end. Importing the same files again finishes it, or people give it up, with a reason.
 
-Belongs here: schema `finance`, table `imports`. Does not belong here: importing (`traffic/retail/`).
+Belongs here: schema `finance`, table `imports`. Does not belong here: importing (`traffic/`).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from stack.commands.coverage import add_commands as add_coverage
 from stack.commands.drills import add_commands as add_drills
 from stack.commands.epochs import add_commands as add_epochs
 from stack.commands.groups import Grouped, put_under_headings
+from stack.commands.importing import add_commands as add_importing
 from stack.commands.imports import add_commands as add_imports
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
@@ -36,7 +37,6 @@ from stack.console import Progress, answers, print_error, print_json, table
 from stack.files import keep_private
 from stack.migrations import migrate_everything
 from stack.outages import outage
-from traffic.retail.dates import DateOrder
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -205,38 +205,6 @@ def traffic(
     answers().print(table(f"{done.orders:,} orders from {done.first_order_number} on", ("Command", "Done"), rows))
 
 
-@app.command(name="import")
-def import_(
-    files: Annotated[
-        list[Path], typer.Argument(help="UCI Online Retail files (.csv, .csv.gz); a country is a merchant.")
-    ],
-    date_order: Annotated[
-        DateOrder | None, typer.Option(help="What the dates of the files begin with, where no date in them tells.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Import real invoices: orders, refunds, adjustments and stock, to the last decimal. Run twice, nothing doubles.
-
-    In JSON: rows_read, rows_imported, rows_rejected, amount_read, amount_imported, amount_rejected, rejected {reason:
-    rows}, orders, refunds, adjustments, unfinished, files[] {file, lines, rows_read, rows_rejected, date_order},
-    reasons[] {reason, rows, amount, first_file, first_line}, rejects_file. Amounts are decimals with the precision of
-    the file. Exit code 2 when a file is refused, then nothing is booked, or when every row of a file is rejected.
-    """
-    from stack.commands.showing import show_import
-    from stack.intake import import_retail, refuse_rejected_files
-
-    progress = Progress()
-    with session.ended_by_signals(), session.open_session(progress) as values:
-        with progress.step("Migrating"):
-            migrate_everything(values)
-        report = import_retail(files, values, progress, date_order)
-    if as_json:
-        print_json(to_builtins(report))
-    else:
-        show_import(report)
-    refuse_rejected_files(report)
-
-
 @app.command()
 def reconcile(
     pair: Annotated[list[str] | None, typer.Option(help="Only this pair or family of pairs; may be repeated.")] = None,
@@ -279,6 +247,7 @@ def reconcile(
 
 add_coverage(app)
 add_reports(app)
+add_importing(app)
 add_imports(app)
 add_closing(app)
 add_books(app)

@@ -1,4 +1,4 @@
-"""Bringing orders in: generated ones, or those of Online Retail files.
+"""Bringing orders in: generated ones, those of Online Retail files, or those of a shop.
 
 Belongs here: progress and checks around `traffic/`. Does not belong here: the traffic itself.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from stack.console import Progress, Step
 
 if TYPE_CHECKING:
     from traffic.generator import GeneratorReport
+    from traffic.orders.report import OrdersReport
     from traffic.retail.dates import DateOrder
     from traffic.retail.report import ImportReport
 
@@ -44,6 +46,41 @@ def _import_files(settings: Settings, say: Say, *, paths: Sequence[Path], date_o
     from traffic.retail.importing import import_files
 
     return import_files(paths, settings, say, date_order=date_order)
+
+
+def import_shop(
+    paths: Sequence[Path], settings: Settings, progress: Progress, mapping: Path | None, *, is_dry_run: bool
+) -> OrdersReport:
+    """Import files of orders, or say what would be; InputError names what cannot be imported, before all is booked.
+
+    While it runs, and after it was torn, no month can be closed.
+    """
+    from finance.imports import recorded_import
+
+    work = partial(_import_orders, paths=paths, mapping=mapping, is_dry_run=is_dry_run)
+    with progress.step("Checking orders" if is_dry_run else "Importing orders") as step, ExitStack() as stack:
+        if is_dry_run:
+            return run_apart(work, settings, partial(_say, step))
+        recorded = stack.enter_context(recorded_import(settings.control_dsn, paths, by=getpass.getuser()))
+        report = run_apart(work, settings, partial(_say, step))
+        recorded.unfinished = report.unfinished
+    return report
+
+
+def _import_orders(
+    settings: Settings, say: Say, *, paths: Sequence[Path], mapping: Path | None, is_dry_run: bool
+) -> OrdersReport:
+    from traffic.orders.importing import import_orders
+    from traffic.orders.mapping import read_mapping
+
+    return import_orders(paths, settings, read_mapping(mapping), say, is_dry_run=is_dry_run)
+
+
+def refuse_rejected_orders(report: OrdersReport) -> None:
+    """Raise InputError when a file of the import has no order that was taken; what was booked of others stays."""
+    if files := report.rejected_files:
+        where = f"; why, order by order, stands in {', '.join(report.rejects_files)}" if report.rejects_files else ""
+        raise InputError(f"Every order of {', '.join(files)} was rejected{where}.")
 
 
 def refuse_rejected_files(report: ImportReport) -> None:

@@ -6,7 +6,7 @@ reservation, order and events, and take the stock last, because its counter is w
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from contracts.limits import (
     Quantity,
     Source,
     StoredName,
+    TaxCategory,
     UnitPriceMicro,
     Uuid,
 )
@@ -49,6 +50,10 @@ class PriceOverride(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     """Who says so, e.g. ``import:online_retail``; the event carries it."""
     reason: Note
+    tax_category: TaxCategory | msgspec.UnsetType = msgspec.UNSET
+    """Which of the merchant's tax categories it was sold under; unset: the product's, or that of shipping."""
+    is_tax_inclusive: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether this price contains the tax; unset: as the merchant's prices do."""
 
 
 class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,11 +133,21 @@ def _unpriced(
     if command.shipping is None:
         discount_minor = sum(discount.amount_minor for discount in command.discounts)
         return [*lines, *shipping_fee_lines(merchant, lines, discount_minor, tx.new_id())]
-    overrides = [
-        shipping_line(tx.new_id(), price.unit_price_micro, f"override:{price.source}", price.reason)
-        for price in command.shipping
-    ]
-    return [*lines, *overrides]
+    return [*lines, *(_shipping(tx.new_id(), price) for price in command.shipping)]
+
+
+def _shipping(order_line_id: str, price: PriceOverride) -> UnpricedLine:
+    line = shipping_line(order_line_id, price.unit_price_micro, f"override:{price.source}", price.reason)
+    return with_tax_of(line, price)
+
+
+def with_tax_of(line: UnpricedLine, price: PriceOverride | None) -> UnpricedLine:
+    """Return the line under the tax category, and in the tax mode, that its price was authorized with."""
+    if price is None:
+        return line
+    stated = {"tax_category": price.tax_category, "is_tax_inclusive": price.is_tax_inclusive}
+    changes: dict[str, Any] = {name: value for name, value in stated.items() if value is not msgspec.UNSET}
+    return msgspec.structs.replace(line, **changes) if changes else line
 
 
 def _unpriced_line(
@@ -146,7 +161,7 @@ def _unpriced_line(
     price_micro = sellable.unit_price_micro if override is None else override.unit_price_micro
     if price_micro is None:
         raise InputError(f"SKU {line.sku} has no price; set one, or give an override with its source and reason.")
-    return UnpricedLine(
+    priced = UnpricedLine(
         order_line_id=tx.new_id(),
         kind=LineKind.GOODS if sellable.kind is ProductKind.GOODS else LineKind.SERVICE,
         variant_id=sellable.variant_id,
@@ -158,6 +173,7 @@ def _unpriced_line(
         price_reason=None if override is None else override.reason,
         tax_category=sellable.tax_category,
     )
+    return with_tax_of(priced, override)
 
 
 def _needed(lines: list[UnpricedLine]) -> dict[str, int]:

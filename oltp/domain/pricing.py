@@ -39,6 +39,8 @@ class UnpricedLine(Value, frozen=True, kw_only=True):
     price_source: str
     price_reason: str | None
     tax_category: str
+    is_tax_inclusive: bool | None = None
+    """Whether the price contains the tax; None: as the merchant's prices do."""
 
 
 class OrderTotals(Value, frozen=True, kw_only=True):
@@ -201,8 +203,9 @@ def _priced(
     rates = require_rates(merchant, declared, line.tax_category, f"Line {line.sku}: ")
     amount_minor, rounding_micro = amount
     net_minor = amount_minor - discount_minor
-    tax_minor = sum(taxes_on(net_minor, rates, is_inclusive=merchant.is_tax_inclusive))
-    total_minor = net_minor if merchant.is_tax_inclusive else net_minor + tax_minor
+    is_inclusive = merchant.is_tax_inclusive if line.is_tax_inclusive is None else line.is_tax_inclusive
+    tax_minor = sum(taxes_on(net_minor, rates, is_inclusive=is_inclusive))
+    total_minor = net_minor if is_inclusive else net_minor + tax_minor
     return OrderLine(
         order_line_id=line.order_line_id,
         line_number=number,
@@ -220,7 +223,7 @@ def _priced(
         jurisdiction=merchant.jurisdiction,
         tax_category=line.tax_category,
         rate_ppm=sum(rate.rate_ppm for rate in rates),
-        is_tax_inclusive=merchant.is_tax_inclusive,
+        is_tax_inclusive=is_inclusive,
         taxable_minor=total_minor - tax_minor,
         tax_minor=tax_minor,
         total_minor=total_minor,

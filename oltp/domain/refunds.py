@@ -204,6 +204,15 @@ def with_settled(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dic
     return after
 
 
+def with_requested(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dict[str, LineRefunds]:
+    """Return what is refunded per order line id, with a refund that was requested now."""
+    after = dict(refunds)
+    for line in refund.lines:
+        own = [tax for tax in refund.line_taxes if tax.refund_line_id == line.refund_line_id]
+        after[line.order_line_id] = _plus(after.get(line.order_line_id, NOTHING_REFUNDED), line, own)
+    return after
+
+
 def complete_refund(refund: RefundState, provider_reference: str | None, completed_at: datetime) -> RefundState:
     """Return the refund completed; the payment's counter moves with it (`payments.refund_payment`)."""
     require_transition(REFUND_TRANSITIONS, refund.status, RefundStatus.COMPLETED, f"Refund {refund.refund_id}")
@@ -300,6 +309,7 @@ def _plus(refunds: LineRefunds, line: RefundLine, taxes: Sequence[RefundLineTax]
         named_quantity=refunds.named_quantity + (line.quantity if named else 0),
         named_minor=refunds.named_minor + (line.amount_minor if named else 0),
         named_tax_minor=refunds.named_tax_minor + (line.tax_minor if named else 0),
+        settled_quantity=refunds.settled_quantity,
         taxes=refunds.taxes
         | {tax.jurisdiction: refunds.taxes.get(tax.jurisdiction, 0) + tax.tax_minor for tax in taxes},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -27,6 +28,7 @@ from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
 from tests.conftest import Cluster
 from tests.integration.finance_office import DECEMBER, Office, open_office
+from tests.integration.imported_orders import cash_of_shops, import_shops
 from tests.integration.reconcile_world import carrying
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
@@ -175,11 +177,13 @@ def verdicts(office: Office, *names: str) -> dict[str, set[tuple[str, ...]]]:
     }
 
 
-def test_right_values_from_the_command_to_the_report(office: Office, postgres: Cluster) -> None:
+def test_right_values_from_the_command_to_the_report(office: Office, postgres: Cluster, tmp_path: Path) -> None:
     sell_toys(office)
     kept = sell_in_quebec(office)
+    imported = import_shops(office, tmp_path)
 
     assert office.reconcile()
+    assert cash_of_shops(office) == imported
     assert tax_report(office, "toys") == [("GB", "books", 1000, 0, 0), ("GB", "standard", 500, 100, 0)]
     (day,) = [row for row in office.report("daily")["rows"] if row["merchant_id"] == "toys"]
     assert (day["discount_minor"], day["sales_micro"], day["tax_minor"]) == (500, 20_000_000, 100)

@@ -9,22 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-import psycopg
 
 from contracts.events.order import LineKind
 from contracts.money import micro_per_minor
+from traffic.books import Connection
 from traffic.retail.invoices import InvoiceKey
 from traffic.retail.matching import SoldKey, SoldLine
 from traffic.retail.rules import product_code
 from traffic.retail.steps import CURRENCY, SOURCE
-
-Connection = psycopg.Connection[tuple[Any, ...]]
-
-_STORED_KEYS = """
-select stored.merchant_id, stored.idempotency_key, stored.body_hash
-from unnest(%s::text[], %s::text[]) as wanted (merchant_id, idempotency_key)
-inner join oltp.idempotency_keys as stored using (merchant_id, idempotency_key)
-"""
 
 _SOLD_LINES = """
 select
@@ -85,19 +77,6 @@ where
     source = %(source)s and merchant_id = any(%(merchants)s) and external_reference = any(%(numbers)s)
 """
 
-_VARIANTS = """
-select variants.merchant_id, variants.sku, variants.product_id::text
-from oltp.variants
-where variants.merchant_id = any(%(merchants)s)
-"""
-
-_AVAILABLE = """
-select stock_levels.merchant_id, variants.sku, stock_levels.on_hand - stock_levels.reserved
-from oltp.stock_levels
-inner join oltp.variants using (variant_id)
-where stock_levels.merchant_id = any(%(merchants)s) and stock_levels.location_id = %(location_id)s
-"""
-
 _RATES = """
 select merchants.merchant_id, merchant_tax_rates.tax_category, sum(merchant_tax_rates.rate_ppm)::bigint as rate_ppm
 from oltp.merchants
@@ -121,20 +100,6 @@ class Given(msgspec.Struct, kw_only=True):
     refund_ids: list[str] = msgspec.field(default_factory=list)
     requested: list[str] = msgspec.field(default_factory=list)
     """Refunds that were requested and not completed."""
-
-
-def connect(dsn: str) -> Connection:
-    """Return a connection that reads; times come in UTC."""
-    return psycopg.connect(dsn, autocommit=True, options="-c timezone=UTC", application_name="tieout-import")
-
-
-def stored_keys(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the body hash of each of the (merchant, idempotency key) pairs that is stored."""
-    if not keys:
-        return {}
-    merchants, names = zip(*keys, strict=True)
-    rows = connection.execute(_STORED_KEYS, (list(merchants), list(names))).fetchall()
-    return {(merchant_id, key): body_hash for merchant_id, key, body_hash in rows}
 
 
 def sold_lines(connection: Connection, keys: Iterable[SoldKey]) -> list[SoldLine]:
@@ -171,19 +136,6 @@ def given_back(connection: Connection, notes: Sequence[InvoiceKey]) -> dict[Invo
         if kind == "unreferenced_return" and sku is not None:
             _add(note.units, product_code(sku), abs(quantity))
     return given
-
-
-def variants(connection: Connection, merchants: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Return the product id of every (merchant, SKU) there is."""
-    rows = connection.execute(_VARIANTS, {"merchants": list(merchants)}).fetchall()
-    return {(merchant_id, sku): product_id for merchant_id, sku, product_id in rows}
-
-
-def available_units(connection: Connection, merchants: Sequence[str], location_id: str) -> dict[tuple[str, str], int]:
-    """Return the units that can be sold at the location, by (merchant, SKU)."""
-    parameters = {"merchants": list(merchants), "location_id": location_id}
-    rows = connection.execute(_AVAILABLE, parameters).fetchall()
-    return {(merchant_id, sku): units for merchant_id, sku, units in rows}
 
 
 def tax_rates(connection: Connection, merchants: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ per merchant.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from contracts.events.merchant import TaxRate
@@ -77,7 +77,7 @@ def register_merchant(merchant_id: str, survey: MerchantSurvey) -> KeyedCommand:
 def upsert_products(
     merchant_id: str, survey: MerchantSurvey, existing: Mapping[tuple[str, str], str]
 ) -> Iterator[KeyedCommand]:
-    """Yield what creates the variants that are not there; `existing` as `retail_books.variants`."""
+    """Yield what creates the variants that are not there; `existing` as `traffic.books.variants`."""
     for code, spellings in products_of(survey).items():
         missing = {sku: variant for sku, variant in spellings.items() if (merchant_id, sku) not in existing}
         if missing:
@@ -104,17 +104,6 @@ def receive_stock(
             ),
             occurred_at=received_at,
         )
-
-
-def place_merchants(rows: Mapping[str, int], placed: Mapping[str, str], pods: Sequence[str]) -> dict[str, str]:
-    """Return the pod of every merchant: where it is, or else, largest first, the pod with the fewest rows so far."""
-    homes = {merchant_id: placed[merchant_id] for merchant_id in rows if merchant_id in placed}
-    load = {pod: sum(rows[merchant_id] for merchant_id, home in homes.items() if home == pod) for pod in pods}
-    for merchant_id in sorted(rows, key=lambda merchant_id: (-rows[merchant_id], merchant_id)):
-        if merchant_id not in homes:
-            homes[merchant_id] = min(pods, key=lambda pod: load[pod])
-            load[homes[merchant_id]] += rows[merchant_id]
-    return homes
 
 
 def _upsert(merchant_id: str, code: str, first: VariantSurvey, variants: Mapping[str, VariantSurvey]) -> UpsertProduct:

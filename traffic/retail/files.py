@@ -14,43 +14,23 @@ are compared with the line ends in the bytes.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import gzip
 import io
-import stat
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import msgspec
 
 from contracts.errors import InputError
+from traffic.csv_lines import CsvLines, misquoted
+from traffic.input_files import FOREIGN_TEXT, count_lines, file_state, open_input, sentences
 from traffic.retail.dates import DateEvidence, DateOrder
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 """The header of the UCI data set 352, Online Retail."""
 DATE_COLUMN = COLUMNS.index("InvoiceDate")
 
-LINE_CHARACTERS_MAX = 100_000
-RECORD_LINES_MAX = 100
-CHUNK_BYTES = 1 << 20
-LOOK_BYTES = 4_096
-
-GZIP_MAGIC = b"\x1f\x8b"
-_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_FOREIGN = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive; save the sheet as CSV (UTF-8), or unpack the archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV (UTF-8)",
-    b"PAR1": "a Parquet file; write it as CSV (UTF-8)",
-    b"%PDF": "a PDF document; export the table as CSV (UTF-8)",
-    b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
-    b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or compress it with gzip",
-}
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -92,13 +72,13 @@ def inspect_files(paths: Sequence[Path], date_order: DateOrder | None = None) ->
 def read_records(source: Source) -> Iterator[Record]:
     """Yield the file's records; InputError when it has changed since it was inspected."""
     yield from _records(source.path)
-    if _state(source.path) != source.state:
+    if file_state(source.path) != source.state:
         raise InputError(f"File {source.path} changed while it was read; import it again when nobody writes to it.")
 
 
 def _inspected(path: Path, declared: DateOrder | None) -> Source:
-    state = _state(path)
-    lines = _count_lines(path)
+    state = file_state(path)
+    lines = count_lines(path)
     evidence = DateEvidence(path=str(path))
     rows, accounted = 0, 1
     for record in _records(path):
@@ -113,137 +93,20 @@ def _inspected(path: Path, declared: DateOrder | None) -> Source:
     return Source(path=path, lines=lines, rows=rows, date_order=evidence.order(declared), state=state)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    with _sentences(path):
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"File {path} is a directory; pass the files in it.")
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"File {path} is no regular file, and it is read more than once; save it to disk first.")
-        return status.st_size, status.st_mtime_ns
-
-
-@contextmanager
-def _sentences(path: Path) -> Iterator[None]:
-    """Turn whatever the operating system or a decompressor says about the file into one sentence."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise InputError(f"File {path} does not exist.") from None
-    except PermissionError:
-        raise InputError(f"File {path} may not be read by this account; give it the right to, or copy it.") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise InputError(f"File {path} is damaged: its compressed data end early or are wrong; get it again.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"File {path} cannot be read: {error}.") from None
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """Open a plain or gzip file, told apart by its first bytes, not its name."""
-    with path.open("rb") as file:
-        is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
-
-
-def _count_lines(path: Path) -> int:
-    """Return the physical lines, by the line ends alone (LF, CRLF or CR); InputError for what is no text."""
-    lines, last = 0, b""
-    with _sentences(path), _open(path) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            if not last:
-                _refuse_foreign(path, chunk[:LOOK_BYTES])
-            lines += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-            # One line end in two chunks.
-            lines -= last == b"\r" and chunk.startswith(b"\n")
-            last = chunk[-1:]
-    return lines + (last not in (b"", b"\n", b"\r"))
-
-
-def _refuse_foreign(path: Path, start: bytes) -> None:
-    for magic, what in _FOREIGN.items():
-        if start.startswith(magic):
-            raise InputError(f"File {path} is {what}.")
-    if start.startswith(GZIP_MAGIC):
-        raise InputError(f"File {path} is compressed twice; unpack it once.")
-    if start.startswith(_UTF16_MARKS) or max(start[0::2].count(0), start[1::2].count(0)) > len(start) // 4:
-        raise InputError(f"File {path} is UTF-16 text; save it as CSV in UTF-8.")
-    if b"\0" in start.partition(b"\n")[0]:
-        raise InputError(f"File {path} is no text: it has zero bytes; pass a CSV file.")
-
-
-def _foreign_text(error: UnicodeError) -> tuple[str, int]:
-    """Read bytes that are not UTF-8 as Windows-1252 or Latin-1: the data set circulates in both (its pounds tell)."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    found = error.object[error.start : error.end]
-    try:
-        return found.decode("cp1252"), error.end
-    except UnicodeDecodeError:
-        return found.decode("latin-1"), error.end
-
-
-codecs.register_error("tieout_foreign_text", _foreign_text)
-
-
-@dataclass(kw_only=True)
-class _Lines:
-    """The physical lines of a text, counted, with those of the record that is being read."""
-
-    path: Path
-    text: io.TextIOWrapper
-    read: int = 0
-    current: list[str] = field(default_factory=list)
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.text.readline(LINE_CHARACTERS_MAX + 1)
-        if not line:
-            raise StopIteration
-        self.read += 1
-        if len(line) > LINE_CHARACTERS_MAX:
-            raise InputError(
-                f"File {self.path}, line {self.read}, has more than {LINE_CHARACTERS_MAX:,} characters; no row has."
-            )
-        self.current.append(line)
-        if len(self.current) > 1:
-            self._continue(line)
-        return line
-
-    def take(self) -> list[str]:
-        """Return the lines since the last call."""
-        taken, self.current = self.current, []
-        return taken
-
-    def _continue(self, line: str) -> None:
-        """Refuse a record that goes on over a line which would be a record in itself: a quote was never closed."""
-        is_record = len(_split(line)) >= len(COLUMNS)
-        if is_record or len(self.current) > RECORD_LINES_MAX:
-            begin = self.read - len(self.current) + 1
-            why = "reads as a row of its own" if is_record else "is still not its end"
-            raise InputError(
-                f"File {self.path}, line {begin}: a quote opens there and does not close before line {self.read}, "
-                f"which {why}; remove the quote or double it, and import the file again."
-            )
-
-
 def _records(path: Path) -> Iterator[Record]:
     """Yield the records after the header; blank lines count to the record after them."""
-    with _sentences(path), _open(path) as file, _text(file) as text:
-        lines = _Lines(path=path, text=text)
+    with sentences(path), open_input(path) as file, _text(file) as text:
+        lines = CsvLines(path=path, text=text, columns=len(COLUMNS))
         reader = csv.reader(lines, strict=True)
         _check_header(path, lines, reader)
         yield from _each(lines, reader)
 
 
 def _text(file: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding="utf-8-sig", errors="tieout_foreign_text", newline="")
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors=FOREIGN_TEXT, newline="")
 
 
-def _check_header(path: Path, lines: _Lines, reader: Iterator[list[str]]) -> None:
+def _check_header(path: Path, lines: CsvLines, reader: Iterator[list[str]]) -> None:
     try:
         header = next(reader, None)
     except csv.Error:
@@ -266,7 +129,7 @@ def _wrong_header(header: Sequence[str]) -> str:
     if twice:
         return f"{wanted}, and it names {', '.join(twice)} more than once."
     if len(missing) == len(COLUMNS):
-        return f"{wanted}."
+        return f"{wanted}. Orders of your own shop are imported with `--format orders`."
     if missing:
         return f"{wanted}, and it lacks {', '.join(missing)}."
     if set(names) == set(COLUMNS):
@@ -274,7 +137,7 @@ def _wrong_header(header: Sequence[str]) -> str:
     return f"{wanted}, and it has other columns, too."
 
 
-def _each(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[Record]:
+def _each(lines: CsvLines, reader: Iterator[list[str]]) -> Iterator[Record]:
     """Yield every record; trailing blank lines make a last one without fields."""
     blank = 0
     while True:
@@ -284,7 +147,7 @@ def _each(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[Record]:
         except StopIteration:
             break
         except csv.Error:
-            fields, is_misquoted = _misquoted(lines), True
+            fields, is_misquoted = misquoted(lines), True
         taken = len(lines.take())
         if not fields:
             blank += taken
@@ -293,19 +156,3 @@ def _each(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[Record]:
         blank = 0
     if blank:
         yield Record(line=lines.read, lines=blank, fields=[])
-
-
-def _misquoted(lines: _Lines) -> list[str]:
-    """Return the fields, as far as they can be told, of a line with quotes in wrong places; InputError over lines."""
-    begin = lines.read - len(lines.current) + 1
-    if len(lines.current) > 1 or not lines.current:
-        raise InputError(
-            f"File {lines.path}, line {begin}: a quote opens there and closes in the wrong place, or never; remove the "
-            "quote or double it, and import the file again."
-        )
-    return _split(lines.current[0])
-
-
-def _split(line: str) -> list[str]:
-    """Return the fields of one line by itself, quotes or not."""
-    return next(csv.reader([line], quoting=csv.QUOTE_NONE), [])

@@ -15,25 +15,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import psycopg
 
-from contracts.errors import ConflictError
 from contracts.ids import uuid7
 from contracts.settings import Settings
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import body_hash
 from oltp.directory import placements
+from traffic import books as pod_books
+from traffic.books import Connection
+from traffic.homes import place_merchants
+from traffic.only_import import only_import
 from traffic.progress import OnProgress, no_progress
 from traffic.retail import books as retail_books
 from traffic.retail import catalog as retail_catalog
-from traffic.retail.books import Connection, Given
+from traffic.retail.books import Given
 from traffic.retail.credits import CreditPlan, book_credit, plan_credit, sold_key
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import Source, inspect_files
@@ -61,8 +63,6 @@ BATCH = 20
 INSPECTED_AT_ONCE = 500
 DIFFERS = "invoice_differs_between_files"
 
-_LOCK = "select pg_try_advisory_lock(hashtext('tieout import'))"
-
 Place = tuple[int, InvoiceKey]
 Item = TypeVar("Item")
 
@@ -85,26 +85,16 @@ def import_files(
     """
     sources = inspect_files(paths, date_order)
     with ExitStack() as stack:
-        stack.enter_context(_only_import(settings))
+        stack.enter_context(only_import(settings))
         work = _Import(
             sources=sources,
             settings=settings,
             on_progress=on_progress,
             workers=stack.enter_context(Workers(settings, processes)),
             rejects=stack.enter_context(RejectsFile(settings.var_dir, paths)),
-            connections={pod.pod: stack.enter_context(retail_books.connect(pod.reader_dsn)) for pod in settings.pods},
+            connections={pod.pod: stack.enter_context(pod_books.connect(pod.reader_dsn)) for pod in settings.pods},
         )
         return work.run().balanced()
-
-
-@contextmanager
-def _only_import(settings: Settings) -> Iterator[None]:
-    """Hold the import lock: two imports at once could give the same order line back twice."""
-    with psycopg.connect(settings.control_dsn, autocommit=True) as connection:
-        row = connection.execute(_LOCK).fetchone()
-        if not row or not row[0]:
-            raise ConflictError("Another import is running; wait until it has ended.")
-        yield
 
 
 @dataclass(kw_only=True)
@@ -156,7 +146,7 @@ class _Import:
     def _find_homes(self, survey: Survey) -> None:
         placed = {placement.merchant_id: placement.pod for placement in placements(self.settings.control_dsn)}
         rows = {merchant_id: merchant.rows for merchant_id, merchant in survey.merchants.items()}
-        self.homes = retail_catalog.place_merchants(rows, placed, [pod.pod for pod in self.settings.pods])
+        self.homes = place_merchants(rows, placed, [pod.pod for pod in self.settings.pods])
         for pod, connection in self.connections.items():
             self.rates.update(retail_books.tax_rates(connection, self._merchants_of(pod)))
 
@@ -226,7 +216,7 @@ class _Import:
             wanted[self.homes[merchant_id]].extend((merchant_id, key) for key in keys_of(invoice))
         stored: dict[tuple[str, str], str] = {}
         for pod, connection in self.connections.items():
-            stored.update(retail_books.stored_keys(connection, wanted[pod]))
+            stored.update(pod_books.stored_keys(connection, wanted[pod]))
         return stored
 
     def _add_needed(self, invoices: Iterable[Invoice]) -> None:
@@ -248,8 +238,8 @@ class _Import:
         receipts: list[KeyedCommand] = []
         for pod, connection in self.connections.items():
             merchants = self._merchants_of(pod)
-            existing = retail_books.variants(connection, merchants)
-            available = retail_books.available_units(connection, merchants, LOCATION)
+            existing = pod_books.variants(connection, merchants)
+            available = pod_books.available_units(connection, merchants, LOCATION)
             for merchant_id in merchants:
                 merchant = survey.merchants[merchant_id]
                 products += retail_catalog.upsert_products(merchant_id, merchant, existing)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import InputError
-from traffic.retail import files
+from traffic import input_files
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import COLUMNS, inspect_files, read_records
 from traffic.retail.rows import Rejection, Row, read_rows
@@ -69,7 +69,7 @@ def test_mixed_line_ends_and_one_across_two_chunks(tmp_path: Path, monkeypatch: 
     path = tmp_path / "a.csv"
     path.write_bytes(f"{HEADER}\r\n{GOOD}\r{GOOD}\n{GOOD}\r\n".encode())
     for size in (1, 2, 7, len(HEADER) + 1):
-        monkeypatch.setattr(files, "CHUNK_BYTES", size)
+        monkeypatch.setattr(input_files, "CHUNK_BYTES", size)
         assert inspect_files([path])[0].lines == 4
 
 

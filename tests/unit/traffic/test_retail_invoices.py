@@ -10,8 +10,9 @@ from contracts.events.order import LineKind
 from oltp.commands.adjust_stock import AdjustStock
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.upsert_product import UpsertProduct
+from traffic.homes import place_merchants
 from traffic.progress import no_progress
-from traffic.retail.catalog import place_merchants, tax_rates, upsert_products, vat_ppm
+from traffic.retail.catalog import tax_rates, upsert_products, vat_ppm
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import COLUMNS, Source, inspect_files
 from traffic.retail.invoices import Invoice, InvoiceKey, Survey, needed_units, products_of, read_invoices, survey_files

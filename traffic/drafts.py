@@ -1,0 +1,43 @@
+"""A file that gets its name only when it is whole, and is not there when nothing was written.
+
+Belongs here: that. Does not belong here: what is written (`retail/rejects.py`, `orders/rejects.py`).
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+
+class Draft:
+    """Written from the first call of `file` on. Replaces what an earlier run left at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_written = False
+        self._draft = path.with_name(f".{path.name}")
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Remove the file of an earlier run."""
+        self.path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the file, and give it its name if it is whole."""
+        try:
+            self._stack.close()
+            if self.is_written and error is None:
+                self._draft.replace(self.path)
+        finally:
+            self._draft.unlink(missing_ok=True)
+
+    def file(self) -> TextIO:
+        """Return the new file, open for writing; called once."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.is_written = True
+        return self._stack.enter_context(self._draft.open("w", encoding="utf-8", newline=""))

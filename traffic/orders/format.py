@@ -1,0 +1,221 @@
+"""The format of orders that are imported: version 1, as values. Its JSON Schema is docs/how-to/orders.v1.schema.json.
+
+Belongs here: fields, their types and limits. Does not belong here: files (`reading.py`), other people's names for the
+fields (`mapping.py`), what an order comes to (`rehearsal.py`).
+
+A field that is required here has no default. Amounts are decimals in major units of the order's currency, as text or as
+JSON numbers; none is negative. Moments have an offset from UTC, or the mapping says the time zone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from contracts.events.order import LineKind
+
+FORMAT_VERSION = 1
+
+NUMBER_CHARACTERS_MAX = 200
+"""Below what commands take, since their keys are made of it."""
+NAME_CHARACTERS_MAX = 255
+
+OrderNumber = Annotated[str, Meta(min_length=1, max_length=NUMBER_CHARACTERS_MAX)]
+MerchantName = Annotated[str, Meta(min_length=1, max_length=100)]
+Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+ProviderName = Annotated[str, Meta(min_length=1, max_length=100)]
+Words = Annotated[str, Meta(max_length=500)]
+Quantity = Annotated[int, Meta(ge=1, le=10**9)]
+QuantityOrNone = Annotated[int, Meta(ge=0, le=10**9)]
+Place = Annotated[int, Meta(ge=1, le=5_000)]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of an order; a name that the format does not know is refused, since it may be a misspelt amount."""
+
+
+class Tax(Part, frozen=True, kw_only=True):
+    """One tax on a line; a line without taxes is untaxed."""
+
+    rate_percent: Decimal
+    """20 means 20 %; at most four decimals."""
+    owed_to: Annotated[str, Meta(max_length=100)] = ""
+    """Where this tax is owed, e.g. ``CA-QST``; needed where a line has several taxes."""
+
+
+class Line(Part, frozen=True, kw_only=True):
+    """Goods, a service (anything virtual), or a shipping charge."""
+
+    kind: LineKind = LineKind.GOODS
+    """Goods are stocked and shipped. The quantity of a shipping charge counts parcels; it is one charge."""
+    sku: Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX)] = ""
+    """Required of goods and services."""
+    title: Words = ""
+    quantity: Quantity = 1
+    unit_price: Decimal
+    """Before discounts; at most six decimals."""
+    discount: Decimal = Decimal(0)
+    """Taken off this whole line."""
+    taxes: list[Tax] = []
+    tax: Decimal | None = None
+    """If it is given, it must be the tax that the books' rule gives."""
+    total: Decimal | None = None
+    """If it is given, it must be what the customer owes for the line by the books' rule: after discount, with tax."""
+
+
+class Discount(Part, frozen=True, kw_only=True):
+    """A discount on one line, or (without `line`) on all goods and services."""
+
+    code: Name = "discount"
+    amount: Decimal
+    line: Place | None = None
+
+
+class Payment(Part, frozen=True, kw_only=True):
+    """One authorization at a provider, and what was captured of it."""
+
+    reference: Name
+    """The provider's own; unique within the order."""
+    method: ProviderName = "unknown"
+    """How it was paid, e.g. ``card`` or ``paypal``; stands in the books as the payment's provider."""
+    authorized: Decimal | None = None
+    """None: as much as was captured."""
+    captured: Decimal | None = None
+    """What was taken, before refunds."""
+    authorized_at: datetime | None = None
+    """None: when the order was placed; where only `captured` is stated, when it was captured."""
+    captured_at: datetime | None = None
+    """None: when the order was placed."""
+    released_at: datetime | None = None
+    """When the provider let go what was not captured; of a payment without a capture, it is voided."""
+    is_declined: bool = False
+    """Recorded as declined; no money of it moved."""
+
+
+class Units(Part, frozen=True, kw_only=True):
+    """Units of one line, named by its place in `lines` (from 1), or by its SKU if only one line has that."""
+
+    line: Place | None = None
+    sku: Name | None = None
+    quantity: Quantity
+
+
+class RefundedUnits(Part, frozen=True, kw_only=True):
+    """Units, or with `quantity` 0 only money, given back of one line."""
+
+    line: Place | None = None
+    sku: Name | None = None
+    quantity: QuantityOrNone = 0
+    amount: Decimal | None = None
+    """None: what the units cost."""
+    is_restocked: bool = False
+    """Whether the units came back and can be sold again."""
+
+
+class Refund(Part, frozen=True, kw_only=True):
+    """Money that was given back: of lines, or an amount."""
+
+    reference: Name
+    """The shop's or the provider's own; unique within the order."""
+    refunded_at: datetime
+    payment: Name | None = None
+    """The reference of the payment that it was given back on; None: the first that still has as much."""
+    reason: Words = ""
+    amount: Decimal | None = None
+    """With lines: must be their sum. Without: what it is of each line follows from what is left of them."""
+    lines: list[RefundedUnits] = []
+
+
+class Cancellation(Part, frozen=True, kw_only=True):
+    """Units that will not be delivered; without lines, all that are open."""
+
+    cancelled_at: datetime
+    reason: Words = ""
+    lines: list[Units] = []
+
+
+class Fulfillment(Part, frozen=True, kw_only=True):
+    """Units that were shipped or rendered; without lines, all that are open."""
+
+    shipped_at: datetime
+    tracking_number: Name | None = None
+    lines: list[Units] = []
+
+
+class OrderRecord(Part, frozen=True, kw_only=True):
+    """One order with all that happened to it. Without lines it is a payment that belongs to no goods."""
+
+    format_version: Literal[1] = 1
+    merchant_id: MerchantName
+    """Who sold it. A merchant has one currency and one jurisdiction; it is registered with its first order."""
+    order_number: OrderNumber
+    """The merchant's own; with it, it names the order for good."""
+    placed_at: datetime
+    currency: Annotated[str, Meta(min_length=3, max_length=3)]
+    """A code of ISO 4217."""
+    jurisdiction: MerchantName
+    """Where the merchant sells from, e.g. ``DE``."""
+    customer_id: Name | None = None
+    is_tax_inclusive: bool
+    """Whether the order's prices and discounts contain the tax."""
+    lines: list[Line] = []
+    discounts: list[Discount] = []
+    payments: list[Payment] = []
+    refunds: list[Refund] = []
+    cancellations: list[Cancellation] = []
+    fulfillments: list[Fulfillment] = []
+    total: Decimal | None = None
+    """If it is given, it must be what the books' rule gives: all lines after discount, with tax and shipping."""
+    tax: Decimal | None = None
+    """All tax, contained or added; checked like `total`."""
+    discount: Decimal | None = None
+    """All discounts; checked like `total`."""
+    shipping: Decimal | None = None
+    """All shipping charges, without added tax; checked like `total`."""
+
+
+PARTS: dict[str, type[Part]] = {
+    "": OrderRecord,
+    "line": Line,
+    "tax": Tax,
+    "discount": Discount,
+    "payment": Payment,
+    "refund": Refund,
+    "refund_line": RefundedUnits,
+    "cancellation": Cancellation,
+    "cancellation_line": Units,
+    "fulfillment": Fulfillment,
+    "fulfillment_line": Units,
+}
+"""The parts of an order by the name that mappings and columns have for them; `refund.amount` is a field of one."""
+
+LISTS = {
+    "": {
+        "lines": "line",
+        "discounts": "discount",
+        "payments": "payment",
+        "refunds": "refund",
+        "cancellations": "cancellation",
+        "fulfillments": "fulfillment",
+    },
+    "line": {"taxes": "tax"},
+    "refund": {"lines": "refund_line"},
+    "cancellation": {"lines": "cancellation_line"},
+    "fulfillment": {"lines": "fulfillment_line"},
+}
+"""Fields that hold lists of parts, by the part that has them."""
+
+
+def paths_of(part: str) -> list[str]:
+    """Return the names of a part's own fields, as columns and mappings have them: ``line.sku``, ``order_number``."""
+    prefix = f"{part}." if part else ""
+    return [prefix + name for name in PARTS[part].__struct_fields__ if name not in LISTS.get(part, {})]
+
+
+def json_schema() -> bytes:
+    """Return the JSON Schema of one order."""
+    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(OrderRecord)), indent=2) + b"\n"

@@ -1,0 +1,157 @@
+"""An order's whole life rehearsed with the domain's own functions, before anything of it is booked; pure.
+
+    plan = rehearse(record, merchant, allowance, now)
+
+Belongs here: what is asked of an order as a whole, and the plan that comes out. Does not belong here: what it costs
+(`placing.py`), what happens to it (`life.py`), running the commands (`booking.py`).
+
+An order is booked whole or rejected whole: whatever the books would refuse of it is found here first.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from contracts.errors import InputError
+from contracts.events.common import Value
+from contracts.events.merchant import MerchantState, TaxRate
+from contracts.limits import JURISDICTION, OWED_TO, REFERENCE, SKU, SOURCE, TITLE
+from contracts.money import CURRENCY_EXPONENTS
+from oltp.commands.checking import check_value
+from traffic.orders.amounts import minor_of, rates_of, shown
+from traffic.orders.format import OrderRecord
+from traffic.orders.life import Life, PaidAboveError
+from traffic.orders.mapping import RejectedError
+from traffic.orders.placing import placed_order
+from traffic.orders.steps import Step, key_of
+
+FUTURE = timedelta(days=1)
+"""How far ahead of the clock a moment may be: time zones are mistaken by less."""
+
+
+COUNTED = {"capture": "payments", "refund": "refunds", "cancel": "cancellations", "fulfill": "fulfillments"}
+"""Which steps are counted, and as what."""
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """What books an order, and what the books then hold of it, in minor units."""
+
+    record: OrderRecord
+    steps: tuple[Step, ...]
+    rates: tuple[TaxRate, ...]
+    """Of the tax categories that it needs."""
+    sold_minor: int
+    captured_minor: int
+    refunded_minor: int
+    unallocated_minor: int
+    extras: tuple[str, ...]
+    """SKUs of lines that no line of the file stands for."""
+    absent: tuple[str, ...]
+    """Names of steps that it does not have: were one booked, the books would hold more than the file."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the idempotency keys of its steps."""
+        return [key_of(self.record.order_number, step.name) for step in self.steps]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many payments, refunds, cancellations and fulfillments it books."""
+        names = [COUNTED.get(step.name.partition("/")[0], "") for step in self.steps]
+        return {name: names.count(name) for name in COUNTED.values()}
+
+    @property
+    def absent_keys(self) -> list[str]:
+        """Return the keys of the steps that it does not have."""
+        return [key_of(self.record.order_number, name) for name in self.absent]
+
+
+def rehearse(record: OrderRecord, merchant: MerchantState, allowance: Decimal, now: datetime) -> Plan:
+    """Return what books the order; RejectedError with the reason when the books would not hold what the file says.
+
+    `merchant`: as it is, or would be registered. The order's tax categories need not be among its own yet.
+    """
+    _check_whole(record, merchant, now)
+    rates = {(rate.tax_category, rate.owed_to): rate for rate in rates_of(record.jurisdiction, [])}
+    for line in record.lines:
+        rates |= {(rate.tax_category, rate.owed_to): rate for rate in rates_of(record.jurisdiction, line.taxes)}
+    taxed = msgspec.structs.replace(merchant, tax_rates=list(rates.values()))
+    # Without lines everything is.
+    unallocated_minor = 0 if record.lines else _captured_minor(record)
+    while True:
+        life = Life(placed_order(record, taxed, allowance, unallocated_minor), record)
+        try:
+            life.run(now + FUTURE)
+        except PaidAboveError as above:
+            if record.lines and record.total is None:
+                raise RejectedError(
+                    "paid_above_order",
+                    f"{shown(above.amount_minor, record.currency)} more was captured than the lines come to; if that "
+                    "is right, state the total of the order",
+                ) from None
+            unallocated_minor += above.amount_minor
+            continue
+        return Plan(
+            record=record,
+            steps=tuple(life.steps),
+            rates=tuple(rates.values()),
+            sold_minor=life.placed.stated_minor,
+            captured_minor=life.captured_minor,
+            refunded_minor=life.refunded_minor,
+            unallocated_minor=unallocated_minor,
+            extras=tuple(life.placed.extras),
+            absent=tuple(_absent(record, {step.name for step in life.steps})),
+        )
+
+
+def _captured_minor(record: OrderRecord) -> int:
+    captured = [payment.captured for payment in record.payments if payment.captured is not None]
+    return sum(minor_of(amount, record.currency, "captured") for amount in captured)
+
+
+def _absent(record: OrderRecord, present: set[str]) -> list[str]:
+    """Return the steps that such an order could have and this one has not; of parts, one more than it has."""
+    possible = ["rounding", f"fulfill/{len(record.fulfillments) + 1}", f"refund/{len(record.refunds) + 1}"]
+    for place in range(1, len(record.payments) + 2):
+        possible += [f"authorize/{place}", f"capture/{place}", f"release/{place}"]
+    possible += [f"cancel/{place}" for place in range(1, len(record.cancellations) + 2)]
+    return [name for name in possible if name not in present]
+
+
+def _check_whole(record: OrderRecord, merchant: MerchantState, now: datetime) -> None:
+    if record.currency not in CURRENCY_EXPONENTS:
+        raise RejectedError("currency_not_known", f"currency is '{record.currency}'")
+    for name in ("currency", "jurisdiction"):
+        stated, own = getattr(record, name), getattr(merchant, name)
+        if stated != own:
+            raise RejectedError(
+                f"{name}_of_another_merchant",
+                f"{name} is '{stated}', that of merchant {merchant.merchant_id} is '{own}'; such orders need a "
+                "merchant_id of their own",
+            )
+    if record.placed_at > now + FUTURE:
+        raise RejectedError("in_the_future", f"placed_at is {record.placed_at.isoformat()}")
+    _check_names(record)
+    payments = [payment.reference for payment in record.payments]
+    refunds = [refund.reference for refund in record.refunds]
+    twice = sorted({name for names in (payments, refunds) for name in names if names.count(name) > 1})
+    if twice:
+        raise RejectedError("reference_used_twice", f"{', '.join(twice)} names two payments, or two refunds")
+
+
+def _check_names(record: OrderRecord) -> None:
+    """RejectedError for a name that a store further on would refuse."""
+    names = [("sku", line.sku, SKU) for line in record.lines if line.sku]
+    names += [("title", line.title, TITLE) for line in record.lines]
+    names += [("reference", payment.reference, REFERENCE) for payment in record.payments]
+    names += [("jurisdiction", record.jurisdiction, JURISDICTION)]
+    names += [("owed_to", tax.owed_to, OWED_TO) for line in record.lines for tax in line.taxes]
+    names += [("method", payment.method, SOURCE) for payment in record.payments]
+    try:
+        for what, name, limit in names:
+            check_value(what, name, limit)
+    except InputError as error:
+        raise RejectedError("beyond_a_limit", str(error)) from None

@@ -1,0 +1,89 @@
+"""What books an order: commands with their keys, in the order of time.
+
+Belongs here: the form of a step, keys and ids. Does not belong here: which steps an order has (`rehearsal.py`), running
+them (`booking.py`).
+
+Keys and ids follow from merchant and order number alone, never from the file, so the same order read from another file
+asks for the same thing again, and one that has changed is noticed: its key comes with another body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from oltp.commands.cancel_order import CancelOrder
+from oltp.commands.execute import Command
+from oltp.commands.fulfill_order import FulfillOrder
+from oltp.commands.request_refund import RequestRefund
+from traffic.content_ids import CATALOG_TIME, content_id
+from traffic.orders.format import OrderRecord
+
+SOURCE = "import:orders"
+"""Source of every order, price override and adjustment of an import."""
+LOCATION = "main"
+UNALLOCATED_SKU = "UNALLOCATED-CASH"
+"""SKU of the line that holds what was paid above an order."""
+ROUNDING_SKU = "ROUNDING"
+"""SKU of the line that holds what a stated total is above that of the books' rule."""
+
+PLACE = "place"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One command. Its order lines are named by their numbers until the order is placed and they have ids."""
+
+    name: str
+    command: Command[Any]
+    at: datetime
+    method: str = ""
+    """Of a payment that the provider is asked about."""
+    is_declined: bool = False
+
+
+def key_of(number: str, step: str) -> str:
+    """Return the idempotency key of a step of an order; keys are scoped by merchant."""
+    return f"orders/{number}/{step}"
+
+
+def order_id(record: OrderRecord) -> str:
+    """Return the id of the order."""
+    return _id(record, "order")
+
+
+def payment_id(record: OrderRecord, reference: str) -> str:
+    """Return the id of one of its payments."""
+    return _id(record, "payment", reference)
+
+
+def refund_id(record: OrderRecord, reference: str) -> str:
+    """Return the id of one of its refunds."""
+    return _id(record, "refund", reference)
+
+
+def product_id(merchant_id: str, sku: str) -> str:
+    """Return the id of the product that an SKU names."""
+    return str(content_id(CATALOG_TIME, SOURCE, merchant_id, "product", sku))
+
+
+def variant_id(merchant_id: str, sku: str) -> str:
+    """Return the id of its one variant."""
+    return str(content_id(CATALOG_TIME, SOURCE, merchant_id, "variant", sku))
+
+
+def bound(step: Step, line_ids: Mapping[str, str]) -> Command[Any]:
+    """Return the step's command with the ids of the order's lines, by their numbers."""
+    command = step.command
+    if not isinstance(command, CancelOrder | FulfillOrder | RequestRefund) or command.lines is None:
+        return command
+    lines: list[Any] = [
+        msgspec.structs.replace(line, order_line_id=line_ids[line.order_line_id]) for line in command.lines
+    ]
+    return msgspec.structs.replace(command, lines=lines)
+
+
+def _id(record: OrderRecord, *parts: str) -> str:
+    return str(content_id(record.placed_at, SOURCE, record.merchant_id, record.order_number, *parts))
