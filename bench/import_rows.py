@@ -11,15 +11,17 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import multiprocessing
 import random
 import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, repeat
 from pathlib import Path
 
 import psutil
@@ -33,13 +35,15 @@ from stack.servers import bootstrap
 from stack.servers.postgres import EmbeddedPostgres
 from traffic.retail.files import COLUMNS
 from traffic.retail.importing import import_files
+from traffic.workers import process_count
 
 PODS = ("pod1", "pod2")
 INVOICE_ROWS = 20
 """Rows of a generated invoice, on average; real ones have 21."""
 STOCK_CODES = 3_000
-RATIO_MAX = 9.0
-"""An import books events, tax, payment, shipment and stock of a row; a plain insert keeps the row alone."""
+RATIO_MAX = 15.0
+"""An import books events, tax, payment, shipment and stock of a row; a plain insert keeps the row alone. Measured: 12.5
+to 13.5, of 57 to 60 us for the plain row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +164,25 @@ def _server_seconds(server: EmbeddedPostgres) -> float:
 
 
 def _insert_plainly(pod: PodSettings, path: Path) -> None:
-    """Insert the file's rows as they are, each with a statement of its own, an invoice a transaction."""
+    """Insert the file's rows as they are, each with a statement of its own, an invoice a transaction.
+
+    From as many sides as an import: a lone client sleeps at every answer, and waking up costs it more than the insert.
+    """
     with psycopg.connect(pod.owner_dsn) as connection:
         connection.execute(
             "create table public.plain_rows (invoice text, stock_code text, description text, quantity bigint, "
             "invoiced_at timestamptz, price numeric, customer_id text, country text)"
         )
-        for _, rows in groupby(_records(path), key=lambda row: row[0]):
+    invoices = [list(rows) for _, rows in groupby(_records(path), key=lambda row: row[0])]
+    sides = process_count()
+    # Forked, because starting Python anew would cost more than the rows.
+    with ProcessPoolExecutor(sides, multiprocessing.get_context("fork")) as pool:
+        list(pool.map(_insert_invoices, repeat(pod), [invoices[side::sides] for side in range(sides)]))
+
+
+def _insert_invoices(pod: PodSettings, invoices: Sequence[Sequence[Sequence[str]]]) -> None:
+    with psycopg.connect(pod.owner_dsn) as connection:
+        for rows in invoices:
             for row in rows:
                 connection.execute("insert into public.plain_rows values (%s, %s, %s, %s, %s, %s, %s, %s)", row)
             connection.commit()
