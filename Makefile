@@ -7,13 +7,16 @@ PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR)
 once := $(filter-out 0,$(ONCE))
 
-.PHONY: run test check bench drill format install lock clean
+.PHONY: run test scenarios check bench drill format install lock clean
 
 run: .venv/.installed
 	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
 
 test: .venv/.installed
-	@$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal -m "not long" $(ARGS)
+
+scenarios: .venv/.installed
+	@$(PY) -m pytest -n 2 --dist worksteal -m long $(ARGS)
 
 check: .venv/.installed
 	@.ci/quiet format .venv/bin/ruff format --check --quiet .

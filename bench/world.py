@@ -61,9 +61,12 @@ def _traffic(settings: Settings, orders_per_second: float) -> Program:
     return Program(name=TRAFFIC, command=command, environment={"TIEOUT_VAR_DIR": str(settings.var_dir)})
 
 
-def trade(settings: Settings, *, orders: int, seed: int) -> None:
-    """Place orders with all that happens to orders, some with several taxes, book adjustments; all copies follow."""
-    place_orders(settings, orders=orders, seed=seed)
+def trade(settings: Settings, *, orders: int, seed: int, processes: int | None = None) -> None:
+    """Place orders with all that happens to orders, some with several taxes, book adjustments; all copies follow.
+
+    `processes`: as of `place_orders`; a few orders are placed faster than processes start.
+    """
+    place_orders(settings, orders=orders, seed=seed, processes=processes)
     homes = {placement.merchant_id: placement.pod for placement in placements(settings.control_dsn)}
     for pod in settings.pods:
         with build_command_pod(pod, connections_max=1) as commands:

@@ -56,6 +56,7 @@ def obstacles(office: Office, *options: str) -> list[str]:
     return list(outcome["obstacles"])
 
 
+@pytest.mark.long
 def test_nothing_is_frozen_that_was_not_shown_or_is_not_whole(office: Office, tmp_path: Path) -> None:
     office.at(DECEMBER)
     assert office.reconcile()

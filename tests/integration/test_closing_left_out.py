@@ -41,6 +41,7 @@ def unended(office: Office) -> list[Any]:
     return ledger.breaks(office.settings.control_dsn, states=states, limit=None)
 
 
+@pytest.mark.long
 def test_one_lost_version_is_named_with_its_money_and_stops_nobodys_month(office: Office) -> None:
     office.at(DECEMBER)
     for shop in office.shops:

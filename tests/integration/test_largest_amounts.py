@@ -151,6 +151,7 @@ def merchants(settings: Settings) -> Iterator[list[Merchant]]:
         yield opened
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_largest_amounts_go_all_the_way_to_the_reports(merchants: list[Merchant], settings: Settings) -> None:
     for merchant in merchants:

@@ -41,7 +41,7 @@ COPIES = ("lake", "account_view", "fulfillment_view")
 def system(settings: Settings) -> Settings:
     """Two pods with some trade, in every copy; nothing is published or read but by hand."""
     migrate_everything(settings)
-    trade(settings, orders=20, seed=SEED)
+    trade(settings, orders=20, seed=SEED, processes=0)
     drain_everything(settings)
     return settings
 
@@ -152,6 +152,7 @@ def prune_everything(system: Settings, copies: tuple[str, ...] = COPIES) -> None
         log.trim("pod1", newest(system))
 
 
+@pytest.mark.long
 def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_without_backup_goes_to_people(
     system: Settings,
 ) -> None:
@@ -182,8 +183,12 @@ def lose_what_followed(world: World) -> None:
         world.place.change_lake(f"delete from lake.raw.{table} where pod = 'pod1' and cut > 1")
 
 
-@pytest.mark.parametrize("set_back", [set_position_back, lose_what_followed])
-@pytest.mark.parametrize("is_backup_newest", [True, False], ids=["nothing came since", "more came since"])
+@pytest.mark.parametrize("set_back", [set_position_back, pytest.param(lose_what_followed, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "is_backup_newest",
+    [pytest.param(True, marks=pytest.mark.long), False],
+    ids=["nothing came since", "more came since"],
+)
 def test_a_lake_that_needs_pruned_cuts_takes_them_in_from_its_backup(
     system: Settings, set_back: Callable[[World], None], is_backup_newest: bool
 ) -> None:

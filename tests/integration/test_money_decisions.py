@@ -107,7 +107,7 @@ class World:
 @pytest.fixture
 def world(settings: Settings) -> Iterator[World]:
     migrate_everything(settings)
-    trade(settings, orders=30, seed=SEED)
+    trade(settings, orders=30, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
         yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
 
@@ -153,6 +153,7 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
         connection.execute("delete from trust.decisions")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person_says_so(world: World) -> None:
     target = world.place.take("order", "uncancelled", "open")

@@ -139,6 +139,7 @@ def wrong(results: dict[str, PairResult]) -> list[object]:
     ]
 
 
+@pytest.mark.long
 def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_did_not_look_at(world: World) -> None:
     orders = [world.shop.order() for _ in range(3)]
     untouched, other = orders[0].order_id, orders[1].order_id

@@ -71,7 +71,7 @@ class World:
 @pytest.fixture
 def world(settings: Settings) -> Iterator[World]:
     migrate_everything(settings)
-    trade(settings, orders=30, seed=SEED)
+    trade(settings, orders=30, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
         yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
 
@@ -96,6 +96,7 @@ def taking_control_away(cluster: Cluster, dsn: str) -> Iterator[Callable[[], Non
 STEPS = ("claimed", "begun_rebuild_keys", "applied_rebuild_keys", "recorded")
 
 
+@pytest.mark.long
 def test_a_control_database_that_is_killed_in_the_middle_loses_and_doubles_nothing(
     world: World, postgres: Cluster
 ) -> None:
@@ -138,6 +139,7 @@ def refuse_writes(world: World, payload: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_repair_that_does_not_hold_or_fails_is_given_to_people_after_three_tries(world: World) -> None:
     for payload, reason, outcome in (
         # Written again, the row is spoiled as it was damaged: nothing has changed.

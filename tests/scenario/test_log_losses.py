@@ -13,6 +13,7 @@ from reconcile.results import latest_results
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
 
 
+@pytest.mark.long
 def test_what_was_lost_before_it_was_read_is_found_and_published_again() -> None:
     losses, emptied = (one for one in ROUNDS if one.name in ("log", "log emptied"))
     with running_system() as settings:

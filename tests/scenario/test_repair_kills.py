@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +39,7 @@ BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded")
 @pytest.fixture
 def tools(settings: Settings) -> Iterator[Repairing]:
     migrate_everything(settings)
-    trade(settings, orders=40, seed=SEED)
+    trade(settings, orders=40, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as made:
         yield made
 
@@ -94,6 +95,19 @@ def record(tools: Repairing, families: tuple[str, ...]) -> set[int]:
     return {item.break_id for item in ledger.breaks(dsn, states=[BreakState.OPEN], limit=None)}
 
 
+def test_a_repair_killed_at_any_step_is_finished_by_the_next(tools: Repairing, rng: random.Random) -> None:
+    """Another step in every run; the tests below go through all of them."""
+    step = rng.choice([*BEFORE, "begun rebuild_keys", "applied rebuild_keys", *AFTER])
+    views.lose_row(Place(settings=tools.settings, pod=tools.settings.pods[0].pod))
+    damaged = record(tools, ("lake_account_view",))
+    kill_at(step, tools)
+    assert repair_breaks(tools).left == 0
+    found = [ledger.find_break(tools.settings.control_dsn, break_id) for break_id in damaged]
+    assert {item.state for item in found} == {BreakState.REPAIRED}
+    assert not audit.interrupted_runs(tools.settings.control_dsn, ["pod1", "pod2"])
+
+
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     dsn = tools.settings.control_dsn
@@ -134,6 +148,7 @@ def lake_events(place: Place) -> list[tuple[object, ...]]:
         return events.execute(query, [place.pod]).fetchall()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_killed_loading_of_cuts_is_finished_by_the_next(tools: Repairing) -> None:
     dsn, place = tools.settings.control_dsn, Place(settings=tools.settings, pod=tools.settings.pods[0].pod)
@@ -161,6 +176,7 @@ def test_a_killed_loading_of_cuts_is_finished_by_the_next(tools: Repairing) -> N
     assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in as_values(tools.settings).items():

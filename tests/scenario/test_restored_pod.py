@@ -131,6 +131,7 @@ def doubts(settings: Settings) -> list[str]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_pod_restored_from_a_base_backup_goes_on_and_everything_agrees(
     settings: Settings, server: Server, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ def missed(found: list[Figure]) -> set[str]:
     return {figure.name for figure in found if figure.is_met is False}
 
 
+@pytest.mark.long
 def test_nothing_is_found_and_nobody_is_told_where_all_is_disturbed_and_nothing_is_wrong() -> None:
     soak = run_soak(seconds=20, orders_per_second=10)
     doubtful = [(found.pair, found.pod, found.verdict, found.reason, found.sample[:2]) for found in soak.doubtful]

@@ -254,6 +254,7 @@ def _check_backup(restored: Settings, base: int, epoch: str, make_database: Make
     assert back_up(empty.catalog_dsn, empty.lake_data_path, folder) == []
 
 
+@pytest.mark.long
 def test_a_database_that_was_moved_as_it_is_loses_nothing(system: Settings, copy_of: Copy) -> None:
     moved = copy_of(system)
     before = sorted(lake_ids(moved))
@@ -291,6 +292,7 @@ def test_a_database_that_was_moved_as_it_is_loses_nothing(system: Settings, copy
     assert in_lake(moved, "select epoch from lake.raw.epochs where retracted_at is null") == [(again,)]
 
 
+@pytest.mark.long
 def test_a_copy_that_was_behind_crosses_the_opening(system: Settings, copy_of: Copy) -> None:
     with shop_in(system, 100) as shop:
         shop.paid()
@@ -312,6 +314,7 @@ def test_a_copy_that_was_behind_crosses_the_opening(system: Settings, copy_of: C
     check_everything_agrees(moved, ["pod1"])
 
 
+@pytest.mark.long
 def test_another_database_needs_a_word_more(
     system: Settings, make_pod: MakePod, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def differing(before: Seen, after: Seen) -> dict[str, set[object]]:
     return {name: set(rows) for name, rows in (tables | {"left out": set(before[1]) ^ set(after[1])}).items() if rows}
 
 
+@pytest.mark.long
 def test_a_version_that_comes_late_is_judged_as_a_build_from_nothing_judges_it(world: World) -> None:
     commerce = world.commerce["pod1"]
     late = [one for make in (orders, payments, refunds, adjustments) for one in make(commerce)]

@@ -94,6 +94,7 @@ def refunded(commerce: Commerce, payment: PaymentState) -> tuple[list[Change], R
     )
 
 
+@pytest.mark.long
 def test_a_lost_version_leaves_its_order_out_until_it_is_stated_again(world: World) -> None:
     commerce = world.commerce["pod1"]
     changes, order, payment = paid(commerce)
@@ -150,6 +151,7 @@ def test_a_lost_version_leaves_its_order_out_until_it_is_stated_again(world: Wor
     assert world.marts(shown) == before
 
 
+@pytest.mark.long
 def test_an_order_whose_only_version_was_lost_is_stated_again_and_stops_nobody(world: World) -> None:
     commerce = world.commerce["pod1"]
     changes = commerce.place()

@@ -241,6 +241,7 @@ def silently_wrong(world: World, pod: str, states: list[Swept]) -> list[str]:
     return wrong
 
 
+@pytest.mark.long
 def test_more_than_the_limit_is_refused_until_enough_are_healed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaving_out, "LEFT_OUT_MAX", 2)
     monkeypatch.setattr(leaving_out, "SCOPES_AT_ONCE", 1)

@@ -206,6 +206,7 @@ def test_a_warehouse_from_before_a_field_was_added_is_computed_anew(
     assert world.marts(after.result.cuts) == after.marts
 
 
+@pytest.mark.long
 def test_a_warehouse_that_lost_a_file_is_computed_anew(
     world: World, refreshed: tuple[dict[str, list[str]], Moment]
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_warehouse_that_lost_a_file_is_computed_anew(
     assert world.marts(after.result.cuts) == after.marts
 
 
+@pytest.mark.long
 def test_a_build_whose_commit_was_not_answered_is_healed_by_the_next(
     world: World, refreshed: tuple[dict[str, list[str]], Moment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
