@@ -17,6 +17,7 @@ from assets.gauges import BUILT
 from assets.graph import log_key
 from assets.platform import PLATFORM, Platform, platform_of
 from contracts.ownership import LOG, WAREHOUSE, Copy, Lateness, copy_named
+from contracts.text import are, counted
 from derived.warehouse_lag import observe_warehouse
 from streams.clocks import database_clock
 from streams.draining import observe_pod
@@ -142,7 +143,7 @@ def freshness_result(copy: Copy, key: dg.AssetKey, lags: Sequence[DataLag]) -> d
     worst = max(lags, key=lambda lag: lag.lag_seconds)
     rows = [dg.TableRecord({column: row[column] for column in COLUMNS}) for lag in lags for row in lag.places]
     notes = [f"{lag.pod} {lag.fault}" for lag in lags if lag.fault]
-    notes += [f"{lag.parked} aggregates of {lag.pod} are parked" for lag in lags if lag.parked]
+    notes += [f"{counted(lag.parked, 'aggregate')} of {lag.pod} {are(lag.parked)} parked" for lag in lags if lag.parked]
     return dg.AssetCheckResult(
         asset_key=key,
         check_name=NAME,

@@ -18,9 +18,10 @@ from assets.trust import BREAKS
 from contracts.breaks import BreakGroup, BreakState
 from contracts.clock import utc_now
 from contracts.errors import ComparisonError
+from contracts.money import amount_name, in_major_units
 from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
-from contracts.text import visible
-from contracts.verdicts import PairResult, Verdict
+from contracts.text import counted, visible
+from contracts.verdicts import ColumnDifference, PairResult, Verdict
 from reconcile.coverage import read_coverage
 from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.pair import Pair
@@ -65,6 +66,11 @@ def check_spec(pair: Pair) -> dg.AssetCheckSpec:
     )
 
 
+def _changed(item: ColumnDifference, currency: str | None) -> str:
+    left, right = (in_major_units(item.column, value, currency) or value for value in (item.left, item.right))
+    return f"{amount_name(item.column)}: {left} -> {right}"
+
+
 def sample_table(results: Sequence[PairResult]) -> dg.TableMetadataValue:
     """Return a bounded sample of the differing keys."""
     rows = [
@@ -73,7 +79,7 @@ def sample_table(results: Sequence[PairResult]) -> dg.TableMetadataValue:
             "entity": found.entity,
             "key": visible(" / ".join(str(part) for part in found.key)),
             "class": str(found.kind),
-            "columns": visible("; ".join(f"{item.column}: {item.left} -> {item.right}" for item in found.columns[:5])),
+            "columns": visible("; ".join(_changed(item, found.currency) for item in found.columns[:5])),
         }
         for result in results
         for found in result.sample[:KEYS_SHOWN]
@@ -149,7 +155,7 @@ def _since(coverage: Sequence[Coverage]) -> str:
 
 
 def _named(incidents: Sequence[BreakGroup]) -> str:
-    return ", ".join(f"{incident.group_id} ({incident.keys:,} keys {incident.kind})" for incident in incidents)
+    return ", ".join(f"{incident.group_id} ({counted(incident.keys, 'key')} {incident.kind})" for incident in incidents)
 
 
 def compare(

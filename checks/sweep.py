@@ -10,6 +10,7 @@ from assets.platform import PLATFORM, platform_of
 from assets.trust import BREAKS
 from contracts.clock import utc_now
 from contracts.ownership import SWEEP_SECONDS_MAX
+from contracts.text import counted
 from reconcile.coverage import read_coverage
 from reconcile.pairs import PAIRS
 from reconcile.sweep import Coverage
@@ -44,7 +45,8 @@ def sweep_result(found: Sequence[Coverage], never: Sequence[tuple[str, str]], no
         passed=bool(found) and not behind and not never,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"Everything was compared at least once since: {since}; stated: within {SWEEP_SECONDS_MAX} s. "
-        f"{len(behind)} comparisons are behind, {len(never)} were never made completely.",
+        f"{counted(len(behind), 'comparison is', 'comparisons are')} behind, "
+        f"{counted(len(never), 'was', 'were')} never made completely.",
         metadata={
             "oldest_seconds": (now - oldest).total_seconds() if oldest else None,
             "behind": len(behind),

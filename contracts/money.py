@@ -116,6 +116,28 @@ def format_minor(amount_minor: int, currency: str) -> str:
     return f"{Decimal(amount_minor).scaleb(-exponent):.{exponent}f}"
 
 
+def in_major_units(column: str, value: object, currency: str | None) -> str | None:
+    """Return the value of an amount's column as people read it, e.g. ``-12.05 EUR`` or, of a unit price, ``0.125 EUR``.
+
+    None where it is no amount (`column` ends neither in ``_minor`` nor in ``_micro``), nothing stands there, or the
+    currency is not known: a damaged row may name one that there is not.
+    """
+    if not isinstance(value, int) or currency is None or currency not in CURRENCY_EXPONENTS:
+        return None
+    if column.endswith("_minor"):
+        return f"{format_minor(value, currency)} {currency}"
+    if not column.endswith("_micro"):
+        return None
+    whole, _, decimals = f"{Decimal(value).scaleb(-6):.6f}".partition(".")
+    shown = decimals.rstrip("0").ljust(CURRENCY_EXPONENTS[currency], "0")
+    return f"{whole}{'.' if shown else ''}{shown} {currency}"
+
+
+def amount_name(column: str) -> str:
+    """Return what an amount's column is called for people, who read its values in major units."""
+    return column.removesuffix("_minor").removesuffix("_micro")
+
+
 def parse_micro(text: str) -> int:
     """Return a decimal string in major units as micro-units; InputError if it has more than six decimals."""
     try:

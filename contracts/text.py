@@ -1,7 +1,7 @@
 """How a text that somebody else wrote is shown to people: nothing in it reaches a terminal as a command.
 
-Belongs here: the one way in which characters that are invisible, or that a terminal obeys, are shown. Does not belong
-here: what may be stored (`contracts/limits.py`), where texts are shown.
+Belongs here: the one way in which characters that are invisible, or that a terminal obeys, are shown, and in which a
+number stands before its noun. Does not belong here: what may be stored (`contracts/limits.py`), where texts are shown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,19 @@ from contracts.limits import Characters
 
 _KEPT = "\n\t"
 """What a table or a message may hold itself."""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number before what it counts, e.g. ``1 key`` and ``1,200 keys``, also with a verb: ``1 key differs``.
+
+    `one` is what one of them is called, `many` what several are; by default the same with an s.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def are(number: int) -> str:
+    """Return the verb for so many where other words stand before it: ``1 key of the log is``."""
+    return "is" if number == 1 else "are"
 
 
 def visible(text: str) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from contracts.errors import PropagationError
 from contracts.settings import Settings
+from contracts.text import counted
 from derived.lake_backup import (
     Segment,
     backup_lock,
@@ -69,8 +70,8 @@ def retract_backup(settings: Settings, pod: str, opening: EpochOpening) -> None:
 def _first_part(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, through_cut: int) -> Segment:
     if figures(connection, _rows(folder, segment, "true")) != (segment.events, segment.checksum):
         raise PropagationError(
-            f"{segment.file} in {folder} does not hold the {segment.events} events that its index names, so the backup "
-            "cannot be taken back to a cut within it; bring that file back, or set another folder as "
+            f"{segment.file} in {folder} does not hold the {counted(segment.events, 'event')} that its index names, so "
+            "the backup cannot be taken back to a cut within it; bring that file back, or set another folder as "
             "TIEOUT_LAKE_BACKUP_PATH."
         )
     rows = _rows(folder, segment, f"cut <= {int(through_cut)}")

@@ -26,6 +26,7 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import EpochChangedError, PropagationError, StackError
+from contracts.text import counted
 from derived.lake_connection import (
     DEFAULT_BOUNDS,
     Bounds,
@@ -325,7 +326,9 @@ def verified_rows(connection: Connection, folder: Path, segment: Segment) -> str
     """Return what selects the rows of a segment's file, after reading that it holds what the index says."""
     source = f"read_parquet({quote(str(folder / segment.file))})"
     if figures(connection, source) != (segment.events, segment.checksum):
-        raise PropagationError(f"{segment.file} does not hold the {segment.events} events that {INDEX} names.")
+        raise PropagationError(
+            f"{segment.file} does not hold the {counted(segment.events, 'event')} that {INDEX} names."
+        )
     return source
 
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import EpochChangedError, PropagationError
+from contracts.text import are, counted
 from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, scrub, transaction
 from derived.lake_files import is_conflict
 from derived.lake_reads import lake_positions, recorded_cut
@@ -308,9 +309,9 @@ def _check_applied(connection: Connection, pod: str) -> None:
     ).fetchall()
     for cut, chunk, partition, reached, number in rows:
         raise PropagationError(
-            f"{number} events of pod {pod} are beyond the lake's position (the first: cut {cut}, chunk {chunk}, "
-            f"partition {partition}, which stands at cut {reached}): they come by themselves; restore what is missing "
-            "before it."
+            f"{counted(number, 'event')} of pod {pod} {are(number)} beyond the lake's position (the first: cut {cut}, "
+            f"chunk {chunk}, partition {partition}, which stands at cut {reached}): what is beyond it comes by itself; "
+            "restore what is missing before it."
         )
 
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from contracts.drills import DrillTest, drills_named
 from contracts.ownership import COPIES
+from contracts.text import counted
 from drills.observing import Outcome, outcome_from_json
 
 TEMPLATE = Path(__file__).parent / "templates" / "drills.html"
@@ -91,7 +92,7 @@ def conclusion(outcomes: Sequence[Outcome]) -> str:
     held = sum(outcome.has_held for outcome in outcomes)
     looks = sum(len(outcome.observations) for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    return f"{held} of {len(outcomes)} drills held; {looks} observations in {seconds:.0f} s."
+    return f"{held} of {len(outcomes)} drills held; {counted(looks, 'observation')} in {seconds:.0f} s."
 
 
 @cache

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from contracts.drills import Drill, Promise
 from contracts.errors import PropagationError
 from contracts.ownership import Lateness
+from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from drills.observing import Notes
 from drills.stores import Standing, Store
@@ -71,7 +72,7 @@ class Scene:
                 Promise.WAS_HEALTHY,
                 pod,
                 expected=f"all workers running, lag at most {target} s",
-                seen=f"{len(self.workers)} workers running, {standing}",
+                seen=f"{counted(len(self.workers), 'worker')} running, {standing}",
                 is_ok=standing is not None and standing.lateness is Lateness.FRESH,
             )
 
@@ -202,9 +203,10 @@ def summary(results: Sequence[PairResult]) -> str:
     good = sum(result.verdict is Verdict.CONSISTENT for result in results)
     cuts = sorted({result.cut for result in results if result.cut is not None})
     others = [
-        f"{result.pair} is {result.verdict}: {result.reason or f'{result.differences} keys differ'}"
+        f"{result.pair} is {result.verdict}: "
+        f"{result.reason or counted(result.differences, 'key differs', 'keys differ')}"
         for result in results
         if result.verdict is not Verdict.CONSISTENT
     ]
-    text = f"{good} of {len(results)} comparisons consistent at cut {', '.join(map(str, cuts))}, {keys:,} keys"
+    text = f"{good} of {len(results)} comparisons consistent at cut {', '.join(map(str, cuts))}, {counted(keys, 'key')}"
     return "; ".join([text, *others[:3]])

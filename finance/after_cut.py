@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from contracts.settings import PodSettings
+from contracts.text import counted
 from derived.reports import Connection
 from finance.periods import Period
 from streams.after_cut import AfterCut, DayCounts, recorded_after
@@ -63,7 +64,8 @@ class Remaining:
                 if item.before + item.within
             ]
             yield (
-                f"{self.belonging:,} events of days up to {period.last_day} lie after cut {self.cut} of {self.pod} "
+                f"{counted(self.belonging, 'event')} of days up to {period.last_day} "
+                f"{'lies' if self.belonging == 1 else 'lie'} after cut {self.cut} of {self.pod} "
                 f"({', '.join(found)}); run `tieout reconcile`, which takes a later cut"
             )
 

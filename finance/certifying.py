@@ -11,6 +11,7 @@ from datetime import datetime
 
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
 from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.text import are, counted
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
@@ -150,15 +151,16 @@ def _conclusion(
     unsettled = sum(found.state in UNSETTLED for found in breaks or ())
     accepted = len(breaks or ()) - unsettled
     if unsettled or differing > settled_keys or (unequal and not settled_keys):
+        left = counted(unsettled, "break is open", "breaks are open")
         return (
-            f"{Tying.DOES_NOT_TIE}: {differing:,} keys and {unequal:,} totals differ between operations and finance, "
-            f"and {'it is not known which of that is settled' if breaks is None else f'{unsettled:,} breaks are open'}."
+            f"{Tying.DOES_NOT_TIE}: {counted(differing, 'key')} and {counted(unequal, 'total')} differ between "
+            f"operations and finance, and {'it is not known which of that is settled' if breaks is None else left}."
         )
     if gap := _gap(pods, figures, breaks, unproven):
         return gap
     when = _when(pods)
     if accepted:
-        return f"{Tying.TIES} but for {accepted:,} accepted differences, {when}."
+        return f"{Tying.TIES} but for {counted(accepted, 'accepted difference')}, {when}."
     return f"{Tying.TIES}: operations and finance agree key by key and in total, {when}."
 
 
@@ -169,8 +171,8 @@ def with_left_out(conclusion: str, left_out: Sequence[LeftOut]) -> str:
     merchants = sorted({found.merchant_id for found in left_out})
     named = ", ".join(merchants[:NAMED_MAX]) + (", ..." if len(merchants) > NAMED_MAX else "")
     return (
-        f"{conclusion} {len(left_out):,} defective aggregates of {named} are left out of the figures"
-        f"{_money(left_out)}; the certificate lists them."
+        f"{conclusion} {counted(len(left_out), 'defective aggregate')} of {named} {are(len(left_out))} left out of "
+        f"the figures{_money(left_out)}; the certificate lists them."
     )
 
 
@@ -216,7 +218,7 @@ def _gap(
     if unanswered:
         return f"{Tying.NOT_COMPARED} completely: of {', '.join(unanswered)} a side could not be read."
     if parked := sum(pair.parked for pod in pods for pair in pod.pairs):
-        return f"{Tying.NOT_COMPARED} completely: the events of {parked:,} keys are parked."
+        return f"{Tying.NOT_COMPARED} completely: the events of {counted(parked, 'key')} are parked."
     if unproven:
         more = f" and {len(unproven) - NAMED_MAX:,} more" if len(unproven) > NAMED_MAX else ""
         return (

@@ -17,6 +17,7 @@ from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
 from contracts.clock import Clock, utc_now
 from contracts.errors import ConflictError, InputError, PeriodNotReadyError, WarehouseError
 from contracts.settings import Settings
+from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from derived.builds import build_lock
 from derived.reports import REPORTS, Connection, noted_cuts, standing_cuts
@@ -212,21 +213,23 @@ def _unsettled(period: Period, evidence: Evidence) -> Iterator[str]:
         where = f"{found.pair} in {found.pod}, {found.kind}"
         yield f"break {found.break_id} is {found.state}: {found.entity} {key} ({where})"
     if len(breaks) > LISTED_MAX:
-        yield f"{len(breaks) - LISTED_MAX:,} more breaks are not settled; see `tieout breaks list`"
+        more = counted(len(breaks) - LISTED_MAX, "more break is", "more breaks are")
+        yield f"{more} not settled; see `tieout breaks list`"
 
 
 def _unexplained(result: PairResult, breaks: Sequence[Break], period: Period) -> Iterator[str]:
     """Say what a comparison leaves open: what it could not look at, and differences that nobody has accepted."""
     what = f"{result.pair} in {result.pod} at cut {result.cut}"
     if result.late_keys:
-        yield f"{what}: the events of {result.late_keys:,} keys are parked and were not compared"
+        yield f"{what}: the events of {counted(result.late_keys, 'key')} are parked and were not compared"
     elif result.verdict in (Verdict.LATE, Verdict.UNKNOWN):
         yield f"{what} is {result.verdict}: {result.reason.rstrip('.')}; run `tieout reconcile`"
     if not result.differences:
         return
     explained = sum(_explains(found, result, period) for found in breaks)
     if explained < result.differences:
-        yield f"{what}: {result.differences:,} keys differ, {explained:,} of them accepted or of days after the month"
+        differing = counted(result.differences, "key differs", "keys differ")
+        yield f"{what}: {differing}, {explained:,} of them accepted or of days after the month"
 
 
 def _explains(found: Break, result: PairResult, period: Period) -> bool:

@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from contracts.errors import ConflictError, InputError, NotFoundError
+from contracts.text import counted
 
 TABLES = """
 create schema if not exists finance;
@@ -92,7 +93,8 @@ class OpenImport:
             return f"{what}, is running; wait until it has ended, then run `tieout reconcile`"
         again = f"import the files again, or give it up with `tieout imports give-up {self.import_id}`"
         if self.unfinished:
-            return f"{what}, left {self.unfinished:,} orders or credit notes unfinished; {again}"
+            left = counted(self.unfinished, "order or credit note", "orders or credit notes")
+            return f"{what}, left {left} unfinished; {again}"
         return f"{what}, was interrupted; {again}"
 
     def as_json(self) -> dict[str, Any]:

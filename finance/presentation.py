@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.text import counted
 from derived.reports import Report
 from finance.separated import line, text_cell
 
@@ -97,7 +98,7 @@ def standing(report: Report) -> str:
     """Return at which cuts the figures stand and how old they are, in one sentence."""
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(report.cuts.items())) or "no pod"
     age = f", as of {report.data_at:%Y-%m-%d %H:%M:%S} UTC" if report.data_at else ""
-    return f"{len(report.rows):,} rows; {cuts}{age}."
+    return f"{counted(len(report.rows), 'row')}; {cuts}{age}."
 
 
 def moment(text: str | None) -> str:

@@ -10,6 +10,7 @@ import dagster as dg
 
 from assets.platform import PLATFORM, platform_of
 from assets.trust import ALERTS
+from contracts.text import counted
 from orchestration.upkeep import without_secrets
 from stack.alerting import tell
 
@@ -30,7 +31,9 @@ def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReas
         told = tell(settings)
     sent = told.sent
     if not sent.delivered and not sent.failed:
-        return dg.SkipReason(f"{told.written} messages written, none to send; {told.targets} targets.")
+        return dg.SkipReason(
+            f"{counted(told.written, 'message')} written, none to send; {counted(told.targets, 'target')}."
+        )
     metadata: dict[str, int | str] = {
         "written": told.written,
         "delivered": len(sent.delivered),

@@ -15,6 +15,7 @@ from dagster import OpExecutionContext
 from assets.platform import PLATFORM, platform_of
 from contracts.clock import utc_now
 from contracts.settings import Settings
+from contracts.text import counted
 from derived.lake_connection import bounds_of
 from derived.lake_schema import compact
 from derived.retention import prune_outboxes
@@ -65,8 +66,8 @@ def prune_backed_up_outboxes(context: OpExecutionContext) -> None:
         done = prune_outboxes(settings)
     for pruned in done:
         context.log.info(
-            f"{pruned.pod}: {pruned.backed_up_events} events backed up, verified through cut {pruned.verified_cut}, "
-            f"{pruned.pruned_events} outbox rows pruned"
+            f"{pruned.pod}: {counted(pruned.backed_up_events, 'event')} backed up, verified through cut "
+            f"{pruned.verified_cut}, {counted(pruned.pruned_events, 'outbox row')} pruned"
         )
 
 
@@ -80,7 +81,8 @@ def trim_applied_log(context: OpExecutionContext) -> None:
             done = trim_log(log, pod.pod)
             ignored = f"; stuck and ignored: {', '.join(done.ignored)}" if done.ignored else ""
             context.log.info(
-                f"{pod.pod}: kept from cut {done.kept_from_cut}, {done.removed_entries} entries removed{ignored}"
+                f"{pod.pod}: kept from cut {done.kept_from_cut}, "
+                f"{counted(done.removed_entries, 'entry', 'entries')} removed{ignored}"
             )
     finally:
         log.close()

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 
 from contracts.errors import ComparisonError
+from contracts.text import counted
 from contracts.verdicts import (
     SHOWN_KEYS,
     WHOLE_KEY_CLASSES,
@@ -89,8 +90,9 @@ def compare(
     segments_different = _scalar(connection, f"select count(*) from {table('segments')} where not is_equal")
     if bool(classes) != bool(segments_different):
         raise ComparisonError(
-            f"The comparison of {shape.name} contradicts itself: {sum(classes.values())} keys differ in "
-            f"{segments_different} segments; run it again, and report it if it stays."
+            f"The comparison of {shape.name} contradicts itself: "
+            f"{counted(sum(classes.values()), 'key differs', 'keys differ')} in "
+            f"{counted(segments_different, 'segment')}; run it again, and report it if it stays."
         )
     extra = classes.get(DifferenceClass.EXTRA, 0)
     return Outcome(

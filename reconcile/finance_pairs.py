@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.errors import LateError
+from contracts.text import are, counted
 from contracts.verdicts import Scalar
 from reconcile.compare import compare
 from reconcile.entities import AGGREGATE_ID, entities_of
@@ -268,7 +269,7 @@ def refuse_parked(run: PodRun, aggregate_types: Sequence[str]) -> None:
     parked = parked_ids(run.connection, run.pod)
     number = sum(len(parked.get(aggregate_type, [])) for aggregate_type in aggregate_types)
     if number:
-        raise LateError(f"{number} aggregates of {run.pod} are parked on their way to the lake.")
+        raise LateError(f"{counted(number, 'aggregate')} of {run.pod} {are(number)} parked on their way to the lake.")
 
 
 def _compare(run: PodRun, marts: Sequence[Mart], aggregate_types: Sequence[str]) -> Findings:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contracts.events import STATE_TYPES
 from contracts.ownership import copy_named
+from contracts.text import are, counted
 from reconcile.compare import Outcome, compare
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import at_cut, event_duplicates, fold, in_scope, parked_aggregates, right_name
@@ -39,7 +40,8 @@ def _compare(run: PodRun, aggregate_type: str) -> Findings:
         sides = (left, right) if not parked else (_unparked(left), _unparked(right))
         outcomes.append(compare(run.connection, entity.shape, *sides, limits))
         run.connection.execute(f"drop table {right}")
-    late = f"{len(parked)} aggregates of {run.pod} are parked on their way to the lake and were left out."
+    number = len(parked)
+    late = f"{counted(number, 'aggregate')} of {run.pod} {are(number)} parked on the way to the lake and left out."
     return Findings(outcomes=outcomes, late_aggregates=[one.key for one in parked], late_reason=late if parked else "")
 
 

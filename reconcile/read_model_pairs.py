@@ -13,6 +13,7 @@ from dataclasses import replace
 import adbc_driver_postgresql.dbapi as adbc
 
 from contracts.errors import ComparisonError, LateError
+from contracts.text import are, counted
 from reconcile.compare import compare
 from reconcile.context import wait_for
 from reconcile.entities import AGGREGATE_ID, entities_of
@@ -146,7 +147,7 @@ def _lateness(run: PodRun, view: View, floor: int, parked: int) -> str:
         seconds = (run.context.now() - oldest).total_seconds()
         if seconds > _pair_of(view).lag_seconds_max:
             return f"{view.name} stands at cut {floor} of {run.pod}; the next one is {seconds:.0f} s old."
-    return f"{parked} aggregates of {run.pod} are parked and were left out." if parked else ""
+    return f"{counted(parked, 'aggregate')} of {run.pod} {are(parked)} parked and left out." if parked else ""
 
 
 def _pair_of(view: View) -> Pair:

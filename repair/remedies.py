@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.events.changes import FieldChange
-from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.money import amount_name, in_major_units
+from contracts.text import counted
 from repair.values import AggregateEvidence, DamageKind, EventDamage, PodEvidence
 
 FAULTY = "OLTP itself is at fault in {key} (see its oltp_identities break): stating it again would spread the fault."
@@ -107,24 +108,19 @@ def remedy_in_finance(pod: PodEvidence, key: str | None) -> Remedy:
 def told(changes: Sequence[FieldChange], currencies: tuple[str | None, str | None]) -> str:
     """Return changes in words: each field with the event's value and the row's, the first `CHANGES_TOLD`."""
     texts = [
-        f"{change.field} {valued(change, change.before, currencies[0])} by the event, "
+        f"{amount_name(change.field)} {valued(change, change.before, currencies[0])} by the event, "
         f"{valued(change, change.after, currencies[1])} in the row"
         for change in changes[:CHANGES_TOLD]
     ]
     more = len(changes) - len(texts)
-    return "; ".join(texts) + (f"; and {more} more fields" if more > 0 else "")
+    return "; ".join(texts) + (f"; and {counted(more, 'more field')}" if more > 0 else "")
 
 
 def valued(change: FieldChange, value: object, currency: str | None) -> str:
     """Return a field's value as people read it: amounts in the currency's own unit."""
     if value is None:
         return "nothing"
-    is_amount = change.field.endswith("_minor") and isinstance(value, int) and currency in CURRENCY_EXPONENTS
-    return (
-        f"{format_minor(value, currency)} {currency}"
-        if is_amount and currency and isinstance(value, int)
-        else f"{value}"
-    )
+    return in_major_units(change.field, value, currency) or f"{value}"
 
 
 def disputed_event(pod: PodEvidence) -> str | None:

@@ -15,7 +15,7 @@ from msgspec import to_builtins
 
 from contracts import limits
 from contracts.errors import InputError, SettingsError, StackError, TieoutError
-from contracts.text import visible
+from contracts.text import counted, visible
 from stack import lifecycle, session, settings
 from stack.code_version import code_version, package_version
 from stack.commands.accepting import add_commands as add_accepting
@@ -169,7 +169,9 @@ def drain(as_json: AsJson = False) -> None:
 
     progress = Progress()
     with session.open_session(progress) as values, progress.step("Draining") as step:
-        drained = drain_everything(values, on_drained=lambda what, events: step.say(f"{what}, {events:,} events"))
+        drained = drain_everything(
+            values, on_drained=lambda what, events: step.say(f"{what}, {counted(events, 'event')}")
+        )
     if as_json:
         print_json([vars(pod) for pod in drained])
         return
@@ -202,7 +204,9 @@ def traffic(
         print_json(to_builtins(done))
         return
     rows = [(name.replace("_", " "), f"{count:,}") for name, count in done.commands.items()]
-    answers().print(table(f"{done.orders:,} orders from {done.first_order_number} on", ("Command", "Done"), rows))
+    answers().print(
+        table(f"{counted(done.orders, 'order')} from {done.first_order_number} on", ("Command", "Done"), rows)
+    )
 
 
 @app.command()

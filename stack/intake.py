@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import InputError
 from contracts.settings import Settings
+from contracts.text import counted
 from stack.apart import Say, run_apart
 from stack.console import Progress, Step
 
@@ -100,7 +101,7 @@ def generate_orders(orders: int, seed: int, settings: Settings, progress: Progre
     """Place `orders` generated orders, with all that follows from them."""
     from traffic.generator import place_orders
 
-    with progress.step(f"Placing {orders:,} orders") as step:
+    with progress.step(f"Placing {counted(orders, 'order')}") as step:
         report = place_orders(
             settings,
             orders=orders,

@@ -15,6 +15,7 @@ import duckdb
 
 from contracts.clock import utc_now
 from contracts.settings import Settings
+from contracts.text import counted
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.defective import in_words
@@ -88,7 +89,7 @@ def describe_recorded(recorded: Recorded) -> str:
             (recorded.breaks_seen, "still there"),
             (recorded.breaks_reopened, "of them opened again, as the difference is no longer the accepted one"),
             (recorded.breaks_repaired, "repaired"),
-            (recorded.breaks_vanished, "vanished by themselves"),
+            (recorded.breaks_vanished, "vanished"),
         )
         if number
     ]
@@ -155,5 +156,6 @@ def describe_build(built: Built | None) -> str:
     if built is None:
         return "The warehouse was not built."
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(built.cuts.items()))
-    what = f"Warehouse: {built.models} models and {built.tests} tests in {built.seconds:.1f} s, {cuts}."
+    nodes = f"{counted(built.models, 'model')} and {counted(built.tests, 'test')}"
+    what = f"Warehouse: {nodes} in {built.seconds:.1f} s, {cuts}."
     return f"{what} {in_words(built.left_out)}".rstrip()

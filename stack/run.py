@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from contracts.errors import InputError, SettingsError, StackError, TieoutError
 from contracts.settings import Settings
+from contracts.text import counted
 from stack import files, session, settings
 from stack.builder import Built, warm_builder
 from stack.console import Progress, answers, print_error
@@ -92,8 +93,8 @@ def one_pass(
         else:
             generate_orders(orders, seed, values, progress)
         with progress.step("Bringing every copy up to date") as step:
-            drained = drain_apart(values, lambda what, events: step.say(f"{what}, {events:,} events"))
-            step.say(f"{sum(pod.events_published for pod in drained):,} events")
+            drained = drain_apart(values, lambda what, events: step.say(f"{what}, {counted(events, 'event')}"))
+            step.say(counted(sum(pod.events_published for pod in drained), "event"))
         comparison = reconcile_now(values, progress, builder)
     return Pass(comparison=comparison, built=builder.built, seconds=time.monotonic() - started)
 

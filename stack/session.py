@@ -21,6 +21,7 @@ import psutil
 
 from contracts.errors import SettingsError, StackError
 from contracts.settings import Settings
+from contracts.text import counted
 from stack import processes, settings
 from stack.console import Progress
 from stack.servers.embedded import DRILLS, embedded_servers
@@ -124,7 +125,7 @@ def _running_here(folder: Path) -> list[str]:
     keeper, workers = resident(folder), processes.marked(folder)
     found = [f"kept up by process {keeper.pid}"] if keeper is not None else []
     found += embedded_servers(folder).running()
-    return [*found, f"{len(workers)} workers"] if workers else found
+    return [*found, counted(len(workers), "worker")] if workers else found
 
 
 def stop_everything(folder: Path) -> list[str]:

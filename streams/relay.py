@@ -26,6 +26,7 @@ import redis
 from contracts.clock import Clock, utc_now
 from contracts.errors import HistoryUnknownError, LogDivergedError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
+from contracts.text import counted
 from streams.cuts import (
     BEFORE_ALL,
     Cut,
@@ -253,9 +254,9 @@ class RelaySession:
         furthest = max([tail.manifest_cut, *tail.entry_cuts.values()])
         if furthest > newest:
             raise LogDivergedError(
-                f"The log of pod {self._pod} ends at cut {furthest}, but the database knows {newest} cuts: it lost "
-                "commits, or another database was published here. When it is the right database, open a new epoch with "
-                "`tieout open-epoch`."
+                f"The log of pod {self._pod} ends at cut {furthest}, but the database knows {counted(newest, 'cut')}: "
+                "it lost commits, or another database was published here. When it is the right database, open a new "
+                "epoch with `tieout open-epoch`."
             )
         if furthest > tail.manifest_cut + 1 and tail.manifest_cut:
             raise LogDivergedError(

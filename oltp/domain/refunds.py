@@ -27,7 +27,7 @@ from contracts.events.common import Value
 from contracts.events.order import LineKind, OrderLine, OrderLineTax, OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundLine, RefundLineTax, RefundState, RefundStatus
-from contracts.money import format_minor, portion
+from contracts.money import format_minor, in_major_units, portion
 from oltp.domain.taxes import by_line, given_back
 from oltp.domain.transitions import REFUND_TRANSITIONS, require_transition
 
@@ -81,12 +81,18 @@ class RefundRequest(Value, frozen=True, kw_only=True):
 
 
 def refund_amounts(
-    line: OrderLine, refunds: LineRefunds, quantity: int, amount_minor: int | None = None
+    line: OrderLine,
+    refunds: LineRefunds,
+    quantity: int,
+    amount_minor: int | None = None,
+    *,
+    currency: str | None = None,
 ) -> tuple[int, int]:
     """Return (amount_minor, tax_minor) that `quantity` more units of the line give back, tax contained in the amount.
 
-    `amount_minor`: give back this much instead; then `quantity` may be 0. Raises OverRefundError when fewer units, or
-    less money, are left: charged minus cancelled minus already refunded.
+    `amount_minor`: give back this much instead; then `quantity` may be 0. `currency`: the order's, for what is said of
+    amounts. Raises OverRefundError when fewer units, or less money, are left: charged minus cancelled minus already
+    refunded.
     """
     units_left = line.quantity - line.cancelled_quantity - refunds.quantity
     quantity_min = 1 if amount_minor is None else 0
@@ -97,6 +103,9 @@ def refund_amounts(
     amount_left = line.total_minor - line.cancelled_minor - refunds.amount_minor
     tax_left = line.tax_minor - line.cancelled_tax_minor - refunds.tax_minor
     if amount_minor is not None:
+        if amount_minor > amount_left:
+            asked, left = (in_major_units("amount_minor", one, currency) or one for one in (amount_minor, amount_left))
+            raise OverRefundError(f"Line {line.sku}: {asked} asked for, {left} can be refunded.")
         return _named_amounts(line, amount_minor, amount_left, tax_left)
     cost, cost_tax = _cost(line, refunds, quantity, is_last=quantity == units_left)
     # A failed refund takes its share out of the middle; then the next one may be due nothing, never less than nothing.
@@ -138,8 +147,6 @@ def _named_amounts(line: OrderLine, amount_minor: int, amount_left: int, tax_lef
     """Return the amount and its share of the tax that is left; the rest never keeps more tax than amount."""
     if amount_minor < 1:
         raise InputError(f"Line {line.sku}: the amount to refund must be above 0.")
-    if amount_minor > amount_left:
-        raise OverRefundError(f"Line {line.sku}: {amount_minor} asked for, {amount_left} minor units can be refunded.")
     return amount_minor, portion(tax_left, amount_minor, amount_left)
 
 
@@ -256,7 +263,7 @@ def _refund_lines(
     by_id, charged = {line.order_line_id: line for line in order.lines}, by_line(order.line_taxes)
     for request in requests:
         refunds = running.get(request.order_line_id, NOTHING_REFUNDED)
-        line = _refund_line(by_id[request.order_line_id], refunds, request)
+        line = _refund_line(by_id[request.order_line_id], refunds, request, order.currency)
         own = _line_taxes(line, charged.get(line.order_line_id, []), refunds)
         running[request.order_line_id] = _plus(refunds, line, own)
         lines.append(line)
@@ -274,8 +281,8 @@ def _line_taxes(line: RefundLine, charged: Sequence[OrderLineTax], refunds: Line
     ]
 
 
-def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest) -> RefundLine:
-    amount_minor, tax_minor = refund_amounts(line, refunds, request.quantity, request.amount_minor)
+def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest, currency: str) -> RefundLine:
+    amount_minor, tax_minor = refund_amounts(line, refunds, request.quantity, request.amount_minor, currency=currency)
     if request.is_restocked:
         if request.quantity < 1:
             raise InputError(f"Line {line.sku}: no units are named that could be restocked.")

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from contracts.breaks import UNSETTLED, BreakGroup, BreakState
+from contracts.text import counted
 
 RETRY_SECONDS_MIN = 30
 RETRY_SECONDS_MAX = 3600
@@ -234,7 +235,7 @@ def path_state(beat: Heartbeat, pending: Sequence[Alert], now: datetime) -> Path
         )
     given_up = sum(alert.is_given_up for alert in pending)
     if given_up:
-        return _broken(f"{given_up} messages were given up; `tieout alerts` says why.")
+        return _broken(f"{counted(given_up, 'message was', 'messages were')} given up; `tieout alerts` says why.")
     oldest = min((alert.created_at for alert in pending), default=now)
     if (now - oldest).total_seconds() > OLDEST_SECONDS_MAX:
         return _broken(f"A message has waited since {oldest:%Y-%m-%d %H:%M:%S} UTC; `tieout alerts` says why.")

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from contracts.breaks import BreakGroup, BreakState, team_of
 from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 
 GROUPS_SHOWN = 30
@@ -77,7 +78,7 @@ def digest_text(books: Books) -> tuple[str, str]:
     )
     title = f"[Tieout] {books.at:%Y-%m-%d %H:%M} UTC: {good} of {len(books.results)} comparisons consistent"
     lines = [
-        f"{good} of {len(books.results)} comparisons are consistent; {keys:,} keys were compared.",
+        f"{good} of {len(books.results)} comparisons are consistent; {counted(keys, 'key was', 'keys were')} compared.",
         *_verdicts(books.results),
         "",
         *_figures(books.figures),
@@ -142,13 +143,13 @@ def _breaks(groups: Sequence[BreakGroup], now: datetime) -> list[str]:
             f"({team_of(group.pair)}, incident {group.group_id})"
         )
     others = len(groups) - GROUPS_SHOWN
-    return [*lines, f"- and {others:,} more incidents"] if others > 0 else lines
+    return [*lines, f"- and {counted(others, 'more incident')}"] if others > 0 else lines
 
 
 def _quiet(groups: Sequence[BreakGroup]) -> list[str]:
     return [
-        f"- {group.pair} in {group.pod}, {group.kind}: {group.keys:,} keys were found and "
-        f"{'mended' if group.counts.get(BreakState.REPAIRED) else 'vanished by themselves'} before anyone was told "
+        f"- {group.pair} in {group.pod}, {group.kind}: {counted(group.keys, 'key was', 'keys were')} found and "
+        f"{'mended' if group.counts.get(BreakState.REPAIRED) else 'vanished'} before anyone was told "
         f"(incident {group.group_id})"
         for group in groups[:GROUPS_SHOWN]
     ]

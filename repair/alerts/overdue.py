@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contracts.ownership import SWEEP_SECONDS_MAX
+from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from reconcile.sweep import Coverage
 from repair.alerts.deciding import SENDER_SECONDS_MAX, AlertKind, Heartbeat
@@ -88,13 +89,12 @@ def _running_since(beat: Heartbeat, now: datetime) -> datetime:
 
 
 def _overdue(found: Sequence[Overdue], *, subject: str) -> Message:
-    noun = "comparison is" if len(found) == 1 else "comparisons are"
     found = sorted(found, key=lambda item: item.blind_since is None)
     first = f"{found[0].pair} in {found[0].pod}"
     others = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
     lines = [
         f"Everything is to be compared at least once within {HOURS} h, and every store can be looked at. "
-        f"{len(found):,} {noun} behind:",
+        f"{counted(len(found), 'comparison is', 'comparisons are')} behind:",
         "",
         *map(_shown, found[:SHOWN]),
         *more(len(found) - SHOWN),

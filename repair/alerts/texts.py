@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.breaks import Break, BreakGroup, BreakState
-from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.money import amount_name, in_major_units
 from contracts.ownership import Copy
-from contracts.text import visible
+from contracts.text import counted, visible
 from contracts.verdicts import ColumnDifference, DifferenceClass
 from repair.alerts.deciding import AlertKind, Due, unsettled_breaks
 
@@ -60,8 +60,7 @@ def incident_text(due: Due, concern: Concern, breaks: Sequence[Break]) -> tuple[
 
 
 def _title(label: str, group: BreakGroup, keys: int) -> str:
-    noun = "key" if keys == 1 else "keys"
-    return f"[Tieout] {label}: {keys:,} {noun} {KINDS[group.kind]}, {group.pair} in {group.pod}"
+    return f"[Tieout] {label}: {counted(keys, 'key')} {KINDS[group.kind]}, {group.pair} in {group.pod}"
 
 
 def _call_body(kind: AlertKind, group: BreakGroup, concern: Concern, breaks: Sequence[Break]) -> str:
@@ -69,7 +68,7 @@ def _call_body(kind: AlertKind, group: BreakGroup, concern: Concern, breaks: Seq
     escalated = [found for found in breaks if found.state is BreakState.ESCALATED]
     shown = escalated if kind is AlertKind.ESCALATED else [*waiting, *escalated]
     lines = [
-        f"{concern.right} against {concern.left}: {group.keys:,} keys {KINDS[group.kind]} in {group.pod}.",
+        f"{_scope(group, concern)}: {concern.right} against {concern.left}.",
         f"Since {_since(group)}. Incident {group.group_id}, {_counts(group)}.",
         f"Looked after by: {_owners(breaks)}.",
         "",
@@ -94,7 +93,7 @@ def together_text(kind: AlertKind, messages: Sequence[tuple[str, str]]) -> tuple
         line for _, body in messages for line in body.splitlines() if line.startswith((*USERS, "Runbook: "))
     )
     lines = [
-        f"{len(titles):,} incidents at once, so they come as one message; each is told of once.",
+        f"{counted(len(titles), 'incident')} at once, so they come as one message; each is told of once.",
         "",
         *(f"- {title}" for title in titles[:TOGETHER_SHOWN]),
         *more(others),
@@ -102,14 +101,14 @@ def together_text(kind: AlertKind, messages: Sequence[tuple[str, str]]) -> tuple
         *kept,
         "Look: tieout breaks list",
     ]
-    return f"[Tieout] {label}: {len(titles):,} incidents", "\n".join(lines)
+    return f"[Tieout] {label}: {counted(len(titles), 'incident')}", "\n".join(lines)
 
 
 def _resolved_body(group: BreakGroup, concern: Concern, breaks: Sequence[Break]) -> str:
     accepted = [found for found in breaks if found.state is BreakState.ACCEPTED]
     lines = [
         f"Incident {group.group_id} of {group.pair} in {group.pod} is settled: {_counts(group)}.",
-        f"It had {group.keys:,} keys {KINDS[group.kind]}, since {_since(group)}.",
+        f"It had {counted(group.keys, 'key')} {KINDS[group.kind]}, since {_since(group)}.",
     ]
     cuts = [found.last_seen_cut for found in breaks if found.last_seen_cut is not None]
     if cuts:
@@ -175,17 +174,28 @@ def _differences(found: Break) -> str:
 def _signed(item: ColumnDifference, currency: str | None) -> str:
     number = item.difference or 0
     sign = "+" if number > 0 else "-"
-    # A damaged row may name a currency that there is not.
-    if item.column.endswith("_minor") and currency in CURRENCY_EXPONENTS:
-        name = item.column.removesuffix("_minor")
-        return f"{name} {sign}{format_minor(abs(number), currency)} {currency}"
+    amount = in_major_units(item.column, abs(number), currency)
+    if amount is not None:
+        return f"{amount_name(item.column)} {sign}{amount}"
     return f"{item.column} {sign}{abs(number):,}"
+
+
+def _scope(group: BreakGroup, concern: Concern) -> str:
+    """Say how much differs, of what, and how; nothing else is known to be wrong."""
+    number = unsettled_breaks(group)
+    differing = counted(number, "row") if concern.copy else counted(number, "key")
+    of = f"the {_named(concern.copy)}" if concern.copy else "the owner's own figures"
+    return f"{differing} of {of} {'differs' if number == 1 else 'differ'} in {group.pod} ({KINDS[group.kind]})"
+
+
+def _named(copy: Copy) -> str:
+    return copy.name.replace("_", " ")
 
 
 def _still_holds(concern: Concern) -> str:
     if concern.copy is None:
         return "everything that is served; the owner's own figures do not agree, and only people may change them."
-    return concern.copy.when_down
+    return f"everything but these rows of the {_named(concern.copy)}. No command reads it: selling and paying go on."
 
 
 def _what_happens(kind: AlertKind) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
+from contracts.text import counted
 from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import Message, write_in
 from repair.alerts.texts import more
@@ -180,10 +181,10 @@ def unmet(control_dsn: str) -> list[Unmet]:
 
 def unmet_message(new: Sequence[Unmet], run: str) -> Message:
     """Return the message that expectations do not hold; it names keys, and no other value of a row."""
-    noun = "expectation does" if len(new) == 1 else "expectations do"
+    found = counted(len(new), "expectation does", "expectations do")
     suites = sorted({f"{row.suite} in {row.pod}" for row in new})
     lines = [
-        f"{len(new):,} {noun} not hold: {', '.join(suites[:SHOWN])}{_more(len(suites))}.",
+        f"{found} not hold: {', '.join(suites[:SHOWN])}{_more(len(suites))}.",
         "",
         *(line for row in new[:SHOWN] for line in _shown(row)),
         *more(len(new) - SHOWN),
@@ -194,7 +195,7 @@ def unmet_message(new: Sequence[Unmet], run: str) -> Message:
         "Look: tieout status; the check of the suite in Dagster.",
         "Runbook: docs/runbooks/expectations.md",
     ]
-    title = f"[Tieout] Not as expected: {len(new):,} {noun} not hold, {suites[0]}{_more(len(suites), 1)}"
+    title = f"[Tieout] Not as expected: {found} not hold, {suites[0]}{_more(len(suites), 1)}"
     return Message(kind=AlertKind.UNMET, title=title, body="\n".join(lines), subject=run)
 
 
@@ -208,19 +209,17 @@ def met_message(over: Sequence[Unmet], run: str) -> Message:
         ),
         *more(len(over) - SHOWN),
     ]
-    noun = "expectation holds" if len(over) == 1 else "expectations hold"
-    title = f"[Tieout] As expected again: {len(over):,} {noun}"
+    title = f"[Tieout] As expected again: {counted(len(over), 'expectation holds', 'expectations hold')}"
     return Message(kind=AlertKind.MET, title=title, body="\n".join(lines), subject=run)
 
 
 def _shown(row: Unmet) -> list[str]:
     if row.expectation == NOT_LOOKED_AT:
-        return [f"- {row.suite} in {row.pod} could not be looked at {row.times_seen} times: {row.statement}"]
+        return [f"- {row.suite} in {row.pod} could not be looked at {counted(row.times_seen, 'time')}: {row.statement}"]
     keys = f": {'; '.join(row.keys[:5])}" if row.keys else ""
-    noun = "row" if row.rows_found == 1 else "rows"
     return [
         f"- {row.suite} in {row.pod}, {row.expectation}: {row.statement}",
-        f"  {row.rows_found:,} {noun}{keys}",
+        f"  {counted(row.rows_found, 'row')}{keys}",
         f"  {row.page}",
     ]
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from contracts.breaks import TRANSITIONS, Break, BreakState
-from contracts.money import format_minor
+from contracts.money import amount_name, in_major_units
+from contracts.text import counted
 from repair import ledger
 from stack.commands.breaks import (
     UNENDED,
@@ -24,7 +25,6 @@ from stack.commands.breaks import (
     breaks_table,
     chosen_breaks,
     commands,
-    counted_as,
     open_ledger,
     say_done,
     shown_key,
@@ -82,11 +82,11 @@ def _accepting(shown: Sequence[Break], reason: str) -> Intent:
                 place = (item.column, one.currency or "")
                 sums[place] = sums.get(place, 0) + item.difference
     details = [
-        f"In sum, {column.removesuffix('_minor')}: finance less operations is {_total(column, value, currency)}."
+        f"In sum, {amount_name(column)}: finance less operations is {_total(column, value, currency)}."
         for (column, currency), value in sorted(sums.items())
     ]
     if merchants:
-        details.append(f"Of {counted_as(len(merchants), 'merchant')}: {', '.join(merchants[:ACCEPTED_SHOWN])}.")
+        details.append(f"Of {counted(len(merchants), 'merchant')}: {', '.join(merchants[:ACCEPTED_SHOWN])}.")
     details.append("Reports and certificates will say `Ties but for`; `tieout breaks reopen` takes it back.")
     rows = [
         (
@@ -102,7 +102,7 @@ def _accepting(shown: Sequence[Break], reason: str) -> Intent:
     more = f", the first {ACCEPTED_SHOWN}" if len(shown) > ACCEPTED_SHOWN else ""
     headings = ("Break", "Pair", "What", "Merchant", "Day", "Difference")
     return Intent(
-        what=f"{counted_as(len(shown), 'break')} will be accepted: {reason}",
+        what=f"{counted(len(shown), 'break')} will be accepted: {reason}",
         question="Accept?",
         details=details,
         tables=[breaks_table(f"What is accepted{more}", headings, rows)],
@@ -111,6 +111,4 @@ def _accepting(shown: Sequence[Break], reason: str) -> Intent:
 
 
 def _total(column: str, value: int, currency: str) -> str:
-    if currency and column.endswith("_minor"):
-        return f"{format_minor(value, currency)} {currency}"
-    return f"{value:+,}"
+    return in_major_units(column, value, currency) or f"{value:+,}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contracts.settings import Settings
+from contracts.text import counted
 from stack import session
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
@@ -123,6 +124,8 @@ def _show(values: Settings, state: PathState, due: tuple[Message, ...], newest: 
     for message in due:
         console.print(f"Would be written now: {message.title}")
     if told is not None:
-        console.print(f"{len(told.sent.delivered)} messages delivered, {len(told.sent.failed)} refused by some target.")
+        console.print(
+            f"{counted(len(told.sent.delivered), 'message')} delivered, {len(told.sent.failed)} refused by some target."
+        )
     console.print(f"Targets: {len(values.alert_urls)}, for digests {len(values.digest_urls)}.")
     console.print(f"The way to people {'works' if state.is_alive else 'is not proven'}: {state.reason}")

@@ -14,6 +14,7 @@ import typer
 
 from contracts.errors import StackError
 from contracts.settings import Settings
+from contracts.text import counted
 from stack import session
 from stack.console import Progress, answers, print_json, table
 
@@ -163,7 +164,7 @@ def _show_periods(found: list[ClosedPeriod], *, is_whole: bool) -> None:
 
 def _show_audit(audit: Audit) -> None:
     console = answers()
-    what = f"{audit.files} files, {audit.reports} reports computed again"
+    what = f"{counted(audit.files, 'file')}, {counted(audit.reports, 'report')} computed again"
     console.print(f"{audit.period}: {what}: {'all as it was closed' if audit.is_intact else 'not as it was closed'}.")
     for fault in audit.faults:
         console.print(f"- {fault}", markup=False)

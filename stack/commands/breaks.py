@@ -18,9 +18,10 @@ from rich.table import Table
 
 from contracts.breaks import ENDED, Break, BreakGroup, BreakState
 from contracts.errors import InputError, StackError
-from contracts.money import format_minor
+from contracts.money import amount_name, in_major_units
 from contracts.ownership import copy_named
 from contracts.settings import Settings
+from contracts.text import counted
 from contracts.verdicts import ColumnDifference
 from repair import audit, ledger
 from stack import session
@@ -149,21 +150,26 @@ def show(
         return
     console = answers()
     console.print(
-        f"Break {one.break_id} of incident {one.group_id} ({counted_as(incident.keys, 'key')}): [bold]{one.state}[/], "
+        f"Break {one.break_id} of incident {one.group_id} ({counted(incident.keys, 'key')}): [bold]{one.state}[/], "
         f"looked after by {escape(one.owner)}.\n"
         f"{one.pair} in {one.pod}: {one.entity} {escape(shown_key(one.key))} differs (class [bold]{one.kind}[/])."
     )
     facts = {"merchant": one.merchant_id, "day": one.day, "currency": one.currency, "aggregate": one.aggregate_key}
     console.print("; ".join(f"{name} {value}" for name, value in facts.items() if value) or "Of no single merchant.")
     console.print(
-        f"Seen {counted_as(one.times_seen, 'time')}, "
+        f"Seen {counted(one.times_seen, 'time')}, "
         f"first at cut {one.first_seen_cut} ({one.first_seen_at:%F %T} UTC), "
         f"last at cut {one.last_seen_cut} ({one.last_seen_at:%F %T} UTC); repairs tried: {one.repairs}."
     )
     if one.reason:
         console.print(one.reason, markup=False)
     rows = [
-        (item.column, _valued(item, item.left, one), _valued(item, item.right, one), _signed(item, one.currency))
+        (
+            amount_name(item.column),
+            _valued(item, item.left, one),
+            _valued(item, item.right, one),
+            _signed(item, one.currency),
+        )
         for item in one.columns
     ]
     if rows:
@@ -244,7 +250,7 @@ def say_done(done: str, changed: Sequence[int], as_json: bool) -> None:
         print_json({"break_ids": changed})
         return
     listed = ", ".join(map(str, changed[:10])) + (", ..." if len(changed) > 10 else "")
-    answers().print(f"{done}: {counted_as(len(changed), 'break')} ({listed}).", markup=False)
+    answers().print(f"{done}: {counted(len(changed), 'break')} ({listed}).", markup=False)
 
 
 @contextmanager
@@ -262,8 +268,10 @@ def open_ledger() -> Iterator[Settings]:
 
 
 def amounts_text(columns: Sequence[ColumnDifference], currency: str | None) -> str:
-    """Return the first differences of amounts and numbers in words, e.g. ``total_minor +0.01 GBP``."""
-    signed = [f"{item.column} {_signed(item, currency)}" for item in columns if item.difference is not None]
+    """Return the first differences of amounts and numbers in words, e.g. ``total +0.01 GBP``."""
+    signed = [
+        f"{amount_name(item.column)} {_signed(item, currency)}" for item in columns if item.difference is not None
+    ]
     more = f" and {len(signed) - AMOUNTS_SHOWN} more" if len(signed) > AMOUNTS_SHOWN else ""
     return ", ".join(signed[:AMOUNTS_SHOWN]) + more or ", ".join(item.column for item in columns[:AMOUNTS_SHOWN])
 
@@ -276,10 +284,8 @@ def shown_key(key: Sequence[str | None]) -> str:
 def _signed(item: ColumnDifference, currency: str | None) -> str:
     if item.difference is None:
         return ""
-    if currency and item.column.endswith("_minor"):
-        sign = "" if item.difference < 0 else "+"
-        return f"{sign}{format_minor(item.difference, currency)} {currency}"
-    return f"{item.difference:+,}"
+    amount = in_major_units(item.column, item.difference, currency)
+    return f"{item.difference:+,}" if amount is None else f"{'' if item.difference < 0 else '+'}{amount}"
 
 
 def breaks_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -290,20 +296,13 @@ def breaks_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[ob
 
 def _valued(item: ColumnDifference, value: object, one: Break) -> str:
     """Return a value as people read it: amounts in the currency's own unit."""
-    if one.currency and item.column.endswith("_minor") and isinstance(value, int):
-        return f"{format_minor(value, one.currency)} {one.currency}"
-    return "-" if value is None else str(value)
+    return in_major_units(item.column, value, one.currency) or ("-" if value is None else str(value))
 
 
 def _order_of(one: Break) -> str | None:
     """Return an id by which `tieout explain` finds the order that a break belongs to, if it belongs to one."""
     kind, _, identifier = (one.aggregate_key or "").partition("/")[2].partition("/")
     return identifier if kind in EXPLAINED else None
-
-
-def counted_as(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def _counted(counts: Mapping[BreakState, int]) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from contracts.errors import PeriodNotReadyError
 from contracts.settings import Settings
+from contracts.text import counted
 from stack import session
 from stack.commands.books import cuts_text
 from stack.confirming import DryRun, Intent, Yes, is_agreed
@@ -138,7 +139,7 @@ def _details(preview: Preview) -> Iterator[str]:
         later = sum(kind.later for kind in one.counts)
         if not one.unknown:
             yield (
-                f"Recorded after cut {one.cut} of {one.pod}: {one.belonging:,} events of days up to "
+                f"Recorded after cut {one.cut} of {one.pod}: {counted(one.belonging, 'event')} of days up to "
                 f"{preview.period.last_day}, {later:,} of later days."
             )
     if not preview.obstacles:

@@ -14,6 +14,7 @@ import typer
 from contracts.clock import utc_now
 from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.settings import Settings
+from contracts.text import counted
 from reconcile.coverage import read_coverage
 from reconcile.pairs import PAIRS
 from reconcile.sweep import Coverage
@@ -78,8 +79,12 @@ def coverage_line(found: Sequence[Coverage], missing: int, now: datetime) -> str
     oldest = min(found, key=lambda one: one.oldest.compared_at)
     hours = SWEEP_SECONDS_MAX / 3600
     behind = sum(one.is_behind(now) for one in found)
-    late = f"; {behind} comparisons are behind the sweep's {hours:g} h, see `tieout coverage`" if behind else ""
-    never = f"; {missing} comparisons were never made completely" if missing else ""
+    late = (
+        f"; {counted(behind, 'comparison is', 'comparisons are')} behind the sweep's {hours:g} h, see `tieout coverage`"
+        if behind
+        else ""
+    )
+    never = f"; {counted(missing, 'comparison was', 'comparisons were')} never made completely" if missing else ""
     return (
         f"Coverage: everything was compared at least once since {oldest.oldest.compared_at:%Y-%m-%d %H:%M:%S} UTC "
         f"(stated: within {hours:g} h){late}{never}."

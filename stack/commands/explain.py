@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from contracts.money import amount_name, in_major_units
 from stack import session
 from stack.console import Progress, answers, print_json, table
 
@@ -100,11 +101,18 @@ def show_story(story: Story) -> None:
     if not found:
         whoever = f" that answered ({', '.join(silent)} did not)" if silent else ""
         console.print(f"Nothing stands out: every store{whoever} says the same.", markup=False)
+    currency = _currency_of(story)
     for section in story.sections:
-        _show_section(section)
+        _show_section(section, currency)
 
 
-def _show_section(section: Section) -> None:
+def _currency_of(story: Story) -> str | None:
+    """Return the currency of the order; lines and captures do not name it themselves."""
+    rows = (row for section in story.sections for table_rows in section.tables.values() for row in table_rows)
+    return next((row["currency"] for row in rows if row.get("currency")), None)
+
+
+def _show_section(section: Section, currency: str | None) -> None:
     console = answers()
     if section.error:
         console.print(f"{section.store}: does not answer: {section.error}", markup=False, style="red")
@@ -113,8 +121,9 @@ def _show_section(section: Section) -> None:
     for name, rows in section.tables.items():
         if rows:
             columns = _columns(name, rows)
-            cells = [[escape(_shown(row[column])) for column in columns] for row in rows]
-            console.print(table(name, [column.replace("_", " ") for column in columns], cells, numbers_from=99))
+            cells = [[escape(_shown_in(row, column, currency)) for column in columns] for row in rows]
+            headings = [amount_name(column).replace("_", " ") for column in columns]
+            console.print(table(name, headings, cells, numbers_from=99))
     empty = [name for name, rows in section.tables.items() if not rows]
     if empty:
         console.print(f"Nothing in: {', '.join(empty)}.", markup=False)
@@ -122,6 +131,11 @@ def _show_section(section: Section) -> None:
 
 def _columns(name: str, rows: Sequence[Row]) -> list[str]:
     return [column for column in SHOWN.get(name, tuple(rows[0])) if column in rows[0]]
+
+
+def _shown_in(row: Row, column: str, currency: str | None) -> str:
+    """Return a value of a row; amounts in major units, in the row's currency or else the order's."""
+    return in_major_units(column, row[column], row.get("currency") or currency) or _shown(row[column])
 
 
 def _shown(value: Any) -> str:

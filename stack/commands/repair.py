@@ -13,6 +13,7 @@ import typer
 
 from contracts.errors import InputError
 from contracts.settings import Settings
+from contracts.text import counted
 from stack import session
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
@@ -108,11 +109,13 @@ def _show_plan(made: Plan, *, is_dry_run: bool) -> None:
     if rows:
         answers().print(table(title, ["What", "Where", "Keys", "Why", "Breaks"], rows))
     for escalation in made.escalations:
-        answers().print(f"For people, {len(escalation.break_ids):,} breaks: {escalation.reason}")
+        answers().print(f"For people, {counted(len(escalation.break_ids), 'break')}: {escalation.reason}")
     if made.in_order:
-        answers().print(f"{len(made.in_order):,} breaks are in order by now, as far as can be seen.")
+        answers().print(
+            f"{counted(len(made.in_order), 'break is', 'breaks are')} in order by now, as far as can be seen."
+        )
     if made.deferred:
-        answers().print(f"{len(made.deferred):,} breaks are beyond the budget.")
+        answers().print(f"{counted(len(made.deferred), 'break is', 'breaks are')} beyond the budget.")
 
 
 def _keys(keys: Sequence[str], cuts: Sequence[int]) -> str:
@@ -148,8 +151,8 @@ def _show_done(report: RepairReport) -> None:
     if report.is_nothing_changed:
         answers().print("Nothing was changed: all that was looked at is right already.")
     repaired, vanished = (report.settled.repaired, report.settled.vanished) if report.settled else (0, 0)
-    already = f", {vanished:,} were in order already" if vanished else ""
-    answers().print(f"{repaired:,} of {len(report.breaks):,} breaks are repaired{already}.")
+    already = f", {counted(vanished, 'was', 'were')} in order already" if vanished else ""
+    answers().print(f"{repaired:,} of {counted(len(report.breaks), 'break')} repaired{already}.")
     if report.left or report.beyond_budget:
         left = report.left + len(set(report.beyond_budget) - {item.break_id for item in report.breaks})
-        answers().print(f"{left:,} are left: `tieout breaks list` says which, and why.")
+        answers().print(f"{counted(left, 'is', 'are')} left: `tieout breaks list` says which, and why.")

@@ -11,6 +11,7 @@ from decimal import Decimal
 from rich.markup import escape
 
 from contracts.money import format_minor
+from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from derived.defective import in_words
 from finance.presentation import headings, is_number, shown_rows, standing
@@ -90,7 +91,7 @@ def _show_waiting(status: Status) -> None:
         answers().print(table("Open transactions", headings, rows, numbers_from=99))
     for one in status.provider_calls:
         answers().print(
-            f"{one.pod}: {one.calls:,} calls to the payment provider have no outcome yet, the oldest for "
+            f"{one.pod}: {counted(one.calls, 'call')} to the payment provider without an outcome yet, the oldest for "
             f"{one.oldest_seconds:,.0f} s; the job reservation_expiry settles those that nobody waits for."
         )
 
@@ -223,7 +224,9 @@ def show_results(results: Sequence[PairResult], *, is_short: bool = False) -> No
         answers().print(table("Comparisons", headings, rows, numbers_from=3))
     good = sum(result.verdict is Verdict.CONSISTENT for result in results)
     keys = sum(result.compared for result in results)
-    answers().print(f"{good} of {len(results)} comparisons are consistent; {keys:,} keys were compared.")
+    answers().print(
+        f"{good} of {len(results)} comparisons are consistent; {counted(keys, 'key was', 'keys were')} compared."
+    )
     for result in results:
         if result.verdict is not Verdict.CONSISTENT:
             answers().print(f"{result.pair} in {result.pod}: {result.reason or _sampled(result)}")
@@ -231,7 +234,7 @@ def show_results(results: Sequence[PairResult], *, is_short: bool = False) -> No
 
 def _sampled(result: PairResult) -> str:
     keys = [f"{found.entity} {' / '.join(map(str, found.key))} ({found.kind})" for found in result.sample[:3]]
-    return f"{result.differences:,} keys differ, for example {'; '.join(keys)}."
+    return f"{counted(result.differences, 'key differs', 'keys differ')}, for example {'; '.join(keys)}."
 
 
 def show_import(report: ImportReport) -> None:
@@ -245,13 +248,14 @@ def show_import(report: ImportReport) -> None:
     console = answers()
     console.print(table("Online Retail", ("Rows", "Number", "Amount"), rows))
     console.print(
-        f"Booked now: {report.orders:,} orders, {report.refunds:,} refunds, {report.adjustments:,} adjustments, "
-        f"{report.write_offs:,} write-offs."
+        f"Booked now: {counted(report.orders, 'order')}, {counted(report.refunds, 'refund')}, "
+        f"{counted(report.adjustments, 'adjustment')}, "
+        f"{counted(report.write_offs, 'write-off')}."
     )
     if report.unfinished:
         console.print(
-            f"Unfinished: {report.unfinished:,} orders and credit notes of which the books refused a step; "
-            "import the files again to try it again."
+            f"Unfinished: {counted(report.unfinished, 'order or credit note', 'orders and credit notes')} of which the "
+            "books refused a step; import the files again to try it again."
         )
     show_rejects(report)
 
@@ -294,7 +298,9 @@ def show_statement(statement: Statement) -> None:
     for shown in tables:
         if shown.title == COMPARISONS and pairs:
             good, keys = sum(pair.verdict is Verdict.CONSISTENT for pair in pairs), sum(pair.compared for pair in pairs)
-            console.print(f"{good} of {len(pairs)} comparisons are consistent; {keys:,} keys were compared.")
+            console.print(
+                f"{good} of {len(pairs)} comparisons are consistent; {counted(keys, 'key was', 'keys were')} compared."
+            )
             if good == len(pairs):
                 continue
         if shown.rows:

@@ -19,7 +19,7 @@ from contracts.events import STATE_TYPES
 from contracts.ids import parts_of_key
 from contracts.ownership import WAREHOUSE
 from contracts.settings import PodSettings, Settings
-from contracts.text import visible
+from contracts.text import counted, visible
 from stack import session
 from stack.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from stack.console import Progress, answers, print_json, table
@@ -285,7 +285,7 @@ def _restoring(values: Settings, *, is_discarding: bool) -> Intent:
 
     reached, segments = verified_cuts(values.lake_backup_path), read_index(values.lake_backup_path)
     loaded = [
-        f"Loaded for {pod}: {sum(one.events for one in segments if one.pod == pod):,} events, up to cut {cut}."
+        f"Loaded for {pod}: {counted(sum(one.events for one in segments if one.pod == pod), 'event')}, up to cut {cut}."
         for pod, cut in sorted(reached.items())
     ]
     what = f"The lake's backup in {values.lake_backup_path} is loaded into an empty lake."

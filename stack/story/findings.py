@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from contracts.money import amount_name, in_major_units
+
 Row = Mapping[str, Any]
 Tables = Mapping[str, Sequence[Row]]
 
@@ -84,10 +86,15 @@ def _differences(name: str, owned: Mapping[str, Row], copy: str, copied: Mapping
         elif other is not None:
             for column in _shared(row, other):
                 if row[column] != other[column]:
-                    yield f"{copy} says {column} {other[column]} of {name} {key}, OLTP says {row[column]}."
+                    said, owned_value = (_valued(column, one) for one in (other, row))
+                    yield f"{copy} says {amount_name(column)} {said} of {name} {key}, OLTP says {owned_value}."
     for key in copied:
         if key not in owned:
             yield f"{copy} has {name} {key}, and OLTP does not."
+
+
+def _valued(column: str, row: Row) -> str:
+    return in_major_units(column, row[column], row.get("currency")) or str(row[column])
 
 
 def _shared(row: Row, other: Row) -> list[str]:

@@ -128,7 +128,7 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
         before
     )
     assert "no event explains the change: " in world.waiting()[0].reason
-    assert f"total_minor {format_minor(minor(before), str(before['currency']))}" in world.waiting()[0].reason
+    assert f"total {format_minor(minor(before), str(before['currency']))}" in world.waiting()[0].reason
     # What changed since it was shown is not decided about.
     damages_forged.reprice(world.place, target, 3)
     with pytest.raises(ConflictError, match="is not any more what was shown"):

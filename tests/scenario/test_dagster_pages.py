@@ -69,7 +69,7 @@ def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
     green, failed = pages.evaluations(("read_models", "account_view"), "lake_account_view")[:2]
     (item,) = ledger.breaks(settings.control_dsn)
     (run,) = pages.runs(**{REPAIR_TAG: item.pod})
-    assert not failed.success and failed.metadata["break_groups"].startswith(f"{item.group_id} (1 keys missing)")
+    assert not failed.success and failed.metadata["break_groups"].startswith(f"{item.group_id} (1 key missing)")
     assert run["status"] == "SUCCESS" and run["tags"][GROUPS_TAG] == str(item.group_id)
     assert run["tags"][FOUND_BY_TAG] == failed.run_id
     assert green.success and green.run_id == run["runId"]

@@ -106,7 +106,7 @@ def test_a_damaged_view_row_is_found_repaired_and_told(
     failed = dagster.check(CHECK, "reconciliation", **{SCHEDULE_TAG: "reconciliation_schedule"})
     (found,) = breaks(control_dsn)
     assert not failed.passed and failed.severity is dg.AssetCheckSeverity.ERROR
-    assert str(failed.metadata["break_groups"].value).startswith(f"{found.group_id} (1 keys amount)")
+    assert str(failed.metadata["break_groups"].value).startswith(f"{found.group_id} (1 key amount)")
 
     # People hear of it, and finance of the books; evaluated again, the sender has nothing to say.
     dagster.tick("alerts")
@@ -161,7 +161,7 @@ def test_what_is_gone_by_itself_wakes_nobody(watched: Settings, hook: Webhook, i
     dagster.tick("alerts")
     assert {alert.kind for alert in latest_alerts(watched.control_dsn)} == {AlertKind.ALIVE, AlertKind.DIGEST}
     (digest,) = (item for item in hook.messages if "comparisons consistent" in item["title"])
-    assert "vanished by themselves before anyone was told" in digest["message"]
+    assert "vanished before anyone was told" in digest["message"]
     assert dagster.requests() == []
 
 

@@ -206,7 +206,7 @@ def test_people_decide_on_breaks_and_every_decision_is_kept(settings: Settings, 
     ledger.record(settings.control_dsn, [ONE_INCIDENT], run="sweep")
     assert run("breaks", "assign", "1", "--to", "grace [team]", "--by", "ada") == {"break_ids": [1]}
     shown = run("breaks", "accept", "1", "--reason", "Known [x].", "--dry-run", as_json=False)
-    assert "total_minor -0.01 GBP" in shown and "In sum, total: finance less operations is -0.01 GBP." in shown
+    assert "total -0.01 GBP" in shown and "In sum, total: finance less operations is -0.01 GBP." in shown
     with pytest.raises(InputError, match="--yes"):
         run("breaks", "accept", "1", "--reason", "Known [x].")
     assert run("breaks", "list", "--state", "accepted")["counts"] == {"accepted": 0}
@@ -227,7 +227,7 @@ def test_people_decide_on_breaks_and_every_decision_is_kept(settings: Settings, 
     ]
     assert (history[-1]["by"], history[-1]["reason"]) == ("grace", "Not so.") and history[1]["by"] != ""
     listed = run("breaks", "list", "--limit", "1", as_json=False)
-    assert "1 of 2 are listed (--limit, --group)" in listed and "total_minor -0.01 GBP" in listed
+    assert "1 of 2 are listed (--limit, --group)" in listed and "total -0.01 GBP" in listed
     with pytest.raises(IllegalTransitionError, match="Break 1 is open and cannot become open"):
         run("breaks", "reopen", "1")
     for wrong in (["accept", "--reason", "x"], ["accept", "1", "--group", "1", "--reason", "x"]):

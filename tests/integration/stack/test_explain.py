@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from contracts.clock import utc_now
 from contracts.errors import InputError, NotFoundError
+from contracts.money import format_minor
 from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from derived.lake import connect_lake
@@ -131,8 +132,8 @@ def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: 
         f"Event event-9 of {key} is parked on its way to account_view: No such field.",
         f"order_placed (version 1 of {order.order_id}) is in the lake 2 times.",
         f"refund_requested (version 1 of {refund.refund_id}) is in cut 1 and not in the lake.",
-        f"account_orders says total_minor {order.total_minor - 1} of orders {order.order_id}, "
-        f"OLTP says {order.total_minor}.",
+        f"account_orders says total {format_minor(order.total_minor - 1, 'GBP')} GBP of orders {order.order_id}, "
+        f"OLTP says {format_minor(order.total_minor, 'GBP')} GBP.",
         f"account_payments has version 1 of payments {payment.payment_id}, OLTP has version {version}.",
         f"account_refunds has no row of refunds {refund.refund_id}.",
     ]

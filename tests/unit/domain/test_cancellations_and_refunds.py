@@ -154,8 +154,10 @@ def test_a_named_amount_stays_within_the_line():
     order = one_line_order(1, 1_000_000, 200_000, False)
     line = order.lines[0]
     assert refund_amounts(line, NOTHING_REFUNDED, 0, 60) == (60, 10)
-    with pytest.raises(OverRefundError):
+    with pytest.raises(OverRefundError, match=f"{line.total_minor + 1} asked for"):
         refund_amounts(line, NOTHING_REFUNDED, 1, line.total_minor + 1)
+    with pytest.raises(OverRefundError, match=r": 1\.21 GBP asked for, 1\.20 GBP can be refunded"):
+        refund_amounts(line, NOTHING_REFUNDED, 1, 121, currency="GBP")
     for quantity, amount_minor in ((1, 0), (-1, 5)):
         with pytest.raises(InputError):
             refund_amounts(line, NOTHING_REFUNDED, quantity, amount_minor)

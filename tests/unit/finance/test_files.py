@@ -257,7 +257,7 @@ def test_what_is_left_out_of_the_figures_is_named_with_its_money() -> None:
     )
     made = statement(evidence=replace(proof(REPORT.cuts), left_out=(torn,)))
     assert made.certificate.conclusion.endswith(
-        "1 defective aggregates of eire are left out of the figures (captured 12.50 GBP); the certificate lists them."
+        "1 defective aggregate of eire is left out of the figures (captured 12.50 GBP); the certificate lists them."
     )
     (table,) = [one for one in certificate_tables(made) if one.title.startswith("Left out of the figures")]
     assert table.rows == (("pod1", "eire/payment/p1", "eire", "Captured 12.50", "version 1 is missing"),)
@@ -318,10 +318,10 @@ def found_break(state: BreakState, day: str | None = "2010-12-09") -> Break:
     [
         ([found_break(BreakState.ACCEPTED)], 1, "Ties but for 1 accepted difference"),
         ([found_break(BreakState.ACCEPTED)], 2, "Does not tie: 2 keys"),
-        ([found_break(BreakState.OPEN)], 1, "Does not tie: 1 keys"),
+        ([found_break(BreakState.OPEN)], 1, "Does not tie: 1 key"),
         ([found_break(BreakState.OPEN, day=None)], 0, "Does not tie: 0 keys"),
         ([found_break(BreakState.OPEN, day="2011-01-02")], 1, "Ties: "),
-        ([], 1, "Does not tie: 1 keys"),
+        ([], 1, "Does not tie: 1 key"),
     ],
 )
 def test_every_difference_is_accepted_or_of_later_days_or_the_report_does_not_tie(

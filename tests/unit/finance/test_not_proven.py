@@ -60,5 +60,5 @@ def said(*breaks: Break) -> list[str]:
 def test_a_difference_whose_accepted_break_was_deleted_stands_in_the_way_again() -> None:
     assert said(ACCEPTED) == []
     assert said() == [
-        "operational_finance.orders in pod1 at cut 9: 1 keys differ, 0 of them accepted or of days after the month"
+        "operational_finance.orders in pod1 at cut 9: 1 key differs, 0 of them accepted or of days after the month"
     ]

@@ -155,7 +155,8 @@ def test_a_text_says_what_since_when_who_and_what_still_holds_and_nothing_else_o
         "Three repairs did not hold.",
         "account_orders eire / 0190: total -13.45 EUR; also customer_name",
         "and 11 more",
-        copy.when_down,
+        "12 rows of the account view differ in pod1 (with another amount): the account view against the lake.",
+        "Still holds for users: everything but these rows of the account view.",
         "tieout breaks show 41",
         "tieout explain 0190",
         f"docs/{copy.runbook}",
@@ -168,6 +169,7 @@ def test_a_text_says_what_since_when_who_and_what_still_holds_and_nothing_else_o
     _, body = incident_text(Due(kind=ESCALATED, group=group(escalated=1), episode=1), concern, [hostile])
     assert r"account_orders eire / a\nPaid\x1b[2J" in body and r"Why: a\nb" in body
     assert r"tieout explain '0190; rm -rf \u202e'" in body
+    assert body.startswith("1 row of the account view differs in pod1 (with another amount)")
 
 
 @pytest.mark.parametrize(

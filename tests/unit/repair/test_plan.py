@@ -173,7 +173,7 @@ CASES = {
     "money was changed past the outbox": Case(
         broken=LAKE,
         pod=in_pod(aggregate=TAMPERED),
-        refusal="total_minor 12.00 GBP by the event, 12.01 GBP in the row",
+        refusal="total 12.00 GBP by the event, 12.01 GBP in the row",
     ),
     "money was changed past the outbox, found in a mart": Case(
         broken=MART, pod=in_pod(aggregate=TAMPERED), refusal="no event explains the change"
@@ -185,7 +185,7 @@ CASES = {
         broken=LAKE, pod=in_pod(damage(DamageKind.MISSING), aggregate=TAMPERED), actions=(RESTORED,)
     ),
     "a row that no event tells of": Case(
-        broken=LAKE, pod=in_pod(aggregate=UNTOLD), refusal="no command wrote it. It holds total_minor nothing by the"
+        broken=LAKE, pod=in_pod(aggregate=UNTOLD), refusal="no command wrote it. It holds total nothing by the"
     ),
     "a row that no event tells of, of which a person has approved it": Case(
         broken=LAKE, pod=in_pod(aggregate=replace(UNTOLD, is_approved=True)), actions=(RESTATED,)

@@ -14,7 +14,7 @@ def test_a_run_that_changed_nothing_says_so() -> None:
 def test_everything_that_changed_is_said_once() -> None:
     recorded = Recorded(run="r", breaks_opened=1_200, breaks_seen=3, breaks_repaired=2, breaks_vanished=1)
     assert describe_recorded(recorded) == (
-        "Breaks: 1,200 opened, 3 still there, 2 repaired, 1 vanished by themselves. See `tieout breaks list`."
+        "Breaks: 1,200 opened, 3 still there, 2 repaired, 1 vanished. See `tieout breaks list`."
     )
     assert recorded_json(recorded)["breaks_ended"] == 3
 
