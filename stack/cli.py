@@ -31,6 +31,7 @@ from stack.commands.importing import add_commands as add_importing
 from stack.commands.imports import add_commands as add_imports
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
+from stack.commands.status import add_commands as add_status
 from stack.commands.stores import add_commands as add_repairs
 from stack.confirming import DryRun, Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_error, print_json, table
@@ -136,30 +137,6 @@ def _resetting(folder: Path) -> Intent:
 
 
 @app.command()
-def status(
-    as_json: AsJson = False,
-    everything: Annotated[bool, typer.Option("--all", help="List consistent comparisons, too.")] = False,
-) -> None:
-    """Say how everything stands: pods, how far each copy is behind, the newest comparisons, the workers.
-
-    In JSON: pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[] {name, pod,
-    applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared, missing, extra,
-    different, checked_at}, breaks {open, repairing, escalated, accepted}. The DSN may only read; it holds a password.
-    Exit code 3 when nothing runs.
-    """
-    from stack import status as system
-    from stack.commands.showing import show_status
-
-    seen = system.read_status(session.settings_here())
-    if as_json:
-        print_json(seen.as_json())
-    else:
-        show_status(seen, is_short=not everything)
-    if seen.state == "down":
-        raise typer.Exit(NOT_RUNNING)
-
-
-@app.command()
 def drain(as_json: AsJson = False) -> None:
     """Bring every copy up to date once: publish what is committed, apply it to the lake and the views.
 
@@ -249,6 +226,7 @@ def reconcile(
         raise typer.Exit(FAILED)
 
 
+add_status(app)
 add_coverage(app)
 add_reports(app)
 add_importing(app)

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from contracts.errors import InputError, StackError
 from contracts.settings import Settings
-from stack import files, processes, session, settings
+from stack import files, processes, restarts, session, settings
 from stack.console import Progress
 from stack.dagster_database import migrate_dagster
 from stack.dagster_home import write_dagster_home
@@ -103,6 +103,8 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
     """Run all workers over running servers until Ctrl-C or a signal."""
     if has_pages:
         migrate_dagster(values, progress)
+    supervisor = Supervisor(var_dir=values.var_dir)
+    restarts.begin_counting(supervisor.folder, supervisor.log)
     with workers(values, has_traffic=has_traffic, has_pages=has_pages) as address:
         progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
         if address is not None:
@@ -158,8 +160,10 @@ def _with_servers(values: Settings, *, is_doubtful: bool) -> Settings:
     is_known = file.exists() and file.stat().st_size > 0
     if not is_doubtful and is_known and len(servers.running()) == len(servers.all):
         return values
+    ended = {server.name for server in servers.all} - set(servers.running())
     with session.starting_alone(values.var_dir):
         settings.write_settings_file(values.var_dir, servers.start())
+    restarts.note_servers(Supervisor(var_dir=values.var_dir).folder, ended)
     return settings.load_settings()
 
 

@@ -6,7 +6,7 @@ Belongs here: which secrets there are. Does not belong here: taking one out of a
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from contracts.settings import Settings
 from derived.dsn import scrub
@@ -30,3 +30,11 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
         return clean
 
     return scrubbed
+
+
+def hide_password(dsn: str) -> str:
+    """Return a DSN or URL without its password, for people to look at."""
+    parts = urlsplit(dsn)
+    host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
+    user = f"{parts.username}@" if parts.username else ""
+    return urlunsplit((parts.scheme, user + host, parts.path, parts.query, ""))

@@ -10,16 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from contracts.breaks import ENDED
 from contracts.clock import utc_now
 from contracts.ownership import WAREHOUSE, Lateness
 from contracts.settings import PodSettings, Settings
-from stack import session
+from stack import restarts, session, settings
 from stack.data_docs import data_docs_url
+from stack.looking import RUNNING, ServerSeen, look
 from stack.projections import PROJECTIONS, build_projection
+from stack.scrubbing import hide_password
 from stack.supervision import ProgramState, Supervisor
+from stack.verdict import Verdict, verdict_of
 from stack.waiting import CallsStatus, OpenStatus, calls_of, open_in
 
 Answer = TypeVar("Answer")
@@ -32,7 +34,7 @@ class PodStatus:
 
     pod: str
     dsn: str
-    """May read everything and change nothing; holds that role's password."""
+    """May read everything and change nothing; with that role's password where that was asked for."""
     cut: int | None = None
     unpublished_events: int | None = None
     """Not counted beyond `streams.outbox.COUNTED_MAX`: then it is that, and there are more. None: not known."""
@@ -92,9 +94,12 @@ class Status:
     """Everything `tieout status` says."""
 
     state: str
-    """up, partly (some servers or workers are missing), or down."""
+    """up, partly (some servers or workers are missing), or down: nothing runs."""
     resident: int | None
     """The process that keeps the stack up."""
+    is_external: bool = False
+    """Whether the servers are not Tieout's own; then its workers may be kept running by something else."""
+    servers: list[ServerSeen] = field(default_factory=list)
     dagster_url: str | None
     pods: list[PodStatus] = field(default_factory=list)
     projections: list[ProjectionStatus] = field(default_factory=list)
@@ -117,19 +122,30 @@ class Status:
     """What the newest drills prove, in one line; None when their table does not answer."""
     left_out: list[str] | None = None
     """What finance leaves out as defective in itself, each with its money; None: the lake does not answer."""
+    is_coverage_behind: bool = False
+    """Whether something was not compared for longer than the contract states."""
     coverage: str | None = None
     """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
     near_limits: list[str] = field(default_factory=list)
     """Limits that are nearly reached, a sentence each."""
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether all is well, in one sentence and an exit code."""
+        return verdict_of(self)
+
     def as_json(self) -> dict[str, Any]:
         """Return the status as values that JSON can hold."""
-        return asdict(self)
+        return {"verdict": asdict(self.verdict), **asdict(self)}
 
 
-def read_status(values: Settings) -> Status:
-    """Ask pods, copies, results and the supervisor, side by side; what does not answer is `unreachable`."""
+def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
+    """Ask servers, pods, copies, results and the supervisor, side by side; what does not answer is `unreachable`.
+
+    `has_passwords`: whether the DSNs of the pods hold them.
+    """
     with ThreadPoolExecutor(max_workers=8) as pool:
+        servers = pool.submit(_servers, values)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
@@ -144,10 +160,14 @@ def read_status(values: Settings) -> Status:
         left_out = pool.submit(_left_out, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
-    seen = {pod.pod: pod for pod in (future.result() for future in pods)}
+    shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
+    answered = [replace(pod, dsn=shown_dsn(pod.dsn)) for pod in (future.result() for future in pods)]
+    seen = {pod.pod: pod for pod in answered}
     status = Status(
         state="down",
         resident=resident.pid if resident else None,
+        is_external=settings.is_external(),
+        servers=servers.result(),
         dagster_url=dagster_url(values) if resident else None,
         pods=list(seen.values()),
         projections=[counting_outbox(copy, seen[copy.pod]) for copy in (future.result() for future in copies)],
@@ -160,7 +180,8 @@ def read_status(values: Settings) -> Status:
         unmet=unmet.result(),
         data_docs_url=data_docs_url(values),
         drills=drills.result(),
-        coverage=coverage.result(),
+        coverage=coverage.result()[0],
+        is_coverage_behind=coverage.result()[1],
         near_limits=near.result(),
         left_out=left_out.result(),
     )
@@ -173,23 +194,21 @@ def dagster_url(values: Settings) -> str | None:
     return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
-def hide_password(dsn: str) -> str:
-    """Return a DSN or URL without its password, for people to look at."""
-    parts = urlsplit(dsn)
-    host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
-    user = f"{parts.username}@" if parts.username else ""
-    return urlunsplit((parts.scheme, user + host, parts.path, parts.query, ""))
-
-
 def _overall(status: Status) -> str:
     reachable = [pod.state == "reachable" for pod in status.pods]
+    answering = [server.state == RUNNING for server in status.servers]
     copies = [copy.state != UNREACHABLE for copy in (*status.projections, *status.warehouse)]
     workers = [worker.state == "running" for worker in status.workers]
-    if not any(reachable):
+    if not any([*reachable, *answering, *workers]) and status.resident is None:
         return "down"
     # Whoever keeps the stack up runs workers; none in sight then means that their supervisor died.
     has_workers = status.resident is None or bool(workers)
-    return "up" if has_workers and all([*reachable, *copies, *workers]) else "partly"
+    return "up" if has_workers and all([*reachable, *answering, *copies, *workers]) else "partly"
+
+
+def _servers(values: Settings) -> list[ServerSeen]:
+    again = restarts.of_servers(Supervisor(var_dir=values.var_dir).folder)
+    return [replace(server, restarts=again.get(server.name, 0)) for server in look(values)]
 
 
 def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
@@ -352,15 +371,16 @@ def _near_limits(values: Settings) -> list[str]:
     return _asked(lambda: [use.sentence for use in limit_uses(values) if use.is_near], lambda _: [])
 
 
-def _coverage_line(values: Settings) -> str | None:
+def _coverage_line(values: Settings) -> tuple[str | None, bool]:
     from reconcile.coverage import read_coverage
     from stack.commands.coverage import coverage_line, never_compared
 
-    def ask() -> str | None:
-        found = read_coverage(values.control_dsn)
-        return coverage_line(list(found.values()), len(never_compared(values, found)), utc_now())
+    def ask() -> tuple[str | None, bool]:
+        found, now = read_coverage(values.control_dsn), utc_now()
+        line = coverage_line(list(found.values()), len(never_compared(values, found)), now)
+        return line, any(one.is_behind(now) for one in found.values())
 
-    return _asked(ask, lambda _: None)
+    return _asked(ask, lambda _: (None, False))
 
 
 def _left_out(values: Settings) -> list[str] | None:

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from contracts.errors import StackError
-from stack import files, processes
+from stack import files, processes, restarts
 from stack.settings import without_settings
 
 GROUP = "workers"
@@ -49,6 +49,10 @@ class ProgramState:
     state: str
     detail: str
     process_id: int | None
+    restarts: int = 0
+    """How often it was started again since Tieout was started here."""
+    seconds: float | None = None
+    """How long its process has run; None: it does not."""
 
 
 def render_configuration(
@@ -121,6 +125,11 @@ class Supervisor:
         return self.var_dir / "supervisor"
 
     @property
+    def log(self) -> Path:
+        """Its own log, which names every worker that it starts."""
+        return self.logs / "supervisord.log"
+
+    @property
     def logs(self) -> Path:
         """Where its log and those of the workers are, one file each."""
         return self.var_dir / "logs"
@@ -138,7 +147,7 @@ class Supervisor:
             ),
         )
         files.write_private(self.folder / "address", f"http://tieout:{password}@{files.LOOPBACK}:{port}/RPC2\n")
-        output = self.logs / "supervisord.log"
+        output = self.log
         files.rotate(output)
         with output.open("ab") as log:
             child = subprocess.Popen(
@@ -176,12 +185,15 @@ class Supervisor:
         answer = self._call("getAllProcessInfo")
         if answer is None:
             return []
+        again = restarts.of_workers(self.folder, self.log)
         return [
             ProgramState(
                 name=info["name"],
                 state=info["statename"].lower(),
                 detail=info["description"],
                 process_id=info["pid"] or None,
+                restarts=again.get(info["name"], 0),
+                seconds=max(0.0, info["now"] - info["start"]) if info["pid"] else None,
             )
             for info in answer
         ]

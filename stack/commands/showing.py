@@ -1,11 +1,11 @@
-"""How answers look on a terminal: the status, the figures of both sides, the verdicts.
+"""How answers look on a terminal: the figures of both sides, the verdicts, imports, reports.
 
 Belongs here: tables for people. Does not belong here: the values in them, or their JSON form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from rich.markup import escape
@@ -13,13 +13,11 @@ from rich.markup import escape
 from contracts.money import format_minor
 from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
-from derived.defective import in_words
 from finance.presentation import headings, is_number, shown_rows, standing
 from finance.statement import Statement
 from finance.tables import COMPARISONS, certificate_tables
 from reconcile.figures import FIGURES, Figure, total_figures
 from stack.console import answers, table
-from stack.status import PairStatus, Status, hide_password
 from traffic.retail.report import ImportReport
 
 VERDICT_STYLES = {"consistent": "green", "late": "yellow", "inconsistent": "bold red", "unknown": "magenta"}
@@ -30,132 +28,11 @@ def verdict_text(verdict: str) -> str:
     return f"[{VERDICT_STYLES.get(verdict, 'white')}]{verdict}[/]"
 
 
-def show_status(status: Status, *, is_short: bool = True) -> None:
-    """Print the whole status as tables; short: of the comparisons only those that are not consistent."""
-    console = answers()
-    resident = f", kept up by process {status.resident}" if status.resident else ""
-    console.print(f"Tieout is [bold]{status.state}[/]{resident}.")
-    if status.dagster_url:
-        console.print(f"Dagster: {status.dagster_url}")
-    pods = [
-        (
-            pod.pod,
-            hide_password(pod.dsn),
-            _shown(pod.cut),
-            _shown_count(pod.unpublished_events),
-            _shown(pod.oldest_unpublished_seconds),
-            pod.error or pod.held_by or "nobody",
-        )
-        for pod in status.pods
-    ]
-    headings = ("Pod", "Database", "Cut", "Unpublished", "Oldest (s)", "Published by")
-    console.print(table("Pods", headings, pods, numbers_from=2))
-    _show_waiting(status)
-    copies = [
-        (
-            copy.name,
-            copy.pod,
-            copy.state,
-            _shown(copy.applied_cut),
-            _shown(copy.lag_events),
-            _shown(copy.lag_seconds),
-            _shown(copy.parked),
-        )
-        for copy in (*status.projections, *status.warehouse)
-    ]
-    columns = ("Copy", "Pod", "State", "Applied cut", "Events behind", "Seconds behind", "Parked")
-    console.print(table("Copies", columns, copies, numbers_from=3))
-    _show_pairs(status, is_short=is_short)
-    console.print(breaks_line(status.breaks))
-    _show_unmet(status)
-    if status.left_out:
-        console.print(f"[red]{escape(in_words(status.left_out))}[/]")
-    console.print(f"Drills: {status.drills or 'their table does not answer'}.")
-    if status.coverage:
-        console.print(status.coverage)
-    for sentence in status.near_limits:
-        console.print(f"[bold red]Near its limit:[/] {escape(sentence)}")
-    if status.workers:
-        workers = [(worker.name, worker.state, worker.detail) for worker in status.workers]
-        console.print(table("Workers", ("Worker", "State", "Detail"), workers, numbers_from=3))
-
-
-def _show_waiting(status: Status) -> None:
-    """Print what a pod waits for: transactions that are open for long, calls to the provider without an outcome."""
-    if status.open_transactions:
-        rows = [
-            (one.pod, escape(one.what), escape(one.whose), f"{one.seconds:,.0f}", escape(one.to_end_it))
-            for one in status.open_transactions
-        ]
-        headings = ("Pod", "Open for long (its events are in no cut)", "Whose", "Seconds", "To end it, in the pod")
-        answers().print(table("Open transactions", headings, rows, numbers_from=99))
-    for one in status.provider_calls:
-        answers().print(
-            f"{one.pod}: {counted(one.calls, 'call')} to the payment provider without an outcome yet, the oldest for "
-            f"{one.oldest_seconds:,.0f} s; the job reservation_expiry settles those that nobody waits for."
-        )
-
-
-def _show_unmet(status: Status) -> None:
-    if status.unmet:
-        rows = [(row.suite, row.pod, row.expectation, row.rows_found, row.since[:19]) for row in status.unmet]
-        headings = ("Suite", "Pod", "Expectation that does not hold", "Rows", "Since (UTC)")
-        answers().print(table("Not as expected", headings, rows, numbers_from=3))
-    line = "none is known not to hold" if status.unmet == [] else "see above" if status.unmet else "not known"
-    answers().print(f"Expectations: {line}; Data Docs: {status.data_docs_url}")
-
-
-def breaks_line(breaks: Mapping[str, int] | None) -> str:
-    """Return one line on the breaks that have not ended; None: the ledger did not answer."""
-    if breaks is None:
-        return "Breaks: the ledger does not answer."
-    known = ", ".join(f"{number:,} {state}" for state, number in breaks.items() if number)
-    return f"Breaks: {known}; see `tieout breaks list`." if known else "Breaks: none."
-
-
-def _show_pairs(status: Status, *, is_short: bool) -> None:
-    pairs = [
-        (
-            pair.pair,
-            pair.pod,
-            verdict_text(pair.verdict),
-            _shown(pair.cut),
-            f"{pair.compared:,}",
-            pair.missing,
-            pair.extra,
-            pair.different,
-            pair.checked_at[:19],
-        )
-        for pair in status.pairs or ()
-        if not is_short or pair.verdict != Verdict.CONSISTENT
-    ]
-    headings = ("Pair", "Pod", "Verdict", "Cut", "Compared", "Missing", "Extra", "Different", "Checked at")
-    if pairs:
-        answers().print(table("Newest comparisons (UTC)", headings, pairs, numbers_from=3))
-    answers().print(comparisons_line(status.pairs))
-
-
-def comparisons_line(pairs: Sequence[PairStatus] | None) -> str:
-    """Return one line on the newest comparisons; None: the ledger did not answer."""
-    if pairs is None:
-        return "Comparisons: the ledger does not answer."
-    if not pairs:
-        return "Nothing has been compared yet; run `tieout reconcile`."
-    good = sum(pair.verdict == Verdict.CONSISTENT for pair in pairs)
-    newest = max(pair.checked_at for pair in pairs)[:19]
-    return f"{good} of {len(pairs)} comparisons are consistent, the newest of {newest} UTC."
-
-
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value for a table; a dash where there is none."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _shown_count(events: int | None) -> str:
-    from streams.outbox import COUNTED_MAX
-
-    return f"{events:,} or more" if events is not None and events >= COUNTED_MAX else _shown(events)
 
 
 def show_figures(found: Sequence[Figure]) -> None:
@@ -210,7 +87,7 @@ def show_results(results: Sequence[PairResult], *, is_short: bool = False) -> No
             result.pair,
             result.pod,
             verdict_text(result.verdict.value),
-            _shown(result.cut),
+            shown(result.cut),
             f"{result.compared:,}",
             f"{result.missing:,}",
             f"{result.extra:,}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repair.ledger import Recorded
-from stack.commands.showing import breaks_line, comparisons_line
+from stack.commands.standing import breaks_line, comparisons_line
 from stack.reconciling import describe_recorded, recorded_json
 
 
