@@ -7,7 +7,7 @@ PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR)
 once := $(filter-out 0,$(ONCE))
 
-.PHONY: run test scenarios check bench drill format install lock clean
+.PHONY: run test scenarios check bench drill pictures format install lock clean
 
 run: .venv/.installed
 	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
@@ -32,6 +32,9 @@ bench: .venv/.installed
 
 drill: .venv/.installed
 	@$(PY) -m stack drill $(ARGS)
+
+pictures: .venv/.installed
+	@$(PY) -m docs.pictures
 
 format: .venv/.installed
 	@.venv/bin/ruff format --quiet .

@@ -25,6 +25,9 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module_
 BARS_MAX = 31
 """A month of days; of anything else the largest."""
 
+BARS_MIN = 12
+"""So much room is drawn at least, so that one day is a bar of the usual width, and not a wall."""
+
 STYLE = Style(
     background="transparent",
     plot_background="transparent",
@@ -97,8 +100,9 @@ def _chart(drawing: Drawing, currency: str, sums: Mapping[str, int], chart_id: s
     )
     # By itself it takes a random one.
     chart.uuid = chart_id
-    chart.x_labels = list(sums)
-    chart.add(drawing.title, list(sums.values()))
+    room = max(0, BARS_MIN - len(sums))
+    chart.x_labels = [*sums, *[""] * room]
+    chart.add(drawing.title, [*sums.values(), *[None] * room])
     return _plain_svg(chart.render(is_unicode=True))
 
 

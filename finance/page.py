@@ -27,6 +27,13 @@ CERTIFICATE_ID = "certificate"
 """Of the certificate as data, which nothing shows."""
 ASIDE = frozenset({"last_recorded_at"})
 """Columns that are shown on the screen and left out in print, for want of room."""
+PAPER_POINTS = 273 / 25.4 * 72
+"""The width of what is printed on A4 landscape, inside its margins."""
+POINTS_MAX = 8.0
+CHARACTER_EM, CELL_EM = 0.56, 0.75
+"""How wide a digit is in the page's font, and what a cell has around its text, both by the size of the font."""
+TEXT_MAX = 18
+"""A longer text is broken into lines."""
 STAMPS = {Standing.AS_OF: "As of its cuts", Standing.PRELIMINARY: "Preliminary", Standing.CLOSED: "Closed"}
 
 
@@ -53,6 +60,9 @@ def html_file(statement: Statement) -> bytes:
     """Return the report as an HTML file; the same statement gives the same bytes."""
     report, certificate = statement.report, statement.certificate
     columns = [Column(name=name) for name in report.columns]
+    cells = [_cells(report.columns, row) for row in shown_rows(report)]
+    printed = [place for place, name in enumerate(report.columns) if name not in ASIDE]
+    totals = [one for one in (totals_table(statement), grouped_table(statement)) if one is not None]
     text = _template().render(
         title=statement.title,
         name=statement.name,
@@ -62,16 +72,35 @@ def html_file(statement: Statement) -> bytes:
         conclusion=certificate.conclusion,
         is_good=certificate.conclusion.startswith(Tying.TIES),
         facts=_facts(statement),
-        totals=[one for one in (totals_table(statement), grouped_table(statement)) if one is not None],
+        totals=[(one, print_points(one.headings, one.rows)) for one in totals],
+        figures_points=print_points(
+            [columns[place].heading for place in printed], [[row[place] for place in printed] for row in cells]
+        ),
         figures_id=FIGURES_ID,
         certificate_id=CERTIFICATE_ID,
         columns=columns,
-        rows=[list(zip(columns, _cells(report.columns, row), strict=True)) for row in shown_rows(report)],
+        rows=[list(zip(columns, row, strict=True)) for row in cells],
         charts=charts_of(report),
         certificate=_script_json(certificate_file(statement)),
         tables=certificate_tables(statement, has_totals=False),
     )
     return text.encode()
+
+
+def print_points(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> float:
+    """Return the size of the font (in points) with which a table fits the width of the paper.
+
+    Numbers are not broken into lines, texts and headings are.
+    """
+    widths = [
+        max(
+            [min(max(map(len, heading.split()), default=0), TEXT_MAX)]
+            + [len(row[place]) if row[place][-1:].isdigit() else min(len(row[place]), TEXT_MAX) for row in rows]
+        )
+        for place, heading in enumerate(headings)
+    ]
+    needed = sum(width * CHARACTER_EM + CELL_EM for width in widths)
+    return round(min(POINTS_MAX, PAPER_POINTS / needed), 1) if needed else POINTS_MAX
 
 
 def _cells(columns: Sequence[str], row: Sequence[str]) -> list[str]:

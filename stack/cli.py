@@ -119,7 +119,8 @@ def reset(yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) ->
     if as_json:
         print_json({"stopped": stopped, "deleted": str(folder)})
         return
-    answers().print("All data are deleted; the next start begins from nothing.")
+    ended = f"Stopped {', '.join(stopped)}. " if stopped else ""
+    answers().print(f"{ended}All data in {folder} are deleted; the next start begins from nothing.", markup=False)
 
 
 def _resetting(folder: Path) -> Intent:

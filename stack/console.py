@@ -32,6 +32,10 @@ class Step:
     """One step in progress; whoever does it says how far it is."""
 
     title: str
+    place: str = ""
+    """Which step of how many it is, e.g. `[2/5] `, where that is known."""
+    rest: str = ""
+    """What remains after it, in words."""
     started: float = field(default_factory=time.monotonic)
     detail: str = ""
 
@@ -50,9 +54,9 @@ class Step:
         return time.monotonic() - self.started
 
     def line(self) -> str:
-        """Title, detail and seconds in one line."""
+        """Place, title, detail and seconds in one line."""
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.title}{detail} ({self.seconds:.1f} s)"
+        return f"{self.place}{self.title}{detail} ({self.seconds:.1f} s)"
 
 
 @dataclass(kw_only=True)
@@ -61,11 +65,14 @@ class Progress:
 
     console: Console = field(default_factory=lambda: VisibleConsole(stderr=True, highlight=False, soft_wrap=True))
     is_quiet: bool = False
+    plan: Sequence[str] = ()
+    """The steps to come, where they are known, each with another first word: one is shown with its place among them,
+    and with what remains."""
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Show that `title` is under way until the block ends."""
-        step = Step(title=title)
+        step = self._placed(title)
         if self.is_quiet:
             yield step
             return
@@ -73,6 +80,13 @@ class Progress:
         with shown:
             yield step
         self.console.print(Text("✓ ", style="green") + Text(step.line()))
+
+    def _placed(self, title: str) -> Step:
+        for number, planned in enumerate(self.plan, start=1):
+            if title.partition(" ")[0] == planned.partition(" ")[0]:
+                rest = ", ".join(one[0].lower() + one[1:] for one in self.plan[number:])
+                return Step(title=title, place=f"[{number}/{len(self.plan)}] ", rest=f"; then {rest}" if rest else "")
+        return Step(title=title)
 
     def note(self, text: str) -> None:
         """Say something that is not a step."""
@@ -84,7 +98,7 @@ class Progress:
         spinner = Spinner("dots")
 
         def line() -> Spinner:
-            spinner.update(text=step.line())
+            spinner.update(text=step.line() + step.rest)
             return spinner
 
         with Live(get_renderable=line, console=self.console, refresh_per_second=8, transient=True):
@@ -96,7 +110,7 @@ class Progress:
 
         def beat() -> None:
             while not ended.wait(HEARTBEAT_SECONDS):
-                self.console.print(f"  {step.line()} ...")
+                self.console.print(f"  {step.line()} ...{step.rest}")
 
         heart = threading.Thread(target=beat, name="progress", daemon=True)
         heart.start()

@@ -60,6 +60,11 @@ def graph_settings(settings: Settings) -> dict[str, str]:
     return _told(settings, told, has_alerts=True)
 
 
+def upkeep_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings of the worker that tells people and, without Dagster, does what its schedules do."""
+    return graph_settings(settings)
+
+
 def display_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of what only displays and launches: Dagster's storage is in `dagster.yaml`; no secrets."""
     return _told(settings, [])

@@ -27,14 +27,14 @@ from stack.outages import outage
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from stack.supervision import Supervisor
-from stack.workers import dagster_programs, data_docs_program, propagation_programs, traffic_program
+from stack.workers import dagster_programs, data_docs_program, propagation_programs, traffic_program, upkeep_program
 
 DAGSTER_PORT = 3000
 """Preferred; another one is taken when it is not free."""
 
 PAGES_TIMEOUT_SECONDS = 180.0
 WATCH_SECONDS = 2.0
-GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "scratch", "supervisor")
+GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "scratch", "supervisor", "watch")
 """Folders below `var` that reset deletes besides the servers' own."""
 
 
@@ -52,7 +52,7 @@ def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = Tru
 
 def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None) -> None:
     """Start all workers under a new supervisor, Dagster's pages on the given port; any that still run are stopped."""
-    programs = propagation_programs(values)
+    programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
     if has_traffic:
         programs.append(traffic_program(values))
     if pages_port is not None:

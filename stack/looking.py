@@ -10,14 +10,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
+from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE
+from contracts.ownership import LOG as LOG_COPY
 from contracts.settings import Settings
 
 ANSWER_SECONDS = 5
 RUNNING, PARTLY, DOWN, FULL = "running", "partly", "down", "full"
 LOG_IS_FULL = "its memory is full: it takes no entries"
 LOG = "log"
+WITHOUT_POD = "Nobody can order, pay or be refunded at the merchants of {pod}; every other pod goes on."
+WITHOUT_CONTROL = (
+    "Selling and serving go on. No new merchant is placed, nothing is compared or repaired, no month closes, and of "
+    "incidents nobody hears until it answers."
+)
+WITHOUT_DAGSTER = "Selling, serving and the copies go on; Dagster's pages, schedules and runs do not."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +37,8 @@ class Store:
     kind: str
     address: str
     """Host and port: stores of one address are on one server."""
+    when_down: str
+    """What users still have without it, and what they do not."""
     ask: Callable[[], str]
     """Returns why it does not do its work, or nothing; raises when it does not answer."""
 
@@ -47,6 +58,8 @@ class ServerSeen:
     """Why it is not running; without passwords."""
     silent: tuple[str, ...] = ()
     """Which of the stores it holds do not answer."""
+    when_down: tuple[str, ...] = ()
+    """What users still have while these do not answer, a sentence each."""
     restarts: int = 0
     """How often it was started again since Tieout was started here; 0 for servers that are not Tieout's own."""
 
@@ -64,22 +77,36 @@ class ServerSeen:
 
 def stores_of(settings: Settings) -> list[Store]:
     """Return every store that these settings name; one that a process is not told of is left out."""
-    postgres = [(pod.pod, pod.reader_dsn) for pod in settings.pods]
+    postgres = [(pod.pod, pod.reader_dsn, WITHOUT_POD.format(pod=pod.pod)) for pod in settings.pods]
     postgres += [
-        ("control", settings.control_dsn),
-        ("lake catalog", settings.catalog_dsn),
-        ("views", settings.read_models_dsn),
-        ("Dagster's history", settings.dagster_dsn),
+        ("control", settings.control_dsn, WITHOUT_CONTROL),
+        ("lake catalog", settings.catalog_dsn, LAKE.when_down),
+        ("views", settings.read_models_dsn, f"{ACCOUNT_VIEW.when_down} {FULFILLMENT_VIEW.when_down}"),
+        ("Dagster's history", settings.dagster_dsn, WITHOUT_DAGSTER),
     ]
     stores = [
-        Store(name=name, kind="PostgreSQL", address=address, ask=lambda dsn=dsn: _ask_postgres(dsn))
-        for name, dsn in postgres
+        Store(
+            name=name,
+            kind="PostgreSQL",
+            address=address,
+            when_down=when_down,
+            ask=partial(_ask_postgres, dsn),
+        )
+        for name, dsn, when_down in postgres
         if (address := _address_of(dsn, 5432))
     ]
     url = settings.log_url
     address = _address_of(url, 6379)
     if address and not address.startswith("withheld"):
-        stores.append(Store(name="valkey", kind="Valkey", address=address, ask=lambda: _ask_valkey(url)))
+        stores.append(
+            Store(
+                name="valkey",
+                kind="Valkey",
+                address=address,
+                when_down=LOG_COPY.when_down,
+                ask=partial(_ask_valkey, url),
+            )
+        )
     return stores
 
 
@@ -116,6 +143,7 @@ def _server(held: Sequence[tuple[Store, str]]) -> ServerSeen:
         state=state,
         reason=silent[0][1] if silent else "",
         silent=tuple(name for name, _ in silent),
+        when_down=tuple(store.when_down for store, reason in held if reason),
     )
 
 

@@ -28,6 +28,15 @@ from stack.propagation import drain_apart
 from stack.reconciling import Reconciled, conclusion, describe_build, describe_recorded, reconcile_now, ties
 from traffic.retail.dates import DateOrder
 
+STEPS = (
+    "Starting PostgreSQL and Valkey",
+    "Migrating",
+    "{input}",
+    "Bringing every copy up to date",
+    "Comparing every store at new cuts",
+)
+"""Of a first pass; what follows is the wait for the pages."""
+PAGES = "Waiting for Dagster's pages"
 ORDERS = 500
 SEED = 20_101_201
 INTERRUPTED = 130
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return 0 when everything ties, 1 when it does not or something failed, 2 for wrong input."""
     options = _parser().parse_args(arguments)
     files.keep_private()
-    progress = Progress()
+    progress = Progress(plan=_plan(options))
     try:
         with session.ended_by_signals():
             return _once(options, progress) if options.once else _and_stay(options, progress)
@@ -69,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print_error(StackError(sentence))
         return 1
+
+
+def _plan(options: argparse.Namespace) -> list[str]:
+    """Return the steps to come."""
+    steps = [step.format(input="Importing files" if options.inputs else "Placing orders") for step in STEPS]
+    return steps if options.once else [*steps, PAGES]
 
 
 def one_pass(

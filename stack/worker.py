@@ -18,6 +18,7 @@ from contracts.errors import TieoutError
 from contracts.settings import Settings
 from stack.files import keep_private
 from stack.projections import PROJECTIONS, build_projection
+from stack.session import ended_by_signals
 from stack.settings import load_settings
 
 LAKE_WINDOW_SECONDS = 1.0
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     keep_private()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.kind == "once":
+        return _once(options.routine)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -59,10 +62,34 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         projection = build_projection(options.projection, settings)
         window = LAKE_WINDOW_SECONDS if options.projection == "lake" else 0.0
         run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
+    elif options.kind == "upkeep":
+        from stack.upkeep import run_upkeep
+
+        run_upkeep(settings, stop, is_alone=options.alone)
     else:
         from traffic.live import run_live
 
         run_live(settings, stop, orders_per_second=options.rate)
+
+
+def _once(name: str) -> int:
+    """Do one routine, which a signal or the end of its parent ends; return the exit code."""
+    from derived.lifeline import end_with_parent
+    from stack.routine import ROUTINES
+    from stack.scrubbing import scrubber
+
+    end_with_parent(os.getppid())
+    settings = load_settings()
+    try:
+        with ended_by_signals():
+            ROUTINES[name](settings)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # whatever it is: the log says so without passwords, the next time it may go
+        said = scrubber(settings)(f"{type(error).__name__}: {error}")
+        logging.getLogger("tieout.worker").error("%s: %s", name, said)
+        return 1
+    return 0
 
 
 def _stop_without_parent(stop: threading.Event, parent: int) -> None:
@@ -82,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     consumer.add_argument("--projection", required=True, choices=PROJECTIONS)
     traffic = kinds.add_parser("traffic", help="place orders all the time")
     traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
+    upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")
+    upkeep.add_argument("--alone", action="store_true", help="also do what Dagster's schedules do otherwise")
+    once = kinds.add_parser("once", help="do one thing of the timetable, and end")
+    once.add_argument("--routine", required=True)
     return parser
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from contracts.settings import Settings
@@ -19,6 +20,7 @@ from stack.duties import (
     graph_settings,
     relay_settings,
     traffic_settings,
+    upkeep_settings,
     write_duty,
 )
 from stack.files import LOOPBACK
@@ -27,6 +29,7 @@ from stack.settings import ROOT
 from stack.supervision import Program
 
 TRAFFIC = "traffic"
+UPKEEP = "upkeep"
 
 
 def propagation_programs(settings: Settings) -> list[Program]:
@@ -46,6 +49,14 @@ def traffic_program(settings: Settings, *, orders_per_second: float | None = Non
     """Return the worker that places orders all the time, at its own pace unless another is given."""
     pace = [] if orders_per_second is None else ["--rate", str(orders_per_second)]
     return _worker(settings, TRAFFIC, traffic_settings(settings), "traffic", *pace)
+
+
+def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
+    """Return the worker that tells people of outages and incidents; alone, it does what Dagster's schedules do, too."""
+    arguments = ["--alone"] if is_alone else []
+    # Its routines, told to end, are waited for.
+    program = _worker(settings, UPKEEP, upkeep_settings(settings), "upkeep", *arguments)
+    return replace(program, stop_seconds=30)
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

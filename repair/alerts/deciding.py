@@ -46,6 +46,10 @@ class AlertKind(StrEnum):
     """Memory, disk, connections or a queue are nearly used up (`near_limits.py`)."""
     ROOM_AGAIN = "room_again"
     """There is room again below every limit."""
+    OUTAGE = "outage"
+    """A server or a worker does not answer (`outages.py`)."""
+    OUTAGE_OVER = "outage_over"
+    """It answers again."""
     DIGEST = "digest"
     """How the books stand after a scheduled comparison; for finance."""
     ALIVE = "alive"
@@ -226,7 +230,7 @@ OLDEST_SECONDS_MAX = 900
 def path_state(beat: Heartbeat, pending: Sequence[Alert], now: datetime) -> PathState:
     """Return whether the way to people is proven: a sender runs, a target is set and took a message lately."""
     if beat.ran_at is None:
-        return _broken("Nothing has ever looked for alerts to send; start Dagster's daemon (`tieout up`).")
+        return _broken("Nothing has ever looked for alerts to send; start its worker (`tieout up`).")
     if (now - beat.ran_at).total_seconds() > SENDER_SECONDS_MAX:
         return _broken(f"Nothing has looked for alerts to send since {beat.ran_at:%Y-%m-%d %H:%M:%S} UTC.")
     if not beat.targets:

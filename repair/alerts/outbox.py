@@ -172,6 +172,29 @@ def _row(message: Message, now: datetime) -> dict[str, Any]:
     }
 
 
+def record_direct(
+    control_dsn: str,
+    message: Message,
+    *,
+    written_at: datetime,
+    sent_at: datetime | None,
+    delivered_to: Sequence[str],
+    connect_seconds: int,
+) -> None:
+    """Put a message on record that was sent without this table, because the database might not have answered."""
+    query = """
+        update trust.alerts set sent_at = %(sent_at)s, delivered_to = %(delivered_to)s
+        where kind = %(kind)s and subject = %(subject)s and sent_at is null and withdrawn_at is null
+    """
+    bound = {"kind": message.kind, "subject": message.subject, "sent_at": sent_at, "delivered_to": list(delivered_to)}
+    # In one transaction: a sender beside this one never sees the message as one that waits.
+    with psycopg.connect(control_dsn, connect_timeout=connect_seconds) as connection:
+        write_in(connection, [message], written_at)
+        connection.execute(query, bound)
+    if sent_at is not None:
+        beat(control_dsn, Heartbeat(delivered_at=sent_at))
+
+
 def claim(
     control_dsn: str,
     kinds: Iterable[AlertKind],

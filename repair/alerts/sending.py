@@ -108,7 +108,8 @@ def _why(log: str) -> str:
     return "could not be reached" if NO_CONNECTION.search(log) else "did not take the message"
 
 
-def _delivered(target: Target, title: str, body: str) -> str:
+def delivered(target: Target, title: str, body: str) -> str:
+    """Hand a text to a target; return why it did not take it, or nothing. Never raises."""
     try:
         return target.deliver(title, body)
     except Exception as error:  # of one target: the others are told all the same
@@ -171,7 +172,7 @@ def _send(control_dsn: str, parcel: Sequence[Alert], targets: Sequence[Target], 
         missing = [alert for alert in parcel if target.fingerprint not in took[alert.alert_id]]
         if not missing:
             continue
-        error = _delivered(target, *text_of(missing))
+        error = delivered(target, *text_of(missing))
         if error:
             errors.append(f"{target!r} {error}")
             continue

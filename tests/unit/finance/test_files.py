@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,8 +22,9 @@ from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.reports import REPORTS, NotedCut, Report
 from finance.canonical import Content, canonical, content_sha256
 from finance.certificate import Coverage, Evidence, FigureEvidence, LeftOut, Standing
-from finance.charts import DRAWINGS
+from finance.charts import DRAWINGS, charts_of
 from finance.files import FILES
+from finance.page import CELL_EM, CHARACTER_EM, PAPER_POINTS, POINTS_MAX, print_points
 from finance.periods import Period
 from finance.statement import Statement, certificate_file, from_json, json_file, state
 from finance.tables import certificate_tables
@@ -332,3 +334,29 @@ def test_every_difference_is_accepted_or_of_later_days_or_the_report_does_not_ti
     results = {**good.results, "pod1": [compared("pod1", 7, verdict, differing)]}
     certificate = statement(evidence=replace(good, results=results, breaks=breaks)).certificate
     assert certificate.conclusion.startswith(begins)
+
+
+def bar_widths(report: Report) -> set[float]:
+    """Return how wide the bars of the first chart are."""
+    bars = re.findall(r'<rect[^>]*width="([\d.]+)"[^>]*class="rect', charts_of(report)[0])
+    return {round(float(width), 3) for width in bars}
+
+
+def test_one_day_is_a_bar_as_wide_as_those_of_more_days() -> None:
+    def of_days(number: int) -> Report:
+        row = REPORT.rows[0]
+        days = [(row[0], date(2010, 12, day), *row[2:]) for day in range(1, number + 1)]
+        return replace(REPORT, rows=tuple(days))
+
+    (one,) = bar_widths(of_days(1))
+    assert {one} == bar_widths(of_days(12)) and 10 < one < 60
+
+
+def test_a_table_is_printed_so_small_that_it_fits_the_paper() -> None:
+    assert print_points(["Day", "Net"], [["2010-12-01", "1.00"]]) == POINTS_MAX
+    wide = [["1,234,567.890000"] * 16]
+    points = print_points(["Amount"] * 16, wide)
+    assert 4 < points < POINTS_MAX and points * 16 * (16 * CHARACTER_EM + CELL_EM) <= PAPER_POINTS + 16
+    # A long name is broken into lines, a number is not.
+    assert print_points(["Merchant"], [["a" * 500]]) == POINTS_MAX > print_points(["Net"], [["1" * 500]])
+    assert f"--printed: {POINTS_MAX}pt" in FILES["html"](statement()).decode()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 from rich.console import Console
 
+from stack import console
 from stack.console import Progress, print_json
 
 
@@ -16,6 +18,26 @@ def test_a_step_ends_with_its_detail_and_time() -> None:
     with progress.step("Placing orders") as step:
         step.progress(1500, 2000, "orders")
     assert "✓ Placing orders: 1,500 of 2,000 orders (" in stream.getvalue()
+
+
+def test_a_planned_step_says_which_it_is_and_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, said = io.StringIO(), threading.Event()
+    plan = ["Migrating", "Placing orders", "Comparing every store"]
+    progress = Progress(console=Console(file=stream, width=200), plan=plan)
+    monkeypatch.setattr(console, "HEARTBEAT_SECONDS", 0.01)
+
+    def heard(text: object) -> None:
+        stream.write(f"{text}\n")
+        said.set()
+
+    monkeypatch.setattr(progress.console, "print", heard)
+    with progress.step("Placing 500 orders"):
+        assert said.wait(10)
+    with progress.step("Something else"):
+        pass
+    shown = stream.getvalue()
+    assert "  [2/3] Placing 500 orders (0.0 s) ...; then comparing every store" in shown
+    assert "✓ [2/3] Placing 500 orders (" in shown and "✓ Something else (" in shown
 
 
 def test_a_failed_step_is_not_ticked_off() -> None:

@@ -66,6 +66,11 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
     "builder": (duties.builder_settings, {"catalog", "control"}),
     "display": (duties.display_settings, set()),
+    "upkeep": (
+        duties.upkeep_settings,
+        {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
+        | {"control", "catalog", "views", "dagster", "log", "alert", "digest"},
+    ),
     "graph": (
         duties.graph_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}

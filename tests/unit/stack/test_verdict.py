@@ -99,17 +99,12 @@ def test_the_verdict_says_what_is_wrong_first(seen: Status, code: int, sentence:
 
 def test_stores_of_one_address_are_one_server() -> None:
     def store(name: str, address: str) -> Store:
-        return Store(name=name, kind="PostgreSQL", address=address, ask=str)
+        return Store(name=name, kind="PostgreSQL", address=address, when_down=f"Without {name}.", ask=str)
 
     stores = [store("pod1", "a:1"), store("control", "a:2"), store("views", "a:2")]
     pod, control = by_server(stores, ["", "", "does not exist"])
     assert (pod.state, pod.holds, control.state) == ("running", ("pod1",), "partly")
-    assert control.holds == ("control", "views")
-        "running",
-        ("pod1",),
-        "partly",
-        ("control", "views"),
-    )
+    assert control.holds == ("control", "views") and control.when_down == ("Without views.",)
     assert control.sentence == "PostgreSQL control (control, views) at a:2 answers, but not for views: does not exist"
     assert [one.state for one in by_server(stores, ["x", "x", "x"])] == ["down", "down"]
 

@@ -1,0 +1,119 @@
+"""A real browser without a window: Chromium, driven by its own protocol (Chrome DevTools).
+
+Belongs here: starting it, opening a page, waiting for something on it, a picture. Does not belong here: which pictures
+there are (`docs/pictures.py`).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+from contracts.errors import StackError
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MISSING = (
+    "This needs a Chromium browser, and none is on the PATH. Install one (Debian, Ubuntu: apt install chromium), then "
+    "run it again."
+)
+START_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
+FRAME_BYTES_MAX = 1 << 28
+LOOK_SECONDS = 0.25
+
+
+@dataclass(kw_only=True)
+class Browser:
+    """One page of a browser."""
+
+    socket: ClientConnection
+    number: int = field(default=0, init=False)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol, and return its result; StackError with what the browser says."""
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=ANSWER_SECONDS))
+            if answer.get("id") == self.number:
+                break
+        if "error" in answer:
+            raise StackError(f"The browser refused {method}: {answer['error']['message']}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def show(self, address: str, *, width: int, height: int, scale: float = 1.0, is_printed: bool = False) -> None:
+        """Open an address in a window of that size (CSS pixels); printed: as it would stand on paper."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
+        )
+        self.call("Emulation.setEmulatedMedia", media="print" if is_printed else "screen")
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete'", what=f"{address} to load")
+
+    def ask(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression on the page."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def wait(self, expression: str, *, what: str, seconds: float = ANSWER_SECONDS) -> None:
+        """Wait until a JavaScript expression is true; StackError when it takes too long."""
+        deadline = time.monotonic() + seconds
+        while not self.ask(expression):
+            if time.monotonic() > deadline:
+                raise StackError(f"Waiting for {what} took longer than {seconds:g} s.")
+            time.sleep(LOOK_SECONDS)
+
+    def picture(self, path: Path, *, is_whole: bool = False) -> None:
+        """Write a picture (PNG) of what the window shows, or of the whole page."""
+        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=is_whole)
+        path.write_bytes(base64.b64decode(taken["data"]))
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Run a browser while the block runs; StackError says how to get one when there is none."""
+    program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    if program is None:
+        raise StackError(MISSING)
+    with tempfile.TemporaryDirectory(prefix="tieout-browser-", ignore_cleanup_errors=True) as folder:
+        # Its own sandbox does not run as root, and it opens our own pages only.
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        child = subprocess.Popen(
+            [program, *options, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with connect(_address(Path(folder), child), max_size=FRAME_BYTES_MAX) as socket:
+                page = Browser(socket=socket)
+                page.call("Page.enable")
+                yield page
+        finally:
+            child.terminate()
+            child.wait()
+
+
+def _address(folder: Path, child: subprocess.Popen[bytes]) -> str:
+    """Return the address of the page that the browser has opened."""
+    deadline = time.monotonic() + START_SECONDS
+    port = folder / "DevToolsActivePort"
+    while not (port.exists() and port.read_text().strip()):
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise StackError(f"The browser did not start (exit code {child.poll()}).")
+        time.sleep(LOOK_SECONDS)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().split()[0]}/json/list", timeout=10) as answer:
+        pages = [page for page in json.load(answer) if page["type"] == "page"]
+    return str(pages[0]["webSocketDebuggerUrl"])

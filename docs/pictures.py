@@ -1,0 +1,108 @@
+"""`make pictures`: the README's pictures, taken from a running system in a real browser.
+
+Belongs here: which pictures there are, and what is done on a page before one is taken. Does not belong here: the
+browser (`docs/browser.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from contracts.errors import StackError, TieoutError
+from docs.browser import Browser, browser
+from stack import session
+from stack.console import Progress, print_error
+from stack.settings import ROOT
+from stack.status import dagster_url
+
+IMAGES = ROOT / "docs" / "images"
+NOT_RUNNING = "The pictures show a running system: start it with `make run`, wait for Dagster's pages, then run this."
+COLUMNS = 132
+TIE_OUT_LINES = 34
+GRAPH = (2600, 1500)
+PAGE = (1200, 900)
+TERMINAL = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0; background: #14181f; display: inline-block; }}
+pre {{ margin: 0; padding: 18px 22px; font: 14px/1.35 "DejaVu Sans Mono", monospace; color: #dbe2ea; }}
+{stylesheet}
+</style><body><pre id="terminal">{code}</pre></body>"""
+
+
+def main() -> int:
+    """Take every picture; return the exit code."""
+    try:
+        address = _running()
+        progress = Progress(plan=("Comparing everything", "Reporting a day", "Drawing the graph"))
+        with browser() as page, tempfile.TemporaryDirectory() as folder:
+            with progress.step("Comparing everything"):
+                tie_out(page, Path(folder))
+            with progress.step("Reporting a day"):
+                daily(page, Path(folder))
+            with progress.step("Drawing the graph"):
+                graph(page, address)
+    except TieoutError as error:
+        print_error(error)
+        return 1
+    progress.note(f"The pictures are in {IMAGES}. Look at them before you commit them.")
+    return 0
+
+
+def _running() -> str:
+    """Return the address of Dagster's pages; StackError when nothing runs here."""
+    values = session.settings_here()
+    address = dagster_url(values)
+    if session.resident(values.var_dir) is None or address is None:
+        raise StackError(NOT_RUNNING)
+    return address
+
+
+def tie_out(page: Browser, folder: Path) -> None:
+    """Take a picture of how a comparison ends: the first lines of what `tieout reconcile` answers."""
+    shown = _tieout("reconcile").splitlines()[:TIE_OUT_LINES]
+    drawing = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
+    drawing.print(Text.from_ansi("\n".join(shown)))
+    html = folder / "tie-out.html"
+    html.write_text(drawing.export_html(code_format=TERMINAL), encoding="utf-8")
+    page.show(html.as_uri(), width=1400, height=400, scale=2)
+    box = page.ask("(r => [r.width, r.height])(document.getElementById('terminal').getBoundingClientRect())")
+    page.show(html.as_uri(), width=int(box[0]) + 1, height=int(box[1]) + 1, scale=2)
+    page.picture(IMAGES / "tie-out.png")
+
+
+def daily(page: Browser, folder: Path) -> None:
+    """Take a picture of the first page of the daily report."""
+    path = folder / "daily.html"
+    _tieout("report", "daily", "--output", str(path))
+    page.show(path.as_uri(), width=PAGE[0], height=PAGE[1])
+    page.picture(IMAGES / "daily.png")
+
+
+def graph(page: Browser, address: str) -> None:
+    """Take a picture of the whole graph, every group of it opened."""
+    page.show(f"{address}/asset-groups", width=GRAPH[0], height=GRAPH[1])
+
+
+def _tieout(*arguments: str) -> str:
+    """Return what a command answers, in colors; StackError when it fails for another reason than a difference."""
+    command = [sys.executable, "-P", "-m", "stack.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    if not done.stdout and done.returncode:
+        raise StackError(f"tieout {_words(arguments)} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _words(arguments: Sequence[str]) -> str:
+    return " ".join(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The worker that keeps up what must not depend on Dagster: people are told of outages and incidents, whatever is down.
+
+Where the system was started without Dagster's pages (`tieout up --no-ui`) it also does what Dagster's schedules and
+sensors do otherwise: compare, repair, expire, compact, prune (`stack/timetable.py`).
+
+Belongs here: the loops of that worker. Does not belong here: what is done (`stack/watching.py`, `stack/alerting.py`,
+`stack/routine.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from contracts.settings import Settings
+from stack.alerting import tell
+from stack.scrubbing import scrubber
+from stack.watching import build_watch
+
+WATCH_SECONDS = 5.0
+ALERT_SECONDS = 30.0
+RESTING_SECONDS = 25.0
+"""Dagster's sensor sends the same messages; where it did so this lately, nothing needs to be done here."""
+
+logger = logging.getLogger("tieout.upkeep")
+
+
+def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> None:
+    """Look, tell and, alone (without Dagster), keep the timetable until `stop` is set."""
+    watch = build_watch(settings)
+    loops: list[tuple[Callable[[], object], float]] = [
+        (watch.look_once, WATCH_SECONDS),
+        (lambda: tell_unless_told(settings), ALERT_SECONDS),
+    ]
+    if is_alone:
+        from stack.timetable import Timetable
+
+        loops += Timetable(settings=settings, stop=stop).loops()
+    # Each in a thread of its own: what waits for a server that hangs keeps nothing else waiting.
+    threads = [
+        threading.Thread(target=_repeat, args=(settings, work, seconds, stop), daemon=True) for work, seconds in loops
+    ]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+
+
+def tell_unless_told(settings: Settings) -> None:
+    """Write and send what is due about incidents, unless Dagster's sensor did so just now."""
+    from repair.alerts.outbox import heartbeat
+    from streams.clocks import database_clock
+
+    ran_at = heartbeat(settings.control_dsn).ran_at
+    now = database_clock(settings.control_dsn)()
+    if ran_at is None or now - ran_at >= timedelta(seconds=RESTING_SECONDS):
+        tell(settings)
+
+
+def _repeat(settings: Settings, work: Callable[[], object], seconds: float, stop: threading.Event) -> None:
+    clean, last = scrubber(settings), ""
+    while not stop.is_set():
+        try:
+            work()
+            last = ""
+        except Exception as error:  # whatever it is: the next look may find what this one did not
+            said = clean(f"{type(error).__name__}: {error}")
+            if said != last:
+                logger.warning("It is tried again every %g s: %s", seconds, said)
+            last = said
+        stop.wait(seconds)
