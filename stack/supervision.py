@@ -30,6 +30,10 @@ STOP_SIGNALS = ((signal.SIGTERM, 45.0), (signal.SIGKILL, 5.0))
 """supervisord passes the end on to its workers and waits for them (`stopwaitsecs` each, all at once)."""
 
 
+STEADY_SECONDS = 20.0
+"""A worker that has run for less may be one that ends again and again: one that cannot go on ends after 15 s."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """A worker as the supervisor runs it."""

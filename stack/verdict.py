@@ -5,19 +5,22 @@ Belongs here: that judgement, from a status that was read; pure. Does not belong
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from contracts.ownership import Lateness, copy_named
 from contracts.text import counted
 from stack.looking import RUNNING
+from stack.supervision import STEADY_SECONDS, ProgramState
 
 if TYPE_CHECKING:
     from stack.status import ProjectionStatus, Status
 
 WELL, WRONG, NOTHING_RUNS = 0, 1, 3
 SHOWN = 3
+OFTEN = 3
+"""Restarts from which on a worker that has just begun is one that ends again and again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +59,27 @@ def _first(sentences: tuple[str, ...]) -> str:
 def _down(status: Status) -> Iterator[str]:
     servers = [server for server in status.servers if server.state != RUNNING]
     yield from (server.sentence for server in servers)
-    yield from (f"worker {worker.name} is {worker.state}" for worker in status.workers if worker.state != "running")
+    yield from _workers(status.workers)
     if status.resident is None and not status.is_external:
         yield "nothing keeps servers and workers running: start `tieout up`"
     elif status.resident is not None and not status.workers:
         yield "no worker runs: their supervisor does not answer"
     if not servers:
-        # A copy on a server that is down says nothing new.
+        # What is on a server that is down says nothing new.
+        for pod in status.pods:
+            if pod.state == "unreachable":
+                yield f"{pod.pod} could not be looked at: {pod.error}"
         for copy in (*status.projections, *status.warehouse):
             if copy.state == "unreachable":
                 yield f"{_name(copy)} could not be looked at: {copy.error}"
+
+
+def _workers(workers: Sequence[ProgramState]) -> Iterator[str]:
+    for worker in workers:
+        if worker.state != "running":
+            yield f"worker {worker.name} is {worker.state}"
+        elif worker.restarts >= OFTEN and worker.seconds is not None and worker.seconds < STEADY_SECONDS:
+            yield f"worker {worker.name} ends again and again, {worker.restarts:,} times so far"
 
 
 def _alarms(status: Status) -> Iterator[str]:

@@ -28,13 +28,11 @@ from repair.alerts.outbox import Message, record_direct
 from repair.alerts.sending import Target, build_targets, delivered
 from stack.files import write_private
 from stack.looking import ANSWER_SECONDS, RUNNING, ServerSeen, look
-from stack.supervision import ProgramState, Supervisor
+from stack.supervision import STEADY_SECONDS, ProgramState, Supervisor
 
 FOLDER = "watch"
 FILE = "outages.json"
 NO_TARGET = "No target is set."
-STEADY_SECONDS = 20.0
-"""A worker that has run for less may be one that ends again and again: one that cannot go on ends after 15 s."""
 WORKER_PATIENCE_SECONDS = 45.0
 
 logger = logging.getLogger("tieout.watch")

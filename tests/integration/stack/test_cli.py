@@ -85,6 +85,7 @@ def test_status_of_a_stack_that_is_down_still_answers(tmp_path: Path) -> None:
     assert answer["state"] == "down"
     assert [pod["state"] for pod in answer["pods"]] == ["unreachable"]
     assert {copy["state"] for copy in answer["projections"]} == {"unreachable"}
+    assert answer["verdict"]["exit_code"] == cli.NOT_RUNNING and "secret" not in outcome.stdout
     shown = _tieout(tmp_path, "status")
     assert "secret" not in shown.stdout + shown.stderr
 

@@ -55,6 +55,12 @@ RUNNING = Status(
             "Something is down: Valkey valkey (log) at 127.0.0.1:6379: its memory is full: it takes no entries.",
         ),
         (replace(RUNNING, workers=[worker("backoff")]), WRONG, "Something is down: worker relay-pod1 is backoff."),
+        (
+            replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=3.0)]),
+            WRONG,
+            "Something is down: worker relay-pod1 ends again and again, 4 times so far.",
+        ),
+        (replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=30.0)]), WELL, "All is well"),
         (replace(RUNNING, workers=[]), WRONG, "Something is down: no worker runs: their supervisor does not answer."),
         (
             replace(RUNNING, resident=None),
