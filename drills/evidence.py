@@ -92,7 +92,7 @@ def conclusion(outcomes: Sequence[Outcome]) -> str:
     held = sum(outcome.has_held for outcome in outcomes)
     looks = sum(len(outcome.observations) for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    return f"{held} of {len(outcomes)} drills held; {counted(looks, 'observation')} in {seconds:.0f} s."
+    return f"{held} of {counted(len(outcomes), 'drill')} held; {counted(looks, 'observation')} in {seconds:.0f} s."
 
 
 @cache

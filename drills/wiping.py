@@ -10,6 +10,7 @@ from psycopg import sql
 
 from contracts.drills import Promise
 from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW
+from contracts.text import counted
 from derived.lake_connection import open_lake
 from derived.read_models import account, fulfillment
 from drills.scene import Scene
@@ -32,7 +33,7 @@ def wipe_lake(scene: Scene) -> None:
     with open_lake(settings, read_only=True) as lake:
         events = int(lake.execute("select count(*) from lake.raw.events").fetchall()[0][0])
     left = scene.system.delete_lake()
-    _note_gone(scene, "lake", f"{events:,} events", f"{left} catalog tables and files", left == 0 < events)
+    _note_gone(scene, "lake", counted(events, "event"), f"{left} catalog tables and files", left == 0 < events)
 
 
 def wipe_warehouse(scene: Scene) -> None:
@@ -78,7 +79,7 @@ def wipe_view(scene: Scene) -> None:
                 sql.SQL("select count(*) from read_models.{}").format(sql.Identifier(table))
             ).fetchone()
             left += int(row[0]) if row else 0
-    _note_gone(scene, name, f"{deleted:,} rows", f"{left} rows", left == 0 < deleted)
+    _note_gone(scene, name, counted(deleted, "row"), counted(left, "row"), left == 0 < deleted)
 
 
 def _note_gone(scene: Scene, subject: str, before: str, left: str, is_ok: bool) -> None:

@@ -108,5 +108,6 @@ def generate_orders(orders: int, seed: int, settings: Settings, progress: Progre
             seed=seed,
             on_progress=lambda what, done, total: _say(step, what, done, total),
         )
-        step.say(f"{sum(report.commands.values()):,} commands, {report.refused:,} refused for want of stock or funds")
+        commands = counted(sum(report.commands.values()), "command")
+        step.say(f"{commands}, {report.refused:,} refused for want of stock or funds")
     return report

@@ -15,7 +15,7 @@ import duckdb
 
 from contracts.clock import utc_now
 from contracts.settings import Settings
-from contracts.text import counted
+from contracts.text import are, counted
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.defective import in_words
@@ -136,7 +136,7 @@ def conclusion(comparison: Comparison) -> str:
     more = f" and {len(others) - NAMED_MAX} more" if len(others) > NAMED_MAX else ""
     named = f" ({', '.join(others[:NAMED_MAX])}{more})" if others else ""
     finance = _tying([one for one in results if one.pair in DEPENDED_ON], comparison)
-    whole = f"{len(others)} of {len(results)} comparisons are not consistent{named}"
+    whole = f"{len(others)} of {counted(len(results), 'comparison')} {are(len(others))} not consistent{named}"
     return (
         f"{_tying(results, comparison)} as a whole: {whole}. "
         f"For finance and what it is made from, which is what certificates cover: {finance.value.lower()}."

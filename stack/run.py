@@ -119,7 +119,7 @@ def _import(inputs: Sequence[Path], values: Settings, progress: Progress, date_o
 
     report = import_retail(inputs, values, progress, date_order)
     progress.note(
-        f"  {report.rows_read:,} rows of {report.amount_read}: {report.rows_imported:,} imported "
+        f"  {counted(report.rows_read, 'row')} of {report.amount_read}: {report.rows_imported:,} imported "
         f"({report.amount_imported}), {report.rows_rejected:,} rejected ({report.amount_rejected})."
     )
     show_rejects(report)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from contracts.breaks import BreakGroup, BreakState, team_of
 from contracts.money import CURRENCY_EXPONENTS, format_minor
-from contracts.text import counted
+from contracts.text import are, counted
 from contracts.verdicts import PairResult, Verdict
 
 GROUPS_SHOWN = 30
@@ -76,9 +76,10 @@ def digest_text(books: Books) -> tuple[str, str]:
         for verdict in (Verdict.INCONSISTENT, Verdict.LATE, Verdict.UNKNOWN)
         if (number := sum(result.verdict is verdict for result in books.results))
     )
-    title = f"[Tieout] {books.at:%Y-%m-%d %H:%M} UTC: {good} of {len(books.results)} comparisons consistent"
+    title = f"[Tieout] {books.at:%Y-%m-%d %H:%M} UTC: {good} of {counted(len(books.results), 'comparison')} consistent"
     lines = [
-        f"{good} of {len(books.results)} comparisons are consistent; {counted(keys, 'key was', 'keys were')} compared.",
+        f"{good} of {counted(len(books.results), 'comparison')} {are(good)} consistent; "
+        f"{counted(keys, 'key was', 'keys were')} compared.",
         *_verdicts(books.results),
         "",
         *_figures(books.figures),

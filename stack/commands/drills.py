@@ -15,6 +15,7 @@ from contracts.clock import utc_now
 from contracts.drills import DRILLS, DrillTest, drills_named
 from contracts.errors import InputError
 from contracts.ownership import COPIES
+from contracts.text import counted
 from stack import session
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
@@ -75,9 +76,8 @@ def drill(
 def outcome_line(outcome: Outcome) -> str:
     """Return one drill in one line."""
     mark = "[green]✓[/] held  " if outcome.has_held else "[bold red]✗ failed[/]"
-    return (
-        f"  {mark} {outcome.system} {outcome.test}: {len(outcome.observations)} observations in {outcome.seconds:.1f} s"
-    )
+    looks = counted(len(outcome.observations), "observation")
+    return f"  {mark} {outcome.system} {outcome.test}: {looks} in {outcome.seconds:.1f} s"
 
 
 def _cells(control_dsn: str) -> Sequence[CellProof]:
@@ -125,7 +125,7 @@ def _cell(outcome: Outcome | None) -> str:
     if outcome is None:
         return "-"
     mark = "[green]held[/]" if outcome.has_held else "[bold red]failed[/]"
-    return f"{mark}, {len(outcome.observations)} looks, {outcome.seconds:.0f} s"
+    return f"{mark}, {counted(len(outcome.observations), 'look')}, {outcome.seconds:.0f} s"
 
 
 def _headings() -> list[str]:

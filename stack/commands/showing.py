@@ -11,7 +11,7 @@ from decimal import Decimal
 from rich.markup import escape
 
 from contracts.money import format_minor
-from contracts.text import counted
+from contracts.text import are, counted
 from contracts.verdicts import PairResult, Verdict
 from finance.presentation import headings, is_number, shown_rows, standing
 from finance.statement import Statement
@@ -101,12 +101,17 @@ def show_results(results: Sequence[PairResult], *, is_short: bool = False) -> No
         answers().print(table("Comparisons", headings, rows, numbers_from=3))
     good = sum(result.verdict is Verdict.CONSISTENT for result in results)
     keys = sum(result.compared for result in results)
-    answers().print(
-        f"{good} of {len(results)} comparisons are consistent; {counted(keys, 'key was', 'keys were')} compared."
-    )
+    answers().print(_consistent(good, len(results), keys))
     for result in results:
         if result.verdict is not Verdict.CONSISTENT:
             answers().print(f"{result.pair} in {result.pod}: {result.reason or _sampled(result)}")
+
+
+def _consistent(good: int, number: int, keys: int) -> str:
+    return (
+        f"{good} of {counted(number, 'comparison')} {are(good)} consistent; "
+        f"{counted(keys, 'key was', 'keys were')} compared."
+    )
 
 
 def _sampled(result: PairResult) -> str:
@@ -175,9 +180,7 @@ def show_statement(statement: Statement) -> None:
     for shown in tables:
         if shown.title == COMPARISONS and pairs:
             good, keys = sum(pair.verdict is Verdict.CONSISTENT for pair in pairs), sum(pair.compared for pair in pairs)
-            console.print(
-                f"{good} of {len(pairs)} comparisons are consistent; {counted(keys, 'key was', 'keys were')} compared."
-            )
+            console.print(_consistent(good, len(pairs), keys))
             if good == len(pairs):
                 continue
         if shown.rows:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
 
-from contracts.text import counted
+from contracts.text import are, counted
 from contracts.verdicts import Verdict
 from derived.defective import in_words
 from stack.commands.showing import shown, verdict_text
@@ -137,7 +137,7 @@ def comparisons_line(pairs: Sequence[PairStatus] | None) -> str:
         return "Nothing has been compared yet; run `tieout reconcile`."
     good = sum(pair.verdict == Verdict.CONSISTENT for pair in pairs)
     newest = max(pair.checked_at for pair in pairs)[:19]
-    return f"{good} of {len(pairs)} comparisons are consistent, the newest of {newest} UTC."
+    return f"{good} of {counted(len(pairs), 'comparison')} {are(good)} consistent, the newest of {newest} UTC."
 
 
 def _shown_count(events: int | None) -> str:

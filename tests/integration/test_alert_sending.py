@@ -25,6 +25,7 @@ from repair.alerts.outbox import (
     latest_alerts,
     migrate,
     pending_alerts,
+    record_direct,
     write,
 )
 from repair.alerts.sending import FLOOD_WINDOW, TEXTS_PER_WINDOW, Target, build_targets, send_pending
@@ -103,6 +104,17 @@ def test_a_message_is_written_once_and_reaches_webhook_and_mailbox(
     assert len(sent.delivered) == 2 and len(hook.messages) == len(mailbox.mails) == 2
     assert pending_alerts(control_dsn) == [] and all(item.sent_at == NOW for item in latest_alerts(control_dsn))
     assert heartbeat(control_dsn).delivered_at == NOW
+
+
+def test_what_was_sent_while_the_database_was_down_is_put_on_record_once(control_dsn: str) -> None:
+    down = Message(kind=AlertKind.OUTAGE, title="[Tieout] Down: PostgreSQL control", body="", subject="since noon")
+    for _ in range(2):
+        record_direct(control_dsn, down, written_at=NOW, sent_at=NOW, delivered_to=["f"], connect_seconds=5)
+    untold = replace(down, subject="since one", not_sent_because="No target is set.")
+    record_direct(control_dsn, untold, written_at=NOW, sent_at=None, delivered_to=[], connect_seconds=5)
+    newest, oldest = latest_alerts(control_dsn)
+    assert (oldest.sent_at, oldest.delivered_to, heartbeat(control_dsn).delivered_at) == (NOW, ("f",), NOW)
+    assert newest.withdrawn_at == NOW and newest.error == "No target is set." and pending_alerts(control_dsn) == []
 
 
 def test_a_chat_is_told_and_a_refusal_of_it_does_not_show_its_token(control_dsn: str, hook: Webhook) -> None:

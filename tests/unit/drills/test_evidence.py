@@ -38,7 +38,7 @@ def test_the_page_shows_every_look_and_links_only_to_what_is_there(tmp_path: Pat
     write_evidence(tmp_path, RUN, GOOD)
     text = write_page(tmp_path, RUN, [GOOD]).read_text()
     shown = _Page(text)
-    assert "1 of 1 drills held" in text and text.count("not drilled") == 19
+    assert "1 of 1 drill held" in text and text.count("not drilled") == 19
     assert shown.tags.count("tr") == 1 + 5 + 1 + len(GOOD.observations)
     assert "script" not in shown.tags
     for link in shown.links:
@@ -49,7 +49,7 @@ def test_the_page_of_a_failure_says_what_failed_and_escapes_what_was_seen() -> N
     made = notes(without=Promise.CATCHES_UP)
     made.add(Promise.EQUAL_AGAIN, "<b>pod2</b>", expected="so", seen="<script>alert(1)</script>", is_ok=False)
     text = page(RUN, [outcome(made, failure="It <i>broke</i>").with_logs({"relay": "<u>end</u>"})])
-    assert "0 of 1 drills held" in text and "✗ failed" in text
+    assert "0 of 1 drill held" in text and "✗ failed" in text
     assert Promise.CATCHES_UP.words in text
     assert not {"b", "script", "i", "u"} & set(_Page(text).tags)
 
