@@ -1,7 +1,7 @@
 """Whether people would hear of an incident: the sender runs, has somebody to tell, and gets through.
 
-A sender that is down cannot say so, therefore another run looks. That the whole of Dagster is down shows from outside
-only: the daily message is missed.
+A sender that is down cannot say so, therefore another run looks. That Dagster is down is told by a worker that does not
+need it (`stack/watching.py`).
 """
 
 import dagster as dg

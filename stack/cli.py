@@ -78,7 +78,9 @@ def up(
         bool, typer.Option(help="Return as soon as everything runs; stop it with `tieout down`.")
     ] = False,
     traffic: Annotated[bool, typer.Option(help="Keep placing orders, a few per second.")] = True,
-    ui: Annotated[bool, typer.Option(help="Start Dagster's pages (the graph, checks and schedules).")] = True,
+    ui: Annotated[
+        bool, typer.Option(help="Start Dagster's pages; without, comparisons, repairs, alerts go on.")
+    ] = True,
 ) -> None:
     """Start everything and keep it up until Ctrl-C.
 
