@@ -92,7 +92,7 @@ def graph(page: Browser, address: str) -> None:
 
 def _tieout(*arguments: str) -> str:
     """Return what a command answers, in colors; StackError when it fails for another reason than a difference."""
-    command = [sys.executable, "-P", "-m", "stack.cli", *arguments]
+    command = [sys.executable, "-P", "-m", "stack", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     if not done.stdout and done.returncode:
