@@ -94,8 +94,8 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     assert {copy["state"] for copy in status["projections"]} == {"current"}
     assert status["verdict"]["down"] == [] and status["verdict"]["exit_code"] in (0, 1)
     assert {server["state"] for server in status["servers"]} == {"running"} and len(status["servers"]) == 4
-    again = {worker["name"]: worker["restarts"] for worker in status["workers"]}
-    assert again["relay-pod1"] >= 1 and "upkeep" in again
+    restarts = {worker["name"]: worker["restarts"] for worker in status["workers"]}
+    assert restarts["relay-pod1"] >= 1 and "upkeep" in restarts
     assert all(pod["dsn"].startswith("postgresql://tieout_reader@127.0.0.1:") for pod in status["pods"])
     with_passwords = json.loads(_tieout(folder, "status", "--json", "--with-passwords").stdout)
     assert all("postgresql://tieout_reader:" in pod["dsn"] for pod in with_passwords["pods"])
