@@ -25,6 +25,7 @@ check: .venv/.installed
 	@.ci/quiet imports .venv/bin/lint-imports
 	@.ci/quiet sql .venv/bin/sqlfluff lint --disable-progress-bar --processes 2 dbt_project/models dbt_project/tests/*.sql
 	@.ci/quiet "postgresql sql" .ci/lint-postgresql
+	@.ci/quiet "code locations" .ci/validate-locations
 	@.ci/quiet docs $(PY) -m docs.generate --check
 
 bench: .venv/.installed

@@ -13,9 +13,9 @@ from assets.graph import (
     ACCOUNT_VIEW,
     FULFILLMENT_VIEW,
     LAKE_EVENTS,
+    LOG,
     OWNERS,
     contract_metadata,
-    log_key,
     pod_partitions,
 )
 from assets.platform import PLATFORM, Platform, platform_of
@@ -65,7 +65,7 @@ def copy_asset(name: str, pods: Sequence[str]) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        deps=[log_key(pod) for pod in pods],
+        deps=[LOG],
         partitions_def=pod_partitions(pods),
         group_name="lake" if name == "lake" else "read_models",
         owners=OWNERS,

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets import graph
 from assets.copies import COPY_KEYS
-from assets.graph import OWNERS, contract_metadata, freshness_of, log_key, mart_key
+from assets.graph import OWNERS, contract_metadata, freshness_of, mart_key
 from contracts.ownership import COPIES, LOG, WAREHOUSE, Copy
 
 GROUP = "freshness"
@@ -22,14 +23,14 @@ BUILT = mart_key("journal")
 
 
 def gauge_key(copy_name: str, pod: str) -> dg.AssetKey:
-    """Return the key of the gauge of a copy in a pod."""
-    return dg.AssetKey([GROUP, copy_name, pod])
+    """Return the key of the gauge of a copy in a pod; the graph shows its last part."""
+    return dg.AssetKey([GROUP, f"{copy_name}__{pod}"])
 
 
-def checked_key(copy_name: str, pod: str) -> dg.AssetKey:
-    """Return the asset that holds a copy of a pod's facts."""
+def checked_key(copy_name: str) -> dg.AssetKey:
+    """Return the asset that holds a copy of the facts."""
     if copy_name == LOG.name:
-        return log_key(pod)
+        return graph.LOG
     return BUILT if copy_name == WAREHOUSE.name else COPY_KEYS[copy_name]
 
 
@@ -37,7 +38,7 @@ def gauge_spec(copy: Copy, pod: str) -> dg.AssetSpec:
     """Return the gauge of a copy in a pod."""
     return dg.AssetSpec(
         gauge_key(copy.name, pod),
-        deps=[checked_key(copy.name, pod)],
+        deps=[checked_key(copy.name)],
         group_name=GROUP,
         owners=OWNERS,
         kinds={"freshness"},

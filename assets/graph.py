@@ -16,6 +16,8 @@ from contracts.ownership import Copy, copy_named
 OWNERS = ["team:data-platform"]
 FINANCE_OWNERS = ["team:finance"]
 
+OUTBOX = dg.AssetKey(["propagation", "outbox"])
+LOG = dg.AssetKey(["propagation", "log"])
 LAKE_EVENTS = dg.AssetKey(["lake", "events"])
 ACCOUNT_VIEW = dg.AssetKey(["read_models", "account_view"])
 FULFILLMENT_VIEW = dg.AssetKey(["read_models", "fulfillment_view"])
@@ -27,16 +29,6 @@ def oltp_key(aggregate_type: str) -> dg.AssetKey:
 
 
 OLTP_KEYS = tuple(oltp_key(aggregate_type) for aggregate_type in STATE_TYPES)
-
-
-def outbox_key(pod: str) -> dg.AssetKey:
-    """Return the key of one pod's outbox."""
-    return dg.AssetKey(["outbox", pod])
-
-
-def log_key(pod: str) -> dg.AssetKey:
-    """Return the key of one pod's streams."""
-    return dg.AssetKey(["log", pod])
 
 
 def pod_partitions(pods: Sequence[str]) -> dg.StaticPartitionsDefinition:

@@ -1,59 +1,51 @@
-"""The way out of each pod: its outbox and its streams. Materializing them drains the outbox to its end (batch mode)."""
+"""The way out of each pod: its outbox and its streams. Materializing them drains the outbox to its end (batch mode).
 
-from collections.abc import Iterator
+While a relay runs, it alone publishes: a drain then waits until the relay has passed this moment, and says so.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 from dagster import AssetExecutionContext
 
-from assets.graph import OLTP_KEYS, OWNERS, contract_metadata, log_key, outbox_key
+from assets.graph import LOG, OLTP_KEYS, OUTBOX, OWNERS, contract_metadata, pod_partitions
 from assets.platform import PLATFORM, platform_of
-from contracts.runs import DRAIN_TAG
 from derived.witnesses import witnesses_of
 from streams.draining import drain_pod, observe_pod
 
-
-def outbox_spec(pod: str) -> dg.AssetSpec:
-    """Return the asset of a pod's outbox."""
-    return dg.AssetSpec(
-        outbox_key(pod),
+SPECS = (
+    dg.AssetSpec(
+        OUTBOX,
         deps=OLTP_KEYS,
         group_name="propagation",
         owners=OWNERS,
         kinds={"postgres"},
-        description=f"Events that commands left in {pod}; numbered into cuts. Materializing drains them to the log.",
-    )
-
-
-def log_spec(pod: str) -> dg.AssetSpec:
-    """Return the asset of a pod's streams."""
-    return dg.AssetSpec(
-        log_key(pod),
-        deps=[outbox_key(pod)],
+        description="Events that commands left in each pod; numbered into cuts. Materializing drains them to the log.",
+    ),
+    dg.AssetSpec(
+        LOG,
+        deps=[OUTBOX],
         group_name="propagation",
         owners=OWNERS,
         kinds={"redis"},
-        description=f"{pod}'s cuts as record batches by partition, with a manifest per cut.",
+        description="Each pod's cuts as record batches by partition, with a manifest per cut.",
         metadata=contract_metadata("log"),
-    )
+    ),
+)
 
 
-def drain_asset(pod: str) -> dg.AssetsDefinition:
-    """Return the assets of one pod's outbox and log, which one drain materializes together."""
+def drain_asset(pods: Sequence[str]) -> dg.AssetsDefinition:
+    """Return the assets of outbox and log, pod by pod, which one drain materializes together."""
 
-    @dg.multi_asset(
-        name=f"publish_{pod}",
-        specs=[outbox_spec(pod), log_spec(pod)],
-        required_resource_keys={PLATFORM},
-        # Two drains of one pod: the second waits for the first (advisory lock), so nothing is published twice.
-        op_tags={DRAIN_TAG: pod},
-    )
+    # Two drains of one pod: the second waits for the first (advisory lock), so nothing is published twice.
+    @dg.multi_asset(name="publish", specs=SPECS, partitions_def=pod_partitions(pods), required_resource_keys={PLATFORM})
     def drain(context: AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         settings = platform_of(context).settings
-        pod_settings = settings.pod(pod)
+        pod_settings = settings.pod(context.partition_key)
         drained = drain_pod(pod_settings, settings, witnesses=witnesses_of(settings))
         left = observe_pod(pod_settings, settings)
         yield dg.MaterializeResult(
-            asset_key=outbox_key(pod),
+            asset_key=OUTBOX,
             metadata={
                 "cut": left.cut,
                 "unpublished_events": left.unpublished_events,
@@ -61,7 +53,7 @@ def drain_asset(pod: str) -> dg.AssetsDefinition:
             },
         )
         yield dg.MaterializeResult(
-            asset_key=log_key(pod),
+            asset_key=LOG,
             data_version=dg.DataVersion(str(drained.cut)),
             metadata={
                 "cut": drained.cut,

@@ -37,6 +37,14 @@ mutation ($params: ExecutionParams!) {
   }
 }
 """
+BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }
+"""
+BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
+"""
 RUN_STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 RUNS = """
 query ($filter: RunsFilter) { runsOrError(filter: $filter, limit: 1000) {
@@ -112,17 +120,34 @@ class Pages:
             return False
         return len(entries) == 2 and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
+    def backfill(self, keys: Sequence[Sequence[str]], partitions: Sequence[str]) -> str:
+        """Materialize partitions of assets as the graph does; return the backfill's id, once it has succeeded."""
+        selection = [{"path": list(path)} for path in keys]
+        params = {"assetSelection": selection, "partitionNames": list(partitions), "fromFailure": False}
+        launched = self.ask(BACKFILL, params=params)["launchPartitionBackfill"]
+        if launched["__typename"] != "LaunchBackfillSuccess":
+            raise StackError(f"The backfill was not launched: {launched}")
+        backfill_id = str(launched["backfillId"])
+
+        def status() -> str:
+            return str(self.ask(BACKFILL_STATUS, id=backfill_id)["partitionBackfillOrError"]["status"])
+
+        self.until("the backfill did not end", lambda: status() not in ("REQUESTED", "CANCELING"))
+        if status() != "COMPLETED_SUCCESS":
+            raise StackError(f"The backfill ended as {status()}: {self.tail()}")
+        return backfill_id
+
     def run(self, job: str, **params: Any) -> str:
-        """Launch a job of the location `tieout`, wait until it has succeeded, return the run's id."""
+        """Launch a job, wait until it has succeeded, return the run's id; `location` names another than `tieout`."""
         run_id, status = self.ended(job, **params)
         if status in FAILED:
             raise StackError(f"{job} ended as {status}: {self.tail()}")
         return run_id
 
     def ended(self, job: str, **params: Any) -> tuple[str, str]:
-        """Launch a job of the location `tieout`, wait until it has ended, return the run's id and how it ended."""
+        """Launch a job, wait until it has ended, return the run's id and how it ended."""
         selector = {
-            "repositoryLocationName": "tieout",
+            "repositoryLocationName": params.pop("location", "tieout"),
             "repositoryName": "__repository__",
             "pipelineName": job,
             **params.pop("selector", {}),

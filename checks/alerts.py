@@ -7,7 +7,7 @@ need it (`stack/watching.py`).
 import dagster as dg
 from dagster import AssetCheckExecutionContext
 
-from assets.platform import PLATFORM, platform_of
+from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import ALERTS
 from repair.alerts.deciding import PathState, path_state
 from repair.alerts.outbox import heartbeat, pending_alerts
@@ -28,6 +28,13 @@ def path_result(state: PathState, waiting: int) -> dg.AssetCheckResult:
     )
 
 
+def alert_path_now(platform: Platform) -> dg.AssetCheckResult:
+    """Look at what the sender left behind, and return the check."""
+    control_dsn = platform.settings.control_dsn
+    waiting = pending_alerts(control_dsn)
+    return path_result(path_state(heartbeat(control_dsn), waiting, database_clock(control_dsn)()), len(waiting))
+
+
 @dg.multi_asset_check(
     name=NAME,
     specs=[
@@ -42,6 +49,4 @@ def path_result(state: PathState, waiting: int) -> dg.AssetCheckResult:
 )
 def alert_path(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Look at what the sender left behind."""
-    control_dsn = platform_of(context).settings.control_dsn
-    waiting = pending_alerts(control_dsn)
-    return path_result(path_state(heartbeat(control_dsn), waiting, database_clock(control_dsn)()), len(waiting))
+    return alert_path_now(platform_of(context))

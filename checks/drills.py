@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import AssetCheckExecutionContext
 
-from assets.platform import PLATFORM, platform_of
+from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import DRILLS
 from contracts.clock import utc_now
 from contracts.drills import PROOF_AGE_MAX
@@ -53,6 +53,12 @@ def proof_result(proof: SystemProof) -> dg.AssetCheckResult:
     )
 
 
+def proofs_now(platform: Platform) -> Iterator[dg.AssetCheckResult]:
+    """Look at the newest drill of every cell, and yield every copy's check."""
+    for proof in system_proofs(cell_proofs(newest_proofs(platform.settings.control_dsn), utc_now())):
+        yield proof_result(proof)
+
+
 @dg.multi_asset_check(
     name=SUFFIX,
     specs=[
@@ -69,7 +75,4 @@ def proof_result(proof: SystemProof) -> dg.AssetCheckResult:
 def last_proofs(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
     """Look at the newest drill of every cell."""
     selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
-    cells = cell_proofs(newest_proofs(platform_of(context).settings.control_dsn), utc_now())
-    for proof in system_proofs(cells):
-        if check_name(proof.system) in selected:
-            yield proof_result(proof)
+    yield from (found for found in proofs_now(platform_of(context)) if found.check_name in selected)

@@ -6,17 +6,15 @@ that no copy has: it counts for all of them. It cannot see an event that never r
 those.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
 from dagster import AssetCheckExecutionContext
 
-from assets.copies import COPY_KEYS
-from assets.gauges import BUILT
-from assets.graph import log_key
+from assets.gauges import checked_key
 from assets.platform import PLATFORM, Platform, platform_of
-from contracts.ownership import LOG, WAREHOUSE, Copy, Lateness, copy_named
+from contracts.ownership import COPIES, LOG, WAREHOUSE, Copy, Lateness, copy_named
 from contracts.text import are, counted
 from derived.warehouse_lag import observe_warehouse
 from streams.clocks import database_clock
@@ -161,33 +159,32 @@ def freshness_result(copy: Copy, key: dg.AssetKey, lags: Sequence[DataLag]) -> d
     )
 
 
-def freshness_checks(pods: Sequence[str]) -> dg.AssetChecksDefinition:
-    """Return the freshness checks of the log and of every copy built from it."""
-    of_copies = {name: key for name, key in (*COPY_KEYS.items(), (WAREHOUSE.name, BUILT))}
-    keys = [*of_copies.values(), *(log_key(pod) for pod in pods)]
+CHECKED = {copy.name: checked_key(copy.name) for copy in COPIES}
+"""Asset whose check says how far a copy is behind, by the copy's name."""
 
-    @dg.multi_asset_check(
-        name="measure_freshness",
-        specs=[
-            dg.AssetCheckSpec(
-                NAME,
-                asset=key,
-                description="Age of the oldest event it does not have, in data time, per pod and partition. No "
-                "backfill changes it. Cannot catch: an event that never reached the outbox.",
-            )
-            for key in keys
-        ],
-        can_subset=True,
-        required_resource_keys={PLATFORM},
-    )
-    def freshness(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        platform = platform_of(context)
-        selected = {key.asset_key for key in context.op_execution_context.selected_asset_check_keys}
-        for name, key in of_copies.items():
-            if key in selected:
-                yield freshness_result(copy_named(name), key, lags_of(platform, name))
-        for lag in lags_of(platform, LOG.name) if selected & {log_key(pod) for pod in pods} else ():
-            if log_key(lag.pod) in selected:
-                yield freshness_result(LOG, log_key(lag.pod), [lag])
 
-    return freshness
+def freshness_of_copies(platform: Platform, selected: Collection[dg.AssetKey]) -> Iterator[dg.AssetCheckResult]:
+    """Measure the selected assets, and yield their checks."""
+    for name, key in CHECKED.items():
+        if key in selected:
+            yield freshness_result(copy_named(name), key, lags_of(platform, name))
+
+
+@dg.multi_asset_check(
+    name="measure_freshness",
+    specs=[
+        dg.AssetCheckSpec(
+            NAME,
+            asset=key,
+            description="Age of the oldest event it does not have, in data time, per pod and partition. No "
+            "backfill changes it. Cannot catch: an event that never reached the outbox.",
+        )
+        for key in CHECKED.values()
+    ],
+    can_subset=True,
+    required_resource_keys={PLATFORM},
+)
+def freshness(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+    """Measure the log and every copy that is built from it."""
+    selected = {key.asset_key for key in context.op_execution_context.selected_asset_check_keys}
+    yield from freshness_of_copies(platform_of(context), selected)

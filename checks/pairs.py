@@ -205,7 +205,7 @@ def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckRe
     recorded = take_in(control_dsn, comparison.results, run=run.run_id)
     coverage = read_coverage(control_dsn)
     context.log.info(f"Breaks: {recorded.breaks_opened} opened, {recorded.breaks_ended} ended.")
-    context.op_execution_context.log_event(dg.AssetMaterialization(BREAKS, metadata=ledger_metadata(control_dsn)))
+    context.op_execution_context.log_event(dg.AssetObservation(BREAKS, metadata=ledger_metadata(control_dsn)))
     if SCHEDULE_TAG in run.tags:
         platform.write_digest(comparison, run.run_id)
     incidents = groups(control_dsn)

@@ -6,7 +6,7 @@ from datetime import datetime
 import dagster as dg
 from dagster import AssetCheckExecutionContext
 
-from assets.platform import PLATFORM, platform_of
+from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
 from contracts.clock import utc_now
 from contracts.ownership import SWEEP_SECONDS_MAX
@@ -56,6 +56,14 @@ def sweep_result(found: Sequence[Coverage], never: Sequence[tuple[str, str]], no
     )
 
 
+def sweep_now(platform: Platform) -> dg.AssetCheckResult:
+    """Read the coverage and judge it."""
+    settings = platform.settings
+    found = read_coverage(settings.control_dsn)
+    never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if (pair.name, pod.pod) not in found]
+    return sweep_result(list(found.values()), never, utc_now())
+
+
 @dg.asset_check(
     asset=BREAKS,
     name=NAME,
@@ -64,7 +72,4 @@ def sweep_result(found: Sequence[Coverage], never: Sequence[tuple[str, str]], no
 )
 def sweep(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Read the coverage and judge it."""
-    settings = platform_of(context).settings
-    found = read_coverage(settings.control_dsn)
-    never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if (pair.name, pod.pod) not in found]
-    return sweep_result(list(found.values()), never, utc_now())
+    return sweep_now(platform_of(context))

@@ -1,4 +1,4 @@
-"""Tags of Dagster's runs that the instance's limits and the jobs must agree on.
+"""Names in Dagster that its start, its limits and the graph must agree on: tags of runs, a location, a sensor.
 
 Belongs here: the names. Does not belong here: the limits (`stack/dagster_home.py`), the jobs (`orchestration/jobs.py`).
 """
@@ -20,6 +20,12 @@ GROUPS_TAG = "tieout/break-groups"
 
 FOUND_BY_TAG = "tieout/found-by"
 """The run whose comparison found the newest of them."""
+
+WAREHOUSE_LOCATION = "warehouse"
+"""The code location that holds the sensor below (`workspace.yaml`)."""
+
+KNOWN_SENSOR = "what_is_known"
+"""Enters into Dagster what was found outside; the pages show that after its first look."""
 
 SCHEDULE_TAG = "dagster/schedule_name"
 """Dagster's own: the run was started by a schedule, not by hand."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from contracts.errors import WarehouseError
 from contracts.settings import Settings
+from derived.build_results import KeptBuild, NodeResult, keep_build
 from derived.builds import Build, Connection, building
 from derived.defective import Omission
 from derived.failed_tests import failing_keys, with_keys
@@ -121,6 +122,8 @@ def build_warehouse(
         is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)
         build.is_complete = is_faultless and not select
         rows = stored_rows(build.connection)
+        if not select:
+            keep_build(settings, KeptBuild(build_id=build.build_id, cuts=build.cuts, nodes=_kept(nodes)))
     return _result(build, nodes, rows, time.monotonic() - started)
 
 
@@ -252,6 +255,13 @@ def _environment(settings: Settings) -> Iterator[None]:
 
 def _pods(settings: Settings) -> tuple[str, ...]:
     return tuple(pod.pod for pod in settings.pods)
+
+
+def _kept(nodes: Sequence[NodeRun]) -> list[NodeResult]:
+    return [
+        NodeResult(name=node.name, kind=node.kind, status=node.status, failures=node.failures, message=node.message)
+        for node in nodes
+    ]
 
 
 def _result(build: Build, nodes: Sequence[NodeRun], rows: Mapping[str, int], seconds: float) -> BuildResult:

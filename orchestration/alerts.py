@@ -40,4 +40,4 @@ def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReas
         "failed": len(sent.failed),
         "errors": "; ".join(dict.fromkeys(error for _, error in sent.failed)) or "none",
     }
-    return dg.SensorResult(asset_events=[dg.AssetMaterialization(asset_key=ALERTS, metadata=metadata)])
+    return dg.SensorResult(asset_events=[dg.AssetObservation(asset_key=ALERTS, metadata=metadata)])

@@ -1,6 +1,6 @@
 """The graph: OLTP, outboxes, log, lake and read models, with their comparisons; the warehouse is in `warehouse.py`.
 
-Importing this module reads nothing; Dagster calls `defs` when it loads the code location.
+Importing this module reads nothing; Dagster calls `defs` when it loads the code location, with servers or without.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from assets.trust import breaks as breaks_table
 from assets.trust import drills
 from checks.alerts import alert_path
 from checks.drills import last_proofs
-from checks.freshness import freshness_checks
+from checks.freshness import freshness
 from checks.pairs import comparisons
 from checks.quality import expectations
 from checks.sweep import sweep
 from contracts.settings import Settings
 from orchestration.alerts import alerts
+from orchestration.history import history_pruning
 from orchestration.jobs import (
     drain_job,
     drills_job,
@@ -30,27 +31,35 @@ from orchestration.jobs import (
     incremental_reconciliation_job,
     reconciliation_job,
 )
+from orchestration.measures import measures_sensor
 from orchestration.repairs import repair_job, repair_sensor
+from orchestration.reservations import reservation_expiry, reservations
 from orchestration.resources import build_resources
 from orchestration.schedules import every
 from orchestration.sensors import heartbeat
+from orchestration.unstarted import settings_of_graph
 from orchestration.upkeep import (
     key_pruning,
     lake_compaction,
     log_trimming,
     outbox_pruning,
-    reservation_expiry,
     results_pruning,
 )
-from stack.settings import load_settings
 
-UPKEEP = (lake_compaction, outbox_pruning, log_trimming, results_pruning, reservation_expiry, key_pruning)
+UPKEEP = (
+    lake_compaction,
+    outbox_pruning,
+    log_trimming,
+    results_pruning,
+    reservation_expiry,
+    key_pruning,
+    history_pruning,
+)
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Return the graph for these settings; connects to nothing."""
     pods = [pod.pod for pod in settings.pods]
-    freshness = freshness_checks(pods)
     reconciliation = reconciliation_job(comparisons)
     incremental_reconciliation = incremental_reconciliation_job(comparisons)
     repairs = [repair_job(pod) for pod in pods]
@@ -60,7 +69,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             oltp_tables,
-            *(drain_asset(pod) for pod in pods),
+            drain_asset(pods),
             *(copy_asset(name, pods) for name in COPY_KEYS),
             breaks_table,
             alerts_table,
@@ -69,7 +78,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         ],
         asset_checks=[comparisons, freshness, alert_path, last_proofs, expectations, sweep],
         jobs=[
-            *(drain_job(pod) for pod in pods),
+            drain_job(pods),
             *repairs,
             reconciliation,
             incremental_reconciliation,
@@ -81,17 +90,16 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         schedules=[
             every(incremental_reconciliation, "*/10 * * * *", "Compares what changed, and the sweep's next part."),
             every(reconciliation, "47 1 * * *", "Compares everything at a new cut."),
-            every(freshness_run, "*/5 * * * *", "Measures freshness in data time."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
             every(suites, "11 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),
             every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
             every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
             every(key_pruning, "11 4 * * *", "Removes idempotency keys whose lease is over."),
             every(results_pruning, "37 * * * *", "Keeps the table of comparison results small."),
-            every(reservation_expiry, "* * * * *", "Lets go of units whose time is over."),
+            every(history_pruning, "29 * * * *", "Keeps Dagster's own history small."),
             every(log_trimming, "53 * * * *", "Keeps the log small."),
         ],
-        sensors=[heartbeat, alerts, repair_sensor(repairs)],
+        sensors=[heartbeat, alerts, measures_sensor(suites), reservations, repair_sensor(repairs)],
         executor=dg.in_process_executor,
         resources=build_resources(settings),
     )
@@ -99,5 +107,5 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return the graph of this environment."""
-    return build_definitions(load_settings())
+    """Return the graph of this environment; where nothing was started yet, the graph to look at."""
+    return build_definitions(settings_of_graph())

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.copies import COPY_KEYS
-from assets.graph import log_key, outbox_key
+from assets.graph import LOG, OUTBOX, pod_partitions
 from assets.trust import DRILLS
 from contracts.runs import DRAIN_TAG, INCREMENTAL, RECONCILIATION_TAG
 
 
-def drain_job(pod: str) -> UnresolvedAssetJobDefinition:
-    """Return the job that drains one pod's outbox into every copy; launched with the pod as partition."""
+def drain_job(pods: Sequence[str]) -> UnresolvedAssetJobDefinition:
+    """Return the job that drains a pod's outbox into every copy; launched with the pod as partition."""
     return dg.define_asset_job(
-        name=f"drain_{pod}",
-        selection=dg.AssetSelection.assets(outbox_key(pod), log_key(pod), *COPY_KEYS.values())
-        - dg.AssetSelection.all_asset_checks(),
-        tags={DRAIN_TAG: pod},
-        description=f"Publishes what {pod} has committed and applies it to the lake and the read models (batch mode).",
+        name="drain",
+        selection=dg.AssetSelection.assets(OUTBOX, LOG, *COPY_KEYS.values()) - dg.AssetSelection.all_asset_checks(),
+        config=dg.PartitionedConfig(
+            partitions_def=pod_partitions(pods),
+            run_config_for_partition_key_fn=lambda pod: {},
+            tags_for_partition_key_fn=lambda pod: {DRAIN_TAG: pod},
+        ),
+        description="Publishes what a pod has committed and applies it to the lake and the read models (batch mode). "
+        "Beside running workers it waits until they have passed this moment.",
     )
 
 

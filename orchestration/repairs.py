@@ -31,7 +31,7 @@ from datetime import datetime
 import dagster as dg
 from dagster import OpExecutionContext
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
@@ -95,7 +95,7 @@ def repair_pod(context: OpExecutionContext, pod: str) -> None:
         context.log.info(f"{action.kind} in {action.store} of {action.pod}, {action.key_count} keys{failed}")
     open_now = ledger_metadata(platform.settings.control_dsn)
     found = found_by(context.instance, context.run.tags.get(FOUND_BY_TAG, ""))
-    context.log_event(dg.AssetMaterialization(BREAKS, metadata={**open_now, **_outcome(report), **found}))
+    context.log_event(dg.AssetObservation(BREAKS, metadata={**open_now, **_outcome(report), **found}))
     context.add_output_metadata({**_outcome(report), **found})
 
 
@@ -227,5 +227,6 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
 
 
 def _is_running(context: dg.SensorEvaluationContext, pod: str) -> bool:
-    filters = dg.RunsFilter(tags={REPAIR_TAG: pod}, statuses=list(IN_PROGRESS_RUN_STATUSES))
+    # One that waits in the queue, too: on a busy machine, another would be asked for at every look.
+    filters = dg.RunsFilter(tags={REPAIR_TAG: pod}, statuses=list(NOT_FINISHED_STATUSES))
     return context.instance.get_runs_count(filters) > 0

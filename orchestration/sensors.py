@@ -19,10 +19,14 @@ from contracts.ownership import COPIES, Copy
 HEARTBEAT_SECONDS = 60
 
 
-def beats(copy: Copy, lags: list[DataLag]) -> Iterator[dg.AssetMaterialization]:
+Beat = dg.AssetMaterialization | dg.AssetObservation
+
+
+def beats(copy: Copy, lags: list[DataLag]) -> Iterator[Beat]:
     """Yield a materialization of the gauge of every pod that a copy keeps up with.
 
-    The copy's own partition is reported too where it has one, for its page; no policy looks at that.
+    The copy's own partition is reported too where it has one, for its page; no policy looks at that. As an observation:
+    a materialization would make every check of the copy count as not evaluated, each minute anew.
     """
     for lag in lags:
         if not lag.is_fresh(copy):
@@ -30,10 +34,10 @@ def beats(copy: Copy, lags: list[DataLag]) -> Iterator[dg.AssetMaterialization]:
         metadata = {"lag_seconds": lag.lag_seconds, "lag_events": lag.lag_events}
         yield dg.AssetMaterialization(asset_key=gauge_key(copy.name, lag.pod), metadata=metadata)
         if copy.name in COPY_KEYS:
-            yield dg.AssetMaterialization(asset_key=COPY_KEYS[copy.name], partition=lag.pod, metadata=metadata)
+            yield dg.AssetObservation(asset_key=COPY_KEYS[copy.name], partition=lag.pod, metadata=metadata)
 
 
-def fresh_now(platform: Platform, log: dg.SensorEvaluationContext) -> Iterator[dg.AssetMaterialization]:
+def fresh_now(platform: Platform, log: dg.SensorEvaluationContext) -> Iterator[Beat]:
     """Yield the beats of every copy that answers."""
     for copy in COPIES:
         try:

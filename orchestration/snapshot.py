@@ -12,28 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from contracts.settings import PodSettings, Settings
 from orchestration import definitions, warehouse
+from orchestration.unstarted import settings_for_drawing
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "graph.txt"
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
-"""Loading the graph connects to nothing, so no server needs to be there."""
-
-
-def settings_for_drawing(var_dir: Path) -> Settings:
-    """Return settings with two pods and no servers."""
-    roles = {f"{role}_dsn": NOWHERE for role in ("owner", "app", "relay", "reader")}
-    return Settings(
-        var_dir=var_dir,
-        pods=tuple(PodSettings(pod=pod, **roles) for pod in ("pod1", "pod2")),
-        log_url="redis://127.0.0.1:1/0",
-        lake_data_path=str(var_dir / "lake"),
-        lake_backup_path=var_dir / "backup",
-        control_dsn=NOWHERE,
-        catalog_dsn=NOWHERE,
-        read_models_dsn=NOWHERE,
-        dagster_dsn=NOWHERE,
-    )
 
 
 def lines_of(location: dg.Definitions) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Jobs that keep stores small: the lake compacted, outboxes pruned behind a verified backup, log and results short.
 
-Reservations whose time is over are given back here too, and idempotency keys whose lease is over are removed.
+Idempotency keys whose lease is over are removed here too. Does not belong here: what Dagster itself keeps
+(`history.py`), reservations whose time is over (`reservations.py`).
 """
 
 from collections.abc import Iterator
@@ -19,14 +20,10 @@ from contracts.text import counted
 from derived.lake_connection import bounds_of
 from derived.lake_schema import compact
 from derived.retention import prune_outboxes
-from oltp.commands.execute import build_command_pod
-from oltp.expiry import expire_due_reservations
 from oltp.key_lease import KEY_LEASE, prune_keys
-from oltp.settling import settle_provider_calls
 from reconcile.figure_results import prune_figures
 from reconcile.results import prune_results
 from stack.scrubbing import scrubber
-from streams.clocks import database_clock
 from streams.lag import trim_log
 from streams.valkey_log import build_log
 
@@ -100,40 +97,12 @@ def prune_old_results(context: OpExecutionContext) -> None:
 
 
 @dg.op(required_resource_keys={PLATFORM})
-def expire_reservations(context: OpExecutionContext) -> None:
-    """Give the units of reservations back whose time is over, pod by pod."""
-    settings = platform_of(context).settings
-    expired = {}
-    with without_secrets(settings):
-        for pod_settings in settings.pods:
-            # By the database's clock: one that is ahead would give units away that are still held.
-            clock = database_clock(pod_settings.reader_dsn)
-            with build_command_pod(pod_settings, connections_max=1, clock=clock) as pod:
-                expired[pod_settings.pod] = expire_due_reservations(pod)
-    context.add_output_metadata(expired)
-
-
-@dg.op(required_resource_keys={PLATFORM})
 def prune_old_keys(context: OpExecutionContext) -> None:
     """Remove the idempotency keys whose lease is over, pod by pod."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         removed = {pod.pod: prune_keys(pod.relay_dsn) for pod in settings.pods}
     context.add_output_metadata(removed)
-
-
-@dg.op(required_resource_keys={PLATFORM})
-def settle_left_calls(context: OpExecutionContext) -> None:
-    """Bring calls to the payment provider to their end that nobody waits for any more, pod by pod."""
-    settings = platform_of(context).settings
-    with without_secrets(settings):
-        for pod_settings in settings.pods:
-            with build_command_pod(pod_settings, connections_max=1) as pod:
-                done = settle_provider_calls(pod)
-            if done.settled or done.failures:
-                context.log.info(f"{pod_settings.pod}: {done.settled} settled")
-            for key, reason in done.failures.items():
-                context.log.warning(f"{pod_settings.pod}: the call of {key} is not settled: {reason}")
 
 
 @dg.job(description="Merges the lake's small files and drops what no reader can need.")
@@ -158,13 +127,6 @@ def log_trimming() -> None:
 def results_pruning() -> None:
     """Prune the results."""
     prune_old_results()
-
-
-@dg.job(description="Gives units back whose time is over, and settles calls to the payment provider that were left.")
-def reservation_expiry() -> None:
-    """Expire reservations, settle calls."""
-    expire_reservations()
-    settle_left_calls()
 
 
 @dg.job(description=f"Removes idempotency keys that are older than {KEY_LEASE.days} days, but never those of imports.")

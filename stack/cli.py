@@ -111,6 +111,17 @@ def down(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def reload() -> None:
+    """Load the code of the graph again, after it was changed: assets, checks, jobs, dbt's models.
+
+    Dagster's code servers end as soon as their runs have, and are started again. The button in the pages does not do
+    that. Workers are started anew by `tieout down` and `tieout up`.
+    """
+    locations = lifecycle.reload_code(session.settings_here())
+    answers().print(f"The code servers of {' and '.join(locations)} start again as soon as their runs have ended.")
+
+
+@app.command()
 def reset(yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Stop everything and delete all data: orders, log, lake, reports, history. Cannot be undone."""
     folder = lifecycle.deletable()

@@ -21,6 +21,13 @@ from stack.files import write_private
 
 SOCKET_FOLDER_CHARACTERS_MAX = 70
 
+PATIENCE_SECONDS = 600
+"""How long Dagster's processes wait for an answer of a code server. One that has gone is noticed at once all the same;
+one that is slow must not cost a run: by default Dagster gives up after a minute, and drops the run."""
+
+GRACE_SECONDS = 10
+"""How long a code server that is stopped lets calls end; by default as long as its callers are patient."""
+
 CONFIGURATION = """\
 # Written at every start by stack/dagster_home.py; changes are lost. Holds a password.
 storage:
@@ -39,17 +46,27 @@ telemetry:
 # Else a dialog covers the page at the first visit.
 nux:
   enabled: false
+# On a busy machine a run's process takes minutes to begin; one whose code server was killed is noticed by then, too.
 run_monitoring:
   enabled: true
-  start_timeout_seconds: 180
+  start_timeout_seconds: 900
   poll_interval_seconds: 30
+code_servers:
+  local_startup_timeout: {patience_seconds}
+  reload_timeout: {patience_seconds}
 # A run that ended with its code server is noticed.
 run_launcher:
   module: orchestration.launcher
   class: WatchedRunLauncher
+# What was lost (its process, its code server) is begun again; what failed by itself is not, the next one comes anyway.
 run_retries:
   enabled: true
+  max_retries: 2
   retry_on_asset_or_op_failure: false
+# A code server that does not answer yet costs a run its place in the queue, not its life: half an hour is tried.
+run_queue:
+  max_user_code_failure_retries: 60
+  user_code_failure_retry_delay: 30
 concurrency:
   runs:
     max_concurrent_runs: 3
@@ -69,7 +86,7 @@ schedules:
   num_workers: 2
 sensors:
   use_threads: true
-  num_workers: 2
+  num_workers: 4
 # A sensor that looks every few seconds writes thousands of ticks a day.
 retention:
   schedule:
@@ -120,7 +137,15 @@ def _socket_folder(home: Path) -> Path:
 def write_workspace(locations: list[CodeLocation], home: Path) -> Path:
     """Write and return a workspace by which webserver and daemon share one code server per location."""
     servers = [
-        {"grpc_server": {"socket": str(location.socket), "location_name": location.name}} for location in locations
+        {
+            "grpc_server": {
+                "socket": str(location.socket),
+                "location_name": location.name,
+                # The page shows it: its own button only asks the same process again, which has its code since it began.
+                "additional_metadata": {"changed code is loaded by": "tieout reload"},
+            }
+        }
+        for location in locations
     ]
     path = home / "workspace.yaml"
     write_private(path, yaml.safe_dump({"load_from": servers}))
@@ -143,6 +168,7 @@ def write_dagster_home(settings: Settings) -> Path:
         drain_tag=DRAIN_TAG,
         reconciliation_tag=RECONCILIATION_TAG,
         repair_tag=REPAIR_TAG,
+        patience_seconds=PATIENCE_SECONDS,
     )
     write_private(home / "dagster.yaml", text)
     return home
@@ -154,6 +180,9 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
         "DAGSTER_HOME": str(settings.var_dir / "dagster"),
         "TIEOUT_VAR_DIR": str(settings.var_dir),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        # Sensors, schedules and the loading of a location wait at least as long.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": str(PATIENCE_SECONDS),
+        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": str(GRACE_SECONDS),
         "DO_NOT_TRACK": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }

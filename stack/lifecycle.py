@@ -6,7 +6,6 @@ how servers are counted and stopped (`stack/session.py`).
 
 from __future__ import annotations
 
-import http.client
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,8 @@ from contracts.settings import Settings
 from stack import files, processes, restarts, session, settings
 from stack.console import Progress
 from stack.dagster_database import migrate_dagster
-from stack.dagster_home import write_dagster_home
+from stack.dagster_home import code_locations, write_dagster_home
+from stack.dagster_pages import Pages
 from stack.migrations import migrate_everything
 from stack.outages import outage
 from stack.servers.embedded import embedded_servers
@@ -33,18 +33,22 @@ DAGSTER_PORT = 3000
 """Preferred; another one is taken when it is not free."""
 
 PAGES_TIMEOUT_SECONDS = 180.0
+PAGES_LOOK_SECONDS = 0.5
 WATCH_SECONDS = 2.0
 GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "scratch", "supervisor", "watch")
 """Folders below `var` that reset deletes besides the servers' own."""
 
 
 @contextmanager
-def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = True) -> Iterator[str | None]:
-    """Run all workers while the block runs; give the address of Dagster's pages, or None without them."""
-    port = files.free_port(DAGSTER_PORT) if has_pages else None
+def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = True) -> Iterator[Pages | None]:
+    """Run all workers while the block runs; give Dagster's pages, or None without them."""
+    # What an earlier process that was killed left behind would compete with ours, and holds its ports.
+    stop_workers(values.var_dir)
+    started_at = time.time()
+    port = _pages_port(values) if has_pages else None
     try:
         start_workers(values, has_traffic=has_traffic, pages_port=port)
-        yield None if port is None else f"http://{files.LOOPBACK}:{port}"
+        yield None if port is None else Pages(address=_address(port), started_at=started_at)
     finally:
         with session.uninterrupted():
             stop_workers(values.var_dir)
@@ -52,17 +56,35 @@ def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = Tru
 
 def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None) -> None:
     """Start all workers under a new supervisor, Dagster's pages on the given port; any that still run are stopped."""
+    # First of all: a port that one of them holds is not free, and addresses would change.
+    stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
     if has_traffic:
         programs.append(traffic_program(values))
-    if pages_port is not None:
-        home = write_dagster_home(values)
-        files.write_private(home / "url", f"http://{files.LOOPBACK}:{pages_port}\n")
+    url = values.var_dir / "dagster" / "url"
+    if pages_port is None:
+        url.unlink(missing_ok=True)
+    else:
+        write_dagster_home(values)
+        files.write_private(url, f"{_address(pages_port)}\n")
+        files.write_private(url.with_name("port"), f"{pages_port}\n")
         programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=pages_port)
         programs.append(data_docs_program(values, port=files.free_port(pages_port + 1)))
-    # What an earlier process that was killed left behind would compete with ours.
-    stop_workers(values.var_dir)
     Supervisor(var_dir=values.var_dir).start(programs, directory=ROOT)
+
+
+def _address(port: int) -> str:
+    return f"http://{files.LOOPBACK}:{port}"
+
+
+def _pages_port(values: Settings) -> int:
+    """Return the port of the pages: the one of the last time, so that a bookmark stays right, else the usual one."""
+    try:
+        last = int((values.var_dir / "dagster" / "port").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        last = DAGSTER_PORT
+    port = files.free_port(last)
+    return port if port == last else files.free_port(DAGSTER_PORT)
 
 
 def stop_workers(folder: Path) -> None:
@@ -71,24 +93,30 @@ def stop_workers(folder: Path) -> None:
     session.stop_marked(folder)
 
 
-def wait_for_pages(address: str) -> None:
-    """Wait until Dagster's pages answer; StackError when they do not in time."""
+def wait_for_pages(pages: Pages, progress: Progress) -> bool:
+    """Wait until Dagster's pages can be used, saying what for; return False when that takes longer than most have time.
 
-    def answers() -> bool:
-        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=5)
-        try:
-            connection.request("GET", "/server_info")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+    They come later then: a machine that is busy is slow, and nothing is broken.
+    """
+    deadline = time.monotonic() + PAGES_TIMEOUT_SECONDS
+    with progress.step("Waiting for Dagster's pages") as step:
+        while missing := pages.missing():
+            step.say(missing)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PAGES_LOOK_SECONDS)
+        step.say("")
+    return True
 
-    processes.wait_until(
-        answers,
-        timeout_seconds=PAGES_TIMEOUT_SECONDS,
-        failure=lambda: f"Dagster's pages at {address} did not come up; see dagster-webserver.log in var/logs.",
-    )
+
+def reload_code(values: Settings) -> list[str]:
+    """Let Dagster's code servers start again with the code as it is now; return their names. StackError: none run."""
+    url = values.var_dir / "dagster" / "url"
+    if session.resident(values.var_dir) is None or not url.exists():
+        raise StackError("Dagster's pages do not run here; the code is loaded when `tieout up` starts them.")
+    names = [location.name for location in code_locations(ROOT / "workspace.yaml", values.var_dir / "dagster")]
+    Pages(address=url.read_text(encoding="utf-8").strip(), started_at=0.0).reload(names)
+    return names
 
 
 def run_until_interrupted(progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
@@ -105,23 +133,29 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
         migrate_dagster(values, progress)
     supervisor = Supervisor(var_dir=values.var_dir)
     restarts.begin_counting(supervisor.folder, supervisor.log)
-    with workers(values, has_traffic=has_traffic, has_pages=has_pages) as address:
+    with workers(values, has_traffic=has_traffic, has_pages=has_pages) as pages:
         progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
-        if address is not None:
-            try:
-                with progress.step("Waiting for Dagster's pages"):
-                    wait_for_pages(address)
-            except StackError as error:
-                # Everything else works without them.
-                progress.note(str(error))
-            progress.note(f"Dagster: {address}")
+        awaited = None
+        if pages is not None and wait_for_pages(pages, progress):
+            progress.note(f"Dagster: {pages.address}")
+        elif pages is not None:
+            awaited = pages
+            progress.note(
+                f"Dagster's pages are not ready yet: {pages.missing()}. Everything else works; their address is "
+                "printed here as soon as they are."
+            )
         progress.note("Look with `tieout status`. Ctrl-C stops everything.")
-        port = None if address is None else int(address.rpartition(":")[2])
-        _watch(values, progress, has_traffic=has_traffic, pages_port=port)
+        port = None if pages is None else int(pages.address.rpartition(":")[2])
+        _watch(values, progress, has_traffic=has_traffic, pages_port=port, awaited=awaited)
 
 
-def _watch(values: Settings, progress: Progress, *, has_traffic: bool, pages_port: int | None) -> NoReturn:
-    """Mend what has ended, for ever; what cannot be mended now (a disk is full) is said once, and tried again."""
+def _watch(
+    values: Settings, progress: Progress, *, has_traffic: bool, pages_port: int | None, awaited: Pages | None = None
+) -> NoReturn:
+    """Mend what has ended, for ever; what cannot be mended now (a disk is full) is said once, and tried again.
+
+    The address of pages that are still awaited is printed when they can be used.
+    """
     trouble = ""
     while True:
         time.sleep(WATCH_SECONDS)
@@ -136,6 +170,9 @@ def _watch(values: Settings, progress: Progress, *, has_traffic: bool, pages_por
             with suppress(OSError):  # what it is written to may be on the full disk
                 progress.note(f"{found} Tried again until it holds." if found else "Everything runs again.")
         trouble = found
+        if awaited is not None and not awaited.missing():
+            progress.note(f"Dagster: {awaited.address}")
+            awaited = None
 
 
 def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:

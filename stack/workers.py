@@ -68,6 +68,8 @@ def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[
     locations = code_locations(workspace, home)
     shared = write_workspace(locations, home)
     webserver = ["dagster_webserver", "--workspace", str(shared), "--host", LOOPBACK, "--port", str(port)]
+    # By default a page whose query takes longer than 15 s shows an error.
+    webserver += ["--db-statement-timeout", "60000"]
     daemon = ["dagster._daemon", "run", "--workspace", str(shared)]
     return [
         *(_code_server(location, graph) for location in locations),

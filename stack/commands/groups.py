@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typer.models import CommandInfo, TyperInfo
 
 HEADINGS = {
-    "Start, stop, look": ("up", "status", "down", "reset"),
+    "Start, stop, look": ("up", "status", "down", "reload", "reset"),
     "Trade": ("traffic", "import", "imports"),
     "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
     "Reports and months": ("report", "close", "periods", "verify"),

@@ -15,9 +15,12 @@ from contracts.verdicts import Verdict
 from derived.defective import in_words
 from stack.commands.showing import shown, verdict_text
 from stack.console import answers, table
+from stack.dagster_pages import Pages
 from stack.looking import RUNNING
 from stack.status import PairStatus, Status
 from stack.verdict import WELL
+
+PAGES_ANSWER_SECONDS = 5.0
 
 KEPT_UP = {
     "up": "Everything runs",
@@ -86,7 +89,7 @@ def _show_waiting(status: Status) -> None:
     for one in status.provider_calls:
         answers().print(
             f"{one.pod}: {counted(one.calls, 'call')} to the payment provider without an outcome yet, the oldest for "
-            f"{one.oldest_seconds:,.0f} s; the job reservation_expiry settles those that nobody waits for."
+            f"{one.oldest_seconds:,.0f} s; the sensor `reservations` settles those that nobody waits for."
         )
 
 
@@ -156,7 +159,8 @@ def _show_verdict(status: Status) -> None:
     if status.resident:
         console.print(f"{KEPT_UP[status.state]}; process {status.resident} keeps servers and workers running.")
     if status.dagster_url:
-        console.print(f"Dagster: {status.dagster_url}")
+        waits_for = Pages(address=status.dagster_url, started_at=0.0, answer_seconds=PAGES_ANSWER_SECONDS).missing()
+        console.print(f"Dagster: {status.dagster_url}" + (f" (not ready: {escape(waits_for)})" if waits_for else ""))
 
 
 def _show_servers(status: Status) -> None:

@@ -11,7 +11,8 @@ from dagster._core.definitions.observe import observe
 
 from assets.copies import COPY_KEYS
 from assets.gauges import gauge_key
-from assets.graph import LAKE_EVENTS, log_key, oltp_key, outbox_key
+from assets.graph import LAKE_EVENTS, LOG, OUTBOX, oltp_key
+from contracts.ownership import COPIES
 from contracts.settings import Settings
 from derived.lake import connect_lake
 from orchestration.definitions import build_definitions
@@ -74,10 +75,11 @@ def test_draining_a_pod_fills_its_log_and_its_partition_of_every_copy(
 ) -> None:
     definitions = build_definitions(settings)
     for pod in PODS:
-        run(definitions, f"drain_{pod}", instance, partition_key=pod)
-    for pod in PODS:
-        assert materialization(instance, outbox_key(pod))["unpublished_events"] == 0
-        assert materialization(instance, log_key(pod))["events_published"] > 0  # type: ignore[operator]
+        run(definitions, "drain", instance, partition_key=pod)
+        assert materialization(instance, OUTBOX)["unpublished_events"] == 0
+        assert materialization(instance, LOG)["events_published"] > 0  # type: ignore[operator]
+    for key in (OUTBOX, LOG):
+        assert instance.get_materialized_partitions(key) == set(PODS)
     for key in COPY_KEYS.values():
         assert instance.get_materialized_partitions(key) == set(PODS)
         assert materialization(instance, key)["state"] == "current"
@@ -117,7 +119,7 @@ def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill
 ) -> None:
     definitions = build_definitions(settings)
     for pod in PODS:
-        run(definitions, f"drain_{pod}", instance, partition_key=pod)
+        run(definitions, "drain", instance, partition_key=pod)
     measured = checks_of(run(definitions, "freshness", instance))
     alert_path = measured.pop("trust/alerts:alert_path_is_alive")
     assert not alert_path.passed and alert_path.severity is dg.AssetCheckSeverity.ERROR, "no sender has run"
@@ -125,7 +127,7 @@ def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill
     for name in [one for one in measured if one.endswith(OF_PROOFS)]:
         assert not measured.pop(name).passed, name
     # The warehouse was never built, which is not yet late; everything else has all there is.
-    assert len(measured) == len(COPY_KEYS) + 1 + len(PODS) and all(item.passed for item in measured.values())
+    assert len(measured) == len(COPIES) and all(item.passed for item in measured.values())
 
     # An hour-old event of pod2 stands in the log, and no consumer runs.
     second = settings.pods[1]
@@ -156,17 +158,17 @@ def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill
     before = stale()
     assert set(before) == {"lake/events", "read_models/account_view", "read_models/fulfillment_view", "marts/journal"}
     assert min(before.values()) > 3_500
-    gauges = {f"freshness/{name}/pod1" for name in ("log", *COPY_KEYS, "warehouse")} | {"freshness/log/pod2"}
+    gauges = {f"freshness/{name}__pod1" for name in ("log", *COPY_KEYS, "warehouse")} | {"freshness/log__pod2"}
     assert fresh() == gauges
 
     # Draining the other pod again, and rebuilding from old events, turns nothing green, and moves no gauge.
-    run(definitions, "drain_pod1", instance, partition_key="pod1")
+    run(definitions, "drain", instance, partition_key="pod1")
     rebuilt = instance.fetch_materializations(gauge_key("lake", "pod2"), limit=1).records
     assert rebuilt == [] and set(stale()) == set(before) and fresh() == gauges
 
-    run(definitions, "drain_pod2", instance, partition_key="pod2")
+    run(definitions, "drain", instance, partition_key="pod2")
     assert set(stale()) == {"marts/journal"}
-    assert fresh() == gauges | {f"freshness/{name}/pod2" for name in COPY_KEYS}
+    assert fresh() == gauges | {f"freshness/{name}__pod2" for name in COPY_KEYS}
 
 
 def test_observing_oltp_counts_every_aggregate(

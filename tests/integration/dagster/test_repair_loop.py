@@ -125,10 +125,11 @@ def test_a_damaged_view_row_is_found_repaired_and_told(
     assert request.tags[GROUPS_TAG] == str(found.group_id)
     assert request.tags[FOUND_BY_TAG] == find_group(control_dsn, found.group_id).opened_run != ""
     job = dagster.definitions.resolve_job_def("repair_pod1")
-    under_way = instance.create_run_for_job(job, tags={REPAIR_TAG: "pod1"}, status=DagsterRunStatus.STARTED)
     dagster.check(CHECK, "reconciliation")
-    assert dagster.requests() == []
-    instance.delete_run(under_way.run_id)
+    for status in (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED):
+        under_way = instance.create_run_for_job(job, tags={REPAIR_TAG: "pod1"}, status=status)
+        assert dagster.requests() == [], status
+        instance.delete_run(under_way.run_id)
     assert claim(control_dsn, run="somebody", limit=1, lease_seconds=60, clock=lambda: now)
     assert dagster.requests() == []
     release(control_dsn, "somebody", reason="not now")

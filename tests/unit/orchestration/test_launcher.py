@@ -12,7 +12,8 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.events import EngineEventData
-from dagster._core.launcher.base import WorkerStatus
+from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
 from orchestration.launcher import WatchedRunLauncher, is_living
@@ -48,3 +49,18 @@ def test_monitoring_hears_of_a_run_that_ended_without_a_word(
         process_id = os.getpid() if is_there else ended_process()
         instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(process_id))
         assert instance.run_launcher.check_run_worker_health(run).status is status
+
+
+def test_a_run_whose_process_began_late_is_not_started_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(DefaultRunLauncher, "launch_run", lambda _, context: started.append(context.dagster_run.run_id))
+    launcher = {"run_launcher": {"module": "orchestration.launcher", "class": "WatchedRunLauncher"}}
+    with dg.DagsterInstance.local_temp(str(tmp_path), overrides=launcher) as instance:
+        # Its caller gave up while the code server was slow, and the run came into the queue again.
+        run = instance.create_run_for_job(some_job, status=DagsterRunStatus.STARTING)
+        instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(ended_process()))
+        instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+        assert started == [run.run_id], "a process that has ended is no obstacle"
+        instance.report_engine_event("Started process for run.", run, EngineEventData.in_process(os.getpid()))
+        instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+        assert started == [run.run_id]

@@ -1,0 +1,61 @@
+"""What the newest build did, node by node, kept in a file: for whoever shows it and was not there.
+
+Belongs here: that file. Does not belong here: which builds there are and where they stand (`derived/builds.py`), what
+of a build failed, for people (`derived/warehouse.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from contracts.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeResult:
+    """One model or test of a build. `status`: success, pass, fail, warn, error or skipped."""
+
+    name: str
+    kind: str
+    """``model`` or ``test``."""
+    status: str
+    failures: int
+    """Rows that a test returned."""
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBuild:
+    """A build of everything, with what came of each node."""
+
+    build_id: str
+    cuts: Mapping[str, int]
+    """Pod -> cut."""
+    nodes: Sequence[NodeResult]
+
+
+def keep_build(settings: Settings, build: KeptBuild) -> None:
+    """Remember a build instead of the one before; the caller holds the build lock."""
+    path = _path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Somebody may read meanwhile: the file is there whole or not at all.
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(build))
+    draft.replace(path)
+
+
+def kept_build(settings: Settings) -> KeptBuild | None:
+    """Return the newest build that was kept; None when there is none, or an older version wrote it."""
+    try:
+        return msgspec.json.decode(_path(settings).read_bytes(), type=KeptBuild)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _path(settings: Settings) -> Path:
+    return settings.var_dir / "dbt" / "newest_build.json"
