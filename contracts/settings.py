@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.errors import SettingsError
+from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is_object_path
 
 MEMORY_MB_MIN = 192
 """Less than this DuckDB cannot work with: one part of what is taken apart at a time needs as much."""
@@ -59,8 +60,14 @@ class Settings:
     """Valkey or Redis that holds the log (``redis://:password@host:port/0``)."""
     lake_data_path: str
     """Folder or object-store prefix of the lake's Parquet files."""
-    lake_backup_path: Path
-    """Folder of the lake's verified backup; put it on another disk than the lake."""
+    lake_backup_path: Path | ObjectFolder
+    """Folder or object-store prefix of the lake's verified backup; put it on another disk or bucket than the lake."""
+    object_store: ObjectStore | None = None
+    """The store of those two paths that begin with ``s3://``; None when neither does."""
+    catalog_reader_dsn: str = ""
+    """The catalog, for a role that may only read: `tieout sql`. Empty: the same as `catalog_dsn`."""
+    read_models_reader_dsn: str = ""
+    """The views, for a role that may only read: `tieout sql`. Empty: the same as `read_models_dsn`."""
     partition_count: int = 4
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
@@ -122,6 +129,8 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         )
         for name in names
     )
+    data_path = required("TIEOUT_LAKE_DATA_PATH")
+    store = _object_store(values, data_path, backup_path)
     return Settings(
         var_dir=var_dir,
         pods=pods,
@@ -130,8 +139,11 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         read_models_dsn=required("TIEOUT_READ_MODELS_DSN"),
         dagster_dsn=required("TIEOUT_DAGSTER_DSN"),
         log_url=required("TIEOUT_LOG_URL"),
-        lake_data_path=required("TIEOUT_LAKE_DATA_PATH"),
-        lake_backup_path=Path(backup_path).absolute() if backup_path else var_dir / "backup" / "lake",
+        lake_data_path=data_path,
+        lake_backup_path=_backup_folder(backup_path, var_dir, store),
+        object_store=store,
+        catalog_reader_dsn=values.get("TIEOUT_CATALOG_READER_DSN", "").strip(),
+        read_models_reader_dsn=values.get("TIEOUT_READ_MODELS_READER_DSN", "").strip(),
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
@@ -151,6 +163,8 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_CONTROL_DSN": settings.control_dsn,
         "TIEOUT_CATALOG_DSN": settings.catalog_dsn,
         "TIEOUT_READ_MODELS_DSN": settings.read_models_dsn,
+        "TIEOUT_CATALOG_READER_DSN": settings.catalog_reader_dsn,
+        "TIEOUT_READ_MODELS_READER_DSN": settings.read_models_reader_dsn,
         "TIEOUT_DAGSTER_DSN": settings.dagster_dsn,
         "TIEOUT_LOG_URL": settings.log_url,
         "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,
@@ -164,9 +178,44 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
     }
+    if (store := settings.object_store) is not None:
+        values |= {
+            "TIEOUT_S3_ENDPOINT": store.endpoint,
+            "TIEOUT_S3_REGION": store.region,
+            "TIEOUT_S3_KEY_ID": store.key_id,
+            "TIEOUT_S3_SECRET": store.secret,
+        }
     for pod in settings.pods:
         values |= {pod_setting(pod.pod, role): getattr(pod, f"{role}_dsn") for role in POD_ROLES}
     return values
+
+
+def _object_store(values: Mapping[str, str], *paths: str) -> ObjectStore | None:
+    """Return the store of the paths that are on one; SettingsError when what it needs is missing or wrong."""
+    given = {name: values.get(f"TIEOUT_S3_{name}", "").strip() for name in ("ENDPOINT", "REGION", "KEY_ID", "SECRET")}
+    wanted = [path for path in paths if "://" in path]
+    if not wanted:
+        return None
+    for path in wanted:
+        checked_prefix("TIEOUT_LAKE_DATA_PATH" if path == paths[0] else "TIEOUT_LAKE_BACKUP_PATH", path)
+    for name in ("KEY_ID", "SECRET"):
+        if not given[name]:
+            raise SettingsError(f"Setting TIEOUT_S3_{name} is missing; {wanted[0]} is on an object store, which asks.")
+    if given["ENDPOINT"] and not re.fullmatch(r"https?://[^/\s@?#]+/?", given["ENDPOINT"]):
+        # It is not shown: somebody may have written the key into it.
+        raise SettingsError("Setting TIEOUT_S3_ENDPOINT is no address such as https://s3.example or http://host:9000.")
+    return ObjectStore(
+        endpoint=given["ENDPOINT"].rstrip("/"),
+        region=given["REGION"] or "us-east-1",
+        key_id=given["KEY_ID"],
+        secret=given["SECRET"],
+    )
+
+
+def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path | ObjectFolder:
+    if store is not None and is_object_path(path):
+        return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
+    return Path(path).absolute() if path else var_dir / "backup" / "lake"
 
 
 def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: int = 1) -> int:

@@ -7,7 +7,6 @@ and restoring a backup (`derived/lake_backup.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
 import msgspec
@@ -25,17 +24,18 @@ from derived.lake_backup import (
     write_index,
 )
 from derived.lake_connection import DEFAULT_BOUNDS, Bounds, bounds_of, open_beside, quote
+from derived.objects import Folder
 from streams.epochs import PublishedCut
 from streams.projection import EpochOpening
 
 
-def backed_up_cuts(folder: Path, pod: str) -> Iterator[PublishedCut]:
+def backed_up_cuts(folder: Folder, pod: str) -> Iterator[PublishedCut]:
     """Yield what the verified backup knows of the last cut of each of its files."""
     for segment in verified_chains(folder).get(pod, []):
         yield PublishedCut(cut=segment.through_cut, epoch=segment.epoch, registered_at=segment.registered_at)
 
 
-def backed_up_after(folder: Path, pod: str, cut: int, *, bounds: Bounds = DEFAULT_BOUNDS) -> int:
+def backed_up_after(folder: Folder, pod: str, cut: int, *, bounds: Bounds = DEFAULT_BOUNDS) -> int:
     """Return how many events the verified backup has after `cut`."""
     chain = verified_chains(folder).get(pod, [])
     whole = sum(segment.events for segment in chain if segment.from_cut > cut)
@@ -51,7 +51,7 @@ def retract_backup(settings: Settings, pod: str, opening: EpochOpening) -> None:
     Raises PropagationError when a file no longer has the events that the index names.
     """
     folder = settings.lake_backup_path
-    if not folder.exists():
+    if not read_index(folder):
         return
     with backup_lock(settings.catalog_dsn), open_beside(bounds_of(settings)) as connection:
         changed: list[Segment] = []
@@ -67,7 +67,7 @@ def retract_backup(settings: Settings, pod: str, opening: EpochOpening) -> None:
             write_index(folder, changed)
 
 
-def _first_part(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Segment, through_cut: int) -> Segment:
+def _first_part(connection: duckdb.DuckDBPyConnection, folder: Folder, segment: Segment, through_cut: int) -> Segment:
     if figures(connection, _rows(folder, segment, "true")) != (segment.events, segment.checksum):
         raise PropagationError(
             f"{segment.file} in {folder} does not hold the {counted(segment.events, 'event')} that its index names, so "
@@ -81,5 +81,5 @@ def _first_part(connection: duckdb.DuckDBPyConnection, folder: Path, segment: Se
     )
 
 
-def _rows(folder: Path, segment: Segment, condition: str) -> str:
+def _rows(folder: Folder, segment: Segment, condition: str) -> str:
     return f"(select * from read_parquet({quote(str(folder / segment.file))}) where {condition})"

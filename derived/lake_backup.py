@@ -13,7 +13,6 @@ to one history of each pod's database: it is continued for another epoch only wh
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -40,6 +39,7 @@ from derived.lake_connection import (
 from derived.lake_epochs import record_opening, spans
 from derived.lake_reads import cut_vector, lake_progress
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
+from derived.objects import Folder, flush, names_below, read_file, replace_file
 from streams.projection import EpochOpening
 from streams.reissue import REISSUED_SCHEMA
 
@@ -79,36 +79,39 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """The epoch whose opening took these cuts back; None: they count."""
 
 
-def read_index(folder: Path) -> list[Segment]:
+def read_index(folder: Folder) -> list[Segment]:
     """Return the verified segments, oldest first, retracted ones too; none if there is no backup yet."""
-    path = folder / INDEX
-    return msgspec.json.decode(path.read_bytes(), type=list[Segment]) if path.exists() else []
+    data = read_file(folder / INDEX)
+    return [] if data is None else msgspec.json.decode(data, type=list[Segment])
 
 
-def verified_chains(folder: Path) -> dict[str, list[Segment]]:
+def verified_chains(folder: Folder) -> dict[str, list[Segment]]:
     """Return per pod the segments that hold all its cuts from 1 on, without a gap or an overlap, in order."""
     chains: dict[str, list[Segment]] = {}
-    for segment in read_index(folder):
+    segments = read_index(folder)
+    present = names_below(folder) if segments else frozenset()
+    for segment in segments:
         if segment.retracted_by is not None:
             continue
         chain = chains.get(segment.pod, [])
-        if segment.from_cut == (chain[-1].through_cut if chain else 0) + 1 and (folder / segment.file).exists():
+        if segment.from_cut == (chain[-1].through_cut if chain else 0) + 1 and segment.file in present:
             chains[segment.pod] = [*chain, segment]
     return chains
 
 
-def verified_cuts(folder: Path) -> dict[str, int]:
+def verified_cuts(folder: Folder) -> dict[str, int]:
     """Return per pod the highest cut up to which the backup is complete and verified."""
     return {pod: chain[-1].through_cut for pod, chain in verified_chains(folder).items()}
 
 
-def back_up(catalog_dsn: str, data_path: str, folder: Path, *, bounds: Bounds = DEFAULT_BOUNDS) -> list[Segment]:
+def back_up(catalog_dsn: str, data_path: str, folder: Folder, *, bounds: Bounds = DEFAULT_BOUNDS) -> list[Segment]:
     """Write and verify what the lake has beyond the backup; return the new segments (a pod without news has none).
 
     Raises PropagationError when a file does not hold what the lake does; it is then not in the index. Raises
     EpochChangedError when the folder holds another database's events; nothing is written then.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
     with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         chains = verified_chains(folder)
         epochs = _lake_epochs(connection)
@@ -118,7 +121,7 @@ def back_up(catalog_dsn: str, data_path: str, folder: Path, *, bounds: Bounds = 
         return list(_segments(connection, folder, chains, epochs))
 
 
-def check_backup_epoch(folder: Path, segment: Segment, epoch: str | None, where: str) -> None:
+def check_backup_epoch(folder: Folder, segment: Segment, epoch: str | None, where: str) -> None:
     """Raise EpochChangedError unless `segment` was backed up in the epoch that `where` is of; None: of none yet."""
     if segment.epoch == epoch:
         return
@@ -167,7 +170,7 @@ def _epoch_of_cut(connection: Connection, pod: str, cut: int, present: str | Non
 
 
 def _segments(
-    connection: Connection, folder: Path, chains: Mapping[str, Sequence[Segment]], epochs: Mapping[str, str | None]
+    connection: Connection, folder: Folder, chains: Mapping[str, Sequence[Segment]], epochs: Mapping[str, str | None]
 ) -> Iterator[Segment]:
     for pod, complete_cut in cut_vector(connection).items():
         through = min(complete_cut, _parked_from(connection, pod) - 1)
@@ -187,7 +190,7 @@ def _parked_from(connection: Connection, pod: str) -> int:
     return int(rows[0][0])
 
 
-def _write(connection: Connection, folder: Path, pod: str, epoch: str, from_cut: int, through_cut: int) -> Segment:
+def _write(connection: Connection, folder: Folder, pod: str, epoch: str, from_cut: int, through_cut: int) -> Segment:
     rows = f"(select * from {EVENTS} where pod = {quote(pod)} and cut between {int(from_cut)} and {int(through_cut)})"
     with transaction(connection):
         name, events, checksum = write_file(connection, folder, pod, rows, from_cut, through_cut)
@@ -205,27 +208,39 @@ def _write(connection: Connection, folder: Path, pod: str, epoch: str, from_cut:
 
 
 def write_file(
-    connection: Connection, folder: Path, pod: str, rows: str, from_cut: int, through_cut: int
+    connection: Connection, folder: Folder, pod: str, rows: str, from_cut: int, through_cut: int
 ) -> tuple[str, int, str]:
     """Write what `rows` selects to a file that no segment has, and read it back; return name, events and checksum."""
     name = _free_name(folder, pod, from_cut, through_cut)
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
     expected = figures(connection, rows)
-    connection.execute(f"copy {rows} to {quote(str(unfinished))} (format parquet, compression zstd)")
-    _flush(unfinished)
-    found = figures(connection, f"read_parquet({quote(str(unfinished))})")
+    target = _unfinished(folder / name)
+    connection.execute(f"copy {rows} to {quote(str(target))} (format parquet, compression zstd)")
+    if isinstance(target, Path):
+        flush(target)
+    found = figures(connection, f"read_parquet({quote(str(target))})")
     if found != expected:
         raise PropagationError(
             f"The backup of {pod} cuts {from_cut} to {through_cut} does not equal the lake; try again."
         )
-    os.replace(unfinished, path)
-    _flush(path.parent)
+    _finish(target, folder / name)
     return name, *expected
 
 
-def _free_name(folder: Path, pod: str, from_cut: int, through_cut: int) -> str:
+def _unfinished(path: Folder) -> Folder:
+    """Return where a file is written; an object is there whole or not at all, and counts only once the index has it."""
+    if not isinstance(path, Path):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_suffix(".unfinished")
+
+
+def _finish(written: Folder, path: Folder) -> None:
+    if isinstance(written, Path) and isinstance(path, Path):
+        written.replace(path)
+        flush(path.parent)
+
+
+def _free_name(folder: Folder, pod: str, from_cut: int, through_cut: int) -> str:
     # The same cuts may have been backed up before, and taken back.
     taken = {segment.file for segment in read_index(folder)}
     stem = f"{pod}/cuts-{from_cut:012d}-{through_cut:012d}"
@@ -243,28 +258,15 @@ def figures(connection: Connection, source: str) -> tuple[int, str]:
     return int(rows[0][0]), str(rows[0][1])
 
 
-def _flush(path: Path) -> None:
-    """Let a file's content, or a folder's names, outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_index(folder: Path, segments: Sequence[Segment]) -> None:
+def write_index(folder: Folder, segments: Sequence[Segment]) -> None:
     """Replace the index, at once."""
-    unfinished = folder / f"{INDEX}.unfinished"
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(segments), indent=2))
-    _flush(unfinished)
-    os.replace(unfinished, folder / INDEX)
-    _flush(folder)
+    replace_file(folder / INDEX, msgspec.json.format(msgspec.json.encode(segments), indent=2))
 
 
 def restore(
     catalog_dsn: str,
     data_path: str,
-    folder: Path,
+    folder: Folder,
     *,
     discarding: Callable[[Connection], None] | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
@@ -294,7 +296,7 @@ def restore(
     return segments
 
 
-def events_from_backup(folder: Path, pod: str, cuts: Collection[int], *, bounds: Bounds = DEFAULT_BOUNDS) -> pa.Table:
+def events_from_backup(folder: Folder, pod: str, cuts: Collection[int], *, bounds: Bounds = DEFAULT_BOUNDS) -> pa.Table:
     """Return all events of these cuts (REISSUED_SCHEMA), in order of cut, partition, chunk and position.
 
     For cuts whose outbox rows are pruned. Raises PropagationError when the verified backup does not reach a cut, or a
@@ -322,7 +324,7 @@ def events_from_backup(folder: Path, pod: str, cuts: Collection[int], *, bounds:
     return pa.concat_tables(tables)
 
 
-def verified_rows(connection: Connection, folder: Path, segment: Segment) -> str:
+def verified_rows(connection: Connection, folder: Folder, segment: Segment) -> str:
     """Return what selects the rows of a segment's file, after reading that it holds what the index says."""
     source = f"read_parquet({quote(str(folder / segment.file))})"
     if figures(connection, source) != (segment.events, segment.checksum):
@@ -332,7 +334,7 @@ def verified_rows(connection: Connection, folder: Path, segment: Segment) -> str
     return source
 
 
-def _load(connection: Connection, folder: Path, segment: Segment) -> None:
+def _load(connection: Connection, folder: Folder, segment: Segment) -> None:
     connection.execute(f"insert into {EVENTS} by name select * from {verified_rows(connection, folder, segment)}")
 
 

@@ -21,6 +21,7 @@ import psutil
 import psycopg
 
 from contracts.errors import StackError
+from contracts.object_store import ObjectStore, is_object_path
 from contracts.settings import Settings
 from derived.dsn import described, scrub
 from derived.lake_files import Place, kept_files, names_before, put_back_files
@@ -40,6 +41,13 @@ CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
+OBJECTS = "httpfs"
+EXTENSIONS = ("ducklake", "postgres_scanner", OBJECTS)
+"""Of DuckDB, as wheels; that of object stores is loaded where one is used."""
+
+LARGEST_OBJECT = "50GB"
+"""DuckDB holds a ten-thousandth of it in memory for each object that it writes, and it writes many at once."""
+
 MEMORY_LIMIT_MB = 1_000
 """Of DuckDB's own (`contracts/settings.py`: lake_memory_mb); what needs more is spilled."""
 THREADS = 2
@@ -49,11 +57,15 @@ SPILL_PREFIX = "tieout-lake-"
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a connection to the lake may take."""
+    """What a connection to the lake may take, and which objects it may reach."""
 
     memory_limit_mb: int = MEMORY_LIMIT_MB
     spill_folder: Path | None = None
     """Where what does not fit in memory is written; it holds what the lake holds. None: the system's temporary one."""
+    store: ObjectStore | None = None
+    """The object store of the lake or its backup, if there is one."""
+    prefixes: tuple[str, ...] = ()
+    """Below these ``s3://`` prefixes objects of `store` may be read and written."""
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -61,7 +73,18 @@ DEFAULT_BOUNDS = Bounds()
 
 def bounds_of(settings: Settings) -> Bounds:
     """Return what every connection to the lake of these settings may take, but for those of comparisons."""
-    return Bounds(memory_limit_mb=settings.lake_memory_mb, spill_folder=settings.scratch_dir)
+    return Bounds(
+        memory_limit_mb=settings.lake_memory_mb,
+        spill_folder=settings.scratch_dir,
+        store=settings.object_store,
+        prefixes=object_prefixes(settings),
+    )
+
+
+def object_prefixes(settings: Settings) -> tuple[str, ...]:
+    """Return the prefixes of lake and backup that are on an object store, each with a slash at its end."""
+    paths = (settings.lake_data_path, str(settings.lake_backup_path))
+    return tuple(normal_data_path(path) for path in paths if is_object_path(path))
 
 
 def connect_lake(
@@ -80,10 +103,11 @@ def connect_lake(
     connection = duckdb.connect(config=CONFIGURATION)
     try:
         _load_extensions(connection, data_path)
+        _let_reach(connection, bounds)
         connection.execute("set TimeZone = 'UTC'")
         connection.execute("set enable_progress_bar = false")
         connection.execute(f"set memory_limit = '{int(bounds.memory_limit_mb)}MB'")
-        if "://" not in data_path:
+        if not is_object_path(data_path):
             # The operating system keeps local files already; in here they would fill the whole limit.
             connection.execute("set enable_external_file_cache = false")
         connection.execute(f"set temp_directory = {quote(str(_spill_folder(bounds)))}")
@@ -105,10 +129,19 @@ def connect_lake(
 
 def open_beside(bounds: Bounds = DEFAULT_BOUNDS) -> duckdb.DuckDBPyConnection:
     """Return a new DuckDB instance without the lake, for reading files of its backup, within the same bounds."""
-    connection = duckdb.connect()
+    connection = duckdb.connect(config=CONFIGURATION)
+    _let_reach(connection, bounds)
     connection.execute("set TimeZone = 'UTC'")
     connection.execute(f"set memory_limit = '{int(bounds.memory_limit_mb)}MB'")
     connection.execute(f"set temp_directory = {quote(str(_spill_folder(bounds)))}")
+    return connection
+
+
+def open_parser() -> duckdb.DuckDBPyConnection:
+    """Return a new DuckDB instance that parses what it is given: it reaches nothing, and its settings are locked."""
+    connection = duckdb.connect(config=CONFIGURATION)
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
     return connection
 
 
@@ -140,7 +173,8 @@ def _spill_folder(bounds: Bounds) -> Path:
 
 def lake_place(settings: Settings) -> Place:
     """Return where the lake of these settings is."""
-    return Place(catalog_dsn=settings.catalog_dsn, data_path=normal_data_path(settings.lake_data_path))
+    data_path = normal_data_path(settings.lake_data_path)
+    return Place(catalog_dsn=settings.catalog_dsn, data_path=data_path, store=settings.object_store)
 
 
 @contextmanager
@@ -170,7 +204,7 @@ def _put_back_files(
     connection: duckdb.DuckDBPyConnection, catalog_dsn: str, data_path: str, *, is_writing: bool
 ) -> None:
     """Heal what a lost commit left behind, and let transactions of a writing connection know where the lake is."""
-    if "://" in data_path:
+    if is_object_path(data_path):
         return
     place = Place(catalog_dsn=catalog_dsn, data_path=normal_data_path(data_path))
     put_back_files(place)
@@ -190,7 +224,7 @@ def _place(connection: duckdb.DuckDBPyConnection) -> Place | None:
 
 def normal_data_path(data_path: str) -> str:
     """Return the path as DuckLake stores it: absolute if it is a folder, with a slash at its end."""
-    path = data_path if "://" in data_path else str(Path(data_path).absolute())
+    path = data_path if is_object_path(data_path) else str(Path(data_path).absolute())
     return path.rstrip("/") + "/"
 
 
@@ -208,7 +242,7 @@ def link_extensions(folder: Path) -> Path:
         (platform,) = connection.execute("pragma platform").fetchall()[0]
     place = folder / f"v{duckdb.__version__}" / str(platform)
     place.mkdir(parents=True, exist_ok=True)
-    for name in ("ducklake", "postgres_scanner"):
+    for name in EXTENSIONS:
         file = _extension_file(name)
         link = place / file.name
         if not link.is_symlink() or link.readlink() != file:
@@ -221,8 +255,19 @@ def link_extensions(folder: Path) -> Path:
 
 
 def _load_extensions(connection: duckdb.DuckDBPyConnection, data_path: str) -> None:
-    for name in ("ducklake", "postgres_scanner", *(("httpfs",) if "://" in data_path else ())):
-        connection.execute(f"load {quote(str(_extension_file(name)))}")
+    for name in EXTENSIONS:
+        if name != OBJECTS or is_object_path(data_path):
+            connection.execute(f"load {quote(str(_extension_file(name)))}")
+
+
+def _let_reach(connection: duckdb.DuckDBPyConnection, bounds: Bounds) -> None:
+    """Let a connection use the object store below its prefixes; the key is in its memory only."""
+    if bounds.store is None:
+        return
+    connection.execute(f"load {quote(str(_extension_file(OBJECTS)))}")
+    connection.execute(f"set s3_uploader_max_filesize = {quote(LARGEST_OBJECT)}")
+    for statement in bounds.store.secret_statements(bounds.prefixes):
+        connection.execute(statement)
 
 
 def _extension_file(name: str) -> Path:

@@ -6,7 +6,8 @@ are gone. So every new file has a second name (a hard link below UNCONFIRMED) wh
 lake next puts back what the catalog names and does not find.
 
 Belongs here: second names, putting back, what is lost. Does not belong here: transactions
-(`derived/lake_connection.py`). It covers folders; an object store keeps deleted objects itself, by its versions.
+(`derived/lake_connection.py`). Second names are for folders only; an object store keeps deleted objects itself, by its
+versions, and somebody puts them back by hand (docs/how-to/object-store.md).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,10 @@ from urllib.parse import quote, unquote
 
 import psycopg
 
-from contracts.errors import PropagationError
+from contracts.errors import PropagationError, StackError
 from contracts.ids import uuid7
+from contracts.object_store import ObjectFolder, ObjectStore, is_object_path
+from derived.objects import names_below
 
 UNCONFIRMED = ".unconfirmed"
 """The folder of second names in the data path: one folder per commit, in it one entry per file."""
@@ -68,6 +71,8 @@ class Place:
 
     catalog_dsn: str = field(repr=False)
     data_path: str
+    store: ObjectStore | None = None
+    """Of a data path that is a prefix of an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,12 +192,31 @@ def put_back_files(place: Place) -> list[str]:
 
 def lost_tables(place: Place) -> list[str]:
     """Return the tables that the warehouse has built and of which a file is gone, as ``schema.table``."""
-    if "://" in place.data_path:
-        return []
     with _catalog(place) as connection:
         rows = connection.execute(BUILT, (list(NOT_BUILT),)).fetchall()
-    # A path that is not relative to the one before is absolute, and stands for itself.
-    return sorted({f"{schema}.{table}" for schema, table, *path in rows if not Path(place.data_path, *path).exists()})
+    if is_object_path(place.data_path):
+        present = _objects(place, {row[2] for row in rows})
+        lost = [row for row in rows if _address(place, *row[2:]) not in present]
+    else:
+        # A path that is not relative to the one before is absolute, and stands for itself.
+        lost = [row for row in rows if not Path(place.data_path, *row[2:]).exists()]
+    return sorted({f"{row[0]}.{row[1]}" for row in lost})
+
+
+def _objects(place: Place, schemas: Iterable[str]) -> frozenset[str]:
+    """Return the addresses of the objects of these schemas: of all others there are many, and nobody asks."""
+    if place.store is None:
+        raise StackError(f"{place.data_path} cannot be looked at: its object store is not set.")
+    folders = [ObjectFolder(address=_address(place, schema).rstrip("/"), store=place.store) for schema in schemas]
+    return frozenset(f"{folder}/{name}" for folder in folders for name in names_below(folder))
+
+
+def _address(place: Place, *parts: str) -> str:
+    """Return where an object is; a part that is an address already stands for itself."""
+    address = place.data_path.rstrip("/")
+    for part in parts:
+        address = part if is_object_path(part) else f"{address.rstrip('/')}/{part}"
+    return address
 
 
 def _folders(place: Place) -> _Folders:

@@ -9,7 +9,6 @@ not belong here: single events of cuts that the lake has had (`derived/lake_repa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import duckdb
 
@@ -20,13 +19,14 @@ from derived.lake_epochs import spans
 from derived.lake_reads import lake_progress
 from derived.lake_repair import LakeChange, change_lake, no_events
 from derived.lake_schema import EVENTS, PARKED
+from derived.objects import Folder
 from streams.projection import Position
 
 Connection = duckdb.DuckDBPyConnection
 
 
 def load_cuts(
-    catalog_dsn: str, data_path: str, folder: Path, pod: str, *, bounds: Bounds = DEFAULT_BOUNDS
+    catalog_dsn: str, data_path: str, folder: Folder, pod: str, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> LakeChange:
     """Take in every cut that the verified backup of `pod` has beyond the lake's position, and stand there.
 
@@ -70,7 +70,7 @@ def _check(connection: Connection, pod: str, chain: Sequence[Segment], floor: in
         )
 
 
-def _load(connection: Connection, folder: Path, segment: Segment, floor: int) -> int:
+def _load(connection: Connection, folder: Folder, segment: Segment, floor: int) -> int:
     """Insert the segment's events after `floor`; return how many were missing."""
     rows = connection.execute(
         f"""insert into {EVENTS} by name select * from {verified_rows(connection, folder, segment)}

@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.errors import SettingsError
+from contracts.object_store import is_object_path
 from derived.lake_connection import DEFAULT_BOUNDS, LAKE, Bounds, connect_lake, normal_data_path, quote, transaction
 from derived.lake_files import is_conflict
 
@@ -87,7 +88,7 @@ def migrate_lake(
     catalog_dsn: str, data_path: str, *, pods: Sequence[str], partition_count: int, bounds: Bounds = DEFAULT_BOUNDS
 ) -> None:
     """Create what is missing in the lake; run by one process at a time, as often as wanted."""
-    if "://" not in data_path:
+    if not is_object_path(data_path):
         Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
     with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         with transaction(connection):

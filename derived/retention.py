@@ -6,7 +6,6 @@ Belongs here: the order of these steps. Does not belong here: the steps (`lake_b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
@@ -14,6 +13,7 @@ from contracts.errors import EpochChangedError
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_chains
 from derived.lake_connection import bounds_of
+from derived.objects import Folder
 from streams.cuts import Cut, cuts_from
 from streams.outbox import prune
 
@@ -51,7 +51,7 @@ def prune_outboxes(settings: Settings) -> list[Pruned]:
     ]
 
 
-def _prune(pod: PodSettings, folder: Path, newest: Segment) -> int:
+def _prune(pod: PodSettings, folder: Folder, newest: Segment) -> int:
     """Delete what the backup holds; the pod itself says whether its cuts are those of the backup."""
     with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
         for cut in cuts_from(connection, newest.through_cut, limit=1):
@@ -60,7 +60,7 @@ def _prune(pod: PodSettings, folder: Path, newest: Segment) -> int:
     return prune(pod.relay_dsn, newest.through_cut).events
 
 
-def _check_same_cut(folder: Path, newest: Segment, cut: Cut) -> None:
+def _check_same_cut(folder: Folder, newest: Segment, cut: Cut) -> None:
     """Refuse a database that was set back: it may have used the number again, within the same epoch."""
     if cut.cut == newest.through_cut and newest.registered_at not in (None, cut.registered_at):
         raise EpochChangedError(

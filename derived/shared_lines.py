@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
+
 from contracts.events import STATE_TYPES
 from derived.defective import Scope
 from derived.defects import judged, unique_events
@@ -63,17 +65,29 @@ def _of_type(
         f"select aggregate_id, pod, line_id from ({_lines(aggregate_type, window_of(other, *window))})"
         for other, window in others.items()
     ]
-    if has_history(connection, aggregate_type):
-        elsewhere.append(_standing(aggregate_type, pod, since, others))
-    claimed = connection.execute(
+    stands = [_standing(aggregate_type, pod, since, others)] if has_history(connection, aggregate_type) else []
+    try:
+        claimed = _claimed(connection, pod, new, [*elsewhere, *stands])
+    except duckdb.IOException:
+        if since or not stands:
+            raise
+        # A file of what stood is lost. This build computes all anew, and the pod that is judged first has the line.
+        claimed = _claimed(connection, pod, new, elsewhere)
+    if claimed:
+        yield from _later_claims(connection, pod, aggregate_type, cut, claimed)
+
+
+def _claimed(
+    connection: Connection, pod: str, new: Iterable[str], elsewhere: Iterable[str]
+) -> list[tuple[str, list[str], bool]]:
+    """Return the new lines that several aggregates claim: id, those of `pod`, and whether another pod does."""
+    return connection.execute(
         f"""with new as ({" union ".join(new)}),
             claims as ({" union all ".join(["from new", *elsewhere])})
             select line_id, list(distinct aggregate_id) filter (where pod = {quote(pod)}), max(pod <> {quote(pod)})
             from claims semi join new using (line_id)
             group by line_id having count(distinct (aggregate_id, pod)) > 1"""
     ).fetchall()
-    if claimed:
-        yield from _later_claims(connection, pod, aggregate_type, cut, claimed)
 
 
 def _later_claims(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from contracts.errors import WarehouseError
+from contracts.object_store import is_object_path
 from contracts.settings import Settings
 from derived.build_results import KeptBuild, NodeResult, keep_build
 from derived.builds import Build, Connection, building
@@ -147,6 +148,22 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TIEOUT_WAREHOUSE_TEMP_DIR": str(folder / "temp"),
         "TIEOUT_WAREHOUSE_THREADS": str(THREADS),
         "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),
+        **_object_environment(settings),
+    }
+
+
+def _object_environment(settings: Settings) -> dict[str, str]:
+    """Return what dbt_project/profiles.yml needs for a lake on an object store; nothing where it is in a folder."""
+    store = settings.object_store
+    if store is None or not is_object_path(settings.lake_data_path):
+        return {}
+    return {
+        "TIEOUT_WAREHOUSE_TARGET": "lake_on_objects" if store.host else "lake_on_amazon",
+        "DBT_ENV_SECRET_S3_KEY_ID": store.key_id,
+        "DBT_ENV_SECRET_S3_SECRET": store.secret,
+        "TIEOUT_WAREHOUSE_S3_ENDPOINT": store.host,
+        "TIEOUT_WAREHOUSE_S3_REGION": store.region,
+        "TIEOUT_WAREHOUSE_S3_USE_SSL": str(store.is_encrypted).lower(),
     }
 
 

@@ -8,14 +8,13 @@ here: the books (`finance/books.py`).
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
 from contracts.errors import StackError
+from derived.objects import Folder, read_file, replace_file
 from finance.books import ClosedPeriod
 from finance.canonical import sha256
 
@@ -33,31 +32,29 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
     certificate_sha256: str
 
 
-def remember(folder: Path, closed: Iterable[ClosedPeriod]) -> None:
+def remember(folder: Folder, closed: Iterable[ClosedPeriod]) -> None:
     """Note these months in `folder`, beside those that are noted there; a folder that refuses is only told of."""
     try:
         noted = {(one.period, one.certificate_sha256): one for one in noted_closings(folder)}
         noted |= {(one.period, one.certificate_sha256): one for one in map(_closing, closed)}
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{FILE}.{os.getpid()}"
         content = msgspec.json.encode(sorted(noted.values(), key=lambda one: (one.period, one.closed_at)))
-        unfinished.write_bytes(msgspec.json.format(content, indent=2))
-        unfinished.replace(folder / FILE)
+        replace_file(folder / FILE, msgspec.json.format(content, indent=2))
     except (OSError, StackError) as error:
         # The month is closed all the same, and the next closing notes it.
         logger.warning("that a month was closed could not be noted: %s", error)
 
 
-def noted_closings(folder: Path) -> list[Closing]:
+def noted_closings(folder: Folder) -> list[Closing]:
     """Return what is noted in `folder`; none without a note. StackError when it cannot be read."""
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Closing]) if path.exists() else []
+        data = read_file(path)
+        return [] if data is None else msgspec.json.decode(data, type=list[Closing])
     except (OSError, msgspec.MsgspecError) as error:
         raise StackError(f"The note of closed months, {path}, cannot be read: {error}.") from None
 
 
-def forgotten(folder: Path, closed: Sequence[ClosedPeriod]) -> Iterator[str]:
+def forgotten(folder: Folder, closed: Sequence[ClosedPeriod]) -> Iterator[str]:
     """Say which months were closed that the books do not have as they were closed."""
     known = {(one.period, one.certificate_sha256) for one in map(_closing, closed)}
     for one in noted_closings(folder):

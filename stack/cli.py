@@ -29,6 +29,7 @@ from stack.commands.epochs import add_commands as add_epochs
 from stack.commands.groups import Grouped, put_under_headings
 from stack.commands.importing import add_commands as add_importing
 from stack.commands.imports import add_commands as add_imports
+from stack.commands.queries import add_commands as add_queries
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
 from stack.commands.status import add_commands as add_status
@@ -242,6 +243,7 @@ def reconcile(
 
 add_status(app)
 add_coverage(app)
+add_queries(app)
 add_reports(app)
 add_importing(app)
 add_imports(app)

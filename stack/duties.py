@@ -22,8 +22,11 @@ SECRETS = (
     "TIEOUT_CONTROL_DSN",
     "TIEOUT_CATALOG_DSN",
     "TIEOUT_READ_MODELS_DSN",
+    "TIEOUT_CATALOG_READER_DSN",
+    "TIEOUT_READ_MODELS_READER_DSN",
     "TIEOUT_DAGSTER_DSN",
     "TIEOUT_LOG_URL",
+    "TIEOUT_S3_SECRET",
 )
 """Settings that hold a password, besides those of the pods. Addresses of alerts are for those who send them."""
 
@@ -56,7 +59,9 @@ def builder_settings(settings: Settings) -> dict[str, str]:
 
 def graph_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of the processes that run the graph: all but the role that may change the pods' tables."""
-    told = [*SECRETS, *_of_pods(settings, [role for role in POD_ROLES if role != "owner"])]
+    # Roles that only read are for people who ask.
+    copies = [name for name in SECRETS if "_READER_" not in name]
+    told = [*copies, *_of_pods(settings, [role for role in POD_ROLES if role != "owner"])]
     return _told(settings, told, has_alerts=True)
 
 
@@ -79,7 +84,9 @@ def write_duty(settings: Settings, name: str, told: Mapping[str, str]) -> dict[s
 
 def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False) -> dict[str, str]:
     values = as_values(settings)
-    for name in {*SECRETS, *_of_pods(settings, POD_ROLES)} - set(names):
+    told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
+    # The lake's files and its catalog are of no use without each other; where it is in a folder there is no secret.
+    for name in ({*SECRETS, *_of_pods(settings, POD_ROLES)} - told) & values.keys():
         values[name] = WITHHELD_URL if name == "TIEOUT_LOG_URL" else WITHHELD
     for name in () if has_alerts else ALERTS:
         del values[name]

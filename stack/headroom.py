@@ -15,6 +15,7 @@ from pathlib import Path
 from contracts.clock import utc_now
 from contracts.errors import TieoutError
 from contracts.memory import memory_mb
+from contracts.object_store import is_object_path
 from contracts.settings import PodSettings, Settings
 from repair.alerts.near_limits import LimitUse
 
@@ -57,10 +58,11 @@ def _answered(ask: Callable[[], Iterator[LimitUse]]) -> list[LimitUse]:
 
 
 def _disks(settings: Settings) -> Iterator[LimitUse]:
-    """Yield the disks below the runtime files, the lake's and its backup's, each once."""
-    lake = [] if "://" in settings.lake_data_path else [Path(settings.lake_data_path)]
+    """Yield the disks below the runtime files, the lake's and its backup's, each once; an object store has none."""
+    lake_paths = (settings.lake_data_path, settings.lake_backup_path)
+    local = [Path(str(path)) for path in lake_paths if not is_object_path(path)]
     by_device: dict[int, LimitUse] = {}
-    for path in (settings.var_dir, *lake, settings.lake_backup_path):
+    for path in (settings.var_dir, *local):
         with suppress(OSError):
             usage = shutil.disk_usage(path)
             by_device.setdefault(

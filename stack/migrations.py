@@ -13,6 +13,7 @@ import psycopg
 
 from contracts.errors import StackError
 from contracts.settings import Settings
+from stack.servers.versions import check_versions
 
 LOCK = "tieout migrate"
 
@@ -20,8 +21,10 @@ LOCK = "tieout migrate"
 def migrate_everything(settings: Settings) -> None:
     """Migrate pods, directory, lake, read models, comparison results, ledger; what is new is created, nothing is lost.
 
-    Raises StackError when a server cannot be reached.
+    Raises StackError when a server cannot be reached, or is of a version that Tieout does not work with.
     """
+    check_versions(settings)
+    _check_object_store(settings)
     with _one_at_a_time(settings.control_dsn), ThreadPoolExecutor(max_workers=6) as pool:
         futures = [pool.submit(task) for task in _tasks(settings)]
     for future in futures:
@@ -38,6 +41,16 @@ def _one_at_a_time(control_dsn: str) -> Iterator[None]:
     except psycopg.OperationalError as error:
         reason = str(error).strip().partition("\n")[0]
         raise StackError(f"The control database cannot be reached: {reason}") from None
+
+
+def _check_object_store(settings: Settings) -> None:
+    """Raise StackError when the bucket of lake or backup is missing, or the key is not let in."""
+    from derived.lake_connection import object_prefixes
+    from derived.objects import check_reachable
+
+    if settings.object_store is not None:
+        for prefix in object_prefixes(settings):
+            check_reachable(settings.object_store, prefix)
 
 
 def _one_by_one(migrate: Callable[[str], None], dsns: Iterable[str]) -> None:

@@ -16,16 +16,19 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     """Return a function that takes every DSN and password of `settings` out of a text, as one line."""
     pods = (dsn for pod in settings.pods for dsn in (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn))
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
-    dsns = [dsn for dsn in (*others, *pods) if dsn]
+    readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn)
+    dsns = [dsn for dsn in (*others, *readers, *pods) if dsn]
     log_password = urlsplit(settings.log_url).password or ""
-    addresses = (*settings.alert_urls, *settings.digest_urls)
-    log_secrets = [secret for secret in (settings.log_url, log_password, unquote(log_password), *addresses) if secret]
+    log_secrets = (settings.log_url, log_password, unquote(log_password))
+    of_objects = settings.object_store.secret if settings.object_store else ""
+    others_said = (*log_secrets, of_objects, *settings.alert_urls, *settings.digest_urls)
+    secrets = [secret for secret in others_said if secret]
 
     def scrubbed(text: str) -> str:
         clean = " ".join(text.split())
         for dsn in dsns:
             clean = scrub(ValueError(clean), dsn)
-        for secret in log_secrets:
+        for secret in secrets:
             clean = clean.replace(secret, "***")
         return clean
 

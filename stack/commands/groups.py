@@ -13,6 +13,7 @@ HEADINGS = {
     "Start, stop, look": ("up", "status", "down", "reload", "reset"),
     "Trade": ("traffic", "import", "imports"),
     "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
+    "Ask": ("sql", "psql"),
     "Reports and months": ("report", "close", "periods", "verify"),
     "Bring copies back": (
         "drain",

@@ -5,7 +5,7 @@ Belongs here: who may connect to what. Does not belong here: tables and the righ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import psycopg
@@ -40,9 +40,18 @@ TIME_LIMITS: Mapping[str, Mapping[str, str]] = {
         "lock_timeout": "1min",
         "idle_in_transaction_session_timeout": "2h",
     },
+    "tieout_query": {
+        "default_transaction_read_only": "on",
+        "statement_timeout": "10min",
+        "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "10min",
+    },
 }
 """How long a session of each role may keep others waiting. Everybody behind a migration waits for the same lock, so the
 owner gives up early; a command is short; a comparison of a large pod reads long, and holds its snapshot meanwhile."""
+
+LOOKING = ("pg_read_all_stats", "pg_use_reserved_connections")
+"""Roles of PostgreSQL by which the reader sees what a pod does."""
 
 RELAY_LOCK_FUNCTIONS = (
     "pg_advisory_lock",
@@ -62,6 +71,12 @@ CONTROL_DATABASES = (
     ControlDatabase(database="read_models", role="tieout_read_models", setting="TIEOUT_READ_MODELS_DSN"),
     ControlDatabase(database="dagster", role="tieout_dagster", setting="TIEOUT_DAGSTER_DSN"),
 )
+
+QUERY_ROLE = "tieout_query"
+"""People and their tools: reads the lake's catalog and the views, and writes nothing."""
+
+QUERY_DATABASES = (("lake_catalog", "TIEOUT_CATALOG_READER_DSN"), ("read_models", "TIEOUT_READ_MODELS_READER_DSN"))
+"""What that role may read, and the setting of its DSN."""
 
 
 def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
@@ -121,9 +136,14 @@ def reserve_relay_lock(superuser_dsn: str, database: str) -> None:
 
 
 def let_look(superuser_dsn: str) -> None:
-    """Let the reader see since when others have a transaction open, also when they have taken all connections."""
+    """Let the reader see since when others have a transaction open, also when they have taken all connections.
+
+    The latter from PostgreSQL 16 on: 15 reserves connections for superusers only.
+    """
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
-        connection.execute("grant pg_read_all_stats, pg_use_reserved_connections to tieout_reader")
+        known = connection.execute("select rolname from pg_roles where rolname = any(%s)", (list(LOOKING),)).fetchall()
+        for (role,) in known:
+            connection.execute(sql.SQL("grant {} to tieout_reader").format(sql.Identifier(role)))
 
 
 def drop_database(superuser_dsn: str, database: str) -> None:
@@ -152,6 +172,17 @@ def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
 
 def prepare_control(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Create the control cluster's databases, each with a role of its own."""
-    create_roles(superuser_dsn, {item.role: passwords[item.role] for item in CONTROL_DATABASES})
+    roles = (*(item.role for item in CONTROL_DATABASES), QUERY_ROLE)
+    create_roles(superuser_dsn, {role: passwords[role] for role in roles})
     for item in CONTROL_DATABASES:
         create_database(superuser_dsn, item.database, owner=item.role)
+    let_query(superuser_dsn, [database for database, _ in QUERY_DATABASES])
+
+
+def let_query(superuser_dsn: str, databases: Iterable[str]) -> None:
+    """Let the role of people read whatever is in the databases that it may connect to, also what is made later."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("grant pg_read_all_data to {}").format(sql.Identifier(QUERY_ROLE)))
+        for database in databases:
+            grant = sql.SQL("grant connect on database {} to {}")
+            connection.execute(grant.format(sql.Identifier(database), sql.Identifier(QUERY_ROLE)))

@@ -89,7 +89,8 @@ class Servers:
 
     def _start_control(self) -> None:
         self.control.start()
-        passwords = {item.role: self._password(CONTROL, item.role) for item in bootstrap.CONTROL_DATABASES}
+        roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE)
+        passwords = {role: self._password(CONTROL, role) for role in roles}
         bootstrap.prepare_control(self.control.superuser_dsn(), passwords)
 
     def _settings(self) -> dict[str, str]:
@@ -100,6 +101,9 @@ class Servers:
                 values[name] = pod.dsn(role, self._password(pod.name, role), bootstrap.POD_DATABASE)
         for item in bootstrap.CONTROL_DATABASES:
             values[item.setting] = self.control.dsn(item.role, self._password(CONTROL, item.role), item.database)
+        asking = self._password(CONTROL, bootstrap.QUERY_ROLE)
+        for database, setting in bootstrap.QUERY_DATABASES:
+            values[setting] = self.control.dsn(bootstrap.QUERY_ROLE, asking, database)
         values["TIEOUT_LOG_URL"] = self.valkey.url()
         values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
         return values

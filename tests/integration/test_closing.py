@@ -264,7 +264,7 @@ def everything_in_the_way_is_named(office: Office) -> None:
         (unequal,) = refusal(office, december)
         assert unequal == "order_count in GBP of pod2 differs in total, although no key does"
         connection.execute(change, [str(right)])
-    note = office.settings.lake_backup_path / FILE
+    note = Path(str(office.settings.lake_backup_path)) / FILE
     remember(note.parent, [test_books.closed("2010-11", pod1=1)])
     (forgotten,) = refusal(office, december, are_closings_lost=True)
     assert forgotten.startswith("2010-11 was closed on 2011-02-03") and "set back" in forgotten

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -165,7 +166,8 @@ def test_a_view_that_needs_a_pruned_cut_is_made_again_and_a_lake_without_backup_
         check_whole(world)
 
         world.place.change_lake("update lake.raw.fence_lake_pod1 set cut = 1, chunk = 0")
-        system.lake_backup_path.rename(system.lake_backup_path.with_name("elsewhere"))
+        backup = Path(str(system.lake_backup_path))
+        backup.rename(backup.with_name("elsewhere"))
         world.compare(PAIR)
         assert world.repair().is_clean is False
         (escalated,) = world.breaks(BreakState.ESCALATED)

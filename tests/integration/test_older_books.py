@@ -69,7 +69,7 @@ def test_who_asks_for_months_is_told_what_the_books_have_forgotten(
     for month in ("2011-01", "2011-02"):
         with pytest.raises(ConflictError, match=f"report of {month} cannot be told: 2011-01 was closed on"):
             make_report(settings, "daily", period=month)
-    (settings.lake_backup_path / FILE).write_text("[{", encoding="utf-8")
+    Path(str(settings.lake_backup_path), FILE).write_text("[{", encoding="utf-8")
     code, answer = run("periods")
     assert code == 1 and "cannot be read" in answer["forgotten"][0] and len(answer["periods"]) == 1
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -289,7 +290,7 @@ def check_pruned(world: World) -> None:
 
     with pytest.raises(LogDivergedError, match="verified backup"):
         events_of_cuts(world.pod, [found[2]])
-    folder = world.settings.lake_backup_path
+    folder = Path(str(world.settings.lake_backup_path))
     right = events_from_backup(folder, "pod1", range(1, cut + 1))
     assert in_order(right) == whole
     with pytest.raises(PropagationError, match=f"holds the cuts 1 to {cut} of pod pod1"):

@@ -238,7 +238,7 @@ def _check_next_build(restored: Settings, base: int) -> None:
 def _check_backup(restored: Settings, base: int, epoch: str, make_database: MakeDatabase, tmp_path: Path) -> None:
     """The backup goes on, a lake restored from it is equal, and what was taken back is still there."""
     prune_outboxes(restored)
-    folder = restored.lake_backup_path
+    folder = Path(str(restored.lake_backup_path))
     assert verified_cuts(folder)["pod1"] == newest_cut(restored)
     mine = [segment for segment in read_index(folder) if segment.pod == "pod1"]
     retracted = [segment for segment in mine if segment.retracted_by is not None]

@@ -24,10 +24,12 @@ from derived.builds import TABLES, latest_build, record_completion, record_cut_v
 from derived.lake import connect_lake
 from derived.lake_connection import lake_place
 from derived.lake_files import lost_tables
+from derived.querying import ask
 from derived.reports import REPORTS, Report, read_report
 from derived.warehouse import BuildResult, build_warehouse, node_runs, run_dbt
 from tests.commerce import Commerce
 from tests.conftest import SEED, Cluster
+from tests.integration.warehouse.querying import by_reading_role, check_it_only_reads, check_its_limits
 from tests.integration.warehouse.world import Contents, World
 from tests.lost_replies import losing_way
 from tests.unit.warehouse.test_dbt_project import properties
@@ -124,6 +126,23 @@ def test_marts_hold_what_the_pods_hold(world: World, third: Moment) -> None:
     assert world.rows(f"select count(*) from lake.marts.order_lines where order_id in ({known})") == [(lines,)]
 
 
+def test_queries_read_as_of_cuts_and_do_nothing_else(
+    world: World, first: Moment, third: Moment, postgres: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = by_reading_role(postgres, world.settings)
+    for when, cuts in ((third, None), (first, first.result.cuts)):
+        answer = ask(asking, "select count(*), sum(total_minor) from orders", cuts=cuts)
+        assert answer.cuts == when.result.cuts
+        assert answer.rows[0][0] == len(when.marts["orders"])
+        newest = ask(asking, "select pod, max(cut) from events group by pod", cuts=cuts)
+        assert sorted(newest.rows) == sorted(when.result.cuts.items())
+    with pytest.raises(InputError, match="stands at cut"):
+        ask(asking, "from orders", cuts={"pod1": 99})
+    check_its_limits(asking)
+    check_it_only_reads(asking, tmp_path, monkeypatch)
+    assert ask(asking, "select count(*) from orders").rows == ((len(third.marts["orders"]),),)
+
+
 def test_an_incremental_build_takes_new_events_only(first: Moment, second: Moment) -> None:
     assert second.result.since_cuts == first.result.cuts
     assert second.result.cuts == {"pod1": 6, "pod2": 3}
@@ -211,10 +230,13 @@ def test_a_warehouse_that_lost_a_file_is_computed_anew(
     world: World, refreshed: tuple[dict[str, list[str]], Moment]
 ) -> None:
     before, after = refreshed
-    # Files of earlier builds lie there, too, until the next clean-up: all are lost.
-    for lost in Path(world.settings.lake_data_path, "intermediate", "int_payments_history").rglob("*.parquet"):
-        lost.unlink()
-    assert lost_tables(lake_place(world.settings)) == ["intermediate.int_payments_history"]
+    # Files of earlier builds lie there, too, until the next clean-up: all are lost. What is left out is judged by lines
+    # that stand in orders.
+    for name in ("int_orders_history", "int_payments_history"):
+        for lost in Path(world.settings.lake_data_path, "intermediate", name).rglob("*.parquet"):
+            lost.unlink()
+    gone = ["intermediate.int_orders_history", "intermediate.int_payments_history"]
+    assert lost_tables(lake_place(world.settings)) == gone
     result = build_warehouse(world.settings)
     assert result.is_complete and set(result.since_cuts.values()) == {0}
     assert lost_tables(lake_place(world.settings)) == []

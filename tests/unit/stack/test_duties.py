@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from contracts.object_store import ObjectStore
 from contracts.settings import POD_ROLES, PodSettings, Settings, as_values, parse_settings, pod_setting
 from stack import duties
 from stack.dagster_home import write_dagster_home
@@ -33,6 +34,9 @@ def settings(tmp_path: Path) -> Settings:
         log_url="redis://:log@log/0",
         lake_data_path="s3://lake/",
         lake_backup_path=tmp_path / "elsewhere",
+        object_store=ObjectStore(endpoint="https://store", region="eu", key_id="k", secret="x:objects@"),
+        catalog_reader_dsn="postgresql://q:asking@db/lake_catalog",
+        read_models_reader_dsn="postgresql://q:looking@db/read_models",
         partition_count=7,
         chunk_rows=11,
         comparison_memory_mb=300,
@@ -47,7 +51,7 @@ def settings(tmp_path: Path) -> Settings:
 def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
     known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in POD_ROLES]
-    known += ["control", "catalog", "views", "dagster", "log", "alert", "digest"]
+    known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking", "looking"]
     return {secret for secret in known if f":{secret}@" in text}
 
 
@@ -60,21 +64,21 @@ def test_every_setting_survives_the_way_to_another_process(settings: Settings) -
 
 
 TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
-    "relay": (lambda s: duties.relay_settings(s, "pod1"), {"pod1-relay", "log", "catalog", "views"}),
-    "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log"}),
+    "relay": (lambda s: duties.relay_settings(s, "pod1"), {"pod1-relay", "log", "catalog", "views", "objects"}),
+    "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log", "objects"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
-    "builder": (duties.builder_settings, {"catalog", "control"}),
+    "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
     "upkeep": (
         duties.upkeep_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
-        | {"control", "catalog", "views", "dagster", "log", "alert", "digest"},
+        | {"control", "catalog", "views", "dagster", "log", "alert", "digest", "objects"},
     ),
     "graph": (
         duties.graph_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
-        | {"control", "catalog", "views", "dagster", "log", "alert", "digest"},
+        | {"control", "catalog", "views", "dagster", "log", "alert", "digest", "objects"},
     ),
 }
 
@@ -104,9 +108,9 @@ def test_a_worker_reads_its_own_file_which_is_private(settings: Settings) -> Non
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         seen[program.name] = secrets_in(as_values(load_settings(program.environment)))
     assert seen == {
-        "relay-pod1": {"pod1-relay", "log", "catalog", "views"},
-        "relay-pod2": {"pod2-relay", "log", "catalog", "views"},
-        **{f"lake-{pod}": {"catalog", "log"} for pod in ("pod1", "pod2")},
+        "relay-pod1": {"pod1-relay", "log", "catalog", "views", "objects"},
+        "relay-pod2": {"pod2-relay", "log", "catalog", "views", "objects"},
+        **{f"lake-{pod}": {"catalog", "log", "objects"} for pod in ("pod1", "pod2")},
         **{f"{view}-view-{pod}": {"views", "log"} for pod in ("pod1", "pod2") for view in ("account", "fulfillment")},
         "traffic": {"pod1-app", "pod2-app", "control"},
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import SettingsError
+from contracts.object_store import ObjectStore
 from stack.settings import FILE_NAME, is_external, load_settings, read_settings_file, var_dir, write_settings_file
 
 EXTERNAL = {
@@ -22,6 +23,8 @@ EXTERNAL = {
     "TIEOUT_DAGSTER_DSN": "postgresql://g@db/dagster",
     "TIEOUT_LOG_URL": "redis://log/0",
     "TIEOUT_LAKE_DATA_PATH": "s3://lake/",
+    "TIEOUT_S3_KEY_ID": "key",
+    "TIEOUT_S3_SECRET": "a=secret",
 }
 
 
@@ -61,6 +64,48 @@ def test_memory_is_a_setting_that_is_checked(tmp_path: Path, name: str) -> None:
     for wrong in ("191", "0", "much", "-5", "640.5", "²"):
         with pytest.raises(SettingsError, match=rf"{setting} is .*at least 192"):
             load_settings({**values, setting: wrong})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"TIEOUT_S3_KEY_ID": ""}, "TIEOUT_S3_KEY_ID is missing; s3://lake/ is on an object store"),
+        ({"TIEOUT_S3_SECRET": ""}, "TIEOUT_S3_SECRET is missing"),
+        ({"TIEOUT_S3_ENDPOINT": "store:9000"}, "TIEOUT_S3_ENDPOINT is no address"),
+        ({"TIEOUT_S3_ENDPOINT": "https://key:a=secret@store"}, "TIEOUT_S3_ENDPOINT is no address"),
+        ({"TIEOUT_LAKE_DATA_PATH": "gs://lake/"}, "TIEOUT_LAKE_DATA_PATH is 'gs://lake/'.*s3://bucket/prefix"),
+        ({"TIEOUT_LAKE_BACKUP_PATH": "s3://Lake/x?y"}, "TIEOUT_LAKE_BACKUP_PATH is .*s3://bucket/prefix"),
+    ],
+)
+def test_an_object_store_is_refused_in_a_sentence_without_its_secret(
+    tmp_path: Path, changed: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said) as refused:
+        load_settings({**EXTERNAL, "TIEOUT_VAR_DIR": str(tmp_path), **changed})
+    assert "a=secret" not in str(refused.value)
+
+
+def test_lake_and_backup_are_on_one_object_store_or_in_folders(tmp_path: Path) -> None:
+    values = {**EXTERNAL, "TIEOUT_VAR_DIR": str(tmp_path), "TIEOUT_S3_ENDPOINT": "http://store:9000/"}
+    both = load_settings({**values, "TIEOUT_LAKE_BACKUP_PATH": "s3://backup/lake/"})
+    assert str(both.lake_backup_path / "index.json") == "s3://backup/lake/index.json"
+    assert both.object_store is not None and (both.object_store.host, both.object_store.region) == (
+        "store:9000",
+        "us-east-1",
+    )
+    assert "a=secret" not in repr(both)
+    assert load_settings(values).lake_backup_path == tmp_path / "backup" / "lake"
+    neither = load_settings({**values, "TIEOUT_LAKE_DATA_PATH": str(tmp_path / "lake")})
+    assert neither.object_store is None
+
+
+def test_a_secret_is_used_below_its_prefixes_only() -> None:
+    store = ObjectStore(endpoint="http://store:9000", key_id="k", secret="it's")
+    first, second = store.secret_statements(["s3://lake/", "s3://backup/", "s3://lake/"])
+    assert "secret 'it''s'" in first and "scope 's3://lake/'" in first and "use_ssl false" in first
+    assert "endpoint 'store:9000', url_style 'path'" in second and "scope 's3://backup/'" in second
+    (amazon,) = ObjectStore(key_id="k", secret="s", region="eu-central-1").secret_statements(["s3://lake/"])
+    assert "endpoint" not in amazon and "region 'eu-central-1'" in amazon and "use_ssl true" in amazon
 
 
 def test_before_the_first_start_the_sentence_says_what_to_run(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import types
 import typing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from jinja2 import Environment
 from contracts.currencies import WITHOUT_MINOR_UNIT
 from contracts.events import STATE_TYPES
 from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
+from contracts.object_store import ObjectStore
 from contracts.settings import PodSettings, Settings
 from derived.reports import MARTS, REPORTS
 from derived.warehouse import PROJECT_DIR, dbt_environment
@@ -144,6 +146,15 @@ def test_dbt_writes_nothing_into_the_repository_and_hides_the_catalog(tmp_path: 
         assert environment[name].startswith(str(tmp_path))
     assert [name for name, value in environment.items() if "secret" in value] == ["DBT_ENV_SECRET_LAKE_CATALOG"]
     assert environment["DBT_SEND_ANONYMOUS_USAGE_STATS"] == "false"
+
+    store = ObjectStore(endpoint="http://store:9000", key_id="key", secret="hidden")
+    on_store = dbt_environment(replace(settings, lake_data_path="s3://lake/", object_store=store))
+    assert [name for name, value in on_store.items() if "hidden" in value] == ["DBT_ENV_SECRET_S3_SECRET"]
+    assert (
+        on_store["TIEOUT_WAREHOUSE_TARGET"]
+        in yaml.safe_load((PROJECT_DIR / "profiles.yml").read_text())["tieout"]["outputs"]
+    )
+    assert "TIEOUT_WAREHOUSE_TARGET" not in environment
 
 
 def test_dbt_finds_no_module_of_ours_to_execute() -> None:

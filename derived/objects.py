@@ -1,0 +1,142 @@
+"""Small files in a folder or below an object store's prefix: read, replaced at once, listed.
+
+Belongs here: what the lake's backup and its neighbours do with files, the same for both kinds of place. Does not belong
+here: rows, which DuckDB reads and writes itself (`derived/lake_connection.py` lets it).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from contracts.errors import StackError
+from contracts.object_store import SCHEME, ObjectFolder, ObjectStore
+
+if TYPE_CHECKING:
+    from pyarrow.fs import S3FileSystem
+
+Folder = Path | ObjectFolder
+
+CONNECT_SECONDS, REQUEST_SECONDS = 5, 30
+
+REFUSALS = (
+    ("ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|HTTP (status )?40[13]", "does not let this key in"),
+    ("NO_SUCH_BUCKET|not found|HTTP (status )?404", "has no such bucket"),
+    ("PermanentRedirect|MOVED|HTTP (status )?30[17]", "has that bucket in another region: set TIEOUT_S3_REGION"),
+)
+"""What a client's message holds, and what it means."""
+
+
+def read_file(path: Folder) -> bytes | None:
+    """Return what a file holds; None when there is none. StackError when the object store does not answer."""
+    if isinstance(path, Path):
+        return path.read_bytes() if path.exists() else None
+    with _asking(path) as client:
+        if not _is_file(client, path):
+            return None
+        with client.open_input_stream(path.key) as stream:
+            data: bytes = stream.read()
+            return data
+
+
+def replace_file(path: Folder, data: bytes) -> None:
+    """Write a file, whole or not at all, over the one that was there; it outlives a power cut."""
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        unfinished.write_bytes(data)
+        flush(unfinished)
+        unfinished.replace(path)
+        flush(path.parent)
+        return
+    with _asking(path) as client, client.open_output_stream(path.key) as stream:
+        stream.write(data)
+    if read_file(path) != data:
+        raise StackError(f"{path} does not hold what was written to it: its object store changes what it is given.")
+
+
+def names_below(folder: Folder) -> frozenset[str]:
+    """Return the names of all files below a folder, relative to it."""
+    if isinstance(folder, Path):
+        return frozenset(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    from pyarrow.fs import FileSelector, FileType
+
+    with _asking(folder) as client:
+        found = client.get_file_info(FileSelector(folder.key, recursive=True, allow_not_found=True))
+    return frozenset(one.path.removeprefix(f"{folder.key}/") for one in found if one.type == FileType.File)
+
+
+def flush(path: Path) -> None:
+    """Let a file's content, or a folder's names, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_reachable(store: ObjectStore, prefix: str) -> None:
+    """Raise StackError, one sentence, when the bucket of a prefix is missing or the key is not let in."""
+    folder = ObjectFolder(address=prefix.rstrip("/"), store=store)
+    if not names_below(folder):
+        _check_bucket(folder)
+
+
+def _check_bucket(folder: ObjectFolder) -> None:
+    """Raise StackError when there is no such bucket: below a prefix that is new, too, nothing is found."""
+    from pyarrow.fs import FileType
+
+    with _asking(folder) as client:
+        try:
+            (found,) = client.get_file_info([folder.key.partition("/")[0]])
+        except PermissionError:
+            # A key may be kept to the prefix, which could be listed.
+            return
+        if found.type == FileType.NotFound:
+            raise FileNotFoundError("bucket not found")
+
+
+def refusal(address: str, store: ObjectStore, error: Exception) -> str:
+    """Return in one sentence, without secrets, why an object store did not do what it was asked."""
+    text = " ".join(str(error).replace(store.secret, "***").split())
+    where = f"The object store at {store.endpoint or 'Amazon S3'}"
+    bucket = f"{SCHEME}{address.removeprefix(SCHEME).partition('/')[0]}"
+    for pattern, meaning in REFUSALS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{where} {meaning} ({bucket}, key {store.key_id})."
+    return f"{where} does not answer as it should ({bucket}): {text[:200]}"
+
+
+@contextmanager
+def _asking(folder: ObjectFolder) -> Iterator[S3FileSystem]:
+    try:
+        yield _client(folder.store)
+    except OSError as error:
+        raise StackError(refusal(folder.address, folder.store, error)) from None
+
+
+def _client(store: ObjectStore) -> S3FileSystem:
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    # Else the client sends a checksum behind the data, which some stores keep as part of the object.
+    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_REQUIRED")
+    return S3FileSystem(
+        access_key=store.key_id,
+        secret_key=store.secret,
+        region=store.region,
+        scheme="https" if store.is_encrypted else "http",
+        endpoint_override=store.host or None,
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
+    )
+
+
+def _is_file(client: S3FileSystem, path: ObjectFolder) -> bool:
+    from pyarrow.fs import FileType
+
+    return bool(client.get_file_info(path.key).type == FileType.File)

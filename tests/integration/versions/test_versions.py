@@ -1,0 +1,47 @@
+"""Everything that asks a server, on the versions of PostgreSQL before the embedded one."""
+
+from __future__ import annotations
+
+import psycopg
+
+from contracts.settings import Settings
+from contracts.verdicts import Verdict
+from reconcile.run import run_pairs
+from stack.comparison import build_reconcile_context
+from stack.headroom import limit_uses
+from stack.migrations import migrate_everything
+from stack.propagation import drain_everything
+from stack.servers.versions import check_versions, version_problem
+from streams.outbox import observe_outbox
+from tests.integration.reconcile_world import carrying, open_shops
+
+COPIES = ("lake", "account_view", "fulfillment_view")
+PAIRS = (
+    "stock_identity",
+    "outbox_log",
+    "log_manifests",
+    "oltp_lake",
+    "lake_account_view",
+    "lake_fulfillment_view",
+)
+
+
+def test_commands_a_cut_an_apply_and_a_comparison(settings: Settings) -> None:
+    check_versions(settings)
+    for _ in range(2):
+        migrate_everything(settings)
+    with psycopg.connect(settings.pods[0].owner_dsn) as connection:
+        assert version_problem(connection.info.server_version) is None
+        assert connection.info.server_version < 180_000
+    with open_shops(settings) as shops:
+        for shop in shops:
+            shop.everything()
+    drained = drain_everything(settings)
+    assert all(pod.events_published > 30 and not any(pod.parked.values()) for pod in drained)
+
+    context = carrying(build_reconcile_context(settings, lag_seconds_max=10), settings, COPIES)
+    results = run_pairs(context, PAIRS, ["pod1", "pod2"])
+    assert {result.verdict for result in results} == {Verdict.CONSISTENT}
+    assert sum(result.compared for result in results) > 100
+    assert observe_outbox(settings.pods[0].reader_dsn, 0, counted_max=10).unpublished_events == 10
+    assert [use.limit for use in limit_uses(settings) if use.unit == "connections"]

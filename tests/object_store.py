@@ -1,0 +1,50 @@
+"""An S3-compatible store on loopback, for tests: a bucket is a folder, an object a file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contracts.object_store import ObjectStore
+from stack import files
+
+KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "a-secret/with+odd=characters'"
+START_SECONDS_MAX = 60.0
+
+
+@contextmanager
+def running_store(folder: Path, *, buckets: tuple[str, ...]) -> Iterator[ObjectStore]:
+    """Run a store with these buckets, its objects below `folder`."""
+    for bucket in buckets:
+        (folder / bucket).mkdir(parents=True)
+    port = files.free_port(None)
+    key = {"NANIO_ACCESS_KEY": KEY_ID, "NANIO_SECRET_KEY": SECRET}
+    command = ["serve", "--data-dir", str(folder), "--host", files.LOOPBACK, "--port", str(port), "--no-access-log"]
+    with (
+        (folder.parent / "store.log").open("ab") as log,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "nanio", *command], env={**os.environ, **key}, stdout=log, stderr=log
+        ) as server,
+    ):
+        try:
+            _wait(port, server)
+            yield ObjectStore(endpoint=f"http://{files.LOOPBACK}:{port}", key_id=KEY_ID, secret=SECRET)
+        finally:
+            server.terminate()
+
+
+def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
+    ends = time.monotonic() + START_SECONDS_MAX
+    while True:
+        assert server.poll() is None and time.monotonic() < ends, "the object store did not start; see store.log"
+        try:
+            socket.create_connection((files.LOOPBACK, port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
