@@ -17,6 +17,7 @@ import redis
 
 from contracts.errors import LogDivergedError, LogGapError
 from contracts.settings import Settings
+from contracts.struct_types import make_known
 from streams import codec
 from streams.cuts import CODEC
 from streams.log import EntryId, LogEntry, LogTail, Manifest, Progress, entry_place
@@ -30,6 +31,9 @@ SOCKET_TIMEOUT_SECONDS = 30
 def build_log(settings: Settings) -> ValkeyLog:
     """Return the deployment's log."""
     return ValkeyLog(settings.log_url)
+
+
+make_known(Manifest, Progress)
 
 
 class ValkeyLog:

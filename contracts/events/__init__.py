@@ -19,6 +19,7 @@ from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.product import ProductEvent, ProductState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementEvent, StockMovementState
+from contracts.struct_types import make_known
 
 AGGREGATES: dict[type[AggregateState], type[StrEnum]] = {
     MerchantState: MerchantEvent,
@@ -37,3 +38,5 @@ AGGREGATES: dict[type[AggregateState], type[StrEnum]] = {
 
 STATE_TYPES = {state.AGGREGATE_TYPE: state for state in AGGREGATES}
 """State type by aggregate type."""
+
+make_known(*AGGREGATES)

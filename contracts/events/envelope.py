@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from contracts.struct_types import make_known
+
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One event as it leaves its pod; the field names are the column names in outbox, log and lake.
@@ -39,6 +41,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     payload: str
     """JSON text exactly as the command wrote it: ``{"state": {...}, "changed": [...]}``."""
 
+
+make_known(Envelope)
 
 ENVELOPE_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Envelope))
 """Column names in the order of the log's record batches and of the lake's `raw.events`."""

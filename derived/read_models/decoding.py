@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts.events import STATE_TYPES
 from contracts.events.common import AggregateState
 from derived.read_models.tables import ChildRow, Content, Root, RootRow
 from streams.projection import PoisonEventError
@@ -117,3 +118,8 @@ def decode(root: Root, event: LatestEvent) -> AggregateState:
 @cache
 def _decoder(state_type: type[State]) -> msgspec.json.Decoder[Payload[State]]:
     return msgspec.json.Decoder(Payload[state_type])  # type: ignore[valid-type]
+
+
+# Two threads that look at a type for the first time end the process (contracts/struct_types.py).
+for _state_type in STATE_TYPES.values():
+    _decoder(_state_type)

@@ -12,8 +12,11 @@ from typing import TypeVar
 
 import msgspec
 
+from contracts.struct_types import make_known
 from oltp.domain.refunds import LineRefunds
 from oltp.transaction import CommandTransaction
+
+make_known(LineRefunds)
 
 T = TypeVar("T")
 Pending = Callable[[], T]

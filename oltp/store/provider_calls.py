@@ -14,8 +14,11 @@ import psycopg
 
 from contracts.errors import ConflictError
 from contracts.events.common import Value
+from contracts.struct_types import make_known
 from oltp.domain.provider_calls import CallKind, ProviderCall
 from oltp.transaction import CommandTransaction, Row
+
+make_known(ProviderCall)
 
 _COLUMNS = "kind, provider_key, order_id::text, payment_id::text, refund_id::text, subject, amount_minor, currency"
 _FIND = f"""
