@@ -166,7 +166,8 @@ def test_an_ordinary_account_is_left_as_it_is(tmp_path: Path) -> None:
 def test_roles_see_only_their_databases(folder: Path) -> None:
     server = _postgres(folder)
     server.start()
-    passwords = {item.role: f"{item.role} password" for item in bootstrap.CONTROL_DATABASES}
+    roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE)
+    passwords = {role: f"{role} password" for role in roles}
     for _ in range(2):
         bootstrap.prepare_control(server.superuser_dsn(), passwords)
     for item in bootstrap.CONTROL_DATABASES:
@@ -174,6 +175,17 @@ def test_roles_see_only_their_databases(folder: Path) -> None:
             connection.execute("create table if not exists mine (id integer)")
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(server.dsn("tieout_lake", passwords["tieout_lake"], "control"))
+    asking = {
+        database: server.dsn("tieout_query", passwords["tieout_query"], database)
+        for database in ("control", "read_models")
+    }
+    with pytest.raises(psycopg.OperationalError, match="permission denied"):
+        psycopg.connect(asking["control"])
+    with psycopg.connect(asking["read_models"], autocommit=True) as connection:
+        assert connection.execute("select count(*) from mine").fetchall() == [(0,)]
+        connection.execute("set default_transaction_read_only = off")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("insert into mine values (1)")
 
 
 def test_valkey_keeps_its_data_and_asks_for_its_password(folder: Path) -> None:
