@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ START_SECONDS = 30.0
 ANSWER_SECONDS = 60.0
 FRAME_BYTES_MAX = 1 << 28
 LOOK_SECONDS = 0.25
+CLIP = ("x", "y", "width", "height")
 
 
 @dataclass(kw_only=True)
@@ -75,9 +76,10 @@ class Browser:
                 raise StackError(f"Waiting for {what} took longer than {seconds:g} s.")
             time.sleep(LOOK_SECONDS)
 
-    def picture(self, path: Path, *, is_whole: bool = False) -> None:
-        """Write a picture (PNG) of what the window shows, or of the whole page."""
-        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=is_whole)
+    def picture(self, path: Path, *, clip: Sequence[float] | None = None) -> None:
+        """Write a picture (PNG) of what the window shows, or of a part of it: x, y, width, height in CSS pixels."""
+        part = {} if clip is None else {"clip": {**dict(zip(CLIP, clip, strict=True)), "scale": 1}}
+        taken = self.call("Page.captureScreenshot", format="png", **part)
         path.write_bytes(base64.b64decode(taken["data"]))
 
 

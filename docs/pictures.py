@@ -6,10 +6,13 @@ browser (`docs/browser.py`).
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import urllib.parse
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,9 +29,20 @@ from stack.status import dagster_url
 IMAGES = ROOT / "docs" / "images"
 NOT_RUNNING = "The pictures show a running system: start it with `make run`, wait for Dagster's pages, then run this."
 COLUMNS = 132
-TIE_OUT_LINES = 34
-GRAPH = (2600, 1500)
+TIE_OUT_LINES = 30
+FIGURES = "Operational against finance"
 PAGE = (1200, 900)
+WINDOW = (2600, 1500)
+ROOM = 800
+"""What the pages have around the graph, at both sides together."""
+LEFT_OUT = ("freshness",)
+GRAPH_SECONDS = 180.0
+LOADED = """query { assetNodes { groupName } workspaceOrError { ... on Workspace { locationEntries {
+    locationOrLoadError { __typename } } } } }"""
+DRAWN = """(() => { const graph = [...document.querySelectorAll('svg')].find(one => one.querySelector('foreignObject'));
+    if (!graph) return null;
+    const box = graph.getBoundingClientRect(); return [box.x, box.y, box.width, box.height] })()"""
+COMPLETE = "document.querySelectorAll('foreignObject').length > 10 && !document.body.innerText.includes('Loading')"
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: #14181f; display: inline-block; }}
 pre {{ margin: 0; padding: 18px 22px; font: 14px/1.35 "DejaVu Sans Mono", monospace; color: #dbe2ea; }}
@@ -65,8 +79,10 @@ def _running() -> str:
 
 
 def tie_out(page: Browser, folder: Path) -> None:
-    """Take a picture of how a comparison ends: the first lines of what `tieout reconcile` answers."""
-    shown = _tieout("reconcile").splitlines()[:TIE_OUT_LINES]
+    """Take a picture of how a comparison ends: the first figures of `tieout reconcile`, of both sides."""
+    lines = _tieout("reconcile").splitlines()
+    first = next((place for place, line in enumerate(lines) if FIGURES in line), 0)
+    shown = lines[first : first + TIE_OUT_LINES]
     drawing = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115
     drawing.print(Text.from_ansi("\n".join(shown)))
     html = folder / "tie-out.html"
@@ -86,8 +102,31 @@ def daily(page: Browser, folder: Path) -> None:
 
 
 def graph(page: Browser, address: str) -> None:
-    """Take a picture of the whole graph, every group of it opened."""
-    page.show(f"{address}/asset-groups", width=GRAPH[0], height=GRAPH[1])
+    """Take a picture of the whole graph, every group of it opened, but for the gauges of freshness, which repeat it."""
+    groups = _groups(address)
+    expanded = ",".join(f"global@global:{name}" for name in groups if name not in LEFT_OUT)
+    graph_address = f"{address}/asset-groups?{urllib.parse.urlencode({'expanded': expanded})}"
+    page.show(graph_address, width=WINDOW[0], height=WINDOW[1])
+    page.wait(f"{DRAWN} != null", what="the graph to be laid out", seconds=GRAPH_SECONDS)
+    # Only what is in sight is drawn, so the window is made as large as the graph.
+    _, _, width, height = page.ask(DRAWN)
+    page.show(graph_address, width=int(width) + ROOM, height=int(height) + ROOM)
+    page.wait(f"{DRAWN} != null", what="the graph to be laid out again", seconds=GRAPH_SECONDS)
+    page.wait(COMPLETE, what="every node of the graph to say how it stands", seconds=GRAPH_SECONDS)
+    page.picture(IMAGES / "graph.png", clip=page.ask(DRAWN))
+
+
+def _groups(address: str) -> list[str]:
+    """Return the groups of the graph; StackError while a code location is not loaded."""
+    body = json.dumps({"query": LOADED}).encode()
+    asked = urllib.request.Request(f"{address}/graphql", data=body, headers={"Content-Type": "application/json"})
+    with urllib.request.urlopen(asked, timeout=GRAPH_SECONDS) as answer:
+        data = json.load(answer)["data"]
+    entries = data["workspaceOrError"]["locationEntries"]
+    kinds = {(entry["locationOrLoadError"] or {}).get("__typename") for entry in entries}
+    if kinds != {"RepositoryLocation"}:
+        raise StackError("Dagster's code locations are not loaded yet; wait until its pages show them.")
+    return sorted({node["groupName"] for node in data["assetNodes"]})
 
 
 def _tieout(*arguments: str) -> str:

@@ -6,7 +6,8 @@ Belongs here: its options, what is printed, the exit code. Does not belong here:
 
 from __future__ import annotations
 
-import time
+import signal
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,6 @@ import typer
 from contracts.clock import utc_now
 from stack import session
 from stack.console import answers, print_json
-from stack.verdict import WELL
 
 if TYPE_CHECKING:
     from stack.status import Status
@@ -72,11 +72,12 @@ def _watch(look: Callable[[], Status], *, is_short: bool, as_json: bool) -> int:
     """Look again and again until Ctrl-C; return the exit code of the last look."""
     from stack.commands.standing import show_status
 
-    console, code = answers(), WELL
+    stop, console = threading.Event(), answers()
+    # A look is finished first: its threads ask stores, and end badly when the program ends below them.
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         while True:
             seen = look()
-            code = seen.verdict.exit_code
             if as_json:
                 print_json(seen.as_json())
             elif console.is_terminal:
@@ -85,6 +86,7 @@ def _watch(look: Callable[[], Status], *, is_short: bool, as_json: bool) -> int:
                 console.print(f"Looked at {utc_now():%H:%M:%S} UTC, again in {WATCH_SECONDS:g} s; Ctrl-C ends this.")
             else:
                 console.print(f"{utc_now():%Y-%m-%d %H:%M:%S} UTC: {seen.verdict.sentence}", markup=False)
-            time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
-        return code
+            if stop.wait(WATCH_SECONDS):
+                return seen.verdict.exit_code
+    finally:
+        signal.signal(signal.SIGINT, before)
