@@ -9,6 +9,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import zlib
@@ -215,7 +216,12 @@ SEED = int(os.environ.get("TIEOUT_TEST_SEED", "0")) or random.SystemRandom().ran
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every xdist worker the controller's seed."""
+    """Give every xdist worker the controller's seed; take Ctrl-C, also where the run was started in the background.
+
+    A shell lets what it starts in the background ignore it, and so would every process that a test starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         global SEED
         SEED = config.workerinput["tieout_seed"]
