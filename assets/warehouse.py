@@ -14,6 +14,7 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, DbtCliResource, 
 
 from assets import dbt_process
 from assets.graph import FINANCE_OWNERS, LAKE_EVENTS, OWNERS, contract_metadata
+from assets.model_metadata import described
 from assets.platform import PLATFORM, platform_of
 from contracts.ownership import WAREHOUSE
 from contracts.settings import Settings
@@ -49,6 +50,14 @@ class WarehouseTranslator(DagsterDbtTranslator):
         if spec.key.path[0] != "marts":
             return spec
         return spec.merge_attributes(metadata=contract_metadata(WAREHOUSE.name))
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetCheckSpec | None:
+        """Return the spec with what the test's own description says."""
+        spec: dg.AssetCheckSpec | None = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        description = " ".join(manifest["nodes"][unique_id]["description"].split())
+        return None if spec is None else spec._replace(description=description)
 
 
 def _key(folder: str, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
@@ -97,7 +106,7 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
                 context=context,
                 raise_on_error=False,
             )
-            yield from invocation.stream()
+            yield from described(invocation.stream(), build.connection, invocation.manifest, invocation.target_path)
             # Only a build of everything, without a fault, may be read by reports.
             build.is_complete = invocation.is_successful() and not context.is_subset
             if build.left_out:

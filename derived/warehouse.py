@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -142,6 +143,8 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "DBT_LOG_PATH": str(folder / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_VERSION_CHECK": "false",
+        # Whatever the caller's own environment says: with it models would be stored without their rows.
+        "DBT_EMPTY": "false",
         "DBT_ENV_SECRET_LAKE_CATALOG": settings.catalog_dsn,
         "TIEOUT_LAKE_DATA_PATH": normal_data_path(settings.lake_data_path),
         "TIEOUT_WAREHOUSE_EXTENSIONS_DIR": str(link_extensions(folder / "extensions")),
@@ -200,11 +203,31 @@ def run_dbt(settings: Settings, arguments: Sequence[str]) -> dbtRunnerResult:
     return result
 
 
-def stored_rows(connection: Connection) -> dict[str, int]:
-    """Return the number of rows of every table that the warehouse stores; its other models are views on these."""
+def run_dbt_aloud(
+    settings: Settings, arguments: Sequence[str], *, target: Path, lake_complete_at: datetime | None = None
+) -> dbtRunnerResult:
+    """Run one dbt command as its own program would: it reads the project itself, and prints what it does.
+
+    What it writes (manifest, results, compiled SQL) goes to the folder `target`, not to that of the builds.
+    `lake_complete_at`: up to which moment the lake has everything, for the freshness of sources.
+    """
+    from dbt.cli.main import dbtRunner
+
+    told = {} if lake_complete_at is None else {"TIEOUT_LAKE_COMPLETE_AT": lake_complete_at.isoformat()}
+    with _dbt_lock, _environment(settings, DBT_TARGET_PATH=str(target), DBT_WRITE_JSON="true", **told):
+        return dbtRunner().invoke(list(arguments))
+
+
+def stored_rows(connection: Connection, name: str | None = None) -> dict[str, int]:
+    """Return the number of rows of every table that the warehouse stores, or of that one if it is stored.
+
+    Its other models are views on these.
+    """
     names = connection.execute(
         """select table_name from duckdb_tables()
-           where database_name = 'lake' and schema_name = 'intermediate' order by table_name"""
+           where database_name = 'lake' and schema_name = 'intermediate' and ($name is null or table_name = $name)
+           order by table_name""",
+        {"name": name},
     ).fetchall()
     counts = [f"select '{name}', count(*) from lake.intermediate.{name}" for (name,) in names]
     return (
@@ -255,8 +278,8 @@ def _manifest(settings: Settings) -> Manifest:
 
 
 @contextmanager
-def _environment(settings: Settings) -> Iterator[None]:
-    values = dbt_environment(settings)
+def _environment(settings: Settings, **others: str) -> Iterator[None]:
+    values = dbt_environment(settings) | others
     Path(values["TIEOUT_WAREHOUSE_TEMP_DIR"]).mkdir(parents=True, exist_ok=True)
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

@@ -20,6 +20,7 @@ from contracts.events.common import AggregateState
 from contracts.events.envelope import Envelope
 from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
 from contracts.ownership import COPIES, FACTS, SWEEP_SECONDS_MAX
+from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
 from docs.licences import licences_page
 from docs.order_format import order_format_page
@@ -330,6 +331,8 @@ def documents() -> dict[Path, str]:
         ROOT / "docs/how-to/orders.v1.schema.json": json_schema().decode(),
         ROOT / "contracts/currencies.py": currencies_module(),
         ROOT / "dbt_project/macros/currencies.sql": currencies_macro(),
+        ROOT / "dbt_project/models/staging/events.yml": staging_yml(),
+        ROOT / "dbt_project/models/intermediate/histories.yml": histories_yml(),
     }
     for name, state in STATE_TYPES.items():
         generated[ROOT / f"contracts/events/schemas/{name}.v{state.SCHEMA_VERSION}.json"] = schema(state)

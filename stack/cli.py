@@ -24,6 +24,7 @@ from stack.commands.books import add_commands as add_books
 from stack.commands.breaks import add_commands as add_breaks
 from stack.commands.closing import add_commands as add_closing
 from stack.commands.coverage import add_commands as add_coverage
+from stack.commands.dbt import add_commands as add_dbt
 from stack.commands.drills import add_commands as add_drills
 from stack.commands.epochs import add_commands as add_epochs
 from stack.commands.groups import Grouped, put_under_headings
@@ -256,6 +257,7 @@ add_accepting()
 add_breaks(app)
 add_alerts(app)
 add_drills(app)
+add_dbt(app)
 
 
 put_under_headings(app)

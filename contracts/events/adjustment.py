@@ -48,6 +48,7 @@ class AdjustmentTax(Value, frozen=True, kw_only=True):
     jurisdiction: Jurisdiction
     """Where this tax is owed."""
     rate_ppm: RatePpm
+    """In parts per million."""
     tax_minor: int
     """With the adjustment's sign."""
 
@@ -59,23 +60,36 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "adjustment_id"
 
     adjustment_id: Uuid
+    """The adjustment."""
     kind: AdjustmentKind
+    """Why the money moved."""
     currency: Currency
+    """Of every amount, an ISO 4217 code."""
     amount_minor: int
+    """Signed; negative: the merchant gets less."""
     rounding_micro: int
     """Exact amount = amount_minor in micro + rounding_micro."""
     quantity: SignedQuantity
+    """Units that it is about, signed."""
     sku: Sku | None
+    """The article that it is about; None: it is about none."""
     customer_id: CustomerId | None
+    """The customer, by the merchant's own id; None: there is none."""
     external_reference: Reference | None
+    """A reference outside Tieout; None: there is none."""
     reason: Note
+    """Why, in the words of whoever did it."""
     source: Source
+    """What made it, as of an order."""
     adjusted_at: datetime
+    """When it happened."""
     tax_minor: int = 0
     """Tax contained in the amount, with its sign."""
     jurisdiction: str | None = None
-    """Basis of the tax, as of an order line; all three are None where the adjustment has no tax."""
+    """Where the tax is owed; None where the adjustment has no tax."""
     tax_category: str | None = None
+    """By which its rate was chosen; None where the adjustment has no tax."""
     rate_ppm: int | None = None
+    """Its rate, in parts per million; None where the adjustment has no tax."""
     taxes: list[AdjustmentTax] = msgspec.field(default_factory=list)
     """Of an adjustment with several taxes, ordered by jurisdiction; they sum to its tax_minor and rate_ppm."""

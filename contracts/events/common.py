@@ -22,7 +22,9 @@ class AggregateState(Value, frozen=True, kw_only=True):
     SCHEMA_VERSION: ClassVar[int] = 1
 
     merchant_id: str
+    """The merchant, a readable name."""
     version: int
+    """Version of the aggregate, from 1 without gaps."""
 
     @property
     def aggregate_id(self) -> str:

@@ -36,13 +36,17 @@ class Grant(Value, frozen=True, kw_only=True):
     """One grantor's grant; it survives until `revoked_at` or `expires_at`."""
 
     grant_id: Uuid
+    """The grant."""
     grantor: Grantor
     """What gives the right, e.g. ``plan:pro`` or ``order:<order_id>``; one live grant per grantor."""
     level: Level
     """Higher is better; the best surviving grant decides; among equals the one that ends last, then the oldest."""
     granted_at: datetime
+    """When it was given."""
     expires_at: datetime | None
+    """When it ends; None: never."""
     revoked_at: datetime | None
+    """When it was taken back; None: it was not."""
 
 
 class MerchantEntitlementState(AggregateState, frozen=True, kw_only=True):
@@ -52,11 +56,14 @@ class MerchantEntitlementState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "entitlement_id"
 
     entitlement_id: Uuid
+    """The entitlement."""
     feature: Feature
+    """What it is about."""
     effective_level: int
     """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. What expires later
     is judged by the reader's clock."""
     effective_grant_id: str | None
+    """The grant whose level that is; None when there was none."""
     grants: list[Grant]
     """Ordered by (granted_at, grant_id). Table merchant_entitlement_grants."""
 
@@ -68,9 +75,14 @@ class CustomerEntitlementState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "entitlement_id"
 
     entitlement_id: Uuid
+    """The entitlement."""
     customer_id: CustomerId
+    """The customer, by the merchant's own id."""
     feature: Feature
+    """What it is about."""
     effective_level: int
+    """As of a merchant's entitlement: level of the best grant that was neither revoked nor expired at this change."""
     effective_grant_id: str | None
+    """The grant whose level that is; None when there was none."""
     grants: list[Grant]
     """Ordered by (granted_at, grant_id). Table customer_entitlement_grants."""

@@ -20,8 +20,11 @@ class FulfillmentLine(Value, frozen=True, kw_only=True):
     """Units of one order line. Table fulfillment_lines."""
 
     fulfillment_line_id: Uuid
+    """The line."""
     order_line_id: Uuid
+    """The order line."""
     quantity: int
+    """Units of it that left."""
 
 
 class FulfillmentState(AggregateState, frozen=True, kw_only=True):
@@ -31,9 +34,14 @@ class FulfillmentState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "fulfillment_id"
 
     fulfillment_id: Uuid
+    """The fulfillment."""
     order_id: Uuid
+    """The order."""
     location_id: LocationId
+    """The place that the units left."""
     tracking_number: Reference | None
+    """The carrier's number; None: there is none."""
     shipped_at: datetime
+    """When they left."""
     lines: list[FulfillmentLine]
     """Ordered by fulfillment_line_id."""

@@ -27,8 +27,11 @@ class TaxRate(Value, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     jurisdiction: Jurisdiction
+    """Where the merchant sells from for this rate to hold."""
     tax_category: TaxCategory
+    """Of what is sold."""
     rate_ppm: RatePpm
+    """In parts per million."""
     owed_to: OwedTo = ""
     """Where this tax is owed, e.g. ``CA-QST``; empty: in `jurisdiction`, as the one tax of its category."""
 
@@ -40,14 +43,20 @@ class MerchantState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "merchant_id"
 
     name: Title
+    """Display name."""
     currency: Currency
+    """Of all its prices, an ISO 4217 code."""
     is_active: bool
+    """Whether the merchant trades."""
     is_tax_inclusive: bool
     """Whether the merchant's prices contain the tax."""
     jurisdiction: str
     """Where the merchant sells from; selects the tax rates of its sales."""
     shipping_fee_minor: AmountOrNoneMinor
+    """Shipping fee of an order."""
     free_shipping_from_minor: AmountOrNoneMinor | None
+    """Value of the goods from which shipping is free; None: it never is."""
     tax_rates: list[TaxRate]
     """Ordered by (jurisdiction, tax_category, owed_to); unique in them. Table merchant_tax_rates."""
     registered_at: datetime
+    """When the merchant was registered."""

@@ -76,36 +76,53 @@ class OrderLine(Value, frozen=True, kw_only=True):
     """
 
     order_line_id: Uuid
+    """The order line."""
     line_number: int
     """1 .. n, in the order given."""
     kind: LineKind
+    """What is sold."""
     variant_id: str | None
     """None for shipping."""
     sku: Sku
+    """The variant's article number."""
     title: Title
+    """What was sold, as it was called then."""
     quantity: Quantity
+    """Units."""
     unit_price_micro: UnitPriceMicro
+    """Price of one unit."""
     price_source: PriceSource
     """``catalog``, ``merchant`` (shipping fee), or ``override:<source>`` for an authorized override."""
     price_reason: Note | None
-    """Why the price was overridden."""
+    """Why the price was overridden; None: it was not."""
     amount_minor: AmountOrNoneMinor
+    """Quantity times unit price, rounded half away from zero."""
     rounding_micro: int
+    """The exact product less the rounded amount."""
     discount_minor: AmountOrNoneMinor
     """This line's share of the order's discounts, >= 0."""
     jurisdiction: Jurisdiction
+    """Where the tax is owed; of several taxes, where the merchant sells from."""
     tax_category: TaxCategory
+    """By which the rate was chosen."""
     rate_ppm: RatePpm
+    """Tax rate, in parts per million."""
     is_tax_inclusive: bool
+    """Whether the price contains the tax."""
     taxable_minor: AmountOrNoneMinor
+    """What the tax is on: total less tax."""
     tax_minor: AmountOrNoneMinor
+    """Tax of the line, contained or added."""
     total_minor: AmountOrNoneMinor
     """What the customer owes for the line, tax included."""
     cancelled_quantity: int
+    """Units cancelled."""
     cancelled_minor: AmountOrNoneMinor
     """portion(total_minor, cancelled_quantity, quantity), or all that refunds of the other units left."""
     cancelled_tax_minor: AmountOrNoneMinor
+    """The tax in cancelled_minor."""
     fulfilled_quantity: int
+    """Units fulfilled."""
     withdrawn_quantity: int = 0
     """Units that will not be shipped because they were refunded first; and shipping that had nothing left to carry."""
 
@@ -114,11 +131,15 @@ class OrderLineTax(Value, frozen=True, kw_only=True):
     """One of several taxes on one line, each on the line's taxable_minor. Table order_line_taxes."""
 
     order_line_id: Uuid
+    """The order line."""
     jurisdiction: Jurisdiction
     """Where this tax is owed."""
     rate_ppm: RatePpm
+    """In parts per million."""
     tax_minor: AmountOrNoneMinor
+    """This tax of the line."""
     cancelled_tax_minor: AmountOrNoneMinor
+    """How much of it was cancelled."""
 
 
 class OrderDiscount(Value, frozen=True, kw_only=True):
@@ -128,7 +149,9 @@ class OrderDiscount(Value, frozen=True, kw_only=True):
     """
 
     order_discount_id: Uuid
+    """The discount."""
     code: DiscountCode
+    """What it is called, e.g. a voucher's code."""
     amount_minor: AmountOrNoneMinor
     """> 0."""
     line_number: LineNumber | None = None
@@ -142,14 +165,19 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "order_id"
 
     order_id: Uuid
+    """The order."""
     order_number: OrderNumber
     """The merchant's own number; unique within the merchant."""
     customer_id: CustomerId | None
+    """The customer, by the merchant's own id; None for a guest."""
     currency: Currency
+    """Of every amount, an ISO 4217 code."""
     status: OrderStatus
+    """Told by the lines."""
     source: Source
     """``storefront``, ``generator``, ``live`` or ``import:<data set>``."""
     reservation_id: str | None
+    """The reservation that held its stock; None: it has none."""
     lines_minor: AmountOrNoneMinor
     """Sum of amount_minor over goods and service lines."""
     shipping_minor: AmountOrNoneMinor
@@ -165,8 +193,11 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     total_minor: AmountOrNoneMinor
     """Sum of total_minor over all lines: what is owed before cancellations."""
     cancelled_minor: AmountOrNoneMinor
+    """Sum of cancelled_minor over all lines."""
     cancelled_tax_minor: AmountOrNoneMinor
+    """The tax in it."""
     placed_at: datetime
+    """When the order was placed."""
     lines: list[OrderLine]
     """Ordered by line_number."""
     discounts: list[OrderDiscount]

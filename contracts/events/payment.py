@@ -40,9 +40,13 @@ class PaymentCapture(Value, frozen=True, kw_only=True):
     """One capture. Table payment_captures."""
 
     payment_capture_id: Uuid
+    """The capture."""
     amount_minor: AmountOrNoneMinor
+    """What was captured."""
     provider_reference: str
+    """The provider's name for it."""
     captured_at: datetime
+    """When it was captured."""
 
 
 class PaymentState(AggregateState, frozen=True, kw_only=True):
@@ -52,17 +56,27 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "payment_id"
 
     payment_id: Uuid
+    """The payment."""
     order_id: Uuid
+    """The order."""
     customer_id: CustomerId | None
+    """The customer, by the merchant's own id; None for a guest."""
     currency: Currency
+    """Of every amount, an ISO 4217 code."""
     status: PaymentStatus
+    """State of the authorization."""
     provider: str
+    """The payment provider."""
     provider_reference: str
+    """The provider's name for it."""
     authorized_minor: AmountOrNoneMinor
+    """What was authorized."""
     captured_minor: AmountOrNoneMinor
+    """Sum of the captures."""
     refunded_minor: AmountOrNoneMinor
     """Sum of completed refunds."""
     authorized_at: datetime
+    """When it was authorized, or declined."""
     captures: list[PaymentCapture]
     """Ordered by (captured_at, payment_capture_id)."""
     released_minor: int = 0

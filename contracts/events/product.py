@@ -30,10 +30,13 @@ class Variant(Value, frozen=True, kw_only=True):
     """A sellable form of a product. Table variants; the price is in table prices."""
 
     variant_id: Uuid
+    """The variant."""
     sku: Sku
     """Unique within the merchant, case-sensitive."""
     title: Title
+    """What it is called."""
     is_active: bool
+    """Whether it is offered, as long as its product is."""
     unit_price_micro: UnitPriceMicro | None
     """Price of one unit in the merchant's currency; None: not for sale at a catalog price."""
 
@@ -45,9 +48,14 @@ class ProductState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "product_id"
 
     product_id: Uuid
+    """The product."""
     title: Title
+    """What it is called."""
     kind: ProductKind
+    """Whether it is stocked and shipped."""
     tax_category: TaxCategory
+    """By which the tax rate of its sales is chosen."""
     is_active: bool
+    """Whether it is offered."""
     variants: list[Variant]
     """Ordered by (sku, variant_id)."""

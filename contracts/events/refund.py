@@ -44,14 +44,21 @@ class RefundLine(Value, frozen=True, kw_only=True):
     """What is given back for one order line; amount includes the tax. Table refund_lines."""
 
     refund_line_id: Uuid
+    """The refund's line."""
     order_line_id: Uuid
+    """The order line."""
     quantity: QuantityOrNone
+    """Units given back; 0: money only."""
     amount_minor: AmountOrNoneMinor
+    """What is given back, tax included."""
     tax_minor: AmountOrNoneMinor
+    """The tax in it."""
     jurisdiction: Jurisdiction
     """Copied from the order line, like tax_category: a refund goes back to where the tax was charged."""
     tax_category: TaxCategory
+    """By which the rate was chosen."""
     is_restocked: bool
+    """Whether the units go back to stock."""
     is_amount_named: bool = False
     """Whether the amount was asked for as such; else it is what the units cost."""
 
@@ -60,9 +67,11 @@ class RefundLineTax(Value, frozen=True, kw_only=True):
     """What of one of several taxes is given back with a refund's line. Table refund_line_taxes."""
 
     refund_line_id: Uuid
+    """The refund's line."""
     jurisdiction: Jurisdiction
     """Where this tax was owed."""
     tax_minor: AmountOrNoneMinor
+    """What of this tax is given back."""
 
 
 class RefundState(AggregateState, frozen=True, kw_only=True):
@@ -72,20 +81,33 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "refund_id"
 
     refund_id: Uuid
+    """The refund."""
     order_id: Uuid
+    """The order."""
     payment_id: Uuid
+    """The payment that money is given back of."""
     customer_id: CustomerId | None
+    """The customer, by the merchant's own id; None for a guest."""
     currency: Currency
+    """Of every amount, an ISO 4217 code."""
     status: RefundStatus
+    """Whether the money went."""
     reason: Note
+    """Why, in the words of whoever did it."""
     external_reference: Reference | None
-    """E.g. the number of the credit note."""
+    """A reference outside Tieout, e.g. the number of the credit note; None: there is none."""
     amount_minor: AmountOrNoneMinor
+    """What is given back, tax included: the sum over the lines."""
     tax_minor: AmountOrNoneMinor
+    """The tax in it."""
     provider_reference: str | None
+    """The provider's name for it; None until the provider has it."""
     failure_reason: Note | None
+    """Why it failed; None: it did not."""
     requested_at: datetime
+    """When it was requested."""
     completed_at: datetime | None
+    """When the money went; None until then."""
     lines: list[RefundLine]
     """Ordered by refund_line_id."""
     line_taxes: list[RefundLineTax] = msgspec.field(default_factory=list)

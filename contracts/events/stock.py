@@ -36,15 +36,21 @@ class StockMovementState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "stock_movement_id"
 
     stock_movement_id: Uuid
+    """The movement."""
     variant_id: Uuid
+    """The variant."""
     location_id: LocationId
+    """The place where the stock is."""
     kind: StockMovementKind
+    """Why the units came or went."""
     quantity: int
     """Signed units, never 0; shipped and written off are negative."""
     reason: Note
+    """Why, in the words of whoever did it."""
     order_id: Uuid | None
-    """The order that shipped or returned the units, if one did."""
+    """The order that shipped or returned the units; None: none did."""
     moved_at: datetime
+    """When they came or went."""
 
 
 class ReservationEvent(StrEnum):
@@ -71,11 +77,17 @@ class ReservationLine(Value, frozen=True, kw_only=True):
     """Units held of one variant: quantity - consumed_quantity - released_quantity. Table reservation_lines."""
 
     reservation_line_id: Uuid
+    """The line."""
     variant_id: Uuid
+    """The variant."""
     location_id: LocationId
+    """The place where the stock is."""
     quantity: int
+    """Units set aside at first."""
     consumed_quantity: int
+    """Units of them that were shipped."""
     released_quantity: int
+    """Units of them that were given back."""
 
 
 class ReservationState(AggregateState, frozen=True, kw_only=True):
@@ -85,8 +97,11 @@ class ReservationState(AggregateState, frozen=True, kw_only=True):
     ID_FIELD: ClassVar[str] = "reservation_id"
 
     reservation_id: Uuid
+    """The reservation."""
     order_id: Uuid | None
+    """The order that it is for; None: there is none yet."""
     status: ReservationStatus
+    """Whether it still holds units, else how it ended."""
     expires_at: datetime | None
     """None: does not expire (it belongs to a placed order)."""
     lines: list[ReservationLine]

@@ -15,6 +15,7 @@ HEADINGS = {
     "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
     "Ask": ("sql", "psql"),
     "Reports and months": ("report", "close", "periods", "verify"),
+    "Work on the warehouse": ("dbt",),
     "Bring copies back": (
         "drain",
         "rebuild",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import psycopg
@@ -19,6 +20,7 @@ from orchestration.definitions import build_definitions
 from orchestration.resources import build_platform
 from orchestration.sensors import fresh_now
 from reconcile.results import latest_results
+from stack.lake_completeness import lake_complete_at
 from stack.migrations import migrate_everything
 from streams.draining import drain_pod
 from tests.integration.reconcile_world import Shop, open_shops
@@ -128,6 +130,9 @@ def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill
         assert not measured.pop(name).passed, name
     # The warehouse was never built, which is not yet late; everything else has all there is.
     assert len(measured) == len(COPIES) and all(item.passed for item in measured.values())
+    # What dbt judges the freshness of its source by: of pods in which nothing happens, nothing is missing.
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert lake_complete_at(settings, clock=lambda: noon) == noon
 
     # An hour-old event of pod2 stands in the log, and no consumer runs.
     second = settings.pods[1]
@@ -140,6 +145,9 @@ def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill
         )
         connection.execute("alter table oltp.outbox enable trigger user")
     drain_pod(second, settings)
+
+    behind = lake_complete_at(settings, clock=lambda: noon)
+    assert behind is not None and noon - behind >= timedelta(hours=1)
 
     def stale() -> dict[str, float]:
         found = checks_of(run(definitions, "freshness", instance))

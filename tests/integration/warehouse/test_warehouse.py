@@ -20,7 +20,8 @@ import pytest
 from contracts.errors import InputError, WarehouseError
 from contracts.events.order import OrderState
 from derived import builds, warehouse
-from derived.builds import TABLES, latest_build, record_completion, record_cut_vector
+from derived.builds import TABLES, Build, CompleteBuild, latest_build, record_completion, record_cut_vector
+from derived.dbt_by_hand import ByHand, check_arguments, locked_for, run_by_hand
 from derived.lake import connect_lake
 from derived.lake_connection import lake_place
 from derived.lake_files import lost_tables
@@ -354,6 +355,68 @@ def test_a_wrong_event_that_is_not_left_out_fails_the_build_and_no_report_reads_
     with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as connection:
         build = latest_build(connection)
     assert build is not None and build.cuts == before.result.cuts
+
+
+def by_hand(world: World, command: str) -> tuple[Build, ByHand]:
+    # dbt leaves its log file open until the process ends.
+    arguments = [*command.split(), "--log-level-file", "none"]
+    check_arguments(arguments)
+    with locked_for(world.settings, arguments) as build:
+        done = run_by_hand(world.settings, arguments, build)
+    assert build is not None
+    return build, done
+
+
+def latest(world: World) -> CompleteBuild:
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as connection:
+        build = latest_build(connection)
+    assert build is not None
+    return build
+
+
+def test_a_build_by_hand_is_complete_only_if_it_is_whole(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment]
+) -> None:
+    before, report = latest(world), read_report(world.settings, "daily")
+    world.trade("pod1", 20)
+
+    # The orders alone go on to a cut that nothing else of the warehouse has: no report, and no build, stands there.
+    partial, done = by_hand(world, "run -s int_orders_history daily_sales")
+    assert done.exit_code == 0 and not done.is_complete and partial.cuts["pod1"] > before.cuts["pod1"]
+    assert latest(world) == before
+    assert read_report(world.settings, "daily").rows == report.rows
+
+    whole, done = by_hand(world, "build")
+    assert done == ByHand(exit_code=0, is_complete=True)
+    assert {pod: entry.since_cut for pod, entry in whole.pods.items()} == before.cuts
+    assert latest(world).build_id == whole.build_id
+    assert (world.settings.var_dir / "dbt" / "by_hand" / "partial_parse.msgpack").exists()
+
+    # What was built in two steps is what the pod holds.
+    left_out = {one.aggregate_id for one in whole.left_out}
+    held = {
+        (order.order_id, order.version) for order in world.commerce["pod1"].orders if order.order_id not in left_out
+    }
+    assert held == set(world.rows("select order_id, version from lake.marts.orders where pod = 'pod1'"))
+
+
+def test_columns_have_the_types_that_are_said(world: World, first: Moment) -> None:
+    def parts(data_type: str) -> list[str]:
+        """Return a type, or the fields of a structure with theirs, whose order says nothing."""
+        return sorted(re.findall(r"\w[\w ]*\w", data_type.replace('"', "").lower().replace("struct(", "")))
+
+    found = world.rows(
+        """select schema_name || '.' || table_name, column_name, data_type from duckdb_columns()
+           where database_name = 'lake' and schema_name in ('staging', 'intermediate', 'marts')"""
+    )
+    said = [
+        (f"{layer}.{model['name']}", column["name"], " ".join(column["data_type"].split()))
+        for layer in ("staging", "intermediate", "marts")
+        for model in properties(layer)
+        for column in model["columns"]
+    ]
+    stored, declared = ({(table, name): parts(str(kind)) for table, name, kind in rows} for rows in (found, said))
+    assert stored == declared
 
 
 def test_a_lake_that_was_never_built_has_no_reports(postgres: Cluster, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import types
 import typing
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -164,7 +165,8 @@ def test_dbt_finds_no_module_of_ours_to_execute() -> None:
     assert not list(root.glob("dbt_*.py"))
 
 
+@cache
 def properties(layer: str) -> list[dict[str, typing.Any]]:
     """Return the described models of a layer."""
-    files = [yaml.safe_load(path.read_text()) for path in (MODELS / layer).glob("*.yml")]
+    files = [yaml.load(path.read_text(), yaml.CSafeLoader) for path in (MODELS / layer).glob("*.yml")]
     return [model for file in files for model in file.get("models", [])]

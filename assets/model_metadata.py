@@ -1,0 +1,114 @@
+"""What Dagster's pages show of a model that was built: how many rows it has, which columns its columns come from.
+
+Belongs here: adding that to dbt's events, cheaply. Does not belong here: columns, types and descriptions, which the
+pages have from dbt's manifest. dagster-dbt's own way asks the warehouse for the columns of each model and its parents
+and reads its SQL once per column; here the manifest says the columns, and the SQL is read once: 0.2 s for all models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.lineage import Node, lineage
+
+from derived.builds import Connection
+from derived.warehouse import stored_rows
+
+ROW_COUNT, COLUMN_LINEAGE = "dagster/row_count", "dagster/column_lineage"
+"""The names by which Dagster's pages know them."""
+
+SOURCES = ("raw", "builds")
+"""Schemas that dbt only reads; in the graph they are in the lake."""
+PAYLOAD = ("raw", "events", "payload")
+"""What all those columns of staging come from that its SQL does not name: they come out of a structure."""
+
+DIALECT = "duckdb"
+
+Schema = dict[str, dict[str, dict[str, dict[str, str]]]]
+"""Database -> schema -> table -> column -> type."""
+Place = tuple[str, str, str]
+"""Schema, table, column."""
+
+
+def described(
+    events: Iterable[Any], connection: Connection, manifest: Mapping[str, Any], target: Path
+) -> Iterator[Any]:
+    """Yield dbt's events, those of models that were built with rows and columns; `target` is where dbt writes to.
+
+    Only stored tables are counted, which the lake has in its catalog; views would have to be computed for it.
+    """
+    schema = schema_of(manifest)
+    for event in events:
+        if not isinstance(event, dg.Output):
+            yield event
+            continue
+        node = manifest["nodes"][event.metadata["unique_id"].value]
+        seen = {
+            ROW_COUNT: stored_rows(connection, node["name"]).get(node["name"]),
+            COLUMN_LINEAGE: _lineage(node, schema, target),
+        }
+        told = {name: value for name, value in seen.items() if value is not None}
+        yield event.with_metadata({**event.metadata, **told})
+
+
+def schema_of(manifest: Mapping[str, Any]) -> Schema:
+    """Return every model and source with its columns."""
+    found: Schema = {}
+    for node in (*manifest["nodes"].values(), *manifest["sources"].values()):
+        if node["resource_type"] in ("model", "source"):
+            columns = {name: column["data_type"] for name, column in node["columns"].items()}
+            found.setdefault(node["database"], {}).setdefault(node["schema"], {})[node["name"]] = columns
+    return found
+
+
+def columns_read(sql: str, schema: Schema) -> dict[str, set[Place]]:
+    """Return for each column that a query names which columns it is computed from; SqlglotError: it cannot be read."""
+    nodes = lineage(
+        None,
+        sql,
+        schema,
+        dialect=DIALECT,
+        trim_selects=False,
+        validate_qualify_columns=False,
+        quote_identifiers=False,
+    )
+    return {column: set(_read(node)) for column, node in nodes.items()}
+
+
+def _read(column: Node) -> Iterator[Place]:
+    for node in column.walk():
+        if isinstance(node.source, exp.Table):
+            yield node.source.db, node.source.name, node.name.rpartition(".")[2]
+
+
+def _lineage(node: Mapping[str, Any], schema: Schema, target: Path) -> dg.TableColumnLineage | None:
+    """Return what the columns of a model come from; None when its SQL does not say so."""
+    path = target / "compiled" / node["package_name"] / node["original_file_path"]
+    try:
+        found = columns_read(path.read_text(encoding="utf-8"), schema)
+    except (OSError, SqlglotError):
+        # It only describes the build, which must not fail for it.
+        return None
+    if node["schema"] == "staging":
+        found = {name: {PAYLOAD} for name in node["columns"]} | found
+    own = (node["schema"], node["name"])
+    return dg.TableColumnLineage(
+        deps_by_column={
+            name: [
+                dg.TableColumnDep(asset_key=_asset_key(*place[:2]), column_name=place[2])
+                for place in sorted(places)
+                if place[:2] != own
+            ]
+            for name, places in found.items()
+            if name in node["columns"]
+        }
+    )
+
+
+def _asset_key(schema: str, table: str) -> dg.AssetKey:
+    return dg.AssetKey(["lake" if schema in SOURCES else schema, table])

@@ -1,0 +1,8 @@
+-- Fulfillments of this build whose order is not there.
+select
+    fulfillments.fulfillment_id,
+    fulfillments.order_id,
+    fulfillments.pod
+from {{ ref('fulfillments') }} as fulfillments
+anti join {{ ref('orders') }} using (pod, merchant_id, order_id)
+where {{ is_added('cut', 'fulfillments') }}

@@ -1,0 +1,163 @@
+"""dbt as a data engineer runs it (`tieout dbt`): any of its commands, with what it needs, beside builds of our own.
+
+Belongs here: which commands write and therefore hold the build lock, what no command may do, whether a build by hand
+was a whole one. Does not belong here: what dbt needs to run (`derived/warehouse.py`), the command line
+(`stack/commands/dbt.py`).
+
+A build by hand records cuts like every other. It is complete, so that reports read it and the next one goes on from
+there, only if it built every model and ran every test without a fault. Any other is like one that failed on the way:
+reports as of the last complete build show what they did, and the next build computes all again from there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import InputError
+from contracts.settings import Settings
+from derived.builds import Build, build_lock, building
+from derived.warehouse import dbt_environment, run_dbt_aloud
+
+BUILDING = ("build", "run", "retry")
+"""Commands that write models, at cuts of their own."""
+WRITING = (*BUILDING, "clone", "run-operation", "seed", "snapshot")
+STORING_TESTS = "--store-failures"
+"""With it `test` writes, too."""
+READING = ("compile", "debug", "docs", "list", "ls", "parse", "show", "source", "test")
+OFFLINE = ("list", "ls", "parse")
+"""Those that only read the project, and need no server."""
+HELP = ("--help", "-h")
+
+REFUSED = {
+    "--empty": "would store tables without their rows",
+    "--sample": "would store tables with a part of their rows",
+    "--threads": "is always 1 here: transactions that run beside each other in one process crash DuckLake",
+    "--project-dir": "is always this project",
+    "--profiles-dir": "is always this project's",
+    "--target-path": "is always below the folder of runtime files",
+    "--no-write-json": "would leave nothing to tell a whole build from a part by",
+}
+"""Options that would harm the warehouse or run something else, and why."""
+
+FULL_REFRESH = ("--full-refresh", "-f")
+PARTIAL_PARSE = "partial_parse.msgpack"
+BUILT = ("success", "pass", "warn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByHand:
+    """What a command of dbt came to."""
+
+    exit_code: int
+    """dbt's own: 0 all is well, 1 a model or test failed, 2 it could not run."""
+    usage_error: str = ""
+    """What was wrong with the arguments; dbt does not print it itself."""
+    is_complete: bool = False
+    """Whether reports read this build now."""
+
+
+def check_arguments(arguments: Sequence[str]) -> str:
+    """Return which command is asked for; InputError for what cannot be run here."""
+    command = arguments[0] if arguments else ""
+    if command not in (*WRITING, *READING):
+        known = ", ".join(sorted({*WRITING, *READING}))
+        raise InputError(f"Begin with a command of dbt ({known}), its options after it: `tieout dbt build -s orders`.")
+    for argument in arguments[1:]:
+        name = argument.partition("=")[0]
+        if name in REFUSED:
+            raise InputError(f"`tieout dbt` takes no {name}: it {REFUSED[name]}.")
+    return command
+
+
+def is_offline(arguments: Sequence[str]) -> bool:
+    """Return whether the command needs no server."""
+    asks_for_help = any(option in arguments for option in HELP)
+    return asks_for_help or arguments[0] in OFFLINE or list(arguments[:2]) == ["docs", "serve"]
+
+
+def is_building(arguments: Sequence[str]) -> bool:
+    """Return whether the command writes models."""
+    return arguments[0] in BUILDING and not is_offline(arguments)
+
+
+def is_writing(arguments: Sequence[str]) -> bool:
+    """Return whether the command writes to the warehouse, so that nobody may build beside it."""
+    writes = arguments[0] in WRITING or (arguments[0] == "test" and STORING_TESTS in arguments)
+    return writes and not is_offline(arguments)
+
+
+@contextmanager
+def locked_for(settings: Settings, arguments: Sequence[str]) -> Iterator[Build | None]:
+    """Hold the build lock if the command writes; hand out the build if it writes models. Leave when dbt has ended."""
+    if is_building(arguments):
+        is_from_nothing = any(option in arguments for option in FULL_REFRESH)
+        since = dict.fromkeys((pod.pod for pod in settings.pods), 0) if is_from_nothing else None
+        with building(settings, since=since) as build:
+            yield build
+    elif is_writing(arguments):
+        with build_lock(settings):
+            yield None
+    else:
+        yield None
+
+
+def asks_for_freshness(arguments: Sequence[str]) -> bool:
+    """Return whether the command judges how old the sources are."""
+    return arguments[0] == "source" and not is_offline(arguments)
+
+
+def run_by_hand(
+    settings: Settings, arguments: Sequence[str], build: Build | None, *, lake_complete_at: datetime | None = None
+) -> ByHand:
+    """Run dbt with `arguments`, and say of `build`, if there is one, whether it is complete.
+
+    `lake_complete_at` is that of `run_dbt_aloud`.
+    """
+    target = _target(settings)
+    given = [*arguments]
+    if build is not None and build.is_outgrown and not any(option in given for option in FULL_REFRESH):
+        given.append(FULL_REFRESH[0])
+    result = run_dbt_aloud(settings, given, target=target, lake_complete_at=lake_complete_at)
+    if isinstance(result.exception, KeyboardInterrupt):
+        raise result.exception
+    if build is not None:
+        build.is_complete = result.success and is_whole(result.result, _needed(target))
+    return ByHand(
+        exit_code=0 if result.success else 1 if result.exception is None else 2,
+        usage_error=_usage_error(result),
+        is_complete=build is not None and build.is_complete,
+    )
+
+
+def is_whole(results: Any, needed: set[str]) -> bool:
+    """Return whether a command built and tested all of `needed` (ids of models and tests) without a fault."""
+    faultless = {one.node.unique_id for one in results or () if str(one.status) in BUILT}
+    return bool(needed) and needed <= faultless
+
+
+def _needed(target: Path) -> set[str]:
+    """Return the ids of all models and tests of the project that dbt has just read; unit tests prove no data."""
+    nodes = json.loads((target / "manifest.json").read_text(encoding="utf-8"))["nodes"]
+    return {name for name, node in nodes.items() if node["resource_type"] in ("model", "test")}
+
+
+def _usage_error(result: Any) -> str:
+    return str(result.exception) if type(result.exception).__name__ == "DbtUsageException" else ""
+
+
+def _target(settings: Settings) -> Path:
+    """Return the folder that commands by hand write to; the first takes over what builds have parsed."""
+    parsed = Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / PARTIAL_PARSE
+    target = settings.var_dir / "dbt" / "by_hand"
+    target.mkdir(parents=True, exist_ok=True)
+    if not (target / PARTIAL_PARSE).exists():
+        with suppress(FileNotFoundError):
+            shutil.copy(parsed, target / PARTIAL_PARSE)
+    return target
