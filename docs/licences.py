@@ -27,7 +27,8 @@ def licences_page() -> str:
             "",
             "Tieout itself: Apache-2.0 ([LICENSE](../LICENSE)). Below is every package that `make` installs, with the",
             "licence that its own metadata state. Asked for by: the product (`requirements.in`, which says what for),",
-            "its makers (`requirements-dev.in`), or only by other packages (empty). Other systems' are not listed.",
+            "its makers (`requirements-dev.in`), or only by other packages (empty). Needed on some systems or by some",
+            f"versions of Python only, and not listed: {', '.join(locked(is_conditional=True))}.",
             "",
             "| package | version | licence | asked for by |",
             "| --- | --- | --- | --- |",
@@ -38,22 +39,22 @@ def licences_page() -> str:
 
 
 def licences() -> list[tuple[str, str, str, str]]:
-    """Return package, version, licence, and who asks for it: the product, its makers, or only other packages."""
+    """Return package, version, licence, and who asks for it: the product, its makers, or only other packages ("")."""
     asked = {
         name: who
         for who, file in (("makers", "requirements-dev.in"), ("product", "requirements.in"))
         for name in _names(file)
     }
     return [
-        (name, version, licence_of(found), asked.get(name, ""))
-        for name, version in locked()
-        if (found := _metadata(name)) is not None
+        (name, version, licence_of(metadata.metadata(name)), asked.get(name, ""))
+        for name, version in locked(is_conditional=False).items()
     ]
 
 
-def locked() -> list[tuple[str, str]]:
-    """Return every package of the lock with its version."""
-    return re.findall(r"^([a-z0-9._-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+def locked(*, is_conditional: bool) -> dict[str, str]:
+    """Return packages of the lock with their versions: those that every system installs, or those that some do."""
+    found = re.findall(r"^([a-z0-9._-]+)==(\S+) *(;?)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    return {name: version for name, version, mark in found if bool(mark) == is_conditional}
 
 
 def licence_of(found: metadata.PackageMetadata) -> str:
@@ -70,11 +71,3 @@ def licence_of(found: metadata.PackageMetadata) -> str:
 
 def _names(file: str) -> list[str]:
     return re.findall(r"^([a-z0-9._-]+)", (ROOT / file).read_text(), re.MULTILINE)
-
-
-def _metadata(name: str) -> metadata.PackageMetadata | None:
-    """Return what is installed of a package; other systems' packages are not."""
-    try:
-        return metadata.metadata(name)
-    except metadata.PackageNotFoundError:
-        return None
