@@ -261,7 +261,7 @@ def check_a_repair_and_the_consumer_do_not_disturb_each_other(world: World, monk
     drain_pod(world.pod, world.settings)
     before = world.rows()
     coming = events_of_cuts(world.pod, [newest_cut(world.pod)])
-    with pytest.raises(PropagationError, match="come by themselves"):
+    with pytest.raises(PropagationError, match="comes by itself"):
         restore_events(*world.lake, coming)
     other = coming.set_column(1, "epoch", pa.array(["another"] * coming.num_rows))
     for repair in (restore_events, replace_events):
