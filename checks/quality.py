@@ -22,6 +22,7 @@ from checks.expectations.judgement import Judgement, load_judge
 from checks.expectations.pages import RUNS_KEPT, finish, prune
 from contracts.clock import utc_now
 from contracts.errors import WarehouseError
+from contracts.text import counted
 from derived.builds import latest_build
 from derived.reports import standing_at
 from repair.alerts.unmet import NOT_LOOKED_AT, Looked, Seen, record
@@ -52,8 +53,9 @@ def check_spec(store: str, suite: Suite) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         check_name(suite),
         asset=asset_of(store, suite),
-        description=f"{len(suite.expectations)} expectations of {suite.table}, run by Great Expectations, e.g. "
-        f"{statements} Adds: {suite.adds} Cannot catch: rows that follow every rule and are wrong all the same.",
+        description=f"{counted(len(suite.expectations), 'expectation')} of {suite.table}, run by Great "
+        f"Expectations, e.g. {statements} Adds: {suite.adds} Cannot catch: rows that follow every rule and are wrong "
+        "all the same.",
         metadata={
             "suite": f"{store}.{suite.name}",
             "declared_in": f"checks/expectations/{store}.py",

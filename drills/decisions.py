@@ -15,6 +15,7 @@ from contracts.drills import Promise
 from contracts.errors import PropagationError
 from contracts.ids import aggregate_key
 from contracts.ownership import ACCOUNT_VIEW, LAKE
+from contracts.text import counted
 from derived.reports import Report, read_report
 from derived.retention import prune_outboxes
 from drills.answers import ask
@@ -64,8 +65,8 @@ def nothing_is_forgotten(scene: Scene) -> None:
             Promise.NOTHING_IS_FORGOTTEN,
             pod,
             expected="orders that the lake lacks, all in the outbox; the log kept from the lake's cut on",
-            seen=f"the lake at cut {lake_cut} lacks {len(missing)} orders, the outbox has {in_outbox} of them; "
-            f"the log is kept from cut {kept[pod]}",
+            seen=f"the lake at cut {lake_cut} lacks {counted(len(missing), 'order')}, the outbox has {in_outbox} of "
+            f"them; the log is kept from cut {kept[pod]}",
             is_ok=bool(missing) and in_outbox == len(missing) and kept[pod] <= max(lake_cut, 1),
         )
 
@@ -122,8 +123,8 @@ def was_restored(scene: Scene, backed_up: Ran, restored: Ran) -> None:
         Promise.IS_REBUILT,
         "tieout restore-lake",
         expected="exit code 0, and the events of the backup",
-        seen=f"backup: exit code {backed_up.exit_code}; restore: exit code {restored.exit_code}, {events:,} events"
-        + _complaint(backed_up, restored),
+        seen=f"backup: exit code {backed_up.exit_code}; restore: exit code {restored.exit_code}, "
+        f"{counted(events, 'event')}" + _complaint(backed_up, restored),
         is_ok=backed_up.exit_code == restored.exit_code == 0 and events > 0,
     )
 
@@ -146,11 +147,11 @@ def reports_the_same(scene: Scene, before: Report, rebuilt: Ran) -> None:
     if rebuilt.exit_code == 0:
         again = read_report(scene.system.settings, before.name, cuts=before.cuts)
         is_ok = bool(before.rows) and again.rows == before.rows and again.columns == before.columns
-        seen += f", {len(again.rows)} rows, {'the same' if is_ok else 'others'} at {dict(before.cuts)}"
+        seen += f", {counted(len(again.rows), 'row')}, {'the same' if is_ok else 'others'} at {dict(before.cuts)}"
     scene.note(
         Promise.IS_REBUILT,
         "tieout rebuild warehouse",
-        expected=f"exit code 0; the {before.name} as of the cuts before, {len(before.rows)} rows, the same",
+        expected=f"exit code 0; the {before.name} as of the cuts before, {counted(len(before.rows), 'row')}, the same",
         seen=seen,
         is_ok=is_ok,
     )

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from contracts.drills import DRILLS, PROOF_AGE_MAX, Drill
+from contracts.text import counted
 from drills.records import Proof
 
 
@@ -115,7 +116,8 @@ def summary(cells: Sequence[CellProof]) -> str:
     ages = [cell.age for cell in cells if cell.age is not None and cell.state is ProofState.PROVEN]
     others = [f"{number} {state.value}" for state, number in counts.items() if number and state != ProofState.PROVEN]
     oldest = f", the oldest proof {age_words(max(ages))} old" if ages else ""
-    return f"{counts[ProofState.PROVEN]} of {len(cells)} drills proven{oldest}" + "".join(f"; {one}" for one in others)
+    proven = f"{counts[ProofState.PROVEN]} of {counted(len(cells), 'drill')} proven{oldest}"
+    return "; ".join([proven, *others])
 
 
 def age_words(age: timedelta) -> str:

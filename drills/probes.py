@@ -15,6 +15,7 @@ import psycopg
 from contracts.drills import Promise
 from contracts.errors import TieoutError
 from contracts.ownership import Lateness
+from contracts.text import counted
 from contracts.verdicts import Verdict
 from drills.scene import PATIENCE_SECONDS, Scene, summary, wait
 from drills.stores import ahead
@@ -50,7 +51,7 @@ def trade(
             promise,
             f"load on {pod}",
             expected="more orders than the drill's own",
-            seen=f"{more} orders of other merchants placed meanwhile",
+            seen=f"{counted(more, 'order')} of other merchants placed meanwhile",
             is_ok=more > 0,
         )
 

@@ -166,7 +166,7 @@ class Scene:
             self.note(
                 Promise.NOTHING_LOST_OR_DOUBLE,
                 pod,
-                expected=f"{len(sold)} of {len(sold)} acknowledged orders exactly once, at least 1",
+                expected=f"{len(sold)} of {counted(len(sold), 'acknowledged order')} exactly once, at least 1",
                 seen=f"{once} once, {lost} lost, {double} more than once",
                 is_ok=bool(sold) and once == len(sold),
             )
@@ -208,5 +208,6 @@ def summary(results: Sequence[PairResult]) -> str:
         for result in results
         if result.verdict is not Verdict.CONSISTENT
     ]
-    text = f"{good} of {len(results)} comparisons consistent at cut {', '.join(map(str, cuts))}, {counted(keys, 'key')}"
+    compared = counted(len(results), "comparison")
+    text = f"{good} of {compared} consistent at cut {', '.join(map(str, cuts))}, {counted(keys, 'key')}"
     return "; ".join([text, *others[:3]])

@@ -19,6 +19,7 @@ import psycopg
 from contracts.clock import Clock, utc_now
 from contracts.errors import PropagationError
 from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy, Lateness
+from contracts.text import counted
 from derived.lake_connection import open_lake
 from drills.system import System
 from drills.trading import merchant_of
@@ -54,7 +55,8 @@ class Standing:
     def __str__(self) -> str:
         """Return it in words."""
         gap = "" if self.is_whole else ", what comes next is missing"
-        return f"cut {self.cut}, {self.lag_events:,} events and {self.lag_seconds:.1f} s behind ({self.lateness}){gap}"
+        behind = f"{counted(self.lag_events, 'event')} and {self.lag_seconds:.1f} s behind"
+        return f"cut {self.cut}, {behind} ({self.lateness}){gap}"
 
 
 class Store(Protocol):

@@ -19,12 +19,13 @@ BUILT = ("marts", "intermediate", "staging", "builds")
 """Schemas of the lake that builds of the warehouse make."""
 
 ROOTS = {ACCOUNT_VIEW.name: account.ROOTS, FULFILLMENT_VIEW.name: fulfillment.ROOTS}
+RELATION = ("table or view", "tables and views")
 
 
 def wipe_log(scene: Scene) -> None:
     """Delete the data of the log server, which is dead."""
     deleted, left = scene.system.delete_log()
-    _note_gone(scene, "files of the log server", f"{deleted:,} bytes", f"{left} bytes", left == 0 < deleted)
+    _note_gone(scene, "files of the log server", counted(deleted, "byte"), counted(left, "byte"), left == 0 < deleted)
 
 
 def wipe_lake(scene: Scene) -> None:
@@ -33,7 +34,8 @@ def wipe_lake(scene: Scene) -> None:
     with open_lake(settings, read_only=True) as lake:
         events = int(lake.execute("select count(*) from lake.raw.events").fetchall()[0][0])
     left = scene.system.delete_lake()
-    _note_gone(scene, "lake", counted(events, "event"), f"{left} catalog tables and files", left == 0 < events)
+    remains = counted(left, "catalog table or file", "catalog tables and files")
+    _note_gone(scene, "lake", counted(events, "event"), remains, left == 0 < events)
 
 
 def wipe_warehouse(scene: Scene) -> None:
@@ -54,7 +56,7 @@ def wipe_warehouse(scene: Scene) -> None:
         for schema in BUILT:
             lake.execute(f"drop schema if exists lake.{schema} cascade")
         left = relations()
-    _note_gone(scene, "warehouse", f"{before} tables and views", f"{left} tables and views", left == 0 < before)
+    _note_gone(scene, "warehouse", counted(before, *RELATION), counted(left, *RELATION), left == 0 < before)
 
 
 def wipe_view(scene: Scene) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
+from contracts.text import counted
 from derived.reports import REPORTS, Connection
 from finance.books import ClosedPeriod, closed_periods, stored_files
 from finance.canonical import content_sha256
@@ -84,6 +85,6 @@ def _differing(lake: Connection, closed: ClosedPeriod, closes: Sequence[Close]) 
             continue
         if content_sha256(content_of(report, closed.period)) != values["content_sha256"]:
             yield (
-                f"{name} is no longer what the marts say at the cuts of the closing: they have {len(report.rows):,} "
-                f"rows where {values['rows']:,} were closed, or other figures in them"
+                f"{name} is no longer what the marts say at the cuts of the closing: they have "
+                f"{counted(len(report.rows), 'row')} where {values['rows']:,} were closed, or other figures in them"
             )

@@ -17,6 +17,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import product
 
 from contracts.money import CURRENCY_EXPONENTS
+from contracts.text import counted
 from finance.presentation import exponent, is_number
 
 SPACES = str.maketrans("", "", " \u00a0\u202f'\u2019")
@@ -58,7 +59,7 @@ def content_rows(columns: Sequence[str], cells: Sequence[Sequence[str]], way: Wa
     rows = []
     for number, line in enumerate(cells, 2):
         if len(line) != len(columns):
-            raise ValueError(f"line {number} has {len(line):,} cells, and the heading {len(columns):,}")
+            raise ValueError(f"line {number} has {counted(len(line), 'cell')}, and the heading {len(columns):,}")
         rows.append([_value(name, text, line[currency], way) for name, text in zip(columns, line, strict=True)])
     return rows
 

@@ -38,6 +38,7 @@ from assets.trust import BREAKS
 from checks.pairs import check_result, ledger_metadata
 from contracts.errors import ComparisonError
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
+from contracts.text import counted
 from contracts.verdicts import PairResult
 from orchestration.upkeep import without_secrets
 from reconcile.pairs import PAIRS
@@ -92,7 +93,7 @@ def repair_pod(context: OpExecutionContext, pod: str) -> None:
         context.log_event(evaluation)  # type: ignore[arg-type]
     for action in report.actions:
         failed = f" failed: {action.error}" if action.error else ""
-        context.log.info(f"{action.kind} in {action.store} of {action.pod}, {action.key_count} keys{failed}")
+        context.log.info(f"{action.kind} in {action.store} of {action.pod}, {counted(action.key_count, 'key')}{failed}")
     open_now = ledger_metadata(platform.settings.control_dsn)
     found = found_by(context.instance, context.run.tags.get(FOUND_BY_TAG, ""))
     context.log_event(dg.AssetObservation(BREAKS, metadata={**open_now, **_outcome(report), **found}))

@@ -11,6 +11,7 @@ from dagster import OpExecutionContext
 
 from assets.platform import PLATFORM, platform_of
 from contracts.settings import PodSettings, Settings
+from contracts.text import counted
 from oltp.commands.execute import build_command_pod
 from oltp.expiry import expire_due_reservations
 from oltp.settling import settle_provider_calls
@@ -62,7 +63,9 @@ def reservations(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         finally:
             # A pod where nothing can be expired keeps nobody's money waiting.
             settled = settle_left_calls(settings, context.log.warning)
-    return dg.SkipReason(f"{sum(expired.values())} reservations expired, {sum(settled.values())} calls settled.")
+    return dg.SkipReason(
+        f"{counted(sum(expired.values()), 'reservation')} expired, {counted(sum(settled.values()), 'call')} settled."
+    )
 
 
 @dg.op(required_resource_keys={PLATFORM})

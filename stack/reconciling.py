@@ -131,7 +131,9 @@ def conclusion(comparison: Comparison) -> str:
     if ties(comparison):
         is_all = {one.pair for one in results} == {pair.name for pair in PAIRS}
         what = "Everything ties" if is_all else "What was compared ties"
-        return f"{what}: all {len(results)} comparisons are consistent, and no total differs."
+        return (
+            f"{what}: all {counted(len(results), 'comparison is', 'comparisons are')} consistent, and no total differs."
+        )
     others = sorted(f"{one.pair} in {one.pod}" for one in results if one.verdict is not Verdict.CONSISTENT)
     more = f" and {len(others) - NAMED_MAX} more" if len(others) > NAMED_MAX else ""
     named = f" ({', '.join(others[:NAMED_MAX])}{more})" if others else ""

@@ -3,8 +3,8 @@
 Where the system was started without Dagster's pages (`tieout up --no-ui`) it also does what Dagster's schedules and
 sensors do otherwise: compare, repair, expire, compact, prune (`stack/timetable.py`).
 
-Belongs here: the loops of that worker. Does not belong here: what is done (`stack/watching.py`, `stack/alerting.py`,
-`stack/routine.py`).
+Belongs here: the loops of that worker. Does not belong here: what is done (`stack/watching.py`, `stack/lagging.py`,
+`stack/alerting.py`, `stack/routine.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from datetime import timedelta
 
 from contracts.settings import Settings
 from stack.alerting import tell
+from stack.lagging import LagWatch
 from stack.scrubbing import scrubber
 from stack.watching import build_watch
 
 WATCH_SECONDS = 5.0
+LAG_SECONDS = 15.0
 ALERT_SECONDS = 30.0
 RESTING_SECONDS = 25.0
 """Dagster's sensor sends the same messages; where it did so this lately, nothing needs to be done here."""
@@ -30,8 +32,11 @@ logger = logging.getLogger("tieout.upkeep")
 def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> None:
     """Look, tell and, alone (without Dagster), keep the timetable until `stop` is set."""
     watch = build_watch(settings)
+    lags = LagWatch(settings=settings, told=watch.told_copies)
+    watch.lags = lambda: lags.troubles
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
+        (lags.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
     ]
     if is_alone:

@@ -1,4 +1,4 @@
-"""Watching servers and workers, and telling people of those that do not answer, whatever else is down.
+"""Watching servers, workers and copies, and telling people of what does not answer or is too far behind.
 
 What is known of outages, and the messages about them that somebody has not got yet, are kept in a file and in memory:
 neither the control database nor Dagster has to answer, and on a full disk the memory alone does. When the control
@@ -22,8 +22,9 @@ import psycopg
 
 from contracts.clock import Clock, utc_now
 from contracts.settings import Settings
+from contracts.text import counted
 from repair.alerts.deciding import ATTEMPTS_MAX, retry_at
-from repair.alerts.outages import Outage, Trouble, observe
+from repair.alerts.outages import About, Outage, Trouble, observe
 from repair.alerts.outbox import Message, record_direct
 from repair.alerts.sending import Target, build_targets, delivered
 from stack.files import write_private
@@ -83,9 +84,10 @@ def worker_troubles(workers: Sequence[ProgramState]) -> list[Trouble]:
     return [
         Trouble(
             name=f"worker {worker.name}",
-            sentence=f"worker {worker.name} does not keep running ({worker.state}, started again "
-            f"{worker.restarts:,} times): {worker.detail}",
+            sentence=f"worker {worker.name} does not keep running ({worker.state}, "
+            f"started again {counted(worker.restarts, 'time')}): {worker.detail}",
             look=f"tieout status; {worker.name}.log in var/logs",
+            about=About.WORKER,
             patience_seconds=WORKER_PATIENCE_SECONDS,
         )
         for worker in workers
@@ -101,6 +103,8 @@ class Watch:
     targets: Sequence[Target]
     look: Callable[[], Sequence[ServerSeen]]
     workers: Callable[[], Sequence[ProgramState]]
+    lags: Callable[[], Sequence[Trouble]] = tuple
+    """Gives what was last found of copies that are too far behind."""
     clock: Clock = utc_now
     kept: Kept = field(default_factory=Kept)
 
@@ -117,8 +121,9 @@ class Watch:
     def look_once(self) -> bool:
         """Look, tell people what is due; return whether something is down."""
         servers = server_troubles(self.look())
-        # Workers follow the servers that they use: these are told of alone.
-        found = servers or worker_troubles(self.workers())
+        # Workers and copies follow the servers that they use: these are told of alone.
+        others = self._as_told() if servers else [*worker_troubles(self.workers()), *self.lags()]
+        found = [*servers, *others]
         now = self.clock()
         observed = observe({one.name: one for one in self.kept.outages}, found, now)
         before = asdict(self.kept)
@@ -130,6 +135,15 @@ class Watch:
         if asdict(self.kept) != before:
             self._save()
         return bool(found)
+
+    def told_copies(self) -> set[str]:
+        """Return the copies of which people were told that they are behind."""
+        return {one.name for one in self.kept.outages if one.is_told and one.about is About.COPY}
+
+    def _as_told(self) -> list[Trouble]:
+        """Return what is not looked at now as people know it: not over because something else is down."""
+        told = [one for one in self.kept.outages if one.is_told and one.about is not About.SERVER]
+        return [Trouble(name=one.name, sentence=one.sentence, about=one.about) for one in told]
 
     def _unsent(self, message: Message, now: datetime) -> Unsent:
         logger.warning("%s", message.title)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import ManifestMismatchError
+from contracts.text import counted
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -84,7 +85,9 @@ def decode(data: bytes) -> pa.Table:
     try:
         table = pa.ipc.open_stream(pa.py_buffer(data)).read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ManifestMismatchError(f"A log entry of {len(data)} bytes cannot be decoded ({error}).") from None
+        raise ManifestMismatchError(
+            f"A log entry of {counted(len(data), 'byte')} cannot be decoded ({error})."
+        ) from None
     if not table.schema.equals(STORED_SCHEMA):
         raise ManifestMismatchError("A log entry has other columns than this version of Tieout reads.")
     return table

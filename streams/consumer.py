@@ -17,6 +17,7 @@ import pyarrow as pa
 from contracts.clock import Clock, utc_now
 from contracts.errors import LogGapError, ManifestMismatchError, PropagationError
 from contracts.settings import Settings
+from contracts.text import counted
 from streams import codec
 from streams.log import EventLog, Manifest, Progress, entry_place
 from streams.parking import apply_parking
@@ -255,7 +256,8 @@ class Consumer:
         found = codec.checksum(stored, place=entry_place(self._pod, epoch, at))
         if stored.num_rows != stated.events or found != stated.checksum:
             raise ManifestMismatchError(
-                f"Partition {at.partition}, cut {at.cut}, chunk {at.chunk} of pod {self._pod} holds {stored.num_rows} "
-                f"events with checksum {found[:12]}; its manifest states {stated.events} with {stated.checksum[:12]}."
+                f"Partition {at.partition}, cut {at.cut}, chunk {at.chunk} of pod {self._pod} holds "
+                f"{counted(stored.num_rows, 'event')} with checksum {found[:12]}; its manifest "
+                f"states {stated.events} with {stated.checksum[:12]}."
             )
         return codec.placed(stored, pod=self._pod, epoch=epoch, cut=at.cut, partition=at.partition)

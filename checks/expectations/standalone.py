@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+from contracts.text import counted
+
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem auto;max-width:76rem;padding:0 1rem;color:#1d2733}
 table{border-collapse:collapse;margin:.4rem 0}
@@ -73,7 +75,8 @@ def index_page(entries: Iterable[PageEntry]) -> str:
 
 def _summary(present: list[PageEntry]) -> str:
     good = sum(entry.met == entry.expectations for entry in present)
-    return f"{good} of {len(present)} suites hold in the newest run of each; what does not hold is on top."
+    hold = counted(len(present), "suite holds", "suites hold")
+    return f"{good} of {hold} in the newest run of each; what does not hold is on top."
 
 
 def _table(entries: Iterable[PageEntry]) -> str:

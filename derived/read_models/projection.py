@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from contracts.errors import PropagationError
 from contracts.ids import aggregate_key
 from contracts.settings import Settings
+from contracts.text import counted
 from derived.dsn import described, scrub
 from derived.postgres_errors import is_of_content
 from derived.read_models import tables
@@ -306,8 +307,8 @@ class ReadModel:
 
         if parked:
             raise PropagationError(
-                f"{self.name} has {len(parked)} parked aggregates of pod {pod}; replay them (`tieout replay-parked "
-                f"{self.name}`) before it takes the lake's position."
+                f"{self.name} has {counted(len(parked), 'parked aggregate')} of pod {pod}; replay them "
+                f"(`tieout replay-parked {self.name}`) before it takes the lake's position."
             )
         with self._open_lake() as lake:
             progress = lake_progress(lake, pod)

@@ -22,6 +22,7 @@ from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.events.merchant import MerchantState
 from contracts.events.order import LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
 from contracts.money import format_minor, portion
+from contracts.text import counted
 from oltp.domain.pricing import UnpricedLine, price_order, totals_of
 from oltp.domain.refunds import NOTHING_REFUNDED, LineRefunds, left_by_refunds
 from oltp.domain.taxes import cancelled_taxes, line_taxes
@@ -221,7 +222,7 @@ def _chosen(order: OrderState, quantities: Mapping[str, int] | None) -> dict[str
         if quantity < 1:
             raise InputError(f"Line {line.sku}: the quantity is {quantity}; it must be at least 1.")
         if quantity > open_quantity(line):
-            raise ConflictError(f"Line {line.sku}: {quantity} units asked for, {open_quantity(line)} open.")
+            raise ConflictError(f"Line {line.sku}: {counted(quantity, 'unit')} asked for, {open_quantity(line)} open.")
     return dict(quantities)
 
 
@@ -236,7 +237,8 @@ def _not_refunded(
             continue
         if not is_all:
             raise ConflictError(
-                f"Line {line.sku}: {allowed[line.order_line_id]} units asked for, {to_ship} open and not refunded."
+                f"Line {line.sku}: {counted(allowed[line.order_line_id], 'unit')} asked for, {to_ship} open "
+                "and not refunded."
             )
         allowed[line.order_line_id] = to_ship
     return allowed
@@ -296,7 +298,8 @@ def _check_refunds(line: OrderLine, refunds: LineRefunds) -> None:
     amount_left = line.total_minor - line.cancelled_minor - refunds.amount_minor
     tax_left = line.tax_minor - line.cancelled_tax_minor - refunds.tax_minor
     if line.cancelled_quantity + refunds.quantity > line.quantity or not 0 <= tax_left <= amount_left:
-        raise ConflictError(f"Line {line.sku}: {refunds.quantity} units are refunded and cannot be cancelled as well.")
+        units = counted(refunds.quantity, "unit is", "units are")
+        raise ConflictError(f"Line {line.sku}: {units} refunded and cannot be cancelled as well.")
 
 
 def _next(order: OrderState, lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds]) -> OrderState:

@@ -28,6 +28,7 @@ from contracts.events.order import LineKind, OrderLine, OrderLineTax, OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundLine, RefundLineTax, RefundState, RefundStatus
 from contracts.money import format_minor, in_major_units, portion
+from contracts.text import counted
 from oltp.domain.taxes import by_line, given_back
 from oltp.domain.transitions import REFUND_TRANSITIONS, require_transition
 
@@ -99,7 +100,9 @@ def refund_amounts(
     if quantity < quantity_min:
         raise InputError(f"Line {line.sku}: the quantity is {quantity}; it must be at least {quantity_min}.")
     if quantity > units_left:
-        raise OverRefundError(f"Line {line.sku}: {quantity} units asked for, {units_left} can still be refunded.")
+        raise OverRefundError(
+            f"Line {line.sku}: {counted(quantity, 'unit')} asked for, {units_left} can still be refunded."
+        )
     amount_left = line.total_minor - line.cancelled_minor - refunds.amount_minor
     tax_left = line.tax_minor - line.cancelled_tax_minor - refunds.tax_minor
     if amount_minor is not None:
@@ -290,7 +293,7 @@ def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest, 
             raise InputError(f"Line {line.sku} is not stocked; it cannot be restocked.")
         if refunds.restocked_quantity + request.quantity > line.fulfilled_quantity:
             raise ConflictError(
-                f"Line {line.sku}: {request.quantity} units to restock, "
+                f"Line {line.sku}: {counted(request.quantity, 'unit')} to restock, "
                 f"{line.fulfilled_quantity - refunds.restocked_quantity} left the stock and are not back."
             )
     return RefundLine(

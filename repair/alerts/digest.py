@@ -98,7 +98,10 @@ def _verdicts(results: Sequence[PairResult]) -> list[str]:
     lines = [f"Cuts: {', '.join(f'{pod} {cut}' for pod, cut in cuts)}."] if cuts else []
     for result in results:
         if result.verdict is Verdict.INCONSISTENT:
-            lines.append(f"- {result.pair} in {result.pod}: {result.differences:,} of {result.compared:,} keys differ")
+            lines.append(
+                f"- {result.pair} in {result.pod}: {result.differences:,} of {counted(result.compared, 'key')} "
+                f"{'differs' if result.differences == 1 else 'differ'}"
+            )
         elif result.verdict is not Verdict.CONSISTENT:
             lines.append(f"- {result.pair} in {result.pod}: {result.verdict}: {result.reason}")
     return lines

@@ -1,8 +1,10 @@
-"""Servers and workers that do not answer: people are told once, and once more when they answer again.
+"""Servers and workers that do not answer, copies too far behind: people are told once, and once when it is over.
 
 An outage is no break: nothing differs, something cannot be reached. One that is over within seconds, because whatever
 ended was started again, wakes nobody; it is counted by `tieout status`. Who is told must not depend on what is down, so
 these messages need no database (`stack/watching.py`).
+
+A copy that is late wakes nobody; one that is behind for longer than the contract lets be called late is told likewise.
 
 Belongs here: when that is told, and the texts; pure. Does not belong here: looking, keeping and sending.
 """
@@ -12,12 +14,57 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from contracts.text import counted
 from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import Message
 
 SHOWN = 10
+
+
+class About(StrEnum):
+    """What does not do what it should."""
+
+    SERVER = "server"
+    WORKER = "worker"
+    COPY = "copy"
+    """It is behind; whatever holds it answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """How a kind of outage is told."""
+
+    begun: AlertKind
+    over: AlertKind
+    begun_title: str
+    over_title: str
+    lasted: str
+    """Before how long it lasted."""
+    still: str
+    """What others of the kind still are."""
+    nothing_lost: str
+
+
+DOWN = Words(
+    begun=AlertKind.OUTAGE,
+    over=AlertKind.OUTAGE_OVER,
+    begun_title="Down",
+    over_title="Answers again",
+    lasted="down for",
+    still="down",
+    nothing_lost="Nothing that was committed is lost. What Tieout has started itself it starts again.",
+)
+BEHIND = Words(
+    begun=AlertKind.BEHIND,
+    over=AlertKind.CAUGHT_UP,
+    begun_title="Behind",
+    over_title="In time again",
+    lasted="behind for",
+    still="behind",
+    nothing_lost="Nothing that was committed is lost: a copy goes on where it stands.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +78,8 @@ class Trouble:
     when_down: tuple[str, ...] = ()
     """What users still have without it, a sentence each."""
     look: str = "tieout status"
+    runbook: str = "docs/runbooks/servers.md"
+    about: About = About.SERVER
     patience_seconds: float = 20.0
     """How long it must last until people are told: longer than a restart takes."""
 
@@ -42,8 +91,14 @@ class Outage:
     name: str
     sentence: str
     since: datetime
+    about: About = About.SERVER
     is_told: bool = False
     """Whether a message about it was written."""
+
+    @property
+    def words(self) -> Words:
+        """How it is told."""
+        return BEHIND if self.about is About.COPY else DOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +114,7 @@ def observe(known: Mapping[str, Outage], found: Sequence[Trouble], now: datetime
     lasting = {
         trouble.name: replace(known[trouble.name], sentence=trouble.sentence)
         if trouble.name in known
-        else Outage(name=trouble.name, sentence=trouble.sentence, since=now)
+        else Outage(name=trouble.name, sentence=trouble.sentence, since=now, about=trouble.about)
         for trouble in found
     }
     due = [
@@ -71,39 +126,46 @@ def observe(known: Mapping[str, Outage], found: Sequence[Trouble], now: datetime
     over = [outage for name, outage in known.items() if name not in lasting and outage.is_told]
     told = {trouble.name for trouble in due}
     outages = tuple(replace(one, is_told=True) if one.name in told else one for one in lasting.values())
-    messages = [_down(due, lasting)] if due else []
-    messages += [_over(over, [one for one in outages if one.is_told], now)] if over else []
+    messages = []
+    for words in (DOWN, BEHIND):
+        if begun := [one for one in due if lasting[one.name].words is words]:
+            messages.append(_begun(begun, lasting, words))
+        if ended := [one for one in over if one.words is words]:
+            left = [one for one in outages if one.is_told and one.words is words]
+            messages.append(_over(ended, left, now, words))
     return Observed(outages=outages, messages=tuple(messages))
 
 
-def _down(due: Sequence[Trouble], lasting: Mapping[str, Outage]) -> Message:
+def _begun(due: Sequence[Trouble], lasting: Mapping[str, Outage], words: Words) -> Message:
     lines = [f"- {one.sentence}, since {lasting[one.name].since:%Y-%m-%d %H:%M:%S} UTC" for one in due[:SHOWN]]
     holding = dict.fromkeys(text for one in due for text in one.when_down)
     lines += [f"- and {len(due) - SHOWN:,} more"] if len(due) > SHOWN else []
     lines += [
         "",
         *(f"Still holds for users: {text}" for text in holding),
-        "Nothing that was committed is lost. What Tieout has started itself it starts again.",
+        words.nothing_lost,
         "A message says when it is over.",
         f"Look: {', '.join(dict.fromkeys(one.look for one in due))}",
-        "Runbook: docs/runbooks/servers.md",
+        f"Runbook: {', '.join(dict.fromkeys(one.runbook for one in due))}",
     ]
     others = f" and {len(due) - 1:,} more" if len(due) > 1 else ""
     first = min(lasting[one.name].since for one in due)
     subject = f"{due[0].name} since {first.isoformat()}"
-    title = f"[Tieout] Down: {due[0].name}{others}"
-    return Message(kind=AlertKind.OUTAGE, title=title, body="\n".join(lines), subject=subject)
+    title = f"[Tieout] {words.begun_title}: {due[0].name}{others}"
+    return Message(kind=words.begun, title=title, body="\n".join(lines), subject=subject)
 
 
-def _over(over: Sequence[Outage], left: Sequence[Outage], now: datetime) -> Message:
-    lines = [f"- {one.name}, down for {_lasted(now - one.since)}" for one in over[:SHOWN]]
+def _over(over: Sequence[Outage], left: Sequence[Outage], now: datetime, words: Words) -> Message:
+    lines = [f"- {one.name}, {words.lasted} {_lasted(now - one.since)}" for one in over[:SHOWN]]
     lines += [f"- and {len(over) - SHOWN:,} more"] if len(over) > SHOWN else []
-    still = f"{counted(len(left), 'other is', 'others are')} still down: {', '.join(one.name for one in left[:SHOWN])}."
-    lines += ["", still if left else "Nothing that people were told of is down any more.", "Look: tieout status"]
+    others_are = counted(len(left), "other is", "others are")
+    still = f"{others_are} still {words.still}: {', '.join(one.name for one in left[:SHOWN])}."
+    nothing = f"Nothing that people were told of is {words.still} any more."
+    lines += ["", still if left else nothing, "Look: tieout status"]
     others = f" and {len(over) - 1:,} more" if len(over) > 1 else ""
     subject = f"{over[0].name} since {min(one.since for one in over).isoformat()}"
-    title = f"[Tieout] Answers again: {over[0].name}{others}"
-    return Message(kind=AlertKind.OUTAGE_OVER, title=title, body="\n".join(lines), subject=subject)
+    title = f"[Tieout] {words.over_title}: {over[0].name}{others}"
+    return Message(kind=words.over, title=title, body="\n".join(lines), subject=subject)
 
 
 def _lasted(past: timedelta) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from contracts.breaks import ENDED, TRANSITIONS, Break, BreakState
 from contracts.clock import Clock, utc_now
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError
+from contracts.text import counted
 from repair.ledger.reads import BREAK_COLUMNS, break_of
 from repair.ledger.tables import Connection, ledger
 
@@ -232,7 +233,7 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
 
 def did_not_hold(repairs: int, cut: int | None) -> str:
     """Return the sentence on a break that repairs did not mend."""
-    tried = "One repair" if repairs == 1 else f"{repairs} repairs"
+    tried = "One repair" if repairs == 1 else f"{counted(repairs, 'repair')}"
     return f"{tried} did not hold: the comparison at cut {cut} still found the difference."
 
 

@@ -16,6 +16,7 @@ import typer
 
 from contracts.errors import InputError, StackError
 from contracts.settings import POD_ROLES, Settings
+from contracts.text import counted
 from stack import session
 from stack.confirming import Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json, print_text, table
@@ -109,7 +110,7 @@ def _show(answer: Answer) -> None:
 def _standing(answer: Answer) -> str:
     """Return how much was shown, and at which point it stands."""
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(answer.cuts.items()))
-    shown = f"{len(answer.rows):,} rows" if len(answer.rows) != 1 else "1 row"
+    shown = counted(len(answer.rows), "row")
     more = " are shown, and there are more: raise --rows, or count them in the query" if answer.is_cut_off else ""
     live = f" {', '.join(answer.views)}: as they are now." if answer.views else ""
     return f"{shown}{more}. As of {cuts} (build {answer.build_id}).{live}"

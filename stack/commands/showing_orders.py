@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rich.markup import escape
 
+from contracts.text import counted
 from stack.console import answers, table
 from traffic.orders.report import OrdersReport
 
@@ -26,8 +27,8 @@ def show_orders(report: OrdersReport) -> None:
     console.print(table("Amounts", ("Currency", "", "Read", booked, "Rejected"), amounts, numbers_from=2))
     when = "Would be booked" if report.is_dry_run else "Booked now"
     console.print(
-        f"{when}: {report.payments:,} payments, {report.refunds:,} refunds, {report.cancellations:,} cancellations, "
-        f"{report.fulfillments:,} shipments."
+        f"{when}: {counted(report.payments, 'payment')}, {counted(report.refunds, 'refund')}, "
+        f"{counted(report.cancellations, 'cancellation')}, {counted(report.fulfillments, 'shipment')}."
     )
     for currency, amount in report.unallocated.items():
         console.print(f"Paid above orders: {amount} {currency}, on lines of SKU UNALLOCATED-CASH.")

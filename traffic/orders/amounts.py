@@ -14,6 +14,7 @@ from contracts.errors import InputError
 from contracts.events.merchant import TaxRate
 from contracts.limits import AMOUNT_MICRO_MAX, RATE_PPM, TAX_CATEGORY
 from contracts.money import CURRENCY_EXPONENTS, format_minor
+from contracts.text import counted
 from oltp.commands.register_merchant import ordered_rates
 from traffic.orders.format import Tax
 from traffic.orders.mapping import RejectedError
@@ -89,7 +90,7 @@ def _scaled(number: Decimal, digits: int, what: str, reason: str, unit: str) -> 
         raise RejectedError("amount_is_negative", f"{what} is {number:f}")
     scaled = number.scaleb(digits)
     if scaled != scaled.to_integral_value():
-        raise RejectedError(reason, f"{what} is {number:f}, finer than {digits} decimals {unit}".rstrip())
+        raise RejectedError(reason, f"{what} is {number:f}, finer than {counted(digits, 'decimal')} {unit}".rstrip())
     if scaled > AMOUNT_MICRO_MAX:
         raise RejectedError("number_out_of_range", f"{what} is {number:f}")
     return int(scaled)

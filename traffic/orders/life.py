@@ -23,6 +23,7 @@ from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.payment import PaymentCapture
 from contracts.money import micro_per_minor
+from contracts.text import counted
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
@@ -82,7 +83,8 @@ class Life(Standing):
         if units:
             raise RejectedError(
                 "cancelled_after_payment_without_refund",
-                f"{units} units were cancelled after their money was captured, and no refund gives it back",
+                f"{counted(units, 'unit was', 'units were')} cancelled after the money was captured, and no refund "
+                "gives it back",
             )
 
     def _events(self) -> Iterator[_Event]:

@@ -13,6 +13,7 @@ import msgspec
 
 from contracts.errors import UnbalancedImportError
 from contracts.money import format_minor
+from contracts.text import counted
 from traffic.orders.format import FORMAT_VERSION
 from traffic.orders.reading import Source
 
@@ -190,7 +191,7 @@ class Totals:
     def _check(self, orders: int) -> None:
         if orders != self.counts["imported"] + self.reasons.total():
             raise UnbalancedImportError(
-                f"The import read {orders} orders, booked {self.counts['imported']} and rejected "
+                f"The import read {counted(orders, 'order')}, booked {self.counts['imported']} and rejected "
                 f"{self.reasons.total()}; its report is wrong."
             )
         for currency, amounts in self.read.items():

@@ -14,6 +14,7 @@ from typing import Any
 from contracts.errors import InputError
 from contracts.events.order import LineKind, OrderLine, OrderState
 from contracts.events.payment import PaymentState
+from contracts.text import counted
 from oltp.commands.checking import check_fields
 from oltp.commands.execute import Command
 from oltp.domain.orders import open_quantity
@@ -68,7 +69,10 @@ class Standing:
             places = [units.line - 1] if units.line <= len(lines) else []
         if len(places) != 1:
             named = f"line {units.line}" if units.line is not None else f"SKU {units.sku or 'not named'}"
-            raise RejectedError("line_not_known", f"{named}: {len(places)} lines of the order are called so")
+            raise RejectedError(
+                "line_not_known",
+                f"{named}: {counted(len(places), 'line of the order is', 'lines of the order are')} called so",
+            )
         return str(self.placed.numbers[places[0]])
 
     @property

@@ -23,6 +23,7 @@ from typing import BinaryIO
 import msgspec
 
 from contracts.errors import InputError
+from contracts.text import counted
 from traffic.csv_lines import CsvLines, misquoted
 from traffic.input_files import FOREIGN_TEXT, count_lines, file_state, open_input, sentences
 from traffic.retail.dates import DateEvidence, DateOrder
@@ -89,7 +90,9 @@ def _inspected(path: Path, declared: DateOrder | None) -> Source:
     if not rows:
         raise InputError(f"File {path} holds no invoices: nothing follows its header; leave it out.")
     if accounted != lines:
-        raise InputError(f"File {path} has {lines} lines, but its rows account for {accounted} of them; report this.")
+        raise InputError(
+            f"File {path} has {counted(lines, 'line')}, but its rows account for {accounted} of them; report this."
+        )
     return Source(path=path, lines=lines, rows=rows, date_order=evidence.order(declared), state=state)
 
 

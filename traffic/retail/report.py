@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from contracts.errors import UnbalancedImportError
+from contracts.text import counted
 from traffic.retail.files import Source
 from traffic.retail.invoices import InvoiceRow, rejected
 from traffic.retail.rows import Rejection
@@ -110,8 +111,9 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
         if self.is_balanced:
             return self
         raise UnbalancedImportError(
-            f"The import read {self.rows_read} rows of {self.amount_read} in all, but booked {self.rows_imported} of "
-            f"{self.amount_imported} and rejected {self.rows_rejected} of {self.amount_rejected}; its report is wrong."
+            f"The import read {counted(self.rows_read, 'row')} of {self.amount_read} in all, but booked "
+            f"{self.rows_imported} of {self.amount_imported} and rejected {self.rows_rejected} of "
+            f"{self.amount_rejected}; its report is wrong."
         )
 
 

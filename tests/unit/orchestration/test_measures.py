@@ -83,7 +83,7 @@ def test_reservations_are_let_go_each_minute_without_a_run(tmp_path: Path, monke
         return sensor.evaluate_tick(dg.build_sensor_context(resources=build_resources(settings)))
 
     done = tick()
-    assert done.skip_message == "2 reservations expired, 1 calls settled." and not done.run_requests
+    assert done.skip_message == "2 reservations expired, 1 call settled." and not done.run_requests
 
     # Where nothing can be expired, calls to the provider are settled all the same.
     def nothing(_: Settings) -> dict[str, int]:
