@@ -6,6 +6,8 @@ Belongs here: those queries; what is compared with them is in `reconcile/daily_p
 
 from __future__ import annotations
 
+from contracts.events.order import DEPOSIT_TAX_CATEGORY
+
 BY_DAY_QUERIES = {
     "orders_by_day": """
         select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, order_count, placed_minor,
@@ -42,6 +44,21 @@ BY_DAY_QUERIES = {
                    sum(rounding_micro)::text as rounding_micro, sum(tax_minor)::text as tax_minor
             from oltp.adjustments group by merchant_id, adjusted_at::date, currency
         ) as a
+    """,
+    "deposits_by_merchant": f"""
+        select merchant_id, currency, held_minor, held_micro
+        from (
+            select o.merchant_id, o.currency, sum(l.rounding_micro)::text as held_micro,
+                   sum(
+                       l.amount_minor - case when t.is_tax_inclusive then t.tax_minor else 0 end
+                       - (l.cancelled_minor - l.cancelled_tax_minor)
+                   )::text as held_minor
+            from oltp.order_tax_lines as t
+            join oltp.order_lines as l on l.order_line_id = t.order_line_id
+            join oltp.orders as o on o.order_id = l.order_id
+            where t.tax_category = '{DEPOSIT_TAX_CATEGORY}'
+            group by o.merchant_id, o.currency
+        ) as d
     """,
 }
 """By the name of the scratch table. Days are of UTC, which the session is set to. Sums travel as text (`read_queries`):

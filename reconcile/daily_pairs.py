@@ -88,6 +88,9 @@ ALL_DAYS = Mart(
                    * {PER_MINOR} + rounding_micro as revenue_micro
             from {{orders_by_day}}
             union all by name
+            select merchant_id, currency, -(held_minor * {PER_MINOR} + held_micro) as revenue_micro
+            from {{deposits_by_merchant}}
+            union all by name
             select merchant_id, currency, -tax_minor as tax_minor from {{refunds_by_day}}
             union all by name
             select merchant_id, currency, tax_minor from {{adjustments_by_day}}

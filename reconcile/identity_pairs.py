@@ -5,17 +5,20 @@ Belongs here: accounting and stock identities at a cut. Does not belong here: co
 
 from __future__ import annotations
 
+from contracts.events.order import DEPOSIT_TAX_CATEGORY
 from contracts.ids import aggregate_key
 from contracts.money import micro_per_minor_sql
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.compare import Outcome, compare
+from reconcile.entities import AGGREGATE_ID
 from reconcile.finance_pairs import Mart, mart_view, refuse_parked, text
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
 from reconcile.shapes import HUGEINT, Shape, names_aggregate, sums
 
+DEPOSIT = f"'{DEPOSIT_TAX_CATEGORY}'"
 PER_MINOR = micro_per_minor_sql("currency", HUGEINT)
 
 AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
@@ -27,6 +30,7 @@ ACCOUNTS = (
     "revenue",
     "discounts",
     "refunds",
+    "customer_deposits",
     "tax_payable",
     "merchant_payable",
     "adjustments",
@@ -42,15 +46,31 @@ TOTALS = ", ".join(f"coalesce({account}_micro, 0)::HUGEINT as {account}_micro" f
 
 # `unit` is the number of micro-units in a minor unit; debits are positive. Only a completed refund moved money.
 EXPECTED_BALANCES = f"""
-    with expected as (
+    with line as (
+        select {AGGREGATE_ID}, rounding_micro,
+               amount_minor - case when is_tax_inclusive then tax_minor else 0 end
+               - (cancelled_minor - cancelled_tax_minor) as held_minor
+        from {{order_lines}} where tax_category = {DEPOSIT}
+    ),
+    order_deposit as (
+        select {AGGREGATE_ID}, sum(held_minor)::HUGEINT as held_minor, sum(rounding_micro)::HUGEINT as held_micro
+        from line group by {AGGREGATE_ID}
+    ),
+    refund_deposit as (
+        select {AGGREGATE_ID}, sum(amount_minor - tax_minor)::HUGEINT as held_minor
+        from {{refund_lines}} where tax_category = {DEPOSIT} group by {AGGREGATE_ID}
+    ),
+    expected as (
         select 'order' as aggregate_type, order_id as aggregate_id, merchant_id, currency,
                {PER_MINOR} as unit,
                (total_minor - cancelled_minor) * unit as clearing_micro,
                discount_minor * unit as discounts_micro,
                (cancelled_tax_minor - tax_minor) * unit as tax_payable_micro,
                rounding_micro,
-               -(clearing_micro + discounts_micro + tax_payable_micro + rounding_micro) as revenue_micro
-        from {{orders}}
+               -coalesce(held_minor * unit + held_micro, 0) as customer_deposits_micro,
+               -(clearing_micro + discounts_micro + tax_payable_micro + rounding_micro + customer_deposits_micro)
+               as revenue_micro
+        from {{orders}} left join order_deposit using ({AGGREGATE_ID})
         union all by name
         select 'payment' as aggregate_type, payment_id as aggregate_id, merchant_id, currency,
                {PER_MINOR} as unit,
@@ -61,11 +81,12 @@ EXPECTED_BALANCES = f"""
         union all by name
         select 'refund' as aggregate_type, refund_id as aggregate_id, merchant_id, currency,
                {PER_MINOR} as unit,
-               (amount_minor - tax_minor) * unit as refunds_micro,
+               coalesce(held_minor, 0) * unit as customer_deposits_micro,
+               (amount_minor - tax_minor) * unit - customer_deposits_micro as refunds_micro,
                tax_minor * unit as tax_payable_micro,
                -amount_minor * unit as cash_micro,
                amount_minor * unit as merchant_payable_micro
-        from {{refunds}} where status = 'completed'
+        from {{refunds}} left join refund_deposit using ({AGGREGATE_ID}) where status = 'completed'
         union all by name
         select 'adjustment' as aggregate_type, adjustment_id as aggregate_id, merchant_id, currency,
                {PER_MINOR} as unit,

@@ -20,7 +20,7 @@ from contracts.events.common import AggregateState
 from contracts.events.entitlement import CustomerEntitlementState, Grant, MerchantEntitlementState
 from contracts.events.fulfillment import FulfillmentLine, FulfillmentState
 from contracts.events.merchant import MerchantState, TaxRate
-from contracts.events.order import LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
+from contracts.events.order import DEPOSIT_TAX_CATEGORY, LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
 from contracts.events.product import ProductKind, ProductState, Variant
 from contracts.events.refund import RefundLine, RefundState, RefundStatus
@@ -325,7 +325,9 @@ class Commerce:
         shares = allocate(discount, weights) if discount else [0] * len(priced)
         lines = []
         for (number, kind, quantity, price, amount, rounding), share in zip(priced, shares, strict=True):
-            category, line_rate = ("zero", 0) if self.rng.random() < 0.2 else ("standard", rate)
+            drawn = self.rng.random()
+            untaxed = DEPOSIT_TAX_CATEGORY if drawn < 0.1 else "zero"
+            category, line_rate = (untaxed, 0) if drawn < 0.2 else ("standard", rate)
             tax = tax_of(amount - share, line_rate, is_inclusive=is_inclusive)
             total = amount - share + (0 if is_inclusive else tax)
             lines.append(

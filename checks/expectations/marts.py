@@ -21,6 +21,7 @@ ACCOUNTS = (
     "adjustments",
     "cash",
     "clearing",
+    "customer_deposits",
     "discounts",
     "merchant_payable",
     "merchant_share",

@@ -63,6 +63,13 @@ class LineKind(StrEnum):
     SHIPPING = "shipping"
 
 
+DEPOSIT_TAX_CATEGORY = "customer deposit"
+"""Tax category of lines that sell nothing: money held for the customer, as cash above an order or a gift card.
+
+What such a line owes stands on the account `customer_deposits`, and in no revenue, until it is given back.
+"""
+
+
 class OrderLine(Value, frozen=True, kw_only=True):
     """One line; table order_lines, its tax basis in table order_tax_lines (one row a line).
 

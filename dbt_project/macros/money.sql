@@ -13,3 +13,6 @@
 {% macro as_minor(amount_micro) -%}
     cast(coalesce({{ amount_micro }}, 0) // {{ micro_per_minor('currency') }} as hugeint)
 {%- endmacro %}
+
+{# Tax category of lines that sell nothing: contracts/events/order.py says what they are. #}
+{% macro deposit_tax_category() %}'customer deposit'{% endmacro %}

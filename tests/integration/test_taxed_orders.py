@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.merchant import TaxRate
+from contracts.events.order import DEPOSIT_TAX_CATEGORY
 from contracts.events.product import ProductKind
 from contracts.ids import uuid7
 from contracts.settings import Settings
@@ -168,6 +170,33 @@ def sell_in_quebec(office: Office) -> Any:
     return kept
 
 
+def sell_gift_cards(office: Office) -> None:
+    """Four cards of 30.00, one beside 10.00 of tea: one is given back and one cancelled; a card is no sale."""
+    rates = [("standard", 200_000), (DEPOSIT_TAX_CATEGORY, 0)]
+    open_for(
+        office, "cards", "GBP", "GB",
+        [TaxRate(jurisdiction="GB", tax_category=name, rate_ppm=rate) for name, rate in rates],
+    )  # fmt: skip
+    offer(office, "cards", "TEA", 10_000_000, "standard")
+    offer(office, "cards", "CARD", 30_000_000, DEPOSIT_TAX_CATEGORY)
+    place(office, "cards", "CARD", "TEA")
+    place(office, "cards", "CARD", number="2")
+    returned, payment = place(office, "cards", "CARD", "TEA", number="3")
+    refund = give_back(office, "cards", returned, payment, None, 1)
+    assert (refund.amount_minor, refund.tax_minor) == (3_000, 0)
+    cancelled, _ = place(office, "cards", "CARD", number="4", is_paid=False)
+    do(office, CancelOrder(merchant_id="cards", order_id=cancelled.order_id))
+
+
+def accounts_of(office: Office, *merchants: str) -> dict[str, int]:
+    """Return the balances of merchants in micro-units, by account; debits are positive."""
+    balances: Counter[str] = Counter()
+    for row in office.report("trial-balance")["rows"]:
+        if row["merchant_id"] in merchants:
+            balances[row["account"]] += row["balance_micro"]
+    return dict(balances)
+
+
 def verdicts(office: Office, *names: str) -> dict[str, set[tuple[str, ...]]]:
     """Return what a comparison of these pairs names: entity and key."""
     context = carrying(build_reconcile_context(office.settings, lag_seconds_max=10), office.settings, ("lake",))
@@ -180,6 +209,7 @@ def verdicts(office: Office, *names: str) -> dict[str, set[tuple[str, ...]]]:
 def test_right_values_from_the_command_to_the_report(office: Office, postgres: Cluster, tmp_path: Path) -> None:
     sell_toys(office)
     kept = sell_in_quebec(office)
+    sell_gift_cards(office)
     imported = import_shops(office, tmp_path)
 
     assert office.reconcile()
@@ -194,6 +224,17 @@ def test_right_values_from_the_command_to_the_report(office: Office, postgres: C
     ]
     (day,) = [row for row in office.report("daily")["rows"] if row["merchant_id"] == "erables"]
     assert day["tax_minor"] == 3 * 1_303 - 1_303 - 1_303 - 1_302
+
+    held = {"sales": -20_000_000, "customer_deposits": -60_000_000, "tax_payable": -4_000_000}
+    assert accounts_of(office, "cards") == {
+        **held,
+        "cash": 84_000_000,
+        "clearing": 0,
+        "merchant_share": 84_000_000,
+        "merchant_payable": -84_000_000,
+    }
+    (day,) = [row for row in office.report("daily")["rows"] if row["merchant_id"] == "cards"]
+    assert (day["placed_minor"], day["sales_micro"], day["net_minor"]) == (14_400, 20_000_000, 8_400)
 
     line_id = kept.lines[0].order_line_id
     database = psycopg.conninfo.conninfo_to_dict(office.settings.pods[0].owner_dsn)["dbname"]

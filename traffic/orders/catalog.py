@@ -22,10 +22,10 @@ from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
-from traffic.orders.amounts import UNTAXED, category_of, micro_of
+from traffic.orders.amounts import category_of, micro_of
 from traffic.orders.mapping import RejectedError
 from traffic.orders.rehearsal import Plan
-from traffic.orders.steps import LOCATION, ROUNDING_SKU, UNALLOCATED_SKU, product_id, variant_id
+from traffic.orders.steps import EXTRA_CATEGORIES, LOCATION, ROUNDING_SKU, UNALLOCATED_SKU, product_id, variant_id
 from traffic.steps import KeyedCommand
 
 RECEIPT_LINES_MAX = 500
@@ -109,7 +109,10 @@ def products_of(plan: Plan) -> Iterator[tuple[str, Needed]]:
                 ),
             )
     for sku in plan.extras:
-        yield sku, Needed(title=_TITLES[sku], kind=ProductKind.SERVICE, tax_category=UNTAXED, price_micro=0)
+        yield (
+            sku,
+            Needed(title=_TITLES[sku], kind=ProductKind.SERVICE, tax_category=EXTRA_CATEGORIES[sku], price_micro=0),
+        )
 
 
 def declare_merchants(demand: Demand) -> Iterator[KeyedCommand]:

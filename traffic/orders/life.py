@@ -5,9 +5,10 @@ Does not belong here: what the order costs (`placing.py`).
 
 What a file says and the books have no word for:
 
-- Captured above what is owed (or without lines): the order has a line `UNALLOCATED-CASH`, untaxed, of that amount, so
-  that cash ties to the provider, and the amount is found by its SKU until it is refunded. It is left out where a
-  cancellation or a refund names no lines. Only of an order whose total the file states: else a line may be missing.
+- Captured above what is owed (or without lines): the order has a line `UNALLOCATED-CASH` of that amount, so that
+  cash ties to the provider: a deposit of the customer, untaxed and no revenue, until it is refunded. It is left out
+  where a cancellation or a refund names no lines. Only of an order whose total the file states: else a line may be
+  missing.
 - Cancelled after payment: captured money is never cancelled, it is refunded. A cancellation whose money was captured
   books nothing by itself; the refund of those units withdraws them. The file must have it, else the order is rejected.
 """

@@ -26,7 +26,7 @@ from oltp.domain.pricing import UnpricedLine, shipping_line
 from traffic.orders.amounts import UNTAXED, category_of, micro_of, minor_of, shown
 from traffic.orders.format import Line, OrderRecord
 from traffic.orders.mapping import RejectedError
-from traffic.orders.steps import LOCATION, ROUNDING_SKU, SOURCE, UNALLOCATED_SKU, order_id
+from traffic.orders.steps import EXTRA_CATEGORIES, LOCATION, ROUNDING_SKU, SOURCE, UNALLOCATED_SKU, order_id
 
 PRICE_REASON = "price in the file"
 LINE_DISCOUNT = "line discount"
@@ -136,7 +136,7 @@ def _extra_lines(record: OrderRecord, extras: Extras) -> Iterator[OrderLineInput
             unit_price_micro=amount_minor * micro_per_minor(record.currency),
             source=SOURCE,
             reason=EXTRA_REASONS[sku],
-            tax_category=UNTAXED,
+            tax_category=EXTRA_CATEGORIES[sku],
             is_tax_inclusive=record.is_tax_inclusive,
         )
         yield OrderLineInput(sku=sku, quantity=1, price_override=price)

@@ -18,6 +18,7 @@ import msgspec
 from contracts.errors import InputError
 from contracts.events.common import Value
 from contracts.events.merchant import MerchantState, TaxRate
+from contracts.events.order import DEPOSIT_TAX_CATEGORY
 from contracts.limits import JURISDICTION, OWED_TO, REFERENCE, SKU, SOURCE, TITLE
 from contracts.money import CURRENCY_EXPONENTS
 from oltp.commands.checking import check_value
@@ -78,7 +79,8 @@ def rehearse(record: OrderRecord, merchant: MerchantState, allowance: Decimal, n
     rates = {(rate.tax_category, rate.owed_to): rate for rate in rates_of(record.jurisdiction, [])}
     for line in record.lines:
         rates |= {(rate.tax_category, rate.owed_to): rate for rate in rates_of(record.jurisdiction, line.taxes)}
-    taxed = msgspec.structs.replace(merchant, tax_rates=list(rates.values()))
+    deposit = TaxRate(jurisdiction=record.jurisdiction, tax_category=DEPOSIT_TAX_CATEGORY, rate_ppm=0)
+    taxed = msgspec.structs.replace(merchant, tax_rates=[*rates.values(), deposit])
     # Without lines everything is.
     unallocated_minor = 0 if record.lines else _captured_minor(record)
     while True:
@@ -97,7 +99,7 @@ def rehearse(record: OrderRecord, merchant: MerchantState, allowance: Decimal, n
         return Plan(
             record=record,
             steps=tuple(life.steps),
-            rates=tuple(rates.values()),
+            rates=(*rates.values(), *([deposit] if unallocated_minor else [])),
             sold_minor=life.placed.stated_minor,
             captured_minor=life.captured_minor,
             refunded_minor=life.refunded_minor,

@@ -99,7 +99,7 @@ class OrdersReport(msgspec.Struct, frozen=True, kw_only=True):
     cancellations: int
     fulfillments: int
     unallocated: dict[str, str]
-    """What was paid above orders, by currency: part of `sold`, on lines of SKU UNALLOCATED-CASH."""
+    """What was paid above orders, by currency: part of `sold`, on lines of SKU UNALLOCATED-CASH; no revenue."""
     amounts: tuple[AmountReport, ...]
     rejected: dict[str, int]
     """Orders by reason."""

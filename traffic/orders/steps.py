@@ -15,11 +15,13 @@ from typing import Any
 
 import msgspec
 
+from contracts.events.order import DEPOSIT_TAX_CATEGORY
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.execute import Command
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.request_refund import RequestRefund
 from traffic.content_ids import CATALOG_TIME, content_id
+from traffic.orders.amounts import UNTAXED
 from traffic.orders.format import OrderRecord
 
 SOURCE = "import:orders"
@@ -29,6 +31,8 @@ UNALLOCATED_SKU = "UNALLOCATED-CASH"
 """SKU of the line that holds what was paid above an order."""
 ROUNDING_SKU = "ROUNDING"
 """SKU of the line that holds what a stated total is above that of the books' rule."""
+EXTRA_CATEGORIES = {UNALLOCATED_SKU: DEPOSIT_TAX_CATEGORY, ROUNDING_SKU: UNTAXED}
+"""Tax category of each line that no line of the file stands for. What was paid above an order is no sale."""
 
 PLACE = "place"
 

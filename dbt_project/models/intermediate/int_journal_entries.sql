@@ -23,7 +23,15 @@ refund_moneys as (
     select
         *,
         if(status = 'completed', amount_minor, 0) as moved_minor,
-        if(status = 'completed', tax_minor, 0) as moved_tax_minor
+        if(status = 'completed', tax_minor, 0) as moved_tax_minor,
+        if(
+            status = 'completed',
+            coalesce(list_sum(list_transform(
+                lines,
+                lambda line: if(line.tax_category = {{ deposit_tax_category() }}, line.amount_minor - line.tax_minor, 0)
+            )), 0),
+            0
+        ) as moved_deposit_minor
     from refund_versions
 ),
 
@@ -39,7 +47,11 @@ order_line_revenues as (
     select
         pod,
         event_id,
-        line.kind = 'shipping' as is_shipping,
+        case
+            when line.tax_category = {{ deposit_tax_category() }} then 'customer_deposits'
+            when line.kind = 'shipping' then 'shipping'
+            else 'sales'
+        end as account,
         line.total_minor - line.cancelled_minor as owed_minor,
         line.discount_minor,
         line.tax_minor - line.cancelled_tax_minor as tax_minor,
@@ -59,10 +71,12 @@ order_sums as (
         sum(discount_minor) as discount_minor,
         sum(tax_minor) as tax_minor,
         sum(rounding_micro) as rounding_micro,
-        sum(if(is_shipping, 0, revenue_minor)) as sales_minor,
-        sum(if(is_shipping, 0, rounding_micro)) as sales_micro,
-        sum(if(is_shipping, revenue_minor, 0)) as shipping_minor,
-        sum(if(is_shipping, rounding_micro, 0)) as shipping_micro
+        sum(if(account = 'sales', revenue_minor, 0)) as sales_minor,
+        sum(if(account = 'sales', rounding_micro, 0)) as sales_micro,
+        sum(if(account = 'shipping', revenue_minor, 0)) as shipping_minor,
+        sum(if(account = 'shipping', rounding_micro, 0)) as shipping_micro,
+        sum(if(account = 'customer_deposits', revenue_minor, 0)) as deposit_minor,
+        sum(if(account = 'customer_deposits', rounding_micro, 0)) as deposit_micro
     from order_line_revenues
     group by pod, event_id
 ),
@@ -88,7 +102,13 @@ order_balances as (
             {'line_number': 3, 'account': 'sales', 'minor': -sums.sales_minor, 'micro': -sums.sales_micro},
             {'line_number': 4, 'account': 'shipping', 'minor': -sums.shipping_minor, 'micro': -sums.shipping_micro},
             {'line_number': 5, 'account': 'tax_payable', 'minor': -sums.tax_minor, 'micro': 0},
-            {'line_number': 6, 'account': 'rounding', 'minor': 0, 'micro': sums.rounding_micro}
+            {'line_number': 6, 'account': 'rounding', 'minor': 0, 'micro': sums.rounding_micro},
+            {
+                'line_number': 7,
+                'account': 'customer_deposits',
+                'minor': -sums.deposit_minor,
+                'micro': -sums.deposit_micro
+            }
         ] as balances
     from order_versions as versions
     inner join order_sums as sums
@@ -135,11 +155,17 @@ refund_balances as (
         recorded_at,
         is_new,
         [
-            {'line_number': 1, 'account': 'refunds', 'minor': moved_minor - moved_tax_minor, 'micro': 0},
+            {
+                'line_number': 1,
+                'account': 'refunds',
+                'minor': moved_minor - moved_tax_minor - moved_deposit_minor,
+                'micro': 0
+            },
             {'line_number': 2, 'account': 'tax_payable', 'minor': moved_tax_minor, 'micro': 0},
             {'line_number': 3, 'account': 'cash', 'minor': -moved_minor, 'micro': 0},
             {'line_number': 4, 'account': 'merchant_payable', 'minor': moved_minor, 'micro': 0},
-            {'line_number': 5, 'account': 'merchant_share', 'minor': -moved_minor, 'micro': 0}
+            {'line_number': 5, 'account': 'merchant_share', 'minor': -moved_minor, 'micro': 0},
+            {'line_number': 6, 'account': 'customer_deposits', 'minor': moved_deposit_minor, 'micro': 0}
         ] as balances
     from refund_moneys
 ),
