@@ -66,12 +66,14 @@ OLTP = {
     "adjustments_by_day": """
         select 'm' as merchant_id, '2026-02-01' as sales_date, 'GBP' as currency, -50 as adjusted_minor,
                7 as rounding_micro, -8 as tax_minor""",
+    "deposits_by_merchant": """
+        select 'm' as merchant_id, 'GBP' as currency, 100 as held_minor, 30 as held_micro""",
 }
-# What the dbt models say of it; on the 3rd only the cancellation happened.
+# What the dbt models say of it; on the 3rd only the cancellation happened. 100.003 pence are a deposit, and no sale.
 DAILY_SALES = """
     create table lake.marts.daily_sales as
     select * from (values
-        ('m', date '2026-01-31', 'GBP', 1, 1200,   0,    0,  0,    0, 200, 100,   0, 11000040,  0, 40),
+        ('m', date '2026-01-31', 'GBP', 1, 1200,   0,    0,  0,    0, 200, 100,   0, 10000010,  0, 40),
         ('m', date '2026-02-01', 'GBP', 0,    0,   0, 1200,  0, 1200,  -8,   0, -50,        0,  0,  7),
         ('m', date '2026-02-02', 'GBP', 0,    0,   0,    0, 60,  -60, -10,   0,   0,        0,  0,  0),
         ('m', date '2026-02-03', 'GBP', 0,    0, 120,    0,  0,    0, -20,   0,   0, -1000000,  0,  0)
