@@ -6,7 +6,7 @@ Belongs here: the lock. Does not belong here: the record of imports, which outli
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 
@@ -14,6 +14,7 @@ from contracts.errors import ConflictError
 from contracts.settings import Settings
 
 _LOCK = "select pg_try_advisory_lock(hashtext('tieout import'))"
+_UNLOCK = "select pg_advisory_unlock(hashtext('tieout import'))"
 
 
 @contextmanager
@@ -23,4 +24,10 @@ def only_import(settings: Settings) -> Iterator[None]:
         row = connection.execute(_LOCK).fetchone()
         if not row or not row[0]:
             raise ConflictError("Another import is running; wait until it has ended.")
-        yield
+        try:
+            yield
+        finally:
+            # The server ends a session only some time after its client closed it; an import right after this one would
+            # find the lock held. A connection that is lost has no lock any more.
+            with suppress(psycopg.OperationalError):
+                connection.execute(_UNLOCK)
