@@ -45,11 +45,9 @@ class Lag:
     @property
     def sentence(self) -> str:
         """What it lacks, for a person."""
-        lacks = f"{counted(self.events, 'event')}, the oldest {self.seconds:,.0f} s old"
-        most = f"it may be {self.copy.late_seconds_max:,} s behind at most"
-        if self.copy is LOG:
-            return f"log of {self.pod}: {lacks}, waits in the outbox, so no copy of {self.pod} has them; {most}"
-        return f"{self.name} lacks {lacks}; {most}"
+        lacks = f"{self.name} lacks {counted(self.events, 'event')}, the oldest {self.seconds:,.0f} s old"
+        others = f", and so does every copy of {self.pod}" if self.copy is LOG else ""
+        return f"{lacks}{others}; it may be {self.copy.late_seconds_max:,} s behind at most"
 
 
 def lag_name(copy: Copy, pod: str) -> str:

@@ -72,7 +72,7 @@ def test_a_server_that_is_down_is_told_alone_and_ends_no_lag(place: Place) -> No
     place.after(watch, 0)
     place.after(watch, 20)
     assert place.people.titles == ["[Tieout] Behind: log of pod1"]
-    assert "1 event, the oldest 75 s old, waits in the outbox, so no copy" in watch.kept.messages[0].message.body
+    assert "lacks 1 event, the oldest 75 s old, and so does every copy of pod1" in watch.kept.messages[0].message.body
     place.servers = (server("pod1", "down"),)
     place.after(watch, 5)
     place.after(watch, 25)
