@@ -42,16 +42,16 @@ class Answer:
 
 def ask(system: System, copy: Copy, sale: Sale) -> Answer:
     """Ask a copy about a sale."""
-    if copy is ACCOUNT_VIEW:
+    if copy.name == ACCOUNT_VIEW.name:
         account = account_of(system.settings.read_models_dsn, merchant_of(sale.pod), sale.customer_id)
         rows = [*account.orders, *account.payments, *account.refunds]
         return _dated([str(row) for row in rows], account.freshness, sale.pod)
-    if copy is FULFILLMENT_VIEW:
+    if copy.name == FULFILLMENT_VIEW.name:
         dsn, merchant_id = system.settings.read_models_dsn, merchant_of(sale.pod)
         found = open_fulfillments(dsn, merchant_id, lines_max=LINES_MAX)
         lines = [str(line) for line in found.lines if line.order_id == sale.order.order_id]
         return _dated(lines, found.freshness, sale.pod)
-    if copy is LAKE:
+    if copy.name == LAKE.name:
         return _ask_lake(system, sale)
     return _of_report(ask_report(system), sale.pod)
 

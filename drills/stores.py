@@ -318,9 +318,9 @@ COUNTS: Mapping[str, Callable[[System, str, Sequence[str]], Mapping[str, int]]] 
 
 def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore:
     """Return a copy as a drill sees it."""
-    if copy is LOG:
+    if copy.name == LOG.name:
         return LogStore(system=system)
-    if copy is WAREHOUSE:
+    if copy.name == WAREHOUSE.name:
         return WarehouseStore(system=system)
     return ProjectionStore(copy=copy, system=system)
 
