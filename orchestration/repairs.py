@@ -15,6 +15,7 @@ What must not overlap, and what sees to it:
 - Two builds of the warehouse, whoever asked for them: the build lock in the control database, and the lock of whoever
   writes, in the lake's catalog: dbt's own process holds it, so one that a killed run left behind is waited for.
 - Two writers of one copy of one pod: the row with its position, which each of their commits changes.
+- A repair and the run that found what it repairs: the sensor waits for that run, within limits.
 - Two recordings in the ledger: its advisory lock. A comparison older than one that was recorded says nothing any more;
   what is older is decided by cuts and by the ledger's counter (`trust.moments`), not by when a comparison ended.
 
@@ -52,6 +53,8 @@ from streams.clocks import database_clock
 LOOK_SECONDS = 10
 RETRY_SECONDS = 600
 """A repair of the same breaks that could not even claim them is asked for again after this long, not sooner."""
+LOOKING_SECONDS_MAX = 900
+"""A comparison that has run for longer than this is no longer waited for: it hangs, or it is not worth the wait."""
 ATTEMPTS_COUNTED = 10
 """Beyond this, attempts no longer make a request another one: something is wrong that trying quickly does not mend."""
 GROUPS_NAMED = 5
@@ -219,12 +222,26 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
             now = database_clock(settings.control_dsn)()
             found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
         free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(context, waiting.pod)]
-        if not free:
-            yield dg.SkipReason("A repair is at work." if found else "No break waits for a repair.")
-        for waiting in free:
+        ready = [waiting for waiting in free if not is_looking(context.instance, waiting.found_by, now)]
+        if not ready:
+            reason = "What found the breaks still compares." if free else "A repair is at work."
+            yield dg.SkipReason(reason if found else "No break waits for a repair.")
+        for waiting in ready:
             yield request_for(waiting, now)
 
     return repair_open_breaks
+
+
+def is_looking(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool:
+    """Return whether the run that found breaks still compares.
+
+    It is waited for: a repair makes whole tables anew, and what a comparison had not come to by then would be mended
+    and never named.
+    """
+    record = instance.get_run_record_by_id(run_id) if run_id else None
+    if record is None or record.dagster_run.status not in NOT_FINISHED_STATUSES:
+        return False
+    return (now - record.create_timestamp).total_seconds() < LOOKING_SECONDS_MAX
 
 
 def _is_running(context: dg.SensorEvaluationContext, pod: str) -> bool:

@@ -105,6 +105,7 @@ def test_a_damaged_view_row_is_found_repaired_and_told(
     damage(watched)
     failed = dagster.check(CHECK, "reconciliation", **{SCHEDULE_TAG: "reconciliation_schedule"})
     (found,) = breaks(control_dsn)
+    failed_run = find_group(control_dsn, found.group_id).opened_run
     assert not failed.passed and failed.severity is dg.AssetCheckSeverity.ERROR
     assert str(failed.metadata["break_groups"].value).startswith(f"{found.group_id} (1 key amount)")
 
@@ -119,11 +120,15 @@ def test_a_damaged_view_row_is_found_repaired_and_told(
     assert "1 inconsistent" in digest["title"] and "1 open" in digest["message"]
     assert dagster.check(ALERT_PATH, "freshness").passed
 
+    with monkeypatch.context() as patch:
+        patch.setattr(repairs, "is_looking", lambda _instance, run_id, _now: run_id == failed_run)
+        assert dagster.requests() == []
+
     # One repair is asked for; not a second one while a run of it is under way, or somebody else works on the pod.
     (request,), (again,) = dagster.requests(), dagster.requests()
     assert request.run_key == again.run_key and request.job_name == "repair_pod1"
     assert request.tags[GROUPS_TAG] == str(found.group_id)
-    assert request.tags[FOUND_BY_TAG] == find_group(control_dsn, found.group_id).opened_run != ""
+    assert request.tags[FOUND_BY_TAG] == failed_run != ""
     job = dagster.definitions.resolve_job_def("repair_pod1")
     dagster.check(CHECK, "reconciliation")
     for status in (DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED):
@@ -164,6 +169,21 @@ def test_what_is_gone_by_itself_wakes_nobody(watched: Settings, hook: Webhook, i
     (digest,) = (item for item in hook.messages if "comparisons consistent" in item["title"])
     assert "vanished before anyone was told" in digest["message"]
     assert dagster.requests() == []
+
+
+def test_what_found_breaks_looks_at_everything_before_anything_is_repaired(instance: dg.DagsterInstance) -> None:
+    @dg.job
+    def looking() -> None: ...
+
+    run_id = instance.create_run_for_job(looking, status=DagsterRunStatus.STARTED).run_id
+    now = utc_now()
+    assert repairs.is_looking(instance, run_id, now)
+    # One that hangs keeps nothing waiting, and what found it may have been no run of Dagster's.
+    hanging = now + timedelta(seconds=repairs.LOOKING_SECONDS_MAX)
+    assert not repairs.is_looking(instance, run_id, hanging)
+    assert not repairs.is_looking(instance, "by hand", now) and not repairs.is_looking(instance, "", now)
+    ended = instance.create_run_for_job(looking, status=DagsterRunStatus.SUCCESS).run_id
+    assert not repairs.is_looking(instance, ended, now)
 
 
 def test_a_request_changes_with_the_newest_break_the_attempt_and_the_time_only() -> None:
