@@ -165,6 +165,7 @@ def drain(as_json: AsJson = False) -> None:
         drained = drain_everything(
             values, on_drained=lambda what, events: step.say(f"{what}, {counted(events, 'event')}")
         )
+        step.conclude(counted(sum(pod.events_published for pod in drained), "event"))
     if as_json:
         print_json([vars(pod) for pod in drained])
         return

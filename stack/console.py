@@ -38,15 +38,20 @@ class Step:
     """What remains after it, in words."""
     started: float = field(default_factory=time.monotonic)
     detail: str = ""
-
-    def progress(self, done: int, total: int | None = None, unit: str = "") -> None:
-        """Say how many are done, of how many if that is known."""
-        of = f" of {total:,}" if total else ""
-        self.detail = f"{done:,}{of} {unit}".rstrip()
+    result: str = ""
+    is_given_up: bool = False
 
     def say(self, detail: str) -> None:
-        """Say in a few words where the step is."""
+        """Say in a few words where the step is; no longer shown when it has ended."""
         self.detail = detail
+
+    def conclude(self, result: str) -> None:
+        """Say in a few words what came of it; stays beside the ended step."""
+        self.detail = self.result = result
+
+    def give_up(self, lacking: str) -> None:
+        """End it without a tick: the work goes on, and nobody waits any longer for what is lacking."""
+        self.result, self.is_given_up = lacking, True
 
     @property
     def seconds(self) -> float:
@@ -55,8 +60,14 @@ class Step:
 
     def line(self) -> str:
         """Place, title, detail and seconds in one line."""
-        detail = f": {self.detail}" if self.detail else ""
-        return f"{self.place}{self.title}{detail} ({self.seconds:.1f} s)"
+        return self._line(self.detail)
+
+    def last_line(self) -> str:
+        """The same when it has ended: with what came of it, without where it was last."""
+        return self._line(self.result)
+
+    def _line(self, detail: str) -> str:
+        return f"{self.place}{self.title}{f': {detail}' if detail else ''} ({self.seconds:.1f} s)"
 
 
 @dataclass(kw_only=True)
@@ -79,7 +90,8 @@ class Progress:
         shown = self._moving(step) if self.console.is_terminal else self._plain(step)
         with shown:
             yield step
-        self.console.print(Text("✓ ", style="green") + Text(step.line()))
+        mark = Text("… ", style="yellow") if step.is_given_up else Text("✓ ", style="green")
+        self.console.print(mark + Text(step.last_line()))
 
     def _placed(self, title: str) -> Step:
         for number, planned in enumerate(self.plan, start=1):

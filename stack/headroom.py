@@ -20,6 +20,8 @@ from contracts.settings import PodSettings, Settings
 from repair.alerts.near_limits import LimitUse
 
 MEGABYTE = 1_000_000
+ROOMY_DISK = 50_000
+"""MB left on a disk with which nobody is told: some hours of heavy trade, or the scratch space's default limit."""
 COMPARED_WITHIN = timedelta(days=1)
 """A large comparison counts so long, however small the next ones are."""
 CONNECT_SECONDS = 5
@@ -73,6 +75,7 @@ def _disks(settings: Settings) -> Iterator[LimitUse]:
                     used=(usage.total - usage.free) / MEGABYTE,
                     limit=usage.total / MEGABYTE,
                     advice="Make room there: a full disk stops commits.",
+                    enough_left=ROOMY_DISK,
                 ),
             )
     yield from by_device.values()

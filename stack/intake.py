@@ -109,5 +109,5 @@ def generate_orders(orders: int, seed: int, settings: Settings, progress: Progre
             on_progress=lambda what, done, total: _say(step, what, done, total),
         )
         commands = counted(sum(report.commands.values()), "command")
-        step.say(f"{commands}, {report.refused:,} refused for want of stock or funds")
+        step.conclude(f"{commands}, {report.refused:,} refused for want of stock or funds")
     return report

@@ -103,9 +103,9 @@ def wait_for_pages(pages: Pages, progress: Progress) -> bool:
         while missing := pages.missing():
             step.say(missing)
             if time.monotonic() > deadline:
+                step.give_up(missing)
                 return False
             time.sleep(PAGES_LOOK_SECONDS)
-        step.say("")
     return True
 
 

@@ -109,7 +109,7 @@ def one_pass(
             generate_orders(orders, seed, values, progress)
         with progress.step("Bringing every copy up to date") as step:
             drained = drain_apart(values, lambda what, events: step.say(f"{what}, {counted(events, 'event')}"))
-            step.say(counted(sum(pod.events_published for pod in drained), "event"))
+            step.conclude(counted(sum(pod.events_published for pod in drained), "event"))
         comparison = reconcile_now(values, progress, builder)
     return Pass(comparison=comparison, built=builder.built, seconds=time.monotonic() - started)
 

@@ -8,6 +8,7 @@ Belongs here: when that is told, and the texts; pure. Does not belong here: meas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,8 @@ class LimitUse:
     """What to do about it, with the setting's name if it is one."""
     unit: str = "MB"
     """Of both; an MB is 10**6 bytes."""
+    enough_left: float = math.inf
+    """With so much left nobody is told, whatever the share: a fifth of a large disk is a lot of room."""
 
     @property
     def share(self) -> float:
@@ -41,7 +44,16 @@ class LimitUse:
     @property
     def is_near(self) -> bool:
         """Whether people are to know."""
-        return self.share >= NEAR_SHARE
+        return self.share >= NEAR_SHARE and self._left < self.enough_left
+
+    @property
+    def is_roomy(self) -> bool:
+        """Whether people are to know that it is over."""
+        return self.share < ROOM_SHARE or self._left >= self.enough_left / NEAR_SHARE
+
+    @property
+    def _left(self) -> float:
+        return self.limit - self.used
 
     @property
     def sentence(self) -> str:
@@ -60,7 +72,7 @@ def near_message(uses: Iterable[LimitUse], told_at: datetime | None, over_at: da
     if near and not is_told:
         # Two senders at once give the same subject, so one message is written.
         return _near(near, subject=f"after {over_at.isoformat() if over_at else 'the beginning'}")
-    if is_told and told_at is not None and measured and all(use.share < ROOM_SHARE for use in measured):
+    if is_told and told_at is not None and measured and all(use.is_roomy for use in measured):
         return _room(told_at)
     return None
 
@@ -81,6 +93,6 @@ def _near(near: Sequence[LimitUse], *, subject: str) -> Message:
 
 
 def _room(told_at: datetime) -> Message:
-    body = f"Nothing uses more than {ROOM_SHARE:.0%} of its limit. People were told {told_at:%Y-%m-%d %H:%M} UTC."
+    body = f"No limit is near any longer. People were told {told_at:%Y-%m-%d %H:%M} UTC."
     title = "[Tieout] Room again below every limit"
     return Message(kind=AlertKind.ROOM_AGAIN, title=title, body=body, subject=f"after {told_at.isoformat()}")

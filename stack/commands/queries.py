@@ -18,7 +18,7 @@ from contracts.errors import InputError, StackError
 from contracts.settings import POD_ROLES, Settings
 from contracts.text import counted
 from stack import session
-from stack.confirming import Intent, Yes, is_agreed
+from stack.confirming import DryRun, Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json, print_text, table
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def psql(
         list[str] | None, typer.Argument(help='For psql itself, behind --, e.g. -- -c "select 1".')
     ] = None,
     yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Open psql on a database of this deployment, by the role that may only read unless another one is named.
 
@@ -170,7 +171,8 @@ def psql(
     """
     values = session.settings_here()
     dsn = _dsn(values, server, role)
-    if role != "reader" and not is_agreed(_writing(server, role), is_yes=yes, is_dry_run=False):
+    intent = _reading(server) if role == "reader" else _writing(server, role)
+    if (dry_run or role != "reader") and not is_agreed(intent, is_yes=yes, is_dry_run=dry_run):
         return
     program = _program()
     try:
@@ -194,6 +196,10 @@ def _dsn(values: Settings, server: str, role: str) -> str:
     if role not in roles:
         raise InputError(f"{server} has no role {role!r} here; it has {', '.join(sorted(roles))} (--role).")
     return roles[role]
+
+
+def _reading(server: str) -> Intent:
+    return Intent(what=f"psql is opened on {server} by the role reader, which may only read.", question="")
 
 
 def _writing(server: str, role: str) -> Intent:

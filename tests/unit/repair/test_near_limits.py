@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from repair.alerts.deciding import AlertKind
@@ -25,6 +26,17 @@ def test_a_limit_that_is_near_is_told_once_with_what_to_do() -> None:
     assert "disk of /var: 800 of 1,000 MB (80%). Make room there." in told.body and "scratch" not in told.body
     assert "docs/runbooks/limits.md" in told.body
     assert near_message([use(990)], NOW, None) is None
+
+
+def test_a_disk_that_is_nearly_full_and_still_has_room_enough_is_told_nobody() -> None:
+    disk = replace(use(850), enough_left=200)
+    assert near_message([replace(disk, used=700)], None, None) is None
+    assert near_message([replace(disk, used=801)], None, None) is not None
+    assert near_message([replace(disk, limit=1_100)], None, None) is None, "77 %"
+    assert near_message([replace(disk, limit=1_060, enough_left=210)], None, None) is None, "210 are left"
+    assert near_message([replace(disk, used=790)], NOW, None) is None, "with 210 left it may be near again at once"
+    told = near_message([replace(disk, used=750)], NOW, None)
+    assert told is not None and told.kind is AlertKind.ROOM_AGAIN
 
 
 def test_room_is_told_once_and_not_as_long_as_it_may_be_near_again_at_once() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -12,6 +14,13 @@ from typer.testing import CliRunner
 from contracts.errors import InputError, StackError
 from stack import cli
 from stack.confirming import Intent, is_agreed
+
+
+def commands_of(group: Any, names: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Yield every command by its names."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands_of(command, (*names, name)) if hasattr(command, "commands") else [[*names, name]]
+
 
 IRREVERSIBLE = (
     ["close"],
@@ -32,6 +41,12 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def test_every_command_that_asks_can_say_before_what_it_would_do() -> None:
+    asking = [command for command in commands_of(get_command(cli.app)) if "--yes" in options_of(command)]
+    assert len(asking) > len(IRREVERSIBLE) / 2
+    assert [command for command in asking if "--dry-run" not in options_of(command)] == []
 
 
 @pytest.mark.parametrize("command", [*IRREVERSIBLE, *REPEATABLE], ids=" ".join)

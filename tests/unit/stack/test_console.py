@@ -12,12 +12,24 @@ from stack import console
 from stack.console import Progress, print_json
 
 
-def test_a_step_ends_with_its_detail_and_time() -> None:
+def test_an_ended_step_tells_what_came_of_it_and_not_where_it_was_last() -> None:
     stream = io.StringIO()
     progress = Progress(console=Console(file=stream, width=100))
-    with progress.step("Placing orders") as step:
-        step.progress(1500, 2000, "orders")
-    assert "✓ Placing orders: 1,500 of 2,000 orders (" in stream.getvalue()
+    with progress.step("Placing orders") as placing:
+        placing.say("pod2, 1,500 of 2,000")
+        assert placing.line().startswith("Placing orders: pod2, 1,500 of 2,000 (")
+        placing.conclude("2,000 orders")
+    with progress.step("Comparing every store") as comparing:
+        comparing.say("orders in pod2")
+    shown = stream.getvalue()
+    assert "✓ Placing orders: 2,000 orders (" in shown and "✓ Comparing every store (" in shown
+
+
+def test_a_step_that_nobody_waits_for_any_longer_is_not_ticked_off() -> None:
+    stream = io.StringIO()
+    with Progress(console=Console(file=stream, width=100)).step("Waiting for Dagster's pages") as step:
+        step.give_up("code location warehouse is loading")
+    assert stream.getvalue().startswith("… Waiting for Dagster's pages: code location warehouse is loading (")
 
 
 def test_a_planned_step_says_which_it_is_and_what_remains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,13 @@ def test_a_role_that_writes_is_asked_for(started: Started) -> None:
     assert started[0][1]["PGUSER"] == "owner" and "PGOPTIONS" not in started[0][1]
 
 
+@pytest.mark.parametrize(("role", "said"), [("owner", "which may change what is there"), ("reader", "may only read")])
+def test_a_dry_run_opens_nothing(started: Started, role: str, said: str) -> None:
+    done = run("pod1", "--role", role, "--dry-run")
+    assert done.exit_code == 0 and said in " ".join(done.output.split()) and "Nothing was done." in done.output
+    assert started == []
+
+
 def test_what_there_is_not_is_named(started: Started, deployment: Settings) -> None:
     assert "There is no 'pod3'; there are pod1, pod2, control" in str(run("pod3").exception)
     assert "control has no role 'reader' here; it has owner" in str(run("control").exception)
