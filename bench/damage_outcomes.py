@@ -130,9 +130,10 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
         return _before_people(cell, found, states)
     if cell.may_mend_itself and set(states) == {BreakState.VANISHED}:
         return "mended itself"
-    if BreakState.REPAIRED not in states or any(_is_left(cell, item) for item in found.breaks):
+    left = [item for item in found.breaks if _is_left(cell, item)]
+    if left or BreakState.REPAIRED not in states:
         found.faults += [
-            f"break {item.break_id} is {item.state}: {item.reason}" for item in found.breaks[:ERRORS_SHOWN]
+            f"break {item.break_id} is {item.state}: {item.reason}" for item in (left or found.breaks)[:ERRORS_SHOWN]
         ]
         return "left"
     _check_audit(cell, found)
