@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import StackError
-from contracts.settings import Settings, as_values
-from stack.dagster_home import dagster_environment, write_dagster_home
+from contracts.settings import Settings
+from stack.console import Progress
+from stack.dagster_database import migrate_dagster
+from stack.dagster_home import write_dagster_home
 from stack.files import free_port
-from stack.settings import ROOT
+from stack.settings import ROOT, without_settings
+from stack.workers import dagster_programs
 
 DEADLINE_SECONDS = 900.0
 
@@ -53,10 +55,6 @@ query ($filter: RunsFilter) { runsOrError(filter: $filter, limit: 1000) {
 LOCATIONS = """
 query { workspaceOrError { ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message } } } } } }
-"""
-CHECKS = """
-query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
-  ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } } }
 """
 EVALUATIONS = """
 query ($key: AssetKeyInput!, $check: String!) { assetCheckExecutions(assetKey: $key, checkName: $check, limit: 20) {
@@ -113,12 +111,13 @@ class Pages:
         return "\n".join(path.read_text()[-1500:] for path in self.logs.glob("dagster-*.log"))
 
     def is_up(self) -> bool:
-        """Return whether both code locations are loaded."""
+        """Return whether both code locations are loaded; one whose server does not listen yet is an error at first."""
         try:
             entries = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
         except (urllib.error.URLError, OSError):
             return False
-        return len(entries) == 2 and all(entry["loadStatus"] == "LOADED" for entry in entries)
+        found = [entry["locationOrLoadError"] for entry in entries if entry["loadStatus"] == "LOADED"]
+        return [one["__typename"] for one in found if one] == ["RepositoryLocation"] * 2
 
     def backfill(self, keys: Sequence[Sequence[str]], partitions: Sequence[str]) -> str:
         """Materialize partitions of assets as the graph does; return the backfill's id, once it has succeeded."""
@@ -170,11 +169,6 @@ class Pages:
         found = self.ask(RUNS, filter={"tags": wanted})["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
 
-    def checks(self, *path: str) -> Mapping[str, str | None]:
-        """Return the state of an asset's checks by name."""
-        found = self.ask(CHECKS, key={"path": list(path)})["assetNodeOrError"]["assetChecksOrError"]["checks"]
-        return {check["name"]: (check["executionForLatestMaterialization"] or {}).get("status") for check in found}
-
     def evaluations(self, path: Sequence[str], check: str) -> list[Evaluation]:
         """Return the evaluations of a check, the newest first."""
         found = self.ask(EVALUATIONS, key={"path": list(path)}, check=check)["assetCheckExecutions"]
@@ -200,33 +194,26 @@ def _evaluation(run_id: str, found: Mapping[str, Any]) -> Evaluation:
 
 @contextmanager
 def running_pages(settings: Settings, logs: Path) -> Iterator[Pages]:
-    """Run the webserver and the daemon, whose sensors and schedules are as they are for everybody; stop them."""
+    """Run the webserver, the daemon and the code servers as `tieout up` does, with what each is told; stop them.
+
+    Sensors and schedules are as they are for everybody.
+    """
     write_dagster_home(settings)
-    environment = {
-        **os.environ,
-        **as_values(settings),
-        **dagster_environment(settings),
-        "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore",
-    }
+    migrate_dagster(settings, Progress(is_quiet=True))
+    common = {**without_settings(os.environ), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     port = free_port()
-    workspace = str(ROOT / "workspace.yaml")
-    commands = {
-        "webserver": ["dagster_webserver", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)],
-        "daemon": ["dagster._daemon", "run", "--workspace", workspace],
-    }
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for name, command in commands.items():
-            with (logs / f"dagster-{name}.log").open("wb") as log:
+        for program in dagster_programs(settings, workspace=ROOT / "workspace.yaml", port=port):
+            with (logs / f"{program.name}.log").open("wb") as log:
                 processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-P", "-m", *command],
+                        program.command,
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
                         cwd=ROOT,
-                        env=environment,
+                        env={**common, **program.environment},
                         start_new_session=True,
                     )
                 )

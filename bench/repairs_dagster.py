@@ -25,6 +25,8 @@ from reconcile.results import latest_results
 from repair import ledger
 from stack.console import Progress
 
+LATE_TRIES_MAX = 10
+"""Comparisons of a late copy: what is parked is a break after a minute."""
 IN_PROGRESS = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 
 
@@ -45,29 +47,45 @@ class Dagster:
     def find(self, families: Sequence[str]) -> None:
         """Launch the reconciliation job, of these pairs only."""
         self._pairs, self._began = _pairs(families), utc_now()
-        checks = [_check(pair) for pair in self._pairs]
+        self._compare(self._pairs if families else ())
+
+    def _compare(self, pairs: Sequence[Pair]) -> None:
+        checks = [_check(pair) for pair in pairs]
         selection = [{"assetKey": {"path": list(path)}, "name": name} for path, name in checks]
         selector = {"assetSelection": [], "assetCheckSelection": selection}
-        _, status = self.pages.ended("reconciliation", selector=selector if families else {})
-        if status in FAILED and not self._could_not_look():
+        began = utc_now()
+        _, status = self.pages.ended("reconciliation", selector=selector if pairs else {})
+        if status in FAILED and not self._could_not_look(began):
             raise StackError(f"The reconciliation ended as {status}: {self.pages.tail()}")
 
-    def _could_not_look(self) -> bool:
+    def _could_not_look(self, began: datetime) -> bool:
         """Return whether a comparison of this round could not look: marts whose own tests fail prove nothing.
 
         Such a run fails, after it has recorded what it found.
         """
         results = latest_results(self.settings.control_dsn)
-        return any(result.verdict is Verdict.UNKNOWN and result.checked_at >= self._began for result in results)
+        return any(result.verdict is Verdict.UNKNOWN and result.checked_at >= began for result in results)
 
     def repair(self) -> None:
-        """Wait until no break is open and nobody works on one; then look at the pages of the pairs repaired."""
-        self.pages.until("The sensor's repairs did not come to an end", self._is_over)
+        """Wait until no break is open and nobody works on one; then look at the pages of the pairs repaired.
+
+        A copy may be late then: what it parked after the comparison is no break yet. It is compared again until it is
+        not, as its schedule does.
+        """
+        for _ in range(LATE_TRIES_MAX):
+            self.pages.until("The sensor's repairs did not come to an end", self._is_over)
+            if not (late := self._late_pairs()):
+                break
+            self._compare(late)
         for pair in self._pairs:
             repaired = [BreakState.REPAIRED]
             found = ledger.breaks(self.settings.control_dsn, states=repaired, pair=pair.name, limit=None)
             if any(item.ended_at is not None and item.ended_at >= self._began for item in found):
                 self._look_at_chain(pair)
+
+    def _late_pairs(self) -> list[Pair]:
+        late = {result.pair for result in latest_results(self.settings.control_dsn) if result.verdict is Verdict.LATE}
+        return [pair for pair in self._pairs if pair.name in late]
 
     def figures(self) -> list[Figure]:
         """Return how many pages of repaired pairs have the chain; what is wrong with the others goes to stderr."""

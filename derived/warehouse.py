@@ -40,7 +40,7 @@ _dbt_lock = threading.RLock()
 """dbt keeps its connection and flags in module state: one invocation at a time in a process."""
 
 _manifests: dict[str, Manifest] = {}
-"""The parsed project by target folder."""
+"""The parsed project by the profile's target; where the lake is and where dbt writes are no part of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ GLOBAL_ARGUMENTS = ("--quiet", "--log-level", "none", "--log-level-file", "none"
 def _manifest(settings: Settings) -> Manifest:
     from dbt.cli.main import dbtRunner
 
-    target = dbt_environment(settings)["DBT_TARGET_PATH"]
+    target = dbt_environment(settings).get("TIEOUT_WAREHOUSE_TARGET", "")
     if target not in _manifests:
         with _environment(settings):
             result = dbtRunner().invoke([*GLOBAL_ARGUMENTS, "parse"])

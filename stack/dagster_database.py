@@ -40,32 +40,32 @@ PREVIOUS_REVISION = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
 def migrate_dagster(settings: Settings, progress: Progress) -> None:
     """Migrate Dagster's database where its schema is older than the installed Dagster, and say so; else do nothing.
 
-    What cannot be migrated is said, too, and not raised: everything but Dagster works without.
+    A new database gets its tables here: Dagster's processes all make them when they start, and of several that do at
+    once those that come second end with an error. What cannot be migrated is said, too, and not raised: everything but
+    Dagster works without.
     """
     known, newest = installed_revisions()
-    if stored_revision(settings.dagster_dsn) in (None, newest):
+    if stored_revision(settings.dagster_dsn) == newest:
         return
     version = importlib.metadata.version("dagster")
     with _one_at_a_time(settings.dagster_dsn):
         stored = stored_revision(settings.dagster_dsn)
         if stored == newest:
             return  # another process was faster
-        if stored not in known:
+        if stored is not None and stored not in known:
             progress.note(NEWER.format(version=version))
             return
         try:
             _migrate(settings)
         except StackError as error:
             progress.note(str(error))
-        else:
+            return
+        if stored is not None:
             progress.note(f"Dagster's own database was migrated to Dagster {version}.")
 
 
 def stored_revision(dsn: str) -> str | None:
-    """Return the revision of the schema that a database has; None when Dagster has not made one yet.
-
-    Dagster makes a new one at its newest revision by itself.
-    """
+    """Return the revision of the schema that a database has; None when Dagster has not made one yet."""
     with psycopg.connect(dsn) as connection:
         if connection.execute("select to_regclass('alembic_version')").fetchall() == [(None,)]:
             return None

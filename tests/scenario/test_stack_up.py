@@ -17,7 +17,8 @@ import pytest
 
 from stack import processes, session
 from stack.servers.embedded import embedded_servers
-from stack.settings import ROOT
+from stack.settings import ROOT, load_settings
+from stack.status import read_status
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
 
@@ -49,8 +50,8 @@ def _tieout(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _status(folder: Path) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(_tieout(folder, "status", "--json").stdout)
-    return answer
+    """Look as the command does, in this process: it is asked again and again."""
+    return read_status(load_settings(_environment(folder))).as_json()
 
 
 def _until(is_true: Callable[[], bool], what: str, seconds: float = 90) -> None:
@@ -88,7 +89,7 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     assert _tieout(folder, "traffic", "--orders", "20", "--json").returncode == 0
     drained = _tieout(folder, "drain", "--json")
     assert drained.returncode == 0, drained.stderr
-    status = _status(folder)
+    status = json.loads(_tieout(folder, "status", "--json").stdout)
     assert status["state"] == "up"
     assert [pod["unpublished_events"] for pod in status["pods"]] == [0, 0]
     assert {copy["state"] for copy in status["projections"]} == {"current"}

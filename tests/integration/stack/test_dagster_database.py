@@ -49,19 +49,31 @@ def make_older(settings: Settings) -> None:
     engine.dispose()
 
 
-def test_an_older_database_is_migrated_once_and_said_in_one_line(settings: Settings) -> None:
-    assert said(settings) == "" and stored_revision(settings.dagster_dsn) is None, "Dagster makes a new one itself"
-    make_older(settings)
-    assert (columns(settings), stored_revision(settings.dagster_dsn)) == (0, OLDER)
-
+def said_to_two(settings: Settings) -> list[str]:
+    """Start twice at once; return what each said."""
     told: list[str] = []
     starts = [threading.Thread(target=lambda: told.append(said(settings))) for _ in range(2)]
     for start in starts:
         start.start()
     for start in starts:
         start.join()
+    return told
 
-    assert sorted(told) == ["", f"Dagster's own database was migrated to Dagster {version('dagster')}.\n"]
+
+def test_a_new_database_gets_its_tables_once_without_a_word(settings: Settings) -> None:
+    assert stored_revision(settings.dagster_dsn) is None
+    assert said_to_two(settings) == ["", ""]
+    assert (columns(settings), stored_revision(settings.dagster_dsn)) == (1, installed_revisions()[1])
+
+
+def test_an_older_database_is_migrated_once_and_said_in_one_line(settings: Settings) -> None:
+    make_older(settings)
+    assert (columns(settings), stored_revision(settings.dagster_dsn)) == (0, OLDER)
+
+    assert sorted(said_to_two(settings)) == [
+        "",
+        f"Dagster's own database was migrated to Dagster {version('dagster')}.\n",
+    ]
     assert (columns(settings), stored_revision(settings.dagster_dsn)) == (1, installed_revisions()[1])
     assert said(settings) == ""
 
