@@ -66,6 +66,12 @@ class _Row:
     is_bad: bool
 
 
+def leaves_out_events(connection: Connection) -> bool:
+    """Return whether events of any aggregate are or were left out: else builds need not look for them."""
+    ((found,),) = connection.execute(f"select exists (from {LEFT_OUT_EVENTS})").fetchall()
+    return bool(found)
+
+
 def left_out(connection: Connection, cuts: Mapping[str, int]) -> list[Omission]:
     """Return what the warehouse leaves out as of `cuts` (pod -> cut): what a report at that vector lacks."""
     if not has_table(connection, "left_out"):

@@ -7,6 +7,7 @@ knows dbt; it imports dbt when a build runs, because that takes seconds.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ from derived.builds import Build, Connection, building
 from derived.defective import Omission
 from derived.failed_tests import failing_keys, with_keys
 from derived.lake_connection import link_extensions, normal_data_path, scrub
+from derived.leaving_out import leaves_out_events
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
@@ -120,7 +122,7 @@ def build_warehouse(
         arguments = ["build", "--exclude-resource-types", "unit_test", "exposure"]
         arguments += ["--full-refresh"] if full_refresh or build.is_outgrown else []
         arguments += ["--select", *select] if select else []
-        nodes = named_failures(build.connection, node_runs(run_dbt(settings, arguments)))
+        nodes = named_failures(build.connection, node_runs(run_dbt(settings, arguments, build=build)))
         is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)
         build.is_complete = is_faultless and not select
         rows = stored_rows(build.connection)
@@ -191,11 +193,14 @@ def write_manifest(settings: Settings) -> Path:
     return path
 
 
-def run_dbt(settings: Settings, arguments: Sequence[str]) -> dbtRunnerResult:
-    """Run one dbt command with the parsed project. WarehouseError when it could not run at all."""
+def run_dbt(settings: Settings, arguments: Sequence[str], *, build: Build | None = None) -> dbtRunnerResult:
+    """Run one dbt command with the parsed project, for a build that holds the lock if it is one.
+
+    WarehouseError when it could not run at all.
+    """
     from dbt.cli.main import dbtRunner
 
-    with _dbt_lock, _environment(settings):
+    with _dbt_lock, _environment(settings, **({} if build is None else _told(build))):
         result = dbtRunner(manifest=_manifest(settings)).invoke([*GLOBAL_ARGUMENTS, *arguments])
     if result.exception is not None:
         message = scrub(Exception(" ".join(str(result.exception).split())), settings.catalog_dsn)
@@ -216,6 +221,12 @@ def run_dbt_aloud(
     told = {} if lake_complete_at is None else {"TIEOUT_LAKE_COMPLETE_AT": lake_complete_at.isoformat()}
     with _dbt_lock, _environment(settings, DBT_TARGET_PATH=str(target), DBT_WRITE_JSON="true", **told):
         return dbtRunner().invoke(list(arguments))
+
+
+def _told(build: Build) -> dict[str, str]:
+    """Return what dbt_project/macros/cut_vector.sql is told of a build: else every node asks the lake."""
+    vector = [{"pod": pod, "since_cut": entry.since_cut, "cut": entry.cut} for pod, entry in sorted(build.pods.items())]
+    return {"TIEOUT_BUILD": json.dumps({"vector": vector, "leaves_out": leaves_out_events(build.connection)})}
 
 
 def stored_rows(connection: Connection, name: str | None = None) -> dict[str, int]:

@@ -8,6 +8,10 @@
     {% if not execute %}
         {{ return(-1) }}
     {% endif %}
+    {% set told = told_build() %}
+    {% if told and not told.leaves_out %}
+        {{ return(-1) }}
+    {% endif %}
     {% set found = run_query(
         "select count(*), coalesce(min(cut), 0) from " ~ source('builds', 'left_out_events') ~ " where pod = '" ~ pod
         ~ "' and cut <= " ~ cut ~ " and (cut > " ~ since_cut ~ " or (into_cut > " ~ since_cut ~ " and into_cut <= " ~ cut
