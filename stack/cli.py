@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -219,10 +220,14 @@ def reconcile(
     """
     from stack.builder import warm_builder
     from stack.commands.showing import show_figures, show_results
-    from stack.reconciling import conclusion, describe_recorded, reconcile_now, recorded_json, ties
+    from stack.reconciling import conclusion, describe_recorded, needs_builds, reconcile_now, recorded_json, ties
 
-    progress = Progress()
-    with session.ended_by_signals(), session.open_session(progress) as values, warm_builder(values) as builder:
+    progress, has_builds = Progress(), needs_builds(pair)
+    with (
+        session.ended_by_signals(),
+        session.open_session(progress) as values,
+        warm_builder(values) if has_builds else nullcontext() as builder,
+    ):
         comparison = reconcile_now(values, progress, builder, pairs=pair, is_incremental=changed)
     if as_json:
         print_json(

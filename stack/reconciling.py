@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from contracts.clock import utc_now
+from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from contracts.text import are, counted
 from contracts.tying import Tying
@@ -47,7 +48,7 @@ class Reconciled(Comparison):
 def reconcile_now(
     settings: Settings,
     progress: Progress,
-    builder: WarehouseBuilder,
+    builder: WarehouseBuilder | None,
     *,
     pairs: Sequence[str] | None = None,
     is_incremental: bool = False,
@@ -55,16 +56,19 @@ def reconcile_now(
     """Compare the named pairs (default: all) in all pods at new cuts; store the results and their breaks.
 
     Incremental: only what changed since the last comparison, what has breaks, and the next part of the sweep.
+    `builder` may be None where no pair needs builds (`needs_builds`).
     """
     run = f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z"
     with propagating(settings), progress.step("Comparing every store at new cuts") as step:
 
         def build(cuts: Mapping[str, int]) -> Mapping[str, int]:
+            if builder is None:
+                raise WarehouseError("The warehouse was to be built, and nobody was given to build it.")
             step.say("building the warehouse")
             return builder.build_to(cuts)
 
         context = build_reconcile_context(settings, build=build)
-        if any(pair.stage is Stage.WAREHOUSE for pair in pairs_named(pairs)):
+        if builder is not None and needs_builds(pairs):
             context = _building_early(context, builder)
         pods = [pod.pod for pod in settings.pods]
         plans = plans_for(settings.control_dsn, pods, pairs, utc_now()) if is_incremental else {}
@@ -73,6 +77,11 @@ def reconcile_now(
     save_figures(settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
     recorded = take_in(settings.control_dsn, comparison.results, run=run)
     return Reconciled(results=comparison.results, figures=comparison.figures, recorded=recorded)
+
+
+def needs_builds(pairs: Sequence[str] | None) -> bool:
+    """Return whether one of these pairs (None: all) compares the warehouse. InputError: there is no such pair."""
+    return any(pair.stage is Stage.WAREHOUSE for pair in pairs_named(pairs))
 
 
 def recorded_json(recorded: Recorded) -> dict[str, Any]:
