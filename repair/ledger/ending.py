@@ -13,6 +13,7 @@ from typing import Any
 from contracts.verdicts import PairResult
 from reconcile.pairs import PAIRS
 from repair.ledger.tables import Connection, one
+from repair.values import ActionKind
 
 GONE = """
 create temporary table if not exists gone (
@@ -37,8 +38,10 @@ where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
   end)
 """
 # A break is repaired when the audit has something that was changed since it was found: because of it, or of its
-# aggregate, or of what its sum is over. What found everything right already changed nothing; and what is computed from
-# others (a view, the marts) mends only itself.
+# aggregate, or of what its sum is over; or in its copy, of its aggregate or of all, because of others: a comparison may
+# find a difference while a repair is at it already. What found everything right already changed nothing; and what is
+# computed from others (a view, the marts) mends only itself. The audit lists the first keys only: with more than it
+# lists, an action may have been of this one, too.
 IN_ORDER = """
 with done as (
     select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
@@ -62,6 +65,13 @@ done_to as (
     join (select distinct action_id, run, ended_at, merchant_id, day, currency from done) as d
       on (g.merchant_id is null or g.merchant_id = d.merchant_id) and (g.day is null or g.day = d.day)
      and (g.currency is null or g.currency = d.currency) and d.ended_at >= g.first_seen_at
+    union
+    select g.break_id, a.action_id, a.run
+    from (select * from gone where aggregate_key is not null) as g
+    join trust.repair_actions as a
+      on a.store = %(copy)s and a.pod = %(pod)s and coalesce(a.ended_at, 'infinity') >= g.first_seen_at
+     and a.changed is distinct from 0
+     and (a.kind = any(%(of_all)s) or g.aggregate_key = any(a.keys) or a.key_count > cardinality(a.keys))
 ),
 repaired as (
     select distinct on (t.break_id) t.break_id, t.run
@@ -87,6 +97,8 @@ from ended
 """
 ENDS = sorted({pair.copy for pair in PAIRS if pair.copy} - {"log", "lake"})
 """Copies from which no other is made."""
+OF_ALL = [ActionKind.REBUILD_VIEW.value, ActionKind.BUILD.value]
+"""What is done to every aggregate of a copy."""
 
 UNENDED = """
 select break_id, aggregate_key from trust.breaks
@@ -120,7 +132,7 @@ def end(connection: Connection, result: PairResult, bound: Mapping[str, Any]) ->
         # Else the planner takes it for one row, and joins 10,000 keys with as many causes row by row.
         connection.execute("analyze gone")
         copies = {pair.name: pair.copy for pair in PAIRS}
-        ended = one(connection, IN_ORDER, {**bound, "ends": ENDS, "copy": copies.get(result.pair)})
+        ended = one(connection, IN_ORDER, {**bound, "ends": ENDS, "of_all": OF_ALL, "copy": copies.get(result.pair)})
         repaired, vanished = ended["repaired"], ended["vanished"]
     groups = [row["group_id"] for row in connection.execute(ENDED_GROUPS, bound)]
     return Ended(repaired=repaired, vanished=vanished, group_ids=groups)

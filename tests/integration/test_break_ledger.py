@@ -23,7 +23,7 @@ from repair import audit, ledger
 from repair.ledger import states as states_module
 from repair.ledger.incidents import waiting_for_repair
 from repair.tools import Repairing
-from repair.values import Action, ActionKind
+from repair.values import KEYS_SHOWN, Action, ActionKind
 from stack.console import Progress
 from stack.outages import outage
 from stack.repairing import repairing_tools
@@ -103,13 +103,13 @@ def act(
     is_killed: bool = False,
     store: str = "lake",
     changed: int | None = None,
+    kind: ActionKind = ActionKind.REBUILD_KEYS,
+    keys: tuple[str, ...] = ("a",),
 ) -> None:
     """Have the audit say that a repair did something because of these breaks, at that minute."""
     if run not in audit.interrupted_runs(dsn, [pod]):
         audit.begin_run(dsn, run, [pod], at(minute))
-    action = Action(
-        kind=ActionKind.REBUILD_KEYS, store=store, pod=pod, keys=("a",), causes=break_ids, why="They differ."
-    )
+    action = Action(kind=kind, store=store, pod=pod, keys=keys, causes=break_ids, why="They differ.")
     action_id = audit.begin_action(dsn, run, action, {}, now=at(minute), lease_seconds=60)
     if not is_killed:
         audit.end_action(dsn, action_id, now=at(minute), after={}, changed=changed)
@@ -553,6 +553,35 @@ def test_only_what_a_repair_has_changed_is_repaired(
     assert action.outcome == ("nothing_to_do" if changed == 0 else "done")
     settled = ledger.settle(dsn, "fix", attempts_max=3)
     assert (settled.repaired, settled.vanished) == ((1, 0) if state is BreakState.REPAIRED else (0, 1))
+
+
+MANY = tuple(f"eire/order/{number}" for number in range(KEYS_SHOWN + 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "store", "keys", "changed", "state"),
+    [
+        (ActionKind.REPLAY_PARKED, "account_view", ("eire/order/b",), 1, BreakState.REPAIRED),
+        (ActionKind.REPLAY_PARKED, "account_view", MANY, 1, BreakState.REPAIRED),
+        (ActionKind.REBUILD_VIEW, "account_view", (), 1, BreakState.REPAIRED),
+        (ActionKind.REPLAY_PARKED, "account_view", ("eire/order/c",), 1, BreakState.VANISHED),
+        (ActionKind.REPLAY_PARKED, "fulfillment_view", ("eire/order/b",), 1, BreakState.VANISHED),
+        (ActionKind.REBUILD_VIEW, "account_view", (), 0, BreakState.VANISHED),
+    ],
+)
+def test_what_is_found_while_a_repair_is_at_it_is_repaired_by_it(
+    dsn: str, kind: ActionKind, store: str, keys: tuple[str, ...], changed: int, state: BreakState
+) -> None:
+    record(dsn, found(10, amount("a"), pair=VIEW))
+    ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
+    record(dsn, found(11, amount("a"), amount("b"), pair=VIEW))
+    act(dsn, "fix", 1, minute=11.5, store=store, changed=changed, kind=kind, keys=keys)
+    record(dsn, found(12, pair=VIEW))
+    assert states(dsn)["b"] == state
+    # What is found afterwards it cannot have mended.
+    record(dsn, found(13, amount("c"), pair=VIEW))
+    record(dsn, found(14, pair=VIEW))
+    assert states(dsn)["c"] == BreakState.VANISHED
 
 
 def test_a_repair_whose_lock_was_lost_is_not_taken_for_one_that_was_killed(dsn: str) -> None:
