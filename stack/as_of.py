@@ -39,6 +39,17 @@ def wanted_cuts(settings: Settings, as_of: str | None, cuts: Sequence[str], *, c
     return _at_cuts(settings, cuts) if cuts else None
 
 
+def check_asked(as_of: str | None, cuts: Sequence[str], *, clock: Clock = utc_now) -> None:
+    """Raise InputError for what cannot be meant, whatever is recorded: before servers are asked, or started for it."""
+    if as_of is not None and cuts:
+        raise InputError("Give either --as-of or --cut, not both.")
+    if as_of is not None and "=" not in as_of:
+        _moment_of(as_of, clock())
+        return
+    for text in cuts if as_of is None else as_of.split(","):
+        _cut_of(text)
+
+
 def parse_moment(text: str) -> datetime:
     """Return the moment of an ISO 8601 text, UTC unless it says otherwise; a date is the end of that day."""
     try:
@@ -60,7 +71,8 @@ def _start(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-def _at_moment(settings: Settings, text: str, now: datetime) -> AsOf:
+def _moment_of(text: str, now: datetime) -> tuple[datetime, bool]:
+    """Return the moment, and whether it is the end of a day."""
     moment = parse_moment(text)
     is_day = len(text) == len("2011-01-31")
     if moment - timedelta(days=1 if is_day else 0) > now:
@@ -68,6 +80,19 @@ def _at_moment(settings: Settings, text: str, now: datetime) -> AsOf:
             f"--as-of {text} lies in the future (now it is {now:%Y-%m-%d %H:%M:%S} UTC); leave it out for what is "
             "known now."
         )
+    return moment, is_day
+
+
+def _cut_of(text: str) -> tuple[str, int]:
+    """Return the pod and the cut of a text such as ``pod1=17``."""
+    pod, _, number = text.strip().partition("=")
+    if not re.fullmatch("[0-9]{1,18}", number):
+        raise InputError(f"{text!r} is no cut; write it as pod1=17.")
+    return pod, int(number)
+
+
+def _at_moment(settings: Settings, text: str, now: datetime) -> AsOf:
+    moment, is_day = _moment_of(text, now)
     said = f"the end of {text} UTC" if is_day else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     with reading(settings) as lake:
         cuts = cut_vector_at(lake, moment)
@@ -94,13 +119,11 @@ def _month(text: str) -> str:
 def _at_cuts(settings: Settings, texts: Sequence[str]) -> AsOf:
     found: dict[str, int] = {}
     for text in texts:
-        pod, _, number = text.strip().partition("=")
-        if not re.fullmatch("[0-9]{1,18}", number):
-            raise InputError(f"{text!r} is no cut; write it as pod1=17.")
+        pod, number = _cut_of(text)
         name = settings.pod(pod).pod
         if name in found:
             raise InputError(f"{name} is named twice; give one cut of each pod.")
-        found[name] = int(number)
+        found[name] = number
     missing = [pod.pod for pod in settings.pods if pod.pod not in found]
     absent = f" Nothing of {', '.join(missing)}, which is not named, is in it." if missing else ""
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(found.items()))

@@ -49,6 +49,17 @@ def _import_files(settings: Settings, say: Say, *, paths: Sequence[Path], date_o
     return import_files(paths, settings, say, date_order=date_order)
 
 
+def check_inputs(paths: Sequence[Path], mapping: Path | None = None) -> None:
+    """Raise InputError for files that nobody can read: said before servers are started for them."""
+    from traffic.input_files import file_state
+    from traffic.orders.mapping import read_mapping
+
+    for path in paths:
+        file_state(path)
+    if mapping is not None:
+        read_mapping(mapping)
+
+
 def import_shop(
     paths: Sequence[Path], settings: Settings, progress: Progress, mapping: Path | None, *, is_dry_run: bool
 ) -> OrdersReport:

@@ -20,7 +20,7 @@ from finance.files import FILES
 from finance.periods import Period, parse_period
 from finance.reading import read_period, reading, taken_back
 from finance.statement import Statement, from_json, state
-from stack.as_of import wanted_cuts
+from stack.as_of import check_asked, wanted_cuts
 from stack.evidence import gather_evidence
 
 
@@ -48,10 +48,7 @@ def make_report(
 
     With `period` (a month) that month's. Raises InputError for what cannot be read or is not known yet.
     """
-    if name not in REPORTS:
-        raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
-    if as_of is not None and cuts:
-        raise InputError("Give either --as-of or --cut, not both.")
+    check_question(name, as_of=as_of, cuts=cuts, period=period, clock=clock)
     asked = wanted_cuts(settings, as_of, cuts, clock=clock)
     wanted = None if asked is None else asked.cuts
     said = "" if asked is None else asked.sentence
@@ -64,6 +61,17 @@ def make_report(
             raise InputError(f"{month} is closed and stands at the cuts of its closing; leave --as-of and --cut out.")
         return stored_report(settings, name, month)
     return _made(open_period(settings, name, month, closed, cuts=wanted, clock=clock), said)
+
+
+def check_question(
+    name: str, *, as_of: str | None, cuts: Sequence[str], period: str | None, clock: Clock = utc_now
+) -> None:
+    """Raise InputError for a report that there cannot be, whatever the books hold; nobody is asked."""
+    if name not in REPORTS:
+        raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
+    check_asked(as_of, cuts, clock=clock)
+    if period is not None:
+        parse_period(period)
 
 
 def statement_of(

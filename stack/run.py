@@ -21,7 +21,7 @@ from contracts.text import counted
 from stack import files, session, settings
 from stack.builder import Built, warm_builder
 from stack.console import Progress, answers, print_error
-from stack.intake import generate_orders, import_retail, refuse_rejected_files
+from stack.intake import check_inputs, generate_orders, import_retail, refuse_rejected_files
 from stack.migrations import migrate_everything
 from stack.outages import outage
 from stack.propagation import drain_apart
@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files.keep_private()
     progress = Progress(plan=_plan(options))
     try:
+        check_inputs(options.inputs)
         with session.ended_by_signals():
             return _once(options, progress) if options.once else _and_stay(options, progress)
     except TieoutError as error:

@@ -74,6 +74,17 @@ def roomy_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=terabyte, used=0, free=terabyte))
 
 
+@pytest.fixture(autouse=True)
+def nobodys_var_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep every test away from the checkout's own var folder, where somebody's system may run; none uses this one."""
+    folder = Path(tempfile.gettempdir()) / f"tieout-nobodys-var-{os.getpid()}"
+    monkeypatch.setenv("TIEOUT_VAR_DIR", str(folder))
+    yield
+    if folder.exists():
+        embedded_servers(folder).wipe()
+        pytest.fail("This test has started servers without a var folder of its own.")
+
+
 @pytest.fixture(scope="session")
 def session_folder() -> Iterator[Path]:
     """A folder for servers, outside pytest's own (which only its owner may enter)."""

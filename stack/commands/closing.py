@@ -117,9 +117,10 @@ def _refuse(period: str, reasons: Sequence[str], *, as_json: bool) -> NoReturn:
 
 def _intent(preview: Preview) -> Intent:
     period = preview.period
+    cuts = cuts_text(preview.cuts)
     can = "cannot be closed yet" if preview.obstacles else "would be closed for ever"
     return Intent(
-        what=f"{period.words} {can} at {cuts_text(preview.cuts) or 'no cut'}.",
+        what=f"{period.words} {can}{f' at {cuts}' if cuts else ''}.",
         question=f"Close {period.words} for ever?",
         details=list(_details(preview)),
         tables=list(_tables(preview)),

@@ -74,8 +74,9 @@ def import_(
 
 def _import_orders(files: list[Path], mapping: Path | None, *, is_dry_run: bool, as_json: bool) -> None:
     from stack.commands.showing_orders import show_orders
-    from stack.intake import import_shop, refuse_rejected_orders
+    from stack.intake import check_inputs, import_shop, refuse_rejected_orders
 
+    check_inputs(files, mapping)
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values:
         with progress.step("Migrating"):
@@ -90,8 +91,9 @@ def _import_orders(files: list[Path], mapping: Path | None, *, is_dry_run: bool,
 
 def _import_retail(files: list[Path], date_order: DateOrder | None, *, as_json: bool) -> None:
     from stack.commands.showing import show_import
-    from stack.intake import import_retail, refuse_rejected_files
+    from stack.intake import check_inputs, import_retail, refuse_rejected_files
 
+    check_inputs(files)
     progress = Progress()
     with session.ended_by_signals(), session.open_session(progress) as values:
         with progress.step("Migrating"):

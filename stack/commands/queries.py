@@ -54,12 +54,13 @@ def sql(
     the unit ends each column's name. In JSON: cuts, build_id, columns, rows (lists in their order), is_cut_off, views.
     """
     from derived.querying import Limits, ask
-    from stack.as_of import wanted_cuts
+    from stack.as_of import check_asked, wanted_cuts
 
     if (query is None) != attach:
         raise InputError("Give one query, or --attach to see how another program gets to the tables.")
     if as_csv and as_json:
         raise InputError("Give one format, not csv and json.")
+    check_asked(None, cut or [])
     with session.ended_by_signals(), session.open_session(Progress()) as values:
         wanted = wanted_cuts(values, None, cut or [])
         if query is None:

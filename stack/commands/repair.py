@@ -53,14 +53,16 @@ def repair(
     with before and after. What code must not mend is handed to people. Exit code 0 only if nothing that was claimed is
     left different.
     """
+    from reconcile.pairs import pairs_named
     from repair.run import as_json as report_json
     from repair.run import repair_breaks
     from repair.values import Budget
     from stack.repairing import repairing_tools
 
     progress = Progress()
+    pairs_named(pair)
     with session.ended_by_signals(), session.open_session(progress) as values:
-        _check(values, pod, pair)
+        _check(values, pod)
         with progress.step("Migrating"):
             migrate_everything(values)
         with repairing_tools(values, progress, is_propagated=not dry_run) as tools, progress.step("Repairing"):
@@ -80,13 +82,10 @@ def repair(
         raise typer.Exit(FAILED)
 
 
-def _check(values: Settings, pods: Sequence[str] | None, pairs: Sequence[str] | None) -> None:
-    from reconcile.pairs import pairs_named
-
+def _check(values: Settings, pods: Sequence[str] | None) -> None:
     known = [one.pod for one in values.pods]
     if unknown := sorted(set(pods or ()) - set(known)):
         raise InputError(f"There is no pod {unknown[0]!r}; there are {', '.join(known)}.")
-    pairs_named(pairs)
 
 
 def _show(report: RepairReport) -> None:

@@ -67,9 +67,10 @@ def report(
     found, which breaks are open or accepted, and the checksum by which `tieout verify` knows the report again.
     """
     from stack.commands.showing import show_statement
-    from stack.reporting import make_report
+    from stack.reporting import check_question, make_report
 
     chosen = chosen_format(file_format, output, as_csv=as_csv, as_json=as_json)
+    check_question(name, as_of=as_of, cuts=cut or [], period=period)
     with session.ended_by_signals(), session.open_session(Progress()) as values:
         made = make_report(values, name, as_of=as_of, cuts=cut or [], period=period)
         files = {} if chosen is Format.TABLE else {"": made.file(chosen.value)}

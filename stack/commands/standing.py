@@ -18,7 +18,7 @@ from stack.console import answers, table
 from stack.dagster_pages import Pages
 from stack.looking import RUNNING
 from stack.status import PairStatus, Status
-from stack.verdict import WELL
+from stack.verdict import NOTHING_RUNS, WELL
 
 PAGES_ANSWER_SECONDS = 5.0
 
@@ -30,9 +30,14 @@ KEPT_UP = {
 
 
 def show_status(status: Status, *, is_short: bool = True) -> None:
-    """Print the whole status as tables; short: of the comparisons only those that are not consistent."""
+    """Print the whole status as tables; short: of the comparisons only those that are not consistent.
+
+    Where nothing runs at all, short is that sentence: everything else would say again that nobody answers.
+    """
     console = answers()
     _show_verdict(status)
+    if is_short and status.verdict.exit_code == NOTHING_RUNS:
+        return
     _show_servers(status)
     pods = [
         (
@@ -48,20 +53,7 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     headings = ("Pod", "Database", "Cut", "Unpublished", "Oldest (s)", "Published by")
     console.print(table("Pods", headings, pods, numbers_from=2))
     _show_waiting(status)
-    copies = [
-        (
-            copy.name,
-            copy.pod,
-            copy.state,
-            shown(copy.applied_cut),
-            shown(copy.lag_events),
-            shown(copy.lag_seconds),
-            shown(copy.parked),
-        )
-        for copy in (*status.projections, *status.warehouse)
-    ]
-    columns = ("Copy", "Pod", "State", "Applied cut", "Events behind", "Seconds behind", "Parked")
-    console.print(table("Copies", columns, copies, numbers_from=3))
+    _show_copies(status)
     _show_pairs(status, is_short=is_short)
     console.print(breaks_line(status.breaks))
     _show_unmet(status)
@@ -75,6 +67,23 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     if status.workers:
         workers = [(worker.name, worker.state, worker.restarts, worker.detail) for worker in status.workers]
         console.print(table("Workers", ("Worker", "State", "Restarts", "Detail"), workers, numbers_from=9))
+
+
+def _show_copies(status: Status) -> None:
+    copies = [
+        (
+            copy.name,
+            copy.pod,
+            copy.state,
+            shown(copy.applied_cut),
+            shown(copy.lag_events),
+            shown(copy.lag_seconds),
+            shown(copy.parked),
+        )
+        for copy in (*status.projections, *status.warehouse)
+    ]
+    columns = ("Copy", "Pod", "State", "Applied cut", "Events behind", "Seconds behind", "Parked")
+    answers().print(table("Copies", columns, copies, numbers_from=3))
 
 
 def _show_waiting(status: Status) -> None:
