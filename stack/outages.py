@@ -28,12 +28,18 @@ CONNECTIONS = (
 )
 STOPPED = "A server did not do what it was asked: {reason}. Look with `tieout status`, then try again."
 NOT_WRITTEN = "A file could not be read or written: {reason}."
+NOT_ALLOWED = (
+    "{filename} may not be read or written by this account; run Tieout as the one that owns it, or name another folder "
+    "for all its files in TIEOUT_VAR_DIR."
+)
 
 
 def outage(error: BaseException) -> str | None:
     """Return the sentence for an error of a server or a disk; None for every other one. It names no password."""
     if isinstance(error, OSError):
         named = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        if isinstance(error, PermissionError) and error.filename:
+            return NOT_ALLOWED.format(filename=error.filename)
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return DISK_FULL.format(reason=named) if is_full else NOT_WRITTEN.format(reason=named)
     if sentence := _of_a_sequence(error):
