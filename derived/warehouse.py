@@ -147,6 +147,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "DBT_VERSION_CHECK": "false",
         # Whatever the caller's own environment says: with it models would be stored without their rows.
         "DBT_EMPTY": "false",
+        "TIEOUT_BUILD": "null",
         "DBT_ENV_SECRET_LAKE_CATALOG": settings.catalog_dsn,
         "TIEOUT_LAKE_DATA_PATH": normal_data_path(settings.lake_data_path),
         "TIEOUT_WAREHOUSE_EXTENSIONS_DIR": str(link_extensions(folder / "extensions")),

@@ -69,8 +69,8 @@ done_to as (
     select g.break_id, a.action_id, a.run
     from (select * from gone where aggregate_key is not null) as g
     join trust.repair_actions as a
-      on a.store = %(copy)s and a.pod = %(pod)s and coalesce(a.ended_at, 'infinity') >= g.first_seen_at
-     and a.changed is distinct from 0
+      on a.store = %(copy)s and %(pod)s = any(string_to_array(a.pod, ','))
+     and coalesce(a.ended_at, 'infinity') >= g.first_seen_at and a.changed is distinct from 0
      and (a.kind = any(%(of_all)s) or g.aggregate_key = any(a.keys) or a.key_count > cardinality(a.keys))
 ),
 repaired as (

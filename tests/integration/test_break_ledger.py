@@ -561,6 +561,7 @@ MANY = tuple(f"eire/order/{number}" for number in range(KEYS_SHOWN + 1))
 @pytest.mark.parametrize(
     ("kind", "store", "keys", "changed", "state"),
     [
+        (ActionKind.BUILD, "warehouse", (), None, BreakState.REPAIRED),
         (ActionKind.REPLAY_PARKED, "account_view", ("eire/order/b",), 1, BreakState.REPAIRED),
         (ActionKind.REPLAY_PARKED, "account_view", MANY, 1, BreakState.REPAIRED),
         (ActionKind.REBUILD_VIEW, "account_view", (), 1, BreakState.REPAIRED),
@@ -572,15 +573,16 @@ MANY = tuple(f"eire/order/{number}" for number in range(KEYS_SHOWN + 1))
 def test_what_is_found_while_a_repair_is_at_it_is_repaired_by_it(
     dsn: str, kind: ActionKind, store: str, keys: tuple[str, ...], changed: int, state: BreakState
 ) -> None:
-    record(dsn, found(10, amount("a"), pair=VIEW))
+    pair, pods = ("operational_finance.orders", "pod1,pod2") if store == "warehouse" else (VIEW, "pod1")
+    record(dsn, found(10, amount("a"), pair=pair))
     ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
-    record(dsn, found(11, amount("a"), amount("b"), pair=VIEW))
-    act(dsn, "fix", 1, minute=11.5, store=store, changed=changed, kind=kind, keys=keys)
-    record(dsn, found(12, pair=VIEW))
+    record(dsn, found(11, amount("a"), amount("b"), pair=pair))
+    act(dsn, "fix", 1, minute=11.5, store=store, changed=changed, kind=kind, keys=keys, pod=pods)
+    record(dsn, found(12, pair=pair))
     assert states(dsn)["b"] == state
     # What is found afterwards it cannot have mended.
-    record(dsn, found(13, amount("c"), pair=VIEW))
-    record(dsn, found(14, pair=VIEW))
+    record(dsn, found(13, amount("c"), pair=pair))
+    record(dsn, found(14, pair=pair))
     assert states(dsn)["c"] == BreakState.VANISHED
 
 
