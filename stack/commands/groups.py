@@ -13,7 +13,7 @@ HEADINGS = {
     "Start, stop, look": ("up", "status", "down", "reload", "reset"),
     "Trade": ("traffic", "import", "imports"),
     "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
-    "Ask": ("sql", "psql"),
+    "Ask": ("sql", "psql", "valkey"),
     "Reports and months": ("report", "close", "periods", "verify"),
     "Work on the warehouse": ("dbt",),
     "Bring copies back": (

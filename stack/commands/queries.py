@@ -1,4 +1,4 @@
-"""The commands `tieout sql` and `tieout psql`: SQL over the marts as of cuts, and a server's own client.
+"""The commands `tieout sql`, `psql` and `valkey`: SQL over the marts as of cuts, and the servers' own languages.
 
 Belongs here: options, and what is printed. Does not belong here: what a query may do (`derived/querying.py`).
 """
@@ -10,6 +10,8 @@ import io
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,12 +28,21 @@ if TYPE_CHECKING:
 
 READ_ONLY = "-c default_transaction_read_only=on"
 HIDDEN = "***"
+READING = frozenset(
+    (
+        *("ping", "info", "dbsize", "type", "ttl", "exists", "get", "hget", "hgetall"),
+        *("xlen", "xinfo", "xrange", "xrevrange", "memory", "slowlog", "latency", "scan"),
+        *("config get", "client list"),
+    )
+)
+"""Commands of the log's server that change nothing, by their first words."""
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command(name="sql")(sql)
     app.command(name="psql")(psql)
+    app.command(name="valkey")(valkey)
 
 
 def sql(
@@ -180,6 +191,60 @@ def psql(
         os.execve(program, [program, *(arguments or [])], _environment(dsn, is_reading=role == "reader"))
     except OSError as error:
         raise StackError(f"{program} could not be started: {error.strerror}.") from None
+
+
+def valkey(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND...", help="One command of its own, e.g. info memory; - needs -- before."),
+    ],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Send the log's server one command and print its answer: for machines without its client.
+
+    What only reads is sent at once: info memory, config get maxmemory, xlen ... Everything else is asked for first:
+    what is changed by hand goes past the relay, and comparisons find it. More memory: config set maxmemory 2gb.
+    """
+    values = session.settings_here()
+    is_reading = not {words[0].lower(), " ".join(words[:2]).lower()}.isdisjoint(READING)
+    if (dry_run or not is_reading) and not is_agreed(_sending(words), is_yes=yes, is_dry_run=dry_run):
+        return
+    print_text("".join(f"{line}\n" for line in _lines(_answer(values, words))), sys.stdout)
+
+
+def _sending(words: Sequence[str]) -> Intent:
+    return Intent(
+        what=f"The log's server is sent: {' '.join(words)}",
+        question="Send it?",
+        details=["Entries that are changed or deleted by hand go past the relay, and comparisons find them."],
+        document={"command": list(words)},
+    )
+
+
+def _answer(values: Settings, words: Sequence[str]) -> Any:
+    """Return what the log's server answers, as it says it. InputError: it refuses the command."""
+    import redis
+
+    with closing(redis.Redis.from_url(values.log_url, decode_responses=True, socket_timeout=30.0)) as client:
+        try:
+            connection = client.connection_pool.get_connection()
+            connection.send_command(*words)  # type: ignore[no-untyped-call]
+            return connection.read_response()
+        except redis.ResponseError as error:
+            raise InputError(f"The log's server refuses {words[0]}: {error}.") from None
+
+
+def _lines(answer: Any, indent: str = "") -> Iterator[str]:
+    """Yield an answer's lines; what is in a list is indented once more each time."""
+    if isinstance(answer, list | tuple | set):
+        for one in answer:
+            yield from _lines(one, indent + ("  " if isinstance(one, list | tuple | set) else ""))
+    elif isinstance(answer, dict):
+        for name, one in answer.items():
+            yield from (f"{indent}{name}: {line}" for line in _lines(one))
+    else:
+        yield from (f"{indent}{line}" for line in ("(nothing)" if answer is None else str(answer)).splitlines() or [""])
 
 
 def _dsn(values: Settings, server: str, role: str) -> str:
