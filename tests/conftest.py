@@ -74,14 +74,22 @@ def roomy_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=terabyte, used=0, free=terabyte))
 
 
-@pytest.fixture(autouse=True)
-def nobodys_var_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep every test away from the checkout's own var folder, where somebody's system may run; none uses this one."""
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_var_folder() -> Iterator[Path]:
+    """Keep tests away from the checkout's own var folder, where somebody's system may run; none uses this one."""
     folder = Path(tempfile.gettempdir()) / f"tieout-nobodys-var-{os.getpid()}"
-    monkeypatch.setenv("TIEOUT_VAR_DIR", str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIEOUT_VAR_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_servers_by_chance(nobodys_var_folder: Path) -> Iterator[None]:
+    """Fail a test that starts servers without a var folder of its own."""
     yield
-    if folder.exists():
-        embedded_servers(folder).wipe()
+    if nobodys_var_folder.exists():
+        embedded_servers(nobodys_var_folder).wipe()
+        shutil.rmtree(nobodys_var_folder, ignore_errors=True)
         pytest.fail("This test has started servers without a var folder of its own.")
 
 
