@@ -45,7 +45,7 @@ install: .venv/.installed
 
 # After a change of requirements.in or requirements-dev.in; `make lock ARGS=--upgrade` takes the newest of what is not pinned.
 lock: .venv/.installed
-	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(ARGS) -o requirements.lock requirements.in requirements-dev.in
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements.lock requirements.in requirements-dev.in
 
 clean:
 	@if [ -x $(PY) ]; then $(PY) -m stack reset --yes; fi

@@ -23,7 +23,7 @@ from psycopg.types.json import Jsonb
 
 from contracts.errors import TieoutError
 from repair.ledger.tables import guard, ledger, reading
-from repair.values import KEYS_SHOWN, Action
+from repair.values import KEYS_KEPT, KEYS_SHOWN, Action
 
 TABLES = """
 create schema if not exists trust;
@@ -125,8 +125,8 @@ set after = %(after)s, ended_at = %(now)s, outcome = %(outcome)s, error = %(erro
 where action_id = %(action_id)s
 """
 ACTIONS = """
-select action_id, run, kind, store, pod, keys, key_count, causes, why, before, after, started_at, ended_at, error,
-       changed,
+select action_id, run, kind, store, pod, keys[:%(shown)s] as keys, key_count, causes, why, before, after, started_at,
+       ended_at, error, changed,
        case when a.outcome = 'done' and a.changed = 0 then 'nothing_to_do'
             when a.outcome is not null then a.outcome
             when a.lease_until > %(now)s and r.run_outcome is null then 'running'
@@ -296,7 +296,7 @@ def begin_action(
         "kind": action.kind.value,
         "store": action.store,
         "pod": action.pod,
-        "keys": list(action.keys[:KEYS_SHOWN]),
+        "keys": list(action.keys[:KEYS_KEPT]),
         "key_count": len(action.keys),
         "causes": list(action.causes),
         "why": action.why,
@@ -338,7 +338,7 @@ def actions(
     control_dsn: str, *, now: datetime, run: str | None = None, break_id: int | None = None, limit: int = 1_000
 ) -> list[AuditedAction]:
     """Return what was done, the newest first: by one run, because of one break, or at all."""
-    bound = {"now": now, "run": run, "break_id": break_id, "limit": limit}
+    bound = {"now": now, "run": run, "break_id": break_id, "limit": limit, "shown": KEYS_SHOWN}
     with reading(control_dsn) as connection:
         rows = connection.execute(ACTIONS, bound).fetchall()
     return [AuditedAction(**{**row, "keys": tuple(row["keys"]), "causes": tuple(row["causes"])}) for row in rows]

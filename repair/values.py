@@ -14,7 +14,9 @@ from contracts.events.changes import FieldChange
 from contracts.events.common import AggregateState
 
 KEYS_SHOWN = 50
-"""Of how many keys an action's rows and tables hold the names; numbers are exact."""
+"""Of how many keys an action's answers and tables give the names; numbers are exact."""
+KEYS_KEPT = 10_000
+"""Of how many keys the audit's row of an action holds the names: by them a break knows that it was mended."""
 
 
 class ActionKind(StrEnum):

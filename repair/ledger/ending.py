@@ -38,10 +38,9 @@ where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
   end)
 """
 # A break is repaired when the audit has something that was changed since it was found: because of it, or of its
-# aggregate, or of what its sum is over; or in its copy, of its aggregate or of all, because of others: a comparison may
-# find a difference while a repair is at it already. What found everything right already changed nothing; and what is
-# computed from others (a view, the marts) mends only itself. The audit lists the first keys only: with more than it
-# lists, an action may have been of this one, too.
+# aggregate, or of what its sum is over; or in its copy, to its aggregate or to every row, because of others: a
+# comparison may find a difference while a repair is at it already. What found everything right already changed nothing;
+# and what is computed from others (a view, the marts) mends only itself.
 IN_ORDER = """
 with done as (
     select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
@@ -69,9 +68,8 @@ done_to as (
     select g.break_id, a.action_id, a.run
     from (select * from gone where aggregate_key is not null) as g
     join trust.repair_actions as a
-      on a.store = %(copy)s and %(pod)s = any(string_to_array(a.pod, ','))
-     and coalesce(a.ended_at, 'infinity') >= g.first_seen_at and a.changed is distinct from 0
-     and (a.kind = any(%(of_all)s) or g.aggregate_key = any(a.keys) or a.key_count > cardinality(a.keys))
+      on a.store = %(copy)s and a.pod = %(pod)s and coalesce(a.ended_at, 'infinity') >= g.first_seen_at
+     and a.changed is distinct from 0 and (a.kind = %(of_all)s or g.aggregate_key = any(a.keys))
 ),
 repaired as (
     select distinct on (t.break_id) t.break_id, t.run
@@ -97,8 +95,8 @@ from ended
 """
 ENDS = sorted({pair.copy for pair in PAIRS if pair.copy} - {"log", "lake"})
 """Copies from which no other is made."""
-OF_ALL = [ActionKind.REBUILD_VIEW.value, ActionKind.BUILD.value]
-"""What is done to every aggregate of a copy."""
+OF_ALL = ActionKind.REBUILD_VIEW.value
+"""What is done to every row of a copy; a build begins at a cut, and what is before it ended otherwise."""
 
 UNENDED = """
 select break_id, aggregate_key from trust.breaks

@@ -555,13 +555,15 @@ def test_only_what_a_repair_has_changed_is_repaired(
     assert (settled.repaired, settled.vanished) == ((1, 0) if state is BreakState.REPAIRED else (0, 1))
 
 
-MANY = tuple(f"eire/order/{number}" for number in range(KEYS_SHOWN + 1))
+MANY_OTHERS = tuple(f"eire/order/{number}" for number in range(KEYS_SHOWN + 1))
+MANY = (*MANY_OTHERS, "eire/order/b")
 
 
 @pytest.mark.parametrize(
     ("kind", "store", "keys", "changed", "state"),
     [
-        (ActionKind.BUILD, "warehouse", (), None, BreakState.REPAIRED),
+        (ActionKind.BUILD, "warehouse", (), 1, BreakState.VANISHED),
+        (ActionKind.REPLAY_PARKED, "account_view", MANY_OTHERS, 1, BreakState.VANISHED),
         (ActionKind.REPLAY_PARKED, "account_view", ("eire/order/b",), 1, BreakState.REPAIRED),
         (ActionKind.REPLAY_PARKED, "account_view", MANY, 1, BreakState.REPAIRED),
         (ActionKind.REBUILD_VIEW, "account_view", (), 1, BreakState.REPAIRED),
@@ -573,11 +575,11 @@ MANY = tuple(f"eire/order/{number}" for number in range(KEYS_SHOWN + 1))
 def test_what_is_found_while_a_repair_is_at_it_is_repaired_by_it(
     dsn: str, kind: ActionKind, store: str, keys: tuple[str, ...], changed: int, state: BreakState
 ) -> None:
-    pair, pods = ("operational_finance.orders", "pod1,pod2") if store == "warehouse" else (VIEW, "pod1")
+    pair = "operational_finance.orders" if store == "warehouse" else VIEW
     record(dsn, found(10, amount("a"), pair=pair))
     ledger.claim(dsn, run="fix", limit=1, lease_seconds=60, clock=clock(10.5))
     record(dsn, found(11, amount("a"), amount("b"), pair=pair))
-    act(dsn, "fix", 1, minute=11.5, store=store, changed=changed, kind=kind, keys=keys, pod=pods)
+    act(dsn, "fix", 1, minute=11.5, store=store, changed=changed, kind=kind, keys=keys)
     record(dsn, found(12, pair=pair))
     assert states(dsn)["b"] == state
     # What is found afterwards it cannot have mended.
