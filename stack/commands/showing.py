@@ -38,8 +38,10 @@ def shown(value: object) -> str:
 def show_figures(found: Sequence[Figure]) -> None:
     """Print operational against finance figures per currency over all pods, and every pod's own that differs.
 
-    Figures that are zero on both sides are left out.
+    Figures that are zero on both sides are left out. Prints nothing when the comparison had no figures.
     """
+    if not found:
+        return
     different = [figure for figure in found if figure.difference != 0]
     shown = [figure for figure in total_figures(found) if figure.operational or figure.finance]
     rows = [
