@@ -80,6 +80,8 @@ class Settings:
     """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
     warehouse_memory_mb: int = 1_000
     """What DuckDB may take while dbt builds the warehouse."""
+    lake_threads: int = 2
+    """Threads of DuckDB in every process that reads or writes the lake, compares, or builds the warehouse."""
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
@@ -150,6 +152,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
         lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
         warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
+        lake_threads=_integer("TIEOUT_LAKE_THREADS", values, 2),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )
@@ -175,6 +178,7 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_SCRATCH_DISK_MB": str(settings.scratch_disk_mb),
         "TIEOUT_LAKE_MEMORY_MB": str(settings.lake_memory_mb),
         "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),
+        "TIEOUT_LAKE_THREADS": str(settings.lake_threads),
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
     }

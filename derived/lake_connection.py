@@ -50,7 +50,6 @@ LARGEST_OBJECT = "50GB"
 
 MEMORY_LIMIT_MB = 1_000
 """Of DuckDB's own (`contracts/settings.py`: lake_memory_mb); what needs more is spilled."""
-THREADS = 2
 SPILL_PREFIX = "tieout-lake-"
 """Of the folders that DuckDB spills to, followed by the process id."""
 
@@ -60,6 +59,7 @@ class Bounds:
     """What a connection to the lake may take, and which objects it may reach."""
 
     memory_limit_mb: int = MEMORY_LIMIT_MB
+    threads: int = 2
     spill_folder: Path | None = None
     """Where what does not fit in memory is written; it holds what the lake holds. None: the system's temporary one."""
     store: ObjectStore | None = None
@@ -75,6 +75,7 @@ def bounds_of(settings: Settings) -> Bounds:
     """Return what every connection to the lake of these settings may take, but for those of comparisons."""
     return Bounds(
         memory_limit_mb=settings.lake_memory_mb,
+        threads=settings.lake_threads,
         spill_folder=settings.scratch_dir,
         store=settings.object_store,
         prefixes=object_prefixes(settings),
@@ -93,7 +94,6 @@ def connect_lake(
     read_only: bool = False,
     *,
     bounds: Bounds = DEFAULT_BOUNDS,
-    threads: int = THREADS,
 ) -> duckdb.DuckDBPyConnection:
     """Return a new DuckDB instance with the lake attached; use one per process and purpose, a `cursor()` per thread.
 
@@ -111,7 +111,7 @@ def connect_lake(
             # The operating system keeps local files already; in here they would fill the whole limit.
             connection.execute("set enable_external_file_cache = false")
         connection.execute(f"set temp_directory = {quote(str(_spill_folder(bounds)))}")
-        connection.execute(f"set threads = {int(threads)}")
+        connection.execute(f"set threads = {int(bounds.threads)}")
         # A result's order is always asked for by ORDER BY; without it DuckDB streams instead of buffering.
         connection.execute("set preserve_insertion_order = false")
         options = f"data_path {quote(normal_data_path(data_path))}" + (", read_only" if read_only else "")

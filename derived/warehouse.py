@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 PROJECT_DIR = Path(__file__).resolve().parents[1] / "dbt_project"
 
 THREADS = 1
-"""More would crash: DuckLake 1.5.5 reads freed memory when transactions of one process run beside each other
-(duckdb/ducklake#1248). DuckDB itself uses all cores for a query, and dbt's own work holds Python's lock anyway."""
+"""Of dbt. More would crash: DuckLake 1.5.5 reads freed memory when transactions of one process run beside each other
+(duckdb/ducklake#1248). DuckDB itself uses `lake_threads` for a query, and dbt's own work holds Python's lock."""
 
 _dbt_lock = threading.RLock()
 """dbt keeps its connection and flags in module state: one invocation at a time in a process."""
@@ -154,6 +154,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TIEOUT_WAREHOUSE_TEMP_DIR": str(folder / "temp"),
         "TIEOUT_WAREHOUSE_THREADS": str(THREADS),
         "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),
+        "TIEOUT_LAKE_THREADS": str(settings.lake_threads),
         **_object_environment(settings),
     }
 

@@ -141,6 +141,7 @@ def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: P
         log_url="",
         lake_data_path=lake.data_path,
         lake_backup_path=tmp_path / "backup",
+        lake_threads=1,
     )
     account, fulfillment = build_account_view(settings), build_fulfillment_view(settings)
     yield Stores(settings=settings, lake=lake, account=account, fulfillment=fulfillment)

@@ -46,6 +46,7 @@ class World:
             log_url="",
             lake_data_path=f"{lake}/",
             lake_backup_path=folder / "backup",
+            lake_threads=1,
         )
         migrate_lake(self.settings.catalog_dsn, f"{lake}/", pods=PODS, partition_count=PARTITIONS)
         self.lake = LakeProjection(self.settings.catalog_dsn, f"{lake}/")

@@ -43,6 +43,7 @@ def settings(tmp_path: Path) -> Settings:
         scratch_disk_mb=400,
         lake_memory_mb=500,
         warehouse_memory_mb=600,
+        lake_threads=3,
         alert_urls=("mailto://u:alert@x", "slack://a/b"),
         digest_urls=("mailto://u:digest@x",),
     )
