@@ -36,8 +36,9 @@ from streams.draining import drain_pod
 from streams.lag import observe
 from streams.outbox import RELAY_LOCK
 from streams.valkey_log import build_log
-from tests.conftest import Cluster, MakeDatabase, MakePod
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.conftest import Cluster, CopyOf, MakeDatabase, MakePod
+from tests.integration.reconcile_world import Shop, carrying, propagate
+from tests.saved_systems import with_every_fact
 from tests.streams_support import SHAPE, Crash, crash_at
 
 ALL = ("lake", "account_view", "fulfillment_view")
@@ -66,14 +67,9 @@ def copy_of(postgres: Cluster) -> Iterator[Copy]:
 
 
 @pytest.fixture
-def system(settings: Settings) -> Settings:
+def system(copied_system: CopyOf) -> Settings:
     """Two pods with something in every table, and every copy up to date."""
-    migrate_everything(settings)
-    with open_shops(settings) as shops:
-        for shop in shops:
-            shop.everything()
-    drain_everything(settings)
-    return settings
+    return copied_system(with_every_fact)
 
 
 @contextmanager
