@@ -39,7 +39,7 @@ def limit_uses(settings: Settings) -> list[LimitUse]:
     asked: list[Callable[[], Iterator[LimitUse]]] = [
         lambda: _disks(settings),
         lambda: _scratch(settings),
-        lambda: _log_memory(settings),
+        lambda: iter([log_memory(settings)]),
         lambda: _comparison_memory(settings),
         lambda: _build_memory(settings),
         lambda: _connections(settings),
@@ -94,14 +94,14 @@ def _scratch(settings: Settings) -> Iterator[LimitUse]:
     )
 
 
-def _log_memory(settings: Settings) -> Iterator[LimitUse]:
-    """Yield the memory of the log's server against its `maxmemory`, or the machine's where that is not set."""
+def log_memory(settings: Settings) -> LimitUse:
+    """Return the memory of the log's server against its `maxmemory`, or the machine's where that is not set."""
     import redis
 
     with closing(redis.Redis.from_url(settings.log_url, socket_timeout=5.0)) as client:
         memory = client.info("memory")
     limit = int(memory.get("maxmemory", 0)) or int(memory.get("total_system_memory", 0))
-    yield LimitUse(
+    return LimitUse(
         name="memory of the log's server",
         used=int(memory["used_memory"]) / MEGABYTE,
         limit=limit / MEGABYTE,

@@ -1,10 +1,11 @@
-"""The worker that keeps up what must not depend on Dagster: people are told of outages and incidents, whatever is down.
+"""The worker that keeps up what must not depend on Dagster: people are told of outages and incidents, whatever is down,
+and a log that is nearly full gets room.
 
 Where the system was started without Dagster's pages (`tieout up --no-ui`) it also does what Dagster's schedules and
 sensors do otherwise: compare, repair, expire, compact, prune (`stack/timetable.py`).
 
 Belongs here: the loops of that worker. Does not belong here: what is done (`stack/watching.py`, `stack/lagging.py`,
-`stack/alerting.py`, `stack/routine.py`).
+`stack/log_room.py`, `stack/alerting.py`, `stack/routine.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from datetime import timedelta
 from contracts.settings import Settings
 from stack.alerting import tell
 from stack.lagging import LagWatch
+from stack.log_room import make_room
 from stack.scrubbing import scrubber
 from stack.watching import build_watch
 
 WATCH_SECONDS = 5.0
 LAG_SECONDS = 15.0
 ALERT_SECONDS = 30.0
+ROOM_SECONDS = 10.0
 RESTING_SECONDS = 25.0
 """Dagster's sensor sends the same messages; where it did so this lately, nothing needs to be done here."""
 
@@ -38,6 +41,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
         (watch.look_once, WATCH_SECONDS),
         (lags.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
+        (lambda: make_room(settings), ROOM_SECONDS),
     ]
     if is_alone:
         from stack.timetable import Timetable

@@ -26,6 +26,9 @@ PIPELINE_BYTES = 8 << 20
 FETCHED_ENTRIES = 64
 COPIED_MANIFESTS = 1_000
 SOCKET_TIMEOUT_SECONDS = 30
+REPORT = """#!lua flags=allow-oom
+return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
+"""
 
 
 def build_log(settings: Settings) -> ValkeyLog:
@@ -238,7 +241,13 @@ class ValkeyLog:
 
     def report_progress(self, pod: str, progress: Progress) -> None:
         """Register a projection, or how far it is now."""
-        self._client.hset(f"{self._root(pod)}:projections", progress.projection, msgspec.json.encode(progress))
+        key, value = f"{self._root(pod)}:projections", msgspec.json.encode(progress)
+        try:
+            self._client.hset(key, progress.projection, value)
+        except redis.OutOfMemoryError:
+            # A full server refuses it like any write. But a full log gets room by trimming alone, and what may be
+            # trimmed follows from what copies report.
+            self._client.eval(REPORT, 1, key, progress.projection, value)
 
     def forget_projection(self, pod: str, projection: str) -> None:
         """Remove a projection that no longer exists."""

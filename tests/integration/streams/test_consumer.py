@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from contracts.clock import utc_now
-from contracts.errors import EpochChangedError, LogGapError, ManifestMismatchError
+from contracts.errors import EpochChangedError, LogGapError, ManifestMismatchError, StackError
 from streams.consumer import Consumer
 from streams.cuts import register_cut, take_reconciler_cut
 from streams.lag import observe, trim_log
@@ -298,6 +298,27 @@ def test_another_epoch_is_not_applied_over(dsn: str, log: ValkeyLog, recorder: R
     publish(dsn, log, 2, prefix="b")
     with pytest.raises(EpochChangedError, match="follows epoch another"):
         Consumer(recorder, "pod1", log).drain()
+
+
+def test_a_copy_goes_on_while_the_log_is_full_and_what_it_has_applied_can_be_trimmed(
+    dsn: str, log: ValkeyLog, recorder: Recorder, server: redis.Redis
+) -> None:
+    for prefix in ("a", "b", "c"):
+        publish(dsn, log, 9, prefix=prefix)
+    report_lake(log, 0)
+    server.config_set("maxmemory", 1)
+    try:
+        insert_events(dsn, 1, prefix="d")
+        with pytest.raises(StackError, match="command not allowed when used memory"):
+            make_relay(dsn, log).drain()
+        assert Consumer(recorder, "pod1", log).drain().applied_cut == 3
+        report_lake(log, 3)
+        assert {one.projection: one.applied_cut for one in log.progress("pod1")} == {"recorder": 3, "lake": 3}
+        assert trim_log(log, "pod1").removed_entries > 0
+    finally:
+        server.config_set("maxmemory", 0)
+    make_relay(dsn, log).drain()
+    assert Consumer(recorder, "pod1", log).drain().applied_cut == 4
 
 
 def test_lag_is_counted_in_events_and_in_age_of_data(dsn: str, log: ValkeyLog, recorder: Recorder) -> None:

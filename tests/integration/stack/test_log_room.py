@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from contextlib import closing
+
+import redis
+
+from stack.headroom import log_memory
+from stack.log_room import make_room
+from stack.propagation import drain_everything
+from streams.draining import drain_pod
+from streams.valkey_log import build_log
+from tests.conftest import CopyOf
+from tests.saved_systems import traded
+from traffic.generator import place_orders
+
+
+def test_applied_entries_go_at_once_when_the_log_is_nearly_full_and_not_before(copied_system: CopyOf) -> None:
+    settings = copied_system(traded)
+    assert make_room(settings) == 0, "the machine's memory is the limit, and there is enough"
+    with redis.Redis.from_url(settings.log_url) as server, closing(build_log(settings)) as log:
+        place_orders(settings, orders=4, seed=6, processes=0)
+        drain_everything(settings)
+        place_orders(settings, orders=4, seed=7, processes=0)
+        unread = {pod.pod: drain_pod(pod, settings).cut for pod in settings.pods}
+        server.config_set("maxmemory", int(server.info("memory")["used_memory"] * 1.1))
+        try:
+            assert log_memory(settings).is_near
+            assert make_room(settings) > 0
+            assert make_room(settings) == 0, "what a copy has not read stays"
+        finally:
+            server.config_set("maxmemory", 0)
+        for pod, cut in unread.items():
+            assert log.tail(pod, settings.partition_count).manifest_cut == cut
+            assert [one.cut for one in log.manifests(pod, cut - 1, limit=10)] == [cut]
