@@ -61,7 +61,9 @@ class Suite:
         """Return the SQL of the rows that must not be there; `table` is where the suite's rows come from."""
         query = expectation.query or self._select(expectation)
         rest = f", {query.removeprefix('with ')}" if query.startswith("with ") else f" {query}"
-        return f"with t as (select * from {table}){rest}"
+        # PostgreSQL before 16 wants a name for a subquery. Great Expectations names it itself in some queries, and
+        # leaves it to us in those with a join; so each has one.
+        return f"with t as (select looked_at.* from {table} as looked_at cross join (select 1) as joined){rest}"
 
     def _select(self, expectation: Expectation) -> str:
         columns = dict.fromkeys([*self.key, *expectation.shown])

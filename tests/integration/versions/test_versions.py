@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
+from checks.quality import OLTP, STORES, run_suites
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
+from orchestration.resources import build_platform
 from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
 from stack.headroom import limit_uses
@@ -45,3 +47,7 @@ def test_commands_a_cut_an_apply_and_a_comparison(settings: Settings) -> None:
     assert sum(result.compared for result in results) > 100
     assert observe_outbox(settings.pods[0].reader_dsn, 0, counted_max=10).unpublished_events == 10
     assert [use.limit for use in limit_uses(settings) if use.unit == "connections"]
+
+    judged = [judgement for _, _, judgement in run_suites(build_platform(settings), {OLTP: STORES[OLTP]}, "run")]
+    assert len(judged) == 2 * len(STORES[OLTP])
+    assert [(one.suite, one.unknown, one.findings) for one in judged if one.unknown or one.findings] == []
