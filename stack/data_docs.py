@@ -28,8 +28,13 @@ def write_data_docs_site(settings: Settings, port: int) -> Path:
     return site
 
 
+def forget_address(settings: Settings) -> None:
+    """Let nobody be sent to an address at which nothing serves the pages any more."""
+    (settings.data_docs_dir / "url").unlink(missing_ok=True)
+
+
 def data_docs_url(settings: Settings) -> str:
-    """Return the address of the folder of pages: where it is served, or the folder itself while it never was."""
+    """Return the address of the folder of pages: where it is served, or the folder itself while it is not."""
     try:
         return (settings.data_docs_dir / "url").read_text(encoding="utf-8").strip()
     except FileNotFoundError:

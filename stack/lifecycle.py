@@ -22,6 +22,7 @@ from stack.console import Progress
 from stack.dagster_database import migrate_dagster
 from stack.dagster_home import code_locations, write_dagster_home
 from stack.dagster_pages import Pages
+from stack.data_docs import forget_address
 from stack.migrations import migrate_everything
 from stack.outages import outage
 from stack.servers.embedded import embedded_servers
@@ -64,6 +65,7 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     url = values.var_dir / "dagster" / "url"
     if pages_port is None:
         url.unlink(missing_ok=True)
+        forget_address(values)
     else:
         write_dagster_home(values)
         files.write_private(url, f"{_address(pages_port)}\n")
