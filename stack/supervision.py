@@ -155,7 +155,7 @@ class Supervisor:
         files.rotate(output)
         with output.open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-s", "-c", configuration],
+                [sys.executable, "-P", "-m", "stack.supervisord", "-n", "-s", "-c", configuration],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

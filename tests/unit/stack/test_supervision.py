@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
+import pytest
+
+from stack.files import free_port
+from stack.processes import wait_until
+from stack.settings import ROOT
 from stack.supervision import Program, Supervisor, render_configuration
 
 ODD = Path("/tmp/odd % folder; with spaces")
+
+
+TALKATIVE = """
+import os, time
+with open({started!r}, "a") as file:
+    print(os.getpid(), file=file)
+while True:
+    print("x" * 9_000)
+    time.sleep(0.01)
+"""
 
 
 def _render(*programs: Program) -> configparser.RawConfigParser:
@@ -44,6 +64,48 @@ def test_the_control_port_is_on_loopback_with_a_password() -> None:
     section = _render()["inet_http_server"]
     assert section["port"] == "127.0.0.1:4711"
     assert section["password"] == "pa%%ss"
+
+
+def test_it_and_its_workers_outlive_a_full_disk(tmp_path: Path) -> None:
+    full, started = Path("/dev/full"), tmp_path / "started"
+    if not full.exists():
+        pytest.skip("this system has no /dev/full, which refuses every write as a full disk does")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name in ("supervisord", "talkative"):
+        (logs / f"{name}.log").symlink_to(full)
+    worker = tmp_path / "worker.py"
+    worker.write_text(TALKATIVE.format(started=str(started)))
+    program = Program(name="talkative", command=[sys.executable, "-u", str(worker)])
+    configuration = tmp_path / "supervisord.conf"
+    configuration.write_text(
+        render_configuration(
+            [program], folder=tmp_path, logs=logs, directory=tmp_path, port=free_port(), password="secret"
+        )
+    )
+    command = [sys.executable, "-P", "-m", "stack.supervisord", "-n", "-s", "-c", str(configuration)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (
+        full.open("wb") as nowhere,
+        subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment) as child,
+    ):
+        try:
+            for kills in range(3):
+                until_started(started, kills + 1)
+                assert child.poll() is None
+                os.kill(pids(started)[-1], signal.SIGKILL)
+            until_started(started, 4)
+        finally:
+            child.terminate()
+    assert not psutil.pid_exists(pids(started)[-1]), "it ends its workers as ever"
+
+
+def until_started(file: Path, times: int) -> None:
+    wait_until(lambda: len(pids(file)) >= times, timeout_seconds=30, failure=lambda: f"not started {times} times")
+
+
+def pids(file: Path) -> list[int]:
+    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def test_nothing_answers_where_no_supervisor_runs(tmp_path: Path) -> None:
