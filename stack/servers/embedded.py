@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from contracts.errors import StackError
 from stack import files
 from stack.servers import bootstrap
 from stack.servers.accounts import let_pass
@@ -82,12 +83,26 @@ class Servers:
     def _password(self, server: str, role: str) -> str:
         return files.stored_password(self.var_dir / PASSWORDS / f"{server}.{role}")
 
+    def _check_data(self, server: EmbeddedPostgres) -> None:
+        """Raise StackError where a server's data are lost: an empty one in its place looks like one without orders.
+
+        Its roles have got their passwords at its first start, and lose them when everything is reset.
+        """
+        if not server.has_data() and any((self.var_dir / PASSWORDS).glob(f"{server.name}.*")):
+            raise StackError(
+                f"The data of {server.name} are gone: {server.data} has no database, and had one. No empty one is "
+                f"made in its place. Put back a copy of the whole folder {server.folder} (docs/runbooks/servers.md, "
+                "number 2); `tieout reset` deletes what is left, of everything, and begins anew."
+            )
+
     def _start_pod(self, pod: EmbeddedPostgres) -> None:
+        self._check_data(pod)
         pod.start()
         passwords = {role: self._password(pod.name, role) for role in bootstrap.POD_ROLES}
         bootstrap.prepare_pod(pod.superuser_dsn(), passwords)
 
     def _start_control(self) -> None:
+        self._check_data(self.control)
         self.control.start()
         roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE)
         passwords = {role: self._password(CONTROL, role) for role in roles}

@@ -19,7 +19,14 @@ import psutil
 
 from contracts.errors import StackError
 from stack import files, processes
-from stack.servers.accounts import Account, make_reachable_folder, reachable_folder, runnable_tree, server_account
+from stack.servers.accounts import (
+    Account,
+    let_pass,
+    make_reachable_folder,
+    reachable_folder,
+    runnable_tree,
+    server_account,
+)
 
 SUPERUSER = "postgres"
 START_TIMEOUT_SECONDS = 60.0
@@ -81,7 +88,7 @@ class EmbeddedPostgres:
             self._wait_until_ready()
             return
         make_reachable_folder(self.folder, self.account)
-        if not (self.data / "PG_VERSION").exists():
+        if not self.has_data():
             self._initialize()
         self._remove_stale_pid_file()
         self._launch(attempts=3)
@@ -101,6 +108,13 @@ class EmbeddedPostgres:
     def is_running(self) -> bool:
         """Return whether the server's process lives."""
         return self._process() is not None
+
+    def has_data(self) -> bool:
+        """Return whether its databases are there."""
+        if self.folder.is_dir():
+            # A folder that was put back may be closed to the server's account; then the stand-in would be looked into.
+            let_pass(self.folder, self.account)
+        return (self.data / "PG_VERSION").exists()
 
     def superuser_dsn(self, database: str = "postgres") -> str:
         """Return the superuser's URI of a database; for setting up, never for the program's own work."""

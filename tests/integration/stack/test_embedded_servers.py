@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -123,6 +124,29 @@ def test_a_server_that_cannot_start_says_why_and_where_its_log_is(folder: Path) 
         server.start()
     version.write_text(right)
     assert not server.is_running()
+
+
+@pytest.mark.parametrize("name", ["pod2", "control"])
+def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: Path, name: str) -> None:
+    servers = embedded_servers(started_stack)
+    folder, elsewhere = started_stack / name, started_stack / "elsewhere"
+    folder.rename(elsewhere)
+    try:
+        with pytest.raises(
+            StackError, match=f"The data of {name} are gone: .*/{name}/data has no database, and had one"
+        ):
+            servers.start()
+        assert set(servers.running()) == {"pod1", "pod2", "control", "valkey"} - {name}
+        assert not (folder / "data").exists()
+    finally:
+        servers.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        elsewhere.rename(folder)
+    servers.start()
+    try:
+        assert len(servers.running()) == len(servers.all)
+    finally:
+        servers.stop()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somewhere that the server's account cannot reach")
