@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import adbc_driver_postgresql.dbapi as adbc
 import duckdb
 import psycopg
 import pyarrow as pa
@@ -23,6 +22,9 @@ from reconcile.entities import AGGREGATE_ID, Entity, entities_of
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load
 from reconcile.shapes import BIGINT, BOOLEAN, HUGEINT, VARCHAR, Column, quoted
+
+if TYPE_CHECKING:
+    import adbc_driver_postgresql.dbapi as adbc
 
 CASTS = {VARCHAR: "::text", BIGINT: "::bigint", BOOLEAN: "::boolean"}
 
@@ -68,6 +70,9 @@ class OpenCut(Protocol):
 @contextmanager
 def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[adbc.Cursor]:
     """Open an Arrow cursor on `dsn` that reads one snapshot, the exported one or its own; ended on exit."""
+    # It brings pandas, half a second of every process that knows the comparisons; few run one.
+    import adbc_driver_postgresql.dbapi as adbc
+
     with adbc.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("begin isolation level repeatable read, read only")
         if exported_snapshot is not None:

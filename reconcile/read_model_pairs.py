@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import adbc_driver_postgresql.dbapi as adbc
+from typing import TYPE_CHECKING
 
 from contracts.errors import ComparisonError, LateError
 from contracts.text import are, counted
@@ -26,6 +25,9 @@ from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR
 from reconcile.view_positions import known_positions, read_positions, shown
 from reconcile.view_tables import ACCOUNT_VIEW, FULFILLMENT_VIEW, GRANTS, GRANTS_QUERY, View, ViewTable
+
+if TYPE_CHECKING:
+    import adbc_driver_postgresql.dbapi as adbc
 
 CASTS = {VARCHAR: "text", BIGINT: "bigint", TIMESTAMP: "timestamptz"}
 

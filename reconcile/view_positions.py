@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
 from reconcile.lake import PartitionPosition
 from reconcile.pair import PodRun
+
+if TYPE_CHECKING:
+    import adbc_driver_postgresql.dbapi as adbc
 
 POSITIONS = "select partition::bigint, cut, chunk::bigint from read_models.positions where projection = $1 and pod = $2"
 NEWEST_CUT = "select coalesce(max(cut), 0) from oltp.cuts"
