@@ -26,7 +26,7 @@ from derived.lake import connect_lake
 from derived.lake_connection import lake_place
 from derived.lake_files import lost_tables
 from derived.querying import ask
-from derived.reports import REPORTS, Report, read_report
+from derived.reports import REPORTS, Report, as_of, read_report
 from derived.warehouse import BuildResult, build_warehouse, node_runs, run_dbt
 from tests.commerce import Commerce
 from tests.conftest import SEED, Cluster
@@ -37,6 +37,8 @@ from tests.unit.warehouse.test_dbt_project import properties
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("warehouse")]
 
+ORDER_COLUMNS = ("version", "status", "total_minor", "cancelled_minor", "tax_minor")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
@@ -45,6 +47,10 @@ class Moment:
     result: BuildResult
     marts: Contents
     reports: dict[str, Report]
+    orders: dict[str, tuple[object, ...]]
+    """What the pods held then, by order: ORDER_COLUMNS. Other tests go on with the same pods, in any order."""
+    payments: dict[str, tuple[int, int]]
+    lines: int
 
 
 def moment(world: World, result: BuildResult) -> Moment:
@@ -54,6 +60,23 @@ def moment(world: World, result: BuildResult) -> Moment:
         result=result,
         marts=world.marts(result.cuts),
         reports={name: read_report(world.settings, name) for name in REPORTS},
+        orders={
+            order.order_id: (
+                order.version,
+                order.status.value,
+                order.total_minor,
+                order.cancelled_minor,
+                order.tax_minor,
+            )
+            for commerce in world.commerce.values()
+            for order in commerce.orders
+        },
+        payments={
+            payment.payment_id: (payment.captured_minor, payment.refunded_minor)
+            for commerce in world.commerce.values()
+            for payment in commerce.payments.values()
+        },
+        lines=sum(len(order.lines) for commerce in world.commerce.values() for order in commerce.orders),
     )
 
 
@@ -103,28 +126,17 @@ def test_two_pods_stand_at_their_own_cuts(first: Moment) -> None:
 
 
 def test_marts_hold_what_the_pods_hold(world: World, third: Moment) -> None:
-    orders = {
-        order.order_id: (order.version, order.status.value, order.total_minor, order.cancelled_minor, order.tax_minor)
-        for commerce in world.commerce.values()
-        for order in commerce.orders
-    }
-    found = world.rows(
-        "select order_id, version, status, total_minor, cancelled_minor, tax_minor from lake.marts.orders"
-    )
-    assert {row[0]: row[1:] for row in found if row[0] in orders} == orders
-    assert len(found) == len(orders) + 2  # the late one, and the one of the merchant who gives samples away
-
-    payments = {
-        payment.payment_id: (payment.captured_minor, payment.refunded_minor)
-        for commerce in world.commerce.values()
-        for payment in commerce.payments.values()
-    }
-    found = world.rows("select payment_id, captured_minor, refunded_minor from lake.marts.payments")
-    assert {row[0]: row[1:] for row in found if row[0] in payments} == payments
-
-    lines = sum(len(order.lines) for commerce in world.commerce.values() for order in commerce.orders)
-    known = ", ".join(f"'{order_id}'" for order_id in orders)
-    assert world.rows(f"select count(*) from lake.marts.order_lines where order_id in ({known})") == [(lines,)]
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+        orders, payments, lines = (
+            as_of(lake, mart, third.result.cuts).to_pylist() for mart in ("orders", "payments", "order_lines")
+        )
+    held = third.orders
+    found = {row["order_id"]: tuple(row[name] for name in ORDER_COLUMNS) for row in orders}
+    assert {order_id: values for order_id, values in found.items() if order_id in held} == held
+    assert len(orders) == len(held) + 2  # the late one, and the one of the merchant who gives samples away
+    found = {row["payment_id"]: (row["captured_minor"], row["refunded_minor"]) for row in payments}
+    assert {key: values for key, values in found.items() if key in third.payments} == third.payments
+    assert sum(row["order_id"] in held for row in lines) == third.lines
 
 
 def test_queries_read_as_of_cuts_and_do_nothing_else(
