@@ -30,8 +30,9 @@ STOP_SIGNALS = ((signal.SIGTERM, 45.0), (signal.SIGKILL, 5.0))
 """supervisord passes the end on to its workers and waits for them (`stopwaitsecs` each, all at once)."""
 
 
-STEADY_SECONDS = 20.0
-"""A worker that has run for less may be one that ends again and again: one that cannot go on ends after 15 s."""
+STEADY_SECONDS = 40.0
+"""A worker that has run for less may be one that ends again and again: one that cannot go on ends after 15 s, which are
+25 on a busy machine. Less than the patience with workers, so that nobody is told of those that were just started."""
 
 
 @dataclass(frozen=True, kw_only=True)

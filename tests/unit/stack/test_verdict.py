@@ -56,11 +56,11 @@ RUNNING = Status(
         ),
         (replace(RUNNING, workers=[worker("backoff")]), WRONG, "Something is down: worker relay-pod1 is backoff."),
         (
-            replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=3.0)]),
+            replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=25.0)]),
             WRONG,
             "Something is down: worker relay-pod1 ends again and again, 4 times so far.",
         ),
-        (replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=30.0)]), WELL, "All is well"),
+        (replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=45.0)]), WELL, "All is well"),
         (replace(RUNNING, workers=[]), WRONG, "Something is down: no worker runs: their supervisor does not answer."),
         (
             replace(RUNNING, resident=None),

@@ -130,9 +130,9 @@ def test_a_worker_that_ends_again_and_again_is_told_of_unless_a_server_is_down(p
         return ProgramState(name="relay-pod1", state="running", detail="", process_id=1, restarts=4, seconds=seconds)
 
     watch = place.watch()
-    place.workers = [worker(25.0)]
+    place.workers = [worker(45.0)]
     assert not place.after(watch, 0)
-    place.workers = [worker(3.0)]
+    place.workers = [worker(25.0)]
     for _ in range(5):
         assert place.after(watch, 10)
     assert place.people.titles == []
