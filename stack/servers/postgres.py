@@ -30,6 +30,7 @@ from stack.servers.accounts import (
 
 SUPERUSER = "postgres"
 START_TIMEOUT_SECONDS = 60.0
+FULL_DISK = "No space left on device"
 LINES_OF_A_START = 8
 """So much does a start that fails write into the log after its error, with room."""
 
@@ -263,6 +264,8 @@ class EmbeddedPostgres:
     def _reason(self) -> str:
         """Return why the server did not start: what it calls an error, else its last line."""
         lines = files.tail(self.log, LINES_OF_A_START).splitlines()
+        if any(FULL_DISK in line for line in lines):
+            return f"the disk of {self.data} is full"
         wrong = [line for line in lines if any(word in line for word in ("PANIC:", "FATAL:", "ERROR:"))]
         return (wrong or lines or ["no message"])[-1].strip().rstrip(".")
 

@@ -125,6 +125,15 @@ def test_a_server_that_cannot_start_says_why_and_where_its_log_is(folder: Path) 
     assert not server.is_running()
 
 
+def test_a_full_disk_is_named_rather_than_what_it_led_to(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(name="pod1", folder=tmp_path / "pod1", log=tmp_path / "pod1.log")
+    server.log.write_text(
+        'PANIC:  could not write to file "pg_wal/xlogtemp.25": No space left on device\n'
+        "FATAL:  checkpoint request failed\nHINT:  Consult recent messages in the server log for details.\n"
+    )
+    assert server._reason() == f"the disk of {server.data} is full"
+
+
 @pytest.mark.parametrize("lost", ["pod2", "control", "pod1/data/PG_VERSION"])
 def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: Path, lost: str) -> None:
     servers, name = embedded_servers(started_stack), lost.partition("/")[0]
