@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
@@ -32,12 +31,8 @@ from stack.servers.embedded import embedded_servers
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
 
-if TYPE_CHECKING:
-    from tests.saved_systems import SavedSystems
-
 MakePod = Callable[..., PodSettings]
 MakeDatabase = Callable[..., str]
-CopyOf = Callable[[Callable[[Settings], None]], Settings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,31 +235,6 @@ def settings(
         # take a fifth more. Scenarios run with the default.
         lake_threads=1,
     )
-
-
-@pytest.fixture(scope="session")
-def saved_systems(
-    postgres: Cluster, pod_template: str, valkey_server: EmbeddedValkey, session_folder: Path
-) -> SavedSystems:
-    """The systems that this process has made for several tests."""
-    from tests.saved_systems import SavedSystems
-
-    return SavedSystems(cluster=postgres, pod_template=pod_template, log_url=valkey_server.url(), folder=session_folder)
-
-
-@pytest.fixture
-def copied_system(saved_systems: SavedSystems, postgres: Cluster, tmp_path: Path) -> Iterator[CopyOf]:
-    """A function that returns a test's own copy of a system, which is made when it is asked for the first time."""
-    made: list[str] = []
-
-    def copied(make: Callable[[Settings], None]) -> Settings:
-        settings, databases = saved_systems.copy(make, tmp_path)
-        made.extend(databases)
-        return settings
-
-    yield copied
-    for database in made:
-        bootstrap.drop_database(postgres.superuser_dsn(), database)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ import pytest
 import redis
 
 from bench.damage_place import Place, until
+from bench.repairs import SEED
+from bench.world import trade
 from contracts.breaks import BreakState
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, Verdict
@@ -20,6 +22,7 @@ from derived.retention import prune_outboxes
 from derived.witnesses import witnesses_of
 from repair.values import ActionKind
 from stack.console import Progress
+from stack.migrations import migrate_everything
 from stack.projections import build_projection
 from stack.propagation import drain_everything
 from stack.repairing import repairing_tools
@@ -27,10 +30,8 @@ from streams.draining import drain_pod
 from streams.lag import observe
 from streams.relay import build_relay
 from streams.valkey_log import build_log
-from tests.conftest import CopyOf
 from tests.integration.reconcile_world import propagate
 from tests.integration.test_repair_limits import World
-from tests.saved_systems import traded
 from traffic.generator import place_orders
 
 PAIR = "log_positions"
@@ -38,9 +39,12 @@ COPIES = ("lake", "account_view", "fulfillment_view")
 
 
 @pytest.fixture
-def system(copied_system: CopyOf) -> Settings:
+def system(settings: Settings) -> Settings:
     """Two pods with some trade, in every copy; nothing is published or read but by hand."""
-    return copied_system(traded)
+    migrate_everything(settings)
+    trade(settings, orders=20, seed=SEED, processes=0)
+    drain_everything(settings)
+    return settings
 
 
 @contextmanager

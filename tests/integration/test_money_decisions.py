@@ -11,6 +11,8 @@ from psycopg import errors
 
 from bench import damages_forged, damages_oltp
 from bench.damage_place import Place, Target
+from bench.repairs import SEED
+from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.errors import ConflictError, InputError
 from contracts.money import format_minor
@@ -22,10 +24,9 @@ from repair.deciding import Shown, approve, correct, look
 from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from stack.console import Progress
+from stack.migrations import migrate_everything
 from stack.repairing import repairing_tools
 from stack.status import read_status
-from tests.conftest import CopyOf
-from tests.saved_systems import traded
 
 PAIRS = ("oltp_identities", "oltp_lake")
 FINANCE = (*PAIRS, "operational_finance")
@@ -104,8 +105,9 @@ class World:
 
 
 @pytest.fixture
-def world(copied_system: CopyOf) -> Iterator[World]:
-    settings = copied_system(traded)
+def world(settings: Settings) -> Iterator[World]:
+    migrate_everything(settings)
+    trade(settings, orders=30, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
         yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
 

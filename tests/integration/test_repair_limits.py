@@ -13,9 +13,12 @@ from psycopg import errors, sql
 
 from bench import damages_log, damages_oltp, damages_views
 from bench.damage_place import Place
+from bench.repairs import SEED
+from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.clock import utc_now
 from contracts.errors import TieoutError
+from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from reconcile.results import save_results
 from repair import audit, ledger
@@ -23,10 +26,10 @@ from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from repair.values import Budget
 from stack.console import Progress
+from stack.migrations import migrate_everything
 from stack.outages import outage
 from stack.repairing import repairing_tools
-from tests.conftest import Cluster, CopyOf
-from tests.saved_systems import traded
+from tests.conftest import Cluster
 
 PAIRS = ("lake_account_view", "lake_fulfillment_view")
 ACTION = "applied rebuild_keys"
@@ -66,8 +69,9 @@ class World:
 
 
 @pytest.fixture
-def world(copied_system: CopyOf) -> Iterator[World]:
-    settings = copied_system(traded)
+def world(settings: Settings) -> Iterator[World]:
+    migrate_everything(settings)
+    trade(settings, orders=30, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
         yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
 

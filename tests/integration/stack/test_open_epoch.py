@@ -36,9 +36,8 @@ from streams.draining import drain_pod
 from streams.lag import observe
 from streams.outbox import RELAY_LOCK
 from streams.valkey_log import build_log
-from tests.conftest import Cluster, CopyOf, MakeDatabase, MakePod
-from tests.integration.reconcile_world import Shop, carrying, propagate
-from tests.saved_systems import with_every_fact
+from tests.conftest import Cluster, MakeDatabase, MakePod
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.streams_support import SHAPE, Crash, crash_at
 
 ALL = ("lake", "account_view", "fulfillment_view")
@@ -67,9 +66,14 @@ def copy_of(postgres: Cluster) -> Iterator[Copy]:
 
 
 @pytest.fixture
-def system(copied_system: CopyOf) -> Settings:
+def system(settings: Settings) -> Settings:
     """Two pods with something in every table, and every copy up to date."""
-    return copied_system(with_every_fact)
+    migrate_everything(settings)
+    with open_shops(settings) as shops:
+        for shop in shops:
+            shop.everything()
+    drain_everything(settings)
+    return settings
 
 
 @contextmanager

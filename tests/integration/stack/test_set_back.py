@@ -17,6 +17,7 @@ from derived.witnesses import witnesses_of
 from reconcile.results import result_of
 from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
+from stack.migrations import migrate_everything
 from stack.projections import build_projection
 from stack.propagation import drain_everything
 from streams.cuts import last_cut, register_cut
@@ -25,7 +26,7 @@ from streams.epochs import cut_numbered
 from streams.lag import observe
 from streams.relay import build_relay
 from streams.valkey_log import build_log
-from tests.conftest import CopyOf
+from tests.integration.reconcile_world import open_shops
 from tests.integration.stack.test_open_epoch import (
     ALL,
     check_everything_agrees,
@@ -35,16 +36,20 @@ from tests.integration.stack.test_open_epoch import (
     opened,
     shop_in,
 )
-from tests.saved_systems import with_every_fact
 from tests.streams_support import SHAPE
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/nothing"
 
 
 @pytest.fixture
-def system(copied_system: CopyOf) -> Settings:
+def system(settings: Settings) -> Settings:
     """Two pods with something in every table, and every copy up to date."""
-    return copied_system(with_every_fact)
+    migrate_everything(settings)
+    with open_shops(settings) as shops:
+        for shop in shops:
+            shop.everything()
+    drain_everything(settings)
+    return settings
 
 
 def live_on(system: Settings) -> int:
