@@ -4,18 +4,20 @@ from contextlib import closing
 
 import redis
 
+from bench.world import trade
+from contracts.settings import Settings
 from stack.headroom import log_memory
 from stack.log_room import make_room
+from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
 from streams.draining import drain_pod
 from streams.valkey_log import build_log
-from tests.conftest import CopyOf
-from tests.saved_systems import traded
 from traffic.generator import place_orders
 
 
-def test_applied_entries_go_at_once_when_the_log_is_nearly_full_and_not_before(copied_system: CopyOf) -> None:
-    settings = copied_system(traded)
+def test_applied_entries_go_at_once_when_the_log_is_nearly_full_and_not_before(settings: Settings) -> None:
+    migrate_everything(settings)
+    trade(settings, orders=4, seed=5, processes=0)
     assert make_room(settings) == 0, "the machine's memory is the limit, and there is enough"
     with redis.Redis.from_url(settings.log_url) as server, closing(build_log(settings)) as log:
         place_orders(settings, orders=4, seed=6, processes=0)
