@@ -212,6 +212,8 @@ def lake_behind_everything(place: Place) -> Harm:
 
     So an older copy of its catalog would have it. What followed is in the backup only.
     """
+    if place.lake_cut() == 1:
+        place.place_orders()  # else nothing followed, and nothing is damaged
     prune_outboxes(place.settings)
     with closing(build_log(place.settings)) as log:
         trim_log(log, place.pod)
