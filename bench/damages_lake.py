@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from bench.damage_place import WHOLE, Harm, Place, Target, harm
+from bench.damage_place import WHOLE, Harm, Place, Target, harm, until
 from contracts.events.envelope import ENVELOPE_COLUMNS
 from derived.retention import prune_outboxes
 from streams.lag import trim_log
@@ -214,8 +214,11 @@ def lake_behind_everything(place: Place) -> Harm:
     """
     if place.lake_cut() == 1:
         place.place_orders()  # else nothing followed, and nothing is damaged
+    cut = place.lake_cut()
     prune_outboxes(place.settings)
     with closing(build_log(place.settings)) as log:
+        # What a copy has not reported as applied is not trimmed.
+        until(lambda: all(one.applied_cut >= cut for one in log.progress(place.pod)), f"cut {cut} in every copy")
         trim_log(log, place.pod)
     place.change_lake(
         "delete from lake.raw.events where pod = $pod and cut > 1",
