@@ -212,8 +212,9 @@ def lake_behind_everything(place: Place) -> Harm:
 
     So an older copy of its catalog would have it. What followed is in the backup only.
     """
-    if place.lake_cut() == 1:
-        place.place_orders()  # else nothing followed, and nothing is damaged
+    while place.lake_cut() < 3:
+        # The log keeps the newest cut. Were that the second one, the lake would go on from the first, undamaged.
+        place.place_orders()
     cut = place.lake_cut()
     prune_outboxes(place.settings)
     with closing(build_log(place.settings)) as log:
