@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.errors import StackError
 from stack import files
 from stack.servers import bootstrap
 from stack.servers.accounts import let_pass
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
+from stack.settings import FILE_NAME
 
 POD_NAMES = ("pod1", "pod2")
 CONTROL = "control"
@@ -74,36 +74,35 @@ class Servers:
         return [server.name for server in self.all if server.is_running()]
 
     def wipe(self) -> None:
-        """Delete the data of all servers and of the lake, and their passwords; they must not run."""
+        """Delete the data of all servers and of the lake, their passwords and settings; they must not run."""
         for server in self.all:
             server.wipe()
         for folder in (PASSWORDS, LAKE):
             shutil.rmtree(self.var_dir / folder, ignore_errors=True)
+        (self.var_dir / FILE_NAME).unlink(missing_ok=True)
 
     def _password(self, server: str, role: str) -> str:
         return files.stored_password(self.var_dir / PASSWORDS / f"{server}.{role}")
 
-    def _check_data(self, server: EmbeddedPostgres) -> None:
-        """Raise StackError where a server's data are lost: an empty one in its place looks like one without orders.
+    def _was_in_use(self, server: EmbeddedPostgres) -> bool:
+        """Return whether something is left of a system that had `server`: only a reset deletes all of it.
 
-        Its roles have got their passwords at its first start, and lose them when everything is reset.
+        Passwords are written at a server's first start, the settings when all have started, the lake after that.
         """
-        if not server.has_data() and any((self.var_dir / PASSWORDS).glob(f"{server.name}.*")):
-            raise StackError(
-                f"The data of {server.name} are gone: {server.data} has no database, and had one. No empty one is "
-                f"made in its place. Put back a copy of the whole folder {server.folder} (docs/runbooks/servers.md, "
-                "number 2); `tieout reset` deletes what is left, of everything, and begins anew."
-            )
+        lake = self.var_dir / LAKE
+        return (
+            any((self.var_dir / PASSWORDS).glob(f"{server.name}.*"))
+            or (self.var_dir / FILE_NAME).exists()
+            or (lake.is_dir() and any(lake.iterdir()))
+        )
 
     def _start_pod(self, pod: EmbeddedPostgres) -> None:
-        self._check_data(pod)
-        pod.start()
+        pod.start(was_in_use=self._was_in_use(pod))
         passwords = {role: self._password(pod.name, role) for role in bootstrap.POD_ROLES}
         bootstrap.prepare_pod(pod.superuser_dsn(), passwords)
 
     def _start_control(self) -> None:
-        self._check_data(self.control)
-        self.control.start()
+        self.control.start(was_in_use=self._was_in_use(self.control))
         roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE)
         passwords = {role: self._password(CONTROL, role) for role in roles}
         bootstrap.prepare_control(self.control.superuser_dsn(), passwords)

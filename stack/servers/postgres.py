@@ -83,11 +83,23 @@ class EmbeddedPostgres:
         """The data directory, in `folder` or, if the server's account cannot reach that, outside."""
         return reachable_folder(self.folder, self.account) / "data"
 
-    def start(self) -> None:
-        """Start the server, or find it running. Raises StackError with one sentence and where the log is."""
+    def start(self, *, was_in_use: bool = False) -> None:
+        """Start the server, or find it running; StackError with one sentence and where the log is.
+
+        A server that was in use is never made anew: an empty one in its place looks like one without orders.
+        """
         if self._process() is not None:
             self._wait_until_ready()
             return
+        if self.folder.is_dir():
+            # A folder that was put back may be closed to the server's account; then the stand-in would be looked into.
+            let_pass(self.folder, self.account)
+        if was_in_use and not self.has_data():
+            raise StackError(
+                f"The data of {self.name} are gone: {self.data} has no database, and had one. No empty one is made in "
+                f"its place. Put back a copy of the whole folder {self.folder} (docs/runbooks/servers.md, number 2); "
+                "`tieout reset` deletes what is left, of everything, and begins anew."
+            )
         make_reachable_folder(self.folder, self.account)
         if not self.has_data():
             self._initialize()
@@ -112,9 +124,6 @@ class EmbeddedPostgres:
 
     def has_data(self) -> bool:
         """Return whether its databases are there."""
-        if self.folder.is_dir():
-            # A folder that was put back may be closed to the server's account; then the stand-in would be looked into.
-            let_pass(self.folder, self.account)
         return (self.data / "PG_VERSION").exists()
 
     def superuser_dsn(self, database: str = "postgres") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -20,6 +21,7 @@ from stack.servers import accounts, bootstrap
 from stack.servers.embedded import embedded_servers
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
+from stack.settings import write_settings_file
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -134,11 +136,29 @@ def test_a_full_disk_is_named_rather_than_what_it_led_to(tmp_path: Path) -> None
     assert server._reason() == f"the disk of {server.data} is full"
 
 
-@pytest.mark.parametrize("lost", ["pod2", "control", "pod1/data/PG_VERSION"])
-def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: Path, lost: str) -> None:
-    servers, name = embedded_servers(started_stack), lost.partition("/")[0]
-    folder, elsewhere = started_stack / lost, started_stack / "elsewhere"
-    folder.rename(elsewhere)
+LOST = [
+    ["pod2"],
+    ["control"],
+    ["pod1/data/PG_VERSION"],
+    ["pod2", "passwords"],
+    ["pod1", "settings.env", "lake"],
+    ["control", "passwords", "lake"],
+    ["pod1", "passwords", "settings.env"],
+]
+"""Each leaves something by which one knows that there was a database."""
+
+
+@pytest.mark.parametrize("lost", LOST, ids=" ".join)
+def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: Path, lost: list[str]) -> None:
+    servers, name = embedded_servers(started_stack), lost[0].partition("/")[0]
+    (started_stack / "lake").mkdir(exist_ok=True)
+    (started_stack / "lake" / "a-file.parquet").touch()
+    write_settings_file(started_stack, {"TIEOUT_PODS": "pod1,pod2"})
+    elsewhere = started_stack / "elsewhere"
+    moved = {started_stack / part: elsewhere / part.replace("/", "-") for part in lost}
+    elsewhere.mkdir()
+    for folder, kept in moved.items():
+        folder.rename(kept)
     before = sorted((started_stack / name).rglob("*"))
     try:
         with pytest.raises(
@@ -149,12 +169,18 @@ def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: P
         assert sorted((started_stack / name).rglob("*")) == before
     finally:
         servers.stop()
-        elsewhere.rename(folder)
+        for folder, kept in moved.items():
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            kept.rename(folder)
+        elsewhere.rmdir()
     servers.start()
     try:
         assert len(servers.running()) == len(servers.all)
     finally:
         servers.stop()
+        (started_stack / "settings.env").unlink()
+        shutil.rmtree(started_stack / "lake")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somewhere that the server's account cannot reach")
