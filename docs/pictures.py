@@ -23,8 +23,8 @@ from contracts.errors import StackError, TieoutError
 from docs.browser import Browser, browser
 from stack import session
 from stack.console import Progress, print_error
+from stack.dagster_home import dagster_url
 from stack.settings import ROOT
-from stack.status import dagster_url
 
 IMAGES = ROOT / "docs" / "images"
 NOT_RUNNING = "The pictures show a running system: start it with `make run`, wait for Dagster's pages, then run this."

@@ -99,6 +99,12 @@ retention:
 """
 
 
+def dagster_url(settings: Settings) -> str | None:
+    """Return the address of Dagster's pages, or None when they were never started here."""
+    path = settings.var_dir / "dagster" / "url"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodeLocation:
     """A part of the graph that Dagster loads in a process of its own."""

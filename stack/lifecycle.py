@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from contracts.errors import InputError, StackError
 from contracts.settings import Settings
-from stack import files, processes, restarts, session, settings
+from stack import files, processes, refusals, restarts, session, settings
 from stack.console import Progress
 from stack.dagster_database import migrate_dagster
 from stack.dagster_home import code_locations, write_dagster_home
@@ -25,6 +25,7 @@ from stack.dagster_pages import Pages
 from stack.data_docs import forget_address
 from stack.migrations import migrate_everything
 from stack.outages import outage
+from stack.scrubbing import scrubber
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from stack.supervision import Supervisor
@@ -36,7 +37,10 @@ DAGSTER_PORT = 3000
 PAGES_TIMEOUT_SECONDS = 180.0
 PAGES_LOOK_SECONDS = 0.5
 WATCH_SECONDS = 2.0
-GENERATED = ("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "scratch", "supervisor", "watch")
+GENERATED = (
+    *("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "refusals", "scratch", "supervisor"),
+    "watch",
+)
 """Folders below `var` that reset deletes besides the servers' own."""
 
 
@@ -168,6 +172,8 @@ def _watch(
             found = str(error) if isinstance(error, StackError) else outage(error) or ""
             if not found:
                 raise
+        if found != trouble:
+            _tell(values, found)
         if bool(found) != bool(trouble):
             with suppress(OSError):  # what it is written to may be on the full disk
                 progress.note(f"{found} Tried again until it holds." if found else "Everything runs again.")
@@ -175,6 +181,14 @@ def _watch(
         if awaited is not None and not awaited.missing():
             progress.note(f"Dagster: {awaited.address}")
             awaited = None
+
+
+def _tell(values: Settings, trouble: str) -> None:
+    """Let `tieout status` and the messages to people say why nothing can be mended now, or that it can again."""
+    if trouble:
+        refusals.note(values.var_dir, refusals.SERVERS, scrubber(values)(trouble))
+    else:
+        refusals.take_back(values.var_dir, refusals.SERVERS)
 
 
 def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:

@@ -15,9 +15,11 @@ from contracts.breaks import ENDED
 from contracts.clock import utc_now
 from contracts.ownership import WAREHOUSE, Lateness
 from contracts.settings import PodSettings, Settings
-from stack import restarts, session, settings
+from stack import refusals, restarts, session, settings
+from stack.dagster_home import dagster_url
 from stack.data_docs import data_docs_url
 from stack.looking import RUNNING, ServerSeen, look
+from stack.pages_watch import pages_missing
 from stack.projections import PROJECTIONS, build_projection
 from stack.scrubbing import hide_password
 from stack.supervision import ProgramState, Supervisor
@@ -26,6 +28,7 @@ from stack.waiting import CallsStatus, OpenStatus, calls_of, open_in
 
 Answer = TypeVar("Answer")
 UNREACHABLE = "unreachable"
+PAGES_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,11 @@ class Status:
     is_external: bool = False
     """Whether the servers are not Tieout's own; then its workers may be kept running by something else."""
     servers: list[ServerSeen] = field(default_factory=list)
+    servers_refusal: str = ""
+    """Why servers that have ended cannot be started again."""
     dagster_url: str | None
+    pages_missing: str = ""
+    """What keeps Dagster's pages from being used; nothing where they can be, or none were started."""
     pods: list[PodStatus] = field(default_factory=list)
     projections: list[ProjectionStatus] = field(default_factory=list)
     warehouse: list[ProjectionStatus] = field(default_factory=list)
@@ -158,6 +165,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         coverage = pool.submit(_coverage_line, values)
         near = pool.submit(_near_limits, values)
         left_out = pool.submit(_left_out, values)
+        missing = pool.submit(pages_missing, values, answer_seconds=PAGES_ANSWER_SECONDS)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
@@ -168,7 +176,9 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         resident=resident.pid if resident else None,
         is_external=settings.is_external(),
         servers=servers.result(),
+        servers_refusal=refusals.of_servers(values.var_dir),
         dagster_url=dagster_url(values) if resident else None,
+        pages_missing=missing.result() if resident else "",
         pods=list(seen.values()),
         projections=[counting_outbox(copy, seen[copy.pod]) for copy in (future.result() for future in copies)],
         warehouse=[counting_outbox(copy, seen[copy.pod]) for copy in warehouse.result()],
@@ -186,12 +196,6 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         left_out=left_out.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
-
-
-def dagster_url(values: Settings) -> str | None:
-    """Return the address of Dagster's pages, or None when they were never started here."""
-    path = values.var_dir / "dagster" / "url"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 
 def _overall(status: Status) -> str:

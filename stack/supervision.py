@@ -22,6 +22,7 @@ import psutil
 
 from contracts.errors import StackError
 from stack import files, processes, restarts
+from stack.refusals import Refusal, refusals
 from stack.settings import without_settings
 
 GROUP = "workers"
@@ -58,6 +59,25 @@ class ProgramState:
     """How often it was started again since Tieout was started here."""
     seconds: float | None = None
     """How long its process has run; None: it does not."""
+    refusal: str = ""
+    """Why it does not go on, where it has said so: this process, or the one before it if this has just begun."""
+
+
+def _state(info: Mapping[str, Any], restarts: int, said: Refusal | None) -> ProgramState:
+    process_id = info["pid"] or None
+    seconds = max(0.0, info["now"] - info["start"]) if process_id else None
+    # One that was started again has not said yet whether it goes on; until it is steady, the last one's word holds.
+    is_new = restarts > 0 and (seconds is None or seconds < STEADY_SECONDS)
+    is_refused = said is not None and (said.process_id == process_id or is_new)
+    return ProgramState(
+        name=info["name"],
+        state=info["statename"].lower(),
+        detail=info["description"],
+        process_id=process_id,
+        restarts=restarts,
+        seconds=seconds,
+        refusal=said.sentence if said is not None and is_refused else "",
+    )
 
 
 def render_configuration(
@@ -191,17 +211,8 @@ class Supervisor:
         if answer is None:
             return []
         again = restarts.of_workers(self.folder, self.log)
-        return [
-            ProgramState(
-                name=info["name"],
-                state=info["statename"].lower(),
-                detail=info["description"],
-                process_id=info["pid"] or None,
-                restarts=again.get(info["name"], 0),
-                seconds=max(0.0, info["now"] - info["start"]) if info["pid"] else None,
-            )
-            for info in answer
-        ]
+        said = refusals(self.var_dir)
+        return [_state(info, again.get(info["name"], 0), said.get(info["name"])) for info in answer]
 
     def kill_worker(self, name: str) -> None:
         """Kill a worker as a crash does, and keep it from starting until `start_worker`."""

@@ -14,16 +14,20 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from contracts.settings import Settings
 from stack.alerting import tell
 from stack.lagging import LagWatch
 from stack.log_room import make_room
+from stack.pages_watch import PagesWatch, pages_missing
 from stack.scrubbing import scrubber
 from stack.watching import build_watch
 
 WATCH_SECONDS = 5.0
 LAG_SECONDS = 15.0
+PAGES_SECONDS = 30.0
+PAGES_ANSWER_SECONDS = 30.0
 ALERT_SECONDS = 30.0
 ROOM_SECONDS = 10.0
 RESTING_SECONDS = 25.0
@@ -36,10 +40,12 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     """Look, tell and, alone (without Dagster), keep the timetable until `stop` is set."""
     watch = build_watch(settings)
     lags = LagWatch(settings=settings, told=watch.told_copies)
-    watch.lags = lambda: lags.troubles
+    pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
+    watch.others = lambda: [*lags.troubles, *pages.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
         (lags.look_once, LAG_SECONDS),
+        (pages.look_once, PAGES_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
     ]

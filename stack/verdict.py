@@ -59,6 +59,8 @@ def _first(sentences: tuple[str, ...]) -> str:
 def _down(status: Status) -> Iterator[str]:
     servers = [server for server in status.servers if server.state != RUNNING]
     yield from (server.sentence for server in servers)
+    if status.servers_refusal:
+        yield f"what has ended cannot be started again: {status.servers_refusal.rstrip('.')}"
     yield from _workers(status.workers)
     if status.resident is None and not status.is_external:
         yield "nothing keeps servers and workers running: start `tieout up`"
@@ -76,7 +78,9 @@ def _down(status: Status) -> Iterator[str]:
 
 def _workers(workers: Sequence[ProgramState]) -> Iterator[str]:
     for worker in workers:
-        if worker.state != "running":
+        if worker.refusal:
+            yield f"worker {worker.name} does not go on: {worker.refusal.rstrip('.')}"
+        elif worker.state != "running":
             yield f"worker {worker.name} is {worker.state}"
         elif worker.restarts >= OFTEN and worker.seconds is not None and worker.seconds < STEADY_SECONDS:
             yield f"worker {worker.name} ends again and again, {worker.restarts:,} times so far"
@@ -98,6 +102,8 @@ def _alarms(status: Status) -> Iterator[str]:
         yield f"{counted(len(unknown), 'comparison', 'comparisons')} could not be made, the first {unknown[0].pair}"
     if status.pairs and status.is_coverage_behind:
         yield "not everything was compared in the time that is stated: `tieout coverage`"
+    if status.pages_missing:
+        yield f"Dagster's pages are not ready: {status.pages_missing}"
     yield from (f"near its limit: {sentence.rstrip('.')}" for sentence in status.near_limits)
 
 

@@ -27,6 +27,7 @@ from repair.alerts.deciding import ATTEMPTS_MAX, retry_at
 from repair.alerts.outages import About, Outage, Trouble, observe
 from repair.alerts.outbox import Message, record_direct
 from repair.alerts.sending import Target, build_targets, delivered
+from stack import refusals
 from stack.files import write_private
 from stack.looking import ANSWER_SECONDS, RUNNING, ServerSeen, look
 from stack.supervision import STEADY_SECONDS, ProgramState, Supervisor
@@ -65,12 +66,14 @@ class Kept:
     messages: list[Unsent] = field(default_factory=list)
 
 
-def server_troubles(servers: Sequence[ServerSeen]) -> list[Trouble]:
-    """Return what is wrong with servers."""
+def server_troubles(servers: Sequence[ServerSeen], refusal: str = "") -> list[Trouble]:
+    """Return what is wrong with servers; `refusal` is why those that have ended cannot be started again."""
+    why = f"; it cannot be started again: {refusal.rstrip('.')}" if refusal else ""
     return [
         Trouble(
             name=f"{server.kind} {server.name}",
-            sentence=server.sentence,
+            sentence=f"{server.sentence}{why}",
+            needs_person=bool(refusal),
             when_down=server.when_down,
             look=f"tieout status; {server.name}.log in var/logs",
         )
@@ -85,13 +88,14 @@ def worker_troubles(workers: Sequence[ProgramState]) -> list[Trouble]:
         Trouble(
             name=f"worker {worker.name}",
             sentence=f"worker {worker.name} does not keep running ({worker.state}, "
-            f"started again {counted(worker.restarts, 'time')}): {worker.detail}",
+            f"started again {counted(worker.restarts, 'time')}): {worker.refusal or worker.detail}",
+            needs_person=bool(worker.refusal),
             look=f"tieout status; {worker.name}.log in var/logs",
             about=About.WORKER,
             patience_seconds=WORKER_PATIENCE_SECONDS,
         )
         for worker in workers
-        if worker.state != "running" or worker.seconds is None or worker.seconds < STEADY_SECONDS
+        if worker.refusal or worker.state != "running" or worker.seconds is None or worker.seconds < STEADY_SECONDS
     ]
 
 
@@ -103,8 +107,10 @@ class Watch:
     targets: Sequence[Target]
     look: Callable[[], Sequence[ServerSeen]]
     workers: Callable[[], Sequence[ProgramState]]
-    lags: Callable[[], Sequence[Trouble]] = tuple
-    """Gives what was last found of copies that are too far behind."""
+    others: Callable[[], Sequence[Trouble]] = tuple
+    """Gives what was last found of copies that are too far behind, and of Dagster's pages."""
+    servers_refusal: Callable[[], str] = str
+    """Gives why servers that have ended cannot be started again; nothing where they can."""
     clock: Clock = utc_now
     kept: Kept = field(default_factory=Kept)
 
@@ -120,9 +126,9 @@ class Watch:
 
     def look_once(self) -> bool:
         """Look, tell people what is due; return whether something is down."""
-        servers = server_troubles(self.look())
+        servers = server_troubles(self.look(), self.servers_refusal())
         # Workers and copies follow the servers that they use: these are told of alone.
-        others = self._as_told() if servers else [*worker_troubles(self.workers()), *self.lags()]
+        others = self._as_told() if servers else [*worker_troubles(self.workers()), *self.others()]
         found = [*servers, *others]
         now = self.clock()
         observed = observe({one.name: one for one in self.kept.outages}, found, now)
@@ -200,6 +206,7 @@ def build_watch(settings: Settings) -> Watch:
         targets=build_targets(settings.alert_urls),
         look=lambda: look(settings),
         workers=Supervisor(var_dir=settings.var_dir).states,
+        servers_refusal=lambda: refusals.of_servers(settings.var_dir),
     )
     watch.load()
     return watch

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 
 from contracts.errors import TieoutError
 from contracts.settings import Settings
+from stack import refusals
 from stack.files import keep_private
 from stack.projections import PROJECTIONS, build_projection
 from stack.session import ended_by_signals
-from stack.settings import load_settings
+from stack.settings import load_settings, var_dir
 
 LAKE_WINDOW_SECONDS = 1.0
 """Cuts are grouped into one lake commit about this often: a commit costs, and leaves a small file."""
@@ -28,6 +29,10 @@ PARENT_LOOK_SECONDS = 1.0
 
 REFUSAL_SECONDS = 15.0
 """A worker that cannot go on waits this long before it ends: else the supervisor starts it over and over."""
+
+
+PROGRAM_NAME = "SUPERVISOR_PROCESS_NAME"
+"""Under this name supervisord tells each of its programs what it is called."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _work(options, load_settings(), stop)
     except TieoutError as error:
         logging.getLogger("tieout.worker").error("%s", error)
+        if name := os.environ.get(PROGRAM_NAME):
+            refusals.note(var_dir(), name, _one_line(error))
         stop.wait(REFUSAL_SECONDS)
         return 1
     return 0
@@ -97,6 +104,10 @@ def _stop_without_parent(stop: threading.Event, parent: int) -> None:
     while not stop.wait(PARENT_LOOK_SECONDS):
         if os.getppid() != parent:
             stop.set()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _parser() -> argparse.ArgumentParser:

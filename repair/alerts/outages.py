@@ -21,6 +21,7 @@ from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import Message
 
 SHOWN = 10
+NEEDS_PERSON = "It does not go on by itself: the reason says what a person must do."
 
 
 class About(StrEnum):
@@ -44,7 +45,8 @@ class Words:
     """Before how long it lasted."""
     still: str
     """What others of the kind still are."""
-    nothing_lost: str
+    goes_on: str
+    """Why one need not fear for what was committed, unless `NEEDS_PERSON`."""
 
 
 DOWN = Words(
@@ -54,7 +56,7 @@ DOWN = Words(
     over_title="Answers again",
     lasted="down for",
     still="down",
-    nothing_lost="Nothing that was committed is lost. What Tieout has started itself it starts again.",
+    goes_on="A stop loses nothing that was committed. What Tieout has started itself it starts again.",
 )
 BEHIND = Words(
     begun=AlertKind.BEHIND,
@@ -63,7 +65,7 @@ BEHIND = Words(
     over_title="In time again",
     lasted="behind for",
     still="behind",
-    nothing_lost="Nothing that was committed is lost: a copy goes on where it stands.",
+    goes_on="What its pod has committed is kept there, and the copy goes on where it stands.",
 )
 
 
@@ -80,6 +82,8 @@ class Trouble:
     look: str = "tieout status"
     runbook: str = "docs/runbooks/servers.md"
     about: About = About.SERVER
+    needs_person: bool = False
+    """Whether it does not go on by itself, however long one waits."""
     patience_seconds: float = 20.0
     """How long it must last until people are told: longer than a restart takes."""
 
@@ -143,7 +147,7 @@ def _begun(due: Sequence[Trouble], lasting: Mapping[str, Outage], words: Words) 
     lines += [
         "",
         *(f"Still holds for users: {text}" for text in holding),
-        words.nothing_lost,
+        NEEDS_PERSON if any(one.needs_person for one in due) else words.goes_on,
         "A message says when it is over.",
         f"Look: {', '.join(dict.fromkeys(one.look for one in due))}",
         f"Runbook: {', '.join(dict.fromkeys(one.runbook for one in due))}",

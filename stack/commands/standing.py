@@ -6,6 +6,7 @@ Belongs here: tables and lines for people. Does not belong here: the values in t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.markup import escape
@@ -15,12 +16,9 @@ from contracts.verdicts import Verdict
 from derived.defective import in_words
 from stack.commands.showing import shown, verdict_text
 from stack.console import answers, table
-from stack.dagster_pages import Pages
 from stack.looking import RUNNING
 from stack.status import PairStatus, Status
 from stack.verdict import NOTHING_RUNS, WELL
-
-PAGES_ANSWER_SECONDS = 5.0
 
 KEPT_UP = {
     "up": "Everything runs",
@@ -65,7 +63,10 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
     for sentence in status.near_limits:
         console.print(f"[bold red]Near its limit:[/] {escape(sentence)}")
     if status.workers:
-        workers = [(worker.name, worker.state, worker.restarts, worker.detail) for worker in status.workers]
+        workers = [
+            (worker.name, worker.state, worker.restarts, escape(worker.refusal) or worker.detail)
+            for worker in status.workers
+        ]
         console.print(table("Workers", ("Worker", "State", "Restarts", "Detail"), workers, numbers_from=9))
 
 
@@ -147,9 +148,11 @@ def comparisons_line(pairs: Sequence[PairStatus] | None) -> str:
         return "Comparisons: the ledger does not answer."
     if not pairs:
         return "Nothing has been compared yet; run `tieout reconcile`."
-    good = sum(pair.verdict == Verdict.CONSISTENT for pair in pairs)
+    by_verdict = Counter(pair.verdict for pair in pairs)
+    good = by_verdict.pop(Verdict.CONSISTENT, 0)
+    others = "".join(f", {number:,} {verdict}" for verdict, number in sorted(by_verdict.items()))
     newest = max(pair.checked_at for pair in pairs)[:19]
-    return f"{good} of {counted(len(pairs), 'comparison')} {are(good)} consistent, the newest of {newest} UTC."
+    return f"{good} of {counted(len(pairs), 'comparison')} {are(good)} consistent{others}, the newest of {newest} UTC."
 
 
 def _shown_count(events: int | None) -> str:
@@ -168,8 +171,8 @@ def _show_verdict(status: Status) -> None:
     if status.resident:
         console.print(f"{KEPT_UP[status.state]}; process {status.resident} keeps servers and workers running.")
     if status.dagster_url:
-        waits_for = Pages(address=status.dagster_url, started_at=0.0, answer_seconds=PAGES_ANSWER_SECONDS).missing()
-        console.print(f"Dagster: {status.dagster_url}" + (f" (not ready: {escape(waits_for)})" if waits_for else ""))
+        missing = f" (not ready: {escape(status.pages_missing)})" if status.pages_missing else ""
+        console.print(f"Dagster: {status.dagster_url}{missing}")
 
 
 def _show_servers(status: Status) -> None:

@@ -6,8 +6,8 @@ steps are (`rehearsal.py`), which orders run where (`importing.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
@@ -27,7 +27,7 @@ from oltp.commands.receive_stock import ReceiveStock, StockInput
 from traffic.orders.format import OrderRecord
 from traffic.orders.mapping import RejectedError
 from traffic.orders.recorded_gateway import RecordedGateway
-from traffic.orders.rehearsal import Plan, rehearse
+from traffic.orders.rehearsal import Plan, counts_of, rehearse
 from traffic.orders.report import Figures, Outcome
 from traffic.orders.steps import LOCATION, Step, bound, key_of, variant_id
 
@@ -40,6 +40,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     orders: tuple[tuple[int, int, OrderRecord], ...]
     """File and line of each, and the order."""
+    begun: Mapping[tuple[int, int], tuple[str, ...]]
+    """By file and line: names of the steps of an order that were booked before."""
     merchants: Mapping[str, MerchantState]
     allowance: Decimal
     now: datetime
@@ -52,7 +54,11 @@ class _Booking:
     file: int
     line: int
     plan: Plan
+    before: Collection[str]
+    """Names of its steps that were booked before this run."""
     line_ids: Mapping[str, str]
+    taken: list[str] = field(default_factory=list)
+    """Names of the steps that this run booked."""
     sold_minor: int = 0
     captured_minor: int = 0
     refunded_minor: int = 0
@@ -62,6 +68,11 @@ class _Booking:
 
     def take(self, step: Step, answer: Any) -> None:
         """Note what a step came to."""
+        self._take(step, answer)
+        if self.refusal is None and step.name not in self.before:
+            self.taken.append(step.name)
+
+    def _take(self, step: Step, answer: Any) -> None:
         if isinstance(answer, ConflictError | InputError):
             self.refusal, self.refused_step = answer, step.name
         elif isinstance(answer, OrderState) and not self.is_placed:
@@ -87,11 +98,15 @@ class _Booking:
     def outcome(self) -> Outcome:
         """Return what became of the order."""
         booked = Figures(sold=self.sold_minor, captured=self.captured_minor, refunded=self.refunded_minor)
-        ended = Outcome(file=self.file, line=self.line, booked=booked)
+        ended = Outcome(
+            file=self.file,
+            line=self.line,
+            booked=booked,
+            counts=counts_of(self.taken),
+            unallocated_minor=self.plan.unallocated_minor if self.is_placed else 0,
+        )
         if self.refusal is None:
-            return msgspec.structs.replace(
-                ended, counts=self.plan.counts, unallocated_minor=self.plan.unallocated_minor
-            )
+            return ended
         reason = CHANGED if isinstance(self.refusal, IdempotencyConflictError) else REFUSED
         where = f"placed, but {self.refused_step} was refused: " if self.is_placed else ""
         return msgspec.structs.replace(
@@ -112,7 +127,9 @@ def book_orders(pod: CommandPod, task: Task) -> list[Outcome]:
         except RejectedError as error:
             outcomes.append(Outcome(file=file, line=line, reason=error.reason, detail=error.detail))
         else:
-            bookings.append(_Booking(file=file, line=line, plan=plan, line_ids={}))
+            bookings.append(
+                _Booking(file=file, line=line, plan=plan, before=task.begun.get((file, line), ()), line_ids={})
+            )
     for place in range(max((len(booking.plan.steps) for booking in bookings), default=0)):
         going = [one for one in bookings if one.refusal is None and place < len(one.plan.steps)]
         _take_step(pod, [(one, one.plan.steps[place]) for one in going])

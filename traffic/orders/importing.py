@@ -11,7 +11,7 @@ Orders are booked by several processes at once. A dry run ends before the third.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -38,7 +38,7 @@ from traffic.orders.format import OrderRecord
 from traffic.orders.known import Known, compare, stated_figures, unregistered
 from traffic.orders.mapping import Mapping, RejectedError
 from traffic.orders.reading import RawOrder, Source, inspect_files, read_orders
-from traffic.orders.rehearsal import Plan, rehearse
+from traffic.orders.rehearsal import Plan, counts_of, rehearse
 from traffic.orders.rejects import RejectsFiles
 from traffic.orders.report import Figures, OrdersReport, Outcome, Totals
 from traffic.orders.steps import LOCATION
@@ -134,6 +134,8 @@ class _Import:
     """Pod by merchant."""
     settled: set[Place] = field(default_factory=set)
     """Orders that need no booking: they are booked, or rejected."""
+    begun: dict[Place, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the steps that the books hold of orders of which they do not hold all."""
     ended: dict[tuple[str, str], tuple[_Read, Outcome]] = field(default_factory=dict)
     """How orders ended that stand in the files more than once with the same content."""
 
@@ -144,13 +146,15 @@ class _Import:
         for batch in _batches(self._rehearsed(), COMPARED_AT_ONCE):
             known = self._known([plan for _, plan in batch])
             for read, plan in batch:
-                outcome, is_placed = compare(plan, known, read.raw)
+                outcome, before = compare(plan, known, read.raw)
                 if outcome is not None:
                     self._settle(read, outcome)
-                else:
-                    self.demand.add(plan, is_placed=is_placed)
-                    if self.rejects is None:
-                        self._settle(read, _would_be(read, plan))
+                    continue
+                self.demand.add(plan, is_placed=bool(before))
+                if self.rejects is None:
+                    self._settle(read, _would_be(read, plan, before))
+                elif before:
+                    self.begun[read.raw.file, read.raw.line] = before
             done += len(batch)
             self.on_progress("checking orders", done, sum(source.orders for source in self.sources))
 
@@ -284,6 +288,11 @@ class _Import:
                 pod,
                 Task(
                     orders=tuple((raw.file, raw.line, record) for raw, record in zip(batch, records, strict=True)),
+                    begun={
+                        (raw.file, raw.line): self.begun[raw.file, raw.line]
+                        for raw in batch
+                        if (raw.file, raw.line) in self.begun
+                    },
                     merchants={record.merchant_id: self.demand.merchants[record.merchant_id] for record in records},
                     allowance=self.mapping.rounding_allowance,
                     now=self.now,
@@ -291,21 +300,21 @@ class _Import:
             )
 
 
-def _would_be(read: _Read, plan: Plan) -> Outcome:
-    """Return the outcome that a dry run shows for an order that would be booked."""
+def _would_be(read: _Read, plan: Plan, before: Collection[str]) -> Outcome:
+    """Return the outcome that a dry run shows for an order that would be booked; the steps `before` are already."""
     booked = Figures(sold=plan.sold_minor, captured=plan.captured_minor, refunded=plan.refunded_minor)
     return Outcome(
         file=read.raw.file,
         line=read.raw.line,
         booked=booked,
-        counts=plan.counts,
+        counts=counts_of(step.name for step in plan.steps if step.name not in before),
         unallocated_minor=plan.unallocated_minor,
     )
 
 
 def _as_first(copy: RawOrder, first: Outcome) -> Outcome:
     """Return the outcome of a copy whose first one ended so."""
-    return msgspec.structs.replace(first, file=copy.file, line=copy.line, is_already=not first.reason)
+    return msgspec.structs.replace(first, file=copy.file, line=copy.line, is_already=not first.reason, counts={})
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -50,8 +50,8 @@ class Known:
         self.line_ids.update(order_books.line_ids(connection, [order_id(plan.record) for plan in plans]))
 
 
-def compare(plan: Plan, known: Known, raw: RawOrder) -> tuple[Outcome | None, bool]:
-    """Return how the order ends without being booked, or None, and whether it is placed already."""
+def compare(plan: Plan, known: Known, raw: RawOrder) -> tuple[Outcome | None, tuple[str, ...]]:
+    """Return how the order ends without being booked, or None, and the names of its steps that are booked already."""
     record = plan.record
     line_ids = known.line_ids.get(order_id(record), {})
     stored = {
@@ -67,14 +67,15 @@ def compare(plan: Plan, known: Known, raw: RawOrder) -> tuple[Outcome | None, bo
                 break
     if different:
         detail = f"the books have another {', '.join(different)}"
-        return Outcome(file=raw.file, line=raw.line, reason=CHANGED, detail=detail), True
-    if all(stored.values()):
+        return Outcome(file=raw.file, line=raw.line, reason=CHANGED, detail=detail), ()
+    before = tuple(name for name, found in stored.items() if found is not None)
+    if len(before) == len(stored):
         booked = Figures(sold=plan.sold_minor, captured=plan.captured_minor, refunded=plan.refunded_minor)
         unallocated = plan.unallocated_minor
         return Outcome(
             file=raw.file, line=raw.line, booked=booked, unallocated_minor=unallocated, is_already=True
-        ), True
-    return None, any(stored.values())
+        ), before
+    return None, before
 
 
 def stated_figures(record: OrderRecord, plan: Plan | None) -> Figures:

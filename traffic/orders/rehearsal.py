@@ -10,6 +10,7 @@ An order is booked whole or rejected whole: whatever the books would refuse of i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -37,6 +38,12 @@ COUNTED = {"capture": "payments", "refund": "refunds", "cancel": "cancellations"
 """Which steps are counted, and as what."""
 
 
+def counts_of(steps: Iterable[str]) -> dict[str, int]:
+    """Return how many payments, refunds, cancellations and fulfillments the steps of these names book."""
+    names = [COUNTED.get(step.partition("/")[0], "") for step in steps]
+    return {name: names.count(name) for name in COUNTED.values()}
+
+
 class Plan(Value, frozen=True, kw_only=True):
     """What books an order, and what the books then hold of it, in minor units."""
 
@@ -57,12 +64,6 @@ class Plan(Value, frozen=True, kw_only=True):
     def keys(self) -> list[str]:
         """Return the idempotency keys of its steps."""
         return [key_of(self.record.order_number, step.name) for step in self.steps]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return how many payments, refunds, cancellations and fulfillments it books."""
-        names = [COUNTED.get(step.name.partition("/")[0], "") for step in self.steps]
-        return {name: names.count(name) for name in COUNTED.values()}
 
     @property
     def absent_keys(self) -> list[str]:

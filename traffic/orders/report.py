@@ -35,8 +35,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     booked: Figures = Figures()
     counts: Mapping[str, int] = {}
-    """Of what was booked: payments, refunds, cancellations, fulfillments."""
+    """Of what this run booked of it: payments, refunds, cancellations, fulfillments."""
     unallocated_minor: int = 0
+    """Of what the books hold of it."""
     is_already: bool = False
     """Whether the books held all of it before."""
     reason: str = ""
@@ -149,9 +150,9 @@ class Totals:
             self.first[outcome.reason] = min(place, self.first.get(outcome.reason, place))
             self.by_file[outcome.file] += 1
             self.counts["unfinished"] += outcome.is_unfinished
-            return
-        self.counts["imported"] += 1
-        self.counts["already"] += outcome.is_already
+        else:
+            self.counts["imported"] += 1
+            self.counts["already"] += outcome.is_already
         self.unallocated[currency] += outcome.unallocated_minor
         if not outcome.is_already:
             self.counts.update(outcome.counts)

@@ -37,7 +37,7 @@ def test_people_are_told_of_a_copy_beyond_its_largest_lag_and_once_when_it_is_in
     copies, watch = Copies(seconds=100.0), place.watch()
     lags = copies.watch(place)
     copies.seconds += 1000.0
-    lags.told, watch.lags = watch.told_copies, lambda: lags.troubles
+    lags.told, watch.others = watch.told_copies, lambda: lags.troubles
 
     def look(seconds: float, behind: float, events: int = 12) -> None:
         names(lags, lag(ACCOUNT_VIEW, behind, events), copies=copies)
@@ -67,7 +67,7 @@ def test_a_server_that_is_down_is_told_alone_and_ends_no_lag(place: Place) -> No
     copies, watch = Copies(), place.watch()
     lags = copies.watch(place)
     copies.seconds = 1000.0
-    lags.told, watch.lags = watch.told_copies, lambda: lags.troubles
+    lags.told, watch.others = watch.told_copies, lambda: lags.troubles
     names(lags, lag(LOG, 75.0, 1), copies=copies)
     place.after(watch, 0)
     place.after(watch, 20)

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn, cast
 
 import duckdb
@@ -17,7 +18,7 @@ import sqlalchemy.exc
 
 from contracts.errors import StackError
 from contracts.settings import Settings
-from stack import cli, lifecycle
+from stack import cli, lifecycle, refusals
 from stack.commands.reports import write_file
 from stack.console import Progress
 from stack.files import write_private, write_whole
@@ -88,13 +89,16 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     assert Path(os.devnull).is_char_device()
 
 
-def test_what_cannot_be_mended_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = cast("Settings", object())
+def test_what_cannot_be_mended_now_is_tried_again_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = cast("Settings", SimpleNamespace(var_dir=tmp_path))
+    monkeypatch.setattr(lifecycle, "scrubber", lambda _: str)
+    said: list[str] = []
     asked: list[bool] = []
     answers = iter([FULL, StackError("pod1 did not start"), None, None, KeyboardInterrupt()])
 
     def mend(values: Settings, *, is_doubtful: bool, **_: object) -> Settings:
         asked.append(is_doubtful)
+        said.append(refusals.of_servers(tmp_path))
         answer = next(answers)
         if answer is not None:
             raise answer
@@ -107,6 +111,7 @@ def test_what_cannot_be_mended_now_is_tried_again(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         lifecycle._watch(values, Progress(), has_traffic=False, pages_port=None)
     assert asked == [False, True, True, False, False]
+    assert said == ["", outage(FULL), "pod1 did not start", "", ""]
     assert notes == [f"{outage(FULL)} Tried again until it holds.", "Everything runs again."]
 
 

@@ -61,6 +61,22 @@ RUNNING = Status(
             "Something is down: worker relay-pod1 ends again and again, 4 times so far.",
         ),
         (replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=45.0)]), WELL, "All is well"),
+        (
+            replace(RUNNING, workers=[replace(worker(), refusal="The log ends at cut 9: open a new epoch.")]),
+            WRONG,
+            "Something is down: worker relay-pod1 does not go on: The log ends at cut 9: open a new epoch.",
+        ),
+        (
+            replace(RUNNING, servers=[server("down", "connection refused")], servers_refusal="Its data are gone."),
+            WRONG,
+            "Something is down: Valkey valkey (log) at 127.0.0.1:6379 does not answer: connection refused; what has "
+            "ended cannot be started again: Its data are gone.",
+        ),
+        (
+            replace(RUNNING, dagster_url="http://127.0.0.1:3000", pages_missing="location tieout is in error"),
+            WRONG,
+            "All runs, but look: Dagster's pages are not ready: location tieout is in error.",
+        ),
         (replace(RUNNING, workers=[]), WRONG, "Something is down: no worker runs: their supervisor does not answer."),
         (
             replace(RUNNING, resident=None),

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from contracts.settings import PodSettings, Settings
+from repair.alerts.outages import NEEDS_PERSON
 from repair.alerts.sending import Target
 from stack.looking import ServerSeen
+from stack.pages_watch import PagesWatch
 from stack.supervision import ProgramState
 from stack.watching import Watch
 
@@ -32,12 +34,14 @@ class People:
 
     refusal: str = ""
     titles: list[str] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
 
     def target(self) -> Target:
         def deliver(title: str, body: str) -> str:
             assert "secret" not in body
             if not self.refusal:
                 self.titles.append(title)
+                self.bodies.append(body)
             return self.refusal
 
         return Target(number=1, fingerprint="f", scheme="test", deliver=deliver)
@@ -142,3 +146,37 @@ def test_a_worker_that_ends_again_and_again_is_told_of_unless_a_server_is_down(p
     place.after(watch, 10)
     place.after(watch, 25)
     assert place.people.titles[-1] == "[Tieout] Down: PostgreSQL pod1"
+
+
+@pytest.mark.parametrize("what", ["worker", "server"])
+def test_what_does_not_go_on_by_itself_is_told_with_its_reason_and_without_comfort(place: Place, what: str) -> None:
+    reason = "The data of pod1 are gone."
+    if what == "worker":
+        state = ProgramState(name="relay-pod1", state="running", detail="", process_id=1, seconds=90.0, refusal=reason)
+        place.workers = [state]
+    else:
+        place.servers = (server("pod1", "down"),)
+    watch = place.watch()
+    watch.servers_refusal = lambda: reason
+    for seconds in (0, 50):
+        place.after(watch, seconds)
+    (body,) = place.people.bodies
+    assert reason.rstrip(".") in body and NEEDS_PERSON in body
+    assert "loses nothing" not in body and "starts again" not in body
+
+
+def test_pages_that_cannot_be_used_are_told_of_after_minutes_with_the_reason(place: Place) -> None:
+    missing = "location tieout is in error (dagster-code-tieout.log)"
+    watch, pages = place.watch(), PagesWatch(missing=lambda: missing)
+    watch.others = lambda: pages.troubles
+    pages.look_once()
+    for _ in range(11):
+        place.after(watch, 29)
+    assert place.people.titles == []
+    place.after(watch, 29)
+    assert place.people.titles == ["[Tieout] Down: Dagster's pages"]
+    assert missing in place.people.bodies[0]
+    missing = ""
+    pages.look_once()
+    place.after(watch, 5)
+    assert place.people.titles[-1] == "[Tieout] Answers again: Dagster's pages"
