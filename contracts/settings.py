@@ -14,6 +14,9 @@ from pathlib import Path
 from contracts.errors import SettingsError
 from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is_object_path
 
+LAKE_MEMORY_MB = 1_000
+LAKE_THREADS = 2
+"""What DuckDB takes of the lake's readers and writers unless told otherwise; what needs more memory is spilled."""
 MEMORY_MB_MIN = 192
 """Less than this DuckDB cannot work with: one part of what is taken apart at a time needs as much."""
 
@@ -76,11 +79,11 @@ class Settings:
     """What a comparison's DuckDB may take; the process takes 300 to 400 MB besides. What needs more goes to disk."""
     scratch_disk_mb: int = 50_000
     """What a comparison may write to disk, below `var_dir`: both sides, and what it spills."""
-    lake_memory_mb: int = 1_000
+    lake_memory_mb: int = LAKE_MEMORY_MB
     """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
     warehouse_memory_mb: int = 1_000
     """What DuckDB may take while dbt builds the warehouse."""
-    lake_threads: int = 2
+    lake_threads: int = LAKE_THREADS
     """Threads of DuckDB in every process that reads or writes the lake, compares, or builds the warehouse."""
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
@@ -150,9 +153,9 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
-        lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
+        lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, LAKE_MEMORY_MB, at_least=MEMORY_MB_MIN),
         warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
-        lake_threads=_integer("TIEOUT_LAKE_THREADS", values, 2),
+        lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )

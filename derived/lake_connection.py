@@ -22,7 +22,7 @@ import psycopg
 
 from contracts.errors import StackError
 from contracts.object_store import ObjectStore, is_object_path
-from contracts.settings import Settings
+from contracts.settings import LAKE_MEMORY_MB, LAKE_THREADS, Settings
 from derived.dsn import described, scrub
 from derived.lake_files import Place, kept_files, names_before, put_back_files
 
@@ -48,8 +48,6 @@ EXTENSIONS = ("ducklake", "postgres_scanner", OBJECTS)
 LARGEST_OBJECT = "50GB"
 """DuckDB holds a ten-thousandth of it in memory for each object that it writes, and it writes many at once."""
 
-MEMORY_LIMIT_MB = 1_000
-"""Of DuckDB's own (`contracts/settings.py`: lake_memory_mb); what needs more is spilled."""
 SPILL_PREFIX = "tieout-lake-"
 """Of the folders that DuckDB spills to, followed by the process id."""
 
@@ -58,8 +56,8 @@ SPILL_PREFIX = "tieout-lake-"
 class Bounds:
     """What a connection to the lake may take, and which objects it may reach."""
 
-    memory_limit_mb: int = MEMORY_LIMIT_MB
-    threads: int = 2
+    memory_limit_mb: int = LAKE_MEMORY_MB
+    threads: int = LAKE_THREADS
     spill_folder: Path | None = None
     """Where what does not fit in memory is written; it holds what the lake holds. None: the system's temporary one."""
     store: ObjectStore | None = None
