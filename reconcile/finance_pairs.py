@@ -16,7 +16,6 @@ from contracts.text import are, counted
 from contracts.verdicts import Scalar
 from reconcile.compare import compare
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake import parked_ids
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
@@ -266,8 +265,7 @@ ENTITLEMENTS = (
 
 def refuse_parked(run: PodRun, aggregate_types: Sequence[str]) -> None:
     """Raise LateError if events of these types are parked on their way to the lake: the warehouse cannot have them."""
-    parked = parked_ids(run.connection, run.pod)
-    number = sum(len(parked.get(aggregate_type, [])) for aggregate_type in aggregate_types)
+    number = sum(one.aggregate_type in aggregate_types for one in run.parked())
     if number:
         raise LateError(f"{counted(number, 'aggregate')} of {run.pod} {are(number)} parked on their way to the lake.")
 

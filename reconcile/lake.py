@@ -89,18 +89,8 @@ def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent
     return replace(extent, source=source)
 
 
-def parked_ids(connection: duckdb.DuckDBPyConnection, pod: str) -> dict[str, list[str]]:
-    """Return the ids of the aggregates that the lake has parked, by type: late, so not to be compared."""
-    rows = connection.execute("select distinct aggregate_key from lake.raw.parked where pod = $pod", {"pod": pod})
-    parked: dict[str, list[str]] = {}
-    for (key,) in rows.fetchall():
-        _, aggregate_type, aggregate_id = str(key).split("/", 2)
-        parked.setdefault(aggregate_type, []).append(aggregate_id)
-    return parked
-
-
 def parked_aggregates(connection: duckdb.DuckDBPyConnection, pod: str) -> list[ParkedAggregate]:
-    """Return the aggregates that the lake has parked, since when and why."""
+    """Return the aggregates that the lake has parked, since when and why: late, so not to be compared."""
     rows = connection.execute(
         """
         select aggregate_key, count(*), min(parked_at), arg_min(error, (cut, "position"))

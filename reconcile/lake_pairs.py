@@ -10,7 +10,7 @@ from contracts.ownership import copy_named
 from contracts.text import are, counted
 from reconcile.compare import Outcome, compare
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake import at_cut, event_duplicates, fold, in_scope, parked_aggregates, right_name
+from reconcile.lake import at_cut, event_duplicates, fold, in_scope, right_name
 from reconcile.oltp import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import overdue
@@ -26,7 +26,7 @@ CANNOT_CATCH = (
 
 def _compare(run: PodRun, aggregate_type: str) -> Findings:
     fold(run.connection, in_scope(run, at_cut(run.pod, run.cut)), aggregate_type)
-    parked = [one for one in parked_aggregates(run.connection, run.pod) if one.aggregate_type == aggregate_type]
+    parked = [one for one in run.parked() if one.aggregate_type == aggregate_type]
     ids = [one.aggregate_id for one in parked]
     run.connection.execute(f"create or replace table {PARKED} as select unnest($ids::VARCHAR[]) as id", {"ids": ids})
     limits = run.context.limits

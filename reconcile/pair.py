@@ -18,6 +18,7 @@ from contracts.scope import Scope
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
+from reconcile.parked import ParkedAggregate
 from reconcile.scoping import restricted
 from reconcile.scratch import single_threaded
 from reconcile.shapes import Shape
@@ -59,6 +60,9 @@ class PodRun:
     cut_ranges: tuple[tuple[int, int], ...] = ()
     """Which cuts (after, through] of the log are looked at; empty: all."""
 
+    parked: Callable[[], Sequence[ParkedAggregate]] = tuple
+    """Gives the aggregates that the lake has parked, as read once the lake had the cut: one that is applied since is
+    late in this run, and never a false difference."""
     is_lake_late: bool = False
     """Whether this run waited for the lake in vain: it is not waited for again."""
 

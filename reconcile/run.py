@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import duckdb
 import psycopg
@@ -24,10 +25,12 @@ from contracts.verdicts import PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
+from reconcile.lake import parked_aggregates
 from reconcile.log_pairs import of_cuts
 from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
 from reconcile.pair import Pair, PodRun, Stage, Sweep, compare_pair, result_of
 from reconcile.pairs import pairs_named
+from reconcile.parked import ParkedAggregate
 from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import limit_reached, scratch
 from reconcile.sweep import SweepPlan
@@ -116,6 +119,8 @@ class _Run:
         self._doubts: dict[str, str] = {}
         """By pod: why the warehouse proves nothing, although it can be looked at."""
         self._results: dict[tuple[str, str], PairResult] = {}
+        self._parked: dict[str, list[ParkedAggregate]] = {}
+        """By pod: what the lake had parked when this stage began."""
         self._moment: int | None = None
         self.figures: list[Figure] = []
 
@@ -180,6 +185,7 @@ class _Run:
     def _compare_stage(self, connection: duckdb.DuckDBPyConnection, stage: Stage) -> None:
         waiting = [pod for pod in self._pods if any(pod == other for _, other in self._open(stage))]
         ready = [pod for pod in waiting if (pod, stage) not in self._failures]
+        self._parked.clear()
         if ready and stage is Stage.LAKE:
             for pod in ready:
                 self._await_lake(connection, pod)
@@ -246,6 +252,7 @@ class _Run:
             cut=self._cuts.get(pod, 0),
             scope=self._scopes[pod].aggregates if pod in self._scopes else None,
             cut_ranges=self._scopes[pod].cuts if pod in self._scopes else (),
+            parked=partial(self._parked_in, connection, pod),
             is_lake_late=(pod, Stage.LAKE) in self._failures,
         )
         try:
@@ -267,6 +274,11 @@ class _Run:
         seconds = round(self._context.monotonic() - started, 3)
         scope = None if findings.is_whole else self._scope(pair, pod)
         return replace(result, seconds=seconds, scope=scope, moment=self._moment)
+
+    def _parked_in(self, connection: duckdb.DuckDBPyConnection, pod: str) -> list[ParkedAggregate]:
+        if pod not in self._parked:
+            self._parked[pod] = parked_aggregates(connection, pod)
+        return self._parked[pod]
 
     def _scope(self, pair: Pair, pod: str) -> Scope | None:
         """Return what was looked at of a pair; None: everything."""

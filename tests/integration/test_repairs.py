@@ -47,9 +47,8 @@ def faults_of(tools: Repairing, rounds: Sequence[Round]) -> list[object]:
 
 @pytest.mark.timeout(600)
 def test_some_damages(tools: Repairing, rng: random.Random) -> None:
-    """Other ones in every run; `make scenarios` has them all."""
-    chosen = rng.sample(READ_BEFORE, 2)
-    assert faults_of(tools, [one for one in READ_BEFORE if one in chosen]) == []
+    """Another round of them in every run; `make scenarios` has them all."""
+    assert faults_of(tools, [rng.choice(READ_BEFORE)]) == []
 
 
 @pytest.mark.long

@@ -76,6 +76,7 @@ def test_a_copy_outlives_the_loss_of_its_source(system: OwnSystem, trader: Trade
     assert "postgresql://" not in text and "redis://" not in text
 
 
+@pytest.mark.long
 def test_stale_reads_do_no_harm_and_a_copy_that_is_wrong_afterwards_fails(
     system: OwnSystem, trader: Trader, workers: tuple[str, ...]
 ) -> None:

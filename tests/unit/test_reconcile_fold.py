@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import duckdb
 import pytest
 
 from reconcile.compare import Limits
-from reconcile.lake import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_ids
+from reconcile.lake import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_aggregates
 from reconcile.scratch import scratch, table
 
+PARKED = """create table lake.raw.parked
+    (pod varchar, aggregate_key varchar, cut bigint, "position" bigint, parked_at timestamptz, error varchar)"""
 EVENTS = """
 create table lake.raw.events (
     pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
@@ -28,7 +31,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         ready.execute("attach ':memory:' as lake")
         ready.execute("create schema lake.raw")
         ready.execute(EVENTS)
-        ready.execute("create table lake.raw.parked (pod varchar, aggregate_key varchar)")
+        ready.execute(PARKED)
         yield ready
         ready.execute("detach lake")
 
@@ -112,8 +115,16 @@ def test_a_payload_that_is_no_json_is_a_row_of_nulls_not_an_error(connection: du
     assert states(connection, "version, events, amount_minor") == [("a", None, 1, None)]
 
 
-def test_parked_keys_are_read_by_type(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        "insert into lake.raw.parked values ('pod1', 'm/order/o1'), ('pod1', 'm/order/o1'), ('pod2', 'x/y/z')"
-    )
-    assert parked_ids(connection, "pod1") == {"order": ["o1"]}
+def test_parked_aggregates_are_told_with_their_first_reason_and_since_when(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    early, late = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC)
+    rows = [
+        ("pod1", "m/order/o1/with/strokes", 3, 1, late, "the second"),
+        ("pod1", "m/order/o1/with/strokes", 2, 9, early, "the first"),
+        ("pod2", "x/y/z", 1, 1, early, "another pod's"),
+    ]
+    connection.executemany("insert into lake.raw.parked values (?, ?, ?, ?, ?, ?)", rows)
+    (found,) = parked_aggregates(connection, "pod1")
+    assert (found.aggregate_type, found.aggregate_id) == ("order", "o1/with/strokes")
+    assert (found.events, found.parked_at, found.error) == (2, early, "the first")
