@@ -54,7 +54,6 @@ def test_suites_begin_by_themselves_and_everything_else_that_a_person_launches_s
     drained_and_copied(settings, pages)
     lake_checks = [(("lake", "events"), name) for name in ("oltp_lake__payment", "log_manifests")]
     check_launched(pages, lake_checks)
-    mart_launched(pages)
     pages.run("repair_pod2")
 
 
