@@ -100,7 +100,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         """Return the stored answer, or the call that has none yet."""
         # The call first: who deletes it has stored the answer.
         call = find_call(tx, self.merchant_id)
-        answer = find_answer(tx, self, request.body_hash)
+        answer = find_answer(tx, self)
         if answer is not None:
             return answer
         if call is None:

@@ -16,7 +16,6 @@ that repeats a command after the lease does it a second time.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from contracts.errors import ConflictError, IdempotencyConflictError, InputError
 from contracts.ids import NewId, uuid7
 from contracts.limits import MERCHANT_ID, At, IdempotencyKey, MerchantReference, Reference, Uuid
 from contracts.settings import PodSettings
+from oltp.commands.body import body_hash, has_body
 from oltp.commands.checking import check_fields, check_value
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
@@ -90,6 +90,9 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
     ASKS_PROVIDER: ClassVar[bool] = False
     """Whether it asks the payment provider (`oltp/commands/asking.py`)."""
 
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset()
+    """Fields, each with a default, that it gained after hashes of bodies were first stored (`body.py`)."""
+
     merchant_id: MerchantReference
 
     def run(self, tx: CommandTransaction) -> Answer:
@@ -100,7 +103,7 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
         """Run once in one transaction, or return the answer that is stored under the key."""
         with transaction_of(pod, request) as tx:
             if not claim(tx, self, request):
-                return stored_answer(tx, self, request.body_hash)
+                return stored_answer(tx, self)
             answer = self.run(tx)
             store_answer(tx, self, answer)
             commit(tx)
@@ -221,12 +224,6 @@ def answer_type(command_type: type[Command[Any]]) -> Any:
     return answer
 
 
-def body_hash(command: Command[Any]) -> str:
-    """Return the hash by which two commands under one key are told apart."""
-    body = msgspec.json.encode(command, order="deterministic")
-    return hashlib.sha256(type(command).__name__.encode() + b"\n" + body).hexdigest()
-
-
 @contextmanager
 def open_transaction(
     pod: CommandPod, command: Command[Any], idempotency_key: str, occurred_at: datetime | None
@@ -333,21 +330,21 @@ def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> bo
     return is_claimed
 
 
-def stored_answer(tx: CommandTransaction, command: Command[Answer], body_hash: str) -> Answer:
+def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:
     """Return what is stored under a key that was claimed before; ConflictError while there is nothing yet."""
-    answer = find_answer(tx, command, body_hash)
+    answer = find_answer(tx, command)
     if answer is None:
         raise ConflictError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
     return answer
 
 
-def find_answer(tx: CommandTransaction, command: Command[Answer], body_hash: str) -> Answer | None:
+def find_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer | None:
     """Return what is stored under a claimed key; None: its command is asking the provider, or was."""
     row = tx.query(_STORED, {"merchant_id": command.merchant_id, "key": tx.idempotency_key}).fetchone()
     if row is None:
         raise errors.SerializationFailure("The idempotency key was removed at this moment.")
     command_name, stored_hash, response = row
-    if stored_hash != body_hash:
+    if not has_body(command, stored_hash):
         raise IdempotencyConflictError(
             f"Idempotency key {tx.idempotency_key!r} was used for a {command_name} with another body; use a new key."
         )

@@ -64,9 +64,10 @@ class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
     price_override: PriceOverride | None = None
 
 
-# Defaults are left out of the body that the key stands for: a key from before a field was added still fits.
-class DiscountInput(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
     """A discount in minor units, above 0: on the line of this number (from 1, as given), or on the whole order."""
+
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"line_number"})
 
     code: DiscountCode
     amount_minor: AmountMinor

@@ -25,8 +25,8 @@ import msgspec
 
 from contracts.ids import uuid7
 from contracts.settings import Settings
+from oltp.commands.body import has_body
 from oltp.commands.configure_merchant import ConfigureMerchant
-from oltp.commands.execute import body_hash
 from oltp.directory import placements
 from traffic import books as pod_books
 from traffic.books import Connection
@@ -342,7 +342,7 @@ def _plan_credit(
     hashes = [(step, stored.get((note.key.merchant_id, step.key))) for step in row_steps(note)]
     booked = {step.ordinal for step, body in hashes if body is not None and step.ordinal is not None}
     plan = plan_credit(note, matcher, given, booked)
-    is_changed = any(body not in (None, body_hash(step.command)) for step, body in hashes)
+    is_changed = any(body is not None and not has_body(step.command, body) for step, body in hashes)
     return msgspec.structs.replace(plan, is_changed=plan.is_changed or is_changed)
 
 

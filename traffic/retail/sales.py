@@ -16,7 +16,8 @@ from contracts.events.adjustment import AdjustmentState
 from contracts.events.order import LineKind, OrderState
 from contracts.money import micro_per_minor
 from oltp.commands.batch import BatchItem, execute_batch
-from oltp.commands.execute import CommandPod, body_hash, execute
+from oltp.commands.body import has_body
+from oltp.commands.execute import CommandPod, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from traffic.retail.invoices import Invoice, InvoiceRow
 from traffic.retail.report import Outcome, combined, refused
@@ -33,7 +34,7 @@ def is_stored(invoice: Invoice, stored: Mapping[tuple[str, str], str]) -> bool:
     keys = [(invoice.key.merchant_id, step.key) for step in steps]
     if not all(key in stored for key in keys):
         return False
-    return all(stored[key] == body_hash(step.command) for key, step in zip(keys, steps, strict=True))
+    return all(has_body(step.command, stored[key]) for key, step in zip(keys, steps, strict=True))
 
 
 def is_taken(invoice: Invoice, item: InvoiceRow, stored: Mapping[tuple[str, str], str]) -> bool:
