@@ -26,17 +26,17 @@ class Said(Protocol):
 
 def body_hash(command: Said) -> str:
     """Return the hash by which two commands under one key are told apart."""
-    return _hash(command, _said(command))
+    return _hash(command, msgspec.json.encode(_said(command), order="sorted"))
 
 
 def has_body(command: Said, stored: str) -> bool:
     """Return whether `stored` is the hash of this command, also if it was stored when hashes covered defaults."""
-    return stored == body_hash(command) or stored == _hash(command, _stated(command))
+    # The first hashes had the fields in the order of their declaration.
+    return stored == body_hash(command) or stored == _hash(command, msgspec.json.encode(_stated(command)))
 
 
-def _hash(command: Said, body: object) -> str:
-    encoded = msgspec.json.encode(body, order="deterministic")
-    return hashlib.sha256(type(command).__name__.encode() + b"\n" + encoded).hexdigest()
+def _hash(command: Said, body: bytes) -> str:
+    return hashlib.sha256(type(command).__name__.encode() + b"\n" + body).hexdigest()
 
 
 def _said(value: Any) -> Any:
