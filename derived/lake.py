@@ -8,7 +8,7 @@ others are rebuilt from; it is itself rebuilt by applying the log again from STA
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import duckdb
@@ -95,13 +95,14 @@ class LakeProjection:
             if work.opening is not None:
                 record_opening(cursor, work.pod, work.opening)
 
-    def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
-        """Return everything parked of `pod`, ordered by (cut, position)."""
+    def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
+        """Return what is parked of `pod`, of these aggregates or of all, ordered by (cut, position)."""
         with self._transaction() as cursor:
             rows = cursor.execute(
                 f"""select aggregate_key, event_id, cut, "position", event, error, parked_at from {PARKED}
-                    where pod = ? order by cut, "position" """,
-                [pod],
+                    where pod = $pod and ($keys is null or list_contains($keys::varchar[], aggregate_key))
+                    order by cut, "position" """,
+                {"pod": pod, "keys": None if keys is None else [*keys]},
             ).fetchall()
         return [
             ParkedEvent(

@@ -99,7 +99,7 @@ def _load_cuts(tools: Repairing, action: Action, run: str) -> Done:
 
 def _look_at_parked(tools: Repairing, action: Action) -> dict[str, Any]:
     store = cast("ReplayableProjection", tools.projection(action.store))
-    parked = [event for event in store.parked_events(action.pod) if event.aggregate_key in action.keys]
+    parked = store.parked_events(action.pod, action.keys)
     shown = {event.event_id: event.error for event in parked[:KEYS_SHOWN]}
     return {"parked_events": len(parked), "errors": shown}
 
@@ -112,7 +112,7 @@ def _replay(tools: Repairing, action: Action, run: str) -> Done:
         return Done(after={"replayed_events": 0, "parked_events": 0}, changed=0)
     done = replay_parked(store, action.pod, moment, keys=action.keys, clock=tools.clock)
     after = {"replayed_events": done.replayed_events, **_look_at_parked(tools, action)}
-    errors = {event.aggregate_key: event.error for event in reversed(store.parked_events(action.pod))}
+    errors = {event.aggregate_key: event.error for event in reversed(store.parked_events(action.pod, action.keys))}
     still = {key: STILL_PARKED.format(key=key, error=errors.get(key, "")) for key in done.still_parked}
     refused = {key: why for key, why in still.items() if key in action.keys}
     return Done(after=after, changed=done.replayed_events, refused=refused)

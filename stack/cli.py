@@ -31,6 +31,7 @@ from stack.commands.epochs import add_commands as add_epochs
 from stack.commands.groups import Grouped, put_under_headings
 from stack.commands.importing import add_commands as add_importing
 from stack.commands.imports import add_commands as add_imports
+from stack.commands.parked import add_commands as add_parked
 from stack.commands.queries import add_commands as add_queries
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
@@ -258,6 +259,7 @@ add_closing(app)
 add_books(app)
 add_repair(app)
 add_repairs(app)
+add_parked(app)
 add_epochs(app)
 add_accepting()
 add_breaks(app)

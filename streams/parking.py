@@ -6,7 +6,7 @@ events are kept (the projection does, in the commit that moves the position).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -99,35 +99,40 @@ def replay_parked(
     To be called after the cause was mended. What still fails stays parked, with its present reason. `data_at` is that
     of the projection's position, which does not move.
     """
-    waiting = sorted({parked.aggregate_key for parked in projection.parked_events(pod)})
-    chosen = waiting if keys is None else sorted({*keys} & {*waiting})
-    replayed = 0
-    for start in range(0, len(chosen), KEYS_PER_COMMIT):
-        replayed += _replay_keys(projection, pod, frozenset(chosen[start : start + KEYS_PER_COMMIT]), data_at, clock)
+    waiting = projection.state(pod).parked_keys
+    left = sorted(waiting if keys is None else {*keys} & {*waiting})
+    replayed, at_once = 0, KEYS_PER_COMMIT
+    while left:
+        done = _replay_keys(projection, pod, left[:at_once], data_at, clock)
+        if done is None:
+            # The live consumer moved on meanwhile: fewer at once are done before it does so again.
+            at_once = max(1, at_once // 2)
+            continue
+        replayed, left = replayed + done, left[at_once:]
+        at_once = min(KEYS_PER_COMMIT, at_once * 2)
     return ReplayResult(replayed_events=replayed, still_parked=frozenset(projection.state(pod).parked_keys))
 
 
 def _replay_keys(
-    projection: ReplayableProjection, pod: str, keys: frozenset[str], data_at: datetime, clock: Clock
-) -> int:
-    while True:
-        state = projection.state(pod)
-        parked = [event for event in projection.parked_events(pod) if event.aggregate_key in keys]
-        if not parked or state.epoch is None:
-            return 0
-        work = Work(
-            pod=pod, epoch=state.epoch, entries=_entries(parked), expected=state.positions, positions=state.positions,
-            data_at=data_at, released=tuple(sorted({event.aggregate_key for event in parked})),
-        )  # fmt: skip
-        try:
-            apply_parking(projection, work, (), clock)
-        except FencedError:  # the live consumer moved on, and may have parked more behind these
-            continue
-        after = sum(event.aggregate_key in keys for event in projection.parked_events(pod))
-        return max(0, len(parked) - after)
+    projection: ReplayableProjection, pod: str, keys: Collection[str], data_at: datetime, clock: Clock
+) -> int | None:
+    """Return how many events were applied; None where the live consumer moved on, and may have parked more of them."""
+    state = projection.state(pod)
+    parked = projection.parked_events(pod, keys)
+    if not parked or state.epoch is None:
+        return 0
+    work = Work(
+        pod=pod, epoch=state.epoch, entries=_entries(parked), expected=state.positions, positions=state.positions,
+        data_at=data_at, released=tuple(sorted({event.aggregate_key for event in parked})),
+    )  # fmt: skip
+    try:
+        apply_parking(projection, work, (), clock)
+    except FencedError:
+        return None
+    return max(0, len(parked) - len(projection.parked_events(pod, keys)))
 
 
-def _entries(parked: list[ParkedEvent]) -> list[Entry]:
+def _entries(parked: Sequence[ParkedEvent]) -> list[Entry]:
     rows = sorted((dict(event.event) for event in parked), key=itemgetter("cut", "partition", "position"))
     entries = []
     for (cut, partition), group in groupby(rows, key=itemgetter("cut", "partition")):

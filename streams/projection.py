@@ -6,7 +6,7 @@ or any store (`derived/`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -152,8 +152,8 @@ class ClosableProjection(Projection, Protocol):
 class ReplayableProjection(Projection, Protocol):
     """A projection that hands its parked events out again, so that they can be replayed after a fix."""
 
-    def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
-        """Return everything parked of `pod`, ordered by (cut, position)."""
+    def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
+        """Return what is parked of `pod`, of these aggregates or of all, ordered by (cut, position)."""
 
 
 @runtime_checkable

@@ -201,8 +201,8 @@ class Recorder:
                  json.dumps(dict(event.event), default=str), event.error, event.parked_at),
             )  # fmt: skip
 
-    def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
-        """Return everything parked, in order."""
+    def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
+        """Return what is parked, in order."""
         with psycopg.connect(self.dsn) as connection:
             rows = connection.execute(
                 'select aggregate_key, event_id, cut, "position", event, error, parked_at from parked where pod = %s'
@@ -215,6 +215,7 @@ class Recorder:
                 error=row[5], parked_at=row[6],
             )
             for row in rows
+            if keys is None or row[0] in keys
         ]  # fmt: skip
 
     def applied(self, pod: str = "pod1") -> list[tuple[Any, ...]]:

@@ -5,7 +5,7 @@ Belongs here: tables `read_models.positions` and `read_models.parked_events`. Do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,7 +54,8 @@ RELEASE = "delete from read_models.parked_events where projection = %s and pod =
 PARKED_KEYS = "select distinct aggregate_key from read_models.parked_events where projection = %s and pod = %s"
 PARKED_EVENTS = """
     select aggregate_key, event_id, cut, position, event, error, parked_at from read_models.parked_events
-    where projection = %s and pod = %s order by cut, position"""
+    where projection = %(projection)s and pod = %(pod)s
+    and (%(keys)s::text[] is null or aggregate_key = any(%(keys)s::text[])) order by cut, position"""
 
 
 def read_positions(cursor: Cursor, projection: str, pod: str) -> Stored:
@@ -161,8 +162,9 @@ def parked_keys(cursor: Cursor, projection: str, pod: str) -> frozenset[str]:
     return frozenset(row[0] for row in cursor.execute(PARKED_KEYS, [projection, pod]).fetchall())
 
 
-def parked_events(cursor: Cursor, projection: str, pod: str) -> list[ParkedEvent]:
-    """Return everything parked, ordered by (cut, position)."""
+def parked_events(cursor: Cursor, projection: str, pod: str, keys: Collection[str] | None = None) -> list[ParkedEvent]:
+    """Return what is parked, of these aggregates or of all, ordered by (cut, position)."""
+    chosen = {"projection": projection, "pod": pod, "keys": None if keys is None else [*keys]}
     return [
         ParkedEvent(
             aggregate_key=key,
@@ -173,7 +175,7 @@ def parked_events(cursor: Cursor, projection: str, pod: str) -> list[ParkedEvent
             error=error,
             parked_at=parked_at,
         )
-        for key, event_id, cut, position, event, error, parked_at in cursor.execute(PARKED_EVENTS, [projection, pod])
+        for key, event_id, cut, position, event, error, parked_at in cursor.execute(PARKED_EVENTS, chosen)
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -203,10 +203,10 @@ class ReadModel:
             position = _positions(read_positions(cursor, self.name, pod))
             return self._write_from_lake(cursor, lake, pod, position, None, parked)
 
-    def parked_events(self, pod: str) -> Sequence[ParkedEvent]:
-        """Return everything parked of `pod`, ordered by (cut, position)."""
+    def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
+        """Return what is parked of `pod`, of these aggregates or of all, ordered by (cut, position)."""
         with self._transaction() as cursor:
-            return parked_events(cursor, self.name, pod)
+            return parked_events(cursor, self.name, pod, keys)
 
     def recovery_command(self, pod: str, applied_cut: int) -> str:
         """Return what a person runs when the log no longer has what comes after `applied_cut`: the lake has it."""
@@ -308,7 +308,7 @@ class ReadModel:
         if parked:
             raise PropagationError(
                 f"{self.name} has {counted(len(parked), 'parked aggregate')} of pod {pod}; replay them "
-                f"(`tieout replay-parked {self.name}`) before it takes the lake's position."
+                f"(`tieout parked retry {self.name}`) before it takes the lake's position."
             )
         with self._open_lake() as lake:
             progress = lake_progress(lake, pod)

@@ -19,7 +19,7 @@ HEADINGS = {
     "Bring copies back": (
         "drain",
         "rebuild",
-        "replay-parked",
+        "parked",
         "republish",
         "backup",
         "restore-lake",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from derived.lake_backup import Segment
     from derived.read_models.projection import ReadModel
     from streams.log import EventLog
-    from streams.projection import ReplayableProjection
 
 VIEWS = ("account_view", "fulfillment_view")
 
@@ -54,7 +52,6 @@ def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     for name, command in (
         ("rebuild", rebuild),
-        ("replay-parked", replay_parked),
         ("republish", republish),
         ("backup", backup),
         ("restore-lake", restore_lake),
@@ -85,8 +82,8 @@ def rebuild(
     rows = []
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
-        what = f"{view} of {', '.join(one.pod for one in chosen)} is built again from the lake: {_keys_text(key)}."
-        if not is_said(_safe(what, "Its readers see the old rows until it is done."), dry_run, as_json):
+        what = f"{view} of {', '.join(one.pod for one in chosen)} is built again from the lake: {keys_text(key)}."
+        if not is_said(safe(what, "Its readers see the old rows until it is done."), dry_run, as_json):
             return
         with progress.step("Migrating"):
             migrate_everything(values)
@@ -95,16 +92,17 @@ def rebuild(
             for one in chosen:
                 with progress.step(f"Rebuilding {view} of {one.pod}"):
                     rows.append((one.pod, *_rebuild(model, one.pod, log, key)))
-    _answer(as_json, f"{view} as the lake has it", ("pod", "aggregates", "rows_before", "cut", "left_parked"), rows)
+    show_rows(as_json, f"{view} as the lake has it", ("pod", "aggregates", "rows_before", "cut", "left_parked"), rows)
 
 
-def _safe(what: str, *details: str) -> Intent:
+def safe(what: str, *details: str) -> Intent:
     """Return what a command does that loses nothing and may be repeated."""
     document = {"what": what, "details": list(details), "dry_run": True}
     return Intent(what=what, question="", details=details, document=document)
 
 
-def _keys_text(keys: Sequence[str] | None) -> str:
+def keys_text(keys: Sequence[str] | None) -> str:
+    """Return in words which aggregates are meant."""
     return ", ".join(keys) if keys else "every key"
 
 
@@ -115,14 +113,14 @@ def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool
         raise InputError("The warehouse is rebuilt as a whole: its marts stand at one cut of every pod together.")
     with open_servers() as (values, progress):
         what = "The warehouse of all pods is computed again from every event of the lake."
-        if not is_said(_safe(what, "Closed months stay as they are: their files are stored."), is_dry_run, as_json):
+        if not is_said(safe(what, "Closed months stay as they are: their files are stored."), is_dry_run, as_json):
             return
         with progress.step("Migrating"):
             migrate_everything(values)
         with warm_builder(values) as builder, progress.step("Computing the warehouse from nothing"):
             built = builder.build_again(since={}, full_refresh=True)
     rows = [(name, cut, built.build_id, built.models, built.tests) for name, cut in sorted(built.cuts.items())]
-    _answer(as_json, "The warehouse as the lake has it", ("pod", "cut", "build_id", "models", "tests"), rows)
+    show_rows(as_json, "The warehouse as the lake has it", ("pod", "cut", "build_id", "models", "tests"), rows)
 
 
 def _rebuild(model: ReadModel, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:
@@ -134,50 +132,6 @@ def _rebuild(model: ReadModel, pod: str, log: EventLog, keys: Sequence[str] | No
     else:
         done = model.rebuild_all(pod, is_lake_position_taken=observe(model, pod, log).state == "gap")
     return done.aggregates, done.rows_before, floor_cut(done.position), len(done.skipped_keys)
-
-
-def replay_parked(
-    projection: Annotated[str, typer.Argument(help=f"{', '.join(PROJECTIONS)}.")],
-    pod: InPod = None,
-    key: Keys = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Apply parked events again, in order, after what kept them from being applied was fixed and deployed.
-
-    Safe beside running workers. An event that still cannot be applied stays parked, with its present error.
-    """
-    from streams.parking import replay_parked as replay
-
-    rows = []
-    check_keys(key)
-    with open_servers() as (values, progress):
-        chosen = chosen_pods(values, pod)
-        store = cast("ReplayableProjection", build_projection(projection, values))
-        parked = {one.pod: len(store.parked_events(one.pod)) for one in chosen}
-        counted = ", ".join(f"{number:,} in {name}" for name, number in parked.items())
-        what = f"Parked events of {projection} are applied again ({counted}): {_keys_text(key)}."
-        if not is_said(_safe(what, "An event that still cannot be applied stays parked."), dry_run, as_json):
-            return
-        with open_log(values) as log:
-            for one in chosen:
-                with progress.step(f"Replaying parked events of {projection} in {one.pod}"):
-                    data_at = _data_at(store, one.pod, log)
-                    done = None if data_at is None else replay(store, one.pod, data_at, keys=key)
-                rows.append((one.pod, done.replayed_events if done else 0, len(done.still_parked) if done else 0))
-    _answer(as_json, f"Parked events of {projection}", ("pod", "replayed_events", "still_parked"), rows)
-
-
-def _data_at(store: ReplayableProjection, pod: str, log: EventLog) -> datetime | None:
-    """Return how new the store's data are, or less if the log no longer knows; None when nothing is parked."""
-    from streams.steps import floor_cut
-
-    parked = store.parked_events(pod)
-    if not parked:
-        return None
-    cut = floor_cut(store.state(pod).positions)
-    at_cut = [manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut] if cut else []
-    return at_cut[0].registered_at if at_cut else max(cast("datetime", one.event["recorded_at"]) for one in parked)
 
 
 def republish(
@@ -201,7 +155,7 @@ def republish(
     with open_servers() as (values, progress):
         (chosen,) = chosen_pods(values, pod)
         what = f"The log of {pod} is written again from the outbox, from cut {from_cut} on."
-        if not is_said(_safe(what, "What a copy has already is not applied twice."), dry_run, as_json):
+        if not is_said(safe(what, "What a copy has already is not applied twice."), dry_run, as_json):
             return
         if not without_lost:
             _check_nothing_is_lost(values, chosen, from_cut)
@@ -212,7 +166,7 @@ def republish(
             except RelayBusyError as error:
                 raise PropagationError(f"{error} Stop it with `tieout down`, then republish.") from None
     row = (pod, from_cut, done.cut, done.cuts_published, done.events_published)
-    _answer(as_json, "Published again", ("pod", "from_cut", "through_cut", "cuts", "events"), [row])
+    show_rows(as_json, "Published again", ("pod", "from_cut", "through_cut", "cuts", "events"), [row])
 
 
 def _check_nothing_is_lost(values: Settings, pod: PodSettings, from_cut: int) -> None:
@@ -333,7 +287,7 @@ def forget_projection(
             was_known = name in [progress.projection for progress in log.progress(one.pod)]
             log.forget_projection(one.pod, name)
             rows.append((one.pod, was_known))
-    _answer(as_json, f"Forgotten: {name}", ("pod", "was_registered"), rows)
+    show_rows(as_json, f"Forgotten: {name}", ("pod", "was_registered"), rows)
 
 
 def _forgetting(name: str, chosen: Sequence[PodSettings], log: EventLog) -> Intent:
@@ -388,10 +342,11 @@ def chosen_pods(values: Settings, pod: str | None) -> Sequence[PodSettings]:
 
 def _show_segments(as_json: bool, title: str, segments: Sequence[Segment]) -> None:
     rows = [(one.pod, one.from_cut, one.through_cut, one.events, one.file) for one in segments]
-    _answer(as_json, title, ("pod", "from_cut", "through_cut", "events", "file"), rows)
+    show_rows(as_json, title, ("pod", "from_cut", "through_cut", "events", "file"), rows)
 
 
-def _answer(as_json: bool, title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def show_rows(as_json: bool, title: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print what was done as a table, or as a list of JSON objects."""
     if as_json:
         print_json([dict(zip(names, row, strict=True)) for row in rows])
     elif rows:

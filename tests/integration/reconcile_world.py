@@ -218,3 +218,13 @@ def open_shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
     """One merchant in each pod."""
     with build_command_pod(settings.pods[0]) as first, build_command_pod(settings.pods[1]) as second:
         yield Shop(first, "united-kingdom"), Shop(second, "eire")
+
+
+@contextmanager
+def shop_in(settings: Settings, first_number: int, pod: int = 0) -> Iterator[Shop]:
+    """Go on with the merchant of a pod, which `open_shops` has registered; its next order has this number."""
+    with build_command_pod(settings.pods[pod]) as connected:
+        shop = object.__new__(Shop)
+        shop.pod, shop.merchant_id = connected, ("united-kingdom", "eire")[pod]
+        shop._numbers = itertools.count(first_number)
+        yield shop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -22,7 +21,6 @@ from contracts.verdicts import Verdict
 from derived.lake_connection import connect_lake
 from derived.retention import prune_outboxes
 from derived.warehouse import build_warehouse
-from oltp.commands.execute import build_command_pod
 from reconcile.run import run_pairs
 from stack import cli, session
 from stack.comparison import build_reconcile_context
@@ -34,7 +32,7 @@ from stack.story.reads import MARTS
 from stack.story.telling import read_story
 from streams.cuts import take_reconciler_cut
 from streams.draining import drain_pod
-from tests.integration.reconcile_world import Shop, open_shops
+from tests.integration.reconcile_world import open_shops, shop_in
 from tests.streams_support import SHAPE
 
 PASSWORDS = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
@@ -94,15 +92,6 @@ def server(session_folder: Path) -> Iterator[Server]:
     finally:
         postgres.stop()
         postgres.wipe()
-
-
-@contextmanager
-def shop_in(settings: Settings, first_number: int) -> Iterator[Shop]:
-    """Go on with the merchant of pod1."""
-    with build_command_pod(settings.pods[0]) as pod:
-        shop = object.__new__(Shop)
-        shop.pod, shop.merchant_id, shop._numbers = pod, "united-kingdom", itertools.count(first_number)
-        yield shop
 
 
 def doubts(settings: Settings) -> list[str]:

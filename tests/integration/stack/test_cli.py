@@ -29,7 +29,7 @@ COMMANDS = (
     "periods",
     "verify",
 )
-REPAIRS = ("rebuild", "replay-parked", "republish", "backup", "restore-lake", "forget-projection")
+REPAIRS = ("rebuild", "republish", "backup", "restore-lake", "forget-projection")
 ANSWERING = ("status", "traffic", "import", "drain", "reconcile", "report", "close", "periods", "verify", *REPAIRS)
 
 

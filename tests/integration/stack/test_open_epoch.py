@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -37,7 +36,7 @@ from streams.lag import observe
 from streams.outbox import RELAY_LOCK
 from streams.valkey_log import build_log
 from tests.conftest import Cluster, MakeDatabase, MakePod
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate, shop_in
 from tests.streams_support import SHAPE, Crash, crash_at
 
 ALL = ("lake", "account_view", "fulfillment_view")
@@ -74,15 +73,6 @@ def system(settings: Settings) -> Settings:
             shop.everything()
     drain_everything(settings)
     return settings
-
-
-@contextmanager
-def shop_in(settings: Settings, first_number: int) -> Iterator[Shop]:
-    """Go on with the merchant of pod1."""
-    with build_command_pod(settings.pods[0]) as pod:
-        shop = object.__new__(Shop)
-        shop.pod, shop.merchant_id, shop._numbers = pod, "united-kingdom", itertools.count(first_number)
-        yield shop
 
 
 @contextmanager

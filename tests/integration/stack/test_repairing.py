@@ -29,7 +29,7 @@ from streams.log import Progress
 from streams.outbox import RELAY_LOCK
 from streams.valkey_log import build_log
 from tests.conftest import MakeDatabase
-from tests.integration.reconcile_world import open_shops
+from tests.integration.reconcile_world import open_shops, shop_in
 
 Run = Callable[..., Any]
 
@@ -134,8 +134,58 @@ def test_a_lost_log_is_published_again(system: Settings, run: Run) -> None:
     assert done["events"] > 0
 
 
-def test_parked_events_and_old_projections(system: Settings, run: Run) -> None:
-    parked = run("replay-parked", "account_view")
+REFUSES = """
+create function read_models.refuse() returns trigger language plpgsql as $body$ begin
+    raise exception using errcode = '23514', message = 'refused for the test';
+end $body$;
+create trigger refuses before insert or update on read_models.account_orders
+for each row execute function read_models.refuse();
+"""
+
+
+def test_what_is_parked_is_listed_shown_and_applied_again(system: Settings, run: Run) -> None:
+    view_rows(system, REFUSES)
+    placed = []
+    for pod in (0, 1):
+        with shop_in(system, 100, pod) as shop:
+            placed += [shop.paid()[0] for _ in range(2)]
+    drain_everything(system)
+    keys = {f"{order.merchant_id}/order/{order.order_id}" for order in placed}
+    found = run("parked", "list")
+    assert found["total"] == 4 and {one["aggregate_key"] for one in found["aggregates"]} == keys
+    assert {(one["copy"], one["event_type"]) for one in found["aggregates"]} == {("account_view", "order_placed")}
+    # One cause has parked all of them: it is one line for each pod.
+    reasons = {(one["pod"], one["aggregate_type"], one["aggregates"]) for one in found["reasons"]}
+    assert reasons == {("pod1", "order", 2), ("pod2", "order", 2)}
+    assert all("refused for the test" in one["reason"] for one in found["reasons"])
+    assert run("parked", "list", "lake")["total"] == 0
+    assert run("parked", "list", "account_view", "--pod", "pod2", "--limit", "1")["total"] == 2
+
+    key = f"{placed[0].merchant_id}/order/{placed[0].order_id}"
+    (shown,) = run("parked", "show", key)
+    assert (shown["copy"], shown["aggregate_key"], shown["aggregate_version"]) == ("account_view", key, 1)
+    assert shown["payload"]["state"]["order_id"] == placed[0].order_id
+    assert run("parked", "show", key.replace(placed[0].order_id, "another")) == []
+
+    # The cause still stands; then it is mended, first for one of them.
+    assert all(one["replayed_events"] == 0 for one in run("parked", "retry", "account_view"))
+    assert run("parked", "list")["total"] == 4
+    view_rows(system, "drop trigger refuses on read_models.account_orders")
+    retried = {one["pod"]: one for one in run("parked", "retry", "account_view", "--key", key)}
+    assert retried[shown["pod"]] == {"pod": shown["pod"], "replayed_events": 1, "still_parked": 1}
+    run("parked", "retry", "account_view")
+    assert run("parked", "list") == {"total": 0, "reasons": [], "aggregates": []}
+
+
+def test_what_parks_nothing_is_said(run: Run) -> None:
+    with pytest.raises(InputError, match="'warehouse' parks no events; there are "):
+        run("parked", "list", "warehouse")
+    with pytest.raises(InputError, match="is of no known type"):
+        run("parked", "show", "m/thing/1")
+
+
+def test_nothing_parked_and_old_projections(system: Settings, run: Run) -> None:
+    parked = run("parked", "retry", "account_view")
     assert parked == [{"pod": pod, "replayed_events": 0, "still_parked": 0} for pod in ("pod1", "pod2")]
     with closing(build_log(system)) as log:
         log.report_progress("pod1", Progress(projection="gone", applied_cut=1, reported_at=utc_now()))

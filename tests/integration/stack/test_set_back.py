@@ -26,7 +26,7 @@ from streams.epochs import cut_numbered
 from streams.lag import observe
 from streams.relay import build_relay
 from streams.valkey_log import build_log
-from tests.integration.reconcile_world import open_shops
+from tests.integration.reconcile_world import open_shops, shop_in
 from tests.integration.stack.test_open_epoch import (
     ALL,
     check_everything_agrees,
@@ -34,7 +34,6 @@ from tests.integration.stack.test_open_epoch import (
     lake_ids,
     newest_cut,
     opened,
-    shop_in,
 )
 from tests.streams_support import SHAPE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,7 @@ import redis
 
 from contracts.clock import utc_now
 from contracts.errors import EpochChangedError, LogGapError, ManifestMismatchError, StackError
+from streams import parking
 from streams.consumer import Consumer
 from streams.cuts import register_cut, take_reconciler_cut
 from streams.lag import observe, trim_log
@@ -194,8 +195,8 @@ def test_a_replay_that_meets_the_live_consumer_starts_over(dsn: str, log: Valkey
     raced: list[int] = []
     original = recorder.parked_events
 
-    def parked_events(pod: str) -> Any:
-        found = original(pod)
+    def parked_events(pod: str, keys: Collection[str] | None = None) -> Any:
+        found = original(pod, keys)
         if len(raced) == 1:
             publish(dsn, log, 1, version=2)
             Consumer(recorder, "pod1", log).drain()
@@ -205,6 +206,33 @@ def test_a_replay_that_meets_the_live_consumer_starts_over(dsn: str, log: Valkey
     recorder.parked_events = parked_events  # type: ignore[method-assign]
     assert replay_parked(recorder, "pod1", MOMENT).still_parked == frozenset()
     assert versions_in_order(recorder) == {"a0": [1, 2]}
+
+
+def test_a_replay_comes_to_an_end_beside_a_consumer_that_moves_all_the_time(
+    dsn: str, log: ValkeyLog, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many at once are overtaken each time, a few at once are not; what others have parked is not read for them."""
+    first = publish(dsn, log, 24)
+    recorder.poison = set(first)
+    Consumer(recorder, "pod1", log).drain()
+    recorder.poison = set()
+    monkeypatch.setattr(parking, "KEYS_PER_COMMIT", 16)
+    asked: list[int] = []
+    original = recorder.parked_events
+
+    def parked_events(pod: str, keys: Collection[str] | None = None) -> Any:
+        assert keys is not None, "never everything"
+        asked.append(len(keys))
+        if len(keys) > 4:
+            publish(dsn, log, 1, prefix="b", version=len(asked))
+            Consumer(recorder, "pod1", log).drain()
+        return original(pod, keys)
+
+    recorder.parked_events = parked_events  # type: ignore[method-assign]
+    assert replay_parked(recorder, "pod1", MOMENT).still_parked == frozenset()
+    applied = versions_in_order(recorder)
+    assert {name: applied[name] for name in applied if name != "b0"} == {f"a{number}": [1] for number in range(24)}
+    assert applied["b0"] == sorted(applied["b0"]) and max(asked) == 16 and len(asked) < 40
 
 
 def test_nothing_is_parked_behind_events_that_were_replayed_meanwhile(

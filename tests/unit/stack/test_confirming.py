@@ -31,7 +31,7 @@ IRREVERSIBLE = (
     ["restore-lake"],
     ["forget-projection"],
 )
-REPEATABLE = (["rebuild"], ["replay-parked"], ["republish"], ["repair"])
+REPEATABLE = (["rebuild"], ["parked", "retry"], ["republish"], ["repair"])
 """These lose nothing; they say what they will do, and ask nobody."""
 INTENT = Intent(what="A thing is done, for ever.", question="Do it?", details=["To [this]."], document={"what": "it"})
 

@@ -65,7 +65,7 @@ def test_a_file_keeps_its_bytes_and_a_terminal_does_not_obey_them() -> None:
     [
         (["rebuild", "account_view", "--key", "no slashes"], "merchant/type/id"),
         (["rebuild", "account_view", "--key", "acme/shoe/1"], "no known type"),
-        (["replay-parked", "lake", "--key", "a\x1b"], r"a\\x1b"),
+        (["parked", "retry", "lake", "--key", "a\x1b"], r"a\\x1b"),
         (["explain", "\udcff"], "U+DCFF"),
         (["report", "--period", "10000-01"], "10000-01"),
         (["report", "weekly"], "There is no report 'weekly'"),

@@ -1,0 +1,252 @@
+"""Commands on parked events, for on-call: what waits in which copy and why, one aggregate's events, apply them again.
+
+Belongs here: `tieout parked ...` and what it prints. Does not belong here: parking and replaying
+(`streams/parking.py`), what a comparison makes of what waits for too long (`reconcile/parked.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import msgspec
+import typer
+from rich.markup import escape
+
+from contracts.clock import utc_now
+from contracts.errors import InputError
+from contracts.ids import parts_of_key
+from contracts.settings import Settings
+from contracts.text import counted, visible
+from stack.commands.stores import (
+    AsJson,
+    InPod,
+    Keys,
+    check_keys,
+    chosen_pods,
+    keys_text,
+    open_log,
+    open_servers,
+    safe,
+    show_rows,
+)
+from stack.confirming import DryRun, is_said
+from stack.console import answers, print_json, table
+from stack.projections import PROJECTIONS, build_projection
+
+if TYPE_CHECKING:
+    from streams.projection import ParkedEvent, ReplayableProjection
+
+REASON_CHARACTERS = 200
+
+OfCopies = Annotated[
+    list[str] | None, typer.Argument(metavar="[COPY]...", help=f"Only these copies: {', '.join(PROJECTIONS)}.")
+]
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    help="Events that a copy could not apply: they wait with the later ones of their aggregate, all others go on.",
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    for name, command in (("list", list_parked), ("show", show), ("retry", retry)):
+        commands.command(name=name)(command)
+    app.add_typer(commands, name="parked")
+
+
+def list_parked(
+    copies: OfCopies = None,
+    pod: InPod = None,
+    limit: Annotated[int, typer.Option(min=1, help="List at most so many aggregates.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the aggregates that wait, the longest first: in which copy, since when, and what could not be applied.
+
+    In JSON: total, reasons[] {copy, pod, aggregate_type, reason, aggregates}, aggregates[] {copy, pod, aggregate_key,
+    events, parked_at, event_id, event_type, cut, reason}.
+    """
+    found: list[dict[str, Any]] = []
+    with open_servers() as (values, _):
+        for name, in_pod, store in _stores(values, copies, pod):
+            found += _aggregates(name, in_pod, store.parked_events(in_pod))
+    found.sort(key=lambda one: (one["parked_at"], one["aggregate_key"]))
+    reasons = _reasons(found)
+    if as_json:
+        print_json({"total": len(found), "reasons": reasons, "aggregates": found[:limit]})
+        return
+    _show_list(found, reasons, limit)
+
+
+def show(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The aggregate, as `list` names it: merchant/type/id.")],
+    copies: OfCopies = None,
+    pod: InPod = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the events of one aggregate that wait, in every copy, with what is in them and why each waits."""
+    check_keys([key])
+    found: list[dict[str, Any]] = []
+    with open_servers() as (values, _):
+        for name, in_pod, store in _stores(values, copies, pod):
+            found += [_event(name, in_pod, one) for one in store.parked_events(in_pod, [key])]
+    if as_json:
+        print_json(found)
+        return
+    console = answers()
+    if not found:
+        console.print(f"Nothing of {visible(key)} is parked.", markup=False)
+    for one in found:
+        console.print(
+            f"{one['copy']} of {one['pod']}: {one['event_type']} (event {one['event_id']}, version "
+            f"{one['aggregate_version']}, cut {one['cut']}), parked at {one['parked_at']:%Y-%m-%d %H:%M:%S} UTC",
+            markup=False,
+        )
+        console.print(f"  {one['reason']}", markup=False)
+        console.print_json(msgspec.json.encode(one["payload"]).decode(), indent=2)
+
+
+def retry(
+    projection: Annotated[str, typer.Argument(metavar="COPY", help=f"{', '.join(PROJECTIONS)}.")],
+    pod: InPod = None,
+    key: Keys = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Apply parked events again, in order, after what kept them from being applied was fixed and deployed.
+
+    Safe beside running workers. An event that still cannot be applied stays parked, with its present error.
+    """
+    from repair.actions import data_at
+    from streams.parking import replay_parked
+
+    rows = []
+    check_keys(key)
+    with open_servers() as (values, progress):
+        chosen = chosen_pods(values, pod)
+        store = cast("ReplayableProjection", build_projection(projection, values))
+        parked = {one.pod: len(store.parked_events(one.pod, key or None)) for one in chosen}
+        numbers = ", ".join(f"{number:,} in {name}" for name, number in parked.items())
+        what = f"Parked events of {projection} are applied again ({numbers}): {keys_text(key)}."
+        if not is_said(safe(what, "An event that still cannot be applied stays parked."), dry_run, as_json):
+            return
+        with open_log(values) as log:
+            for one in chosen:
+                with progress.step(f"Replaying parked events of {projection} in {one.pod}"):
+                    moment = data_at(store, one.pod, log)
+                    done = None if moment is None else replay_parked(store, one.pod, moment, keys=key)
+                rows.append((one.pod, done.replayed_events if done else 0, len(done.still_parked) if done else 0))
+    show_rows(as_json, f"Parked events of {projection}", ("pod", "replayed_events", "still_parked"), rows)
+
+
+def _stores(
+    values: Settings, copies: Sequence[str] | None, pod: str | None
+) -> Iterator[tuple[str, str, ReplayableProjection]]:
+    """Yield every copy of every pod that is asked for."""
+    for name in copies or ():
+        if name not in PROJECTIONS:
+            raise InputError(f"{visible(name)!r} parks no events; there are {', '.join(PROJECTIONS)}.")
+    chosen = chosen_pods(values, pod)
+    for name in PROJECTIONS:
+        if copies and name not in copies:
+            continue
+        store = cast("ReplayableProjection", build_projection(name, values))
+        with closing(cast("Any", store)):
+            for one in chosen:
+                yield name, one.pod, store
+
+
+def _aggregates(copy: str, pod: str, events: Sequence[ParkedEvent]) -> list[dict[str, Any]]:
+    """Return one entry for each aggregate; its reason is that of the first event that waits."""
+    counts = Counter(one.aggregate_key for one in events)
+    firsts: dict[str, ParkedEvent] = {}
+    for one in events:
+        firsts.setdefault(one.aggregate_key, one)
+    return [
+        {
+            "copy": copy,
+            "pod": pod,
+            "aggregate_key": key,
+            "events": counts[key],
+            "parked_at": first.parked_at,
+            "event_id": first.event_id,
+            "event_type": first.event.get("event_type"),
+            "cut": first.cut,
+            "reason": first.error,
+        }
+        for key, first in firsts.items()
+    ]
+
+
+def _event(copy: str, pod: str, parked: ParkedEvent) -> dict[str, Any]:
+    return {
+        "copy": copy,
+        "pod": pod,
+        "aggregate_key": parked.aggregate_key,
+        "event_id": parked.event_id,
+        "event_type": parked.event.get("event_type"),
+        "aggregate_version": parked.event.get("aggregate_version"),
+        "schema_version": parked.event.get("schema_version"),
+        "cut": parked.cut,
+        "parked_at": parked.parked_at,
+        "reason": parked.error,
+        "payload": _payload(parked.event),
+    }
+
+
+def _payload(event: Mapping[str, object]) -> object:
+    """Return what is in an event; as text where it is no JSON, which may be why it waits."""
+    text = str(event.get("payload", ""))
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _reasons(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how many aggregates wait for which reason, the most first: one cause often parks many."""
+    counts = Counter(
+        (one["copy"], one["pod"], parts_of_key(one["aggregate_key"])[1], one["reason"]) for one in found
+    ).most_common()
+    names = ("copy", "pod", "aggregate_type", "reason")
+    return [{**dict(zip(names, key, strict=True)), "aggregates": number} for key, number in counts]
+
+
+def _show_list(found: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]], limit: int) -> None:
+    console = answers()
+    if not found:
+        console.print("Nothing is parked.")
+        return
+    if len(reasons) < len(found):
+        rows = [
+            (one["copy"], one["pod"], one["aggregate_type"], f"{one['aggregates']:,}", _short(one["reason"]))
+            for one in reasons[:limit]
+        ]
+        console.print(table("Reasons", ("Copy", "Pod", "Type", "Aggregates", "Why"), rows, numbers_from=99))
+    now = utc_now()
+    waiting = [
+        (
+            one["copy"],
+            one["pod"],
+            escape(visible(one["aggregate_key"])),
+            f"{one['events']:,}",
+            f"{(now - one['parked_at']).total_seconds():,.0f}",
+            _short(one["reason"]),
+        )
+        for one in found[:limit]
+    ]
+    headings = ("Copy", "Pod", "Aggregate", "Events", "Waits (s)", "Why the first of them")
+    console.print(table("Parked", headings, waiting, numbers_from=99))
+    rest = f"; {limit:,} are listed (--limit)" if len(found) > limit else ""
+    console.print(
+        f"{counted(len(found), 'aggregate waits', 'aggregates wait')}{rest}. `tieout parked show KEY` has the events "
+        "of one, `tieout parked retry COPY` applies them again once the cause is mended."
+    )
+
+
+def _short(reason: str) -> str:
+    text = visible(" ".join(reason.split()))
+    return escape(text if len(text) <= REASON_CHARACTERS else f"{text[: REASON_CHARACTERS - 3]}...")
