@@ -128,7 +128,14 @@ def check_whole(world: World) -> None:
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
 
 
-@pytest.mark.parametrize("lose", [lose_what_nobody_has_read, trim_by_hand, delete_manifests])
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lose_what_nobody_has_read,
+        pytest.param(trim_by_hand, marks=pytest.mark.long),
+        pytest.param(delete_manifests, marks=pytest.mark.long),
+    ],
+)
 def test_what_copies_need_next_is_published_again(system: Settings, lose: Callable[[Settings], None]) -> None:
     lose(system)
     with repairs_of(system) as world:

@@ -248,6 +248,7 @@ def test_an_order_and_its_payment_in_another_currency_are_put_back_one_by_one(wo
     assert world.rows("select to_jsonb(p) from oltp.payments as p where payment_id = %(id)s", id=payment_id) == before
 
 
+@pytest.mark.long
 def test_a_version_that_no_store_has_is_stated_again_and_what_is_left_of_it_is_accepted(world: World) -> None:
     payment_id = world.place.take("payment", "captured").aggregate_id
     lost = "where aggregate_id = %(id)s and aggregate_version = 1"

@@ -164,6 +164,7 @@ def test_a_repair_that_does_not_hold_or_fails_is_given_to_people_after_three_tri
         assert world.repair().is_clean and world.newest().state is BreakState.REPAIRED
 
 
+@pytest.mark.long
 def test_a_pod_that_could_not_be_looked_at_is_compared_again_with_the_one_that_was_repaired(world: World) -> None:
     damages_views.lose_row(world.place)
     world.compare()
