@@ -13,12 +13,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from contracts.errors import InputError
-from finance.presentation import is_number, plain
 
 FORMAT = "tieout-report/1"
+NUMBERS = ("_minor", "_micro", "_ppm", "_count", "_quantity")
+"""How the names of columns end that hold amounts or counts. They and `plain` are part of the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,3 +71,15 @@ def cell(column: str, value: object) -> str | int | None:
             return value
         raise InputError(f"{value!r} in column {column} is no whole number; the report was changed or is no report.")
     return str(value)
+
+
+def is_number(column: str) -> bool:
+    """Return whether a column holds amounts or counts."""
+    return column.endswith(NUMBERS)
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON holds it: whole numbers as integers, moments and days as text."""
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value if isinstance(value, int | str | bool | None) else str(value)

@@ -21,9 +21,8 @@ import msgspec
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
 from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
-from finance.canonical import Content
+from finance.canonical import Content, is_number
 from finance.periods import Period
-from finance.presentation import is_number
 
 FORMAT = "tieout-certificate/1"
 BREAKS_LISTED_MAX = 200

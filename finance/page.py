@@ -14,9 +14,10 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from contracts.tying import Tying
+from finance.canonical import is_number
 from finance.certificate import Standing
 from finance.charts import charts_of
-from finance.presentation import heading, is_number, moment, shown_rows
+from finance.presentation import heading, moment, shown_rows
 from finance.statement import Statement, certificate_file
 from finance.tables import certificate_tables, grouped_table, totals_table, with_thousands
 

@@ -12,16 +12,12 @@ from decimal import Decimal
 from contracts.money import CURRENCY_EXPONENTS, format_minor
 from contracts.text import counted
 from derived.reports import Report
+from finance.canonical import is_number
 from finance.separated import line, text_cell
 
 MICRO = "_micro"
 MINOR = "_minor"
 MICRO_EXPONENT = 6
-
-
-def is_number(name: str) -> bool:
-    """Return whether a column holds amounts or counts."""
-    return name.endswith((MINOR, MICRO, "_ppm", "_count", "_quantity"))
 
 
 def exponent(name: str, currency: str | None) -> int:
@@ -85,13 +81,6 @@ def as_csv(report: Report) -> str:
     ]
     # Without units: the amounts are decimals here.
     return line([without_unit(name) for name in report.columns]) + "".join(lines)
-
-
-def plain(value: object) -> object:
-    """Return a value as JSON holds it: whole numbers as integers, moments and days as text."""
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
-    return value if isinstance(value, int | str | bool | None) else str(value)
 
 
 def standing(report: Report) -> str:

@@ -15,9 +15,9 @@ from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
 from finance.after_cut import Remaining
 from finance.books import closed_periods
+from finance.canonical import is_number
 from finance.closing import Gather, Proof, compared_cuts, obstacles, refuse_closed, statements_at
 from finance.periods import Period
-from finance.presentation import is_number
 from finance.reading import reading
 from finance.statement import Statement
 from finance.tables import Table, left_out_table

@@ -18,7 +18,8 @@ from itertools import product
 
 from contracts.money import CURRENCY_EXPONENTS
 from contracts.text import counted
-from finance.presentation import exponent, is_number
+from finance.canonical import is_number
+from finance.presentation import exponent
 
 SPACES = str.maketrans("", "", " \u00a0\u202f'\u2019")
 """What separates thousands in some countries."""

@@ -18,7 +18,8 @@ from typing import Any
 
 import xlsxwriter
 
-from finance.presentation import currency_of, exponent, heading, is_number, scaled
+from finance.canonical import is_number
+from finance.presentation import currency_of, exponent, heading, scaled
 from finance.statement import Statement, certificate_file
 from finance.tables import Table, certificate_tables
 

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from derived.reports import NotedCut, Report
+from finance.canonical import plain
 from finance.certificate import Certificate, Evidence, PodEvidence, Standing
 from finance.certifying import certify
 from finance.periods import Period, parse_period
-from finance.presentation import plain
 from finance.separated import ESCAPE
 
 NAMES = {

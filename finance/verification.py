@@ -22,10 +22,10 @@ from typing import Any
 import msgspec
 
 from contracts.errors import InputError
-from finance.canonical import Content, content_sha256, sha256
+from finance.canonical import Content, content_sha256, is_number, sha256
 from finance.certificate import Certificate, Standing
 from finance.page import CERTIFICATE_ID, FIGURES_ID
-from finance.presentation import heading, is_number, without_unit
+from finance.presentation import heading, without_unit
 from finance.readings import content_rows, ways
 from finance.separated import decoded, plain_text, tables
 from finance.spreadsheet_reading import as_day, read_spreadsheet

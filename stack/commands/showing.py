@@ -13,7 +13,8 @@ from rich.markup import escape
 from contracts.money import format_minor
 from contracts.text import are, counted
 from contracts.verdicts import PairResult, Verdict
-from finance.presentation import headings, is_number, shown_rows, standing
+from finance.canonical import is_number
+from finance.presentation import headings, shown_rows, standing
 from finance.statement import Statement
 from finance.tables import COMPARISONS, certificate_tables
 from reconcile.figures import FIGURES, Figure, total_figures
