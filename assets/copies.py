@@ -22,7 +22,7 @@ from assets.platform import PLATFORM, Platform, platform_of
 from streams.clocks import database_clock
 from streams.consumer import Consumer
 from streams.lag import ProjectionLag, observe
-from streams.valkey_log import build_log
+from streams.logs import build_log
 
 COPY_KEYS = {"lake": LAKE_EVENTS, "account_view": ACCOUNT_VIEW, "fulfillment_view": FULFILLMENT_VIEW}
 """Asset key by the name of its projection."""

@@ -17,7 +17,7 @@ from bench.damage_place import WHOLE, Harm, Place, Target, harm, until
 from contracts.events.envelope import ENVELOPE_COLUMNS
 from derived.retention import prune_outboxes
 from streams.lag import trim_log
-from streams.valkey_log import build_log
+from streams.logs import build_log
 
 OF_TARGET = "pod = $pod and merchant_id = $merchant and aggregate_type = $kind and aggregate_id = $id"
 NEWEST = f"""

@@ -17,7 +17,7 @@ from bench.disturbances import stopped
 from contracts.errors import StackError
 from stack.projections import PROJECTIONS
 from streams import codec
-from streams.valkey_log import ValkeyLog, build_log
+from streams.valkey_log import ValkeyLog
 
 REPLACE_ENTRY = """
 local entries = server.call('XRANGE', KEYS[1], '-', '+')
@@ -34,7 +34,7 @@ end
 
 @contextmanager
 def _log(place: Place) -> Iterator[tuple[ValkeyLog, redis.Redis]]:
-    log = build_log(place.settings)
+    log = ValkeyLog(place.settings.log_url)
     try:
         with redis.Redis.from_url(place.settings.log_url) as client:
             yield log, client

@@ -212,7 +212,7 @@ def upkeep(settings: Settings, keep_seconds: int) -> dict[str, int]:
     from derived.lake_schema import compact
     from derived.retention import prune_outboxes
     from streams.lag import trim_log
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     compact(settings.catalog_dsn, settings.lake_data_path, keep_seconds=keep_seconds)
     pruned = sum(pod.pruned_events for pod in prune_outboxes(settings))

@@ -20,8 +20,8 @@ from derived.warehouse_lag import observe_warehouse
 from streams.clocks import database_clock
 from streams.draining import observe_pod
 from streams.lag import ProjectionLag, observe
+from streams.logs import build_log
 from streams.outbox import OutboxObservation
-from streams.valkey_log import build_log
 
 NAME = "data_is_fresh"
 COLUMNS = ("pod", "place", "applied_cut", "lag_events", "lag_seconds", "state")

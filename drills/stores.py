@@ -27,7 +27,7 @@ from streams import codec
 from streams.draining import observe_pod
 from streams.lag import observe
 from streams.log import EntryId, EventLog
-from streams.valkey_log import build_log
+from streams.logs import build_log
 
 LOOK_SECONDS = 0.2
 

@@ -25,7 +25,7 @@ from reconcile.figure_results import prune_figures
 from reconcile.results import prune_results
 from stack.scrubbing import scrubber
 from streams.lag import trim_log
-from streams.valkey_log import build_log
+from streams.logs import build_log
 
 RESULTS_KEPT_DAYS = 30
 

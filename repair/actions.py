@@ -25,11 +25,11 @@ from repair.evidence.gathering import view_rows
 from repair.tools import Repairing
 from repair.values import KEYS_SHOWN, Action, ActionKind
 from streams.log import EventLog
+from streams.logs import build_log
 from streams.parking import replay_parked
 from streams.projection import ReplayableProjection
 from streams.steps import floor_cut
 from streams.takeover import republish_now
-from streams.valkey_log import build_log
 
 if TYPE_CHECKING:
     from derived.read_models.projection import ReadModel

@@ -91,7 +91,7 @@ def _last_manifest(settings: Settings, pod: str) -> Manifest | None:
     """Return the log's last manifest of a pod; None where it has none, or does not answer."""
     import redis
 
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with suppress(redis.RedisError), closing(build_log(settings)) as log:
         return log.tail(pod, 1).manifest
@@ -130,14 +130,14 @@ def _build(settings: Settings, cuts: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def _log_cut(settings: Settings, pod: str) -> int:
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(settings)) as log:
         return log.tail(pod, settings.partition_count).manifest_cut
 
 
 def _next_logged_cut(settings: Settings, pod: str, after: int) -> int | None:
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(settings)) as log:
         return next((manifest.cut for manifest in log.manifests(pod, after, limit=1)), None)
@@ -145,7 +145,7 @@ def _next_logged_cut(settings: Settings, pod: str, after: int) -> int | None:
 
 @contextmanager
 def _read_log(settings: Settings, pod: str, until_cut: int) -> Iterator[Iterator[LoggedEntry]]:
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     log = build_log(settings)
     try:

@@ -130,7 +130,7 @@ def _of_log(copy: Copy, pod: PodSettings, settings: Settings) -> list[Lag]:
 def _of_projection(copy: Copy, pod: PodSettings, settings: Settings) -> list[Lag]:
     from streams.clocks import database_clock
     from streams.lag import observe
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(settings)) as log, closing(build_projection(copy.name, settings)) as projection:
         seen = observe(projection, pod.pod, log, clock=database_clock(pod.reader_dsn))

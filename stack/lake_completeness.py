@@ -26,7 +26,7 @@ def lake_complete_at(settings: Settings, *, clock: Clock = utc_now) -> datetime 
     A pod in which nothing happens is not behind. None when the log cannot say what the lake lacks. Raises what the
     servers raise that cannot be asked.
     """
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     behind = timedelta(0)
     with closing(build_log(settings)) as log, closing(build_projection("lake", settings)) as lake:

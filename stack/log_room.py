@@ -13,7 +13,7 @@ from contracts.settings import Settings
 from contracts.text import counted
 from stack.headroom import log_memory
 from streams.lag import trim_log
-from streams.valkey_log import build_log
+from streams.logs import build_log
 
 logger = logging.getLogger("tieout.upkeep")
 

@@ -91,7 +91,7 @@ def _drain_pod(pod: PodSettings, settings: Settings, on_drained: OnDrained) -> P
 
 def _apply(name: str, pod: str, cut: int, settings: Settings) -> tuple[int, int]:
     from streams.consumer import Consumer
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(settings)) as log, closing(build_projection(name, settings)) as projection:
         result = Consumer(projection, pod, log).drain(until_cut=cut)

@@ -77,7 +77,7 @@ def prune_outboxes(settings: Settings) -> None:
 def trim_log(settings: Settings) -> None:
     """Remove the log's entries that the lake and every registered projection have applied."""
     from streams.lag import trim_log as trim
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(settings)) as log:
         for pod in settings.pods:

@@ -249,7 +249,7 @@ def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
 def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
     from streams.clocks import database_clock
     from streams.lag import observe
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     def ask() -> ProjectionStatus:
         log = build_log(values)

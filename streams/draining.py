@@ -17,9 +17,9 @@ from contracts.errors import PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from streams.cuts import cut_shape, last_cut, register_cut
 from streams.history import Witness
+from streams.logs import build_log
 from streams.outbox import OutboxObservation, held_by, observe_outbox
 from streams.relay import LOST_SERVER, build_relay
-from streams.valkey_log import build_log
 
 POLL_SECONDS = 0.02
 

@@ -42,9 +42,9 @@ from streams.cuts import (
 )
 from streams.history import Witness, check_same_history
 from streams.log import EventLog, LogTail, Manifest
+from streams.logs import build_log
 from streams.outbox import RELAY_LOCK, OutboxReader, held_by
 from streams.publishing import CutPublication, check_publishable
-from streams.valkey_log import build_log
 
 logger = logging.getLogger("tieout.relay")
 

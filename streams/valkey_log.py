@@ -16,7 +16,6 @@ import msgspec
 import redis
 
 from contracts.errors import LogDivergedError, LogGapError
-from contracts.settings import Settings
 from contracts.struct_types import make_known
 from streams import codec
 from streams.cuts import CODEC
@@ -29,11 +28,6 @@ SOCKET_TIMEOUT_SECONDS = 30
 REPORT = """#!lua flags=allow-oom
 return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 """
-
-
-def build_log(settings: Settings) -> ValkeyLog:
-    """Return the deployment's log."""
-    return ValkeyLog(settings.log_url)
 
 
 make_known(Manifest, Progress)

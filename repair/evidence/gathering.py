@@ -39,9 +39,9 @@ from repair.ledger.decisions import Approval, approvals
 from repair.remedies import DISPUTED_BEGINS
 from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence
 from streams.lag import observe
+from streams.logs import build_log
 from streams.projection import Projection
 from streams.reissue import newest_cut, unpruned_after
-from streams.valkey_log import build_log
 
 if TYPE_CHECKING:
     import duckdb

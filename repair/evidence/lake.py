@@ -24,9 +24,9 @@ from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
 from repair.evidence.log import first_kept_cut, logged_events
 from repair.values import DamageKind, EventDamage, Source
+from streams.logs import build_log
 from streams.projection import START, Position
 from streams.reissue import REISSUED_SCHEMA, events_of_aggregates, events_of_cuts, newest_cut, unpruned_after
-from streams.valkey_log import build_log
 
 COLUMNS = ", ".join(f'events."{name}"' for name in REISSUED_SCHEMA.names)
 SELECTED = f"""

@@ -16,8 +16,8 @@ from contracts.errors import LogGapError, ManifestMismatchError
 from contracts.settings import PodSettings, Settings
 from streams import codec
 from streams.log import EntryId, EventLog, Manifest, entry_place
+from streams.logs import build_log
 from streams.reissue import newest_cut, placed_events, reissued_cuts
-from streams.valkey_log import build_log
 
 
 def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base_cut: int) -> frozenset[int]:

@@ -21,9 +21,9 @@ from derived.lake_schema import EVENTS, PARKED
 from repair.evidence.log import entries, manifest_of
 from repair.values import LostEvent
 from streams.log import EventLog, Manifest
+from streams.logs import build_log
 from streams.reissue import ReissuedCut, newest_cut, placed_events, reissued_cuts
 from streams.steps import floor_cut
-from streams.valkey_log import build_log
 
 CUTS_AT_ONCE = 500
 COLUMNS = (

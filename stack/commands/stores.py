@@ -326,7 +326,7 @@ def open_servers() -> Iterator[tuple[Settings, Progress]]:
 @contextmanager
 def open_log(values: Settings) -> Iterator[EventLog]:
     """Give the deployment's log."""
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(values)) as log:
         yield log

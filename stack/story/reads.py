@@ -227,7 +227,7 @@ def read_views(dsn: str, place: Place, keys: Sequence[str]) -> tuple[dict[str, l
 
 def read_log(settings: Settings, pod: str, events: Sequence[Row]) -> dict[str, str]:
     """Return for every event (by id) which stream entry holds it, or why none does."""
-    from streams.valkey_log import build_log
+    from streams.logs import build_log
 
     with closing(build_log(settings)) as log:
         kept = log.manifests(pod, 0, limit=1)

@@ -31,7 +31,7 @@ from reconcile.context import ReconcileContext
 from stack.projections import build_projection
 from streams.consumer import Consumer
 from streams.draining import drain_pod
-from streams.valkey_log import build_log
+from streams.logs import build_log
 
 SKUS = ("TEACUP", "SAUCER")
 LOCATION = "main"

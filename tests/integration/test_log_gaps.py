@@ -28,8 +28,9 @@ from stack.propagation import drain_everything
 from stack.repairing import repairing_tools
 from streams.draining import drain_pod
 from streams.lag import observe
+from streams.logs import build_log
 from streams.relay import build_relay
-from streams.valkey_log import build_log
+from streams.valkey_log import ValkeyLog
 from tests.integration.reconcile_world import propagate
 from tests.integration.test_repair_limits import World
 from traffic.generator import place_orders
@@ -102,7 +103,7 @@ def trim_by_hand(settings: Settings) -> None:
 def delete_manifests(settings: Settings) -> None:
     """Delete one stream under a relay that runs: it goes on with the next manifest."""
     cut = publish_twice(settings)
-    with closing(build_log(settings)) as log, redis.Redis.from_url(settings.log_url) as client:
+    with closing(ValkeyLog(settings.log_url)) as log, redis.Redis.from_url(settings.log_url) as client:
         (last,) = log.manifests("pod1", cut - 1, limit=1)
         client.delete(log.manifests_key("pod1"))
         log.append_manifest("pod1", last)

@@ -20,7 +20,8 @@ from derived.lake import connect_lake, migrate_lake
 from reconcile.context import LoggedEntry, ReconcileContext
 from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
-from streams.valkey_log import build_log
+from streams.logs import build_log
+from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, open_shops
 
@@ -227,7 +228,7 @@ def test_what_the_log_lost_is_found_although_the_lake_waits_for_it(
     """Nothing is compared with a lake that is late; it is late because of the loss, which must be found without it."""
     assert compared(context, "outbox_log")["outbox_log"].verdict is Verdict.CONSISTENT
     waiting = replace(context, lake_cut=lambda connection, pod: 0, lag_seconds_max=0.05)
-    with redis.Redis.from_url(settings.log_url) as client, closing(build_log(settings)) as log:
+    with redis.Redis.from_url(settings.log_url) as client, closing(ValkeyLog(settings.log_url)) as log:
         manifest = next(one for one in log.manifests("pod1", 0, limit=100) if one.events)
         partition = next(number for number, chunks in enumerate(manifest.partitions) if chunks)
         entries, entry = log.entries_key("pod1", manifest.generation, partition), f"{manifest.cut}-0"

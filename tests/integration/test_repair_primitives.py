@@ -49,6 +49,7 @@ from reconcile.context import ReconcileContext
 from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
 from streams.draining import drain_pod
+from streams.logs import build_log
 from streams.outbox import RELAY_LOCK, prune
 from streams.projection import Position
 from streams.reissue import (
@@ -62,7 +63,6 @@ from streams.reissue import (
 )
 from streams.relay import REPUBLISHING, build_relay
 from streams.takeover import republish_now
-from streams.valkey_log import build_log
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 

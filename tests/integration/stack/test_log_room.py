@@ -11,7 +11,7 @@ from stack.log_room import make_room
 from stack.migrations import migrate_everything
 from stack.propagation import drain_everything
 from streams.draining import drain_pod
-from streams.valkey_log import build_log
+from streams.logs import build_log
 from traffic.generator import place_orders
 
 

@@ -33,8 +33,8 @@ from stack.servers import bootstrap
 from streams.cuts import last_cut, register_cut, take_reconciler_cut
 from streams.draining import drain_pod
 from streams.lag import observe
+from streams.logs import build_log
 from streams.outbox import RELAY_LOCK
-from streams.valkey_log import build_log
 from tests.conftest import Cluster, MakeDatabase, MakePod
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate, shop_in
 from tests.streams_support import SHAPE, Crash, crash_at

@@ -26,8 +26,8 @@ from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.lag import trim_log
 from streams.log import Progress
+from streams.logs import build_log
 from streams.outbox import RELAY_LOCK
-from streams.valkey_log import build_log
 from tests.conftest import MakeDatabase
 from tests.integration.reconcile_world import open_shops, shop_in
 

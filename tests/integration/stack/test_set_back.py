@@ -24,8 +24,8 @@ from streams.cuts import last_cut, register_cut
 from streams.draining import drain_pod
 from streams.epochs import cut_numbered
 from streams.lag import observe
+from streams.logs import build_log
 from streams.relay import build_relay
-from streams.valkey_log import build_log
 from tests.integration.reconcile_world import open_shops, shop_in
 from tests.integration.stack.test_open_epoch import (
     ALL,

@@ -1,0 +1,28 @@
+"""Which log a deployment has: the adapter that the scheme of its URL names.
+
+Belongs here: that choice. Does not belong here: the port (`log.py`) and the adapters (`valkey_log.py`), which nobody
+else needs to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
+
+from contracts.errors import SettingsError
+from contracts.settings import Settings
+from streams.log import EventLog
+from streams.valkey_log import ValkeyLog
+
+ADAPTERS: Mapping[str, Callable[[str], EventLog]] = dict.fromkeys(("redis", "rediss", "unix"), ValkeyLog)
+"""By the scheme of the URL."""
+
+
+def build_log(settings: Settings) -> EventLog:
+    """Return the deployment's log; SettingsError when no adapter knows its URL."""
+    scheme = urlsplit(settings.log_url).scheme
+    if scheme not in ADAPTERS:
+        known = ", ".join(f"{one}://" for one in ADAPTERS)
+        begins = f"begins with {scheme}://" if scheme else "has no scheme"
+        raise SettingsError(f"TIEOUT_LOG_URL {begins}; the log may be at {known}.")
+    return ADAPTERS[scheme](settings.log_url)

@@ -1,0 +1,215 @@
+"""What every log must do, whichever server it is on: each adapter passes all of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from contracts.errors import LogDivergedError, LogGapError, SettingsError
+from contracts.settings import Settings
+from streams import codec
+from streams.log import ChunkManifest, EntryId, EventLog, LogEntry, Manifest, Progress, entry_place
+from streams.logs import ADAPTERS, build_log
+from streams.valkey_log import ValkeyLog
+from tests.streams_support import stored_events
+
+POD, EPOCH, PARTITIONS = "pod1", "system.1.1", 3
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(params=sorted(set(ADAPTERS.values()), key=repr), ids=lambda adapter: adapter.__name__)
+def log(request: pytest.FixtureRequest, valkey_url: str) -> Iterator[EventLog]:
+    """An empty log; an adapter of another server brings its fixture here."""
+    urls = {ValkeyLog: valkey_url}
+    opened: EventLog = request.param(urls[request.param])
+    yield opened
+    opened.close()
+
+
+def entry(cut: int, partition: int = 0, chunk: int = 0, *, seed: int = 1, generation: int = 1) -> LogEntry:
+    events = stored_events(3, seed=seed)
+    at = EntryId(generation=generation, partition=partition, cut=cut, chunk=chunk)
+    checksum = codec.checksum(events, place=entry_place(POD, EPOCH, at))
+    return LogEntry(at=at, epoch=EPOCH, events=3, checksum=checksum, data=codec.encode(events))
+
+
+def manifest(cut: int, *entries: LogEntry, generation: int = 1) -> Manifest:
+    partitions = tuple(
+        tuple(ChunkManifest(events=one.events, checksum=one.checksum) for one in entries if one.at.partition == number)
+        for number in range(PARTITIONS)
+    )
+    return Manifest(
+        cut=cut,
+        epoch=EPOCH,
+        snapshot=f"{cut}:{cut}:",
+        registered_at=NOW,
+        partition_function="f",
+        chunk_rows=3,
+        codec="c",
+        partitions=partitions,
+        oldest_recorded_at=NOW if entries else None,
+        generation=generation,
+        published_at=NOW + timedelta(seconds=cut),
+    )
+
+
+def publish(log: EventLog, cut: int, *, seed: int = 1, generation: int = 1, is_staged: bool = False) -> list[LogEntry]:
+    """Append a cut with an entry in two partitions, as a relay does."""
+    entries = [entry(cut, number, seed=seed, generation=generation) for number in (0, 2)]
+    log.append(POD, entries)
+    log.append_manifest(POD, manifest(cut, *entries, generation=generation), is_staged=is_staged)
+    return entries
+
+
+def cuts(log: EventLog, after_cut: int = 0) -> list[int]:
+    return [one.cut for one in log.manifests(POD, after_cut, limit=100)]
+
+
+def test_an_empty_log_ends_before_its_first_cut(log: EventLog) -> None:
+    tail = log.tail(POD, PARTITIONS)
+    assert (tail.generation, tail.manifest_cut, tail.manifest) == (1, 0, None)
+    assert tail.entry_cuts == {0: 0, 1: 0, 2: 0}
+    assert cuts(log) == [] and log.progress(POD) == [] and log.retracted(POD) == [] and log.trim(POD, 5) == 0
+
+
+def test_what_was_appended_is_read_by_its_place(log: EventLog) -> None:
+    first, second = publish(log, 1), publish(log, 2, seed=2)
+    assert cuts(log) == [1, 2] and cuts(log, 1) == [2] and cuts(log, 2) == []
+    assert [one.cut for one in log.manifests(POD, 0, limit=1)] == [1]
+    places = [one.at for one in (second[1], first[0])]
+    assert log.fetch(POD, places) == [second[1].data, first[0].data]
+    tail = log.tail(POD, PARTITIONS)
+    assert (tail.manifest_cut, tail.entry_cuts) == (2, {0: 2, 1: 0, 2: 2})
+    assert tail.manifest == manifest(2, *second)
+    assert log.tail("pod2", 1).manifest_cut == 0, "pods do not meet"
+
+
+def test_nobody_is_kept_waiting_for_what_is_there_or_for_longer_than_asked(log: EventLog) -> None:
+    publish(log, 1)
+    assert [one.cut for one in log.manifests(POD, 0, limit=9, block_milliseconds=60_000)] == [1]
+    assert log.manifests(POD, 1, limit=9, block_milliseconds=20) == []
+
+
+def test_the_same_again_is_fine_however_often(log: EventLog) -> None:
+    for _ in range(3):
+        publish(log, 1)
+        publish(log, 2)
+        # Another run of the relay: another moment, the same events.
+        later = msgspec.structs.replace(manifest(2, entry(2), entry(2, 2)), published_at=NOW + timedelta(days=1))
+        log.append_manifest(POD, later)
+    assert cuts(log) == [1, 2]
+    assert log.tail(POD, PARTITIONS).manifest == manifest(2, entry(2), entry(2, 2)), "what was there first stays"
+
+
+def test_other_events_under_a_place_that_is_taken_are_refused(log: EventLog) -> None:
+    (kept, *_) = publish(log, 1)
+    with pytest.raises(LogDivergedError, match="other events"):
+        log.append(POD, [entry(1, seed=2)])
+    with pytest.raises(LogDivergedError, match="another one than the outbox gives"):
+        log.append_manifest(POD, manifest(1, entry(1, seed=2)))
+    assert log.fetch(POD, [kept.at]) == [kept.data]
+
+
+def test_a_place_that_was_passed_is_refused(log: EventLog) -> None:
+    publish(log, 5)
+    with pytest.raises(LogDivergedError, match="does not hold it"):
+        log.append(POD, [entry(4)])
+    with pytest.raises(LogDivergedError, match="has lost its manifest of cut 4"):
+        log.append_manifest(POD, manifest(4))
+
+
+def test_what_is_gone_is_a_gap_and_never_something_else(log: EventLog) -> None:
+    (gone, other), (kept, _) = publish(log, 1), publish(log, 2)
+    assert log.trim(POD, 2) == 2
+    assert cuts(log) == [2] and log.fetch(POD, [kept.at]) == [kept.data]
+    for place in (gone.at, other.at, replace(kept.at, chunk=1), replace(kept.at, generation=2)):
+        with pytest.raises(LogGapError, match=f"cut {place.cut}, chunk {place.chunk}"):
+            log.fetch(POD, [kept.at, place])
+    assert log.trim(POD, 3) == 2
+    tail = log.tail(POD, PARTITIONS)
+    assert (tail.manifest_cut, tail.manifest, tail.entry_cuts[0]) == (2, None, 2), "it knows where it ended"
+    with pytest.raises(LogDivergedError):
+        log.append(POD, [entry(2)])
+
+
+def test_a_generation_is_seen_at_once_when_it_is_switched_to(log: EventLog) -> None:
+    kept, *_ = [publish(log, cut) for cut in (1, 2, 3)]
+    assert log.begin_generation(POD, 2) == 2
+    publish(log, 2, seed=9, generation=2, is_staged=True)
+    assert [one.generation for one in log.manifests(POD, 0, limit=9)] == [1, 1, 1] and log.tail(POD, 1).generation == 1
+    # Whoever republished was killed; the next one begins with nothing of that.
+    assert log.begin_generation(POD, 2) == 2
+    new = publish(log, 2, seed=8, generation=2, is_staged=True)
+    log.switch_generation(POD, 2)
+    assert [(one.cut, one.generation) for one in log.manifests(POD, 0, limit=9)] == [(1, 1), (2, 2)]
+    assert log.fetch(POD, [kept[0].at, new[0].at]) == [kept[0].data, new[0].data]
+    assert log.tail(POD, PARTITIONS).generation == 2 and log.tail(POD, PARTITIONS).manifest_cut == 2
+
+
+def test_a_generation_without_a_manifest_is_empty(log: EventLog) -> None:
+    publish(log, 1)
+    log.switch_generation(POD, log.begin_generation(POD, 1))
+    assert cuts(log) == [] and log.tail(POD, PARTITIONS).manifest_cut == 0
+    publish(log, 1, seed=4, generation=2)
+    assert cuts(log) == [1]
+
+
+@pytest.mark.parametrize("after_cut", [0, 1, 2, 3])
+def test_what_is_retracted_is_set_aside_and_not_lost(log: EventLog, after_cut: int) -> None:
+    published = {cut: publish(log, cut) for cut in (1, 2, 3)}
+    log.retract(POD, after_cut)
+    assert cuts(log) == list(range(1, after_cut + 1))
+    tail = log.tail(POD, PARTITIONS)
+    assert (tail.generation, tail.manifest_cut) == (2, after_cut)
+    aside = log.retracted(POD)
+    assert [one.cut for one in aside] == list(range(after_cut + 1, 4))
+    for one in aside:
+        assert log.fetch(POD, [published[one.cut][0].at]) == [published[one.cut][0].data]
+    publish(log, after_cut + 1, seed=7, generation=2)
+    assert cuts(log)[-1] == after_cut + 1
+    log.forget_retracted(POD)
+    assert log.retracted(POD) == []
+
+
+def test_a_log_that_was_trimmed_and_retracted_knows_where_it_ends(log: EventLog) -> None:
+    for cut in (1, 2, 3):
+        publish(log, cut)
+    log.trim(POD, 3)
+    log.retract(POD, 2)
+    assert log.tail(POD, PARTITIONS).manifest_cut == 2 and log.tail(POD, PARTITIONS).manifest is None
+
+
+def test_projections_report_and_are_forgotten(log: EventLog) -> None:
+    for name, cut in (("views", 1), ("lake", 4), ("views", 3)):
+        log.report_progress(POD, Progress(projection=name, applied_cut=cut, reported_at=NOW))
+    assert [(one.projection, one.applied_cut, one.reported_at) for one in log.progress(POD)] == [
+        ("lake", 4, NOW),
+        ("views", 3, NOW),
+    ]
+    log.forget_projection(POD, "lake")
+    log.forget_projection(POD, "nobody")
+    assert [one.projection for one in log.progress(POD)] == ["views"]
+
+
+def test_a_torn_append_is_finished_by_doing_it_again(log: EventLog) -> None:
+    """A relay that is killed has appended some of its entries; whoever is next appends all of them."""
+    rng = random.Random(5)
+    entries = [entry(1, partition, chunk) for partition in range(PARTITIONS) for chunk in range(3)]
+    for _ in range(5):
+        log.append(POD, entries[: rng.randrange(len(entries))])
+    log.append(POD, entries)
+    log.append_manifest(POD, manifest(1, *entries))
+    assert log.fetch(POD, [one.at for one in entries]) == [one.data for one in entries]
+
+
+@pytest.mark.parametrize(
+    ("url", "begins"), [("kafka://127.0.0.1:9092", "begins with kafka://"), ("127.0.0.1", "has no scheme")]
+)
+def test_a_url_that_no_adapter_knows_is_refused_in_a_sentence(settings: Settings, url: str, begins: str) -> None:
+    with pytest.raises(SettingsError, match=f"TIEOUT_LOG_URL {begins}; the log may be at redis://"):
+        build_log(replace(settings, log_url=url))
