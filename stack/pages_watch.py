@@ -16,11 +16,13 @@ from stack.dagster_home import dagster_url
 from stack.dagster_pages import Pages
 from stack.looking import WITHOUT_DAGSTER
 
+ANSWER_SECONDS = 5.0
+"""How long somebody who looks waits for an answer."""
 PATIENCE_SECONDS = 300.0
 """Longer than the pages take to come up on a busy machine."""
 
 
-def pages_missing(settings: Settings, *, answer_seconds: float) -> str:
+def pages_missing(settings: Settings, *, answer_seconds: float = ANSWER_SECONDS) -> str:
     """Return in words what keeps Dagster's pages from being used; empty: nothing, or none were started here."""
     address = dagster_url(settings)
     if address is None:

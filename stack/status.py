@@ -28,7 +28,6 @@ from stack.waiting import CallsStatus, OpenStatus, calls_of, open_in
 
 Answer = TypeVar("Answer")
 UNREACHABLE = "unreachable"
-PAGES_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +164,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         coverage = pool.submit(_coverage_line, values)
         near = pool.submit(_near_limits, values)
         left_out = pool.submit(_left_out, values)
-        missing = pool.submit(pages_missing, values, answer_seconds=PAGES_ANSWER_SECONDS)
+        missing = pool.submit(pages_missing, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
