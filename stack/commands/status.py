@@ -46,9 +46,11 @@ def status(
     too far behind). 3: nothing runs. A copy that is late is no alarm.
 
     In JSON: verdict {exit_code, sentence, down[], alarms[]}, servers[] {name, kind, address, holds[], state, reason,
-    restarts}, pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[] {name,
+    restarts}, servers_refusal (why ended servers cannot be started again), pages_missing (what keeps Dagster's pages
+    from being used), pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[] {name,
     pod, applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared, missing,
-    extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state, restarts}.
+    extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state, restarts,
+    refusal}.
     """
     from stack.commands.standing import show_status
     from stack.status import read_status
