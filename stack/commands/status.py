@@ -43,14 +43,14 @@ def status(
     """Say how everything stands: a verdict, the servers, pods, how far each copy is behind, comparisons, workers.
 
     Exit code 0: all is well. 1: something is down, or an alarm (a break, a limit that is nearly reached, a copy that is
-    too far behind). 3: nothing runs. A copy that is late is no alarm.
+    too far behind, Dagster's pages that are not ready). 3: nothing runs. A copy that is late is no alarm.
 
     In JSON: verdict {exit_code, sentence, down[], alarms[]}, servers[] {name, kind, address, holds[], state, reason,
     restarts}, servers_refusal (why ended servers cannot be started again), pages_missing (what keeps Dagster's pages
-    from being used), pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[] {name,
-    pod, applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared, missing,
-    extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state, restarts,
-    refusal}.
+    from being used), pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[]
+    {name, pod, applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared,
+    missing, extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state,
+    restarts, refusal}.
     """
     from stack.commands.standing import show_status
     from stack.status import read_status
