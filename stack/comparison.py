@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from contracts.clock import utc_now
-from contracts.errors import LogGapError, UnprovenBuildError, WarehouseError
+from contracts.errors import LogGapError, LogUnavailableError, UnprovenBuildError, WarehouseError
 from contracts.settings import Settings
 from contracts.verdicts import DIFFERENCES_KEPT
 from reconcile.compare import Limits
@@ -89,11 +89,9 @@ def _check_same_history(settings: Settings, pod: str) -> None:
 
 def _last_manifest(settings: Settings, pod: str) -> Manifest | None:
     """Return the log's last manifest of a pod; None where it has none, or does not answer."""
-    import redis
-
     from streams.logs import build_log
 
-    with suppress(redis.RedisError), closing(build_log(settings)) as log:
+    with suppress(LogUnavailableError), closing(build_log(settings)) as log:
         return log.tail(pod, 1).manifest
     return None
 

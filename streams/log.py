@@ -113,7 +113,10 @@ def entry_place(pod: str, epoch: str, at: EntryId) -> str:
 
 
 class EventLog(Protocol):
-    """What Tieout needs of a log. Every call is bounded; raises LogDivergedError, LogGapError as stated."""
+    """What Tieout needs of a log. Every call is bounded; raises LogDivergedError and LogGapError as stated.
+
+    LogUnavailableError from every call: its server does not answer, or takes no entries for want of memory.
+    """
 
     def tail(self, pod: str, partition_count: int) -> LogTail:
         """Return where the streams of the current generation end."""

@@ -21,10 +21,9 @@ from typing import Any
 
 import adbc_driver_manager
 import psycopg
-import redis
 
 from contracts.clock import Clock, utc_now
-from contracts.errors import HistoryUnknownError, LogDivergedError, RelayBusyError, StackError
+from contracts.errors import HistoryUnknownError, LogDivergedError, LogUnavailableError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from contracts.text import counted
 from streams.cuts import (
@@ -55,9 +54,7 @@ REPUBLISHING = "tieout republish"
 LOST_SERVER = (
     psycopg.OperationalError,
     adbc_driver_manager.OperationalError,
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.exceptions.OutOfMemoryError,
+    LogUnavailableError,
 )
 """What passes by waiting: a server that is away, or a log that is full until it is trimmed."""
 

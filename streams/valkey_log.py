@@ -9,13 +9,14 @@ streams its entries are; so a new generation is switched to by renaming one key,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 import redis
 
-from contracts.errors import LogDivergedError, LogGapError
+from contracts.errors import LogDivergedError, LogGapError, LogUnavailableError
 from contracts.struct_types import make_known
 from streams import codec
 from streams.cuts import CODEC
@@ -31,6 +32,25 @@ return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 
 
 make_known(Manifest, Progress)
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def _told(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Let a call of the port say in the port's words that its server is away or full."""
+
+    @wraps(call)
+    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
+        try:
+            return call(*arguments, **named)
+        except redis.exceptions.OutOfMemoryError:
+            raise LogUnavailableError("The log takes no entries: its memory is full until it is trimmed.") from None
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise LogUnavailableError(f"The log does not answer: {reason}. Look with `tieout status`.") from None
+
+    return told
 
 
 class ValkeyLog:
@@ -64,6 +84,7 @@ class ValkeyLog:
 
     # Appending
 
+    @_told
     def tail(self, pod: str, partition_count: int) -> LogTail:
         """Return where the streams of the current generation end."""
         generation = self._generation(pod)
@@ -88,6 +109,7 @@ class ValkeyLog:
             raise
         return _cut_of(stream["last-generated-id"])
 
+    @_told
     def append(self, pod: str, entries: Sequence[LogEntry]) -> None:
         """Append entries in order; one that is there already with the same checksum is fine."""
         for group in _groups(entries):
@@ -117,6 +139,7 @@ class ValkeyLog:
                 f"The log holds other events at {where} than the outbox gives for it; nothing was published over them."
             )
 
+    @_told
     def append_manifest(self, pod: str, manifest: Manifest, *, is_staged: bool = False) -> None:
         """Append the manifest of a cut whose entries are all appended."""
         key = self.manifests_key(pod, manifest.generation if is_staged else None)
@@ -134,6 +157,7 @@ class ValkeyLog:
 
     # Reading
 
+    @_told
     def manifests(self, pod: str, after_cut: int, *, limit: int, block_milliseconds: int = 0) -> list[Manifest]:
         """Return up to `limit` manifests of cuts after `after_cut`, in order; wait for the first one if asked to."""
         key = self.manifests_key(pod)
@@ -146,6 +170,7 @@ class ValkeyLog:
             rows = cast(list[Any], self._client.xrange(key, f"{after_cut + 1}-0", "+", count=limit))
         return [_manifest(fields) for _, fields in rows]
 
+    @_told
     def fetch(self, pod: str, entries: Sequence[EntryId]) -> list[bytes]:
         """Return the bytes of exactly these entries; LogGapError when one is missing."""
         found = []
@@ -170,6 +195,7 @@ class ValkeyLog:
 
     # Generations
 
+    @_told
     def begin_generation(self, pod: str, from_cut: int) -> int:
         """Return the number of a new, empty generation that will hold the cuts from `from_cut` on.
 
@@ -187,6 +213,7 @@ class ValkeyLog:
             pipeline.execute()
         return generation
 
+    @_told
     def switch_generation(self, pod: str, generation: int) -> None:
         """Make the staged manifests of `generation` the pod's manifests, at once."""
         staged, present = self.manifests_key(pod, generation), self.manifests_key(pod)
@@ -198,6 +225,7 @@ class ValkeyLog:
         pipeline.set(f"{self._root(pod)}:generation", generation)
         pipeline.execute()
 
+    @_told
     def retract(self, pod: str, after_cut: int) -> None:
         """Let the pod's log end at `after_cut`, in a new generation; later manifests are set aside, not lost."""
         present = self._generation(pod)
@@ -214,12 +242,14 @@ class ValkeyLog:
             self._client.xdel(staged, f"{after_cut}-0")
         self.switch_generation(pod, generation)
 
+    @_told
     def retracted(self, pod: str) -> list[Manifest]:
         """Return the manifests that were set aside, by cut; their entries are where they were."""
         stored = cast(list[bytes], self._client.hvals(self._retracted_key(pod)))
         found = [msgspec.json.decode(value, type=Manifest) for value in stored]
         return sorted(found, key=lambda manifest: (manifest.cut, manifest.generation))
 
+    @_told
     def forget_retracted(self, pod: str) -> None:
         """Drop the manifests that were set aside, when their events are kept elsewhere."""
         self._client.delete(self._retracted_key(pod))
@@ -233,6 +263,7 @@ class ValkeyLog:
 
     # Projections and trimming
 
+    @_told
     def report_progress(self, pod: str, progress: Progress) -> None:
         """Register a projection, or how far it is now."""
         key, value = f"{self._root(pod)}:projections", msgspec.json.encode(progress)
@@ -243,16 +274,19 @@ class ValkeyLog:
             # trimmed follows from what copies report.
             self._client.eval(REPORT, 1, key, progress.projection, value)
 
+    @_told
     def forget_projection(self, pod: str, projection: str) -> None:
         """Remove a projection that no longer exists."""
         self._client.hdel(f"{self._root(pod)}:projections", projection)
 
+    @_told
     def progress(self, pod: str) -> list[Progress]:
         """Return every registered projection of a pod, by name."""
         stored = cast(Mapping[bytes, bytes], self._client.hgetall(f"{self._root(pod)}:projections"))
         found = [msgspec.json.decode(value, type=Progress) for value in stored.values()]
         return sorted(found, key=lambda item: item.projection)
 
+    @_told
     def trim(self, pod: str, kept_from_cut: int) -> int:
         """Remove manifests and entries of cuts below `kept_from_cut`; return how many entries went."""
         keys = self._entry_keys(pod)

@@ -311,7 +311,6 @@ def open_servers() -> Iterator[tuple[Settings, Progress]]:
     """Give the settings of running servers; what a database says becomes one sentence without secrets."""
     import duckdb
     import psycopg
-    import redis
 
     from stack.scrubbing import scrubber
 
@@ -319,7 +318,7 @@ def open_servers() -> Iterator[tuple[Settings, Progress]]:
     with session.ended_by_signals(), session.open_session(progress) as values:
         try:
             yield values, progress
-        except (duckdb.Error, psycopg.Error, redis.RedisError) as error:
+        except (duckdb.Error, psycopg.Error) as error:
             raise PropagationError(f"This could not be done: {scrubber(values)(str(error))}") from None
 
 

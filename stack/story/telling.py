@@ -14,7 +14,6 @@ from typing import Any
 
 import duckdb
 import psycopg
-import redis
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, NotFoundError, StackError, TieoutError
@@ -196,7 +195,7 @@ class _Reader:
         """Return the answer; a store that does not answer becomes a section that says so, once."""
         try:
             return ask()
-        except (psycopg.Error, duckdb.Error, redis.RedisError, TieoutError) as error:
+        except (psycopg.Error, duckdb.Error, TieoutError) as error:
             if not self._is_silent(store):
                 self._sections.append(Section(store=store, error=self._scrub(str(error))[:300]))
             return otherwise

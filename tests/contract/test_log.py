@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+import redis
 
-from contracts.errors import LogDivergedError, LogGapError, SettingsError
+from contracts.errors import LogDivergedError, LogGapError, LogUnavailableError, SettingsError
 from contracts.settings import Settings
 from streams import codec
 from streams.log import ChunkManifest, EntryId, EventLog, LogEntry, Manifest, Progress, entry_place
@@ -20,6 +22,10 @@ from tests.streams_support import stored_events
 
 POD, EPOCH, PARTITIONS = "pod1", "system.1.1", 3
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+AWAY: dict[Callable[[str], EventLog], str] = {ValkeyLog: "redis://127.0.0.1:9/0"}
+"""By adapter: where no server is."""
 
 
 @pytest.fixture(params=sorted(set(ADAPTERS.values()), key=repr), ids=lambda adapter: adapter.__name__)
@@ -205,6 +211,46 @@ def test_a_torn_append_is_finished_by_doing_it_again(log: EventLog) -> None:
     log.append(POD, entries)
     log.append_manifest(POD, manifest(1, *entries))
     assert log.fetch(POD, [one.at for one in entries]) == [one.data for one in entries]
+
+
+@pytest.mark.parametrize("adapter", AWAY, ids=lambda adapter: adapter.__name__)
+def test_a_server_that_is_away_is_said_in_the_ports_own_words(adapter: Callable[[str], EventLog]) -> None:
+    with closing(adapter(AWAY[adapter])) as log:
+        progress = Progress(projection="lake", applied_cut=1, reported_at=NOW)
+        calls: list[Callable[[], object]] = [
+            lambda: log.tail(POD, 1),
+            lambda: log.append(POD, [entry(1)]),
+            lambda: log.append_manifest(POD, manifest(1)),
+            lambda: log.manifests(POD, 0, limit=1),
+            lambda: log.fetch(POD, [entry(1).at]),
+            lambda: log.begin_generation(POD, 1),
+            lambda: log.switch_generation(POD, 2),
+            lambda: log.retract(POD, 0),
+            lambda: log.retracted(POD),
+            lambda: log.forget_retracted(POD),
+            lambda: log.report_progress(POD, progress),
+            lambda: log.forget_projection(POD, "lake"),
+            lambda: log.progress(POD),
+            lambda: log.trim(POD, 1),
+        ]
+        for call in calls:
+            with pytest.raises(LogUnavailableError, match=r"The log does not answer: .*tieout status"):
+                call()
+
+
+def test_a_full_server_takes_no_entries_and_lets_copies_report(valkey_url: str) -> None:
+    with closing(ValkeyLog(valkey_url)) as log, redis.Redis.from_url(valkey_url) as client:
+        publish(log, 1)
+        client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(LogUnavailableError, match="takes no entries: its memory is full"):
+                publish(log, 2)
+            log.report_progress(POD, Progress(projection="lake", applied_cut=1, reported_at=NOW))
+            assert log.trim(POD, 2) == 2
+        finally:
+            client.config_set("maxmemory", "0")
+        publish(log, 2)
+        assert cuts(log) == [2]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from contracts.errors import StackError
 from derived import lake_connection
 from stack import propagation
-from streams import consumer, valkey_log
+from streams import consumer, logs
 
 ROOT = Path(__file__).resolve().parents[3]
 DECAY = """
@@ -55,7 +55,7 @@ def test_what_duckdb_frees_goes_back_at_once() -> None:
 def test_a_copy_that_was_brought_up_to_date_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     projection, log = Closable(), Closable()
     drained = SimpleNamespace(drain=lambda until_cut: SimpleNamespace(events=7, parked=0))
-    monkeypatch.setattr(valkey_log, "build_log", lambda settings: log)
+    monkeypatch.setattr(logs, "build_log", lambda settings: log)
     monkeypatch.setattr(propagation, "build_projection", lambda name, settings: projection)
     monkeypatch.setattr(consumer, "Consumer", lambda *arguments: drained)
     assert propagation._apply("lake", "pod1", 3, cast(Any, None)) == (7, 0)
