@@ -18,6 +18,7 @@ import msgspec
 from contracts.events import AGGREGATES, STATE_TYPES
 from contracts.events.common import AggregateState
 from contracts.events.envelope import Envelope
+from contracts.events.schema_files import breaking_sentences, file_of, schema_of
 from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
 from contracts.ownership import COPIES, FACTS, SWEEP_SECONDS_MAX
 from docs.columns import histories_yml, staging_yml
@@ -112,7 +113,7 @@ def events() -> str:
 
 def schema(state: type[AggregateState]) -> str:
     """Return the JSON Schema of one aggregate's state, as committed beside its module."""
-    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(state)), indent=2).decode() + "\n"
+    return msgspec.json.format(msgspec.json.encode(schema_of(state)), indent=2).decode() + "\n"
 
 
 def pairs() -> str:
@@ -335,7 +336,7 @@ def documents() -> dict[Path, str]:
         ROOT / "dbt_project/models/intermediate/histories.yml": histories_yml(),
     }
     for name, state in STATE_TYPES.items():
-        generated[ROOT / f"contracts/events/schemas/{name}.v{state.SCHEMA_VERSION}.json"] = schema(state)
+        generated[file_of(name, state.SCHEMA_VERSION)] = schema(state)
     return generated
 
 
@@ -345,7 +346,16 @@ def stale() -> list[Path]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the documents; with ``--check`` only name the stale ones and return 1 if there are any."""
+    """Write the documents; with ``--check`` only name the stale ones and return 1 if there are any.
+
+    Nothing is written while a state type could not read what is stored: its committed schema is the last that knows.
+    """
+    broken = breaking_sentences()
+    for sentence in broken:
+        print(sentence)
+    if broken:
+        print("Stored events could not be read: change the state type as it says there, not its committed schema.")
+        return 1
     if "--check" in arguments:
         outdated = stale()
         for path in outdated:

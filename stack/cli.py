@@ -35,6 +35,7 @@ from stack.commands.parked import add_commands as add_parked
 from stack.commands.queries import add_commands as add_queries
 from stack.commands.repair import add_commands as add_repair
 from stack.commands.reports import add_commands as add_reports
+from stack.commands.schemas import add_commands as add_schemas
 from stack.commands.status import add_commands as add_status
 from stack.commands.stores import add_commands as add_repairs
 from stack.confirming import DryRun, Intent, Yes, is_agreed
@@ -260,6 +261,7 @@ add_books(app)
 add_repair(app)
 add_repairs(app)
 add_parked(app)
+add_schemas(app)
 add_epochs(app)
 add_accepting()
 add_breaks(app)

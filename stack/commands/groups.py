@@ -15,7 +15,7 @@ HEADINGS = {
     "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
     "Ask": ("sql", "psql", "valkey"),
     "Reports and months": ("report", "close", "periods", "verify"),
-    "Work on the warehouse": ("dbt",),
+    "Work on the warehouse and on events": ("dbt", "schemas"),
     "Bring copies back": (
         "drain",
         "rebuild",

@@ -1,0 +1,166 @@
+"""Whether every event that may be stored can be read as the state types are now: rules over their JSON Schemas.
+
+Events are stored for years (lake, its backup, log, outboxes, parked) and are never rewritten, so a state type may only
+change so that all of them stay readable, and mean what they meant. A committed schema (`contracts/events/schemas/`)
+says what is stored under its version; each is compared with the type of now, not only the last one.
+
+Belongs here: the rules, pure. Does not belong here: reading the files (`schema_files.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+ADD_DEFAULT = "give the field a default that says what it was before there was the field"
+KEEP = "keep it as it is, and add another field with a default beside it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One way in which the type of now differs from what is stored."""
+
+    place: str
+    """Where, e.g. ``lines[].quantity``."""
+    rule: str
+    """What was done, e.g. `the field was removed`."""
+    is_breaking: bool
+    way: str = ""
+    """For one that breaks: what is allowed instead. For an enum value: what readers need."""
+
+    @property
+    def sentence(self) -> str:
+        """The change for a person."""
+        return f"{self.place}: {self.rule}" + (f"; {self.way}." if self.way else ".")
+
+
+def changes(stored: Schema, now: Schema) -> list[Change]:
+    """Return how `now` differs from `stored`: two JSON Schemas of one state type, as msgspec makes them."""
+    return list(_Comparison(stored.get("$defs", {}), now.get("$defs", {})).of(stored, now, ""))
+
+
+def breaking(stored: Schema, now: Schema) -> list[Change]:
+    """Return the changes that make stored events unreadable, or let them mean something else."""
+    return [change for change in changes(stored, now) if change.is_breaking]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    stored_defs: Schema
+    now_defs: Schema
+
+    def of(self, stored: Schema, now: Schema, place: str) -> Iterator[Change]:
+        stored, now = _resolved(stored, self.stored_defs), _resolved(now, self.now_defs)
+        if "enum" in stored or "enum" in now:
+            yield from _enums(stored, now, place)
+            return
+        olds, news = _alternatives(stored), _alternatives(now)
+        for kind, old in olds.items():
+            if kind not in news:
+                yield _broken(place, f"{kind} is not allowed any more")
+                continue
+            yield from self._of_kind(kind, old, news[kind], place)
+        for kind in news:
+            if kind not in olds:
+                yield Change(place=place or "the state", rule=f"{kind} is allowed, too", is_breaking=False)
+
+    def _of_kind(self, kind: str, stored: Schema, now: Schema, place: str) -> Iterator[Change]:
+        stored, now = _resolved(stored, self.stored_defs), _resolved(now, self.now_defs)
+        if "enum" in stored or "enum" in now:
+            yield from _enums(stored, now, place)
+        elif kind == "object":
+            yield from self._objects(stored, now, place)
+        elif kind == "array":
+            yield from _limits(stored, now, place)
+            yield from self.of(stored.get("items", {}), now.get("items", {}), f"{place}[]")
+        else:
+            yield from _limits(stored, now, place)
+
+    def _objects(self, stored: Schema, now: Schema, place: str) -> Iterator[Change]:
+        olds, news = stored.get("properties", {}), now.get("properties", {})
+        for name, old in olds.items():
+            here = f"{place}.{name}" if place else name
+            if name not in news:
+                yield _broken(here, "the field was removed, and stored events have it")
+                continue
+            was_required, is_required = name in stored.get("required", ()), name in now.get("required", ())
+            if is_required and not was_required:
+                yield _broken(here, "the field is required now, and stored events may lack it", ADD_DEFAULT)
+            if not was_required and not is_required and old.get("default") != news[name].get("default"):
+                said = f"its default was {old.get('default')!r} and is {news[name].get('default')!r}"
+                yield _broken(here, f"{said}: what stored events left out would mean something else")
+            yield from self.of(old, news[name], here)
+        for name in news:
+            if name not in olds:
+                here = f"{place}.{name}" if place else name
+                if name in now.get("required", ()):
+                    yield _broken(here, "the field is new and required, and stored events lack it", ADD_DEFAULT)
+                else:
+                    yield Change(place=here, rule="the field is new, with a default", is_breaking=False)
+
+
+def _broken(place: str, rule: str, way: str = KEEP) -> Change:
+    return Change(place=place or "the state", rule=rule, is_breaking=True, way=way)
+
+
+def _resolved(schema: Schema, defs: Schema) -> Schema:
+    """Follow a reference; what stands beside it (a default) stays."""
+    while "$ref" in schema:
+        beside = {name: value for name, value in schema.items() if name != "$ref"}
+        schema = {**defs[str(schema["$ref"]).rpartition("/")[2]], **beside}
+    return schema
+
+
+def _alternatives(schema: Schema) -> dict[str, Schema]:
+    """Return what may stand there, by the kind of JSON value; a schema without a type allows anything."""
+    found: dict[str, Schema] = {}
+    for one in schema.get("anyOf", [schema]):
+        kind = "object" if "$ref" in one else str(one.get("type", "anything"))
+        found[kind] = one
+    return found
+
+
+def _enums(stored: Schema, now: Schema, place: str) -> Iterator[Change]:
+    olds, news = stored.get("enum"), now.get("enum")
+    if olds is None or news is None:
+        yield _broken(place, "it is a set of values on one side only")
+        return
+    for value in olds:
+        if value not in news:
+            yield _broken(place, f"the value {value!r} was removed, and stored events may have it")
+    for value in news:
+        if value not in olds:
+            way = "readers must have been told one window before it is written"
+            yield Change(place=place or "the state", rule=f"the value {value!r} is new", is_breaking=False, way=way)
+
+
+def _limits(stored: Schema, now: Schema, place: str) -> Iterator[Change]:
+    """A limit may be widened and never narrowed: what was accepted stays readable."""
+    for name, is_narrower in _NARROWER.items():
+        old, new = stored.get(name), now.get(name)
+        if old == new:
+            continue
+        was, is_now = ("not limited" if limit is None else limit for limit in (old, new))
+        rule = f"{name} was {was} and is {is_now}"
+        if new is not None and (old is None or is_narrower(old, new)):
+            yield _broken(place, f"{rule}: stored values may be outside", "narrow the command, not the event")
+        else:
+            yield Change(place=place or "the state", rule=rule, is_breaking=False)
+    for name in ("format", "pattern", "multipleOf"):
+        if now.get(name) is not None and stored.get(name) != now.get(name):
+            yield _broken(place, f"{name} was {stored.get(name)!r} and is {now[name]!r}")
+
+
+_NARROWER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "minimum": lambda old, new: new > old,
+    "exclusiveMinimum": lambda old, new: new > old,
+    "minLength": lambda old, new: new > old,
+    "minItems": lambda old, new: new > old,
+    "maximum": lambda old, new: new < old,
+    "exclusiveMaximum": lambda old, new: new < old,
+    "maxLength": lambda old, new: new < old,
+    "maxItems": lambda old, new: new < old,
+}

@@ -1,0 +1,105 @@
+"""Commands on the schemas of events, for who changes them: which versions there are, and whether all can be read.
+
+Belongs here: `tieout schemas ...` and what it prints. Does not belong here: the rules
+(`contracts/events/compatibility.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from contracts.errors import InputError
+from contracts.events import AGGREGATES, STATE_TYPES
+from contracts.events.compatibility import changes
+from contracts.events.schema_files import all_changes, breaking_sentences, committed, schema_of
+from contracts.text import counted, visible
+from stack.console import answers, print_json, table
+
+BREAKING = 1
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
+
+commands = typer.Typer(
+    no_args_is_help=True,
+    help="Schemas of events: stored ones are never rewritten, so every version that was committed must stay readable.",
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    for name, command in (("list", list_schemas), ("check", check), ("diff", diff)):
+        commands.command(name=name)(command)
+    app.add_typer(commands, name="schemas")
+
+
+def list_schemas(as_json: AsJson = False) -> None:
+    """List the aggregate types: their version, the committed ones, their events, how many fields each state has."""
+    rows = [
+        {
+            "aggregate_type": state.AGGREGATE_TYPE,
+            "version": state.SCHEMA_VERSION,
+            "committed": list(committed(state.AGGREGATE_TYPE)),
+            "fields": len(state.__struct_fields__),
+            "events": [event.value for event in events],
+        }
+        for state, events in AGGREGATES.items()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = [
+        (
+            str(row["aggregate_type"]),
+            str(row["version"]),
+            ", ".join(map(str, row["committed"])),  # type: ignore[call-overload]
+            str(row["fields"]),
+            ", ".join(row["events"]),  # type: ignore[arg-type]
+        )
+        for row in rows
+    ]
+    answers().print(table("Schemas", ("Aggregate", "Version", "Committed", "Fields", "Events"), shown, numbers_from=9))
+
+
+def check(as_json: AsJson = False) -> None:
+    """Say whether every event that may be stored can be read, under each committed version; exit code 1: not.
+
+    Allowed: a new field with a default, a wider limit, a new enum value that readers were told of. What else is wanted
+    is another field, beside the one that stays.
+    """
+    found = breaking_sentences()
+    if as_json:
+        print_json({"is_compatible": not found, "breaking": found})
+    else:
+        for sentence in found:
+            answers().print(sentence, markup=False)
+        versions = counted(len(all_changes()), "committed version")
+        answers().print(f"{versions}: {'not all' if found else 'all'} can be read by the state types as they are now.")
+    raise typer.Exit(BREAKING if found else 0)
+
+
+def diff(
+    aggregate_type: Annotated[str, typer.Argument(metavar="TYPE", help=f"{', '.join(STATE_TYPES)}.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show how a state type as it is now differs from each committed version of it."""
+    if aggregate_type not in STATE_TYPES:
+        raise InputError(f"{visible(aggregate_type)!r} is no aggregate type; there are {', '.join(STATE_TYPES)}.")
+    now = schema_of(STATE_TYPES[aggregate_type])
+    found = [
+        {"version": version, "place": one.place, "rule": one.rule, "is_breaking": one.is_breaking, "way": one.way}
+        for version, stored in committed(aggregate_type).items()
+        for one in changes(stored, now)
+    ]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        answers().print(f"{aggregate_type} is as it was committed.")
+        return
+    rows = [
+        (str(one["version"]), one["place"], "breaks" if one["is_breaking"] else "allowed", one["rule"], one["way"])
+        for one in found
+    ]
+    answers().print(table(aggregate_type, ("Version", "Where", "", "What", "Instead"), rows, numbers_from=9))
