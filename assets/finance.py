@@ -11,6 +11,7 @@ from dagster import AssetExecutionContext
 
 from assets.graph import FINANCE_OWNERS, mart_key
 from assets.platform import PLATFORM, platform_of
+from contracts.text import cuts_text
 from derived.reports import REPORTS, Report
 from finance.statement import Statement
 
@@ -51,7 +52,7 @@ def certified(statement: Statement) -> dict[str, dg.MetadataValue]:
     breaks = {"breaks_unsettled": certificate.breaks_unsettled, "breaks_accepted": certificate.breaks_accepted}
     return {
         "conclusion": dg.MetadataValue.text(certificate.conclusion),
-        "cuts": dg.MetadataValue.text(",".join(f"{pod}:{cut}" for pod, cut in sorted(report.cuts.items()))),
+        "cuts": dg.MetadataValue.text(cuts_text(report.cuts)),
         "content_sha256": dg.MetadataValue.text(certificate.content_sha256),
         "rows": dg.MetadataValue.int(len(report.rows)),
         **{label: dg.MetadataValue.int(number) for label, number in breaks.items() if number is not None},

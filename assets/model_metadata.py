@@ -16,7 +16,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 
-from derived.builds import Connection
+from contracts.text import cuts_text
+from derived.builds import Build
 from derived.warehouse import stored_rows
 
 ROW_COUNT, COLUMN_LINEAGE = "dagster/row_count", "dagster/column_lineage"
@@ -35,10 +36,8 @@ Place = tuple[str, str, str]
 """Schema, table, column."""
 
 
-def described(
-    events: Iterable[Any], connection: Connection, manifest: Mapping[str, Any], target: Path
-) -> Iterator[Any]:
-    """Yield dbt's events, those of models that were built with rows and columns; `target` is where dbt writes to.
+def described(events: Iterable[Any], build: Build, manifest: Mapping[str, Any], target: Path) -> Iterator[Any]:
+    """Yield dbt's events, those of models that were built with cuts, rows and columns; `target`: where dbt writes to.
 
     Only stored tables are counted, which the lake has in its catalog; views would have to be computed for it.
     """
@@ -49,7 +48,9 @@ def described(
             continue
         node = manifest["nodes"][event.metadata["unique_id"].value]
         seen = {
-            ROW_COUNT: stored_rows(connection, node["name"]).get(node["name"]),
+            "build_id": build.build_id,
+            "cuts": cuts_text(build.cuts),
+            ROW_COUNT: stored_rows(build.connection, node["name"]).get(node["name"]),
             COLUMN_LINEAGE: _lineage(node, schema, target),
         }
         told = {name: value for name, value in seen.items() if value is not None}

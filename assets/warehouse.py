@@ -1,7 +1,4 @@
-"""The warehouse: every dbt model as an asset, every dbt test as a check, built at one vector of cuts.
-
-In a code location of its own (`orchestration/warehouse.py`), because importing dbt costs every run seconds.
-"""
+"""The warehouse: every dbt model as an asset, every dbt test as a check, built at one vector of cuts."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -106,7 +103,7 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
                 context=context,
                 raise_on_error=False,
             )
-            yield from described(invocation.stream(), build.connection, invocation.manifest, invocation.target_path)
+            yield from described(invocation.stream(), build, invocation.manifest, invocation.target_path)
             # Only a build of everything, without a fault, may be read by reports.
             build.is_complete = invocation.is_successful() and not context.is_subset
             if build.left_out:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import StackError
+from contracts.runs import LOCATION
 from contracts.settings import Settings
 from stack.console import Progress
 from stack.dagster_database import migrate_dagster
@@ -62,6 +63,12 @@ query ($key: AssetKeyInput!, $check: String!) { assetCheckExecutions(assetKey: $
     ... on TextMetadataEntry { text } ... on IntMetadataEntry { intValue } ... on UrlMetadataEntry { url }
     ... on PipelineRunMetadataEntry { runId } } } } }
 """
+ASSET = """
+query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  repository { location { name } } assetChecksOrError { ... on AssetChecks { checks { name jobNames } } } } } }
+"""
+ASSET_JOB = "__ASSET_JOB"
+"""In which the pages launch what is selected in the graph or on an asset's page."""
 FAILED = ("FAILURE", "CANCELED")
 
 
@@ -111,13 +118,13 @@ class Pages:
         return "\n".join(path.read_text()[-1500:] for path in self.logs.glob("dagster-*.log"))
 
     def is_up(self) -> bool:
-        """Return whether both code locations are loaded; one whose server does not listen yet is an error at first."""
+        """Return whether the code location is loaded; while its server does not listen yet, it is an error."""
         try:
             entries = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
         except (urllib.error.URLError, OSError):
             return False
         found = [entry["locationOrLoadError"] for entry in entries if entry["loadStatus"] == "LOADED"]
-        return [one["__typename"] for one in found if one] == ["RepositoryLocation"] * 2
+        return [one["__typename"] for one in found if one] == ["RepositoryLocation"]
 
     def backfill(self, keys: Sequence[Sequence[str]], partitions: Sequence[str]) -> str:
         """Materialize partitions of assets as the graph does; return the backfill's id, once it has succeeded."""
@@ -137,7 +144,7 @@ class Pages:
         return backfill_id
 
     def run(self, job: str, **params: Any) -> str:
-        """Launch a job, wait until it has succeeded, return the run's id; `location` names another than `tieout`."""
+        """Launch a job, wait until it has succeeded, return the run's id; `location` is where the page found it."""
         run_id, status = self.ended(job, **params)
         if status in FAILED:
             raise StackError(f"{job} ended as {status}: {self.tail()}")
@@ -146,7 +153,7 @@ class Pages:
     def ended(self, job: str, **params: Any) -> tuple[str, str]:
         """Launch a job, wait until it has ended, return the run's id and how it ended."""
         selector = {
-            "repositoryLocationName": params.pop("location", "tieout"),
+            "repositoryLocationName": params.pop("location", LOCATION),
             "repositoryName": "__repository__",
             "pipelineName": job,
             **params.pop("selector", {}),
@@ -162,6 +169,27 @@ class Pages:
 
         self.until(f"{job} did not end", lambda: status() in ("SUCCESS", *FAILED))
         return run_id, status()
+
+    def materialize(self, *paths: Sequence[str]) -> str:
+        """Materialize assets from their page: it launches, in the location of the asset, its checks with it."""
+        return self._launch(paths, has_assets=True)
+
+    def check(self, path: Sequence[str], *names: str) -> str:
+        """Execute checks from the page of their asset; return the run's id, once it has succeeded."""
+        return self._launch([path], has_assets=False, names=names)
+
+    def _launch(self, paths: Sequence[Sequence[str]], *, has_assets: bool, names: Sequence[str] = ()) -> str:
+        nodes = [self.ask(ASSET, key={"path": list(path)})["assetNodeOrError"] for path in paths]
+        (location,) = {node["repository"]["location"]["name"] for node in nodes}
+        checks = [
+            {"assetKey": {"path": list(path)}, "name": check["name"]}
+            for path, node in zip(paths, nodes, strict=True)
+            for check in node["assetChecksOrError"].get("checks", [])
+            if ASSET_JOB in check["jobNames"] and (has_assets or check["name"] in names)
+        ]
+        assets = [{"path": list(path)} for path in paths] if has_assets else []
+        selector = {"assetSelection": assets, "assetCheckSelection": checks}
+        return self.run(ASSET_JOB, location=location, selector=selector)
 
     def runs(self, **tags: str) -> list[dict[str, Any]]:
         """Return the runs that have these tags, the newest first."""

@@ -21,8 +21,8 @@ GROUPS_TAG = "tieout/break-groups"
 FOUND_BY_TAG = "tieout/found-by"
 """The run whose comparison found the newest of them."""
 
-WAREHOUSE_LOCATION = "warehouse"
-"""The code location that holds the sensor below (`workspace.yaml`)."""
+LOCATION = "tieout"
+"""The code location (`workspace.yaml`). One for all: the pages run a check where they find its asset."""
 
 KNOWN_SENSOR = "what_is_known"
 """Enters into Dagster what was found outside; the pages show that after its first look."""

@@ -7,6 +7,7 @@ number stands before its noun. Does not belong here: what may be stored (`contra
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from contracts.limits import Characters
 
@@ -52,3 +53,8 @@ def visible_lines(text: str) -> str:
     return Characters.PLAIN.refused.sub(
         lambda found: found[0] if found[0] in _KEPT else found[0].encode("unicode_escape").decode(), text
     )
+
+
+def cuts_text(cuts: Mapping[str, int]) -> str:
+    """Return a vector of cuts, e.g. ``pod1:7,pod2:3``."""
+    return ",".join(f"{pod}:{cut}" for pod, cut in sorted(cuts.items()))

@@ -180,9 +180,14 @@ def parse(settings: Settings) -> None:
         _manifest(settings)
 
 
+def manifest_file(settings: Settings) -> Path:
+    """Return where the manifest is written that the asset graph is made of."""
+    return Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / "manifest.json"
+
+
 def write_manifest(settings: Settings) -> Path:
     """Return the path of dbt's manifest.json, written anew if the project has changed since; for the asset graph."""
-    path = Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / "manifest.json"
+    path = manifest_file(settings)
     newest = max(file.stat().st_mtime for file in PROJECT_DIR.rglob("*") if file.is_file())
     if not path.exists() or path.stat().st_mtime < newest:
         with _dbt_lock:

@@ -105,8 +105,8 @@ def events() -> str:
         + "# Events\n\nThe payload of every event is the aggregate's full state after the change and the names of the "
         "fields that changed, so the highest version wins and any key can be rebuilt alone. JSON Schemas of the "
         "states: `contracts/events/schemas/`.\n\nStored events are never rewritten, so every committed version stays "
-        "readable: `make check` and `tieout schemas check` name what would break that. Allowed are a field with a default, "
-        "a wider limit, and a new value that readers were told of one window before it is written.\n\n"
+        "readable: `make check` and `tieout schemas check` name what would break that. Allowed are a field with a "
+        "default, a wider limit, and a new value that readers were told of one window before it is written.\n\n"
         + table(["aggregate", "event", "schema version", "the state it carries"], rows)
         + "\n## Envelope\n\n"
         + envelope

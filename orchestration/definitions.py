@@ -1,9 +1,13 @@
-"""The graph: OLTP, outboxes, log, lake and read models, with their comparisons; the warehouse is in `warehouse.py`.
+"""The graph: OLTP, outboxes, log, lake and read models, with all comparisons; the warehouse is in `warehouse.py`.
+
+All of it is one code location: Dagster's pages launch a check, or a mart with its checks, where the asset is.
 
 Importing this module reads nothing; Dagster calls `defs` when it loads the code location, with servers or without.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -14,6 +18,7 @@ from assets.propagation import drain_asset
 from assets.trust import alerts as alerts_table
 from assets.trust import breaks as breaks_table
 from assets.trust import drills
+from assets.warehouse import DBT, build_dbt_resource
 from checks.alerts import alert_path
 from checks.drills import last_proofs
 from checks.freshness import freshness
@@ -21,6 +26,7 @@ from checks.pairs import comparisons
 from checks.quality import expectations
 from checks.sweep import sweep
 from contracts.settings import Settings
+from orchestration import warehouse
 from orchestration.alerts import alerts
 from orchestration.history import history_pruning
 from orchestration.jobs import (
@@ -57,8 +63,15 @@ UPKEEP = (
 )
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """Return the graph for these settings; connects to nothing."""
+def build_graph(settings: Settings) -> dg.Definitions:
+    """Return the whole graph for these settings; connects to nothing, and reads the dbt project if it has changed."""
+    resources = {**build_resources(settings), DBT: build_dbt_resource(settings)}
+    parts = (build_definitions(settings, resources), warehouse.build_definitions(settings, resources))
+    return dg.Definitions.merge(*parts)
+
+
+def build_definitions(settings: Settings, resources: Mapping[str, object] | None = None) -> dg.Definitions:
+    """Return everything but the warehouse for these settings; connects to nothing."""
     pods = [pod.pod for pod in settings.pods]
     reconciliation = reconciliation_job(comparisons)
     incremental_reconciliation = incremental_reconciliation_job(comparisons)
@@ -101,11 +114,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         ],
         sensors=[heartbeat, alerts, measures_sensor(suites), reservations, repair_sensor(repairs)],
         executor=dg.in_process_executor,
-        resources=build_resources(settings),
+        resources=resources or build_resources(settings),
     )
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the graph of this environment; where nothing was started yet, the graph to look at."""
-    return build_definitions(settings_of_graph())
+    return build_graph(settings_of_graph())

@@ -5,8 +5,8 @@ was built and compared. A sensor enters it as events without a run. Assets are e
 and measured by is entered after them: Dagster counts a check as not evaluated when its asset was materialized since.
 Evaluations are entered whenever something newer was found than Dagster has.
 
-In the warehouse's location, because one order is needed for all of it and only there are dbt's models known. Belongs
-here: what is entered, and when. Does not belong here: the results (`checks/`, `reconcile/results.py`).
+Belongs here: what is entered, in which order, and when. Does not belong here: the results (`checks/`,
+`reconcile/results.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from checks.pairs import check_name, check_result, checked_key, ledger_metadata
 from contracts.errors import ComparisonError, TieoutError
 from contracts.events import STATE_TYPES
 from contracts.runs import KNOWN_SENSOR, REPAIR_TAG
+from contracts.text import cuts_text
 from contracts.verdicts import PairResult
 from derived.build_results import KeptBuild, kept_build
 from derived.reports import REPORTS
@@ -89,7 +90,7 @@ def copies(platform: Platform, instance: dg.DagsterInstance) -> Iterator[AssetEv
 def models(warehouse: dg.AssetsDefinition, build: KeptBuild, instance: dg.DagsterInstance) -> Iterator[AssetEvent]:
     """Yield the models of a build that Dagster has never seen materialized."""
     built = {node.name for node in build.nodes if node.kind == "model" and node.status == "success"}
-    cuts = ",".join(f"{pod}:{cut}" for pod, cut in sorted(build.cuts.items()))
+    cuts = cuts_text(build.cuts)
     for key in sorted(warehouse.keys, key=str):
         if key.path[-1] in built and instance.get_latest_materialization_event(key) is None:
             yield dg.AssetMaterialization(asset_key=key, metadata={"build_id": build.build_id, "cuts": cuts})

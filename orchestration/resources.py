@@ -1,4 +1,4 @@
-"""The resources of both code locations, from settings that are read once, when a location loads."""
+"""The resources of the graph, from settings that are read once, when its code location loads."""
 
 from __future__ import annotations
 

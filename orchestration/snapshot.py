@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from orchestration import definitions, warehouse
+from orchestration import definitions
 from orchestration.unstarted import settings_for_drawing
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "graph.txt"
@@ -23,9 +23,6 @@ def lines_of(location: dg.Definitions) -> Iterator[str]:
     graph = location.resolve_asset_graph()
     for key in sorted(graph.get_all_asset_keys(), key=str):
         node = graph.get(key)
-        if not node.owners:
-            # A parent, or what a check looks at, in the other location.
-            continue
         parents = ", ".join(sorted(parent.to_user_string() for parent in node.parent_keys))
         yield f"{node.group_name}: {key.to_user_string()}" + (f" <- {parents}" if parents else "")
     for check in sorted(graph.asset_check_keys, key=str):
@@ -35,14 +32,10 @@ def lines_of(location: dg.Definitions) -> Iterator[str]:
 
 
 def snapshot() -> str:
-    """Return the text of both code locations."""
+    """Return the text of the graph."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = settings_for_drawing(Path(folder))
-        locations = {
-            "tieout": definitions.build_definitions(settings),
-            "warehouse": warehouse.build_definitions(settings),
-        }
-        return "".join(f"# {name}\n" + "".join(f"{line}\n" for line in lines_of(it)) for name, it in locations.items())
+        graph = definitions.build_graph(settings_for_drawing(Path(folder)))
+        return "".join(f"{line}\n" for line in lines_of(graph))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -80,7 +80,8 @@ def _options(
 @app.command()
 def up(
     detach: Annotated[
-        bool, typer.Option(help="Return as soon as everything runs; stop it with `tieout down`.")
+        bool,
+        typer.Option("--detach/--no-detach", "-d", help="Return as soon as workers run; stop it with `tieout down`."),
     ] = False,
     traffic: Annotated[bool, typer.Option(help="Keep placing orders, a few per second.")] = True,
     ui: Annotated[
@@ -96,7 +97,8 @@ def up(
     if detach:
         options = [] if traffic else ["--no-traffic"]
         process_id = lifecycle.start_in_background(progress, options if ui else [*options, "--no-ui"])
-        progress.note(f"Tieout runs in process {process_id}. See `tieout status`; stop it with `tieout down`.")
+        later = " Dagster's pages take a minute more: `tieout status` says when, and where." if ui else ""
+        progress.note(f"Tieout runs in process {process_id}. See `tieout status`; stop it with `tieout down`.{later}")
         return
     try:
         lifecycle.run_until_interrupted(progress, has_traffic=traffic, has_pages=ui)

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.errors import StackError
-from contracts.runs import KNOWN_SENSOR, WAREHOUSE_LOCATION
+from contracts.runs import KNOWN_SENSOR, LOCATION
 
 READY = """
 query ($sensor: SensorSelector!) { workspaceOrError { ... on Workspace { locationEntries { name loadStatus
     locationOrLoadError { __typename ... on PythonError { message } } } } }
   instance { daemonHealth { allDaemonStatuses { daemonType required lastHeartbeatTime } } }
   sensorOrError(sensorSelector: $sensor) { ... on Sensor { sensorState { status
-    ticks(limit: 1) { timestamp status } } } } }
+    ticks(limit: 2) { timestamp status } } } } }
 """
 SENSOR = {
-    "repositoryLocationName": WAREHOUSE_LOCATION,
+    "repositoryLocationName": LOCATION,
     "repositoryName": "__repository__",
     "sensorName": KNOWN_SENSOR,
 }
@@ -98,6 +98,7 @@ class Pages:
         """Return whether the sensor has looked since the start, whatever came of it; one that is off never will."""
         if sensor is None or sensor["status"] != "RUNNING":
             return True
+        # The newest tick may be under way: then the one before it says whether it has looked.
         return any(tick["timestamp"] >= self.started_at and tick["status"] != "STARTED" for tick in sensor["ticks"])
 
     def _is_at_work(self, heartbeat: float | None) -> bool:

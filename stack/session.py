@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -42,8 +42,11 @@ def open_session(progress: Progress) -> Iterator[Settings]:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "users.lock", fcntl.LOCK_SH) as users:
         try:
-            with progress.step("Starting PostgreSQL and Valkey"), starting_alone(folder):
-                settings.write_settings_file(folder, embedded_servers(folder).start())
+            servers = embedded_servers(folder)
+            is_said = len(servers.running()) < len(servers.all)
+            said = progress.step("Starting PostgreSQL and Valkey") if is_said else nullcontext()
+            with said, starting_alone(folder):
+                settings.write_settings_file(folder, servers.start())
             yield settings.load_settings()
         finally:
             with uninterrupted(), starting_alone(folder):

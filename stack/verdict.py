@@ -80,13 +80,20 @@ def _workers(workers: Sequence[ProgramState]) -> Iterator[str]:
     for worker in workers:
         if worker.refusal:
             yield f"worker {worker.name} does not go on: {worker.refusal.rstrip('.')}"
-        elif worker.state != "running":
+        elif worker.state != "running" and not _is_starting(worker):
             yield f"worker {worker.name} is {worker.state}"
         elif worker.restarts >= OFTEN and worker.seconds is not None and worker.seconds < STEADY_SECONDS:
             yield f"worker {worker.name} ends again and again, {worker.restarts:,} times so far"
 
 
+def _is_starting(worker: ProgramState) -> bool:
+    """Whether it starts for the first time since Tieout was started: nothing has ended."""
+    return worker.state == "starting" and not worker.restarts
+
+
 def _alarms(status: Status) -> Iterator[str]:
+    if starting := sum(_is_starting(worker) for worker in status.workers):
+        yield f"{counted(starting, 'worker is', 'workers are')} starting"
     yield from _behind(status)
     breaks = status.breaks or {}
     if escalated := breaks.get("escalated"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlparse
@@ -24,6 +24,7 @@ from stack.propagation import propagating
 from tests.integration.reconcile_world import open_shops
 
 PODS = ("pod1", "pod2")
+LAKE, REFUNDS = ("lake", "events"), ("marts", "refunds")
 FINANCE_CHECK = "operational_finance__refunds"
 COPIES = (("lake", "events"), ("read_models", "account_view"), ("read_models", "fulfillment_view"))
 NODES = "query { assetNodes { assetKey { path } groupName owners { ... on TeamAssetOwner { team } } kinds } }"
@@ -39,7 +40,7 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
 @pytest.mark.timeout(900)
 def test_a_check_and_a_mart_are_launched_and_a_damaged_row_is_repaired(settings: Settings, pages: Pages) -> None:
     begin(settings, pages)
-    check_launched(pages, [(("lake", "events"), "oltp_lake__order"), (("marts", "refunds"), FINANCE_CHECK)])
+    checks_launched(pages, {LAKE: ["oltp_lake__order"], REFUNDS: [FINANCE_CHECK]})
     mart_launched(pages)
     damaged_and_repaired(settings, pages)
 
@@ -52,8 +53,7 @@ def test_suites_begin_by_themselves_and_everything_else_that_a_person_launches_s
     begin(settings, pages)
     suites_began_by_themselves(pages)
     drained_and_copied(settings, pages)
-    lake_checks = [(("lake", "events"), name) for name in ("oltp_lake__payment", "log_manifests")]
-    check_launched(pages, lake_checks)
+    checks_launched(pages, {LAKE: ["oltp_lake__payment", "log_manifests"]})
     pages.run("repair_pod2")
 
 
@@ -62,7 +62,7 @@ def begin(settings: Settings, pages: Pages) -> None:
     with open_shops(settings) as shops:
         for shop in shops:
             shop.everything()
-    pages.until("the code locations did not load", pages.is_up)
+    pages.until("the code location did not load", pages.is_up)
     nodes = {"/".join(node["assetKey"]["path"]): node for node in pages.ask(NODES)["assetNodes"]}
     assert {
         "oltp/order",
@@ -100,19 +100,21 @@ def drained_and_copied(settings: Settings, pages: Pages) -> None:
     pages.run("drain", executionMetadata={"tags": [{"key": "dagster/partition", "value": "pod1"}]})
 
 
-def check_launched(pages: Pages, wanted: Sequence[tuple[tuple[str, str], str]]) -> None:
-    """Single checks are launched as the pages do it, and pass."""
-    selection = [{"assetKey": {"path": path}, "name": name} for path, name in wanted]
-    run = pages.run("reconciliation", selector={"assetSelection": [], "assetCheckSelection": selection})
-    for path, name in wanted:
-        # A scheduled run may have looked since.
-        assert [found.success for found in pages.evaluations(path, name) if found.run_id == run] == [True], name
+def checks_launched(pages: Pages, wanted: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    """Checks are executed from their assets' pages, and pass."""
+    for path, names in wanted.items():
+        run = pages.check(path, *names)
+        for name in names:
+            # A scheduled run may have looked since.
+            assert [found.success for found in pages.evaluations(path, name) if found.run_id == run] == [True], name
 
 
 def mart_launched(pages: Pages) -> None:
-    """One mart is materialized in the other code location."""
-    mart = {"assetSelection": [{"path": ["marts", "refunds"]}], "assetCheckSelection": []}
-    pages.run("__ASSET_JOB", location="warehouse", selector=mart)
+    """One mart is materialized from its page: its dbt tests, its comparison and its suite are launched with it."""
+    run = pages.materialize(REFUNDS)
+    for name in ("refunds_tie_to_their_lines", FINANCE_CHECK, "expectations_refunds"):
+        found = [one.success for one in pages.evaluations(REFUNDS, name) if one.run_id == run]
+        assert found == [True], name
 
 
 def damaged_and_repaired(settings: Settings, pages: Pages) -> None:

@@ -24,8 +24,8 @@ PAGES = Pages(address="http://127.0.0.1:3000", started_at=STARTED)
 
 
 def answer(
-    *,
-    warehouse: str = "RepositoryLocation",
+    *before: Mapping[str, Any],
+    another: str = "RepositoryLocation",
     status: str = "LOADED",
     heartbeat: float | None = 1_001.0,
     looked: float = 1_002.0,
@@ -34,7 +34,7 @@ def answer(
 ) -> Any:
     entries = [
         {"name": "tieout", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "RepositoryLocation"}},
-        {"name": "warehouse", "loadStatus": status, "locationOrLoadError": {"__typename": warehouse}},
+        {"name": "another", "loadStatus": status, "locationOrLoadError": {"__typename": another}},
     ]
     daemons = [
         {"daemonType": "SENSOR", "required": True, "lastHeartbeatTime": heartbeat},
@@ -43,7 +43,7 @@ def answer(
     return {
         "workspaceOrError": {"locationEntries": entries},
         "instance": {"daemonHealth": {"allDaemonStatuses": daemons}},
-        "sensorOrError": {"sensorState": {"status": sensor, "ticks": [{"timestamp": looked, "status": tick}]}},
+        "sensorOrError": {"sensorState": {"status": sensor, "ticks": [{"timestamp": looked, "status": tick}, *before]}},
     }
 
 
@@ -51,13 +51,16 @@ def answer(
     ("found", "said"),
     [
         (answer(), ""),
-        (answer(status="LOADING"), "code location warehouse is loading"),
-        (answer(warehouse="PythonError"), "code location warehouse has not answered yet"),
+        (answer(status="LOADING"), "code location another is loading"),
+        (answer(another="PythonError"), "code location another has not answered yet"),
         (answer(heartbeat=None), "the daemon has not begun with sensor"),
         # What an earlier daemon said, before this start, says nothing of this one.
         (answer(heartbeat=STARTED - 1), "the daemon has not begun with sensor"),
         (answer(looked=STARTED - 1), "what was found so far is being entered"),
         (answer(tick="STARTED"), "what was found so far is being entered"),
+        # It looks again, long after the start.
+        (answer({"timestamp": 1_001.5, "status": "SKIPPED"}, tick="STARTED"), ""),
+        (answer({"timestamp": STARTED - 1, "status": "SKIPPED"}, tick="STARTED"), "what was found so far"),
         # It has looked, in vain; and one that somebody has switched off is not waited for.
         (answer(tick="FAILURE"), ""),
         (answer(looked=STARTED - 1, sensor="STOPPED"), ""),
@@ -84,7 +87,7 @@ class StoppedError(Exception):
 def test_an_address_is_printed_when_it_can_be_used_and_not_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits = ["code location warehouse is loading"] * 3 + [""]
+    waits = ["code location another is loading"] * 3 + [""]
     said = io.StringIO()
     progress = Progress(console=Console(file=said, width=200))
     asked: Iterator[str] = iter(waits)
@@ -103,7 +106,7 @@ def test_an_address_is_printed_when_it_can_be_used_and_not_before(
     with pytest.raises(StoppedError):
         lifecycle._watch(settings_for_drawing(tmp_path), progress, has_traffic=False, pages_port=3000, awaited=PAGES)
     assert list(asked) == [] and said.getvalue().count("Dagster: http://127.0.0.1:3000") == 1
-    assert said.getvalue().index("warehouse is loading") < said.getvalue().index("Dagster: http")
+    assert said.getvalue().index("another is loading") < said.getvalue().index("Dagster: http")
 
 
 def test_the_pages_keep_the_port_of_the_last_time_where_it_is_free(

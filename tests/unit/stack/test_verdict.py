@@ -77,6 +77,12 @@ RUNNING = Status(
             WRONG,
             "All runs, but look: Dagster's pages are not ready: location tieout is in error.",
         ),
+        (replace(RUNNING, workers=[worker("starting")]), WRONG, "All runs, but look: 1 worker is starting."),
+        (
+            replace(RUNNING, workers=[replace(worker("starting"), restarts=1)]),
+            WRONG,
+            "Something is down: worker relay-pod1 is starting.",
+        ),
         (replace(RUNNING, workers=[]), WRONG, "Something is down: no worker runs: their supervisor does not answer."),
         (
             replace(RUNNING, resident=None),

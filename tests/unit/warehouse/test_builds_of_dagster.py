@@ -11,6 +11,7 @@ from dagster_dbt import DbtCliInvocation
 
 from assets.model_metadata import COLUMN_LINEAGE, ROW_COUNT, described
 from assets.warehouse import WarehouseTranslator, failed_tests
+from derived.builds import Build, PodCut
 
 
 class Ended:
@@ -93,10 +94,12 @@ def test_a_model_that_was_built_has_its_rows_and_the_columns_that_its_columns_co
         (compiled / f"{one['name']}.sql").write_text(sql)
 
     outputs = [dg.Output(None, one["name"], metadata={"unique_id": f"model.t.{one['name']}"}) for one in models]
+    build = Build(build_id="b", pods={"pod1": PodCut(since_cut=1, cut=7, data_at=None)}, connection=lake)
     tested = dg.AssetCheckResult(asset_key=["marts", "order_lines"], check_name="sums", passed=True)
-    found = list(described([*outputs, tested], lake, manifest, tmp_path))
+    found = list(described([*outputs, tested], build, manifest, tmp_path))
 
     assert found.pop() is tested
+    assert {(one.metadata["build_id"].value, one.metadata["cuts"].value) for one in found} == {("b", "pod1:7")}
     assert [one.metadata.get(ROW_COUNT) for one in found] == [None, dg.IntMetadataValue(3), None, None]
     assert [one.metadata["unique_id"] for one in found] == [one.metadata["unique_id"] for one in outputs]
     told = [one.metadata[COLUMN_LINEAGE].value.deps_by_column for one in found if COLUMN_LINEAGE in one.metadata]
