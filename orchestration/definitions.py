@@ -104,7 +104,8 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
             every(incremental_reconciliation, "*/10 * * * *", "Compares what changed, and the sweep's next part."),
             every(reconciliation, "47 1 * * *", "Compares everything at a new cut."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
-            every(suites, "11 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),
+            # Some minutes after each build: until then the checks of marts are not evaluated.
+            every(suites, "11-59/15 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),
             every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
             every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
             every(key_pruning, "11 4 * * *", "Removes idempotency keys whose lease is over."),

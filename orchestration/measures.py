@@ -2,7 +2,7 @@
 
 In a sensor, which measures all of it in less time than the process of a run takes to start; the job `freshness` does
 the same when somebody starts it. At the first look after an installation the sensor also asks for a run of all suites
-of expectations, so that their checks and Data Docs need not wait for their hour.
+of expectations, so that their checks and Data Docs need not wait for their schedule.
 
 Belongs here: when these checks are evaluated. Does not belong here: what they find (`checks/`).
 """

@@ -13,8 +13,8 @@ from checks.expectations.standalone import PageEntry, index_page, stand_alone
 
 RESULTS = "results"
 PAGES = "site"
-RUNS_KEPT = 5
-"""Of each suite in each pod; with an hourly run the last hours can be looked at."""
+RUNS_KEPT = 8
+"""Of each suite in each pod; with a run each quarter of an hour the last two hours can be looked at."""
 
 
 def prune(folder: Path, kept: int = RUNS_KEPT) -> int:
