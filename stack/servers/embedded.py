@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from stack import files
 from stack.servers import bootstrap
 from stack.servers.accounts import let_pass
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
-from stack.settings import FILE_NAME
+from stack.settings import FILE_NAME, read_settings_file
 
 POD_NAMES = ("pod1", "pod2")
 CONTROL = "control"
@@ -25,6 +26,11 @@ VALKEY = "valkey"
 PASSWORDS = "passwords"
 LAKE = "lake"
 DRILLS = "drills"
+CONTROL_SETTINGS = {
+    **{item.role: item.setting for item in bootstrap.CONTROL_DATABASES},
+    bootstrap.QUERY_ROLE: bootstrap.QUERY_DATABASES[0][1],
+}
+"""Which setting has the password of each role of the control cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +87,16 @@ class Servers:
             shutil.rmtree(self.var_dir / folder, ignore_errors=True)
         (self.var_dir / FILE_NAME).unlink(missing_ok=True)
 
-    def _password(self, server: str, role: str) -> str:
-        return files.stored_password(self.var_dir / PASSWORDS / f"{server}.{role}")
+    def _password(self, server: str, role: str, setting: str) -> str:
+        """Return a role's password; where its file was deleted, the one by which everybody still connects.
+
+        A new one would lock all out that run now, if the settings cannot be written because another server is lost.
+        """
+        file = self.var_dir / PASSWORDS / f"{server}.{role}"
+        known = urlsplit(read_settings_file(self.var_dir / FILE_NAME).get(setting, "")).password
+        if known and not file.exists():
+            files.write_private(file, f"{unquote(known)}\n")
+        return files.stored_password(file)
 
     def _was_in_use(self, server: EmbeddedPostgres) -> bool:
         """Return whether something is left of a system that had `server`: only a reset deletes all of it.
@@ -98,29 +112,34 @@ class Servers:
 
     def _start_pod(self, pod: EmbeddedPostgres) -> None:
         pod.start(was_in_use=self._was_in_use(pod))
-        passwords = {role: self._password(pod.name, role) for role in bootstrap.POD_ROLES}
+        passwords = {role: self._password(pod.name, role, _pod_setting(pod, role)) for role in bootstrap.POD_ROLES}
         bootstrap.prepare_pod(pod.superuser_dsn(), passwords)
 
     def _start_control(self) -> None:
         self.control.start(was_in_use=self._was_in_use(self.control))
-        roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE)
-        passwords = {role: self._password(CONTROL, role) for role in roles}
+        passwords = {role: self._password(CONTROL, role, setting) for role, setting in CONTROL_SETTINGS.items()}
         bootstrap.prepare_control(self.control.superuser_dsn(), passwords)
 
     def _settings(self) -> dict[str, str]:
         values = {"TIEOUT_PODS": ",".join(pod.name for pod in self.pods)}
         for pod in self.pods:
             for role in bootstrap.POD_ROLES:
-                name = f"TIEOUT_{pod.name.upper()}_{role.removeprefix('tieout_').upper()}_DSN"
-                values[name] = pod.dsn(role, self._password(pod.name, role), bootstrap.POD_DATABASE)
+                setting = _pod_setting(pod, role)
+                password = self._password(pod.name, role, setting)
+                values[setting] = pod.dsn(role, password, bootstrap.POD_DATABASE)
         for item in bootstrap.CONTROL_DATABASES:
-            values[item.setting] = self.control.dsn(item.role, self._password(CONTROL, item.role), item.database)
-        asking = self._password(CONTROL, bootstrap.QUERY_ROLE)
+            password = self._password(CONTROL, item.role, item.setting)
+            values[item.setting] = self.control.dsn(item.role, password, item.database)
+        asking = self._password(CONTROL, bootstrap.QUERY_ROLE, CONTROL_SETTINGS[bootstrap.QUERY_ROLE])
         for database, setting in bootstrap.QUERY_DATABASES:
             values[setting] = self.control.dsn(bootstrap.QUERY_ROLE, asking, database)
         values["TIEOUT_LOG_URL"] = self.valkey.url()
         values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
         return values
+
+
+def _pod_setting(pod: EmbeddedPostgres, role: str) -> str:
+    return f"TIEOUT_{pod.name.upper()}_{role.removeprefix('tieout_').upper()}_DSN"
 
 
 def embedded_servers(var_dir: Path) -> Servers:

@@ -183,6 +183,27 @@ def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: P
         shutil.rmtree(started_stack / "lake")
 
 
+def test_a_lost_server_locks_nobody_out_of_the_others(started_stack: Path) -> None:
+    """The folder of passwords is gone with a pod's: who runs and knows the old ones must still get in elsewhere."""
+    servers, elsewhere = embedded_servers(started_stack), started_stack / "elsewhere"
+    before = servers.start()
+    write_settings_file(started_stack, before)
+    try:
+        servers.pods[0].kill()
+        servers.pods[0].folder.rename(elsewhere)
+        shutil.rmtree(started_stack / "passwords")
+        with pytest.raises(StackError, match="The data of pod1 are gone"):
+            servers.start()
+        for setting in ("TIEOUT_POD2_APP_DSN", "TIEOUT_CONTROL_DSN", "TIEOUT_CATALOG_READER_DSN"):
+            with psycopg.connect(before[setting]) as connection:
+                assert connection.execute("select 1").fetchone() == (1,)
+        elsewhere.rename(servers.pods[0].folder)
+        assert servers.start() | {"TIEOUT_LOG_URL": ""} == before | {"TIEOUT_LOG_URL": ""}
+    finally:
+        servers.stop()
+        (started_stack / "settings.env").unlink()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somewhere that the server's account cannot reach")
 def test_a_checkout_that_the_account_cannot_enter_still_works(folder: Path) -> None:
     private = folder / "private"
