@@ -120,9 +120,14 @@ class Watch:
         return self.settings.var_dir / FOLDER / FILE
 
     def load(self) -> None:
-        """Go on with what an earlier process left behind; a file that cannot be read is begun anew."""
+        """Go on with what an earlier process left behind; a file that cannot be read is begun anew.
+
+        Workers that nobody was told of get their patience anew: they were started with this process, and what they did
+        before `down` is no outage now.
+        """
         with suppress(OSError, msgspec.MsgspecError):
             self.kept = msgspec.json.decode(self.file.read_bytes(), type=Kept)
+        self.kept.outages = [one for one in self.kept.outages if one.is_told or one.about is not About.WORKER]
 
     def look_once(self) -> bool:
         """Look, tell people what is due; return whether something is down."""

@@ -180,3 +180,29 @@ def test_pages_that_cannot_be_used_are_told_of_after_minutes_with_the_reason(pla
     pages.look_once()
     place.after(watch, 5)
     assert place.people.titles[-1] == "[Tieout] Answers again: Dagster's pages"
+
+
+def test_workers_that_were_just_started_are_no_outage_because_of_what_was_before_down(place: Place) -> None:
+    """Down a few seconds after up, and up again a minute later: nothing has ended by itself."""
+
+    def young(seconds: float) -> None:
+        place.workers = [
+            ProgramState(name="lake-pod1", state="running", detail="", process_id=1, seconds=seconds),
+        ]
+
+    watch = place.watch()
+    young(5.0)
+    place.after(watch, 0)
+    again = place.watch()
+    for seconds in (2.0, 12.0, 22.0, 32.0, 42.0):
+        young(seconds)
+        place.after(again, 60 if seconds == 2.0 else 10)
+    assert place.people.titles == []
+    young(12.0)
+    for _ in range(6):
+        place.after(again, 10)
+    assert place.people.titles == ["[Tieout] Down: worker lake-pod1"]
+    later = place.watch()
+    young(100.0)
+    place.after(later, 60)
+    assert place.people.titles[-1] == "[Tieout] Answers again: worker lake-pod1", "what people were told is ended"
