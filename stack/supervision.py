@@ -27,6 +27,7 @@ from stack.settings import without_settings
 
 GROUP = "workers"
 START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 45.0), (signal.SIGKILL, 5.0))
 """supervisord passes the end on to its workers and waits for them (`stopwaitsecs` each, all at once)."""
 
@@ -216,12 +217,22 @@ class Supervisor:
 
     def kill_worker(self, name: str) -> None:
         """Kill a worker as a crash does, and keep it from starting until `start_worker`."""
-        # The supervisor may start it again between the two; the second ends that one.
         for state in self.states():
             if state.name == name and state.process_id is not None:
                 with suppress(ProcessLookupError):
                     os.kill(state.process_id, signal.SIGKILL)
-        self._call("stopProcess", f"{GROUP}:{name}", True)
+
+        def is_stopped() -> bool:
+            # One whose end the supervisor has seen already is not running, for it: it refuses to stop that one, and
+            # starts it again a moment later. That one is stopped then.
+            self._call("stopProcess", f"{GROUP}:{name}", True)
+            return any(state.name == name and state.state == "stopped" for state in self.states())
+
+        processes.wait_until(
+            is_stopped,
+            timeout_seconds=STOP_TIMEOUT_SECONDS,
+            failure=lambda: f"Worker {name} does not stop; the supervisor's log is {self.log}.",
+        )
 
     def start_worker(self, name: str) -> None:
         """Start a worker that was stopped; nothing to do when it runs."""

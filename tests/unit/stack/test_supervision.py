@@ -108,6 +108,27 @@ def pids(file: Path) -> list[int]:
     return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def test_a_worker_that_was_killed_stays_away_until_it_is_started(tmp_path: Path) -> None:
+    """Also where the supervisor has just seen it end, and is about to start it again."""
+    supervisor = Supervisor(var_dir=tmp_path)
+    idle = Program(name="idle", command=[sys.executable, "-c", "import time; time.sleep(600)"])
+    supervisor.start([idle], directory=ROOT)
+    try:
+        for is_seen in (False, True) * 3:
+            supervisor.start_worker("idle")
+            (state,) = supervisor.states()
+            assert state.process_id is not None
+            if is_seen:
+                os.kill(state.process_id, signal.SIGKILL)
+                wait_until(
+                    lambda: supervisor.states()[0].process_id is None, timeout_seconds=10, failure=lambda: "not seen"
+                )
+            supervisor.kill_worker("idle")
+            assert [(one.state, one.process_id) for one in supervisor.states()] == [("stopped", None)]
+    finally:
+        supervisor.stop()
+
+
 def test_nothing_answers_where_no_supervisor_runs(tmp_path: Path) -> None:
     supervisor = Supervisor(var_dir=tmp_path)
     assert supervisor.states() == []
