@@ -15,6 +15,7 @@ import redis
 
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
+from stack.processes import wait_until
 from streams import codec, outbox
 from streams.consumer import Consumer
 from streams.cuts import CutShape, register_cut, take_reconciler_cut
@@ -142,6 +143,9 @@ def test_one_relay_per_pod(dsn: str, log: ValkeyLog) -> None:
             make_relay(dsn, log).drain()
 
     make_relay(dsn, log, step=second).drain()
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        # The server notices a moment later that the first one has gone.
+        wait_until(lambda: held_by(connection) is None, timeout_seconds=30, failure=lambda: "it is still held")
     assert make_relay(dsn, log).drain().cut == 1
 
 
