@@ -34,6 +34,7 @@ from stack.commands.stores import (
 )
 from stack.confirming import DryRun, is_said
 from stack.console import answers, print_json, table
+from stack.migrations import migrate_everything
 from stack.projections import PROJECTIONS, build_projection
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def retry(
     check_keys(key)
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
+        migrate_everything(values)
         store = cast("ReplayableProjection", build_projection(projection, values))
         parked = {one.pod: len(store.parked_events(one.pod, key or None)) for one in chosen}
         numbers = ", ".join(f"{number:,} in {name}" for name, number in parked.items())
@@ -150,6 +152,7 @@ def _stores(
         if name not in PROJECTIONS:
             raise InputError(f"{visible(name)!r} parks no events; there are {', '.join(PROJECTIONS)}.")
     chosen = chosen_pods(values, pod)
+    migrate_everything(values)  # where nothing ever ran, nothing is parked
     for name in PROJECTIONS:
         if copies and name not in copies:
             continue
