@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlparse
@@ -40,8 +40,9 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
 @pytest.mark.timeout(900)
 def test_a_check_and_a_mart_are_launched_and_a_damaged_row_is_repaired(settings: Settings, pages: Pages) -> None:
     begin(settings, pages)
-    checks_launched(pages, {LAKE: ["oltp_lake__order"], REFUNDS: [FINANCE_CHECK]})
-    mart_launched(pages)
+    assert checks_launched(pages, LAKE, "oltp_lake__order") == [True]
+    assert checks_launched(pages, REFUNDS, FINANCE_CHECK) == [True]
+    assert mart_launched(pages) == [True, True, True], "its dbt test, its comparison and its suite"
     damaged_and_repaired(settings, pages)
 
 
@@ -53,8 +54,9 @@ def test_suites_begin_by_themselves_and_everything_else_that_a_person_launches_s
     begin(settings, pages)
     suites_began_by_themselves(pages)
     drained_and_copied(settings, pages)
-    checks_launched(pages, {LAKE: ["oltp_lake__payment", "log_manifests"]})
-    pages.run("repair_pod2")
+    assert checks_launched(pages, LAKE, "oltp_lake__payment", "log_manifests") == [True, True]
+    run, status = pages.ended("repair_pod2")
+    assert status == "SUCCESS", run
 
 
 def begin(settings: Settings, pages: Pages) -> None:
@@ -100,21 +102,20 @@ def drained_and_copied(settings: Settings, pages: Pages) -> None:
     pages.run("drain", executionMetadata={"tags": [{"key": "dagster/partition", "value": "pod1"}]})
 
 
-def checks_launched(pages: Pages, wanted: Mapping[tuple[str, str], Sequence[str]]) -> None:
-    """Checks are executed from their assets' pages, and pass."""
-    for path, names in wanted.items():
-        run = pages.check(path, *names)
-        for name in names:
-            # A scheduled run may have looked since.
-            assert [found.success for found in pages.evaluations(path, name) if found.run_id == run] == [True], name
+def checks_launched(pages: Pages, path: tuple[str, str], *names: str) -> list[bool]:
+    """Execute checks from their asset's page; return whether each passed."""
+    return passed(pages, path, names, pages.check(path, *names))
 
 
-def mart_launched(pages: Pages) -> None:
-    """One mart is materialized from its page: its dbt tests, its comparison and its suite are launched with it."""
-    run = pages.materialize(REFUNDS)
-    for name in ("refunds_tie_to_their_lines", FINANCE_CHECK, "expectations_refunds"):
-        found = [one.success for one in pages.evaluations(REFUNDS, name) if one.run_id == run]
-        assert found == [True], name
+def mart_launched(pages: Pages) -> list[bool]:
+    """Materialize one mart from its page; return whether each check that is launched with it passed."""
+    names = ("refunds_tie_to_their_lines", FINANCE_CHECK, "expectations_refunds")
+    return passed(pages, REFUNDS, names, pages.materialize(REFUNDS))
+
+
+def passed(pages: Pages, path: tuple[str, str], names: Sequence[str], run: str) -> list[bool]:
+    """Return what each check found in this run: a scheduled one may have looked since."""
+    return [one.success for name in names for one in pages.evaluations(path, name) if one.run_id == run]
 
 
 def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
