@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 
 from contracts.text import cuts_text
 from derived.builds import Build
-from derived.warehouse import stored_rows
+from derived.warehouse import stored_rows, view_rows
 
 ROW_COUNT, COLUMN_LINEAGE = "dagster/row_count", "dagster/column_lineage"
 """The names by which Dagster's pages know them."""
@@ -39,7 +40,8 @@ Place = tuple[str, str, str]
 def described(events: Iterable[Any], build: Build, manifest: Mapping[str, Any], target: Path) -> Iterator[Any]:
     """Yield dbt's events, those of models that were built with cuts, rows and columns; `target`: where dbt writes to.
 
-    Only stored tables are counted, which the lake has in its catalog; views would have to be computed for it.
+    A mart is counted like one more of its tests, which read it whole too. Views of staging are not: each would read
+    every event for it.
     """
     schema = schema_of(manifest)
     for event in events:
@@ -50,7 +52,7 @@ def described(events: Iterable[Any], build: Build, manifest: Mapping[str, Any], 
         seen = {
             "build_id": build.build_id,
             "cuts": cuts_text(build.cuts),
-            ROW_COUNT: stored_rows(build.connection, node["name"]).get(node["name"]),
+            ROW_COUNT: _row_count(build, node),
             COLUMN_LINEAGE: _lineage(node, schema, target),
         }
         told = {name: value for name, value in seen.items() if value is not None}
@@ -79,6 +81,19 @@ def columns_read(sql: str, schema: Schema) -> dict[str, set[Place]]:
         quote_identifiers=False,
     )
     return {column: set(_read(node)) for column, node in nodes.items()}
+
+
+def _row_count(build: Build, node: Mapping[str, Any]) -> int | None:
+    """Return how many rows a model has; None for a view of staging, and for a mart that cannot be read."""
+    if node["schema"] == "intermediate":
+        return stored_rows(build.connection, node["name"]).get(node["name"])
+    if node["schema"] != "marts":
+        return None
+    try:
+        return view_rows(build.connection, node["schema"], node["name"])
+    except duckdb.Error:
+        # It only describes the build, which must not fail for it: dbt's own tests say what is wrong.
+        return None
 
 
 def _read(column: Node) -> Iterator[Place]:

@@ -27,6 +27,8 @@ class NodeResult:
     failures: int
     """Rows that a test returned."""
     message: str
+    rows: int | None = None
+    """Of a model that is stored as a table; None for views."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Belongs here: the records in schema `lake.builds` and the lock. Does not belong 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import psycopg
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import WarehouseError
+from contracts.events import STATE_TYPES
 from contracts.ids import NewId, uuid7
 from contracts.memory import peak_memory_mb
 from contracts.settings import Settings
@@ -42,16 +44,25 @@ TABLES = (
     f"""create table if not exists {CUT_VECTORS} (
         build_id varchar not null, pod varchar not null, since_cut bigint not null, cut bigint not null,
         resume_cut bigint not null, data_at timestamptz, recorded_at timestamptz not null, build_number bigint)""",
-    f"create table if not exists {COMPLETIONS} (build_id varchar not null, completed_at timestamptz not null)",
+    f"""create table if not exists {COMPLETIONS} (
+        build_id varchar not null, completed_at timestamptz not null, schema_versions varchar)""",
     *LEFT_OUT_TABLES,
     # Which build is newer, whatever the clock says; lakes made before had only ids, which begin with the time.
     f"alter table {CUT_VECTORS} add column if not exists build_number bigint",
     f"""update {CUT_VECTORS} as vectors set build_number = (
         select count(distinct build_id) from {CUT_VECTORS} as earlier where earlier.build_id <= vectors.build_id)
         where build_number is null""",
+    f"alter table {COMPLETIONS} add column if not exists schema_versions varchar",
     # A few rows a build: they live in the catalog until compaction makes a file of them.
     f"call {LAKE}.set_option('data_inlining_row_limit', 100, schema => 'builds')",
 )
+
+VERSIONS_OF_NEWEST = f"""
+select schema_versions from {COMPLETIONS} semi join (
+    from {CUT_VECTORS} where build_number = (
+        select max(build_number) from {CUT_VECTORS} semi join {COMPLETIONS} using (build_id))
+) using (build_id)"""
+"""What the newest complete build read events as: aggregate type -> schema version, as JSON; null: all as version 1."""
 
 LOCK_KEY = "tieout warehouse build"
 WRITERS_KEY = "tieout warehouse writers"
@@ -116,7 +127,9 @@ def building(
         open_lake(settings) as connection,
     ):
         migrate_builds(connection)
-        outgrown = is_outgrown(connection) or bool(lost_tables(lake_place(settings)))
+        outgrown = (
+            is_outgrown(connection) or is_of_other_versions(connection) or bool(lost_tables(lake_place(settings)))
+        )
         if outgrown:
             since = {pod.pod: 0 for pod in settings.pods}
         build = record_cut_vector(connection, cuts=cuts, since=since)
@@ -230,12 +243,26 @@ def stand_back(
             "data_at": data_at,
         },
     )
-    connection.execute(f"insert into {COMPLETIONS} values (?, ?)", [build_id, now])
+    connection.execute(
+        f"insert into {COMPLETIONS} values (?, ?, ({VERSIONS_OF_NEWEST}))",
+        [build_id, now],
+    )
 
 
 def record_completion(connection: Connection, build_id: str, *, clock: Clock = utc_now) -> None:
     """Note that the build ran to its end with all its tests: from now on reports read it, and the next starts there."""
-    connection.execute(f"insert into {COMPLETIONS} values (?, ?)", [build_id, clock()])
+    versions = json.dumps({name: state.SCHEMA_VERSION for name, state in STATE_TYPES.items()})
+    connection.execute(f"insert into {COMPLETIONS} values (?, ?, ?)", [build_id, clock(), versions])
+
+
+def is_of_other_versions(connection: Connection) -> bool:
+    """Return whether the newest complete build read events as other schema versions than those of now.
+
+    What is stored may then mean something else under the same names: all is to be computed anew.
+    """
+    rows = connection.execute(VERSIONS_OF_NEWEST).fetchall()
+    read: dict[str, int] = json.loads(rows[0][0]) if rows and rows[0][0] else {}
+    return bool(rows) and any(read.get(name, 1) != state.SCHEMA_VERSION for name, state in STATE_TYPES.items())
 
 
 def latest_build(connection: Connection, *, at: datetime | None = None) -> CompleteBuild | None:
@@ -293,10 +320,11 @@ def _has_tables(connection: Connection) -> bool:
     # The column is what was added last: with it, all is there.
     found = connection.execute(
         "select count(*) from duckdb_columns() where database_name = ? and schema_name = 'builds' "
-        "and (table_name, column_name) in (('cut_vectors', 'build_number'), ('left_out_events', 'is_bad'))",
+        "and (table_name, column_name) in (('cut_vectors', 'build_number'), ('left_out_events', 'is_bad'), "
+        "('completions', 'schema_versions'))",
         [LAKE],
     ).fetchall()
-    return int(found[0][0]) == 2
+    return int(found[0][0]) == 3
 
 
 @contextmanager

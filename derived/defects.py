@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from contracts.events import STATE_TYPES
+from contracts.events.upcasting import newest_sql
 from contracts.money import micro_per_minor_sql
 from derived import unexplained
 from derived.lake_schema import EVENTS
@@ -295,7 +296,7 @@ def judged(aggregate_type: str, events: str) -> str:
     rules = RULES.get(aggregate_type, Rules())
     names = set(state_type.__struct_fields__)
     later = _fields(state_type, is_added=True)
-    added = f"try(from_json(payload, '{json.dumps({'state': later})}')).state" if later else "null"
+    added = f"try(from_json(newest, '{json.dumps({'state': later})}')).state" if later else "null"
     return f"""
         select cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, aggregate_version as version,
                "position",
@@ -317,9 +318,12 @@ def judged(aggregate_type: str, events: str) -> str:
                if(state is null, null, try({rules.constant})) as constant,
                if(state is null, null, try({rules.parts})) as parts
         from (
-            select *, try(from_json_strict(payload, '{json.dumps({"state": _fields(state_type)})}')).state as state,
+            select *, try(from_json_strict(newest, '{json.dumps({"state": _fields(state_type)})}')).state as state,
                    {added} as added
-            from {events} where aggregate_type = '{aggregate_type}'
+            from (
+                select *, {newest_sql(aggregate_type)} as newest
+                from {events} where aggregate_type = '{aggregate_type}'
+            )
         )"""
 
 

@@ -21,6 +21,7 @@ import psutil
 import psycopg
 
 from contracts.errors import StackError
+from contracts.events.upcasting import register
 from contracts.object_store import ObjectStore, is_object_path
 from contracts.settings import LAKE_MEMORY_MB, LAKE_THREADS, Settings
 from derived.dsn import described, scrub
@@ -113,6 +114,7 @@ def connect_lake(
         # A result's order is always asked for by ORDER BY; without it DuckDB streams instead of buffering.
         connection.execute("set preserve_insertion_order = false")
         options = f"data_path {quote(normal_data_path(data_path))}" + (", read_only" if read_only else "")
+        register(connection)
         connection.execute(f"attach {quote('ducklake:postgres:' + catalog_dsn)} as {LAKE} ({options})")
         _put_back_files(connection, catalog_dsn, data_path, is_writing=not read_only)
     except (duckdb.Error, psycopg.Error, OSError) as error:

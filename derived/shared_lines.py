@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from contracts.events import STATE_TYPES
+from contracts.events.upcasting import newest_sql
 from derived.defective import Scope
 from derived.defects import judged, unique_events
 from derived.lake_connection import quote
@@ -126,11 +127,11 @@ def _still_left_out(connection: Connection, pod: str, aggregate_type: str, since
 
 def _lines(aggregate_type: str, condition: str) -> str:
     """Return a query for the lines of raw events; those of an event that cannot be read claim nothing."""
-    order_id = "$.state.order_id"
+    order_id, payload = "$.state.order_id", newest_sql(aggregate_type)
     return f"""
         select pod, cut, "position", event_id, aggregate_id,
-               try(json_extract_string(payload, '{order_id}')) as order_id,
-               unnest(try(json_extract_string(payload, '$.state.lines[*].{LINE_IDS[aggregate_type]}'))) as line_id
+               try(json_extract_string({payload}, '{order_id}')) as order_id,
+               unnest(try(json_extract_string({payload}, '$.state.lines[*].{LINE_IDS[aggregate_type]}'))) as line_id
         from {EVENTS} where aggregate_type = '{aggregate_type}' and ({condition})"""
 
 

@@ -127,7 +127,7 @@ def build_warehouse(
         build.is_complete = is_faultless and not select
         rows = stored_rows(build.connection)
         if not select:
-            keep_build(settings, KeptBuild(build_id=build.build_id, cuts=build.cuts, nodes=_kept(nodes)))
+            keep_build(settings, KeptBuild(build_id=build.build_id, cuts=build.cuts, nodes=_kept(nodes, rows)))
     return _result(build, nodes, rows, time.monotonic() - started)
 
 
@@ -255,6 +255,12 @@ def stored_rows(connection: Connection, name: str | None = None) -> dict[str, in
     )
 
 
+def view_rows(connection: Connection, schema: str, name: str) -> int:
+    """Return the number of rows of a view, which is computed for it; duckdb.Error when it cannot be read."""
+    counted = connection.execute(f'select count(*) from lake."{schema}"."{name}"').fetchone()  # names are dbt's own
+    return int(counted[0]) if counted else 0
+
+
 def node_runs(result: dbtRunnerResult) -> list[NodeRun]:
     """Return what a dbt command did, node by node."""
     outcomes: Any = result.result
@@ -315,9 +321,16 @@ def _pods(settings: Settings) -> tuple[str, ...]:
     return tuple(pod.pod for pod in settings.pods)
 
 
-def _kept(nodes: Sequence[NodeRun]) -> list[NodeResult]:
+def _kept(nodes: Sequence[NodeRun], rows: Mapping[str, int]) -> list[NodeResult]:
     return [
-        NodeResult(name=node.name, kind=node.kind, status=node.status, failures=node.failures, message=node.message)
+        NodeResult(
+            name=node.name,
+            kind=node.kind,
+            status=node.status,
+            failures=node.failures,
+            message=node.message,
+            rows=rows.get(node.name) if node.kind == "model" else None,
+        )
         for node in nodes
     ]
 

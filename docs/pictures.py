@@ -37,6 +37,8 @@ ROOM = 800
 """What the pages have around the graph, at both sides together."""
 LEFT_OUT = ("freshness",)
 GRAPH_SECONDS = 180.0
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended."""
 LOADED = """query { assetNodes { groupName } workspaceOrError { ... on Workspace { locationEntries {
     locationOrLoadError { __typename } } } } }"""
 DRAWN = """(() => { const graph = [...document.querySelectorAll('svg')].find(one => one.querySelector('foreignObject'));
@@ -55,7 +57,8 @@ def main() -> int:
     try:
         address = _running()
         progress = Progress(plan=("Comparing everything", "Reporting a day", "Drawing the graph"))
-        with browser() as page, tempfile.TemporaryDirectory() as folder:
+        # The browser is another process: it is ended whatever ends this one.
+        with session.ended_by_signals(), browser() as page, tempfile.TemporaryDirectory() as folder:
             with progress.step("Comparing everything"):
                 tie_out(page, Path(folder))
             with progress.step("Reporting a day"):
@@ -65,6 +68,8 @@ def main() -> int:
     except TieoutError as error:
         print_error(error)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     progress.note(f"The pictures are in {IMAGES}. Look at them before you commit them.")
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from contracts.events.upcasting import newest_sql
 from contracts.settings import PodSettings
 from contracts.text import counted
 from derived.reports import Connection
@@ -19,12 +20,13 @@ BOOKED = ("adjustment", "order", "payment", "refund")
 """Aggregate types whose events are facts of finance's reports."""
 
 # The same days as in streams/after_cut.py; an event that the lake has twice counts once.
-LAKE_FACTS = """
+ORDER, REFUND = newest_sql("order"), newest_sql("refund")
+LAKE_FACTS = f"""
 with facts as (
     select distinct event_id, aggregate_type, cast(coalesce(
         case when aggregate_type = 'order' and aggregate_version = 1
-             then try_cast(payload ->> '$.state.placed_at' as timestamptz)
-             when aggregate_type = 'refund' then try_cast(payload ->> '$.state.completed_at' as timestamptz) end,
+             then try_cast({ORDER} ->> '$.state.placed_at' as timestamptz)
+             when aggregate_type = 'refund' then try_cast({REFUND} ->> '$.state.completed_at' as timestamptz) end,
         occurred_at
     ) at time zone 'utc' as date) as day
     from lake.raw.events

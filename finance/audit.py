@@ -1,22 +1,24 @@
 """Auditing closed periods: are their files what was stored, and do the marts still say what they said?
 
 Three things are held against each other: the files, the checksums in the period's certificate, and the report as the
-marts have it today at the cuts of the closing. The third may fail without anybody's fault in the books: an event that
-was added under an old cut, or models that compute something else than they did. The stored files stay what they were.
+marts have it today at the cuts of the closing, in the columns that it had then, since a mart may get columns later. The
+third may fail without anybody's fault in the books: an event that was added under an old cut, or models that compute
+something else than they did. The stored files stay what they were.
 
 Belongs here: that comparison. Does not belong here: files that somebody sent (`finance/verification.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
 from contracts.text import counted
-from derived.reports import REPORTS, Connection
+from derived.reports import REPORTS, Connection, Report
 from finance.books import ClosedPeriod, closed_periods, stored_files
 from finance.canonical import content_sha256
 from finance.certificate import content_of
@@ -59,6 +61,16 @@ def audit_periods(settings: Settings, only: Period | None = None) -> list[Audit]
         return [_audit(settings, lake, one, closes) for one in closed if only is None or one.period == only]
 
 
+def in_columns(report: Report, names: Sequence[str]) -> Report:
+    """Return the report with these columns, in this order; WarehouseError when the marts lack one."""
+    missing = [name for name in names if name not in report.columns]
+    if missing:
+        raise WarehouseError(f"the marts have no column {' and no column '.join(missing)} any more")
+    places = [report.columns.index(name) for name in names]
+    rows = tuple(tuple(row[place] for place in places) for row in report.rows)
+    return replace(report, columns=tuple(names), rows=rows)
+
+
 def _audit(settings: Settings, lake: Connection, closed: ClosedPeriod, closes: Sequence[Close]) -> Audit:
     stated = closed.stated["reports"]
     files = stored_files(settings.control_dsn, closed.period)
@@ -70,16 +82,25 @@ def _audit(settings: Settings, lake: Connection, closed: ClosedPeriod, closes: S
                 faults.append(f"the {file_format} file of {report} is gone")
             elif found[report, file_format] != checksum:
                 faults.append(f"the {file_format} file of {report} is not the one that was certified")
-    faults += _differing(lake, closed, closes)
+    columns = {
+        one.artefact.report: tuple(json.loads(one.artefact.content)["columns"])
+        for one in files
+        if one.artefact.format == "json" and one.artefact.sha256 == stated[one.artefact.report]["files"]["json"]
+    }
+    faults += _differing(lake, closed, closes, columns)
     return Audit(period=closed.period, files=len(files), reports=len(stated), faults=tuple(faults))
 
 
-def _differing(lake: Connection, closed: ClosedPeriod, closes: Sequence[Close]) -> Iterator[str]:
+def _differing(
+    lake: Connection, closed: ClosedPeriod, closes: Sequence[Close], columns: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield how the marts differ from what was closed; `columns`: those of each report whose file is as it was."""
     for name, values in closed.stated["reports"].items():
         if name not in REPORTS:
             continue
         try:
             report = read_period(lake, name, closed.period, closes)
+            report = in_columns(report, columns.get(name, report.columns))
         except (InputError, WarehouseError) as error:
             yield f"{name} cannot be computed again: {error}"
             continue

@@ -26,6 +26,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from assets.copies import COPY_KEYS
 from assets.finance import certified, report_key
 from assets.graph import LOG, OLTP_KEYS, OUTBOX, oltp_key
+from assets.model_metadata import ROW_COUNT
 from assets.oltp import observed
 from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
@@ -89,11 +90,13 @@ def copies(platform: Platform, instance: dg.DagsterInstance) -> Iterator[AssetEv
 
 def models(warehouse: dg.AssetsDefinition, build: KeptBuild, instance: dg.DagsterInstance) -> Iterator[AssetEvent]:
     """Yield the models of a build that Dagster has never seen materialized."""
-    built = {node.name for node in build.nodes if node.kind == "model" and node.status == "success"}
-    cuts = cuts_text(build.cuts)
+    built = {node.name: node for node in build.nodes if node.kind == "model" and node.status == "success"}
+    seen = {"build_id": build.build_id, "cuts": cuts_text(build.cuts)}
     for key in sorted(warehouse.keys, key=str):
         if key.path[-1] in built and instance.get_latest_materialization_event(key) is None:
-            yield dg.AssetMaterialization(asset_key=key, metadata={"build_id": build.build_id, "cuts": cuts})
+            rows = built[key.path[-1]].rows
+            counted = {} if rows is None else {ROW_COUNT: rows}
+            yield dg.AssetMaterialization(asset_key=key, metadata={**seen, **counted})
 
 
 def tests(warehouse: dg.AssetsDefinition, build: KeptBuild) -> Iterator[AssetEvent]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from contracts.events.upcasting import newest_sql
 from contracts.ids import aggregate_key
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Limits, Outcome
@@ -139,7 +140,7 @@ def _write_newest(connection: duckdb.DuckDBPyConnection, extent: Extent, aggrega
         select aggregate_id, events, payload,
                sum(strlen(payload)) over (rows between unbounded preceding and current row) // {PART_BYTES:d} as part
         from (
-            select h.aggregate_id, h.events, e.payload
+            select h.aggregate_id, h.events, {newest_sql(aggregate_type, "e.payload", "e.schema_version")} as payload
             from ({events}) as e
             join {table("heads")} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version = e.aggregate_version
             {once}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any, ClassVar
 
 import msgspec
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""The fields of a stored state -> the same as the next version names them: pure, and total over all that is stored."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -15,16 +20,26 @@ class AggregateState(Value, frozen=True, kw_only=True):
     """An aggregate's full state after a change; every subclass names its type and where its id stands.
 
     `version` starts at 1 and grows by one with every event; the highest version of a key is its present state.
+    `SCHEMA_VERSION` is that of the fields: one more than there are upcasters.
     """
 
     AGGREGATE_TYPE: ClassVar[str]
     ID_FIELD: ClassVar[str]
     SCHEMA_VERSION: ClassVar[int] = 1
+    UPCASTERS: ClassVar[tuple[Upcaster, ...]] = ()
+    """The first brings what was stored under version 1 to version 2, and so on."""
+    RETIRED: ClassVar[Mapping[int, date]] = {}
+    """Version -> the last day on which events of it may be written; those of all days stay readable."""
 
     merchant_id: str
     """The merchant, a readable name."""
     version: int
     """Version of the aggregate, from 1 without gaps."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Number the schema by the upcasters that lead to it."""
+        super().__init_subclass__(**options)
+        cls.SCHEMA_VERSION = len(cls.UPCASTERS) + 1
 
     @property
     def aggregate_id(self) -> str:

@@ -2,21 +2,33 @@
 
 Events are stored for years (lake, its backup, log, outboxes, parked) and are never rewritten, so a state type may only
 change so that all of them stay readable, and mean what they meant. A committed schema (`contracts/events/schemas/`)
-says what is stored under its version; each is compared with the type of now, not only the last one.
+says what is stored under its version; each is compared with the type of now, not only the last one. What was stored
+under the version of now is read as it is; what is older goes through upcasters, which are tried on examples of all that
+its schema allows.
 
 Belongs here: the rules, pure. Does not belong here: reading the files (`schema_files.py`).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from contracts.events.examples import examples
+
 Schema = Mapping[str, Any]
 
 ADD_DEFAULT = "give the field a default that says what it was before there was the field"
-KEEP = "keep it as it is, and add another field with a default beside it"
+KEEP = (
+    "keep it as it is, and add another field with a default beside it, or give the type a next version with an upcaster"
+)
+UPCAST = "let the upcaster take every state that the committed schema allows, and change no number that keeps its name"
+SHOWN = 3
+"""Of the examples that an upcaster fails on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,47 @@ def changes(stored: Schema, now: Schema) -> list[Change]:
 def breaking(stored: Schema, now: Schema) -> list[Change]:
     """Return the changes that make stored events unreadable, or let them mean something else."""
     return [change for change in changes(stored, now) if change.is_breaking]
+
+
+def upcast_changes(
+    stored: Schema, upcast: Callable[[dict[str, Any]], dict[str, Any]], read: Callable[[dict[str, Any]], object]
+) -> list[Change]:
+    """Return what is wrong with reading an older version: `upcast` brings a state to the newest, `read` refuses others.
+
+    Both raise ValueError, or what msgspec raises, when they cannot.
+    """
+    found: dict[str, Change] = {}
+    for example in examples(stored):
+        before = copy.deepcopy(example)
+        try:
+            upcasted = upcast(example)
+            read(upcasted)
+        except (ValueError, msgspec.MsgspecError) as error:
+            found.setdefault(
+                str(error), _broken("", f"an example cannot be read as the newest version: {error}", UPCAST)
+            )
+            continue
+        if example != before or upcast(copy.deepcopy(before)) != upcasted:
+            found.setdefault("pure", _broken("", "an upcaster changes what it is given, or gives two answers", UPCAST))
+        for place, number in _numbers(before, ""):
+            now = dict(_numbers(upcasted, "")).get(place, number)
+            if now != number:
+                found.setdefault(place, _broken(place, f"the number {number:,} becomes {now:,}", UPCAST))
+    return list(found.values())[:SHOWN]
+
+
+def _numbers(value: Any, place: str) -> Iterator[tuple[str, int]]:
+    """Yield every number with its place."""
+    if isinstance(value, bool):
+        return
+    if isinstance(value, int | float):
+        yield place, value  # type: ignore[misc]
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(part, f"{place}.{name}" if place else name)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _numbers(part, f"{place}[{index}]")
 
 
 @dataclass(frozen=True)

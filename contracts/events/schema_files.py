@@ -7,7 +7,9 @@ Belongs here: reading them, and comparing each with the state types of now. Does
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,31 @@ import msgspec
 
 from contracts.events import STATE_TYPES
 from contracts.events.common import AggregateState
-from contracts.events.compatibility import Change, changes
+from contracts.events.compatibility import Change, changes, upcast_changes
+from contracts.events.upcasting import upcast
 
+RESTORE = "bring it back from the history of the project: events of that version are stored"
 FOLDER = Path(__file__).resolve().parent / "schemas"
 
 
 def schema_of(state: type[AggregateState]) -> dict[str, Any]:
-    """Return the JSON Schema of a state type as it is now."""
-    return msgspec.json.schema(state)
+    """Return the JSON Schema of a state type as it is now; moments have their format, which msgspec leaves out."""
+    schema = msgspec.json.schema(state)
+    for struct in _structs(state):
+        hints = typing.get_type_hints(struct)
+        for name, field in schema["$defs"][struct.__name__]["properties"].items():
+            if datetime in (hints[name], *typing.get_args(hints[name])):
+                text = next(one for one in field.get("anyOf", [field]) if one["type"] == "string")
+                text["format"] = "date-time"
+    return schema
+
+
+def _structs(struct: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    """Yield a type, and those of the elements of its lists."""
+    yield struct
+    for hint in typing.get_type_hints(struct).values():
+        for part in typing.get_args(hint) if typing.get_origin(hint) is list else ():
+            yield from _structs(part)
 
 
 def file_of(aggregate_type: str, version: int) -> Path:
@@ -37,12 +56,27 @@ def committed(aggregate_type: str) -> dict[int, Mapping[str, Any]]:
 
 
 def all_changes() -> dict[tuple[str, int], list[Change]]:
-    """Return, for every committed version of every aggregate type, how the type of now differs from it."""
+    """Return, for every version of every aggregate type that may be stored, how the type of now differs from it."""
     return {
-        (name, version): changes(stored, schema_of(state))
+        (name, version): changes_since(state, version)
         for name, state in STATE_TYPES.items()
-        for version, stored in committed(name).items()
+        for version in sorted({*committed(name), *range(1, state.SCHEMA_VERSION)})
     }
+
+
+def changes_since(state: type[AggregateState], version: int) -> list[Change]:
+    """Return how a state type of now differs from what is stored under a version, as it is read."""
+    stored = committed(state.AGGREGATE_TYPE).get(version)
+    if stored is None:
+        return [Change(place="the state", rule="its committed schema is gone", is_breaking=True, way=RESTORE)]
+    if version > state.SCHEMA_VERSION:
+        said = f"the type has version {state.SCHEMA_VERSION} now, and events of version {version} may be stored"
+        return [Change(place="the state", rule=said, is_breaking=True, way=RESTORE)]
+    if version == state.SCHEMA_VERSION:
+        return changes(stored, schema_of(state))
+    return upcast_changes(
+        stored, lambda found: upcast(state, version, found), lambda found: msgspec.convert(found, state)
+    )
 
 
 def breaking_sentences() -> list[str]:

@@ -2,7 +2,8 @@
    has twice is there twice; histories take it once (history.sql): finding copies here would hold all payloads at once.
    `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. An event with a missing field
    or a value of another type is not there: its aggregate is left out, by name (derived/defects.py reads events by the
-   same rule); a field that is not listed is left out. `added` maps fields that events from before a change lack to
+   same rule); a field that is not listed is left out. Events of an earlier schema version are read as the newest one
+   (contracts/events/upcasting.py). `added` maps fields that events from before a change lack to
    (type, what their absence means), as a literal; of a list's elements, the list to such a map; of a list that is itself
    new, the structure stands for the type. A state that cannot be read is dropped by unnesting it from an empty list:
    DuckDB would compute a condition on it apart from the columns, and read each payload three times. #}
@@ -23,12 +24,17 @@ with events as (
         event_type,
         occurred_at,
         recorded_at,
-        try(from_json_strict(payload, '{{ {"state": structure} | tojson }}')).state as state
+        try(from_json_strict(newest, '{{ {"state": structure} | tojson }}')).state as state
         {%- if added %},
-        try(from_json(payload, '{{ {"state": structure_added} | tojson }}')).state as added
+        try(from_json(newest, '{{ {"state": structure_added} | tojson }}')).state as added
         {%- endif %}
-    from {{ source('raw', 'events') }}
-    where aggregate_type = '{{ aggregate_type }}'
+    from (
+        select
+            *,
+            {{ newest_payload(aggregate_type) }} as newest
+        from {{ source('raw', 'events') }}
+        where aggregate_type = '{{ aggregate_type }}'
+    ) as every_version
 ),
 
 readable as (

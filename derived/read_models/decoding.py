@@ -6,25 +6,15 @@ Belongs here: pure functions from Arrow batches to `Content`. Does not belong he
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.events import STATE_TYPES
 from contracts.events.common import AggregateState
+from contracts.events.upcasting import UnreadableEventError, read_state
 from derived.read_models.tables import ChildRow, Content, Root, RootRow
 from streams.projection import PoisonEventError
-
-State = TypeVar("State", bound=AggregateState)
-
-
-class Payload(msgspec.Struct, Generic[State], frozen=True):
-    """An event's payload; `changed` is of no interest to a copy of the state."""
-
-    state: State
 
 
 class LatestEvent(NamedTuple):
@@ -94,18 +84,12 @@ def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[Late
 
 def decode(root: Root, event: LatestEvent) -> AggregateState:
     """Return the state in an event's payload; PoisonEventError says why it cannot be read."""
-    if event.schema_version > root.state_type.SCHEMA_VERSION:
-        raise PoisonEventError(
-            event.event_id,
-            f"its schema version {event.schema_version} is newer than {root.state_type.SCHEMA_VERSION}, which this "
-            "program knows.",
-        )
     if "\\u0000" in event.payload:
         raise PoisonEventError(event.event_id, "its payload contains the character NUL, which PostgreSQL cannot store.")
     try:
-        state: AggregateState = _decoder(root.state_type).decode(event.payload).state
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise PoisonEventError(event.event_id, f"its payload cannot be read: {error}.") from None
+        state: AggregateState = read_state(root.state_type, event.schema_version, event.payload)
+    except UnreadableEventError as error:
+        raise PoisonEventError(event.event_id, f"{error}.") from None
     if (state.merchant_id, state.aggregate_id, state.version) != (
         event.merchant_id,
         event.aggregate_id,
@@ -113,13 +97,3 @@ def decode(root: Root, event: LatestEvent) -> AggregateState:
     ):
         raise PoisonEventError(event.event_id, "its payload is of another aggregate or version than its envelope.")
     return state
-
-
-@cache
-def _decoder(state_type: type[State]) -> msgspec.json.Decoder[Payload[State]]:
-    return msgspec.json.Decoder(Payload[state_type])  # type: ignore[valid-type]
-
-
-# Two threads that look at a type for the first time end the process (contracts/struct_types.py).
-for _state_type in STATE_TYPES.values():
-    _decoder(_state_type)

@@ -36,6 +36,7 @@ from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.product import ProductEvent, ProductState
 from contracts.events.refund import RefundEvent, RefundState
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementEvent, StockMovementState
+from contracts.events.upcasting import UnreadableEventError, read_state
 from contracts.limits import AggregateType, Digest, Note, StoredName, Version
 from oltp.commands.execute import Command
 from oltp.outbox import Change, publish_all
@@ -64,7 +65,7 @@ _NEWEST_EVENT = """
 select
     (select min(cut) from oltp.cuts) > 1,
     (
-        select payload::text from oltp.outbox
+        select json_build_array(schema_version, payload::text) from oltp.outbox
         where aggregate_type = %s and aggregate_id = %s and merchant_id = %s
         order by aggregate_version desc limit 1
     )
@@ -108,10 +109,10 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
         if state_type is None or not self.cause:
             raise InputError(f"A restatement needs a cause, and a type of aggregate, not {self.aggregate_type!r}.")
         present = self._lock(tx, state_type)
-        is_pruned, payload = tx.query(
+        is_pruned, newest = tx.query(
             _NEWEST_EVENT, (self.aggregate_type, self.aggregate_id, self.merchant_id)
         ).fetchone() or (False, None)
-        before = None if payload is None else _state_in(payload, state_type)
+        before = None if newest is None else _read(present, *newest)
         version = self._next_version(present, before, is_pruned=bool(is_pruned))
         if self.says_again and version == present.version and self.shown_digest == state_digest(present):
             version += 1
@@ -191,8 +192,12 @@ def _moment(state: AggregateState) -> datetime | None:
     return None
 
 
-def _state_in(payload: str, state_type: type[AggregateState]) -> AggregateState:
-    return msgspec.convert(msgspec.json.decode(payload)["state"], state_type)
+def _read(present: AggregateState, schema_version: int, payload: str) -> AggregateState:
+    """Return what the newest event says; NotRestatableError when that cannot be read."""
+    try:
+        return read_state(type(present), schema_version, payload)
+    except UnreadableEventError as error:
+        raise NotRestatableError(f"{_named(present)} cannot be stated: of its newest event {error}.") from None
 
 
 def _named(state: AggregateState) -> str:

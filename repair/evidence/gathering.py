@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import msgspec
 import psycopg
+from psycopg.rows import dict_row
 
 from contracts.breaks import UNSETTLED, Break, BreakState
 from contracts.events import STATE_TYPES
@@ -32,7 +33,7 @@ from derived.leaving_out import left_out_aggregates
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.believed import with_money_of
-from repair.evidence.lake import Event, LakeFindings, look_at_lake
+from repair.evidence.lake import Event, LakeFindings, look_at_lake, readable_payload
 from repair.evidence.log import wrong_cuts
 from repair.evidence.unsent import lost_event
 from repair.ledger.decisions import Approval, approvals
@@ -65,7 +66,7 @@ VIEW_TABLES: dict[str, tuple[LiteralString, ...]] = {
 """Tables of a view that say which pod a row belongs to."""
 
 OUTBOX_VERSIONS = """
-select aggregate_version, payload::text from oltp.outbox
+select aggregate_version, aggregate_type, schema_version, payload::text from oltp.outbox
 where merchant_id = %s and aggregate_type = %s and aggregate_id = %s
 """
 
@@ -187,7 +188,7 @@ def _aggregate(
 ) -> AggregateEvidence:
     merchant_id, aggregate_type, aggregate_id = key.split("/", 2)
     state = _state(connection, merchant_id, aggregate_type, aggregate_id)
-    stated = dict(connection.execute(OUTBOX_VERSIONS, (merchant_id, aggregate_type, aggregate_id)).fetchall())
+    stated = _stated(connection, merchant_id, aggregate_type, aggregate_id)
     extra = [damage for damage in found.damages if _is_extra(damage, key)]
     proper = {event.version for event in events} - {damage.version for damage in extra} | set(stated)
     # Of a pruned cut nobody can prove that an event was never sent.
@@ -218,6 +219,15 @@ def _aggregate(
         is_unexplained=is_unexplained,
         believed=believed,
     )
+
+
+def _stated(
+    connection: psycopg.Connection[Any], merchant_id: str, aggregate_type: str, aggregate_id: str
+) -> dict[int, str]:
+    """Return by version what the outbox's events of an aggregate say."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(OUTBOX_VERSIONS, (merchant_id, aggregate_type, aggregate_id)).fetchall()
+    return {row["aggregate_version"]: readable_payload(row) for row in rows}
 
 
 def _changes(

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from contracts.events.upcasting import UnreadableEventError, newest_payload
 from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from derived.lake_backup import verified_chains
@@ -94,7 +95,7 @@ class _Side:
         self.copies[event.event_id] += 1
         self.digests.setdefault(event.event_id, set()).add(event.digest)
         if event.version >= self.newest.get(event.aggregate_key, (0, ""))[0]:
-            self.newest[event.aggregate_key] = (event.version, row["payload"])
+            self.newest[event.aggregate_key] = (event.version, readable_payload(row))
 
     def take_all(
         self, connection: duckdb.DuckDBPyConnection, query: str, bound: dict[str, Any], through_cut: int | None = None
@@ -103,6 +104,14 @@ class _Side:
             for row in _rows(pa.Table.from_batches([batch]).cast(REISSUED_SCHEMA)):
                 if through_cut is None or row["cut"] <= through_cut:
                     self.take(row)
+
+
+def readable_payload(row: Mapping[str, Any]) -> str:
+    """Return an event's payload as the newest schema has it, or as it is stored where that cannot be done."""
+    try:
+        return newest_payload(row["aggregate_type"], row["schema_version"], row["payload"])
+    except UnreadableEventError:
+        return str(row["payload"])
 
 
 def digest(row: dict[str, Any]) -> str:

@@ -12,8 +12,7 @@ import typer
 
 from contracts.errors import InputError
 from contracts.events import AGGREGATES, STATE_TYPES
-from contracts.events.compatibility import changes
-from contracts.events.schema_files import all_changes, breaking_sentences, committed, schema_of
+from contracts.events.schema_files import all_changes, breaking_sentences, changes_since, committed
 from contracts.text import counted, visible
 from stack.console import answers, print_json, table
 
@@ -86,11 +85,11 @@ def diff(
     """Show how a state type as it is now differs from each committed version of it."""
     if aggregate_type not in STATE_TYPES:
         raise InputError(f"{visible(aggregate_type)!r} is no aggregate type; there are {', '.join(STATE_TYPES)}.")
-    now = schema_of(STATE_TYPES[aggregate_type])
+    state = STATE_TYPES[aggregate_type]
     found = [
         {"version": version, "place": one.place, "rule": one.rule, "is_breaking": one.is_breaking, "way": one.way}
-        for version, stored in committed(aggregate_type).items()
-        for one in changes(stored, now)
+        for version in committed(aggregate_type)
+        for one in changes_since(state, version)
     ]
     if as_json:
         print_json(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from contracts.errors import ConflictError, InputError, PeriodNotReadyError
 from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from derived.lake_connection import open_lake
 from derived.reports import REPORTS, Connection
 from derived.warehouse import build_warehouse
 from finance.closing import close_period
@@ -159,6 +161,7 @@ def test_a_month_is_closed_once_and_stays_as_it_was(office: Office, tmp_path: Pa
         ("2011-01", True, 20),
     ]
     assert office.files(tmp_path / "rebuilt", "2010-12") == before
+    a_mart_may_get_columns_and_lose_none(office)
     what_was_changed_is_found(office, tmp_path)
 
 
@@ -171,6 +174,32 @@ def closed_and_late_are_all(office: Office, december: Mapping[str, Answer], janu
     for name in BALANCES:
         assert sums(january[name], postings=("brought forward",)) == sums(december[name])
         assert sums(january[name]) == sums(everything[name])
+
+
+def a_mart_may_get_columns_and_lose_none(office: Office) -> None:
+    """A column that is added, wherever it stands, is no fault of months that were closed without it; one gone is."""
+    places = {"added": "0 as gift_minor, *, 0 as voucher_minor", "gone": "* exclude (refunded_minor)"}
+    found: dict[str, list[str]] = {}
+    with open_lake(office.settings) as lake:
+        text = "select sql from duckdb_views() where database_name = 'lake' and view_name = 'daily_sales'"
+        ((made,),) = lake.execute(text).fetchall()
+        head, body = re.split(r" as ", made.rstrip(";"), maxsplit=1, flags=re.IGNORECASE)
+        for name, chosen in places.items():
+            replaced = head.lower().replace("create view", "create or replace view")
+            lake.execute(f"{replaced} as select {chosen} from ({body}) as before")
+            shown = office.report("daily", "--period", "2011-03")["columns"]
+            assert ("gift_minor" in shown, "refunded_minor" in shown) == ((name == "added"),) * 2
+            audits = office.run("periods", "--verify", fails=name == "gone")["periods"]
+            found[name] = [fault for one in audits for fault in one["audit"]["faults"]]
+        lake.execute(f"{replaced} as {body}")
+    assert found["added"] == []
+    assert (
+        found["gone"]
+        == [
+            "daily cannot be computed again: the marts have no column refunded_minor any more",
+        ]
+        * 2
+    )
 
 
 def what_was_changed_is_found(office: Office, folder: Path) -> None:

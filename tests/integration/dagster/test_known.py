@@ -9,6 +9,7 @@ import dagster as dg
 
 from assets.copies import COPY_KEYS
 from assets.graph import LAKE_EVENTS, LOG, OUTBOX, mart_key, oltp_key
+from assets.model_metadata import ROW_COUNT
 from assets.trust import BREAKS
 from checks.pairs import compare
 from contracts.settings import Settings
@@ -22,8 +23,8 @@ JOURNAL = mart_key("journal")
 COMPARED = ("oltp_lake.order", "lake_account_view")
 
 
-def model(name: str, kind: str = "model", status: str = "success") -> NodeResult:
-    return NodeResult(name=name, kind=kind, status=status, failures=int(status == "fail"), message="")
+def model(name: str, kind: str = "model", status: str = "success", rows: int | None = None) -> NodeResult:
+    return NodeResult(name=name, kind=kind, status=status, failures=int(status == "fail"), message="", rows=rows)
 
 
 @dg.multi_asset(
@@ -43,7 +44,7 @@ def test_what_was_found_outside_is_entered_once_and_its_checks_count(settings: S
         propagate(settings, pod, tuple(COPY_KEYS))
     platform = build_platform(settings)
     compare(platform, list(COMPARED), on_progress=lambda _: None)
-    nodes = [model("journal"), model("broken", status="error"), model("is_unique", "test", "fail")]
+    nodes = [model("journal", rows=7), model("broken", status="error"), model("is_unique", "test", "fail")]
     keep_build(
         settings, KeptBuild(build_id="b1", cuts={"pod1": 3}, nodes=[*nodes, model("sums_to_zero", "test", "pass")])
     )
@@ -75,6 +76,9 @@ def test_what_was_found_outside_is_entered_once_and_its_checks_count(settings: S
         assert kinds == sorted(kinds)
         for key in (JOURNAL, BREAKS):
             assert instance.get_latest_materialization_event(key) is not None, key
+        entered = instance.get_latest_materialization_event(JOURNAL)
+        assert entered is not None and entered.asset_materialization is not None
+        assert entered.asset_materialization.metadata[ROW_COUNT].value == 7
         assert instance.get_latest_materialization_event(mart_key("broken")) is None
         for key in (OUTBOX, LOG, LAKE_EVENTS):
             assert instance.get_materialized_partitions(key) == {"pod1", "pod2"}, key
