@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from contracts.pandas_apart import keep_pandas_out
 from derived.builds import writers_lock
 from derived.lifeline import end_with_parent
 
@@ -56,6 +57,7 @@ def run_as_writer(run: Callable[[], None]) -> None:
 
 def main() -> None:
     """Be dbt."""
+    keep_pandas_out()
     from dbt.cli.main import cli
 
     run_as_writer(cli)

@@ -108,6 +108,8 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
             build.is_complete = invocation.is_successful() and not context.is_subset
             if build.left_out:
                 context.log.warning(in_words([one.sentence for one in build.left_out]))
+            for sentence in build.warnings:
+                context.log.warning(sentence)
             failed = [] if invocation.is_successful() else failed_tests(build.connection, invocation)
         if invocation.get_error() is not None:
             raise dg.Failure(

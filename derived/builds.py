@@ -30,6 +30,7 @@ from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
 from derived.leaving_out import TABLES as LEFT_OUT_TABLES
 from derived.leaving_out import leave_out, take_back
+from derived.retired import retired_sentences
 from derived.warehouse_shape import is_outgrown
 
 Connection = duckdb.DuckDBPyConnection
@@ -92,6 +93,8 @@ class Build:
     is_complete: bool = False
     left_out: Sequence[Omission] = ()
     """What the build leaves out, because an aggregate has a defect."""
+    warnings: Sequence[str] = ()
+    """What people should know of the events that it adds, a sentence each."""
 
     @property
     def cuts(self) -> dict[str, int]:
@@ -135,6 +138,8 @@ def building(
         build = record_cut_vector(connection, cuts=cuts, since=since)
         build.is_outgrown = outgrown
         build.left_out = _leave_out(connection, build)
+        windows = {pod: (entry.since_cut, entry.cut) for pod, entry in build.pods.items()}
+        build.warnings = retired_sentences(connection, windows)
         try:
             yield build
         finally:

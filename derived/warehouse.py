@@ -90,6 +90,8 @@ class BuildResult:
     """Everything was built and every test passed; only then do reports read it."""
     left_out: Sequence[Omission] = ()
     """What it leaves out, because an aggregate is defective in itself."""
+    warnings: Sequence[str] = ()
+    """What people should know of the events that it added, a sentence each."""
 
     @property
     def is_built(self) -> bool:
@@ -345,4 +347,5 @@ def _result(build: Build, nodes: Sequence[NodeRun], rows: Mapping[str, int], sec
         seconds=seconds,
         is_complete=build.is_complete,
         left_out=build.left_out,
+        warnings=build.warnings,
     )

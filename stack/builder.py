@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from contracts.errors import TieoutError, UnprovenBuildError, WarehouseError
+from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
 from derived.lifeline import end_with_input
 from stack.duties import builder_settings
@@ -42,6 +43,7 @@ class Built:
     failed: list[str] = field(default_factory=list)
     """Names of tests that failed and models that could not be built, with their message and the first keys."""
     left_out: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     """Aggregates that it leaves out because they are defective in themselves, each with what is wrong and its money."""
     seconds: float
 
@@ -160,6 +162,7 @@ def main() -> None:
     # dbt prints where it likes; the answers get the standard output for themselves.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    keep_pandas_out()
     from derived.warehouse import build_warehouse, parse
 
     # It holds the build lock itself, so nothing is left without one if its parent is killed; but nobody needs it then.
@@ -193,6 +196,7 @@ def _summary(result: Any, clean: Callable[[str], str]) -> dict[str, Any]:
         "models": kinds.count("model"),
         "tests": kinds.count("test"),
         "left_out": [clean(one.sentence) for one in result.left_out],
+        "warnings": [clean(sentence) for sentence in result.warnings],
         "failed": [clean(node.sentence) for node in result.nodes if node.status not in PASSED],
         "seconds": round(result.seconds, 3),
     }

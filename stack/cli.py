@@ -16,6 +16,7 @@ from msgspec import to_builtins
 
 from contracts import limits
 from contracts.errors import InputError, SettingsError, StackError, TieoutError
+from contracts.pandas_apart import keep_pandas_out
 from contracts.text import counted, visible
 from stack import lifecycle, session, settings
 from stack.code_version import code_version, package_version
@@ -285,6 +286,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 def main() -> None:
     """Run the command; errors that Tieout foresaw, and outages, become one sentence and an exit code."""
     keep_private()
+    keep_pandas_out()
     try:
         _check_arguments(sys.argv[1:])
         app(prog_name="tieout")

@@ -169,4 +169,4 @@ def describe_build(built: Built | None) -> str:
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(built.cuts.items()))
     nodes = f"{counted(built.models, 'model')} and {counted(built.tests, 'test')}"
     what = f"Warehouse: {nodes} in {built.seconds:.1f} s, {cuts}."
-    return f"{what} {in_words(built.left_out)}".rstrip()
+    return " ".join(filter(None, (what, in_words(built.left_out), *built.warnings)))

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from contracts.errors import InputError, SettingsError, StackError, TieoutError
+from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
 from contracts.text import counted
 from stack import files, session, settings
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run; return 0 when everything ties, 1 when it does not or something failed, 2 for wrong input."""
     options = _parser().parse_args(arguments)
     files.keep_private()
+    keep_pandas_out()
     progress = Progress(plan=_plan(options))
     try:
         check_inputs(options.inputs)

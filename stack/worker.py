@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from contracts.errors import TieoutError
+from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
 from stack import refusals
 from stack.files import keep_private
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do one worker's work until SIGTERM; return the exit code (1: it could not go on, and the log says why)."""
     options = _parser().parse_args(arguments)
     keep_private()
+    keep_pandas_out()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.kind == "once":
         return _once(options.routine)

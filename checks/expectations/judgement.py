@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from checks.expectations.declared import Severity
+from contracts.pandas_apart import let_pandas_in
 
 KEYS_SHOWN = 20
 """Of the rows that must not be there, as many are named; all are counted."""
@@ -60,4 +61,5 @@ class Judgement:
 def load_judge() -> ModuleType:
     """Import Great Expectations and what uses it, with its telemetry off; takes ten seconds the first time."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    let_pandas_in()
     return importlib.import_module("checks.expectations.judge")

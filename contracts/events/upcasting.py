@@ -76,9 +76,10 @@ def read_state(state_type: type[State], schema_version: int, payload: str) -> St
     """Return the state in a payload of any version, as the newest one; UnreadableEventError says why it cannot be."""
     text = newest_payload(state_type.AGGREGATE_TYPE, schema_version, payload)
     try:
-        return _decoder(state_type).decode(text).state
+        state: State = _decoder(state_type).decode(text).state
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise UnreadableEventError(f"its payload cannot be read: {error}") from None
+    return state
 
 
 def newest_sql(aggregate_type: str, payload: str = "payload", schema_version: str = "schema_version") -> str:
@@ -90,8 +91,13 @@ def newest_sql(aggregate_type: str, payload: str = "payload", schema_version: st
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:
     """Let a DuckDB instance read payloads of every version: whoever reads `newest_sql` there needs it."""
-    parameters = ["VARCHAR", "INTEGER", "VARCHAR"]
-    connection.create_function(FUNCTION, newest_payload, parameters, "VARCHAR", exception_handling="return_null")
+    # Imported here: commands read events, too, and have no DuckDB.
+    from duckdb import PythonExceptionHandling
+
+    # A payload that cannot be read is null, and its event is unreadable, which is found and named by whoever reads it.
+    connection.create_function(
+        FUNCTION, newest_payload, [str, int, str], str, exception_handling=PythonExceptionHandling.RETURN_NULL
+    )
 
 
 class _Payload(msgspec.Struct, Generic[State], frozen=True):

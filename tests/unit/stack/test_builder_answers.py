@@ -29,7 +29,14 @@ def test_the_message_of_a_failed_model_has_no_secrets() -> None:
         name="orders", kind="model", status="error", seconds=0.1, failures=0, message="no connection with geheim"
     )
     result = SimpleNamespace(
-        build_id="b", cuts={"pod1": 1}, is_complete=False, is_built=False, nodes=[node], seconds=1.0, left_out=()
+        build_id="b",
+        cuts={"pod1": 1},
+        is_complete=False,
+        is_built=False,
+        nodes=[node],
+        seconds=1.0,
+        left_out=(),
+        warnings=(),
     )
     assert answer_of(lambda: result, clean)["failed"] == ["orders: error no connection with ***"]
 
@@ -39,7 +46,14 @@ def test_a_failed_test_names_the_first_keys() -> None:
         name="net", kind="test", status="fail", seconds=0.1, failures=9, message="Got 9", keys="merchant_id=m"
     )
     result = SimpleNamespace(
-        build_id="b", cuts={"pod1": 1}, is_complete=False, is_built=True, nodes=[node], seconds=1.0, left_out=()
+        build_id="b",
+        cuts={"pod1": 1},
+        is_complete=False,
+        is_built=True,
+        nodes=[node],
+        seconds=1.0,
+        left_out=(),
+        warnings=(),
     )
     assert answer_of(lambda: result, clean)["failed"] == ["net: fail Got 9 (the first: merchant_id=m)"]
 
@@ -53,5 +67,8 @@ def test_what_is_left_out_is_said_in_sentences() -> None:
         nodes=[],
         seconds=1.0,
         left_out=[SimpleNamespace(sentence="m/payment/p (version 2: the version before it is missing)")],
+        warnings=["1 event of order came under schema version 1."],
     )
-    assert answer_of(lambda: result, clean)["left_out"] == ["m/payment/p (version 2: the version before it is missing)"]
+    answer = answer_of(lambda: result, clean)
+    assert answer["left_out"] == ["m/payment/p (version 2: the version before it is missing)"]
+    assert answer["warnings"] == ["1 event of order came under schema version 1."]
