@@ -30,7 +30,8 @@ def retired_sentences(connection: duckdb.DuckDBPyConnection, windows: Mapping[st
 
 
 def _sentences(connection: duckdb.DuckDBPyConnection, windows: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    parts, bound = [], {}
+    parts: list[str] = []
+    bound: dict[str, str | int] = {}
     for number, (pod, (since, cut)) in enumerate(sorted(windows.items())):
         parts.append(f"(pod = $pod{number} and cut > $since{number} and cut <= $cut{number})")
         bound |= {f"pod{number}": pod, f"since{number}": since, f"cut{number}": cut}

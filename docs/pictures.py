@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -60,9 +61,9 @@ def main() -> int:
         # The browser is another process: it is ended whatever ends this one.
         with session.ended_by_signals(), browser() as page, tempfile.TemporaryDirectory() as folder:
             with progress.step("Comparing everything"):
-                tie_out(page, Path(folder))
+                cuts = tie_out(page, Path(folder))
             with progress.step("Reporting a day"):
-                daily(page, Path(folder))
+                daily(page, Path(folder), cuts)
             with progress.step("Drawing the graph"):
                 graph(page, address)
     except TieoutError as error:
@@ -83,8 +84,8 @@ def _running() -> str:
     return address
 
 
-def tie_out(page: Browser, folder: Path) -> None:
-    """Take a picture of how a comparison ends: the first figures of `tieout reconcile`, of both sides."""
+def tie_out(page: Browser, folder: Path) -> list[str]:
+    """Take a picture of how a comparison ends: the first figures of `tieout reconcile`. Returns its cuts: pod=cut."""
     lines = _tieout("reconcile").splitlines()
     first = next((place for place, line in enumerate(lines) if FIGURES in line), 0)
     shown = lines[first : first + TIE_OUT_LINES]
@@ -96,12 +97,14 @@ def tie_out(page: Browser, folder: Path) -> None:
     box = page.ask("(r => [r.width, r.height])(document.getElementById('terminal').getBoundingClientRect())")
     page.show(html.as_uri(), width=int(box[0]) + 1, height=int(box[1]) + 1, scale=2)
     page.picture(IMAGES / "tie-out.png")
+    return ["=".join(found) for found in re.findall(r"(\S+) at cut (\d+)", Text.from_ansi(lines[first]).plain)]
 
 
-def daily(page: Browser, folder: Path) -> None:
-    """Take a picture of the first page of the daily report."""
+def daily(page: Browser, folder: Path, cuts: Sequence[str]) -> None:
+    """Take a picture of the first page of the daily report, at the cuts that were compared: trade goes on."""
     path = folder / "daily.html"
-    _tieout("report", "daily", "--output", str(path))
+    chosen = [word for cut in cuts for word in ("--cut", cut)]
+    _tieout("report", "daily", *chosen, "--output", str(path))
     page.show(path.as_uri(), width=PAGE[0], height=PAGE[1])
     page.picture(IMAGES / "daily.png")
 
