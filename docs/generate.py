@@ -26,6 +26,7 @@ from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
 from docs.licences import licences_page
 from docs.order_format import order_format_page
+from docs.staging import typed_models
 from traffic.orders.format import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -352,6 +353,7 @@ def documents() -> dict[Path, str]:
         ROOT / "dbt_project/models/staging/events.yml": staging_yml(),
         ROOT / "dbt_project/models/intermediate/histories.yml": histories_yml(),
     }
+    generated |= typed_models()
     for name, state in STATE_TYPES.items():
         generated[file_of(name, state.SCHEMA_VERSION)] = schema(state)
     return generated

@@ -28,6 +28,7 @@ import msgspec
 import psycopg
 
 from contracts.errors import ConflictError, InputError
+from oltp.commands.answers import encoded
 from oltp.commands.execute import Command, CommandPod, execute, open_transaction, request_of
 from oltp.store.rows import write_kept
 from oltp.store.stock import merged_moves
@@ -142,7 +143,7 @@ def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) 
 
 def _store(tx: CommandTransaction, items: Sequence[BatchItem], answers: Sequence[Any]) -> None:
     given = [
-        {"merchant_id": item.command.merchant_id, "idempotency_key": item.idempotency_key, "response": answer}
+        {"merchant_id": item.command.merchant_id, "idempotency_key": item.idempotency_key, "response": encoded(answer)}
         for item, answer in zip(items, answers, strict=True)
     ]
     tx.query(_ANSWER, (msgspec.json.encode(given).decode(),))

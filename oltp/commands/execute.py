@@ -35,6 +35,7 @@ from contracts.errors import ConflictError, IdempotencyConflictError, InputError
 from contracts.ids import NewId, uuid7
 from contracts.limits import MERCHANT_ID, At, IdempotencyKey, MerchantReference, Reference, Uuid
 from contracts.settings import PodSettings
+from oltp.commands.answers import decoded, encoded
 from oltp.commands.body import body_hash, has_body
 from oltp.commands.checking import check_fields, check_value
 from oltp.directory import Directory
@@ -277,7 +278,7 @@ def request_of(
 
 def store_answer(tx: CommandTransaction, command: Command[Answer], answer: Answer) -> None:
     """Store the answer under the key that the transaction has claimed."""
-    tx.query(_ANSWER, (msgspec.json.encode(answer).decode(), command.merchant_id, tx.idempotency_key))
+    tx.query(_ANSWER, (bytes(encoded(answer)).decode(), command.merchant_id, tx.idempotency_key))
 
 
 def commit(tx: CommandTransaction) -> None:
@@ -350,7 +351,7 @@ def find_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer | No
         )
     if response is None:
         return None
-    return cast(Answer, msgspec.json.decode(response, type=answer_type(type(command))))
+    return cast(Answer, decoded(response, answer_type(type(command))))
 
 
 def _is_lost(error: psycopg.Error) -> bool:

@@ -1,0 +1,276 @@
+"""Three changes of an event as a developer makes them, each as edits of the source: a field more, a new name, a split.
+
+Belongs here: the edits. What `python -m docs.generate` writes is not among them. Does not belong here: running the
+product with them (`test_evolution.py`). docs/how-to/change-an-event.md describes the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+EVENT = "contracts/events/refund.py"
+TABLES = "oltp/store/tables/payments.py"
+LIMITS = "oltp/store/tables/limits.py"
+DOMAIN = "oltp/domain/refunds.py"
+MART = "dbt_project/models/marts/refunds.sql"
+MART_COLUMNS = "dbt_project/models/marts/finance.yml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One place in a file: text that is there once, and what takes its place."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evolution:
+    """One change of the state of refunds."""
+
+    name: str
+    version: int
+    """The schema version that events have afterwards."""
+    migration: str
+    """SQL for the tables of a pod."""
+    edits: Sequence[Edit]
+
+    def apply(self, source: Path, number: int) -> None:
+        """Change the source; `number` is that of the migration."""
+        for edit in self.edits:
+            path = source / edit.path
+            text = path.read_text()
+            assert text.count(edit.old) == 1, f"{edit.path} has {text.count(edit.old)} times {edit.old!r}"
+            path.write_text(text.replace(edit.old, edit.new))
+        written = MIGRATION.format(name=self.name, this=f"{number:04}", before=f"{number - 1:04}", sql=self.migration)
+        (source / f"oltp/store/migrations/versions/{number:04}_evolved.py").write_text(written)
+
+
+MIGRATION = '''"""{name}."""
+
+from alembic import op
+
+revision = "{this}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    op.get_bind().connection.driver_connection.execute("""{sql}""")
+'''
+
+
+def column(name: str, description: str) -> str:
+    """Return a column of a mart as its properties have it."""
+    return f'      - name: {name}\n        data_type: varchar\n        description: "{description}"\n'
+
+
+FAILURE_COLUMN = '      - name: failure_reason\n        data_type: varchar\n        description: "Why it failed'
+
+ADDED = Evolution(
+    name="A field more: who asked for the refund",
+    version=1,
+    migration="alter table oltp.refunds add column asked_by text not null default 'unknown'",
+    edits=(
+        Edit(
+            path=EVENT,
+            old='    """When the money went; None until then."""\n',
+            new='    """When the money went; None until then."""\n'
+            '    asked_by: Reference = "unknown"\n    """Who asked for it."""\n',
+        ),
+        Edit(
+            path=TABLES,
+            old='    text_column("failure_reason", nullable=True),\n',
+            new='    text_column("failure_reason", nullable=True),\n    text_column("asked_by"),\n',
+        ),
+        Edit(
+            path=LIMITS,
+            old='    "failure_reason": limits.NOTE,\n',
+            new='    "failure_reason": limits.NOTE,\n    "asked_by": limits.REFERENCE,\n',
+        ),
+        Edit(
+            path="oltp/commands/request_refund.py",
+            old="    refund_id: Uuid | None = None\n",
+            new='    refund_id: Uuid | None = None\n    asked_by: Reference = "unknown"\n',
+        ),
+        Edit(
+            path="oltp/commands/request_refund.py",
+            old="        return save(tx, None, refund,",
+            new="        refund = msgspec.structs.replace(refund, asked_by=self.asked_by)\n"
+            "        return save(tx, None, refund,",
+        ),
+        Edit(
+            path="oltp/commands/request_refund.py",
+            old="from typing import Annotated\n",
+            new="from typing import Annotated\n\nimport msgspec\n",
+        ),
+        Edit(
+            path="traffic/journeys.py",
+            old='            refund_id=self._id("refund"),\n',
+            new='            refund_id=self._id("refund"),\n            asked_by="phone",\n',
+        ),
+        Edit(path=MART, old="    failure_reason,\n", new="    failure_reason,\n    asked_by,\n"),
+        Edit(path=MART_COLUMNS, old=FAILURE_COLUMN, new=column("asked_by", "Who asked for it.") + FAILURE_COLUMN),
+    ),
+)
+
+RENAMED = Evolution(
+    name="A new name: provider_reference is called provider_refund",
+    version=2,
+    migration="alter table oltp.refunds rename column provider_reference to provider_refund",
+    edits=(
+        Edit(path=EVENT, old="    provider_reference: str | None\n", new="    provider_refund: str | None\n"),
+        Edit(
+            path=EVENT,
+            old="class RefundState(AggregateState",
+            new='''def _renamed(state: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 has another name for it."""
+    kept = {name: value for name, value in state.items() if name != "provider_reference"}
+    return kept | {"provider_refund": state["provider_reference"]}
+
+
+class RefundState(AggregateState''',
+        ),
+        Edit(
+            path=EVENT,
+            old='    ID_FIELD: ClassVar[str] = "refund_id"\n',
+            new='    ID_FIELD: ClassVar[str] = "refund_id"\n'
+            "    UPCASTERS: ClassVar[tuple[Upcaster, ...]] = (_renamed,)\n"
+            "    RETIRED: ClassVar[Mapping[int, date]] = {1: date(2020, 12, 31)}\n",
+        ),
+        Edit(
+            path=EVENT,
+            old="from datetime import datetime\n",
+            new="from collections.abc import Mapping\nfrom datetime import date, datetime\n",
+        ),
+        Edit(path=EVENT, old="from typing import ClassVar\n", new="from typing import Any, ClassVar\n"),
+        Edit(
+            path=EVENT,
+            old="from contracts.events.common import AggregateState, Value\n",
+            new="from contracts.events.common import AggregateState, Upcaster, Value\n",
+        ),
+        Edit(
+            path=TABLES,
+            old='    text_column("provider_reference", nullable=True),\n',
+            new='    text_column("provider_refund", nullable=True),\n',
+        ),
+        Edit(
+            path=LIMITS,
+            old='    "asked_by": limits.REFERENCE,\n',
+            new='    "asked_by": limits.REFERENCE,\n    "provider_refund": limits.REFERENCE,\n',
+        ),
+        Edit(path=DOMAIN, old="        provider_reference=None,\n", new="        provider_refund=None,\n"),
+        Edit(
+            path=DOMAIN,
+            old="        provider_reference=provider_reference,\n",
+            new="        provider_refund=provider_reference,\n",
+        ),
+        Edit(
+            path="repair/believed.py",
+            old="provider_reference=present.provider_reference,",
+            new="provider_refund=present.provider_refund,",
+        ),
+        Edit(
+            path=MART,
+            old="    provider_reference,\n",
+            new="    provider_refund,\n    provider_refund as provider_reference,\n",
+        ),
+        Edit(
+            path=MART_COLUMNS,
+            old=column("asked_by", "Who asked for it."),
+            new=column("asked_by", "Who asked for it.") + column("provider_refund", "The provider's name for it."),
+        ),
+    ),
+)
+
+SPLIT = Evolution(
+    name="A split: provider_refund is a kind and a number",
+    version=3,
+    migration="""
+        alter table oltp.refunds add column provider_kind text, add column provider_number text;
+        select oltp.declare_bypass('the name that the provider has for a refund is split');
+        update oltp.refunds set
+            provider_kind = split_part(provider_refund, '_', 1),
+            provider_number = substr(provider_refund, length(split_part(provider_refund, '_', 1)) + 2)
+        where provider_refund is not null;
+        set constraints all immediate;
+        alter table oltp.refunds drop column provider_refund""",
+    edits=(
+        Edit(
+            path=EVENT,
+            old="    provider_refund: str | None\n",
+            new="    provider_kind: str | None\n"
+            '    """How the provider\'s name for it begins; None until the provider has it."""\n'
+            "    provider_number: str | None\n",
+        ),
+        Edit(
+            path=EVENT,
+            old="class RefundState(AggregateState",
+            new='''def split_name(name: str | None) -> tuple[str | None, str | None]:
+    """Return the two parts of a provider's name for a refund."""
+    if name is None:
+        return None, None
+    kind, _, number = name.partition("_")
+    return kind, number
+
+
+def _split(state: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 has the parts."""
+    kept = {name: value for name, value in state.items() if name != "provider_refund"}
+    kind, number = split_name(state["provider_refund"])
+    return kept | {"provider_kind": kind, "provider_number": number}
+
+
+class RefundState(AggregateState''',
+        ),
+        Edit(path=EVENT, old="= (_renamed,)\n", new="= (_renamed, _split)\n"),
+        Edit(
+            path=TABLES,
+            old='    text_column("provider_refund", nullable=True),\n',
+            new='    text_column("provider_kind", nullable=True),\n'
+            '    text_column("provider_number", nullable=True),\n',
+        ),
+        Edit(
+            path=LIMITS,
+            old='    "provider_refund": limits.REFERENCE,\n',
+            new='    "provider_kind": limits.REFERENCE,\n    "provider_number": limits.REFERENCE,\n',
+        ),
+        Edit(
+            path=DOMAIN,
+            old="        provider_refund=None,\n",
+            new="        provider_kind=None,\n        provider_number=None,\n",
+        ),
+        Edit(
+            path=DOMAIN,
+            old="        provider_refund=provider_reference,\n",
+            new="        provider_kind=split_name(provider_reference)[0],\n"
+            "        provider_number=split_name(provider_reference)[1],\n",
+        ),
+        Edit(
+            path=DOMAIN,
+            old="import RefundLine, RefundLineTax, RefundState, RefundStatus\n",
+            new="import RefundLine, RefundLineTax, RefundState, RefundStatus, split_name\n",
+        ),
+        Edit(
+            path="repair/believed.py",
+            old="provider_refund=present.provider_refund,",
+            new="provider_kind=present.provider_kind,\n                provider_number=present.provider_number,",
+        ),
+        Edit(
+            path=MART,
+            old="    provider_refund,\n    provider_refund as provider_reference,\n",
+            new="    provider_kind,\n    provider_number,\n"
+            "    provider_kind || '_' || provider_number as provider_reference,\n",
+        ),
+        Edit(
+            path=MART_COLUMNS,
+            old=column("provider_refund", "The provider's name for it."),
+            new=column("provider_kind", "How the provider's name for it begins.")
+            + column("provider_number", "How it ends."),
+        ),
+    ),
+)
+
+EVOLUTIONS = (ADDED, RENAMED, SPLIT)
