@@ -11,6 +11,7 @@ import typing
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 
 import msgspec
 
@@ -143,6 +144,7 @@ def part_type(state: type[AggregateState], field: str) -> type[msgspec.Struct]:
     return typing.cast("type[msgspec.Struct]", element)
 
 
+@cache
 def entities_of(aggregate_type: str) -> tuple[Entity, ...]:
     """Return the root and the parts of an aggregate type, the root first."""
     state, source = STATE_TYPES[aggregate_type], SOURCES[aggregate_type]
