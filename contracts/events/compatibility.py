@@ -82,7 +82,7 @@ def upcast_changes(
         for place, number in _numbers(before, ""):
             now = dict(_numbers(upcasted, "")).get(place, number)
             if now != number:
-                found.setdefault(place, _broken(place, f"the number {number:,} becomes {now:,}", UPCAST))
+                found.setdefault(place, _broken(place, f"a number is changed, {number:,} to {now:,}", UPCAST))
     return list(found.values())[:SHOWN]
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import duckdb
 import pytest
 
+from contracts.events.upcasting import register
 from reconcile.compare import Limits
 from reconcile.lake import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_aggregates
 from reconcile.scratch import scratch, table
@@ -18,7 +19,8 @@ PARKED = """create table lake.raw.parked
 EVENTS = """
 create table lake.raw.events (
     pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
-    merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar
+    merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar,
+    schema_version integer default 1
 )
 """
 POSITIONS = iter(range(1, 10_000))
@@ -28,6 +30,7 @@ POSITIONS = iter(range(1, 10_000))
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     """A lake in memory, with a scratch catalog beside it."""
     with duckdb.connect() as opened, scratch(opened) as ready:
+        register(opened)
         ready.execute("attach ':memory:' as lake")
         ready.execute("create schema lake.raw")
         ready.execute(EVENTS)
@@ -52,7 +55,7 @@ def add(
     payload = json.dumps({"state": values, "changed": []})
     number = next(POSITIONS)
     connection.execute(
-        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?)",
+        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?, 1)",
         [pod, cut, partition, number, chunk, f"event-{number}", key, version, payload],
     )
 

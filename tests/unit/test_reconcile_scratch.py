@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from contracts.events.upcasting import register
 from reconcile.lake import at_cut, fold
 from reconcile.pair import Findings, PodRun, compare_pair
 from reconcile.pairs import PAIRS
@@ -28,7 +29,8 @@ attach '{file}' as lake;
 create schema lake.raw;
 create table lake.raw.events (
     pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
-    merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar
+    merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar,
+    schema_version integer default 1
 );
 """
 
@@ -58,10 +60,11 @@ def test_states_are_taken_apart_within_the_limit_however_large_each_is(tmp_path:
     line = {"order_line_id": "x" * 36, "sku": "S" * 30, "title": "T" * 60, "quantity": 3, "total_minor": 1_200}
     payload = json.dumps({"state": {"merchant_id": "m", "version": 1, "lines": [line] * lines}, "changed": []})
     with duckdb.connect() as connection, scratch(connection, memory_limit_mb=LIMIT_MB, folder=tmp_path) as ready:
+        register(connection)
         ready.execute(LAKE.format(file=tmp_path / "lake.duckdb"))
         ready.execute(
             """insert into lake.raw.events
-               select 'pod1', 1, 0, i, 0, 'event-' || i, 'm', 'order', 'order-' || i, 1, $payload
+               select 'pod1', 1, 0, i, 0, 'event-' || i, 'm', 'order', 'order-' || i, 1, $payload, 1
                from range($orders) as t(i)""",
             {"payload": payload, "orders": orders},
         )

@@ -203,7 +203,7 @@ def lengthening(state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("upcaster", "said"),
     [
-        (spoiled, "price_minor: the number 9,007,199,254,740,993 becomes 9,007,199,254,740,992"),
+        (spoiled, "price_minor: a number is changed, 9,007,199,254,740,993 to 9,007,199,254,740,992"),
         (partial, "an example cannot be read as the newest version: it cannot be brought from schema version 1 on"),
         (impure, "an upcaster changes what it is given, or gives two answers"),
         (lengthening, "an example cannot be read as the newest version: Object contains unknown field `colour`"),
