@@ -225,12 +225,13 @@ class _Course:
                 # It may have captured or cancelled something, whatever else of it is wrong.
                 self.last = replace(self.last, parts=None)
             return
-        self.last = _believed(event)
+        self.last = believed(event)
         if event.is_restated or not self.is_for_good:
             self.is_standing, self.is_for_good = False, False
 
 
-def _believed(event: Event) -> Before:
+def believed(event: Event) -> Before:
+    """Return what a good version says, as what the next one is judged beside."""
     return Before(
         version=event.version,
         merchant_id=event.merchant_id,

@@ -12,10 +12,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contracts.events import STATE_TYPES
-from derived.defective import NEW, OF_AN_ORDER, RESTATED, Before, Event, Scope
+from derived.defective import NEW, OF_AN_ORDER, RESTATED, Before, Event, Scope, believed
 from derived.defects import judged, unique_events
 from derived.lake_connection import quote
 from derived.lake_schema import EVENTS
@@ -242,10 +242,12 @@ def read_cases(
     known: Mapping[Scope, set[Scope]],
     *,
     cut: int,
+    elsewhere: Mapping[str, int],
 ) -> list[Case]:
     """Return the scopes with all their events after their starts, up to `cut`.
 
-    `known`: aggregates that are theirs; those that came in the window are looked for.
+    `known`: aggregates that are theirs; those that came in the window are looked for. `elsewhere`: the other pods, each
+    with the cut up to which it is read; versions of an aggregate that moved begin there.
     """
     by_start: defaultdict[int, set[Scope]] = defaultdict(set)
     for scope, start in starts.items():
@@ -253,7 +255,7 @@ def read_cases(
     return [
         case
         for start, scopes in sorted(by_start.items())
-        for case in _cases(connection, pod, start, scopes, known, cut)
+        for case in _cases(connection, pod, start, scopes, known, cut, elsewhere)
     ]
 
 
@@ -264,6 +266,7 @@ def _cases(
     scopes: set[Scope],
     known: Mapping[Scope, set[Scope]],
     cut: int,
+    elsewhere: Mapping[str, int],
 ) -> Iterator[Case]:
     members = {scope: {scope} | known.get(scope, set()) for scope in scopes}
     orders = {scope[1] for scope in scopes if scope[0] == "order"}
@@ -275,20 +278,53 @@ def _cases(
     events: defaultdict[Scope, list[Event]] = defaultdict(list)
     before: dict[Scope, Before] = {}
     for aggregate_type, chosen in sorted(ids.items()):
-        for event in _events(
+        mine = _events(
             connection, aggregate_type, f"{window_of(pod, start, cut)} and aggregate_id in ({_list(chosen)})"
-        ):
+        )
+        for event in mine:
             events[event.aggregate].append(event)
         found_before = histories_of(connection, pod, aggregate_type, chosen, start)
+        found_before |= _before_elsewhere(connection, aggregate_type, mine, found_before, elsewhere)
         before |= {(aggregate_type, aggregate_id): one for aggregate_id, one in found_before.items()}
     for scope in sorted(scopes):
-        mine = sorted(members[scope])
+        theirs = sorted(members[scope])
         yield Case(
             scope=scope,
             start=start,
-            events=[event for one in mine for event in events[one]],
-            before={one: before[one] for one in mine if one in before},
+            events=[event for one in theirs for event in events[one]],
+            before={one: before[one] for one in theirs if one in before},
         )
+
+
+def _before_elsewhere(
+    connection: Connection,
+    aggregate_type: str,
+    events: Sequence[Event],
+    before: Mapping[str, Before],
+    elsewhere: Mapping[str, int],
+) -> dict[str, Before]:
+    """Return the last good version in other pods of those aggregates whose first version here does not follow.
+
+    A merchant is not its pod: versions grow over pods. What is bad there is no version that another can follow.
+    """
+    firsts: dict[str, int] = {}
+    for event in events:
+        firsts[event.aggregate_id] = min(event.version, firsts.get(event.aggregate_id, event.version))
+    open_ended = {
+        aggregate_id: first
+        for aggregate_id, first in firsts.items()
+        if first > before.get(aggregate_id, NEW).version + 1
+    }
+    if not open_ended or not elsewhere:
+        return {}
+    windows = " or ".join(window_of(name, 0, cut) for name, cut in elsewhere.items())
+    found: dict[str, Event] = {}
+    for event in _events(connection, aggregate_type, f"({windows}) and aggregate_id in ({_list(open_ended)})"):
+        known = found.get(event.aggregate_id)
+        is_before = event.defect is None and event.version < open_ended[event.aggregate_id]
+        if is_before and event.version > (known.version if known else before.get(event.aggregate_id, NEW).version):
+            found[event.aggregate_id] = event
+    return {name: replace(believed(event), amounts=event.amounts) for name, event in found.items()}
 
 
 def _events(connection: Connection, aggregate_type: str, condition: str) -> list[Event]:

@@ -6,7 +6,7 @@ its own queries on purpose).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -101,6 +101,22 @@ def has_reached(connection: Connection, pod: str, position: Mapping[int, Positio
     """Return whether the lake has everything that `position` includes."""
     reached = lake_positions(connection, pod)
     return all(reached.get(partition, START) >= wanted for partition, wanted in position.items())
+
+
+def known_aggregates(
+    connection: Connection, pod: str, aggregate_type: str, keys: Collection[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """Return those of the aggregates (merchant_id, id) of one type that the lake has an event of from `pod`."""
+    if not keys:
+        return set()
+    merchants, ids = [key[0] for key in keys], [key[1] for key in keys]
+    rows = connection.execute(
+        f"""select distinct merchant_id, aggregate_id from {EVENTS}
+            where pod = $pod and aggregate_type = $aggregate_type and (merchant_id, aggregate_id) in
+                  (select (unnest($merchants::varchar[]), unnest($ids::varchar[])))""",
+        {"pod": pod, "aggregate_type": aggregate_type, "merchants": merchants, "ids": ids},
+    ).fetchall()
+    return {(merchant_id, aggregate_id) for merchant_id, aggregate_id in rows}
 
 
 def read_events(

@@ -104,12 +104,14 @@ def leave_out(
     shown_cut: int,
     build_id: str,
     others: Mapping[str, tuple[int, int]] | None = None,
+    elsewhere: Mapping[str, int] | None = None,
 ) -> list[Omission]:
     """Judge the events of `pod` after `since` up to `cut`, and record what the build that adds them leaves out.
 
     `shown_cut`: up to which cut a complete build has shown the pod. `others`: the pods that this build judged before,
-    with the same two cuts. In one commit of its own; the caller holds the build lock. Returns what is left out at
-    `cut`. WarehouseError when it is more than single aggregates can explain.
+    with the same two cuts; `elsewhere`: all its other pods, with the cuts that it stands at. In one commit of its own;
+    the caller holds the build lock. Returns what is left out at `cut`. WarehouseError when it is more than single
+    aggregates can explain.
     """
     recorded = _recorded(connection, pod)
     shared = shared_lines(connection, pod, since, cut, others=others or {})
@@ -119,11 +121,14 @@ def leave_out(
         found = scopes_of_suspects(connection, pod, since)
         found |= {claim.scope for claim in shared if claim.cut > since}
         again = _to_judge_again(connection, pod, recorded, found, since)
+        if elsewhere and cut > since:
+            again = _waiting_for_others(recorded, since) | again
         starts = dict.fromkeys(found, since) | again
         known = _known_aggregates(connection, pod, recorded, starts)
         with transaction(connection) if starts else nullcontext():
             for some in _some_at_once(starts):
-                cases = _with_shared(read_cases(connection, pod, some, known, cut=cut), bad)
+                read = read_cases(connection, pod, some, known, cut=cut, elsewhere=elsewhere or {})
+                cases = _with_shared(read, bad)
                 changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
                 anew += [one.scope for one in changed if one.scope not in again and one.is_left_out]
                 _refuse_too_many(pod, anew, len(starts))
@@ -188,6 +193,15 @@ def _to_judge_again(
         if one.scope in touched or (one.until_cut is None and one.from_cut > since):
             starts[one.scope] = min(starts.get(one.scope, since), one.from_cut - 1)
     return starts
+
+
+def _waiting_for_others(recorded: Sequence[Omission], since: int) -> dict[Scope, int]:
+    """Return what waits for a version that may come from another pod by now: scope -> after which cut to judge."""
+    return {
+        one.scope: min(since, one.from_cut - 1)
+        for one in recorded
+        if one.until_cut is None and one.defect == Defect.GAP.name
+    }
 
 
 def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown_cut: int) -> _Changed:

@@ -21,7 +21,7 @@ from derived.defective import Scope
 from derived.defects import judged, unique_events
 from derived.lake_connection import quote
 from derived.lake_schema import EVENTS
-from derived.standing import LEFT_OUT_EVENTS, Connection, has_history, history_of, window_of
+from derived.standing import LEFT_OUT_EVENTS, Connection, has_history, history_of, stood, window_of
 
 LINE_IDS = {"order": "order_line_id", "refund": "refund_line_id"}
 """Aggregate type -> the id of its lines that no two may share."""
@@ -81,13 +81,20 @@ def _of_type(
 def _claimed(
     connection: Connection, pod: str, new: Iterable[str], elsewhere: Iterable[str]
 ) -> list[tuple[str, list[str], bool]]:
-    """Return the new lines that several aggregates claim: id, those of `pod`, and whether another pod does."""
+    """Return the new lines that several aggregates claim: id, those of `pod`, and whether one of another pod does.
+
+    An aggregate that moved has the same lines in both pods: it is one.
+    """
     return connection.execute(
         f"""with new as ({" union ".join(new)}),
             claims as ({" union all ".join(["from new", *elsewhere])})
-            select line_id, list(distinct aggregate_id) filter (where pod = {quote(pod)}), max(pod <> {quote(pod)})
-            from claims semi join new using (line_id)
-            group by line_id having count(distinct (aggregate_id, pod)) > 1"""
+            select line_id, mine, len(list_filter(others, lambda one: not list_contains(mine, one))) > 0
+            from (
+                select line_id, coalesce(list(distinct aggregate_id) filter (where pod = {quote(pod)}), []) as mine,
+                       coalesce(list(distinct aggregate_id) filter (where pod <> {quote(pod)}), []) as others
+                from claims semi join new using (line_id)
+                group by line_id having count(distinct aggregate_id) > 1
+            )"""
     ).fetchall()
 
 
@@ -138,12 +145,9 @@ def _lines(aggregate_type: str, condition: str) -> str:
 def _standing(aggregate_type: str, pod: str, since: int, others: Mapping[str, tuple[int, int]]) -> str:
     """Return a query for the lines that stand: as of `since`, of the others as of when their events are judged."""
     starts = {name: window[0] for name, window in others.items()} | {pod: since}
-    stood = " or ".join(
-        f"(pod = {quote(name)} and valid_from_cut <= {start} and (valid_to_cut is null or valid_to_cut > {start}))"
-        for name, start in starts.items()
-    )
+    stand = " or ".join(stood(name, start) for name, start in starts.items())
     rest = f"pod not in ({', '.join(quote(name) for name in starts)}) and valid_to_cut is null"
     return f"""
         select {STATE_TYPES[aggregate_type].ID_FIELD} as aggregate_id, pod,
                unnest(list_transform(lines, lambda one: one.{LINE_IDS[aggregate_type]})) as line_id
-        from {history_of(aggregate_type)} where {stood} or ({rest})"""
+        from {history_of(aggregate_type)} where {stand} or ({rest})"""

@@ -139,8 +139,10 @@ def before_of(
 
 
 def stood(pod: str, since: int) -> str:
-    """Return a condition: this version of a history's row stood at the cut."""
-    return f"pod = {quote(pod)} and valid_from_cut <= {since} and (valid_to_cut is null or valid_to_cut > {since})"
+    """Return a condition: this version of a history's row stood at the cut, as far as its own pod knew."""
+    name = quote(pod)
+    ended = f"valid_to_cut is null or valid_to_pod <> {name} or valid_to_cut > {since}"
+    return f"(pod = {name} and valid_from_cut <= {since} and ({ended}))"
 
 
 def window_of(pod: str, since: int, cut: int) -> str:

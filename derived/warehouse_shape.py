@@ -1,4 +1,4 @@
-"""Whether the stored warehouse has every field that events carry now, or is from before one of them was added.
+"""Whether the stored warehouse has every column that it must have by now, or is from before one of them was added.
 
 Belongs here: that question. Does not belong here: what is done about it (`derived/warehouse.py` computes all anew from
 the lake, which holds every event; months that are closed keep their bytes and their cuts).
@@ -23,10 +23,12 @@ where database_name = '{LAKE}' and schema_name = 'intermediate' and table_name l
 
 
 def is_outgrown(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether a stored history lacks a field of its aggregate; what was never built is not outgrown."""
+    """Return whether a stored history lacks a column; what was never built is not outgrown."""
     stored: dict[str, dict[str, str]] = {}
     for table, column, data_type in connection.execute(_COLUMNS).fetchall():
         stored.setdefault(table, {})[column] = data_type
+    if any("valid_to_pod" not in columns for columns in stored.values()):
+        return True
     return any(
         name not in columns or not parts <= set(re.findall(r"\w+", columns[name]))
         for aggregate_type, state in STATE_TYPES.items()

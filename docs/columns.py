@@ -52,7 +52,8 @@ ENVELOPE = (
 
 VALIDITY = (
     ("valid_from_cut", "bigint", "The cut of the pod that brought the version."),
-    ("valid_to_cut", "bigint", "The cut that brought the next one; null: it stands."),
+    ("valid_to_pod", "varchar", "The pod that the next version comes from; null: it stands."),
+    ("valid_to_cut", "bigint", "The cut of that pod that brought the next one; null: it stands."),
 )
 
 FROM_MARTS = {

@@ -22,6 +22,7 @@ from contracts.events.schema_files import breaking_sentences, file_of, schema_of
 from contracts.events.upcasting import newest_sql
 from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
 from contracts.ownership import COPIES, FACTS, SWEEP_SECONDS_MAX
+from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
 from docs.licences import licences_page
@@ -96,7 +97,7 @@ def first_line(documented: type | Callable[..., Any]) -> str:
 def events() -> str:
     """Return docs/events.md: every event by aggregate, and the envelope's fields."""
     rows = [
-        [state.AGGREGATE_TYPE, event.value, str(state.SCHEMA_VERSION), first_line(state)]
+        [state.AGGREGATE_TYPE, event.value, _versions(state), first_line(state)]
         for state, names in AGGREGATES.items()
         for event in names
     ]
@@ -108,11 +109,19 @@ def events() -> str:
         "fields that changed, so the highest version wins and any key can be rebuilt alone. JSON Schemas of the "
         "states: `contracts/events/schemas/`.\n\nStored events are never rewritten, so every committed version stays "
         "readable: `make check` and `tieout schemas check` name what would break that. Allowed are a field with a "
-        "default, a wider limit, and a new value that readers were told of one window before it is written.\n\n"
+        "default, a wider limit, and a new value that readers were told of one window before it is written. What else "
+        "is to change is a new version with an upcaster ([how](how-to/change-an-event.md)); readers always see the "
+        "newest one. [asyncapi.json](asyncapi.json) has all of it for other programs.\n\n"
         + table(["aggregate", "event", "schema version", "the state it carries"], rows)
         + "\n## Envelope\n\n"
         + envelope
     )
+
+
+def _versions(state: type[AggregateState]) -> str:
+    """Return the newest schema version, and until when earlier ones may be written."""
+    windows = [f"{version} until {until}" for version, until in sorted(state.RETIRED.items())]
+    return ", ".join([str(state.SCHEMA_VERSION), *windows])
 
 
 def schema(state: type[AggregateState]) -> str:
@@ -340,6 +349,7 @@ def documents() -> dict[Path, str]:
     generated = {
         ROOT / "docs/contract.md": contract(),
         ROOT / "docs/events.md": events(),
+        ROOT / "docs/asyncapi.json": asyncapi_json(),
         ROOT / "docs/pairs.md": pairs(),
         ROOT / "docs/commands.md": commands(),
         ROOT / "docs/drills.md": drills(),

@@ -4,8 +4,8 @@
        reset variable as_of;
    brings the present back. The variable is a constant when a query is planned, so it costs nothing. #}
 
-{% macro as_of_cut(alias) -%}
-    cast(getvariable('as_of') as map(varchar, bigint))[{{ alias }}.pod]
+{% macro as_of_cut(alias, pod='pod') -%}
+    cast(getvariable('as_of') as map(varchar, bigint))[{{ alias }}.{{ pod }}]
 {%- endmacro %}
 
 {# For histories: one version per aggregate. #}
@@ -14,7 +14,10 @@
         when getvariable('as_of') is null then {{ alias }}.valid_to_cut is null
         else
             {{ alias }}.valid_from_cut <= {{ as_of_cut(alias) }}
-            and ({{ alias }}.valid_to_cut is null or {{ alias }}.valid_to_cut > {{ as_of_cut(alias) }})
+            and (
+                {{ alias }}.valid_to_cut is null
+                or {{ alias }}.valid_to_cut > coalesce({{ as_of_cut(alias, 'valid_to_pod') }}, 0)
+            )
     end
 {%- endmacro %}
 

@@ -65,7 +65,10 @@
     where
         history.pod = '{{ entry.pod }}'
         and history.valid_from_cut <= {{ entry.cut }}
-        and (history.valid_from_cut > {{ since_cut }} or history.valid_to_cut > {{ since_cut }})
+        and (
+            history.valid_from_cut > {{ since_cut }}
+            or {{ ended_after('history', vector, none if is_incremental() else 0) }}
+        )
     {{ "union all" if not loop.last }}
     {% else %}
     select

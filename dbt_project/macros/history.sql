@@ -1,10 +1,11 @@
 {# The body of a history: one row per version of an aggregate, valid from the cut that brought it up to, and without,
-   the cut that brought the next one (null: it stands). Versions that came and went within one cut have
+   the cut that brought the next one (null: it stands). A merchant is not its pod: the next version may come from another
+   pod, whose cuts are numbered by themselves, so `valid_to_pod` says whose cut that is. Versions that came and went within one cut have
    valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they replace;
    what a build that was not completed, or that is taken back, has closed is opened again. An event that is there twice
    is taken once. Windows hold what they order, so they see ids and cuts alone: states are put on disk if they are many. #}
 {% macro history(staged, key) %}
-{% set keys = ['pod', 'merchant_id', key] | unique | list %}
+{% set keys = ['merchant_id', key] | unique | list %}
 {% set vector = cut_vector() %}
 with new_versions as (
     {{ new_events(staged, vector) }}
@@ -23,7 +24,7 @@ versions as (
     {% if is_incremental() %}
     {% for entry in vector %}
     union all by name
-    select standing.* exclude (valid_to_cut)
+    select standing.* exclude (valid_to_pod, valid_to_cut)
     from {{ this }} as standing
     inner join touched using ({{ keys | join(', ') }})
     where
@@ -31,12 +32,12 @@ versions as (
         and standing.valid_from_cut <= {{ entry.since_cut }}
         and standing.valid_to_cut is null
     union all by name
-    select closed.* exclude (valid_to_cut)
+    select closed.* exclude (valid_to_pod, valid_to_cut)
     from {{ this }} as closed
     where
         closed.pod = '{{ entry.pod }}'
         and closed.valid_from_cut <= {{ entry.since_cut }}
-        and closed.valid_to_cut > {{ entry.since_cut }}
+        and {{ ended_after('closed', vector) }}
     {% endfor %}
     {% endif %}
 ),
@@ -51,6 +52,7 @@ numbered as materialized (
 unique_versions as (
     select
         place,
+        pod,
         {{ keys | join(', ') }},
         version,
         valid_from_cut
@@ -61,13 +63,30 @@ unique_versions as (
 ended as (
     select
         place,
-        lead(valid_from_cut) over (partition by {{ keys | join(', ') }} order by version) as valid_to_cut
+        lead(pod) over next_versions as valid_to_pod,
+        lead(valid_from_cut) over next_versions as valid_to_cut
     from unique_versions
+    window next_versions as (
+        partition by {{ keys | join(', ') }}
+        order by version
+    )
 )
 
 select
     numbered.* exclude (place),
+    ended.valid_to_pod,
     ended.valid_to_cut
 from numbered
 inner join ended using (place)
 {% endmacro %}
+
+{# Whether a version was replaced by one that this build adds, or takes back. `since_cut`: of every pod, for a table that
+   is built from nothing. #}
+{% macro ended_after(alias, vector, since_cut=none) -%}
+    (
+    {%- for entry in vector -%}
+        ({{ alias }}.valid_to_pod = '{{ entry.pod }}' and {{ alias }}.valid_to_cut > {{
+            entry.since_cut if since_cut is none else since_cut
+        }}) or {% endfor -%}
+    false)
+{%- endmacro %}

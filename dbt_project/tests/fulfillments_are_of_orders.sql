@@ -4,5 +4,5 @@ select
     fulfillments.order_id,
     fulfillments.pod
 from {{ ref('fulfillments') }} as fulfillments
-anti join {{ ref('orders') }} using (pod, merchant_id, order_id)
+anti join {{ ref('orders') }} using (merchant_id, order_id)
 where {{ is_added('cut', 'fulfillments') }}

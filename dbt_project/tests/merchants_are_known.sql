@@ -6,7 +6,7 @@
         named.merchant_id,
         count(*) as row_count
     from {{ ref(mart) }} as named
-    anti join {{ ref('merchants') }} using (pod, merchant_id)
+    anti join {{ ref('merchants') }} using (merchant_id)
     where {{ is_added('cut', 'named') }}
     group by all
     {{ "union all" if not loop.last }}

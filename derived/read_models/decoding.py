@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from contracts.events.common import AggregateState
 from contracts.events.upcasting import UnreadableEventError, read_state
-from derived.read_models.tables import ChildRow, Content, Root, RootRow
+from derived.read_models.tables import Absent, ChildRow, Content, Root, RootRow
 from streams.projection import PoisonEventError
 
 
@@ -51,7 +51,7 @@ def content(root: Root, events: Iterable[LatestEvent]) -> Content:
     """Return what the view must hold after these events. Raises PoisonEventError at the first one it cannot read."""
     rows: list[RootRow] = []
     children: list[ChildRow] = []
-    absent: list[tuple[str, str]] = []
+    absent: list[Absent] = []
     for event in events:
         state = decode(root, event)
         try:
@@ -61,7 +61,9 @@ def content(root: Root, events: Iterable[LatestEvent]) -> Content:
             reason = f"the view cannot be made of it: {type(error).__name__}: {error}."
             raise PoisonEventError(event.event_id, reason) from None
         if row is None:
-            absent.append((event.merchant_id, event.aggregate_id))
+            absent.append(
+                Absent(event.merchant_id, event.aggregate_id, event.pod, event.epoch, event.aggregate_version)
+            )
             continue
         rows.append(row)
         children.extend(parts)

@@ -41,6 +41,7 @@ from derived.read_models.positions import (
     set_back,
 )
 from derived.read_models.refusals import refused_events
+from derived.read_models.strangers import delete_strangers
 from derived.read_models.tables import Root
 from derived.steps import check_expected, fresh_entries, furthest_epoch
 from streams.ahead import ahead
@@ -107,7 +108,7 @@ class ReadModel:
         return ProjectionState(epoch=furthest_epoch(stored), positions=positions, parked_keys=keys)
 
     def apply(self, work: Work) -> None:
-        """Apply one step: rows guarded by (epoch, version), parked events and positions, in one commit."""
+        """Apply one step: rows guarded by their version, parked events and positions, in one commit."""
         try:
             with self._transaction() as cursor:
                 check_expected(work, lock_positions(cursor, self.name, work.pod, list(work.positions)))
@@ -131,8 +132,9 @@ class ReadModel:
             wanted = sorted(set(keys) - parked)
             kinds = self._by_root(wanted)
             stood = {digest for root, pairs in kinds for digest in tables.digests(cursor, root, pairs)}
-            before = sum(tables.delete_keys(cursor, root, pairs) for root, pairs in kinds)
+            before = sum(tables.delete_keys(cursor, root, pairs, pod) for root, pairs in kinds)
             with self._lake_at(pod, position, deadline_seconds) as lake:
+                before += delete_strangers(cursor, lake, kinds)
                 aggregates = self._write_from_lake(cursor, lake, pod, position, wanted, frozenset())
             stands = {digest for root, pairs in kinds for digest in tables.digests(cursor, root, pairs)}
         return Rebuilt(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -42,7 +42,7 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Root:
-    """A table with one row per aggregate of one type, guarded by (epoch, version)."""
+    """A table with one row per aggregate of one type, guarded by its version: over pods, and within an epoch of one."""
 
     table: str
     state_type: type[AggregateState]
@@ -72,14 +72,24 @@ class Root:
         return self.columns[0], self.columns[1]
 
 
+class Absent(NamedTuple):
+    """An aggregate that a version says is not in the view."""
+
+    merchant_id: str
+    aggregate_id: str
+    pod: str
+    epoch: str
+    version: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Content:
     """What events say a root table (and its child) must hold for some keys."""
 
     rows: Sequence[RootRow]
     children: Sequence[ChildRow]
-    absent: Sequence[tuple[str, str]]
-    """Keys (merchant_id, id) of aggregates that are not in the view."""
+    absent: Sequence[Absent]
+    """Aggregates that are not in the view."""
 
 
 def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
@@ -91,9 +101,12 @@ def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
 
 
 def write(cursor: Cursor, root: Root, content: Content) -> None:
-    """Insert or update rows that are older than `content`, or of another epoch; leave newer ones alone."""
+    """Insert or update rows that are older than `content`, or of another epoch of its pod; leave newer ones alone.
+
+    Versions grow over pods, so a consumer of the pod where an aggregate was before never takes its row back.
+    """
     if content.absent:
-        delete_keys(cursor, root, content.absent)
+        _delete_absent(cursor, root, content.absent)
     if not content.rows:
         return
     _copy(cursor, _staging(root), root.columns, content.rows)
@@ -111,7 +124,7 @@ def insert(cursor: Cursor, root: Root, content: Content) -> bool:
     try:
         with cursor.connection.transaction():
             if content.absent:
-                delete_keys(cursor, root, content.absent)
+                _delete_absent(cursor, root, content.absent)
             if content.rows:
                 _copy(cursor, _name(root.table), root.columns, content.rows)
             if content.rows and root.child is not None:
@@ -163,12 +176,41 @@ def clear_staging(cursor: Cursor, root: Root) -> None:
     cursor.execute(sql.SQL("truncate {}").format(_staging(root)))
 
 
-def delete_keys(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> int:
-    """Delete everything of the aggregates with these (merchant_id, id); return the number of root rows."""
+def delete_keys(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]], pod: str) -> int:
+    """Delete everything that a pod has put there of the aggregates with these (merchant_id, id); return the root rows.
+
+    A row of another pod is not this pod's to delete: the aggregate has moved there.
+    """
+    merchants, ids = _columns_of(keys)
+    cursor.execute(_delete_of_pod(root), {"merchants": merchants, "ids": ids, "pod": pod})
+    gone = [(str(merchant), str(identifier)) for merchant, identifier in cursor.fetchall()]
     if root.child is not None:
-        cursor.execute(_delete(root, root.child.table), _columns_of(keys))
-    cursor.execute(_delete(root, root.table), _columns_of(keys))
-    return cursor.rowcount
+        # Parts without a root are nobody's: they go with the keys that have no root now.
+        cursor.execute(_delete_orphans(root, root.child), {"merchants": merchants, "ids": ids})
+    return len(gone)
+
+
+def by_pod(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
+    """Return which of the aggregates with these (merchant_id, id) have a row, by the pod that it says it is of."""
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    query = sql.SQL(
+        """select present.pod, present.{merchant_id}, present.{id} from {table} as present
+           join unnest(%s::text[], %s::text[]) as asked (merchant, identifier)
+             on present.{merchant_id} = asked.merchant and present.{id} = asked.identifier"""
+    ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
+    found: dict[str, set[tuple[str, str]]] = {}
+    for pod, merchant_id, aggregate_id in cursor.execute(query, _columns_of(keys)).fetchall():
+        found.setdefault(pod, set()).add((merchant_id, aggregate_id))
+    return found
+
+
+def _delete_absent(cursor: Cursor, root: Root, absent: Sequence[Absent]) -> None:
+    """Delete the rows of aggregates that are in the view no more, where they are not newer."""
+    names = ("merchants", "ids", "pods", "epochs", "versions")
+    values = dict(zip(names, (list(column) for column in zip(*absent, strict=True)), strict=True))
+    cursor.execute(_delete_older(root), values)
+    if root.child is not None:
+        cursor.execute(_delete_orphans(root, root.child), values)
 
 
 def delete_pod(cursor: Cursor, root: Root, pod: str, *, except_keys: Sequence[tuple[str, str]]) -> int:
@@ -208,7 +250,8 @@ def _upsert(root: Root) -> sql.Composed:
     return sql.SQL(
         """insert into {table} as present ({columns}) select {columns} from {staging}
            on conflict ({key}) do update set ({changed}) = row({excluded})
-           where present.epoch <> excluded.epoch or present.version < excluded.version
+           where present.version < excluded.version
+             or (present.pod = excluded.pod and present.epoch <> excluded.epoch)
            returning {returned}"""
     ).format(
         table=_name(root.table),
@@ -239,6 +282,38 @@ def _delete(root: Root, table: str) -> sql.Composed:
         """delete from {table} as present using unnest(%s::text[], %s::text[]) as gone (merchant, identifier)
            where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier"""
     ).format(table=_name(table), merchant_id=merchant, id=identifier)
+
+
+def _delete_of_pod(root: Root) -> sql.Composed:
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    return sql.SQL(
+        """delete from {table} as present using unnest(%(merchants)s::text[], %(ids)s::text[])
+           as gone (merchant, identifier)
+           where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier and present.pod = %(pod)s
+           returning present.{merchant_id}, present.{id}"""
+    ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
+
+
+def _delete_older(root: Root) -> sql.Composed:
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    return sql.SQL(
+        """delete from {table} as present
+           using unnest(%(merchants)s::text[], %(ids)s::text[], %(pods)s::text[], %(epochs)s::text[],
+                        %(versions)s::bigint[]) as gone (merchant, identifier, pod, epoch, version)
+           where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier
+             and (present.version <= gone.version or (present.pod = gone.pod and present.epoch <> gone.epoch))"""
+    ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
+
+
+def _delete_orphans(root: Root, child: Child) -> sql.Composed:
+    merchant, identifier = map(sql.Identifier, root.key_columns)
+    return sql.SQL(
+        """delete from {child} as part using unnest(%(merchants)s::text[], %(ids)s::text[])
+           as gone (merchant, identifier)
+           where part.{merchant_id} = gone.merchant and part.{id} = gone.identifier
+             and not exists (select from {table} as present
+                             where present.{merchant_id} = part.{merchant_id} and present.{id} = part.{id})"""
+    ).format(child=_name(child.table), table=_name(root.table), merchant_id=merchant, id=identifier)
 
 
 _NOT_KEPT = """not exists (select from unnest(%(merchants)s::text[], %(ids)s::text[]) as kept (merchant, identifier)

@@ -227,7 +227,7 @@ entries as (
         * exclude (balance_micro),
         balance_micro - coalesce(
             lag(balance_micro) over (
-                partition by pod, merchant_id, aggregate_type, aggregate_id, account
+                partition by merchant_id, aggregate_type, aggregate_id, account
                 order by version
             ),
             0

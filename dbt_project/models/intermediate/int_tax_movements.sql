@@ -220,7 +220,7 @@ movements as (
         amount.tax_minor - coalesce(lag(amount.tax_minor) over line_versions, 0) as tax_minor
     from amounts
     window line_versions as (
-        partition by pod, merchant_id, source_line_id, jurisdiction, amount.movement
+        partition by merchant_id, source_line_id, jurisdiction, amount.movement
         order by version
     )
 )

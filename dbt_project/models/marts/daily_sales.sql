@@ -43,7 +43,7 @@ cancellations as (
         {{ business_day('if(version = 1, placed_at, occurred_at)') }} as entry_date,
         recorded_at,
         cancelled_minor - coalesce(
-            lag(cancelled_minor) over (partition by pod, merchant_id, order_id order by version), 0
+            lag(cancelled_minor) over (partition by merchant_id, order_id order by version), 0
         ) as cancelled_minor
     from {{ ref('int_orders_history') }}
     -- All others hold nothing that is cancelled, and follow no version that did.
