@@ -303,7 +303,7 @@ def _before_elsewhere(
     before: Mapping[str, Before],
     elsewhere: Mapping[str, int],
 ) -> dict[str, Before]:
-    """Return the last good version in other pods of those aggregates whose first version here does not follow.
+    """Return the version before the first one here, from other pods, of aggregates whose first does not follow here.
 
     A merchant is not its pod: versions grow over pods. What is bad there is no version that another can follow.
     """
@@ -318,12 +318,12 @@ def _before_elsewhere(
     if not open_ended or not elsewhere:
         return {}
     windows = " or ".join(window_of(name, 0, cut) for name, cut in elsewhere.items())
-    found: dict[str, Event] = {}
-    for event in _events(connection, aggregate_type, f"({windows}) and aggregate_id in ({_list(open_ended)})"):
-        known = found.get(event.aggregate_id)
-        is_before = event.defect is None and event.version < open_ended[event.aggregate_id]
-        if is_before and event.version > (known.version if known else before.get(event.aggregate_id, NEW).version):
-            found[event.aggregate_id] = event
+    # Only the very version before: beside an earlier one, what the lost one did would look like a defect of this one.
+    found = {
+        event.aggregate_id: event
+        for event in _events(connection, aggregate_type, f"({windows}) and aggregate_id in ({_list(open_ended)})")
+        if event.defect is None and event.version == open_ended[event.aggregate_id] - 1
+    }
     return {name: replace(believed(event), amounts=event.amounts) for name, event in found.items()}
 
 

@@ -128,12 +128,14 @@ def read_events(
     aggregate_types: Sequence[str] = (),
     columns: Sequence[str] = ENVELOPE_COLUMNS,
     is_latest_only: bool = False,
+    leave_out: Sequence[str] = (),
     batch_rows: int = 10_000,
 ) -> pa.RecordBatchReader:
     """Return `columns` of the events of `pod` as of exactly `position`, as a stream of Arrow batches.
 
     `keys` are aggregate keys (``merchant/type/id``), None for all; `aggregate_types` narrows to some types;
-    `is_latest_only` keeps the highest version of every key. No order is promised. The stream holds `connection`.
+    `is_latest_only` keeps the highest version of every key; `leave_out` are ids of events. No order is promised. The
+    stream holds `connection`.
     """
     values: dict[str, object] = {"pod": pod, **_vector(position)}
     source = f"from {EVENTS} as events {WITHIN_POSITION}"
@@ -141,6 +143,9 @@ def read_events(
     if aggregate_types:
         conditions.append("list_contains($types, events.aggregate_type)")
         values["types"] = list(aggregate_types)
+    if leave_out:
+        conditions.append("not list_contains($leave_out, events.event_id)")
+        values["leave_out"] = list(leave_out)
     if keys is not None:
         merchants, types, ids = _split(keys)
         values |= {"key_merchants": merchants, "key_types": types, "key_ids": ids}

@@ -43,6 +43,8 @@ TABLES = (
         is_bad boolean not null)""",
 )
 
+MAY_COME = (Defect.GAP.name, Defect.REFUNDS.name)
+"""Defects that end when another pod's events come: versions before these, and refunds or payments beside them."""
 LEFT_OUT_MAX = 10_000
 """Scopes that one build leaves out anew; more is no damage of aggregates but a fault of the models or the lake."""
 SCOPES_AT_ONCE = 1_000
@@ -198,9 +200,7 @@ def _to_judge_again(
 def _waiting_for_others(recorded: Sequence[Omission], since: int) -> dict[Scope, int]:
     """Return what waits for a version that may come from another pod by now: scope -> after which cut to judge."""
     return {
-        one.scope: min(since, one.from_cut - 1)
-        for one in recorded
-        if one.until_cut is None and one.defect == Defect.GAP.name
+        one.scope: min(since, one.from_cut - 1) for one in recorded if one.until_cut is None and one.defect in MAY_COME
     }
 
 

@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -40,7 +39,9 @@ from derived.read_models.positions import (
     read_positions,
     set_back,
 )
+from derived.read_models.rebuilding import Rebuilt
 from derived.read_models.refusals import refused_events
+from derived.read_models.skipped import skip, skipped_ids
 from derived.read_models.strangers import delete_strangers
 from derived.read_models.tables import Root
 from derived.steps import check_expected, fresh_entries, furthest_epoch
@@ -63,22 +64,6 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rebuilt:
-    """What one rebuild did."""
-
-    aggregates: int
-    """Aggregates that the lake knows, and that are now in the view as it says."""
-    rows_before: int
-    """Root rows that were there for the same keys; extra ones are gone."""
-    skipped_keys: tuple[str, ...]
-    """Keys that were parked before: never rebuilt over. (A key that ends in an unreadable event becomes parked.)"""
-    position: Mapping[int, Position]
-    """The content is that of exactly this position."""
-    changed: int | None = None
-    """Aggregates whose rows are other ones now, 0 if everything was right already. None: it was not asked."""
 
 
 class ReadModel:
@@ -210,6 +195,12 @@ class ReadModel:
         with self._transaction() as cursor:
             return parked_events(cursor, self.name, pod, keys)
 
+    def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
+        """Pass over a parked event for good, as somebody decided; NotFoundError when it is parked no more."""
+        with self._transaction() as cursor:
+            lock_positions(cursor, self.name, pod, [])
+            skip(cursor, self.name, pod, event_id, reason=reason, by=by)
+
     def recovery_command(self, pod: str, applied_cut: int) -> str:
         """Return what a person runs when the log no longer has what comes after `applied_cut`: the lake has it."""
         return f"tieout rebuild {self.name} --pod {pod}"
@@ -239,8 +230,10 @@ class ReadModel:
         from derived.lake_reads import read_events
 
         aggregates, unreadable = 0, list[str]()
-        types = tuple(self._roots)
-        batches = read_events(lake, pod, keys, position, aggregate_types=types, columns=COLUMNS, is_latest_only=True)
+        types, passed = tuple(self._roots), skipped_ids(cursor, self.name, pod)
+        batches = read_events(
+            lake, pod, keys, position, aggregate_types=types, columns=COLUMNS, is_latest_only=True, leave_out=passed
+        )
         try:
             # Closed whatever happens: the thread that reads must end before its connection does.
             with closing(ahead(batches)) as read:
@@ -251,7 +244,9 @@ class ReadModel:
         except (psycopg.Error, UnicodeError) as error:
             raise PropagationError(f"{self.name} cannot store what the lake has: {scrub(error, self._dsn)}") from None
         if unreadable:
-            self._park_unreadable(cursor, read_events(lake, pod, unreadable, position).read_all(), pod)
+            self._park_unreadable(
+                cursor, read_events(lake, pod, unreadable, position, leave_out=passed).read_all(), pod
+            )
         return aggregates
 
     def _write_readable(self, cursor: Cursor, root: Root, events: Sequence[LatestEvent]) -> list[str]:

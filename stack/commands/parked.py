@@ -6,6 +6,7 @@ Belongs here: `tieout parked ...` and what it prints. Does not belong here: park
 
 from __future__ import annotations
 
+import getpass
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +21,9 @@ from contracts.errors import InputError
 from contracts.ids import parts_of_key
 from contracts.settings import Settings
 from contracts.text import counted, visible
+from stack.commands.breaks import By
 from stack.commands.stores import (
+    VIEWS,
     AsJson,
     InPod,
     Keys,
@@ -32,7 +35,7 @@ from stack.commands.stores import (
     safe,
     show_rows,
 )
-from stack.confirming import DryRun, is_said
+from stack.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from stack.console import answers, print_json, table
 from stack.migrations import migrate_everything
 from stack.projections import PROJECTIONS, build_projection
@@ -54,7 +57,7 @@ commands = typer.Typer(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    for name, command in (("list", list_parked), ("show", show), ("retry", retry)):
+    for name, command in (("list", list_parked), ("show", show), ("retry", retry), ("skip", skip)):
         commands.command(name=name)(command)
     app.add_typer(commands, name="parked")
 
@@ -142,6 +145,74 @@ def retry(
                     done = None if moment is None else replay_parked(store, one.pod, moment, keys=key)
                 rows.append((one.pod, done.replayed_events if done else 0, len(done.still_parked) if done else 0))
     show_rows(as_json, f"Parked events of {projection}", ("pod", "replayed_events", "still_parked"), rows)
+
+
+def skip(
+    copy: Annotated[str, typer.Argument(metavar="COPY", help=f"{', '.join(VIEWS)}.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The aggregate, as `list` names it: merchant/type/id.")],
+    reason: Annotated[str, typer.Option(help="Why the event may be passed over; kept with it.")],
+    pod: InPod = None,
+    by: By = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pass over the first event of an aggregate that waits, for good, and apply those behind it.
+
+    For an event that nothing will make readable. The copy then lacks what it says, until a later event says it again;
+    it is compared at once, and what differs because of it becomes a break that you accept, with your reason. A rebuild
+    passes it over, too. Of the lake nothing can be skipped: it is the history that everything is rebuilt from.
+    """
+    from repair.actions import data_at
+    from stack.skipping import accept_what_lacks
+    from streams.parking import replay_parked
+
+    check_keys([key])
+    if copy not in VIEWS:
+        raise InputError(f"Of {visible(copy)!r} nothing can be skipped; there are {', '.join(VIEWS)}.")
+    if not reason.strip():
+        raise InputError("Say why the event may be passed over: the reason is kept with it.")
+    with open_servers() as (values, progress), closing(cast("Any", build_projection(copy, values))) as store:
+        migrate_everything(values)
+        waiting = [(one.pod, store.parked_events(one.pod, [key])) for one in chosen_pods(values, pod)]
+        found = [(name, events) for name, events in waiting if events]
+        if len(found) != 1:
+            where = f"in {' and '.join(name for name, _ in found)}: say which with --pod" if found else "nowhere"
+            raise InputError(f"{visible(key)} is parked in {copy} {where}.")
+        ((in_pod, events),) = found
+        if not is_agreed(_skipping(copy, in_pod, events), is_yes=yes, is_dry_run=dry_run, as_json=as_json):
+            return
+        who = by or getpass.getuser()
+        store.skip(in_pod, events[0].event_id, reason=reason.strip(), by=who)
+        with open_log(values) as log, progress.step(f"Applying what waits behind it in {in_pod}"):
+            moment = data_at(store, in_pod, log)
+            left = frozenset() if moment is None else replay_parked(store, in_pod, moment, keys=[key]).still_parked
+        said = f"Event {events[0].event_id} was skipped in {copy}: {reason.strip()}"
+        accepted = accept_what_lacks(values, progress, copy, in_pod, key, reason=said, by=who)
+    is_parked = key in left
+    if as_json:
+        print_json({"skipped": events[0].event_id, "is_still_parked": is_parked, "accepted_breaks": accepted})
+        return
+    rest = " The next event of it cannot be applied either: look at it with `tieout parked show`." if is_parked else ""
+    lacks = f"{counted(len(accepted), 'break')} accepted" if accepted else "the copy agrees with its owner all the same"
+    answers().print(f"Skipped event {events[0].event_id}; {lacks}.{rest}", markup=False)
+
+
+def _skipping(copy: str, pod: str, events: Sequence[ParkedEvent]) -> Intent:
+    """Return what is about to be skipped, and what follows from it."""
+    first = _event(copy, pod, events[0])
+    behind = counted(len(events) - 1, "event")
+    return Intent(
+        what=f"Event {first['event_id']} of {visible(str(first['aggregate_key']))} is passed over in {copy} of {pod}, "
+        "for good.",
+        question="Pass over it?",
+        details=[
+            f"It is {first['event_type']}, version {first['aggregate_version']}, of cut {first['cut']}.",
+            f"It waits because: {_short(str(first['reason']))}",
+            f"{behind} behind it will be applied, if they can be.",
+        ],
+        document={"skips": first, "applies": [one.event_id for one in events[1:]]},
+    )
 
 
 def _stores(
