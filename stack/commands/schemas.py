@@ -6,7 +6,8 @@ Belongs here: `tieout schemas ...` and what it prints. Does not belong here: the
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -34,12 +35,16 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_schemas(as_json: AsJson = False) -> None:
-    """List the aggregate types: their version, the committed ones, their events, how many fields each state has."""
-    rows = [
+    """List the aggregate types: their version, the committed ones, their events, how many fields each state has.
+
+    An earlier version may be retired: then it says until when its events may be written. A build warns of later ones.
+    """
+    rows: list[dict[str, Any]] = [
         {
             "aggregate_type": state.AGGREGATE_TYPE,
             "version": state.SCHEMA_VERSION,
             "committed": list(committed(state.AGGREGATE_TYPE)),
+            "written_until": {str(version): str(until) for version, until in sorted(state.RETIRED.items())},
             "fields": len(state.__struct_fields__),
             "events": [event.value for event in events],
         }
@@ -52,13 +57,21 @@ def list_schemas(as_json: AsJson = False) -> None:
         (
             str(row["aggregate_type"]),
             str(row["version"]),
-            ", ".join(map(str, row["committed"])),  # type: ignore[call-overload]
+            _versions(row),
             str(row["fields"]),
-            ", ".join(row["events"]),  # type: ignore[arg-type]
+            ", ".join(row["events"]),
         )
         for row in rows
     ]
     answers().print(table("Schemas", ("Aggregate", "Version", "Committed", "Fields", "Events"), shown, numbers_from=9))
+
+
+def _versions(row: Mapping[str, Any]) -> str:
+    """Return the committed versions, each that is retired with the last day on which it may be written."""
+    return ", ".join(
+        f"{version} (until {until})" if (until := row["written_until"].get(str(version))) else str(version)
+        for version in row["committed"]
+    )
 
 
 def check(as_json: AsJson = False) -> None:
