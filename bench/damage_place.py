@@ -27,6 +27,7 @@ from stack.processes import wait_until
 from traffic.generator import place_orders
 
 PATIENCE_SECONDS = 60.0
+DEADLOCK_TRIES = 5
 ORDERS_MORE = 6
 
 
@@ -203,7 +204,19 @@ class Place:
         return psycopg.connect(self.settings.pod(self.pod).owner_dsn)
 
     def change_oltp(self, *statements: str, **values: Any) -> None:
-        """Run statements in the pod in one transaction whose triggers are off: nothing is checked, nothing is told."""
+        """Run statements in the pod in one transaction whose triggers are off: nothing is checked, nothing is told.
+
+        Traffic goes on meanwhile, so PostgreSQL may take this transaction back for a deadlock; then it is done again.
+        """
+        for tries_left in reversed(range(DEADLOCK_TRIES)):
+            try:
+                self._change_oltp(statements, values)
+                return
+            except psycopg.errors.DeadlockDetected:
+                if not tries_left:
+                    raise
+
+    def _change_oltp(self, statements: Sequence[str], values: Mapping[str, Any]) -> None:
         with self.oltp() as connection:
             for table in UNGUARDED:
                 connection.execute(f"alter table oltp.{table} disable trigger user".encode())

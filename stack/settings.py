@@ -58,7 +58,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         if not stored:
             raise SettingsError("Tieout has not been started here yet: run `make run` or `tieout up` first.")
         given = {**stored, **given}
-    return parse_settings({**given, "TIEOUT_VAR_DIR": str(folder)})
+    settings = parse_settings({**given, "TIEOUT_VAR_DIR": str(folder)})
+    # Imported here: it brings the client of a server, which not every program that has settings needs.
+    from streams.logs import check_url
+
+    check_url(settings.log_url)
+    return settings
 
 
 def read_settings_file(path: Path) -> dict[str, str]:

@@ -20,9 +20,14 @@ ADAPTERS: Mapping[str, Callable[[str], EventLog]] = dict.fromkeys(("redis", "red
 
 def build_log(settings: Settings) -> EventLog:
     """Return the deployment's log; SettingsError when no adapter knows its URL."""
-    scheme = urlsplit(settings.log_url).scheme
+    check_url(settings.log_url)
+    return ADAPTERS[urlsplit(settings.log_url).scheme](settings.log_url)
+
+
+def check_url(log_url: str) -> None:
+    """Raise SettingsError when no adapter knows a URL."""
+    scheme = urlsplit(log_url).scheme
     if scheme not in ADAPTERS:
         known = ", ".join(f"{one}://" for one in ADAPTERS)
         begins = f"begins with {scheme}://" if scheme else "has no scheme"
         raise SettingsError(f"TIEOUT_LOG_URL {begins}; the log may be at {known}.")
-    return ADAPTERS[scheme](settings.log_url)

@@ -42,6 +42,11 @@ def test_a_missing_external_setting_is_named(tmp_path: Path) -> None:
         load_settings(values)
 
 
+def test_a_log_that_no_adapter_knows_is_said_before_anything_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="TIEOUT_LOG_URL begins with kafka://; the log may be at redis://"):
+        load_settings({**EXTERNAL, "TIEOUT_LOG_URL": "kafka://127.0.0.1:9092", "TIEOUT_VAR_DIR": str(tmp_path)})
+
+
 def test_external_servers_are_not_completed_from_the_file(tmp_path: Path) -> None:
     write_settings_file(tmp_path, EXTERNAL)
     with pytest.raises(SettingsError, match="TIEOUT_POD1_OWNER_DSN"):
