@@ -119,7 +119,7 @@ class ReadModel:
             stood = {digest for root, pairs in kinds for digest in tables.digests(cursor, root, pairs)}
             before = sum(tables.delete_keys(cursor, root, pairs, pod) for root, pairs in kinds)
             with self._lake_at(pod, position, deadline_seconds) as lake:
-                before += delete_strangers(cursor, lake, kinds)
+                before += delete_strangers(cursor, self.name, lake, kinds)
                 aggregates = self._write_from_lake(cursor, lake, pod, position, wanted, frozenset())
             stands = {digest for root, pairs in kinds for digest in tables.digests(cursor, root, pairs)}
         return Rebuilt(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from derived.read_models import tables
+from derived.read_models.positions import read_positions
 from derived.read_models.tables import Cursor, Root
 
 if TYPE_CHECKING:
@@ -17,14 +18,23 @@ if TYPE_CHECKING:
 
 
 def delete_strangers(
-    cursor: Cursor, lake: duckdb.DuckDBPyConnection, kinds: Iterable[tuple[Root, Sequence[tuple[str, str]]]]
+    cursor: Cursor,
+    projection: str,
+    lake: duckdb.DuckDBPyConnection,
+    kinds: Iterable[tuple[Root, Sequence[tuple[str, str]]]],
 ) -> int:
-    """Delete the rows of these aggregates (merchant_id, id) whose pod has no event of them; return how many."""
-    from derived.lake_reads import known_aggregates
+    """Delete the rows of these aggregates (merchant_id, id) whose pod has no event of them; return how many.
+
+    Where the lake does not have yet what the view has applied of that pod, nobody can say so, and the rows stay.
+    """
+    from derived.lake_reads import has_reached, known_aggregates
 
     deleted = 0
     for root, keys in kinds:
         for pod, stored in tables.by_pod(cursor, root, keys).items():
+            applied = {partition: at for partition, (_, at) in read_positions(cursor, projection, pod).items()}
+            if applied and not has_reached(lake, pod, applied):
+                continue
             known = known_aggregates(lake, pod, root.aggregate_type, stored)
             deleted += tables.delete_keys(cursor, root, sorted(stored - known), pod)
     return deleted

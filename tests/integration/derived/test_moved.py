@@ -75,3 +75,15 @@ def test_a_row_that_says_it_is_of_another_pod_which_never_had_it_is_wrong(
     stores.account.rebuild("pod2", [key_of(third)])
     assert stores.contents() == before
     assert (old.cut_number, new.cut_number) == (1, 1)
+
+
+def test_a_row_of_another_pod_stays_while_the_lake_is_behind_there(stores: Stores) -> None:
+    old, new = FakePod(pod="pod1"), FakePod(pod="pod2", epoch="another")
+    first = order()
+    stores.apply(old.step(old.cut(first)), also_lake=True)
+    stores.apply(new.step(new.cut(next_version(first))))
+    before = stores.contents()
+    for view in stores.views:
+        view.rebuild("pod1", [key_of(first)])
+        view.rebuild_all("pod1")
+    assert stores.contents() == before
