@@ -1,9 +1,10 @@
 {# The body of a history: one row per version of an aggregate, valid from the cut that brought it up to, and without,
    the cut that brought the next one (null: it stands). A merchant is not its pod: the next version may come from another
-   pod, whose cuts are numbered by themselves, so `valid_to_pod` says whose cut that is. Versions that came and went within one cut have
-   valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they replace;
-   what a build that was not completed, or that is taken back, has closed is opened again. An event that is there twice
-   is taken once. Windows hold what they order, so they see ids and cuts alone: states are put on disk if they are many. #}
+   pod, whose cuts are numbered by themselves, so `valid_to_pod` says whose cut that is. Versions that came and went within
+   one cut have valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they
+   replace; what a build that was not completed, or that is taken back, has closed is opened again. An event that is there
+   twice is taken once. Windows hold what they order, so they see ids and cuts alone: states are put on disk if they are
+   many. What was closed is chosen by plain conditions on one column each, which let DuckLake skip files. #}
 {% macro history(staged, key) %}
 {% set keys = ['merchant_id', key] | unique | list %}
 {% set vector = cut_vector() %}
@@ -35,9 +36,9 @@ versions as (
     select closed.* exclude (valid_to_pod, valid_to_cut)
     from {{ this }} as closed
     where
-        closed.pod = '{{ entry.pod }}'
-        and closed.valid_from_cut <= {{ entry.since_cut }}
-        and {{ ended_after('closed', vector) }}
+        closed.valid_to_pod = '{{ entry.pod }}'
+        and closed.valid_to_cut > {{ entry.since_cut }}
+        and {{ is_from_before('closed', vector) }}
     {% endfor %}
     {% endif %}
 ),
@@ -79,6 +80,14 @@ select
 from numbered
 inner join ended using (place)
 {% endmacro %}
+
+{# Whether a version came before what this build adds, by the cuts of its own pod. #}
+{% macro is_from_before(alias, vector) -%}
+    (
+    {%- for entry in vector -%}
+        ({{ alias }}.pod = '{{ entry.pod }}' and {{ alias }}.valid_from_cut <= {{ entry.since_cut }}) or {% endfor -%}
+    false)
+{%- endmacro %}
 
 {# Whether a version was replaced by one that this build adds, or takes back. `since_cut`: of every pod, for a table that
    is built from nothing. #}
