@@ -226,12 +226,13 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
     assert world.marts(after.result.cuts) == after.marts
 
 
-def test_a_warehouse_from_before_a_field_was_added_is_computed_anew(
-    world: World, refreshed: tuple[dict[str, list[str]], Moment]
+@pytest.mark.parametrize(("history", "column"), [("payments", "released_minor"), ("orders", "valid_to_pod")])
+def test_a_warehouse_from_before_a_column_was_added_is_computed_anew(
+    world: World, refreshed: tuple[dict[str, list[str]], Moment], history: str, column: str
 ) -> None:
     before, after = refreshed
     with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
-        connection.execute("alter table lake.intermediate.int_payments_history drop column released_minor")
+        connection.execute(f"alter table lake.intermediate.int_{history}_history drop column {column}")
     result = build_warehouse(world.settings)
     assert result.is_complete and set(result.since_cuts.values()) == {0}
     assert world.stored() == before
