@@ -72,8 +72,10 @@ def orders(commerce: Commerce) -> Iterator[Late]:
         yield Late(
             name=f"order {name}",
             first=first,
-            late=msgspec.structs.replace(late, total_minor=1) if name == "MONEY" else late,
-            third=msgspec.structs.replace(third, total_minor=1) if name == "forged third" else third,
+            late=msgspec.structs.replace(late, total_minor=late.total_minor + 1) if name == "MONEY" else late,
+            third=msgspec.structs.replace(third, total_minor=third.total_minor + 1)
+            if name == "forged third"
+            else third,
             with_it=((another, "order_placed", commerce.now),) if name == "SHARED" else (),
             event_type="order_restated" if name == "restated" else "order_fulfilled",
         )

@@ -240,8 +240,9 @@ def defects(commerce: Commerce) -> tuple[dict[str, str], list[Change], Spoil]:
     gone: set[tuple[str, int]] = set()
 
     def order(defect: str, **values: object) -> OrderState:
-        placed = [one for one in commerce.place() if isinstance(one[0], OrderState)]
-        ((state, event_type, at),) = placed
+        # What costs nothing, or one unit, would not be spoilt by the values below.
+        placed = (one for _ in range(50) for one in commerce.place())
+        state, event_type, at = next(one for one in placed if isinstance(one[0], OrderState) and one[0].total_minor > 1)
         assert isinstance(state, OrderState)
         expected[state.order_id] = defect
         changes.append((msgspec.structs.replace(state, **values), event_type, at))

@@ -255,7 +255,7 @@ def test_more_than_the_limit_is_refused_until_enough_are_healed(world: World, mo
     monkeypatch.setattr(leaving_out, "SCOPES_AT_ONCE", 1)
     commerce = world.commerce["pod1"]
     bad = [placed(commerce) for _ in range(3)]
-    cut(world, [of(msgspec.structs.replace(order, total_minor=1)) for order in bad])
+    cut(world, [of(msgspec.structs.replace(order, total_minor=order.total_minor + 1)) for order in bad])
     before = named(world)
     with pytest.raises(WarehouseError, match=r"More than 2 aggregates of pod1 \(3 are suspect\) have a defect"):
         build(world)
