@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import adbc_driver_postgresql.dbapi as adbc
 import duckdb
 import psycopg
 from sqlalchemy import create_engine
 
 from bench.figures import Figure, report
+from contracts.arrow import connect_arrow
 from contracts.verdicts import DIFFERENCES_KEPT
 from oltp.store.tables import SCHEMA, metadata
 from reconcile.compare import Limits, compare
@@ -194,7 +194,7 @@ def _write_copies(place: Place, differences: Sequence[int]) -> None:
 
 
 def _pull(connection: duckdb.DuckDBPyConnection, dsn: str, name: str) -> None:
-    with adbc.connect(dsn, autocommit=True) as pod, pod.cursor() as cursor:
+    with connect_arrow(dsn) as pod, pod.cursor() as cursor:
         cursor.execute(select_entity(ENTITY).sql)
         connection.register("incoming", cursor.fetch_record_batch())
         connection.execute(f"create table {name} as from incoming")

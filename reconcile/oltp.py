@@ -17,6 +17,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from contracts.arrow import connect_arrow
 from contracts.scope import Scope
 from reconcile.entities import AGGREGATE_ID, Entity, entities_of
 from reconcile.scoping import postgres_condition
@@ -70,10 +71,7 @@ class OpenCut(Protocol):
 @contextmanager
 def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[adbc.Cursor]:
     """Open an Arrow cursor on `dsn` that reads one snapshot, the exported one or its own; ended on exit."""
-    # It brings pandas, half a second of every process that knows the comparisons; few run one.
-    import adbc_driver_postgresql.dbapi as adbc
-
-    with adbc.connect(dsn, autocommit=True) as connection, connection.cursor() as cursor:
+    with connect_arrow(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("begin isolation level repeatable read, read only")
         if exported_snapshot is not None:
             cursor.execute(set_snapshot(exported_snapshot))

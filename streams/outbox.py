@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import adbc_driver_postgresql.dbapi
 import psycopg
 import pyarrow as pa
 
+from contracts.arrow import connect_arrow
 from contracts.ids import PARTITION_SQL
 from streams.ahead import ahead
 from streams.cuts import BEFORE_ALL, Cut, Snapshot, cuts_from, last_cut
@@ -92,7 +92,7 @@ class OutboxReader:
 
     def __init__(self, dsn: str, *, application_name: str, work_mem: str = "128MB") -> None:
         self._binder = psycopg.connect(dsn, autocommit=True, application_name=application_name)
-        self._connection = adbc_driver_postgresql.dbapi.connect(dsn, autocommit=True)
+        self._connection = connect_arrow(dsn)
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "select set_config('work_mem', $1, false), set_config('application_name', $2, false)",
