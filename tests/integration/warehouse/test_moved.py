@@ -26,7 +26,7 @@ def trade(commerce: Commerce, transactions: int) -> list[Change]:
     return [change for transaction in commerce.transactions(transactions) for change in transaction]
 
 
-@pytest.fixture(params=["in order", "the new pod first"])
+@pytest.fixture(params=[pytest.param("in order", marks=pytest.mark.long), "the new pod first"])
 def worlds(request: pytest.FixtureRequest, postgres: Cluster, tmp_path: Path) -> Iterator[tuple[World, World]]:
     """The same trade twice: with a merchant that moves from pod1 to pod2, and with one that stays."""
     made = []
@@ -38,7 +38,8 @@ def worlds(request: pytest.FixtureRequest, postgres: Cluster, tmp_path: Path) ->
     for world in made:
         commerce = world.commerce["pod1"]
         world.cut("pod1", trade(commerce, 60))
-        assert build_warehouse(world.settings).is_complete
+        if world is moved:
+            assert build_warehouse(world.settings).is_complete
         late, new = trade(commerce, 40), trade(commerce, 70)
         if world is stayed:
             world.cut("pod1", late)
