@@ -9,30 +9,16 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import AssetExecutionContext
 
-from assets.graph import (
-    ACCOUNT_VIEW,
-    FULFILLMENT_VIEW,
-    LAKE_EVENTS,
-    LOG,
-    OWNERS,
-    contract_metadata,
-    pod_partitions,
-)
+from assets.graph import LOG, OWNERS, contract_metadata, pod_partitions
 from assets.platform import PLATFORM, Platform, platform_of
+from contracts.ownership import PROJECTED, Copy
 from streams.clocks import database_clock
 from streams.consumer import Consumer
 from streams.lag import ProjectionLag, observe
 from streams.logs import build_log
 
-COPY_KEYS = {"lake": LAKE_EVENTS, "account_view": ACCOUNT_VIEW, "fulfillment_view": FULFILLMENT_VIEW}
+COPY_KEYS = {copy.name: dg.AssetKey(copy.asset) for copy in PROJECTED}
 """Asset key by the name of its projection."""
-
-DESCRIPTIONS = {
-    "lake": "Every event of every pod, once, append-only: the memory that all other copies can be rebuilt from.",
-    "account_view": "A customer's orders, payments, refunds and entitlements, as the customer's page shows them.",
-    "fulfillment_view": "What is left to ship, per merchant.",
-}
-KINDS = {"lake": {"ducklake", "parquet"}, "account_view": {"postgres"}, "fulfillment_view": {"postgres"}}
 
 
 def apply_log(platform: Platform, projection_name: str, pod: str) -> ProjectionLag:
@@ -59,23 +45,22 @@ def lag_metadata(lag: ProjectionLag) -> dict[str, int | float | str]:
     }
 
 
-def copy_asset(name: str, pods: Sequence[str]) -> dg.AssetsDefinition:
+def copy_asset(declared: Copy, pods: Sequence[str]) -> dg.AssetsDefinition:
     """Return the asset of one copy, partitioned by pod."""
-    key = COPY_KEYS[name]
 
     @dg.asset(
-        key=key,
+        key=declared.asset,
         deps=[LOG],
         partitions_def=pod_partitions(pods),
-        group_name="lake" if name == "lake" else "read_models",
+        group_name=declared.asset[0],
         owners=OWNERS,
-        kinds=KINDS[name],
-        description=DESCRIPTIONS[name],
-        metadata=contract_metadata(name),
+        kinds=set(declared.shown_as),
+        description=declared.description,
+        metadata=contract_metadata(declared.name),
         required_resource_keys={PLATFORM},
     )
     def copy(context: AssetExecutionContext) -> dg.MaterializeResult[None]:
-        lag = apply_log(platform_of(context), name, context.partition_key)
+        lag = apply_log(platform_of(context), declared.name, context.partition_key)
         return dg.MaterializeResult(data_version=dg.DataVersion(str(lag.applied_cut)), metadata=lag_metadata(lag))
 
     return copy

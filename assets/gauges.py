@@ -12,14 +12,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from assets import graph
-from assets.copies import COPY_KEYS
-from assets.graph import OWNERS, contract_metadata, freshness_of, mart_key
-from contracts.ownership import COPIES, LOG, WAREHOUSE, Copy
+from assets.graph import OWNERS, contract_metadata, freshness_of
+from contracts.ownership import COPIES, Copy, copy_named
 
 GROUP = "freshness"
-BUILT = mart_key("journal")
-"""Stands for all marts, which one build brings to the same cuts."""
 
 
 def gauge_key(copy_name: str, pod: str) -> dg.AssetKey:
@@ -29,9 +25,7 @@ def gauge_key(copy_name: str, pod: str) -> dg.AssetKey:
 
 def checked_key(copy_name: str) -> dg.AssetKey:
     """Return the asset that holds a copy of the facts."""
-    if copy_name == LOG.name:
-        return graph.LOG
-    return BUILT if copy_name == WAREHOUSE.name else COPY_KEYS[copy_name]
+    return dg.AssetKey(copy_named(copy_name).asset)
 
 
 def gauge_spec(copy: Copy, pod: str) -> dg.AssetSpec:

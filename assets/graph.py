@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import dagster as dg
 
+from contracts import ownership
 from contracts.events import STATE_TYPES
 from contracts.ownership import Copy, copy_named
 
@@ -17,10 +18,8 @@ OWNERS = ["team:data-platform"]
 FINANCE_OWNERS = ["team:finance"]
 
 OUTBOX = dg.AssetKey(["propagation", "outbox"])
-LOG = dg.AssetKey(["propagation", "log"])
-LAKE_EVENTS = dg.AssetKey(["lake", "events"])
-ACCOUNT_VIEW = dg.AssetKey(["read_models", "account_view"])
-FULFILLMENT_VIEW = dg.AssetKey(["read_models", "fulfillment_view"])
+LOG = dg.AssetKey(ownership.LOG.asset)
+LAKE_EVENTS = dg.AssetKey(ownership.LAKE.asset)
 
 
 def oltp_key(aggregate_type: str) -> dg.AssetKey:

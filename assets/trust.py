@@ -7,7 +7,8 @@ where they stand. Drills are run by materializing them.
 import dagster as dg
 from dagster import AssetExecutionContext
 
-from assets.graph import ACCOUNT_VIEW, FINANCE_OWNERS, FULFILLMENT_VIEW, LAKE_EVENTS, OWNERS
+from assets.copies import COPY_KEYS
+from assets.graph import FINANCE_OWNERS, OWNERS
 from assets.platform import PLATFORM, platform_of
 from contracts.clock import utc_now
 from drills.matrix import cell_proofs, summary, system_proofs
@@ -20,7 +21,7 @@ GROUP = "trust"
 
 breaks = dg.AssetSpec(
     BREAKS,
-    deps=[LAKE_EVENTS, ACCOUNT_VIEW, FULFILLMENT_VIEW],
+    deps=list(COPY_KEYS.values()),
     group_name=GROUP,
     owners=[*OWNERS, *FINANCE_OWNERS],
     kinds={"postgres"},

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing.pool import Pool
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import psycopg
@@ -27,14 +28,13 @@ import pyarrow as pa
 from bench.derived_events import NOW, PARTITIONS, batches_of
 from bench.figures import Figure, report
 from contracts.ids import PARTITION_FUNCTION
+from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import decoding, migrate
-from derived.read_models.account import ROOTS as ACCOUNT_ROOTS
-from derived.read_models.account import build_account_view
-from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
-from derived.read_models.fulfillment import build_fulfillment_view
+from derived.read_models.known import all_roots, roots_of
 from derived.read_models.tables import Root
+from stack.projections import VIEWS, build_projection
 from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
@@ -45,10 +45,12 @@ from streams.projection import Projection
 from streams.publishing import CutPublication
 from streams.valkey_log import ValkeyLog
 
+if TYPE_CHECKING:
+    from derived.read_models.projection import ReadModel
+
 POD = "bench"
 EPOCH = "1:1:1"
 CHUNK_ROWS = 10_000
-VIEWS = {"account_view": build_account_view, "fulfillment_view": build_fulfillment_view}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,11 +109,9 @@ def _bulk_insert(settings: Settings, batches: Sequence[pa.RecordBatch]) -> None:
 def _read_models(settings: Settings, log: ValkeyLog, batches: Sequence[pa.RecordBatch], events: int) -> list[Figure]:
     figures = []
     total_seconds = reference_seconds = 0.0
-    for view, roots in (
-        (build_account_view(settings), ACCOUNT_ROOTS),
-        (build_fulfillment_view(settings), FULFILLMENT_ROOTS),
-    ):
-        copied = _copy_rows(settings, roots, batches)
+    for copy in READ_MODELS:
+        view = build_projection(copy.name, settings)
+        copied = _copy_rows(settings, roots_of(copy), batches)
         rate, cpu = _follow(view, log, events)
         view.close()
         total_seconds, reference_seconds = total_seconds + events / rate, reference_seconds + copied
@@ -186,14 +186,14 @@ def _rebuild_both(pool: Pool, settings: Settings, events: int) -> tuple[float, f
 
 def _lose_views(settings: Settings) -> None:
     """Empty every table of both views; their positions stay."""
-    tables = [table for root in (*ACCOUNT_ROOTS, *FULFILLMENT_ROOTS) for table in root.tables]
+    tables = [table for root in all_roots() for table in root.tables]
     with psycopg.connect(settings.read_models_dsn) as connection:
         connection.execute(f"truncate {', '.join(f'read_models.{table}' for table in tables)}".encode())
 
 
 def _warm_up(settings: Settings) -> None:
     """Import what a worker has imported long before it is told to rebuild."""
-    build_account_view(settings).state(POD)
+    build_projection(VIEWS[0], settings).state(POD)
     connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True).close()
     time.sleep(1)  # so that no process takes two
 
@@ -201,7 +201,7 @@ def _warm_up(settings: Settings) -> None:
 def _rebuild_view(arguments: tuple[Settings, str]) -> float:
     settings, name = arguments
     started = time.process_time()
-    view = VIEWS[name](settings)
+    view = cast("ReadModel", build_projection(name, settings))
     view.rebuild_all(POD)
     view.close()
     return time.process_time() - started

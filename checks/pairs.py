@@ -19,6 +19,7 @@ from contracts.breaks import BreakGroup, BreakState
 from contracts.clock import utc_now
 from contracts.errors import ComparisonError
 from contracts.money import amount_name, in_major_units
+from contracts.ownership import LOG, WAREHOUSE
 from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
 from contracts.text import counted, visible
 from contracts.verdicts import ColumnDifference, PairResult, Verdict
@@ -45,10 +46,11 @@ def checked_key(pair: Pair) -> dg.AssetKey:
     """Return the asset that a pair's check belongs to: the copy, or the owner's table for its own identities."""
     if pair.copy is None:
         return oltp_key(pair.aggregate_types[0] if pair.aggregate_types else "stock_movement")
-    if pair.copy == "warehouse":
+    if pair.copy == WAREHOUSE.name:
         fact = pair.name.removeprefix(FINANCE)
         return mart_key(OTHER_MARTS.get(fact, fact) if pair.name.startswith(FINANCE) else "journal")
-    return COPY_KEYS.get(pair.copy, LAKE_EVENTS)
+    # What is in the log is on its way to the lake: its comparisons are shown there.
+    return LAKE_EVENTS if pair.copy == LOG.name else COPY_KEYS[pair.copy]
 
 
 def check_name(pair: Pair) -> str:

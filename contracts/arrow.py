@@ -41,7 +41,8 @@ def connect_arrow(dsn: str) -> adbc.Connection:
 def _database(dsn: str) -> adbc_driver_manager.AdbcDatabase:
     import adbc_driver_postgresql
 
-    return adbc_driver_postgresql.connect(dsn)
+    database: adbc_driver_manager.AdbcDatabase = adbc_driver_postgresql.connect(dsn)
+    return database
 
 
 class _Kept:

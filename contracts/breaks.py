@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from contracts.ownership import WAREHOUSE
 from contracts.verdicts import ColumnDifference, DifferenceClass
 
 
@@ -51,12 +52,11 @@ UNSETTLED = frozenset({BreakState.OPEN, BreakState.REPAIRING, BreakState.ESCALAT
 
 DATA_PLATFORM, FINANCE = "data-platform", "finance"
 """The teams that look after breaks, as the graph names them."""
-FINANCE_FAMILIES = ("operational_finance", "journal_identities")
 
 
 def team_of(pair: str) -> str:
     """Return the team that looks after the breaks of a pair until somebody is assigned."""
-    return FINANCE if pair.partition(".")[0] in FINANCE_FAMILIES else DATA_PLATFORM
+    return FINANCE if pair.partition(".")[0] in WAREHOUSE.found_by else DATA_PLATFORM
 
 
 @dataclass(frozen=True, kw_only=True)

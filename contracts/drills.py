@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from contracts.errors import InputError
-from contracts.ownership import ACCOUNT_VIEW, COPIES, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy
+from contracts.ownership import COPIES, LAKE, LOG, READ_MODELS, WAREHOUSE, Copy
 
 PROOF_AGE_MAX = timedelta(days=8)
 """Older than this, a proof proves nothing any more; the schedule drills every night."""
@@ -98,8 +98,11 @@ class Drill:
     """How it comes back."""
     afterwards: tuple[Promise, ...]
     """What must hold then."""
-    pairs: tuple[str, ...]
-    """Comparisons, or families of them, that must find it equal."""
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Return the comparisons, or families of them, that must find it equal."""
+        return self.copy.found_by
 
     @property
     def name(self) -> str:
@@ -112,12 +115,6 @@ class Drill:
         return (Promise.WAS_HEALTHY, *self.meanwhile, *self.afterwards)
 
 
-LOG_PAIRS = ("outbox_log", "log_positions", "log_manifests")
-LAKE_PAIRS = ("oltp_lake", "log_manifests")
-WAREHOUSE_PAIRS = ("operational_finance", "journal_identities")
-ACCOUNT_PAIRS = ("lake_account_view",)
-FULFILLMENT_PAIRS = ("lake_fulfillment_view",)
-
 TRADING = (Promise.TRADE_GOES_ON, Promise.LIMITS_HOLD)
 PROVEN = (Promise.EQUAL_AGAIN, Promise.NOTHING_LOST_OR_DOUBLE)
 REBUILT = (Promise.IS_REBUILT, Promise.CATCHES_UP, *PROVEN)
@@ -129,7 +126,7 @@ KILL_LOG = "Valkey is killed and stays away."
 LOG_IS_BACK = "Valkey is started again on its data; relays and consumers reconnect and go on from their positions."
 
 
-def _view_drills(view: Copy, pairs: tuple[str, ...], stale: str) -> tuple[Drill, ...]:
+def _view_drills(view: Copy) -> tuple[Drill, ...]:
     worker = "Its consumers are killed and kept from starting."
     return (
         Drill(
@@ -139,7 +136,6 @@ def _view_drills(view: Copy, pairs: tuple[str, ...], stale: str) -> tuple[Drill,
             meanwhile=(Promise.IS_GONE, *TRADING),
             recovers=f"`tieout rebuild {view.name}`: content and position from the lake, the rest from the log.",
             afterwards=REBUILT,
-            pairs=pairs,
         ),
         Drill(
             copy=view,
@@ -148,16 +144,14 @@ def _view_drills(view: Copy, pairs: tuple[str, ...], stale: str) -> tuple[Drill,
             meanwhile=(*LATE, Promise.SAYS_ITS_AGE),
             recovers="Its consumers are started; they go on from the position that they committed with the rows.",
             afterwards=(Promise.CATCHES_UP, *PROVEN),
-            pairs=pairs,
         ),
         Drill(
             copy=view,
             test=DrillTest.STALE_READ,
-            breaks=f"{worker} {stale}",
+            breaks=f"{worker} {view.stale_decision}",
             meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE, Promise.STALE_DECISIONS_FAIL),
             recovers="Its consumers are started.",
             afterwards=(Promise.CATCHES_UP, *PROVEN),
-            pairs=pairs,
         ),
         Drill(
             copy=view,
@@ -166,7 +160,6 @@ def _view_drills(view: Copy, pairs: tuple[str, ...], stale: str) -> tuple[Drill,
             meanwhile=LOST_LOG,
             recovers=LOG_IS_BACK,
             afterwards=BACK,
-            pairs=pairs,
         ),
     )
 
@@ -179,7 +172,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(Promise.IS_GONE, *TRADING),
         recovers="The relays find the streams empty, and publish every cut again that the outbox has.",
         afterwards=REBUILT,
-        pairs=LOG_PAIRS,
     ),
     Drill(
         copy=LOG,
@@ -188,7 +180,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=LATE,
         recovers="The relays are started; they go on from where the streams end.",
         afterwards=(Promise.CATCHES_UP, *PROVEN),
-        pairs=LOG_PAIRS,
     ),
     Drill(
         copy=LOG,
@@ -203,7 +194,6 @@ DRILLS: tuple[Drill, ...] = (
         ),
         recovers="The relays are started.",
         afterwards=(Promise.CATCHES_UP, *PROVEN),
-        pairs=LOG_PAIRS,
     ),
     Drill(
         copy=LOG,
@@ -218,7 +208,6 @@ DRILLS: tuple[Drill, ...] = (
         ),
         recovers="PostgreSQL is started and recovers what was committed; the relay reconnects and goes on.",
         afterwards=BACK,
-        pairs=LOG_PAIRS,
     ),
     Drill(
         copy=LAKE,
@@ -227,7 +216,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(Promise.IS_GONE, *TRADING, Promise.REFUSED_IN_WORDS),
         recovers="`tieout restore-lake` from the verified backup; its consumers apply the rest from the log.",
         afterwards=REBUILT,
-        pairs=LAKE_PAIRS,
     ),
     Drill(
         copy=LAKE,
@@ -236,7 +224,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=LATE,
         recovers="Its consumers are started; they go on from the fence that they committed with the events.",
         afterwards=(Promise.CATCHES_UP, *PROVEN),
-        pairs=LAKE_PAIRS,
     ),
     Drill(
         copy=LAKE,
@@ -245,7 +232,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(Promise.NOTHING_IS_FORGOTTEN, Promise.STALE_DECISIONS_FAIL, Promise.SAYS_ITS_AGE),
         recovers="Its consumers are started.",
         afterwards=(Promise.CATCHES_UP, *PROVEN),
-        pairs=LAKE_PAIRS,
     ),
     Drill(
         copy=LAKE,
@@ -254,7 +240,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=LOST_LOG,
         recovers=LOG_IS_BACK,
         afterwards=BACK,
-        pairs=LAKE_PAIRS,
     ),
     Drill(
         copy=WAREHOUSE,
@@ -263,7 +248,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(Promise.IS_GONE, *TRADING, Promise.REFUSED_IN_WORDS),
         recovers="`tieout rebuild warehouse`: everything is computed again from the lake's events.",
         afterwards=REBUILT,
-        pairs=WAREHOUSE_PAIRS,
     ),
     Drill(
         copy=WAREHOUSE,
@@ -272,7 +256,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(*TRADING, Promise.LAG_IS_REPORTED, Promise.SAYS_ITS_AGE),
         recovers="The next build takes in what came since the last one.",
         afterwards=(Promise.CATCHES_UP, *PROVEN),
-        pairs=WAREHOUSE_PAIRS,
     ),
     Drill(
         copy=WAREHOUSE,
@@ -281,7 +264,6 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE, Promise.STALE_DECISIONS_FAIL),
         recovers="The next build takes in what came since the last one.",
         afterwards=(Promise.CATCHES_UP, *PROVEN),
-        pairs=WAREHOUSE_PAIRS,
     ),
     Drill(
         copy=WAREHOUSE,
@@ -290,18 +272,8 @@ DRILLS: tuple[Drill, ...] = (
         meanwhile=(*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.REFUSED_IN_WORDS),
         recovers="PostgreSQL is started; consumers reconnect, and the next build succeeds.",
         afterwards=BACK,
-        pairs=WAREHOUSE_PAIRS,
     ),
-    *_view_drills(
-        ACCOUNT_VIEW,
-        ACCOUNT_PAIRS,
-        "Customers ask for money back that was given back meanwhile.",
-    ),
-    *_view_drills(
-        FULFILLMENT_VIEW,
-        FULFILLMENT_PAIRS,
-        "The list of what to ship is worked off, though orders were cancelled and shipped meanwhile.",
-    ),
+    *(drill for view in READ_MODELS for drill in _view_drills(view)),
 )
 """The matrix: every copy of the contract with every test, in the order in which a run goes through it."""
 

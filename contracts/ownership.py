@@ -1,8 +1,9 @@
 """The contract: who owns each fact, which copies of it exist, how far each may lag, and how it is rebuilt.
 
-Belongs here: the declaration, as values. `docs/contract.md`, Dagster's freshness policies and the allowed lag of the
-comparisons are generated from it. Does not belong here: how a copy is built (`derived/`, `dbt_project/`) or compared
-(`reconcile/`).
+Belongs here: the declaration, as values. Everything that is the same for all copies loops over it: assets, gauges and
+checks, projections and workers, status, repairs, drills, commands, `docs/contract.md`. Does not belong here: what only
+one copy knows. That is in modules of its name: how it is built (`derived/`, `dbt_project/`), what it must hold
+(`reconcile/copies/`), how it is asked (`drills/copies/`). A test holds that no other module names a read model.
 """
 
 from __future__ import annotations
@@ -23,15 +24,34 @@ class Lateness(StrEnum):
     """Behind what may be called late: people are told."""
 
 
+class CopyKind(StrEnum):
+    """What a copy is: copies of one kind are built, repaired and drilled in the same way."""
+
+    LOG = "log"
+    LAKE = "lake"
+    WAREHOUSE = "warehouse"
+    READ_MODEL = "read model"
+    """Tables in PostgreSQL that pages are served from."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Copy:
     """A store that holds copies of facts."""
 
     name: str
     """The name under which `tieout status`, Dagster and the comparisons know it."""
+    kind: CopyKind
     store: str
+    description: str
+    """What it is for, in a sentence; Dagster shows it."""
+    asset: tuple[str, str]
+    """Its key in Dagster's graph, where its group is the first part."""
+    shown_as: tuple[str, ...]
+    """What Dagster's pages show beside it: the kinds of store."""
     built_by: str
     """Where its code is."""
+    found_by: tuple[str, ...]
+    """The comparisons, or families of them, that find what is wrong in it; all must find it equal after a drill."""
     freshness_seconds: int
     """The target: the oldest event it has not applied is younger than this."""
     late_seconds_max: int
@@ -41,6 +61,15 @@ class Copy:
     """What users still get, and what they do not."""
     runbook: str
     """File below docs/."""
+    tables: tuple[str, ...] = ()
+    """Of a read model: its tables in schema `read_models`."""
+    stale_decision: str = ""
+    """Of a read model: what somebody who trusts its old rows does wrongly. A drill does so."""
+
+    @property
+    def module(self) -> str:
+        """The module that builds it."""
+        return self.built_by.removesuffix(".py").replace("/", ".")
 
     def lateness(self, lag_seconds: float) -> Lateness:
         """Return what a lag means: the age of the oldest event that the copy does not have."""
@@ -63,8 +92,13 @@ class Fact:
 
 LOG = Copy(
     name="log",
+    kind=CopyKind.LOG,
     store="Valkey streams",
+    description="Every event in the order of its aggregate, for all who follow.",
+    asset=("propagation", "log"),
+    shown_as=("valkey",),
     built_by="streams/relay.py",
+    found_by=("outbox_log", "log_positions", "log_manifests"),
     freshness_seconds=5,
     late_seconds_max=60,
     rebuilt_by="the relay publishes the cuts again from the outbox, into a new generation of the streams",
@@ -73,8 +107,13 @@ LOG = Copy(
 )
 LAKE = Copy(
     name="lake",
+    kind=CopyKind.LAKE,
     store="DuckLake (Parquet, catalog in PostgreSQL)",
+    description="Every event of every pod, once, append-only: the memory that all other copies can be rebuilt from.",
+    asset=("lake", "events"),
+    shown_as=("ducklake", "parquet"),
     built_by="derived/lake.py",
+    found_by=("oltp_lake", "log_manifests"),
     freshness_seconds=10,
     late_seconds_max=120,
     rebuilt_by="replay of the log from the lake's position; the whole of it, from the outbox, while it is unpruned",
@@ -83,8 +122,13 @@ LAKE = Copy(
 )
 WAREHOUSE = Copy(
     name="warehouse",
+    kind=CopyKind.WAREHOUSE,
     store="dbt models on DuckLake",
+    description="What finance reads: marts that one build brings to the same cuts. The journal stands for all.",
+    asset=("marts", "journal"),
+    shown_as=("dbt", "ducklake"),
     built_by="dbt_project/",
+    found_by=("operational_finance", "journal_identities"),
     freshness_seconds=900,
     late_seconds_max=3600,
     rebuilt_by="dbt build, incremental by cut; `tieout rebuild warehouse` computes it again from the lake's events",
@@ -93,8 +137,15 @@ WAREHOUSE = Copy(
 )
 ACCOUNT_VIEW = Copy(
     name="account_view",
+    kind=CopyKind.READ_MODEL,
     store="PostgreSQL database read_models",
-    built_by="derived/read_models/account.py",
+    description="A customer's orders, payments, refunds and entitlements, as the customer's page shows them.",
+    asset=("read_models", "account_view"),
+    shown_as=("postgres",),
+    built_by="derived/read_models/account_view.py",
+    found_by=("lake_account_view",),
+    tables=("account_orders", "account_payments", "account_refunds", "account_entitlements"),
+    stale_decision="Customers ask for money back that was given back meanwhile.",
     freshness_seconds=5,
     late_seconds_max=60,
     rebuilt_by="rebuild(keys) from the lake as of the view's position",
@@ -103,8 +154,20 @@ ACCOUNT_VIEW = Copy(
 )
 FULFILLMENT_VIEW = Copy(
     name="fulfillment_view",
+    kind=CopyKind.READ_MODEL,
     store="PostgreSQL database read_models",
-    built_by="derived/read_models/fulfillment.py",
+    description="What is left to ship, per merchant.",
+    asset=("read_models", "fulfillment_view"),
+    shown_as=("postgres",),
+    built_by="derived/read_models/fulfillment_view.py",
+    found_by=("lake_fulfillment_view",),
+    tables=(
+        "fulfillment_orders",
+        "fulfillment_lines",
+        "fulfillment_reservations",
+        "fulfillment_reservation_lines",
+    ),
+    stale_decision="The list of what to ship is worked off, though orders were cancelled and shipped meanwhile.",
     freshness_seconds=5,
     late_seconds_max=60,
     rebuilt_by="rebuild(keys) from the lake as of the view's position",
@@ -118,6 +181,14 @@ check fails."""
 
 COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW)
 """Every copy there is, in the order in which facts reach them."""
+READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
+PROJECTED = (LAKE, *READ_MODELS)
+"""The copies that follow the log, pod by pod."""
+SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
+"""The tables of all read models."""
+
+OWNER_FAMILIES = ("stock_identity", "oltp_identities")
+"""Comparisons whose both sides are OLTP: what they find is a fault of the owner, and people decide."""
 
 FACTS = (
     Fact(
@@ -196,3 +267,8 @@ def copy_named(name: str) -> Copy:
         if copy.name == name:
             return copy
     raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in COPIES)}.")
+
+
+def read_model_compared_by(pair: str) -> Copy | None:
+    """Return the read model that a comparison looks at, by the comparison's name; None for all others."""
+    return next((copy for copy in READ_MODELS if pair in copy.found_by), None)

@@ -5,52 +5,28 @@ Belongs here: asking a copy in the way that its readers do. Does not belong here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from contracts.clock import utc_now
 from contracts.drills import Promise
-from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, Copy
+from contracts.ownership import LAKE, Copy, CopyKind
 from derived.lake_connection import open_lake
 from derived.lake_reads import lake_progress
-from derived.read_models.account import account_of
-from derived.read_models.answers import Freshness
-from derived.read_models.fulfillment import open_fulfillments
 from derived.reports import Report, read_report
+from drills.answer import Answer
+from drills.copies import drilled
 from drills.scene import Scene
 from drills.stores import store_of
 from drills.system import System
-from drills.trading import Sale, merchant_of
+from drills.trading import Sale
 
-LINES_MAX = 100_000
 PAUSE_SECONDS = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a copy says about a sale."""
-
-    facts: Any
-    """What it says, to be compared with a later answer; falsy when it does not know the sale."""
-    cut: int
-    """Up to which cut of the sale's pod it goes."""
-    data_at: datetime | None
-    age_seconds: float | None
 
 
 def ask(system: System, copy: Copy, sale: Sale) -> Answer:
     """Ask a copy about a sale."""
-    if copy.name == ACCOUNT_VIEW.name:
-        account = account_of(system.settings.read_models_dsn, merchant_of(sale.pod), sale.customer_id)
-        rows = [*account.orders, *account.payments, *account.refunds]
-        return _dated([str(row) for row in rows], account.freshness, sale.pod)
-    if copy.name == FULFILLMENT_VIEW.name:
-        dsn, merchant_id = system.settings.read_models_dsn, merchant_of(sale.pod)
-        found = open_fulfillments(dsn, merchant_id, lines_max=LINES_MAX)
-        lines = [str(line) for line in found.lines if line.order_id == sale.order.order_id]
-        return _dated(lines, found.freshness, sale.pod)
+    if copy.kind is CopyKind.READ_MODEL:
+        return drilled(copy).ask(system, sale)
     if copy.name == LAKE.name:
         return _ask_lake(system, sale)
     return _of_report(ask_report(system), sale.pod)
@@ -72,13 +48,6 @@ def _ask_lake(system: System, sale: Sale) -> Answer:
         ).fetchall()
     cut = min((position.cut for position in progress.positions.values()), default=0)
     return Answer(facts=facts, cut=cut, data_at=progress.data_at, age_seconds=_age(progress.data_at))
-
-
-def _dated(facts: Sequence[str], freshness: Freshness, pod: str) -> Answer:
-    (standing,) = [one for one in freshness.pods if one.pod == pod]
-    return Answer(
-        facts=list(facts), cut=standing.applied_cut, data_at=standing.data_at, age_seconds=standing.age_seconds
-    )
 
 
 def _of_report(report: Report, pod: str) -> Answer:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from contracts.drills import Drill, DrillTest, Promise
-from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy
+from contracts.ownership import LAKE, WAREHOUSE, Copy, CopyKind
 from drills import decisions, probes, wiping
 from drills.answers import ask, ask_report, await_sale, says_its_age, serves_what_it_has
+from drills.copies import LOOKED_AT, drilled
 from drills.scene import Scene
 from drills.system import CONTROL_SERVER, LOG_SERVER
-from drills.trading import Sale
 from streams.lag import trim_log
 
 Play = Callable[[Scene], None]
@@ -90,13 +90,13 @@ def read_stale_log(scene: Scene) -> None:
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     unpaid = {pod: scene.trader.place_unpaid(pod) for pod in scene.pods}
     for sale in sales:
-        await_sale(scene, sale, copy=ACCOUNT_VIEW)
+        await_sale(scene, sale, copy=LOOKED_AT)
     scene.stop_copy()
     for sale in sales:
         scene.trader.sell(sale.pod)
         scene.trader.refund(sale)
         scene.trader.cancel(sale.pod, unpaid[sale.pod])
-        says_its_age(scene, sale, copy=ACCOUNT_VIEW)
+        says_its_age(scene, sale, copy=LOOKED_AT)
         decisions.refuses(
             scene,
             sale.pod,
@@ -115,7 +115,7 @@ def lose_pod(scene: Scene) -> None:
     """A pod's server dies with its outbox; the others go on, and what was acknowledged is there afterwards."""
     lost, *others = scene.pods
     sales = [scene.trader.sell(pod) for pod in scene.pods]
-    before = {sale.pod: await_sale(scene, sale, copy=ACCOUNT_VIEW) for sale in sales}
+    before = {sale.pod: await_sale(scene, sale, copy=LOOKED_AT) for sale in sales}
     states = scene.system.worker_states()
     scene.system.kill_server(lost)
     scene.breaks()
@@ -127,7 +127,7 @@ def lose_pod(scene: Scene) -> None:
         lambda status: {pod: pod_states(status)[pod] for pod in others},
     )
     (sale,) = [one for one in sales if one.pod == lost]
-    serves_what_it_has(scene, sale, before[lost], copy=ACCOUNT_VIEW)
+    serves_what_it_has(scene, sale, before[lost], copy=LOOKED_AT)
     scene.system.start_server(lost)
     probes.comes_back(scene, states)
     scene.prove()
@@ -161,7 +161,7 @@ def read_stale_lake(scene: Scene) -> None:
     scene.stop_copy()
     for sale in sales:
         newer = scene.trader.sell(sale.pod)
-        await_sale(scene, newer, copy=ACCOUNT_VIEW)
+        await_sale(scene, newer, copy=LOOKED_AT)
         says_its_age(scene, sale)
         decisions.rebuild_waits(scene, newer)
     decisions.nothing_is_forgotten(scene)
@@ -233,33 +233,9 @@ def replay_view(scene: Scene) -> None:
     scene.prove()
 
 
-def read_stale_account(scene: Scene) -> None:
-    """The account view does not know a refund; the customer asks for the money again."""
-
-    def decide(sale: Sale) -> Mapping[str, Callable[[], object]]:
-        scene.trader.refund(sale)
-        return {"refunding again": lambda: scene.trader.refund(sale)}
-
-    _read_stale_view(scene, decide)
-
-
-def read_stale_fulfillment(scene: Scene) -> None:
-    """The list of what to ship does not know cancellations and shipments; it is worked off all the same."""
-    unpaid = {pod: scene.trader.place_unpaid(pod) for pod in scene.pods}
-
-    def decide(sale: Sale) -> Mapping[str, Callable[[], object]]:
-        pod = sale.pod
-        scene.trader.cancel(pod, unpaid[pod])
-        scene.trader.ship(pod, sale.order)
-        return {
-            "shipping what was cancelled": lambda: scene.trader.ship(pod, unpaid[pod]),
-            "shipping again": lambda: scene.trader.ship(pod, sale.order),
-        }
-
-    _read_stale_view(scene, decide)
-
-
-def _read_stale_view(scene: Scene, decide: Callable[[Sale], Mapping[str, Callable[[], object]]]) -> None:
+def read_stale_view(scene: Scene) -> None:
+    """A view does not know the newest of a sale; somebody who trusts it decides wrongly, and is refused."""
+    decide = drilled(scene.drill.copy).decide(scene)
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     before = {sale.pod: await_sale(scene, sale) for sale in sales}
     scene.stop_copy()
@@ -272,30 +248,26 @@ def _read_stale_view(scene: Scene, decide: Callable[[Sale], Mapping[str, Callabl
     scene.prove()
 
 
-PLAYS: Mapping[tuple[str, DrillTest], Play] = {
-    (LOG.name, DrillTest.REPLAY): replay_log,
-    (LOG.name, DrillTest.LAG): fall_behind,
-    (LOG.name, DrillTest.STALE_READ): read_stale_log,
-    (LOG.name, DrillTest.SOURCE_OUTAGE): lose_pod,
-    (LAKE.name, DrillTest.REPLAY): replay_lake,
-    (LAKE.name, DrillTest.LAG): fall_behind,
-    (LAKE.name, DrillTest.STALE_READ): read_stale_lake,
-    (LAKE.name, DrillTest.SOURCE_OUTAGE): lose_log_server,
-    (WAREHOUSE.name, DrillTest.REPLAY): replay_warehouse,
-    (WAREHOUSE.name, DrillTest.LAG): fall_behind,
-    (WAREHOUSE.name, DrillTest.STALE_READ): read_stale_reports,
-    (WAREHOUSE.name, DrillTest.SOURCE_OUTAGE): lose_lake_catalog,
-    (ACCOUNT_VIEW.name, DrillTest.REPLAY): replay_view,
-    (ACCOUNT_VIEW.name, DrillTest.LAG): fall_behind,
-    (ACCOUNT_VIEW.name, DrillTest.STALE_READ): read_stale_account,
-    (ACCOUNT_VIEW.name, DrillTest.SOURCE_OUTAGE): lose_log_server,
-    (FULFILLMENT_VIEW.name, DrillTest.REPLAY): replay_view,
-    (FULFILLMENT_VIEW.name, DrillTest.LAG): fall_behind,
-    (FULFILLMENT_VIEW.name, DrillTest.STALE_READ): read_stale_fulfillment,
-    (FULFILLMENT_VIEW.name, DrillTest.SOURCE_OUTAGE): lose_log_server,
+PLAYS: Mapping[tuple[CopyKind, DrillTest], Play] = {
+    (CopyKind.LOG, DrillTest.REPLAY): replay_log,
+    (CopyKind.LOG, DrillTest.LAG): fall_behind,
+    (CopyKind.LOG, DrillTest.STALE_READ): read_stale_log,
+    (CopyKind.LOG, DrillTest.SOURCE_OUTAGE): lose_pod,
+    (CopyKind.LAKE, DrillTest.REPLAY): replay_lake,
+    (CopyKind.LAKE, DrillTest.LAG): fall_behind,
+    (CopyKind.LAKE, DrillTest.STALE_READ): read_stale_lake,
+    (CopyKind.LAKE, DrillTest.SOURCE_OUTAGE): lose_log_server,
+    (CopyKind.WAREHOUSE, DrillTest.REPLAY): replay_warehouse,
+    (CopyKind.WAREHOUSE, DrillTest.LAG): fall_behind,
+    (CopyKind.WAREHOUSE, DrillTest.STALE_READ): read_stale_reports,
+    (CopyKind.WAREHOUSE, DrillTest.SOURCE_OUTAGE): lose_lake_catalog,
+    (CopyKind.READ_MODEL, DrillTest.REPLAY): replay_view,
+    (CopyKind.READ_MODEL, DrillTest.LAG): fall_behind,
+    (CopyKind.READ_MODEL, DrillTest.STALE_READ): read_stale_view,
+    (CopyKind.READ_MODEL, DrillTest.SOURCE_OUTAGE): lose_log_server,
 }
 
 
 def play_of(drill: Drill) -> Play:
     """Return what is done in a cell."""
-    return PLAYS[drill.copy.name, drill.test]
+    return PLAYS[drill.copy.kind, drill.test]

@@ -14,11 +14,12 @@ import psycopg
 from contracts.drills import Promise
 from contracts.errors import PropagationError
 from contracts.ids import aggregate_key
-from contracts.ownership import ACCOUNT_VIEW, LAKE
+from contracts.ownership import LAKE
 from contracts.text import counted
 from derived.reports import Report, read_report
 from derived.retention import prune_outboxes
 from drills.answers import ask
+from drills.copies import LOOKED_AT
 from drills.scene import PATIENCE_SECONDS, Scene, wait
 from drills.stores import store_of
 from drills.system import Ran
@@ -73,15 +74,15 @@ def nothing_is_forgotten(scene: Scene) -> None:
 
 def rebuild_waits(scene: Scene, sale: Sale) -> None:
     """Rebuild a view's row from the lake that does not have it yet; note that it is refused and the row stays."""
-    before = ask(scene.system, ACCOUNT_VIEW, sale)
+    before = ask(scene.system, LOOKED_AT, sale)
     key = aggregate_key(merchant_of(sale.pod), "order", sale.order.order_id)
     refused = ""
-    with closing(cast("ReadModel", scene.system.projection(ACCOUNT_VIEW.name))) as model:
+    with closing(cast("ReadModel", scene.system.projection(LOOKED_AT.name))) as model:
         try:
             model.rebuild(sale.pod, [key], deadline_seconds=REBUILD_PATIENCE_SECONDS)
         except PropagationError as error:
             refused = str(error)
-    after = ask(scene.system, ACCOUNT_VIEW, sale)
+    after = ask(scene.system, LOOKED_AT, sale)
     scene.note(
         Promise.STALE_DECISIONS_FAIL,
         f"rebuilding an order of {sale.pod} from the lake",

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
 import psycopg
+from psycopg import sql
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import PropagationError
-from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE, LOG, WAREHOUSE, Copy, Lateness
+from contracts.ownership import LAKE, LOG, WAREHOUSE, Copy, CopyKind, Lateness
 from contracts.text import counted
 from derived.lake_connection import open_lake
+from derived.read_models.known import roots_of
 from drills.system import System
 from drills.trading import merchant_of
 from streams import codec
@@ -224,7 +226,9 @@ class ProjectionStore(_Store):
 
     def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
         """Return how often it has each order."""
-        return COUNTS[self.copy.name](self.system, pod, order_ids)
+        if self.copy.kind is CopyKind.READ_MODEL:
+            return _in_view(self.copy, self.system, pod, order_ids)
+        return _in_lake(self.system, pod, order_ids)
 
 
 def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> Standing | None:
@@ -297,23 +301,15 @@ def _in_lake(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str,
     return _lake_counts(system, query, "aggregate_id", order_ids)
 
 
-def _in_view(table: str) -> Callable[[System, str, Sequence[str]], Mapping[str, int]]:
-    query = f"""select order_id, count(*) from read_models.{table}
-                where merchant_id = %s and pod = %s and order_id = any(%s) group by order_id"""
-
-    def counts(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
-        with psycopg.connect(system.settings.read_models_dsn) as connection:
-            rows = connection.execute(query.encode(), [merchant_of(pod), pod, list(order_ids)]).fetchall()
-        return {str(order_id): int(number) for order_id, number in rows}
-
-    return counts
-
-
-COUNTS: Mapping[str, Callable[[System, str, Sequence[str]], Mapping[str, int]]] = {
-    LAKE.name: _in_lake,
-    ACCOUNT_VIEW.name: _in_view("account_orders"),
-    FULFILLMENT_VIEW.name: _in_view("fulfillment_orders"),
-}
+def _in_view(copy: Copy, system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+    (table,) = [root.table for root in roots_of(copy) if root.aggregate_type == "order"]
+    query = sql.SQL(
+        """select order_id, count(*) from {}
+           where merchant_id = %s and pod = %s and order_id = any(%s) group by order_id"""
+    ).format(sql.Identifier("read_models", table))
+    with psycopg.connect(system.settings.read_models_dsn) as connection:
+        rows = connection.execute(query, [merchant_of(pod), pod, list(order_ids)]).fetchall()
+    return {str(order_id): int(number) for order_id, number in rows}
 
 
 def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore:

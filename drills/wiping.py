@@ -9,16 +9,14 @@ import psycopg
 from psycopg import sql
 
 from contracts.drills import Promise
-from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW
 from contracts.text import counted
 from derived.lake_connection import open_lake
-from derived.read_models import account, fulfillment
+from derived.read_models.known import roots_of
 from drills.scene import Scene
 
 BUILT = ("marts", "intermediate", "staging", "builds")
 """Schemas of the lake that builds of the warehouse make."""
 
-ROOTS = {ACCOUNT_VIEW.name: account.ROOTS, FULFILLMENT_VIEW.name: fulfillment.ROOTS}
 RELATION = ("table or view", "tables and views")
 
 
@@ -62,9 +60,8 @@ def wipe_warehouse(scene: Scene) -> None:
 def wipe_view(scene: Scene) -> None:
     """Empty a view's tables, positions and parked events, in one transaction."""
     name = scene.drill.copy.name
-    tables = [
-        table for root in ROOTS[name] for table in (root.child.table if root.child else None, root.table) if table
-    ]
+    # Children before their roots.
+    tables = [table for root in roots_of(scene.drill.copy) for table in reversed(root.tables)]
     with psycopg.connect(scene.system.settings.read_models_dsn) as connection:
         # As consumers do before they write, so that none writes between the deletes.
         connection.execute("select 1 from read_models.positions where projection = %s for update", [name])

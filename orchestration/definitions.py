@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets.copies import COPY_KEYS, copy_asset
+from assets.copies import copy_asset
 from assets.gauges import gauges
 from assets.oltp import oltp_tables
 from assets.propagation import drain_asset
@@ -25,6 +25,7 @@ from checks.freshness import freshness
 from checks.pairs import comparisons
 from checks.quality import expectations
 from checks.sweep import sweep
+from contracts.ownership import PROJECTED
 from contracts.settings import Settings
 from orchestration import warehouse
 from orchestration.alerts import alerts
@@ -83,7 +84,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
         assets=[
             oltp_tables,
             drain_asset(pods),
-            *(copy_asset(name, pods) for name in COPY_KEYS),
+            *(copy_asset(copy, pods) for copy in PROJECTED),
             breaks_table,
             alerts_table,
             drills,

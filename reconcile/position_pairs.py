@@ -13,15 +13,14 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import ComparisonError
+from contracts.ownership import LAKE, READ_MODELS
 from reconcile.compare import compare
 from reconcile.log_pairs import await_log
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, Column, Shape
-from reconcile.view_tables import ACCOUNT_VIEW, FULFILLMENT_VIEW
 
-LAKE = "lake"
-VIEWS = (ACCOUNT_VIEW.name, FULFILLMENT_VIEW.name)
+VIEWS = tuple(copy.name for copy in READ_MODELS)
 NEXT_SHAPE = Shape(name="next_cuts", key=("copy",), columns=(Column(name="cut", type=BIGINT),), merchant=None)
 FLOORS = "select projection, min(cut) from read_models.positions where pod = %(pod)s group by projection"
 LOOKS = 3
@@ -80,7 +79,7 @@ def _floors(run: PodRun) -> dict[str, int]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         found = {name: int(cut) for name, cut in connection.execute(FLOORS, {"pod": run.pod}).fetchall()}
     views = {name: found.get(name, 0) for name in VIEWS}
-    return {LAKE: run.context.lake_cut(run.connection, run.pod), **views}
+    return {LAKE.name: run.context.lake_cut(run.connection, run.pod), **views}
 
 
 def _load(run: PodRun, name: str, rows: list[tuple[str, int]]) -> None:

@@ -1,8 +1,8 @@
-"""Lake <-> read models: every row of the account and the fulfillment view, at the positions the view itself has.
+"""Lake <-> read models: every row of every view, at the positions the view itself has.
 
 A view keeps no history, so it chooses the cut: its rows and its position in every partition are read in one snapshot,
-and the lake's events are folded as of exactly those positions. Belongs here: what a view must say of a state, as SQL of
-the comparison's own. Does not belong here: the views (`derived/read_models/`).
+and the lake's events are folded as of exactly those positions. Belongs here: reading and comparing any view. Does not
+belong here: what each must hold (`reconcile/copies/`), the views (`derived/read_models/`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contracts.errors import ComparisonError, LateError
 from contracts.text import are, counted
 from reconcile.compare import compare
 from reconcile.context import wait_for
+from reconcile.copies import VIEWS
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import PartitionPosition, at_positions, fold, in_scope, right_name
 from reconcile.oltp import snapshot_cursor, stream
@@ -24,7 +25,7 @@ from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR
 from reconcile.view_positions import known_positions, read_positions, shown
-from reconcile.view_tables import ACCOUNT_VIEW, FULFILLMENT_VIEW, GRANTS, GRANTS_QUERY, View, ViewTable
+from reconcile.view_tables import View, ViewTable
 
 if TYPE_CHECKING:
     import adbc_driver_postgresql.dbapi as adbc
@@ -81,8 +82,8 @@ def _read(run: PodRun, cursor: adbc.Cursor, item: ViewTable) -> None:
     if item.root:
         condition += f" or ({alias}.pod is null and {_orphan(item)})"
     condition, bound = _in_scope(run, item, f"({condition})")
-    if item is GRANTS:
-        query = GRANTS_QUERY.format(condition=condition)
+    if item.query is not None:
+        query = item.query.format(condition=condition)
     else:
         columns = ", ".join(f"present.{name}::{CASTS[item.shape.type_of(name)]}" for name in item.shape.names)
         join = f"left join read_models.{item.root} as root using (merchant_id, {item.id_column})" if item.root else ""
@@ -156,12 +157,12 @@ def _pair_of(view: View) -> Pair:
     return next(pair for pair in READ_MODEL_PAIRS if pair.name == f"lake_{view.name}")
 
 
-def _pair(view: View, description: str) -> Pair:
+def _pair(view: View) -> Pair:
     return Pair(
         name=f"lake_{view.name}",
         left="lake: the newest version of every aggregate, as of the view's positions",
         right=f"read models: {', '.join(item.name for item in view.tables)}",
-        description=description,
+        description=view.compared,
         cannot_catch=(
             "Events that neither the lake nor the view has (the OLTP pairs find those); epochs, and columns that only "
             "serve the view's own bookkeeping."
@@ -173,7 +174,4 @@ def _pair(view: View, description: str) -> Pair:
     )
 
 
-READ_MODEL_PAIRS = (
-    _pair(ACCOUNT_VIEW, "Every row of a customer's orders, payments, refunds and entitlements."),
-    _pair(FULFILLMENT_VIEW, "Every order with what is still to ship, and every reservation with what it holds."),
-)
+READ_MODEL_PAIRS = tuple(_pair(view) for view in VIEWS)

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from contracts.errors import ConflictError, InputError
+from contracts.ownership import copy_named
 from contracts.settings import Settings
 from derived.builds import latest_build
 from derived.lake_connection import open_lake
@@ -171,7 +172,7 @@ def _restate_one(pod: CommandPod, key: str, action: Action, run: str) -> Any:
 def _look_at_view(tools: Repairing, action: Action) -> dict[str, Any]:
     positions = tools.projection(action.store).state(action.pod).positions
     shown = {str(number): position.cut for number, position in sorted(positions.items())}
-    return {"rows": dict(view_rows(tools.settings, action.store, action.pod)), "positions": shown}
+    return {"rows": dict(view_rows(tools.settings, copy_named(action.store), action.pod)), "positions": shown}
 
 
 def _rebuild(tools: Repairing, action: Action, run: str) -> Done:

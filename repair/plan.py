@@ -18,18 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from contracts.breaks import Break
+from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, WAREHOUSE, Copy, read_model_compared_by
 from contracts.verdicts import DifferenceClass
 from repair.drafting import Draft
 from repair.remedies import Remedy, remedy_in_finance, remedy_of
 from repair.values import Budget, Evidence, Plan, PodEvidence
 
-OWNER_PAIRS = ("stock_identity", "oltp_identities")
-"""Pairs whose both sides are OLTP: what they find is a fault of the owner."""
-
-LOG_PAIRS = ("outbox_log", "log_manifests")
 POSITION_PAIR = "log_positions"
-VIEWS = {"lake_account_view": "account_view", "lake_fulfillment_view": "fulfillment_view"}
-WAREHOUSE_FAMILIES = ("operational_finance", "journal_identities")
 
 LAKE_BEHIND = (
     "The lake of {pod} needs cut {cut} next, and neither the log nor the outbox (pruned through cut {base}) has it: it "
@@ -53,26 +48,27 @@ def plan(breaks: Sequence[Break], evidence: Evidence, budget: Budget) -> Plan:
 
 
 def _decide(draft: Draft, item: Break, pod: PodEvidence) -> None:
-    if item.pair in OWNER_PAIRS:
+    family = item.pair.partition(".")[0]
+    if family in OWNER_FAMILIES:
         draft.escalate(item, OWNER_FAULT)
     elif item.kind is DifferenceClass.PARKED:
         _parked(draft, item, pod)
     elif item.pair == POSITION_PAIR:
         _position(draft, item, pod)
-    elif item.pair in LOG_PAIRS:
+    elif family in LOG.found_by:
         _log(draft, item, pod)
-    elif item.pair.partition(".")[0] == "oltp_lake":
+    elif family in LAKE.found_by:
         draft.remedy(item, remedy_of(pod, item.aggregate_key))
-    elif item.pair in VIEWS:
-        _view(draft, item, pod)
-    elif item.pair.partition(".")[0] in WAREHOUSE_FAMILIES:
+    elif (view := read_model_compared_by(item.pair)) is not None:
+        _view(draft, item, pod, view)
+    elif family in WAREHOUSE.found_by:
         _warehouse(draft, item, pod)
     else:
         draft.escalate(item, f"There is no rule by which code mends what {item.pair} finds.")
 
 
 def _parked(draft: Draft, item: Break, pod: PodEvidence) -> None:
-    projection = VIEWS.get(item.pair, "lake")
+    projection = (read_model_compared_by(item.pair) or LAKE).name
     if item.aggregate_key in pod.parked_in(projection):
         draft.replay(item, projection)
     else:
@@ -127,11 +123,11 @@ def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:
         draft.escalate(item, f"The log has event {item.key[0]}, which neither the outbox nor the lake of the pod has.")
 
 
-def _view(draft: Draft, item: Break, pod: PodEvidence) -> None:
+def _view(draft: Draft, item: Break, pod: PodEvidence, view: Copy) -> None:
     remedy = remedy_of(pod, item.aggregate_key)
     if not draft.remedy(item, remedy, is_enough=False):
         return
-    draft.rebuild(item, VIEWS[item.pair], pod)
+    draft.rebuild(item, view.name, pod)
 
 
 def _warehouse(draft: Draft, item: Break, pod: PodEvidence) -> None:

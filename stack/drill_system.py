@@ -1,6 +1,6 @@
 """The process that drills: a system of its own in a folder of its own, broken on purpose, gone afterwards.
 
-    TIEOUT_VAR_DIR=<folder> python -m stack.drill_system --orders-per-second 5 log/replay account_view/lag
+    TIEOUT_VAR_DIR=<folder> python -m stack.drill_system --orders-per-second 5 log/replay lake/lag
 
 Belongs here: that system, for the drills' port (`drills/system.py`), and the lines that tell the parent what came out.
 Does not belong here: what is drilled (`drills/`), who is told (`stack/drilling.py`).

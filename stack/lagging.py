@@ -16,15 +16,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
-from contracts.ownership import COPIES, LOG, WAREHOUSE, Copy, Lateness
+from contracts.ownership import LOG, PROJECTED, WAREHOUSE, Copy, Lateness
 from contracts.settings import PodSettings, Settings
 from contracts.text import counted
 from repair.alerts.outages import About, Trouble
-from stack.projections import PROJECTIONS, build_projection
+from stack.projections import build_projection
 
 PATIENCE_SECONDS = 15.0
 """Longer than a copy takes to catch up after a restart of something before it."""
-PROJECTED = tuple(copy for copy in COPIES if copy.name in PROJECTIONS)
 
 
 @dataclass(frozen=True, kw_only=True)

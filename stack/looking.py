@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from contracts.ownership import ACCOUNT_VIEW, FULFILLMENT_VIEW, LAKE
+from contracts.ownership import LAKE, READ_MODELS
 from contracts.ownership import LOG as LOG_COPY
 from contracts.settings import Settings
 
@@ -81,7 +81,7 @@ def stores_of(settings: Settings) -> list[Store]:
     postgres += [
         ("control", settings.control_dsn, WITHOUT_CONTROL),
         ("lake catalog", settings.catalog_dsn, LAKE.when_down),
-        ("views", settings.read_models_dsn, f"{ACCOUNT_VIEW.when_down} {FULFILLMENT_VIEW.when_down}"),
+        ("views", settings.read_models_dsn, " ".join(copy.when_down for copy in READ_MODELS)),
         ("Dagster's history", settings.dagster_dsn, WITHOUT_DAGSTER),
     ]
     stores = [

@@ -1,6 +1,6 @@
 """What every answer from a read model says besides its rows: how old it is, and what is held back.
 
-Belongs here: freshness of an answer. Does not belong here: the rows (`account.py`, `fulfillment.py`).
+Belongs here: freshness of an answer. Does not belong here: the rows (modules named after their read model).
 """
 
 from __future__ import annotations

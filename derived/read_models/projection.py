@@ -1,7 +1,7 @@
 """A read model as a projection of the log: `apply` from the log and `rebuild` from the lake, side by side.
 
 Belongs here: one PostgreSQL transaction with rows, parked events and positions in it, for any read model. Does not
-belong here: which tables a model has (`account.py`, `fulfillment.py`).
+belong here: which tables a model has (modules named after it).
 """
 
 from __future__ import annotations

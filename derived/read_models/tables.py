@@ -1,7 +1,7 @@
 """Tables of a read model: which aggregate fills which table, and the SQL that writes their rows.
 
 Belongs here: the declaration of a table and its writes, for any table. Does not belong here: columns and their meaning
-(`account.py`, `fulfillment.py`), positions (`positions.py`).
+(modules named after it), positions (`positions.py`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,18 @@ class Root:
     def tables(self) -> tuple[str, ...]:
         """Return the names of its tables."""
         return (self.table, self.child.table) if self.child else (self.table,)
+
+    @property
+    def has_guests(self) -> bool:
+        """Return whether it has rows of guests: not where every row must name a customer."""
+        return all(
+            field.type is not str for field in msgspec.structs.fields(self.row_type) if field.name == "customer_id"
+        )
+
+    @property
+    def row_types(self) -> dict[str, type[msgspec.Struct]]:
+        """Return the type of the rows of each of its tables."""
+        return {self.table: self.row_type, **({self.child.table: self.child.row_type} if self.child else {})}
 
     @property
     def key_columns(self) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psycopg
@@ -22,6 +22,7 @@ from contracts.breaks import UNSETTLED, Break, BreakState
 from contracts.events import STATE_TYPES
 from contracts.events.changes import FieldChange, field_changes, state_digest
 from contracts.events.common import AggregateState
+from contracts.ownership import LAKE, OWNER_FAMILIES, READ_MODELS, Copy
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
 from derived.defective import Omission
@@ -30,6 +31,7 @@ from derived.lake_backup import verified_cuts
 from derived.lake_connection import open_lake
 from derived.lake_schema import PARKED
 from derived.leaving_out import left_out_aggregates
+from derived.read_models.known import roots_of
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.believed import with_money_of
@@ -49,21 +51,12 @@ if TYPE_CHECKING:
 
 BuildProjection = Callable[[str], Projection]
 
-OWNER_PAIRS = ("stock_identity", "oltp_identities")
-"""Nothing is looked at for their breaks: people decide."""
 FAULTS = "oltp_identities"
 CUT_ENTITIES = ("manifest_counts", "log_counts", "log_entries")
 """Their keys begin with a cut."""
 
 NEXT_CUTS = "next_cuts"
 """Their key is a copy."""
-
-LAKE = "lake"
-VIEW_TABLES: dict[str, tuple[LiteralString, ...]] = {
-    "account_view": ("account_orders", "account_payments", "account_refunds", "account_entitlements"),
-    "fulfillment_view": ("fulfillment_orders", "fulfillment_reservations"),
-}
-"""Tables of a view that say which pod a row belongs to."""
 
 OUTBOX_VERSIONS = """
 select aggregate_version, aggregate_type, schema_version, payload::text from oltp.outbox
@@ -96,17 +89,17 @@ def _gather_pod(
     projection: BuildProjection,
     built_cut: int,
 ) -> PodEvidence:
-    looked_at = [item for item in breaks if item.pair not in OWNER_PAIRS]
+    looked_at = [item for item in breaks if item.pair not in OWNER_FAMILIES]
     keys = {item.aggregate_key for item in looked_at if item.aggregate_key is not None}
     cuts = {int(item.key[0] or 0) for item in looked_at if item.entity in CUT_ENTITIES}
     found = look_at_lake(lake, settings, pod, keys, cuts)
     keys |= {damage.aggregate_key for damage in found.damages}
     base_cut = max(found.base_cut, unpruned_after(pod))
     event_cuts = {event.event_id: event.cut for event in found.known}
-    views = {name: _view(settings, name, pod, projection, looked_at, found.lake_cut) for name in VIEW_TABLES}
+    views = {copy.name: _view(settings, copy, pod, projection, looked_at, found.lake_cut) for copy in READ_MODELS}
     wrong = wrong_cuts(settings, pod, _log_cuts(looked_at, event_cuts), base_cut)
     gaps = _gaps(settings, pod.pod, projection, looked_at)
-    backed_up_cut, is_logged = _backup(settings, pod) if gaps.get(LAKE, base_cut + 1) <= base_cut else (0, True)
+    backed_up_cut, is_logged = _backup(settings, pod) if gaps.get(LAKE.name, base_cut + 1) <= base_cut else (0, True)
     resumed = () if is_logged else (backed_up_cut + 1,)
     left_out = left_out_aggregates(lake, pod.pod, built_cut)
     again = [cut for cut in (*wrong, *gaps.values(), *resumed) if cut > base_cut]
@@ -298,11 +291,18 @@ def _backup(settings: Settings, pod: PodSettings) -> tuple[int, bool]:
 
 
 def _view(
-    settings: Settings, name: str, pod: PodSettings, projection: BuildProjection, breaks: Iterable[Break], lake_cut: int
+    settings: Settings,
+    copy: Copy,
+    pod: PodSettings,
+    projection: BuildProjection,
+    breaks: Iterable[Break],
+    lake_cut: int,
 ) -> ViewEvidence:
-    if not any(item.pair == f"lake_{name}" or (item.entity == NEXT_CUTS and item.key[0] == name) for item in breaks):
+    if not any(
+        item.pair in copy.found_by or (item.entity == NEXT_CUTS and item.key[0] == copy.name) for item in breaks
+    ):
         return ViewEvidence()
-    store = projection(name)
+    store = projection(copy.name)
     with closing(build_log(settings)) as log:
         has_gap = observe(store, pod.pod, log).state == "gap"
     state = store.state(pod.pod)
@@ -310,21 +310,21 @@ def _view(
     known_cut = max(newest_cut(pod), lake_cut)
     is_beyond = any(position.cut > known_cut for position in state.positions.values())
     return ViewEvidence(
-        empty_tables=frozenset(table for table, rows in view_rows(settings, name, pod.pod).items() if not rows),
+        empty_tables=frozenset(table for table, rows in view_rows(settings, copy, pod.pod).items() if not rows),
         has_gap=has_gap or is_beyond,
         parked=state.parked_keys,
     )
 
 
-def view_rows(settings: Settings, name: str, pod: str) -> Mapping[str, int]:
+def view_rows(settings: Settings, copy: Copy, pod: str) -> Mapping[str, int]:
     """Return how many rows of a pod each of a view's root tables has."""
     with psycopg.connect(settings.read_models_dsn) as connection:
         counts = {}
-        for table in VIEW_TABLES[name]:
+        for root in roots_of(copy):
             query = psycopg.sql.SQL("select count(*) from {} where pod = %s").format(
-                psycopg.sql.Identifier("read_models", table)
+                psycopg.sql.Identifier("read_models", root.table)
             )
-            counts[str(table)] = int(connection.execute(query, (pod,)).fetchall()[0][0])
+            counts[root.table] = int(connection.execute(query, (pod,)).fetchall()[0][0])
     return counts
 
 

@@ -15,11 +15,11 @@ import typer
 from rich.table import Table
 
 from contracts.settings import Settings
-from stack.commands.stores import VIEWS, AsJson, chosen_pods, open_log, open_servers
+from stack.commands.stores import AsJson, chosen_pods, open_log, open_servers
 from stack.confirming import Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
-from stack.projections import build_projection
+from stack.projections import VIEWS, build_projection
 
 if TYPE_CHECKING:
     from derived.epochs import EpochPlan, Opened

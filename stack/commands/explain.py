@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from stack.story.telling import Section, Story
 
 SHOWN = {
-    "orders": ("order_number", "version", "status", "currency", "total_minor", "tax_minor", "cancelled_minor", "cut"),
+    "orders": (
+        "order_number",
+        "version",
+        "status",
+        "currency",
+        "total_minor",
+        "tax_minor",
+        "cancelled_minor",
+        "open_quantity",
+        "cut",
+    ),
+    "lines": ("line_number", "sku", "quantity", "fulfilled_quantity", "cancelled_quantity"),
     "order_lines": (
         "line_number",
         "kind",
@@ -50,15 +61,9 @@ SHOWN = {
         "log",
         "lake",
     ),
-    "account_orders": ("order_number", "version", "status", "currency", "total_minor", "cancelled_minor"),
-    "account_payments": ("payment_id", "version", "status", "captured_minor", "refunded_minor"),
-    "account_refunds": ("refund_id", "version", "status", "amount_minor"),
-    "fulfillment_orders": ("order_number", "version", "status", "open_quantity"),
-    "fulfillment_lines": ("line_number", "sku", "quantity", "fulfilled_quantity", "cancelled_quantity"),
-    "fulfillment_reservations": ("reservation_id", "version", "status"),
     "breaks": ("break_id", "state", "kind", "pair", "entity", "owner", "first_seen_at", "reason"),
 }
-"""What people see of a table, of the columns it has; JSON holds all."""
+"""What people see of a table, of the columns it has; of a read model's table, what OLTP's shows. JSON holds all."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
@@ -130,7 +135,9 @@ def _show_section(section: Section, currency: str | None) -> None:
 
 
 def _columns(name: str, rows: Sequence[Row]) -> list[str]:
-    return [column for column in SHOWN.get(name, tuple(rows[0])) if column in rows[0]]
+    # A table of a read model is named <model>_<what OLTP calls it>.
+    wanted = SHOWN.get(name) or SHOWN.get(name.partition("_")[2], tuple(rows[0]))
+    return [column for column in wanted if column in rows[0]]
 
 
 def _shown_in(row: Row, column: str, currency: str | None) -> str:

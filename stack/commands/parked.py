@@ -23,7 +23,6 @@ from contracts.settings import Settings
 from contracts.text import counted, visible
 from stack.commands.breaks import By
 from stack.commands.stores import (
-    VIEWS,
     AsJson,
     InPod,
     Keys,
@@ -38,7 +37,7 @@ from stack.commands.stores import (
 from stack.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from stack.console import answers, print_json, table
 from stack.migrations import migrate_everything
-from stack.projections import PROJECTIONS, build_projection
+from stack.projections import PROJECTIONS, VIEWS, build_projection
 
 if TYPE_CHECKING:
     from streams.projection import ParkedEvent, ReplayableProjection

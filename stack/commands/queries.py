@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from contracts.errors import InputError, StackError
+from contracts.ownership import SERVED_TABLES
 from contracts.settings import POD_ROLES, Settings
 from contracts.text import counted
 from stack import session
@@ -40,7 +41,7 @@ READING = frozenset(
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    app.command(name="sql")(sql)
+    app.command(name="sql", help=(sql.__doc__ or "").format(read_models=", ".join(SERVED_TABLES)))(sql)
     app.command(name="psql")(psql)
     app.command(name="valkey")(valkey)
 
@@ -60,9 +61,8 @@ def sql(
     Marts: adjustments, daily_sales, entitlements, fulfillments, inventory_movements, journal, merchant_payable,
     merchants, order_lines, orders, payment_captures, payments, product_variants, refund_lines, refunds, reservations,
     tax_by_jurisdiction, tax_lines, trial_balance. Every event up to the cuts: events. Read models, as they are now:
-    account_entitlements, account_orders, account_payments, account_refunds, fulfillment_lines, fulfillment_orders,
-    fulfillment_reservation_lines, fulfillment_reservations. Columns of one: "describe orders". Amounts are integers;
-    the unit ends each column's name. In JSON: cuts, build_id, columns, rows (lists in their order), is_cut_off, views.
+    {read_models}. Columns of one: "describe orders". Amounts are integers; the unit ends each column's name. In JSON:
+    cuts, build_id, columns, rows (lists in their order), is_cut_off, views.
     """
     from derived.querying import Limits, ask
     from stack.as_of import check_asked, wanted_cuts

@@ -23,14 +23,12 @@ from stack import session
 from stack.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
-from stack.projections import PROJECTIONS, build_projection
+from stack.projections import PROJECTIONS, VIEWS, build_projection
 
 if TYPE_CHECKING:
     from derived.lake_backup import Segment
     from derived.read_models.projection import ReadModel
     from streams.log import EventLog
-
-VIEWS = ("account_view", "fulfillment_view")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 InPod = Annotated[str | None, typer.Option("--pod", help="Only this pod, e.g. pod1; without it, all.")]
@@ -61,7 +59,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def rebuild(
-    view: Annotated[str, typer.Argument(help="account_view, fulfillment_view or warehouse.")],
+    view: Annotated[str, typer.Argument(help=f"{', '.join(VIEWS)} or {WAREHOUSE.name}.")],
     pod: InPod = None,
     key: Keys = None,
     dry_run: DryRun = False,

@@ -7,24 +7,18 @@ be behind may only be late.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from contracts.events import STATE_TYPES
 from contracts.money import amount_name, in_major_units
+from derived.read_models.known import roots_from
 
 Row = Mapping[str, Any]
 Tables = Mapping[str, Sequence[Row]]
 
-COPIES = {
-    "orders": (
-        "order_id",
-        (("warehouse", "orders"), ("read models", "account_orders"), ("read models", "fulfillment_orders")),
-    ),
-    "payments": ("payment_id", (("warehouse", "payments"), ("read models", "account_payments"))),
-    "refunds": ("refund_id", (("warehouse", "refunds"), ("read models", "account_refunds"))),
-    "reservations": ("reservation_id", (("warehouse", "reservations"), ("read models", "fulfillment_reservations"))),
-}
-"""By table of OLTP: the column of its key, and where copies of its rows are."""
+TYPES = {"orders": "order", "payments": "payment", "refunds": "refund", "reservations": "reservation"}
+"""The type of the aggregates in a table of OLTP; the mart of the same name has a row for each, too."""
 COMPARED = ("status", "currency", "order_number")
 """What is compared of two rows that both have it, besides amounts."""
 
@@ -67,19 +61,24 @@ def _events(tables: Mapping[str, Tables]) -> Iterator[str]:
 def _copies(tables: Mapping[str, Tables]) -> Iterator[str]:
     if "OLTP" not in tables:
         return
-    for name, (key, copies) in COPIES.items():
+    for name, aggregate_type in TYPES.items():
+        key = STATE_TYPES[aggregate_type].ID_FIELD
         owned = {str(row[key]): row for row in tables["OLTP"].get(name, ())}
-        for store, copy in copies:
+        views = [("read models", root.table, root.has_guests) for root in roots_from(aggregate_type)]
+        for store, copy, has_guests in (("warehouse", name, True), *views):
             # A store that is not there, or was never built, says nothing.
             if copy in tables.get(store, {}):
-                yield from _differences(name, owned, copy, {str(row[key]): row for row in tables[store][copy]})
+                wanted = {one for one, row in owned.items() if has_guests or row.get("customer_id") is not None}
+                copied = {str(row[key]): row for row in tables[store][copy]}
+                yield from _differences(name, owned, wanted, copy, copied)
 
 
-def _differences(name: str, owned: Mapping[str, Row], copy: str, copied: Mapping[str, Row]) -> Iterator[str]:
+def _differences(
+    name: str, owned: Mapping[str, Row], wanted: Collection[str], copy: str, copied: Mapping[str, Row]
+) -> Iterator[str]:
     for key, row in owned.items():
         other = copied.get(key)
-        # Guests have no account.
-        if other is None and (not copy.startswith("account_") or row.get("customer_id") is not None):
+        if other is None and key in wanted:
             yield f"{copy} has no row of {name} {key}."
         elif other is not None and other["version"] != row["version"]:
             yield f"{copy} has version {other['version']} of {name} {key}, OLTP has version {row['version']}."

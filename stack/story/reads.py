@@ -20,6 +20,7 @@ from psycopg.rows import dict_row
 from contracts.errors import LogGapError
 from contracts.ids import aggregate_key, partition_of
 from contracts.settings import Settings
+from derived.read_models.known import tables_with
 
 Row = dict[str, Any]
 
@@ -127,14 +128,6 @@ MARTS = (
 )
 """Marts with a column `order_id`."""
 
-VIEW_TABLES = (
-    "account_orders",
-    "account_payments",
-    "account_refunds",
-    "fulfillment_orders",
-    "fulfillment_lines",
-    "fulfillment_reservations",
-)
 VIEW_POSITIONS = """
 select projection, min(cut) as cut, min(data_at) as data_at from read_models.positions where pod = %(pod)s
 group by projection order by projection
@@ -216,8 +209,7 @@ def read_views(dsn: str, place: Place, keys: Sequence[str]) -> tuple[dict[str, l
     """Return the views' rows by table, the positions at which they stand, and what waits on its way to them."""
     with reading(dsn) as connection:
         tables = {}
-        for name in VIEW_TABLES:
-            # The names are our own, above.
+        for name in tables_with("order_id"):
             query = sql.SQL("select * from {} where merchant_id = %(merchant_id)s and order_id = %(order_id)s")
             tables[name] = connection.execute(query.format(sql.Identifier("read_models", name)), vars(place)).fetchall()
         positions = connection.execute(VIEW_POSITIONS, {"pod": place.pod}).fetchall()

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from contracts.drills import Promise, drills_named
-from drills.cells import read_stale_fulfillment
+from drills.cells import read_stale_view
 from drills.observing import Observation, Outcome
 from drills.running import run_drill
 from drills.scene import Scene
@@ -83,7 +83,7 @@ def test_stale_reads_do_no_harm_and_a_copy_that_is_wrong_afterwards_fails(
     before: list[Observation] = []
 
     def lose_a_row(scene: Scene) -> None:
-        read_stale_fulfillment(scene)
+        read_stale_view(scene)
         before.extend(scene.notes.observations)
         sale = scene.trader.sales[0]
         with psycopg.connect(system.settings.read_models_dsn) as connection:

@@ -19,7 +19,7 @@ from contracts.errors import ConflictError, GatewayDeclinedError, InputError, In
 from contracts.events.order import LineKind, OrderState, OrderStatus
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState, RefundStatus
-from derived.read_models.fulfillment import ROOTS, FulfillmentOrder
+from derived.read_models.fulfillment_view import ROOTS, FulfillmentOrder
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
-from assets.graph import ACCOUNT_VIEW
+from assets.copies import COPY_KEYS
 from assets.trust import ALERTS
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
@@ -29,6 +29,7 @@ from stack.migrations import migrate_everything
 from tests.integration.reconcile_world import open_shops, propagate
 from tests.receivers import Webhook, webhook
 
+ACCOUNT_VIEW = COPY_KEYS["account_view"]
 CHECK = dg.AssetCheckKey(ACCOUNT_VIEW, "lake_account_view")
 ALERT_PATH = dg.AssetCheckKey(ALERTS, "alert_path_is_alive")
 

@@ -17,11 +17,9 @@ import pytest
 
 from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, connect_lake, migrate_lake
-from derived.read_models import migrate
-from derived.read_models.account import ROOTS as ACCOUNT_ROOTS
-from derived.read_models.account import build_account_view
-from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
-from derived.read_models.fulfillment import build_fulfillment_view
+from derived.read_models import account_view, fulfillment_view, migrate
+from derived.read_models.account_view import ROOTS as ACCOUNT_ROOTS
+from derived.read_models.fulfillment_view import ROOTS as FULFILLMENT_ROOTS
 from derived.read_models.projection import ReadModel
 from stack.servers import bootstrap
 from streams.projection import Work
@@ -143,7 +141,7 @@ def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: P
         lake_backup_path=tmp_path / "backup",
         lake_threads=1,
     )
-    account, fulfillment = build_account_view(settings), build_fulfillment_view(settings)
+    account, fulfillment = account_view.build(settings), fulfillment_view.build(settings)
     yield Stores(settings=settings, lake=lake, account=account, fulfillment=fulfillment)
     account.close()
     fulfillment.close()

@@ -16,11 +16,11 @@ from contracts.events.entitlement import Grant
 from contracts.events.order import OrderState, OrderStatus
 from contracts.events.stock import ReservationStatus
 from contracts.ids import uuid7
-from derived.read_models import migrate
-from derived.read_models.account import ROOTS as ACCOUNT_ROOTS
-from derived.read_models.account import account_of, build_account_view
-from derived.read_models.fulfillment import ROOTS as FULFILLMENT_ROOTS
-from derived.read_models.fulfillment import build_fulfillment_view, open_fulfillments
+from derived.read_models import account_view, fulfillment_view, migrate
+from derived.read_models.account_view import ROOTS as ACCOUNT_ROOTS
+from derived.read_models.account_view import account_of
+from derived.read_models.fulfillment_view import ROOTS as FULFILLMENT_ROOTS
+from derived.read_models.fulfillment_view import open_fulfillments
 from derived.read_models.migrate import MIGRATIONS
 from streams.parking import apply_parking, replay_parked
 from streams.projection import START, FencedError, PoisonEventError, Position, Work
@@ -167,7 +167,7 @@ def test_two_consumers_racing_apply_every_step_once(stores: Stores) -> None:
     barrier = threading.Barrier(2)
 
     def consume() -> None:
-        projection = build_account_view(stores.settings)
+        projection = account_view.build(stores.settings)
         barrier.wait()
         while (cut := projection.state("pod1").positions.get(0, START).cut) < len(works):
             try:
@@ -430,7 +430,7 @@ def test_a_lost_database_comes_back_from_the_lake_alone(stores: Stores) -> None:
     stores.account.close()
     stores.execute("drop schema read_models cascade")
     migrate(stores.dsn)
-    fulfillment = build_fulfillment_view(stores.settings)
+    fulfillment = fulfillment_view.build(stores.settings)
     stores.account.rebuild_all("pod1", is_lake_position_taken=True)
     fulfillment.rebuild_all("pod1", is_lake_position_taken=True)
     assert stores.contents() == before
@@ -486,7 +486,7 @@ def test_rebuilding_never_races_the_live_consumer(stores: Stores) -> None:
     failures: list[Exception] = []
 
     def rebuild() -> None:
-        projection = build_account_view(stores.settings)
+        projection = account_view.build(stores.settings)
         try:
             while projection.state("pod1").positions.get(0, START).cut < len(works):
                 projection.rebuild("pod1", [key_of(state) for state in states])
@@ -509,7 +509,7 @@ def test_rebuilding_never_races_the_live_consumer(stores: Stores) -> None:
 
 def test_errors_do_not_show_the_password(stores: Stores) -> None:
     dsn = "postgresql://somebody:hunter2@127.0.0.1:1/nowhere"
-    view = build_account_view(replace(stores.settings, read_models_dsn=dsn))
+    view = account_view.build(replace(stores.settings, read_models_dsn=dsn))
     for attempt in (lambda: account_of(dsn, "m1", "c1"), lambda: view.state("pod1"), lambda: migrate(dsn)):
         with pytest.raises(TieoutError) as caught:
             attempt()

@@ -147,7 +147,7 @@ def account_of(dsn: str, merchant_id: str, customer_id: str, *, clock: Clock = u
     )
 
 
-def build_account_view(settings: Settings) -> ReadModel:
+def build(settings: Settings) -> ReadModel:
     """Return the projection of these settings; connects at first use."""
     return ReadModel(
         name=NAME,

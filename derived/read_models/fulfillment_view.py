@@ -143,7 +143,7 @@ def open_fulfillments(
     return OpenFulfillments(merchant_id=merchant_id, lines=lines, freshness=age)
 
 
-def build_fulfillment_view(settings: Settings) -> ReadModel:
+def build(settings: Settings) -> ReadModel:
     """Return the projection of these settings; connects at first use."""
     return ReadModel(
         name=NAME,

@@ -1,0 +1,117 @@
+"""What the account view must hold of the lake's states.
+
+Belongs here: its tables as SQL of the comparison's own. Does not belong here: how it is built
+(`derived/read_models/account_view.py`).
+"""
+
+from __future__ import annotations
+
+from reconcile.shapes import Shape, belongs_to
+from reconcile.view_tables import View, ViewTable, moment, number, text
+
+TABLES = (
+    ViewTable(
+        shape=Shape(
+            name="account_orders",
+            key=("order_id",),
+            columns=(
+                *text("merchant_id", "customer_id", "order_number", "status", "currency"),
+                *number("item_quantity", "lines_minor", "discount_minor", "shipping_minor", "tax_minor"),
+                *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version"),
+                *moment("placed_at"),
+            ),
+            day="placed_at",
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("order", "order_id"),
+        ),
+        aggregate_type="order",
+        id_column="order_id",
+        expected="""
+            select o.*, coalesce(l.item_quantity, 0)::BIGINT as item_quantity
+            from {orders} as o
+            left join (
+                select aggregate_id, sum(quantity) as item_quantity from {order_lines}
+                where kind <> 'shipping' group by aggregate_id
+            ) as l on l.aggregate_id = o.aggregate_id
+            where o.customer_id is not null""",
+    ),
+    ViewTable(
+        shape=Shape(
+            name="account_payments",
+            key=("payment_id",),
+            columns=(
+                *text("merchant_id", "customer_id", "order_id", "status", "currency"),
+                *number("authorized_minor", "captured_minor", "refunded_minor", "version"),
+                *moment("authorized_at"),
+            ),
+            day="authorized_at",
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("payment", "payment_id"),
+        ),
+        aggregate_type="payment",
+        id_column="payment_id",
+        expected="select * from {payments} where customer_id is not null",
+    ),
+    ViewTable(
+        shape=Shape(
+            name="account_refunds",
+            key=("refund_id",),
+            columns=(
+                *text("merchant_id", "customer_id", "order_id", "payment_id", "status", "currency", "reason"),
+                *number("amount_minor", "tax_minor", "version"),
+                *moment("requested_at", "completed_at"),
+            ),
+            day="requested_at",
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("refund", "refund_id"),
+        ),
+        aggregate_type="refund",
+        id_column="refund_id",
+        expected="select * from {refunds} where customer_id is not null",
+    ),
+    ViewTable(
+        shape=Shape(
+            name="account_entitlements",
+            key=("entitlement_id",),
+            columns=(*text("merchant_id", "customer_id", "feature"), *number("effective_level", "version")),
+            version="version",
+            aggregate=belongs_to("customer_entitlement", "entitlement_id"),
+        ),
+        aggregate_type="customer_entitlement",
+        id_column="entitlement_id",
+        expected="select * from {customer_entitlements}",
+    ),
+)
+
+GRANTS = ViewTable(
+    shape=Shape(
+        name="account_entitlement_grants",
+        key=("entitlement_id", "grant_id"),
+        columns=(
+            *text("merchant_id", "grantor"),
+            *number("level"),
+            *moment("granted_at", "expires_at", "revoked_at"),
+        ),
+        aggregate=belongs_to("customer_entitlement", "entitlement_id"),
+    ),
+    aggregate_type="customer_entitlement",
+    id_column="entitlement_id",
+    expected="select *, aggregate_id as entitlement_id from {customer_entitlement_grants} where revoked_at is null",
+    query="""
+    select merchant_id, entitlement_id, item ->> 'grant_id' as grant_id, item ->> 'grantor' as grantor,
+           (item ->> 'level')::bigint as level, (item ->> 'granted_at')::timestamptz as granted_at,
+           (item ->> 'expires_at')::timestamptz as expires_at, (item ->> 'revoked_at')::timestamptz as revoked_at
+    from read_models.account_entitlements as present, json_array_elements(present.grants::json) as item
+    where {condition}
+""",
+)
+"""The grants that survive; the view holds them as JSON in its entitlements, taken apart here."""
+
+VIEW = View(
+    name="account_view",
+    tables=(*TABLES, GRANTS),
+    compared="Every row of a customer's orders, payments, refunds and entitlements.",
+)

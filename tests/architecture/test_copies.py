@@ -1,0 +1,65 @@
+"""A copy is one name: its declaration, its modules, and nothing else knows of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contracts.ownership import COPIES, OWNER_FAMILIES, READ_MODELS, Copy, copy_named
+from derived.read_models.known import roots_of
+from drills.copies import drilled
+from oltp.store.tables import metadata
+from reconcile import copies
+from reconcile.pairs import PAIRS
+from tests.architecture.test_shape import PACKAGES, ROOT
+
+DECLARATION = Path("contracts/ownership.py")
+NOT_YET = {"bench"}
+"""The damages are in it, which change rows of each read model in ways of its own."""
+MAY_NAME_COPIES = {"docs", "examples", *NOT_YET}
+
+
+def names_of(copy: Copy) -> set[str]:
+    """Return what only this read model is called; a table of OLTP may have the name of one of its tables."""
+    owned = {table.name for table in metadata.sorted_tables}
+    return {copy.name, copy.name.replace("_", "-"), copy.name.upper()} | (set(copy.tables) - owned)
+
+
+@pytest.mark.parametrize("copy", READ_MODELS, ids=lambda copy: copy.name)
+def test_no_module_but_its_own_names_a_read_model(copy: Copy) -> None:
+    mentioned = re.compile("|".join(rf"\b{name}\b" for name in sorted(names_of(copy))))
+    modules = [
+        path.relative_to(ROOT)
+        for package in PACKAGES
+        if package not in MAY_NAME_COPIES
+        for path in (ROOT / package).rglob("*.py")
+        if path.stem != copy.name
+    ]
+    assert modules
+    naming = {str(path) for path in modules if mentioned.search((ROOT / path).read_text(encoding="utf-8"))}
+    assert naming == {str(DECLARATION)}
+
+
+@pytest.mark.parametrize("copy", READ_MODELS, ids=lambda copy: copy.name)
+def test_each_layer_has_a_module_named_after_the_read_model_and_they_agree(copy: Copy) -> None:
+    assert Path(copy.built_by).stem == copy.name and (ROOT / copy.built_by).is_file()
+    built = {table for root in roots_of(copy) for table in root.tables}
+    (compared,) = [view for view in copies.VIEWS if view.name == copy.name]
+    assert set(copy.tables) == built
+    # What a root holds as JSON is compared taken apart, under a name of its own.
+    assert {table.name for table in compared.tables if table.query is None} == built
+    assert callable(drilled(copy).ask) and callable(drilled(copy).decide)
+    assert copy.stale_decision.endswith(".")
+
+
+def test_what_a_comparison_finds_belongs_to_the_copy_that_declares_it() -> None:
+    for pair in PAIRS:
+        family = pair.name.partition(".")[0]
+        if pair.copy is None:
+            assert family in OWNER_FAMILIES, pair.name
+        else:
+            assert family in copy_named(pair.copy).found_by, pair.name
+    families = {pair.name.partition(".")[0] for pair in PAIRS}
+    assert {family for copy in COPIES for family in copy.found_by} | set(OWNER_FAMILIES) == families
