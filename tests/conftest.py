@@ -296,6 +296,19 @@ def _remove_leftovers() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each run take every second test that is marked `in_turn`, by the run's seed; a run of the long forms, all.
+
+    Two runs of `make test` with other seeds run all of them in the time of one. A failure names its seed.
+    """
+    chosen = config.option.markexpr
+    in_turn = [item for item in items if item.get_closest_marker("in_turn") and not item.get_closest_marker("long")]
+    for number, item in enumerate(in_turn):
+        if chosen == "long" or (chosen == "not long" and (SEED + number) % 2):
+            item.add_marker(pytest.mark.long)
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector leave alone what is loaded by now: a million objects, none of them garbage."""
     gc.collect()

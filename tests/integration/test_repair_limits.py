@@ -184,6 +184,7 @@ def test_a_pod_that_could_not_be_looked_at_is_compared_again_with_the_one_that_w
     assert {item.pod for item in world.repair().results} == {"pod1"}
 
 
+@pytest.mark.in_turn
 def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
     for damage in (damages_views.lose_row, damages_views.change_status, damages_views.lose_order):
         damage(world.place)
@@ -209,6 +210,7 @@ def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
             return
 
 
+@pytest.mark.in_turn
 def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world: World) -> None:
     changed = damages_oltp.change_event(world.place)
     world.compare("log_manifests")
@@ -229,6 +231,7 @@ def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world
     assert ledger.find_break(world.dsn, disputed.break_id).state is BreakState.VANISHED
 
 
+@pytest.mark.in_turn
 def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_nothing(world: World) -> None:
     damages_views.lose_row(world.place)
     world.compare()
@@ -253,6 +256,7 @@ def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_no
     assert world.repair().is_clean
 
 
+@pytest.mark.in_turn
 def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
     # The same row is damaged again after it was mended: the comparison finds it, the next repair mends it.
     damages_views.change_amount(world.place)
@@ -275,6 +279,7 @@ def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
     assert report.actions == () and world.breaks(BreakState.OPEN, BreakState.REPAIRING) == []
 
 
+@pytest.mark.in_turn
 def test_a_fault_of_the_owner_is_never_stated_again_even_if_only_its_copy_was_compared(world: World) -> None:
     done = damages_oltp.change_payment_currency(world.place)
     world.compare("oltp_lake.payment")
@@ -288,6 +293,7 @@ def test_a_fault_of_the_owner_is_never_stated_again_even_if_only_its_copy_was_co
     assert {item.state for item in world.breaks()} == {BreakState.VANISHED}
 
 
+@pytest.mark.in_turn
 def test_evidence_cannot_be_deleted_or_rewritten(world: World) -> None:
     damages_views.lose_row(world.place)
     world.compare()

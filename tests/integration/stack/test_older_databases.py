@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from contracts.settings import Settings
@@ -59,6 +60,7 @@ def check_whole(system: Settings) -> None:
     check_everything_agrees(system, ["pod1"])
 
 
+@pytest.mark.in_turn
 def test_an_older_catalog_is_behind_and_catches_up(system: Settings, postgres: Cluster) -> None:
     with older(postgres, system.catalog_dsn) as put_back:
         live_on(system)
@@ -69,6 +71,7 @@ def test_an_older_catalog_is_behind_and_catches_up(system: Settings, postgres: C
     check_whole(system)
 
 
+@pytest.mark.in_turn
 def test_older_read_models_are_behind_and_catch_up(system: Settings, postgres: Cluster) -> None:
     with older(postgres, system.read_models_dsn) as put_back:
         live_on(system)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 
 from checks.quality import OLTP, STORES, run_suites
 from contracts.settings import Settings
@@ -28,6 +29,7 @@ PAIRS = (
 )
 
 
+@pytest.mark.in_turn
 def test_commands_a_cut_an_apply_and_a_comparison(settings: Settings) -> None:
     check_versions(settings)
     for _ in range(2):

@@ -216,6 +216,7 @@ def test_every_kind_of_defect_is_named_and_stops_only_itself(world: World) -> No
     assert money in ids(world, "orders") and unreadable not in ids(world, "orders")
 
 
+@pytest.mark.in_turn
 def test_an_event_that_comes_back_to_the_lake_ends_it_without_changing_reports(world: World) -> None:
     commerce = world.commerce["pod1"]
     changes, order, payment = paid(commerce)

@@ -56,6 +56,7 @@ def version(order: OrderState, number: int, event_type: str = OrderEvent.ORDER_F
     return of(with_totals(msgspec.structs.replace(order, version=number, **changes)), event_type)
 
 
+@pytest.mark.in_turn
 def test_a_line_belongs_to_the_order_that_had_it_first(world: World) -> None:
     commerce = world.commerce["pod1"]
     first, second, third = placed(commerce), placed(commerce, 2), placed(commerce)
@@ -82,6 +83,7 @@ def test_a_line_belongs_to_the_order_that_had_it_first(world: World) -> None:
     assert named(world)[later.order_id].scope == ("order", later.order_id)
 
 
+@pytest.mark.in_turn
 def test_a_version_without_a_line_that_was_there_leaves_its_order_out(world: World) -> None:
     commerce = world.commerce["pod1"]
     order = placed(commerce, 3)

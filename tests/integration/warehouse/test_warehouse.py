@@ -215,6 +215,7 @@ def test_a_build_from_nothing_gives_the_same_rows(
     assert after.marts == third.marts
 
 
+@pytest.mark.in_turn
 def test_a_build_that_starts_earlier_takes_back_and_repeats(
     world: World, refreshed: tuple[dict[str, list[str]], Moment]
 ) -> None:
@@ -390,6 +391,7 @@ def latest(world: World) -> CompleteBuild:
     return build
 
 
+@pytest.mark.in_turn
 def test_a_build_by_hand_is_complete_only_if_it_is_whole(
     world: World, refreshed: tuple[dict[str, list[str]], Moment]
 ) -> None:
