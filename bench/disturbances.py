@@ -24,8 +24,8 @@ import psycopg
 from contracts.errors import StackError
 from contracts.settings import Settings
 from stack.builder import warm_builder
+from stack.damaging import process_id_of, stopped
 from stack.projections import PROJECTIONS
-from stack.supervision import Supervisor
 
 HOLD_SECONDS_MAX = 90.0
 """A consumer that is stopped goes on after so long, whatever the comparisons do meanwhile."""
@@ -132,7 +132,7 @@ def kill_relays(scene: Scene) -> None:
     for pod in cycle(scene.settings.pods):
         if not scene.pause(0.2):
             return
-        process_id = _process_id(scene.settings, f"relay-{pod.pod}")
+        process_id = process_id_of(scene.settings, f"relay-{pod.pod}")
         if process_id is not None:
             os.kill(process_id, signal.SIGKILL)
             scene.note(RELAYS_KILLED)
@@ -152,20 +152,6 @@ def stop_consumers(scene: Scene) -> None:
                 # The first of these may have begun before.
                 scene.await_rounds(2)
         scene.note(CONSUMERS_STOPPED, int(is_stopped))
-
-
-@contextmanager
-def stopped(settings: Settings, worker: str) -> Iterator[bool]:
-    """Keep a worker from running, as a machine that is far too busy would; say whether there was one."""
-    process_id = _process_id(settings, worker)
-    if process_id is None:
-        yield False
-        return
-    os.kill(process_id, signal.SIGSTOP)
-    try:
-        yield True
-    finally:
-        os.kill(process_id, signal.SIGCONT)
 
 
 def build_anew(scene: Scene) -> None:
@@ -222,8 +208,3 @@ def upkeep(settings: Settings, keep_seconds: int) -> dict[str, int]:
     finally:
         log.close()
     return {COMPACTIONS: 1, EVENTS_PRUNED: pruned, ENTRIES_TRIMMED: trimmed}
-
-
-def _process_id(settings: Settings, worker: str) -> int | None:
-    states = Supervisor(var_dir=settings.var_dir).states()
-    return next((state.process_id for state in states if state.name == worker), None)

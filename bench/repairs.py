@@ -5,7 +5,7 @@
 Without `--dagster` every round is `tieout reconcile`, then `tieout repair`, as a person runs them. With it, Dagster's
 daemon runs as `tieout up` runs it; the reconciliation job is launched, as its schedule does, and nothing else is
 touched. Belongs here: a round from the damage to the verdict on it. Does not belong here: the damages
-(`bench/damages.py`), the verdict (`bench/damage_outcomes.py`), Dagster's processes (`bench/pages.py`).
+and the verdict (`drills/damages/`), Dagster's processes (`bench/pages.py`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from typing import Protocol
 
 import psycopg
 
-from bench.damage_outcomes import Done, Outcome, outcome_of, show, unsettled
-from bench.damage_place import Place, Round
-from bench.damages import ROUNDS
 from bench.figures import Figure, report
 from bench.world import running_system, trade
 from contracts.breaks import UNSETTLED, BreakState
@@ -34,10 +31,15 @@ from contracts.clock import utc_now
 from contracts.errors import StackError
 from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
+from drills.damages.outcomes import Done, Outcome, outcome_of, unsettled
+from drills.damages.place import Round
+from drills.damages.rounds import ROUNDS
 from reconcile.results import latest_results
 from repair import ledger
 from repair.run import repair_breaks
 from repair.tools import Repairing
+from stack.console import answers, table
+from stack.damaging import place_of
 from stack.settings import ROOT
 
 SEED = 7
@@ -130,7 +132,7 @@ def run_round(way: Way, settings: Settings, one: Round) -> list[Outcome]:
     way.find(one.families)
     for done in dones:
         if done.cell.undo is not None and done.cell.is_fixed_first:
-            done.cell.undo(Place(settings=settings, pod=done.pod), done.harm)
+            done.cell.undo(place_of(settings, done.pod), done.harm)
     way.repair()
     own = {key for done in dones for key in done.harm.aggregates}
     outcomes = [outcome_of(settings.control_dsn, done, own) for done in dones]
@@ -139,7 +141,7 @@ def run_round(way: Way, settings: Settings, one: Round) -> list[Outcome]:
 
 
 def _damage(settings: Settings, one: Round) -> Iterator[Done]:
-    places = {pod.pod: Place(settings=settings, pod=pod.pod) for pod in settings.pods}
+    places = {pod.pod: place_of(settings, pod.pod) for pod in settings.pods}
     for cell in one.cells:
         place = places[settings.pods[cell.pod].pod]
         harm = cell.do(place)
@@ -154,7 +156,7 @@ def _let_people_correct(way: Way, settings: Settings, one: Round, dones: Sequenc
     corrected = [done for done in dones if done.cell.is_for_people]
     for done in corrected:
         if done.cell.undo is not None:
-            done.cell.undo(Place(settings=settings, pod=done.pod), done.harm)
+            done.cell.undo(place_of(settings, done.pod), done.harm)
     if corrected:
         found = ledger.breaks(settings.control_dsn, states=UNSETTLED, limit=None)
         way.find(tuple(dict.fromkeys([*one.families, *(item.pair for item in found)])))
@@ -314,6 +316,33 @@ def _report(way: Way, outcomes: Sequence[Outcome], left: Sequence[str], orders: 
         return 0 if all(figure.is_met is not False for figure in figures) else 1
     show(outcomes, f"Damages and their repair, by {way.name}")
     return report("repairs", figures, is_json=False)
+
+
+def show(outcomes: Sequence[Outcome], title: str) -> None:
+    """Print the matrix."""
+    rows = [
+        (
+            outcome.store,
+            outcome.damage,
+            outcome.breaks,
+            "; ".join(outcome.named),
+            _seconds(outcome.found_seconds),
+            outcome.outcome
+            + (f", {outcome.tries} tries" if outcome.tries > 1 else "")
+            + "".join(f"\n! {fault}" for fault in outcome.faults),
+            ", ".join(action.replace("_", " ") for action in outcome.actions),
+            len(outcome.audit_rows),
+            _seconds(outcome.repaired_seconds),
+            ", ".join(outcome.proven_at),
+        )
+        for outcome in outcomes
+    ]
+    headings = ["Store", "Damage", "Breaks", "Named", "Found s", "Outcome", "Done", "Audited", "Repaired s", "Proven"]
+    answers().print(table(title, headings, rows))
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from itertools import cycle
 
 import psycopg
 
-from bench.disturbances import WANTED, Scene, disturbed, stopped
+from bench.disturbances import WANTED, Scene, disturbed
 from bench.figures import Figure, report
 from bench.world import running_system
 from contracts.breaks import BreakState
@@ -45,6 +45,7 @@ from repair.sweeping import plans_for, take_in
 from stack.alerting import tell
 from stack.builder import warm_builder
 from stack.comparison import build_reconcile_context
+from stack.damaging import stopped
 from stack.processes import wait_until
 
 START_SECONDS_MAX = 180.0

@@ -301,7 +301,7 @@ the daemon, without a hand on it. `tests/integration/test_repairs.py` and
 
 def repairs() -> str:
     """Return docs/repairs.md: every damage, what it is called, and who mends it how."""
-    from bench.damages import ROUNDS
+    from drills.damages.rounds import ROUNDS
     from repair.values import ActionKind
 
     cells = sorted((cell for one in ROUNDS for cell in one.cells), key=lambda cell: cell.store)
@@ -316,7 +316,7 @@ def repairs() -> str:
     ]
     actions = [[kind.value, kind_doc] for kind, kind_doc in action_documents(ActionKind).items()]
     return (
-        NOTICE.format(source="`bench/damages.py` and `repair/values.py`")
+        NOTICE.format(source="`drills/damages/` and `repair/values.py`")
         + REPAIRS
         + table(["store", "damage", "named as", "mended by"], rows)
         + "\n## What a repair may do\n\nIn this order, from the log to the reports.\n\n"

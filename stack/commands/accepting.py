@@ -29,6 +29,7 @@ from stack.commands.breaks import (
     say_done,
     shown_key,
 )
+from stack.commands.saying import is_reason
 from stack.confirming import DryRun, Intent, Yes, is_agreed
 
 ACCEPTED_SHOWN = 20
@@ -40,7 +41,9 @@ def add_commands() -> None:
 
 
 def accept(
-    reason: Annotated[str, typer.Option(help="Why the difference may stay; kept with it, and shown in reports.")],
+    reason: Annotated[
+        str, typer.Option(callback=is_reason, help="Why the difference may stay; kept with it, and shown in reports.")
+    ],
     break_ids: BreakIds = None,
     group: GroupId = None,
     by: By = None,

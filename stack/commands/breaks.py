@@ -27,6 +27,7 @@ from repair import audit, ledger
 from stack import session
 from stack.commands import decisions
 from stack.commands.explain import explain
+from stack.commands.saying import is_name, is_reason
 from stack.console import Progress, answers, print_json, table
 
 UNENDED = tuple(state for state in BreakState if state not in ENDED)
@@ -37,7 +38,7 @@ EXPLAINED = ("order", "payment", "refund", "reservation", "fulfillment")
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 BreakIds = Annotated[list[int] | None, typer.Argument(help="Numbers of breaks, as `tieout breaks list` shows them.")]
 GroupId = Annotated[int | None, typer.Option("--group", help="All breaks of this incident, instead of single ones.")]
-By = Annotated[str | None, typer.Option("--by", help="Who decides; by default whoever is logged in.")]
+By = Annotated[str | None, typer.Option("--by", callback=is_name, help="Who decides; by default whoever is logged in.")]
 
 commands = typer.Typer(
     no_args_is_help=True,
@@ -188,7 +189,9 @@ def show(
 
 
 def assign(
-    owner: Annotated[str, typer.Option("--to", help="The person or team that looks after it from now on.")],
+    owner: Annotated[
+        str, typer.Option("--to", callback=is_name, help="The person or team that looks after it from now on.")
+    ],
     break_ids: BreakIds = None,
     group: GroupId = None,
     by: By = None,
@@ -208,7 +211,7 @@ def assign(
 def reopen(
     break_ids: BreakIds = None,
     group: GroupId = None,
-    reason: Annotated[str, typer.Option(help="Why; kept with it.")] = "",
+    reason: Annotated[str, typer.Option(callback=is_reason, help="Why; kept with it.")] = "",
     by: By = None,
     as_json: AsJson = False,
 ) -> None:

@@ -20,6 +20,7 @@ from contracts.settings import Settings
 from contracts.text import counted
 from stack import session
 from stack.commands.books import cuts_text
+from stack.commands.saying import is_name
 from stack.confirming import DryRun, Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
@@ -43,7 +44,9 @@ TOTALS = (
 """Columns of the daily report that are shown by merchant."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
-By = Annotated[str | None, typer.Option("--by", help="Who closes it; by default whoever is logged in.")]
+By = Annotated[
+    str | None, typer.Option("--by", callback=is_name, help="Who closes it; by default whoever is logged in.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:

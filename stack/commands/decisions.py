@@ -15,6 +15,7 @@ from rich.markup import escape
 from contracts.errors import ConflictError
 from contracts.settings import Settings
 from stack import session
+from stack.commands.saying import is_name, is_reason
 from stack.console import Progress, answers, print_json, table
 from stack.migrations import migrate_everything
 from stack.projections import build_projection
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 Number = Annotated[
     int, typer.Argument(metavar="NUMBER", help="The number of a break, as `tieout breaks list` shows it.")
 ]
-Reason = Annotated[str, typer.Option(help="Why; kept for ever with the decision.")]
+Reason = Annotated[str, typer.Option(callback=is_reason, help="Why; kept for ever with the decision.")]
 AsShown = Annotated[
     str | None,
     typer.Option(help="The code that the preview printed: decide about exactly that. Without it nothing is changed."),
 ]
-By = Annotated[str | None, typer.Option("--by", help="Who decides; by default whoever is logged in.")]
+By = Annotated[str | None, typer.Option("--by", callback=is_name, help="Who decides; by default whoever is logged in.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 CODE_LETTERS = 12

@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from stack import session
+from stack.commands.saying import is_name, is_reason
 from stack.confirming import DryRun, Intent, Yes, is_agreed
 from stack.console import Progress, answers, print_json
 from stack.migrations import migrate_everything
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
-By = Annotated[str | None, typer.Option("--by", help="Who decides; by default whoever is logged in.")]
+By = Annotated[str | None, typer.Option("--by", callback=is_name, help="Who decides; by default whoever is logged in.")]
 
 commands = typer.Typer(
     no_args_is_help=True, help="Imports that run or were torn; while there is one, no month can be closed."
@@ -48,7 +49,7 @@ def list_imports(as_json: AsJson = False) -> None:
 
 def give_up(
     number: Annotated[int, typer.Argument(help="The number of an import, as `tieout imports list` shows it.")],
-    reason: Annotated[str, typer.Option(help="Why nobody will finish it; kept.")],
+    reason: Annotated[str, typer.Option(callback=is_reason, help="Why nobody will finish it; kept.")],
     by: By = None,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -22,6 +22,7 @@ from contracts.ids import parts_of_key
 from contracts.settings import Settings
 from contracts.text import counted, visible
 from stack.commands.breaks import By
+from stack.commands.saying import is_reason
 from stack.commands.stores import (
     AsJson,
     InPod,
@@ -149,7 +150,7 @@ def retry(
 def skip(
     copy: Annotated[str, typer.Argument(metavar="COPY", help=f"{', '.join(VIEWS)}.")],
     key: Annotated[str, typer.Argument(metavar="KEY", help="The aggregate, as `list` names it: merchant/type/id.")],
-    reason: Annotated[str, typer.Option(help="Why the event may be passed over; kept with it.")],
+    reason: Annotated[str, typer.Option(callback=is_reason, help="Why the event may be passed over; kept with it.")],
     pod: InPod = None,
     by: By = None,
     dry_run: DryRun = False,

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from bench.damage_place import Place
 from contracts.breaks import BreakState
 from contracts.settings import Settings
 from repair import ledger
 from repair.deciding import approve, look
 from repair.run import repair_breaks
 from stack.console import Progress
+from stack.damaging import place_of
 from stack.reconciling import reconcile_now
 from stack.repairing import repairing_tools
 from stack.status import read_status
@@ -29,7 +29,7 @@ def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offi
 
 def lose(settings: Settings, aggregate_id: str, version: int) -> None:
     """Delete an event from the outbox before the relay has seen it, past every trigger."""
-    Place(settings=settings, pod="pod1").change_oltp(
+    place_of(settings, "pod1").change_oltp(
         "delete from oltp.outbox where aggregate_id = %(id)s and aggregate_version = %(version)s",
         id=aggregate_id,
         version=version,

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 import redis
 
-from bench.damage_place import Place, until
 from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import BreakState
@@ -20,8 +19,10 @@ from contracts.verdicts import DifferenceClass, Verdict
 from derived.lake_backup import read_index, write_index
 from derived.retention import prune_outboxes
 from derived.witnesses import witnesses_of
+from drills.damages.place import until
 from repair.values import ActionKind
 from stack.console import Progress
+from stack.damaging import place_of
 from stack.migrations import migrate_everything
 from stack.projections import build_projection
 from stack.propagation import drain_everything
@@ -52,7 +53,7 @@ def system(settings: Settings) -> Settings:
 def repairs_of(settings: Settings) -> Iterator[World]:
     """Relays and consumers run meanwhile."""
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
-        yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+        yield World(tools=tools, place=place_of(settings, "pod1"))
 
 
 def sell(settings: Settings, seed: int) -> None:
@@ -248,7 +249,7 @@ def test_the_log_is_not_written_again_without_an_event_that_the_outbox_has_lost(
     cut = publish_twice(system)
     if is_read:
         drain_everything(system)
-    place = Place(settings=system, pod="pod1")
+    place = place_of(system, "pod1")
     with place.oltp() as connection:
         newest_event = connection.execute("select event_id::text from oltp.outbox order by position desc limit 1")
         (event_id,) = newest_event.fetchall()[0]

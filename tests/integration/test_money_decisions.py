@@ -9,14 +9,15 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from bench import damages_forged, damages_oltp
-from bench.damage_place import Place, Target
 from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.errors import ConflictError, InputError
 from contracts.money import format_minor
 from contracts.settings import Settings
+from drills.damages import forged as forging
+from drills.damages import oltp
+from drills.damages.place import Place, Target
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from repair import ledger
@@ -24,6 +25,7 @@ from repair.deciding import Shown, approve, correct, look
 from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from stack.console import Progress
+from stack.damaging import place_of
 from stack.migrations import migrate_everything
 from stack.repairing import repairing_tools
 from stack.status import read_status
@@ -109,7 +111,7 @@ def world(settings: Settings) -> Iterator[World]:
     migrate_everything(settings)
     trade(settings, orders=30, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
-        yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+        yield World(tools=tools, place=place_of(settings, "pod1"))
 
 
 def minor(order: dict[str, object]) -> int:
@@ -121,7 +123,7 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
     order_id = target.aggregate_id
     before = world.order(order_id)
     events = world.rows("select count(*) from oltp.outbox")
-    damages_forged.reprice(world.place, target, 2)
+    forging.reprice(world.place, target, 2)
     shown = world.look()
     money = {change.field: (change.before, change.after) for change in shown.changes if change.is_money}
     assert money["total_minor"] == (minor(before), minor(world.order(order_id))) and money["total_minor"][1] > minor(
@@ -130,7 +132,7 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
     assert "no event explains the change: " in world.waiting()[0].reason
     assert f"total {format_minor(minor(before), str(before['currency']))}" in world.waiting()[0].reason
     # What changed since it was shown is not decided about.
-    damages_forged.reprice(world.place, target, 3)
+    forging.reprice(world.place, target, 3)
     with pytest.raises(ConflictError, match="is not any more what was shown"):
         world.correct(shown)
     shown = world.look()
@@ -138,7 +140,7 @@ def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> 
     assert world.order(order_id) == before and world.rows("select count(*) from oltp.outbox") == events
     assert world.repair().left == 0 and world.waiting() == []
     # The other decision: what the row holds is right.
-    damages_forged.reprice(world.place, target, 2)
+    forging.reprice(world.place, target, 2)
     shown = world.look()
     with pytest.raises(InputError, match="Say who decides, and why"):
         approve(world.settings, shown, by="ada", reason=" ")
@@ -160,7 +162,7 @@ def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person
     assert world.repair(FINANCE).left == 0
     right = world.in_finance()
     total = minor(world.order(target.aggregate_id))
-    damages_forged.reprice(world.place, target, 2)
+    forging.reprice(world.place, target, 2)
     world.ship(target)
     forged = minor(world.order(target.aggregate_id))
     assert forged > total == right[target.aggregate_id]
@@ -185,7 +187,7 @@ def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person
     # Another one is put back: what was shipped stays, and the old amounts are stated.
     target = world.place.take("order", "uncancelled", "open")
     total = minor(world.order(target.aggregate_id))
-    damages_forged.reprice(world.place, target, 2)
+    forging.reprice(world.place, target, 2)
     world.ship(target)
     assert world.repair(FINANCE).actions == ()
     item = world.break_of(target, "operational_finance.orders")
@@ -203,16 +205,16 @@ def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person
 
 def test_an_approval_is_of_exactly_what_was_shown(world: World) -> None:
     target = world.place.take("order", "uncancelled")
-    damages_forged.reprice(world.place, target, 2)
+    forging.reprice(world.place, target, 2)
     world.approve(world.look())
-    damages_forged.reprice(world.place, target, 3)
+    forging.reprice(world.place, target, 3)
     assert world.repair().actions == () and world.waiting(), "another amount than the approved one"
     world.correct(look(world.settings, world.waiting()[0].break_id, world.tools.projection))
     assert world.repair().left == 0
 
 
 def test_a_row_that_no_command_wrote_and_one_that_was_deleted(world: World) -> None:
-    added = damages_oltp.insert_adjustment(world.place)
+    added = oltp.insert_adjustment(world.place)
     (key,) = added.aggregates
     shown = world.look()
     assert not shown.known.has_events and "no command wrote it" in world.waiting()[0].reason
@@ -221,12 +223,12 @@ def test_a_row_that_no_command_wrote_and_one_that_was_deleted(world: World) -> N
     adjustment_id = key.rpartition("/")[2]
     assert world.rows("select from oltp.adjustments where adjustment_id = %(id)s", id=adjustment_id) == []
 
-    again = damages_oltp.insert_adjustment(world.place)
+    again = oltp.insert_adjustment(world.place)
     assert world.approve(world.look())
     report = world.repair()
     assert [action.kind for action in report.actions] == ["restate"] and report.is_clean, again
 
-    damages_oltp.delete_adjustment(world.place)
+    oltp.delete_adjustment(world.place)
     shown = world.look()
     assert shown.known.root_version is None
     with pytest.raises(ConflictError, match="OLTP has no row"):

@@ -11,8 +11,6 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from bench import damages_log, damages_oltp, damages_views
-from bench.damage_place import Place
 from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import Break, BreakState
@@ -20,12 +18,15 @@ from contracts.clock import utc_now
 from contracts.errors import TieoutError
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
+from drills.damages import account_view, fulfillment_view, log, oltp
+from drills.damages.place import Place
 from reconcile.results import save_results
 from repair import audit, ledger
 from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from repair.values import Budget
 from stack.console import Progress
+from stack.damaging import place_of
 from stack.migrations import migrate_everything
 from stack.outages import outage
 from stack.repairing import repairing_tools
@@ -73,7 +74,7 @@ def world(settings: Settings) -> Iterator[World]:
     migrate_everything(settings)
     trade(settings, orders=30, seed=SEED, processes=0)
     with repairing_tools(settings, Progress(is_quiet=True)) as tools:
-        yield World(tools=tools, place=Place(settings=settings, pod="pod1"))
+        yield World(tools=tools, place=place_of(settings, "pod1"))
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def test_a_control_database_that_is_killed_in_the_middle_loses_and_doubles_nothi
     world: World, postgres: Cluster
 ) -> None:
     for step in STEPS:
-        damages_views.change_amount(world.place)
+        account_view.change_amount(world.place)
         world.compare()
         (damaged,) = world.breaks(BreakState.OPEN)
         with taking_control_away(postgres, world.dsn) as take_away, pytest.raises(Exception) as repairing:
@@ -118,7 +119,7 @@ def test_a_control_database_that_is_killed_in_the_middle_loses_and_doubles_nothi
         }, step  # fmt: skip
 
     # In the middle of a comparison: one sentence, and the same differences are found once it is back.
-    damages_views.change_amount(world.place)
+    account_view.change_amount(world.place)
     before = {item.break_id for item in world.breaks()}
     with taking_control_away(postgres, world.dsn) as take_away, pytest.raises(Exception) as comparing:
         take_away()
@@ -146,7 +147,7 @@ def test_a_repair_that_does_not_hold_or_fails_is_given_to_people_after_three_tri
         ("new.captured_minor := new.captured_minor - 1;", "3 repairs did not hold", "nothing_to_do"),
         ("raise exception using errcode = '53100', message = 'the disk is full';", "did not hold", "failed"),
     ):
-        damages_views.change_amount(world.place)
+        account_view.change_amount(world.place)
         world.compare()
         refuse_writes(world, payload)
         states = []
@@ -166,7 +167,7 @@ def test_a_repair_that_does_not_hold_or_fails_is_given_to_people_after_three_tri
 
 @pytest.mark.long
 def test_a_pod_that_could_not_be_looked_at_is_compared_again_with_the_one_that_was_repaired(world: World) -> None:
-    damages_views.lose_row(world.place)
+    account_view.lose_row(world.place)
     world.compare()
     (found,) = world.breaks()
     (consistent,) = world.tools.recheck([found.pair], ("pod2",))
@@ -179,14 +180,14 @@ def test_a_pod_that_could_not_be_looked_at_is_compared_again_with_the_one_that_w
         "pod2": Verdict.CONSISTENT,
     }
     # Known again, it is left alone.
-    damages_views.change_status(world.place)
+    account_view.change_status(world.place)
     world.compare()
     assert {item.pod for item in world.repair().results} == {"pod1"}
 
 
 @pytest.mark.in_turn
 def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
-    for damage in (damages_views.lose_row, damages_views.change_status, damages_views.lose_order):
+    for damage in (account_view.lose_row, account_view.change_status, fulfillment_view.lose_order):
         damage(world.place)
     world.compare()
     for budget in (Budget(breaks_max=1), Budget(actions_max=1)):
@@ -198,8 +199,8 @@ def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
         ledger.reopen(world.dsn, by="ada", break_ids=[item.break_id for item in asked])
         if budget.breaks_max == 1:
             assert world.repair().is_clean
-            damages_views.change_two_amounts(world.place)
-            damages_views.age_order(world.place)
+            account_view.change_two_amounts(world.place)
+            fulfillment_view.age_order(world.place)
             # One action within the last hour is one less: this budget counts over all runs.
             world.compare()
             done = audit.actions_since(world.dsn, utc_now() - timedelta(hours=1))
@@ -212,18 +213,18 @@ def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
 
 @pytest.mark.in_turn
 def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world: World) -> None:
-    changed = damages_oltp.change_event(world.place)
+    changed = oltp.change_event(world.place)
     world.compare("log_manifests")
     assert world.repair().actions == ()
     (disputed,) = world.breaks(BreakState.ESCALATED)
     assert disputed.kind == "different" and "changed after it was published" in disputed.reason
-    damages_log.lose_entry(world.place)
+    log.lose_entry(world.place)
     world.compare("outbox_log")
     report = world.repair()
     asked = [item for item in world.breaks(BreakState.ESCALATED) if item.break_id != disputed.break_id]
     assert report.actions == () and asked and all("Settle that one first" in item.reason for item in asked)
     # A person puts the row back, and has the rest tried again.
-    damages_oltp.restore_event(world.place, changed)
+    oltp.restore_event(world.place, changed)
     ledger.reopen(world.dsn, by="ada", break_ids=[item.break_id for item in world.breaks(BreakState.ESCALATED)])
     world.compare("log_manifests", "outbox_log")
     report = world.repair()
@@ -233,7 +234,7 @@ def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world
 
 @pytest.mark.in_turn
 def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_nothing(world: World) -> None:
-    damages_views.lose_row(world.place)
+    account_view.lose_row(world.place)
     world.compare()
     (found,) = world.breaks()
     others: list[RepairReport] = []
@@ -249,7 +250,7 @@ def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_no
     assert [item.break_id for item in world.breaks()] == [found.break_id]
     assert (world.newest().state, world.newest().repairs) == (BreakState.REPAIRED, 1)
     # The lock is the database's: it holds against a process that knows nothing of this one.
-    damages_views.lose_row(world.place)
+    account_view.lose_row(world.place)
     world.compare()
     with audit.holding_pods(world.dsn, ["pod1"]) as held:
         assert held.pods == ("pod1",) and world.repair().busy_pods == ("pod1",)
@@ -259,7 +260,7 @@ def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_no
 @pytest.mark.in_turn
 def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
     # The same row is damaged again after it was mended: the comparison finds it, the next repair mends it.
-    damages_views.change_amount(world.place)
+    account_view.change_amount(world.place)
     world.compare()
     (item,) = world.breaks()
     again = f"update read_models.account_payments set currency = 'JPY' where payment_id = '{item.key[0]}'"
@@ -268,10 +269,10 @@ def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
     assert world.repair().is_clean
 
     # Somebody mends it by hand while it is planned, and a comparison ends it before it can be put before people.
-    refund = damages_oltp.refund_too_much(world.place)
+    refund = oltp.refund_too_much(world.place)
 
     def corrected() -> None:
-        damages_oltp.correct_refund(world.place, refund)
+        oltp.correct_refund(world.place, refund)
         world.compare("oltp_identities", "oltp_lake.refund")
 
     world.compare("oltp_identities", "oltp_lake.refund")
@@ -281,21 +282,21 @@ def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
 
 @pytest.mark.in_turn
 def test_a_fault_of_the_owner_is_never_stated_again_even_if_only_its_copy_was_compared(world: World) -> None:
-    done = damages_oltp.change_payment_currency(world.place)
+    done = oltp.change_payment_currency(world.place)
     world.compare("oltp_lake.payment")
     report = world.repair()
     assert report.actions == () and {item.pair for item in report.breaks} == {"oltp_lake.payment"}
     assert world.breaks()[0].state is BreakState.ESCALATED and "OLTP itself is at fault" in world.breaks()[0].reason
     assert [item.pair for item in world.breaks(BreakState.OPEN)] == ["oltp_identities"]
     assert world.repair().actions == () and world.breaks(BreakState.OPEN) == []
-    damages_oltp.correct_payment_currency(world.place, done)
+    oltp.correct_payment_currency(world.place, done)
     world.compare("oltp_identities", "oltp_lake.payment")
     assert {item.state for item in world.breaks()} == {BreakState.VANISHED}
 
 
 @pytest.mark.in_turn
 def test_evidence_cannot_be_deleted_or_rewritten(world: World) -> None:
-    damages_views.lose_row(world.place)
+    account_view.lose_row(world.place)
     world.compare()
     assert world.repair().is_clean
     for statement in (
@@ -310,7 +311,7 @@ def test_evidence_cannot_be_deleted_or_rewritten(world: World) -> None:
         with psycopg.connect(world.dsn) as connection, pytest.raises(errors.CheckViolation, match="is evidence"):
             connection.execute(statement.encode())
     # A hand that goes around that is noticed: the repair whose row is gone does not count as done.
-    damages_views.lose_row(world.place)
+    account_view.lose_row(world.place)
     world.compare()
 
     def gone() -> None:

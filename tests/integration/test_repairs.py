@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bench.damage_outcomes import unsettled
-from bench.damage_place import Round
-from bench.damages import MARTS, ROUNDS, WITHOUT_BUILDS
 from bench.repairs import SEED, InProcess, run_round
 from bench.world import trade
 from contracts.settings import Settings, as_values
+from drills.damages.outcomes import unsettled
+from drills.damages.place import Round
+from drills.damages.rounds import MARTS, ROUNDS, WITHOUT_BUILDS
 from repair.tools import Repairing
 from stack.console import Progress
 from stack.migrations import migrate_everything

@@ -10,14 +10,14 @@ from urllib.request import url2pathname
 
 import pytest
 
-from bench.damage_place import Round
-from bench.damages import VIEW_CELLS
 from bench.pages import Pages, running_pages
 from bench.repairs import run_round
 from bench.repairs_dagster import Dagster
 from checks.quality import OLTP, STORES, asset_of, check_name
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.settings import Settings
+from drills.damages.account_view import ROWS
+from drills.damages.place import Round
 from repair import ledger
 from stack.migrations import migrate_everything
 from stack.propagation import propagating
@@ -120,9 +120,7 @@ def passed(pages: Pages, path: tuple[str, str], names: Sequence[str], run: str) 
 def damaged_and_repaired(settings: Settings, pages: Pages) -> None:
     """A row of a view is damaged; the check fails, the sensor repairs, the check passes: nobody touches anything."""
     dagster = Dagster(settings=settings, pages=pages)
-    (outcome,) = run_round(
-        dagster, settings, Round(name="a row", cells=(VIEW_CELLS[0],), families=("lake_account_view",))
-    )
+    (outcome,) = run_round(dagster, settings, Round(name="a row", cells=(ROWS[0],), families=("lake_account_view",)))
     assert outcome.is_expected and outcome.outcome == "repaired", outcome
     assert dagster.broken_chains == []
     assert len(dagster.chains) == 1

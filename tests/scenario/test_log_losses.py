@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.damage_outcomes import unsettled
-from bench.damages import ROUNDS
 from bench.repairs import SEED, CommandLine, run_round
 from bench.world import running_system, trade
+from drills.damages.outcomes import unsettled
+from drills.damages.rounds import ROUNDS
 from reconcile.results import latest_results
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]

@@ -11,24 +11,22 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from bench import damages_lake as lake
-from bench import damages_log as log
-from bench import damages_oltp as oltp
-from bench import damages_views as views
-from bench import damages_warehouse as warehouse
-from bench.damage_place import Place
-from bench.damages import BEFORE_BUILDS, MARTS
 from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
 from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
+from drills.damages import account_view as views
+from drills.damages import fulfillment_view, lake, log, oltp, read_models, warehouse
+from drills.damages.place import Place
+from drills.damages.rounds import BEFORE_BUILDS, MARTS
 from repair import audit, ledger
 from repair.run import repair_breaks
 from repair.tools import Repairing
 from repair.values import ActionKind, Budget
 from stack.console import Progress
+from stack.damaging import place_of
 from stack.migrations import migrate_everything
 from stack.repairing import repairing_tools
 from tests.scenario.repair_process import repair_until, starter
@@ -46,16 +44,16 @@ def tools(settings: Settings) -> Iterator[Repairing]:
 
 def damage_everything(tools: Repairing) -> None:
     """Do one damage for every kind of action but a build and the loading of cuts."""
-    place, other = (Place(settings=tools.settings, pod=pod.pod) for pod in tools.settings.pods)
-    parked = views.park_events(views.ACCOUNT, "account_orders")(place)
-    views.fix_view("account_orders")(place, parked)
+    place, other = (place_of(tools.settings, pod.pod) for pod in tools.settings.pods)
+    parked = read_models.park_events(views.NAME, "account_orders")(place)
+    read_models.fix_view("account_orders")(place, parked)
     lake.lose_first_event(place)
     lake.change_amount(place)
     lake.double_event(place)
     lake.forge_event(place)
     oltp.change_customer(place)
     views.lose_row(place)
-    views.position_beyond(views.FULFILLMENT)(place)
+    read_models.position_beyond(fulfillment_view.NAME)(place)
     log.lose_entry(place)
     lake.lake_beyond(other)
 
@@ -80,7 +78,7 @@ def _name(step: str) -> str:
 
 def check_events(settings: Settings) -> None:
     """The lake has every event of every pod once, as it left the pod."""
-    place = Place(settings=settings, pod=settings.pods[0].pod)
+    place = place_of(settings, settings.pods[0].pod)
     for pod in settings.pods:
         with psycopg.connect(pod.reader_dsn) as connection:
             sent = connection.execute("select event_id::text, payload::text from oltp.outbox").fetchall()
@@ -98,7 +96,7 @@ def record(tools: Repairing, families: tuple[str, ...]) -> set[int]:
 def test_a_repair_killed_at_any_step_is_finished_by_the_next(tools: Repairing, rng: random.Random) -> None:
     """Another step in every run; the tests below go through all of them."""
     step = rng.choice([*BEFORE, "begun rebuild_keys", "applied rebuild_keys", *AFTER])
-    views.lose_row(Place(settings=tools.settings, pod=tools.settings.pods[0].pod))
+    views.lose_row(place_of(tools.settings, tools.settings.pods[0].pod))
     damaged = record(tools, ("lake_account_view",))
     kill_at(step, tools)
     assert repair_breaks(tools).left == 0
@@ -151,7 +149,7 @@ def lake_events(place: Place) -> list[tuple[object, ...]]:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_killed_loading_of_cuts_is_finished_by_the_next(tools: Repairing) -> None:
-    dsn, place = tools.settings.control_dsn, Place(settings=tools.settings, pod=tools.settings.pods[0].pod)
+    dsn, place = tools.settings.control_dsn, place_of(tools.settings, tools.settings.pods[0].pod)
     place.place_orders()  # so that there are cuts after the first
     before = lake_events(place)
     lake.lake_behind_everything(place)
@@ -181,7 +179,7 @@ def test_a_killed_loading_of_cuts_is_finished_by_the_next(tools: Repairing) -> N
 def test_a_killed_build_is_finished_by_the_next(tools: Repairing, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in as_values(tools.settings).items():
         monkeypatch.setenv(name, value)  # the builder's process has its settings from there
-    place = Place(settings=tools.settings, pod=tools.settings.pods[0].pod)
+    place = place_of(tools.settings, tools.settings.pods[0].pod)
     record(tools, ("operational_finance.payments",))
     warehouse.change_row("payment", "captured_minor = captured_minor + 1")(place)
     warehouse.lose_entry(place)

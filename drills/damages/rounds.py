@@ -2,22 +2,20 @@
 
 Damages that do not concern the same rows are done at the same time, in rounds: they are found by one comparison and
 mended by one repair, as on a bad day. Belongs here: the list; `docs/repairs.md` is generated from it. Does not belong
-here: the damages themselves (`bench/damages_*.py`), doing a round (`bench/repairs.py`).
+here: the damages themselves (the modules beside it), doing a round (`bench/repairs.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
-from bench import damages_lake as lake
-from bench import damages_log as log
-from bench import damages_oltp as oltp
-from bench import damages_views as views
-from bench.damage_place import Cell, Damage, Round, names
-from bench.damages_marts import EMPTIED, MART_CELLS
-from bench.damages_people import OWNER_FAMILIES, PEOPLE_CELLS, TAMPERED_CELLS
-from bench.damages_views import ACCOUNT, FULFILLMENT
+from contracts.ownership import READ_MODELS, WAREHOUSE
 from contracts.verdicts import DifferenceClass as Class
+from drills.damages import lake, log, oltp
+from drills.damages.marts import EMPTIED, MART_CELLS
+from drills.damages.people import OWNER_FAMILIES, PEOPLE_CELLS, TAMPERED_CELLS
+from drills.damages.place import Cell, Damage, Round, back, names
 from repair.values import ActionKind as Act
 
 OLTP, LOG, LAKE = "oltp", "log", "lake"
@@ -26,12 +24,10 @@ BEFORE_BUILDS = (
     "outbox_log",
     "log_positions",
     "log_manifests",
-    "lake_account_view",
-    "lake_fulfillment_view",
+    *(family for copy in READ_MODELS for family in copy.found_by),
 )
-MARTS = ("operational_finance", "journal_identities")
+MARTS = WAREHOUSE.found_by
 RESTORE, REPLACE = (Act.RESTORE_EVENTS,), (Act.REPLACE_EVENTS,)
-KEYS, WHOLE_VIEW = (Act.REBUILD_KEYS,), (Act.REBUILD_VIEW,)
 
 LAKE_CELLS = (
     Cell(
@@ -160,71 +156,9 @@ OUTBOX_CELLS = (
 )
 
 
-def _in_view(damage: str, do: Damage, kind: Class, store: str = ACCOUNT) -> Cell:
-    return Cell(damage=damage, store=store, do=do, named={f"lake_{store}": frozenset({kind})}, actions=KEYS)
-
-
-VIEW_CELLS = (
-    _in_view("row missing", views.lose_row, Class.MISSING),
-    _in_view("row extra", views.add_row, Class.EXTRA),
-    _in_view("row stale", views.age_row, Class.STALE),
-    _in_view("changed by one minor unit", views.change_amount, Class.AMOUNT),
-    _in_view("captured order halved", views.halve_order, Class.AMOUNT),
-    _in_view("wrong currency", views.change_currency, Class.CURRENCY),
-    _in_view("two errors that cancel", views.change_two_amounts, Class.AMOUNT),
-    _in_view("right version, wrong content", views.change_status, Class.DIFFERENT),
-    _in_view("grant changed", views.change_grants, Class.DIFFERENT),
-    _in_view("row missing", views.lose_order, Class.MISSING, FULFILLMENT),
-    _in_view("row extra", views.add_order, Class.EXTRA, FULFILLMENT),
-    _in_view("row stale", views.age_order, Class.STALE, FULFILLMENT),
-    _in_view("changed by one unit", views.change_quantity, Class.DIFFERENT, FULFILLMENT),
-    _in_view("two errors that cancel", views.change_two_quantities, Class.DIFFERENT, FULFILLMENT),
-    _in_view("lines missing", views.lose_lines, Class.MISSING, FULFILLMENT),
-    _in_view("reservation missing", views.lose_reservation, Class.MISSING, FULFILLMENT),
-)
-
-
-def _of_view(damage: str, do: Damage, store: str, *kinds: Class, also: tuple[Class, ...] = (), pod: int = 0) -> Cell:
-    return Cell(
-        damage=damage,
-        store=store,
-        do=do,
-        named={f"lake_{store}": frozenset(kinds)},
-        may_also_be=frozenset(also),
-        actions=WHOLE_VIEW,
-        may_instead=KEYS,
-        pod=pod,
-    )
-
-
-def _back(store: str, do: Damage, pair: str, pod: int = 0) -> Cell:
-    """A worker goes on from there and recognises what it has; until then rows are newer than their position."""
-    named = {pair: frozenset[Class]()}
-    return Cell(damage="position moved back", store=store, do=do, named=named, may_mend_itself=True, pod=pod)
-
-
-def _forward(store: str, do: Damage) -> Cell:
-    """Rows that running traffic changed meanwhile are stale, or lines that were shipped are still there."""
-    return Cell(
-        damage="position moved forward",
-        store=store,
-        do=do,
-        named={f"lake_{store}": frozenset({Class.MISSING})},
-        may_also_be=frozenset({Class.STALE, Class.EXTRA, Class.DIFFERENT}),
-        actions=KEYS,
-    )
-
-
-def _parked(store: str, table: str) -> Cell:
-    return Cell(
-        damage="events parked, others behind them",
-        store=store,
-        do=views.park_events(store, table),
-        named={f"lake_{store}": frozenset({Class.PARKED})},
-        actions=(Act.REPLAY_PARKED,),
-        undo=views.fix_view(table),
-        is_fixed_first=True,
-    )
+def _of_read_models(round_name: str) -> tuple[Cell, ...]:
+    modules = (import_module(f"drills.damages.{copy.name}") for copy in READ_MODELS)
+    return tuple(cell for module in modules for cell in module.CELLS.get(round_name, ()))
 
 
 def _in_log(damage: str, do: Damage, kind: Class, *of_lake: Class, pod: int = 0) -> Cell:
@@ -234,26 +168,14 @@ def _in_log(damage: str, do: Damage, kind: Class, *of_lake: Class, pod: int = 0)
 
 
 VIEWS_FIRST = (
-    _of_view("view emptied", views.truncate_account, ACCOUNT, Class.MISSING),
-    _in_view("all lines deleted", views.truncate_lines, Class.MISSING, FULFILLMENT),
+    *_of_read_models("views, first"),
     # Every copy has read it, so the log may let it go before anybody repairs.
     replace(_in_log("entry lost", log.lose_entry, Class.MISSING, Class.EXTRA), may_mend_itself=True),
-    _back(ACCOUNT, views.position_back(ACCOUNT), "lake_account_view", pod=1),
-    _of_view(
-        "position beyond every cut", views.position_beyond(FULFILLMENT), FULFILLMENT, Class.DIFFERENT,
-        also=(Class.MISSING, Class.STALE, Class.EXTRA), pod=1,
-    ),
-)  # fmt: skip
+)
 VIEWS_SECOND = (
-    _forward(ACCOUNT, views.position_forward(ACCOUNT)),
-    _of_view("view emptied", views.truncate_fulfillment, FULFILLMENT, Class.MISSING, also=(Class.EXTRA,)),
+    *_of_read_models("views, second"),
     _in_log("manifest lost", log.lose_manifest, Class.MISSING, Class.EXTRA),
-    _of_view(
-        "position beyond every cut", views.position_beyond(ACCOUNT), ACCOUNT, Class.DIFFERENT,
-        also=(Class.MISSING, Class.STALE), pod=1,
-    ),
-    _back(FULFILLMENT, views.position_back(FULFILLMENT), "lake_fulfillment_view", pod=1),
-)  # fmt: skip
+)
 LOG_CELLS = (
     _in_log("entry lost before anything read it", log.lose_unread_entry, Class.MISSING),
     _in_log("entry altered before anything read it", log.alter_unread_entry, Class.DIFFERENT, pod=1),
@@ -265,12 +187,8 @@ EMPTIED_LOG = Cell(
     named=names(log_positions=Class.DIFFERENT),
     actions=(Act.REPUBLISH,),
 )
-VIEWS_THIRD = (
-    _forward(FULFILLMENT, views.position_forward(FULFILLMENT)),
-    _of_view("one table emptied", views.truncate_refunds, ACCOUNT, Class.MISSING),
-)
 LAKE_FIRST = (
-    _back(LAKE, lake.lake_back, "log_manifests"),
+    back(LAKE, lake.lake_back, "log_manifests"),
     Cell(
         damage="position beyond every cut, an event lost before it",
         store=LAKE,
@@ -303,7 +221,7 @@ LAKE_THIRD = (
 )
 
 ROUNDS: tuple[Round, ...] = (
-    Round(name="rows", cells=(*LAKE_CELLS, *OUTBOX_CELLS, *VIEW_CELLS), families=BEFORE_BUILDS),
+    Round(name="rows", cells=(*LAKE_CELLS, *OUTBOX_CELLS, *_of_read_models("rows")), families=BEFORE_BUILDS),
     Round(
         name="for people",
         cells=PEOPLE_CELLS,
@@ -312,12 +230,12 @@ ROUNDS: tuple[Round, ...] = (
     Round(name="tampered with", cells=TAMPERED_CELLS, families=OWNER_FAMILIES),
     Round(name="views, first", cells=VIEWS_FIRST, families=BEFORE_BUILDS),
     Round(name="views, second", cells=VIEWS_SECOND, families=BEFORE_BUILDS),
-    Round(name="views, third", cells=VIEWS_THIRD, families=BEFORE_BUILDS),
+    Round(name="views, third", cells=_of_read_models("views, third"), families=BEFORE_BUILDS),
     Round(name="log", cells=LOG_CELLS, families=BEFORE_BUILDS),
     Round(name="log emptied", cells=(EMPTIED_LOG,), families=BEFORE_BUILDS),
     Round(
         name="poison",
-        cells=(_parked(ACCOUNT, "account_orders"), _parked(FULFILLMENT, "fulfillment_orders")),
+        cells=_of_read_models("poison"),
         families=BEFORE_BUILDS,
     ),
     Round(name="lake, first", cells=LAKE_FIRST, families=BEFORE_BUILDS),

@@ -1,14 +1,13 @@
 """The part of the matrix that is about the warehouse: every stored table, by what is read from it.
 
-Belongs here: those cells. Does not belong here: the damages themselves (`bench/damages_warehouse.py`), the other stores
-(`bench/damages.py`).
+Belongs here: those cells. Does not belong here: the damages (`warehouse.py`), the other stores (`rounds.py`).
 """
 
 from __future__ import annotations
 
-from bench import damages_warehouse as warehouse
-from bench.damage_place import Cell, Damage, names
 from contracts.verdicts import DifferenceClass as Class
+from drills.damages import warehouse
+from drills.damages.place import Cell, Damage, names
 from repair.values import ActionKind as Act
 
 WAREHOUSE = "warehouse"

@@ -1,15 +1,14 @@
 """Damages of OLTP that only people decide about: its own faults, and money that no event explains.
 
-Belongs here: what each is called, and what the person does. Does not belong here: doing them (`bench/damages_oltp.py`),
-what code repairs (`bench/damages.py`).
+Belongs here: what each is called, and what the person does. Does not belong here: doing them (`oltp.py`), what
+code repairs (`rounds.py`).
 """
 
 from __future__ import annotations
 
-from bench import damages_forged as forged
-from bench import damages_oltp as oltp
-from bench.damage_place import Cell, names
 from contracts.verdicts import DifferenceClass as Class
+from drills.damages import forged, oltp
+from drills.damages.place import Cell, names
 
 OLTP = "oltp"
 OWNER_FAMILIES = ("oltp_identities", "stock_identity", "oltp_lake", "log_manifests")

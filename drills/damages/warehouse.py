@@ -1,13 +1,13 @@
 """Damages of the warehouse: rows of its stored tables missing, extra, stale, changed; journal entries gone.
 
-Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+Belongs here: those damages. Does not belong here: what must become of them (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.damage_place import WHOLE, Damage, Harm, Place, Target, harm
+from drills.damages.place import WHOLE, Damage, Harm, Place, Target, harm
 
 ID_COLUMNS = {
     "order": "order_id",

@@ -1,7 +1,7 @@
 """Where damage is done and what a damage is: values and connections for the matrix of damages.
 
-Belongs here: what all damages share. Does not belong here: the damages of one store (`bench/damages_*.py`), their list
-(`bench/damages.py`).
+Belongs here: what all damages share. Does not belong here: the damages of one store (the other modules), their list
+(`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 import psycopg
 
+from contracts.errors import StackError
 from contracts.ids import aggregate_key
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass
 from derived.lake_connection import connect_lake
 from derived.lake_reads import lake_positions
+from drills.scene import wait
 from repair.values import ActionKind
-from stack.comparison import build_reconcile_context
-from stack.processes import wait_until
+from streams.projection import Projection
 from traffic.generator import place_orders
 
 PATIENCE_SECONDS = 60.0
@@ -118,6 +119,17 @@ UNGUARDED = (
 """Tables of which damages switch the triggers off."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What damages need of whoever composes the system."""
+
+    newest_cut: Callable[[str], int]
+    """Registers a cut of a pod now and returns its number."""
+    projection: Callable[[str], Projection]
+    stopped: Callable[[str], AbstractContextManager[bool]]
+    """Keeps a worker from running meanwhile; False: there is no process of that name."""
+
+
 @dataclass(kw_only=True)
 class Place:
     """A pod and its copies; hands out aggregates, each once, so that damages do not meet by accident.
@@ -127,6 +139,7 @@ class Place:
 
     settings: Settings
     pod: str
+    tools: Tools
     _free: dict[str, list[Target]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,8 +198,7 @@ class Place:
         """Place some more orders; wait until the lake has all that happened to them, unless told not to."""
         place_orders(self.settings, orders=ORDERS_MORE, seed=self.lake_cut(), processes=0)
         if waits:
-            with build_reconcile_context(self.settings).take_cut(self.pod) as opened:
-                cut = opened.cut
+            cut = self.tools.newest_cut(self.pod)
             until(lambda: self.lake_cut() >= cut, f"Cut {cut} in the lake of {self.pod}")
 
     def views(self) -> psycopg.Connection[Any]:
@@ -241,7 +253,8 @@ def _run_all(lake: duckdb.DuckDBPyConnection, statements: Sequence[str], values:
 
 def until(is_true: Callable[[], bool], what: str) -> None:
     """Wait for something that running workers bring about."""
-    wait_until(is_true, timeout_seconds=PATIENCE_SECONDS, failure=lambda: f"{what} did not come about.")
+    if not wait(is_true, PATIENCE_SECONDS):
+        raise StackError(f"{what} did not come about.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +326,15 @@ class Round:
     cells: tuple[Cell, ...]
     families: tuple[str, ...]
     """What is compared; more than the cells name, so that what a damage does elsewhere is found and mended with it."""
+
+
+def back(store: str, do: Damage, pair: str, pod: int = 0) -> Cell:
+    """Return the cell of a position that was moved back.
+
+    A worker goes on from there and recognises what it has; until then rows are newer than their position.
+    """
+    named = {pair: frozenset[DifferenceClass]()}
+    return Cell(damage="position moved back", store=store, do=do, named=named, may_mend_itself=True, pod=pod)
 
 
 def names(**classes: DifferenceClass | tuple[DifferenceClass, ...]) -> Names:

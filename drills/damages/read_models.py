@@ -1,52 +1,55 @@
-"""Damages of the read models: rows missing, extra, stale, changed; tables emptied; positions moved; events refused.
+"""Damages of any read model: rows missing, extra, stale, changed; tables emptied; positions moved; events refused.
 
-Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+Belongs here: making such damages, and what must become of them. Does not belong here: which rows of which read model
+(modules named after it).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.damage_place import WHOLE, Damage, Harm, Place, Target, Undo, harm, until
+from contracts.verdicts import DifferenceClass
+from drills.damages.place import WHOLE, Cell, Damage, Harm, Place, Target, Undo, back, harm, until
+from repair.values import ActionKind
 
-ACCOUNT, FULFILLMENT = "account_view", "fulfillment_view"
 GHOST = "01970000-0000-7000-8000-000000000000"
 ID_COLUMNS = {"payment": "payment_id", "order": "order_id", "reservation": "reservation_id"}
 
 
-def _change(place: Place, target: Target, *statements: str, **values: Any) -> Harm:
+def change(place: Place, target: Target, *statements: str, **values: Any) -> Harm:
+    """Run statements about one aggregate in the read models."""
     place.change_view(*statements, id=target.aggregate_id, **values)
     return harm(target)
 
 
-def _one(kind: str, statement: str, *traits: str) -> Damage:
+def one(kind: str, statement: str, *traits: str) -> Damage:
     """Return a damage to the row of one aggregate; ``{where}`` stands for the condition that chooses it."""
 
     def do(place: Place) -> Harm:
-        return _change(place, place.take(kind, *traits), statement.format(where=f"{ID_COLUMNS[kind]} = %(id)s"))
+        return change(place, place.take(kind, *traits), statement.format(where=f"{ID_COLUMNS[kind]} = %(id)s"))
 
     return do
 
 
-def _two(kind: str, table: str, column: str, *traits: str) -> Damage:
+def two(kind: str, table: str, column: str, *traits: str) -> Damage:
     """Return two errors that cancel: one more in a row, one less in another."""
 
     def do(place: Place) -> Harm:
         one, other = place.take(kind, *traits), place.take(kind, *traits)
         for target, difference in ((one, 1), (other, -1)):
             statement = f"update read_models.{table} set {column} = {column} + %(by)s where {ID_COLUMNS[kind]} = %(id)s"
-            _change(place, target, statement, by=difference)
+            change(place, target, statement, by=difference)
         return harm(one, other)
 
     return do
 
 
-def _ghost(kind: str, table: str, *traits: str) -> Damage:
+def ghost(kind: str, table: str, *traits: str) -> Damage:
     """Return the damage of a row that no aggregate accounts for: a copy of another, under an id of its own."""
 
     def do(place: Place) -> Harm:
         like = place.take(kind, *traits)
-        _change(
+        change(
             place,
             like,
             f"create temp table ghost (like read_models.{table}) on commit drop",
@@ -54,59 +57,14 @@ def _ghost(kind: str, table: str, *traits: str) -> Damage:
             f"update ghost set {ID_COLUMNS[kind]} = '{GHOST}'",
             f"insert into read_models.{table} select * from ghost",
         )
-        ghost = Target(kind=kind, merchant_id=like.merchant_id, aggregate_id=GHOST, traits=frozenset())
-        return harm(ghost)
+        return harm(Target(kind=kind, merchant_id=like.merchant_id, aggregate_id=GHOST, traits=frozenset()))
 
     return do
 
 
-lose_row = _one("payment", "delete from read_models.account_payments where {where}", "customer")
-add_row = _ghost("payment", "account_payments", "customer")
-age_row = _one(
-    "payment", "update read_models.account_payments set version = version - 1 where {where}", "customer", "captured"
-)
-change_amount = _one(
-    "payment",
-    "update read_models.account_payments set captured_minor = captured_minor - 1 where {where}",
-    "customer",
-    "captured",
-)
-change_currency = _one("payment", "update read_models.account_payments set currency = 'JPY' where {where}", "customer")
-change_two_amounts = _two("payment", "account_payments", "captured_minor", "customer", "captured")
-change_status = _one("order", "update read_models.account_orders set status = 'lost' where {where}", "customer")
-"""Its version is right, its content is wrong."""
+def whole(*statements: str) -> Damage:
+    """Return a damage to everything that a read model has of a pod."""
 
-halve_order = _one(
-    "order",
-    """update read_models.account_orders set lines_minor = lines_minor / 2, discount_minor = discount_minor / 2,
-           shipping_minor = shipping_minor / 2, tax_minor = tax_minor / 2, total_minor = total_minor / 2
-       where {where}""",
-    "customer",
-    "captured",
-)
-
-lose_order = _one("order", "delete from read_models.fulfillment_orders where {where}")
-add_order = _ghost("order", "fulfillment_orders")
-age_order = _one("order", "update read_models.fulfillment_orders set version = version - 1 where {where}", "changed")
-change_quantity = _one(
-    "order", "update read_models.fulfillment_orders set open_quantity = open_quantity + 1 where {where}"
-)
-change_two_quantities = _two("order", "fulfillment_orders", "open_quantity")
-lose_lines = _one("order", "delete from read_models.fulfillment_lines where {where}", "open")
-lose_reservation = _one("reservation", "delete from read_models.fulfillment_reservations where {where}", "consumed")
-
-
-def change_grants(place: Place) -> Harm:
-    """Raise a customer's grant by one level, inside the JSON that the view keeps."""
-    return _change(
-        place,
-        place.take("customer_entitlement"),
-        """update read_models.account_entitlements set grants = replace(grants, '"level":', '"level":1')
-           where entitlement_id = %(id)s""",
-    )
-
-
-def _whole(*statements: str) -> Damage:
     def do(place: Place) -> Harm:
         place.change_view(*statements)
         return WHOLE
@@ -114,23 +72,9 @@ def _whole(*statements: str) -> Damage:
     return do
 
 
-truncate_account = _whole(
-    "delete from read_models.account_orders where pod = %(pod)s",
-    "delete from read_models.account_payments where pod = %(pod)s",
-    "delete from read_models.account_refunds where pod = %(pod)s",
-    "delete from read_models.account_entitlements where pod = %(pod)s",
-)
-truncate_fulfillment = _whole("delete from read_models.fulfillment_orders where pod = %(pod)s")
-truncate_lines = _whole(
-    """delete from read_models.fulfillment_lines as line using read_models.fulfillment_orders as root
-       where root.merchant_id = line.merchant_id and root.order_id = line.order_id and root.pod = %(pod)s"""
-)
-truncate_refunds = _whole("delete from read_models.account_refunds where pod = %(pod)s")
-
-
 def position_back(view: str) -> Damage:
     """Return the damage that moves a view's position back by three cuts, rows apart: they stay as new as they are."""
-    return _whole(
+    return whole(
         f"""update read_models.positions set cut = greatest(cut - 3, 0), chunk = 0
             where projection = '{view}' and pod = %(pod)s"""
     )
@@ -157,7 +101,7 @@ def position_forward(view: str) -> Damage:
 
 def position_beyond(view: str) -> Damage:
     """Return the damage that moves a view's position past the newest cut, where it would wait for ever."""
-    return _whole(
+    return whole(
         f"""update read_models.positions set cut = cut + 1000000, chunk = 0
             where projection = '{view}' and pod = %(pod)s"""
     )
@@ -205,3 +149,65 @@ def fix_view(table: str) -> Undo:
         place.change_view(f"drop trigger if exists refuse on read_models.{table}")
 
     return undo
+
+
+KEYS, WHOLE_VIEW = (ActionKind.REBUILD_KEYS,), (ActionKind.REBUILD_VIEW,)
+
+
+def in_rows(view: str, damage: str, do: Damage, kind: DifferenceClass) -> Cell:
+    """Return the cell of a damage to some rows: they are built again."""
+    return Cell(damage=damage, store=view, do=do, named={f"lake_{view}": frozenset({kind})}, actions=KEYS)
+
+
+def in_all(
+    view: str,
+    damage: str,
+    do: Damage,
+    *kinds: DifferenceClass,
+    also: tuple[DifferenceClass, ...] = (),
+    pod: int = 0,
+) -> Cell:
+    """Return the cell of a damage to a table or more: everything is built again."""
+    return Cell(
+        damage=damage,
+        store=view,
+        do=do,
+        named={f"lake_{view}": frozenset(kinds)},
+        may_also_be=frozenset(also),
+        actions=WHOLE_VIEW,
+        may_instead=KEYS,
+        pod=pod,
+    )
+
+
+def moved_back(view: str, pod: int = 0) -> Cell:
+    """Return the cell of a position that was moved back."""
+    return back(view, position_back(view), f"lake_{view}", pod)
+
+
+def moved_forward(view: str) -> Cell:
+    """Return the cell of a position that was moved forward.
+
+    Rows that running traffic changed meanwhile are stale, or lines that were shipped are still there.
+    """
+    return Cell(
+        damage="position moved forward",
+        store=view,
+        do=position_forward(view),
+        named={f"lake_{view}": frozenset({DifferenceClass.MISSING})},
+        may_also_be=frozenset({DifferenceClass.STALE, DifferenceClass.EXTRA, DifferenceClass.DIFFERENT}),
+        actions=KEYS,
+    )
+
+
+def parked(view: str, table: str) -> Cell:
+    """Return the cell of a view that refuses orders, until it is fixed."""
+    return Cell(
+        damage="events parked, others behind them",
+        store=view,
+        do=park_events(view, table),
+        named={f"lake_{view}": frozenset({DifferenceClass.PARKED})},
+        actions=(ActionKind.REPLAY_PARKED,),
+        undo=fix_view(table),
+        is_fixed_first=True,
+    )

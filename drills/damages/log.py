@@ -1,6 +1,6 @@
 """Damages of the log: entries lost or altered, before and after they were read; manifests lost.
 
-Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+Belongs here: those damages. Does not belong here: what must become of them (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 import pyarrow.compute as pc
 import redis
 
-from bench.damage_place import WHOLE, Harm, Place, until
-from bench.disturbances import stopped
 from contracts.errors import StackError
-from stack.projections import PROJECTIONS
+from contracts.ownership import PROJECTED
+from drills.damages.place import WHOLE, Harm, Place, until
 from streams import codec
 from streams.valkey_log import ValkeyLog
 
@@ -68,10 +67,10 @@ def lose_entry(place: Place) -> Harm:
 @contextmanager
 def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
     """Let something be published while everything that reads the pod's log stands still: its stream and its id."""
-    workers = [f"{name.replace('_', '-')}-{place.pod}" for name in PROJECTIONS]
+    workers = [f"{copy.name.replace('_', '-')}-{place.pod}" for copy in PROJECTED]
     with ExitStack() as stack, _log(place) as (log, client):
         for worker in workers:
-            if not stack.enter_context(stopped(place.settings, worker)):
+            if not stack.enter_context(place.tools.stopped(worker)):
                 raise StackError(f"{worker} is no process of its own, so it cannot be kept from reading.")
         before = _newest_entry(log, client, place)
 

@@ -1,6 +1,6 @@
 """What became of a damage, as the ledger of breaks, the audit and the stored comparisons have it; nothing else counts.
 
-Belongs here: judging a cell by them, and showing it. Does not belong here: damaging and repairing (`bench/repairs.py`).
+Belongs here: judging a cell by them. Does not belong here: damaging and repairing (`bench/repairs.py`).
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from bench.damage_place import Cell, Harm, Names
 from contracts.breaks import ENDED, Break, BreakState
 from contracts.clock import utc_now
 from contracts.verdicts import DifferenceClass
+from drills.damages.place import Cell, Harm, Names
 from reconcile.results import result_history
 from repair import audit, ledger
 from repair.audit import AuditedAction
-from stack.console import answers, table
 
 ERRORS_SHOWN = 3
 
@@ -192,30 +191,3 @@ def unsettled(control_dsn: str) -> list[str]:
     return [
         f"{item.pair} of {item.pod}: {item.entity} {item.key} {item.kind}, {item.state} {item.reason}" for item in found
     ]
-
-
-def show(outcomes: Sequence[Outcome], title: str) -> None:
-    """Print the matrix."""
-    rows = [
-        (
-            outcome.store,
-            outcome.damage,
-            outcome.breaks,
-            "; ".join(outcome.named),
-            _seconds(outcome.found_seconds),
-            outcome.outcome
-            + (f", {outcome.tries} tries" if outcome.tries > 1 else "")
-            + "".join(f"\n! {fault}" for fault in outcome.faults),
-            ", ".join(action.replace("_", " ") for action in outcome.actions),
-            len(outcome.audit_rows),
-            _seconds(outcome.repaired_seconds),
-            ", ".join(outcome.proven_at),
-        )
-        for outcome in outcomes
-    ]
-    headings = ["Store", "Damage", "Breaks", "Named", "Found s", "Outcome", "Done", "Audited", "Repaired s", "Proven"]
-    answers().print(table(title, headings, rows))
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"

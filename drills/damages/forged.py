@@ -1,7 +1,7 @@
 """Damages of OLTP by somebody who knows the rules: figures agree with each other, and no event tells of them.
 
 They are written as the owner of the tables may write. Belongs here: those damages, and deciding about them as a person
-does. Does not belong here: clumsier ones (`bench/damages_oltp.py`), what becomes of them (`bench/damages_people.py`).
+does. Does not belong here: clumsier ones (`drills/damages/oltp.py`), what becomes of them (`drills/damages/people.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import msgspec
 
-from bench.damage_place import Harm, Place, Target, harm
 from contracts.breaks import UNSETTLED
 from contracts.events import STATE_TYPES
 from contracts.events.changes import state_digest
@@ -19,13 +18,13 @@ from contracts.events.order import OrderLine, OrderState, OrderStatus
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.ids import uuid7
 from contracts.money import line_amount, tax_of
+from drills.damages.place import Harm, Place, Target, harm
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.put_back import PutBack
 from oltp.domain.pricing import totals_of
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.deciding import correct, look
-from stack.projections import build_projection
 
 
 def state_of(place: Place, target: Target) -> AggregateState:
@@ -137,6 +136,6 @@ def correct_by_command(place: Place, done: Harm) -> None:
     settings = place.settings
     for key in sorted(done.aggregates):
         waiting = ledger.breaks(settings.control_dsn, pod=place.pod, aggregate_keys=[key], states=UNSETTLED, limit=1)
-        shown = look(settings, waiting[0].break_id, lambda name: build_projection(name, settings))
+        shown = look(settings, waiting[0].break_id, place.tools.projection)
         if not shown.known.is_stated:
             correct(settings, shown, by="a person", reason="nobody asked for it")

@@ -1,13 +1,13 @@
 """Damages of OLTP: writes past the outbox, and faults of the owner itself, which only people correct.
 
 Belongs here: those damages, and what a person does about the faults. Does not belong here: what must become of them
-(`bench/damages.py`).
+(`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
 
-from bench.damage_place import Damage, Harm, Place, Target, Undo, harm
 from contracts.ids import uuid7
+from drills.damages.place import Damage, Harm, Place, Target, Undo, harm
 
 
 def _one(kind: str, statement: str, *traits: str) -> Damage:

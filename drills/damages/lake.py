@@ -1,6 +1,6 @@
 """Damages of the lake: events lost, doubled, altered, forged, parked; positions moved.
 
-Belongs here: those damages. Does not belong here: what must become of them (`bench/damages.py`).
+Belongs here: those damages. Does not belong here: what must become of them (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from bench.damage_place import WHOLE, Harm, Place, Target, harm, until
 from contracts.events.envelope import ENVELOPE_COLUMNS
 from derived.retention import prune_outboxes
+from drills.damages.place import WHOLE, Harm, Place, Target, harm, until
 from streams.lag import trim_log
 from streams.logs import build_log
 
