@@ -193,6 +193,8 @@ class Relay:
                 manifest = self._log.tail(self.pod, 1).manifest
                 check_same_history(connection, manifest, self.pod, self._witnesses, is_proof_needed=True)
                 yield session
+            # PostgreSQL notices a moment later that a session has gone. Who comes next need not wait for that.
+            connection.execute("select pg_advisory_unlock_all()")
 
     def _lock(self, connection: psycopg.Connection[Any]) -> None:
         row = connection.execute("select pg_try_advisory_lock(%s, %s)", RELAY_LOCK).fetchone()

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from contracts.money import amount_name, in_major_units
+from contracts.ownership import SERVED_TABLES
 from stack import session
 from stack.console import Progress, answers, print_json, table
 
@@ -135,8 +136,9 @@ def _show_section(section: Section, currency: str | None) -> None:
 
 
 def _columns(name: str, rows: Sequence[Row]) -> list[str]:
-    # A table of a read model is named <model>_<what OLTP calls it>.
-    wanted = SHOWN.get(name) or SHOWN.get(name.partition("_")[2], tuple(rows[0]))
+    # A read model's table is named <model>_<what OLTP calls it>.
+    of_owner = name.partition("_")[2] if name in SERVED_TABLES else name
+    wanted = SHOWN.get(of_owner, tuple(rows[0]))
     return [column for column in wanted if column in rows[0]]
 
 

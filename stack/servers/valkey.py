@@ -6,6 +6,7 @@ what is stored in it (`streams/log.py`).
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import shutil
 import signal
@@ -131,7 +132,9 @@ class EmbeddedValkey:
         files.rotate(self.log)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
-                [_program(), self._configuration_file],
+                # The server takes a path with [, * or ? for a pattern; one that matches nothing is no error to it, and
+                # it would run without a password on the port that everybody knows.
+                [_program(), glob.escape(str(self._configuration_file))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -282,6 +282,17 @@ def test_valkey_keeps_its_data_and_asks_for_its_password(folder: Path) -> None:
         assert client.get("kept") == b"1"
 
 
+def test_valkey_reads_its_settings_from_a_folder_whose_name_looks_like_a_pattern(folder: Path) -> None:
+    server = _valkey(folder / "a [1] *b?")
+    server.start()
+    try:
+        assert server.port != 6379
+        with redis.Redis(port=server.port) as stranger, pytest.raises(redis.exceptions.AuthenticationError):
+            stranger.ping()
+    finally:
+        server.stop()
+
+
 def test_valkey_with_a_stale_pid_file_starts(folder: Path) -> None:
     server = _valkey(folder)
     server.start()

@@ -83,6 +83,12 @@ def test_a_drain_publishes_everything_committed_before_it(dsn: str, log: ValkeyL
     assert published(log) == [*((1, event) for event in first), *((2, event) for event in second)]
 
 
+def test_a_relay_that_ends_leaves_the_pod_to_the_next_at_once(dsn: str, log: ValkeyLog) -> None:
+    for number in range(1, 31):
+        insert_events(dsn, 1, prefix=f"e{number}-")
+        assert make_relay(dsn, log).drain().cut == number
+
+
 def test_an_empty_reconciler_cut_has_a_manifest(dsn: str, log: ValkeyLog) -> None:
     insert_events(dsn, 1)
     make_relay(dsn, log).drain()
