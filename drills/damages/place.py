@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from contracts.errors import StackError
 from contracts.ids import aggregate_key
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake, transaction
 from derived.lake_reads import lake_positions
 from drills.scene import wait
 from repair.values import ActionKind
@@ -174,7 +174,7 @@ class Place:
     @contextmanager
     def lake(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that may write to the lake."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+        with open_lake(self.settings) as lake:
             yield lake
 
     def change_lake(self, *statements: str, **values: Any) -> None:
@@ -239,16 +239,10 @@ class Place:
 
 
 def _run_all(lake: duckdb.DuckDBPyConnection, statements: Sequence[str], values: Mapping[str, Any]) -> None:
-    lake.execute("begin")
-    try:
+    with transaction(lake):
         for statement in statements:
             named = set(re.findall(r"\$([a-z_]+)", statement))
             lake.execute(statement, {name: value for name, value in values.items() if name in named})
-        lake.execute("commit")
-    except duckdb.Error:
-        with suppress(duckdb.Error):  # a commit that failed has rolled back already
-            lake.execute("rollback")
-        raise
 
 
 def until(is_true: Callable[[], bool], what: str) -> None:
