@@ -10,7 +10,6 @@ They have the same numbers in every database, so what was learnt also holds for 
 from __future__ import annotations
 
 import functools
-import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     import adbc_driver_postgresql.dbapi as adbc
 
 DATABASES_MAX = 64
-
-_learning = threading.Lock()
 
 
 def connect_arrow(dsn: str) -> adbc.Connection:
@@ -31,14 +28,14 @@ def connect_arrow(dsn: str) -> adbc.Connection:
     import adbc_driver_manager
     import adbc_driver_postgresql.dbapi as adbc
 
-    with _learning:
-        database = _database(dsn)
+    database = _database(dsn)
     kept: Any = _Kept()
     return adbc.Connection(kept, adbc_driver_manager.AdbcConnection(database), autocommit=True)
 
 
 @functools.lru_cache(DATABASES_MAX)
 def _database(dsn: str) -> adbc_driver_manager.AdbcDatabase:
+    # Without a lock: a server that hangs must keep nobody from another one. To learn the same twice does no harm.
     import adbc_driver_postgresql
 
     database: adbc_driver_manager.AdbcDatabase = adbc_driver_postgresql.connect(dsn)
