@@ -30,10 +30,11 @@ from bench.figures import Figure, report
 from contracts.ids import PARTITION_FUNCTION
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
+from derived.keyed import decoding
+from derived.keyed.rows import Root
 from derived.lake import LakeProjection, connect_lake, migrate_lake
-from derived.read_models import decoding, migrate
+from derived.read_models import migrate
 from derived.read_models.known import all_roots, roots_of
-from derived.read_models.tables import Root
 from stack.projections import VIEWS, build_projection
 from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
@@ -46,7 +47,7 @@ from streams.publishing import CutPublication
 from streams.valkey_log import ValkeyLog
 
 if TYPE_CHECKING:
-    from derived.read_models.projection import ReadModel
+    from derived.keyed.projection import KeyedProjection
 
 POD = "bench"
 EPOCH = "1:1:1"
@@ -201,7 +202,7 @@ def _warm_up(settings: Settings) -> None:
 def _rebuild_view(arguments: tuple[Settings, str]) -> float:
     settings, name = arguments
     started = time.process_time()
-    view = cast("ReadModel", build_projection(name, settings))
+    view = cast("KeyedProjection", build_projection(name, settings))
     view.rebuild_all(POD)
     view.close()
     return time.process_time() - started

@@ -9,7 +9,8 @@ import hashlib
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from contracts.errors import InputError
 from contracts.text import visible
@@ -41,6 +42,11 @@ def uuid7() -> uuid.UUID:
 def aggregate_key(merchant_id: str, aggregate_type: str, aggregate_id: str) -> str:
     """Return the merchant-scoped key by which an aggregate is ordered, partitioned and rebuilt."""
     return f"{merchant_id}/{aggregate_type}/{aggregate_id}"
+
+
+def key_of_row(row: Mapping[str, Any]) -> str:
+    """Return the aggregate key of an event given as its envelope columns."""
+    return aggregate_key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"])
 
 
 def parts_of_key(key: str) -> tuple[str, str, str]:

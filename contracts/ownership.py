@@ -63,6 +63,8 @@ class Copy:
     """File below docs/."""
     tables: tuple[str, ...] = ()
     """Of a read model: its tables in schema `read_models`."""
+    sums: tuple[str, ...] = ()
+    """Those of them whose rows add up the rows of others."""
     stale_decision: str = ""
     """Of a read model: what somebody who trusts its old rows does wrongly. A drill does so."""
 

@@ -23,11 +23,11 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import PropagationError
 from contracts.settings import PodSettings, Settings
 from derived.backup_epochs import backed_up_after, backed_up_cuts, retract_backup
+from derived.keyed.projection import KeyedProjection
 from derived.lake_backup import verified_cuts
 from derived.lake_connection import bounds_of, open_lake
 from derived.lake_epochs import events_after, recorded_cuts, retract_lake
 from derived.lake_reads import lake_positions
-from derived.read_models.projection import ReadModel
 from streams import epochs
 from streams.cuts import Cut, last_cut
 from streams.log import EventLog
@@ -89,7 +89,7 @@ class EpochOpener:
     pod: PodSettings
     settings: Settings
     log: EventLog
-    views: Sequence[ReadModel]
+    views: Sequence[KeyedProjection]
     opened_by: str
     step: StepHook = lambda name: None
     clock: Clock = utc_now

@@ -28,7 +28,7 @@ from streams.cuts import first_cut
 from streams.lag import trim_log
 
 if TYPE_CHECKING:
-    from derived.read_models.projection import ReadModel
+    from derived.keyed.projection import KeyedProjection
 
 REBUILD_PATIENCE_SECONDS = 1.0
 
@@ -77,7 +77,7 @@ def rebuild_waits(scene: Scene, sale: Sale) -> None:
     before = ask(scene.system, LOOKED_AT, sale)
     key = aggregate_key(merchant_of(sale.pod), "order", sale.order.order_id)
     refused = ""
-    with closing(cast("ReadModel", scene.system.projection(LOOKED_AT.name))) as model:
+    with closing(cast("KeyedProjection", scene.system.projection(LOOKED_AT.name))) as model:
         try:
             model.rebuild(sale.pod, [key], deadline_seconds=REBUILD_PATIENCE_SECONDS)
         except PropagationError as error:

@@ -60,8 +60,9 @@ def wipe_warehouse(scene: Scene) -> None:
 def wipe_view(scene: Scene) -> None:
     """Empty a view's tables, positions and parked events, in one transaction."""
     name = scene.drill.copy.name
-    # Children before their roots.
-    tables = [table for root in roots_of(scene.drill.copy) for table in reversed(root.tables)]
+    # Children before their roots; sums, which follow their rows, last.
+    rows = [table for root in roots_of(scene.drill.copy) for table in reversed(root.tables)]
+    tables = [*rows, *scene.drill.copy.sums]
     with psycopg.connect(scene.system.settings.read_models_dsn) as connection:
         # As consumers do before they write, so that none writes between the deletes.
         connection.execute("select 1 from read_models.positions where projection = %s for update", [name])

@@ -25,6 +25,7 @@ from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR
 from reconcile.view_positions import known_positions, read_positions, shown
+from reconcile.view_sums import compare_sums, read_sums
 from reconcile.view_tables import View, ViewTable
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def _compare(run: PodRun, view: View) -> Findings:
         parked = _parked(cursor, view.name, run.pod)
         for item in view.tables:
             _read(run, cursor, item)
+        for summed in view.sums:
+            read_sums(run, cursor, summed)
     _load_parked(run, parked)
     positions, beyond = known_positions(run, stored)
     floor = min((position.cut for position in positions), default=0)
@@ -64,6 +67,7 @@ def _compare(run: PodRun, view: View) -> Findings:
             if item.aggregate_type == aggregate_type:
                 left, right = _sides(run, item)
                 outcomes.append(compare(run.connection, item.shape, left, right, run.context.limits))
+    outcomes += [compare_sums(run, summed) for summed in view.sums]
     return Findings(
         outcomes=outcomes,
         is_whole=is_whole,
@@ -161,7 +165,7 @@ def _pair(view: View) -> Pair:
     return Pair(
         name=f"lake_{view.name}",
         left="lake: the newest version of every aggregate, as of the view's positions",
-        right=f"read models: {', '.join(item.name for item in view.tables)}",
+        right=f"read models: {', '.join(shape.name for shape in view.shapes)}",
         description=view.compared,
         cannot_catch=(
             "Events that neither the lake nor the view has (the OLTP pairs find those); epochs, and columns that only "
@@ -169,7 +173,7 @@ def _pair(view: View) -> Pair:
         ),
         copy=view.name,
         stage=Stage.OWN,
-        shapes=tuple(item.shape for item in view.tables),
+        shapes=view.shapes,
         compare=lambda run: _compare(run, view),
     )
 

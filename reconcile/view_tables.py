@@ -49,6 +49,25 @@ class ViewTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewSum:
+    """A table of a view that adds its other rows up.
+
+    `parts` is PostgreSQL SQL for the rows that are added up, with the columns of `group`, the compared measures, `pod`
+    and `aggregate_id`. Rows are compared with lake's states by themselves; so the sums of right rows are right.
+    """
+
+    shape: Shape
+    id_column: str
+    group: tuple[str, ...]
+    parts: str
+
+    @property
+    def name(self) -> str:
+        """The table's name in schema `read_models`."""
+        return self.shape.name
+
+
+@dataclass(frozen=True, kw_only=True)
 class View:
     """A read model: its name as a projection, and its tables."""
 
@@ -56,6 +75,12 @@ class View:
     tables: tuple[ViewTable, ...]
     compared: str
     """What of it is compared, in a sentence."""
+    sums: tuple[ViewSum, ...] = ()
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """What is compared: key and columns per table."""
+        return (*(item.shape for item in self.tables), *(item.shape for item in self.sums))
 
     @property
     def aggregate_types(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from streams.steps import floor_cut
 from streams.takeover import republish_now
 
 if TYPE_CHECKING:
-    from derived.read_models.projection import ReadModel
+    from derived.keyed.projection import KeyedProjection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ def _look_at_view(tools: Repairing, action: Action) -> dict[str, Any]:
 
 
 def _rebuild(tools: Repairing, action: Action, run: str) -> Done:
-    view = cast("ReadModel", tools.projection(action.store))
+    view = cast("KeyedProjection", tools.projection(action.store))
     if action.kind is ActionKind.REBUILD_VIEW:
         done = view.rebuild_all(action.pod, is_lake_position_taken=action.takes_lake_position, is_change_told=True)
     else:

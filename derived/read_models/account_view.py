@@ -1,7 +1,7 @@
 """The account view: a customer's orders, payments, refunds and entitlements at one merchant.
 
-Belongs here: its rows, and the question it answers. How they are applied and rebuilt: `projection.py`. Does not belong
-here: guests' orders (nobody may look them up by customer), decisions about money (those re-read OLTP).
+Belongs here: its rows, and the question it answers. How they are applied and rebuilt: `derived/keyed/projection.py`.
+Does not belong here: guests' orders (nobody may look them up by customer), decisions about money (those re-read OLTP).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from contracts.events.order import LineKind, OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState
 from contracts.settings import Settings
+from derived.keyed.projection import KeyedProjection
+from derived.keyed.rows import Root, RootRow
 from derived.read_models.answers import Freshness, freshness, select, snapshot
-from derived.read_models.projection import ReadModel, lake_opener
-from derived.read_models.tables import Root, RootRow
+from derived.read_models.store import build_read_model
 
 NAME = "account_view"
 
@@ -147,14 +148,9 @@ def account_of(dsn: str, merchant_id: str, customer_id: str, *, clock: Clock = u
     )
 
 
-def build(settings: Settings) -> ReadModel:
+def build(settings: Settings) -> KeyedProjection:
     """Return the projection of these settings; connects at first use."""
-    return ReadModel(
-        name=NAME,
-        roots=ROOTS,
-        dsn=settings.read_models_dsn,
-        open_lake=lake_opener(settings),
-    )
+    return build_read_model(settings, name=NAME, roots=ROOTS)
 
 
 def _query(table: str, order: str) -> str:

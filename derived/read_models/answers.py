@@ -5,14 +5,14 @@ Belongs here: freshness of an answer. Does not belong here: the rows (modules na
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row, kwargs_row
 
 from contracts.clock import Clock
 from contracts.errors import PropagationError
@@ -79,7 +79,7 @@ def freshness(connection: Connection, projection: str, merchant_id: str, pods: s
     )
 
 
-def select(connection: Connection, row_type: type[Row], query: str, values: list[object]) -> list[Row]:
-    """Return the rows of a query as `row_type`, by column name."""
-    with connection.cursor(row_factory=class_row(row_type)) as cursor:
+def select(connection: Connection, made: Callable[..., Row], query: str, values: list[object]) -> list[Row]:
+    """Return what is made of a query's rows, given their columns by name."""
+    with connection.cursor(row_factory=kwargs_row(made)) as cursor:
         return cursor.execute(query.encode(), values).fetchall()

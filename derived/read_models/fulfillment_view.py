@@ -1,7 +1,8 @@
 """The fulfillment view: what a merchant has to ship, oldest order first.
 
 Belongs here: open order lines of goods, and the reservations that say where their units are. How rows are applied and
-rebuilt: `projection.py`. Does not belong here: deciding whether something may ship (the command re-reads OLTP).
+rebuilt: `derived/keyed/projection.py`. Does not belong here: deciding whether something may ship (the command re-reads
+OLTP).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from contracts.clock import Clock, utc_now
 from contracts.events.order import LineKind, OrderLine, OrderState
 from contracts.events.stock import ReservationState
 from contracts.settings import Settings
+from derived.keyed.projection import KeyedProjection
+from derived.keyed.rows import Child, ChildRow, Root, RootRow
 from derived.read_models.answers import Freshness, freshness, select, snapshot
-from derived.read_models.projection import ReadModel, lake_opener
-from derived.read_models.tables import Child, ChildRow, Root, RootRow
+from derived.read_models.store import build_read_model
 
 NAME = "fulfillment_view"
 
@@ -143,14 +145,9 @@ def open_fulfillments(
     return OpenFulfillments(merchant_id=merchant_id, lines=lines, freshness=age)
 
 
-def build(settings: Settings) -> ReadModel:
+def build(settings: Settings) -> KeyedProjection:
     """Return the projection of these settings; connects at first use."""
-    return ReadModel(
-        name=NAME,
-        roots=ROOTS,
-        dsn=settings.read_models_dsn,
-        open_lake=lake_opener(settings),
-    )
+    return build_read_model(settings, name=NAME, roots=ROOTS)
 
 
 def _open_quantity(line: OrderLine) -> int:

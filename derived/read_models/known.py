@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from contracts.ownership import READ_MODELS, Copy
-from derived.read_models.tables import Root
+from derived.keyed.rows import Root
 
 
 def roots_of(copy: Copy) -> tuple[Root, ...]:

@@ -6,7 +6,6 @@ Belongs here: tables `read_models.positions` and `read_models.parked_events`. Do
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +13,10 @@ import msgspec
 import psycopg
 
 from contracts.events.envelope import envelope_values
-from contracts.ids import aggregate_key
+from derived.keyed.store import Standing, Stored
 from streams.projection import FencedError, ParkedEvent, Position, Work
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
-
-Stored = Mapping[int, tuple[str | None, Position]]
-"""Epoch and position by partition."""
 
 ENSURE = """
     insert into read_models.positions (projection, pod, partition, cut, chunk)
@@ -91,15 +87,6 @@ def move_positions(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """Where one partition stands; the epoch and the age are None at the start."""
-
-    epoch: str | None
-    position: Position
-    data_at: datetime | None
-
-
 def set_back(cursor: Cursor, projection: str, pod: str, standings: Mapping[int, Standing]) -> None:
     """Write earlier positions, and forget what was parked after them; the rows exist and are locked."""
     moved = sorted(standings.items())
@@ -150,11 +137,6 @@ def park_rows(
             parked_at=now,
         )
         cursor.execute(PARK, _parked_row(projection, pod, event))
-
-
-def key_of_row(row: Mapping[str, Any]) -> str:
-    """Return the aggregate key of an event given as its envelope columns."""
-    return aggregate_key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"])
 
 
 def parked_keys(cursor: Cursor, projection: str, pod: str) -> frozenset[str]:

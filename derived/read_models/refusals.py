@@ -1,7 +1,7 @@
 """Events that the read models' database refuses for what is in them.
 
 Belongs here: finding them. Does not belong here: which errors are about a row's content (`derived/postgres_errors.py`),
-what becomes of these events (`projection.py` parks them).
+what becomes of these events (`derived/keyed/projection.py` parks them).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
+from derived.keyed.decoding import LatestEvent, content
+from derived.keyed.rows import Root
 from derived.postgres_errors import is_of_content
 from derived.read_models import tables
-from derived.read_models.decoding import LatestEvent, content
-from derived.read_models.tables import Cursor, Root
+from derived.read_models.tables import Cursor
 from streams.projection import PoisonEventError
 from streams.refusals import refused
 

@@ -23,7 +23,7 @@ from stack.projections import VIEWS, build_projection
 
 if TYPE_CHECKING:
     from derived.epochs import EpochPlan, Opened
-    from derived.read_models.projection import ReadModel
+    from derived.keyed.projection import KeyedProjection
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def _open(
 
     with ExitStack() as stack:
         log = stack.enter_context(open_log(values))
-        views = [cast("ReadModel", build_projection(name, values)) for name in VIEWS]
+        views = [cast("KeyedProjection", build_projection(name, values)) for name in VIEWS]
         for view in views:
             stack.enter_context(closing(view))
         opener = EpochOpener(

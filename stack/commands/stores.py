@@ -26,8 +26,8 @@ from stack.migrations import migrate_everything
 from stack.projections import PROJECTIONS, VIEWS, build_projection
 
 if TYPE_CHECKING:
+    from derived.keyed.projection import KeyedProjection
     from derived.lake_backup import Segment
-    from derived.read_models.projection import ReadModel
     from streams.log import EventLog
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
@@ -85,7 +85,7 @@ def rebuild(
             return
         with progress.step("Migrating"):
             migrate_everything(values)
-        model = cast("ReadModel", build_projection(view, values))
+        model = cast("KeyedProjection", build_projection(view, values))
         with closing(model), open_log(values) as log:
             for one in chosen:
                 with progress.step(f"Rebuilding {view} of {one.pod}"):
@@ -121,7 +121,7 @@ def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool
     show_rows(as_json, "The warehouse as the lake has it", ("pod", "cut", "build_id", "models", "tests"), rows)
 
 
-def _rebuild(model: ReadModel, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:
+def _rebuild(model: KeyedProjection, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:
     from streams.lag import observe
     from streams.steps import floor_cut
 

@@ -54,7 +54,8 @@ def test_each_layer_has_a_module_named_after_the_read_model_and_they_agree(copy:
     assert Path(copy.built_by).stem == copy.name and (ROOT / copy.built_by).is_file()
     built = {table for root in roots_of(copy) for table in root.tables}
     (compared,) = [view for view in copies.VIEWS if view.name == copy.name]
-    assert set(copy.tables) == built
+    assert set(copy.tables) == built | set(copy.sums)
+    assert {item.name for item in compared.sums} == set(copy.sums)
     # What a root holds as JSON is compared taken apart, under a name of its own.
     assert {table.name for table in compared.tables if table.query is None} == built
     assert {cell.store for cells in damages_of(copy).values() for cell in cells} == {copy.name}

@@ -6,8 +6,9 @@ But they share the template's files: what removes old files at once needs `own_l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,18 @@ import duckdb
 import psycopg
 import pytest
 
+from contracts.ownership import READ_MODELS, SERVED_TABLES
 from contracts.settings import PodSettings, Settings
+from derived.keyed.projection import KeyedProjection
 from derived.lake import LakeProjection, connect_lake, migrate_lake
-from derived.read_models import account_view, fulfillment_view, migrate
-from derived.read_models.account_view import ROOTS as ACCOUNT_ROOTS
-from derived.read_models.fulfillment_view import ROOTS as FULFILLMENT_ROOTS
-from derived.read_models.projection import ReadModel
+from derived.read_models import migrate
 from stack.servers import bootstrap
 from streams.projection import Work
 from tests.conftest import Cluster, MakeDatabase
 from tests.derived_work import PARTITIONS
 
 PODS = ("pod1", "pod2")
-TABLES = [root.table for root in (*ACCOUNT_ROOTS, *FULFILLMENT_ROOTS)] + [
-    root.child.table for root in FULFILLMENT_ROOTS if root.child is not None
-]
+TABLES = SERVED_TABLES
 Contents = dict[str, list[tuple[object, ...]]]
 
 
@@ -62,16 +60,28 @@ class Stores:
 
     settings: Settings
     lake: Lake
-    account: ReadModel
-    fulfillment: ReadModel
+    models: Mapping[str, KeyedProjection]
+    """By the name of the copy."""
 
     @property
     def dsn(self) -> str:
         return self.settings.read_models_dsn
 
     @property
-    def views(self) -> tuple[ReadModel, ReadModel]:
-        return self.account, self.fulfillment
+    def views(self) -> tuple[KeyedProjection, ...]:
+        return tuple(self.models.values())
+
+    @property
+    def account(self) -> KeyedProjection:
+        return self.models["account_view"]
+
+    @property
+    def fulfillment(self) -> KeyedProjection:
+        return self.models["fulfillment_view"]
+
+    @property
+    def sales(self) -> KeyedProjection:
+        return self.models["merchant_sales"]
 
     def apply(self, work: Work, *, also_lake: bool = False) -> None:
         if also_lake:
@@ -141,8 +151,8 @@ def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: P
         lake_backup_path=tmp_path / "backup",
         lake_threads=1,
     )
-    account, fulfillment = account_view.build(settings), fulfillment_view.build(settings)
-    yield Stores(settings=settings, lake=lake, account=account, fulfillment=fulfillment)
-    account.close()
-    fulfillment.close()
+    models: dict[str, KeyedProjection] = {copy.name: import_module(copy.module).build(settings) for copy in READ_MODELS}
+    yield Stores(settings=settings, lake=lake, models=models)
+    for model in models.values():
+        model.close()
     bootstrap.drop_database(postgres.superuser_dsn(), database)

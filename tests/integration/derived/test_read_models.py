@@ -16,11 +16,10 @@ from contracts.events.entitlement import Grant
 from contracts.events.order import OrderState, OrderStatus
 from contracts.events.stock import ReservationStatus
 from contracts.ids import uuid7
-from derived.read_models import account_view, fulfillment_view, migrate
-from derived.read_models.account_view import ROOTS as ACCOUNT_ROOTS
+from derived.read_models import account_view, migrate
 from derived.read_models.account_view import account_of
-from derived.read_models.fulfillment_view import ROOTS as FULFILLMENT_ROOTS
 from derived.read_models.fulfillment_view import open_fulfillments
+from derived.read_models.known import all_roots
 from derived.read_models.migrate import MIGRATIONS
 from streams.parking import apply_parking, replay_parked
 from streams.projection import START, FencedError, PoisonEventError, Position, Work
@@ -68,7 +67,7 @@ def test_a_dropped_table_comes_back_empty_and_the_others_stay(stores: Stores) ->
 
 def test_tables_have_the_columns_of_their_rows(stores: Stores) -> None:
     migrate(stores.dsn)
-    for root in (*ACCOUNT_ROOTS, *FULFILLMENT_ROOTS):
+    for root in all_roots():
         for table, row_type in [(root.table, root.row_type)] + (
             [(root.child.table, root.child.row_type)] if root.child else []
         ):
@@ -194,7 +193,7 @@ def test_a_step_that_breaks_leaves_nothing(stores: Stores, monkeypatch: pytest.M
         raise RuntimeError("crash")
 
     with monkeypatch.context() as patch:
-        patch.setattr("derived.read_models.projection.move_positions", crash)
+        patch.setattr("derived.read_models.positions.move_positions", crash)
         with pytest.raises(RuntimeError):
             stores.account.apply(work)
     assert not any(stores.contents().values())
@@ -430,13 +429,12 @@ def test_a_lost_database_comes_back_from_the_lake_alone(stores: Stores) -> None:
     stores.account.close()
     stores.execute("drop schema read_models cascade")
     migrate(stores.dsn)
-    fulfillment = fulfillment_view.build(stores.settings)
-    stores.account.rebuild_all("pod1", is_lake_position_taken=True)
-    fulfillment.rebuild_all("pod1", is_lake_position_taken=True)
+    for view in stores.views:
+        view.close()
+        view.rebuild_all("pod1", is_lake_position_taken=True)
+        assert view.state("pod1").positions == dict.fromkeys(range(PARTITIONS), Position(cut=2, chunk=0))
     assert stores.contents() == before
-    assert stores.account.state("pod1").positions == dict.fromkeys(range(PARTITIONS), Position(cut=2, chunk=0))
     stores.account.apply(pod.step(pod.cut(order()), since=2))
-    fulfillment.close()
 
 
 def test_parked_keys_are_never_rebuilt_over(stores: Stores) -> None:

@@ -1,6 +1,7 @@
 """Where a view goes back to when a new epoch of its pod is opened: pure but for one look at the lake.
 
-Belongs here: the positions. Does not belong here: writing them (`positions.py`), or the rows (`projection.py`).
+Belongs here: the positions. Does not belong here: writing them (the stores), or the rows
+(`projection.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from derived.read_models.positions import Standing
+from derived.keyed.store import Standing
 from streams.projection import START, EpochOpening, Position
 
 if TYPE_CHECKING:

@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from derived.read_models import tables
-from derived.read_models.positions import read_positions
-from derived.read_models.tables import Cursor, Root
+from derived.keyed.rows import Root
+from derived.keyed.store import Key, KeyedSession
 
 if TYPE_CHECKING:
     import duckdb
 
 
 def delete_strangers(
-    cursor: Cursor,
-    projection: str,
-    lake: duckdb.DuckDBPyConnection,
-    kinds: Iterable[tuple[Root, Sequence[tuple[str, str]]]],
+    session: KeyedSession, lake: duckdb.DuckDBPyConnection, kinds: Iterable[tuple[Root, Sequence[Key]]]
 ) -> int:
     """Delete the rows of these aggregates (merchant_id, id) whose pod has no event of them; return how many.
 
@@ -31,10 +27,10 @@ def delete_strangers(
 
     deleted = 0
     for root, keys in kinds:
-        for pod, stored in tables.by_pod(cursor, root, keys).items():
-            applied = {partition: at for partition, (_, at) in read_positions(cursor, projection, pod).items()}
+        for pod, stored in session.pods_of(root, keys).items():
+            applied = {partition: at for partition, (_, at) in session.positions(pod).items()}
             if applied and not has_reached(lake, pod, applied):
                 continue
             known = known_aggregates(lake, pod, root.aggregate_type, stored)
-            deleted += tables.delete_keys(cursor, root, sorted(stored - known), pod)
+            deleted += session.delete(root, sorted(stored - known), pod)
     return deleted

@@ -1,6 +1,6 @@
-"""From events to the rows of a read model: decoding, and keeping only the highest version of every key.
+"""From events to the rows of a keyed copy: decoding, and keeping only the highest version of every key.
 
-Belongs here: pure functions from Arrow batches to `Content`. Does not belong here: SQL (`tables.py`).
+Belongs here: pure functions from Arrow batches to `Content`. Does not belong here: writing them (the stores).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from contracts.events.common import AggregateState
 from contracts.events.upcasting import UnreadableEventError, read_state
-from derived.read_models.tables import Absent, ChildRow, Content, Root, RootRow
+from derived.keyed.rows import Absent, ChildRow, Content, Root, RootRow
 from streams.projection import PoisonEventError
 
 

@@ -1,0 +1,97 @@
+"""What a keyed copy is made of: which aggregate fills which table, and the rows that events say it must hold.
+
+Belongs here: these declarations, as values that know no store. Does not belong here: columns and their meaning (modules
+named after their copy), how rows are written (`derived/read_models/tables.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from contracts.events.common import AggregateState
+
+
+class RootRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of one aggregate. Subclasses name their table's columns; the first two are the key."""
+
+
+class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several rows of an aggregate; the first two columns are the aggregate's key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """A table with any number of rows per aggregate, replaced together with the root row."""
+
+    table: str
+    row_type: type[ChildRow]
+    rows: Callable[[Any], Sequence[ChildRow]]
+    """From a state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """A table with one row per aggregate of one type, guarded by its version: over pods, and within an epoch of one."""
+
+    table: str
+    state_type: type[AggregateState]
+    row_type: type[RootRow]
+    row: Callable[[Any, str, str], RootRow | None]
+    """From (state, pod, epoch); None: this aggregate is not in the view."""
+    child: Child | None = None
+
+    @property
+    def aggregate_type(self) -> str:
+        """Return the type of the aggregates that fill it."""
+        return self.state_type.AGGREGATE_TYPE
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the column names, in the order of the row type."""
+        return self.row_type.__struct_fields__
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Return the names of its tables."""
+        return (self.table, self.child.table) if self.child else (self.table,)
+
+    @property
+    def has_guests(self) -> bool:
+        """Return whether it has rows of guests: not where every row must name a customer."""
+        return all(
+            field.type is not str for field in msgspec.structs.fields(self.row_type) if field.name == "customer_id"
+        )
+
+    @property
+    def row_types(self) -> dict[str, type[msgspec.Struct]]:
+        """Return the type of the rows of each of its tables."""
+        return {self.table: self.row_type, **({self.child.table: self.child.row_type} if self.child else {})}
+
+    @property
+    def key_columns(self) -> tuple[str, str]:
+        """Return merchant_id and the column of the aggregate's id."""
+        return self.columns[0], self.columns[1]
+
+
+class Absent(NamedTuple):
+    """An aggregate that a version says is not in the view."""
+
+    merchant_id: str
+    aggregate_id: str
+    pod: str
+    epoch: str
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What events say a root table (and its child) must hold for some keys."""
+
+    rows: Sequence[RootRow]
+    children: Sequence[ChildRow]
+    absent: Sequence[Absent]
+    """Aggregates that are not in the view."""
