@@ -176,12 +176,30 @@ FULFILLMENT_VIEW = Copy(
     when_down="The list of what to ship is not served; a fulfillment itself is checked against OLTP.",
     runbook="runbooks/read_models.md",
 )
+MERCHANT_SALES = Copy(
+    name="merchant_sales",
+    kind=CopyKind.READ_MODEL,
+    store="PostgreSQL database read_models",
+    description="What each merchant sold, took in and gave back, by day and currency.",
+    asset=("read_models", "merchant_sales"),
+    shown_as=("postgres",),
+    built_by="derived/read_models/merchant_sales.py",
+    found_by=("lake_merchant_sales",),
+    tables=("sales_orders", "sales_payments", "sales_captures", "sales_refunds", "merchant_sales_days"),
+    sums=("merchant_sales_days",),
+    stale_decision="Money that looks taken in is given back, though it was given back meanwhile.",
+    freshness_seconds=5,
+    late_seconds_max=60,
+    rebuilt_by="rebuild(keys) from the lake as of the view's position; its sums from its own rows",
+    when_down="Nobody sees today's sales; orders, payments and refunds go on against OLTP, and finance has its books.",
+    runbook="runbooks/read_models.md",
+)
 
 SWEEP_SECONDS_MAX = 6 * 3600
 """Within this time every key of every pair is compared at least once, whether or not anything changed; beyond it a
 check fails."""
 
-COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW)
+COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES)
 """Every copy there is, in the order in which facts reach them."""
 READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
 PROJECTED = (LAKE, *READ_MODELS)
@@ -197,19 +215,19 @@ FACTS = (
         name="order state",
         description="What was ordered at which price, and how much of it is cancelled or fulfilled.",
         aggregates=("order", "fulfillment"),
-        copies=("lake", "warehouse", "account_view", "fulfillment_view"),
+        copies=("lake", "warehouse", "account_view", "fulfillment_view", "merchant_sales"),
     ),
     Fact(
         name="payment state",
         description="What is authorized, captured and voided, and what was given back.",
         aggregates=("payment",),
-        copies=("lake", "warehouse", "account_view"),
+        copies=("lake", "warehouse", "account_view", "merchant_sales"),
     ),
     Fact(
         name="refund state",
         description="Which refunds are requested, completed or failed, per order line.",
         aggregates=("refund",),
-        copies=("lake", "warehouse", "account_view"),
+        copies=("lake", "warehouse", "account_view", "merchant_sales"),
     ),
     Fact(
         name="inventory",

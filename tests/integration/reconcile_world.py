@@ -12,6 +12,7 @@ import duckdb
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.merchant import TaxRate
 from contracts.events.product import ProductKind
+from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.book_adjustment import BookAdjustment
@@ -33,6 +34,8 @@ from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.logs import build_log
 
+VIEW_PAIRS = tuple(pair for copy in READ_MODELS for pair in copy.found_by)
+"""The comparisons of all read models."""
 SKUS = ("TEACUP", "SAUCER")
 LOCATION = "main"
 

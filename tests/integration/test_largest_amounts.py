@@ -35,11 +35,12 @@ from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.figures import total_figures
 from reconcile.run import run_comparison
 from stack.comparison import build_reconcile_context
+from stack.projections import PROJECTIONS
 from tests.integration.reconcile_world import carrying
 
 ORDERS = 12
 """So many orders of the largest amount do not fit 64 bits any more."""
-COPIES = ("lake", "account_view", "fulfillment_view")
+COPIES = PROJECTIONS
 CURRENCIES = ("GBP", "JPY", "KWD", "CLF", "VND")
 """Of 0 to 4 decimals."""
 

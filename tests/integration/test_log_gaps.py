@@ -24,7 +24,7 @@ from repair.values import ActionKind
 from stack.console import Progress
 from stack.damaging import place_of
 from stack.migrations import migrate_everything
-from stack.projections import build_projection
+from stack.projections import PROJECTIONS, build_projection
 from stack.propagation import drain_everything
 from stack.repairing import repairing_tools
 from streams.draining import drain_pod
@@ -32,12 +32,12 @@ from streams.lag import observe
 from streams.logs import build_log
 from streams.relay import build_relay
 from streams.valkey_log import ValkeyLog
-from tests.integration.reconcile_world import propagate
+from tests.integration.reconcile_world import VIEW_PAIRS, propagate
 from tests.integration.test_repair_limits import World
 from traffic.generator import place_orders
 
 PAIR = "log_positions"
-COPIES = ("lake", "account_view", "fulfillment_view")
+COPIES = PROJECTIONS
 
 
 @pytest.fixture
@@ -124,9 +124,7 @@ def check_whole(world: World) -> None:
     settings = world.tools.settings
     drain_everything(settings)
     assert set(states(settings).values()) == {"current"}
-    results = world.tools.recheck(
-        ("oltp_lake", "outbox_log", PAIR, "log_manifests", "lake_account_view", "lake_fulfillment_view"), ("pod1",)
-    )
+    results = world.tools.recheck(("oltp_lake", "outbox_log", PAIR, "log_manifests", *VIEW_PAIRS), ("pod1",))
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
 
 

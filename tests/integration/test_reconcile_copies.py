@@ -20,12 +20,12 @@ from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from reconcile.run import run_comparison, run_pairs
 from stack.comparison import build_reconcile_context
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from stack.projections import PROJECTIONS
+from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate
 
 Shops = tuple[Shop, Shop]
-ALL = ("lake", "account_view", "fulfillment_view")
+ALL = PROJECTIONS
 FINANCE = ("operational_finance", "journal_identities")
-VIEWS = ("lake_account_view", "lake_fulfillment_view")
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def _damage_marts(settings: Settings) -> None:
 def test_read_models(context: ReconcileContext, shops: Shops, settings: Settings) -> None:
     for pod in settings.pods:
         propagate(settings, pod, ALL)
-    results = run_pairs(context, VIEWS)
+    results = run_pairs(context, VIEW_PAIRS)
     assert not_consistent(results) == []
     assert all(result.compared > 0 and result.cut and len(result.cut_vector) == 4 for result in results)
 
@@ -204,7 +204,7 @@ def test_read_models(context: ReconcileContext, shops: Shops, settings: Settings
     shops[0].refunded()
     propagate(settings, settings.pods[0], ("lake",))
     real = build_reconcile_context(settings, lag_seconds_max=1)
-    behind = run_pairs(real, VIEWS, ["pod1"])
+    behind = run_pairs(real, VIEW_PAIRS, ["pod1"])
     assert not_consistent(behind) == [] and {r.cut for r in behind} == {r.cut for r in results if r.pod == "pod1"}
 
     # Ahead of the lake they are late, not wrong.
@@ -227,13 +227,27 @@ def test_read_models(context: ReconcileContext, shops: Shops, settings: Settings
             """update read_models.account_entitlements set grants = replace(grants, '"level":3', '"level":4')
                where pod = 'pod1'"""
         )
-    account, fulfillment = run_pairs(real, VIEWS, ["pod1"])
+        connection.execute("update read_models.sales_orders set ordered_minor = ordered_minor + 3 where pod = 'pod1'")
+        connection.execute(
+            """update read_models.merchant_sales_days set captured_minor = captured_minor - 1,
+                      refunded_minor = refunded_minor - 1
+               where merchant_id in (select merchant_id from read_models.sales_orders where pod = 'pod1')"""
+        )
+    account, fulfillment, sales = run_pairs(real, VIEW_PAIRS, ["pod1"])
     orders = [item for item in found(account) if item[0] == "account_orders"]
     assert {kind for _, kind, _ in orders} == {"amount"} and {c["total_minor"][2] for _, _, c in orders} == {-1}
     assert {kind for entity, kind, _ in found(account) if entity == "account_payments"} == {"missing"}
     grants = [item for item in found(account) if item[0] == "account_entitlement_grants"]
     assert grants == [("account_entitlement_grants", "different", {"level": (3, 4, 1)})]
     assert [(e, k) for e, k, _ in found(fulfillment)] == [("fulfillment_lines", "extra")]
+    # A wrong row and its day's sum are one fault; a sum that its rows do not add up to is another.
+    by_table = {entity: columns for entity, _, columns in found(sales)}
+    assert {kind for _, kind, _ in found(sales)} == {"amount"}
+    assert set(by_table) == {"sales_orders", "merchant_sales_days"}
+    assert {name: column[2] for name, column in by_table["merchant_sales_days"].items()} == {
+        "captured_minor": -1,
+        "refunded_minor": -1,
+    }
 
     with psycopg.connect(settings.read_models_dsn) as connection:
         connection.execute("truncate read_models.fulfillment_orders")

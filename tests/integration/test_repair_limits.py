@@ -31,8 +31,9 @@ from stack.migrations import migrate_everything
 from stack.outages import outage
 from stack.repairing import repairing_tools
 from tests.conftest import Cluster
+from tests.integration.reconcile_world import VIEW_PAIRS
 
-PAIRS = ("lake_account_view", "lake_fulfillment_view")
+PAIRS = VIEW_PAIRS
 ACTION = "applied rebuild_keys"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from stack import session
+from stack.projections import VIEWS
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from tests.scenario.evolutions import EVOLUTIONS, SPLIT
@@ -140,7 +141,7 @@ def test_an_event_evolves_three_times_over_stored_events(product: Product, tmp_p
     assert (again["already_imported"], again["unfinished"]) == (ORDERS, 0)
 
     before = product.rows()
-    for copy in ("account_view", "fulfillment_view", "warehouse"):
+    for copy in (*VIEWS, "warehouse"):
         product.python("stack", "rebuild", copy)
     assert product.rows() == before, "from the lake, whose events are of three versions"
     assert product.tieout("parked", "list")["total"] == 0

@@ -26,6 +26,7 @@ from repair.alerts.outbox import latest_alerts
 from repair.ledger import breaks, claim, find_group, release
 from repair.ledger.incidents import Waiting
 from stack.migrations import migrate_everything
+from stack.projections import PROJECTIONS
 from tests.integration.reconcile_world import open_shops, propagate
 from tests.receivers import Webhook, webhook
 
@@ -54,7 +55,7 @@ def watched(settings: Settings, hook: Webhook) -> Settings:
         for shop in shops:
             shop.shipped()
     for pod in settings.pods:
-        propagate(settings, pod, ("lake", "account_view", "fulfillment_view"))
+        propagate(settings, pod, PROJECTIONS)
     return replace(settings, alert_urls=(hook.url(),), digest_urls=(hook.url("finance"),))
 
 

@@ -27,7 +27,7 @@ from reconcile.run import run_pairs
 from stack import cli, session
 from stack.comparison import build_reconcile_context
 from stack.migrations import migrate_everything
-from stack.projections import build_projection
+from stack.projections import PROJECTIONS, build_projection
 from stack.propagation import drain_everything
 from stack.servers import bootstrap
 from streams.cuts import last_cut, register_cut, take_reconciler_cut
@@ -36,13 +36,13 @@ from streams.lag import observe
 from streams.logs import build_log
 from streams.outbox import RELAY_LOCK
 from tests.conftest import Cluster, MakeDatabase, MakePod
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate, shop_in
+from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate, shop_in
 from tests.streams_support import SHAPE, Crash, crash_at
 
-ALL = ("lake", "account_view", "fulfillment_view")
+ALL = PROJECTIONS
 VIEWS = ALL[1:]
-PAIRS = ("oltp_lake", "log_manifests", "lake_account_view", "lake_fulfillment_view")
-STEPS = ("record", "log", "lake", "account_view", "fulfillment_view", "backup", "complete")
+PAIRS = ("oltp_lake", "log_manifests", *VIEW_PAIRS)
+STEPS = ("record", "log", *PROJECTIONS, "backup", "complete")
 
 Copy = Callable[[Settings], Settings]
 

@@ -13,19 +13,19 @@ from reconcile.run import run_pairs
 from stack.comparison import build_reconcile_context
 from stack.headroom import limit_uses
 from stack.migrations import migrate_everything
+from stack.projections import PROJECTIONS
 from stack.propagation import drain_everything
 from stack.servers.versions import check_versions, version_problem
 from streams.outbox import observe_outbox
-from tests.integration.reconcile_world import carrying, open_shops
+from tests.integration.reconcile_world import VIEW_PAIRS, carrying, open_shops
 
-COPIES = ("lake", "account_view", "fulfillment_view")
+COPIES = PROJECTIONS
 PAIRS = (
     "stock_identity",
     "outbox_log",
     "log_manifests",
     "oltp_lake",
-    "lake_account_view",
-    "lake_fulfillment_view",
+    *VIEW_PAIRS,
 )
 
 

@@ -1,0 +1,212 @@
+"""Merchant sales: what each merchant sold, took in and gave back, by UTC day and currency, as of now.
+
+Belongs here: its rows, and the question it answers. PostgreSQL adds the rows up (`migrations/0004_sums.sql`); how they
+are applied and rebuilt: `derived/keyed/projection.py`. Does not belong here: the books. A month that is closed and the
+days of finance (`dbt_project/models/marts/`) say what was booked when; this says what orders, captures and refunds add
+up to today, an order's cancellations on the day when it was placed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import msgspec
+
+from contracts.clock import Clock, utc_now
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentState
+from contracts.events.refund import RefundState, RefundStatus
+from contracts.settings import Settings
+from derived.keyed.projection import KeyedProjection
+from derived.keyed.rows import Child, ChildRow, Root, RootRow
+from derived.read_models.answers import Freshness, freshness, select, snapshot
+from derived.read_models.store import build_read_model
+
+NAME = "merchant_sales"
+SUMS = ("merchant_sales_days",)
+
+
+class SalesOrder(RootRow, frozen=True, kw_only=True):
+    """What an order adds to its day."""
+
+    merchant_id: str
+    order_id: str
+    pod: str
+    epoch: str
+    version: int
+    day: str
+    """The UTC day on which it was placed, YYYY-MM-DD."""
+    currency: str
+    ordered_minor: int
+    """What was owed when it was placed, tax included."""
+    cancelled_minor: int
+    """What of it is cancelled by now."""
+
+
+class SalesPayment(RootRow, frozen=True, kw_only=True):
+    """A payment of which something was captured; its captures stand beside it."""
+
+    merchant_id: str
+    payment_id: str
+    pod: str
+    epoch: str
+    version: int
+    currency: str
+
+
+class SalesCapture(ChildRow, frozen=True, kw_only=True):
+    """What a capture adds to its day."""
+
+    merchant_id: str
+    payment_id: str
+    payment_capture_id: str
+    day: str
+    currency: str
+    captured_minor: int
+
+
+class SalesRefund(RootRow, frozen=True, kw_only=True):
+    """What a completed refund adds to its day."""
+
+    merchant_id: str
+    refund_id: str
+    pod: str
+    epoch: str
+    version: int
+    day: str
+    currency: str
+    refunded_minor: int
+
+
+class SalesDay(msgspec.Struct, frozen=True, kw_only=True):
+    """A merchant's day in one currency; the sums are whole numbers, however large."""
+
+    day: str
+    currency: str
+    order_count: int
+    ordered_minor: int
+    cancelled_minor: int
+    captured_minor: int
+    refunded_minor: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sales:
+    """A merchant's days, newest first."""
+
+    merchant_id: str
+    days: list[SalesDay]
+    freshness: Freshness
+
+
+DAYS = """
+    select day, currency, order_count, ordered_minor, cancelled_minor, captured_minor, refunded_minor
+    from read_models.merchant_sales_days
+    where merchant_id = %s and day >= %s and day <= %s
+    order by day desc, currency"""
+ORDER = "select * from read_models.sales_orders where merchant_id = %s and order_id = %s"
+PODS = "select pod from read_models.sales_orders where merchant_id = %s limit 1"
+
+
+def sales_of(dsn: str, merchant_id: str, first: date, last: date, *, clock: Clock = utc_now) -> Sales:
+    """Return what a merchant sold from one day through another, and how old that is; all of one snapshot."""
+    with snapshot(dsn) as connection:
+        days = select(connection, _day, DAYS, [merchant_id, first.isoformat(), last.isoformat()])
+        pods = {pod for (pod,) in connection.execute(PODS, [merchant_id])}
+        age = freshness(connection, NAME, merchant_id, pods, clock)
+    return Sales(merchant_id=merchant_id, days=days, freshness=age)
+
+
+def order_in_sales(
+    dsn: str, merchant_id: str, order_id: str, *, clock: Clock = utc_now
+) -> tuple[SalesOrder | None, Freshness]:
+    """Return what an order adds to its day, None where it is not known, and how old that is; all of one snapshot."""
+    with snapshot(dsn) as connection:
+        rows = select(connection, SalesOrder, ORDER, [merchant_id, order_id])
+        age = freshness(connection, NAME, merchant_id, {row.pod for row in rows}, clock)
+    return (rows[0] if rows else None), age
+
+
+def build(settings: Settings) -> KeyedProjection:
+    """Return the projection of these settings; connects at first use."""
+    return build_read_model(settings, name=NAME, roots=ROOTS, sums=SUMS)
+
+
+def _day(*, day: str, currency: str, **sums: Decimal) -> SalesDay:
+    return SalesDay(day=day, currency=currency, **{name: int(value) for name, value in sums.items()})
+
+
+def _utc_day(moment: datetime) -> str:
+    return moment.astimezone(UTC).date().isoformat()
+
+
+def _order(state: OrderState, pod: str, epoch: str) -> SalesOrder:
+    return SalesOrder(
+        merchant_id=state.merchant_id,
+        order_id=state.order_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        day=_utc_day(state.placed_at),
+        currency=state.currency,
+        ordered_minor=state.total_minor,
+        cancelled_minor=state.cancelled_minor,
+    )
+
+
+def _payment(state: PaymentState, pod: str, epoch: str) -> SalesPayment | None:
+    if not state.captures:
+        return None
+    return SalesPayment(
+        merchant_id=state.merchant_id,
+        payment_id=state.payment_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        currency=state.currency,
+    )
+
+
+def _captures(state: PaymentState) -> Sequence[SalesCapture]:
+    return [
+        SalesCapture(
+            merchant_id=state.merchant_id,
+            payment_id=state.payment_id,
+            payment_capture_id=capture.payment_capture_id,
+            day=_utc_day(capture.captured_at),
+            currency=state.currency,
+            captured_minor=capture.amount_minor,
+        )
+        for capture in state.captures
+    ]
+
+
+def _refund(state: RefundState, pod: str, epoch: str) -> SalesRefund | None:
+    if state.status != RefundStatus.COMPLETED or state.completed_at is None:
+        return None
+    return SalesRefund(
+        merchant_id=state.merchant_id,
+        refund_id=state.refund_id,
+        pod=pod,
+        epoch=epoch,
+        version=state.version,
+        day=_utc_day(state.completed_at),
+        currency=state.currency,
+        refunded_minor=state.amount_minor,
+    )
+
+
+ROOTS = (
+    Root(table="sales_orders", state_type=OrderState, row_type=SalesOrder, row=_order),
+    Root(
+        table="sales_payments",
+        state_type=PaymentState,
+        row_type=SalesPayment,
+        row=_payment,
+        child=Child(table="sales_captures", row_type=SalesCapture, rows=_captures),
+    ),
+    Root(table="sales_refunds", state_type=RefundState, row_type=SalesRefund, row=_refund),
+)

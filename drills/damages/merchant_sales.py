@@ -1,0 +1,77 @@
+"""Damages of merchant sales: rows, and the sums over them, and what must become of them.
+
+Belongs here: those damages, by the round in which they are done. Does not belong here: how any read model is damaged
+(`drills/damages/read_models.py`).
+"""
+
+from __future__ import annotations
+
+from contracts.verdicts import DifferenceClass as Class
+from drills.damages import read_models
+from drills.damages.place import Cell, Damage, Harm, Place, Target, harm
+
+NAME = "merchant_sales"
+SUMS = "merchant_sales_days"
+
+lose_row = read_models.one("order", "delete from read_models.sales_orders where {where}")
+add_row = read_models.ghost("order", "sales_orders")
+age_row = read_models.one("order", "update read_models.sales_orders set version = version - 1 where {where}", "changed")
+change_amount = read_models.one(
+    "order", "update read_models.sales_orders set ordered_minor = ordered_minor + 1 where {where}"
+)
+change_two_amounts = read_models.two("order", "sales_orders", "ordered_minor")
+lose_captures = read_models.one("payment", "delete from read_models.sales_captures where {where}", "captured")
+move_day = read_models.one("order", "update read_models.sales_orders set day = '1999-12-31' where {where}")
+"""Its amount is right, and stands in another day's sum."""
+
+
+def _of_sum(statement: str) -> Damage:
+    """Return a damage to the sum of the day of one order; ``{where}`` stands for the condition that chooses it."""
+    chosen = """sales_day_id = (
+        select md5(merchant_id || '/' || day || '/' || currency)::uuid::text from read_models.sales_orders
+        where order_id = %(id)s)"""
+
+    def do(place: Place) -> Harm:
+        order = place.take("order")
+        with place.views() as connection:
+            query = f"select sales_day_id from read_models.{SUMS} where {chosen}"
+            ((sum_id,),) = connection.execute(query, {"id": order.aggregate_id}).fetchall()
+        place.change_view(statement.format(where="sales_day_id = %(sum_id)s"), sum_id=sum_id)
+        return harm(Target(kind=SUMS, merchant_id=order.merchant_id, aggregate_id=sum_id, traits=frozenset()))
+
+    return do
+
+
+change_sum = _of_sum(f"update read_models.{SUMS} set captured_minor = captured_minor + 1 where {{where}}")
+lose_sum = _of_sum(f"delete from read_models.{SUMS} where {{where}}")
+empty_sales = read_models.whole(
+    "delete from read_models.sales_orders where pod = %(pod)s",
+    "delete from read_models.sales_payments where pod = %(pod)s",
+    "delete from read_models.sales_refunds where pod = %(pod)s",
+)
+
+
+def _in_rows(damage: str, do: Damage, kind: Class) -> Cell:
+    return read_models.in_rows(NAME, damage, do, kind)
+
+
+ROWS = (
+    _in_rows("row missing", lose_row, Class.MISSING),
+    _in_rows("row extra", add_row, Class.EXTRA),
+    _in_rows("row stale", age_row, Class.STALE),
+    _in_rows("changed by one minor unit", change_amount, Class.AMOUNT),
+    _in_rows("two errors that cancel", change_two_amounts, Class.AMOUNT),
+    _in_rows("captures missing", lose_captures, Class.MISSING),
+    _in_rows("row on another day", move_day, Class.DIFFERENT),
+)
+CELLS = {
+    "rows": ROWS,
+    "views, first": (_in_rows("sum changed by one minor unit", change_sum, Class.AMOUNT),),
+    "views, second": (_in_rows("sum missing", lose_sum, Class.MISSING), read_models.moved_back(NAME, pod=1)),
+    "views, third": (
+        read_models.in_all(NAME, "view emptied", empty_sales, Class.MISSING),
+        read_models.moved_forward(NAME),
+    ),
+    "poison": (read_models.parked(NAME, "sales_orders"),),
+}
+"""By the round in which they are done."""

@@ -1,0 +1,110 @@
+"""What merchant sales must hold: a row per order, capture and completed refund of the lake's states, and their sums.
+
+Belongs here: its tables as SQL of the comparison's own. Does not belong here: how it is built
+(`derived/read_models/merchant_sales.py`).
+"""
+
+from __future__ import annotations
+
+from reconcile.shapes import Shape, belongs_to, sums
+from reconcile.view_tables import View, ViewSum, ViewTable, number, text
+
+UTC_DAY = "strftime({} at time zone 'UTC', '%Y-%m-%d')"
+TABLES = (
+    ViewTable(
+        shape=Shape(
+            name="sales_orders",
+            key=("order_id",),
+            columns=(*text("merchant_id", "day", "currency"), *number("ordered_minor", "cancelled_minor", "version")),
+            day="day",
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("order", "order_id"),
+        ),
+        aggregate_type="order",
+        id_column="order_id",
+        expected=f"select *, {UTC_DAY.format('placed_at')} as day, total_minor as ordered_minor from {{orders}}",
+    ),
+    ViewTable(
+        shape=Shape(
+            name="sales_payments",
+            key=("payment_id",),
+            columns=(*text("merchant_id", "currency"), *number("version")),
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("payment", "payment_id"),
+        ),
+        aggregate_type="payment",
+        id_column="payment_id",
+        expected="""
+            select p.* from {payments} as p
+            where p.aggregate_id in (select aggregate_id from {payment_captures})""",
+    ),
+    ViewTable(
+        shape=Shape(
+            name="sales_captures",
+            key=("payment_id", "payment_capture_id"),
+            columns=(*text("merchant_id", "day", "currency"), *number("captured_minor")),
+            day="day",
+            currency="currency",
+            aggregate=belongs_to("payment", "payment_id"),
+        ),
+        aggregate_type="payment",
+        id_column="payment_id",
+        root="sales_payments",
+        expected=f"""
+            select c.*, c.aggregate_id as payment_id, {UTC_DAY.format("c.captured_at")} as day, p.currency,
+                   c.amount_minor as captured_minor
+            from {{payment_captures}} as c join {{payments}} as p on p.aggregate_id = c.aggregate_id""",
+    ),
+    ViewTable(
+        shape=Shape(
+            name="sales_refunds",
+            key=("refund_id",),
+            columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version")),
+            day="day",
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("refund", "refund_id"),
+        ),
+        aggregate_type="refund",
+        id_column="refund_id",
+        expected=f"""
+            select *, {UTC_DAY.format("completed_at")} as day, amount_minor as refunded_minor from {{refunds}}
+            where status = 'completed'""",
+    ),
+)
+
+DAYS = ViewSum(
+    shape=Shape(
+        name="merchant_sales_days",
+        key=("sales_day_id",),
+        columns=(
+            *text("merchant_id", "day", "currency"),
+            *sums("row_count", "order_count", "ordered_minor", "cancelled_minor", "captured_minor", "refunded_minor"),
+        ),
+        day="day",
+        currency="currency",
+        aggregate=belongs_to("merchant_sales_days", "sales_day_id"),
+    ),
+    id_column="sales_day_id",
+    group=("merchant_id", "day", "currency"),
+    parts="""
+        select merchant_id, day, currency, pod, order_id as aggregate_id, 1 as row_count, 1 as order_count,
+               ordered_minor, cancelled_minor, 0 as captured_minor, 0 as refunded_minor
+        from read_models.sales_orders
+        union all
+        select c.merchant_id, c.day, c.currency, p.pod, c.payment_id, 1, 0, 0, 0, c.captured_minor, 0
+        from read_models.sales_captures as c left join read_models.sales_payments as p using (merchant_id, payment_id)
+        union all
+        select merchant_id, day, currency, pod, refund_id, 1, 0, 0, 0, 0, refunded_minor
+        from read_models.sales_refunds""",
+)
+"""A day's sums are rows with ids of their own: what differs in one is mended by adding that one up again."""
+
+VIEW = View(
+    name="merchant_sales",
+    tables=TABLES,
+    sums=(DAYS,),
+    compared="Every row that a day's sales are made of, and what the days add up to.",
+)
