@@ -6,7 +6,10 @@ Belongs here: `dagster.yaml` and the environment of Dagster's processes. Does no
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +139,20 @@ def code_locations(workspace: Path, home: Path) -> list[CodeLocation]:
 
 
 def _socket_folder(home: Path) -> Path:
-    # A socket's path has room for some 100 characters only.
-    return home if len(str(home)) < SOCKET_FOLDER_CHARACTERS_MAX else Path(tempfile.mkdtemp(prefix="tieout-"))
+    """Return a folder for sockets, whose paths have room for some 100 characters only: `home`, or one of its own.
+
+    The latter has the same name at every start, so that starts leave no folders behind.
+    """
+    if len(str(home)) < SOCKET_FOLDER_CHARACTERS_MAX:
+        return home
+    digest = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"tieout-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    # Everybody may write to the folder for temporary files, and could have made this one before us.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StackError(f"{folder} is for Dagster's sockets and belongs to somebody else; remove it, or set TMPDIR.")
+    return folder
 
 
 def write_workspace(locations: list[CodeLocation], home: Path) -> Path:
