@@ -2,6 +2,9 @@
 
 A spreadsheet that somebody opened and saved again is read, too: programs keep fifteen digits, and so does the writer.
 
+We do not use openpyxl: its reader changes texts that look like an escaped character (`_x000D_`), and a certified
+file with such a name would look changed.
+
 Belongs here: XLSX as a zip of XML. Does not belong here: what a cell means for a report (`finance/verification.py`).
 """
 
