@@ -1,0 +1,109 @@
+"""Incremental comparison of a view's sums: exact in its scope, silent outside of it, all through all parts together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+
+import psycopg
+import pytest
+
+from contracts.scope import KeyRange
+from contracts.settings import Settings
+from contracts.verdicts import PairResult, Verdict
+from derived.lake import migrate_lake
+from derived.read_models import migrate as migrate_read_models
+from reconcile.context import ReconcileContext
+from reconcile.run import run_pairs
+from reconcile.sweep import SweepPlan
+from stack.comparison import build_reconcile_context
+from stack.projections import PROJECTIONS
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+
+PAIR, SUMS = "lake_merchant_sales", "merchant_sales_days"
+HALF = "80000000-0000-0000-0000-000000000000"
+
+
+class World:
+    """One shop whose sales stand on several days, and the comparison of the view that adds them up."""
+
+    def __init__(self, settings: Settings, shop: Shop) -> None:
+        self.settings = settings
+        self.shop = shop
+        real = build_reconcile_context(settings, lag_seconds_max=10)
+        self.context: ReconcileContext = replace(carrying(real, settings, PROJECTIONS), whole_orders_max=0)
+
+    def carry(self) -> None:
+        propagate(self.settings, self.settings.pods[0], PROJECTIONS)
+
+    def execute(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.settings.read_models_dsn) as connection:
+            cursor = connection.execute(statement.encode(), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def look(self, plan: SweepPlan | None = None) -> PairResult:
+        (result,) = run_pairs(self.context, [PAIR], ["pod1"], plans={} if plan is None else {"pod1": plan})
+        return result
+
+    def part(self, *parts: KeyRange, ids: frozenset[str] = frozenset()) -> SweepPlan:
+        """Return what looks at all of these ranges, and at nothing that changed."""
+        cut = self.look().cut
+        assert cut is not None
+        return SweepPlan(since_cut=cut, parts=parts, cut_parts=(), share=2.0, suspects=ids)
+
+
+@pytest.fixture
+def world(settings: Settings) -> Iterator[World]:
+    pods = [pod.pod for pod in settings.pods]
+    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_read_models(settings.read_models_dsn)
+    with open_shops(settings) as (shop, _):
+        shop.refunded()
+        shop.cancelled_in_part()
+        yield World(settings, shop)
+
+
+def sums_in(result: PairResult) -> dict[str, str]:
+    return {str(item.key[0]): item.kind.value for item in result.sample if item.entity == SUMS}
+
+
+def test_a_sum_is_looked_at_by_its_own_id_and_when_an_order_of_its_day_changes(world: World) -> None:
+    world.carry()
+    whole = world.look()
+    assert whole.verdict is Verdict.CONSISTENT and whole.compared > 4
+    # Sums of days without rows: what somebody has put there, in every part of the ids.
+    ghosts = 12
+    for number in range(ghosts):
+        day = (date(1999, 1, 1) + timedelta(days=number)).isoformat()
+        world.execute(
+            f"insert into read_models.{SUMS} (merchant_id, day, currency, row_count, captured_minor)"
+            " values (%s, %s, 'GBP', 1, 5)",
+            world.shop.merchant_id,
+            day,
+        )
+    ((today,),) = world.execute(f"select sales_day_id from read_models.{SUMS} where day > '2000'")
+    world.execute(f"update read_models.{SUMS} set refunded_minor = refunded_minor + 1 where day > '2000'")
+    everything = sums_in(world.look())
+    assert len(everything) == ghosts + 1 and everything[str(today)] == "amount"
+
+    lower, upper = (sums_in(world.look(world.part(part))) for part in (KeyRange(through=HALF), KeyRange(above=HALF)))
+    assert {**lower, **upper} == everything and not set(lower) & set(upper)
+    assert all(identifier <= HALF for identifier in lower) and lower and upper
+    assert sums_in(world.look(world.part())) == {}, "nothing changed, and no part is looked at"
+    assert sums_in(world.look(world.part(ids=frozenset({str(today)})))) == {str(today): "amount"}, "it has a break"
+    plan = world.part()
+    world.shop.order()
+    world.carry()
+    assert sums_in(world.look(plan)) == {str(today): "amount"}, "an order of that day changed"
+
+
+def test_a_sum_that_is_gone_is_found_by_the_rows_of_its_day(world: World) -> None:
+    world.carry()
+    ((today,),) = world.execute(f"delete from read_models.{SUMS} returning sales_day_id")
+    assert sums_in(world.look()) == {str(today): "missing"}
+    parts = [world.part(KeyRange(through=HALF)), world.part(KeyRange(above=HALF))]
+    assert sorted(len(sums_in(world.look(part))) for part in parts) == [0, 1]
+    # The other pod has no row of that day, and so nothing to say.
+    (other,) = run_pairs(world.context, [PAIR], ["pod2"])
+    assert other.verdict is Verdict.CONSISTENT
