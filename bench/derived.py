@@ -34,7 +34,7 @@ from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import decoding, migrate
 from derived.read_models.known import all_roots, roots_of
 from derived.read_models.tables import Root
-from stack.projections import VIEWS, build_projection
+from stack.composition.projections import VIEWS, build_projection
 from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey

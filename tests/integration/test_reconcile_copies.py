@@ -19,7 +19,7 @@ from oltp.commands.restate import Restate
 from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from reconcile.run import run_comparison, run_pairs
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 
 Shops = tuple[Shop, Shop]
