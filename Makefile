@@ -10,7 +10,7 @@ once := $(filter-out 0,$(ONCE))
 .PHONY: run test scenarios check bench drill pictures format install lock clean
 
 run: .venv/.installed
-	@$(PY) -m stack.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
+	@$(PY) -m cli.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
 
 test: .venv/.installed
 	@$(PY) -m pytest -n 3 --dist worksteal -m "not long" $(ARGS)
@@ -32,7 +32,7 @@ bench: .venv/.installed
 	@$(PY) -m bench $(ARGS)
 
 drill: .venv/.installed
-	@$(PY) -m stack drill $(ARGS)
+	@$(PY) -m cli drill $(ARGS)
 
 pictures: .venv/.installed
 	@$(PY) -m docs.pictures
@@ -48,7 +48,7 @@ lock: .venv/.installed
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(ARGS) -o requirements.lock requirements.in requirements-dev.in
 
 clean:
-	@if [ -x $(PY) ]; then $(PY) -m stack reset --yes; fi
+	@if [ -x $(PY) ]; then $(PY) -m cli reset --yes; fi
 	@rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dbt_project/target dbt_project/logs
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

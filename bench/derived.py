@@ -35,7 +35,7 @@ from derived.keyed.rows import Root
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import migrate
 from derived.read_models.known import all_roots, roots_of
-from stack.projections import VIEWS, build_projection
+from stack.composition.projections import VIEWS, build_projection
 from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey

@@ -23,9 +23,9 @@ import psycopg
 
 from contracts.errors import StackError
 from contracts.settings import Settings
-from stack.builder import warm_builder
-from stack.damaging import process_id_of, stopped
-from stack.projections import PROJECTIONS
+from stack.composition.builder import warm_builder
+from stack.composition.damaging import process_id_of, stopped
+from stack.composition.projections import PROJECTIONS
 
 HOLD_SECONDS_MAX = 90.0
 """A consumer that is stopped goes on after so long, whatever the comparisons do meanwhile."""

@@ -1,4 +1,4 @@
-"""How much memory each process of a command takes: ``python -m bench.memory -- python -m stack.run --once a.csv.gz``.
+"""How much memory each process of a command takes: ``python -m bench.memory -- python -m cli.run --once a.csv.gz``.
 
 Samples the command's process tree, also children that left it for a session of their own (found by the marker or the
 folder of the stack they belong to), and prints the peak of each kind of process. Belongs here: sampling and printing.

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import StackError
+from contracts.progress import SILENT
 from contracts.runs import LOCATION
 from contracts.settings import Settings
-from stack.console import Progress
-from stack.dagster_database import migrate_dagster
-from stack.dagster_home import write_dagster_home
-from stack.files import free_port
+from stack.ports import free_port
+from stack.processes.dagster_database import migrate_dagster
+from stack.processes.dagster_home import write_dagster_home
+from stack.processes.workers import dagster_programs
 from stack.settings import ROOT, without_settings
-from stack.workers import dagster_programs
 
 DEADLINE_SECONDS = 900.0
 
@@ -227,7 +227,7 @@ def running_pages(settings: Settings, logs: Path) -> Iterator[Pages]:
     Sensors and schedules are as they are for everybody.
     """
     write_dagster_home(settings)
-    migrate_dagster(settings, Progress(is_quiet=True))
+    migrate_dagster(settings, SILENT)
     common = {**without_settings(os.environ), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     port = free_port()
     processes: list[subprocess.Popen[bytes]] = []

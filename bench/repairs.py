@@ -26,6 +26,7 @@ import psycopg
 
 from bench.figures import Figure, report
 from bench.world import running_system, trade
+from cli.console import answers, table
 from contracts.breaks import UNSETTLED, BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
@@ -38,8 +39,7 @@ from reconcile.results import latest_results
 from repair import ledger
 from repair.run import repair_breaks
 from repair.tools import Repairing
-from stack.console import answers, table
-from stack.damaging import place_of
+from stack.composition.damaging import place_of
 from stack.settings import ROOT
 
 SEED = 7
@@ -109,7 +109,7 @@ class CommandLine:
         return []
 
     def _run(self, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "stack.cli", *arguments, "--json"]
+        command = [sys.executable, "-P", "-m", "cli", *arguments, "--json"]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, env=self._environment, cwd=ROOT, timeout=1_800
         )
@@ -218,7 +218,7 @@ def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
     if orders_per_second <= 0:
         yield
         return
-    command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
+    command = [sys.executable, "-P", "-m", "stack.upkeep.worker", "traffic", "--rate", str(orders_per_second)]
     environment = {**os.environ, **as_values(settings), "PYTHONPATH": str(ROOT)}
     path, stop = settings.var_dir / "logs" / "traffic.log", threading.Event()
 

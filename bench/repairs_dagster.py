@@ -14,6 +14,7 @@ from datetime import datetime
 
 from bench.figures import Figure
 from bench.pages import FAILED, Pages, running_pages
+from cli.console import ConsoleProgress
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
@@ -23,7 +24,6 @@ from contracts.verdicts import Verdict
 from reconcile.pair import Pair
 from reconcile.results import latest_results
 from repair import ledger
-from stack.console import Progress
 
 LATE_TRIES_MAX = 10
 """Comparisons of a late copy: what is parked is a break after a minute."""
@@ -143,6 +143,6 @@ def _pairs(families: Sequence[str]) -> Sequence[Pair]:
 def running_dagster(settings: Settings) -> Iterator[Dagster]:
     """Run Dagster beside the workers until the block ends."""
     with running_pages(settings, settings.var_dir / "logs") as pages:
-        with Progress().step("Starting Dagster"):
+        with ConsoleProgress().step("Starting Dagster"):
             pages.until("The code locations did not load", pages.is_up)
         yield Dagster(settings=settings, pages=pages)

@@ -42,11 +42,11 @@ from reconcile.sweep import SweepPlan
 from repair import ledger
 from repair.alerts.deciding import AlertKind
 from repair.sweeping import plans_for, take_in
-from stack.alerting import tell
-from stack.builder import warm_builder
-from stack.comparison import build_reconcile_context
-from stack.damaging import stopped
-from stack.processes import wait_until
+from stack.composition.builder import warm_builder
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.damaging import stopped
+from stack.processes.tracking import wait_until
+from stack.upkeep.alerting import tell
 
 START_SECONDS_MAX = 180.0
 IMPATIENT_SECONDS = 1.0

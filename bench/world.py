@@ -18,13 +18,13 @@ from contracts.settings import Settings, parse_settings
 from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.execute import build_command_pod, execute
 from oltp.directory import placements
-from stack import session
-from stack.migrations import migrate_everything
-from stack.propagation import drain_everything
+from stack.composition import session
+from stack.composition.migrations import migrate_everything
+from stack.composition.propagation import drain_everything
+from stack.processes.supervision import Program, Supervisor
+from stack.processes.workers import TRAFFIC, propagation_programs
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT, write_settings_file
-from stack.supervision import Program, Supervisor
-from stack.workers import TRAFFIC, propagation_programs
 from traffic.generator import place_orders
 
 ADJUSTMENTS = 4
@@ -57,7 +57,7 @@ def running_system(*, orders_per_second: float = 0.0) -> Iterator[Settings]:
 
 
 def _traffic(settings: Settings, orders_per_second: float) -> Program:
-    command = [sys.executable, "-P", "-m", "stack.worker", "traffic", "--rate", str(orders_per_second)]
+    command = [sys.executable, "-P", "-m", "stack.upkeep.worker", "traffic", "--rate", str(orders_per_second)]
     return Program(name=TRAFFIC, command=command, environment={"TIEOUT_VAR_DIR": str(settings.var_dir)})
 
 

@@ -1,7 +1,7 @@
 """Whether people would hear of an incident: the sender runs, has somebody to tell, and gets through.
 
 A sender that is down cannot say so, therefore another run looks. That Dagster is down is told by a worker that does not
-need it (`stack/watching.py`).
+need it (`stack/upkeep/watching.py`).
 """
 
 import dagster as dg

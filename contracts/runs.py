@@ -1,6 +1,7 @@
 """Names in Dagster that its start, its limits and the graph must agree on: tags of runs, a location, a sensor.
 
-Belongs here: the names. Does not belong here: the limits (`stack/dagster_home.py`), the jobs (`orchestration/jobs.py`).
+Belongs here: the names. Does not belong here: the limits (`stack/processes/dagster_home.py`), the jobs
+(`orchestration/jobs.py`).
 """
 
 DRAIN_TAG = "tieout/drain"

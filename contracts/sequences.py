@@ -1,6 +1,7 @@
 """A sequence that was set back behind its table: what is said of it.
 
-Belongs here: that sentence. Does not belong here: noticing it (`oltp/store/constraints.py`, `stack/outages.py`).
+Belongs here: that sentence. Does not belong here: noticing it (`oltp/store/constraints.py`,
+`stack/looking/outages.py`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What builds of the warehouse took of memory at most, in a file beside the other runtime files.
 
-Belongs here: that file. Does not belong here: builds (`derived/builds.py`), when people are told (`stack/headroom.py`).
+Belongs here: that file. Does not belong here: builds (`derived/builds.py`), when people are told
+(`stack/looking/headroom.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Belongs here: which commands write and therefore hold the build lock, what no command may do, whether a build by hand
 was a whole one. Does not belong here: what dbt needs to run (`derived/warehouse.py`), the command line
-(`stack/commands/dbt.py`).
+(`cli/commands/dbt.py`).
 
 A build by hand records cuts like every other. It is complete, so that reports read it and the next one goes on from
 there, only if it built every model and ran every test without a fault. Any other is like one that failed on the way:

@@ -1,7 +1,7 @@
 """Opening a new epoch of a pod: from here on its database counts, and every copy goes back to what both have.
 
 Belongs here: the plan, and the order of the steps. Does not belong here: a single step (`streams/epochs.py`,
-`derived/lake_epochs.py`, `derived/backup_epochs.py`, the views' `take_back`), what is printed (`stack/commands/`).
+`derived/lake_epochs.py`, `derived/backup_epochs.py`, the views' `take_back`), what is printed (`cli/commands/`).
 
 The record in the pod comes first and is completed last: between the two nobody publishes, and every step finds out for
 itself what is left to do, so an opening that was interrupted anywhere is finished by asking for it again. The log comes

@@ -1,7 +1,7 @@
 """Questions that anybody may ask of the warehouse in SQL: read only, as of cuts, within limits.
 
 Belongs here: which names a query may use, that it only reads, its limits. Does not belong here: what a mart means
-(dbt_project/models/marts), how the answer is printed (`stack/commands/queries.py`).
+(dbt_project/models/marts), how the answer is printed (`cli/commands/queries.py`).
 
 Four walls, one behind the other. The query is parsed first: one SELECT, over names that are listed here and nothing
 else, so that no function reads files, passwords or a catalog. DuckDB has the lake attached read only. It may open no

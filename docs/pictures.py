@@ -20,11 +20,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from cli.console import ConsoleProgress, print_error
 from contracts.errors import StackError, TieoutError
 from docs.browser import Browser, browser
-from stack import session
-from stack.console import Progress, print_error
-from stack.dagster_home import dagster_url
+from stack.composition import session
+from stack.processes.dagster_home import dagster_url
 from stack.settings import ROOT
 
 IMAGES = ROOT / "docs" / "images"
@@ -57,7 +57,7 @@ def main() -> int:
     """Take every picture; return the exit code."""
     try:
         address = _running()
-        progress = Progress(plan=("Comparing everything", "Reporting a day", "Drawing the graph"))
+        progress = ConsoleProgress(plan=("Comparing everything", "Reporting a day", "Drawing the graph"))
         # The browser is another process: it is ended whatever ends this one.
         with session.ended_by_signals(), browser() as page, tempfile.TemporaryDirectory() as folder:
             with progress.step("Comparing everything"):
@@ -139,7 +139,7 @@ def _groups(address: str) -> list[str]:
 
 def _tieout(*arguments: str) -> str:
     """Return what a command answers, in colors; StackError when it fails for another reason than a difference."""
-    command = [sys.executable, "-P", "-m", "stack", *arguments]
+    command = [sys.executable, "-P", "-m", "cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     if not done.stdout and done.returncode:

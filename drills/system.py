@@ -1,6 +1,6 @@
 """What a drill may do to the system that it runs on; the system is the drill's own, never one with somebody's data.
 
-Belongs here: the port. Does not belong here: starting servers and workers (`stack/drill_system.py` does).
+Belongs here: the port. Does not belong here: starting servers and workers (`stack/upkeep/drill_system.py` does).
 """
 
 from __future__ import annotations

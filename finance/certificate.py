@@ -5,7 +5,8 @@ what it found, which differences are open or accepted, and a checksum of the con
 in words, never 0.
 
 Belongs here: its values, and which breaks touch a report. Does not belong here: how they follow from comparisons and
-breaks (`finance/certifying.py`), reading those (`stack/evidence.py`), how a certificate looks (`finance/page.py`).
+breaks (`finance/certifying.py`), reading those (`stack/composition/evidence.py`), how a certificate looks
+(`finance/page.py`).
 """
 
 from __future__ import annotations

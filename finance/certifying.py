@@ -1,7 +1,7 @@
 """Making a certificate: what comparisons and breaks come to for a report, and the one sentence that says so.
 
 Belongs here: how a certificate follows from the evidence. Does not belong here: its values (`finance/certificate.py`),
-reading the evidence (`stack/evidence.py`), how a certificate looks (`finance/tables.py`).
+reading the evidence (`stack/composition/evidence.py`), how a certificate looks (`finance/tables.py`).
 """
 
 from __future__ import annotations

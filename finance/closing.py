@@ -1,7 +1,8 @@
 """Closing a period: what stands in the way, and freezing it when nothing does.
 
 Belongs here: the rules of closing, and making the files that are kept. Does not belong here: the tables
-(`finance/books.py`), what is shown before (`finance/preview.py`), gathering what is known (`stack/evidence.py`).
+(`finance/books.py`), what is shown before (`finance/preview.py`), gathering what is known
+(`stack/composition/evidence.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What closing a period would freeze, shown before it is done: totals by merchant, rows, what lies after the cuts.
 
 Belongs here: that value, made by reading only. Does not belong here: the rules of closing and closing itself
-(`finance/closing.py`), how it looks on a terminal (`stack/commands/closing.py`).
+(`finance/closing.py`), how it looks on a terminal (`cli/commands/closing.py`).
 """
 
 from __future__ import annotations

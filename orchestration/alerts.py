@@ -12,7 +12,7 @@ from assets.platform import PLATFORM, platform_of
 from assets.trust import ALERTS
 from contracts.text import counted
 from orchestration.upkeep import without_secrets
-from stack.alerting import tell
+from stack.upkeep.alerting import tell
 
 LOOK_SECONDS = 30
 

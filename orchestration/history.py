@@ -1,7 +1,8 @@
 """What Dagster keeps of runs, events and evaluations: some days, never the newest of anything, a bounded part a time.
 
-Dagster itself lets go of old ticks only (`stack/dagster_home.py`). Heartbeats alone are twenty thousand events a day.
-Belongs here: that upkeep of Dagster's own database. Does not belong here: the ledger and the results, which are ours.
+Dagster itself lets go of old ticks only (`stack/processes/dagster_home.py`). Heartbeats alone are twenty thousand
+events a day. Belongs here: that upkeep of Dagster's own database. Does not belong here: the ledger and the results,
+which are ours.
 """
 
 from datetime import datetime, timedelta

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from assets.platform import PLATFORM, Platform
+from contracts.progress import SILENT
 from contracts.settings import Settings
-from stack.alerting import write_digest
-from stack.comparison import build_reconcile_context
-from stack.console import Progress
-from stack.data_docs import data_docs_url
-from stack.drilling import drill_everything
-from stack.projections import build_projection
-from stack.propagation import propagating
-from stack.repairing import repairing_tools
-from stack.reporting import statement_of
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.drilling import drill_everything
+from stack.composition.projections import build_projection
+from stack.composition.propagation import propagating
+from stack.composition.repairing import repairing_tools
+from stack.looking.reporting import statement_of
+from stack.processes.data_docs import data_docs_url
+from stack.upkeep.alerting import write_digest
 
 
 def build_platform(settings: Settings) -> Platform:
@@ -22,7 +22,7 @@ def build_platform(settings: Settings) -> Platform:
         build_projection=lambda name: build_projection(name, settings),
         reconcile_context=lambda: build_reconcile_context(settings),
         propagating=lambda: propagating(settings),
-        repairing=lambda: repairing_tools(settings, Progress(is_quiet=True)),
+        repairing=lambda: repairing_tools(settings, SILENT),
         drill=lambda say: drill_everything(settings, say),
         report=lambda name: statement_of(settings, name),
         write_digest=lambda comparison, run: write_digest(settings, comparison, run),

@@ -4,7 +4,7 @@
 its breaks again: the next repair states it. `correct` puts the rows back to what the events say, as the tables' owner.
 Both refuse when the rows are not any more what was shown.
 
-Belongs here: those three. Does not belong here: what code does by itself (`repair/plan.py`), asking (`stack/`).
+Belongs here: those three. Does not belong here: what code does by itself (`repair/plan.py`), asking (`cli/`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What starts things: embedded servers, settings, process supervision and the `tieout` command.
+"""What starts things, in rooms that import downwards only: upkeep, looking, composition, servers, processes.
 
-Belongs here: the composition root of processes. Does not belong here: what the processes do (each folder has its own).
+Belongs here: the composition root of processes, and beside the rooms what all of them need (settings, files, ports,
+secrets in texts). Does not belong here: what the processes do (each folder has its own), the `tieout` command (`cli/`).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Files that the stack writes: private ones, generated passwords, free ports.
+"""Files that the stack writes: private ones, generated passwords, logs that stay small.
 
 Belongs here: writing a file so that nobody else can read it, whole or not at all, and keeping folders to their owner.
 Does not belong here: what is in them.
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import stat
 from pathlib import Path
-
-LOOPBACK = "127.0.0.1"
 
 PRIVATE_MASK = 0o077
 """What a process of ours creates, only its owner may read (0600) or enter (0700), whatever the shell's umask is."""
@@ -70,26 +67,6 @@ def stored_password(path: Path) -> str:
     password = secrets.token_urlsafe(24)
     write_private(path, password + "\n")
     return password
-
-
-def free_port(preferred: int | None = None) -> int:
-    """Return a loopback TCP port nobody listens on: `preferred` if it is free, else one of the system's choice."""
-    if preferred is not None and _is_free(preferred):
-        return preferred
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port in TIME_WAIT is free for us, one that somebody listens on is not.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
 
 
 def rotate(path: Path, *, size_bytes_max: int = 10_000_000) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from contracts.errors import SettingsError
 from contracts.settings import Settings, parse_settings
 from stack.files import write_private
-from stack.processes import MARKER
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: where `dbt_project/`, `workspace.yaml` and, unless set otherwise, `var/` are."""
@@ -21,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "TIEOUT_"
 FILE_NAME = "settings.env"
 FILE_SETTING = "TIEOUT_SETTINGS_FILE"
-"""Names the file that a process reads instead of `settings.env`: what it is told for its duty (`stack/duties.py`)."""
+"""Names the file that a process reads instead of `settings.env`: what its duty needs (`stack/processes/duties.py`)."""
+MARKER = "TIEOUT_STACK"
+"""Environment variable of every worker: the var folder of the stack it belongs to. By it leftovers are found."""
 
 
 def var_dir(environment: Mapping[str, str] | None = None) -> Path:

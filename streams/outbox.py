@@ -39,7 +39,7 @@ COUNTED_MAX = 100_000
 """More waiting events than this are not counted: in an outbox of millions that takes as many reads."""
 
 QUEUED_EVENTS_MAX = 1_000_000
-"""So many waiting events are a standstill: people are told before (`stack/headroom.py`), and count so far, too."""
+"""So many waiting events are a standstill: people hear before (`stack/looking/headroom.py`) and count so far, too."""
 
 UNPUBLISHED = """
 select count(*) as events, min(recorded_at) as oldest_recorded_at,

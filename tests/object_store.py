@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contracts.object_store import ObjectStore
-from stack import files
+from stack import ports
 
 KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "a-secret/with+odd=characters'"
 START_SECONDS_MAX = 60.0
@@ -23,9 +23,9 @@ def running_store(folder: Path, *, buckets: tuple[str, ...]) -> Iterator[ObjectS
     """Run a store with these buckets, its objects below `folder`."""
     for bucket in buckets:
         (folder / bucket).mkdir(parents=True)
-    port = files.free_port(None)
+    port = ports.free_port(None)
     key = {"NANIO_ACCESS_KEY": KEY_ID, "NANIO_SECRET_KEY": SECRET}
-    command = ["serve", "--data-dir", str(folder), "--host", files.LOOPBACK, "--port", str(port), "--no-access-log"]
+    command = ["serve", "--data-dir", str(folder), "--host", ports.LOOPBACK, "--port", str(port), "--no-access-log"]
     with (
         (folder.parent / "store.log").open("ab") as log,
         subprocess.Popen(
@@ -34,7 +34,7 @@ def running_store(folder: Path, *, buckets: tuple[str, ...]) -> Iterator[ObjectS
     ):
         try:
             _wait(port, server)
-            yield ObjectStore(endpoint=f"http://{files.LOOPBACK}:{port}", key_id=KEY_ID, secret=SECRET)
+            yield ObjectStore(endpoint=f"http://{ports.LOOPBACK}:{port}", key_id=KEY_ID, secret=SECRET)
         finally:
             server.terminate()
 
@@ -44,7 +44,7 @@ def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
     while True:
         assert server.poll() is None and time.monotonic() < ends, "the object store did not start; see store.log"
         try:
-            socket.create_connection((files.LOOPBACK, port), timeout=1).close()
+            socket.create_connection((ports.LOOPBACK, port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.05)

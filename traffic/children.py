@@ -1,7 +1,7 @@
 """Starting Python processes that work for this one, so that a user reads our own sentences only when one of them ends.
 
 Belongs here: what every such process needs from its first moment. Does not belong here: what they do, and ending them
-(`traffic/workers.py`, `stack/apart.py`).
+(`traffic/workers.py`, `stack/processes/apart.py`).
 """
 
 from __future__ import annotations

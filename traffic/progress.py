@@ -1,6 +1,6 @@
 """How long work in this folder tells its caller how far it is.
 
-Belongs here: the form of a progress report. Does not belong here: showing it (`stack/`).
+Belongs here: the form of a progress report. Does not belong here: showing it (`cli/`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The folder of Data Docs: where the pages are, and how old ones go. No Great Expectations here.
 
-Belongs here: the folder's layout. Does not belong here: writing pages (`judge.py`), serving them (`stack/workers.py`).
+Belongs here: the folder's layout. Does not belong here: writing pages (`judge.py`), serving them
+(`stack/processes/workers.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Parked events that a person decided to pass over for good, with who, when and why: table `skipped_events`.
 
 Belongs here: that table. Does not belong here: parked events (`positions.py`), who may decide it and what is shown
-before (`stack/commands/parked.py`).
+before (`cli/commands/parked.py`).
 """
 
 from __future__ import annotations

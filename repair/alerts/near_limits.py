@@ -3,7 +3,7 @@
 Every limit of memory, disk and queues is a setting or belongs to a server; what reaches it stops work. So people hear
 of it before, at a share of it that leaves time to act.
 
-Belongs here: when that is told, and the texts; pure. Does not belong here: measuring (`stack/headroom.py`).
+Belongs here: when that is told, and the texts; pure. Does not belong here: measuring (`stack/looking/headroom.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An outage is no break: nothing differs, something cannot be reached. One that is over within seconds, because whatever
 ended was started again, wakes nobody; it is counted by `tieout status`. Who is told must not depend on what is down, so
-these messages need no database (`stack/watching.py`).
+these messages need no database (`stack/upkeep/watching.py`).
 
 A copy that is late wakes nobody; one that is behind for longer than the contract lets be called late is told likewise.
 

@@ -1,7 +1,7 @@
 """The embedded servers of one stack: two pods and a control cluster of PostgreSQL, and one Valkey.
 
 Belongs here: which servers there are and what settings follow from them. Does not belong here: how one server is
-started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and who stops them (`stack/session.py`).
+started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and who stops them (`stack/composition/session.py`).
 """
 
 from __future__ import annotations

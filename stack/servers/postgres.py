@@ -18,7 +18,8 @@ from urllib.parse import quote
 import psutil
 
 from contracts.errors import StackError
-from stack import files, processes
+from stack import files, ports
+from stack.processes import tracking
 from stack.servers.accounts import (
     Account,
     let_pass,
@@ -109,14 +110,14 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop the server, whoever started it; nothing to do when it does not run."""
         process = self._process()
-        if process is not None and not processes.stop(process, signals=STOP_SIGNALS):
+        if process is not None and not tracking.stop(process, signals=STOP_SIGNALS):
             raise StackError(f"PostgreSQL {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
 
     def kill(self) -> None:
         """End the server as a crash does: all its processes at once, nothing written. For drills and tests."""
         process = self._process()
         if process is not None:
-            processes.kill_tree(process)
+            tracking.kill_tree(process)
 
     def is_running(self) -> bool:
         """Return whether the server's process lives."""
@@ -133,7 +134,7 @@ class EmbeddedPostgres:
     def dsn(self, user: str, password: str, database: str) -> str:
         """Return the libpq URI of a database for a role."""
         port = self.port or self._running_port()
-        return f"postgresql://{quote(user)}:{quote(password, safe='')}@{files.LOOPBACK}:{port}/{quote(database)}"
+        return f"postgresql://{quote(user)}:{quote(password, safe='')}@{ports.LOOPBACK}:{port}/{quote(database)}"
 
     def wipe(self) -> None:
         """Delete the server's data and password; the server must not run."""
@@ -154,8 +155,8 @@ class EmbeddedPostgres:
         return runnable_tree(tree, "bin/postgres", self.account, outside) / "bin"
 
     def _process(self) -> psutil.Process | None:
-        process_id = processes.read_process_id(self._pid_file)
-        return processes.find(process_id, "postgres", str(self.data))
+        process_id = tracking.read_process_id(self._pid_file)
+        return tracking.find(process_id, "postgres", str(self.data))
 
     def _remove_stale_pid_file(self) -> None:
         # PostgreSQL itself takes a reused process id for a running server and would refuse to start.
@@ -199,7 +200,7 @@ class EmbeddedPostgres:
             raise StackError(f"PostgreSQL {self.name} could not be created ({self._reason()}); its log is {self.log}.")
 
     def _launch(self, *, attempts: int) -> None:
-        self.port = files.free_port(self._last_port())
+        self.port = ports.free_port(self._last_port())
         files.write_private(self.folder / "port", f"{self.port}\n")
         self._configure()
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +227,7 @@ class EmbeddedPostgres:
                 self._launch(attempts=attempts - 1)
                 return
             raise
-        processes.release(child)
+        tracking.release(child)
 
     def _configure(self) -> None:
         values = {
@@ -244,7 +245,7 @@ class EmbeddedPostgres:
                 raise StackError(f"PostgreSQL {self.name} did not start ({self._reason()}); its log is {self.log}.")
             return self._status() == "ready"
 
-        processes.wait_until(
+        tracking.wait_until(
             ready,
             timeout_seconds=START_TIMEOUT_SECONDS,
             failure=lambda: f"PostgreSQL {self.name} was not ready in time; its log is {self.log}.",
@@ -268,7 +269,7 @@ class EmbeddedPostgres:
             return []
 
     def _last_port(self) -> int | None:
-        return processes.read_process_id(self.folder / "port")
+        return tracking.read_process_id(self.folder / "port")
 
     def _reason(self) -> str:
         """Return why the server did not start: what it calls an error, else its last line."""

@@ -19,7 +19,8 @@ import psutil
 import redis
 
 from contracts.errors import StackError
-from stack import files, processes
+from stack import files, ports
+from stack.processes import tracking
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
@@ -67,14 +68,14 @@ class EmbeddedValkey:
     def stop(self) -> None:
         """Stop the server, whoever started it; nothing to do when it does not run."""
         process = self._process()
-        if process is not None and not processes.stop(process, signals=STOP_SIGNALS):
+        if process is not None and not tracking.stop(process, signals=STOP_SIGNALS):
             raise StackError(f"Valkey {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
 
     def kill(self) -> None:
         """End the server as a crash does. For drills and tests."""
         process = self._process()
         if process is not None:
-            processes.kill_tree(process)
+            tracking.kill_tree(process)
 
     def delete_data(self) -> tuple[int, int]:
         """Delete what the server has stored, not its password; return the bytes deleted and those left.
@@ -94,7 +95,7 @@ class EmbeddedValkey:
     def url(self, database: int = 0) -> str:
         """Return the URL with password that redis-py takes."""
         password = quote(files.stored_password(self._password_file), safe="")
-        return f"redis://:{password}@{files.LOOPBACK}:{self.port or self._last_port()}/{database}"
+        return f"redis://:{password}@{ports.LOOPBACK}:{self.port or self._last_port()}/{database}"
 
     def wipe(self) -> None:
         """Delete the server's data and password; the server must not run."""
@@ -110,16 +111,16 @@ class EmbeddedValkey:
 
     def _process(self) -> psutil.Process | None:
         # The server rewrites its command line to "<program> 127.0.0.1:<port>".
-        process_id = processes.read_process_id(self.folder / "valkey.pid")
-        found = processes.find(process_id, PROGRAM, f":{self._last_port()}")
+        process_id = tracking.read_process_id(self.folder / "valkey.pid")
+        found = tracking.find(process_id, PROGRAM, f":{self._last_port()}")
         # On a full disk it starts and cannot write its pid file. A second one must never open the same files.
-        return found or processes.find_in(self.folder.resolve(), PROGRAM)
+        return found or tracking.find_in(self.folder.resolve(), PROGRAM)
 
     def _last_port(self) -> int | None:
-        return processes.read_process_id(self.folder / "port")
+        return tracking.read_process_id(self.folder / "port")
 
     def _launch(self, *, attempts: int) -> None:
-        self.port = files.free_port(self._last_port())
+        self.port = ports.free_port(self._last_port())
         files.write_private(self.folder / "port", f"{self.port}\n")
         values = {
             "port": self.port,
@@ -153,7 +154,7 @@ class EmbeddedValkey:
                 self._launch(attempts=attempts - 1)
                 return
             raise
-        processes.release(child)
+        tracking.release(child)
 
     def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> None:
         client = redis.Redis.from_url(self.url(), socket_timeout=5.0, socket_connect_timeout=1.0)
@@ -170,7 +171,7 @@ class EmbeddedValkey:
                 return False
 
         try:
-            processes.wait_until(
+            tracking.wait_until(
                 ready,
                 timeout_seconds=START_TIMEOUT_SECONDS,
                 failure=lambda: f"Valkey {self.name} was not ready in time; its log is {self.log}.",

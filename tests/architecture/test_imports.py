@@ -18,6 +18,7 @@ PACKAGES = (
     "finance",
     "reconcile",
     "traffic",
+    "cli",
     "stack",
     "assets",
     "checks",

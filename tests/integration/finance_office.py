@@ -13,16 +13,17 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
+from contracts.progress import SILENT
 from contracts.settings import Settings
 from derived.reports import REPORTS, Connection
 from derived.warehouse import build_warehouse
 from finance.periods import Period
-from stack import cli, session
-from stack.builder import WarehouseBuilder
-from stack.console import Progress
-from stack.evidence import gather_proof
-from stack.migrations import migrate_everything
-from stack.reconciling import reconcile_now, ties
+from stack.composition import session
+from stack.composition.builder import WarehouseBuilder
+from stack.composition.evidence import gather_proof
+from stack.composition.migrations import migrate_everything
+from stack.composition.reconciling import reconcile_now, ties
 from tests.integration.reconcile_world import Shop, open_shops
 
 DECEMBER = datetime(2010, 12, 9, 10, tzinfo=UTC)
@@ -61,11 +62,11 @@ class Office:
     def reconcile(self) -> bool:
         """Compare everything at new cuts, as `tieout reconcile` does; return whether it ties."""
         builder = cast(WarehouseBuilder, Building(settings=self.settings))
-        return ties(reconcile_now(self.settings, Progress(is_quiet=True), builder))
+        return ties(reconcile_now(self.settings, SILENT, builder))
 
     def run(self, *arguments: str, fails: bool = False) -> Answer:
         """Run a command and return its JSON answer."""
-        outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        outcome = CliRunner().invoke(app, [*arguments, "--json"])
         if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
             raise outcome.exception
         assert (outcome.exit_code != 0) is fails, outcome.output
@@ -81,7 +82,7 @@ class Office:
         for name in REPORTS:
             for file_format in FORMATS:
                 path = folder / f"{name}.{file_format}"
-                outcome = CliRunner().invoke(cli.app, ["report", name, "--period", period, "--output", str(path)])
+                outcome = CliRunner().invoke(app, ["report", name, "--period", period, "--output", str(path)])
                 assert outcome.exit_code == 0, outcome.output
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 

@@ -29,7 +29,7 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.context import ReconcileContext
-from stack.projections import build_projection
+from stack.composition.projections import build_projection
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.logs import build_log

@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from cli.commands.alerts import add_commands
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from reconcile.coverage import keep_coverage
@@ -30,9 +31,8 @@ from repair.alerts.outbox import (
 )
 from repair.alerts.sending import FLOOD_WINDOW, TEXTS_PER_WINDOW, Target, build_targets, send_pending
 from stack import settings as stack_settings
-from stack.alerting import tell
-from stack.commands.alerts import add_commands
-from stack.migrations import migrate_everything
+from stack.composition.migrations import migrate_everything
+from stack.upkeep.alerting import tell
 from tests.conftest import MakeDatabase
 from tests.receivers import Mailbox, Webhook, mail_server, webhook
 

@@ -16,6 +16,7 @@ import pytest
 from contracts.breaks import TRANSITIONS, BreakState
 from contracts.clock import Clock, utc_now
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError, TieoutError
+from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from reconcile import results
@@ -24,9 +25,8 @@ from repair.ledger import states as states_module
 from repair.ledger.incidents import waiting_for_repair
 from repair.tools import Repairing
 from repair.values import KEYS_SHOWN, Action, ActionKind
-from stack.console import Progress
-from stack.outages import outage
-from stack.repairing import repairing_tools
+from stack.composition.repairing import repairing_tools
+from stack.looking.outages import outage
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 PAIR = "oltp_lake.order"
@@ -641,7 +641,7 @@ def test_a_claim_runs_out_by_the_clock_of_the_ledger(settings: Settings, hours: 
     ledger.record(dsn, [found(1, amount("a"))], run="compare")
 
     def tools(clock: Clock) -> Repairing:
-        with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, clock=clock) as made:
+        with repairing_tools(settings, SILENT, is_propagated=False, clock=clock) as made:
             return made
 
     def claimed(run: str, by: Repairing) -> list[int]:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
 from contracts.errors import ConflictError, InputError, NotFoundError, PeriodNotReadyError
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
@@ -26,8 +27,7 @@ from finance.imports import lock_key, recorded_import, unended_imports
 from finance.periods import Period
 from reconcile.results import latest_results
 from repair import ledger
-from stack import cli
-from stack.evidence import gather_proof, hold_proof
+from stack.composition.evidence import gather_proof, hold_proof
 from tests.integration.finance_office import DECEMBER, JANUARY, Office, gather, open_office
 from tests.integration.test_closing import ONE_PENNY, differing
 
@@ -74,7 +74,7 @@ def test_nothing_is_frozen_that_was_not_shown_or_is_not_whole(office: Office, tm
     imports_are_in_the_way(office, tmp_path)
     what_is_found_while_closing_is_not_missed(office)
     what_was_shown_is_what_is_closed(office)
-    outcome = CliRunner().invoke(cli.app, ["close", "2010-12"])
+    outcome = CliRunner().invoke(app, ["close", "2010-12"])
     assert isinstance(outcome.exception, InputError) and "--yes" in str(outcome.exception)
     assert office.run("close", "2010-12", "--yes")["closed"] is True
     assert office.report("daily", "--period", "2010-12")["rows"][0]["captured_minor"] == payment.captured_minor
@@ -93,9 +93,9 @@ def a_report_as_of_a_moment_says_what_that_means(office: Office) -> None:
     ):
         with pytest.raises(InputError, match=said):
             office.report("daily", "--as-of", wrong)
-    outcome = CliRunner().invoke(cli.app, ["report", "daily", "--as-of", f"{today:%Y-%m-%d}"])
+    outcome = CliRunner().invoke(app, ["report", "daily", "--as-of", f"{today:%Y-%m-%d}"])
     assert outcome.exit_code == 0 and "whatever its business day" in outcome.stderr
-    outcome = CliRunner().invoke(cli.app, ["report", "daily", "--as-of", "pod1=1", "--json"])
+    outcome = CliRunner().invoke(app, ["report", "daily", "--as-of", "pod1=1", "--json"])
     assert "Nothing of pod2, which is not named, is in it." in outcome.stderr
 
 
@@ -114,7 +114,7 @@ def it_is_shown_before(office: Office, placed_minor: int) -> None:
     assert set(shown["reports"]) == {"daily", "merchant-payable", "tax", "trial-balance"}
     later = {one["pod"]: sum(kind["later"] for kind in one["events"]) for one in shown["after_the_cuts"]}
     assert later["pod1"] == 0 and later["pod2"] > 0
-    text = CliRunner().invoke(cli.app, ["close", "2010-12", "--dry-run"]).stdout
+    text = CliRunner().invoke(app, ["close", "2010-12", "--dry-run"]).stdout
     assert "united-kingdom" in text and "Nothing was done." in text
     assert office.run("periods")["periods"] == []
 

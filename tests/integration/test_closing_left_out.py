@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from contracts.breaks import BreakState
+from contracts.progress import SILENT
 from contracts.settings import Settings
 from repair import ledger
 from repair.deciding import approve, look
 from repair.run import repair_breaks
-from stack.console import Progress
-from stack.damaging import place_of
-from stack.reconciling import reconcile_now
-from stack.repairing import repairing_tools
-from stack.status import read_status
+from stack.composition.damaging import place_of
+from stack.composition.reconciling import reconcile_now
+from stack.composition.repairing import repairing_tools
+from stack.looking.status import read_status
 from tests.integration.finance_office import DECEMBER, JANUARY, Building, Office, open_office
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
@@ -98,7 +98,7 @@ def said_everywhere(office: Office, lost_key: str, captured_minor: int) -> None:
 
 def people_are_told_why(office: Office, lost_key: str) -> None:
     """A repair mends nothing of it, builds nothing again and again, and says to people what they can do."""
-    with repairing_tools(office.settings, Progress(is_quiet=True)) as tools:
+    with repairing_tools(office.settings, SILENT) as tools:
         assert repair_breaks(tools, pods=("pod1",)).actions == ()
     waiting = unended(office)
     assert {found.state for found in waiting} == {BreakState.ESCALATED}
@@ -114,11 +114,11 @@ def it_is_taken_in_by_a_person(office: Office, lost_key: str, captured_minor: in
         if found.aggregate_key == lost_key and found.pair.startswith("oltp_lake")
     ]
     ledger.reopen(control, break_ids=[lake.break_id], by="ada")
-    with repairing_tools(office.settings, Progress(is_quiet=True)) as tools:
+    with repairing_tools(office.settings, SILENT) as tools:
         shown = look(office.settings, lake.break_id, tools.projection)
         approve(office.settings, shown, by="ada", reason="the provider has the payment")
         assert [action.kind for action in repair_breaks(tools, pods=("pod1",)).actions] == ["restate"]
-    reconcile_now(office.settings, Progress(is_quiet=True), Building(settings=office.settings))  # type: ignore[arg-type]
+    reconcile_now(office.settings, SILENT, Building(settings=office.settings))  # type: ignore[arg-type]
     assert read_status(office.settings).left_out == []
     january = office.report("daily", "--period", "2011-01")
     assert captured_minor in {row["captured_minor"] for row in january["rows"] if row["posting"] == "late arrival"}

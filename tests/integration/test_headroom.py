@@ -16,8 +16,8 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from reconcile.results import memory_since, migrate, save_results
 from repair.alerts.near_limits import LimitUse
-from stack import headroom
-from stack.headroom import limit_uses
+from stack.looking import headroom
+from stack.looking.headroom import limit_uses
 from streams import outbox
 from tests.conftest import Cluster
 from tests.streams_support import insert_events

@@ -34,8 +34,8 @@ from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.figures import total_figures
 from reconcile.run import run_comparison
-from stack.comparison import build_reconcile_context
-from stack.projections import PROJECTIONS
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import carrying
 
 ORDERS = 12

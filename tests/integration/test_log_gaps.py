@@ -14,6 +14,7 @@ import redis
 from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import BreakState
+from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, Verdict
 from derived.lake_backup import read_index, write_index
@@ -21,12 +22,11 @@ from derived.retention import prune_outboxes
 from derived.witnesses import witnesses_of
 from drills.damages.place import until
 from repair.values import ActionKind
-from stack.console import Progress
-from stack.damaging import place_of
-from stack.migrations import migrate_everything
-from stack.projections import PROJECTIONS, build_projection
-from stack.propagation import drain_everything
-from stack.repairing import repairing_tools
+from stack.composition.damaging import place_of
+from stack.composition.migrations import migrate_everything
+from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.propagation import drain_everything
+from stack.composition.repairing import repairing_tools
 from streams.draining import drain_pod
 from streams.lag import observe
 from streams.logs import build_log
@@ -52,7 +52,7 @@ def system(settings: Settings) -> Settings:
 @contextmanager
 def repairs_of(settings: Settings) -> Iterator[World]:
     """Relays and consumers run meanwhile."""
-    with repairing_tools(settings, Progress(is_quiet=True)) as tools:
+    with repairing_tools(settings, SILENT) as tools:
         yield World(tools=tools, place=place_of(settings, "pod1"))
 
 

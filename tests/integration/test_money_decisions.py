@@ -14,6 +14,7 @@ from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.errors import ConflictError, InputError
 from contracts.money import format_minor
+from contracts.progress import SILENT
 from contracts.settings import Settings
 from drills.damages import forged as forging
 from drills.damages import oltp
@@ -24,11 +25,10 @@ from repair import ledger
 from repair.deciding import Shown, approve, correct, look
 from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
-from stack.console import Progress
-from stack.damaging import place_of
-from stack.migrations import migrate_everything
-from stack.repairing import repairing_tools
-from stack.status import read_status
+from stack.composition.damaging import place_of
+from stack.composition.migrations import migrate_everything
+from stack.composition.repairing import repairing_tools
+from stack.looking.status import read_status
 
 PAIRS = ("oltp_identities", "oltp_lake")
 FINANCE = (*PAIRS, "operational_finance")
@@ -110,7 +110,7 @@ class World:
 def world(settings: Settings) -> Iterator[World]:
     migrate_everything(settings)
     trade(settings, orders=30, seed=SEED, processes=0)
-    with repairing_tools(settings, Progress(is_quiet=True)) as tools:
+    with repairing_tools(settings, SILENT) as tools:
         yield World(tools=tools, place=place_of(settings, "pod1"))
 
 

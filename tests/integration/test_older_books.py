@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
 from contracts.errors import ConflictError, StackError
 from contracts.settings import Settings
 from finance.books import closed_periods, migrate
 from finance.closings import FILE, forgotten, remember
-from stack import cli, session
-from stack.reporting import make_report
+from stack.composition import session
+from stack.looking.reporting import make_report
 from tests.conftest import Cluster, MakeDatabase
 from tests.integration.stack.test_older_databases import older
 from tests.integration.test_books import closed, write
@@ -64,7 +65,7 @@ def test_who_asks_for_months_is_told_what_the_books_have_forgotten(
     (sentence,) = answer["forgotten"]
     assert code == 1 and [one["period"] for one in answer["periods"]] == ["2010-12"]
     assert sentence.startswith("2011-01 was closed on 2011-02-03 00:00 UTC by ada")
-    assert "Forgotten: 2011-01 was closed on" in CliRunner().invoke(cli.app, ["periods"]).stdout
+    assert "Forgotten: 2011-01 was closed on" in CliRunner().invoke(app, ["periods"]).stdout
     # Neither it nor the months after it are shown as if they were open.
     for month in ("2011-01", "2011-02"):
         with pytest.raises(ConflictError, match=f"report of {month} cannot be told: 2011-01 was closed on"):
@@ -76,7 +77,7 @@ def test_who_asks_for_months_is_told_what_the_books_have_forgotten(
 
 def run(*arguments: str) -> tuple[int, dict[str, Any]]:
     """Return a command's exit code and its JSON answer."""
-    outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
+    outcome = CliRunner().invoke(app, [*arguments, "--json"])
     return outcome.exit_code, json.loads(outcome.stdout)
 
 

@@ -12,8 +12,8 @@ from contracts.verdicts import Verdict
 from reconcile.context import ReconcileContext
 from reconcile.oltp_identities import IDENTITIES
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
-from stack.migrations import migrate_everything
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.migrations import migrate_everything
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import open_shops
 

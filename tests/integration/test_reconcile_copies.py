@@ -19,8 +19,8 @@ from oltp.commands.restate import Restate
 from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from reconcile.run import run_comparison, run_pairs
-from stack.comparison import build_reconcile_context
-from stack.projections import PROJECTIONS
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate
 
 Shops = tuple[Shop, Shop]

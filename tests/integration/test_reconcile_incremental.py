@@ -28,7 +28,7 @@ from reconcile.run import run_pairs
 from reconcile.sweep import Coverage, SweepPlan, cut_text
 from repair import audit, ledger
 from repair.sweeping import plans_for, take_in
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from streams.outbox import prune
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate

@@ -19,7 +19,7 @@ from contracts.verdicts import PairResult, Verdict
 from derived.lake import connect_lake, migrate_lake
 from reconcile.context import LoggedEntry, ReconcileContext
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster

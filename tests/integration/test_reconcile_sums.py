@@ -17,8 +17,8 @@ from derived.read_models import migrate as migrate_read_models
 from reconcile.context import ReconcileContext
 from reconcile.run import run_pairs
 from reconcile.sweep import SweepPlan
-from stack.comparison import build_reconcile_context
-from stack.projections import PROJECTIONS
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 
 PAIR, SUMS = "lake_merchant_sales", "merchant_sales_days"

@@ -16,6 +16,7 @@ from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.clock import utc_now
 from contracts.errors import TieoutError
+from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from drills.damages import account_view, fulfillment_view, log, oltp
@@ -25,11 +26,10 @@ from repair import audit, ledger
 from repair.run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from repair.values import Budget
-from stack.console import Progress
-from stack.damaging import place_of
-from stack.migrations import migrate_everything
-from stack.outages import outage
-from stack.repairing import repairing_tools
+from stack.composition.damaging import place_of
+from stack.composition.migrations import migrate_everything
+from stack.composition.repairing import repairing_tools
+from stack.looking.outages import outage
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import VIEW_PAIRS
 
@@ -74,7 +74,7 @@ class World:
 def world(settings: Settings) -> Iterator[World]:
     migrate_everything(settings)
     trade(settings, orders=30, seed=SEED, processes=0)
-    with repairing_tools(settings, Progress(is_quiet=True)) as tools:
+    with repairing_tools(settings, SILENT) as tools:
         yield World(tools=tools, place=place_of(settings, "pod1"))
 
 

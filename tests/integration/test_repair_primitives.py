@@ -47,7 +47,7 @@ from oltp.commands.execute import execute
 from oltp.commands.restate import Restate, Restated
 from reconcile.context import ReconcileContext
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from streams.draining import drain_pod
 from streams.logs import build_log
 from streams.outbox import RELAY_LOCK, prune

@@ -9,14 +9,14 @@ import pytest
 
 from bench.repairs import SEED, InProcess, run_round
 from bench.world import trade
+from contracts.progress import SILENT
 from contracts.settings import Settings, as_values
 from drills.damages.outcomes import unsettled
 from drills.damages.place import Round
 from drills.damages.rounds import MARTS, ROUNDS, WITHOUT_BUILDS
 from repair.tools import Repairing
-from stack.console import Progress
-from stack.migrations import migrate_everything
-from stack.repairing import repairing_tools
+from stack.composition.migrations import migrate_everything
+from stack.composition.repairing import repairing_tools
 
 WITH_BUILDS = tuple(one for one in ROUNDS if one not in WITHOUT_BUILDS)
 # What nothing has read yet needs workers that can be stopped: tests/scenario/test_log_losses.py.
@@ -30,7 +30,7 @@ def tools(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Repai
         monkeypatch.setenv(name, value)  # the process that builds the warehouse has its settings from there
     migrate_everything(settings)
     trade(settings, orders=160, seed=SEED, processes=0)
-    with repairing_tools(settings, Progress(is_quiet=True)) as made:
+    with repairing_tools(settings, SILENT) as made:
         yield made
 
 

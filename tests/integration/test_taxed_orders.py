@@ -27,7 +27,7 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
 from tests.integration.finance_office import DECEMBER, Office, open_office
 from tests.integration.imported_orders import cash_of_shops, import_shops

@@ -10,11 +10,11 @@ import os
 import signal
 from multiprocessing.context import ForkServerContext
 
+from contracts.progress import SILENT
 from contracts.settings import Settings, as_values
 from repair.run import repair_breaks
 from repair.values import Budget
-from stack.console import Progress
-from stack.repairing import repairing_tools
+from stack.composition.repairing import repairing_tools
 
 NAME = "tests.scenario.repair_process"
 
@@ -35,5 +35,5 @@ def repair_until(settings: Settings, step: str, run: str) -> None:
 
     # The fork server is older than the settings; the process that builds the warehouse has them from here.
     os.environ.update(as_values(settings))
-    with repairing_tools(settings, Progress(is_quiet=True), is_propagated=False, on_step=on_step) as tools:
+    with repairing_tools(settings, SILENT, is_propagated=False, on_step=on_step) as tools:
         repair_breaks(tools, budget=Budget(actions_max=10_000), run=run)

@@ -17,10 +17,10 @@ from drills.observing import Observation, Outcome
 from drills.running import run_drill
 from drills.scene import Scene
 from drills.trading import Trader
-from stack import processes
-from stack.drill_system import OwnSystem, own_system
+from stack.processes import tracking
 from stack.servers.embedded import embedded_servers
 from stack.settings import PREFIX
+from stack.upkeep.drill_system import OwnSystem, own_system
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("stack")]
 
@@ -35,7 +35,7 @@ def folder(session_folder: Path) -> Iterator[Path]:
     made = session_folder / "drilled"
     yield made
     assert not made.exists()
-    assert processes.marked(made) == []
+    assert tracking.marked(made) == []
     assert embedded_servers(made).running() == []
 
 

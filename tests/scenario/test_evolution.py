@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from stack import session
-from stack.projections import VIEWS
+from stack.composition import session
+from stack.composition.projections import VIEWS
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from tests.scenario.evolutions import EVOLUTIONS, SPLIT
@@ -69,11 +69,11 @@ class Product:
 
     def tieout(self, *arguments: str, code: int = 0) -> Any:
         """Run a command and return its JSON answer."""
-        return json.loads(self.python("stack", *arguments, "--json", code=code))
+        return json.loads(self.python("cli", *arguments, "--json", code=code))
 
     def trade(self) -> str:
         """Place some orders, bring every copy up to date, and compare everything; it must tie."""
-        return self.python("stack.run", "--once", "--orders", "20")
+        return self.python("cli.run", "--once", "--orders", "20")
 
     def rows(self) -> dict[str, list[list[Any]]]:
         """Return what the copies hold."""
@@ -93,7 +93,7 @@ class Product:
 
     def tieout_file(self, *arguments: str) -> None:
         """Run a command that writes a file."""
-        self.python("stack", *arguments)
+        self.python("cli", *arguments)
 
 
 @pytest.fixture
@@ -109,13 +109,13 @@ def product(session_folder: Path, tmp_path: Path) -> Iterator[Product]:
 def test_an_event_evolves_three_times_over_stored_events(product: Product, tmp_path: Path) -> None:
     january = tmp_path / "january.jsonl"
     january.write_text(product.python("examples.shop_orders", str(ORDERS)))
-    product.python("stack", "up", "--detach", "--no-ui", "--no-traffic")
+    product.python("cli", "up", "--detach", "--no-ui", "--no-traffic")
     first = product.tieout("import", "--format", "orders", str(january))
     assert first["orders_imported"] == ORDERS and first["refunds"] > 3
     product.tieout("reconcile")
-    product.python("stack", "close", "2026-01", "--yes")
+    product.python("cli", "close", "2026-01", "--yes")
     closed = product.closed_files(tmp_path / "closed")
-    product.python("stack", "down")
+    product.python("cli", "down")
     product.trade()
 
     for number, evolution in enumerate(EVOLUTIONS, LAST_MIGRATION + 1):
@@ -126,7 +126,7 @@ def test_an_event_evolves_three_times_over_stored_events(product: Product, tmp_p
         assert "Everything ties" in said, evolution.name
         assert ("schema version 1, which was to be written until 2020-12-31" in said) == (evolution.version > 1)
 
-    product.python("stack", "up", "--detach", "--no-ui", "--no-traffic")
+    product.python("cli", "up", "--detach", "--no-ui", "--no-traffic")
     events = product.tieout(
         "sql", "select schema_version, count(*) from events where aggregate_type = 'refund' group by 1 order by 1"
     )
@@ -142,7 +142,7 @@ def test_an_event_evolves_three_times_over_stored_events(product: Product, tmp_p
 
     before = product.rows()
     for copy in (*VIEWS, "warehouse"):
-        product.python("stack", "rebuild", copy)
+        product.python("cli", "rebuild", copy)
     assert product.rows() == before, "from the lake, whose events are of three versions"
     assert product.tieout("parked", "list")["total"] == 0
     product.tieout("reconcile")
@@ -152,4 +152,4 @@ def test_an_event_evolves_three_times_over_stored_events(product: Product, tmp_p
     assert product.closed_files(tmp_path / "after") == closed
     for form in FORMS:
         product.tieout("verify", str(tmp_path / "closed" / f"daily.{form}"))
-    product.python("stack", "down")
+    product.python("cli", "down")

@@ -15,6 +15,7 @@ from bench.repairs import SEED
 from bench.world import trade
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
+from contracts.progress import SILENT
 from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
 from drills.damages import account_view as views
@@ -25,10 +26,9 @@ from repair import audit, ledger
 from repair.run import repair_breaks
 from repair.tools import Repairing
 from repair.values import ActionKind, Budget
-from stack.console import Progress
-from stack.damaging import place_of
-from stack.migrations import migrate_everything
-from stack.repairing import repairing_tools
+from stack.composition.damaging import place_of
+from stack.composition.migrations import migrate_everything
+from stack.composition.repairing import repairing_tools
 from tests.scenario.repair_process import repair_until, starter
 
 BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded")
@@ -38,7 +38,7 @@ BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded")
 def tools(settings: Settings) -> Iterator[Repairing]:
     migrate_everything(settings)
     trade(settings, orders=40, seed=SEED, processes=0)
-    with repairing_tools(settings, Progress(is_quiet=True)) as made:
+    with repairing_tools(settings, SILENT) as made:
         yield made
 
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
 from contracts.errors import EpochChangedError, LogDivergedError
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import Verdict
@@ -22,14 +23,14 @@ from derived.lake_connection import connect_lake
 from derived.retention import prune_outboxes
 from derived.warehouse import build_warehouse
 from reconcile.run import run_pairs
-from stack import cli, session
-from stack.comparison import build_reconcile_context
-from stack.migrations import migrate_everything
-from stack.propagation import drain_everything
+from stack.composition import session
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.migrations import migrate_everything
+from stack.composition.propagation import drain_everything
+from stack.looking.story.reads import MARTS
+from stack.looking.story.telling import read_story
 from stack.servers import bootstrap
 from stack.servers.postgres import EmbeddedPostgres
-from stack.story.reads import MARTS
-from stack.story.telling import read_story
 from streams.cuts import take_reconciler_cut
 from streams.draining import drain_pod
 from tests.integration.reconcile_world import open_shops, shop_in
@@ -205,7 +206,7 @@ def opened(system: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         yield system
 
     monkeypatch.setattr(session, "open_session", stand_in)
-    outcome = CliRunner().invoke(cli.app, ["open-epoch", "pod1", "--json", "--yes"])
+    outcome = CliRunner().invoke(app, ["open-epoch", "pod1", "--json", "--yes"])
     if outcome.exception is not None:
         raise outcome.exception
     answer: dict[str, Any] = json.loads(outcome.stdout)

@@ -15,10 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from stack import processes, session
+from stack.composition import session
+from stack.looking.status import read_status
+from stack.processes import tracking
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT, load_settings
-from stack.status import read_status
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
 
@@ -45,7 +46,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _tieout(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "stack.cli", *arguments]
+    command = [sys.executable, "-P", "-m", "cli", *arguments]
     return subprocess.run(command, env=_environment(folder), capture_output=True, text=True, timeout=300)
 
 
@@ -82,7 +83,7 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     _until(lambda: not {before["relay-pod1"], before["lake-pod2"]} & set(_pids(folder).values()), "a restart")
     _until(lambda: _status(folder)["pods"][0]["held_by"] is not None, "taking the relay lock again")
 
-    supervisor = processes.read_process_id(folder / "supervisor" / "supervisord.pid")
+    supervisor = tracking.read_process_id(folder / "supervisor" / "supervisord.pid")
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
     _until(lambda: len(_pids(folder)) == len(before), "starting all workers under a new supervisor")
@@ -108,7 +109,7 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     assert stopped.returncode == 0
     # The process that keeps everything up stops its servers and workers itself.
     assert json.loads(stopped.stdout)["stopped"][0].startswith("tieout (process ")
-    assert processes.marked(folder) == []
+    assert tracking.marked(folder) == []
     assert embedded_servers(folder).running() == []
     assert _status(folder)["state"] == "down"
 
@@ -121,15 +122,15 @@ def test_down_cleans_up_after_a_resident_that_was_killed(stack_folder: Path) -> 
     assert resident is not None
     resident.kill()
     _until(lambda: not psutil.pid_exists(resident.pid) or resident.status() == psutil.STATUS_ZOMBIE, "the kill")
-    assert processes.marked(folder) != []
+    assert tracking.marked(folder) != []
     assert _tieout(folder, "down").returncode == 0
-    assert processes.marked(folder) == []
+    assert tracking.marked(folder) == []
     assert embedded_servers(folder).running() == []
 
 
 @pytest.mark.parametrize("passes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_one_pass_from_nothing_ties_and_a_second_continues(folder: Path, passes: int) -> None:
-    command = [sys.executable, "-P", "-m", "stack.run", "--once", "--orders", "25"]
+    command = [sys.executable, "-P", "-m", "cli.run", "--once", "--orders", "25"]
     orders = []
     for _ in range(passes):
         done = subprocess.run(command, env=_environment(folder), capture_output=True, text=True, timeout=500)
@@ -137,7 +138,7 @@ def test_one_pass_from_nothing_ties_and_a_second_continues(folder: Path, passes:
         assert "Everything ties" in done.stdout
         orders.append(sum(_order_counts(done.stdout)))
     assert orders == [25, 50][:passes]
-    assert processes.marked(folder) == []
+    assert tracking.marked(folder) == []
     assert embedded_servers(folder).running() == []
 
 

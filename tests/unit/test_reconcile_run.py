@@ -20,7 +20,7 @@ from reconcile.context import ReconcileContext
 from reconcile.log_pairs import OUTBOX_PAIR
 from reconcile.pair import Findings, PodRun
 from reconcile.pairs import pairs_named
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from stack.scrubbing import scrubber
 
 PASSWORD = "p/w?wr0ng"

@@ -1,6 +1,6 @@
 """What an import of orders says it did, and the arithmetic behind it.
 
-Belongs here: outcomes of single orders, their sum, and the report. Does not belong here: showing it (`stack/`).
+Belongs here: outcomes of single orders, their sum, and the report. Does not belong here: showing it (`cli/`).
 """
 
 from __future__ import annotations

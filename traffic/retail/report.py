@@ -1,6 +1,6 @@
 """What an import says it did, and the arithmetic behind it.
 
-Belongs here: outcomes of single invoices, their sum, and the report. Does not belong here: showing it (`stack/`).
+Belongs here: outcomes of single invoices, their sum, and the report. Does not belong here: showing it (`cli/`).
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from orchestration.definitions import build_definitions
 from orchestration.resources import build_platform
 from orchestration.sensors import fresh_now
 from reconcile.results import latest_results
-from stack.lake_completeness import lake_complete_at
-from stack.migrations import migrate_everything
+from stack.composition.migrations import migrate_everything
+from stack.looking.lake_completeness import lake_complete_at
 from streams.draining import drain_pod
 from tests.integration.reconcile_world import Shop, open_shops
 

@@ -17,7 +17,7 @@ from contracts.settings import Settings
 from orchestration import history
 from orchestration.definitions import build_definitions
 from orchestration.unstarted import settings_for_drawing
-from stack.dagster_home import write_dagster_home
+from stack.processes.dagster_home import write_dagster_home
 from tests.conftest import MakeDatabase
 
 KEPT, SEEN = dg.AssetKey("kept"), dg.AssetKey("seen")

@@ -16,7 +16,7 @@ from contracts.settings import Settings
 from derived.build_results import KeptBuild, NodeResult, keep_build
 from orchestration.known import known_sensor
 from orchestration.resources import build_platform, build_resources
-from stack.migrations import migrate_everything
+from stack.composition.migrations import migrate_everything
 from tests.integration.reconcile_world import open_shops, propagate
 
 JOURNAL = mart_key("journal")

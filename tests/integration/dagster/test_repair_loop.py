@@ -25,8 +25,8 @@ from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import latest_alerts
 from repair.ledger import breaks, claim, find_group, release
 from repair.ledger.incidents import Waiting
-from stack.migrations import migrate_everything
-from stack.projections import PROJECTIONS
+from stack.composition.migrations import migrate_everything
+from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import open_shops, propagate
 from tests.receivers import Webhook, webhook
 

@@ -88,7 +88,7 @@ def test_a_catalog_lost_within_a_transaction_is_an_error_and_not_the_end(
 
 def test_transactions_of_the_lake_are_begun_in_one_place() -> None:
     # `transaction` rolls back before a connection is closed; whoever begins one by himself may forget it.
-    folders = ("derived", "finance", "repair", "stack", "drills", "checks", "assets", "orchestration", "streams")
+    folders = ("cli", "derived", "finance", "repair", "stack", "drills", "checks", "assets", "orchestration", "streams")
     found = [
         str(path.relative_to(ROOT))
         for folder in folders

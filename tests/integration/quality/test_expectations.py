@@ -27,8 +27,8 @@ from orchestration.resources import build_platform
 from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import latest_alerts
 from repair.alerts.unmet import NOT_LOOKED_AT, record, unmet
-from stack.data_docs import write_data_docs_site
-from stack.migrations import migrate_everything
+from stack.composition.migrations import migrate_everything
+from stack.processes.data_docs import write_data_docs_site
 from tests.integration.reconcile_world import open_shops, propagate
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("expectations")]

@@ -15,11 +15,11 @@ from dagster_postgres.utils import create_pg_connection, pg_alembic_config
 from rich.console import Console
 from sqlalchemy import create_engine
 
+from cli.console import ConsoleProgress
 from contracts.settings import Settings
-from stack import dagster_database
-from stack.console import Progress
-from stack.dagster_database import installed_revisions, migrate_dagster, stored_revision
-from stack.dagster_home import write_dagster_home
+from stack.processes import dagster_database
+from stack.processes.dagster_database import installed_revisions, migrate_dagster, stored_revision
+from stack.processes.dagster_home import write_dagster_home
 
 OLDER = "6b7fb194ff9c"
 """Before concurrency_limits had the column using_default_limit."""
@@ -34,7 +34,7 @@ def columns(settings: Settings) -> int:
 
 def said(settings: Settings) -> str:
     output = io.StringIO()
-    migrate_dagster(settings, Progress(console=Console(file=output, width=200)))
+    migrate_dagster(settings, ConsoleProgress(console=Console(file=output, width=200)))
     return output.getvalue()
 
 

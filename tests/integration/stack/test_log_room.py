@@ -6,10 +6,10 @@ import redis
 
 from bench.world import trade
 from contracts.settings import Settings
-from stack.headroom import log_memory
-from stack.log_room import make_room
-from stack.migrations import migrate_everything
-from stack.propagation import drain_everything
+from stack.composition.migrations import migrate_everything
+from stack.composition.propagation import drain_everything
+from stack.looking.headroom import log_memory
+from stack.upkeep.log_room import make_room
 from streams.draining import drain_pod
 from streams.logs import build_log
 from traffic.generator import place_orders

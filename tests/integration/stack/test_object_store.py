@@ -21,9 +21,9 @@ from derived.querying import ask
 from derived.retention import back_up_lake
 from finance.closings import noted_closings
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
-from stack.headroom import limit_uses
-from stack.migrations import migrate_everything
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.migrations import migrate_everything
+from stack.looking.headroom import limit_uses
 from stack.scrubbing import scrubber
 from tests.integration.reconcile_world import carrying, open_shops
 from tests.object_store import SECRET, running_store

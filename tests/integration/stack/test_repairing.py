@@ -14,14 +14,15 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from cli.app import app
 from contracts.clock import utc_now
 from contracts.errors import InputError, LogGapError, PropagationError
 from contracts.settings import Settings
 from derived.lake import connect_lake
-from stack import cli, session
-from stack.migrations import migrate_everything
-from stack.projections import build_projection
-from stack.propagation import drain_everything
+from stack.composition import session
+from stack.composition.migrations import migrate_everything
+from stack.composition.projections import build_projection
+from stack.composition.propagation import drain_everything
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.lag import trim_log
@@ -59,7 +60,7 @@ def run(system: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
             yield on
 
         monkeypatch.setattr(session, "open_session", opened)
-        outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        outcome = CliRunner().invoke(app, [*arguments, "--json"])
         if outcome.exception is not None:
             raise outcome.exception
         return json.loads(outcome.stdout)

@@ -15,14 +15,16 @@ import psycopg
 import pytest
 
 from contracts.errors import InputError, SettingsError, StackError
-from stack import lifecycle, processes, session, settings
-from stack.console import Progress
+from contracts.progress import SILENT
+from stack import settings
+from stack.composition import session
+from stack.processes import tracking
+from stack.processes.supervision import Supervisor
 from stack.servers import bootstrap
 from stack.servers.embedded import embedded_servers
-from stack.supervision import Supervisor
+from stack.upkeep import lifecycle
 
 pytestmark = [pytest.mark.timeout(170), pytest.mark.xdist_group("stack")]
-QUIET = Progress(is_quiet=True)
 
 
 @pytest.fixture
@@ -47,28 +49,28 @@ def _in_a_process(folder: Path, code: str) -> subprocess.Popen[str]:
 
 HOLD = """
 import time
-from stack import session
-from stack.console import Progress
-with session.ended_by_signals(), session.open_session(Progress(is_quiet=True)):
+from contracts.progress import SILENT
+from stack.composition import session
+with session.ended_by_signals(), session.open_session(SILENT):
     print("open", flush=True)
     time.sleep(600)
 """
 
 
 def test_the_last_one_out_stops_the_servers_and_the_data_stay(folder: Path) -> None:
-    with session.open_session(QUIET) as outer:
+    with session.open_session(SILENT) as outer:
         with psycopg.connect(outer.control_dsn) as connection:
             connection.execute("create table if not exists kept as select 1 as one")
-        with session.open_session(QUIET) as inner:
+        with session.open_session(SILENT) as inner:
             assert inner == outer
         assert len(embedded_servers(folder).running()) == 4
     assert embedded_servers(folder).running() == []
-    with session.open_session(QUIET) as again, psycopg.connect(again.control_dsn) as connection:
+    with session.open_session(SILENT) as again, psycopg.connect(again.control_dsn) as connection:
         assert connection.execute("select one from kept").fetchone() == (1,)
 
 
 def test_every_role_reaches_its_database_and_secrets_are_private(folder: Path) -> None:
-    with session.open_session(QUIET) as values:
+    with session.open_session(SILENT) as values:
         for pod in values.pods:
             for dsn in (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn):
                 psycopg.connect(dsn).close()
@@ -99,18 +101,18 @@ def test_a_killed_session_is_cleaned_up_by_the_next(folder: Path) -> None:
         child.kill()
         child.wait(timeout=60)
     assert len(embedded_servers(folder).running()) == 4
-    with session.open_session(QUIET):
+    with session.open_session(SILENT):
         pass
     assert embedded_servers(folder).running() == []
 
 
 def test_a_start_that_fails_half_way_leaves_nothing(folder: Path) -> None:
-    with session.open_session(QUIET):
+    with session.open_session(SILENT):
         pass
     version = embedded_servers(folder).control.data / "PG_VERSION"
     right = version.read_text()
     version.write_text("9\n")
-    with pytest.raises(StackError, match="control did not start"), session.open_session(QUIET):
+    with pytest.raises(StackError, match="control did not start"), session.open_session(SILENT):
         pytest.fail("the session must not open")
     version.write_text(right)
     assert embedded_servers(folder).running() == []
@@ -129,19 +131,19 @@ def test_one_resident_at_a_time(folder: Path) -> None:
 def test_leftover_workers_are_found_by_their_marker(folder: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"],
-        env={**os.environ, processes.MARKER: str(folder)},
+        env={**os.environ, settings.MARKER: str(folder)},
         stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert [process.pid for process in processes.marked(folder)] == [child.pid]
+        assert [process.pid for process in tracking.marked(folder)] == [child.pid]
         assert session.stop_everything(folder) == [f"worker (process {child.pid})"]
 
 
 def test_a_file_of_settings_that_is_gone_is_said_and_written_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with session.open_session(QUIET) as values:
+    with session.open_session(SILENT) as values:
         file = folder / settings.FILE_NAME
         for is_kept, remedy in ((True, "try again in a few seconds"), (False, "`tieout up` writes it again")):
             file.write_text("")
@@ -162,12 +164,12 @@ def test_a_file_of_settings_that_is_gone_is_said_and_written_again(
 
 
 def test_reset_leaves_nothing(folder: Path, session_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with session.open_session(QUIET):
+    with session.open_session(SILENT):
         pass
     copy = session_folder / "a copy with spaces"
     subprocess.run(["cp", "-a", folder, copy], check=True)
     monkeypatch.setenv("TIEOUT_VAR_DIR", str(copy))
-    with session.open_session(QUIET) as values:
+    with session.open_session(SILENT) as values:
         assert values.lake_data_path.startswith(str(copy))
         for name in ("lake", "dagster", "backup"):
             (copy / name).mkdir(exist_ok=True)
@@ -178,11 +180,11 @@ def test_reset_leaves_nothing(folder: Path, session_folder: Path, monkeypatch: p
 
 
 def test_servers_that_are_not_ours_are_neither_started_nor_reset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with session.open_session(QUIET):
+    with session.open_session(SILENT):
         stored = settings.read_settings_file(folder / settings.FILE_NAME)
     for name, value in stored.items():
         monkeypatch.setenv(name, value)
-    with session.open_session(QUIET) as values:
+    with session.open_session(SILENT) as values:
         assert values.pods[0].pod == "pod1"
         assert embedded_servers(folder).running() == []
     with pytest.raises(InputError, match="delete their data yourself"):

@@ -16,18 +16,17 @@ from derived.lake_backup import back_up
 from derived.witnesses import witnesses_of
 from reconcile.results import result_of
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
-from stack.migrations import migrate_everything
-from stack.projections import build_projection
-from stack.propagation import drain_everything
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.migrations import migrate_everything
+from stack.composition.projections import build_projection
+from stack.composition.propagation import drain_everything
 from streams.cuts import last_cut, register_cut
 from streams.draining import drain_pod
 from streams.epochs import cut_numbered
 from streams.lag import observe
 from streams.logs import build_log
 from streams.relay import build_relay
-from tests.integration.reconcile_world import open_shops, shop_in
-from tests.integration.stack.test_open_epoch import (
+from tests.integration.cli.test_open_epoch import (
     ALL,
     check_everything_agrees,
     event_ids,
@@ -35,6 +34,7 @@ from tests.integration.stack.test_open_epoch import (
     newest_cut,
     opened,
 )
+from tests.integration.reconcile_world import open_shops, shop_in
 from tests.streams_support import SHAPE
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/nothing"

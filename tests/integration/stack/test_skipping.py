@@ -11,15 +11,16 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from cli.app import app
 from contracts.breaks import BreakState
 from contracts.errors import InputError
 from contracts.settings import Settings
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.quantities import QuantityInput
 from repair import ledger
-from stack import cli, session
-from stack.migrations import migrate_everything
-from stack.propagation import drain_everything
+from stack.composition import session
+from stack.composition.migrations import migrate_everything
+from stack.composition.propagation import drain_everything
 from tests.integration.reconcile_world import Shop, open_shops
 
 Run = Callable[..., Any]
@@ -56,7 +57,7 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(session, "open_session", opened)
 
     def run_command(*arguments: str) -> Any:
-        outcome = CliRunner().invoke(cli.app, [*arguments, "--json"])
+        outcome = CliRunner().invoke(app, [*arguments, "--json"])
         if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
             raise outcome.exception
         return json.loads(outcome.stdout)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from stack.outages import outage
+from stack.looking.outages import outage
 from stack.servers import bootstrap
 from stack.servers.postgres import EmbeddedPostgres
 from streams.holders import open_transactions

@@ -15,7 +15,7 @@ import redis
 
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
-from stack.processes import wait_until
+from stack.processes.tracking import wait_until
 from streams import codec, outbox
 from streams.consumer import Consumer
 from streams.cuts import CutShape, register_cut, take_reconciler_cut
@@ -345,7 +345,7 @@ def test_a_running_relay_publishes_and_a_drain_beside_it_waits_for_it(settings: 
 
 
 def test_a_drain_takes_over_from_a_relay_that_ends(settings: Settings) -> None:
-    from stack.propagation import _relay
+    from stack.composition.propagation import _relay
 
     pod: PodSettings = settings.pods[0]
     stop = threading.Event()

@@ -10,11 +10,11 @@ from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from orchestration.resources import build_platform
 from reconcile.run import run_pairs
-from stack.comparison import build_reconcile_context
-from stack.headroom import limit_uses
-from stack.migrations import migrate_everything
-from stack.projections import PROJECTIONS
-from stack.propagation import drain_everything
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.migrations import migrate_everything
+from stack.composition.projections import PROJECTIONS
+from stack.composition.propagation import drain_everything
+from stack.looking.headroom import limit_uses
 from stack.servers.versions import check_versions, version_problem
 from streams.outbox import observe_outbox
 from tests.integration.reconcile_world import VIEW_PAIRS, carrying, open_shops

@@ -24,7 +24,7 @@ from orchestration import sensors, upkeep
 from orchestration.definitions import build_definitions
 from orchestration.jobs import reconciliation_job
 from orchestration.unstarted import settings_for_drawing
-from stack.dagster_home import write_dagster_home
+from stack.processes.dagster_home import write_dagster_home
 
 PODS = ("pod1", "pod2")
 

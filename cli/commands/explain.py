@@ -1,0 +1,155 @@
+"""`tieout explain ORDER`: one order through all stores, for whoever was asked about it.
+
+Belongs here: the command and its tables. Does not belong here: reading the stores (`stack/looking/story/telling.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cli.console import ConsoleProgress, answers, print_json, table
+from contracts.money import amount_name, in_major_units
+from contracts.ownership import SERVED_TABLES
+from stack.composition import session
+
+if TYPE_CHECKING:
+    from stack.looking.story.reads import Row
+    from stack.looking.story.telling import Section, Story
+
+SHOWN = {
+    "orders": (
+        "order_number",
+        "version",
+        "status",
+        "currency",
+        "total_minor",
+        "tax_minor",
+        "cancelled_minor",
+        "open_quantity",
+        "cut",
+    ),
+    "lines": ("line_number", "sku", "quantity", "fulfilled_quantity", "cancelled_quantity"),
+    "order_lines": (
+        "line_number",
+        "kind",
+        "sku",
+        "quantity",
+        "total_minor",
+        "cancelled_quantity",
+        "fulfilled_quantity",
+    ),
+    "payments": ("payment_id", "version", "status", "currency", "authorized_minor", "captured_minor", "refunded_minor"),
+    "payment_captures": ("payment_capture_id", "payment_id", "amount_minor", "captured_at"),
+    "refunds": ("refund_id", "version", "status", "currency", "amount_minor", "tax_minor", "completed_at"),
+    "refund_lines": ("refund_line_id", "order_line_id", "quantity", "amount_minor", "status"),
+    "reservations": ("reservation_id", "version", "status", "quantity", "held_quantity", "expires_at"),
+    "fulfillments": ("fulfillment_id", "order_line_id", "quantity", "tracking_number", "shipped_at"),
+    "tax_lines": ("movement", "jurisdiction", "tax_category", "currency", "taxable_minor", "tax_minor", "tax_date"),
+    "journal": ("entry_date", "event_type", "aggregate_type", "account", "currency", "amount_micro", "event_id"),
+    "events": (
+        "event_type",
+        "aggregate_version",
+        "aggregate_id",
+        "cut",
+        "position",
+        "age_seconds",
+        "outbox",
+        "log",
+        "lake",
+    ),
+    "breaks": ("break_id", "state", "kind", "pair", "entity", "owner", "first_seen_at", "reason"),
+}
+"""What people see of a table, of the columns it has; of a read model's table, what OLTP's shows. JSON holds all."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
+
+
+def explain(
+    order: Annotated[
+        str, typer.Argument(help="An order's number or id, or the id of one of its payments, refunds ...")
+    ],
+    merchant: Annotated[
+        str | None, typer.Option(help="Whose order, where several merchants have one of that number.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the story of one order: what every store holds of it, and which breaks name it.
+
+    OLTP's rows with their versions; every event with its cut, position and age, and whether outbox, log (which stream
+    entry) and lake have it; the marts with the journal; what customers and the warehouse see. What stands out comes
+    first: breaks, parked events, a copy that says something else. Nothing is changed.
+    """
+    from stack.looking.story.telling import read_story
+
+    with session.ended_by_signals(), session.open_session(ConsoleProgress()) as values:
+        story = read_story(values, order, merchant_id=merchant)
+    if as_json:
+        print_json(story.as_json())
+    else:
+        show_story(story)
+
+
+def show_story(story: Story) -> None:
+    """Print the story for people; empty tables are named in one line."""
+    console = answers()
+    number = f"{story.order_number} " if story.order_number else ""
+    console.print(
+        f"Order {number}({story.order_id}) of merchant {story.merchant_id}, in {story.pod}.", markup=False, style="bold"
+    )
+    found, silent = story.findings, [section.store for section in story.sections if section.error]
+    for sentence in found:
+        console.print(f"! {sentence}", markup=False, style="yellow")
+    if not found:
+        whoever = f" that answered ({', '.join(silent)} did not)" if silent else ""
+        console.print(f"Nothing stands out: every store{whoever} says the same.", markup=False)
+    currency = _currency_of(story)
+    for section in story.sections:
+        _show_section(section, currency)
+
+
+def _currency_of(story: Story) -> str | None:
+    """Return the currency of the order; lines and captures do not name it themselves."""
+    rows = (row for section in story.sections for table_rows in section.tables.values() for row in table_rows)
+    return next((row["currency"] for row in rows if row.get("currency")), None)
+
+
+def _show_section(section: Section, currency: str | None) -> None:
+    console = answers()
+    if section.error:
+        console.print(f"{section.store}: does not answer: {section.error}", markup=False, style="red")
+        return
+    console.print(f"\n{section.store} ({section.stands_at})", markup=False, style="bold")
+    for name, rows in section.tables.items():
+        if rows:
+            columns = _columns(name, rows)
+            cells = [[escape(_shown_in(row, column, currency)) for column in columns] for row in rows]
+            headings = [amount_name(column).replace("_", " ") for column in columns]
+            console.print(table(name, headings, cells, numbers_from=99))
+    empty = [name for name, rows in section.tables.items() if not rows]
+    if empty:
+        console.print(f"Nothing in: {', '.join(empty)}.", markup=False)
+
+
+def _columns(name: str, rows: Sequence[Row]) -> list[str]:
+    # A read model's table is named <model>_<what OLTP calls it>.
+    of_owner = name.partition("_")[2] if name in SERVED_TABLES else name
+    wanted = SHOWN.get(of_owner, tuple(rows[0]))
+    return [column for column in wanted if column in rows[0]]
+
+
+def _shown_in(row: Row, column: str, currency: str | None) -> str:
+    """Return a value of a row; amounts in major units, in the row's currency or else the order's."""
+    return in_major_units(column, row[column], row.get("currency") or currency) or _shown(row[column])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%F %T}"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else str(value)

@@ -1,0 +1,146 @@
+"""Draining everything, once or for a while: from every pod's outbox through the log into every projection.
+
+Belongs here: doing so from this process, over pods and projections. Does not belong here: draining one pod
+(`streams/draining.py`) or one projection (`streams/consumer.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from contracts.errors import RelayBusyError
+from contracts.settings import PodSettings, Settings
+from stack.composition.projections import PROJECTIONS, build_projection
+from stack.processes.apart import run_apart
+from stack.processes.supervision import Supervisor
+
+RELAY_RETRY_SECONDS = 0.2
+
+OnDrained = Callable[[str, int], None]
+"""Called with what was drained, e.g. ``lake of pod1``, and how many events that was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodDrained:
+    """One pod of which every copy has what was committed before the drain."""
+
+    pod: str
+    cut: int
+    events_published: int
+    """Events this drain published; 0 when a running relay did."""
+    published_by: str
+    applied: dict[str, int]
+    """Events this drain applied, by projection; 0 where a running consumer did."""
+    parked: dict[str, int]
+    """Aggregates with parked events, by projection."""
+
+
+def drain_everything(
+    settings: Settings,
+    *,
+    pods: Sequence[PodSettings] | None = None,
+    on_drained: OnDrained = lambda what, events: None,
+) -> list[PodDrained]:
+    """Publish what is committed and apply it to every projection; beside running workers as well as without.
+
+    Raises PropagationError, one sentence, when a copy cannot get there.
+    """
+    chosen = settings.pods if pods is None else pods
+    with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as pool:
+        drained = list(pool.map(lambda pod: _drain_pod(pod, settings, on_drained), chosen))
+    import pyarrow as pa
+
+    # Arrow keeps what it freed for what comes next, and what comes next is DuckDB's.
+    pa.default_memory_pool().release_unused()
+    return drained
+
+
+def drain_apart(settings: Settings, on_drained: OnDrained) -> list[PodDrained]:
+    """Do the same for all pods in a process of its own: the comparison that follows begins with little memory."""
+    return run_apart(_drain, settings, on_drained)
+
+
+def _drain(settings: Settings, on_drained: OnDrained) -> list[PodDrained]:
+    return drain_everything(settings, on_drained=on_drained)
+
+
+def _drain_pod(pod: PodSettings, settings: Settings, on_drained: OnDrained) -> PodDrained:
+    from derived.witnesses import witnesses_of
+    from streams.draining import drain_pod
+
+    published = drain_pod(pod, settings, witnesses=witnesses_of(settings))
+    on_drained(f"outbox of {pod.pod}", published.events_published)
+    applied, parked = {}, {}
+    for name in PROJECTIONS:
+        applied[name], parked[name] = _apply(name, pod.pod, published.cut, settings)
+        on_drained(f"{name.replace('_', ' ')} of {pod.pod}", applied[name])
+    return PodDrained(
+        pod=pod.pod,
+        cut=published.cut,
+        events_published=published.events_published,
+        published_by=published.published_by,
+        applied=applied,
+        parked=parked,
+    )
+
+
+def _apply(name: str, pod: str, cut: int, settings: Settings) -> tuple[int, int]:
+    from streams.consumer import Consumer
+    from streams.logs import build_log
+
+    with closing(build_log(settings)) as log, closing(build_projection(name, settings)) as projection:
+        result = Consumer(projection, pod, log).drain(until_cut=cut)
+    return result.events, result.parked
+
+
+@contextmanager
+def propagating(settings: Settings) -> Iterator[None]:
+    """Keep the copies up to date while the block runs, from this process; does nothing where workers already do.
+
+    A comparison takes cuts, and needs somebody to carry them to the copies.
+    """
+    if any(worker.state == "running" for worker in Supervisor(var_dir=settings.var_dir).states()):
+        yield
+        return
+    stop = threading.Event()
+    threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in _followers(settings)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _followers(settings: Settings) -> Iterator[Callable[[threading.Event], None]]:
+    for pod in settings.pods:
+        yield partial(_relay, pod, settings)
+        for name in PROJECTIONS:
+            yield partial(_follow, name, pod.pod, settings)
+
+
+def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:
+    from derived.witnesses import witnesses_of
+    from streams.relay import build_relay
+
+    while not stop.is_set():
+        try:
+            with closing(build_relay(pod, settings, witnesses=witnesses_of(settings))) as relay:
+                relay.run(stop)
+        except RelayBusyError:
+            # Another command of the same kind publishes the pod. That serves us as well, until that command ends.
+            stop.wait(RELAY_RETRY_SECONDS)
+
+
+def _follow(name: str, pod: str, settings: Settings, stop: threading.Event) -> None:
+    from streams.consumer import run_consumer
+
+    with closing(build_projection(name, settings)) as projection:
+        run_consumer(projection, pod, settings, stop)

@@ -1,0 +1,172 @@
+"""Comparing now: cuts of every pod, copies brought there, verdicts kept, differences taken into the ledger of breaks.
+
+Belongs here: what `tieout reconcile` and the first pass of `make run` do. Does not belong here: comparing
+(`reconcile/`), what it is given (`stack/composition/comparison.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import duckdb
+
+from contracts.clock import utc_now
+from contracts.errors import WarehouseError
+from contracts.progress import Progress
+from contracts.settings import Settings
+from contracts.text import are, counted
+from contracts.tying import Tying
+from contracts.verdicts import PairResult, Verdict
+from derived.defective import in_words
+from reconcile.context import ReconcileContext
+from reconcile.figure_results import figured_cuts, save_figures
+from reconcile.oltp import OpenCut
+from reconcile.pair import Stage
+from reconcile.pairs import PAIRS, pairs_named
+from reconcile.results import save_results
+from reconcile.run import Comparison, run_comparison
+from repair.ledger import Recorded
+from repair.sweeping import plans_for, take_in
+from stack.composition.builder import Built, WarehouseBuilder
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.evidence import DEPENDED_ON
+from stack.composition.propagation import propagating
+
+NAMED_MAX = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciled(Comparison):
+    """What a run found, and what it changed in the ledger of breaks."""
+
+    recorded: Recorded
+
+
+def reconcile_now(
+    settings: Settings,
+    progress: Progress,
+    builder: WarehouseBuilder | None,
+    *,
+    pairs: Sequence[str] | None = None,
+    is_incremental: bool = False,
+) -> Reconciled:
+    """Compare the named pairs (default: all) in all pods at new cuts; store the results and their breaks.
+
+    Incremental: only what changed since the last comparison, what has breaks, and the next part of the sweep.
+    `builder` may be None where no pair needs builds (`needs_builds`).
+    """
+    run = f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z"
+    with propagating(settings), progress.step("Comparing every store at new cuts") as step:
+
+        def build(cuts: Mapping[str, int]) -> Mapping[str, int]:
+            if builder is None:
+                raise WarehouseError("The warehouse was to be built, and nobody was given to build it.")
+            step.say("building the warehouse")
+            return builder.build_to(cuts)
+
+        context = build_reconcile_context(settings, build=build)
+        if builder is not None and needs_builds(pairs):
+            context = _building_early(context, builder)
+        pods = [pod.pod for pod in settings.pods]
+        plans = plans_for(settings.control_dsn, pods, pairs, utc_now()) if is_incremental else {}
+        comparison = run_comparison(context, pairs, on_progress=step.say, plans=plans)
+    save_results(settings.control_dsn, comparison.results)
+    save_figures(settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
+    recorded = take_in(settings.control_dsn, comparison.results, run=run)
+    return Reconciled(results=comparison.results, figures=comparison.figures, recorded=recorded)
+
+
+def needs_builds(pairs: Sequence[str] | None) -> bool:
+    """Return whether one of these pairs (None: all) compares the warehouse. InputError: there is no such pair."""
+    return any(pair.stage is Stage.WAREHOUSE for pair in pairs_named(pairs))
+
+
+def recorded_json(recorded: Recorded) -> dict[str, Any]:
+    """Return what a run changed in the ledger, as values that JSON can hold."""
+    return {**asdict(recorded), "breaks_ended": recorded.breaks_ended}
+
+
+def describe_recorded(recorded: Recorded) -> str:
+    """Return one line on what a run changed in the ledger of breaks."""
+    opened = f"{recorded.breaks_opened:,} opened" if recorded.breaks_opened else "none opened"
+    parts = [
+        f"{number:,} {what}"
+        for number, what in (
+            (recorded.breaks_seen, "still there"),
+            (recorded.breaks_reopened, "of them opened again, as the difference is no longer the accepted one"),
+            (recorded.breaks_repaired, "repaired"),
+            (recorded.breaks_vanished, "vanished"),
+        )
+        if number
+    ]
+    where = " See `tieout breaks list`." if recorded.breaks_opened or recorded.breaks_seen else ""
+    return f"Breaks: {', '.join([opened, *parts])}.{where}"
+
+
+def _building_early(context: ReconcileContext, builder: WarehouseBuilder) -> ReconcileContext:
+    """Return a context that lets the build begin as soon as the lake has all cuts, beside the comparisons."""
+    cuts: dict[str, int] = {}
+    arrived: set[str] = set()
+
+    @contextmanager
+    def take_cut(pod: str) -> Iterator[OpenCut]:
+        with context.take_cut(pod) as opened:
+            cuts[pod] = opened.cut
+            yield opened
+
+    def lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:
+        reached = context.lake_cut(connection, pod)
+        if pod in cuts and pod not in arrived and reached >= cuts[pod]:
+            arrived.add(pod)
+            if arrived == set(context.pods):
+                builder.start()
+        return reached
+
+    return replace(context, take_cut=take_cut, lake_cut=lake_cut)
+
+
+def ties(comparison: Comparison) -> bool:
+    """Return whether something was compared, every verdict is consistent, and no figure differs or is one-sided."""
+    verdicts = [result.verdict is Verdict.CONSISTENT for result in comparison.results]
+    return bool(verdicts) and all([*verdicts, *(figure.difference == 0 for figure in comparison.figures)])
+
+
+def conclusion(comparison: Comparison) -> str:
+    """Say whether everything ties, and if not, what of it finance stands on: in the words of the certificates."""
+    results = comparison.results
+    if ties(comparison):
+        is_all = {one.pair for one in results} == {pair.name for pair in PAIRS}
+        what = "Everything ties" if is_all else "What was compared ties"
+        return (
+            f"{what}: all {counted(len(results), 'comparison is', 'comparisons are')} consistent, and no total differs."
+        )
+    others = sorted(f"{one.pair} in {one.pod}" for one in results if one.verdict is not Verdict.CONSISTENT)
+    more = f" and {len(others) - NAMED_MAX} more" if len(others) > NAMED_MAX else ""
+    named = f" ({', '.join(others[:NAMED_MAX])}{more})" if others else ""
+    finance = _tying([one for one in results if one.pair in DEPENDED_ON], comparison)
+    whole = f"{len(others)} of {counted(len(results), 'comparison')} {are(len(others))} not consistent{named}"
+    return (
+        f"{_tying(results, comparison)} as a whole: {whole}. "
+        f"For finance and what it is made from, which is what certificates cover: {finance.value.lower()}."
+    )
+
+
+def _tying(results: Sequence[PairResult], comparison: Comparison) -> Tying:
+    """Return what some of a run's results come to; totals are finance's."""
+    verdicts = {one.verdict for one in results}
+    if Verdict.INCONSISTENT in verdicts or any(figure.difference != 0 for figure in comparison.figures):
+        return Tying.DOES_NOT_TIE
+    return Tying.TIES if verdicts == {Verdict.CONSISTENT} else Tying.NOT_COMPARED
+
+
+def describe_build(built: Built | None) -> str:
+    """Return one line about the last build."""
+    if built is None:
+        return "The warehouse was not built."
+    cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(built.cuts.items()))
+    nodes = f"{counted(built.models, 'model')} and {counted(built.tests, 'test')}"
+    what = f"Warehouse: {nodes} in {built.seconds:.1f} s, {cuts}."
+    return " ".join(filter(None, (what, in_words(built.left_out), *built.warnings)))

@@ -1,0 +1,84 @@
+"""What a run of repairs is given, put together: stores kept up to date, comparisons, builds of the warehouse.
+
+Belongs here: the same for the command, Dagster's jobs and tests. Does not belong here: what is repaired how
+(`repair/plan.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from contracts.clock import Clock, utc_now
+from contracts.progress import Progress
+from contracts.settings import Settings
+from contracts.verdicts import PairResult
+from reconcile.results import save_results
+from reconcile.run import run_pairs
+from repair.tools import OnStep, Repairing
+from stack.composition.builder import WarehouseBuilder, warm_builder
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.projections import build_projection
+from stack.composition.propagation import propagating
+from stack.scrubbing import scrubber
+from streams.clocks import database_clock
+
+
+@contextmanager
+def repairing_tools(
+    values: Settings,
+    progress: Progress,
+    *,
+    is_propagated: bool = True,
+    on_step: OnStep = lambda name: None,
+    clock: Clock = utc_now,
+) -> Iterator[Repairing]:
+    """Give what a run of repairs needs; copies are kept up to date meanwhile, by workers or by this process."""
+    with ExitStack() as stack:
+        if is_propagated:
+            stack.enter_context(propagating(values))
+        warehouse = _Warehouse(values, stack)
+
+        def recheck(pairs: Collection[str], pods: Collection[str]) -> Sequence[PairResult]:
+            return _compare_again(values, warehouse, progress, pairs, pods)
+
+        yield Repairing(
+            settings=values,
+            recheck=recheck,
+            build=warehouse.build_again,
+            projection=lambda name: build_projection(name, values),
+            clean=scrubber(values),
+            on_step=on_step,
+            # Claims run out by one clock, the ledger's own: this machine's may be hours ahead of another's.
+            clock=database_clock(values.control_dsn, clock=clock),
+        )
+
+
+class _Warehouse:
+    """The builder's process, started when the first build is asked for: most repairs need none."""
+
+    def __init__(self, values: Settings, stack: ExitStack) -> None:
+        self._values = values
+        self._stack = stack
+        self._builder: WarehouseBuilder | None = None
+
+    def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
+        return self._started().build_to(cuts)
+
+    def build_again(self, since: Mapping[str, int], is_full: bool) -> Mapping[str, int]:
+        return self._started().build_again(since=since, full_refresh=is_full).cuts
+
+    def _started(self) -> WarehouseBuilder:
+        if self._builder is None:
+            self._builder = self._stack.enter_context(warm_builder(self._values))
+        return self._builder
+
+
+def _compare_again(
+    values: Settings, warehouse: _Warehouse, progress: Progress, pairs: Collection[str], pods: Collection[str]
+) -> Sequence[PairResult]:
+    with progress.step("Comparing again at new cuts") as step:
+        context = build_reconcile_context(values, build=warehouse.build_to)
+        results = run_pairs(context, pairs, pods, on_progress=step.say)
+    save_results(values.control_dsn, results)
+    return results

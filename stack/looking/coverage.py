@@ -1,0 +1,71 @@
+"""Since when everything was compared at least once, per pair and pod.
+
+Belongs here: that answer as values and in a sentence. Does not belong here: comparing, or the sweep (`reconcile/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from contracts.clock import utc_now
+from contracts.ownership import SWEEP_SECONDS_MAX
+from contracts.settings import Settings
+from contracts.text import counted
+from reconcile.coverage import read_coverage
+from reconcile.pairs import PAIRS
+from reconcile.sweep import Coverage
+
+
+def read_line(values: Settings) -> tuple[str, bool]:
+    """Return the coverage as it is now in one line, and whether something was not compared for longer than stated."""
+    found, now = read_coverage(values.control_dsn), utc_now()
+    line = coverage_line(list(found.values()), len(never_compared(values, found)), now)
+    return line, any(one.is_behind(now) for one in found.values())
+
+
+def never_compared(values: Settings, found: dict[tuple[str, str], Coverage]) -> list[tuple[str, str]]:
+    """Return the pairs and pods of which everything was never compared."""
+    return [(pair.name, pod.pod) for pair in PAIRS for pod in values.pods if (pair.name, pod.pod) not in found]
+
+
+def coverage_json(found: Sequence[Coverage], missing: Sequence[tuple[str, str]], now: datetime) -> dict[str, Any]:
+    """Return the coverage as values that JSON can hold."""
+    return {
+        "sweep_seconds_max": SWEEP_SECONDS_MAX,
+        "pairs": [
+            {
+                "pair": one.pair,
+                "pod": one.pod,
+                "everything_compared_since": one.oldest.compared_at.isoformat(),
+                "at_or_after_cut": one.lowest_cut,
+                "changes_compared_through_cut": one.cut,
+                "newest_at": one.newest_at.isoformat(),
+                "parts": len(one.parts),
+                "oldest_part": vars(one.oldest.keys),
+                "is_behind": one.is_behind(now),
+            }
+            for one in found
+        ],
+        "never_compared": [{"pair": pair, "pod": pod} for pair, pod in missing],
+    }
+
+
+def coverage_line(found: Sequence[Coverage], missing: int, now: datetime) -> str:
+    """Return one line: since when everything was compared at least once."""
+    if not found:
+        return "Coverage: nothing was compared completely yet; run `tieout reconcile`."
+    oldest = min(found, key=lambda one: one.oldest.compared_at)
+    hours = SWEEP_SECONDS_MAX / 3600
+    behind = sum(one.is_behind(now) for one in found)
+    late = (
+        f"; {counted(behind, 'comparison is', 'comparisons are')} behind the sweep's {hours:g} h, see `tieout coverage`"
+        if behind
+        else ""
+    )
+    never = f"; {counted(missing, 'comparison was', 'comparisons were')} never made completely" if missing else ""
+    return (
+        f"Coverage: everything was compared at least once since {oldest.oldest.compared_at:%Y-%m-%d %H:%M:%S} UTC "
+        f"(stated: within {hours:g} h){late}{never}."
+    )

@@ -1,0 +1,39 @@
+"""Up to which moment the lake has everything, over all pods: what dbt's source freshness is judged by.
+
+Belongs here: that moment. Does not belong here: how far each copy of each pod is behind (`stack/looking/status.py`),
+what is allowed (`contracts/ownership.py`).
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime, timedelta
+
+from contracts.clock import Clock, utc_now
+from contracts.settings import Settings
+from stack.composition.projections import build_projection
+from streams.clocks import database_clock
+from streams.draining import observe_pod
+from streams.lag import observe
+
+UNTOLD = ("gap", "ahead")
+"""States of a copy in which the log cannot say what it lacks."""
+
+
+def lake_complete_at(settings: Settings, *, clock: Clock = utc_now) -> datetime | None:
+    """Return up to which moment the lake has what the pods have committed: now, when it lacks nothing.
+
+    A pod in which nothing happens is not behind. None when the log cannot say what the lake lacks. Raises what the
+    servers raise that cannot be asked.
+    """
+    from streams.logs import build_log
+
+    behind = timedelta(0)
+    with closing(build_log(settings)) as log, closing(build_projection("lake", settings)) as lake:
+        for pod in settings.pods:
+            seen = observe(lake, pod.pod, log, clock=database_clock(pod.reader_dsn))
+            if seen.state in UNTOLD:
+                return None
+            unpublished = observe_pod(pod, settings).oldest_unpublished_seconds
+            behind = max(behind, timedelta(seconds=max(seen.lag_seconds, unpublished)))
+    return clock() - behind

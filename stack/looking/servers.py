@@ -1,0 +1,189 @@
+"""Whether every server answers: each PostgreSQL and the log, asked as its users ask it.
+
+Belongs here: asking, and which stores one server holds. Does not belong here: what it means
+(`stack/looking/verdict.py`), who is told (`stack/upkeep/watching.py`), starting a server again
+(`stack/upkeep/lifecycle.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlsplit
+
+from contracts.ownership import LAKE, READ_MODELS
+from contracts.ownership import LOG as LOG_COPY
+from contracts.settings import Settings
+
+ANSWER_SECONDS = 5
+RUNNING, PARTLY, DOWN, FULL = "running", "partly", "down", "full"
+LOG_IS_FULL = "its memory is full: it takes no entries"
+LOG = "log"
+WITHOUT_POD = "Nobody can order, pay or be refunded at the merchants of {pod}; every other pod goes on."
+WITHOUT_CONTROL = (
+    "Selling and serving go on. No new merchant is placed, nothing is compared or repaired, no month closes, and of "
+    "incidents nobody hears until it answers."
+)
+WITHOUT_DAGSTER = "Selling, serving and the copies go on; Dagster's pages, schedules and runs do not."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A database or a log that somebody uses, and how to ask it."""
+
+    name: str
+    kind: str
+    address: str
+    """Host and port: stores of one address are on one server."""
+    when_down: str
+    """What users still have without it, and what they do not."""
+    ask: Callable[[], str]
+    """Returns why it does not do its work, or nothing; raises when it does not answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSeen:
+    """One server: what it holds, and whether it answers."""
+
+    name: str
+    """Of the first store that it holds: a pod, `control`, `valkey`."""
+    kind: str
+    address: str
+    holds: tuple[str, ...]
+    state: str
+    """running, partly (a database of it does not answer), full (the log takes no entries), or down."""
+    reason: str = ""
+    """Why it is not running; without passwords."""
+    silent: tuple[str, ...] = ()
+    """Which of the stores it holds do not answer."""
+    when_down: tuple[str, ...] = ()
+    """What users still have while these do not answer, a sentence each."""
+    restarts: int = 0
+    """How often it was started again since Tieout was started here; 0 for servers that are not Tieout's own."""
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong with it, for a person."""
+        held = "" if self.holds == (self.name,) else f" ({', '.join(self.holds)})"
+        named = f"{self.kind} {self.name}{held} at {self.address}"
+        if self.state == FULL:
+            return f"{named}: {self.reason}"
+        if self.state == PARTLY:
+            return f"{named} answers, but not for {', '.join(self.silent)}: {self.reason}"
+        return f"{named} does not answer: {self.reason}"
+
+
+def stores_of(settings: Settings) -> list[Store]:
+    """Return every store that these settings name; one that a process is not told of is left out."""
+    postgres = [(pod.pod, pod.reader_dsn, WITHOUT_POD.format(pod=pod.pod)) for pod in settings.pods]
+    postgres += [
+        ("control", settings.control_dsn, WITHOUT_CONTROL),
+        ("lake catalog", settings.catalog_dsn, LAKE.when_down),
+        ("views", settings.read_models_dsn, " ".join(copy.when_down for copy in READ_MODELS)),
+        ("Dagster's history", settings.dagster_dsn, WITHOUT_DAGSTER),
+    ]
+    stores = [
+        Store(
+            name=name,
+            kind="PostgreSQL",
+            address=address,
+            when_down=when_down,
+            ask=partial(_ask_postgres, dsn),
+        )
+        for name, dsn, when_down in postgres
+        if (address := _address_of(dsn, 5432))
+    ]
+    url = settings.log_url
+    address = _address_of(url, 6379)
+    if address and not address.startswith("withheld"):
+        stores.append(
+            Store(
+                name="valkey",
+                kind="Valkey",
+                address=address,
+                when_down=LOG_COPY.when_down,
+                ask=partial(_ask_valkey, url),
+            )
+        )
+    return stores
+
+
+def look(settings: Settings) -> list[ServerSeen]:
+    """Ask every store of these settings, side by side; never raises."""
+    from stack.scrubbing import scrubber
+
+    scrub = scrubber(settings)
+    stores = stores_of(settings)
+    with ThreadPoolExecutor(max_workers=max(1, len(stores))) as pool:
+        reasons = list(pool.map(lambda store: _asked(store, scrub), stores))
+    return by_server(stores, reasons)
+
+
+def by_server(stores: Sequence[Store], reasons: Sequence[str]) -> list[ServerSeen]:
+    """Return the servers that hold these stores; `reasons` say of each store why it does not work, if it does not."""
+    found: dict[str, list[tuple[Store, str]]] = {}
+    for store, reason in zip(stores, reasons, strict=True):
+        found.setdefault(store.address, []).append((store, reason))
+    return [_server(held) for held in found.values()]
+
+
+def _server(held: Sequence[tuple[Store, str]]) -> ServerSeen:
+    first = held[0][0]
+    silent = [(store.name, reason) for store, reason in held if reason]
+    state = RUNNING if not silent else DOWN if len(silent) == len(held) else PARTLY
+    if silent and silent[0][1] == LOG_IS_FULL:
+        state = FULL
+    return ServerSeen(
+        name=first.name,
+        kind=first.kind,
+        address=first.address,
+        holds=tuple(LOG if store.kind == "Valkey" else store.name for store, _ in held),
+        state=state,
+        reason=silent[0][1] if silent else "",
+        silent=tuple(name for name, _ in silent),
+        when_down=tuple(store.when_down for store, reason in held if reason),
+    )
+
+
+def _asked(store: Store, scrub: Callable[[str], str]) -> str:
+    try:
+        return store.ask()
+    except Exception as error:  # whatever it raises: it does not answer
+        return _in_short(scrub(str(error) or type(error).__name__))
+
+
+def _in_short(reason: str) -> str:
+    """Return the end of a driver's message that says why; what is before it names the address, which is known."""
+    for words in ("connection refused", "timeout expired", "connection timeout", "does not exist"):
+        if words in reason.lower():
+            return words
+    return reason.partition(". ")[0].rstrip(".")
+
+
+def _ask_postgres(dsn: str) -> str:
+    import psycopg
+
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=ANSWER_SECONDS) as connection:
+        connection.execute("select 1")
+    return ""
+
+
+def _ask_valkey(url: str) -> str:
+    import redis
+
+    seconds = float(ANSWER_SECONDS)
+    with closing(redis.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)) as client:
+        memory = client.info("memory")
+    limit = int(memory.get("maxmemory", 0))
+    return LOG_IS_FULL if limit and int(memory["used_memory"]) >= limit else ""
+
+
+def _address_of(dsn: str, port: int) -> str:
+    """Return host and port of a server, or nothing for a DSN that names no host: one that is withheld."""
+    if "://" not in dsn:
+        return ""
+    parts = urlsplit(dsn)
+    return f"{parts.hostname}:{parts.port or port}" if parts.hostname else ""

@@ -1,0 +1,396 @@
+"""How the whole system stands: pods, copies, comparisons, workers. Answers even when a part of it is down.
+
+Belongs here: asking each part and putting the answers together. Does not belong here: showing it (`cli/standing.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from contracts.breaks import ENDED
+from contracts.clock import utc_now
+from contracts.ownership import WAREHOUSE, Lateness
+from contracts.settings import PodSettings, Settings
+from stack import settings
+from stack.composition import session
+from stack.composition.projections import PROJECTIONS, build_projection
+from stack.looking.servers import RUNNING, ServerSeen, look
+from stack.looking.verdict import Verdict, verdict_of
+from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
+from stack.processes import refusals, restarts
+from stack.processes.dagster_home import dagster_url
+from stack.processes.dagster_pages import pages_missing
+from stack.processes.data_docs import data_docs_url
+from stack.processes.supervision import ProgramState, Supervisor
+from stack.scrubbing import hide_password
+
+Answer = TypeVar("Answer")
+UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodStatus:
+    """One pod: its database, its newest cut, and what has not left it yet."""
+
+    pod: str
+    dsn: str
+    """May read everything and change nothing; with that role's password where that was asked for."""
+    cut: int | None = None
+    unpublished_events: int | None = None
+    """Not counted beyond `streams.outbox.COUNTED_MAX`: then it is that, and there are more. None: not known."""
+    oldest_unpublished_seconds: float | None = None
+    held_by: str | None = None
+    """Who publishes the pod: the holder of the relay lock; None when nobody does."""
+    state: str = "reachable"
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionStatus:
+    """One copy of one pod: how far it is behind what the pod has committed, waiting in its outbox or in the log."""
+
+    name: str
+    pod: str
+    applied_cut: int | None = None
+    lag_seconds: float | None = None
+    lag_events: int | None = None
+    parked: int | None = None
+    """Aggregates that wait because one of their events could not be applied."""
+    state: str = UNREACHABLE
+    """current, behind, parked, gap, ahead (of a log that lost cuts, of a pod that was set back), or unreachable."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairStatus:
+    """The newest result of one comparison in one pod."""
+
+    pair: str
+    pod: str
+    verdict: str
+    cut: int | None
+    compared: int
+    missing: int
+    extra: int
+    different: int
+    checked_at: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmetStatus:
+    """An expectation of data quality that does not hold."""
+
+    suite: str
+    pod: str
+    expectation: str
+    rows_found: int
+    since: str
+    page: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Everything `tieout status` says."""
+
+    state: str
+    """up, partly (some servers or workers are missing), or down: nothing runs."""
+    resident: int | None
+    """The process that keeps the stack up."""
+    is_external: bool = False
+    """Whether the servers are not Tieout's own; then its workers may be kept running by something else."""
+    servers: list[ServerSeen] = field(default_factory=list)
+    servers_refusal: str = ""
+    """Why servers that have ended cannot be started again."""
+    dagster_url: str | None
+    pages_missing: str = ""
+    """What keeps Dagster's pages from being used; nothing where they can be, or none were started."""
+    pods: list[PodStatus] = field(default_factory=list)
+    projections: list[ProjectionStatus] = field(default_factory=list)
+    warehouse: list[ProjectionStatus] = field(default_factory=list)
+    """The newest complete build against the lake, per pod: `current` within its target, else `behind`."""
+    pairs: list[PairStatus] | None = None
+    """The newest comparison of every pair and pod; None when the ledger does not answer."""
+    workers: list[ProgramState] = field(default_factory=list)
+    open_transactions: list[OpenStatus] = field(default_factory=list)
+    """Those of pods that have been open for long."""
+    provider_calls: list[CallsStatus] = field(default_factory=list)
+    """Of pods that have calls to the payment provider that are not settled."""
+    breaks: dict[str, int] | None = None
+    """Breaks that have not ended, by state; None when the ledger does not answer."""
+    unmet: list[UnmetStatus] | None = None
+    """Expectations that do not hold, the oldest first; None when their table does not answer."""
+    data_docs_url: str | None = None
+    """The pages of Great Expectations."""
+    drills: str | None = None
+    """What the newest drills prove, in one line; None when their table does not answer."""
+    left_out: list[str] | None = None
+    """What finance leaves out as defective in itself, each with its money; None: the lake does not answer."""
+    is_coverage_behind: bool = False
+    """Whether something was not compared for longer than the contract states."""
+    coverage: str | None = None
+    """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
+    near_limits: list[str] = field(default_factory=list)
+    """Limits that are nearly reached, a sentence each."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether all is well, in one sentence and an exit code."""
+        return verdict_of(self)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the status as values that JSON can hold."""
+        return {"verdict": asdict(self.verdict), **asdict(self)}
+
+
+def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
+    """Ask servers, pods, copies, results and the supervisor, side by side; what does not answer is `unreachable`.
+
+    `has_passwords`: whether the DSNs of the pods hold them.
+    """
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        servers = pool.submit(_servers, values)
+        pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
+        copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
+        transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
+        calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
+        warehouse = pool.submit(_warehouse_statuses, values)
+        pairs = pool.submit(_pair_statuses, values)
+        breaks = pool.submit(_break_counts, values)
+        unmet = pool.submit(_unmet, values)
+        drills = pool.submit(_drills_summary, values)
+        coverage = pool.submit(_coverage_line, values)
+        near = pool.submit(_near_limits, values)
+        left_out = pool.submit(_left_out, values)
+        missing = pool.submit(pages_missing, values)
+        workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
+    resident = session.resident(values.var_dir)
+    shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
+    answered = [replace(pod, dsn=shown_dsn(pod.dsn)) for pod in (future.result() for future in pods)]
+    seen = {pod.pod: pod for pod in answered}
+    status = Status(
+        state="down",
+        resident=resident.pid if resident else None,
+        is_external=settings.is_external(),
+        servers=servers.result(),
+        servers_refusal=refusals.of_servers(values.var_dir),
+        dagster_url=dagster_url(values) if resident else None,
+        pages_missing=missing.result() if resident else "",
+        pods=list(seen.values()),
+        projections=[counting_outbox(copy, seen[copy.pod]) for copy in (future.result() for future in copies)],
+        warehouse=[counting_outbox(copy, seen[copy.pod]) for copy in warehouse.result()],
+        pairs=pairs.result(),
+        workers=workers.result(),
+        open_transactions=[found for future in transactions for found in future.result()],
+        provider_calls=[found for future in calls for found in future.result()],
+        breaks=breaks.result(),
+        unmet=unmet.result(),
+        data_docs_url=data_docs_url(values),
+        drills=drills.result(),
+        coverage=coverage.result()[0],
+        is_coverage_behind=coverage.result()[1],
+        near_limits=near.result(),
+        left_out=left_out.result(),
+    )
+    return Status(**{**vars(status), "state": _overall(status)})
+
+
+def _overall(status: Status) -> str:
+    reachable = [pod.state == "reachable" for pod in status.pods]
+    answering = [server.state == RUNNING for server in status.servers]
+    copies = [copy.state != UNREACHABLE for copy in (*status.projections, *status.warehouse)]
+    workers = [worker.state == "running" for worker in status.workers]
+    if not any([*reachable, *answering, *workers]) and status.resident is None:
+        return "down"
+    # Whoever keeps the stack up runs workers; none in sight then means that their supervisor died.
+    has_workers = status.resident is None or bool(workers)
+    return "up" if has_workers and all([*reachable, *answering, *copies, *workers]) else "partly"
+
+
+def _servers(values: Settings) -> list[ServerSeen]:
+    again = restarts.of_servers(Supervisor(var_dir=values.var_dir).folder)
+    return [replace(server, restarts=again.get(server.name, 0)) for server in look(values)]
+
+
+def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
+    from streams.draining import observe_pod
+
+    def ask() -> PodStatus:
+        seen = observe_pod(pod, values)
+        return PodStatus(
+            pod=pod.pod,
+            dsn=pod.reader_dsn,
+            cut=seen.cut,
+            unpublished_events=seen.unpublished_events,
+            oldest_unpublished_seconds=round(seen.oldest_unpublished_seconds, 3),
+            held_by=seen.held_by,
+        )
+
+    def without_log(error: str) -> PodStatus:
+        # Commands need no log: a pod that answers is reachable, and only what has not left it is not known.
+        return _asked(
+            lambda: _seen_alone(pod, error),
+            lambda own: PodStatus(pod=pod.pod, dsn=pod.reader_dsn, state=UNREACHABLE, error=own),
+        )
+
+    return _asked(ask, without_log)
+
+
+def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
+    from streams.outbox import observe_alone
+
+    cut, held_by = observe_alone(pod.reader_dsn)
+    return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)
+
+
+def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
+    from streams.clocks import database_clock
+    from streams.lag import observe
+    from streams.logs import build_log
+
+    def ask() -> ProjectionStatus:
+        log = build_log(values)
+        try:
+            seen = observe(build_projection(name, values), pod.pod, log, clock=database_clock(pod.reader_dsn))
+        finally:
+            log.close()
+        return ProjectionStatus(
+            name=name,
+            pod=pod.pod,
+            applied_cut=seen.applied_cut,
+            lag_seconds=round(seen.lag_seconds, 3),
+            lag_events=seen.lag_events,
+            parked=seen.parked,
+            state=seen.state,
+        )
+
+    return _asked(ask, lambda error: ProjectionStatus(name=name, pod=pod.pod, error=error))
+
+
+def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:
+    """Return how `copy` stands, with what waits in the pod's outbox: an event that no copy has counts for all of them.
+
+    The warehouse stays `current` within its target, as it does with what it has not built.
+    """
+    waiting, seconds = pod.unpublished_events, pod.oldest_unpublished_seconds
+    if copy.state == UNREACHABLE or not waiting or seconds is None:
+        return copy
+    lag_seconds = max(copy.lag_seconds or 0.0, seconds)
+    within = copy.name == WAREHOUSE.name and WAREHOUSE.lateness(lag_seconds) is Lateness.FRESH
+    return replace(
+        copy,
+        lag_seconds=lag_seconds,
+        lag_events=(copy.lag_events or 0) + waiting,
+        state="behind" if copy.state == "current" and not within else copy.state,
+    )
+
+
+def _warehouse_statuses(values: Settings) -> list[ProjectionStatus]:
+    from derived.warehouse_lag import observe_warehouse
+
+    def ask() -> list[ProjectionStatus]:
+        return [
+            ProjectionStatus(
+                name=WAREHOUSE.name,
+                pod=seen.pod,
+                applied_cut=seen.built_cut,
+                lag_seconds=round(seen.lag_seconds, 3),
+                lag_events=seen.lag_events,
+                parked=0,
+                state="current" if WAREHOUSE.lateness(seen.lag_seconds) is Lateness.FRESH else "behind",
+            )
+            for seen in observe_warehouse(values)
+        ]
+
+    return _asked(
+        ask, lambda error: [ProjectionStatus(name=WAREHOUSE.name, pod=pod.pod, error=error) for pod in values.pods]
+    )
+
+
+def _pair_statuses(values: Settings) -> list[PairStatus] | None:
+    from reconcile.results import latest_results
+
+    def ask() -> list[PairStatus]:
+        return [
+            PairStatus(
+                pair=result.pair,
+                pod=result.pod,
+                verdict=result.verdict.value,
+                cut=result.cut,
+                compared=result.compared,
+                missing=result.missing,
+                extra=result.extra,
+                different=result.different,
+                checked_at=result.checked_at.isoformat(),
+                reason=result.reason,
+            )
+            for result in latest_results(values.control_dsn)
+        ]
+
+    return _asked(ask, lambda _: None)
+
+
+def _break_counts(values: Settings) -> dict[str, int] | None:
+    from repair.ledger import count_breaks
+
+    def ask() -> dict[str, int] | None:
+        counts = count_breaks(values.control_dsn)
+        return {state.value: number for state, number in counts.items() if state not in ENDED}
+
+    return _asked(ask, lambda _: None)
+
+
+def _drills_summary(values: Settings) -> str | None:
+    from drills.matrix import cell_proofs, summary
+    from drills.records import newest_proofs
+
+    return _asked(lambda: summary(cell_proofs(newest_proofs(values.control_dsn), utc_now())), lambda _: None)
+
+
+def _unmet(values: Settings) -> list[UnmetStatus] | None:
+    from repair.alerts.unmet import unmet
+
+    def ask() -> list[UnmetStatus] | None:
+        return [
+            UnmetStatus(
+                suite=row.suite,
+                pod=row.pod,
+                expectation=row.expectation,
+                rows_found=row.rows_found,
+                since=row.first_seen_at.isoformat(),
+                page=row.page,
+            )
+            for row in unmet(values.control_dsn)
+        ]
+
+    return _asked(ask, lambda _: None)
+
+
+def _near_limits(values: Settings) -> list[str]:
+    from stack.looking.headroom import limit_uses
+
+    return _asked(lambda: [use.sentence for use in limit_uses(values) if use.is_near], lambda _: [])
+
+
+def _coverage_line(values: Settings) -> tuple[str | None, bool]:
+    from stack.looking.coverage import read_line
+
+    return _asked(lambda: read_line(values), lambda _: (None, False))
+
+
+def _left_out(values: Settings) -> list[str] | None:
+    from derived.warehouse_lag import left_out_now
+
+    return _asked(lambda: [one.sentence for one in left_out_now(values)], lambda _: None)
+
+
+def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:
+    """Return the answer, or what stands for it when the part did not answer, whatever it raised: status never fails."""
+    try:
+        return ask()
+    except Exception as error:
+        return unreachable(str(error).strip().partition("\n")[0])

@@ -1,0 +1,102 @@
+"""Which workers keep the copies up to date, and how each is started.
+
+Belongs here: the list. Does not belong here: what a worker does (`stack/upkeep/worker.py`), who restarts it
+(`stack/processes/supervision.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from contracts.ownership import PROJECTED
+from contracts.settings import Settings
+from stack.ports import LOOPBACK
+from stack.processes.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
+from stack.processes.data_docs import write_data_docs_site
+from stack.processes.duties import (
+    consumer_settings,
+    display_settings,
+    graph_settings,
+    relay_settings,
+    traffic_settings,
+    upkeep_settings,
+    write_duty,
+)
+from stack.processes.supervision import Program
+from stack.settings import ROOT
+
+TRAFFIC = "traffic"
+UPKEEP = "upkeep"
+
+
+def propagation_programs(settings: Settings) -> list[Program]:
+    """Return one relay per pod and one consumer per projection and pod."""
+    programs = []
+    for pod in settings.pods:
+        told = relay_settings(settings, pod.pod)
+        programs.append(_worker(settings, f"relay-{pod.pod}", told, "relay", "--pod", pod.pod))
+        for copy in PROJECTED:
+            name = f"{copy.name.replace('_', '-')}-{pod.pod}"
+            told = consumer_settings(settings, copy.name)
+            programs.append(_worker(settings, name, told, "consumer", "--projection", copy.name, "--pod", pod.pod))
+    return programs
+
+
+def traffic_program(settings: Settings, *, orders_per_second: float | None = None) -> Program:
+    """Return the worker that places orders all the time, at its own pace unless another is given."""
+    pace = [] if orders_per_second is None else ["--rate", str(orders_per_second)]
+    return _worker(settings, TRAFFIC, traffic_settings(settings), "traffic", *pace)
+
+
+def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
+    """Return the worker that tells people of outages and incidents; alone, it does what Dagster's schedules do, too."""
+    arguments = ["--alone"] if is_alone else []
+    # Its routines, told to end, are waited for.
+    program = _worker(settings, UPKEEP, upkeep_settings(settings), "upkeep", *arguments)
+    return replace(program, stop_seconds=30)
+
+
+def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:
+    """Return Dagster's webserver (on `port`, loopback), daemon, and the code servers of `workspace` that both use."""
+    common = dagster_environment(settings)
+    graph = {**common, **write_duty(settings, "graph", graph_settings(settings))}
+    display = {**common, **write_duty(settings, "display", display_settings(settings))}
+    home = settings.var_dir / "dagster"
+    locations = code_locations(workspace, home)
+    shared = write_workspace(locations, home)
+    webserver = ["dagster_webserver", "--workspace", str(shared), "--host", LOOPBACK, "--port", str(port)]
+    # By default a page whose query takes longer than 15 s shows an error.
+    webserver += ["--db-statement-timeout", "60000"]
+    daemon = ["dagster._daemon", "run", "--workspace", str(shared)]
+    return [
+        *(_code_server(location, graph) for location in locations),
+        Program(name="dagster-webserver", command=_python(*webserver), environment=display),
+        Program(name="dagster-daemon", command=_python(*daemon), environment=display, stop_seconds=30),
+    ]
+
+
+def data_docs_program(settings: Settings, *, port: int) -> Program:
+    """Return the worker that serves the pages of Great Expectations (on `port`, loopback)."""
+    site = write_data_docs_site(settings, port)
+    command = ["http.server", "--bind", LOOPBACK, "--directory", str(site), str(port)]
+    return Program(name="data-docs", command=_python(*command))
+
+
+def _code_server(location: CodeLocation, environment: Mapping[str, str]) -> Program:
+    command = ["dagster", "api", "grpc", "--module-name", location.module, "--attribute", location.attribute]
+    command += ["--socket", str(location.socket), "--location-name", location.name, "--working-directory", str(ROOT)]
+    name = f"dagster-code-{location.name}"
+    # A stopped code server lets its runs end.
+    return Program(name=name, command=_python(*command), environment=environment, stop_seconds=30)
+
+
+def _worker(settings: Settings, name: str, told: Mapping[str, str], *arguments: str) -> Program:
+    environment = write_duty(settings, name, told)
+    return Program(name=name, command=_python("stack.upkeep.worker", *arguments), environment=environment)
+
+
+def _python(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", *arguments]

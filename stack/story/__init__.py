@@ -1,5 +1,0 @@
-"""The story of one order over all stores, for `tieout explain`.
-
-Belongs here: reading what every store holds of an order, and what stands out in it. Does not belong here: how it is
-shown (`stack/commands/explain.py`).
-"""

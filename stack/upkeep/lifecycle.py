@@ -1,0 +1,297 @@
+"""Keeping the system up: workers, Dagster's pages, and what of it must be started again; starting over.
+
+Belongs here: what `tieout up`, `down` and `reset` do. Does not belong here: one pass over the data (`cli/run.py`),
+how servers are counted and stopped (`stack/composition/session.py`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+from contracts.errors import InputError, StackError
+from contracts.progress import Progress
+from contracts.settings import Settings
+from stack import files, ports, settings
+from stack.composition import session
+from stack.composition.migrations import migrate_everything
+from stack.looking.outages import outage
+from stack.processes import refusals, restarts, tracking
+from stack.processes.dagster_database import migrate_dagster
+from stack.processes.dagster_home import code_locations, write_dagster_home
+from stack.processes.dagster_pages import Pages
+from stack.processes.data_docs import forget_address
+from stack.processes.supervision import Supervisor
+from stack.processes.workers import (
+    dagster_programs,
+    data_docs_program,
+    propagation_programs,
+    traffic_program,
+    upkeep_program,
+)
+from stack.scrubbing import scrubber
+from stack.servers.embedded import embedded_servers
+from stack.settings import ROOT
+
+DAGSTER_PORT = 3000
+"""Preferred; another one is taken when it is not free."""
+
+PAGES_TIMEOUT_SECONDS = 180.0
+PAGES_LOOK_SECONDS = 0.5
+WATCH_SECONDS = 2.0
+GENERATED = (
+    *("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "refusals", "scratch", "supervisor"),
+    "watch",
+)
+"""Folders below `var` that reset deletes besides the servers' own."""
+
+
+@contextmanager
+def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = True) -> Iterator[Pages | None]:
+    """Run all workers while the block runs; give Dagster's pages, or None without them."""
+    # What an earlier process that was killed left behind would compete with ours, and holds its ports.
+    stop_workers(values.var_dir)
+    started_at = time.time()
+    port = _pages_port(values) if has_pages else None
+    try:
+        start_workers(values, has_traffic=has_traffic, pages_port=port)
+        yield None if port is None else Pages(address=_address(port), started_at=started_at)
+    finally:
+        with session.uninterrupted():
+            stop_workers(values.var_dir)
+
+
+def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None) -> None:
+    """Start all workers under a new supervisor, Dagster's pages on the given port; any that still run are stopped."""
+    # First of all: a port that one of them holds is not free, and addresses would change.
+    stop_workers(values.var_dir)
+    programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
+    if has_traffic:
+        programs.append(traffic_program(values))
+    url = values.var_dir / "dagster" / "url"
+    if pages_port is None:
+        url.unlink(missing_ok=True)
+        forget_address(values)
+    else:
+        write_dagster_home(values)
+        files.write_private(url, f"{_address(pages_port)}\n")
+        files.write_private(url.with_name("port"), f"{pages_port}\n")
+        programs += dagster_programs(values, workspace=ROOT / "workspace.yaml", port=pages_port)
+        programs.append(data_docs_program(values, port=ports.free_port(pages_port + 1)))
+    Supervisor(var_dir=values.var_dir).start(programs, directory=ROOT)
+
+
+def _address(port: int) -> str:
+    return f"http://{ports.LOOPBACK}:{port}"
+
+
+def _pages_port(values: Settings) -> int:
+    """Return the port of the pages: the one of the last time, so that a bookmark stays right, else the usual one."""
+    try:
+        last = int((values.var_dir / "dagster" / "port").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        last = DAGSTER_PORT
+    port = ports.free_port(last)
+    return port if port == last else ports.free_port(DAGSTER_PORT)
+
+
+def stop_workers(folder: Path) -> None:
+    """Stop the supervisor and all its workers, and workers that lost theirs."""
+    Supervisor(var_dir=folder).stop()
+    session.stop_marked(folder)
+
+
+def wait_for_pages(pages: Pages, progress: Progress) -> bool:
+    """Wait until Dagster's pages can be used, saying what for; return False when that takes longer than most have time.
+
+    They come later then: a machine that is busy is slow, and nothing is broken.
+    """
+    deadline = time.monotonic() + PAGES_TIMEOUT_SECONDS
+    with progress.step("Waiting for Dagster's pages") as step:
+        while missing := pages.missing():
+            step.say(missing)
+            if time.monotonic() > deadline:
+                step.give_up(missing)
+                return False
+            time.sleep(PAGES_LOOK_SECONDS)
+    return True
+
+
+def reload_code(values: Settings) -> list[str]:
+    """Let Dagster's code servers start again with the code as it is now; return their names. StackError: none run."""
+    url = values.var_dir / "dagster" / "url"
+    if session.resident(values.var_dir) is None or not url.exists():
+        raise StackError("Dagster's pages do not run here; the code is loaded when `tieout up` starts them.")
+    names = [location.name for location in code_locations(ROOT / "workspace.yaml", values.var_dir / "dagster")]
+    Pages(address=url.read_text(encoding="utf-8").strip(), started_at=0.0).reload(names)
+    return names
+
+
+def run_until_interrupted(progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
+    """Start servers, migrate, run all workers; ends by Ctrl-C or a signal, and then everything it started has ended."""
+    with session.ended_by_signals(), session.residence(settings.var_dir()), session.open_session(progress) as values:
+        with progress.step("Migrating"):
+            migrate_everything(values)
+        keep_up(values, progress, has_traffic=has_traffic, has_pages=has_pages)
+
+
+def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
+    """Run all workers over running servers until Ctrl-C or a signal."""
+    if has_pages:
+        migrate_dagster(values, progress)
+    supervisor = Supervisor(var_dir=values.var_dir)
+    restarts.begin_counting(supervisor.folder, supervisor.log)
+    with workers(values, has_traffic=has_traffic, has_pages=has_pages) as pages:
+        progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
+        awaited = None
+        if pages is not None and wait_for_pages(pages, progress):
+            progress.note(f"Dagster: {pages.address}")
+        elif pages is not None:
+            awaited = pages
+            progress.note(
+                f"Dagster's pages are not ready yet: {pages.missing()}. Everything else works; their address is "
+                "printed here as soon as they are."
+            )
+        progress.note("Look with `tieout status`. Ctrl-C stops everything.")
+        port = None if pages is None else int(pages.address.rpartition(":")[2])
+        _watch(values, progress, has_traffic=has_traffic, pages_port=port, awaited=awaited)
+
+
+def _watch(
+    values: Settings, progress: Progress, *, has_traffic: bool, pages_port: int | None, awaited: Pages | None = None
+) -> NoReturn:
+    """Mend what has ended, for ever; what cannot be mended now (a disk is full) is said once, and tried again.
+
+    The address of pages that are still awaited is printed when they can be used.
+    """
+    trouble = ""
+    while True:
+        time.sleep(WATCH_SECONDS)
+        try:
+            values = mend(values, has_traffic=has_traffic, pages_port=pages_port, is_doubtful=bool(trouble))
+            found = ""
+        except Exception as error:
+            found = str(error) if isinstance(error, StackError) else outage(error) or ""
+            if not found:
+                raise
+        if found != trouble:
+            _tell(values, found)
+        if bool(found) != bool(trouble):
+            with suppress(OSError):  # what it is written to may be on the full disk
+                progress.note(f"{found} Tried again until it holds." if found else "Everything runs again.")
+        trouble = found
+        if awaited is not None and not awaited.missing():
+            progress.note(f"Dagster: {awaited.address}")
+            awaited = None
+
+
+def _tell(values: Settings, trouble: str) -> None:
+    """Let `tieout status` and the messages to people say why nothing can be mended now, or that it can again."""
+    if trouble:
+        refusals.note(values.var_dir, refusals.SERVERS, scrubber(values)(trouble))
+    else:
+        refusals.take_back(values.var_dir, refusals.SERVERS)
+
+
+def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:
+    """Start again what has ended: embedded servers, or the supervisor itself; return the settings that hold now.
+
+    A file of settings that somebody has deleted is written again, too.
+
+    A server that came back at another address is told to the workers by starting these anew. Doubtful: the last attempt
+    failed somewhere, so that servers may run whose addresses nobody was told.
+    """
+    now = _with_servers(values, is_doubtful=is_doubtful)
+    if now != values or not Supervisor(var_dir=values.var_dir).is_running():
+        start_workers(now, has_traffic=has_traffic, pages_port=pages_port)
+    return now
+
+
+def _with_servers(values: Settings, *, is_doubtful: bool) -> Settings:
+    if settings.is_external():
+        return values
+    servers, file = embedded_servers(values.var_dir), values.var_dir / settings.FILE_NAME
+    # Without the file no command finds what runs, however well it runs.
+    is_known = file.exists() and file.stat().st_size > 0
+    if not is_doubtful and is_known and len(servers.running()) == len(servers.all):
+        return values
+    ended = {server.name for server in servers.all} - set(servers.running())
+    with session.starting_alone(values.var_dir):
+        settings.write_settings_file(values.var_dir, servers.start())
+    restarts.note_servers(Supervisor(var_dir=values.var_dir).folder, ended)
+    return settings.load_settings()
+
+
+def start_in_background(progress: Progress, arguments: list[str]) -> int:
+    """Start `tieout up` as a process of its own and wait until its workers run; return its process id."""
+    folder = settings.var_dir()
+    session.refuse_second_resident(folder)
+    log = folder / "logs" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    files.rotate(log)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "cli", "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def is_up() -> bool:
+        if child.poll() is not None:
+            raise StackError(f"{files.tail(log) or 'Tieout ended at once.'} The log is {log}.")
+        states = Supervisor(var_dir=folder).states()
+        return bool(states) and all(worker.state == "running" for worker in states)
+
+    with progress.step("Starting Tieout in the background"):
+        tracking.wait_until(
+            is_up, timeout_seconds=PAGES_TIMEOUT_SECONDS, failure=lambda: f"Tieout is not up yet; the log is {log}."
+        )
+    tracking.release(child)
+    return child.pid
+
+
+def deletable() -> Path:
+    """Return the folder that `reset` deletes the data of; InputError for servers that are not ours."""
+    if settings.is_external():
+        raise InputError("The servers are named by TIEOUT_PODS and are not Tieout's own: delete their data yourself.")
+    return settings.var_dir()
+
+
+def bytes_by_folder(folder: Path) -> dict[str, int]:
+    """Return how much each folder below `folder` holds."""
+    found = {}
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        # Servers that run come and go with files meanwhile.
+        sizes = (path.lstat().st_size for path in one.rglob("*") if path.is_file())
+        with suppress(OSError):
+            found[one.name] = sum(sizes)
+    return {name: size for name, size in found.items() if size}
+
+
+def reset() -> list[str]:
+    """Stop everything and delete all data below `var`; return what was stopped. Refuses servers that are not ours."""
+    folder = deletable()
+    stopped = session.stop_everything(folder)
+    if session.is_drilling(folder):
+        raise StackError("A drill is under way here (`tieout drill`): stop it, or wait until it has ended, then reset.")
+    embedded_servers(folder).wipe()
+    for name in GENERATED:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in _files_of(folder):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "logs", ignore_errors=True)
+    return stopped
+
+
+def _files_of(folder: Path) -> Iterator[Path]:
+    yield folder / settings.FILE_NAME
+    yield from folder.glob("*.lock")

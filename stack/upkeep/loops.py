@@ -1,0 +1,88 @@
+"""The worker that keeps up what must not depend on Dagster: people are told of outages and incidents, whatever is down,
+and a log that is nearly full gets room.
+
+Where the system was started without Dagster's pages (`tieout up --no-ui`) it also does what Dagster's schedules and
+sensors do otherwise: compare, repair, expire, compact, prune (`stack/upkeep/timetable.py`).
+
+Belongs here: the loops of that worker. Does not belong here: what is done (`stack/upkeep/watching.py`,
+`stack/upkeep/lagging.py`, `stack/upkeep/log_room.py`, `stack/upkeep/alerting.py`, `stack/upkeep/routine.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+from contracts.settings import Settings
+from stack.processes.dagster_pages import pages_missing
+from stack.scrubbing import scrubber
+from stack.upkeep.alerting import tell
+from stack.upkeep.lagging import LagWatch
+from stack.upkeep.log_room import make_room
+from stack.upkeep.pages_watch import PagesWatch
+from stack.upkeep.watching import build_watch
+
+WATCH_SECONDS = 5.0
+LAG_SECONDS = 15.0
+PAGES_SECONDS = 30.0
+PAGES_ANSWER_SECONDS = 30.0
+ALERT_SECONDS = 30.0
+ROOM_SECONDS = 10.0
+RESTING_SECONDS = 25.0
+"""Dagster's sensor sends the same messages; where it did so this lately, nothing needs to be done here."""
+
+logger = logging.getLogger("tieout.upkeep")
+
+
+def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> None:
+    """Look, tell and, alone (without Dagster), keep the timetable until `stop` is set."""
+    watch = build_watch(settings)
+    lags = LagWatch(settings=settings, told=watch.told_copies)
+    pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
+    watch.others = lambda: [*lags.troubles, *pages.troubles]
+    loops: list[tuple[Callable[[], object], float]] = [
+        (watch.look_once, WATCH_SECONDS),
+        (lags.look_once, LAG_SECONDS),
+        (pages.look_once, PAGES_SECONDS),
+        (lambda: tell_unless_told(settings), ALERT_SECONDS),
+        (lambda: make_room(settings), ROOM_SECONDS),
+    ]
+    if is_alone:
+        from stack.upkeep.timetable import Timetable
+
+        loops += Timetable(settings=settings, stop=stop).loops()
+    # Each in a thread of its own: what waits for a server that hangs keeps nothing else waiting.
+    threads = [
+        threading.Thread(target=_repeat, args=(settings, work, seconds, stop), daemon=True) for work, seconds in loops
+    ]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+
+
+def tell_unless_told(settings: Settings) -> None:
+    """Write and send what is due about incidents, unless Dagster's sensor did so just now."""
+    from repair.alerts.outbox import heartbeat
+    from streams.clocks import database_clock
+
+    ran_at = heartbeat(settings.control_dsn).ran_at
+    now = database_clock(settings.control_dsn)()
+    if ran_at is None or now - ran_at >= timedelta(seconds=RESTING_SECONDS):
+        tell(settings)
+
+
+def _repeat(settings: Settings, work: Callable[[], object], seconds: float, stop: threading.Event) -> None:
+    clean, last = scrubber(settings), ""
+    while not stop.is_set():
+        try:
+            work()
+            last = ""
+        except Exception as error:  # whatever it is: the next look may find what this one did not
+            said = clean(f"{type(error).__name__}: {error}")
+            if said != last:
+                logger.warning("It is tried again every %g s: %s", seconds, said)
+            last = said
+        stop.wait(seconds)

@@ -1,0 +1,42 @@
+"""Dagster's pages that cannot be used for minutes, although their processes run: people are told as of an outage.
+
+A code location in error runs no schedule: nothing is compared, repaired or built by Dagster until somebody mends it.
+Belongs here: one look, and what of it people are to know. Does not belong here: what is asked
+(`stack/processes/dagster_pages.py`), when they are told (`repair/alerts/outages.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from repair.alerts.outages import About, Trouble
+from stack.looking.servers import WITHOUT_DAGSTER
+
+PATIENCE_SECONDS = 300.0
+"""Longer than the pages take to come up on a busy machine."""
+
+
+@dataclass(kw_only=True)
+class PagesWatch:
+    """The newest look at the pages of one stack; `missing` says what keeps them from being used."""
+
+    missing: Callable[[], str]
+    troubles: tuple[Trouble, ...] = ()
+
+    def look_once(self) -> None:
+        """Look once; raises nothing."""
+        found = self.missing()
+        self.troubles = (_trouble(found),) if found else ()
+
+
+def _trouble(missing: str) -> Trouble:
+    return Trouble(
+        name="Dagster's pages",
+        sentence=f"Dagster's pages cannot be used: {missing}",
+        when_down=(WITHOUT_DAGSTER,),
+        look="tieout status; the named log in var/logs",
+        runbook="docs/runbooks/servers.md, number 5",
+        about=About.WORKER,
+        patience_seconds=PATIENCE_SECONDS,
+    )

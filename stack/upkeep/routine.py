@@ -1,0 +1,145 @@
+"""What is done again and again where Dagster does not: each a function of the settings, run in a process of its own.
+
+    python -m stack.upkeep.worker once compare_changes
+
+Belongs here: the same work that Dagster's jobs do, put together without Dagster. Does not belong here: when it is done
+(`stack/upkeep/timetable.py`), the work itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import timedelta
+
+from contracts.clock import utc_now
+from contracts.progress import SILENT
+from contracts.settings import Settings
+from contracts.text import counted
+
+RESULTS_KEPT_DAYS = 30
+
+logger = logging.getLogger("tieout.routine")
+
+
+def compare_changes(settings: Settings) -> None:
+    """Compare what changed, what has breaks, and the sweep's next part; build the warehouse to the cuts first."""
+    _compare(settings, is_incremental=True)
+
+
+def compare_everything(settings: Settings) -> None:
+    """Compare everything at new cuts, and write the digest for finance."""
+    _compare(settings, is_incremental=False)
+
+
+def _compare(settings: Settings, *, is_incremental: bool) -> None:
+    from stack.composition.builder import warm_builder
+    from stack.composition.reconciling import conclusion, describe_recorded, reconcile_now
+    from stack.upkeep.alerting import write_digest
+
+    with warm_builder(settings) as builder:
+        found = reconcile_now(settings, SILENT, builder, is_incremental=is_incremental)
+    if not is_incremental:
+        write_digest(settings, found, f"comparison {utc_now():%Y-%m-%dT%H:%M:%SZ}")
+    logger.info("%s %s", conclusion(found), describe_recorded(found.recorded))
+
+
+def repair(settings: Settings) -> None:
+    """Repair the open breaks, and compare the same pairs again."""
+    from repair.run import repair_breaks
+    from stack.composition.repairing import repairing_tools
+
+    with repairing_tools(settings, SILENT) as tools:
+        report = repair_breaks(tools)
+    repaired = report.settled.repaired if report.settled else 0
+    logger.info("%d of %s repaired", repaired, counted(len(report.breaks), "break"))
+
+
+def compact_lake(settings: Settings) -> None:
+    """Merge the lake's small files, and let old snapshots and their files go."""
+    from derived.lake_connection import bounds_of
+    from derived.lake_schema import compact
+
+    done = compact(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
+    logger.info("The lake has %d files, %d before", done.files_after, done.files_before)
+
+
+def prune_outboxes(settings: Settings) -> None:
+    """Back up what is new in the lake, verify it, and only then delete the outbox rows that it holds."""
+    from derived.retention import prune_outboxes as prune
+
+    for done in prune(settings):
+        pruned = counted(done.pruned_events, "event")
+        logger.info("%s: %s pruned, verified through cut %d", done.pod, pruned, done.verified_cut)
+
+
+def trim_log(settings: Settings) -> None:
+    """Remove the log's entries that the lake and every registered projection have applied."""
+    from streams.lag import trim_log as trim
+    from streams.logs import build_log
+
+    with closing(build_log(settings)) as log:
+        for pod in settings.pods:
+            removed = counted(trim(log, pod.pod).removed_entries, "entry", "entries")
+            logger.info("%s: %s removed", pod.pod, removed)
+
+
+def prune_results(settings: Settings) -> None:
+    """Delete comparison results older than a month, but never the newest of a pair in a pod."""
+    from reconcile.figure_results import prune_figures
+    from reconcile.results import prune_results as prune
+
+    before = utc_now() - timedelta(days=RESULTS_KEPT_DAYS)
+    results, figures = prune(settings.control_dsn, before), prune_figures(settings.control_dsn, before)
+    logger.info("%d results, %d figures deleted", results, figures)
+
+
+def expire_reservations(settings: Settings) -> None:
+    """Give units back whose time is over, and settle calls to the payment provider that were left."""
+    from oltp.commands.execute import build_command_pod
+    from oltp.expiry import expire_due_reservations
+    from oltp.settling import settle_provider_calls
+    from streams.clocks import database_clock
+
+    for pod_settings in settings.pods:
+        # By the database's clock: one that is ahead would give units away that are still held.
+        clock = database_clock(pod_settings.reader_dsn)
+        with build_command_pod(pod_settings, connections_max=1, clock=clock) as pod:
+            expired = expire_due_reservations(pod)
+        with build_command_pod(pod_settings, connections_max=1) as pod:
+            done = settle_provider_calls(pod)
+        if expired or done.settled or done.failures:
+            logger.info("%s: %d expired, %d settled, %s", pod_settings.pod, expired, done.settled, done.failures or "")
+
+
+def prune_keys(settings: Settings) -> None:
+    """Remove the idempotency keys whose lease is over."""
+    from oltp.key_lease import prune_keys as prune
+
+    for pod in settings.pods:
+        logger.info("%s: %s idempotency keys removed", pod.pod, prune(pod.relay_dsn))
+
+
+def drill(settings: Settings) -> None:
+    """Break every copy on purpose, on a system of its own, and record what held."""
+    from stack.composition.drilling import drill_everything
+
+    drill_everything(settings, logger.info)
+
+
+ROUTINES: Mapping[str, Callable[[Settings], None]] = {
+    one.__name__: one
+    for one in (
+        compare_changes,
+        compare_everything,
+        repair,
+        compact_lake,
+        prune_outboxes,
+        trim_log,
+        prune_results,
+        expire_reservations,
+        prune_keys,
+        drill,
+    )
+}

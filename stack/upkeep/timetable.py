@@ -1,0 +1,156 @@
+"""When what is done where Dagster does not run: `tieout up --no-ui`, or servers without Dagster.
+
+The times are those of Dagster's schedules (`orchestration/definitions.py`). Each routine runs in a process of its own,
+so that its memory is given back and one that hangs keeps nothing else; none runs twice at once. What was missed while
+the system was down is done once when it is up again. Not done here: suites of expectations, which need Dagster.
+
+Belongs here: the times, and starting these processes. Does not belong here: what they do (`stack/upkeep/routine.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+
+from contracts.clock import Clock, utc_now
+from contracts.settings import Settings
+from stack.files import write_private
+from stack.settings import ROOT
+from stack.upkeep.watching import FOLDER
+
+FILE = "routines.json"
+LOOK_SECONDS = 10.0
+STOP_SECONDS = 15.0
+REPAIR, EXPIRE = "repair", "expire_reservations"
+REPAIR_AGAIN = timedelta(minutes=10)
+"""A repair of the same breaks that could not even claim them is begun again after this long, not sooner."""
+
+logger = logging.getLogger("tieout.timetable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routine:
+    """When a routine is due: every so often, or once a day at a time (UTC)."""
+
+    name: str
+    every: timedelta | None = None
+    at: time | None = None
+
+    def is_due(self, last: datetime, now: datetime) -> bool:
+        """Return whether it is due, last begun at that moment."""
+        if self.every is not None:
+            return now - last >= self.every
+        assert self.at is not None
+        today = datetime.combine(now.astimezone(UTC).date(), self.at, tzinfo=UTC)
+        newest = today if today <= now else today - timedelta(days=1)
+        return last < newest
+
+
+ROUTINES = (
+    Routine(name=EXPIRE, every=timedelta(minutes=1)),
+    Routine(name="compare_changes", every=timedelta(minutes=10)),
+    Routine(name="compact_lake", every=timedelta(hours=1)),
+    Routine(name="trim_log", every=timedelta(hours=1)),
+    Routine(name="prune_results", every=timedelta(hours=1)),
+    Routine(name="compare_everything", at=time(1, 47)),
+    Routine(name="drill", at=time(2, 17)),
+    Routine(name="prune_outboxes", at=time(3, 41)),
+    Routine(name="prune_keys", at=time(4, 11)),
+)
+
+
+@dataclass(kw_only=True)
+class Timetable:
+    """What is due in one stack; one routine of a kind at a time."""
+
+    settings: Settings
+    stop: threading.Event
+    clock: Clock = utc_now
+    run: Callable[[str], int] | None = None
+    """Runs a routine and returns its exit code; by default in a process of its own."""
+    last: dict[str, datetime] = field(default_factory=dict)
+    asked: tuple[str, int, int] | None = None
+
+    def loops(self) -> list[tuple[Callable[[], object], float]]:
+        """Return what is to be called every so many seconds: one loop for what is quick, one for the rest."""
+        self._load()
+        quick = [one for one in ROUTINES if one.name == EXPIRE]
+        rest = [one for one in ROUTINES if one.name != EXPIRE]
+        return [
+            (lambda: self.look(quick), LOOK_SECONDS),
+            (lambda: self.look(rest), LOOK_SECONDS),
+            (self.repair_if_needed, LOOK_SECONDS),
+        ]
+
+    def look(self, routines: list[Routine] | tuple[Routine, ...] = ROUTINES) -> list[str]:
+        """Run what is due, one after the other; return what ran."""
+        ran = []
+        for routine in routines:
+            now = self.clock()
+            # Nothing is due at the very first start: the first pass has just compared everything.
+            if routine.name not in self.last:
+                self._begun(routine.name, now)
+            elif routine.is_due(self.last[routine.name], now) and not self.stop.is_set():
+                self._begun(routine.name, now)
+                self._run(routine.name)
+                ran.append(routine.name)
+        return ran
+
+    def repair_if_needed(self) -> bool:
+        """Begin a repair when breaks wait on which nobody works; return whether one ran."""
+        from repair.audit import abandoned_runs
+        from repair.ledger.incidents import waiting_for_repair
+        from streams.clocks import database_clock
+
+        dsn = self.settings.control_dsn
+        now = database_clock(dsn)()
+        free = [one for one in waiting_for_repair(dsn, now, abandoned_runs(dsn)) if not one.is_claimed]
+        if not free:
+            return False
+        asked = (",".join(one.pod for one in free), max(one.newest_break_id for one in free), free[0].attempt)
+        if asked == self.asked and now - self.last.get(REPAIR, now) < REPAIR_AGAIN:
+            return False
+        self.asked = asked
+        self._begun(REPAIR, now)
+        self._run(REPAIR)
+        return True
+
+    def _begun(self, name: str, now: datetime) -> None:
+        self.last[name] = now
+        with suppress(OSError):  # on a full disk what was done is done again after a restart
+            text = json.dumps({name: at.isoformat() for name, at in self.last.items()})
+            write_private(self.settings.var_dir / FOLDER / FILE, text)
+
+    def _load(self) -> None:
+        with suppress(OSError, ValueError, AttributeError, TypeError):
+            kept = json.loads((self.settings.var_dir / FOLDER / FILE).read_text(encoding="utf-8"))
+            self.last = {name: datetime.fromisoformat(at) for name, at in kept.items()}
+
+    def _run(self, name: str) -> None:
+        code = (self.run or self._in_a_process)(name)
+        if code and not self.stop.is_set():
+            logger.warning("%s ended with exit code %d; its lines are above", name, code)
+
+    def _in_a_process(self, name: str) -> int:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "stack.upkeep.worker", "once", "--routine", name], cwd=ROOT
+        )
+        try:
+            while child.poll() is None:
+                if self.stop.wait(0.5):
+                    child.terminate()
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(STOP_SECONDS)
+                    break
+        finally:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+        return child.returncode

@@ -1,0 +1,133 @@
+"""A worker process: ``python -m stack.upkeep.worker relay --pod pod1``, run by the supervisor until it is told to stop.
+
+Belongs here: arguments, signals and the end of a worker. Does not belong here: the work (`streams/`, `derived/`,
+`traffic/`), which is imported only by the worker that does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from contracts.errors import TieoutError
+from contracts.pandas_apart import keep_pandas_out
+from contracts.settings import Settings
+from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.session import ended_by_signals
+from stack.files import keep_private
+from stack.processes import refusals
+from stack.settings import load_settings, var_dir
+
+LAKE_WINDOW_SECONDS = 1.0
+"""Cuts are grouped into one lake commit about this often: a commit costs, and leaves a small file."""
+
+PARENT_LOOK_SECONDS = 1.0
+
+REFUSAL_SECONDS = 15.0
+"""A worker that cannot go on waits this long before it ends: else the supervisor starts it over and over."""
+
+
+PROGRAM_NAME = "SUPERVISOR_PROCESS_NAME"
+"""Under this name supervisord tells each of its programs what it is called."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do one worker's work until SIGTERM; return the exit code (1: it could not go on, and the log says why)."""
+    options = _parser().parse_args(arguments)
+    keep_private()
+    keep_pandas_out()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if options.kind == "once":
+        return _once(options.routine)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threading.Thread(target=_stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
+    try:
+        _work(options, load_settings(), stop)
+    except TieoutError as error:
+        logging.getLogger("tieout.worker").error("%s", error)
+        if name := os.environ.get(PROGRAM_NAME):
+            refusals.note(var_dir(), name, _one_line(error))
+        stop.wait(REFUSAL_SECONDS)
+        return 1
+    return 0
+
+
+def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event) -> None:
+    if options.kind == "relay":
+        from derived.witnesses import witnesses_of
+        from streams.relay import build_relay
+
+        build_relay(settings.pod(options.pod), settings, witnesses=witnesses_of(settings)).run(stop)
+    elif options.kind == "consumer":
+        from streams.consumer import run_consumer
+
+        projection = build_projection(options.projection, settings)
+        window = LAKE_WINDOW_SECONDS if options.projection == "lake" else 0.0
+        run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
+    elif options.kind == "upkeep":
+        from stack.upkeep.loops import run_upkeep
+
+        run_upkeep(settings, stop, is_alone=options.alone)
+    else:
+        from traffic.live import run_live
+
+        run_live(settings, stop, orders_per_second=options.rate)
+
+
+def _once(name: str) -> int:
+    """Do one routine, which a signal or the end of its parent ends; return the exit code."""
+    from derived.lifeline import end_with_parent
+    from stack.scrubbing import scrubber
+    from stack.upkeep.routine import ROUTINES
+
+    end_with_parent(os.getppid())
+    settings = load_settings()
+    try:
+        with ended_by_signals():
+            ROUTINES[name](settings)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # whatever it is: the log says so without passwords, the next time it may go
+        said = scrubber(settings)(f"{type(error).__name__}: {error}")
+        logging.getLogger("tieout.worker").error("%s: %s", name, said)
+        return 1
+    return 0
+
+
+def _stop_without_parent(stop: threading.Event, parent: int) -> None:
+    """End this worker when the supervisor was killed: nobody else would."""
+    while not stop.wait(PARENT_LOOK_SECONDS):
+        if os.getppid() != parent:
+            stop.set()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stack.upkeep.worker", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    relay = kinds.add_parser("relay", help="publish one pod's outbox to the log")
+    relay.add_argument("--pod", required=True)
+    consumer = kinds.add_parser("consumer", help="apply one pod's log to one projection")
+    consumer.add_argument("--pod", required=True)
+    consumer.add_argument("--projection", required=True, choices=PROJECTIONS)
+    traffic = kinds.add_parser("traffic", help="place orders all the time")
+    traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
+    upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")
+    upkeep.add_argument("--alone", action="store_true", help="also do what Dagster's schedules do otherwise")
+    once = kinds.add_parser("once", help="do one thing of the timetable, and end")
+    once.add_argument("--routine", required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

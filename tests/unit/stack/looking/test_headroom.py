@@ -1,0 +1,83 @@
+"""How much of each limit is used is measured; what does not answer is left out."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import redis
+
+from contracts.memory import memory_mb, peak_memory_mb
+from contracts.settings import PodSettings, Settings
+from derived.build_memory import KEPT, build_memory, note_build_memory
+from stack.looking import headroom
+from stack.looking.headroom import limit_uses
+
+
+def settings(var_dir: Path) -> Settings:
+    return Settings(
+        var_dir=var_dir,
+        pods=(PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
+        control_dsn="",
+        catalog_dsn="",
+        read_models_dsn="",
+        dagster_dsn="",
+        log_url="redis://127.0.0.1:1/0",
+        lake_data_path="s3://bucket/lake",
+        lake_backup_path=var_dir / "missing",
+        scratch_disk_mb=1,
+    )
+
+
+@pytest.fixture
+def log_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Let the log's server answer with these values."""
+    values = {"used_memory": 900_000_000, "maxmemory": 1_000_000_000, "total_system_memory": 9_000_000_000}
+    client = SimpleNamespace(info=lambda section: values, close=lambda: None)
+    monkeypatch.setattr(redis.Redis, "from_url", lambda url, **_: client)
+    monkeypatch.setattr(headroom, "_outbox", lambda settings, pod: iter(()))
+    return values
+
+
+def test_disk_scratch_and_the_logs_server_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_memory: dict[str, int]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=0, free=10**8))
+    (tmp_path / "scratch" / "one").mkdir(parents=True)
+    (tmp_path / "scratch" / "one" / "spilled").write_bytes(b"0" * 850_000)
+    uses = limit_uses(settings(tmp_path))
+    assert [(use.name, round(use.share, 2), use.is_near) for use in uses] == [
+        (f"disk of {tmp_path}", 0.9, True),
+        ("scratch space of comparisons", 0.85, True),
+        ("memory of the log's server", 0.9, True),
+    ]
+    log_memory["maxmemory"] = 0
+    assert limit_uses(settings(tmp_path))[-1].share == pytest.approx(0.1), "the machine is the limit"
+
+
+def test_a_log_that_does_not_answer_is_left_out(tmp_path: Path) -> None:
+    assert "memory of the log's server" not in [use.name for use in limit_uses(settings(tmp_path))]
+
+
+def test_the_peak_of_a_process_is_at_least_what_it_held() -> None:
+    held = bytearray(200_000_000)
+    held[::4096] = b"1" * len(held[::4096])
+    assert 200 < peak_memory_mb() < memory_mb()
+    assert peak_memory_mb(with_children=True) >= peak_memory_mb() - 1
+
+
+def test_the_largest_build_of_a_day_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, now = settings(tmp_path), datetime(2026, 3, 1, tzinfo=UTC)
+    assert build_memory(values, now) is None
+    for peak_mb in (300.0, 900.0, 400.0):
+        note_build_memory(values, peak_mb, now)
+    monkeypatch.setattr(headroom, "utc_now", lambda: now + timedelta(hours=1))
+    monkeypatch.setattr(headroom, "memory_mb", lambda: 1_000.0)
+    (use,) = [use for use in limit_uses(values) if "largest build" in use.name]
+    assert use.is_near and "TIEOUT_WAREHOUSE_MEMORY_MB" in use.sentence and "900 of 1,000 MB" in use.sentence
+    note_build_memory(values, 400.0, now + KEPT)
+    kept = build_memory(values, now + KEPT)
+    assert kept is not None and kept.peak_mb == 400.0

@@ -1,0 +1,59 @@
+"""The timetable without Dagster: what is due when, what was missed is done once, what runs is told by its exit code."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from contracts.settings import Settings
+from stack.upkeep import routine
+from stack.upkeep.timetable import REPAIR, ROUTINES, Timetable
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def table(folder: Path, ran: list[str]) -> Timetable:
+    def run(name: str) -> int:
+        ran.append(name)
+        return 0
+
+    settings = cast(Settings, SimpleNamespace(var_dir=folder, control_dsn=""))
+    made = Timetable(settings=settings, stop=threading.Event(), clock=lambda: NOON, run=run)
+    made.loops()
+    return made
+
+
+def test_every_routine_of_the_timetable_can_be_run() -> None:
+    assert {one.name for one in ROUTINES} | {REPAIR} == set(routine.ROUTINES)
+
+
+def test_what_is_due_is_done_and_what_was_missed_is_done_once(tmp_path: Path) -> None:
+    ran: list[str] = []
+    made = table(tmp_path, ran)
+    assert made.look() == []
+    made.clock = lambda: NOON + timedelta(minutes=1)
+    assert made.look() == ["expire_reservations"]
+    made.clock = lambda: NOON + timedelta(minutes=10)
+    assert made.look() == ["expire_reservations", "compare_changes"]
+    # Down for two nights: everything is due once, and not twice.
+    later = table(tmp_path, ran)
+    later.clock = lambda: NOON + timedelta(days=2)
+    assert later.look() == [one.name for one in ROUTINES]
+    assert later.look() == []
+    # Once a day at its time, whenever the last was.
+    later.clock = lambda: NOON + timedelta(days=2, hours=13, minutes=46)
+    later.look()
+    later.clock = lambda: NOON + timedelta(days=2, hours=13, minutes=47)
+    assert later.look() == ["expire_reservations", "compare_everything"]
+
+
+def test_a_stopped_worker_begins_nothing(tmp_path: Path) -> None:
+    ran: list[str] = []
+    made = table(tmp_path, ran)
+    made.look()
+    made.clock = lambda: NOON + timedelta(days=1)
+    made.stop.set()
+    assert made.look() == [] and ran == []
