@@ -20,7 +20,7 @@ from derived.reports import MARTS
 from stack.composition import session
 from stack.settings import ROOT
 
-BOOKKEEPING = {"positions", "parked_events", "parked_keys", "skipped_events"}
+BOOKKEEPING = {"positions", "parked_events", "parked_keys", "skipped_events", "sum_parts"}
 """Tables that all read models share."""
 
 

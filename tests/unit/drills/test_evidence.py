@@ -5,7 +5,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from contracts.drills import Promise
+from contracts.drills import DRILLS, Promise
+from contracts.ownership import COPIES
 from drills.evidence import DrillRun, evidence_file, page, read_evidence, write_evidence, write_page
 from tests.unit.drills.test_observing import NOW, notes, outcome
 
@@ -38,8 +39,8 @@ def test_the_page_shows_every_look_and_links_only_to_what_is_there(tmp_path: Pat
     write_evidence(tmp_path, RUN, GOOD)
     text = write_page(tmp_path, RUN, [GOOD]).read_text()
     shown = _Page(text)
-    assert "1 of 1 drill held" in text and text.count("not drilled") == 19
-    assert shown.tags.count("tr") == 1 + 5 + 1 + len(GOOD.observations)
+    assert "1 of 1 drill held" in text and text.count("not drilled") == len(DRILLS) - 1
+    assert shown.tags.count("tr") == 1 + len(COPIES) + 1 + len(GOOD.observations)
     assert "script" not in shown.tags
     for link in shown.links:
         assert link[1:] in shown.ids if link.startswith("#") else (tmp_path / link).is_file()

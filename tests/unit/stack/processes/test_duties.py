@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from contracts.object_store import ObjectStore
+from contracts.ownership import READ_MODELS
 from contracts.settings import POD_ROLES, PodSettings, Settings, as_values, parse_settings, pod_setting
 from stack.processes import duties
 from stack.processes.dagster_home import write_dagster_home
@@ -112,7 +113,9 @@ def test_a_worker_reads_its_own_file_which_is_private(settings: Settings) -> Non
         "relay-pod1": {"pod1-relay", "log", "catalog", "views", "objects"},
         "relay-pod2": {"pod2-relay", "log", "catalog", "views", "objects"},
         **{f"lake-{pod}": {"catalog", "log", "objects"} for pod in ("pod1", "pod2")},
-        **{f"{view}-view-{pod}": {"views", "log"} for pod in ("pod1", "pod2") for view in ("account", "fulfillment")},
+        **{
+            f"{copy.name.replace('_', '-')}-{pod}": {"views", "log"} for pod in ("pod1", "pod2") for copy in READ_MODELS
+        },
         "traffic": {"pod1-app", "pod2-app", "control"},
     }
 
