@@ -111,4 +111,4 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     lines: list[RefundLine]
     """Ordered by refund_line_id."""
     line_taxes: list[RefundLineTax] = msgspec.field(default_factory=list)
-    """Taxes of lines with several taxes, ordered by (refund_line_id, jurisdiction); and sum to the line's tax_minor."""
+    """Taxes of lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax."""
