@@ -33,8 +33,7 @@ EVENT_BYTES_MAX = 8 << 20
 
 
 class Characters(Enum):
-    """Which characters a text may hold. Each value lists the refused ones, as a character class of a regular
-    expression.
+    """Which characters a text may hold. Each value lists the refused ones, as a regular expression's character class.
 
     Python and PostgreSQL read these classes in the same way. PostgreSQL cannot store NUL and surrogates anyway.
     """
@@ -47,15 +46,11 @@ class Characters(Enum):
         r"\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"
         r"\U0001d173-\U0001d17a\U000e0000-\U000e007f"
     )
-    """No control characters, no invisible ones and none that change the text direction: for ids and names, which must
-    be unambiguous.
-    """
+    """No control or invisible characters, and none that change the text direction: for unambiguous ids and names."""
 
     @property
     def refused(self) -> re.Pattern[str]:
-        """Return the pattern that finds a refused character; NUL and surrogates are always refused, as no store takes
-        them.
-        """
+        """Return the pattern that finds a refused character; NUL and surrogates are always refused."""
         return _REFUSED[self]
 
     @property

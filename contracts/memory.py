@@ -18,9 +18,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def peak_memory_mb(*, with_children: bool = False) -> float:
-    """Return the peak resident memory of this process in megabytes; with children: the largest of it and its ended
-    children.
-    """
+    """Return the peak resident memory in megabytes: of this process, or the largest of it and its ended children."""
     found = _peak_kib()
     if with_children:
         found = max(found, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)

@@ -81,9 +81,7 @@ class ObjectFolder:
 
 
 def checked_prefix(name: str, path: str) -> str:
-    """Return `path` without a slash at its end; SettingsError (it names setting `name`) when it is no object-store
-    prefix.
-    """
+    """Return `path` without a slash at its end; SettingsError names setting `name` if it is no valid prefix."""
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.\-]{2,62}(/[^\s/?#*\[\]]+)*/*", path):
         raise SettingsError(
             f"Setting {name} is {path!r}; an object store's prefix is written s3://bucket/prefix, in which the bucket "

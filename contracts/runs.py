@@ -4,9 +4,7 @@ Belongs here: the names. Does not belong here: the limits (`stack/dagster_home.p
 """
 
 DRAIN_TAG = "tieout/drain"
-"""Its value is the pod. Runs with the same value go one at a time; the relay's lock guarantees it, this only avoids
-waits.
-"""
+"""Its value is the pod. Runs with the same value go one at a time; the relay's lock guarantees it."""
 
 RECONCILIATION_TAG = "tieout/reconciliation"
 """Comparisons go one at a time, whatever the value, because two would wait for the same build."""

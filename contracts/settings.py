@@ -16,9 +16,7 @@ from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is
 
 LAKE_MEMORY_MB = 1_000
 LAKE_THREADS = 2
-"""Default limits of DuckDB in processes that read or write the lake: megabytes and threads. More memory is spilled to
-disk.
-"""
+"""Default limits of DuckDB in processes that read or write the lake. What needs more memory spills to disk."""
 MEMORY_MB_MIN = 192
 """The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
 
@@ -66,9 +64,7 @@ class Settings:
     lake_data_path: str
     """Folder or object-store prefix of the lake's Parquet files."""
     lake_backup_path: Path | ObjectFolder
-    """Folder or object-store prefix of the lake's verified backup. Put it on another disk or in another bucket than the
-    lake.
-    """
+    """Folder or object-store prefix of the lake's verified backup; use another disk or bucket than the lake's."""
     object_store: ObjectStore | None = None
     """The object store of those of these two paths that begin with ``s3://``; None when neither does."""
     catalog_reader_dsn: str = ""
@@ -202,9 +198,7 @@ def as_values(settings: Settings) -> dict[str, str]:
 
 
 def _object_store(values: Mapping[str, str], *paths: str) -> ObjectStore | None:
-    """Return the object store of `paths`, None when no path is on one; SettingsError when its settings are missing or
-    wrong.
-    """
+    """Return the object store of `paths`, None when none is on one; SettingsError if its settings are incomplete."""
     given = {name: values.get(f"TIEOUT_S3_{name}", "").strip() for name in ("ENDPOINT", "REGION", "KEY_ID", "SECRET")}
     wanted = [path for path in paths if "://" in path]
     if not wanted:

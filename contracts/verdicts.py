@@ -19,9 +19,7 @@ Scalar = str | int | bool | None
 
 
 class Verdict(StrEnum):
-    """The verdict of a comparison. A comparison that could not read a side is `unknown`, never a pass and never a
-    failure.
-    """
+    """The verdict of a comparison. If a side could not be read, it is `unknown`: never a pass and never a failure."""
 
     CONSISTENT = "consistent"
     INCONSISTENT = "inconsistent"
@@ -122,13 +120,9 @@ class PairResult:
     cut: int | None
     """The cut at which both sides were compared; the lowest cut of a cut vector; None when there was no cut."""
     cut_vector: dict[str, str] = field(default_factory=dict)
-    """Partition -> position (`cut` or `cut+chunk`), when both sides were compared at the copy's own positions; else
-    empty.
-    """
+    """Partition -> position (`cut` or `cut+chunk`) when compared at the copy's own positions; else empty."""
     compared: int = 0
-    """Number of keys that were compared, of either side. With 0 and `consistent`, both sides are empty; `reason` says
-    so.
-    """
+    """Number of compared keys, of either side. With 0 and `consistent`, both sides are empty; `reason` says so."""
     missing: int = 0
     extra: int = 0
     different: int = 0

@@ -68,9 +68,7 @@ class ReconcileContext:
     lag_seconds_max: float | None = None
     """Wait at most this long for a copy, even when the contract allows more (for tests and callers in a hurry)."""
     whole_orders_max: int = 0
-    """A pod with at most this many orders is always compared completely, because an incremental run saves nothing
-    there.
-    """
+    """A pod with at most this many orders is always compared completely: an incremental run saves nothing there."""
     memory_limit_mb: int = MEMORY_LIMIT_MB
     disk_limit_mb: int = DISK_LIMIT_MB
     scratch_folder: Path | None = None

@@ -1,5 +1,4 @@
-"""The table of coverage in the control database: which keys of every pair in every pod were compared when, and at which
-cut.
+"""The table of coverage in the control database: when, and at which cut, every range of keys was compared.
 
 Belongs here: that table. Does not belong here: what is compared next (`reconcile/sweep.py`).
 """

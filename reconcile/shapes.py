@@ -95,9 +95,7 @@ class Shape:
 
 
 def belongs_to(aggregate_type: str, id_column: str) -> AggregateOf:
-    """Return a function that gives the key of a row's aggregate, of type `aggregate_type` and with its id in
-    `id_column`.
-    """
+    """Return a function that gives the key of a row's aggregate, of this type and with its id in `id_column`."""
     return lambda row: _key(row["merchant_id"], aggregate_type, row[id_column])
 
 

@@ -47,8 +47,7 @@ class OpenTransaction:
 
 
 def open_transactions(dsn: str, *, seconds_min: float = OPEN_SECONDS_MIN) -> list[OpenTransaction]:
-    """Return the transactions of a pod's database that have been open for `seconds_min`: the oldest first, at most
-    twenty.
+    """Return a pod's transactions that have been open for `seconds_min`: the oldest first, at most twenty.
 
     Sessions of other roles are found only if the role of `dsn` is granted `pg_read_all_stats`.
     """

@@ -17,9 +17,7 @@ from streams.steps import completed_state, floor_cut, position_of
 
 PAGE = 1_000
 STUCK_AFTER = timedelta(hours=24)
-"""If a projection has not applied its next cut for longer than this, trimming ignores it; it must rebuild from the
-lake.
-"""
+"""Trimming ignores a projection whose next cut has waited for longer than this; it must rebuild from the lake."""
 
 
 @dataclass(frozen=True, kw_only=True)

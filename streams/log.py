@@ -69,9 +69,7 @@ class EntryId:
 
 @dataclass(frozen=True, kw_only=True)
 class LogEntry:
-    """An entry to append. `checksum` is the checksum of the decoded events; by it we recognize an entry that is already
-    there.
-    """
+    """An entry to append. By `checksum`, that of the decoded events, we recognize an entry that is already there."""
 
     at: EntryId
     epoch: str
@@ -103,9 +101,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class TrimResult:
-    """The result of trimming. Cuts below `kept_from_cut` were removed; `ignored` projections were stuck and must
-    rebuild.
-    """
+    """The result of trimming: cuts below `kept_from_cut` are gone; `ignored` projections must rebuild."""
 
     kept_from_cut: int
     removed_entries: int
@@ -135,8 +131,7 @@ class EventLog(Protocol):
         """
 
     def append_manifest(self, pod: str, manifest: Manifest, *, is_staged: bool = False) -> None:
-        """Append the manifest of a cut whose entries are all appended; idempotent, with LogDivergedError as for
-        entries.
+        """Append the manifest of a cut whose entries are all appended; idempotent, LogDivergedError as for entries.
 
         Consumers see staged manifests only after `switch_generation`.
         """

@@ -117,9 +117,7 @@ def replay_parked(
 def _replay_keys(
     projection: ReplayableProjection, pod: str, keys: Collection[str], data_at: datetime, clock: Clock
 ) -> int | None:
-    """Return the number of applied events; None when the consumer moved the position meanwhile: it may have parked
-    more.
-    """
+    """Return the number of applied events; None when the consumer moved the position: it may have parked more."""
     state = projection.state(pod)
     parked = projection.parked_events(pod, keys)
     if not parked or state.epoch is None:

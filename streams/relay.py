@@ -356,9 +356,7 @@ class RelaySession:
         return manifest
 
     def _registered(self) -> Iterator[Cut]:
-        """Yield the registered cuts that are not published, in order; the caller publishes each before it takes the
-        next.
-        """
+        """Yield the registered, unpublished cuts in order; the caller publishes each before it takes the next."""
         while found := cuts_from(self._connection, self._published + 1, limit=CUTS_READ):
             yield from found
             if len(found) < CUTS_READ:

@@ -29,9 +29,7 @@ class AggregateState(Value, frozen=True, kw_only=True):
     UPCASTERS: ClassVar[tuple[Upcaster, ...]] = ()
     """The first one converts a state of schema version 1 to version 2, and so on."""
     RETIRED: ClassVar[Mapping[int, date]] = {}
-    """Schema version -> the last day on which events of that version may be written. Readers still read them after that
-    day.
-    """
+    """Schema version -> last day on which events of it may be written; readers still read them afterwards."""
 
     merchant_id: str
     """The merchant, a readable name."""

@@ -41,9 +41,7 @@ class Grant(Value, frozen=True, kw_only=True):
     grantor: Grantor
     """What gives the right, e.g. ``plan:pro`` or ``order:<order_id>``. A grantor has at most one live grant."""
     level: Level
-    """A higher level is better. The best live grant decides; among equal levels the grant that ends last, then the
-    oldest.
-    """
+    """Higher is better. The best live grant decides; among equal levels the one that ends last, then the oldest."""
     granted_at: datetime
     """When it was given."""
     expires_at: datetime | None

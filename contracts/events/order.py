@@ -130,9 +130,7 @@ class OrderLine(Value, frozen=True, kw_only=True):
     fulfilled_quantity: int
     """Units fulfilled."""
     withdrawn_quantity: int = 0
-    """Units that will not be shipped because they were refunded first; also shipping for which no unit was left to
-    ship.
-    """
+    """Units that will not be shipped because they were refunded first; also shipping without units left to ship."""
 
 
 class OrderLineTax(Value, frozen=True, kw_only=True):
