@@ -27,9 +27,9 @@ class BreakState(StrEnum):
     ACCEPTED = "accepted"
     """A person has accepted the difference, with a reason. It stays listed; it is not repaired and not alerted."""
     REPAIRED = "repaired"
-    """A repair did something about it, and a comparison at a later cut found the key in order. Ended."""
+    """Ended: a repair changed something for it, and a comparison at a later cut found the key in order."""
     VANISHED = "vanished"
-    """A comparison at a later cut found the key in order, although no repair did anything. Ended."""
+    """Ended: a comparison at a later cut found the key in order, although no repair changed anything."""
 
 
 TRANSITIONS: dict[BreakState, frozenset[BreakState]] = {

@@ -1,4 +1,4 @@
-"""The drills: for every copy and every test, what is broken, what must hold meanwhile, and how the copy comes back.
+"""The drills: for every copy and every test, what is broken, what must hold meanwhile, and how the copy recovers.
 
 Belongs here: the declaration, as values, and how old a proof may be. The matrix (`docs/drills.md`, `tieout drill
 --matrix`), the freshness of the proofs and what a run must observe are derived from it. Does not belong here: breaking

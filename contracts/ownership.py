@@ -291,5 +291,5 @@ def copy_named(name: str) -> Copy:
 
 
 def read_model_compared_by(pair: str) -> Copy | None:
-    """Return the read model that a comparison looks at, by the comparison's name; None for all others."""
+    """Return the read model that the comparison named `pair` reads; None for other comparisons."""
     return next((copy for copy in READ_MODELS if pair in copy.found_by), None)

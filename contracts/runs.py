@@ -1,4 +1,4 @@
-"""Names in Dagster that its start, its limits and the graph must agree on: tags of runs, a location, a sensor.
+"""Names in Dagster that its start, its limits and the graph share: tags of runs, the code location, a sensor.
 
 Belongs here: the names. Does not belong here: the limits (`stack/dagster_home.py`), the jobs (`orchestration/jobs.py`).
 """

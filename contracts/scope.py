@@ -1,4 +1,4 @@
-"""What a comparison looked at when it did not look at everything: ranges of keys, and single aggregates.
+"""The scope of an incremental comparison: ranges of keys, and single aggregates.
 
 Ids of all aggregate types are in one key space, ordered byte by byte, so a range of it holds a share of every type.
 Belongs here: the values that the comparison, its coverage and the ledger of breaks agree on. Does not belong here: how

@@ -61,8 +61,9 @@ class MerchantEntitlementState(AggregateState, frozen=True, kw_only=True):
     feature: Feature
     """What it is about."""
     effective_level: int
-    """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. What expires later
-    is judged by the reader's clock."""
+    """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. Readers check later
+    expiries with their own clock.
+    """
     effective_grant_id: str | None
     """The grant whose level that is; None when there was none."""
     grants: list[Grant]
@@ -82,7 +83,7 @@ class CustomerEntitlementState(AggregateState, frozen=True, kw_only=True):
     feature: Feature
     """What it is about."""
     effective_level: int
-    """As of a merchant's entitlement: level of the best grant that was neither revoked nor expired at this change."""
+    """Level of the best grant that was neither revoked nor expired at this change, as for a merchant; 0 for none."""
     effective_grant_id: str | None
     """The grant whose level that is; None when there was none."""
     grants: list[Grant]

@@ -1,4 +1,4 @@
-"""What merchant sales must hold: a row per order, capture and completed refund of the lake's states, and their sums.
+"""What merchant sales must hold, computed from the lake's states: rows per order, capture and refund, and their sums.
 
 Belongs here: its tables as SQL of the comparison's own. Does not belong here: how it is built
 (`derived/read_models/merchant_sales.py`).
