@@ -197,8 +197,7 @@ MERCHANT_SALES = Copy(
 )
 
 SWEEP_SECONDS_MAX = 6 * 3600
-"""Every key of every pair is compared at least once within this time, even when nothing changed; if not, a check fails.
-"""
+"""Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
 
 COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES)
 """All copies, in the order in which facts reach them."""

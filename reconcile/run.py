@@ -1,8 +1,7 @@
 """Runs comparisons: takes one cut per pod, shared by all pairs, and compares stage by stage.
 
 First a run reads OLTP into scratch tables, inside the cut's snapshot. Then it closes the snapshot, and only then waits
-for copies. So no snapshot is open while a copy catches up, and neither blocks the other: writers go on, and the
-comparison stays exact.
+for copies. So no snapshot is open while a copy catches up, and writers and comparisons do not block each other.
 
 Belongs here: the order of a run, and turning every error in a pair into a verdict. Does not belong here: how one pair
 is compared.

@@ -55,7 +55,7 @@ COMPLETE_OPENING = "select oltp.complete_epoch(%(epoch)s)"
 SELECT_CUTS = f"select {CUT_COLUMNS} from oltp.cuts where cut = any(%(cuts)s)"
 COUNT_AFTER = "select count(*) from oltp.cuts where cut > %(cut)s"
 
-# Every visible row was written by a transaction below xmax. If not, its transaction id comes from another server.
+# A visible row has a transaction id below xmax, unless that id comes from another server.
 SELECT_COUNTER = """
 select exists (select from oltp.outbox where xid >= pg_snapshot_xmax(pg_current_snapshot()))
        or coalesce(pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(%(snapshot)s::pg_snapshot), false)

@@ -44,8 +44,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The generation of the partitions' streams that holds the entries."""
     published_at: datetime
     follows_epoch: str | None = None
-    """The epoch of the previous cut, when this cut begins another epoch. Without it, consumers refuse the new epoch.
-    """
+    """The previous cut's epoch, when this cut begins another one. Without it, consumers refuse the new epoch."""
 
     @property
     def events(self) -> int:
