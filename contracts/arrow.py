@@ -2,9 +2,10 @@
 
 Belongs here: opening one. Does not belong here: what is read over it.
 
-Before its first connection the driver reads all types that a database has: eight times the work of connecting. What it
-has learnt is kept, by DSN, as long as the process lives. Only PostgreSQL's own types are read over these connections.
-They have the same numbers in every database, so what was learnt also holds for one that takes this one's place.
+Before its first connection to a database, the driver reads all types of that database. This takes eight times as long
+as connecting. So we keep the driver's database object, with these types, per DSN until the process ends. Only
+PostgreSQL's built-in types are read over these connections. They have the same OIDs in every database, so the kept
+object is also right for a database that replaces this one.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ DATABASES_MAX = 64
 
 
 def connect_arrow(dsn: str) -> adbc.Connection:
-    """Open a connection, which commits after every statement; close it after use.
+    """Return a new connection in autocommit mode; the caller closes it.
 
-    adbc_driver_manager.OperationalError when the server does not answer or refuses.
+    Raises adbc_driver_manager.OperationalError when the server does not answer or refuses the connection.
     """
-    # The driver brings pandas, half a second of every process that knows the comparisons; few run one.
+    # Imported here: the driver imports pandas, which takes half a second, and few processes run a comparison.
     import adbc_driver_manager
     import adbc_driver_postgresql.dbapi as adbc
 
@@ -35,7 +36,7 @@ def connect_arrow(dsn: str) -> adbc.Connection:
 
 @functools.lru_cache(DATABASES_MAX)
 def _database(dsn: str) -> adbc_driver_manager.AdbcDatabase:
-    # Without a lock: a server that hangs must keep nobody from another one. To learn the same twice does no harm.
+    # No lock: a server that hangs must not block connections to other servers. Reading the types twice does no harm.
     import adbc_driver_postgresql
 
     database: adbc_driver_manager.AdbcDatabase = adbc_driver_postgresql.connect(dsn)
@@ -43,7 +44,7 @@ def _database(dsn: str) -> adbc_driver_manager.AdbcDatabase:
 
 
 class _Kept:
-    """Stands for the database where a connection that is closed wants to close that, too."""
+    """Stands in for the database object: a closing connection also closes its database object, which we keep."""
 
     def close(self) -> None:
-        """Leave it open for the next connection."""
+        """Do nothing: the next connection uses the database object."""

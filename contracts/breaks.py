@@ -19,17 +19,17 @@ class BreakState(StrEnum):
     """Where a break stands."""
 
     OPEN = "open"
-    """Found, and nothing was done yet."""
+    """A comparison found it; no repair has claimed it."""
     REPAIRING = "repairing"
-    """A repair has claimed it; its lease runs."""
+    """A repair has claimed it and holds a lease on it."""
     ESCALATED = "escalated"
-    """People decide: the contract says so, or repairs did not hold."""
+    """A person must decide: the contract says so, or repairs did not remove the difference."""
     ACCEPTED = "accepted"
-    """A person has accepted the difference, with a reason; it is listed, and no longer repaired or alerted."""
+    """A person has accepted the difference, with a reason. It stays listed; it is not repaired and not alerted."""
     REPAIRED = "repaired"
-    """A repair did something about it, and a comparison at a later cut found the key in order. Ended."""
+    """Ended: a repair changed something for it, and a comparison at a later cut found the key in order."""
     VANISHED = "vanished"
-    """A comparison at a later cut found the key in order, although no repair did anything. Ended."""
+    """Ended: a comparison at a later cut found the key in order, although no repair changed anything."""
 
 
 TRANSITIONS: dict[BreakState, frozenset[BreakState]] = {
@@ -44,18 +44,18 @@ TRANSITIONS: dict[BreakState, frozenset[BreakState]] = {
     BreakState.REPAIRED: frozenset(),
     BreakState.VANISHED: frozenset(),
 }
-"""From each state where to. A key that breaks again after its end is a new break."""
+"""State -> the states that may follow it. When a key differs again after its break has ended, that is a new break."""
 
 ENDED = frozenset({BreakState.REPAIRED, BreakState.VANISHED})
 UNSETTLED = frozenset({BreakState.OPEN, BreakState.REPAIRING, BreakState.ESCALATED})
-"""What stands in the way of closing a period."""
+"""Breaks in these states block the closing of a period."""
 
 DATA_PLATFORM, FINANCE = "data-platform", "finance"
-"""The teams that look after breaks, as the graph names them."""
+"""The teams that are responsible for breaks; Dagster's graph uses the same names."""
 
 
 def team_of(pair: str) -> str:
-    """Return the team that looks after the breaks of a pair until somebody is assigned."""
+    """Return the team that is responsible for the breaks of a pair until a person is assigned."""
     return FINANCE if pair.partition(".")[0] in WAREHOUSE.found_by else DATA_PLATFORM
 
 
@@ -65,14 +65,14 @@ class Break:
 
     break_id: int
     group_id: int
-    """Breaks of one pair, pod and class that were found together are one incident."""
+    """Its incident: all breaks of one pair, pod and class that were found together."""
     pair: str
     pod: str
     entity: str
     """What the key names, e.g. `order_lines` in the pair `oltp_lake.order`."""
     key: tuple[str | None, ...]
     kind: DifferenceClass
-    """As the newest comparison named it."""
+    """The class that the newest comparison gave it."""
     merchant_id: str | None
     day: str | None
     currency: str | None
@@ -82,7 +82,7 @@ class Break:
     """The aggregate that the row belongs to (`contracts.ids.aggregate_key`); None for sums over several."""
     state: BreakState
     owner: str
-    """Who looks after it: a team of the contract, or whoever it was assigned to."""
+    """The team that is responsible by the contract, or the person it was assigned to."""
     reason: str
     """Why it is escalated, accepted or ended."""
     first_seen_at: datetime
@@ -103,7 +103,7 @@ class Break:
 
 @dataclass(frozen=True, kw_only=True)
 class BreakGroup:
-    """One incident: what people are told about, once."""
+    """One incident: breaks of one pair, pod and class that were found together. People are alerted once for all."""
 
     group_id: int
     pair: str
@@ -112,9 +112,9 @@ class BreakGroup:
     opened_at: datetime
     opened_cut: int | None
     opened_run: str
-    """The run whose comparison found it: of a repair, of a person, of Dagster."""
+    """The run whose comparison found it; a repair, a person or Dagster started that run."""
     keys: int
-    """Keys that it ever had; exact, also beyond what is kept as breaks."""
+    """Number of keys that the incident ever had. It is exact even when fewer keys are stored as breaks."""
     counts: dict[BreakState, int]
     """Breaks by state."""
 

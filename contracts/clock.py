@@ -9,5 +9,5 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """Return the present moment, aware, in UTC."""
+    """Return the current time as a timezone-aware datetime in UTC."""
     return datetime.now(UTC)

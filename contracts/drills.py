@@ -1,7 +1,7 @@
-"""The drills: for every copy and every test, what is broken, what must hold meanwhile, and how the copy comes back.
+"""The drills: for every copy and every test, what is broken, what must hold meanwhile, and how the copy recovers.
 
 Belongs here: the declaration, as values, and how old a proof may be. The matrix (`docs/drills.md`, `tieout drill
---matrix`), the freshness of the proofs and what a run must have observed follow from it. Does not belong here: breaking
+--matrix`), the freshness of the proofs and what a run must observe are derived from it. Does not belong here: breaking
 anything (`drills/`).
 """
 
@@ -16,24 +16,24 @@ from contracts.errors import InputError
 from contracts.ownership import COPIES, LAKE, LOG, READ_MODELS, WAREHOUSE, Copy
 
 PROOF_AGE_MAX = timedelta(days=8)
-"""Older than this, a proof proves nothing any more; the schedule drills every night."""
+"""A proof that is older than this does not count any more. The schedule runs the drills every night."""
 
 
 class DrillTest(StrEnum):
     """What is done to a copy, in the order in which a run does it."""
 
     REPLAY = "replay"
-    """Wipe it, rebuild it from what it is made of, compare equal."""
+    """Delete the copy's content, rebuild it from its source, and compare it with its owner: it must be equal."""
     LAG = "lag"
-    """Stop what keeps it up to date, under load; it catches up."""
+    """Under load, stop the process that updates the copy, then start it again: the copy must catch up."""
     STALE_READ = "stale_read"
-    """Serve from it while it is behind; no decision goes wrong."""
+    """Serve from the copy while it is stale: no decision that is based on it may be wrong."""
     SOURCE_OUTAGE = "source_outage"
-    """Kill what it reads; it degrades as the contract says and recovers by itself."""
+    """Kill the copy's source: the copy must degrade as the contract says, and recover without help."""
 
 
 class Promise(StrEnum):
-    """What holds; the name under which a run records that it looked, and what it saw."""
+    """What must hold during or after a drill. A run records under this name that it checked, and what it observed."""
 
     WAS_HEALTHY = "was_healthy"
     TRADE_GOES_ON = "trade_goes_on"
@@ -91,27 +91,27 @@ class Drill:
     copy: Copy
     test: DrillTest
     breaks: str
-    """What is done to it."""
+    """What the drill does to the copy, a sentence."""
     meanwhile: tuple[Promise, ...]
     """What must hold while it is broken."""
     recovers: str
-    """How it comes back."""
+    """How the copy recovers, a sentence."""
     afterwards: tuple[Promise, ...]
-    """What must hold then."""
+    """What must hold after the copy has recovered."""
 
     @property
     def pairs(self) -> tuple[str, ...]:
-        """Return the comparisons, or families of them, that must find it equal."""
+        """Return the comparisons, or families of comparisons, that must find the copy equal afterwards."""
         return self.copy.found_by
 
     @property
     def name(self) -> str:
-        """Return the cell's name, as in file names."""
+        """Return the name of the cell, as it is used in file names."""
         return f"{self.copy.name}-{self.test}"
 
     @property
     def promises(self) -> tuple[Promise, ...]:
-        """Return everything that a run must have observed."""
+        """Return every promise that a run must observe."""
         return (Promise.WAS_HEALTHY, *self.meanwhile, *self.afterwards)
 
 
@@ -279,7 +279,7 @@ DRILLS: tuple[Drill, ...] = (
 
 
 def drills_named(system: str | None = None, test: str | None = None) -> tuple[Drill, ...]:
-    """Return the drills of a copy and a test (all for None); InputError lists what there is."""
+    """Return the drills of the copy `system` and the test `test`; None means all. InputError lists the known names."""
     _check("system", system, [copy.name for copy in COPIES])
     _check("test", test, [kind.value for kind in DrillTest])
     return tuple(drill for drill in DRILLS if system in (None, drill.copy.name) and test in (None, drill.test.value))

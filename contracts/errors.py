@@ -6,32 +6,32 @@ The tree (a caller catches the widest class it can act on)::
     ├── SettingsError              a setting is missing or wrong; the program stops before it does anything
     ├── InputError                 what the caller sent is wrong (HTTP 400, exit code 2)
     │   └── NotFoundError          what the caller named does not exist (404)
-    ├── ConflictError              right in itself, but not in the present state (409)
+    ├── ConflictError              well formed, but the present state does not allow it (409)
     │   ├── IdempotencyConflictError
     │   ├── IllegalTransitionError
     │   ├── InsufficientStockError
-    │   ├── NotRestatableError     what the tables hold cannot be stated as an event; people decide
+    │   ├── NotRestatableError     the rows of an aggregate cannot be written as an event; a person decides
     │   ├── OverCaptureError
     │   ├── OverRefundError
-    │   ├── PeriodNotReadyError    a month cannot be closed yet; it says everything that stands in the way
+    │   ├── PeriodNotReadyError    a month cannot be closed yet; the error lists all reasons
     │   └── PodFencedError
-    ├── GatewayError               the payment provider did not answer, or as below
-    │   ├── GatewayAmountError     it took another amount under this key earlier; nothing is recorded
-    │   └── GatewayDeclinedError   it answered, and said no: repeating will not help
-    ├── PropagationError           the way from the outbox to the copies is not as it must be; people look
+    ├── GatewayError               the payment provider did not answer, or one of the cases below
+    │   ├── GatewayAmountError     it moved another amount for this key earlier; nothing is recorded
+    │   └── GatewayDeclinedError   it declined; a retry gets the same answer
+    ├── PropagationError           events cannot get from the outbox to the copies; a person must look
     │   ├── EpochChangedError
     │   ├── LogDivergedError
     │   ├── LogGapError
     │   ├── ManifestMismatchError
     │   └── RelayBusyError
-    ├── UnbalancedImportError      what an import booked and rejected is not what it read; its report is wrong
-    ├── WarehouseError             the warehouse could not be built or asked
-    │   └── UnprovenBuildError     it was built, and tests of what it holds fail; it is looked at, and proves nothing
+    ├── UnbalancedImportError      what an import booked and rejected does not add up to what it read
+    ├── WarehouseError             the warehouse could not be built or read
+    │   └── UnprovenBuildError     it was built, but tests of its rows fail; it may be read, but proves nothing
     ├── StackError                 a server could not be started or reached
-    │   ├── LogUnavailableError    the log does not answer, or its memory is full: what passes by waiting
-    │   └── HistoryUnknownError    nobody who could tell whether the database was set back answers; asked again
+    │   ├── LogUnavailableError    the log does not answer, or its memory is full; a later retry can succeed
+    │   └── HistoryUnknownError    no store answers that knows whether the pod's database was restored; retried
     ├── ComparisonError            a comparison could not be made; its verdict is unknown
-    └── LateError                  nothing was compared, because a copy is further behind than it may be
+    └── LateError                  nothing was compared, because a copy lags more than the contract allows
 
 An error's message is one sentence for the person who reads it: what was wrong, where, what to do.
 """
@@ -42,7 +42,7 @@ from collections.abc import Mapping, Sequence
 
 
 class TieoutError(Exception):
-    """Something that Tieout foresaw went wrong."""
+    """Base class of every error that Tieout raises on purpose."""
 
 
 class SettingsError(TieoutError):
@@ -74,7 +74,7 @@ class InsufficientStockError(ConflictError):
 
 
 class NotRestatableError(ConflictError):
-    """What the tables hold of an aggregate cannot be stated again as an event."""
+    """The rows of an aggregate cannot be written as an event."""
 
 
 class OverCaptureError(ConflictError):
@@ -103,15 +103,15 @@ class GatewayError(TieoutError):
 
 
 class GatewayAmountError(GatewayError):
-    """The payment provider moved another amount for this key than is to be recorded; a person or caller decides."""
+    """The payment provider moved another amount for this key than the one to record; a person or the caller decides."""
 
 
 class GatewayDeclinedError(GatewayError):
-    """The payment provider answered and declined; the same request again gets the same answer."""
+    """The payment provider declined; the same request gets the same answer again."""
 
 
 class PropagationError(TieoutError):
-    """The way from the outbox to the copies is not as it must be."""
+    """Events cannot get from the outbox to the copies; a person must look, or another process must end."""
 
 
 class EpochChangedError(PropagationError):
@@ -119,7 +119,7 @@ class EpochChangedError(PropagationError):
 
 
 class LogDivergedError(PropagationError):
-    """The log holds something else under an id than what the outbox gives for it."""
+    """Under one id, the log holds other events than the outbox."""
 
 
 class LogGapError(PropagationError):
@@ -135,20 +135,20 @@ class RelayBusyError(PropagationError):
 
 
 class UnbalancedImportError(TieoutError):
-    """What an import booked and rejected does not add up to what it read."""
+    """The booked and the rejected rows of an import do not add up to the rows that it read."""
 
 
 class WarehouseError(TieoutError):
-    """The warehouse could not be built or asked."""
+    """The warehouse could not be built or read."""
 
 
 class UnprovenBuildError(WarehouseError):
-    """All models were built, and tests of them fail: what differs can be found in it, and nothing is proven by it."""
+    """All models were built, but tests of their rows fail. Comparisons may read the build, but it proves nothing."""
 
     def __init__(self, message: str, cuts: Mapping[str, int]) -> None:
         super().__init__(message)
         self.cuts = dict(cuts)
-        """Where the warehouse stands."""
+        """Pod -> the cut up to which the warehouse was built."""
 
 
 class StackError(TieoutError):
@@ -156,11 +156,11 @@ class StackError(TieoutError):
 
 
 class LogUnavailableError(StackError):
-    """The log does not answer, or takes no entries."""
+    """The log does not answer, or refuses new entries because its memory is full."""
 
 
 class HistoryUnknownError(StackError):
-    """Whether a pod's database goes on from what was published could not be found out."""
+    """No store could tell whether a pod's database continues the cuts that were published."""
 
 
 class ComparisonError(TieoutError):
@@ -168,4 +168,4 @@ class ComparisonError(TieoutError):
 
 
 class LateError(TieoutError):
-    """The copy is further behind than it may be; nothing was compared."""
+    """The copy lags more than the contract allows; nothing was compared."""

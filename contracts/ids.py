@@ -1,6 +1,6 @@
 """Identifiers: UUIDv7, the merchant-scoped aggregate key, and the partition it falls into.
 
-Belongs here: how things are named and where a name is placed. Does not belong here: what the things are.
+Belongs here: how ids and keys are made, and the partition of a key. Does not belong here: what they identify.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTITION_SQL = (
     "mod(('x' || substr(md5(merchant_id || '/' || aggregate_type || '/' || aggregate_id), 1, 8))"
     "::bit(32)::bigint, %(partition_count)s)::integer"
 )
-"""PostgreSQL expression that equals `partition_of`; `%(partition_count)s` is bound. A test holds the two together."""
+"""PostgreSQL expression that equals `partition_of`; `%(partition_count)s` is bound. A test compares the two."""
 
 
 def uuid7() -> uuid.UUID:
@@ -50,7 +50,7 @@ def key_of_row(row: Mapping[str, Any]) -> str:
 
 
 def parts_of_key(key: str) -> tuple[str, str, str]:
-    """Return merchant, type and id of an aggregate key that somebody wrote; InputError when it is none."""
+    """Return (merchant, type, id) of an aggregate key that a user wrote; InputError when it is not such a key."""
     parts = key.split("/", 2)
     if len(parts) != 3 or not all(parts):
         raise InputError(f"{visible(key)!r} is no key of an aggregate; write it as merchant/type/id.")

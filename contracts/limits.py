@@ -1,13 +1,13 @@
-"""How large, how long and how many: every limit that a command keeps, as named values beside the types that they limit.
+"""Every limit that a command checks (size, length, count), as named values beside the types that they limit.
 
-Belongs here: the limits, and what is wrong with a value that does not keep one. Commands, schemas, tables and documents
-take them from here. Does not belong here: going through a command's fields (`oltp/commands/checking.py`).
+Belongs here: the limits, and the message for a value that exceeds one. Commands, schemas, tables and documents take
+them from here. Does not belong here: going through a command's fields (`oltp/commands/checking.py`).
 
-Why sums never overflow. What one row holds fits 64 bits: no amount exceeds `AMOUNT_MICRO_MAX`, so that its double, the
-difference of two versions, is still less than 2**63. Whatever adds rows up is at least 128 bits wide (hugeint in
-DuckDB, numeric in PostgreSQL, Python's own integers), which holds 10**20 rows of the largest amount.
+Why sums never overflow: one row's values fit 64 bits. No amount exceeds `AMOUNT_MICRO_MAX`, so the difference of two
+versions is at most twice that, which is less than 2**63. Sums over rows use at least 128 bits (hugeint in DuckDB,
+numeric in PostgreSQL, integers in Python). 128 bits hold 10**20 rows of the largest amount.
 
-What is stored already is read whatever its length: a limit in a schema says what is written, not what may be read.
+Limits apply to what is written. Stored values are read whatever their length, also when a schema names a limit.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ AMOUNT_MINOR_MAX = 10**16
 STOCK_MAX = 10**12
 """Units of one variant at one location, on hand or moved at once."""
 NEW_EVENT_BYTES_MAX = 4 << 20
-"""The largest first event of an aggregate; what happens to it later adds a few digits to a line."""
+"""The largest first event of an aggregate. Later changes add only a few digits to a line."""
 EVENT_BYTES_MAX = 8 << 20
-"""The largest event; what would make an aggregate that grows (variants, grants, captures) larger is refused."""
+"""The largest event. A command that would make a growing aggregate (variants, grants, captures) larger is refused."""
 
 
 class Characters(Enum):
-    """Which characters a text may hold; each value is what is refused, as a character class of a regular expression.
+    """Which characters a text may hold. Each value lists the refused ones, as a regular expression's character class.
 
-    The classes are understood alike by Python and by PostgreSQL, which has no NUL and no surrogates anyway.
+    Python and PostgreSQL read these classes in the same way. PostgreSQL cannot store NUL and surrogates anyway.
     """
 
     STORABLE = ""
-    """Everything that can be stored: names what is there already, whatever it was called."""
+    """Every character that can be stored: for references to names that are stored already."""
     WRITTEN = r"\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff"
-    """No control characters but tab and line break: what people write to be read."""
+    """No control characters except tab and line break: for free text."""
     PLAIN = (
         r"\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"
         r"\U0001d173-\U0001d17a\U000e0000-\U000e007f"
     )
-    """No control characters, and none that are invisible or turn the direction: what two people must read alike."""
+    """No control or invisible characters, and none that change the text direction: for unambiguous ids and names."""
 
     @property
     def refused(self) -> re.Pattern[str]:
-        """Return what finds a character that is refused; NUL and halves of surrogate pairs can be stored nowhere."""
+        """Return the pattern that finds a refused character; NUL and surrogates are always refused."""
         return _REFUSED[self]
 
     @property
     def words(self) -> str:
-        """Return which characters are allowed."""
+        """Return a phrase that says which characters are allowed."""
         return _WORDS[self]
 
 
@@ -103,7 +103,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 @dataclass(frozen=True, kw_only=True)
 class UuidText:
-    """The one way to write a UUID that events, rows and keys agree on."""
+    """The only notation of a UUID in events, rows and keys."""
 
     name: str = "an id"
     words: str = "a UUID in lower case with hyphens"
@@ -120,7 +120,7 @@ class UuidText:
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A whole number, from and to."""
+    """A whole number from `least` to `most`, both included."""
 
     name: str
     least: int
@@ -147,7 +147,7 @@ class Whole:
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """How many items a list has."""
+    """The largest number of items in a list."""
 
     name: str
     most: int
@@ -169,14 +169,14 @@ class Count:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """A moment with its offset from UTC, in the years that every store can hold."""
+    """A timestamp with its offset from UTC, in the years that every store can hold."""
 
     name: str = "a moment"
     words: str = "a date and time with an offset from UTC in whole minutes, in the years 1 to 9999"
 
     @property
     def schema(self) -> msgspec.Meta:
-        """What a JSON Schema says of it: what it says of every moment."""
+        """What a JSON Schema says of it: nothing beyond the type."""
         return msgspec.Meta()
 
     def problem(self, value: datetime) -> str | None:
@@ -195,7 +195,8 @@ class Moment:
 
 Limit = Text | UuidText | Whole | Count | Moment
 
-# Texts. What indexes hold together fits a page of PostgreSQL's (2,704 bytes), at four bytes a character.
+# Texts. Texts that are indexed together must fit one index entry of PostgreSQL (2,704 bytes), at four bytes a
+# character.
 MERCHANT_ID = Text(name="a merchant id", longest=100)
 MERCHANT_REFERENCE = Text(name="a merchant id", longest=255, characters=Characters.STORABLE)
 CUSTOMER_ID = Text(name="a customer id", longest=255)

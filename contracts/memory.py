@@ -1,6 +1,6 @@
-"""What a process took of memory at most, and what there is.
+"""The peak memory of a process, and the memory that is available.
 
-Belongs here: asking the operating system. Does not belong here: limits of DuckDB (settings), when people are told
+Belongs here: reading both from the operating system. Does not belong here: limits of DuckDB (settings), alerts
 (`repair/alerts/near_limits.py`).
 """
 
@@ -18,7 +18,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def peak_memory_mb(*, with_children: bool = False) -> float:
-    """Return the most that this process held in memory since it began, or the largest of its children that ended."""
+    """Return the peak resident memory in megabytes: of this process, or the largest of it and its ended children."""
     found = _peak_kib()
     if with_children:
         found = max(found, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -26,7 +26,7 @@ def peak_memory_mb(*, with_children: bool = False) -> float:
 
 
 def _peak_kib() -> int:
-    # Not from getrusage: that begins with what the parent held when it started this process.
+    # Not from getrusage: its maximum includes the memory of the parent when it started this process.
     with suppress(OSError, StopIteration):
         lines = STATUS.read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
@@ -34,7 +34,7 @@ def _peak_kib() -> int:
 
 
 def memory_mb() -> float:
-    """Return how much memory there is: the container's limit if there is one, else the machine's."""
+    """Return the available memory in megabytes: the container's limit if it is lower, else the machine's memory."""
     machine = int(psutil.virtual_memory().total)
     with suppress(OSError, ValueError):  # "max": there is no limit
         machine = min(machine, int(CONTAINER_LIMIT.read_text(encoding="ascii")))

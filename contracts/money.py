@@ -1,7 +1,8 @@
 """Money: integers with a currency, one rounding rule, and allocation that sums exactly.
 
-Two units. *Minor* units (pence, cents) for what is charged, owed or paid. *Micro* units (10**-6 of the major unit) for
-unit prices and journal amounts, because real prices have fractions of a penny. No floats anywhere.
+There are two units. *Minor* units (pence, cents) are for amounts that are charged, owed or paid. *Micro* units (10**-6
+of the major unit) are for unit prices and journal amounts, because real prices have fractions of a penny. No amount is
+a float.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ PPM = 1_000_000
 """Tax rates are parts per million: 200_000 is 20 %."""
 
 CURRENCY_EXPONENTS = EXPONENTS
-"""ISO 4217 minor unit exponents (0 to 4) of every currency that an amount may be in; a micro-unit is never larger."""
+"""Currency code -> exponent of its minor unit (0 to 4, ISO 4217). So a micro-unit is never larger than a minor unit."""
 
 
 def micro_per_minor(currency: str) -> int:
@@ -44,8 +45,8 @@ def micro_per_minor_sql(currency: str, width: str) -> str:
     """Return SQL for `micro_per_minor` of the expression `currency`, null for a currency that Tieout does not know.
 
     `width` is the type of the result: `hugeint` in DuckDB, `numeric` in PostgreSQL, so that no product of it overflows.
-    The codes are looked for in a text: DuckDB makes a join of every long list after `in`, and of each place where the
-    expression is used again, and then a small comparison takes more memory than it may.
+    We search for the code in a text, not with `in`. DuckDB turns every long list after `in` into a join, once per use
+    of the expression, and then even a small comparison exceeds its memory limit.
     """
     codes: dict[int, list[str]] = {}
     for code, exponent in CURRENCY_EXPONENTS.items():
@@ -55,12 +56,15 @@ def micro_per_minor_sql(currency: str, width: str) -> str:
         f"then cast({10 ** (6 - exponent)} as {width})"
         for exponent in sorted(codes)
     )
-    # Two codes with the space between them are found in the text, too, and are no code.
+    # The length is checked first, because strpos also finds two codes with the space between them.
     return f"case when length({currency}) <> 3 then null {' '.join(cases)} end"
 
 
 def round_half_away(numerator: int, denominator: int) -> int:
-    """Return numerator / denominator rounded to an integer, halves away from zero: the one rounding rule."""
+    """Return numerator / denominator rounded to an integer, halves away from zero: the only rounding rule.
+
+    Raises ValueError unless `denominator` is positive.
+    """
     if denominator <= 0:
         raise ValueError("denominator must be positive")
     sign = -1 if numerator < 0 else 1
@@ -70,7 +74,7 @@ def round_half_away(numerator: int, denominator: int) -> int:
 def line_amount(quantity: int, unit_price_micro: int, currency: str) -> tuple[int, int]:
     """Return (amount_minor, rounding_micro) of a line; amount in micro-units plus rounding is the exact product.
 
-    `rounding_micro` = quantity * unit_price_micro - amount_minor * micro_per_minor: what rounding left.
+    `rounding_micro` = quantity * unit_price_micro - amount_minor * micro_per_minor: the remainder of rounding.
     """
     exact_micro = quantity * unit_price_micro
     per_minor = micro_per_minor(currency)
@@ -87,7 +91,8 @@ def tax_of(amount_minor: int, rate_ppm: int, *, is_inclusive: bool) -> int:
 def allocate(amount: int, weights: Sequence[int]) -> list[int]:
     """Split `amount` over `weights` by largest remainder; the parts sum to it exactly, the first index wins ties.
 
-    Weights are >= 0 with a positive sum; `amount` may be negative (then the parts are the mirror image).
+    Weights are >= 0 with a positive sum, else ValueError is raised. `amount` may be negative: then the parts are those
+    of `-amount` with the sign changed.
     """
     total = sum(weights)
     if total <= 0 or min(weights) < 0:
@@ -104,8 +109,8 @@ def allocate(amount: int, weights: Sequence[int]) -> list[int]:
 def portion(amount_minor: int, quantity: int, of_quantity: int) -> int:
     """Return the cumulative share of `amount_minor` that `quantity` of `of_quantity` units carry.
 
-    Taking differences of this over growing quantities sums to `amount_minor` exactly; so partial refunds and
-    cancellations of one line can never add up to more or less than the line.
+    A partial refund or cancellation is the difference of two such shares, before and after. These differences sum to
+    `amount_minor` exactly, so the parts of a line never add up to more or less than the line.
     """
     return round_half_away(amount_minor * quantity, of_quantity)
 
@@ -117,10 +122,10 @@ def format_minor(amount_minor: int, currency: str) -> str:
 
 
 def in_major_units(column: str, value: object, currency: str | None) -> str | None:
-    """Return the value of an amount's column as people read it, e.g. ``-12.05 EUR`` or, of a unit price, ``0.125 EUR``.
+    """Return an amount in major units for people, e.g. ``-12.05 EUR``, or ``0.125 EUR`` for a unit price.
 
-    None where it is no amount (`column` ends neither in ``_minor`` nor in ``_micro``), nothing stands there, or the
-    currency is not known: a damaged row may name one that there is not.
+    None when `column` is no amount (it ends neither in ``_minor`` nor in ``_micro``), when the value is missing, or
+    when the currency is unknown, which can happen in a damaged row.
     """
     if not isinstance(value, int) or currency is None or currency not in CURRENCY_EXPONENTS:
         return None
@@ -134,7 +139,7 @@ def in_major_units(column: str, value: object, currency: str | None) -> str | No
 
 
 def amount_name(column: str) -> str:
-    """Return what an amount's column is called for people, who read its values in major units."""
+    """Return the column's name without its unit, for texts that show its values in major units."""
     return column.removesuffix("_minor").removesuffix("_micro")
 
 

@@ -1,7 +1,7 @@
-"""An S3-compatible object store: how it is reached, and prefixes of it that are named like folders.
+"""An S3-compatible object store: its address and key, and prefixes that are used like folders.
 
-Belongs here: the values, and the statement that tells a DuckDB connection of them. Does not belong here: reading and
-writing objects (`derived/objects.py`), the settings' names (`contracts/settings.py`).
+Belongs here: the values, and the statements that configure a DuckDB connection with them. Does not belong here: reading
+and writing objects (`derived/objects.py`), the settings' names (`contracts/settings.py`).
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ SCHEME = "s3://"
 
 
 def is_object_path(path: object) -> bool:
-    """Return whether a path names objects of a store instead of files in a folder."""
+    """Return whether a path is a prefix of an object store, not a folder."""
     return str(path).startswith(SCHEME)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStore:
-    """Where an object store is and the key that it lets in; one for the lake and its backup."""
+    """Address and access key of an object store; the lake and its backup use the same one."""
 
     endpoint: str = ""
-    """``https://host:port``, or ``http://...`` without encryption; empty: Amazon's of the region."""
+    """``https://host:port``, or ``http://...`` without encryption; empty: Amazon S3 in `region`."""
     region: str = "us-east-1"
     key_id: str
     secret: str = field(repr=False)
 
     @property
     def host(self) -> str:
-        """Host and port as clients want them; empty: Amazon's."""
+        """Host and port, without the scheme; empty for Amazon S3."""
         return urlsplit(self.endpoint).netloc
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it is spoken to by TLS."""
+        """Whether connections use TLS."""
         return not self.endpoint.startswith("http://")
 
     def secret_statements(self, prefixes: Iterable[str]) -> list[str]:
-        """Return the statements that let a DuckDB connection use this store below each of these prefixes, only there.
+        """Return the statements that let a DuckDB connection use this store, but only below these prefixes.
 
         They hold the secret: run them, never log them.
         """
         parts = {"key_id": self.key_id, "secret": self.secret, "region": self.region}
         if self.host:
-            # A bucket is a folder of the address there; Amazon's is part of the host's name.
+            # Such a server has the bucket in the URL's path; Amazon S3 has it in the host name.
             parts |= {"endpoint": self.host, "url_style": "path"}
         said = ", ".join(f"{name} {_quoted(value)}" for name, value in parts.items())
         return [
@@ -60,14 +60,14 @@ class ObjectStore:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectFolder:
-    """A prefix of an object store, used as a folder is: ``folder / "name"``, and its text is its address."""
+    """A prefix of an object store, used like a folder: ``folder / "name"`` works, and `str` gives the address."""
 
     address: str
     """``s3://bucket/prefix``, without a slash at its end."""
     store: ObjectStore = field(repr=False)
 
     def __truediv__(self, name: str) -> ObjectFolder:
-        """Return what is called `name` below it."""
+        """Return the folder or object `name` below this prefix."""
         return ObjectFolder(address=f"{self.address}/{name}", store=self.store)
 
     def __str__(self) -> str:
@@ -81,7 +81,7 @@ class ObjectFolder:
 
 
 def checked_prefix(name: str, path: str) -> str:
-    """Return an object path without a slash at its end; SettingsError when `path`, of setting `name`, is none."""
+    """Return `path` without a slash at its end; SettingsError names setting `name` if it is no valid prefix."""
     if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.\-]{2,62}(/[^\s/?#*\[\]]+)*/*", path):
         raise SettingsError(
             f"Setting {name} is {path!r}; an object store's prefix is written s3://bucket/prefix, in which the bucket "

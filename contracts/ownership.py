@@ -1,9 +1,10 @@
 """The contract: who owns each fact, which copies of it exist, how far each may lag, and how it is rebuilt.
 
-Belongs here: the declaration, as values. Everything that is the same for all copies loops over it: assets, gauges and
-checks, projections and workers, status, repairs, drills, commands, `docs/contract.md`. Does not belong here: what only
-one copy knows. That is in modules of its name: how it is built (`derived/`, `dbt_project/`), what it must hold
-(`reconcile/copies/`), how it is asked (`drills/copies/`). A test holds that no other module names a read model.
+Belongs here: the declaration, as values. All code that handles every copy in the same way loops over it: assets, gauges
+and checks, projections and workers, status, repairs, drills, commands, `docs/contract.md`. Does not belong here: what
+is specific to one copy. That is in modules with the copy's name: how it is built (`derived/`, `dbt_project/`), what it
+must hold (`reconcile/copies/`), how a drill reads it (`drills/copies/`). A test checks that no other module names a
+read model.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from contracts.errors import InputError
 
 
 class Lateness(StrEnum):
-    """What the contract says of a lag."""
+    """How the contract classifies a lag."""
 
     FRESH = "fresh"
     LATE = "late"
-    """Behind the target, and nothing to worry about."""
+    """The lag exceeds the freshness target, but not the largest allowed lag; nobody has to act."""
     OVERDUE = "overdue"
-    """Behind what may be called late: people are told."""
+    """The lag exceeds the largest allowed lag: people are alerted."""
 
 
 class CopyKind(StrEnum):
-    """What a copy is: copies of one kind are built, repaired and drilled in the same way."""
+    """The kind of a copy. Copies of one kind are built, repaired and drilled in the same way."""
 
     LOG = "log"
     LAKE = "lake"
@@ -43,19 +44,19 @@ class Copy:
     kind: CopyKind
     store: str
     description: str
-    """What it is for, in a sentence; Dagster shows it."""
+    """The purpose of the copy, one sentence; Dagster shows it."""
     asset: tuple[str, str]
-    """Its key in Dagster's graph, where its group is the first part."""
+    """Its asset key in Dagster; the first part is also its asset group."""
     shown_as: tuple[str, ...]
-    """What Dagster's pages show beside it: the kinds of store."""
+    """The kinds of store that Dagster's pages show beside it."""
     built_by: str
-    """Where its code is."""
+    """Path of the code that builds it."""
     found_by: tuple[str, ...]
-    """The comparisons, or families of them, that find what is wrong in it; all must find it equal after a drill."""
+    """The comparisons, or families of comparisons, that find its errors; after a drill all must find it equal."""
     freshness_seconds: int
-    """The target: the oldest event it has not applied is younger than this."""
+    """The freshness target: the oldest event that the copy has not applied must be younger than this."""
     late_seconds_max: int
-    """Up to this lag a difference is late, not wrong; beyond it people are told."""
+    """Up to this lag the copy is late, not wrong; beyond it people are alerted."""
     rebuilt_by: str
     when_down: str
     """What users still get, and what they do not."""
@@ -64,9 +65,9 @@ class Copy:
     tables: tuple[str, ...] = ()
     """Of a read model: its tables in schema `read_models`."""
     sums: tuple[str, ...] = ()
-    """Those of them whose rows add up the rows of others."""
+    """Those of `tables` whose rows are sums over rows of the other tables."""
     stale_decision: str = ""
-    """Of a read model: what somebody who trusts its old rows does wrongly. A drill does so."""
+    """Of a read model: a wrong decision that somebody makes who trusts its stale rows. A drill makes it."""
 
     @property
     def module(self) -> str:
@@ -74,7 +75,7 @@ class Copy:
         return self.built_by.removesuffix(".py").replace("/", ".")
 
     def lateness(self, lag_seconds: float) -> Lateness:
-        """Return what a lag means: the age of the oldest event that the copy does not have."""
+        """Classify a lag: the age in seconds of the oldest event that the copy has not applied."""
         if lag_seconds <= self.freshness_seconds:
             return Lateness.FRESH
         return Lateness.LATE if lag_seconds <= self.late_seconds_max else Lateness.OVERDUE
@@ -89,7 +90,7 @@ class Fact:
     aggregates: tuple[str, ...]
     """Aggregate types whose events carry it."""
     copies: tuple[str, ...]
-    """Names of the copies that hold it, the log apart: that one carries everything."""
+    """Names of the copies that hold it. The log is not listed, because it carries every fact."""
 
 
 LOG = Copy(
@@ -196,19 +197,18 @@ MERCHANT_SALES = Copy(
 )
 
 SWEEP_SECONDS_MAX = 6 * 3600
-"""Within this time every key of every pair is compared at least once, whether or not anything changed; beyond it a
-check fails."""
+"""Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
 
 COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES)
-"""Every copy there is, in the order in which facts reach them."""
+"""All copies, in the order in which facts reach them."""
 READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
 PROJECTED = (LAKE, *READ_MODELS)
-"""The copies that follow the log, pod by pod."""
+"""The copies that are projections of the log, one consumer per pod."""
 SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
 """The tables of all read models."""
 
 OWNER_FAMILIES = ("stock_identity", "oltp_identities")
-"""Comparisons whose both sides are OLTP: what they find is a fault of the owner, and people decide."""
+"""Comparisons whose two sides are both OLTP. A difference is an error of the owner, so a person decides."""
 
 FACTS = (
     Fact(
@@ -290,5 +290,5 @@ def copy_named(name: str) -> Copy:
 
 
 def read_model_compared_by(pair: str) -> Copy | None:
-    """Return the read model that a comparison looks at, by the comparison's name; None for all others."""
+    """Return the read model that the comparison named `pair` reads; None for other comparisons."""
     return next((copy for copy in READ_MODELS if pair in copy.found_by), None)

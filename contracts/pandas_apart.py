@@ -1,7 +1,7 @@
-"""Keeping pandas out of processes that use no data frames: importing it costs each 0.3 s of CPU and 70 MB of memory.
+"""Prevents the import of pandas in processes that use no data frames; it takes 0.3 s of CPU and 70 MB of memory.
 
-DuckDB imports it when a value is first bound to a query, and pyarrow when a list becomes an array, only to ask whether
-it was given a data frame. Belongs here: letting pandas look absent, and letting it in.
+DuckDB imports pandas when a value is first bound to a query, and pyarrow when a list is converted to an array. Both
+only check whether the value is a data frame. Belongs here: hiding pandas from the import system, and showing it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PANDAS = "pandas"
 
 
 class _Absent(MetaPathFinder):
-    """What Python asks first where a module is; of pandas it says that there is none."""
+    """An import finder that Python asks first; it answers that there is no module pandas."""
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
@@ -30,12 +30,12 @@ _ABSENT = _Absent()
 
 
 def keep_pandas_out() -> None:
-    """Let pandas look absent to this process; what imported it before keeps it."""
+    """Hide pandas from later imports in this process; modules that imported it before keep it."""
     if _ABSENT not in sys.meta_path:
         sys.meta_path.insert(0, _ABSENT)
 
 
 def let_pandas_in() -> None:
-    """Let this process import pandas after all."""
+    """Allow this process to import pandas again."""
     if _ABSENT in sys.meta_path:
         sys.meta_path.remove(_ABSENT)

@@ -1,32 +1,32 @@
-"""Names in Dagster that its start, its limits and the graph must agree on: tags of runs, a location, a sensor.
+"""Names in Dagster that its start, its limits and the graph share: tags of runs, the code location, a sensor.
 
 Belongs here: the names. Does not belong here: the limits (`stack/processes/dagster_home.py`), the jobs
 (`orchestration/jobs.py`).
 """
 
 DRAIN_TAG = "tieout/drain"
-"""With the pod as its value: of runs with the same value one at a time goes. The guarantee is the relay's lock."""
+"""Its value is the pod. Runs with the same value go one at a time; the relay's lock guarantees it."""
 
 RECONCILIATION_TAG = "tieout/reconciliation"
-"""Of comparisons one at a time goes, whatever the value; two would wait for the same build."""
+"""Comparisons go one at a time, whatever the value, because two would wait for the same build."""
 
 INCREMENTAL = "incremental"
-"""The value of that tag for a comparison of what changed and of the next part of the sweep; others look at all."""
+"""The tag's value for an incremental comparison (changed keys and the next part of the sweep); others are complete."""
 
 REPAIR_TAG = "tieout/repair"
-"""With the pod as its value: of repairs of a pod one at a time goes. The guarantee is the repair's own lock."""
+"""Its value is the pod. Repairs of one pod go one at a time; the repair's own lock guarantees it."""
 
 GROUPS_TAG = "tieout/break-groups"
-"""The newest incidents that a repair was started for."""
+"""Ids of the incidents that a repair run was started for, the newest ones."""
 
 FOUND_BY_TAG = "tieout/found-by"
-"""The run whose comparison found the newest of them."""
+"""The run whose comparison found the newest of these incidents."""
 
 LOCATION = "tieout"
-"""The code location (`workspace.yaml`). One for all: the pages run a check where they find its asset."""
+"""The only code location (`workspace.yaml`): Dagster's pages run a check in the location of its asset."""
 
 KNOWN_SENSOR = "what_is_known"
-"""Enters into Dagster what was found outside; the pages show that after its first look."""
+"""The sensor that records in Dagster what was built and compared outside of it; pages show it after its first tick."""
 
 SCHEDULE_TAG = "dagster/schedule_name"
-"""Dagster's own: the run was started by a schedule, not by hand."""
+"""Dagster's own tag: a schedule started the run, not a person."""

@@ -1,8 +1,8 @@
-"""What a comparison looked at when it did not look at everything: ranges of keys, and single aggregates.
+"""The scope of an incremental comparison: ranges of keys, and single aggregates.
 
-Ids of all aggregate types share one space, ordered byte by byte; so a range of it holds a share of every type. Belongs
-here: those values, which the comparison, its coverage and the ledger of breaks agree on. Does not belong here: how a
-scope is chosen (`reconcile/sweep.py`) or applied (`reconcile/scoping.py`).
+Ids of all aggregate types are in one key space, ordered byte by byte, so a range of it holds a share of every type.
+Belongs here: the values that the comparison, its coverage and the ledger of breaks agree on. Does not belong here: how
+a scope is chosen (`reconcile/sweep.py`) or applied (`reconcile/scoping.py`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from enum import StrEnum
 
 
 class ScopeUnit(StrEnum):
-    """What the ranges of a scope are ranges of."""
+    """The unit of a scope's ranges."""
 
     AGGREGATE = "aggregate"
     """Ids of aggregates."""
     CUT = "cut"
-    """Cuts, as text of twenty digits."""
+    """Cut numbers, as text of twenty digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class KeyRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What an incremental comparison of a pair in a pod looked at: what changed, what is suspected, a part of the rest.
+    """What an incremental comparison of a pair in a pod covered: changed keys, suspected keys, and a part of the rest.
 
     Every aggregate with an event in a cut after `since_cut`, up to `through_cut`, is among `ids`.
     """
@@ -42,15 +42,15 @@ class Scope:
     since_cut: int
     through_cut: int
     ranges: tuple[KeyRange, ...] = ()
-    """The part that is swept, whether or not anything in it changed."""
+    """The ranges of the sweep, which are compared whether or not anything in them changed."""
     ids: frozenset[str] = frozenset()
-    """Aggregates that are looked at wherever they are."""
+    """Aggregates that are compared even when they are outside of `ranges`."""
     id_count: int = 0
-    """How many there are; a stored result names only some of them."""
+    """Number of these aggregates; a stored result lists only some of them."""
     unit: ScopeUnit = ScopeUnit.AGGREGATE
 
     def covers(self, aggregate_id: str) -> bool:
-        """Return whether an aggregate was looked at."""
+        """Return whether an aggregate was compared."""
         if self.unit is not ScopeUnit.AGGREGATE:
             return False
         return aggregate_id in self.ids or any(one.has(aggregate_id) for one in self.ranges)

@@ -16,9 +16,9 @@ from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is
 
 LAKE_MEMORY_MB = 1_000
 LAKE_THREADS = 2
-"""What DuckDB takes of the lake's readers and writers unless told otherwise; what needs more memory is spilled."""
+"""Default limits of DuckDB in processes that read or write the lake. What needs more memory spills to disk."""
 MEMORY_MB_MIN = 192
-"""Less than this DuckDB cannot work with: one part of what is taken apart at a time needs as much."""
+"""The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
 
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
@@ -37,7 +37,7 @@ class PodSettings:
     owner_dsn: str
     """Owns the tables: migrations only."""
     app_dsn: str
-    """Commands: reads and writes the tables, may not change them."""
+    """Commands: reads and writes rows; may not alter tables."""
     relay_dsn: str
     """Relay: reads the outbox, registers cuts, prunes."""
     reader_dsn: str
@@ -46,7 +46,7 @@ class PodSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything the program must know about where it runs."""
+    """Everything that the program must know about its environment."""
 
     var_dir: Path
     """Runtime files: embedded data, logs, generated passwords. Absolute."""
@@ -56,7 +56,7 @@ class Settings:
     catalog_dsn: str
     """DuckLake's catalog database."""
     read_models_dsn: str
-    """Database of the account and fulfillment views."""
+    """Database of all read models."""
     dagster_dsn: str
     """Dagster's own storage."""
     log_url: str
@@ -64,31 +64,31 @@ class Settings:
     lake_data_path: str
     """Folder or object-store prefix of the lake's Parquet files."""
     lake_backup_path: Path | ObjectFolder
-    """Folder or object-store prefix of the lake's verified backup; put it on another disk or bucket than the lake."""
+    """Folder or object-store prefix of the lake's verified backup; use another disk or bucket than the lake's."""
     object_store: ObjectStore | None = None
-    """The store of those two paths that begin with ``s3://``; None when neither does."""
+    """The object store of those of these two paths that begin with ``s3://``; None when neither does."""
     catalog_reader_dsn: str = ""
-    """The catalog, for a role that may only read: `tieout sql`. Empty: the same as `catalog_dsn`."""
+    """The catalog for `tieout sql`, with a role that may only read. Empty: the same as `catalog_dsn`."""
     read_models_reader_dsn: str = ""
-    """The views, for a role that may only read: `tieout sql`. Empty: the same as `read_models_dsn`."""
+    """The read models for `tieout sql`, with a role that may only read. Empty: the same as `read_models_dsn`."""
     partition_count: int = 4
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
     """Largest number of events in one log entry; stored with every cut."""
     comparison_memory_mb: int = 256
-    """What a comparison's DuckDB may take; the process takes 300 to 400 MB besides. What needs more goes to disk."""
+    """Memory limit of DuckDB in a comparison; it spills the rest to disk. The process takes 300 to 400 MB besides."""
     scratch_disk_mb: int = 50_000
-    """What a comparison may write to disk, below `var_dir`: both sides, and what it spills."""
+    """What a comparison may write to disk, below `var_dir`: the rows of both sides, and what DuckDB spills."""
     lake_memory_mb: int = LAKE_MEMORY_MB
-    """What DuckDB may take in every other process that reads or writes the lake, e.g. a consumer."""
+    """Memory limit of DuckDB in every other process that reads or writes the lake, e.g. a consumer."""
     warehouse_memory_mb: int = 1_000
-    """What DuckDB may take while dbt builds the warehouse."""
+    """Memory limit of DuckDB while dbt builds the warehouse."""
     lake_threads: int = LAKE_THREADS
     """Threads of DuckDB in every process that reads or writes the lake, compares, or builds the warehouse."""
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
-    """Who is told of incidents: addresses of Apprise, which hold secrets; empty: nobody."""
+    """Apprise addresses that get alerts of incidents; they hold secrets. Empty: no alerts are sent."""
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
-    """Who gets the digests for finance; those of `alert_urls` unless set."""
+    """Apprise addresses that get the digests for finance; `alert_urls` unless set."""
 
     @property
     def data_docs_dir(self) -> Path:
@@ -97,7 +97,7 @@ class Settings:
 
     @property
     def scratch_dir(self) -> Path:
-        """Where comparisons write what they compare, and DuckDB what does not fit in memory: it holds people's data."""
+        """Where comparisons write the rows of both sides, and where DuckDB spills. It holds personal data."""
         return self.var_dir / "scratch"
 
     def pod(self, name: str) -> PodSettings:
@@ -162,7 +162,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
 
 
 def as_values(settings: Settings) -> dict[str, str]:
-    """Return the strings from which `parse_settings` makes these settings: what a process is started with."""
+    """Return the strings from which `parse_settings` makes these settings; a child process gets them as environment."""
     values = {
         "TIEOUT_VAR_DIR": str(settings.var_dir),
         "TIEOUT_PODS": ",".join(pod.pod for pod in settings.pods),
@@ -198,7 +198,7 @@ def as_values(settings: Settings) -> dict[str, str]:
 
 
 def _object_store(values: Mapping[str, str], *paths: str) -> ObjectStore | None:
-    """Return the store of the paths that are on one; SettingsError when what it needs is missing or wrong."""
+    """Return the object store of `paths`, None when none is on one; SettingsError if its settings are incomplete."""
     given = {name: values.get(f"TIEOUT_S3_{name}", "").strip() for name in ("ENDPOINT", "REGION", "KEY_ID", "SECRET")}
     wanted = [path for path in paths if "://" in path]
     if not wanted:
@@ -209,7 +209,7 @@ def _object_store(values: Mapping[str, str], *paths: str) -> ObjectStore | None:
         if not given[name]:
             raise SettingsError(f"Setting TIEOUT_S3_{name} is missing; {wanted[0]} is on an object store, which asks.")
     if given["ENDPOINT"] and not re.fullmatch(r"https?://[^/\s@?#]+/?", given["ENDPOINT"]):
-        # It is not shown: somebody may have written the key into it.
+        # The value is not shown, because it may contain the key.
         raise SettingsError("Setting TIEOUT_S3_ENDPOINT is no address such as https://s3.example or http://host:9000.")
     return ObjectStore(
         endpoint=given["ENDPOINT"].rstrip("/"),
@@ -235,10 +235,10 @@ def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: in
 
 
 def _urls(name: str, values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the addresses of a setting; a comma separates two only where one begins, since they may hold commas."""
+    """Return the addresses of a setting. An address may contain commas, so a comma separates only before a scheme."""
     found = [part.strip() for part in re.split(r",\s*(?=[A-Za-z][\w.+-]*://)", values.get(name, "").strip())]
     for number, url in enumerate(found, start=1):
-        # The address itself is not shown: it may hold a password.
+        # The address is not shown, because it may contain a password.
         if url and not re.match(r"[A-Za-z][\w.+-]*://\S+$", url):
             raise SettingsError(f"Entry {number} of setting {name} is no address such as mailto://... or slack://....")
     return tuple(url for url in found if url)

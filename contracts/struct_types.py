@@ -1,10 +1,10 @@
-"""Types that several threads decode, made known to msgspec before there are threads.
+"""Prepares types that several threads decode in msgspec, before there are threads.
 
-Belongs here: that. Does not belong here: the types, which are made known where they are defined or first used.
+Belongs here: `make_known`. Does not belong here: the types, which are made known where they are defined or first used.
 
-msgspec looks at a struct type when it is first decoded, and keeps what it finds in the type from the beginning,
-unfinished. A second thread that decodes the type meanwhile reads what is not there yet, and the process ends with a
-segmentation fault. So whoever may decode a type in several threads calls `make_known` when its module is imported.
+msgspec inspects a struct type when it is first decoded. It stores the result in the type before the result is complete.
+A second thread that decodes the type at that moment reads the incomplete result, and the process ends with a
+segmentation fault. So a module whose types are decoded in several threads calls `make_known` when it is imported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 KNOWN: set[Any] = set()
-"""The types that msgspec has looked at."""
+"""The types that `make_known` has prepared."""
 
 
 def make_known(*types: Any) -> None:
-    """Let msgspec look at the types, with all that they are made of, in this thread."""
+    """Let msgspec inspect the types, and the types of their fields, in this thread."""
     for kind in types:
         msgspec.json.Decoder(kind)
         KNOWN.add(kind)

@@ -1,7 +1,7 @@
-"""The words for what a comparison of many pairs comes to: a certificate, a run and a page use these and no others.
+"""The words for the result of comparing many pairs; a certificate, a run and a page use only these.
 
-Each says what it covers: a certificate covers finance and what it is made from, a run every copy. So a run may not tie
-where a certificate does; then what differs is in no report.
+Each of them says what it covers: a certificate covers finance and its sources, a run covers every copy. So a
+certificate may tie while a run does not; then no report contains the difference.
 
 Belongs here: the words. Does not belong here: the verdict of one pair (`contracts/verdicts.py`).
 """
@@ -12,11 +12,11 @@ from enum import StrEnum
 
 
 class Tying(StrEnum):
-    """What is known of everything that is covered."""
+    """The result for everything that is covered."""
 
     TIES = "Ties"
-    """All of it was compared and agrees, but for differences that people have accepted."""
+    """Everything was compared and agrees, except for differences that people have accepted."""
     DOES_NOT_TIE = "Does not tie"
-    """Something of it differs, and nobody has accepted that."""
+    """There is a difference that nobody has accepted."""
     NOT_COMPARED = "Not compared"
-    """Nothing is known to differ, and something of it was late, could not be read, or was never compared."""
+    """No difference is known, but a part was late, could not be read, or was never compared."""

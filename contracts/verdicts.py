@@ -1,7 +1,7 @@
-"""What a comparison says: verdict, classes of differences, and the result of one pair in one pod.
+"""The result of a comparison: verdict, classes of differences, and the result of one pair in one pod.
 
-Belongs here: values that the comparison, its callers, the table of results and (later) repair agree on. Does not belong
-here: how anything is compared (`reconcile/`).
+Belongs here: values that the comparison, its callers, the table of results and repair agree on. Does not belong here:
+how anything is compared (`reconcile/`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Scalar = str | int | bool | None
 
 
 class Verdict(StrEnum):
-    """What is known after a comparison. "Could not look" is `unknown`, never a pass and never a failure."""
+    """The verdict of a comparison. If a side could not be read, it is `unknown`: never a pass and never a failure."""
 
     CONSISTENT = "consistent"
     INCONSISTENT = "inconsistent"
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 class DifferenceClass(StrEnum):
-    """What is wrong with one key. Each key has one class: the first that fits, in this order."""
+    """How one key differs. Each key has one class: the first one that fits, in this order."""
 
     MISSING = "missing"
     """The owner has it, the copy does not."""
@@ -43,32 +43,32 @@ class DifferenceClass(StrEnum):
     CURRENCY = "currency"
     """Both have it, in different currencies."""
     AMOUNT = "amount"
-    """A sum of money other than tax differs."""
+    """An amount other than tax differs."""
     TAX = "tax"
-    """Only tax differs, as far as money goes."""
+    """Of the amounts, only tax differs."""
     DIFFERENT = "different"
     """Another column differs."""
     IDENTITY = "identity"
-    """Figures of one store that must agree with each other do not."""
+    """Figures of one store that must agree with each other differ."""
     PARKED = "parked"
-    """An event could not be applied, and its aggregate waits behind it for longer than the copy may be late."""
+    """An event could not be applied, and its aggregate has been parked for longer than the largest allowed lag."""
 
 
 WHOLE_KEY_CLASSES = frozenset({DifferenceClass.MISSING, DifferenceClass.EXTRA, DifferenceClass.DUPLICATE})
-"""All other classes count as `different` in a result."""
+"""Classes of whole keys. A result counts all other classes as `different`."""
 
 SHOWN_KEYS = 50
-"""Of how many differing keys per entity a stored or printed result holds the evidence."""
+"""The largest number of differing keys per entity in a stored or printed result."""
 
 DIFFERENCES_KEPT = 10_000
-"""How many differing keys per pair, pod and entity a comparison lists for the ledger of breaks."""
+"""The largest number of differing keys per pair, pod and entity that a comparison gives to the ledger of breaks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnDifference:
     """One column of one key. `difference` is right - left for integers.
 
-    A side that has no such row has None; the difference then is what the copy's sum is off by.
+    A side without the row has None; then the difference is the error of the copy's sum.
     """
 
     column: str
@@ -79,7 +79,7 @@ class ColumnDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One key that does not agree, with what both sides say of it."""
+    """One key that differs, with the values of both sides."""
 
     entity: str
     """What the key names, e.g. `order_lines` in the pair `oltp_lake.order`."""
@@ -91,7 +91,7 @@ class Difference:
     columns: tuple[ColumnDifference, ...] = ()
     """The columns that differ; for a missing or extra key the money and quantities of the side that has it."""
     aggregate_key: str | None = None
-    """The aggregate that the row belongs to (`contracts.ids.aggregate_key`): what a repair rebuilds; None for sums."""
+    """The aggregate of the row (`contracts.ids.aggregate_key`), which a repair rebuilds; None for sums."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Level:
     left_sums: dict[str, int] = field(default_factory=dict)
     right_sums: dict[str, int] = field(default_factory=dict)
     is_equal: bool
-    """Counts, sums and content hashes agree; equal sums with different content are not equal."""
+    """Whether counts, sums and content hashes all agree. Equal sums with different content are not equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +118,11 @@ class PairResult:
     pod: str
     verdict: Verdict
     cut: int | None
-    """The cut at which both sides were compared; for a vector its lowest entry; None when there was none."""
+    """The cut at which both sides were compared; the lowest cut of a cut vector; None when there was no cut."""
     cut_vector: dict[str, str] = field(default_factory=dict)
-    """Positions by partition (`cut` or `cut+chunk`) of a copy that chose the cut itself; empty otherwise."""
+    """Partition -> position (`cut` or `cut+chunk`) when compared at the copy's own positions; else empty."""
     compared: int = 0
-    """Keys looked at, those of either side. 0 and `consistent`: both sides are empty, and `reason` says so."""
+    """Number of compared keys, of either side. With 0 and `consistent`, both sides are empty; `reason` says so."""
     missing: int = 0
     extra: int = 0
     different: int = 0
@@ -136,51 +136,52 @@ class PairResult:
     sample: tuple[Difference, ...] = ()
     """Bounded; the counts above are exact."""
     late_keys: int = 0
-    """Aggregates left out because the copy has them parked."""
+    """Number of aggregates that were left out because the copy has them parked."""
     late_aggregates: tuple[str, ...] = ()
-    """Their keys, bounded as the sample is."""
+    """Keys of these aggregates; bounded like the sample."""
     checked_at: datetime
     seconds: float
     reason: str = ""
     scope: Scope | None = None
-    """What was looked at; None: everything. Nothing is said of a key outside of it."""
+    """What was compared; None: everything. The result says nothing about a key outside of the scope."""
     epoch_opened_at: datetime | None = None
-    """When the epoch of the cut was opened in the pod; None: none ever was. Its cuts are newer than all before it."""
+    """When the epoch of the cut was opened in the pod; None: none ever was. Cuts of a later epoch are newer."""
     moment: int | None = None
-    """The number that the ledger's counter gave before anything was read for it: whatever happened to a store before
-    that number was given, this result has seen. None: it is not known, and time decides."""
+    """The number that we took from the ledger's counter before the comparison read anything. The result has seen every
+    change of a store that was made before this number was taken. None: it is not known; then time decides.
+    """
     peak_memory_mb: float | None = None
-    """The most that the comparing process had held until then; None: it was not measured."""
+    """Peak memory of the comparing process until then, in megabytes; None: it was not measured."""
     is_memory_short: bool = False
-    """Whether it fitted in the limit of memory with one thread only: a little more, and it does not at all."""
+    """Whether the comparison fitted in its memory limit only with one thread; a little more data will not fit."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything was looked at, not only what changed and a part of the rest."""
+        """Whether the comparison was complete, not incremental."""
         return self.scope is None
 
     @property
     def differences(self) -> int:
-        """The number of keys that do not agree."""
+        """The number of keys that differ."""
         return self.missing + self.extra + self.different + self.duplicates
 
     @property
     def is_sample_complete(self) -> bool:
-        """Whether the sample lists every key that differs, so that a key it does not list agrees."""
+        """Whether the sample lists every key that differs. If so, every other key agrees."""
         return len(self.sample) == self.differences and len(self.late_aggregates) == self.late_keys
 
     @property
     def is_of_keys(self) -> bool:
-        """Whether keys were compared, so that something is known of those that are neither listed nor late.
+        """Whether keys were compared, so that the result also holds for keys that are neither listed nor late.
 
-        A copy of which a few keys are parked is late as a whole; all its other keys were compared all the same.
+        A copy with a few parked keys has the verdict late, but all its other keys were compared.
         """
         return self.verdict in (Verdict.CONSISTENT, Verdict.INCONSISTENT) or (
             self.verdict is Verdict.LATE and self.compared > 0
         )
 
     def bounded(self, keys: int = SHOWN_KEYS) -> PairResult:
-        """Return the result with the first differing keys of every entity only, for people to look at."""
+        """Return the result with at most `keys` differing keys per entity, late aggregates and ids of the scope."""
         taken: Counter[str] = Counter()
         sample = []
         for difference in self.sample:

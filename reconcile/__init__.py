@@ -1,5 +1,5 @@
-"""Independent comparison: each pair of stores read with SQL of its own, at a cut, down to the keys.
+"""Independent comparison: compares pairs of stores at a cut, down to the keys, with SQL of its own.
 
-Belongs here: what is compared, how, and what was found. Does not belong here: code of the stores it checks (it shares
-none, so that one fault cannot hide in both), repair, or connections (callers pass them in).
+Belongs here: what is compared, how, and the results. Does not belong here: code of the stores that it checks (it shares
+none, so that an error in their code does not hide itself), repair, or connections (callers pass them in).
 """

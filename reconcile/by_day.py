@@ -1,7 +1,7 @@
-"""OLTP's sums by merchant, day and currency, made by PostgreSQL itself: a few rows, however many orders there are.
+"""OLTP's sums by merchant, day and currency. PostgreSQL computes them, so we read few rows however many orders exist.
 
-Belongs here: those queries; what is compared with them is in `reconcile/daily_pairs.py`, what is shown in
-`reconcile/figures.py`. Does not belong here: rows of single aggregates.
+Belongs here: those queries; they are compared in `reconcile/daily_pairs.py` and shown by `reconcile/figures.py`. Does
+not belong here: rows of single aggregates.
 """
 
 from __future__ import annotations
@@ -61,5 +61,6 @@ BY_DAY_QUERIES = {
         ) as d
     """,
 }
-"""By the name of the scratch table. Days are of UTC, which the session is set to. Sums travel as text (`read_queries`):
-as wide as PostgreSQL made them."""
+"""Name of the scratch table -> query. Days are UTC days, because the session's time zone is UTC. Sums are transferred
+as text (`read_queries`), because PostgreSQL's numeric sums may exceed 64 bits.
+"""

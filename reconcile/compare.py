@@ -1,12 +1,12 @@
-"""The comparison engine: two relations of one shape, compared to the last key.
+"""The comparison engine: compares two relations of one shape down to every key.
 
-Three levels: a side as a whole, its segments (merchant x day x currency), its keys. The first two hold row counts,
-signed sums and a hash of the content, so that opposite errors cannot cancel; the last is a full outer join by key that
-compares every column null-safely. The levels are computed independently of the join and must agree with it: a
-comparison that contradicts itself is unknown, not a verdict.
+There are three levels: the whole side, its segments (merchant x day x currency), its keys. The first two have row
+counts, signed sums and a hash of the content, so that opposite errors cannot cancel. The third is a full outer join by
+key that compares every column null-safely. The first two are computed independently of the join and must agree with it;
+if they do not, the verdict is unknown.
 
-Belongs here: comparing relations that are already readable in one DuckDB connection. Does not belong here: where they
-come from. After the shape of Ghostferry's verifier and data-diff: verify by an implementation of its own.
+Belongs here: comparing relations that one DuckDB connection can read. Does not belong here: where they come from. Like
+Ghostferry's verifier and data-diff, it verifies with an implementation of its own.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Limits:
     """How much evidence is kept; counts are always exact."""
 
     sample: int = SHOWN_KEYS
-    """Keys per shape of which both sides' values are kept."""
+    """Largest number of keys per shape in the sample, which has both sides' values."""
     segments: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What comparing one shape found."""
+    """The result of comparing one shape."""
 
     compared: int
     classes: dict[DifferenceClass, int] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def differences(self) -> int:
-        """The number of keys that do not agree."""
+        """The number of keys that differ."""
         return sum(self.classes.values())
 
     def count(self, *kinds: DifferenceClass) -> int:
@@ -66,7 +66,7 @@ class Outcome:
 
     @property
     def different(self) -> int:
-        """The number of keys that both sides have once, with other content."""
+        """The number of keys that both sides have exactly once, with different content."""
         return sum(number for kind, number in self.classes.items() if kind not in WHOLE_KEY_CLASSES)
 
 
@@ -113,7 +113,7 @@ def _scalar(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
 
 
 def _day(shape: Shape, alias: str = "") -> str:
-    """Return the expression of a row's day: a number of days since 1970 where it comes from a moment, else text."""
+    """Return the expression of a row's day: days since 1970 when the column is a timestamp, else the text."""
     if shape.day is None:
         return "null::VARCHAR"
     column = f"{alias}{quoted(shape.day)}"
@@ -121,7 +121,7 @@ def _day(shape: Shape, alias: str = "") -> str:
 
 
 def _shown_day(shape: Shape, day: str) -> str:
-    """Return the expression that shows what `_day` gave as YYYY-MM-DD."""
+    """Return the expression that formats the value of `_day` as YYYY-MM-DD."""
     is_number = shape.day is not None and shape.type_of(shape.day) == TIMESTAMP
     return f"strftime(date '1970-01-01' + {day}::INTEGER, '%Y-%m-%d')" if is_number else day
 
@@ -144,7 +144,7 @@ def _segment_side(shape: Shape, relation: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """How much there is."""
+    """Number of rows of each side, and number of segments."""
 
     left: int
     right: int
@@ -179,11 +179,11 @@ def _write_segments(connection: duckdb.DuckDBPyConnection, shape: Shape, left: s
 
 
 def _may_repeat_keys(connection: duckdb.DuckDBPyConnection, shape: Shape, rows: _Rows) -> bool:
-    """Return whether a side may have a key more than once, from what the join gave.
+    """Return whether a side may have a key more than once, judged by the result of the join.
 
-    Where the owner's keys are unique, every repeated key of the copy shows: it makes the numbers of rows that have a
-    partner unequal, or it stands twice among the differences. A side that has what the other has twice differs in its
-    segment. Not seen is the same row twice in both sides; the owner's primary keys exclude it.
+    When the owner's keys are unique, every repeated key of the copy shows: the two sides have unequal numbers of
+    matched rows, or the key is twice among the differences. A row that only one side has twice makes its segment
+    unequal. We do not see a row that both sides have twice; the owner's primary keys exclude that.
     """
     key = ", ".join(quoted("key_" + name) for name in shape.key)
     found = connection.execute(f"""
@@ -200,7 +200,7 @@ def _may_repeat_keys(connection: duckdb.DuckDBPyConnection, shape: Shape, rows: 
 def _without_duplicates(
     connection: duckdb.DuckDBPyConnection, shape: Shape, relation: str, side: str
 ) -> tuple[str, list[str]]:
-    """Return (a relation with unique keys, tables that list the keys `relation` has more than once)."""
+    """Return (a relation with unique keys, tables that list the keys that `relation` has more than once)."""
     key = ", ".join(quoted(name) for name in shape.key)
     rows, keys = _pair(connection, f"select count(*), count(distinct hash({key})) from {relation}")
     if rows == keys:
@@ -230,7 +230,7 @@ def _any_differs(names: list[str]) -> str:
 
 
 def _kind(shape: Shape) -> str:
-    """Return the SQL expression of a differing key's class; the order is that of DifferenceClass."""
+    """Return the SQL expression of a differing key's class; it tests classes in the order of DifferenceClass."""
     money = [column.name for column in shape.columns if column.is_money and not column.is_tax]
     tax = [column.name for column in shape.columns if column.is_tax]
     stale = f"r.{quoted(shape.version)} < l.{quoted(shape.version)}" if shape.version else "false"
@@ -247,7 +247,7 @@ def _kind(shape: Shape) -> str:
 def _write_differences(
     connection: duckdb.DuckDBPyConnection, shape: Shape, left: str, right: str, repeated: list[str]
 ) -> None:
-    """Write table `differences`: key, kind and segment of every key that does not agree."""
+    """Write table `differences`: key, class and segment of every key that differs."""
     key = ", ".join(f"coalesce(l.{quoted(k)}, r.{quoted(k)}) as {quoted('key_' + k)}" for k in shape.key)
     on = " and ".join(f"l.{quoted(k)} = r.{quoted(k)}" for k in shape.key)
     left_segment, right_segment = _segment_columns(shape, "l."), _segment_columns(shape, "r.")
@@ -275,7 +275,7 @@ def _union_repeated(shape: Shape, relation: str) -> str:
 
 
 def _keep_first_class(connection: duckdb.DuckDBPyConnection, shape: Shape) -> None:
-    """Give a key that is a duplicate and something else besides one class: the first."""
+    """Keep only the first class, by the order of DifferenceClass, of a key with several classes."""
     order = " ".join(f"when '{kind}' then {number}" for number, kind in enumerate(DifferenceClass))
     key = ", ".join(quoted("key_" + name) for name in shape.key)
     connection.execute(f"""
@@ -323,7 +323,7 @@ def _level(entity: str, names: list[str], row: Row) -> Level:
 def _sample(
     connection: duckdb.DuckDBPyConnection, shape: Shape, left: str, right: str, limits: Limits
 ) -> tuple[Difference, ...]:
-    """Return the first differing keys of each class in turn, with what both sides say."""
+    """Return the sample: the first differing keys of each class in turn, with the values of both sides."""
     key = ", ".join(quoted("key_" + name) for name in shape.key)
     values = "".join(f", {_shown('l', c.name, c.type)}, {_shown('r', c.name, c.type)}" for c in shape.columns)
     connection.execute(f"""
@@ -332,7 +332,7 @@ def _sample(
         from {table("differences")} order by turn, kind limit {limits.sample:d}
     """)
     for side, relation in (("left", left), ("right", right)):
-        # First the few rows, then the joins: otherwise a whole side would be hashed for them.
+        # Select the few rows before the joins; otherwise DuckDB would build a hash table of a whole side.
         connection.execute(f"""
             create or replace table {table("chosen_" + side)} as
             select s.*, true as present from {relation} as s semi join {table("chosen")} as d on {_same_key(shape, "s")}
@@ -373,7 +373,7 @@ def _difference(shape: Shape, row: Row) -> Difference:
         entity=shape.name,
         key=tuple(key),
         kind=DifferenceClass(kind),
-        # A key that is there more than once has no one segment.
+        # A repeated key has no single segment, so its merchant is taken from the row.
         merchant_id=content.get(shape.merchant) if merchant is None and shape.merchant else merchant,
         aggregate_key=shape.aggregate(content) if shape.aggregate else None,
         day=day,

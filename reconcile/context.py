@@ -1,4 +1,4 @@
-"""What a comparison is given by its caller: cuts, connections, waiting. It opens none of these by itself.
+"""What the caller gives to a comparison: cuts, connections, clocks. A comparison opens no connection to them itself.
 
 Belongs here: the values and callables that `checks/` and `stack/` pass in. Does not belong here: building them.
 """
@@ -21,7 +21,7 @@ from reconcile.scratch import DISK_LIMIT_MB, MEMORY_LIMIT_MB
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedEntry:
-    """One entry of the log as its manifest states it, and what is really there."""
+    """One entry of the log: what its manifest states, and a function that reads its present content."""
 
     cut: int
     partition: int
@@ -31,11 +31,10 @@ class LoggedEntry:
     stated_checksum: str
     fetch: Callable[[], pa.Table | None]
     """Reads the decoded entry: the envelope's columns from `position` on, in order; None when it is not in the log.
-
-    Raises ManifestMismatchError when what is there is no entry.
+    Raises ManifestMismatchError when the stored bytes are not an entry.
     """
     is_trimmed: Callable[[], bool] = lambda: False
-    """Whether the log was trimmed beyond the entry after it was listed; then it is not missing."""
+    """Whether the log was trimmed past the entry after it was listed; then the entry does not count as missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,31 +44,31 @@ class ReconcileContext:
     pods: Mapping[str, str]
     """Pod name -> DSN of a role that may read all tables of the pod."""
     take_cut: Callable[[str], AbstractContextManager[OpenCut]]
-    """Pod name -> a cut of it, whose snapshot is open as long as the context is."""
+    """Pod name -> context manager of a new cut of the pod; the cut's snapshot is open inside the context."""
     open_lake: Callable[[], duckdb.DuckDBPyConnection]
-    """Returns a DuckDB connection of its own, with the lake attached as `lake`; closed by the run."""
+    """Returns a new DuckDB connection with the lake attached as `lake`; the run closes it."""
     lake_cut: Callable[[duckdb.DuckDBPyConnection, str], int]
-    """A connection to the lake, pod name -> the highest cut of the pod that the lake has completely."""
+    """(Connection to the lake, pod name) -> the highest cut of the pod that the lake has completely."""
     build: Callable[[Mapping[str, int]], Mapping[str, int]] | None = None
-    """Cuts by pod -> the cuts at which the warehouse stands afterwards (>= those asked for, or it is late)."""
+    """Pod -> wanted cut; builds the warehouse and returns pod -> its cut afterwards. With a lower cut it is late."""
     read_models_dsn: str | None = None
     read_log: Callable[[str, int], AbstractContextManager[Iterable[LoggedEntry]]] | None = None
-    """Pod name, cut -> every entry that the kept manifests up to that cut name; `fetch` works inside the context."""
+    """(Pod name, cut) -> every entry that kept manifests up to that cut name; `fetch` works inside the context."""
     log_cut: Callable[[str], int] | None = None
-    """Pod name -> the newest cut that the log has."""
+    """Pod name -> the newest cut in the log."""
     next_logged_cut: Callable[[str, int], int | None] | None = None
-    """Pod name, cut -> the first later cut of which the log has a manifest; None: it has none."""
+    """(Pod name, cut) -> the first later cut with a manifest in the log; None: there is no later manifest."""
     scrub: Callable[[str], str]
-    """Takes the secrets out of another program's message: no reason may hold a password."""
+    """Removes secrets from another program's message, because a reason must not contain a password."""
     now: Clock
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     next_moment: Callable[[], int | None] = lambda: None
-    """Gives the next number of the ledger's counter: it orders what results have seen, whatever the clocks say."""
+    """Returns the next number of the ledger's counter. It orders results by what they have seen, without clocks."""
     lag_seconds_max: float | None = None
-    """Waits at most this long for a copy, instead of what the contract allows (for tests and impatient callers)."""
+    """Wait at most this long for a copy, even when the contract allows more (for tests and callers in a hurry)."""
     whole_orders_max: int = 0
-    """A pod with no more orders than this is always compared completely: leaving out saves nothing there."""
+    """A pod with at most this many orders is always compared completely: an incremental run saves nothing there."""
     memory_limit_mb: int = MEMORY_LIMIT_MB
     disk_limit_mb: int = DISK_LIMIT_MB
     scratch_folder: Path | None = None
@@ -77,7 +76,7 @@ class ReconcileContext:
 
 
 def wait_for(context: ReconcileContext, has_arrived: Callable[[], bool], allowed_seconds: float) -> bool:
-    """Poll until `has_arrived` or the allowed lag is over; return which."""
+    """Poll until `has_arrived` returns true or `allowed_seconds` have passed; return whether it has arrived."""
     if context.lag_seconds_max is not None:
         allowed_seconds = min(allowed_seconds, context.lag_seconds_max)
     deadline = context.monotonic() + allowed_seconds

@@ -1,6 +1,6 @@
-"""The table of coverage in the control database: what of every pair in every pod was compared when, and at which cut.
+"""The table of coverage in the control database: when, and at which cut, every range of keys was compared.
 
-Belongs here: that table. Does not belong here: what is looked at next (`reconcile/sweep.py`).
+Belongs here: that table. Does not belong here: what is compared next (`reconcile/sweep.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ comment on table reconcile.coverage is
     'The newest comparison of every range of keys (above, through]; all ranges of a pair in a pod hold every key.';
 """
 LOCK = 0x636F76657261
-"""Advisory lock of all who write: ranges are read and written again."""
+"""Advisory lock of every writer, because a writer reads the ranges and writes them again."""
 
 READ = """
 select c.pair, c.pod, f.cut as followed_cut, c.above, c.through, c.cut, c.compared_at
@@ -64,15 +64,15 @@ def migrate(control_dsn: str) -> None:
 
 
 def read_coverage(control_dsn: str) -> dict[tuple[str, str], Coverage]:
-    """Return the coverage by pair and pod, of those of which everything was compared at least once."""
+    """Return (pair, pod) -> coverage, for the pairs of which everything was compared at least once."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         return _read(connection)
 
 
 def compared_since(control_dsn: str, pod: str, pairs: Collection[str], cut: int) -> datetime | None:
-    """Return since when everything of these pairs was compared at least once, of a pod in which what changed was, too.
+    """Return the time since which every key of these pairs in a pod was compared at least once.
 
-    None when whatever changed up to `cut` was not compared, or something never was.
+    None when a change up to `cut` was not compared yet, or when a key was never compared.
     """
     known = read_coverage(control_dsn)
     found = [known.get((pair, pod)) for pair in pairs]
@@ -82,7 +82,7 @@ def compared_since(control_dsn: str, pod: str, pairs: Collection[str], cut: int)
 
 
 def keep_coverage(control_dsn: str, results: Sequence[PairResult]) -> None:
-    """Note what these results looked at; give it only what the ledger of breaks has taken in, and afterwards."""
+    """Record which keys these results cover. Call it only after the ledger of breaks has recorded the results."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
         known = _read(connection)

@@ -1,7 +1,7 @@
-"""Operations <-> the daily report: what finance says of a merchant's day, computed from OLTP's tables alone.
+"""Operations <-> the daily report: finance's figures of a merchant's day, computed from OLTP's tables alone.
 
 Belongs here: the report's figures as SQL over OLTP. Does not belong here: marts with a row per fact
-(`reconcile/finance_pairs.py`), the totals that are shown beside a comparison (`reconcile/figures.py`).
+(`reconcile/finance_pairs.py`), the totals that are shown with a comparison (`reconcile/figures.py`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BY_DAY = (
     "adjusted_minor",
     "rounding_micro",
 )
-"""Figures whose day OLTP knows: of placing, capturing, completing a refund, adjusting."""
+"""Figures whose day OLTP has: the day of placing, capturing, completing a refund or adjusting."""
 
 OVER_ALL_DAYS = ("cancelled_minor", "tax_minor", "revenue_micro")
-"""Figures that a cancellation changes, whose day OLTP does not keep; `revenue` is sales and shipping together."""
+"""Figures that a cancellation changes. OLTP does not keep its day. `revenue` is sales plus shipping."""
 
 CANNOT_CATCH = (
     "The day of what a cancellation took back (OLTP keeps its amount, not its day): cancelled_minor, tax_minor, sales "
@@ -45,7 +45,7 @@ def _any(names: tuple[str, ...]) -> str:
     return " or ".join(f"{name} <> 0" for name in names)
 
 
-# A day on which only a cancellation happened has a row in the report, and none of these figures.
+# A day with only a cancellation has a row in the report, but all of these figures are 0, so we leave it out.
 DAYS = Mart(
     shape=Shape(
         name="marts.daily_sales",

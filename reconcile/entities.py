@@ -1,7 +1,7 @@
-"""The tables an aggregate consists of, derived from the event contracts so that no field is forgotten.
+"""The tables of an aggregate, derived from the event contracts, so that every field is compared.
 
-Belongs here: which pod table holds the root and which the parts, their keys and their segments. Does not belong here:
-reading either side (`reconcile/oltp.py`, `reconcile/lake.py`).
+Belongs here: which pod tables hold the root and the parts, their keys and their segments. Does not belong here: reading
+either side (`reconcile/oltp.py`, `reconcile/lake.py`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from contracts.events.common import AggregateState
 from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, VARCHAR, Column, Shape, belongs_to
 
 AGGREGATE_ID = "aggregate_id"
-"""Key column of every root and first key column of every part: the id in the event's envelope."""
+"""Key column of every root, and first key column of every part: the aggregate's id from the event's envelope."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A list in an aggregate's state that is a table in OLTP."""
+    """A list field in an aggregate's state, whose elements are rows of a table in OLTP."""
 
     field: str
     key: tuple[str, ...]
     source: str
-    """What OLTP holds of it: a table, or a subquery that delivers the part's fields by their names."""
+    """The table in OLTP, or a subquery that returns the part's fields by their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ SOURCES: dict[str, Source] = {
         parts=(Part(field="taxes", key=("jurisdiction",), source="oltp.adjustment_taxes"),),
     ),
 }
-"""By aggregate type. A test holds it to `contracts.events.STATE_TYPES`."""
+"""Aggregate type -> source. A test checks that the types are those of `contracts.events.STATE_TYPES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +125,12 @@ class Entity:
     id_field: str
     """The column of `source` that holds the aggregate's id."""
     fields: tuple[Column, ...]
-    """What the event's payload has of it."""
+    """The fields of the event's payload."""
     shape: Shape
 
 
 def fields_of(struct: type[msgspec.Struct]) -> tuple[Column, ...]:
-    """Return the scalar fields of a payload struct as columns, lists left out."""
+    """Return the scalar fields of a payload struct as columns, without its lists."""
     hints = typing.get_type_hints(struct)
     columns = (
         (field.name, _duckdb_type(hints[field.name]), _default_text(field)) for field in msgspec.structs.fields(struct)
@@ -153,7 +153,7 @@ def entities_of(aggregate_type: str) -> tuple[Entity, ...]:
 
 def _root(aggregate_type: str, state: type[AggregateState], source: Source) -> Entity:
     fields = fields_of(state)
-    # OLTP's version says how many events there must be; the lake counts those it has.
+    # In OLTP, `events` is the version, which is the number of events that must exist; in the lake it is their count.
     columns = (*fields, Column(name="events", type=BIGINT))
     has_currency = any(column.name == "currency" for column in fields)
     return Entity(
@@ -194,7 +194,7 @@ def _part(aggregate_type: str, state: type[AggregateState], part: Part) -> Entit
 
 
 def _default_text(field: msgspec.structs.FieldInfo) -> str | None:
-    """Return the default as JSON writes it; None: the field is required, or null is its default."""
+    """Return the default as JSON text; None when the field is required or its default is null."""
     if field.default is None or field.default is msgspec.NODEFAULT:
         return None
     return msgspec.json.encode(field.default).decode().strip('"')

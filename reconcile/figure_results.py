@@ -1,4 +1,4 @@
-"""The table of figures in the control database: what operations and finance had in total at the cut of a comparison.
+"""The table of figures in the control database: the totals of operations and finance at the cut of a comparison.
 
 Belongs here: that table. Does not belong here: computing figures (`reconcile/figures.py`), verdicts
 (`reconcile/results.py`).
@@ -31,7 +31,7 @@ comment on table reconcile.figures is
     'One row per pod and comparison: the totals of operations and finance by currency at its cut.';
 """
 LOCK = 0x666967757265
-"""Advisory lock of the migration, so that two starts do not create the same table."""
+"""Advisory lock of the migration, so that two processes do not create the same table at once."""
 
 INSERT = "insert into reconcile.figures (pod, cut, figures) values (%(pod)s, %(cut)s, %(figures)s)"
 AT = """
@@ -53,9 +53,9 @@ def migrate(control_dsn: str) -> None:
 
 
 def save_figures(control_dsn: str, figures: Sequence[Figure], *, cuts: Mapping[str, int] | None = None) -> None:
-    """Store the figures of one comparison, those of all pods or none.
+    """Store the figures of one comparison in one transaction.
 
-    `cuts` (pod -> cut) names the pods whose figures were computed, so that one without any currency is stored, too.
+    `cuts` (pod -> cut) names the pods whose figures were computed, so that a pod without figures is stored, too.
     """
     found: dict[tuple[str, int | None], list[Figure]] = {(pod, cut): [] for pod, cut in (cuts or {}).items()}
     for figure in figures:
@@ -67,7 +67,7 @@ def save_figures(control_dsn: str, figures: Sequence[Figure], *, cuts: Mapping[s
 
 
 def figured_cuts(results: Sequence[PairResult]) -> dict[str, int]:
-    """Return pod -> cut of those results with which the figures were computed."""
+    """Return pod -> cut of the results with which figures were computed."""
     names = {pair.name for pair in PAIRS if pair.has_figures}
     answered = (Verdict.CONSISTENT, Verdict.INCONSISTENT)
     return {
@@ -85,7 +85,7 @@ def figures_at(control_dsn: str, pod: str, cut: int) -> list[Figure] | None:
 
 
 def prune_figures(control_dsn: str, before: datetime) -> int:
-    """Delete figures older than `before`, but never the newest of a pod; return how many rows."""
+    """Delete figures older than `before`, but never the newest of a pod; return the number of deleted rows."""
     with psycopg.connect(control_dsn) as connection:
         return connection.execute(PRUNE, {"before": before}).rowcount
 

@@ -1,4 +1,4 @@
-"""Operational against finance figures: what both sides report in total, per currency, at the same cut.
+"""Figures of operations and of finance: the totals of both sides, per currency, at the same cut.
 
 Belongs here: the few totals that people look at first. Does not belong here: finding differences (the pairs compare
 every key; totals alone prove nothing).
@@ -26,7 +26,7 @@ FIGURES = (
     "adjusted_minor",
     "rounding_micro",
 )
-"""In the order of the report; the suffix is the unit."""
+"""Names of the figures in the order of the report; the suffix is the unit."""
 
 OPERATIONAL = """
     with figure as (
@@ -45,11 +45,11 @@ FINANCE = "select currency, {sums} from lake.marts.daily_sales group by currency
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure in one currency, as operations and as finance have it; `name` ends with the unit."""
+    """One figure in one currency, with the values of operations and of finance; `name` ends with the unit."""
 
     pod: str
     cut: int | None
-    """At which both sides stand; None for a total over pods."""
+    """The cut of both sides; None for a total over pods."""
     currency: str
     name: str
     operational: int | None
@@ -58,17 +58,17 @@ class Figure:
 
     @property
     def difference(self) -> int | None:
-        """Finance less operations; None when one side has nothing."""
+        """Finance less operations; None when one side has no value."""
         return None if self.operational is None or self.finance is None else self.finance - self.operational
 
 
 def figures_of(run: PodRun) -> list[Figure]:
-    """Return every figure of a pod, in both currencies' order; OLTP was read and the warehouse has the cut."""
+    """Return every figure of a pod, ordered by currency. OLTP must have been read, and the warehouse have the cut."""
     connection = run.connection
     sums = ", ".join(f"coalesce(sum({name}), 0)::HUGEINT as {name}" for name in FIGURES)
     tables = {name: table(left_name(run.pod, name)) for name in BY_DAY_QUERIES}
     operational = connection.execute(OPERATIONAL.format(sums=sums, **tables)).fetchall()
-    # The mart shows all pods that the map names, here the one.
+    # The mart shows only the pods in the map, here one pod.
     connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
     finance = connection.execute(FINANCE.format(sums=sums)).fetchall()
     connection.execute("reset variable as_of")
@@ -88,7 +88,7 @@ def figures_of(run: PodRun) -> list[Figure]:
 
 
 def total_figures(figures: Sequence[Figure]) -> list[Figure]:
-    """Return the sums over pods, by currency and figure; a side counts where it has the currency at all."""
+    """Return the sums over pods, by currency and figure; a side without a value in a pod adds nothing."""
     keys = dict.fromkeys((figure.currency, figure.name) for figure in sorted(figures, key=lambda item: item.currency))
     return [
         Figure(

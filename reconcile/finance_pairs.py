@@ -1,7 +1,7 @@
 """Operations <-> finance: OLTP's tables against the warehouse's marts, as of the cut at which OLTP was read.
 
-The marts are views over stored history; in a session whose variable `as_of` names a cut per pod they show exactly that
-cut, so traffic that goes on makes no difference. Belongs here: which mart column must equal what in OLTP, as SQL of the
+The marts are views over stored history. When a session's variable `as_of` names a cut per pod, they show exactly that
+cut, so later events make no difference. Belongs here: which mart column must equal which value in OLTP, as SQL of the
 comparison's own. Does not belong here: the models (`dbt_project/`).
 """
 
@@ -29,17 +29,18 @@ CANNOT_CATCH = (
 
 @dataclass(frozen=True, kw_only=True)
 class Mart:
-    """A mart and the query over OLTP's scratch tables that it must equal.
+    """A mart, and the query over OLTP's scratch tables that it must equal.
 
-    In `left`, ``{orders}`` stands for the scratch table of OLTP's orders, and so on; it delivers the shape's columns.
+    In `left`, ``{orders}`` is replaced by the scratch table of OLTP's orders, and so on; it returns the shape's
+    columns.
     """
 
     shape: Shape
     left: str
     right: str
-    """The mart's query; it delivers the shape's columns, of the pod ``$pod`` where the mart has several."""
+    """The mart's query; it returns the shape's columns, and filters by ``$pod`` when the mart has a column `pod`."""
     id_column: str | None = None
-    """The column that holds the id of a row's aggregate; None where rows are sums over several."""
+    """The column with the id of a row's aggregate; None when rows are sums over several aggregates."""
 
     @property
     def entities(self) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def mart_view(run: PodRun, mart: Mart) -> tuple[str, str]:
     left, right = table("mart_left"), table("mart_right")
     names = {name: table(left_name(run.pod, name)) for name in mart.entities}
     connection.execute(f"create or replace table {left} as from {_looked_at(run, mart, mart.left.format(**names))}")
-    # A mart without that column shows, as of the cut, nothing of other pods either.
+    # A mart without a column `pod` also shows only this pod, because `as_of` names no other.
     bound = {"pod": run.pod} if "$pod" in mart.right else {}
     connection.execute(f"create or replace table {right} as from {_looked_at(run, mart, mart.right)}", bound)
     connection.execute("reset variable as_of")
@@ -92,7 +93,7 @@ def _of_mart(name: str, columns: Sequence[Column], dates: Sequence[str] = ()) ->
 
 
 def _root_mart(aggregate_type: str, name: str, date: tuple[str, str], extra: tuple[str, str] | None = None) -> Mart:
-    """Return a mart with one row per aggregate: its fields, the day of one moment, one computed amount."""
+    """Return a mart with one row per aggregate: its fields, the day of one timestamp, and one computed amount."""
     columns = fields(aggregate_type)
     if aggregate_type in ("adjustment", "stock_movement"):
         columns = tuple(column for column in columns if column.name != "version")  # always 1
@@ -121,7 +122,7 @@ def _root_mart(aggregate_type: str, name: str, date: tuple[str, str], extra: tup
 def _part_mart(
     aggregate_type: str, part: str, name: str, key: str, of_root: Sequence[Column], date: tuple[str, str] | None
 ) -> Mart:
-    """Return a mart with one row per part of an aggregate: the part's fields, some of the root's, the day."""
+    """Return a mart with one row per part of an aggregate: the part's fields, some fields of the root, the day."""
     root, entity = (next(e for e in entities_of(aggregate_type) if e.field == wanted) for wanted in (None, part))
     columns = (*entity.fields, *of_root)
     day = f", strftime({date[1]}, '%Y-%m-%d') as {date[0]}" if date else ""
@@ -264,7 +265,7 @@ ENTITLEMENTS = (
 
 
 def refuse_parked(run: PodRun, aggregate_types: Sequence[str]) -> None:
-    """Raise LateError if events of these types are parked on their way to the lake: the warehouse cannot have them."""
+    """Raise LateError if the lake has parked aggregates of these types: the warehouse cannot have their events."""
     number = sum(one.aggregate_type in aggregate_types for one in run.parked())
     if number:
         raise LateError(f"{counted(number, 'aggregate')} of {run.pod} {are(number)} parked on their way to the lake.")
@@ -290,7 +291,7 @@ def finance_pair(
 ) -> Pair:
     """Return the pair that compares `marts` with OLTP's tables of the aggregate types `types`.
 
-    With `queries` it compares sums over them that these make, always all of them.
+    With `queries`, it compares sums that these PostgreSQL queries compute over the tables; it is always complete.
     """
     names = ", ".join(mart.shape.name for mart in marts)
     return Pair(

@@ -1,6 +1,6 @@
-"""What an identity of OLTP's figures is: two figures of the same rows that must agree.
+"""The type of an identity of OLTP's figures: two figures of the same rows that must agree.
 
-Belongs here: that value. Does not belong here: which identities there are (`oltp_identities.py`, `tax_identities.py`).
+Belongs here: that type. Does not belong here: which identities exist (`oltp_identities.py`, `tax_identities.py`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from reconcile.shapes import HUGEINT, Column, Shape, belongs_to
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Two figures of the same rows: `expected` from the parts, `actual` as stored.
+    """Two figures of the same rows: `expected` is computed from the parts, `actual` is stored.
 
-    `rows` is DuckDB SQL that delivers aggregate_id, merchant_id, currency, expected and actual; a row per figure. It is
-    broken where the two differ, or, for a limit, where `actual` is more.
+    `rows` is DuckDB SQL that returns aggregate_id, merchant_id, currency, expected and actual; one row per figure. A
+    row breaks the identity when the two figures differ, or, for a limit, when `actual` is larger.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Identity:
 
     @property
     def shape(self) -> Shape:
-        """What a difference names: the aggregate, and the figure."""
+        """The shape of a difference: the aggregate is the key, the figure the column."""
         return Shape(
             name=f"{self.aggregate_type}.{self.name}",
             key=(AGGREGATE_ID,),

@@ -1,4 +1,4 @@
-"""Figures that must agree by themselves: the journal with zero and with operations, stock levels with movements.
+"""Figures that must agree with each other: journal entries with zero and operations, stock levels with movements.
 
 Belongs here: accounting and stock identities at a cut. Does not belong here: comparing copies row by row.
 """
@@ -22,7 +22,7 @@ DEPOSIT = f"'{DEPOSIT_TAX_CATEGORY}'"
 PER_MINOR = micro_per_minor_sql("currency", HUGEINT)
 
 AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
-"""What the journal is made of."""
+"""The aggregate types whose events the journal books."""
 
 ACCOUNTS = (
     "clearing",
@@ -36,7 +36,7 @@ ACCOUNTS = (
     "adjustments",
     "rounding",
 )
-"""Accounts whose balance per aggregate OLTP can state; `revenue` is sales and shipping together."""
+"""Accounts whose balance per aggregate can be computed from OLTP; `revenue` is sales plus shipping."""
 
 BALANCE_COLUMNS = (*text("merchant_id", "currency"), *sums(*(f"{account}_micro" for account in ACCOUNTS)))
 
@@ -44,7 +44,7 @@ BALANCE_COLUMNS = (*text("merchant_id", "currency"), *sums(*(f"{account}_micro" 
 MATTERS = " or ".join(f"{account}_micro <> 0" for account in ACCOUNTS)
 TOTALS = ", ".join(f"coalesce({account}_micro, 0)::HUGEINT as {account}_micro" for account in ACCOUNTS)
 
-# `unit` is the number of micro-units in a minor unit; debits are positive. Only a completed refund moved money.
+# `unit` is the number of micro-units in a minor unit; debits are positive. Only a completed refund has moved money.
 EXPECTED_BALANCES = f"""
     with line as (
         select {AGGREGATE_ID}, rounding_micro,
@@ -143,7 +143,7 @@ def _journal(run: PodRun) -> Findings:
 
 
 def _events_sum_to_zero(run: PodRun) -> Outcome:
-    """Every event's entries sum to zero, per merchant and currency; so then do a merchant's."""
+    """Check that every event's entries sum to zero per merchant and currency; then a merchant's entries do, too."""
     connection, target = run.connection, table("journal_events")
     connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
     journal = run.in_scope(JOURNAL, "aggregate_id")

@@ -1,7 +1,7 @@
-"""The lake's side: raw events folded to the state at a cut, with SQL of the comparison's own.
+"""The lake's side: folds raw events to the state at a cut, with SQL of the comparison's own.
 
-Belongs here: choosing events by cut or by a vector of positions, folding them, taking payloads apart strictly. Does not
-belong here: how events come into the lake, or the warehouse's models.
+Belongs here: selecting events by cut or by a vector of positions, folding them, strict decoding of payloads. Does not
+belong here: how events get into the lake, or the warehouse's models.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
 
 RAW_EVENTS = "lake.raw.events"
 PART_BYTES = 6 << 20
-"""How much of the payloads is taken apart at a time: nested values are not spilled to disk piece by piece. It counts
-bytes and not aggregates, because an order may have one line or thousands."""
+"""How many bytes of payloads are decoded at a time, because DuckDB cannot spill a part of nested values to disk. The
+limit is in bytes, not in aggregates, because an order may have one line or thousands.
+"""
 STATES = "states"
-"""The states of one part: small, so in memory."""
+"""Name of the table with the decoded states of one part; it is small, so it is in memory."""
 DUPLICATE_COLUMNS = "(aggregate_id varchar, aggregate_version bigint, copies bigint, merchant_id varchar)"
 
 
@@ -43,7 +44,7 @@ class PartitionPosition:
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """Which of a pod's events count: a condition on the alias `e` of the raw events, and what it binds."""
+    """A selection of a pod's events: a condition on the alias `e` of the raw events, and its bound values."""
 
     pod: str
     condition: str
@@ -65,7 +66,7 @@ def at_cut(pod: str, cut: int) -> Extent:
 
 
 def at_positions(connection: duckdb.DuckDBPyConnection, pod: str, positions: Sequence[PartitionPosition]) -> Extent:
-    """Return the events that a copy with these positions has applied; a partition not named has applied nothing."""
+    """Return the events that a copy with these positions has applied; of a partition without position it has none."""
     connection.execute(f"create or replace table {table('reach')} (partition integer, cut bigint, chunk integer)")
     for position in positions:
         connection.execute(
@@ -79,7 +80,7 @@ def at_positions(connection: duckdb.DuckDBPyConnection, pod: str, positions: Seq
 
 
 def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent:
-    """Return the extent of the aggregates that a run looks at: their events, read from the lake once per name."""
+    """Return the extent restricted to the run's scope; its events are read from the lake once per `name`."""
     if run.scope is None:
         return extent
     source = table(f"{name}_{run.pod}")
@@ -91,7 +92,7 @@ def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent
 
 
 def parked_aggregates(connection: duckdb.DuckDBPyConnection, pod: str) -> list[ParkedAggregate]:
-    """Return the aggregates that the lake has parked, since when and why: late, so not to be compared."""
+    """Return the aggregates that the lake has parked, with time and reason; they are late, so they are not compared."""
     rows = connection.execute(
         """
         select aggregate_key, count(*), min(parked_at), arg_min(error, (cut, "position"))
@@ -132,7 +133,7 @@ def fold(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: 
 
 
 def _write_newest(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str, once: str) -> None:
-    """Write the newest payload of every aggregate, in parts of about as many bytes, whatever their number."""
+    """Write the newest payload of every aggregate, divided into parts of about PART_BYTES bytes."""
     events, bound = extent.select("e.*", aggregate_type)
     connection.execute(
         f"""
@@ -151,7 +152,7 @@ def _write_newest(connection: duckdb.DuckDBPyConnection, extent: Extent, aggrega
 
 
 def _parts(connection: duckdb.DuckDBPyConnection) -> list[int]:
-    """Return the numbers of the parts; 0 also where there is nothing."""
+    """Return the numbers of the parts; [0] when there are no payloads."""
     rows = connection.execute(f"select distinct part from {table('newest')} order by part").fetchall()
     return [int(row[0]) for row in rows] or [0]
 
@@ -181,7 +182,7 @@ def _write_heads(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregat
 
 
 def _write_duplicates(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> bool:
-    # Reading the lake again is worth it only where an aggregate has more events than versions.
+    # Read the lake a second time only when an aggregate has more events than versions.
     crowded = connection.execute(f"select count(*) from {table('heads')} where copies > events").fetchall()[0][0]
     if not crowded:
         connection.execute(f"create or replace table {table('event_duplicates')} {DUPLICATE_COLUMNS}")
@@ -202,7 +203,7 @@ def _write_duplicates(connection: duckdb.DuckDBPyConnection, extent: Extent, agg
 
 
 def event_duplicates(connection: duckdb.DuckDBPyConnection, limits: Limits, aggregate_type: str) -> Outcome:
-    """Return the events that the last `fold`, of this type, found twice, as differences of the entity `events`."""
+    """Return the duplicate events that the last `fold` of this type found, as differences of the entity `events`."""
     rows = connection.execute(
         f"select aggregate_id, aggregate_version, copies, merchant_id, count(*) over () "
         f"from {table('event_duplicates')} order by 1, 2 limit {limits.sample:d}"
@@ -231,14 +232,14 @@ def _structure(entities: Sequence[Entity]) -> dict[str, Any]:
 
 
 def _types(fields: Sequence[Column]) -> dict[str, Any]:
-    # Whole numbers are taken as text and cast strictly: DuckDB would round 12.5 to 13 without a word.
+    # Integers are read as text and cast strictly, because DuckDB would silently round 12.5 to 13.
     return {column.name: VARCHAR if column.type == BIGINT else column.type for column in fields}
 
 
 def _field(source: str, column: Column) -> str:
     value = f"{source}.{quoted(column.name)}"
     if column.default is not None:
-        # A payload from before the field was added lacks it, which means the default.
+        # A payload from before the field was added lacks it; then the default applies.
         value = f"coalesce({value}, '{column.default}')"
     if column.type == BIGINT:
         number = f"try_cast({value} as BIGINT)"

@@ -1,6 +1,7 @@
 """OLTP <-> lake, one pair per aggregate type: the tables of a pod against the fold of the lake's events at the cut.
 
-Finds what the way from the command to the lake lost, doubled or changed, and writes that bypassed the outbox.
+It finds events that were lost, duplicated or changed between the command and the lake, and writes that bypassed the
+outbox.
 """
 
 from __future__ import annotations

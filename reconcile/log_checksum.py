@@ -1,7 +1,7 @@
-"""The checksum of a log entry, computed a second time from its description.
+"""The checksum of a log entry: a second implementation, written from its specification.
 
-Belongs here: that one function, written row by row instead of over Arrow's buffers as the publisher does it. Does not
-belong here: what is compared with it.
+Belongs here: that function. It goes through rows, while the publisher's implementation uses Arrow's buffers. Does not
+belong here: what the checksum is compared with.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pyarrow as pa
 from contracts.events.envelope import ENVELOPE_COLUMNS
 
 STORED_COLUMNS = tuple(name for name in ENVELOPE_COLUMNS if name not in ("pod", "epoch", "cut", "partition"))
-"""What an entry holds; the rest is implied by where it stands."""
+"""The columns that an entry stores; its place in the log implies the others."""
 
 ROWS_AT_ONCE = 500
-"""How many rows' values are Python objects at a time: an entry may hold hundreds of megabytes of payloads."""
+"""How many rows are Python objects at a time, because an entry may hold hundreds of megabytes of payloads."""
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -28,9 +28,10 @@ MICROSECOND = timedelta(microseconds=1)
 def entry_checksum(events: pa.Table, place: str) -> str:
     """Return the SHA-256 (hex) of an entry at `place` (``<pod>/<epoch>/<partition>/<cut>/<chunk>``).
 
-    Place and number of rows, then column by column: name, number of nulls, if there are any one byte per row that says
-    which; then the values. Text: all lengths as 32-bit little-endian integers, all texts as UTF-8, null as empty.
-    Numbers and moments (microseconds since 1970): 64-bit little-endian integers, null as 0.
+    We hash the place and the number of rows. Then, for every column, we hash its name, its number of nulls, one byte
+    per row that says which are null (only if there are nulls), and the values. Text columns: all lengths as 32-bit
+    little-endian integers, then all texts as UTF-8, null as empty. Numbers and timestamps (microseconds since 1970):
+    64-bit little-endian integers, null as 0.
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
     for name in STORED_COLUMNS:

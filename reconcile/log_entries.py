@@ -1,4 +1,4 @@
-"""Reading back what is in the log: the newest entries, one at a time, against what their manifests say of them.
+"""Reads entries back from the log, the newest ones, one at a time, and checks them against their manifests.
 
 Belongs here: fetching and checking entries. Does not belong here: what their events are compared with
 (`reconcile/log_pairs.py`).
@@ -18,21 +18,21 @@ from reconcile.log_checksum import STORED_COLUMNS, entry_checksum, slices
 
 ENTRIES_MAX = 1_000
 EVENTS_MAX = 100_000
-"""Of how many of the newest entries, and events in them, the content is read back from the log in each run."""
+"""Largest number of entries, and of events in them, that each run reads back from the log; the newest ones."""
 
 Taken = TypeVar("Taken")
 
 NO_ENTRY = "no entry"
-"""In place of a checksum: what is there cannot be read."""
+"""Stands for the checksum of an entry whose bytes cannot be decoded."""
 
 MOMENTS = ("occurred_at", "recorded_at")
 NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version")
 KEPT_COLUMNS = tuple(name for name in STORED_COLUMNS if name != "payload")
-"""What is taken over of an entry as it is; of its payloads only the MD5 is."""
+"""The columns of an entry that are kept unchanged; of payloads we keep only the MD5."""
 
 
 def newest(entries: list[LoggedEntry]) -> list[LoggedEntry]:
-    """Return the newest entries, as many as are read back in one run; all of a cut or none, but at least one cut."""
+    """Return the newest entries that one run reads back: complete cuts within the limits, but at least one cut."""
     by_cut: dict[int, list[LoggedEntry]] = {}
     for entry in entries:
         by_cut.setdefault(entry.cut, []).append(entry)
@@ -47,34 +47,34 @@ def newest(entries: list[LoggedEntry]) -> list[LoggedEntry]:
 
 
 class ReadBack:
-    """Reads entries back one after the other, so that one at a time is held."""
+    """Reads entries back one after the other, so that only one is in memory."""
 
     def __init__(self, pod: str, entries: list[LoggedEntry]) -> None:
         self._pod = pod
         self._entries = entries
         self.trimmed_cut = 0
-        """The highest cut that trimming took entries of, meanwhile: nothing is said of it and those before."""
+        """The highest cut of which entries were trimmed meanwhile. Cuts up to it are not compared."""
 
     @property
     def lowest_cut(self) -> int | None:
-        """The first cut of which anything is said, if there is one."""
+        """The first cut that is compared; None when there is none."""
         return min((entry.cut for entry in self._entries if entry.cut > self.trimmed_cut), default=None)
 
     def rows(self) -> pa.RecordBatchReader:
-        """Return the events of all entries that can be read with their cut and partition, as a stream."""
+        """Return the events of all readable entries with their cut and partition, as a stream."""
         batches = (batch for events in self._taken(_placed) for batch in events.to_batches())
         return pa.RecordBatchReader.from_batches(_placed_schema(), batches)
 
     def checked(self) -> tuple[pa.Table, pa.Table]:
-        """Return number of events and checksum by entry: as the manifests state them, and as they are."""
+        """Return two tables of events and checksum by entry: as the manifests state them, and as read."""
         found = list(self._taken(lambda entry, events: (entry, *self._sum(entry, events))))
         stated = [(entry, entry.stated_events, entry.stated_checksum) for entry in self._entries]
         return self._table(stated), self._table(found)
 
     def _taken(self, take: Callable[[LoggedEntry, pa.Table | None], Taken]) -> Iterator[Taken]:
-        """Yield what `take` makes of the entries that are there; it gets None for one that cannot be read.
+        """Yield the result of `take` for each entry in the log; `take` gets None for an unreadable one.
 
-        No entry leaves this function: a caller's name for it would hold it until the next one is there, too.
+        No entry leaves this function, because a caller's variable would keep it in memory beside the next entry.
         """
         for entry in self._entries:
             try:
@@ -84,7 +84,7 @@ class ReadBack:
                 continue
             if events is not None:
                 found = take(entry, events)
-                # Arrow would keep what it freed, besides all that DuckDB may take.
+                # Return the memory to the system: Arrow would keep it, in addition to DuckDB's memory limit.
                 del events
                 pa.default_memory_pool().release_unused()
                 yield found
@@ -111,14 +111,14 @@ def _placed(entry: LoggedEntry, events: pa.Table | None) -> pa.Table:
     placed = events.select(list(KEPT_COLUMNS))
     for name, value in (("cut", entry.cut), ("partition", entry.partition)):
         placed = placed.append_column(name, pa.array([value] * events.num_rows, pa.int64()))
-    # As bytes: what is no UTF-8 has an MD5 as well, and differs.
+    # As bytes, because a payload that is not valid UTF-8 must also get an MD5, so that it differs.
     payloads = slices(events.column("payload").cast(pa.binary()))
     digests = [_digest(payload) for part in payloads for payload in part]
     return placed.append_column("payload_md5", pa.array(digests, pa.string())).cast(_placed_schema())
 
 
 def _digest(payload: bytes | None) -> str | None:
-    """Return what `md5()` makes of a text in PostgreSQL and in DuckDB."""
+    """Return the same as `md5()` of a text in PostgreSQL and in DuckDB."""
     return None if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
 
 

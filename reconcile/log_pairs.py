@@ -1,9 +1,10 @@
-"""outbox <-> log <-> lake: every event, entry by entry, with counts and checksums per partition and cut.
+"""outbox <-> log <-> lake: compares every event, entry by entry, with counts and checksums per partition and cut.
 
-The outbox is compared with the log without the lake, too: a lake that waits for an entry that is lost must not keep the
-loss from being found. To which cut an outbox row belongs is found here from the snapshots alone, without PostgreSQL's
-own visibility function; checksums are computed a second time. Belongs here: what passed through the log. Does not
-belong here: reading entries (`reconcile/log_entries.py`), what the events mean (`reconcile/lake_pairs.py`).
+The outbox is also compared with the log alone. Otherwise a lake that waits for a lost entry would prevent the
+comparison that finds the loss. This module computes the cut of an outbox row from the stored snapshots, without
+PostgreSQL's visibility function, and computes checksums with a second implementation. Belongs here: what passed through
+the log. Does not belong here: reading entries (`reconcile/log_entries.py`), what the events mean
+(`reconcile/lake_pairs.py`).
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ OUTBOX = """
            correlation_id::text, traceparent, md5(payload::text) as payload_md5
     from oltp.outbox where {of_cuts}
 """
-# What may be of the cuts of a range: a few rows too many, of which the cuts themselves say where they are. A cut that
-# the snapshot does not show is that of the run, one that is pruned is below all that is left.
+# Rows that may belong to the cuts of a range. These are some rows too many; PLACED computes their exact cuts. When
+# `through` is not visible in the snapshot, it is the run's own cut; when `after` is not, it is pruned and below all
+# rows.
 OF_CUTS = """(
     (xid >= coalesce((select pg_snapshot_xmax(snapshot) from oltp.cuts where cut = {after}), '0')
      or xid = any(array(select pg_snapshot_xip(snapshot) from oltp.cuts where cut = {after})))
@@ -75,7 +77,8 @@ OF_CUTS = """(
         (select pg_snapshot_xmax(snapshot) from oltp.cuts where cut = {through}), '9223372036854775807'
     )
 )"""
-# The cut of this run was registered from outside its snapshot, so the snapshot does not show it: it is the snapshot.
+# The run's own cut was registered outside of its snapshot, so the snapshot does not show it. We add it: its snapshot is
+# the present one.
 CUTS = """
     select cut, partition_count::bigint, pg_snapshot_xmax(snapshot)::text::bigint as xmax,
            array_to_string(array(select pg_snapshot_xip(snapshot)::text), ',') as in_progress
@@ -85,8 +88,9 @@ CUTS = """
            array_to_string(array(select pg_snapshot_xip(pg_current_snapshot())::text), ',')
 """
 
-# A transaction is in the first cut whose snapshot has it below xmax and not in progress. In-progress transactions of a
-# snapshot are those of the one before or younger, so the cut after the last one that lists it is the one.
+# A transaction is in the first cut whose snapshot has it below xmax and not in progress. Once a snapshot sees a
+# transaction, no later snapshot lists it as in progress. So a listed transaction is in the cut after the last one that
+# lists it.
 PLACED = """
     create or replace table {target} as
     with listed as (
@@ -117,13 +121,13 @@ LAKE_EVENTS = f"""
 
 
 def of_cuts(ranges: Sequence[tuple[int, int]]) -> str:
-    """Return the condition that an outbox row may be of the cuts of these ranges (after, through]; empty: of any."""
+    """Return the condition that an outbox row may be in the cuts of these ranges (after, through]; none: all cuts."""
     conditions = [OF_CUTS.format(after=int(after), through=int(through)) for after, through in ranges]
     return " or ".join(conditions) or "true"
 
 
 def _compare_log(run: PodRun) -> Findings:
-    """Compare the outbox with the log, as soon as the log has the cut."""
+    """Wait until the log has the cut, then compare the outbox with the log."""
     await_log(run)
     outcomes = []
     with _entries(run) as entries:
@@ -140,7 +144,7 @@ def _compare_log(run: PodRun) -> Findings:
 
 
 def await_log(run: PodRun) -> None:
-    """Wait until the log has the cut of the run; LateError when it does not get there in time."""
+    """Wait until the log has the run's cut; LateError when that takes longer than the log's largest allowed lag."""
     log_cut = run.context.log_cut
     if log_cut is None:
         raise ComparisonError("How far the log is cannot be found out: this run was given no way to.")
@@ -171,7 +175,7 @@ def _compare_lake(run: PodRun) -> Findings:
     """Compare outbox and log with the lake."""
     outcomes = [_outbox_with_lake(run, *cuts) for cuts in _ranges(run)]
     with _entries(run) as entries:
-        # Below the first entry that is kept the log was trimmed.
+        # The log was trimmed below its first kept entry.
         lowest = min((entry.cut for entry in entries), default=run.cut + 1)
         for after, through in _ranges(run):
             chosen = [entry for entry in entries if after < entry.cut <= through]
@@ -181,18 +185,18 @@ def _compare_lake(run: PodRun) -> Findings:
 
 
 def _placed(run: PodRun, after: int, through: int) -> tuple[str, int]:
-    """Place the outbox's events of cuts (after, through]; return their table, and after which cut it has them all."""
+    """Write the outbox's events of cuts (after, through]; return the table, and the cut after which it is complete."""
     connection, target = run.connection, table("outbox_events")
     cuts, outbox = (table(left_name(run.pod, name)) for name in ("cuts", "outbox"))
     lowest = connection.execute(f"select min(cut) from {cuts}").fetchall()[0][0]
-    # What pruning left begins after the lowest cut; an outbox that was never pruned begins with cut 1.
+    # A pruned outbox begins after the lowest cut that is left; one that was never pruned begins with cut 1.
     after = max(after, 0 if lowest == 1 else lowest)
     connection.execute(PLACED.format(target=target, cuts=cuts, outbox=outbox, after=int(after), through=int(through)))
     return target, after
 
 
 def _outbox_with_manifests(run: PodRun, entries: list[LoggedEntry], after: int, through: int) -> Outcome:
-    """Compare how many events each cut has in each partition."""
+    """Compare the numbers of events per cut and partition of outbox and manifests."""
     connection, left, right = run.connection, table("outbox_counts"), table("stated_counts")
     placed, after = _placed(run, after, through)
     counts = """create or replace table {} as
@@ -213,7 +217,7 @@ def _outbox_with_lake(run: PodRun, after: int, through: int) -> Outcome:
 
 
 def _load_manifests(run: PodRun, entries: list[LoggedEntry]) -> None:
-    """Load what the manifests state of entries, as the scratch table `manifest_counts`."""
+    """Load the entries' numbers of events from the manifests into the scratch table `manifest_counts`."""
     stated = pa.table(
         {
             "cut": pa.array([str(entry.cut) for entry in entries], pa.string()),
@@ -238,7 +242,7 @@ def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, th
 
 
 def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> Outcome:
-    """Compare what is in the newest of some entries with the lake."""
+    """Compare the events of the newest of these entries with the lake."""
     connection, read_back = run.connection, ReadBack(run.pod, newest(entries))
     load(connection, "log_rows", read_back.rows())
     numbers = ", ".join(f'"{name}"::BIGINT as "{name}"' for name in NUMBERS)

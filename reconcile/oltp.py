@@ -1,7 +1,7 @@
-"""OLTP's side: the tables of a pod read at a cut, as an Arrow stream, into scratch tables.
+"""OLTP's side: reads the tables of a pod at a cut, as Arrow streams, into scratch tables.
 
-Belongs here: the SQL by which the comparison reads a pod. Does not belong here: taking the cut (passed in), or any
-code of `oltp/`.
+Belongs here: the SQL with which the comparison reads a pod. Does not belong here: taking the cut (the caller passes it
+in), or any code of `oltp/`.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ CASTS = {VARCHAR: "::text", BIGINT: "::bigint", BOOLEAN: "::boolean"}
 
 
 BATCH_BYTES = 2 << 20
-"""How much of a table is held outside of DuckDB's memory limit while it is read."""
+"""Size of the batches in which a table is read; this memory is outside of DuckDB's limit."""
 
 TEXT_IDS = {"merchant_id"}
-"""Ids that are text, of tables so small that they are always read whole; all others are of type uuid."""
+"""Id columns of type text; all others are of type uuid. Their tables are small, so they are always read completely."""
 
 ALSO_READ = {"payment": ("order_id",), "refund": ("payment_id", "order_id"), "fulfillment": ("order_id",)}
-"""By aggregate type: columns that name aggregates whose figures are made of its rows, too."""
+"""Aggregate type -> columns that name other aggregates whose figures are also computed from its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """A PostgreSQL query and the texts that it binds."""
+    """A PostgreSQL query and its bound values, all text."""
 
     sql: str
     bound: tuple[str, ...] = ()
 
 
 class OpenCut(Protocol):
-    """A cut whose snapshot is still open: what a cut taker yields."""
+    """A cut whose snapshot is still open, as `ReconcileContext.take_cut` yields it."""
 
     @property
     def cut(self) -> int:
@@ -57,11 +57,11 @@ class OpenCut(Protocol):
 
     @property
     def epoch(self) -> str:
-        """The epoch that it is of."""
+        """The epoch of the cut."""
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
-        """A connection inside the snapshot."""
+        """A connection that reads the snapshot."""
 
     @property
     def exported_snapshot(self) -> str:
@@ -70,7 +70,7 @@ class OpenCut(Protocol):
 
 @contextmanager
 def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[adbc.Cursor]:
-    """Open an Arrow cursor on `dsn` that reads one snapshot, the exported one or its own; ended on exit."""
+    """Open an Arrow cursor on `dsn` that reads one snapshot: the exported one, or a new one. It is closed on exit."""
     with connect_arrow(dsn) as connection, connection.cursor() as cursor:
         cursor.execute("begin isolation level repeatable read, read only")
         if exported_snapshot is not None:
@@ -83,8 +83,8 @@ def snapshot_cursor(dsn: str, exported_snapshot: str | None = None) -> Iterator[
 def stream(cursor: adbc.Cursor, query: str, bound: Sequence[str] = ()) -> pa.RecordBatchReader:
     """Return the rows of a query as a stream, a few megabytes at a time; `bound` are its parameters ``$1``, ``$2`` ...
 
-    psycopg puts them into its text as literals: with parameters the driver could not use COPY, and would hold all rows
-    at once, outside of DuckDB's limit.
+    psycopg puts the parameters into the query as literals. With bound parameters the driver cannot use COPY: it would
+    hold all rows in memory at once, outside of DuckDB's limit.
     """
     cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
     cursor.execute(re.sub(r"\$(\d+)", lambda found: sql.Literal(bound[int(found[1]) - 1]).as_string(), query))
@@ -92,15 +92,15 @@ def stream(cursor: adbc.Cursor, query: str, bound: Sequence[str] = ()) -> pa.Rec
 
 
 def set_snapshot(exported_snapshot: str) -> str:
-    """Return the statement by which a transaction that has just begun sees what the exported snapshot sees."""
-    # Not bindable in PostgreSQL; the value comes from pg_export_snapshot() and is checked to look like one.
+    """Return the statement that gives a transaction, at its begin, the exported snapshot."""
+    # PostgreSQL cannot bind this value. It comes from pg_export_snapshot(), and we check its characters.
     if not all(character in "0123456789ABCDEF-" for character in exported_snapshot):
         raise ValueError(f"{exported_snapshot!r} is not an exported snapshot")
     return f"set transaction snapshot '{exported_snapshot}'"
 
 
 def select_entity(entity: Entity, scope: Scope | None = None) -> Query:
-    """Return the query that reads an entity in its shape: what is in a scope, and for some more (`ALSO_READ`)."""
+    """Return the query that reads an entity in its shape: all rows, or those in a scope and those of `ALSO_READ`."""
     names = {column.name for column in entity.fields}
     extra = [] if entity.field is None or "merchant_id" in names else [Column(name="merchant_id", type=VARCHAR)]
     key = f't."{entity.id_field}"::text as {AGGREGATE_ID}'
@@ -120,13 +120,13 @@ def _condition(entity: Entity, scope: Scope) -> tuple[str, tuple[str, ...]]:
     root = entities_of(entity.aggregate_type)[0]
     condition, bound = postgres_condition(scope, [f"root.{column}" for column in columns])
     of_root = f"select root.{entity.id_field} from {root.source} as root where {condition}"
-    # A part whose root is gone is looked at by its own column.
+    # A part without a root is selected by its own id column.
     own, _ = postgres_condition(scope, [f"t.{entity.id_field}"])
     return f"({own} or t.{entity.id_field} in ({of_root}))", bound
 
 
 def left_name(pod: str, shape_name: str) -> str:
-    """Return the name of the scratch table that holds OLTP's side of an entity, or of a query."""
+    """Return the name of the scratch table with OLTP's rows of an entity, or with the rows of a query."""
     return f"oltp_{pod}_{shape_name}"
 
 
@@ -140,7 +140,7 @@ def read_queries(
 
 
 def _columns(schema: pa.Schema) -> str:
-    """Return what to take over: all columns, and numbers that came as text, because they are sums, as wide numbers."""
+    """Return the select list: all columns; sums, which are transferred as text, are cast to HUGEINT."""
     return ", ".join(
         f"{quoted(item.name)}::{HUGEINT} as {quoted(item.name)}"
         if pa.types.is_string(item.type) and Column(name=item.name, type=HUGEINT).is_measure

@@ -1,7 +1,8 @@
-"""Figures of OLTP that must agree by themselves: totals with their parts, and limits that money must keep to.
+"""Figures of OLTP that must agree with each other: totals with their parts, and amounts with their limits.
 
-The database enforces the same at every commit; this finds what was written with its triggers switched off, by a
-restore, or before a rule existed. Such a fault is the owner's own: people correct it, never code.
+The database enforces the same rules at every commit. This comparison finds rows that were written with triggers
+disabled, by a restore, or before a rule existed. Such an error is in the owner itself, so people correct it, never
+code.
 
 Belongs here: those identities as SQL over OLTP at a cut. Does not belong here: copies (`reconcile/lake_pairs.py`).
 """
@@ -41,7 +42,7 @@ ENTITIES = (
 
 
 def _order_total(column: str, parts: str) -> Identity:
-    """An order's figure is the sum of its lines'."""
+    """Return the identity: an order's figure is the sum over its lines."""
     return Identity(
         name=column,
         aggregate_type="order",
@@ -55,7 +56,7 @@ def _order_total(column: str, parts: str) -> Identity:
 
 
 def _line(name: str, expected: str, actual: str, *, is_limit: bool = False) -> Identity:
-    """A figure of an order's line, of the order's other figures."""
+    """Return an identity, or a limit, of a figure of an order's line."""
     return Identity(
         name=name,
         aggregate_type="order",
@@ -67,7 +68,7 @@ def _line(name: str, expected: str, actual: str, *, is_limit: bool = False) -> I
 
 
 def _parts(root: str, aggregate_type: str, column: str, parts: str, amount: str, name: str | None = None) -> Identity:
-    """A root's amount is the sum of its parts'."""
+    """Return the identity: a root's amount is the sum over its parts."""
     return Identity(
         name=name or column,
         aggregate_type=aggregate_type,
@@ -81,7 +82,10 @@ def _parts(root: str, aggregate_type: str, column: str, parts: str, amount: str,
 
 
 def _of_payment(name: str, expected: str, actual: str, *, is_limit: bool = False) -> Identity:
-    """A payment's figure against its refunds: `completed_minor`, and `given_minor` with those that are requested."""
+    """Return an identity, or a limit, of a payment's figure and its refunds.
+
+    `completed_minor` is the sum of its completed refunds; `given_minor` also includes its requested ones.
+    """
     return Identity(
         name=name,
         aggregate_type="payment",
@@ -97,7 +101,7 @@ def _of_payment(name: str, expected: str, actual: str, *, is_limit: bool = False
 
 
 def _of_another_currency(aggregate_type: str, rows: str, reference: str, referred: str) -> Identity:
-    """A payment is in its order's currency, a refund in its payment's: 1 where it is not."""
+    """Return the identity: a payment has its order's currency, a refund its payment's; `actual` 1: it has not."""
     return Identity(
         name="other_currency",
         aggregate_type=aggregate_type,
@@ -109,7 +113,7 @@ def _of_another_currency(aggregate_type: str, rows: str, reference: str, referre
 
 
 def _must(name: str, aggregate_type: str, rows: str, condition: str) -> Identity:
-    """A condition on the rows `rows`, of which the alias `r` is the aggregate's root: 1 where it does not hold."""
+    """Return the identity: `condition` holds for `rows`, whose alias `r` is the root; `actual` 1: it fails."""
     return Identity(
         name=name,
         aggregate_type=aggregate_type,
@@ -120,7 +124,7 @@ def _must(name: str, aggregate_type: str, rows: str, condition: str) -> Identity
 
 
 UNIT = f"coalesce({micro_per_minor_sql('o.currency', HUGEINT)}, 0)"
-"""Micro-units of a minor unit; 0 for a currency that nobody knows, with which nothing agrees."""
+"""Micro-units of a minor unit; 0 for an unknown currency, so that its amounts break the identities."""
 ORDER_STATUS = f"""(
     select {AGGREGATE_ID}, case
         when sum(quantity) = sum(cancelled_quantity + withdrawn_quantity) then 'cancelled'
@@ -138,7 +142,7 @@ GIVEN = f"""(
 
 
 def _given(name: str, expected: str, actual: str) -> Identity:
-    """A line's limit on what its refunds, requested ones included, give back."""
+    """Return a limit of a line for what its refunds, requested ones included, give back."""
     return Identity(
         name=name,
         aggregate_type="order",
@@ -294,7 +298,7 @@ def _compare(run: PodRun) -> Findings:
 
 
 def _outcome(run: PodRun, identity: Identity, names: dict[str, str]) -> Outcome:
-    """Count the rows that break an identity; an order with several such lines is one key, with the largest excess."""
+    """Count the rows that break an identity; an aggregate with several is one key, with the largest excess."""
     wrong = "actual > expected" if identity.is_limit else "actual is distinct from expected"
     target = table("identity")
     looked_at = run.in_scope(f"({identity.rows.format(**names)})", AGGREGATE_ID)
@@ -305,7 +309,8 @@ def _outcome(run: PodRun, identity: Identity, names: dict[str, str]) -> Outcome:
     counted = run.connection.execute(
         f"select count(*), count(distinct {AGGREGATE_ID}) filter (where {wrong}) from {target}"
     ).fetchall()
-    # Of two lines with the same excess always the same one: another amount would reopen a break that was accepted.
+    # The order is total: of two lines with the same excess we always choose the same one, because other amounts would
+    # reopen an accepted break.
     excess = "if(actual - expected is null, null, (abs(actual - expected), expected, actual))"
     rows = run.connection.execute(
         f"""select {AGGREGATE_ID}, any_value(merchant_id), any_value(currency),

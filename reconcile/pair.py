@@ -1,7 +1,7 @@
-"""What a pair is: two stores that must agree, how they are compared, and what that cannot find.
+"""The type of a pair: two stores that must agree, how they are compared, and what the comparison cannot find.
 
-Belongs here: the type, comparing one within its limits, and the result that its findings make. Which pairs there are:
-`reconcile/pairs.py`.
+Belongs here: the type, comparing one pair within its memory limit, and making a result from its findings. Does not
+belong here: which pairs exist (`reconcile/pairs.py`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ LEVELS = ("pod", "merchant x day x currency", "key")
 
 
 class Stage(StrEnum):
-    """What must have happened before a pair can be compared; stages run in this order."""
+    """The condition for comparing a pair; a run goes through the stages in this order."""
 
     OLTP = "oltp"
     """Both sides were read at the cut."""
     LAKE = "lake"
     """The lake has the cut completely."""
     WAREHOUSE = "warehouse"
-    """A build stands at the cut or later."""
+    """The warehouse was built at the cut or a later one."""
     OWN = "own"
-    """Nothing: the copy keeps no history and chooses the cut itself."""
+    """There is no condition: the copy keeps no history, so both sides are compared at the copy's own positions."""
 
 
 class Sweep(StrEnum):
-    """What an incremental run looks at."""
+    """What an incremental run compares."""
 
     AGGREGATES = "what changed, what has breaks, and a rotating range of all aggregates"
     CUTS = "the cuts since the last run, and a rotating range of the others; with breaks, everything"
@@ -56,24 +56,25 @@ class PodRun:
     pod: str
     cut: int
     scope: Scope | None = None
-    """Which aggregates are looked at; None: all."""
+    """The aggregates that are compared; None: all."""
     cut_ranges: tuple[tuple[int, int], ...] = ()
-    """Which cuts (after, through] of the log are looked at; empty: all."""
+    """The cuts (after, through] of the log that are compared; empty: all."""
 
     parked: Callable[[], Sequence[ParkedAggregate]] = tuple
-    """Gives the aggregates that the lake has parked, as read once the lake had the cut: one that is applied since is
-    late in this run, and never a false difference."""
+    """Returns the aggregates that the lake had parked when it reached the cut. An aggregate that was applied since then
+    is still late in this run, so that it is not reported as a false difference.
+    """
     is_lake_late: bool = False
-    """Whether this run waited for the lake in vain: it is not waited for again."""
+    """Whether this run has already waited for the lake without success; then it does not wait again."""
 
     def in_scope(self, relation: str, column: str) -> str:
-        """Return the rows of a DuckDB relation whose aggregate (its id is `column`) is looked at, as a relation."""
+        """Return the rows of a DuckDB relation whose aggregate (its id is `column`) is in the scope, as a relation."""
         return restricted(self.pod, self.scope, relation, column)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What comparing a pair in a pod gave. A copy that chose the cut itself says which."""
+    """What comparing a pair in a pod found. `cut` and `cut_vector` are set when the copy's own positions were used."""
 
     outcomes: Sequence[Outcome]
     cut: int | None = None
@@ -81,11 +82,11 @@ class Findings:
     late_aggregates: Sequence[str] = ()
     """Keys of the aggregates that were left out, because the copy has them parked."""
     late_reason: str = ""
-    """Why the copy is late, although what was compared agrees."""
+    """Why the copy is late, even if everything that was compared agrees."""
     is_whole: bool = False
-    """Whether everything was looked at, although a part would have been enough."""
+    """Whether the comparison was complete although the run is incremental."""
     is_memory_short: bool = False
-    """Whether there was not enough memory for all threads."""
+    """Whether the memory limit allowed only one thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,35 +95,36 @@ class Pair:
 
     name: str
     left: str
-    """The owner."""
+    """Describes the owner's side."""
     right: str
-    """The copy."""
+    """Describes the copy's side."""
     description: str
     cannot_catch: str
     copy: str | None
-    """The copy's name in `contracts/ownership.py`, which says how late it may be; None where there is no lag."""
+    """The copy's name in `contracts/ownership.py`, which has its largest allowed lag; None when both sides are OLTP."""
     stage: Stage
     shapes: tuple[Shape, ...]
-    """What is compared: key and columns per table."""
+    """The shapes that are compared: key and columns per table."""
     compare: Callable[[PodRun], Findings]
     aggregate_types: tuple[str, ...] = ()
-    """Whose tables are read from OLTP at the cut."""
+    """The aggregate types whose tables are read from OLTP at the cut."""
     sweep: Sweep = Sweep.AGGREGATES
-    """What an incremental run looks at."""
+    """What an incremental run compares."""
     has_figures: bool = False
-    """Whether the totals of `reconcile/figures.py` can be computed from what it reads."""
+    """Whether the totals of `reconcile/figures.py` can be computed from the tables that it reads."""
     queries: Mapping[str, str] = field(default_factory=dict)
-    """What else is read from OLTP at the cut: name -> PostgreSQL query, in which ``{cut}``, ``{partition_count}`` and
-    ``{of_cuts}`` (the condition that an outbox row may be of the cuts that are looked at) are put in."""
+    """Other rows that are read from OLTP at the cut: name -> PostgreSQL query. Its placeholders are ``{cut}``,
+    ``{partition_count}`` and ``{of_cuts}`` (the condition that an outbox row may belong to the compared cuts).
+    """
 
     @property
     def lag_seconds_max(self) -> float:
-        """How far the copy may be behind before its pair is late."""
+        """The largest allowed lag of the copy, in seconds; beyond it the pair is late."""
         return float(copy_named(self.copy).late_seconds_max) if self.copy else 0.0
 
 
 def compare_pair(pair: Pair, run: PodRun) -> Findings:
-    """Compare a pair; once more with one thread if there was not enough memory for all of them."""
+    """Compare a pair; if DuckDB runs out of memory, retry once with one thread."""
     try:
         return pair.compare(run)
     except duckdb.OutOfMemoryException:
@@ -131,7 +133,7 @@ def compare_pair(pair: Pair, run: PodRun) -> Findings:
 
 
 def result_of(pair: Pair, pod: str, findings: Findings, cut: int | None, context: ReconcileContext) -> PairResult:
-    """Return the result of a pair from what its comparisons found."""
+    """Return the result of a pair, computed from its findings."""
     outcomes = findings.outcomes
     classes = {kind: sum(outcome.classes.get(kind, 0) for outcome in outcomes) for kind in DifferenceClass}
     compared = sum(outcome.compared for outcome in outcomes)

@@ -1,6 +1,7 @@
-"""The one register of pairs: everything that must agree, and is compared.
+"""The register of all pairs, which are all comparisons that exist.
 
-Belongs here: the list, and finding pairs by name. How each is compared stands in the module it comes from.
+Belongs here: the list, and finding pairs by name. Does not belong here: how a pair is compared (in the module that it
+is imported from).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ PAIRS: tuple[Pair, ...] = (
 
 
 def pairs_named(names: Collection[str] | None) -> tuple[Pair, ...]:
-    """Return the pairs of these names, or of families such as ``oltp_lake``; all for None.
+    """Return the pairs with these names, or of families such as ``oltp_lake``; all for None.
 
-    Raises InputError that lists the known ones.
+    Raises InputError, which lists the known names.
     """
     if names is None:
         return PAIRS

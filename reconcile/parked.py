@@ -1,7 +1,7 @@
-"""Aggregates that a copy has parked: left out of a comparison, and a difference of their own once they wait too long.
+"""Aggregates that a copy has parked. A comparison leaves them out, and reports them once they wait too long.
 
-Belongs here: how long each has waited, and from when on that is a break. Does not belong here: reading where a copy
-keeps them (`reconcile/lake_pairs.py`, `reconcile/read_model_pairs.py`).
+Belongs here: how long each has waited, and when that becomes a difference. Does not belong here: reading a copy's
+parked events (`reconcile/lake.py`, `reconcile/read_model_pairs.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ENTITY = "parked"
 
 @dataclass(frozen=True, kw_only=True)
 class ParkedAggregate:
-    """An aggregate of which an event could not be applied, and that waits since then."""
+    """An aggregate whose event could not be applied; it and all later events of the aggregate wait since then."""
 
     key: str
     events: int
-    """How many of its events wait."""
+    """Number of its events that wait."""
     parked_at: datetime
-    """Since when."""
+    """When the first of them was parked."""
     error: str
     """Why the first of them could not be applied."""
 
@@ -40,7 +40,7 @@ class ParkedAggregate:
 
 
 def overdue(parked: Sequence[ParkedAggregate], now: datetime, late_seconds_max: float, limits: Limits) -> Outcome:
-    """Return those that wait for longer than the copy may be late, as differences of the class `parked`."""
+    """Return the aggregates that wait for longer than `late_seconds_max`, as differences of the class `parked`."""
     waiting = [one for one in parked if (now - one.parked_at).total_seconds() > late_seconds_max]
     waiting.sort(key=lambda one: (one.parked_at, one.key))
     return Outcome(

@@ -1,7 +1,7 @@
-"""log <-> lake and views: whether the log still has the cut that each of them needs next.
+"""log <-> lake and read models: checks whether the log still has the next cut of each of these copies.
 
-A copy whose next cut is no longer in the log waits for ever, and only looks late. Belongs here: that comparison. Does
-not belong here: what is in the log (`reconcile/log_pairs.py`), or in a copy.
+A copy whose next cut is not in the log any more never continues, although it only seems late. Belongs here: that
+comparison. Does not belong here: the content of the log (`reconcile/log_pairs.py`) or of a copy.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ VIEWS = tuple(copy.name for copy in READ_MODELS)
 NEXT_SHAPE = Shape(name="next_cuts", key=("copy",), columns=(Column(name="cut", type=BIGINT),), merchant=None)
 FLOORS = "select projection, min(cut) from read_models.positions where pod = %(pod)s group by projection"
 LOOKS = 3
-"""A gap counts when the copy stood still over so many looks: meanwhile it may have moved, and the log been trimmed."""
+"""How often we look before a gap counts. Between two reads, a copy may have moved and the log may have been trimmed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What a copy needs next, and what the log has of it or after it."""
+    """The next cut of a copy, and the first cut that the log has from there on."""
 
     copy: str
     needed: int
     logged: int | None
-    """None: the log has nothing from there on."""
+    """The first manifest's cut from `needed` on; None: the log has none."""
 
     @property
     def has_gap(self) -> bool:
-        """Whether the log does not have what the copy needs next."""
+        """Whether the log lacks the copy's next cut."""
         return self.logged != self.needed
 
 
 def _compare_positions(run: PodRun) -> Findings:
-    """Compare the next cut of each copy with the first one that the log has for it, as soon as the log has the cut."""
+    """Wait until the log has the cut, then compare each copy's next cut with the first one that the log has for it."""
     await_log(run)
     standings = {standing.copy: standing for standing in _look(run)}
     for _ in range(LOOKS - 1):
@@ -60,19 +60,20 @@ def _compare_positions(run: PodRun) -> Findings:
 
 
 def _look(run: PodRun) -> Iterator[Standing]:
-    """Yield how each copy stands; one that has the cut of the run needs nothing of the log."""
+    """Yield the standing of each copy. A copy that already has the run's cut needs nothing from the log."""
     next_logged_cut = run.context.next_logged_cut
     if next_logged_cut is None:
         raise ComparisonError("The log cannot be looked at: this run was given no reader of it.")
     for copy, cut in _floors(run).items():
-        # The position first: the log is trimmed behind those that moved on, so it had this one's next cut then.
+        # Read the position before the log: trimming waits for the copy, so the log had this position's next cut at that
+        # time.
         needed = cut + 1
         logged = next_logged_cut(run.pod, cut) if cut < run.cut else needed
         yield Standing(copy=copy, needed=needed, logged=logged)
 
 
 def _floors(run: PodRun) -> dict[str, int]:
-    """Return by copy the cut that it has of every partition."""
+    """Return copy -> the cut up to which it has applied every partition."""
     dsn = run.context.read_models_dsn
     if dsn is None:
         raise ComparisonError("The read models cannot be looked at: this run was given no connection to them.")

@@ -1,8 +1,8 @@
-"""Lake <-> read models: every row of every view, at the positions the view itself has.
+"""Lake <-> read models: compares every row of every view, at the view's own positions.
 
-A view keeps no history, so it chooses the cut: its rows and its position in every partition are read in one snapshot,
-and the lake's events are folded as of exactly those positions. Belongs here: reading and comparing any view. Does not
-belong here: what each must hold (`reconcile/copies/`), the views (`derived/read_models/`).
+A view keeps no history, so we cannot choose the cut. We read its rows and its position in every partition in one
+snapshot, and fold the lake's events as of exactly these positions. Belongs here: reading and comparing any view. Does
+not belong here: what each view must hold (`reconcile/copies/`), the views (`derived/read_models/`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _compare(run: PodRun, view: View) -> Findings:
     with snapshot_cursor(dsn) as cursor:
         stored = read_positions(cursor, view.name, run.pod)
         floor = min((position.cut for position in stored), default=0)
-        # A view that stands before the last comparison was put back: what it has of later cuts did not change since.
+        # A view whose position is below the last comparison's cut was reset. Its rows of later cuts have no newer
+        # event, so the scope would miss them; compare everything.
         is_whole = run.scope is None or floor < run.scope.since_cut
         run = replace(run, scope=None) if is_whole else run
         parked = _parked(cursor, view.name, run.pod)
@@ -79,7 +80,7 @@ def _compare(run: PodRun, view: View) -> Findings:
 
 
 def _read(run: PodRun, cursor: adbc.Cursor, item: ViewTable) -> None:
-    """Read this pod's rows of a table into a scratch table; rows of pods that do not exist count as the first pod's."""
+    """Read this pod's rows of a table into a scratch table; rows of unknown pods are compared with the first pod."""
     known = sorted(run.context.pods)
     alias = "root" if item.root else "present"
     condition = f"{alias}.pod = $1 or (($1 = $2) and {alias}.pod <> all(string_to_array($3, ',')))"
@@ -98,7 +99,7 @@ def _read(run: PodRun, cursor: adbc.Cursor, item: ViewTable) -> None:
 
 
 def _in_scope(run: PodRun, item: ViewTable, condition: str) -> tuple[str, tuple[str, ...]]:
-    """Return the condition that a row is looked at besides, and what it binds after the three of `condition`."""
+    """Return `condition` restricted to the run's scope, and the values that it binds after the three of `condition`."""
     if run.scope is None:
         return condition, ()
     looked_at, bound = postgres_condition(run.scope, [f"present.{item.id_column}"], "text", first=4)
@@ -106,7 +107,7 @@ def _in_scope(run: PodRun, item: ViewTable, condition: str) -> tuple[str, tuple[
 
 
 def _orphan(item: ViewTable) -> str:
-    """Return the condition by which a row without its root belongs to the pod that has its merchant, or the first."""
+    """Return the condition that a row without root belongs to this pod: its merchant's pod, else the first one."""
     same = (
         f"(select min(other.pod) from read_models.{item.root} as other where other.merchant_id = present.merchant_id)"
     )
@@ -136,7 +137,7 @@ def _await_lake(run: PodRun, view: View, positions: Sequence[PartitionPosition])
 
 
 def _sides(run: PodRun, item: ViewTable) -> tuple[str, str]:
-    """Write what the lake says a table must hold, and return it and what the table holds, parked keys apart."""
+    """Write the rows that a table must hold; return the names of expected and actual rows, both without parked keys."""
     expected = table(f"expected_{item.name}")
     states = {entity.shape.name: table(right_name(entity)) for entity in entities_of(item.aggregate_type)}
     run.connection.execute(f"create or replace table {expected} as {item.expected.format(**states)}")
@@ -147,7 +148,7 @@ def _sides(run: PodRun, item: ViewTable) -> tuple[str, str]:
 
 
 def _lateness(run: PodRun, view: View, floor: int, parked: int) -> str:
-    """Return why the view is late, if it is: parked keys, or an unapplied cut older than the contract allows."""
+    """Return why the view is late, or an empty text: it has parked keys, or an unapplied cut that is too old."""
     rows = run.connection.execute(OLDEST_UNAPPLIED, {"pod": run.pod, "cut": floor}).fetchall()
     oldest = rows[0][0]
     if oldest is not None:

@@ -1,6 +1,6 @@
-"""The table of results in the control database: what every comparison found, and what is the newest per pair and pod.
+"""The table of results in the control database: the result of every comparison, and the newest per pair and pod.
 
-Belongs here: that table. Does not belong here: breaks (what is done about a difference).
+Belongs here: that table. Does not belong here: breaks, i.e. what is done about a difference (`repair/ledger/`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ create index if not exists results_whole on reconcile.results (pod, cut) where i
 comment on table reconcile.results is 'One row per comparison of a pair in a pod; result holds levels and samples.';
 """
 LOCK = 0x7265636F6E63
-"""Advisory lock of the migration, so that two starts do not create the same table."""
+"""Advisory lock of the migration, so that two processes do not create the same table at once."""
 
 INSERT = """
 insert into reconcile.results (
@@ -62,7 +62,7 @@ values (
 )
 """
 NEWEST_FIRST = "moment desc nulls last, checked_at desc, result_id desc"
-"""By what a result has seen: a slow comparison that ends late is older than a quick one that began after it."""
+"""Order of results by what they have seen: a slow comparison is older than a fast one that began after it."""
 
 LATEST = f"select distinct on (pair, pod) result from reconcile.results order by pair, pod, {NEWEST_FIRST}"
 UNKNOWN_SINCE = f"""
@@ -123,7 +123,7 @@ def migrate(control_dsn: str) -> None:
 
 
 def save_results(control_dsn: str, results: Sequence[PairResult]) -> None:
-    """Store results, all or none."""
+    """Store results in one transaction."""
     with psycopg.connect(control_dsn) as connection, connection.cursor() as cursor:
         cursor.executemany(INSERT, [_row(result) for result in results])
 
@@ -134,9 +134,9 @@ def latest_results(control_dsn: str) -> list[PairResult]:
 
 
 def unknown_since(control_dsn: str) -> dict[tuple[str, str], datetime]:
-    """Return since when every try to compare was unknown, by pair and pod; those whose newest try was not are left out.
+    """Return (pair, pod) -> the time since which every comparison was unknown, if the newest one was.
 
-    Two tries that far apart and nothing else between them: a store that cannot be looked at, not a hiccup.
+    If that time is long ago, the store is really unreachable; a short interruption would have ended.
     """
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         rows = connection.execute(UNKNOWN_SINCE).fetchall()
@@ -145,16 +145,16 @@ def unknown_since(control_dsn: str) -> dict[tuple[str, str], datetime]:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonMemory:
-    """What comparisons took of memory since a moment."""
+    """The memory that comparisons took since a time."""
 
     peak_mb: float | None
-    """The most that one of their processes held; None: there was none."""
+    """The highest peak memory of their processes, in megabytes; None: there was no comparison."""
     short: tuple[str, ...]
-    """Pairs that fitted in their limit with one thread only."""
+    """Pairs that fitted in their memory limit only with one thread."""
 
 
 def memory_since(control_dsn: str, since: datetime) -> ComparisonMemory:
-    """Return what comparisons since then took of memory."""
+    """Return the memory that comparisons took since `since`."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         row = connection.execute(MEMORY, {"since": since}).fetchone()
     assert row is not None
@@ -168,7 +168,9 @@ def result_history(control_dsn: str, pair: str, pod: str, *, limit: int = 100) -
 
 @dataclass(frozen=True, kw_only=True)
 class EpochStart:
-    """Where the present epoch of a pod began: results of later cuts that are older than it are of cuts taken back."""
+    """The begin of a pod's present epoch. A result with a cut above `base_cut` that is older than `opened_at` is
+    obsolete, because its cut was retracted.
+    """
 
     base_cut: int
     opened_at: datetime
@@ -183,11 +185,11 @@ def complete_results(
     epoch: EpochStart | None = None,
     is_partial: bool = False,
 ) -> list[PairResult]:
-    """Return one result of each of `pairs` in a pod, all compared at one cut, which is `since_cut` or a later one.
+    """Return one result of each of `pairs` in a pod, all compared at one cut: `since_cut` or a later one.
 
-    That is `since_cut` itself if everything was found consistent there, otherwise the newest cut at which all pairs
-    were compared; empty when there is none. Results that only say that a side was late or could not be read count not;
-    those of a comparison that looked at a part count if `is_partial`.
+    The cut is `since_cut` if all results there are consistent; otherwise it is the newest cut at which all pairs were
+    compared. If there is none, the list is empty. Results without a comparison (late or unknown) do not count.
+    Incremental results count only if `is_partial`.
     """
     bound = {
         "pod": pod,
@@ -211,9 +213,9 @@ def complete_results(
 def answered_since(
     control_dsn: str, pod: str, pairs: Collection[str], *, since_cut: int, epoch: EpochStart | None = None
 ) -> list[PairResult]:
-    """Return the newest answer of each of `pairs` in a pod at `since_cut` or a later cut, of everything or a part.
+    """Return the newest result of each of `pairs` in a pod at `since_cut` or later, complete or incremental.
 
-    A pair is left out that had none: that a side was late or could not be read is no answer.
+    Results without a comparison (late or unknown) do not count; a pair without a result that counts is left out.
     """
     bound = {
         "pod": pod,
@@ -227,7 +229,7 @@ def answered_since(
 
 
 def prune_results(control_dsn: str, before: datetime) -> int:
-    """Delete results older than `before`, but never the newest of a pair in a pod; return how many."""
+    """Delete results older than `before`, but never the newest of a pair in a pod; return the number of rows."""
     with psycopg.connect(control_dsn) as connection:
         return connection.execute(PRUNE, {"before": before}).rowcount
 
@@ -252,6 +254,6 @@ def _read(control_dsn: str, query: str, bound: dict[str, Any]) -> list[PairResul
 
 
 def result_of(value: dict[str, Any]) -> PairResult:
-    """Return a result from what `PairResult.as_json` gave."""
+    """Return the result whose `PairResult.as_json` is `value`."""
     known = {field.name for field in fields(PairResult)}
     return msgspec.convert({name: item for name, item in value.items() if name in known}, PairResult)

@@ -1,10 +1,10 @@
-"""Running comparisons: one cut per pod, shared by all pairs, then stage by stage.
+"""Runs comparisons: takes one cut per pod, shared by all pairs, and compares stage by stage.
 
-OLTP is read first, inside the cut's snapshot, into scratch tables; the snapshot is let go; only then is anything waited
-for. So a run holds no snapshot while a copy catches up, and writers are never in the way of a comparison.
+First a run reads OLTP into scratch tables, inside the cut's snapshot. Then it closes the snapshot, and only then waits
+for copies. So no snapshot is open while a copy catches up, and writers and comparisons do not block each other.
 
-Belongs here: the order of a run, and that whatever goes wrong in a pair is its verdict. Does not belong here: how one
-pair is compared.
+Belongs here: the order of a run, and turning every error in a pair into a verdict. Does not belong here: how one pair
+is compared.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from reconcile.sweep import SweepPlan
 EPOCH_OPENED = "select opened_at from oltp.epochs where completed_at is not null order by number desc limit 1"
 
 OnProgress = Callable[[str], None]
-"""Called with a sentence about what is being done."""
+"""Called with a sentence that says what the run does now."""
 
 
 def run_pairs(
@@ -50,8 +50,8 @@ def run_pairs(
 ) -> list[PairResult]:
     """Compare pairs (names or families such as ``oltp_lake``; all by default) in pods (all by default).
 
-    Returns one result per pair and pod, in the register's order. Never raises for what a comparison met: that is a
-    result with verdict `unknown` and the reason. Raises InputError for a pair or pod that does not exist.
+    Returns one result per pair and pod, in the register's order. An error in a comparison is not raised: the result
+    then has the verdict `unknown` and the reason. Raises InputError for a pair or pod that does not exist.
     """
     return run_comparison(context, pairs, pods, on_progress, plans).results
 
@@ -63,11 +63,11 @@ def run_comparison(
     on_progress: OnProgress | None = None,
     plans: Mapping[str, SweepPlan] | None = None,
 ) -> Comparison:
-    """Do what `run_pairs` does, and return the totals of operations and finance besides.
+    """Compare like `run_pairs`, and also return the totals of operations and finance.
 
-    In a pod of which `plans` holds a plan only what changed and a part of the rest is looked at; what exactly is in the
-    results (`scope`). In all others, and where a plan cannot be followed, everything is.
-    There are figures for the pods in which `journal_identities` was compared: it reads what they are made of.
+    In a pod with a plan in `plans` the comparison is incremental: changed keys and a part of the rest; the results'
+    `scope` says which. In other pods, and when a plan cannot be followed, it is complete. Figures are computed for the
+    pods in which `journal_identities` was compared, because it reads their tables.
     """
     chosen = pairs_named(pairs)
     run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None), plans or {})
@@ -83,7 +83,7 @@ def _pods_named(context: ReconcileContext, pods: Collection[str] | None) -> list
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a run found."""
+    """The results and the figures of a run."""
 
     results: list[PairResult]
     figures: list[Figure]
@@ -91,7 +91,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Failure:
-    """Why nothing of a pod, or of a stage of it, can be compared."""
+    """Why a stage of a pod cannot be compared."""
 
     verdict: Verdict
     reason: str
@@ -114,13 +114,13 @@ class _Run:
         self._scopes: dict[str, PodScope] = {}
         self._cuts: dict[str, int] = {}
         self._epochs: dict[str, datetime | None] = {}
-        """By pod: when the epoch of its cut was opened."""
+        """Pod -> when the epoch of its cut was opened."""
         self._failures: dict[tuple[str, Stage], _Failure] = {}
         self._doubts: dict[str, str] = {}
-        """By pod: why the warehouse proves nothing, although it can be looked at."""
+        """Pod -> why the warehouse proves nothing, although it can be compared."""
         self._results: dict[tuple[str, str], PairResult] = {}
         self._parked: dict[str, list[ParkedAggregate]] = {}
-        """By pod: what the lake had parked when this stage began."""
+        """Pod -> the aggregates that the lake had parked when this stage began."""
         self._moment: int | None = None
         self.figures: list[Figure] = []
 
@@ -149,7 +149,7 @@ class _Run:
                     yield pair, pod
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> dict[str, Prepared]:
-        """Find out what changed in the lake; without a reading of the pod that is the scope."""
+        """Read which aggregates changed in the lake; if the pod is not read, these are the scope."""
         prepared = {}
         for pod in [pod for pod in self._pods if pod in self._plans]:
             try:
@@ -158,7 +158,7 @@ class _Run:
                 lake_cut = self._context.lake_cut(connection, pod)
                 prepared[pod] = prepare(connection, pod, self._context.pods[pod], self._plans[pod], lake_cut)
                 self._look_at(connection, pod, of_lake(prepared[pod]))
-            except Exception as error:  # whoever reads the same store next says what became of it
+            except Exception as error:  # the next read of the same store reports its error
                 self._say(f"Everything of {pod} is compared: {_sentence(error, self._context)}")
         return prepared
 
@@ -200,7 +200,8 @@ class _Run:
 
     def _await_lake(self, connection: duckdb.DuckDBPyConnection, pod: str) -> None:
         cut, lake = self._cuts[pod], copy_named("lake")
-        # A lake that needs what the log has lost comes when that is mended, and mending begins when this run has ended.
+        # If the log has lost entries, the lake waits for their repair, and the repair begins only after this run. So
+        # wait only briefly.
         is_waiting = any(
             pair.copy == "log" and result.verdict is Verdict.INCONSISTENT
             for pair in self._pairs
@@ -224,7 +225,7 @@ class _Run:
             self._failures[pod, Stage.LAKE] = _Failure(verdict=Verdict.UNKNOWN, reason=reason)
 
     def _await_build(self, connection: duckdb.DuckDBPyConnection, cuts: Mapping[str, int]) -> None:
-        """Have the warehouse built to the cuts of all pods at once, as soon as the lake has them."""
+        """Wait until the lake has the cuts of all pods, then build the warehouse to these cuts in one build."""
         for pod in cuts:
             if (pod, Stage.LAKE) not in self._failures:
                 self._await_lake(connection, pod)
@@ -243,7 +244,7 @@ class _Run:
 
     def _compare(self, connection: duckdb.DuckDBPyConnection, pair: Pair, pod: str) -> PairResult:
         started = self._context.monotonic()
-        if pair.stage is Stage.OWN:  # the last stage, which reads nothing before this
+        if pair.stage is Stage.OWN:  # the last stage, which has read nothing before
             self._moment = self._context.next_moment()
         run = PodRun(
             context=self._context,
@@ -262,13 +263,13 @@ class _Run:
         except LateError as late:
             failure = _Failure(verdict=Verdict.LATE, reason=_sentence(late, self._context))
             return self._failed(pair, pod, failure, started)
-        except Exception as error:  # whatever it is, it is not a verdict about the data
+        except Exception as error:  # any other error says nothing about the data
             failure = _Failure(verdict=Verdict.UNKNOWN, reason=_sentence(error, self._context))
             return self._failed(pair, pod, failure, started)
         result = result_of(pair, pod, findings, self._cuts.get(pod), self._context)
         doubt = self._doubts.get(pod, "") if pair.stage is Stage.WAREHOUSE else ""
         if doubt:
-            # What differs is told; that nothing does is no pass while the warehouse's own tests fail.
+            # Differences are reported, but "consistent" is no pass while the warehouse's own tests fail.
             is_pass = result.verdict is Verdict.CONSISTENT
             result = replace(result, verdict=Verdict.UNKNOWN if is_pass else result.verdict, reason=doubt)
         seconds = round(self._context.monotonic() - started, 3)
@@ -281,7 +282,7 @@ class _Run:
         return self._parked[pod]
 
     def _scope(self, pair: Pair, pod: str) -> Scope | None:
-        """Return what was looked at of a pair; None: everything."""
+        """Return the scope of a pair's comparison; None: everything."""
         found = self._scopes.get(pod)
         if found is None or pair.sweep is Sweep.WHOLE:
             return None
@@ -324,9 +325,9 @@ def _read_pod(
     pairs: Sequence[Pair],
     prepared: Prepared | None,
 ) -> tuple[tuple[int, datetime | None], PodScope | None]:
-    """Read what the pairs need of a pod at a new cut into scratch tables.
+    """Read the tables that the pairs need from a pod, at a new cut, into scratch tables.
 
-    Returns the cut with the moment at which its epoch was opened, and what is looked at.
+    Returns ((cut, when its epoch was opened or None), scope of the run or None).
     """
     with context.take_cut(pod) as opened:
         scope = at_the_cut(prepared, opened.connection, opened.cut, opened.epoch) if prepared else None
@@ -355,7 +356,10 @@ def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair], scope: PodScope |
 
 
 def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> tuple[dict[str, _Failure], str]:
-    """Have the warehouse built; return which pods cannot be compared and why, and why it proves nothing, if so."""
+    """Build the warehouse.
+
+    Return (pod -> why it cannot be compared, why the build proves nothing or an empty text).
+    """
     if context.build is None:
         reason = "The warehouse cannot be looked at: this run was given nothing that builds it."
         return dict.fromkeys(wanted, _Failure(verdict=Verdict.UNKNOWN, reason=reason)), ""
@@ -378,7 +382,7 @@ def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> tuple[dict[s
 
 
 def _sentence(error: Exception, context: ReconcileContext) -> str:
-    """Return an error as one line without secrets; its kind too, unless it is one of ours that says everything."""
-    # Before it is cut short: half a password would not be recognized.
+    """Return an error as one line without secrets; with its type, unless it is a TieoutError."""
+    # Scrub before truncating, because a truncated password would not be recognized.
     text = context.scrub(" ".join(str(error).split()))[:500] or "no message"
     return text if isinstance(error, TieoutError) else f"{limit_reached(error)}{type(error).__name__}: {text}"

@@ -1,9 +1,10 @@
-"""What an incremental comparison looks at in one pod: found out from pod and lake, applied to both sides alike.
+"""The scope of an incremental comparison in one pod: computed from pod and lake, applied to both sides alike.
 
-A scope holds the aggregates with an event that the pod's snapshot shows and the one of the last comparison did not,
-those with an event in the lake since then, those with unended breaks, and a range of all ids. Both sides are restricted
-by the same condition on the aggregate's id, so that inside it nothing is compared with less care. Belongs here: finding
-and applying that condition. Does not belong here: which range is swept when (`reconcile/sweep.py`).
+A scope holds four sets of aggregates: those with an event that the pod's snapshot shows and the last comparison's
+snapshot did not, those with an event in the lake since then, those with unended breaks, and those in a range of ids.
+Both sides are restricted by the same condition on the aggregate's id, so inside the scope the comparison is as exact as
+a complete one. Belongs here: computing and applying that condition. Does not belong here: which range is swept when
+(`reconcile/sweep.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from reconcile.sweep import SweepPlan, cut_text, merged, scope_of, taken
 SEPARATOR = "\x1f"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# Orders stand for all aggregates: ids begin with their time, so what belongs to the orders of a range is mostly in it.
+# We count orders only, as an estimate for all aggregates: ids begin with their time, so the other aggregates of a
+# range's orders are mostly in the same range.
 IN_RANGE = """
 from oltp.orders
 where (%(above)s::uuid is null or order_id > %(above)s::uuid)
@@ -37,7 +39,7 @@ select not exists (select from oltp.orders offset %(orders_max)s) and %(orders_m
 """
 LOWEST_CUT = "select min(cut) from oltp.cuts"
 
-# Events of pruned cuts are gone from the outbox; then all that are left are looked at.
+# When the cut is pruned, its later events may be gone from the outbox; then we take all events that are left.
 BASE = """
 select cut, epoch, pg_snapshot_xmax(snapshot)::text, array(select pg_snapshot_xip(snapshot)::text)
 from oltp.cuts where cut >= %(cut)s order by cut limit 1
@@ -45,8 +47,8 @@ from oltp.cuts where cut >= %(cut)s order by cut limit 1
 CHANGED = """
 select distinct aggregate_id from oltp.outbox where xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])
 """
-# A payment must be in its order's currency, and a refund changes what its payment and its order may still give back: to
-# look at one of them is to look at those that it names, too.
+# A payment must have its order's currency, and a refund changes what its payment and its order may still refund. So
+# when we compare a payment or refund, we also compare the aggregates that it names.
 NAMED = """
 select payment_id::text from oltp.refunds where {refund}
 union select order_id::text from oltp.refunds where {refund}
@@ -58,18 +60,18 @@ CHANGED_IN_LAKE = "select distinct aggregate_id from lake.raw.events where pod =
 
 @dataclass(frozen=True, kw_only=True)
 class PodScope:
-    """What a run looks at in one pod."""
+    """The scope of a run in one pod."""
 
     aggregates: Scope
     cuts: tuple[tuple[int, int], ...] = ()
-    """Of the log: the cuts of these ranges (after, through], in order."""
+    """The ranges of cuts (after, through] of the log, in order."""
     log: Scope | None = None
-    """The same as a scope; None: the whole log."""
+    """The same ranges as a scope; None: the whole log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What is known of a scope before the pod's cut is taken."""
+    """The part of a scope that is computed before the pod's cut is taken."""
 
     plan: SweepPlan
     swept: tuple[KeyRange, ...]
@@ -78,13 +80,13 @@ class Prepared:
 
 
 def is_small(dsn: str, orders_max: int) -> bool:
-    """Return whether a pod has no more orders than this."""
+    """Return whether a pod has at most `orders_max` orders; False for 0."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         return bool(_one(connection, IS_SMALL, {"orders_max": orders_max})[0])
 
 
 def prepare(lake: duckdb.DuckDBPyConnection, pod: str, dsn: str, plan: SweepPlan, lake_cut: int) -> Prepared:
-    """Find out what changed in the lake, which has everything up to `lake_cut`, and where the swept range ends."""
+    """Read the ids that changed in the lake, which is complete up to `lake_cut`, and compute the swept ranges."""
     rows = lake.execute(CHANGED_IN_LAKE, {"pod": pod, "cut": plan.since_cut}).fetchall()
     with psycopg.connect(dsn, autocommit=True) as connection:
         swept = _swept(connection, plan)
@@ -92,7 +94,7 @@ def prepare(lake: duckdb.DuckDBPyConnection, pod: str, dsn: str, plan: SweepPlan
 
 
 def _swept(connection: psycopg.Connection[Any], plan: SweepPlan) -> tuple[KeyRange, ...]:
-    """Return the ranges, compared longest ago, that hold the planned share of the orders."""
+    """Return the ranges that were compared longest ago and together hold the planned share of the orders."""
 
     def size(keys: KeyRange) -> int:
         return int(_one(connection, ORDER_COUNT, vars(keys))[0])
@@ -116,9 +118,9 @@ def of_lake(prepared: Prepared) -> PodScope:
 
 
 def at_the_cut(prepared: Prepared, connection: psycopg.Connection[Any], cut: int, epoch: str) -> PodScope | None:
-    """Return the scope of a run at a cut, from a connection inside its snapshot; None: everything must be looked at.
+    """Return the scope of a run at a cut, from a connection inside its snapshot; None: compare everything.
 
-    So it is when the last comparison's cut is of another epoch, or unknown to the pod.
+    Everything is compared when the pod does not have the last comparison's cut, or has it in another epoch.
     """
     plan = prepared.plan
     base = connection.execute(BASE, {"cut": plan.since_cut}).fetchone()
@@ -140,7 +142,7 @@ def _with_named(connection: psycopg.Connection[Any], scope: Scope) -> Scope:
 
 
 def _of_log(connection: psycopg.Connection[Any], plan: SweepPlan, cut: int) -> dict[str, Any]:
-    """Return the ranges of cuts that changed or are swept."""
+    """Return the fields `cuts` and `log` of the scope: the cuts since the last comparison, and the swept ranges."""
     if plan.whole_pairs:
         return {"cuts": ((0, cut),), "log": None}
     lowest = _one(connection, LOWEST_CUT, {})[0]
@@ -175,7 +177,7 @@ def _ids(pod: str) -> str:
 def restricted(pod: str, scope: Scope | None, relation: str, column: str) -> str:
     """Return the rows of a DuckDB relation whose aggregate (its id is `column`) is in the scope, as a relation.
 
-    Two branches, each of which a scan can use to leave out what it need not read.
+    The query has two branches, because in each of them a scan can skip row groups by its condition.
     """
     if scope is None:
         return relation
@@ -185,21 +187,21 @@ def restricted(pod: str, scope: Scope | None, relation: str, column: str) -> str
 
 
 def _range_condition(column: str, keys: KeyRange) -> str:
-    # A part of many statements, so not bound; ends of ranges are ids of orders, and are checked to look like them.
+    # Not bound, because the condition is a part of many statements. The ends of ranges are ids; we check their format.
     for end in (keys.above, keys.through):
         if end is not None and not UUID.fullmatch(end):
             raise ValueError(f"{end!r} is not an id")
     conditions = [f"{column} > '{keys.above}'"] if keys.above is not None else []
     conditions += [f"{column} <= '{keys.through}'"] if keys.through is not None else []
     condition = " and ".join(conditions) or "true"
-    # What names no aggregate at all is looked at with the first range.
+    # Rows without an aggregate id belong to the first range.
     return f"({condition})" if keys.above is not None else f"({column} is null or {condition})"
 
 
 def postgres_condition(
     scope: Scope, columns: Collection[str], kind: str = "uuid", first: int = 1
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the PostgreSQL condition that one of these columns is in the scope, and what it binds.
+    """Return the PostgreSQL condition that one of these columns is in the scope, and its bound values.
 
     `kind` is the type of all the columns, uuid or text. Parameters are numbered from `first` on.
     """
@@ -214,6 +216,6 @@ def postgres_condition(
                 ends.append(f"{{column}} {sign} ${first + len(bound) - 1}::{kind}")
         ranges.append(" and ".join(ends) or "true")
     conditions = [f"{{column}} = any(string_to_array(${first}, chr(31))::{kind}[])", *ranges]
-    # Ranges are of bytes, whatever the database's own order of texts is.
+    # Ranges are ordered by bytes, so we do not use the database's own collation.
     ordered = columns if is_uuid else [f'{column} collate "C"' for column in columns]
     return f"({' or '.join(one.format(column=c) for c in ordered for one in conditions)})", tuple(bound)

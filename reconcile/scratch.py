@@ -1,8 +1,8 @@
-"""The scratch space of a comparison: a DuckDB file of its own, with a limit of memory and of disk.
+"""The scratch space of a comparison: a DuckDB file of its own, with limits of memory and disk.
 
-What both sides hold is written to that file, so it takes no memory while other things are compared; tables in memory
-would be spilled only when nothing else is left, and then cost more than the limit. Belongs here: opening and bounding
-it, loading an Arrow stream into it, saying which limit was reached. Does not belong here: comparing.
+The rows of both sides are in that file, so they take no memory while other rows are compared. DuckDB would spill
+in-memory tables only as a last resort, and then exceed the limit. Belongs here: opening the file and its limits,
+loading an Arrow stream into it, naming the limit that was reached. Does not belong here: comparing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import duckdb
 import pyarrow as pa
 
 MEMORY_LIMIT_MB = 256
-"""Of DuckDB's own; a process takes 300 to 400 MB besides (`contracts/settings.py`: comparison_memory_mb)."""
+"""DuckDB's memory limit; the process takes 300 to 400 MB besides (`contracts/settings.py`: comparison_memory_mb)."""
 
 DISK_LIMIT_MB = 50_000
-"""What is written at most, both sides and what is spilled (`contracts/settings.py`: scratch_disk_mb)."""
+"""The largest size of the rows of both sides and of spilled data (`contracts/settings.py`: scratch_disk_mb)."""
 
 WATCH_SECONDS = 0.25
-"""How often it is measured what is written: DuckDB itself bounds only what it spills."""
+"""How often we measure the size of the files, because DuckDB itself limits only what it spills."""
 
 PREFIX = "tieout-compare-"
-"""Of the folders of comparisons, followed by the process id."""
+"""Name prefix of the folders of comparisons; the process id follows."""
 
 CATALOG = "scratch"
-"""Name under which the scratch catalog is attached beside whatever the connection already has (the lake)."""
+"""Name under which the scratch catalog is attached, beside the lake."""
 
 
 def table(name: str) -> str:
@@ -47,11 +47,11 @@ def scratch(
     disk_limit_mb: int = DISK_LIMIT_MB,
     folder: Path | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attach a scratch catalog in `folder` to `connection`, bounded by `memory_limit_mb` and `disk_limit_mb`."""
+    """Attach a scratch catalog in `folder` to `connection`, with limits of memory and disk; detach it on exit."""
     _remove_leftovers(folder)
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=folder) as spill:
         connection.execute("set TimeZone = 'UTC'")
-        # DuckDB draws it on standard output, where a command's answer belongs.
+        # DuckDB would print the progress bar on standard output, which is for a command's answer.
         connection.execute("set enable_progress_bar = false")
         connection.execute("set preserve_insertion_order = false")
         connection.execute("set memory_limit = $limit", {"limit": f"{memory_limit_mb}MB"})
@@ -59,7 +59,7 @@ def scratch(
         connection.execute("set max_temp_directory_size = $limit", {"limit": f"{disk_limit_mb}MB"})
         file = str(Path(spill) / "scratch.duckdb").replace("'", "''")
         connection.execute(f"attach '{file}' as {CATALOG}")
-        # It is read once or twice and then gone: to compress it costs more than the comparison.
+        # The file is read once or twice and then deleted; compressing it takes longer than the comparison.
         connection.execute("set force_compression = 'uncompressed'")
         try:
             with _watched(connection, Path(spill), disk_limit_mb):
@@ -71,7 +71,7 @@ def scratch(
 
 @contextmanager
 def _watched(connection: duckdb.DuckDBPyConnection, folder: Path, limit_mb: int) -> Iterator[None]:
-    """Interrupt whatever statement runs while the files in `folder` take more than `limit_mb`."""
+    """Interrupt the running statement while the files in `folder` take more than `limit_mb`."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -91,13 +91,13 @@ def _watched(connection: duckdb.DuckDBPyConnection, folder: Path, limit_mb: int)
 def _size(folder: Path) -> int:
     found = 0
     for file in folder.rglob("*"):
-        with suppress(OSError):  # what was spilled is removed while it is looked at
+        with suppress(OSError):  # DuckDB may delete a spill file meanwhile
             found += file.stat().st_size
     return found
 
 
 def _remove_leftovers(folder: Path | None) -> None:
-    """Remove what comparisons left in `folder` that were killed: it may be as large as what they compared."""
+    """Delete the folders of killed comparisons in `folder`, because they may be as large as the compared rows."""
     for left in (folder or Path(tempfile.gettempdir())).glob(f"{PREFIX}*-*"):
         process_id = left.name.removeprefix(PREFIX).partition("-")[0]
         if process_id.isdigit() and not _is_alive(int(process_id)):
@@ -125,7 +125,7 @@ def load(connection: duckdb.DuckDBPyConnection, name: str, reader: pa.RecordBatc
 
 @contextmanager
 def single_threaded(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Let statements use one thread: half of what two hold at the same time."""
+    """Let statements use only one thread, which needs about half of the memory of two."""
     ((threads,),) = connection.execute("select current_setting('threads')").fetchall()
     connection.execute("set threads = 1")
     try:
@@ -135,12 +135,12 @@ def single_threaded(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def limit_reached(error: Exception) -> str:
-    """Return a sentence that says which limit stopped a statement, and which setting it is; empty for other errors."""
+    """Return a sentence with the limit that stopped a statement, and its setting; empty for other errors."""
     text = str(error)
     if "No space left on device" in text:
         return "The disk of the scratch folder (TIEOUT_VAR_DIR) is full: make room there, then compare again. "
     is_spilled = "max_temp_directory_size" in text and isinstance(error, duckdb.OutOfMemoryException)
-    # Nothing else interrupts a statement of a comparison.
+    # Only `_watched` interrupts a statement of a comparison.
     if is_spilled or isinstance(error, duckdb.InterruptException):
         return "It needs more scratch space on disk than TIEOUT_SCRATCH_DISK_MB allows. "
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -1,6 +1,6 @@
-"""What a comparable table looks like: its key, its columns with their types, and the segments it is summed over.
+"""The shape of a comparable table: its key, its columns with their types, and the segments of its sums.
 
-Belongs here: the shape that both sides of a comparison must be brought into. Does not belong here: how a side is read.
+Belongs here: the shape that both sides of a comparison must have. Does not belong here: how a side is read.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from contracts.verdicts import Scalar
 
 BIGINT, VARCHAR, BOOLEAN, TIMESTAMP = "BIGINT", "VARCHAR", "BOOLEAN", "TIMESTAMPTZ"
 HUGEINT = "HUGEINT"
-"""These are the only types that are compared. No floats: a number is a whole number or the sides differ. What adds
-rows up is a HUGEINT: the largest amount that is allowed fits 64 bits, a sum of several need not."""
+"""Only these five types are compared. There are no floats, because every compared number is an integer. Sums over rows
+are HUGEINT: the largest allowed amount fits 64 bits, but a sum of several may not.
+"""
 
 WHOLE_NUMBERS = (BIGINT, HUGEINT)
 
 MONEY_SUFFIXES = ("_minor", "_micro")
 
 AggregateOf = Callable[[Mapping[str, Scalar]], str | None]
-"""A row (column -> value) -> the key of the aggregate that it belongs to."""
+"""A row (column -> value) -> the key of its aggregate; None when it names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One compared column; both sides deliver it under this name with this DuckDB type."""
+    """One compared column; both sides have it under this name with this DuckDB type."""
 
     name: str
     type: str
     default: str | None = None
-    """What it is, as text, in a payload that lacks it: one from before the field was added."""
+    """The value, as text, for a payload without the field, which was written before the field was added."""
 
     @property
     def is_money(self) -> bool:
@@ -40,12 +41,12 @@ class Column:
 
     @property
     def is_tax(self) -> bool:
-        """Whether it is an amount of tax, or the amount that tax is on."""
+        """Whether it is an amount of tax, or a taxable amount."""
         return self.is_money and ("tax" in self.name)
 
     @property
     def is_measure(self) -> bool:
-        """Whether it is summed: money and numbers of units, not rates, numbers or versions."""
+        """Whether it is summed: amounts of money and quantities are, rates and versions are not."""
         return self.type in WHOLE_NUMBERS and (
             self.is_money
             or self.name in ("quantity", "on_hand", "reserved", "events")
@@ -54,7 +55,7 @@ class Column:
 
 
 def sums(*names: str) -> tuple[Column, ...]:
-    """Return columns that add rows up."""
+    """Return columns that are sums over rows."""
     return tuple(Column(name=name, type=HUGEINT) for name in names)
 
 
@@ -62,9 +63,9 @@ def sums(*names: str) -> tuple[Column, ...]:
 class Shape:
     """The shape of one compared table.
 
-    `key` names columns of type VARCHAR; a side that has a key twice is reported as duplicate. `merchant`, `day` and
-    `currency` say by what rows are grouped into segments, where the table has such columns (`day` is a timestamp, cut
-    to the UTC day, or a text `YYYY-MM-DD`).
+    `key` names columns of type VARCHAR; a key that one side has twice is reported as duplicate. `merchant`, `day` and
+    `currency` are the columns that group rows into segments; None when the table has no such column. `day` is a
+    timestamp, which is truncated to the UTC day, or a text `YYYY-MM-DD`.
     """
 
     name: str
@@ -74,9 +75,9 @@ class Shape:
     day: str | None = None
     currency: str | None = None
     version: str | None = None
-    """The column by which an older row is told from a wrong one."""
+    """The version column: a lower version in the copy makes the difference stale, not wrong."""
     aggregate: AggregateOf | None = None
-    """Says to which aggregate a row that differs belongs; None where rows are sums over several."""
+    """Returns the aggregate key of a row; None when rows are sums over several aggregates."""
 
     @property
     def measures(self) -> tuple[Column, ...]:
@@ -94,12 +95,12 @@ class Shape:
 
 
 def belongs_to(aggregate_type: str, id_column: str) -> AggregateOf:
-    """Return what finds a row's aggregate of one type, by a column that holds its id."""
+    """Return a function that gives the key of a row's aggregate, of this type and with its id in `id_column`."""
     return lambda row: _key(row["merchant_id"], aggregate_type, row[id_column])
 
 
 def names_aggregate(row: Mapping[str, Scalar]) -> str | None:
-    """Return the aggregate of a row that has its type and id as columns."""
+    """Return the aggregate key of a row that has columns for the aggregate's type and id."""
     return _key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"])
 
 
@@ -110,5 +111,5 @@ def _key(merchant_id: Scalar, aggregate_type: Scalar, aggregate_id: Scalar) -> s
 
 
 def quoted(name: str) -> str:
-    """Return `name` as an SQL identifier; names are our own, quoting is for words such as `partition`."""
+    """Return `name` as an SQL identifier. Names are our own; we quote them because of keywords such as `partition`."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,9 +1,9 @@
-"""The rotating sweep: which part of all keys a run looks at, and what is known to have been looked at.
+"""The rotating sweep: which part of all keys a run compares, and which parts were compared when.
 
-What changed is compared at every run, the rest in turn: every run takes the part that was compared longest ago, as
-large a part as time has passed, so that a run that was missed makes the next one take more. The ranges of all parts
-together always hold every key. Belongs here: that arithmetic, as values. Does not belong here: the table
-(`reconcile/coverage.py`) or reading anything (`reconcile/scoping.py`).
+Every run compares what changed, and a part of the rest: the keys that were compared longest ago. The size of the part
+grows with the time since the last run, so after a missed run the next part is larger. All parts together always hold
+every key. Belongs here: that arithmetic, on values. Does not belong here: the table (`reconcile/coverage.py`) or
+reading anything (`reconcile/scoping.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from contracts.scope import KeyRange, Scope
 from contracts.verdicts import PairResult
 
 PACE = 0.8
-"""A rotation takes this share of the stated time: the rest is for runs that come late."""
+"""A rotation takes this share of SWEEP_SECONDS_MAX; the rest is reserve for late runs."""
 SHARE_MIN = 1 / 256
-"""However soon a run follows another, it sweeps so much: otherwise the parts would become many."""
+"""A run sweeps at least this share of the keys, so that there are not too many small parts."""
 SUSPECTS_MAX = 20_000
-"""With more unended breaks than this a run looks at everything."""
+"""With unended breaks of more aggregates than this, a run compares everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A range of keys and the newest comparison that looked at all of it."""
+    """A range of keys, with the cut and time of the newest comparison of the whole range."""
 
     keys: KeyRange
     cut: int
@@ -35,58 +35,58 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What of a pair in a pod was compared when."""
+    """Which keys of a pair in a pod were compared when."""
 
     pair: str
     pod: str
     cut: int
-    """Whatever changed up to this cut was compared since."""
+    """Every change up to this cut was compared after the change."""
     parts: tuple[Part, ...]
-    """In the order of their keys; together every key."""
+    """Parts in the order of their keys; together they hold every key."""
 
     @property
     def oldest(self) -> Part:
-        """The part that was compared longest ago: everything was compared at least once since then."""
+        """The part that was compared longest ago. Every key was compared at least once since then."""
         return min(self.parts, key=lambda part: part.compared_at)
 
     @property
     def newest_at(self) -> datetime:
-        """When the last part was compared."""
+        """When the newest part was compared."""
         return max(part.compared_at for part in self.parts)
 
     @property
     def lowest_cut(self) -> int:
-        """The cut at or after which everything was compared at least once."""
+        """The lowest cut of a part: every key was compared at least once at this cut or a later one."""
         return min(part.cut for part in self.parts)
 
     def is_behind(self, now: datetime) -> bool:
-        """Return whether a part was not looked at for longer than the contract states."""
+        """Return whether a part was not compared for longer than SWEEP_SECONDS_MAX."""
         return (now - self.oldest.compared_at).total_seconds() > SWEEP_SECONDS_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What an incremental run is to look at in one pod."""
+    """What an incremental run must compare in one pod."""
 
     since_cut: int
-    """Everything that changed after this cut."""
+    """Compare everything that changed after this cut."""
     parts: tuple[KeyRange, ...]
-    """Of the aggregates, that which was compared longest ago first."""
+    """Ranges of aggregate ids; the one that was compared longest ago is the first."""
     cut_parts: tuple[KeyRange, ...]
-    """Of the log, the same."""
+    """The same for the log: ranges of cuts."""
     share: float
-    """How much of all keys is swept."""
+    """The share of all keys that is swept, from 0 to 1."""
     suspects: frozenset[str] = frozenset()
-    """Aggregates with unended breaks: only looking again can end them."""
+    """Aggregates with unended breaks; only another comparison can end these breaks."""
     whole_pairs: frozenset[str] = frozenset()
-    """Pairs of the log that are looked at completely, because they have unended breaks."""
+    """Pairs of the log that are compared completely, because they have unended breaks."""
 
 
 def covered(before: Coverage | None, result: PairResult) -> Coverage | None:
-    """Return what is known after a result that counts; None if everything was never looked at.
+    """Return the coverage after a result that counts; None while there was no complete comparison.
 
-    Aggregates that a copy had parked were left out: until there are none, what changed is not taken to be followed
-    beyond the comparison before the first of them.
+    A comparison leaves out parked aggregates. While there are any, the coverage's `cut` does not advance, so that their
+    changes are compared later.
     """
     scope, cut = result.scope, result.cut or 0
     through = min(cut, scope.through_cut) if scope else cut
@@ -109,7 +109,7 @@ def _overlaid(parts: Sequence[Part], new: Part) -> tuple[Part, ...]:
 
 
 def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Return the parts, neighbours that were compared together as one."""
+    """Return the parts, where neighbours that were compared together are joined."""
     found: list[Part] = []
     for part in parts:
         last = found[-1] if found else None
@@ -121,7 +121,7 @@ def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
 
 
 def _without(part: Part, taken: KeyRange) -> list[Part]:
-    """Return what of a part is below and what is above a range."""
+    """Return the pieces of a part that are below and above a range."""
     above, through = part.keys.above, part.keys.through
     pieces = []
     if taken.above is not None and (above is None or above < taken.above):
@@ -139,10 +139,11 @@ def planned(
     cut_pairs: Collection[str],
     now: datetime,
 ) -> SweepPlan | None:
-    """Return what a run is to look at in one pod; None: everything.
+    """Return what a run must compare in one pod; None: everything.
 
-    `coverages` are those of all pairs that can be compared in part; `suspects` are the aggregates (ids) of unended
-    breaks by pair, None for a break that names none; `cut_pairs` are the pairs whose parts are ranges of cuts.
+    `coverages` are the coverages of all pairs that can be compared incrementally. `suspects` maps a pair to the
+    aggregate ids of its unended breaks, None for a break without aggregate. `cut_pairs` are the pairs whose parts are
+    ranges of cuts.
     """
     known = [one for one in coverages if one is not None]
     ids = {one for pair, found in suspects.items() if pair not in cut_pairs for one in found}
@@ -170,9 +171,10 @@ def _by_age(coverages: Sequence[Coverage]) -> tuple[KeyRange, ...]:
 def taken(
     parts: Sequence[KeyRange], number: int, size: Callable[[KeyRange], int], end: Callable[[KeyRange, int], str | None]
 ) -> tuple[KeyRange, ...]:
-    """Return the first of the parts that hold so many keys together, the last one cut short.
+    """Return the first parts, which together hold `number` keys; the last one is shortened.
 
-    `size` says how many keys a range holds, `end` which key of it has so many keys up to itself; None: it has fewer.
+    `size` returns the number of keys in a range. `end` returns the key of a range at which the given number of keys is
+    reached, None when the range has fewer.
     """
     found = []
     for part in parts:
@@ -188,12 +190,12 @@ def taken(
 
 
 def cut_text(cut: int) -> str:
-    """Return a cut as text whose order is that of the numbers."""
+    """Return a cut as text of twenty digits, so that texts sort like the numbers."""
     return f"{cut:020d}"
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return ranges of cuts (after, through] without overlaps, in order; empty ones left out."""
+    """Return ranges of cuts (after, through] without overlaps, in order, without empty ones."""
     found: list[tuple[int, int]] = []
     for after, through in sorted(ranges):
         if through <= after:
@@ -206,7 +208,7 @@ def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def scope_of(plan: SweepPlan, swept: tuple[KeyRange, ...], ids: Collection[str], through_cut: int) -> Scope:
-    """Return the scope of a run that follows a plan, once it is known what changed."""
+    """Return the scope of a run with this plan; `ids` are the changed aggregates."""
     everything = frozenset(ids) | plan.suspects
     return Scope(
         since_cut=plan.since_cut,

@@ -1,7 +1,7 @@
-"""Figures of tax in OLTP that must agree by themselves: each tax with its rate, and several with their line.
+"""Figures of tax in OLTP that must agree with each other: each tax with its rate, and several taxes with their line.
 
-Belongs here: those identities as SQL over OLTP at a cut, in the comparison's own words. Does not belong here: every
-other figure (`oltp_identities.py`), and the warehouse's tax (`tax_pair.py`).
+Belongs here: those identities as SQL over OLTP at a cut, written independently of `oltp/`. Does not belong here: other
+figures (`oltp_identities.py`), and the warehouse's tax (`tax_pair.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ NET = "(l.amount_minor - l.discount_minor)::HUGEINT"
 
 
 def _rounded(numerator: str, denominator: str) -> str:
-    """Half away from zero, as everything is rounded; the denominator is above zero."""
+    """Return SQL for numerator / denominator, rounded half away from zero; the denominator must be positive."""
     return f"(sign({numerator}) * ((2 * abs({numerator}) + {denominator}) // (2 * {denominator})))::HUGEINT"
 
 
 ADDED = _rounded(f"({NET} * l.rate_ppm)", PPM)
-"""Tax on top of a line's amount after discount, at the rate of the line or of one of its taxes."""
+"""Tax that is added to a line's amount after discount, at the rate of the line or of one of its taxes."""
 CONTAINED = _rounded(f"({NET} * l.rate_ppm)", f"({PPM} + l.rate_ppm)")
-"""Tax in it at the line's whole rate."""
-# The first k taxes of a price that contains them have together what their rates are of the whole, rounded.
+"""Tax that is contained in a line's amount after discount, at the line's whole rate."""
+# When a price contains several taxes, the first k taxes together are the whole tax times their share of the rate,
+# rounded.
 REACHED = """sum(rate_ppm) over (partition by {owner} order by jurisdiction)::HUGEINT"""
 
 
@@ -60,7 +61,7 @@ SUMS_OF_REFUND = f"""(
 
 
 def _of_line(name: str, expected: str, actual: str, rows: str, *, is_limit: bool = False) -> Identity:
-    """A figure of an order's line or of one of its taxes, alias `l`."""
+    """Return an identity, or a limit, of an order's line or of one of its taxes; the rows have the alias `l`."""
     return Identity(
         name=name,
         aggregate_type="order",
@@ -72,7 +73,7 @@ def _of_line(name: str, expected: str, actual: str, rows: str, *, is_limit: bool
 
 
 def _sum_of_line(name: str, column: str) -> Identity:
-    """A figure of a line with several taxes is their sum."""
+    """Return the identity: a figure of a line with several taxes is the sum over these taxes."""
     rows = f"{{order_lines}} as l join {SUMS_OF_LINE} as s on s.order_line_id = l.order_line_id"
     return _of_line(name, f"s.{column}", f"l.{column}", rows)
 
@@ -133,4 +134,4 @@ TAX_IDENTITIES = (
             ) as a""",
     ),
 )
-"""Lines, refunds and adjustments with one tax have no rows of several, and keep the first of these."""
+"""Lines with one tax have no rows in the tables of several taxes; only the first identity applies to them."""

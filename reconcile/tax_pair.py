@@ -26,7 +26,7 @@ TAXED_ID = "coalesce(order_id, source_line_id) as taxed_id"
 
 
 def _taxed(row: Mapping[str, Scalar]) -> str | None:
-    """Also for what a refund gave back its order, whose events reach back further than those of its refunds."""
+    """Return the aggregate of a row. For a refunded tax it is the order, because the order's events begin earlier."""
     is_adjusted = row["movement"] == "adjusted"
     return belongs_to("adjustment", "source_line_id")(row) if is_adjusted else belongs_to("order", "order_id")(row)
 

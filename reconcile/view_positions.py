@@ -1,4 +1,4 @@
-"""Where a read model stands, as it says itself, and whether a cut of that number exists at all.
+"""The positions that a read model has stored, and whether their cuts exist.
 
 Belongs here: reading positions for a comparison. Does not belong here: comparing rows as of them
 (`reconcile/read_model_pairs.py`).
@@ -35,15 +35,15 @@ def read_positions(cursor: adbc.Cursor, projection: str, pod: str) -> list[Parti
 
 
 def shown(position: PartitionPosition) -> str:
-    """Return a position as results show it."""
+    """Return a position as text for results: `cut` or `cut+chunk`."""
     return f"{position.cut}+{position.chunk}" if position.chunk else str(position.cut)
 
 
 def known_positions(run: PodRun, positions: Sequence[PartitionPosition]) -> tuple[Sequence[PartitionPosition], Outcome]:
-    """Return the positions, those beyond every cut there is set to the newest one, and these as differences.
+    """Return the positions, and as differences those above the newest cut; in the positions these are set to that cut.
 
-    A view that stands where no cut is would wait for ever, and look late. A lake that is beyond the pod as well says
-    that the pod was put back to an earlier state: then nobody is ahead of the others.
+    A view with a position above every cut would never continue, although it only seems late. When the lake is also
+    above the pod's newest cut, the pod was restored to an earlier state; then the lake's cut is the newest.
     """
     with psycopg.connect(run.context.pods[run.pod], autocommit=True) as connection:
         registered = int(connection.execute(NEWEST_CUT).fetchall()[0][0])

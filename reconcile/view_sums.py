@@ -1,8 +1,8 @@
-"""Sums that a view keeps, compared with the rows that it adds up: both as one snapshot of the view has them.
+"""Compares the sums that a view keeps with the rows that they add up, both read in one snapshot of the view.
 
-The rows themselves are compared with the lake, key by key; a sum of rows that are right is right. So parked aggregates
-and a view that is behind make no difference here. Belongs here: reading both sides. Does not belong here: the rows
-(`reconcile/read_model_pairs.py`), which sums there are (`reconcile/copies/`).
+The rows themselves are compared with the lake, key by key. If the rows are right, the sums over them are right. So
+parked aggregates and the view's lag do not matter here. Belongs here: reading both sides. Does not belong here: the
+rows (`reconcile/read_model_pairs.py`), which sums there are (`reconcile/copies/`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from reconcile.view_tables import ViewSum
 if TYPE_CHECKING:
     import adbc_driver_postgresql.dbapi as adbc
 
-# A group belongs to the pods of its rows; without a row of any pod that there is, to the first one. The sum of a group
-# that has rows may be missing, so groups are taken from the rows, and what only the sums have is added.
+# A group belongs to the pods of its rows; without a row of a known pod, to the first pod. The sum of a group may be
+# missing, so we take the groups from the rows, and add the groups that only the sums have.
 LOOKED_AT = """
     parts as materialized ({parts}),
     groups as (
@@ -46,7 +46,7 @@ KEPT = "with {looked_at} select {id_column}, {group}, {kept} from read_models.{n
 
 
 def read_sums(run: PodRun, cursor: adbc.Cursor, item: ViewSum) -> None:
-    """Read what the view keeps, and what its rows add up to, into scratch tables."""
+    """Read the view's sums, and the sums computed from its rows, into scratch tables."""
     known = sorted(run.context.pods)
     identity = " || '/' || ".join(item.group)
     measures = [column.name for column in item.shape.columns if column.type == HUGEINT]
@@ -67,15 +67,15 @@ def read_sums(run: PodRun, cursor: adbc.Cursor, item: ViewSum) -> None:
 
 
 def compare_sums(run: PodRun, item: ViewSum) -> Outcome:
-    """Compare what was read: what the rows add up to, with what the view keeps."""
+    """Compare the two scratch tables: the sums computed from the rows (left), and the view's sums (right)."""
     added, kept = (table(f"{side}_{item.name}") for side in ("added", "kept"))
     return compare(run.connection, item.shape, added, kept, run.context.limits)
 
 
 def _looked_at(run: PodRun, item: ViewSum, names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return the query of the groups that are looked at, and what it binds after the pods.
+    """Return the query of the groups that are compared, and the values that it binds after the pods.
 
-    Of a scope: groups of aggregates that changed, and groups that are named or swept by the id of their own.
+    With a scope these are the groups of changed aggregates, and the groups whose own id is in the scope.
     """
     of_rows = of_groups = of_sums = "true"
     bound: tuple[str, ...] = ()

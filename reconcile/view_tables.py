@@ -1,6 +1,6 @@
-"""How it is said what the tables of a read model must hold: of the lake's states, in SQL of the comparison's own.
+"""The types that declare what the tables of a read model must hold, as SQL over the lake's states.
 
-Belongs here: the values. Does not belong here: what each read model must hold (`reconcile/copies/`), how they are read
+Belongs here: these types. Does not belong here: what each read model must hold (`reconcile/copies/`), how it is read
 and compared (`reconcile/read_model_pairs.py`), or built (`derived/read_models/`).
 """
 
@@ -28,10 +28,10 @@ def moment(*names: str) -> tuple[Column, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewTable:
-    """A table of a view, and what the lake's states say it must hold.
+    """A table of a view, and the rows that it must hold by the lake's states.
 
-    `expected` is DuckDB SQL over the folded states, ``{orders}`` standing for those of orders and so on. `root` names
-    the table that says which pod a row belongs to, where the table itself does not.
+    `expected` is DuckDB SQL over the folded states; ``{orders}`` is replaced by the table of order states, and so on.
+    `root` names the table with the column `pod`, when the table itself has none.
     """
 
     shape: Shape
@@ -40,7 +40,7 @@ class ViewTable:
     expected: str
     root: str | None = None
     query: str | None = None
-    """Reads the table, where not each column is one of its own; ``{condition}`` stands for what is asked for."""
+    """PostgreSQL query that reads the table when a column is not stored as such; ``{condition}`` selects the rows."""
 
     @property
     def name(self) -> str:
@@ -50,10 +50,10 @@ class ViewTable:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSum:
-    """A table of a view that adds its other rows up.
+    """A table of a view whose rows are sums over rows of its other tables.
 
-    `parts` is PostgreSQL SQL for the rows that are added up, with the columns of `group`, the compared measures, `pod`
-    and `aggregate_id`. Rows are compared with lake's states by themselves; so the sums of right rows are right.
+    `parts` is PostgreSQL SQL that returns the rows to add up, with the columns of `group`, the compared measures, `pod`
+    and `aggregate_id`. These rows are themselves compared with the lake's states; sums over right rows are right.
     """
 
     shape: Shape
@@ -74,7 +74,7 @@ class View:
     name: str
     tables: tuple[ViewTable, ...]
     compared: str
-    """What of it is compared, in a sentence."""
+    """One sentence that says what is compared."""
     sums: tuple[ViewSum, ...] = ()
 
     @property
@@ -84,5 +84,5 @@ class View:
 
     @property
     def aggregate_types(self) -> tuple[str, ...]:
-        """The aggregates whose states it holds."""
+        """The aggregate types whose states it holds."""
         return tuple(dict.fromkeys(item.aggregate_type for item in self.tables))

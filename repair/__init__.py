@@ -1,5 +1,5 @@
-"""What is done about differences: the ledger of breaks, and repairs through the stores' own write paths.
+"""The handling of differences: the ledger of breaks, and repairs through the stores' own write paths.
 
-Belongs here: breaks from found to ended, plans and their application. Does not belong here: finding differences
-(`reconcile/`), the stores themselves (`derived/`, `streams/`, `oltp/`).
+Belongs here: breaks from their opening to their end, plans and their application. Does not belong here: finding
+differences (`reconcile/`), the stores themselves (`derived/`, `streams/`, `oltp/`).
 """

@@ -1,7 +1,8 @@
-"""Doing one action of a plan: through the write path of the store that it mends, and looking at it before and after.
+"""Executes one action of a plan through the write path of the store, and reads the store before and after it.
 
-Every action may be done again after an interruption: what is right already is left alone. Belongs here: which function
-of which store an action is. Does not belong here: when (`repair/run.py`), the audit (`repair/audit.py`).
+Every action is idempotent: after an interruption it can be executed again, and changes only what is still wrong.
+Belongs here: which function of which store executes an action. Does not belong here: when (`repair/run.py`), the audit
+(`repair/audit.py`).
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What an action came to."""
+    """The result of an action."""
 
     after: Mapping[str, Any]
-    """For the audit; JSON."""
+    """The state after the action, as JSON, for the audit."""
     changed: int | None
-    """How much it changed, in rows, events, cuts or aggregates; 0: all was right already. None: nobody can tell."""
+    """Number of changed rows, events, cuts or aggregates; 0: everything was already right. None: it is not known."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Aggregates that it could not mend, and why: people decide."""
+    """Aggregate key -> why it could not be repaired; a person decides."""
 
 
 def look(tools: Repairing, action: Action) -> dict[str, Any]:
-    """Return how that which an action changes is now, for the audit; bounded, and changes nothing."""
+    """Return the present state of what an action changes, for the audit; bounded. It changes nothing."""
     return LOOKS[action.kind](tools, action)
 
 
 def act(tools: Repairing, action: Action, run: str) -> Done:
-    """Do an action. Raises what the store raises; then a second call does the rest."""
+    """Execute an action. Raises what the store raises; then a second call does what is left."""
     return ACTS[action.kind](tools, action, run)
 
 
@@ -123,7 +124,10 @@ STILL_PARKED = "The parked events of {key} still cannot be applied: {error}"
 
 
 def data_at(store: ReplayableProjection, pod: str, log: EventLog) -> datetime | None:
-    """Return how new a store's data are, or less if the log no longer knows; None when nothing is parked."""
+    """Return when the newest cut of a store was registered; None when nothing is parked.
+
+    If the log has no manifest of that cut any more, the result is an earlier time: that of the newest parked event.
+    """
     parked = store.parked_events(pod)
     if not parked:
         return None
@@ -165,7 +169,7 @@ def _restate_one(pod: CommandPod, key: str, action: Action, run: str) -> Any:
         shown_digest=action.digests.get(key),
         says_again=key in action.again,
     )
-    # The same repair asks once; another one, after another damage, asks anew.
+    # The key has the run's name: a retry of the run is idempotent, and a later repair of new damage is a new command.
     return execute(pod, command, idempotency_key=f"repair/{run}/{key}")
 
 

@@ -1,7 +1,7 @@
-"""The audit of repairs: which run did what, to which keys, because of which breaks, and how it was before and after.
+"""The audit of repairs: which run did what, to which keys, because of which breaks, and the state before and after.
 
-A row is written before anything is touched, and completed afterwards. So what a killed run was doing is seen: a row
-that is not completed and whose lease is over is shown as interrupted. Rows are never deleted.
+A row is written before an action changes anything, and completed afterwards. So the audit also shows what a killed run
+was doing: a row that is not completed and whose lease is over is shown as interrupted. Rows are never deleted.
 
 Belongs here: `trust.repair_runs`, `trust.repair_actions`. Does not belong here: breaks (`repair/ledger/recording.py`).
 """
@@ -141,10 +141,10 @@ SINCE = "select count(*) as number from trust.repair_actions where started_at > 
 
 LOCK = "tieout repair"
 SAME_PROCESS_SECONDS = 1.0
-"""An id is given to another process sooner or later; the moment of its start tells them apart."""
+"""Tolerance in start times. Process ids are reused, so we identify a process by its id and start time."""
 
 _living: set[str] = set()
-"""Runs that are at work in this process."""
+"""Runs that are being executed in this process."""
 
 LOST = (
     "The connection that held the lock of this repair was lost; it stops before anything else is written, and the next "
@@ -154,13 +154,13 @@ LOST = (
 
 @dataclass(frozen=True, kw_only=True)
 class HeldPods:
-    """The pods that this session repairs alone."""
+    """The pods whose repair locks this session holds."""
 
     pods: tuple[str, ...]
     connection: psycopg.Connection[Any]
 
     def check(self) -> None:
-        """Raise TieoutError when the session was lost, and the locks with it; asked before each thing that is done."""
+        """Raise TieoutError when the session, and so its locks, are lost; called before each action."""
         try:
             self.connection.execute("select 1")
         except psycopg.Error:
@@ -169,7 +169,7 @@ class HeldPods:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedAction:
-    """One action as it went."""
+    """One action as the audit has it."""
 
     action_id: int
     run: str
@@ -177,7 +177,7 @@ class AuditedAction:
     store: str
     pod: str
     keys: tuple[str, ...]
-    """The first ones."""
+    """The first KEYS_SHOWN keys."""
     key_count: int
     causes: tuple[int, ...]
     why: str
@@ -186,11 +186,12 @@ class AuditedAction:
     started_at: datetime
     ended_at: datetime | None
     outcome: str
-    """`done`, `nothing_to_do`: all was right already, `failed`, `running`, or `interrupted`: its run was killed, and
-    the next run does it again if it must."""
+    """`done`, `nothing_to_do` (everything was already right), `failed`, `running`, or `interrupted` (its run was
+    killed; the next run repeats it if that is necessary).
+    """
     error: str
     changed: int | None
-    """How much it changed; None: nobody can tell, or it did not end."""
+    """Number of changed rows, events, cuts or aggregates; None: it is not known, or the action did not end."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as values that JSON can hold."""
@@ -199,7 +200,7 @@ class AuditedAction:
 
 
 def migrate(control_dsn: str) -> None:
-    """Create the tables in the control database, if they are not there; those of the ledger are there before."""
+    """Create the tables in the control database, if they do not exist; the ledger's tables must exist."""
     with ledger(control_dsn) as connection:
         connection.execute(TABLES)
         guard(connection, "trust.repair_actions", GUARDS)
@@ -207,10 +208,10 @@ def migrate(control_dsn: str) -> None:
 
 @contextmanager
 def holding_pods(control_dsn: str, pods: Sequence[str]) -> Iterator[HeldPods]:
-    """Hold the repair of as many of these pods as nobody else repairs; yield which. One repair per pod at a time.
+    """Acquire the repair locks of those of these pods that no other run repairs; yield them.
 
-    The locks are those of a session: whoever is killed lets go of them at once. A run whose session was lost, but whose
-    process lives, is not taken for one that was killed: its pods are not given to others.
+    The locks are session-level advisory locks, so PostgreSQL releases them at once when the process is killed. When a
+    run has lost its session but its process is still alive, its pods are left out.
     """
     with psycopg.connect(control_dsn, autocommit=True, application_name="tieout repair") as connection:
         held = []
@@ -225,7 +226,7 @@ def holding_pods(control_dsn: str, pods: Sequence[str]) -> Iterator[HeldPods]:
 
 
 def begin_run(control_dsn: str, run: str, pods: Sequence[str], now: datetime) -> None:
-    """Note that a run begins in this process; it holds the pods."""
+    """Record that a run begins in this process. The caller holds the locks of the pods."""
     me = psutil.Process()
     place = {"host": socket.gethostname(), "process_id": me.pid, "process_started": me.create_time()}
     with _writing(control_dsn) as connection:
@@ -234,7 +235,7 @@ def begin_run(control_dsn: str, run: str, pods: Sequence[str], now: datetime) ->
 
 @contextmanager
 def living(run: str) -> Iterator[None]:
-    """Let other repairs in this process know that a run is at work; those in other processes look at the process."""
+    """Mark a run as being executed, for other repairs in this process; other processes check the process id."""
     _living.add(run)
     try:
         yield
@@ -243,20 +244,20 @@ def living(run: str) -> Iterator[None]:
 
 
 def end_run(control_dsn: str, run: str, outcome: str, now: datetime, reason: str = "") -> None:
-    """Note how a run ended: `done`, `nothing_to_do`, `failed` or `interrupted`."""
+    """Record how a run ended: `done`, `nothing_to_do`, `failed` or `interrupted`."""
     with _writing(control_dsn) as connection:
         connection.execute(END_RUN, {"run": run, "outcome": outcome, "now": now, "reason": reason})
 
 
 def interrupted_runs(control_dsn: str, held_pods: Collection[str]) -> list[str]:
-    """Return the runs over pods that the caller holds now, and that never ended: they were killed."""
+    """Return the runs over the pods that the caller holds that never ended and were killed."""
     return [str(row["run"]) for row in _unended(control_dsn, held_pods) if not _is_alive(row)]
 
 
 def abandoned_runs(control_dsn: str) -> list[str]:
-    """Return the runs that never ended and that nobody executes: no process of theirs lives, nobody holds their pods.
+    """Return the unended runs that no process executes: their process is dead, and their pods' locks are free.
 
-    For those who only look; a repair that begins holds the pods itself and asks `interrupted_runs`.
+    It is for readers without locks; a repair holds the pods' locks itself and calls `interrupted_runs`.
     """
     with reading(control_dsn) as connection:
         rows = connection.execute(UNENDED_RUNS, {"pods": None}).fetchall()
@@ -274,7 +275,7 @@ def _unended(control_dsn: str, pods: Collection[str]) -> list[dict[str, Any]]:
 
 
 def _is_alive(row: Mapping[str, Any]) -> bool:
-    """Return whether the process of a run that has not ended is still at work; on another machine its lock tells."""
+    """Return whether the process of an unended run is alive; False for another machine: only its lock can tell."""
     if row["process_id"] is None or row["host"] != socket.gethostname():
         return False
     if row["process_id"] == os.getpid():
@@ -290,7 +291,7 @@ def _is_alive(row: Mapping[str, Any]) -> bool:
 def begin_action(
     control_dsn: str, run: str, action: Action, before: Mapping[str, Any], *, now: datetime, lease_seconds: float
 ) -> int:
-    """Write down what is going to be done and how it is before; return the row's id."""
+    """Record an action before it is executed, with the state before; return the row's id."""
     bound = {
         "run": run,
         "kind": action.kind.value,
@@ -320,7 +321,7 @@ def end_action(
     changed: int | None = None,
     error: str = "",
 ) -> None:
-    """Complete a row: how it is after and how much was changed (None: nobody can tell), or why it could not be done."""
+    """Complete a row with the state after and the number of changes (None: not known), or with the error."""
     bound = {
         "changed": changed,
         "action_id": action_id,
@@ -337,7 +338,7 @@ def end_action(
 def actions(
     control_dsn: str, *, now: datetime, run: str | None = None, break_id: int | None = None, limit: int = 1_000
 ) -> list[AuditedAction]:
-    """Return what was done, the newest first: by one run, because of one break, or at all."""
+    """Return actions, the newest first: of one run, because of one break, or all."""
     bound = {"now": now, "run": run, "break_id": break_id, "limit": limit, "shown": KEYS_SHOWN}
     with reading(control_dsn) as connection:
         rows = connection.execute(ACTIONS, bound).fetchall()
@@ -345,7 +346,7 @@ def actions(
 
 
 def actions_since(control_dsn: str, moment: datetime) -> int:
-    """Return how many actions were begun after `moment`, by all runs."""
+    """Return the number of actions that all runs began after `moment`."""
     with reading(control_dsn) as connection:
         row = connection.execute(SINCE, {"since": moment}).fetchone()
     return 0 if row is None else int(row["number"])

@@ -1,7 +1,7 @@
-"""An aggregate with the money that finance believes, and with all else that has happened to it since.
+"""Combines the amounts that finance believes with the other, later changes of an aggregate.
 
-Pure. Belongs here: putting the two together, where nothing that happened since moved money of its own. Does not belong
-here: which money is believed (`derived/unexplained.py`), who decides about it (`repair/deciding.py`).
+Pure. Belongs here: that combination, when no later change moved money itself. Does not belong here: which amounts
+finance believes (`derived/unexplained.py`), the decision about them (`repair/deciding.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contracts.events.refund import RefundState
 
 
 def with_money_of(believed: AggregateState | None, present: AggregateState | None) -> AggregateState | None:
-    """Return what is present, its money as in `believed`; None where what happened since moved money, too."""
+    """Return `present` with the amounts of `believed`; None when later changes moved money, too."""
     match believed, present:
         case OrderState(), OrderState():
             return _order(believed, present)

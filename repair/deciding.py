@@ -1,10 +1,11 @@
-"""A person's decision about an aggregate of which OLTP holds what no event explains: shown, made, kept, carried out.
+"""A person's decision about an aggregate whose rows in OLTP no event explains.
 
-`look` shows it and changes nothing. `approve` keeps the person's word that exactly what was shown is right, and opens
-its breaks again: the next repair states it. `correct` puts the rows back to what the events say, as the tables' owner.
-Both refuse when the rows are not any more what was shown.
+`look` shows the aggregate and changes nothing. `approve` records that exactly the shown rows are right, and reopens the
+breaks; the next repair writes an event with these rows. `correct` restores the rows from the events, with the rights of
+the tables' owner. Both fail when the rows have changed since they were shown.
 
-Belongs here: those three. Does not belong here: what code does by itself (`repair/plan.py`), asking (`cli/`).
+Belongs here: these three functions. Does not belong here: what code does without a person (`repair/plan.py`), the
+dialog (`stack/`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ FAULTY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What a person decides about."""
+    """What is shown to a person for the decision."""
 
     item: Break
     key: str
@@ -59,11 +60,11 @@ class Shown:
 
     @property
     def changes(self) -> tuple[FieldChange, ...]:
-        """Every field that differs, the event's value before, the row's after."""
+        """Every field that differs; `before` is the event's value, `after` the row's."""
         return self.known.changes
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as values that JSON can hold."""
+        """Return the evidence as values that JSON can hold."""
         return {
             "break_id": self.item.break_id,
             "pod": self.item.pod,
@@ -76,13 +77,13 @@ class Shown:
 
 
 def look(settings: Settings, break_id: int, projection: BuildProjection) -> Shown:
-    """Return what the stores hold of a break's aggregate; InputError where it is of none, or has ended."""
+    """Return what the stores hold of a break's aggregate; InputError when the break has no aggregate or has ended."""
     item = ledger.find_break(settings.control_dsn, break_id)
     if item.aggregate_key is None or item.aggregate_key.count("/") < 2:
         raise InputError(f"Break {break_id} is of no single order, payment or the like: there is nothing to decide.")
     if item.state in ENDED:
         raise InputError(f"Break {break_id} has ended ({item.state}).")
-    # As a break of its tables: what a view or the log has of it is not asked for.
+    # Gathered like a break of its OLTP tables, because evidence from views and log is not needed.
     asked = replace(item, pair=f"oltp_lake.{item.aggregate_key.split('/', 2)[1]}", entity="")
     known = gather(settings, [asked], projection)[item.pod].aggregates.get(item.aggregate_key)
     if known is None:
@@ -91,19 +92,20 @@ def look(settings: Settings, break_id: int, projection: BuildProjection) -> Show
 
 
 def approve(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Clock = utc_now) -> list[int]:
-    """Keep a person's word that what OLTP holds is right as it was shown; return the breaks that are open again.
+    """Record that a person approves OLTP's rows as they were shown; return the breaks that are open again.
 
-    Raises InputError or ConflictError where there is nothing that could be stated.
+    Raises InputError or ConflictError when no event can be written for the aggregate.
     """
     _check_approvable(shown)
     return _decide(settings, shown, DecisionKind.RESTATE, by, reason, clock)
 
 
 def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Clock = utc_now) -> Corrected:
-    """Put the rows back to what the newest event says, without events those rows away, as a person decided.
+    """Restore the rows from the newest event, or delete rows without any event, as a person decided.
 
-    Where the newest event says what is there, with money that finance does not believe: to the money that it has.
-    Raises ConflictError when they are not any more as shown, or when the database refuses what the event says.
+    When the newest event equals the rows but has amounts that finance does not believe, restore finance's amounts.
+    Raises ConflictError when the rows have changed since they were shown, or when the database refuses the event's
+    values.
     """
     known = shown.known
     said = known.believed if known.is_unexplained else known.said
@@ -124,7 +126,7 @@ def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Cl
         shown_digest=known.digest or None,
         reason=f"Break {shown.item.break_id}, corrected by {_said(by)}: {_said(reason)}",
     )
-    # The decision is kept first: a correction that nobody can account for must not be possible.
+    # Record the decision first, so that there is no correction without a recorded decision.
     _decide(settings, shown, DecisionKind.CORRECT, by, reason, clock)
     with build_command_pod(replace(pod, app_dsn=pod.owner_dsn), connections_max=1) as owner:
         return execute(owner, command, idempotency_key=f"correct/{shown.item.break_id}/{uuid7()}")
@@ -145,7 +147,7 @@ def _check_approvable(shown: Shown) -> None:
 
 
 def _decide(settings: Settings, shown: Shown, decision: DecisionKind, by: str, reason: str, clock: Clock) -> list[int]:
-    """Keep the decision, and open again the breaks of the aggregate that wait for a person."""
+    """Record the decision, and reopen the aggregate's escalated breaks; return their ids."""
     dsn, item = settings.control_dsn, shown.item
     waiting = ledger.breaks(dsn, states=[BreakState.ESCALATED], pod=item.pod, aggregate_keys=[shown.key], limit=None)
     ids = [one.break_id for one in waiting]

@@ -1,4 +1,4 @@
-"""A plan in the making: what breaks need is collected, merged into few actions, put in order, and held to the budget.
+"""Builds a plan: collects what breaks need, merges it into few actions, orders them, and applies the budget.
 
 Belongs here: merging and order. Does not belong here: which break needs what (`repair/plan.py`).
 """
@@ -14,9 +14,9 @@ from repair.remedies import Remedy, disputed_event
 from repair.values import Action, ActionKind, DamageKind, Escalation, EventDamage, Evidence, Plan, PodEvidence, Source
 
 KEYS_REBUILT_MAX = 1_000
-"""A view with more wrong aggregates than this is rebuilt as a whole."""
+"""A view with more wrong aggregates than this is rebuilt completely."""
 KEYS_RESTATED_MAX = 100
-"""Aggregates in one action; each is a command of its own."""
+"""Largest number of aggregates in one action; each of them is a command of its own."""
 
 LAKE_ACTIONS = {
     DamageKind.MISSING: (ActionKind.RESTORE_EVENTS, "the lake lacks events that left the pod"),
@@ -39,7 +39,7 @@ SUM_OF = "It is a sum over rows that cannot be mended: {reason}"
 
 @dataclass(kw_only=True)
 class _Need:
-    """Something that several breaks may ask for."""
+    """One need, with the breaks that have it and the cuts that it concerns."""
 
     causes: set[int] = field(default_factory=set)
     cuts: set[int] = field(default_factory=set)
@@ -53,7 +53,7 @@ def _keyed() -> _Keyed:
 
 
 class Draft:
-    """Collects what every break needs; `finished` makes the plan."""
+    """Collects what every break needs; `finished` returns the plan."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -72,17 +72,18 @@ class Draft:
         self._remedies: defaultdict[tuple[str, str | None], list[Remedy]] = defaultdict(list)
 
     def escalate(self, item: Break, reason: str) -> None:
-        """Leave the break to people."""
+        """Escalate the break to a person."""
         self._escalated[reason].add(item.break_id)
 
     def in_order(self, item: Break) -> None:
-        """Note that nothing is wrong any more."""
+        """Record that the evidence shows nothing wrong for the break any more."""
         self._in_order.add(item.break_id)
 
     def remedy(self, item: Break, remedy: Remedy, *, is_enough: bool = True) -> bool:
-        """Ask for what the break's aggregate needs; return False when people must.
+        """Request what the break's aggregate needs; return False when a person must act.
 
-        `is_enough`: with nothing needed the break is in order; otherwise its copy is still to be mended.
+        With `is_enough`, a break whose aggregate needs nothing is in order. Without it, the caller requests a repair of
+        the copy.
         """
         self._remedies[item.pod, item.merchant_id].append(remedy)
         if remedy.refusal:
@@ -97,7 +98,7 @@ class Draft:
         return True
 
     def republish(self, item: Break, cut: int, pod: PodEvidence, *, is_lost: bool = False) -> None:
-        """Ask for the log from `cut` on, unless it holds by now what it should; `is_lost`: it is known that not."""
+        """Request to republish the log from `cut` on, unless its content is right; `is_lost`: it is known lost."""
         if not is_lost and cut not in pod.wrong_log_cuts:
             self.in_order(item)
             return
@@ -115,44 +116,45 @@ class Draft:
         need.cuts.add(cut)
 
     def load(self, item: Break, needed: int, pod: PodEvidence) -> None:
-        """Ask for all cuts from `needed` on that the lake's backup has; the rest comes from the log, or the outbox."""
+        """Request to load all cuts from `needed` on that the lake's backup has; later ones are in log or outbox."""
         need = self._loaded[item.pod]
         need.causes.add(item.break_id)
         need.cuts |= {needed, pod.backed_up_cut}
         if not pod.is_logged_after_backup:
-            # Should that one be refused, the break says why, and the lake is nearer all the same.
+            # If republishing is refused, the break is escalated with the reason, but loading still brings the lake
+            # forward.
             self.republish(item, pod.backed_up_cut + 1, pod, is_lost=True)
         if needed <= pod.built_cut:
             self._built[item.pod].causes.add(item.break_id)
             self._built[item.pod].cuts.add(needed)
 
     def replay(self, item: Break, projection: str) -> None:
-        """Ask for the parked events of the break's aggregate to be applied again."""
+        """Request to replay the parked events of the break's aggregate."""
         self._replayed[item.pod, projection][item.aggregate_key or ""].causes.add(item.break_id)
 
     def rebuild(self, item: Break, view: str, pod: PodEvidence) -> None:
-        """Ask for the break's aggregate, or for the whole view where more than rows is gone."""
+        """Request to rebuild the break's aggregate, or the whole view if a table is empty or the log has a gap."""
         place, known = (item.pod, view), pod.views[view]
         self._rebuilt[place][item.aggregate_key or ""].causes.add(item.break_id)
         if item.aggregate_key is None or item.entity in known.empty_tables or known.has_gap:
             self._rebuilt_whole.add(place)
 
     def build(self, item: Break, cut: int | None) -> None:
-        """Ask for the marts from `cut` on; from nothing where no event accounts for the row, or that has been tried."""
+        """Request to build the marts from `cut` on; a full build if `cut` is None or that was tried before."""
         need = self._built[item.pod]
         need.causes.add(item.break_id)
         need.cuts.add(cut or 1)
         self._is_full = self._is_full or cut is None or item.repairs > 1
 
     def build_sum(self, item: Break, cut: int | None) -> None:
-        """Ask for what the sum is made of: where its rows are mended anyway, that is enough."""
+        """Request a repair of a sum. Without `cut`, the decision waits: a repair of the sum's rows may be enough."""
         if cut is not None:
             self.build(item, cut)
         else:
             self._sums.append(item)
 
     def finished(self, beyond: Sequence[int], actions_max: int) -> Plan:
-        """Return the plan; what exceeds `actions_max` is deferred, together with `beyond`."""
+        """Return the plan. Breaks of actions beyond `actions_max` are deferred, together with `beyond`."""
         self._build_what_was_built_on_damage()
         for item in self._sums:
             self._decide_sum(item)
@@ -175,7 +177,7 @@ class Draft:
         need.cuts.add(damage.cut)
 
     def _decide_sum(self, item: Break) -> None:
-        """A sum over rows that are being mended is mended with them; by itself it is computed again."""
+        """Decide about a sum: a repair of its rows also repairs the sum; without one, the marts are built again."""
         remedies = self._remedies[item.pod, item.merchant_id]
         refusal = next((remedy.refusal for remedy in remedies if remedy.refusal), "")
         if refusal and item.pod not in self._built:
@@ -192,9 +194,9 @@ class Draft:
         self._is_full = self._is_full or item.repairs > 1
 
     def _build_what_was_built_on_damage(self) -> None:
-        """Have marts built again that may have been built while the lake was damaged: no later build would look back.
+        """Request to rebuild marts that may have been built from a damaged lake, because later builds are incremental.
 
-        A duplicate is left out: the warehouse takes every event once.
+        Duplicates are left out, because the warehouse takes every event once.
         """
         for (pod, kind, _), needs in self._events.items():
             built_cut = self._evidence[pod].built_cut
@@ -263,7 +265,7 @@ class Draft:
             reset_cut = self._evidence[pod].lake_reset_cut
             chosen: Mapping[str, _Need] = needs
             if kind is DamageKind.MISSING and reset_cut is not None:
-                # What follows the position that is set back comes by itself, from the log.
+                # Events after the new position are not restored here, because the consumer applies them from the log.
                 chosen = {event_id: need for event_id, need in needs.items() if min(need.cuts) <= reset_cut}
             if chosen:
                 yield Action(
@@ -284,7 +286,8 @@ class Draft:
                 kind=ActionKind.REPLAY_PARKED,
                 store=projection,
                 pod=pod,
-                # Those too that are not late yet: what kept the others is over, and nobody else tries them again.
+                # Also the parked aggregates that are not late yet: the cause is probably fixed, and nothing else
+                # retries them.
                 keys=tuple(sorted(waiting.union(needs))),
                 causes=_causes(needs.values()),
                 why="events are parked for longer than the copy may be late",

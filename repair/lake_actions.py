@@ -1,7 +1,7 @@
-"""Actions on the lake's events: what left the pod is read again, and given to the lake's own repairs.
+"""Actions on the lake's events: read the published events again, and pass them to the lake's repair functions.
 
-Belongs here: those actions, and what the audit keeps of them: content hashes, and the values that differ. Does not
-belong here: changing the lake (`derived/lake_repair.py`).
+Belongs here: those actions, and what the audit keeps of them: content hashes, and the differing values. Does not belong
+here: changing the lake (`derived/lake_repair.py`).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from streams.reissue import REISSUED_SCHEMA, events_of_cuts, unpruned_after
 COLUMNS = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
 ROWS = f"select {COLUMNS} from {EVENTS} where pod = $pod and event_id in (select unnest($event_ids::varchar[]))"
 VALUES_SHOWN = 20
-"""Values of one event that the audit keeps."""
+"""Largest number of values per event that the audit keeps."""
 
 Row = Mapping[str, Any]
 
 
 def rows_of(settings: Settings, action: Action) -> dict[str, Any]:
-    """Return the content hashes of the first events' rows in the lake; an event without rows has none."""
+    """Return event id -> content hashes of its rows in the lake, for the action's first events."""
     chosen = list(action.keys[:KEYS_SHOWN])
     with open_lake(settings, read_only=True) as lake:
         table = lake.execute(ROWS, {"pod": action.pod, "event_ids": chosen}).to_arrow_reader().read_all()
@@ -50,19 +50,19 @@ def rows_of(settings: Settings, action: Action) -> dict[str, Any]:
 
 
 def mend(settings: Settings, action: Action) -> dict[str, Any]:
-    """Do the action; return how many rows it changed, and of replaced rows what differs."""
+    """Execute the action; return the number of changed rows, and the differing values of replaced rows."""
     change = _change(settings, action)
     result: dict[str, Any] = {"rows_changed": change.events, "lowest_cut": change.lowest_cut}
     if action.kind is ActionKind.REPLACE_EVENTS:
         result["values"] = _differing(change.before, change.after)
     if action.kind is ActionKind.REMOVE_EXTRA_EVENTS:
-        # Nobody has these rows any more: the audit is where they can be read.
+        # No store has these rows any more, so the audit keeps them.
         result["removed"] = [_shown(row) for row in change.before[:KEYS_SHOWN]]
     return result
 
 
 def set_position(settings: Settings, action: Action) -> bool:
-    """Set the lake's position in the pod to the action's cut; return whether it stood elsewhere."""
+    """Set the lake's position in the pod to the action's cut; return whether that changed it."""
     change = set_lake_position(
         settings.catalog_dsn, settings.lake_data_path, action.pod, action.cuts[0], bounds=bounds_of(settings)
     )
@@ -70,7 +70,7 @@ def set_position(settings: Settings, action: Action) -> bool:
 
 
 def load(settings: Settings, action: Action) -> int:
-    """Take in what the backup has beyond the lake's position; return how many events came."""
+    """Load the backup's cuts after the lake's position into the lake; return the number of events."""
     folder = settings.lake_backup_path
     return load_cuts(
         settings.catalog_dsn, settings.lake_data_path, folder, action.pod, bounds=bounds_of(settings)
@@ -93,7 +93,7 @@ def _change(settings: Settings, action: Action) -> LakeChange:
 
 
 def _registered(settings: Settings, action: Action) -> list[int]:
-    """Return the action's cuts that the pod has registered: an event that nobody sent may name any cut."""
+    """Return the action's cuts that the pod has registered, because an event that was never sent may name any cut."""
     from streams.reissue import newest_cut
 
     newest = newest_cut(settings.pod(action.pod))
@@ -101,7 +101,7 @@ def _registered(settings: Settings, action: Action) -> list[int]:
 
 
 def _as_sent(settings: Settings, action: Action) -> pa.Table:
-    """Return the action's events as they left the pod, read again now: pruning may have gone on."""
+    """Return the action's events as published, read again because the outbox may have been pruned meanwhile."""
     pod = settings.pod(action.pod)
     base = unpruned_after(pod) if action.source is Source.OUTBOX else max(action.cuts)
     tables = [
@@ -118,7 +118,7 @@ def _as_sent(settings: Settings, action: Action) -> pa.Table:
 
 
 def _differing(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[str, list[Any]]]:
-    """Return by event and column (or path in the payload) the value before and after."""
+    """Return event id -> column (or path in the payload) -> [value before, value after]."""
     right = {row["event_id"]: _shown(row) for row in after}
     found: dict[str, dict[str, list[Any]]] = {}
     for row in before[:KEYS_SHOWN]:
@@ -129,7 +129,7 @@ def _differing(before: Sequence[Row], after: Sequence[Row]) -> dict[str, dict[st
 
 
 def _shown(row: Row) -> dict[str, Any]:
-    """Return an event as JSON values by column, its payload taken apart by path."""
+    """Return an event as JSON values by column; the payload is flattened to one value per path."""
     values = {name: value if isinstance(value, str | int | None) else str(value) for name, value in row.items()}
     payload = values.pop("payload", None)
     try:

@@ -1,16 +1,16 @@
-"""The plan: from breaks and evidence to actions, in the order in which the stores depend on each other.
+"""Plans repairs: from breaks and evidence to actions, in the order in which the stores depend on each other.
 
-Pure: no I/O, no clock. What is mended how, and what is never mended by code, is decided here and nowhere else.
+Pure: no I/O, no clock. Only this module decides how code repairs what, and what code never repairs.
 
-- The log is published again from the outbox.
-- The lake is given back what left the pod: from the outbox, for pruned cuts from the verified backup; so are whole cuts
-  that it needs next.
-- What OLTP holds and no event says was written past the outbox; a new event states it.
-- Views are rebuilt from the lake, marts are built again from the lowest cut concerned.
-- A fault of OLTP itself, and whatever would destroy the last evidence of something, goes to people.
+- The log is republished from the outbox.
+- The lake gets the published events again, and complete cuts that it needs next: from the outbox, or for pruned cuts
+  from the verified backup.
+- A row in OLTP that no event explains bypassed the outbox; a new event states it.
+- Views are rebuilt from the lake. Marts are built again from the lowest affected cut on.
+- Errors in OLTP itself are escalated to people; so is every repair that would destroy the last evidence.
 
-Belongs here: which break needs what. Does not belong here: finding out (`repair/evidence/`), what an aggregate needs
-(`repair/remedies.py`), making actions of it (`repair/drafting.py`), doing them (`repair/actions.py`).
+Belongs here: which break needs what. Does not belong here: evidence (`repair/evidence/`), what an aggregate needs
+(`repair/remedies.py`), making actions (`repair/drafting.py`), executing them (`repair/actions.py`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ OWNER_FAULT = "OLTP itself is at fault, and the owner's books are corrected by p
 
 
 def plan(breaks: Sequence[Break], evidence: Evidence, budget: Budget) -> Plan:
-    """Return what is to be done about claimed breaks, at most as much as `budget` allows.
+    """Return the plan for claimed breaks, within `budget`.
 
-    Every break is in exactly one place: a cause of actions, escalated, deferred, or found in order by now.
+    Every break is in exactly one place of the plan: cause of actions, escalated, deferred, or in order by now.
     """
     ordered = sorted(breaks, key=lambda item: item.break_id)
     draft = Draft(evidence)
@@ -76,7 +76,7 @@ def _parked(draft: Draft, item: Break, pod: PodEvidence) -> None:
 
 
 def _position(draft: Draft, item: Break, pod: PodEvidence) -> None:
-    """A copy that the log no longer reaches: the log is written again from there on, as far as the outbox has it."""
+    """Decide about a copy whose next cut the log lacks: republish if the outbox has it, else rebuild or load."""
     copy = item.key[0] or ""
     needed = pod.gaps.get(copy)
     if needed is None:
@@ -92,9 +92,9 @@ def _position(draft: Draft, item: Break, pod: PodEvidence) -> None:
 
 
 def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:
-    """Tell a wrong lake from a wrong log: the outbox decides, event by event and cut by cut.
+    """Decide whether the lake or the log is wrong, by the outbox, event by event and cut by cut.
 
-    An event that only the log has stands in one of its entries, which then is wrong too.
+    If only the log has an event, the entry that contains it is wrong, too.
     """
     remedy = remedy_of(pod, item.aggregate_key)
     if item.entity == "outbox_events":
@@ -117,7 +117,7 @@ def _log(draft: Draft, item: Break, pod: PodEvidence) -> None:
     elif (found := pod.event_cuts.get(item.key[0] or "")) is not None:
         draft.republish(item, found, pod)
     elif item.kind is DifferenceClass.EXTRA:
-        # Only the lake had it, and has it no more: an earlier repair, killed afterwards, has taken it out.
+        # Only the lake had the event: an earlier repair has removed it and was killed afterwards.
         draft.in_order(item)
     else:
         draft.escalate(item, f"The log has event {item.key[0]}, which neither the outbox nor the lake of the pod has.")
@@ -137,7 +137,7 @@ def _warehouse(draft: Draft, item: Break, pod: PodEvidence) -> None:
     remedy = remedy_in_finance(pod, item.aggregate_key)
     if not draft.remedy(item, remedy, is_enough=False):
         return
-    # The event that restates it brings the marts along: the build of the next comparison has it.
+    # The restating event also updates the marts, because the next comparison builds them with it.
     if not remedy.is_restated or item.repairs > 1:
         known = pod.aggregates.get(item.aggregate_key)
         draft.build(item, None if known is None else known.lowest_cut)

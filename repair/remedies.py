@@ -1,6 +1,6 @@
-"""What an aggregate needs, before any copy of it can be mended: events given back to the lake, a restatement, a person.
+"""What an aggregate needs before its copies can be repaired: events in the lake, a restatement, or a person.
 
-Belongs here: that judgement, from evidence. Does not belong here: which break asks for it (`repair/plan.py`).
+Belongs here: that decision, from evidence. Does not belong here: which break needs it (`repair/plan.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UNTOLD = (
     "(docs/runbooks/breaks.md)."
 )
 CHANGES_TOLD = 8
-"""Of how many fields a sentence says both values; the first are the aggregate's own, totals among them."""
+"""Largest number of fields in a sentence with both values; the aggregate's own fields, e.g. totals, come first."""
 LOST = (
     "Version {versions} of {key}: no store has the event any more. Its present state is right in copies without "
     "history; finance leaves it out, with its order, from the gap on, until a person has it stated again: `tieout "
@@ -63,20 +63,20 @@ class Remedy:
     """What one aggregate needs."""
 
     damages: tuple[EventDamage, ...] = ()
-    """Events of which the lake must be given, or relieved of, something."""
+    """Events that a repair must restore, replace or remove in the lake."""
     restated_key: str | None = None
-    """The aggregate's key, when an event must state it anew."""
+    """The aggregate's key, when a new event must state it; None: no event is needed."""
     refusal: str = ""
-    """Why code must not touch it; then nothing else counts."""
+    """Why code must not repair it; then the other fields do not matter. Empty: code may."""
 
     @property
     def is_restated(self) -> bool:
-        """Whether an event must state it anew."""
+        """Whether a new event must state it."""
         return self.restated_key is not None
 
     @property
     def is_needed(self) -> bool:
-        """Whether anything is wrong with it."""
+        """Whether the aggregate needs anything."""
         return bool(self.damages or self.restated_key or self.refusal)
 
 
@@ -84,7 +84,7 @@ NOTHING = Remedy()
 
 
 def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
-    """Return what the aggregate needs; nothing where there is no aggregate, or nothing is wrong with it."""
+    """Return what the aggregate needs; NOTHING when `key` is None, unknown, or the aggregate is in order."""
     known = None if key is None else pod.aggregates.get(key)
     if key is None or known is None:
         return NOTHING
@@ -92,21 +92,21 @@ def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
     refusal = _refusal(known, key, damages)
     if refusal:
         return Remedy(refusal=refusal)
-    # With events still to be given back to the lake, they come first; the next comparison shows what is left.
+    # Repairs of events in the lake come first; the next comparison shows what is left.
     is_again = (bool(known.lost_versions) or known.is_left_out) and known.is_stated and known.is_approved
     is_restated = (_is_unstated(known) and not _is_for_a_person(known)) or is_again
     return Remedy(damages=damages, restated_key=key if is_restated else None)
 
 
 def remedy_in_finance(pod: PodEvidence, key: str | None) -> Remedy:
-    """Return what the aggregate needs before its rows in the marts are right: what is left out waits for a person."""
+    """Return what the aggregate needs before its rows in the marts are right; if left out by finance: a person."""
     remedy = remedy_of(pod, key)
     why = None if key is None else pod.left_out.get(key)
     return remedy if remedy.is_needed or why is None else Remedy(refusal=LEFT_OUT.format(key=key, why=why))
 
 
 def told(changes: Sequence[FieldChange], currencies: tuple[str | None, str | None]) -> str:
-    """Return changes in words: each field with the event's value and the row's, the first `CHANGES_TOLD`."""
+    """Return the first `CHANGES_TOLD` changes in words: each field with the event's value and the row's value."""
     texts = [
         f"{amount_name(change.field)} {valued(change, change.before, currencies[0])} by the event, "
         f"{valued(change, change.after, currencies[1])} in the row"
@@ -117,14 +117,14 @@ def told(changes: Sequence[FieldChange], currencies: tuple[str | None, str | Non
 
 
 def valued(change: FieldChange, value: object, currency: str | None) -> str:
-    """Return a field's value as people read it: amounts in the currency's own unit."""
+    """Return a field's value as text for people; amounts in major units of the currency."""
     if value is None:
         return "nothing"
     return in_major_units(change.field, value, currency) or f"{value}"
 
 
 def disputed_event(pod: PodEvidence) -> str | None:
-    """Return an event of which outbox and log do not say the same, and of which people decide; None: there is none."""
+    """Return an event that differs between outbox and log, so that a person must decide; None: there is none."""
     for damage in pod.damages:
         known = pod.aggregates.get(damage.aggregate_key)
         if damage.is_disputed and (known is None or not _is_confirmed(known, damage)):
@@ -133,7 +133,7 @@ def disputed_event(pod: PodEvidence) -> str | None:
 
 
 def _is_confirmed(known: AggregateEvidence, damage: EventDamage) -> bool:
-    """Return whether the aggregate's row says what the outbox says: a third witness, of the newest version only."""
+    """Return whether the aggregate's row confirms the outbox's event; a row can confirm only the newest version."""
     return known.is_stated and damage.version == known.root_version
 
 
@@ -142,7 +142,7 @@ def _is_unstated(known: AggregateEvidence) -> bool:
 
 
 def _is_for_a_person(known: AggregateEvidence) -> bool:
-    """Return whether stating it would state money that no event explains, and nobody has approved it as it is."""
+    """Return whether an event for it would state money that no event explains and no person has approved."""
     is_of_money = any(change.is_money for change in known.changes) or not known.has_events
     return _is_unstated(known) and is_of_money and not known.is_approved
 

@@ -1,10 +1,9 @@
 """One run of repairs: claim breaks, gather evidence, plan, act, compare again at a new cut, record, settle.
 
-A run may be killed anywhere. Its locks end with it, so the next run over the same pods knows at once that it is gone,
-settles what it had claimed, and does again what is still needed: evidence is read anew, so nothing is done twice.
-
-Belongs here: the order, and what happens when a step fails. Does not belong here: what is done about which break
-(`repair/plan.py`), how (`repair/actions.py`).
+A run may be killed at any step. PostgreSQL then releases its locks, so the next run over the same pods knows at once
+that it was killed. The next run settles the claimed breaks and gathers new evidence, so it does only what is still
+needed. Belongs here: the order of steps, and what happens when one fails. Does not belong here: what is done about
+which break (`repair/plan.py`), how (`repair/actions.py`).
 """
 
 from __future__ import annotations
@@ -43,39 +42,39 @@ BUDGET = (
 
 @dataclass(frozen=True, kw_only=True)
 class RepairReport:
-    """What a run did, and what is left."""
+    """The result of a run: what it did, and which breaks are left."""
 
     run: str
     is_dry_run: bool
     breaks: tuple[Break, ...]
-    """Those that it claimed; for a dry run those that it would."""
+    """The claimed breaks; for a dry run those that a run would claim."""
     plan: Plan
     actions: tuple[AuditedAction, ...] = ()
-    """As the audit has them, in the order in which they were done."""
+    """The actions in the audit, in the order of execution."""
     results: tuple[PairResult, ...] = ()
-    """Of the comparison afterwards."""
+    """The results of the comparison after the actions."""
     recorded: Recorded | None = None
     settled: Settled | None = None
     refused: tuple[int, ...] = ()
-    """Breaks that an action could not mend, and that people decide about."""
+    """Breaks that an action could not repair; they are escalated."""
     beyond_budget: tuple[int, ...] = ()
-    """Breaks that the budget did not allow: they wait for a person."""
+    """Breaks beyond the budget; they are escalated."""
     busy_pods: tuple[str, ...] = ()
-    """Pods that another run repairs at this moment; nothing was done in them."""
+    """Pods that another run is repairing; nothing was done in them."""
 
     @property
     def is_nothing_changed(self) -> bool:
-        """Whether breaks were claimed, and all that was done for them found everything right already."""
+        """Whether breaks were claimed, but every action found that everything was already right."""
         return bool(self.breaks) and all(action.outcome == "nothing_to_do" for action in self.actions)
 
     @property
     def left(self) -> int:
-        """How many of the claimed breaks are not proven to be in order."""
+        """Number of claimed breaks that no comparison has ended."""
         return len(self.breaks) - (self.settled.ended if self.settled else 0)
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing that was to be repaired is left."""
+        """Whether no break is left: none unended, none beyond the budget, and no pod busy."""
         return not (self.left or self.beyond_budget or self.busy_pods)
 
 
@@ -89,10 +88,10 @@ def repair_breaks(
     pairs: Collection[str] | None = None,
     break_ids: Collection[int] | None = None,
 ) -> RepairReport:
-    """Repair the open breaks (all, or those of these pods, pairs or families, ids) and prove it; return what was done.
+    """Repair open breaks (all, or those of these pods, pairs or families, ids), compare again, and return a report.
 
-    A dry run changes nothing at all. Raises what a store raises that cannot be read for evidence; the breaks are then
-    as they were. An action that fails is in the report and the audit; its breaks are tried again by the next run.
+    A dry run changes nothing at all. When a store cannot be read for evidence, its error is raised and the breaks are
+    released unchanged. A failed action is in the report and the audit; the next run retries its breaks.
     """
     scope = _Scope(
         pods=tuple(pod.pod for pod in tools.settings.pods if pods is None or pod.pod in pods),
@@ -121,7 +120,7 @@ def repair_breaks(
 
 @dataclass(frozen=True, kw_only=True)
 class _Scope:
-    """Which breaks are meant."""
+    """The filter for the breaks of a run; None: all."""
 
     pods: tuple[str, ...]
     pairs: tuple[str, ...] | None
@@ -142,13 +141,13 @@ class _Scope:
 
 
 def _allowed(tools: Repairing, budget: Budget) -> Budget:
-    """Return the budget less what was done within the last hour."""
+    """Return the budget less the actions of all runs within the last hour."""
     done = audit.actions_since(tools.settings.control_dsn, tools.clock() - HOUR)
     return replace(budget, actions_max=max(0, budget.actions_max - done))
 
 
 def _take_over(tools: Repairing, held: Sequence[str]) -> None:
-    """Settle what killed runs had claimed: whoever holds their pods now knows that they are gone."""
+    """Settle the breaks that killed runs had claimed. We hold their pods' locks, so these runs are dead."""
     dsn = tools.settings.control_dsn
     for run in audit.interrupted_runs(dsn, held):
         ledger.settle(dsn, run, attempts_max=tools.attempts_max, clock=tools.clock)
@@ -212,7 +211,7 @@ class _Run:
 
     @contextmanager
     def _ended(self) -> Iterator[None]:
-        """Note how the run ended; what it had claimed and not settled is open again for the next one."""
+        """Record how the run ended. After an error, settle its breaks, so that the next run can claim them."""
         try:
             yield
         except BaseException as error:
@@ -235,7 +234,7 @@ class _Run:
         )
 
     def _plan(self) -> Plan:
-        """Look and decide; what cannot be looked at is given back as it was."""
+        """Gather evidence and plan. When evidence cannot be read, release the breaks and raise the error."""
         try:
             made = self._planned()
             if pods := self._pods_of_doubt(made):
@@ -249,7 +248,7 @@ class _Run:
             raise
 
     def _pods_of_doubt(self, made: Plan) -> set[str]:
-        """Return the pods of which something is to be stated, by this run or by a person."""
+        """Return the pods in which this run, or a person, would write an event from OLTP's rows."""
         asked = {
             break_id
             for escalation in made.escalations
@@ -265,7 +264,7 @@ class _Run:
         return plan(self._breaks, evidence, self._budget)
 
     def _look_for_faults(self, pods: Sequence[str]) -> None:
-        """Have the ledger know OLTP's own faults before anything of OLTP is stated again: stated, they would spread."""
+        """Compare OLTP's identities and record the result, because an event from faulty rows would spread the error."""
         results = self._tools.recheck((FAULTS,), pods)
         ledger.record(self._dsn, results, run=self._name, clock=self._tools.clock)
         for result in results:
@@ -283,7 +282,7 @@ class _Run:
         ledger.escalate(self._dsn, break_ids, reason=reason, by=BY, run=self._name, clock=self._tools.clock)
 
     def _act(self, action: Action) -> None:
-        """Do one action, audited; what depends on one that failed is left to the next run."""
+        """Execute one action, with audit. An action that depends on a failed one is left to the next run."""
         if self._failed & set(action.causes):
             self._failed |= set(action.causes)
             return
@@ -295,7 +294,7 @@ class _Run:
         step(f"begun {kind}")
         try:
             done = actions.act(self._tools, action, self._name)
-        except Exception as error:  # whatever a store says: it is kept, and the other actions go on
+        except Exception as error:  # any error of a store: record it and go on with the other actions
             self._failed |= set(action.causes)
             audit.end_action(self._dsn, action_id, now=clock(), error=self._sentence(error))
             return
@@ -308,7 +307,7 @@ class _Run:
     def _look(self, action: Action) -> dict[str, Any]:
         try:
             return actions.look(self._tools, action)
-        except Exception as error:  # a store that was wiped: mending it is what the action is for
+        except Exception as error:  # e.g. the store was wiped, and the action repairs that
             return {"not_seen": self._sentence(error)}
 
     def _refuse(self, action: Action, done: actions.Done) -> None:
@@ -319,10 +318,10 @@ class _Run:
             self._refused |= mine
 
     def _recheck(self, made: Plan) -> Sequence[PairResult]:
-        """Compare the pairs of everything that was touched, or found in order, in the pods concerned.
+        """Compare the pairs of all breaks with actions, or found in order, in their pods; return the results.
 
-        So are pods into which the last comparison of these pairs could not look, perhaps because of what was mended:
-        a check over all pods says nothing while one of them is unknown.
+        We also compare the pods whose last result of these pairs is unknown, perhaps because of the damage that was
+        repaired. A check over all pods is unknown while one of them is.
         """
         touched = {cause for action in made.actions for cause in action.causes} | set(made.in_order)
         compared = [item for item in self._breaks if item.break_id in touched]

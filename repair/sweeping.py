@@ -1,7 +1,8 @@
-"""What the ledger of breaks means for comparisons: what the next one must look at, what counts of the last one.
+"""Connects the ledger of breaks with comparisons: plans what the next one compares, and records the last one.
 
-Belongs here: planning incremental runs and taking results in, ledger first, coverage after it. Does not belong here:
-the sweep's arithmetic and table (`reconcile/`), what a result does to breaks (`repair/ledger/recording.py`).
+Belongs here: planning incremental runs, and recording results in the ledger first and in the coverage afterwards. Does
+not belong here: the sweep's arithmetic and table (`reconcile/`), what a result does to breaks
+(`repair/ledger/recording.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SUSPECTS = "select pair, aggregate_key from trust.breaks where pod = %(pod)s and
 def plans_for(
     control_dsn: str, pods: Collection[str], pairs: Collection[str] | None, now: datetime
 ) -> dict[str, SweepPlan]:
-    """Return what an incremental comparison of these pairs is to look at, by pod; a pod without a plan: everything."""
+    """Return pod -> plan of an incremental comparison of these pairs; without a plan, everything is compared."""
     coverages = read_coverage(control_dsn)
     chosen = [pair for pair in pairs_named(pairs) if pair.sweep is not Sweep.WHOLE]
     of_cuts = [pair.name for pair in chosen if pair.sweep is Sweep.CUTS]
@@ -38,7 +39,7 @@ def plans_for(
 
 
 def _suspects(control_dsn: str, pod: str, pairs: Collection[str]) -> dict[str, set[str | None]]:
-    """Return the ids of the aggregates of unended breaks by pair; None for a break that names no aggregate."""
+    """Return pair -> aggregate ids of its unended breaks; None in it stands for a break without aggregate."""
     found: dict[str, set[str | None]] = {}
     with reading(control_dsn) as connection:
         for row in connection.execute(SUSPECTS, {"pod": pod}):
@@ -49,7 +50,7 @@ def _suspects(control_dsn: str, pod: str, pairs: Collection[str]) -> dict[str, s
 
 
 def take_in(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: Clock = utc_now) -> Recorded:
-    """Record results in the ledger of breaks, then note what those that count have looked at."""
+    """Record results in the ledger of breaks, then record the coverage of those that count."""
     recorded = record(control_dsn, results, run=run, clock=clock)
     counted = set(recorded.taken_in)
     keep_coverage(control_dsn, [result for result in results if (result.pair, result.pod) in counted])

@@ -1,4 +1,4 @@
-"""What a repair is given by its caller: it starts nothing, compares nothing and builds nothing by itself.
+"""What the caller gives to a repair: a repair itself starts no comparison, no build and no process.
 
 Belongs here: the values and callables that `stack/` and `orchestration/` pass in. Does not belong here: making them.
 """
@@ -14,13 +14,13 @@ from contracts.verdicts import PairResult
 from streams.projection import Projection
 
 Recheck = Callable[[Collection[str], Collection[str]], Sequence[PairResult]]
-"""Names of pairs, names of pods -> what comparing them at new cuts finds, with all keys that differ."""
+"""(Pairs, pods) -> results of comparing them at new cuts, with all keys that differ."""
 
 Build = Callable[[Mapping[str, int], bool], Mapping[str, int]]
-"""Pod -> the cut after which the warehouse is computed again, whether from nothing -> the cuts at which it stands."""
+"""(Pod -> cut after which the warehouse is built again, whether it is a full build) -> pod -> cut of the build."""
 
 OnStep = Callable[[str], None]
-"""Called after every step that a crash may follow; tests kill the process in it."""
+"""Called after every step; tests kill the process in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,10 @@ class Repairing:
     projection: Callable[[str], Projection]
     """Name of the lake or of a view -> the projection."""
     clean: Callable[[str], str] = str
-    """Takes secrets out of other programs' messages."""
+    """Removes secrets from other programs' messages."""
     clock: Clock = utc_now
     on_step: OnStep = lambda name: None
     attempts_max: int = 3
-    """Repairs of one break before people are asked."""
+    """Largest number of repairs of one break before it is escalated."""
     lease_seconds: float = 900.0
-    """For how long nobody else takes what a run has claimed; a run that was killed is noticed at once all the same."""
+    """Lease of claimed breaks. The locks show a killed run at once, so nobody has to wait for the end of its lease."""

@@ -1,4 +1,4 @@
-"""What repairs are planned from and what a plan is, as values: evidence, actions, budget.
+"""The values of repairs: evidence, actions, plan and budget.
 
 Belongs here: the types that evidence, plan, actions and audit agree on. Does not belong here: reading evidence
 (`repair/evidence/gathering.py`), deciding (`repair/plan.py`), doing (`repair/actions.py`).
@@ -14,42 +14,42 @@ from contracts.events.changes import FieldChange
 from contracts.events.common import AggregateState
 
 KEYS_SHOWN = 50
-"""Of how many keys an action's answers and tables give the names; numbers are exact."""
+"""Largest number of keys in an action's results and tables; counts are exact."""
 KEYS_KEPT = 10_000
-"""Of how many keys the audit's row of an action holds the names: by them a break knows that it was mended."""
+"""Largest number of keys in an action's audit row. By these keys we find which breaks an action has repaired."""
 
 
 class ActionKind(StrEnum):
-    """What a repair may do. Actions are done in this order: from the log to the reports."""
+    """The kinds of actions. A repair executes them in this order, from the log to the marts."""
 
     REPUBLISH = "republish"
-    """Write cuts into the log again, from the outbox, as a new generation."""
+    """Publish cuts from the outbox again, into a new generation of the log."""
     SET_LAKE_POSITION = "set_lake_position"
-    """Set back a position of the lake that is beyond every cut: to the last complete one, which the log follows."""
+    """Reset a position of the lake that is above every cut to the last complete cut, from which the log continues."""
     LOAD_CUTS = "load_cuts"
-    """Take whole cuts into the lake from its verified backup: it needs them next, and log and outbox lack them."""
+    """Load the lake's next cuts from its verified backup, because log and outbox do not have them."""
     RESTORE_EVENTS = "restore_events"
-    """Insert into the lake events that it lost."""
+    """Insert events that the lake has lost."""
     REPLACE_EVENTS = "replace_events"
-    """Make the lake's rows of events what the outbox, or the verified backup, says of them."""
+    """Replace the lake's rows of events by those of the outbox or of the verified backup."""
     REMOVE_DUPLICATES = "remove_duplicates"
-    """Keep one row of each event in the lake."""
+    """Keep only one row of each event in the lake."""
     REMOVE_EXTRA_EVENTS = "remove_extra_events"
-    """Take out of the lake events that the pod never had."""
+    """Remove events from the lake that the pod never had."""
     REPLAY_PARKED = "replay_parked"
-    """Apply parked events again, after what kept them was fixed."""
+    """Apply parked events again, after the cause was fixed."""
     RESTATE = "restate"
-    """Say the present state of an aggregate in a new event: a write had bypassed the outbox."""
+    """Write a new event with the present state of an aggregate, because a write had bypassed the outbox."""
     REBUILD_KEYS = "rebuild_keys"
-    """Make the rows of some aggregates in a view what the lake says."""
+    """Rebuild the rows of some aggregates in a view from the lake."""
     REBUILD_VIEW = "rebuild_view"
-    """Make all rows of a pod in a view what the lake says."""
+    """Rebuild all rows of a pod in a view from the lake."""
     BUILD = "build_warehouse"
-    """Compute the marts again from a cut on, or from nothing."""
+    """Build the marts again, from a cut on or completely."""
 
 
 class Source(StrEnum):
-    """Who still knows what an event was."""
+    """A store that has the published event."""
 
     OUTBOX = "outbox"
     BACKUP = "backup"
@@ -57,18 +57,18 @@ class Source(StrEnum):
 
 
 class DamageKind(StrEnum):
-    """What is wrong with one event in the lake."""
+    """The kind of damage of one event in the lake."""
 
     MISSING = "missing"
     ALTERED = "altered"
     DUPLICATE = "duplicate"
     EXTRA = "extra"
-    """The lake has it, neither the outbox nor the backup do."""
+    """The lake has the event, but neither the outbox nor the backup has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventDamage:
-    """One event of which the lake does not have exactly what left the pod."""
+    """One event that is in the lake not exactly as it was published."""
 
     kind: DamageKind
     event_id: str
@@ -76,75 +76,76 @@ class EventDamage:
     version: int
     cut: int
     source: Source | None
-    """Who says what the event was; None for an extra event."""
+    """The store with the published event; None for extra and duplicate events."""
     is_disputed: bool = False
-    """Altered, and the log has it as the lake does: two against the outbox."""
+    """Whether the event is altered and the log has it like the lake, so that two stores contradict the outbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AggregateEvidence:
-    """What the stores hold of one aggregate whose row differs somewhere."""
+    """What the stores hold of one aggregate with a difference."""
 
     root_version: int | None
     """The version of its row in OLTP; None: OLTP has no such row."""
     is_stated: bool
-    """Whether its newest event says exactly what OLTP's tables hold."""
+    """Whether its newest event has exactly the state in OLTP's tables."""
     has_events: bool
     """Whether any store has an event of it."""
     lowest_cut: int | None
     """The first cut that has an event of it; None without events."""
     newest_version: int = 0
-    """The highest version of which there is an event; 0: there is none."""
+    """The highest version with an event; 0: there is no event."""
     lost_versions: tuple[int, ...] = ()
-    """Versions up to the root's of which no store has the event."""
+    """Versions up to `root_version` whose event no store has."""
     clashing: tuple[str, ...] = ()
-    """Extra events in the lake that stand where no version is free: they cannot be an event that the outbox lost."""
+    """Extra events in the lake whose version another event has, or which is above the row's version. So they are not
+    events that the outbox has lost.
+    """
     is_faulty: bool = False
-    """Whether OLTP itself has an unsettled fault in it (an identity that does not hold)."""
+    """Whether OLTP's rows of it have an unsettled break of an identity."""
     changes: tuple[FieldChange, ...] = ()
-    """Where it is not stated: what differs from its newest event, all of it where there is none or no row.
-
-    Where it is, and finance leaves it out for other amounts: what differs from the money that finance has.
+    """If it is not stated: the differences between its newest event and its row; all fields when one of them is
+    missing. If it is stated, but finance leaves it out because of its amounts: the differences from finance's amounts.
     """
     currencies: tuple[str | None, str | None] = (None, None)
-    """Of the newest event's state, and of the row."""
+    """Currency of the newest event's state, and of the row."""
     digest: str = ""
-    """Of what OLTP's tables hold: what a person approves, or a restatement states, is exactly this."""
+    """Digest of the state in OLTP's tables. An approval or a restatement holds only for this digest."""
     is_approved: bool = False
-    """Whether a person has approved that exactly this is stated."""
+    """Whether a person has approved a restatement of exactly this state."""
     said: AggregateState | None = None
-    """The state in its newest event; None: there is none, or it cannot be read."""
+    """The state in its newest event; None: there is no event, or it is unreadable."""
     is_left_out: bool = False
     """Whether finance leaves it out."""
     is_unexplained: bool = False
-    """Whether it does because an event has other amounts than the one before, and does not say so."""
+    """Whether finance leaves it out because an event changed amounts without naming the change."""
     believed: AggregateState | None = None
-    """Then: what OLTP holds, with the money that finance has of it; None: that cannot be told apart."""
+    """If so: the state in OLTP with finance's amounts; None: it cannot be computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewEvidence:
-    """How a read model of one pod stands."""
+    """The state of a read model for one pod."""
 
     empty_tables: frozenset[str] = frozenset()
     """Tables without a single row of the pod."""
     has_gap: bool = False
-    """Whether the log does not have what the view needs next: no longer, or, beyond every cut, never."""
+    """Whether the log lacks the view's next cut: it was trimmed or lost, or the view's position is above every cut."""
     parked: frozenset[str] = frozenset()
     """Aggregates with parked events."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LostEvent:
-    """An event that the log, the lake or its backup has, and the outbox no longer."""
+    """An event that the log, the lake or its backup has, but the outbox does not any more."""
 
     event_id: str | None
-    """None: a manifest counts it, and nobody has it any more."""
+    """None: a manifest counts the event, but no store has it any more."""
     aggregate_key: str | None
     cut: int
 
     def sentence(self, pod: str) -> str:
-        """Return why the log is not written again."""
+        """Return why the log is not republished, as a sentence."""
         event = f"event {self.event_id} of {self.aggregate_key}" if self.event_id else "an event"
         return (
             f"The outbox of {pod} no longer has {event} of cut {self.cut}, which was published: its row was deleted. "
@@ -154,82 +155,82 @@ class LostEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class PodEvidence:
-    """What was found in one pod and its copies, for the breaks at hand."""
+    """The evidence from one pod and its copies, for the claimed breaks."""
 
     pod: str
     base_cut: int
-    """The outbox is pruned through this cut; 0: it is whole."""
+    """The outbox is pruned through this cut; 0: nothing is pruned."""
     lake_reset_cut: int | None
-    """Where the lake's position is to be set back to, as it is beyond every cut; None: it is not."""
+    """The cut to reset the lake's position to, when it is above every cut; None: it is not."""
     built_cut: int
-    """Where the newest complete build of the warehouse stands; 0: there is none."""
+    """The cut of the newest complete build of the warehouse; 0: there is no build."""
     aggregates: Mapping[str, AggregateEvidence] = field(default_factory=dict)
     damages: tuple[EventDamage, ...] = ()
     event_cuts: Mapping[str, int] = field(default_factory=dict)
-    """The cut of every event that was looked at."""
+    """Event id -> cut, for every event that was read."""
     wrong_log_cuts: frozenset[int] = frozenset()
-    """Of the cuts that breaks of the log name: those of which the log does not hold what left the pod."""
+    """Those cuts named by breaks of the log whose content in the log is not what was published."""
     disputed_event: str | None = None
-    """An event whose outbox row is before people: the log is not written again from an outbox that was changed."""
+    """An event whose outbox row was changed, so that a person must decide; until then the log is not republished."""
     views: Mapping[str, ViewEvidence] = field(default_factory=dict)
     lake_parked: frozenset[str] = frozenset()
     lost_event: LostEvent | None = None
-    """Would be lost with the log's entry, if the log were written again from the outbox."""
+    """An event that would be lost if the log were republished from the outbox."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Aggregates that the newest complete build leaves out, by key: because of what."""
+    """Aggregate key -> why the newest complete build leaves it out."""
     gaps: Mapping[str, int] = field(default_factory=dict)
-    """By copy: the cut that it needs next, where the log does not have it."""
+    """Copy -> its next cut, for copies whose next cut the log does not have."""
     backed_up_cut: int = 0
-    """The verified backup of the lake holds all cuts through this one."""
+    """The verified backup of the lake has all cuts up to this one."""
     is_logged_after_backup: bool = False
-    """Whether the log has the cut after it, if there is one."""
+    """Whether the log has the cut after `backed_up_cut`, or there is no later cut."""
 
     def parked_in(self, projection: str) -> frozenset[str]:
-        """Return the aggregates with parked events in the lake, or in a view."""
+        """Return the keys of the aggregates with parked events in the lake or in a view."""
         return self.lake_parked if projection == "lake" else self.views[projection].parked
 
 
 Evidence = Mapping[str, PodEvidence]
-"""By pod."""
+"""Pod -> its evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much one run may do before it stops and asks a person."""
+    """The limits of a run; what exceeds them is escalated to a person."""
 
     breaks_max: int = 10_000
-    """Breaks that one run takes on."""
+    """Largest number of breaks that one run claims."""
     actions_max: int = 100
-    """Actions within an hour, over all runs."""
+    """Largest number of actions within an hour, over all runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One step of a repair, through the write path of the store that it mends."""
+    """One step of a repair; it uses the write path of the store that it changes."""
 
     kind: ActionKind
     store: str
     pod: str
-    """For a build, which stands over all pods: those whose breaks caused it, comma separated."""
+    """For a build, which covers all pods: the pods whose breaks caused it, separated by commas."""
     keys: tuple[str, ...]
-    """Event ids for the lake, aggregate keys otherwise; empty where everything is meant."""
+    """Event ids for the lake, aggregate keys otherwise; empty: everything."""
     causes: tuple[int, ...]
-    """The breaks that it is to mend."""
+    """Ids of the breaks that it should repair."""
     why: str
     cuts: tuple[int, ...] = ()
     source: Source | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
-    """For restatements: the newest version of each aggregate of which there is an event."""
+    """For restatements: aggregate key -> its newest version with an event."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """For restatements: of each aggregate as it was looked at; changed meanwhile, it is not stated."""
+    """For restatements: aggregate key -> digest of the read state. If the state has changed, nothing is written."""
     again: tuple[str, ...] = ()
-    """For restatements: aggregates that a person wants stated although their newest event says what is there."""
+    """For restatements: aggregates that a person has approved although their newest event equals the row."""
     since: Mapping[str, int] = field(default_factory=dict)
-    """For a build: pod -> the cut after which everything is computed again."""
+    """For a build: pod -> the cut after which everything is built again."""
     is_full: bool = False
-    """For a build: from nothing."""
+    """For a build: whether it is a full build."""
     takes_lake_position: bool = False
-    """For a whole view: the log no longer reaches back to its position."""
+    """For a whole view: whether it takes over the lake's position, because the log does not reach back to its own."""
 
     @property
     def where(self) -> str:
@@ -239,7 +240,7 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class Escalation:
-    """Breaks that code must not or cannot mend, and why: people decide."""
+    """Breaks that code must not or cannot repair, and why; people decide."""
 
     break_ids: tuple[int, ...]
     reason: str
@@ -247,12 +248,12 @@ class Escalation:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be done about some breaks."""
+    """The plan for some breaks."""
 
     actions: tuple[Action, ...] = ()
-    """In the order in which they are done."""
+    """Actions in the order of execution."""
     escalations: tuple[Escalation, ...] = ()
     deferred: tuple[int, ...] = ()
     """Breaks beyond the budget."""
     in_order: tuple[int, ...] = ()
-    """Breaks of which the evidence finds nothing wrong any more: only the comparison is made again."""
+    """Breaks for which the evidence shows nothing wrong any more; they are only compared again."""

@@ -1,4 +1,4 @@
-"""Out of the pod: cuts and relay, the log, the consumer loop.
+"""The way of events out of a pod: cuts and relay, the log, the consumer loop.
 
-Belongs here: how committed events get from an outbox to whoever applies them. Does not belong here: what they mean.
+Belongs here: how committed events get from an outbox to the projections. Does not belong here: what the events mean.
 """

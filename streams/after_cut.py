@@ -1,7 +1,7 @@
-"""What a pod has recorded since a cut, by the business day of the facts: counted, not read.
+"""Counts the facts that a pod has recorded since a cut, by their business day.
 
-Belongs here: that count over the outbox. Does not belong here: what is published (`streams/outbox.py`), which days are
-of which month (`finance/periods.py`).
+Belongs here: that count over the outbox. Does not belong here: what is published (`streams/outbox.py`), which days
+belong to which month (`finance/periods.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg
 from contracts.errors import PropagationError
 from streams.cuts import BEFORE_ALL, cuts_from, last_cut
 
-# The day on which finance books a fact: an order when it was placed, a refund when it was completed.
+# The day (UTC) on which finance books a fact: of an order its placing, of a refund its completion.
 BUSINESS_DAY = """(coalesce(
     (case when aggregate_type = 'order' and aggregate_version = 1 then payload #>> '{state,placed_at}'
           when aggregate_type = 'refund' then payload #>> '{state,completed_at}' end)::timestamptz,
@@ -36,30 +36,30 @@ from facts group by aggregate_type order by aggregate_type
 
 @dataclass(frozen=True, kw_only=True)
 class DayCounts:
-    """Numbers of facts of one kind, by where their business day lies."""
+    """Numbers of facts of one aggregate type: before, within and after a range of business days."""
 
     aggregate_type: str
     before: int
-    """Before the first of the days that were asked for."""
+    """Facts before the first day of the range."""
     within: int
     later: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class AfterCut:
-    """What the outbox has after a cut."""
+    """The facts that the outbox has after a cut."""
 
     counts: tuple[DayCounts, ...]
     outbox_from_cut: int
-    """The outbox was looked at after this cut: the one that was asked for, or a later one up to which it is pruned."""
+    """Only facts after this cut were counted: it is the requested cut, or the cut up to which the outbox is pruned."""
     last_cut: int
     """The newest cut that the pod has registered."""
 
 
 def recorded_after(dsn: str, cut: int, types: Sequence[str], first_day: date, last_day: date) -> AfterCut:
-    """Count the facts of some aggregate types that the pod at `dsn` has committed and cut `cut` does not have.
+    """Count the facts of some aggregate types that the pod at `dsn` has committed and that are not in cut `cut`.
 
-    A transaction that has not committed yet is not counted. Raises PropagationError when the pod knows no such cut.
+    Transactions that have not committed are not counted. Raises PropagationError when the pod has no such cut.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
         newest = last_cut(connection)

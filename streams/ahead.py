@@ -1,7 +1,7 @@
-"""Reading ahead: the next batches are read in a thread while the present one is worked on.
+"""Prefetching: a thread reads the next batches while the caller processes the present one.
 
-Belongs here: that, for batches from any source that lets go of Python's lock while it reads. Does not belong here: what
-is read, and what is done with it.
+Belongs here: the prefetching, for any source that releases Python's global interpreter lock while it reads. Does not
+belong here: what is read, and how it is processed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PREFETCHED_BATCHES = 3
 
 
 def ahead(batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch, None, None]:
-    """Yield `batches`, read ahead in a thread when there is more than a small one.
+    """Yield `batches`; a thread prefetches them unless the first one has fewer than SMALL_BATCH_ROWS rows.
 
-    Nobody else may use what they are read from until the iterator has ended or is closed.
+    The caller must not use the connection behind `batches` until the iterator has ended or is closed.
     """
     first = next(batches, None)
     if first is None:
@@ -51,7 +51,7 @@ def _prefetched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
                 if not put(batch):
                     return
             put(None)
-        except BaseException as error:  # handed to the consumer, which raises it
+        except BaseException as error:  # the reader of the queue raises it
             put(error)
 
     thread = threading.Thread(target=read, name="reads-ahead", daemon=True)

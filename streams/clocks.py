@@ -1,8 +1,8 @@
-"""The clock of a database, on a machine whose own may be hours away from it.
+"""A clock that gives a database's time, because the clock of this machine may differ by hours.
 
-Events carry the moment at which a pod's database recorded them; how old one is can be told only by the same clock. A
-claim in the control database runs out at a moment that all who look at it must see alike. Belongs here: that clock.
-Does not belong here: ages (`streams/lag.py`), the clock of a process (`contracts/clock.py`).
+An event carries the time at which its pod's database recorded it, so only the same clock gives its age. A lease in the
+control database ends at one time for all processes, so they must read the same clock. Belongs here: that clock. Does
+not belong here: ages (`streams/lag.py`), the clock of a process (`contracts/clock.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from contracts.clock import Clock, utc_now
 
 
 def database_clock(dsn: str, *, clock: Clock = utc_now) -> Clock:
-    """Return a clock that tells the time of the database at `dsn`, which is asked once; `clock` if it does not answer.
+    """Return a clock with the time of the database at `dsn`, which is queried once; `clock` if it does not answer.
 
-    It is off by as much as the answer takes, at most.
+    The error of the clock is at most the duration of that query.
     """
     try:
         with psycopg.connect(dsn, autocommit=True) as connection:

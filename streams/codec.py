@@ -1,10 +1,11 @@
-"""How events look in a log entry: Arrow IPC, zstd, and a checksum of what they say.
+"""The encoding of events in a log entry: Arrow IPC, zstd, and a checksum of the values.
 
-Belongs here: the schema of an entry, bytes to events and back, the checksum, the split by partition. Does not belong
-here: where entries are kept (`streams/log.py`).
+Belongs here: the schema of an entry, encoding and decoding, the checksum, the split by partition. Does not belong here:
+where entries are stored (`streams/log.py`).
 
-Measured on 500,000 events (580 bytes each, two cores): zstd and lz4 take the same 1 microsecond an event to encode,
-zstd entries are half as large; splitting by one stable sort takes 0.2, the checksum 0.4 (with SHA instructions).
+Measured on 500,000 events (580 bytes each, two cores): zstd and lz4 both take 1 microsecond per event to encode, and
+zstd entries are half as large. The split by one stable sort takes 0.2 microseconds per event, the checksum 0.4 (with
+SHA instructions).
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ EVENT_SCHEMA = pa.schema(
         }.items()
     ]
 )
-"""The schema of `Entry.events`; its names are ENVELOPE_COLUMNS (a test holds them together)."""
+"""The schema of `Entry.events`. Its names are ENVELOPE_COLUMNS; a test compares the two."""
 
 COMPRESSED_FROM_BYTES = 16_384
 
 PLACED_COLUMNS = ("pod", "epoch", "cut", "partition")
-"""The same for all events of an entry: implied by where it is, so not stored in it."""
+"""Columns with one value per entry. The entry's place in the log implies them, so the entry does not store them."""
 
 STORED_SCHEMA = pa.schema([field for field in EVENT_SCHEMA if field.name not in PLACED_COLUMNS])
 
@@ -71,7 +72,8 @@ def split(batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
 def encode(events: pa.Table) -> bytes:
     """Return one entry's bytes: an Arrow IPC stream of one record batch, zstd-compressed unless it is small."""
     sink = pa.BufferOutputStream()
-    # Setting up a compressor for each of forty tiny buffers would cost more than all else that an event needs.
+    # No compression for small entries: setting up a compressor for each of forty small buffers would take longer than
+    # the rest.
     is_small = events.nbytes < COMPRESSED_FROM_BYTES
     options = pa.ipc.IpcWriteOptions(compression=None if is_small else "zstd", use_threads=not is_small)
     with pa.ipc.new_stream(sink, STORED_SCHEMA, options=options) as writer:
@@ -94,7 +96,7 @@ def decode(data: bytes) -> pa.Table:
 
 
 def placed(events: pa.Table, *, pod: str, epoch: str, cut: int, partition: int) -> pa.Table:
-    """Return stored columns completed by what the entry's place says: a table of EVENT_SCHEMA."""
+    """Return the stored columns with the four columns of the entry's place: a table of EVENT_SCHEMA."""
     rows = events.num_rows
     values = {"pod": pod, "epoch": epoch, "cut": cut, "partition": partition}
     same = {name: pa.repeat(pa.scalar(value, EVENT_SCHEMA.field(name).type), rows) for name, value in values.items()}
@@ -103,10 +105,10 @@ def placed(events: pa.Table, *, pod: str, epoch: str, cut: int, partition: int) 
 
 
 def checksum(events: pa.Table, *, place: str) -> str:
-    """Return the SHA-256 (hex) of what the stored columns say, bound to `place` (pod, epoch, partition, cut, chunk).
+    """Return the SHA-256 (hex) of the stored columns' values and of `place` (pod, epoch, partition, cut, chunk).
 
-    Independent of compression, chunking, padding and what null slots hold: lengths and values are hashed in one
-    canonical form (64-bit little-endian integers, UTF-8, nulls as a separate column).
+    We hash lengths and values in one canonical form: 64-bit little-endian integers, UTF-8, nulls as a separate column.
+    So the checksum does not depend on compression, chunking, padding and the content of null slots.
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
     for field in STORED_SCHEMA:

@@ -1,7 +1,8 @@
-"""The one loop by which every projection follows the log.
+"""The loop with which every projection follows the log.
 
-Belongs here: waiting for manifests, fetching exactly what they name, verifying it, grouping it into atomic steps, and
-going on after a fence, a poison event or a lost server. Does not belong here: what a projection does with events.
+Belongs here: waiting for manifests, fetching and verifying exactly the entries that they name, grouping them into
+atomic steps, and continuing after a fence, a poison event or a lost server. Does not belong here: what a projection
+does with events.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ MANIFESTS_READ = 1_000
 PROGRESS_SECONDS = 1.0
 EVENTS_MAX = 50_000
 BYTES_MAX = 16 << 20
-"""Of the decoded events of one step; an entry is always applied whole."""
+"""Largest size of the decoded events of one step; an entry is always applied whole."""
 BYTES_PER_EVENT = 8 << 10
-"""What is expected of an event before any was seen; then what those of the last step had."""
+"""Expected size of an event before the first step; later we use the average of the last step."""
 RETRY_SECONDS = 2.0
 STOPPED_RETRY_SECONDS = 10.0
 
@@ -50,7 +51,7 @@ class ConsumeResult:
     events: int
     """Events of the applied entries, parked ones included."""
     parked: int
-    """Aggregates that have parked events now."""
+    """Number of aggregates that have parked events now."""
 
 
 def run_consumer(
@@ -62,7 +63,7 @@ def run_consumer(
     group_window_seconds: float = 0.0,
     events_max: int = EVENTS_MAX,
 ) -> None:
-    """Let `projection` follow `pod` until `stop` is set: the body of a worker process."""
+    """Run a consumer of `pod` for `projection` until `stop` is set; a worker process calls this."""
     log = build_log(settings)
     try:
         consumer = Consumer(projection, pod, log, group_window_seconds=group_window_seconds, events_max=events_max)
@@ -74,8 +75,8 @@ def run_consumer(
 class Consumer:
     """Applies one pod's log to one projection.
 
-    `group_window_seconds` is the least time between two commits while events keep coming: about 1 for a store whose
-    commits are slow, 0 for the others. `events_max` bounds a step's events, `bytes_max` what they take in memory.
+    `group_window_seconds` is the least time between two commits while events arrive: about 1 for a store with slow
+    commits, 0 for the others. `events_max` limits the events of a step, `bytes_max` their size in memory.
     """
 
     def __init__(
@@ -101,16 +102,16 @@ class Consumer:
         self._monotonic = monotonic
         self._state = ProjectionState(epoch=None, positions={})
         self._stopped: dict[int, PropagationError] = {}
-        """Partitions with an entry that cannot be read; they stand still while the others go on."""
+        """Partitions with an unreadable entry, and its error. They stop; the other partitions continue."""
         self._loaded_at = float("-inf")
         self._reported_at = float("-inf")
         self._committed_at = float("-inf")
 
     def drain(self, until_cut: int | None = None) -> ConsumeResult:
-        """Apply everything that is in the log now, or up to `until_cut`, and return where the projection stands.
+        """Apply everything that is in the log now, or up to `until_cut`, and return the projection's progress.
 
-        Raises LogGapError, ManifestMismatchError or EpochChangedError when something cannot be applied; all that can
-        be is applied before.
+        Raises LogGapError, ManifestMismatchError or EpochChangedError when something cannot be applied; everything else
+        is applied before.
         """
         last = self._log.tail(self._pod, 1).manifest_cut
         until = last if until_cut is None else min(last, until_cut)
@@ -131,12 +132,12 @@ class Consumer:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Follow the log until `stop` is set. A failing store or log is waited for: lag is visible, nothing is lost."""
+        """Follow the log until `stop` is set. When the store or the log fails, retry; no event is lost."""
         while not stop.is_set():
             try:
                 self._load()
                 self._follow(stop)
-            except Exception as error:  # whatever a store raises: the position did not move, so trying again is safe
+            except Exception as error:  # any error of a store: the position did not move, so a retry is safe
                 logger.warning("%s of %s stands still: %s", self._projection.name, self._pod, error)
                 stop.wait(RETRY_SECONDS)
 
@@ -151,9 +152,9 @@ class Consumer:
             if step is not None:
                 self._apply(step)
                 self._committed_at = self._monotonic()
-            elif manifests:  # all that is left belongs to stopped partitions
+            elif manifests:  # all remaining entries belong to stopped partitions
                 stop.wait(BLOCK_MILLISECONDS / 1_000)
-            # While nothing comes, too: a repair, or a hand, may have moved the position.
+            # Also reload when idle: a repair or an operator may have moved the position.
             if (self._stopped or not manifests) and self._monotonic() - self._loaded_at >= STOPPED_RETRY_SECONDS:
                 self._load()
             if self._monotonic() - self._reported_at >= PROGRESS_SECONDS:
@@ -192,7 +193,7 @@ class Consumer:
         return plan_step(self._state.positions, found, stopped=self._stopped, events_max=events_max)
 
     def _apply(self, step: Step) -> int:
-        """Apply one step; return its events, 0 when it was not kept."""
+        """Apply one step; return its number of events, 0 when the step was not committed."""
         entries = self._entries(step)
         if entries is None:
             return 0
@@ -218,7 +219,7 @@ class Consumer:
         return sum(entry.stated.events for entry in step.entries)
 
     def _entries(self, step: Step) -> list[Entry] | None:
-        """Fetch and verify the step's entries; None when one is unreadable, and its partition is stopped."""
+        """Return the step's entries, fetched and verified; None when one is unreadable. Then its partition stops."""
         try:
             data = self._log.fetch(self._pod, [entry.at for entry in step.entries])
         except LogGapError:

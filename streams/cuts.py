@@ -1,7 +1,7 @@
 """Cuts: numbered, consistent snapshots of one pod's OLTP (ARCHITECTURE.md, "Cuts").
 
-Belongs here: what a cut is, how a relay and a reconciler register one, the epoch, and who may not. Does not belong
-here: reading the events of a cut (`streams/outbox.py`) or publishing them (`streams/relay.py`).
+Belongs here: what a cut is, how a relay and a reconciler register one, the epoch, and when no cut may be registered.
+Does not belong here: reading the events of a cut (`streams/outbox.py`) or publishing them (`streams/relay.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DATABASE_EPOCH = """(
     || '.' || case when pg_is_in_recovery() then 'standby'
                    else substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) end
 )"""
-"""System identifier, database oid and timeline: together they name one history of one database."""
+"""System identifier, database oid and timeline; together they identify one history of one database."""
 
 LAST_OPENED = "(select epoch, base_cut, completed_at from oltp.epochs order by number desc limit 1)"
 
@@ -37,7 +37,7 @@ CURRENT_EPOCH = f"""(
                 then opened.epoch else present.epoch end
     from (select {DATABASE_EPOCH} as epoch) as present left join {LAST_OPENED} as opened on true
 )"""
-"""The last epoch that a person has opened, if it was opened for this database as it is now; else the database's own."""
+"""The epoch that a person opened last, if it was opened for the present DATABASE_EPOCH; else DATABASE_EPOCH."""
 
 CUT_COLUMNS = (
     "cut, snapshot::text as snapshot, epoch, registered_at, partition_function, partition_count, chunk_rows, codec"
@@ -49,13 +49,14 @@ select pg_is_in_recovery(), present.name, case when present.name = opened.epoch 
 from (select {CURRENT_EPOCH} as name) as present left join {LAST_OPENED} as opened on true
 """
 
-# The writers may commit asynchronously: flushing a registration's commit flushes theirs, before anything is published.
+# The commands may commit asynchronously. A registration commits synchronously, which also flushes all earlier commits
+# to disk, before anything is published.
 CONFIGURE_REGISTERING = (
     "set default_transaction_isolation = 'read committed'; set default_transaction_read_only = off;"
     " set synchronous_commit = on"
 )
 
-# `n` and the snapshot come from one statement, so n is read inside S(n): a cut that this one sees was taken before it.
+# The number n and the snapshot come from one statement, so n is read inside S(n): S(n) sees every earlier cut.
 REGISTER_CUT = f"""
 insert into oltp.cuts (
     cut, snapshot, epoch, registered_by, partition_function, partition_count, chunk_rows, codec
@@ -84,7 +85,7 @@ values (%(cut)s, %(snapshot)s::pg_snapshot, %(epoch)s, %(registered_by)s,
 returning {CUT_COLUMNS}
 """
 
-# Literal bounds, not a join with the last cut: only then does the planner see how few rows are new.
+# Bound values, not a join with the last cut: only with values can the planner estimate how few rows are new.
 LOOK = """
 select (select max(cut) from oltp.cuts) as last_cut,
        exists (select from oltp.outbox where xid >= %(xmax)s::xid8)
@@ -94,13 +95,13 @@ select (select max(cut) from oltp.cuts) as last_cut,
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A PostgreSQL `pg_snapshot` as text, ``xmin:xmax:xip,xip,...``, taken apart. Transaction ids are 64 bits."""
+    """A PostgreSQL `pg_snapshot` as text, ``xmin:xmax:xip,xip,...``, and its parts. Transaction ids have 64 bits."""
 
     text: str
 
     @property
     def xmax(self) -> int:
-        """The first transaction id that was not assigned yet."""
+        """The first transaction id that was not yet assigned."""
         return int(self.text.split(":")[1])
 
     @property
@@ -110,17 +111,17 @@ class Snapshot:
         return tuple(int(xid) for xid in listed.split(",")) if listed else ()
 
     def after(self) -> dict[str, str]:
-        """Return the bound parameters `xmax` and `xip` of every query for what this snapshot does not see."""
+        """Return `xmax` and `xip`, the bound parameters of every query for rows that this snapshot does not see."""
         return {"xmax": str(self.xmax), "xip": "{" + ",".join(map(str, self.in_progress)) + "}"}
 
 
 BEFORE_ALL = Snapshot(text="3:3:")
-"""S(0): sees nothing. 3 is the first ordinary transaction id."""
+"""S(0), which sees nothing. 3 is the first normal transaction id."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CutShape:
-    """What a registration stores so that the cut can be computed again identically."""
+    """The parameters that a registration stores, so that the cut can be recomputed identically."""
 
     partition_count: int
     chunk_rows: int
@@ -148,7 +149,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconcilerCut:
-    """A cut, and connections that read the pod exactly at it for as long as the context is open."""
+    """A cut with an open snapshot: connections read the pod exactly at the cut while the context is open."""
 
     cut: int
     epoch: str
@@ -165,10 +166,10 @@ class Epoch:
 
     name: str
     base_cut: int
-    """The cut at which a person opened it: that one and those before are of earlier epochs. 0: all cuts are of it."""
+    """The cut after which a person opened the epoch. Cuts up to it belong to earlier epochs; 0: there are none."""
 
     def check(self, cut: int, epoch: str, where: str) -> None:
-        """Raise EpochChangedError unless a cut of `epoch` may stand where this database has the cut of that number."""
+        """Raise EpochChangedError if `cut` is above the base and its `epoch` in `where` is not this one."""
         if cut > self.base_cut:
             check_epoch(self.name, epoch, where)
 
@@ -177,14 +178,15 @@ Connect = Callable[[], psycopg.Connection[Any]]
 
 
 def cut_shape(settings: Settings) -> CutShape:
-    """Return the shape in which this deployment registers cuts."""
+    """Return the shape with which this deployment registers cuts."""
     return CutShape(partition_count=settings.partition_count, chunk_rows=settings.chunk_rows)
 
 
 def current_epoch(connection: psycopg.Connection[Any]) -> Epoch:
     """Return the database's epoch.
 
-    Raises PropagationError on a standby, where no cut may be taken, and EpochChangedError while an epoch is opened.
+    Raises PropagationError on a standby, where no cut may be taken, and EpochChangedError while the opening of an epoch
+    is not complete.
     """
     row = connection.execute(SELECT_EPOCH).fetchone()
     assert row is not None
@@ -207,7 +209,7 @@ def last_cut(connection: psycopg.Connection[Any]) -> Cut | None:
 
 
 def first_cut(connection: psycopg.Connection[Any]) -> Cut | None:
-    """Return the lowest cut that was not pruned, or None."""
+    """Return the cut with the lowest number that was not pruned, or None."""
     return connection.cursor(row_factory=class_row(Cut)).execute(SELECT_FIRST_CUT).fetchone()
 
 
@@ -218,7 +220,7 @@ def cuts_from(connection: psycopg.Connection[Any], cut: int, limit: int = 1_000)
 
 
 def check_epoch(present: str, known: str, where: str) -> None:
-    """Raise EpochChangedError unless the database's epoch is the one that `where` holds."""
+    """Raise EpochChangedError unless the database's epoch `present` equals `known`, the epoch that `where` has."""
     if present != known:
         raise EpochChangedError(
             f"The database's epoch is {present}, but {where} was made in epoch {known}: it was promoted, restored or "
@@ -228,7 +230,7 @@ def check_epoch(present: str, known: str, where: str) -> None:
 
 
 def look(connection: psycopg.Connection[Any], known: Snapshot) -> tuple[int, bool]:
-    """Return (highest registered cut or 0, whether rows are visible that `known` does not see). Costs under 1 ms."""
+    """Return (highest registered cut or 0, whether rows are visible that `known` does not see). Takes < 1 ms."""
     row = connection.execute(LOOK, known.after()).fetchone()
     assert row is not None
     return row[0] or 0, row[1]
@@ -239,7 +241,7 @@ def register_cut(
 ) -> Cut | None:
     """Register the next cut and return it; None when no event is new, unless forced.
 
-    The connection must be in autocommit mode. Another registrant that was faster only costs a new attempt. Raises
+    The connection must be in autocommit mode. If another process registers the same number first, we retry. Raises
     EpochChangedError when the last cut belongs to another epoch, PropagationError on a standby.
     """
     configure_registering(connection)
@@ -257,14 +259,14 @@ def register_cut(
 
 
 def configure_registering(connection: psycopg.Connection[Any]) -> None:
-    """Make a connection in autocommit mode fit for `insert_cut`, whatever the role's or the database's defaults are."""
+    """Set what `insert_cut` needs on a connection in autocommit mode; defaults of role and database may differ."""
     connection.execute(CONFIGURE_REGISTERING)
 
 
 def insert_cut(connection: psycopg.Connection[Any], shape: CutShape, *, registered_by: str) -> Cut:
     """Register the next cut in one READ COMMITTED statement that is its own transaction.
 
-    The connection is in autocommit mode and configured. Raises UniqueViolation when another registrant was faster.
+    The connection is in autocommit mode and configured. Raises UniqueViolation when another process registered first.
     """
     cursor = connection.cursor(row_factory=class_row(Cut))
     cut = cursor.execute(REGISTER_CUT, _stored(shape, registered_by)).fetchone()
@@ -274,9 +276,9 @@ def insert_cut(connection: psycopg.Connection[Any], shape: CutShape, *, register
 
 @contextmanager
 def take_reconciler_cut(connect: str | Connect, shape: CutShape, *, registered_by: str) -> Iterator[ReconcilerCut]:
-    """Take a cut whose snapshot stays open, for a comparison: inside the context OLTP stands still for the reader.
+    """Take a cut for a comparison. Its snapshot stays open, so inside the context the reader sees OLTP unchanged.
 
-    `connect` is a DSN or a function that opens a connection; two are used. Keep the context short: an open snapshot
+    `connect` is a DSN or a function that opens a connection; we open two. Keep the context short: an open snapshot
     holds back vacuum. Raises EpochChangedError and PropagationError as `register_cut` does.
     """
     opener = _opener(connect)
@@ -319,7 +321,7 @@ def _configure_reading(connection: psycopg.Connection[Any]) -> None:
 def _register_given(
     connection: psycopg.Connection[Any], shape: CutShape, registered_by: str, opened: tuple[Any, ...]
 ) -> Cut | None:
-    """Register S and n + 1 as read in the snapshot, and commit; None when the number was taken meanwhile."""
+    """Register cut n + 1 with the open snapshot, and commit; None when another process has taken the number."""
     last, snapshot, _ = opened
     epoch, previous = current_epoch(connection), last_cut(connection)
     if previous is not None:

@@ -1,6 +1,6 @@
-"""Everything committed so far, in the log: by this process, or by the relay that already runs.
+"""Publishes everything that is committed so far: by this process, or by the relay that already runs.
 
-Belongs here: the one call that commands and batch runs make. Does not belong here: how a relay publishes
+Belongs here: the function that commands and batch runs call. Does not belong here: how a relay publishes
 (`streams/relay.py`).
 """
 
@@ -33,16 +33,17 @@ class Drained:
     events_published: int
     """Events that this call published; 0 when the running relay did it."""
     published_by: str
-    """`this process`, or the name of the relay that holds the pod."""
+    """`this process`, or the name of the relay that holds the pod's relay lock."""
 
 
 def drain_pod(
     pod: PodSettings, settings: Settings, *, witnesses: Sequence[Witness] = (), timeout_seconds: float = 300.0
 ) -> Drained:
-    """Bring everything committed so far into the log, whether or not a relay worker is running.
+    """Publish everything that is committed so far, whether or not a relay runs.
 
-    `witnesses` say whether the database was set back. A relay that ends meanwhile is stood in for. Raises
-    PropagationError when a running relay does not get there in time, and what `Relay.drain` raises.
+    `witnesses` tell whether the database was restored to an earlier state. If the running relay ends meanwhile, this
+    process publishes. Raises PropagationError when a running relay needs longer than `timeout_seconds`, and what
+    `Relay.drain` raises.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -60,7 +61,7 @@ def drain_pod(
 
 
 def observe_pod(pod: PodSettings, settings: Settings) -> OutboxObservation:
-    """Return what of the pod is not in the log yet, how old the oldest of it is, and who publishes.
+    """Return how many of the pod's events are not in the log, the age of the oldest one, and which relay publishes.
 
     Raises StackError when the pod or the log cannot be reached.
     """
@@ -74,7 +75,7 @@ def observe_pod(pod: PodSettings, settings: Settings) -> OutboxObservation:
 
 
 def _await_relay(pod: PodSettings, settings: Settings, deadline: float, timeout_seconds: float) -> Drained | None:
-    """Wait until the relay that holds the pod has published what is committed now; None when it has ended instead."""
+    """Wait until the running relay has published what is committed now; return None when that relay has ended."""
     log = build_log(settings)
     try:
         with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:

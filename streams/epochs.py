@@ -1,8 +1,8 @@
-"""Opening a new epoch, as far as the pod's database and its log go (the copies: `derived/epochs.py`).
+"""Opens a new epoch in the pod's database and its log (for the copies: `derived/epochs.py`).
 
-After a restore or a promotion the database may not know cuts that were published, and may use their numbers again with
-other content. Belongs here: finding the last cut that both sides have identically, the record in the pod that says so,
-and a log without what comes after. Does not belong here: who publishes afterwards (`streams/relay.py`).
+After a restore or a promotion, the database may lack cuts that were published, and may use their numbers again for
+other content. Belongs here: finding the last cut that database and copies have identically, recording it in the pod,
+and retracting later cuts from the log. Does not belong here: publishing afterwards (`streams/relay.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ PAGE = 1_000
 
 OPENING_COLUMNS = "epoch, base_cut, base_epoch, opened_at, opened_by, completed_at"
 
-# Named by the moment besides: one database that was set back twice has two histories under one system and timeline.
+# The name includes the time, because a database that was restored twice can have two histories with the same
+# DATABASE_EPOCH.
 RECORD_OPENING = f"""
 insert into oltp.epochs (epoch, base_cut, base_epoch, opened_by)
 select {DATABASE_EPOCH} || to_char(clock_timestamp() at time zone 'UTC', '".t"YYYYMMDDHH24MISSUS'),
@@ -54,7 +55,7 @@ COMPLETE_OPENING = "select oltp.complete_epoch(%(epoch)s)"
 SELECT_CUTS = f"select {CUT_COLUMNS} from oltp.cuts where cut = any(%(cuts)s)"
 COUNT_AFTER = "select count(*) from oltp.cuts where cut > %(cut)s"
 
-# A row that this statement sees was written by a transaction before xmax, unless its id comes from another server.
+# A visible row has a transaction id below xmax, unless that id comes from another server.
 SELECT_COUNTER = """
 select exists (select from oltp.outbox where xid >= pg_snapshot_xmax(pg_current_snapshot()))
        or coalesce(pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(%(snapshot)s::pg_snapshot), false)
@@ -63,7 +64,7 @@ select exists (select from oltp.outbox where xid >= pg_snapshot_xmax(pg_current_
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedCut:
-    """What a copy knows of one cut; what is None is not known."""
+    """What a copy knows of one cut. A field that is None is not known."""
 
     cut: int
     epoch: str
@@ -71,7 +72,7 @@ class PublishedCut:
     snapshot: str | None = None
 
     def agrees_with(self, cut: Cut) -> bool | None:
-        """Return whether this is the database's cut of that number; None when too little is known to say."""
+        """Return whether this equals the database's cut of that number; None when the copy knows too little."""
         if (self.epoch, self.registered_at or cut.registered_at) != (cut.epoch, cut.registered_at):
             return False
         if self.snapshot is not None and self.snapshot != cut.snapshot:
@@ -80,22 +81,22 @@ class PublishedCut:
 
 
 Source = Callable[[], Iterator[PublishedCut]]
-"""Begins to yield what one copy knows of its cuts, in ascending order."""
+"""Returns an iterator of the cuts that one copy knows, in ascending order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What the database and the copies have in common."""
+    """The result of comparing the cuts of the database with those of its copies."""
 
     cut: Cut | None
     """The highest cut that both sides have identically, if there is one."""
     first_other: int | None
-    """The lowest number under which they have different cuts, if there is one."""
+    """The lowest cut number under which a copy has another cut than the database, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedEpoch:
-    """An epoch as the pod has it on record."""
+    """An epoch as the pod's table `oltp.epochs` has it."""
 
     epoch: str
     base_cut: int
@@ -104,16 +105,16 @@ class OpenedEpoch:
     opened_by: str
     completed_at: datetime | None
     is_of_this_database: bool = True
-    """Whether the database is still the one that it was opened for."""
+    """Whether the epoch was opened for the database's present DATABASE_EPOCH."""
 
     def opening(self) -> EpochOpening:
-        """Return what the copies need of it."""
+        """Return the opening as copies store it."""
         return EpochOpening(epoch=self.epoch, base_cut=self.base_cut, base_epoch=self.base_epoch)
 
 
 @contextmanager
 def holding_pod(pod: PodSettings) -> Iterator[psycopg.Connection[Any]]:
-    """Give a connection that holds the pod's relay lock; nothing of the pod is published meanwhile.
+    """Yield a connection that holds the pod's relay lock, so that no relay publishes the pod meanwhile.
 
     Raises RelayBusyError while a relay runs, PropagationError on a standby.
     """
@@ -135,10 +136,10 @@ def holding_pod(pod: PodSettings) -> Iterator[psycopg.Connection[Any]]:
 
 
 def common_cut(connection: psycopg.Connection[Any], sources: Sequence[Source]) -> Common:
-    """Return the last cut that the database and any of the copies have identically, below all that differ.
+    """Return the last cut that the database and any copy have identically, below the first cut that differs.
 
-    Equal registrations mean equal content: whoever has a cut's row has every transaction that its snapshot sees,
-    because these were committed before it was.
+    Equal registrations mean equal content: the transactions that a cut's snapshot sees were committed before the cut
+    was registered. So a database that has the cut's row also has all of them.
     """
     found = [_agreement(connection, source(), None) for source in sources]
     first_other = min((other for _, other in found if other is not None), default=None)
@@ -153,7 +154,7 @@ def common_cut(connection: psycopg.Connection[Any], sources: Sequence[Source]) -
 def _agreement(
     connection: psycopg.Connection[Any], source: Iterator[PublishedCut], below: int | None
 ) -> tuple[Cut | None, int | None]:
-    """Return the last cut that agrees before the first one that does not, and the number of that one."""
+    """Return the last equal cut before the first different one, and the number of the different one."""
     agreed: Cut | None = None
     while page := list(itertools.islice(source, PAGE)):
         cursor = connection.cursor(row_factory=class_row(Cut))
@@ -172,7 +173,7 @@ def _agreement(
 
 
 def last_opening(connection: psycopg.Connection[Any]) -> OpenedEpoch | None:
-    """Return the epoch that was opened last in this database, or in the one that it was copied from."""
+    """Return the epoch that was opened last in this database, or in the database that it is a physical copy of."""
     return connection.cursor(row_factory=class_row(OpenedEpoch)).execute(SELECT_OPENING).fetchone()
 
 
@@ -182,7 +183,7 @@ def cut_numbered(connection: psycopg.Connection[Any], number: int) -> Cut | None
 
 
 def continues(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the database's last cut belongs to the epoch that it has now, and no opening is unfinished."""
+    """Return whether the database's last cut belongs to its present epoch, and no opening of an epoch is incomplete."""
     newest = last_cut(connection)
     try:
         epoch = current_epoch(connection)
@@ -201,7 +202,7 @@ def cuts_after(connection: psycopg.Connection[Any], cut: int) -> int:
 
 
 def check_continuable(connection: psycopg.Connection[Any], pod: str, base: Cut | None) -> None:
-    """Raise PropagationError unless the cuts after `base` (None: all cuts) can be computed from this outbox."""
+    """Raise PropagationError unless the cuts after `base` (None: all cuts) can be recomputed from this outbox."""
     first = first_cut(connection)
     if base is None and first is not None and first.cut > 1:
         raise PropagationError(
@@ -218,7 +219,7 @@ def check_continuable(connection: psycopg.Connection[Any], pod: str, base: Cut |
 
 
 def record_opening(connection: psycopg.Connection[Any], base: Cut | None, opened_by: str) -> OpenedEpoch:
-    """Write down that an epoch begins after `base`; until `complete_opening`, nobody registers or publishes a cut."""
+    """Record that a new epoch begins after `base`. No cut can be registered or published until `complete_opening`."""
     values = {
         "base_cut": base.cut if base else 0,
         "base_epoch": base.epoch if base else None,
@@ -230,15 +231,16 @@ def record_opening(connection: psycopg.Connection[Any], base: Cut | None, opened
 
 
 def complete_opening(connection: psycopg.Connection[Any], opening: EpochOpening) -> None:
-    """Forget the registered cuts after the base, and let the epoch count, in one commit.
+    """Delete the registered cuts after the base and mark the epoch as complete, in one transaction.
 
-    Their events are in no cut then: the relay takes the next one from S(base).
+    Afterwards the events of these cuts are in no cut, so the relay's next cut, which starts from S(base), contains
+    them.
     """
     connection.execute(COMPLETE_OPENING, {"epoch": opening.epoch})
 
 
 def logged_cuts(log: EventLog, pod: str) -> Iterator[PublishedCut]:
-    """Yield what the log's manifests say of their cuts."""
+    """Yield the cuts of the log's manifests, in ascending order."""
     for manifest in _manifests_after(log, pod, 0):
         yield PublishedCut(
             cut=manifest.cut,
@@ -249,21 +251,21 @@ def logged_cuts(log: EventLog, pod: str) -> Iterator[PublishedCut]:
 
 
 def logged_after(log: EventLog, pod: str, cut: int) -> int:
-    """Return how many events the log has after `cut`."""
+    """Return the number of events in the log after `cut`."""
     return sum(manifest.events for manifest in _manifests_after(log, pod, cut))
 
 
 def logged_until(log: EventLog, pod: str, partition_count: int) -> int:
-    """Return the last cut of which the log has, or once had, anything; 0: none."""
+    """Return the highest cut that ever had an entry or manifest in the log's present generation; 0: none."""
     tail = log.tail(pod, partition_count)
     return max([tail.manifest_cut, *tail.entry_cuts.values()])
 
 
 def retract_log(log: EventLog, pod: str, base_cut: int, partition_count: int) -> None:
-    """Let the pod's log end at `base_cut`; what came after is set aside until `EventLog.forget_retracted`."""
+    """Make the pod's log end at `base_cut`. Later manifests are kept aside until `EventLog.forget_retracted`."""
     if logged_until(log, pod, partition_count) > base_cut:
         log.retract(pod, base_cut)
-    # Trimming waits for whoever has to apply the new cuts.
+    # Lower the reported positions, so that trimming waits until each projection has applied the new cuts.
     for item in log.progress(pod):
         if item.applied_cut > base_cut:
             taken_back = Progress(projection=item.projection, applied_cut=base_cut, reported_at=item.reported_at)
@@ -273,10 +275,10 @@ def retract_log(log: EventLog, pod: str, base_cut: int, partition_count: int) ->
 def retracted_events(
     log: EventLog, pod: str, kept: Mapping[tuple[str, int, int, int | None], int]
 ) -> Iterator[pa.Table]:
-    """Yield the events that were taken back from the log, entry by entry: EVENT_SCHEMA and `chunk`.
+    """Yield the events that were retracted from the log, entry by entry: EVENT_SCHEMA and `chunk`.
 
-    `kept` is how many are kept elsewhere already by (epoch, cut, partition, chunk). What cannot be read any more is
-    named in the process's log.
+    `kept` maps (epoch, cut, partition, chunk) to the number of events that are already stored elsewhere; entries that
+    are stored completely are skipped. An entry that cannot be read is reported in the process's log file.
     """
     for manifest in log.retracted(pod):
         for partition, chunks in enumerate(manifest.partitions):

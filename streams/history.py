@@ -1,9 +1,8 @@
-"""Whether a pod's database goes on from what its copies have, or was set back to before it.
+"""Checks whether a pod's database continues the history of its copies, or was restored to an earlier state.
 
-A database that was set back on its own server keeps its epoch: only its cuts say so. Each copy knows the moment at
-which the newest cut that it has was registered, and a database that lacks that moment is another one. Belongs here:
-that judgement. Does not belong here: how a copy is asked (`derived/witnesses.py`), what to do then
-(`derived/epochs.py`).
+A database that was restored on its own server keeps its epoch, so only its cuts show the restore. Each copy knows when
+its newest cut was registered. If the database has no such registration, it has another history. Belongs here: that
+check. Does not belong here: how a copy is queried (`derived/witnesses.py`), what to do then (`derived/epochs.py`).
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ OPEN_EPOCH = (
     "with `tieout open-epoch`."
 )
 
-# A copy that was restored, or applies a large cut in parts, has the moment of another cut, or that of an event; where
-# that is pruned, nothing is known against it.
+# A copy that was restored, or that has applied a part of a large cut, may have the time of another cut or of an event.
+# When the database has pruned the cut, the copy counts as matching.
 HAS_MOMENT = """
 select exists (select from oltp.cuts where cut between %(cut)s and %(cut)s + 1 and registered_at = %(moment)s)
     or exists (
@@ -45,7 +44,7 @@ select exists (select from oltp.cuts where cut between %(cut)s and %(cut)s + 1 a
 
 @dataclass(frozen=True, kw_only=True)
 class KnownCut:
-    """The newest cut of which a copy has anything."""
+    """The newest cut of which a copy has any event."""
 
     cut: int
     moment: datetime | None
@@ -54,11 +53,11 @@ class KnownCut:
 
 @dataclass(frozen=True, kw_only=True)
 class Witness:
-    """A store that can be asked for the newest cuts that its copies have."""
+    """A store that can be queried for the newest cuts of its copies."""
 
     name: str
     newest: Callable[[str], Mapping[str, KnownCut]]
-    """Pod -> by copy; a copy that has nothing is left out. Raises whatever the store raises when it does not answer."""
+    """Pod -> newest cut by copy, without copies that have no cut. Raises the store's error when it does not answer."""
 
 
 def check_same_history(
@@ -71,10 +70,11 @@ def check_same_history(
 ) -> None:
     """Raise LogDivergedError unless the database has the newest cuts that its log and its copies have.
 
-    `manifest` is the log's last one; None: it has none, or does not answer. `is_proof_needed`: a witness that does not
-    answer is a HistoryUnknownError, unless the log itself ends with a cut that the database has identically.
+    `manifest` is the log's last manifest; None: the log has none, or does not answer. With `is_proof_needed`, a witness
+    that does not answer raises HistoryUnknownError, unless the log ends with a cut that the database has identically.
     """
-    # The log and the copies first: what they have was registered before, so the database has it by now.
+    # The log and the copies are read before the database: each of their cuts was registered before, so the database
+    # must have it.
     known, silent = _asked(witnesses, pod)
     if manifest is not None:
         _check_manifest(connection, pod, manifest)
@@ -91,7 +91,7 @@ def check_known(
 ) -> None:
     """Raise LogDivergedError for a copy whose newest cut the database does not have.
 
-    `is_log_proof`: the log ends with a cut of this database, so a number that it has registered is proof enough.
+    `is_log_proof`: the log ends with a cut of this database, so it is enough that the copy's cut number is registered.
     """
     newest = last_cut(connection)
     for copy, item in known.items():
@@ -105,13 +105,13 @@ def check_known(
 
 
 def _asked(witnesses: Sequence[Witness], pod: str) -> tuple[dict[str, KnownCut], list[str]]:
-    """Return what the witnesses know by copy, and who did not answer."""
+    """Return the newest cut by copy, and the names of the witnesses that did not answer."""
     known: dict[str, KnownCut] = {}
     silent = []
     for witness in witnesses:
         try:
             known |= witness.newest(pod)
-        except Exception as error:  # whatever a store raises: it could not be asked
+        except Exception as error:  # any error of a store: it counts as no answer
             logger.warning("%s could not be asked for its newest cut of %s: %s", witness.name, pod, error)
             silent.append(witness.name)
     return known, silent
@@ -119,7 +119,7 @@ def _asked(witnesses: Sequence[Witness], pod: str) -> tuple[dict[str, KnownCut],
 
 def _check_manifest(connection: psycopg.Connection[Any], pod: str, manifest: Manifest) -> None:
     newest, same = last_cut(connection), cut_numbered(connection, manifest.cut)
-    # A cut that is not there and not beyond the newest one was pruned.
+    # A cut that the database does not have, but that is not above its newest one, was pruned.
     if newest is None or manifest.cut > newest.cut or (same is not None and same.snapshot != manifest.snapshot):
         raise LogDivergedError(
             f"The log of pod {pod} has a cut {manifest.cut} that the database does not have: {OPEN_EPOCH}"

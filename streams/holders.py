@@ -1,6 +1,6 @@
-"""Transactions of a pod that have been open for long: each holds back its own events from every cut, and vacuum.
+"""Long-open transactions of a pod. Until such a transaction ends, no cut has its events, and it holds back vacuum.
 
-Belongs here: finding them. Does not belong here: ending them (people do: whose they are, no program knows).
+Belongs here: finding them. Does not belong here: ending them (a person does, because no program knows their purpose).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import psycopg
 from psycopg.rows import class_row
 
 OPEN_SECONDS_MIN = 300.0
-"""Younger ones are at work: a comparison of a large pod reads in one transaction."""
+"""Younger transactions are normal: a comparison of a large pod reads in one transaction."""
 
-# A prepared transaction belongs to no session: nothing ends it by itself, not even a restart.
+# A prepared transaction belongs to no session: only a statement ends it, not even a restart of the server does.
 OPEN = """
 select 'prepared transaction ' || gid as what, owner::text as whose,
        extract(epoch from clock_timestamp() - prepared)::float8 as seconds,
@@ -35,21 +35,21 @@ limit 20
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTransaction:
-    """One that is open for long."""
+    """A transaction that has been open for long."""
 
     what: str
     """A prepared transaction with its name, or a session with its process id and state."""
     whose: str
-    """Role, and what the session calls itself."""
+    """Role, and the application name of the session."""
     seconds: float
     to_end_it: str
-    """SQL, for the owner or a superuser in the pod's database."""
+    """SQL statements that end it; the owner or a superuser runs one in the pod's database."""
 
 
 def open_transactions(dsn: str, *, seconds_min: float = OPEN_SECONDS_MIN) -> list[OpenTransaction]:
-    """Return what has been open in a pod's database for that long, the oldest first, at most twenty.
+    """Return a pod's transactions that have been open for `seconds_min`: the oldest first, at most twenty.
 
-    Of sessions of other roles a role sees how long they are open only if it is granted `pg_read_all_stats`.
+    Sessions of other roles are found only if the role of `dsn` is granted `pg_read_all_stats`.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
         cursor = connection.cursor(row_factory=class_row(OpenTransaction))

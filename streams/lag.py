@@ -1,7 +1,7 @@
-"""How far a projection is behind its log, and how far the log may be trimmed.
+"""The lag of a projection behind its log, and the rule how far the log may be trimmed.
 
-Belongs here: observations for status, freshness and Dagster, and the trimming rule. Does not belong here: what lag is
-allowed (`contracts/ownership.py`).
+Belongs here: observations for status, freshness and Dagster, and the trimming rule. Does not belong here: the largest
+allowed lag (`contracts/ownership.py`).
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from streams.steps import completed_state, floor_cut, position_of
 
 PAGE = 1_000
 STUCK_AFTER = timedelta(hours=24)
-"""A projection whose next cut has waited longer than this no longer holds trimming back: it rebuilds from the lake."""
+"""Trimming ignores a projection whose next cut has waited for longer than this; it must rebuild from the lake."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionLag:
-    """How far one partition is behind."""
+    """The lag of one partition."""
 
     partition: int
     applied_cut: int
     lag_events: int
     lag_seconds: float
-    """Age of the oldest event of the first cut of which it lacks something; 0.0 when it lacks nothing."""
+    """Age of the oldest event in the cuts that the partition has not fully applied; 0.0 when it has applied all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionLag:
-    """What one projection of one pod has, against what its log has."""
+    """What one projection has applied of one pod, compared with the pod's log."""
 
     projection: str
     pod: str
@@ -43,16 +43,18 @@ class ProjectionLag:
     lag_seconds: float
     """Age of the oldest event that is in the log and not applied; 0.0 when caught up."""
     parked: int
-    """Aggregates with parked events: late, whatever the position says."""
+    """Number of aggregates with parked events; they are late even when the position is current."""
     state: str
-    """`current`, `behind`, `parked` (current but for parked keys), `gap` (the log lacks what it needs next), or `ahead`
-    (it has cuts that the log has not: the log lost them, or the pod's database was set back)."""
+    """`current`, `behind`, `parked` (current except for parked aggregates), `gap` (the log lacks the projection's next
+    cut), or `ahead` (the log lacks cuts that the projection has: the log lost them, or the pod's database was
+    restored).
+    """
     partitions: tuple[PartitionLag, ...] = ()
-    """The same by partition; a partition that stands still shows here while the others go on."""
+    """The lag by partition; it shows when only one partition is stopped."""
 
 
 def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = utc_now) -> ProjectionLag:
-    """Return how far `projection` is behind the log of `pod`. Cost follows the lag, not the history."""
+    """Return the lag of `projection` behind the log of `pod`. The cost grows with the lag, not with the history."""
     state = completed_state(projection, pod, log)
     applied = floor_cut(state.positions)
     log_cut = log.tail(pod, 1).manifest_cut
@@ -99,7 +101,7 @@ def _manifests_after(log: EventLog, pod: str, cut: int) -> Iterator[Manifest]:
 
 
 def _unapplied(manifest: Manifest, positions: Mapping[int, Position]) -> dict[int, int]:
-    """Return how many events of a cut each partition lacks, for those that lack any of its entries."""
+    """Return partition -> number of unapplied events of a cut, for partitions that have not fully applied it."""
     events = {}
     for partition, chunks in enumerate(manifest.partitions):
         standing = position_of(partition, positions)
@@ -120,9 +122,10 @@ def trim_log(
 ) -> TrimResult:
     """Remove cuts that every registered projection has applied, at most through `through_cut`.
 
-    The last cut that all have stays, so that tails can always be compared. A projection that is stuck longer than
-    `stuck_after` is ignored and named in the result; those in `never_ignored` always count, because the others rebuild
-    from them: while one of them is not registered, nothing is trimmed.
+    The last cut that all projections have applied stays, so that the end of the log can be compared with the database.
+    A projection that is stuck for longer than `stuck_after` is ignored and named in the result. Projections in
+    `never_ignored` always count, because the others rebuild from them; while one of them is not registered, nothing is
+    trimmed.
     """
     registered = log.progress(pod)
     since = clock() - stuck_after

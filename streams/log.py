@@ -1,10 +1,10 @@
-"""The log: what a relay appends and consumers read (ARCHITECTURE.md). The port, and the values it speaks in.
+"""The log, which a relay appends to and consumers read (ARCHITECTURE.md): the port and its values.
 
-Belongs here: entries, manifests, tails and what any log must do with them. Does not belong here: a particular server
-(`streams/valkey_log.py`), or what an entry's bytes mean (`streams/codec.py`).
+Belongs here: entries, manifests, tails, and the operations that every log must have. Does not belong here: a particular
+server (`streams/valkey_log.py`), or the encoding of an entry's bytes (`streams/codec.py`).
 
-One stream per (pod, partition) holds entries, numbered `<cut>-<chunk>`; one stream per pod holds a manifest per cut,
-which names every entry of it. Only what a manifest names counts as published.
+One stream per (pod, partition) holds entries, numbered `<cut>-<chunk>`. One stream per pod holds a manifest per cut,
+which names every entry of the cut. Only entries that a manifest names are published.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import msgspec
 
 
 class ChunkManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry as its manifest states it."""
+    """Number of events and checksum of one entry, as its manifest states them."""
 
     events: int
     checksum: str
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What one cut consists of: for each partition its chunks, in order; an empty tuple where it has no events.
+    """The entries of one cut: for each partition its chunks, in order; an empty tuple for a partition without events.
 
-    All but `generation` and `published_at` is a function of the cut, so it is equal however often it is computed.
+    All fields except `generation` and `published_at` are a function of the cut, so recomputing them gives equal values.
     """
 
     cut: int
@@ -41,24 +41,24 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     oldest_recorded_at: datetime | None
     """When the oldest event of the cut was recorded; None for an empty cut."""
     generation: int
-    """Which generation of the partitions' streams holds the entries."""
+    """The generation of the partitions' streams that holds the entries."""
     published_at: datetime
     follows_epoch: str | None = None
-    """The epoch of the cut before, when another one was opened with this cut; a consumer goes on only if it is told."""
+    """The previous cut's epoch, when this cut begins another one. Without it, consumers refuse the new epoch."""
 
     @property
     def events(self) -> int:
-        """How many events the cut has."""
+        """Number of events in the cut."""
         return sum(chunk.events for chunks in self.partitions for chunk in chunks)
 
     def says_the_same_as(self, other: Manifest) -> bool:
-        """Whether both describe the same events in the same entries, wherever and whenever those were written."""
+        """Return whether both describe the same events in the same entries, in any generation."""
         return msgspec.structs.replace(self, generation=other.generation, published_at=other.published_at) == other
 
 
 @dataclass(frozen=True, kw_only=True)
 class EntryId:
-    """Where an entry is."""
+    """The place of an entry in a pod's log."""
 
     generation: int
     partition: int
@@ -68,7 +68,7 @@ class EntryId:
 
 @dataclass(frozen=True, kw_only=True)
 class LogEntry:
-    """An entry to append. `checksum` is that of its decoded events, by which an earlier copy is recognized."""
+    """An entry to append. By `checksum`, that of the decoded events, we recognize an entry that is already there."""
 
     at: EntryId
     epoch: str
@@ -79,14 +79,14 @@ class LogEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class LogTail:
-    """Where a pod's streams actually end. Cut 0 means: nothing was ever appended."""
+    """The ends of a pod's streams. Cut 0 means that nothing was ever appended."""
 
     generation: int
     manifest_cut: int
     manifest: Manifest | None
-    """The last manifest, unless none is kept."""
+    """The last manifest; None when the log keeps no manifest."""
     entry_cuts: Mapping[int, int]
-    """By partition: the cut of the last entry ever appended."""
+    """Partition -> the cut of the last entry that was ever appended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class TrimResult:
-    """What trimming did: nothing below `kept_from_cut` is kept; `ignored` projections were stuck and must rebuild."""
+    """The result of trimming: cuts below `kept_from_cut` are gone; `ignored` projections must rebuild."""
 
     kept_from_cut: int
     removed_entries: int
@@ -108,29 +108,31 @@ class TrimResult:
 
 
 def entry_place(pod: str, epoch: str, at: EntryId) -> str:
-    """Return the words that a checksum binds an entry's events to."""
+    """Return the text of an entry's place, which is part of the entry's checksum."""
     return f"{pod}/{epoch}/{at.partition}/{at.cut}/{at.chunk}"
 
 
 class EventLog(Protocol):
-    """What Tieout needs of a log. Every call is bounded; raises LogDivergedError and LogGapError as stated.
+    """The operations that Tieout needs of a log. Every call has a time limit.
 
-    LogUnavailableError from every call: its server does not answer, or takes no entries for want of memory.
+    Each method states when it raises LogDivergedError and LogGapError. Every method raises LogUnavailableError when the
+    server does not answer, or when its memory is full.
     """
 
     def tail(self, pod: str, partition_count: int) -> LogTail:
         """Return where the streams of the current generation end."""
 
     def append(self, pod: str, entries: Sequence[LogEntry]) -> None:
-        """Append entries in order; one that is there already with the same checksum is fine.
+        """Append entries in order. It is idempotent: an entry that is already there with the same checksum is skipped.
 
-        Raises LogDivergedError when the id is taken by other events, or passed without an entry.
+        Raises LogDivergedError when other events have an entry's id, or when the stream is past the id without such an
+        entry.
         """
 
     def append_manifest(self, pod: str, manifest: Manifest, *, is_staged: bool = False) -> None:
-        """Append the manifest of a cut whose entries are all appended; LogDivergedError as for entries.
+        """Append the manifest of a cut whose entries are all appended; idempotent, LogDivergedError as for entries.
 
-        Staged manifests become visible only with `switch_generation`.
+        Consumers see staged manifests only after `switch_generation`.
         """
 
     def manifests(self, pod: str, after_cut: int, *, limit: int, block_milliseconds: int = 0) -> list[Manifest]:
@@ -142,32 +144,32 @@ class EventLog(Protocol):
     def begin_generation(self, pod: str, from_cut: int) -> int:
         """Return the number of a new, empty generation that will hold the cuts from `from_cut` on.
 
-        Clears what an unfinished republication left; takes over the manifests of earlier cuts.
+        Deletes what an unfinished republication left, and copies the manifests of earlier cuts.
         """
 
     def switch_generation(self, pod: str, generation: int) -> None:
-        """Make the staged manifests of `generation` the pod's manifests, at once."""
+        """Make the staged manifests of `generation` the pod's manifests, atomically."""
 
     def retract(self, pod: str, after_cut: int) -> None:
-        """Let the pod's log end at `after_cut`, in a new generation; later manifests are set aside, not lost."""
+        """Make the pod's log end at `after_cut`, in a new generation; later manifests are kept aside."""
 
     def retracted(self, pod: str) -> list[Manifest]:
-        """Return the manifests that were set aside, by cut; their entries are where they were."""
+        """Return the manifests that were kept aside, ordered by cut; their entries can still be fetched."""
 
     def forget_retracted(self, pod: str) -> None:
-        """Drop the manifests that were set aside, when their events are kept elsewhere."""
+        """Delete the manifests that were kept aside; call it when their events are stored elsewhere."""
 
     def report_progress(self, pod: str, progress: Progress) -> None:
-        """Register a projection, or how far it is now."""
+        """Register a projection, or update its position."""
 
     def forget_projection(self, pod: str, projection: str) -> None:
-        """Remove a projection that no longer exists, so that it does not hold trimming back."""
+        """Remove a projection that no longer exists, so that trimming does not wait for it."""
 
     def progress(self, pod: str) -> list[Progress]:
         """Return every registered projection of a pod, by name."""
 
     def trim(self, pod: str, kept_from_cut: int) -> int:
-        """Remove manifests and entries of cuts below `kept_from_cut`; return how many entries went."""
+        """Remove manifests and entries of cuts below `kept_from_cut`; return the number of removed entries."""
 
     def close(self) -> None:
-        """Let connections go."""
+        """Close the connections."""

@@ -1,7 +1,7 @@
-"""Which log a deployment has: the adapter that the scheme of its URL names.
+"""Chooses the adapter of a deployment's log by the scheme of its URL.
 
-Belongs here: that choice. Does not belong here: the port (`log.py`) and the adapters (`valkey_log.py`), which nobody
-else needs to import.
+Belongs here: that choice. Does not belong here: the port (`log.py`) and the adapters (`valkey_log.py`), which no other
+module needs to import.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from streams.log import EventLog
 from streams.valkey_log import ValkeyLog
 
 ADAPTERS: Mapping[str, Callable[[str], EventLog]] = dict.fromkeys(("redis", "rediss", "unix"), ValkeyLog)
-"""By the scheme of the URL."""
+"""Scheme of the URL -> adapter."""
 
 
 def build_log(settings: Settings) -> EventLog:
-    """Return the deployment's log; SettingsError when no adapter knows its URL."""
+    """Return the deployment's log; SettingsError when no adapter has the scheme of its URL."""
     check_url(settings.log_url)
     return ADAPTERS[urlsplit(settings.log_url).scheme](settings.log_url)
 
 
 def check_url(log_url: str) -> None:
-    """Raise SettingsError when no adapter knows a URL."""
+    """Raise SettingsError when no adapter has the scheme of a URL."""
     scheme = urlsplit(log_url).scheme
     if scheme not in ADAPTERS:
         known = ", ".join(f"{one}://" for one in ADAPTERS)

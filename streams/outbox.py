@@ -1,7 +1,7 @@
-"""The outbox as the relay reads it: the events of a cut, what is not published yet, and pruning.
+"""The relay's access to the outbox: reading the events of a cut, counting unpublished events, and pruning.
 
-Belongs here: SQL on `oltp.outbox` from outside the commands. Does not belong here: registering cuts
-(`streams/cuts.py`), or writing events (commands do that).
+Belongs here: SQL on `oltp.outbox` outside of the commands. Does not belong here: registering cuts (`streams/cuts.py`),
+or writing events (commands do that).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from streams.ahead import ahead
 from streams.cuts import BEFORE_ALL, Cut, Snapshot, cuts_from, last_cut
 
 RELAY_LOCK = (0x7469656F, 0x00000001)
-"""The advisory lock ("tieo", relay) that the one relay of a pod's database holds for life."""
+"""The advisory lock ("tieo", relay) of a pod's database; its one relay holds it as long as it runs."""
 
-# Ids as text: the log's readers treat them as opaque. The payload is json (not jsonb), so its text is what was written.
-# What a snapshot sees is below its xmax. Said so, an old cut is read without everything that came after it.
+# Ids as text: the log's readers treat them as opaque. The payload is json (not jsonb), so its text is unchanged. All
+# rows that a snapshot sees are below its xmax. We state this bound so that reading an old cut does not scan later rows.
 EVENTS_OF_CUT = f"""
 select position, event_id::text, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
        schema_version, occurred_at, recorded_at, causation_id::text, correlation_id::text, traceparent, payload::text,
@@ -36,10 +36,12 @@ order by position
 """
 
 COUNTED_MAX = 100_000
-"""More waiting events than this are not counted: in an outbox of millions that takes as many reads."""
+"""We count at most this many waiting events, because each one counted is one row read."""
 
 QUEUED_EVENTS_MAX = 1_000_000
-"""So many waiting events are a standstill: people hear before (`stack/looking/headroom.py`) and count so far, too."""
+"""With this many waiting events, publication has stopped. People are alerted earlier (`stack/looking/headroom.py`), and alerts
+count up to this number.
+"""
 
 UNPUBLISHED = """
 select count(*) as events, min(recorded_at) as oldest_recorded_at,
@@ -59,7 +61,7 @@ where locks.locktype = 'advisory' and locks.granted
   and locks.classid = %(classid)s and locks.objid = %(objid)s and locks.objsubid = 2
 """
 
-# A function of the owner's: the relay's role may delete nothing by itself, since then it could lock the outbox, too.
+# A function that runs as the owner: with the right to delete, the relay's role could also lock the outbox table.
 PRUNE_OUTBOX = "select events, cuts from oltp.prune_outbox(%s)"
 
 BATCH_BYTES = 4 << 20
@@ -67,21 +69,21 @@ BATCH_BYTES = 4 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class OutboxObservation:
-    """What of a pod has not reached the log, and who publishes it."""
+    """The unpublished events of a pod, and the relay that publishes."""
 
     cut: int
     """The highest registered cut, 0 when there is none."""
     unpublished_events: int
-    """At most `counted_max`: then there are so many, or more."""
+    """Number of unpublished events, counted up to `counted_max`; at that value there may be more."""
     oldest_unpublished_seconds: float
-    """Age of the oldest unpublished event of those counted, 0.0 when there is none."""
+    """Age of the oldest one of the counted unpublished events, 0.0 when there is none."""
     held_by: str | None
-    """Who holds the relay lock."""
+    """Application name of the session that holds the relay lock; None: no relay runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PruneResult:
-    """What pruning removed."""
+    """Numbers of removed events and cuts."""
 
     events: int
     cuts: int
@@ -112,7 +114,7 @@ class OutboxReader:
     def events_of(self, cut: Cut, previous: Snapshot) -> Generator[pa.RecordBatch, None, None]:
         """Yield the events of `cut`, ordered by position, with the computed column `partition` last."""
         values = {**previous.after(), "snapshot": cut.snapshot, "partition_count": cut.partition_count}
-        # Bound on the client: with values the planner knows, the index on xid is used and nothing is rescanned.
+        # Values are bound on the client: the planner knows them, uses the index on xid and rescans nothing.
         query = psycopg.ClientCursor(self._binder).mogrify(EVENTS_OF_CUT, values)
         with self._connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
@@ -121,7 +123,7 @@ class OutboxReader:
 
 
 def observe_outbox(dsn: str, published_cut: int, *, counted_max: int | None = None) -> OutboxObservation:
-    """Return what the log, whose last manifest is `published_cut` (0: none), does not have of the pod at `dsn`.
+    """Return what the pod at `dsn` has not published; the last manifest of its log is `published_cut` (0: none).
 
     Events are counted up to `counted_max` (default: `COUNTED_MAX`).
     """
@@ -140,14 +142,14 @@ def observe_outbox(dsn: str, published_cut: int, *, counted_max: int | None = No
 
 
 def observe_alone(dsn: str) -> tuple[int, str | None]:
-    """Return the newest cut (0: none) and who publishes; nothing is counted, for when the log does not answer."""
+    """Return the newest cut (0: none) and the relay's name, without the count: for when the log does not answer."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         newest = last_cut(connection)
         return newest.cut if newest else 0, held_by(connection)
 
 
 def held_by(connection: psycopg.Connection[Any]) -> str | None:
-    """Return who holds the pod's relay lock (application name of the session), or None."""
+    """Return the application name of the session that holds the pod's relay lock, or None."""
     row = connection.execute(HELD_BY, {"classid": RELAY_LOCK[0], "objid": RELAY_LOCK[1]}).fetchone()
     return None if row is None else str(row[0])
 
@@ -155,8 +157,9 @@ def held_by(connection: psycopg.Connection[Any]) -> str | None:
 def prune(dsn: str, through_cut: int) -> PruneResult:
     """Delete the outbox rows of all cuts up to `through_cut`, and the cuts below it.
 
-    The caller has proven that the lake and a verified backup of it hold these cuts: they can never be published from
-    the outbox again. Cut 1 alone is not pruned: its row could not be told from a cut whose events are still there.
+    The caller must have proven that the lake and a verified backup of it hold these cuts, because they can never be
+    published from the outbox again. `through_cut` = 1 prunes nothing: the first cut row says up to which cut the outbox
+    is pruned, but a first row with number 1 means that nothing is.
     """
     with psycopg.connect(dsn) as connection:
         row = connection.execute(PRUNE_OUTBOX, (through_cut,)).fetchone()

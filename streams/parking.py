@@ -1,7 +1,7 @@
-"""Poison: events that cannot be applied are set aside together with their aggregate's later events.
+"""Parking: an event that cannot be applied (poison) is set aside, with all later events of its aggregate.
 
-Belongs here: what is held back from a step and why, and replaying it after a fix. Does not belong here: where parked
-events are kept (the projection does, in the commit that moves the position).
+Belongs here: which events of a step are parked and why, and replaying them after a fix. Does not belong here: where
+parked events are stored (the projection stores them, in the transaction that moves the position).
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from streams.projection import (
 )
 
 KEYS_PER_COMMIT = 1_000
-"""Of how many aggregates the parked events are applied in one commit: it bounds the memory, and what is done again."""
+"""Number of aggregates whose parked events are applied in one commit. It limits the memory, and the work of a retry."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """From this position on, events of one aggregate are parked."""
+    """From position `from_position` on, the events of one aggregate are parked."""
 
     from_position: int
     event_id: str | None = None
-    """The event that could not be applied, when it is in this step."""
+    """The event that could not be applied; None when it was parked in an earlier step."""
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayResult:
-    """What a replay of parked events achieved."""
+    """The result of replaying parked events."""
 
     replayed_events: int
     still_parked: frozenset[str]
-    """Aggregate keys that have an event that still cannot be applied."""
+    """Keys of the aggregates that have an event which still cannot be applied."""
 
 
 def apply_parking(projection: Projection, work: Work, parked_keys: Collection[str], clock: Clock) -> frozenset[str]:
-    """Apply `work`, setting aside what stands behind a parked event or cannot be applied; return the parked keys.
+    """Apply `work`, and park the events that cannot be applied or wait behind a parked event; return all parked keys.
 
     Raises FencedError as the projection does.
     """
@@ -96,8 +96,8 @@ def replay_parked(
 ) -> ReplayResult:
     """Apply the parked events of `keys` (all when None) again, in order, many aggregates in a commit.
 
-    To be called after the cause was mended. What still fails stays parked, with its present reason. `data_at` is that
-    of the projection's position, which does not move.
+    Call it after the cause was fixed. An event that still fails stays parked, with its present reason. The projection's
+    position does not move; `data_at` is the registration time of that position.
     """
     waiting = projection.state(pod).parked_keys
     left = sorted(waiting if keys is None else {*keys} & {*waiting})
@@ -105,7 +105,8 @@ def replay_parked(
     while left:
         done = _replay_keys(projection, pod, left[:at_once], data_at, clock)
         if done is None:
-            # The live consumer moved on meanwhile: fewer at once are done before it does so again.
+            # The consumer moved the position meanwhile, so the commit was fenced. Retry with fewer aggregates, which is
+            # faster.
             at_once = max(1, at_once // 2)
             continue
         replayed, left = replayed + done, left[at_once:]
@@ -116,7 +117,7 @@ def replay_parked(
 def _replay_keys(
     projection: ReplayableProjection, pod: str, keys: Collection[str], data_at: datetime, clock: Clock
 ) -> int | None:
-    """Return how many events were applied; None where the live consumer moved on, and may have parked more of them."""
+    """Return the number of applied events; None when the consumer moved the position: it may have parked more."""
     state = projection.state(pod)
     parked = projection.parked_events(pod, keys)
     if not parked or state.epoch is None:
@@ -145,7 +146,7 @@ def _entries(parked: Sequence[ParkedEvent]) -> list[Entry]:
 
 
 def aggregate_keys(events: pa.Table) -> pa.ChunkedArray:
-    """Return the aggregate key of every event, as `contracts.ids.aggregate_key` makes it."""
+    """Return the aggregate key of every event, equal to `contracts.ids.aggregate_key`."""
     columns = (events.column(name) for name in ("merchant_id", "aggregate_type", "aggregate_id"))
     return pc.binary_join_element_wise(*columns, "/")
 
@@ -186,7 +187,7 @@ def _parked(row: dict[str, object], holds: Mapping[str, Hold], now: datetime) ->
 
 
 def _find(work: Work, poison: PoisonEventError) -> tuple[str, int]:
-    """Return the aggregate key and position of the poison event; the error itself when the step does not have it."""
+    """Return aggregate key and position of the poison event; raise `poison` when the step does not contain it."""
     for entry in work.entries:
         found = entry.events.filter(pc.equal(entry.events.column("event_id"), poison.event_id)).to_pylist()
         if found:

@@ -1,6 +1,6 @@
-"""From the events of a cut to log entries and their manifest: pure, in bounded memory.
+"""Makes log entries and their manifest from the events of a cut: pure, in bounded memory.
 
-Belongs here: cutting a cut into chunks. Does not belong here: reading the outbox, appending to the log.
+Belongs here: the division of a cut into chunks. Does not belong here: reading the outbox, appending to the log.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streams.log import ChunkManifest, EntryId, LogEntry, Manifest, entry_place
 
 
 def check_publishable(pod: str, cut: Cut) -> None:
-    """Raise PropagationError unless this version computes the cut as the one that registered it would."""
+    """Raise PropagationError unless this version computes the cut exactly like the version that registered it."""
     if cut.codec != CODEC or cut.partition_function != PARTITION_FUNCTION:
         raise PropagationError(
             f"Cut {cut.cut} of pod {pod} was registered for {cut.codec} and {cut.partition_function}; this "
@@ -30,9 +30,9 @@ def check_publishable(pod: str, cut: Cut) -> None:
 class CutPublication:
     """Collects one cut's events into entries of `chunk_rows` events per partition, in order of position.
 
-    Where chunks end depends on nothing but the cut (events, partition count, chunk rows): not on how the events arrive.
-    At most one chunk per partition and one batch are held. `previous_epoch` is that of the cut before (None: there is
-    none); a change between the two was recorded in the pod, or neither could be registered.
+    The bounds of chunks depend only on the cut (events, partition count, chunk rows), not on the batches. At most one
+    chunk per partition and one batch are in memory. `previous_epoch` is the epoch of the previous cut (None: there is
+    none). If it differs, the pod has a record of the opening; without one, the cut could not have been registered.
     """
 
     def __init__(self, *, pod: str, cut: Cut, generation: int, previous_epoch: str | None = None) -> None:
@@ -46,7 +46,7 @@ class CutPublication:
         self._oldest: datetime | None = None
 
     def add(self, batch: pa.RecordBatch) -> Iterator[list[LogEntry]]:
-        """Take a batch with its `partition` column; yield the entries that became full."""
+        """Add a batch with its `partition` column; yield the entries that it completes."""
         oldest = pc.min(batch.column("recorded_at")).as_py()
         if oldest is not None:
             self._oldest = oldest if self._oldest is None else min(self._oldest, oldest)
@@ -57,11 +57,11 @@ class CutPublication:
                 yield [self._entry(partition, self._cut.chunk_rows)]
 
     def finish(self) -> list[LogEntry]:
-        """Return the last, partly filled entries."""
+        """Return the last entries, which have fewer than `chunk_rows` events."""
         return [self._entry(partition, rows) for partition, rows in enumerate(self._rows) if rows]
 
     def manifest(self, published_at: datetime) -> Manifest:
-        """Return the manifest of everything that was returned as entries."""
+        """Return the manifest of all entries that were returned so far."""
         return Manifest(
             cut=self._cut.cut,
             epoch=self._cut.epoch,

@@ -1,7 +1,7 @@
-"""Which of many items a store refuses for what is in them: halves are tried until an item is alone.
+"""Finds the items that a store refuses because of their content, by bisection.
 
-Belongs here: the search, for any store. Does not belong here: which errors are about an item's content (each store
-knows its own), and what becomes of the items (`streams/parking.py`).
+Belongs here: the search, for any store. Does not belong here: which errors concern an item's content (each store knows
+its own), and what happens to the items (`streams/parking.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ Item = TypeVar("Item")
 def refused(items: Sequence[Item], refusal: Callable[[Sequence[Item]], str | None]) -> list[tuple[Item, str]]:
     """Return the items that cannot be stored, each with the store's reason, in their order.
 
-    `refusal` tries to write items. It keeps them and returns None, or keeps nothing of them and returns why. Items
-    that are kept stay while the next ones are tried: of two that only conflict with each other, the later one is
-    refused. One bad item among n costs about 2 log2(n) tries.
+    `refusal` tries to write items: it stores all of them and returns None, or stores none and returns the reason.
+    Stored items stay while the next ones are tried, so when two items conflict only with each other, the later one is
+    refused. One bad item among n costs about 2 log2(n) calls.
     """
     if not items:
         return []

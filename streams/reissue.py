@@ -1,11 +1,11 @@
-"""What the relay published, computed again from the outbox: cuts as they were, without publishing anything.
+"""Recomputes from the outbox the cuts that the relay published, without publishing them.
 
-Belongs here: giving the events of cuts (or of aggregates) a second time, for repairs of the copies. Does not belong
-here: writing them anywhere (`derived/lake_repair.py`, `streams/takeover.py`).
+Belongs here: recomputing the events of cuts (or of aggregates), for repairs of the copies. Does not belong here:
+writing them anywhere (`derived/lake_repair.py`, `streams/takeover.py`).
 
-A cut is a function of two stored snapshots (`streams/cuts.py`), and everything here goes through the relay's own code,
-so rows, partitions, chunks and checksums are those of the first time. Only what pruning left can be computed: the rest
-is in the lake and its backup (`derived/lake_backup.py`).
+A cut is a function of two stored snapshots (`streams/cuts.py`), and this module uses the relay's own code. So rows,
+partitions, chunks and checksums equal the published ones. Only cuts that are not pruned can be recomputed; older cuts
+are in the lake and its backup (`derived/lake_backup.py`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from streams.parking import aggregate_keys
 from streams.publishing import CutPublication, check_publishable
 
 REISSUED_SCHEMA = codec.EVENT_SCHEMA.append(pa.field("chunk", pa.int32()))
-"""An event as the lake keeps it: the envelope, and the chunk of its cut."""
+"""The columns of an event in the lake: the envelope, and the number of its chunk."""
 
 APPLICATION_NAME = "tieout reissue"
 
-# Who sees a transaction at one cut sees it at every later one, so the first cut that does is the one that holds it: the
-# first whose xmax is beyond the transaction, found for all of them in one pass, or the next one if it was in progress.
+# If a cut's snapshot sees a transaction, every later one does, too. So the first cut that sees a transaction has its
+# events. We start from the first cut whose xmax is above the transaction id, found for all transactions in one pass. If
+# the transaction was in progress at that cut, a later cut is the first.
 CUTS_OF_AGGREGATES = """
 with wanted as (
     select * from unnest(%(merchants)s::text[], %(types)s::text[], %(ids)s::text[])
@@ -69,18 +70,18 @@ order by cut
 
 @dataclass(frozen=True, kw_only=True)
 class ReissuedCut:
-    """One cut as it was published, or will be."""
+    """One recomputed cut, equal to the published one or to the one that will be published."""
 
     cut: int
     epoch: str
     events: pa.Table
     """REISSUED_SCHEMA, ordered by (partition, chunk, position)."""
     manifest: Manifest
-    """What the log's manifest of it says (`says_the_same_as`); its generation is 0."""
+    """It equals the log's manifest of the cut (`says_the_same_as`); its generation is 0."""
 
 
 def unpruned_after(pod: PodSettings) -> int:
-    """Return the cut up to which the outbox is pruned: every later cut can be computed again. 0: nothing is pruned."""
+    """Return the cut up to which the outbox is pruned; every later cut can be recomputed. 0: nothing is pruned."""
     with _connect(pod) as connection:
         return _base(connection)
 
@@ -95,15 +96,15 @@ def newest_cut(pod: PodSettings) -> int:
 def events_of_cuts(pod: PodSettings, cuts: Collection[int]) -> pa.Table:
     """Return all events of these cuts (REISSUED_SCHEMA), in order of cut, partition, chunk and position.
 
-    The table is held in memory: take `reissued_cuts` for more than some hundred thousand events. Raises
-    LogDivergedError when a cut is pruned or was never registered, StackError when the pod cannot be reached.
+    The table is in memory; for more than a few hundred thousand events use `reissued_cuts`. Raises LogDivergedError
+    when a cut is pruned or was never registered, StackError when the pod cannot be reached.
     """
     tables = [reissued.events for reissued in reissued_cuts(pod, cuts)]
     return pa.concat_tables(tables) if tables else REISSUED_SCHEMA.empty_table()
 
 
 def reissued_cuts(pod: PodSettings, cuts: Collection[int]) -> Iterator[ReissuedCut]:
-    """Yield these cuts one after the other, in order; raises what `events_of_cuts` raises."""
+    """Yield these cuts in order; raises what `events_of_cuts` raises."""
     try:
         with _connect(pod) as connection, OutboxReader(pod.relay_dsn, application_name=APPLICATION_NAME) as reader:
             for number in sorted(set(cuts)):
@@ -113,9 +114,9 @@ def reissued_cuts(pod: PodSettings, cuts: Collection[int]) -> Iterator[ReissuedC
 
 
 def cuts_of_aggregates(pod: PodSettings, keys: Collection[str]) -> list[int]:
-    """Return the cuts that hold the events which the outbox has of these aggregates (``merchant/type/id``), in order.
+    """Return, in order, the cuts that contain the outbox's events of these aggregates (``merchant/type/id``).
 
-    Events that no cut holds yet are left out: they come by themselves.
+    Events that are not in a cut yet are left out, because the relay will publish them in a later cut.
     """
     parts = [key.split("/", 2) for key in sorted(set(keys))]
     merchants, types, ids = ([part[index] for part in parts] for index in range(3))
@@ -125,9 +126,9 @@ def cuts_of_aggregates(pod: PodSettings, keys: Collection[str]) -> list[int]:
 
 
 def events_of_aggregates(pod: PodSettings, keys: Collection[str]) -> pa.Table:
-    """Return every event that the outbox has of these aggregates (``merchant/type/id``), as `events_of_cuts` does.
+    """Return all events of these aggregates (``merchant/type/id``) in the outbox, as `events_of_cuts` does.
 
-    Their cuts are computed whole: which chunk an event is in follows from all of its cut.
+    Their cuts are computed completely, because the chunk of an event depends on all events of its cut.
     """
     wanted = pa.array(sorted(set(keys)), pa.string())
     tables = [_of_keys(reissued.events, wanted) for reissued in reissued_cuts(pod, cuts_of_aggregates(pod, keys))]
@@ -150,7 +151,7 @@ def _reissue(pod: str, connection: psycopg.Connection[Any], reader: OutboxReader
             for group in publication.add(batch):
                 entries += group
     entries += publication.finish()
-    # Pruning deletes rows and cuts in one transaction: what was read is whole if the base of it is still there.
+    # Pruning deletes rows and cuts in one transaction. If the cut is still not pruned, we have read all of its rows.
     if _base(connection) >= number:
         raise _pruned(pod, connection, number)
     return ReissuedCut(
@@ -159,7 +160,7 @@ def _reissue(pod: str, connection: psycopg.Connection[Any], reader: OutboxReader
 
 
 def _neighbours(pod: str, connection: psycopg.Connection[Any], number: int) -> tuple[Cut | None, Cut]:
-    """Return the cut before this one (None for the first) and this one."""
+    """Return the previous cut (None for the first one) and this cut."""
     if number <= _base(connection):
         raise _pruned(pod, connection, number)
     found = {cut.cut: cut for cut in cuts_from(connection, number - 1, limit=2)}
@@ -183,7 +184,7 @@ def _pruned(pod: str, connection: psycopg.Connection[Any], number: int) -> LogDi
 def _table(pod: str, entries: Sequence[LogEntry]) -> pa.Table:
     tables = []
     for entry in sorted(entries, key=lambda entry: (entry.at.partition, entry.at.chunk)):
-        # Through the entry's own bytes: what a consumer would have read of it.
+        # We decode the entry's bytes, to get exactly what a consumer reads.
         tables.append(placed_events(codec.decode(entry.data), pod=pod, epoch=entry.epoch, at=entry.at))
     return pa.concat_tables(tables) if tables else REISSUED_SCHEMA.empty_table()
 

@@ -1,10 +1,11 @@
 """The relay: publishes a pod's committed events to the log, cut by cut, each exactly once.
 
-Belongs here: the one process per pod between outbox and log, what it refuses, and its pace. Does not belong here: what
-a cut is (`streams/cuts.py`), how it is read (`streams/outbox.py`), how an entry looks (`streams/codec.py`).
+Belongs here: the one process per pod between outbox and log, the checks before it publishes, and its polling interval.
+Does not belong here: what a cut is (`streams/cuts.py`), how its events are read (`streams/outbox.py`), how an entry is
+encoded (`streams/codec.py`).
 
-A crash at any step is answered by starting again: what a cut holds is a function of two stored snapshots, so the same
-entries are computed under the same ids, and what the log already has is recognized by its checksum.
+After a crash at any step, the relay starts again. The content of a cut is a function of two stored snapshots, so it
+computes the same entries with the same ids. The log recognizes entries that it already has by their checksums.
 """
 
 from __future__ import annotations
@@ -50,35 +51,35 @@ logger = logging.getLogger("tieout.relay")
 CUTS_READ = 1_000
 RELAYING = "tieout relay"
 REPUBLISHING = "tieout republish"
-"""What a session that holds the relay lock does: its application name begins with it."""
+"""The task of a session that holds the relay lock; the session's application name begins with it."""
 LOST_SERVER = (
     psycopg.OperationalError,
     adbc_driver_manager.OperationalError,
     LogUnavailableError,
 )
-"""What passes by waiting: a server that is away, or a log that is full until it is trimmed."""
+"""Errors after which a retry can succeed: a server is unreachable, or the log is full until it is trimmed."""
 
 Step = Callable[[str], None]
 """Called before each step that a crash may interrupt; tests raise from it."""
 
 TakeLock = Callable[[psycopg.Connection[Any]], None]
-"""Gets the relay lock for a session, or raises RelayBusyError."""
+"""Acquires the relay lock for a session, or raises RelayBusyError."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How often the relay looks: soon after it found something, ever more rarely while it finds nothing."""
+    """The polling interval of the relay: short after it found events; it grows while there are none."""
 
     busy_seconds: float = 0.005
     idle_seconds: float = 0.02
     growth: float = 1.5
     retry_seconds: float = 1.0
-    """Wait before reconnecting after a server went away."""
+    """Wait before reconnecting after the connection to a server was lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrainResult:
-    """What one drain published; `cut` is the last cut that is complete in the log, 0 when there is none."""
+    """The result of a drain; `cut` is the last cut that is complete in the log, 0 when there is none."""
 
     pod: str
     cut: int
@@ -87,13 +88,13 @@ class DrainResult:
 
 
 def build_relay(pod: PodSettings, settings: Settings, *, witnesses: Sequence[Witness] = ()) -> Relay:
-    """Return the pod's relay onto the deployment's log; `witnesses` say whether the database was set back."""
+    """Return the pod's relay for the deployment's log; `witnesses` tell whether the database was restored."""
     log, shape = build_log(settings), cut_shape(settings)
     return Relay(pod=pod.pod, dsn=pod.relay_dsn, log=log, shape=shape, witnesses=witnesses)
 
 
 class Relay:
-    """Publishes one pod. Holds the pod's relay lock from its first look until it ends."""
+    """Publishes the events of one pod. Each session of it holds the pod's relay lock until it ends."""
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class Relay:
         self._step = step
 
     def drain(self) -> DrainResult:
-        """Publish everything that was committed before this call, and return what that was.
+        """Publish everything that was committed before this call, and return the counts.
 
         Raises RelayBusyError when another relay holds the pod, EpochChangedError and LogDivergedError when the log
         does not continue what the database holds, StackError when a server cannot be reached.
@@ -130,9 +131,9 @@ class Relay:
             raise StackError(f"The outbox of {self.pod} could not be published: {_one_line(error)}") from None
 
     def run(self, stop: threading.Event) -> None:
-        """Publish continuously until `stop` is set; reconnects when PostgreSQL or the log was away.
+        """Publish continuously until `stop` is set; reconnect when PostgreSQL or the log was unreachable.
 
-        Raises what `drain` raises: those need a person, or another relay to end.
+        Raises what `drain` raises, except for lost servers: a person must act, or the other relay must end.
         """
         while not stop.is_set():
             try:
@@ -143,11 +144,11 @@ class Relay:
                 stop.wait(self._pace.retry_seconds)
 
     def republish(self, from_cut: int, *, take_lock: TakeLock | None = None) -> DrainResult:
-        """Publish the cuts from `from_cut` on again, into a new generation, and switch consumers to it.
+        """Publish the cuts from `from_cut` on again into a new generation, and switch consumers to it.
 
-        For when the log lost entries. Raises LogDivergedError when the outbox is pruned beyond `from_cut`,
-        RelayBusyError when another relay holds the pod (unless `take_lock` has another way to the lock than asking
-        for it once), StackError when a server cannot be reached.
+        Use it when the log lost entries. `take_lock` acquires the relay lock; by default it is tried once. Raises
+        LogDivergedError when the outbox is pruned beyond `from_cut`, RelayBusyError when another relay holds the lock,
+        StackError when a server cannot be reached.
         """
         try:
             with self._session(is_resuming=False, take_lock=take_lock) as session:
@@ -156,7 +157,7 @@ class Relay:
             raise StackError(f"The outbox of {self.pod} could not be published again: {_one_line(error)}") from None
 
     def close(self) -> None:
-        """Let the log's connections go."""
+        """Close the connections to the log."""
         self._log.close()
 
     def _publish_until(self, stop: threading.Event, session: RelaySession) -> None:
@@ -189,11 +190,13 @@ class Relay:
                 )
                 if is_resuming:
                     session.resume()
-                # Before anything is registered or published: an empty log says nothing of a database set back.
+                # Checked before anything is registered or published: an empty log does not show that the database was
+                # restored.
                 manifest = self._log.tail(self.pod, 1).manifest
                 check_same_history(connection, manifest, self.pod, self._witnesses, is_proof_needed=True)
                 yield session
-            # PostgreSQL notices a moment later that a session has gone. Who comes next need not wait for that.
+            # Unlock explicitly: PostgreSQL notices a closed session a moment later, and the next relay tries the lock
+            # only once.
             connection.execute("select pg_advisory_unlock_all()")
 
     def _lock(self, connection: psycopg.Connection[Any]) -> None:
@@ -208,7 +211,7 @@ def _one_line(error: BaseException) -> str:
 
 
 class RelaySession:
-    """One relay's life with its lock: knows the last published cut and what it saw."""
+    """One relay while it holds the lock; it knows the last published cut and its snapshot."""
 
     def __init__(
         self,
@@ -237,7 +240,10 @@ class RelaySession:
         self._generation = 1
 
     def resume(self) -> None:
-        """Take up where the streams actually end; refuse when they do not continue what the database holds."""
+        """Continue after the end of the streams.
+
+        Raises EpochChangedError or LogDivergedError when the database does not continue the log.
+        """
         newest = last_cut(self._connection)
         if newest is not None:
             self._epoch.check(newest.cut, newest.epoch, f"cut {newest.cut}")
@@ -264,7 +270,7 @@ class RelaySession:
             )
 
     def _base(self) -> int:
-        """Return the cut before the first one that the outbox can still give: 0 unless it was pruned."""
+        """Return the cut up to which the outbox is pruned; 0 when nothing is pruned."""
         first = first_cut(self._connection)
         return 0 if first is None or first.cut == 1 else first.cut
 
@@ -287,19 +293,19 @@ class RelaySession:
         self._seen, self._previous_epoch = found[0].seen(), found[0].epoch
 
     def register_if_new(self) -> bool:
-        """Register a cut if events are visible that no cut has; return whether there is any cut to publish."""
+        """Register a cut if visible events are not in any cut; return whether there is a cut to publish."""
         known, seen = self._published, self._seen
         while True:
             registered, has_new = look(self._connection, seen)
             newest = last_cut(self._connection) if registered > known else None
             if newest is not None:
-                # Not published yet (a reconciler's, or from before a crash), and it may not hold all that is new.
+                # A reconciler, or this relay before a crash, has registered it. It may not contain all new events.
                 known, seen = newest.cut, newest.seen()
                 continue
             if not has_new:
                 return registered > self._published
             self._step("register")
-            with suppress(psycopg.errors.UniqueViolation):  # a reconciler was faster: look again, from its cut
+            with suppress(psycopg.errors.UniqueViolation):  # a reconciler registered first: look again, after its cut
                 insert_cut(self._connection, self._shape, registered_by=self._registered_by)
                 return True
 
@@ -335,7 +341,7 @@ class RelaySession:
             pod=self._pod, cut=cut, generation=self._generation, previous_epoch=self._previous_epoch
         )
         self._step("entries")
-        # Closed whatever happens: a large cut is read ahead in a thread, which must end before its connection does.
+        # Always closed: a thread prefetches a large cut, and must end before its connection is closed.
         with closing(self._reader.events_of(cut, self._seen)) as batches:
             for batch in batches:
                 for group in publication.add(batch):
@@ -350,7 +356,7 @@ class RelaySession:
         return manifest
 
     def _registered(self) -> Iterator[Cut]:
-        """Yield the cuts that are registered and not published, in order, as each one before it gets published."""
+        """Yield the registered, unpublished cuts in order; the caller publishes each before it takes the next."""
         while found := cuts_from(self._connection, self._published + 1, limit=CUTS_READ):
             yield from found
             if len(found) < CUTS_READ:

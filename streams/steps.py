@@ -1,6 +1,6 @@
-"""Which entries a consumer applies next, from its positions and the manifests: pure but for one look-up.
+"""Plans which entries a consumer applies next, from its positions and the manifests; pure except for one look-up.
 
-Belongs here: advancing positions, and noticing that a cut is missing. Does not belong here: fetching or applying.
+Belongs here: advancing positions, and detecting that a cut is missing. Does not belong here: fetching or applying.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.projection import START, EpochOpening, Position, Projection, Projec
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedEntry:
-    """One entry to apply, with what its manifest says of it."""
+    """One entry to apply, with its number of events and checksum from the manifest."""
 
     at: EntryId
     stated: ChunkManifest
@@ -35,21 +35,22 @@ class Step:
 
 
 def floor_cut(positions: Mapping[int, Position], stopped: Collection[int] = ()) -> int:
-    """Return the cut that all partitions (but the stopped ones, unless all are) have applied; 0 when there are none."""
+    """Return the cut that all partitions have applied, without the stopped ones unless all are stopped; 0 for none."""
     moving = [position.cut for partition, position in positions.items() if partition not in stopped]
     return min(moving or [position.cut for position in positions.values()], default=0)
 
 
 def position_of(partition: int, positions: Mapping[int, Position]) -> Position:
-    """Return where a partition stands. `positions` are `completed`, so one that is missing was added since."""
+    """Return a partition's position. `positions` are `completed`, so a missing partition was added since."""
     return positions.get(partition, Position(cut=floor_cut(positions), chunk=0))
 
 
 def completed(positions: Mapping[int, Position], floor_manifest: Manifest | None) -> Mapping[int, Position]:
-    """Return positions in which every partition that the floor's cut already had stands somewhere.
+    """Return `positions` with START for every missing partition that existed at the floor cut.
 
-    A store may not keep START, so a missing partition has two meanings: one that exists in the manifest of the floor
-    cut has applied nothing; one that does not was added since (a larger partition count) and has missed nothing.
+    A store may not keep START, so a missing partition has two meanings. If the manifest of the floor cut has the
+    partition, nothing of it is applied. If not, it was added since (a larger partition count), and nothing of it is
+    missed.
     """
     count = len(floor_manifest.partitions) if floor_manifest is not None else 0
     return {**dict.fromkeys(range(count), START), **positions}
@@ -65,7 +66,7 @@ def completed_state(projection: Projection, pod: str, log: EventLog) -> Projecti
 
 
 def check_contiguous(after_cut: int, manifests: Sequence[Manifest], pod: str) -> None:
-    """Raise LogGapError unless the manifests go on from `after_cut` without a hole."""
+    """Raise LogGapError unless the manifests continue after `after_cut` without a gap."""
     for expected, manifest in enumerate(manifests, start=after_cut + 1):
         if manifest.cut != expected:
             raise LogGapError(
@@ -77,9 +78,10 @@ def check_contiguous(after_cut: int, manifests: Sequence[Manifest], pod: str) ->
 def of_one_epoch(
     manifests: Sequence[Manifest], known: str | None, positions: Mapping[int, Position], follower: str
 ) -> Sequence[Manifest]:
-    """Return the manifests up to the next opening of an epoch, which is crossed when every partition stands there.
+    """Return the manifests up to the next opening of an epoch, or beyond it if every partition stands exactly there.
 
-    `known` is the epoch of what is applied (None: nothing is). Raises EpochChangedError at a change that nobody opened.
+    `known` is the epoch of the applied cuts (None: nothing is applied). Raises EpochChangedError when the epoch changes
+    and no opening is recorded.
     """
     for index, manifest in enumerate(manifests):
         if known is not None and manifest.epoch != known:
@@ -97,7 +99,7 @@ def of_one_epoch(
 
 
 def opening_in(manifests: Sequence[Manifest]) -> EpochOpening | None:
-    """Return the opening that these manifests of one epoch begin with, if they do."""
+    """Return the opening of the epoch if the first of these manifests has one, else None."""
     if not manifests or manifests[0].follows_epoch is None:
         return None
     first = manifests[0]
@@ -107,9 +109,9 @@ def opening_in(manifests: Sequence[Manifest]) -> EpochOpening | None:
 def plan_step(
     positions: Mapping[int, Position], manifests: Sequence[Manifest], *, stopped: Collection[int], events_max: int
 ) -> Step | None:
-    """Return the next step of at most `events_max` events (or one larger entry); None when nothing is left to do.
+    """Return the next step of at most `events_max` events (or one larger entry); None when nothing is left to apply.
 
-    A cut that is larger than that is applied chunk by chunk: its positions then count the chunks that are done.
+    A larger cut is applied in several steps; then the positions count its applied chunks.
     """
     count = max((len(manifest.partitions) for manifest in manifests), default=0)
     moved = {partition: position_of(partition, positions) for partition in range(count) if partition not in positions}
@@ -132,14 +134,14 @@ def plan_step(
 
 
 class _Taker:
-    """Collects entries until they hold `events_max` events; the first one is taken however large it is."""
+    """Collects entries up to `events_max` events; the first entry is taken whatever its size."""
 
     def __init__(self, events_max: int) -> None:
         self.entries: list[PlannedEntry] = []
         self._events_left = events_max
 
     def take(self, manifest: Manifest, partition: int, from_chunk: int) -> int:
-        """Take the chunks from `from_chunk` on that still fit; return how many."""
+        """Take the chunks from `from_chunk` on that still fit; return their number."""
         chunks = manifest.partitions[partition][from_chunk:]
         for taken, stated in enumerate(chunks):
             if self.entries and stated.events > self._events_left:

@@ -1,12 +1,12 @@
-"""Publishing again beside a running relay: takes the pod's relay lock over, and gives it back.
+"""Republishes while a relay runs: takes over the pod's relay lock, and releases it afterwards.
 
-Belongs here: getting the lock from whoever holds it, without a moment in which nobody or two hold it. Does not belong
-here: publishing (`streams/relay.py`).
+Belongs here: taking the lock from its holder, so that at no time two sessions hold it and no other relay can get it in
+between. Does not belong here: publishing (`streams/relay.py`).
 
-The wish for the lock queues at the server; a relay asks for it once and never queues, so nobody can be faster when the
-holder's session ends. What the ended relay still had in hand is one cut: its entries and manifest are a function of
-that cut, so they go into the old generation or are recognised as what is there already. It notices with its next
-statement, finds the pod busy, and is started again by its supervisor.
+We wait in PostgreSQL's lock queue; relays only try once, so we get the lock when the holder's session ends. The ended
+relay may still append one cut. Its entries and manifest are a function of that cut, so they go into the old generation,
+or the log recognizes them as already there. The ended relay fails at its next statement, finds that the pod is busy,
+and ends; its supervisor restarts it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streams.outbox import RELAY_LOCK
 from streams.relay import REPUBLISHING, DrainResult, build_relay
 
 TAKEOVER_SECONDS_MAX = 30.0
-"""How long one takeover may take; a holder that ends after its present statement needs milliseconds."""
+"""Time limit of one takeover. A holder that ends after its present statement needs only milliseconds."""
 
 LOOK_SECONDS = 0.05
 
@@ -47,11 +47,12 @@ def republish_now(
     witnesses: Sequence[Witness] = (),
     seconds_max: float = TAKEOVER_SECONDS_MAX,
 ) -> DrainResult:
-    """Publish the cuts from `from_cut` on again into a new generation, whether or not a relay runs; return what was.
+    """Publish the cuts from `from_cut` on again into a new generation, whether or not a relay runs; return the counts.
 
-    For when the log lost entries or manifests. Consumers go on by themselves: what they have is not applied twice. A
-    second call does it all once more, and clears what an interrupted one left. Raises LogDivergedError when the outbox
-    is pruned beyond `from_cut`, RelayBusyError when the holder could not be ended, StackError when a server is away.
+    Use it when the log lost entries or manifests. Consumers continue by themselves and apply no event twice. A second
+    call republishes again, and deletes what an interrupted call left. Raises LogDivergedError when the outbox is pruned
+    beyond `from_cut`, RelayBusyError when the holder's session could not be ended, StackError when a server is
+    unreachable.
     """
 
     def take_lock(connection: psycopg.Connection[Any]) -> None:
@@ -62,7 +63,7 @@ def republish_now(
 
 
 def _take_over(pod: PodSettings, connection: psycopg.Connection[Any], seconds_max: float) -> None:
-    """Return when `connection` holds the relay lock; the relay that held it has been ended."""
+    """Terminate the session of the relay that holds the lock, and return when `connection` holds it."""
     connection.execute("select set_config('lock_timeout', %s, false)", (f"{max(1, int(seconds_max * 1_000))}ms",))
     waiting = _Waiting(connection)
     waiting.start()
@@ -78,7 +79,7 @@ def _take_over(pod: PodSettings, connection: psycopg.Connection[Any], seconds_ma
 
 
 class _Waiting:
-    """Waits for the lock in a thread: the server queues a session only while its statement waits."""
+    """Waits for the lock in a thread, because PostgreSQL queues a session only while its statement waits."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -89,17 +90,17 @@ class _Waiting:
         self._thread.start()
 
     def is_waiting(self, seconds: float) -> bool:
-        """Return whether it still waits after at most so long."""
+        """Return whether the thread still waits after at most `seconds`."""
         self._thread.join(seconds)
         return self._thread.is_alive()
 
     def give_up(self) -> None:
-        """Wait no longer."""
+        """Cancel the waiting statement."""
         self._connection.cancel_safe()
         self._thread.join()
 
     def check(self, pod: PodSettings) -> None:
-        """Raise what went wrong, if the lock was not got (the server's lock_timeout ends every wait)."""
+        """Raise the error if the lock was not acquired; PostgreSQL's lock_timeout ends every wait."""
         if isinstance(self._failure, psycopg.errors.LockNotAvailable):
             raise RelayBusyError(f"The lock of pod {pod.pod} was not let go in time; somebody republishes: try later.")
         if self._failure is not None:
@@ -113,11 +114,11 @@ class _Waiting:
 
 
 def _end_holder(pod: PodSettings, looking: psycopg.Connection[Any], own_pid: int) -> None:
-    """End the relay that holds the lock, once our session is in the queue behind it; a republication is let finish."""
+    """Terminate the relay that holds the lock, once our session is queued behind it; never a republication."""
     sessions = looking.execute(SESSIONS, {"classid": RELAY_LOCK[0], "objid": RELAY_LOCK[1]}).fetchall()
     is_queued = any(pid == own_pid and not is_granted for pid, is_granted, _ in sessions)
     for pid, is_granted, name in sessions:
-        # Two republications would write into the same new generation, so none is ended while it may still write.
+        # Two republications would write into the same new generation, so a running one must finish first.
         if is_queued and is_granted and not name.startswith(REPUBLISHING):
             try:
                 looking.execute("select pg_terminate_backend(%s)", (pid,))

@@ -1,10 +1,11 @@
 """The log on Valkey or Redis Streams.
 
-Belongs here: keys, commands and replies of that server. Does not belong here: anything a second adapter would need too
-(`streams/log.py`). The braces in the keys are a hash tag: in a Redis Cluster a pod's streams share one slot.
+Belongs here: keys, commands and replies of that server. Does not belong here: anything that a second adapter would also
+need (`streams/log.py`).
 
-The manifests that count are always under `{tieout:<pod>}:cuts`, and each says in which generation of the partition
-streams its entries are; so a new generation is switched to by renaming one key, and consumers notice nothing.
+The braces in the keys are a hash tag, so that in a Redis Cluster all streams of a pod are in one slot. The published
+manifests are always under `{tieout:<pod>}:cuts`. Each manifest says which generation of the partition streams has its
+entries. So renaming one key switches to a new generation, and consumers need not know.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Answer = TypeVar("Answer")
 
 
 def _told(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Let a call of the port say in the port's words that its server is away or full."""
+    """Decorate a method of the port: raise LogUnavailableError when the server is unreachable or its memory is full."""
 
     @wraps(call)
     def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
@@ -62,7 +63,7 @@ class ValkeyLog:
         )
 
     def close(self) -> None:
-        """Let connections go."""
+        """Close the connections."""
         self._client.close()
 
     # Keys
@@ -72,7 +73,7 @@ class ValkeyLog:
         return f"{{tieout:{pod}}}"
 
     def manifests_key(self, pod: str, staged_generation: int | None = None) -> str:
-        """Return the key of the pod's manifests, or of those that a republication is writing."""
+        """Return the key of the pod's manifests, or of the manifests that a republication has staged."""
         return f"{self._root(pod)}:" + ("cuts" if staged_generation is None else f"g{staged_generation}:cuts")
 
     def entries_key(self, pod: str, generation: int, partition: int) -> str:
@@ -100,7 +101,7 @@ class ValkeyLog:
         )
 
     def _last_cut(self, key: str) -> int:
-        # The last id ever given: it survives trimming, unlike the last entry.
+        # The last id that was ever added: unlike the last entry, it survives trimming.
         try:
             stream = cast(Mapping[str, Any], self._client.xinfo_stream(key))
         except redis.ResponseError as error:
@@ -111,7 +112,7 @@ class ValkeyLog:
 
     @_told
     def append(self, pod: str, entries: Sequence[LogEntry]) -> None:
-        """Append entries in order; one that is there already with the same checksum is fine."""
+        """Append entries in order; idempotent, an entry that is already there with the same checksum is skipped."""
         for group in _groups(entries):
             pipeline = self._client.pipeline(transaction=False)
             for entry in group:
@@ -125,7 +126,11 @@ class ValkeyLog:
                     raise reply
 
     def _check_same(self, pod: str, entry: LogEntry) -> None:
-        """Read back what stands under a refused id: the same error covers ids never written and ids deleted."""
+        """Raise LogDivergedError unless the entry is already there.
+
+        The server gives the same error for ids that exist, that were deleted and that were skipped, so we read the
+        entry.
+        """
         where = f"pod {pod}, partition {entry.at.partition}, cut {entry.at.cut}, chunk {entry.at.chunk}"
         stored = self._read(pod, [entry.at])[0]
         if stored is None:
@@ -199,8 +204,8 @@ class ValkeyLog:
     def begin_generation(self, pod: str, from_cut: int) -> int:
         """Return the number of a new, empty generation that will hold the cuts from `from_cut` on.
 
-        Clears what an unfinished republication left. Manifests of earlier cuts are taken over as they are: their
-        entries stay in the generation that has them.
+        Deletes what an unfinished republication left. Manifests of earlier cuts are copied unchanged: their entries
+        stay in the generation that has them.
         """
         generation = self._generation(pod) + 1
         staged = self.manifests_key(pod, generation)
@@ -215,7 +220,7 @@ class ValkeyLog:
 
     @_told
     def switch_generation(self, pod: str, generation: int) -> None:
-        """Make the staged manifests of `generation` the pod's manifests, at once."""
+        """Make the staged manifests of `generation` the pod's manifests, atomically."""
         staged, present = self.manifests_key(pod, generation), self.manifests_key(pod)
         pipeline = self._client.pipeline(transaction=True)
         if self._client.exists(staged):
@@ -227,7 +232,7 @@ class ValkeyLog:
 
     @_told
     def retract(self, pod: str, after_cut: int) -> None:
-        """Let the pod's log end at `after_cut`, in a new generation; later manifests are set aside, not lost."""
+        """Make the pod's log end at `after_cut`, in a new generation; later manifests are kept aside."""
         present = self._generation(pod)
         last = after_cut
         while later := self.manifests(pod, last, limit=COPIED_MANIFESTS):
@@ -237,21 +242,21 @@ class ValkeyLog:
         generation = self.begin_generation(pod, after_cut + 1)
         staged = self.manifests_key(pod, generation)
         if after_cut and not self._client.exists(staged):
-            # No manifest is kept, but the stream must know where it ends.
+            # No manifest is kept, but the stream's last id must be that of `after_cut`.
             self._client.xadd(staged, {"manifest": b""}, id=f"{after_cut}-0")
             self._client.xdel(staged, f"{after_cut}-0")
         self.switch_generation(pod, generation)
 
     @_told
     def retracted(self, pod: str) -> list[Manifest]:
-        """Return the manifests that were set aside, by cut; their entries are where they were."""
+        """Return the manifests that were kept aside, ordered by cut; their entries can still be fetched."""
         stored = cast(list[bytes], self._client.hvals(self._retracted_key(pod)))
         found = [msgspec.json.decode(value, type=Manifest) for value in stored]
         return sorted(found, key=lambda manifest: (manifest.cut, manifest.generation))
 
     @_told
     def forget_retracted(self, pod: str) -> None:
-        """Drop the manifests that were set aside, when their events are kept elsewhere."""
+        """Delete the manifests that were kept aside; call it when their events are stored elsewhere."""
         self._client.delete(self._retracted_key(pod))
 
     def _retracted_key(self, pod: str) -> str:
@@ -265,13 +270,13 @@ class ValkeyLog:
 
     @_told
     def report_progress(self, pod: str, progress: Progress) -> None:
-        """Register a projection, or how far it is now."""
+        """Register a projection, or update its position."""
         key, value = f"{self._root(pod)}:projections", msgspec.json.encode(progress)
         try:
             self._client.hset(key, progress.projection, value)
         except redis.OutOfMemoryError:
-            # A full server refuses it like any write. But a full log gets room by trimming alone, and what may be
-            # trimmed follows from what copies report.
+            # A full server refuses this write like any other. But only trimming frees memory, and trimming depends on
+            # the reported positions. So we write with a script that may exceed the memory limit.
             self._client.eval(REPORT, 1, key, progress.projection, value)
 
     @_told
@@ -288,7 +293,7 @@ class ValkeyLog:
 
     @_told
     def trim(self, pod: str, kept_from_cut: int) -> int:
-        """Remove manifests and entries of cuts below `kept_from_cut`; return how many entries went."""
+        """Remove manifests and entries of cuts below `kept_from_cut`; return the number of removed entries."""
         keys = self._entry_keys(pod)
         pipeline = self._client.pipeline(transaction=False)
         for key in (self.manifests_key(pod).encode(), *keys):
@@ -297,7 +302,7 @@ class ValkeyLog:
 
 
 def _groups(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:
-    """Split entries into runs of at most PIPELINE_BYTES (or one larger entry)."""
+    """Split entries into groups of at most PIPELINE_BYTES (or one larger entry)."""
     groups: list[list[LogEntry]] = []
     size = PIPELINE_BYTES
     for entry in entries:

@@ -34,7 +34,7 @@ AGGREGATES: dict[type[AggregateState], type[StrEnum]] = {
     CustomerEntitlementState: CustomerEntitlementEvent,
     AdjustmentState: AdjustmentEvent,
 }
-"""Every aggregate's state type and the events it can have."""
+"""State type of an aggregate -> the events that the aggregate can have."""
 
 STATE_TYPES = {state.AGGREGATE_TYPE: state for state in AGGREGATES}
 """State type by aggregate type."""

@@ -1,6 +1,7 @@
 """Events of an adjustment: money that belongs to a merchant's books but to no order.
 
-Bad debt, returns whose order is unknown, fees and manual corrections; signed, so that nothing read is ever dropped.
+Kinds are bad debt, returns of unknown orders, fees and manual corrections. Amounts are signed, so an import can book
+every row and drops none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from contracts.limits import (
 
 
 class AdjustmentEvent(StrEnum):
-    """An adjustment is booked once; a wrong one is answered by another."""
+    """An adjustment is booked once and never changes; another adjustment corrects a wrong one."""
 
     ADJUSTMENT_BOOKED = "adjustment_booked"
 
@@ -50,7 +51,7 @@ class AdjustmentTax(Value, frozen=True, kw_only=True):
     rate_ppm: RatePpm
     """In parts per million."""
     tax_minor: int
-    """With the adjustment's sign."""
+    """This tax; it has the same sign as the adjustment."""
 
 
 class AdjustmentState(AggregateState, frozen=True, kw_only=True):
@@ -64,23 +65,23 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     kind: AdjustmentKind
     """Why the money moved."""
     currency: Currency
-    """Of every amount, an ISO 4217 code."""
+    """Currency of every amount, an ISO 4217 code."""
     amount_minor: int
     """Signed; negative: the merchant gets less."""
     rounding_micro: int
     """Exact amount = amount_minor in micro + rounding_micro."""
     quantity: SignedQuantity
-    """Units that it is about, signed."""
+    """Number of units that it concerns, signed."""
     sku: Sku | None
-    """The article that it is about; None: it is about none."""
+    """The article that it concerns; None: it concerns no article."""
     customer_id: CustomerId | None
     """The customer, by the merchant's own id; None: there is none."""
     external_reference: Reference | None
     """A reference outside Tieout; None: there is none."""
     reason: Note
-    """Why, in the words of whoever did it."""
+    """The reason, as the person or program that booked it wrote it."""
     source: Source
-    """What made it, as of an order."""
+    """What created it; the same values as the source of an order."""
     adjusted_at: datetime
     """When it happened."""
     tax_minor: int = 0
@@ -88,8 +89,8 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     jurisdiction: str | None = None
     """Where the tax is owed; None where the adjustment has no tax."""
     tax_category: str | None = None
-    """By which its rate was chosen; None where the adjustment has no tax."""
+    """The tax category that selected the rate; None where the adjustment has no tax."""
     rate_ppm: int | None = None
-    """Its rate, in parts per million; None where the adjustment has no tax."""
+    """The tax rate, in parts per million; None where the adjustment has no tax."""
     taxes: list[AdjustmentTax] = msgspec.field(default_factory=list)
-    """Of an adjustment with several taxes, ordered by jurisdiction; they sum to its tax_minor and rate_ppm."""
+    """The taxes, if there are several, ordered by jurisdiction; they sum to the adjustment's tax_minor and rate_ppm."""

@@ -1,7 +1,8 @@
 """What differs between two states of an aggregate, field by field, and whether it concerns money.
 
-A change of money that no event explains is decided by a person; a change of a description may be stated again by code.
-Belongs here: that distinction, and naming the fields. Does not belong here: who decides (`repair/remedies.py`).
+When no event explains a change, a person decides on a change of money; code may write an event for a change of a
+description. Belongs here: that distinction, and naming the fields. Does not belong here: who decides
+(`repair/remedies.py`).
 """
 
 from __future__ import annotations
@@ -44,18 +45,17 @@ DESCRIPTIVE = frozenset(
         "grant_id",
     }
 )
-"""Fields that describe, and decide about no amount, quantity, price, rate, currency, status, business day or owner.
-
-Every field that is not listed counts as money: a new one does so until somebody says otherwise.
+"""Fields that only describe: they determine no amount, quantity, price, rate, currency, status, business day or owner.
+Every field that is not listed counts as money. So a new field counts as money until it is added here.
 """
 
 PARTS_ONLY_DESCRIBED = frozenset({"grants"})
-"""Lists of which a part may come or go without any money moving."""
+"""Lists whose parts may be added or removed without a change of money."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldChange:
-    """One field that differs; `before` is None where there was no such part, `after` where there is none any more."""
+    """One field that differs. `before` is None when its part was added, `after` is None when its part was removed."""
 
     field: str
     """A path, e.g. ``total_minor`` or ``lines[2].amount_minor`` (parts count from 1, in the state's order)."""
@@ -65,9 +65,9 @@ class FieldChange:
 
 
 def field_changes(before: AggregateState | None, after: AggregateState | None) -> tuple[FieldChange, ...]:
-    """Return what differs between two states of one aggregate: fields of its own first, then those of its parts.
+    """Return the differences of two states of one aggregate: first its own fields, then the fields of its parts.
 
-    None: there is no such state, and everything that the other one has differs.
+    None means that there is no such state: then every field of the other state differs.
     """
     old, new = ({} if state is None else msgspec.to_builtins(state) for state in (before, after))
     return tuple(sorted(_changes(old, new), key=lambda change: "[" in change.field))

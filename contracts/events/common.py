@@ -1,4 +1,4 @@
-"""What the payloads of all aggregates share: the frozen base of their values, and the envelope's payload form."""
+"""What the payloads of all aggregates share: the frozen base classes of their values, and the format of a payload."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-"""The fields of a stored state -> the same as the next version names them: pure, and total over all that is stored."""
+"""Fields of a stored state -> the fields of the next schema version. It is pure, and works for every stored state."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,19 +17,19 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AggregateState(Value, frozen=True, kw_only=True):
-    """An aggregate's full state after a change; every subclass names its type and where its id stands.
+    """An aggregate's full state after a change; every subclass names its aggregate type and its id field.
 
     `version` starts at 1 and grows by one with every event; the highest version of a key is its present state.
-    `SCHEMA_VERSION` is that of the fields: one more than there are upcasters.
+    `SCHEMA_VERSION` is the version of the fields: the number of upcasters plus one.
     """
 
     AGGREGATE_TYPE: ClassVar[str]
     ID_FIELD: ClassVar[str]
     SCHEMA_VERSION: ClassVar[int] = 1
     UPCASTERS: ClassVar[tuple[Upcaster, ...]] = ()
-    """The first brings what was stored under version 1 to version 2, and so on."""
+    """The first one converts a state of schema version 1 to version 2, and so on."""
     RETIRED: ClassVar[Mapping[int, date]] = {}
-    """Version -> the last day on which events of it may be written; those of all days stay readable."""
+    """Schema version -> last day on which events of it may be written; readers still read them afterwards."""
 
     merchant_id: str
     """The merchant, a readable name."""
@@ -37,18 +37,18 @@ class AggregateState(Value, frozen=True, kw_only=True):
     """Version of the aggregate, from 1 without gaps."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Number the schema by the upcasters that lead to it."""
+        """Set SCHEMA_VERSION from the number of upcasters."""
         super().__init_subclass__(**options)
         cls.SCHEMA_VERSION = len(cls.UPCASTERS) + 1
 
     @property
     def aggregate_id(self) -> str:
-        """Return the id by which the aggregate is known in its type."""
+        """Return the aggregate's id; it is unique within the aggregate type of one merchant."""
         return str(getattr(self, self.ID_FIELD))
 
 
 def changed_fields(before: AggregateState | None, after: AggregateState) -> list[str]:
-    """Return the names of the top-level fields that differ, `version` apart; all of them for a new aggregate."""
+    """Return the names of the top-level fields that differ, without `version`; for a new aggregate all names."""
     names = [name for name in after.__struct_fields__ if name != "version"]
     if before is None:
         return names
@@ -56,7 +56,7 @@ def changed_fields(before: AggregateState | None, after: AggregateState) -> list
 
 
 def encode_payload(before: AggregateState | None, after: AggregateState, cause: str = "") -> str:
-    """Return the event payload as JSON text: the full state after the change, which fields changed, and any `cause`."""
+    """Return the event payload as JSON text: the state after the change, the changed fields, and `cause` if given."""
     payload: dict[str, Any] = {"state": after, "changed": changed_fields(before, after)}
     if cause:
         payload["cause"] = cause

@@ -1,10 +1,10 @@
-"""Whether every event that may be stored can be read as the state types are now: rules over their JSON Schemas.
+"""Rules that check, by JSON Schemas, whether the present state types can read every event that may be stored.
 
-Events are stored for years (lake, its backup, log, outboxes, parked) and are never rewritten, so a state type may only
-change so that all of them stay readable, and mean what they meant. A committed schema (`contracts/events/schemas/`)
-says what is stored under its version; each is compared with the type of now, not only the last one. What was stored
-under the version of now is read as it is; what is older goes through upcasters, which are tried on examples of all that
-its schema allows.
+Events are stored for years (in the lake and its backup, the log, the outboxes, and as parked events) and are never
+rewritten. So after a change of a state type, all stored events must stay readable and keep their meaning. A committed
+schema (`contracts/events/schemas/`) says what is stored under its version. We compare every committed schema with the
+present type, not only the newest one. Events of the present version are read directly. Older events go through
+upcasters, and we test these on examples of everything that the old schema allows.
 
 Belongs here: the rules, pure. Does not belong here: reading the files (`schema_files.py`).
 """
@@ -28,24 +28,24 @@ KEEP = (
 )
 UPCAST = "let the upcaster take every state that the committed schema allows, and change no number that keeps its name"
 SHOWN = 3
-"""Of the examples that an upcaster fails on."""
+"""The largest number of failures of an upcaster that are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One way in which the type of now differs from what is stored."""
+    """One difference between a present type and a stored schema."""
 
     place: str
-    """Where, e.g. ``lines[].quantity``."""
+    """Path of the field, e.g. ``lines[].quantity``."""
     rule: str
     """What was done, e.g. `the field was removed`."""
     is_breaking: bool
     way: str = ""
-    """For one that breaks: what is allowed instead. For an enum value: what readers need."""
+    """For a breaking change: what is allowed instead. For a new enum value: what readers need first."""
 
     @property
     def sentence(self) -> str:
-        """The change for a person."""
+        """The change as a sentence."""
         return f"{self.place}: {self.rule}" + (f"; {self.way}." if self.way else ".")
 
 
@@ -62,9 +62,10 @@ def breaking(stored: Schema, now: Schema) -> list[Change]:
 def upcast_changes(
     stored: Schema, upcast: Callable[[dict[str, Any]], dict[str, Any]], read: Callable[[dict[str, Any]], object]
 ) -> list[Change]:
-    """Return what is wrong with reading an older version: `upcast` brings a state to the newest, `read` refuses others.
+    """Return the problems of reading states of the older schema `stored`; at most SHOWN.
 
-    Both raise ValueError, or what msgspec raises, when they cannot.
+    `upcast` converts a state to the newest version; `read` accepts only states of the newest version. Both raise
+    ValueError or msgspec.MsgspecError when they fail.
     """
     found: dict[str, Change] = {}
     for example in examples(stored):
@@ -87,7 +88,7 @@ def upcast_changes(
 
 
 def _numbers(value: Any, place: str) -> Iterator[tuple[str, int]]:
-    """Yield every number with its place."""
+    """Yield (path, number) for every number in the value."""
     if isinstance(value, bool):
         return
     if isinstance(value, int | float):
@@ -160,7 +161,7 @@ def _broken(place: str, rule: str, way: str = KEEP) -> Change:
 
 
 def _resolved(schema: Schema, defs: Schema) -> Schema:
-    """Follow a reference; what stands beside it (a default) stays."""
+    """Follow `$ref`, and keep the keywords beside it, e.g. a default."""
     while "$ref" in schema:
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**defs[str(schema["$ref"]).rpartition("/")[2]], **beside}
@@ -168,7 +169,7 @@ def _resolved(schema: Schema, defs: Schema) -> Schema:
 
 
 def _alternatives(schema: Schema) -> dict[str, Schema]:
-    """Return what may stand there, by the kind of JSON value; a schema without a type allows anything."""
+    """Return the allowed alternatives by kind of JSON value; a schema without a type allows anything."""
     found: dict[str, Schema] = {}
     for one in schema.get("anyOf", [schema]):
         kind = "object" if "$ref" in one else str(one.get("type", "anything"))
@@ -191,7 +192,7 @@ def _enums(stored: Schema, now: Schema, place: str) -> Iterator[Change]:
 
 
 def _limits(stored: Schema, now: Schema, place: str) -> Iterator[Change]:
-    """A limit may be widened and never narrowed: what was accepted stays readable."""
+    """Yield the changes of limits. A limit may be widened but not narrowed, so that stored values stay readable."""
     for name, is_narrower in _NARROWER.items():
         old, new = stored.get(name), now.get(name)
         if old == new:

@@ -1,7 +1,8 @@
 """Events of entitlements of merchants and of customers.
 
-One aggregate per (merchant, feature) or (merchant, customer, feature). It holds every grant ever given; what holds now
-is derived from the best surviving grantor, never toggled.
+There is one aggregate per (merchant, feature) or (merchant, customer, feature). It holds every grant that was ever
+given. The present level is always computed from these grants: the best grant that is neither revoked nor expired
+decides.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class MerchantEntitlementEvent(StrEnum):
     MERCHANT_ENTITLEMENT_GRANTED = "merchant_entitlement_granted"
     MERCHANT_ENTITLEMENT_REVOKED = "merchant_entitlement_revoked"
     MERCHANT_ENTITLEMENT_RESTATED = "merchant_entitlement_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class CustomerEntitlementEvent(StrEnum):
@@ -29,18 +30,18 @@ class CustomerEntitlementEvent(StrEnum):
     CUSTOMER_ENTITLEMENT_GRANTED = "customer_entitlement_granted"
     CUSTOMER_ENTITLEMENT_REVOKED = "customer_entitlement_revoked"
     CUSTOMER_ENTITLEMENT_RESTATED = "customer_entitlement_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class Grant(Value, frozen=True, kw_only=True):
-    """One grantor's grant; it survives until `revoked_at` or `expires_at`."""
+    """The grant of one grantor; it is live until `revoked_at` or `expires_at`."""
 
     grant_id: Uuid
     """The grant."""
     grantor: Grantor
-    """What gives the right, e.g. ``plan:pro`` or ``order:<order_id>``; one live grant per grantor."""
+    """What gives the right, e.g. ``plan:pro`` or ``order:<order_id>``. A grantor has at most one live grant."""
     level: Level
-    """Higher is better; the best surviving grant decides; among equals the one that ends last, then the oldest."""
+    """Higher is better. The best live grant decides; among equal levels the one that ends last, then the oldest."""
     granted_at: datetime
     """When it was given."""
     expires_at: datetime | None
@@ -60,8 +61,9 @@ class MerchantEntitlementState(AggregateState, frozen=True, kw_only=True):
     feature: Feature
     """What it is about."""
     effective_level: int
-    """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. What expires later
-    is judged by the reader's clock."""
+    """Level of the best grant that was neither revoked nor expired at this change; 0 when none was. Readers check later
+    expiries with their own clock.
+    """
     effective_grant_id: str | None
     """The grant whose level that is; None when there was none."""
     grants: list[Grant]
@@ -81,7 +83,7 @@ class CustomerEntitlementState(AggregateState, frozen=True, kw_only=True):
     feature: Feature
     """What it is about."""
     effective_level: int
-    """As of a merchant's entitlement: level of the best grant that was neither revoked nor expired at this change."""
+    """Level of the best grant that was neither revoked nor expired at this change, as for a merchant; 0 for none."""
     effective_grant_id: str | None
     """The grant whose level that is; None when there was none."""
     grants: list[Grant]

@@ -17,8 +17,8 @@ from contracts.struct_types import make_known
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One event as it leaves its pod; the field names are the column names in outbox, log and lake.
 
-    `pod`, `epoch`, `cut` and `partition` are given by the relay; all else is written by the command.
-    Key of the aggregate: (merchant_id, aggregate_type, aggregate_id); `aggregate_version` starts at 1 without gaps.
+    The relay sets `pod`, `epoch`, `cut` and `partition`; the command writes all other fields. Key of the aggregate:
+    (merchant_id, aggregate_type, aggregate_id); `aggregate_version` starts at 1 without gaps.
     """
 
     pod: str
@@ -49,7 +49,7 @@ ENVELOPE_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Envelope
 
 
 def envelope_values(text: str) -> dict[str, Any]:
-    """Return an event's columns from its JSON text; also of one that was set aside because a column has no value."""
+    """Return an event's columns from its JSON text, also when the event was set aside because a column has no value."""
     try:
         return msgspec.structs.asdict(msgspec.json.decode(text, type=Envelope))
     except msgspec.ValidationError:

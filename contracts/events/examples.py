@@ -1,7 +1,7 @@
 """Examples of what may be stored under a committed schema: every field with every kind of value it may have.
 
-An upcaster must be total over what is stored, and nobody has all of that at hand; these stand for it. One field at a
-time differs from a plain example, so that a state with many fields has hundreds of examples, not millions.
+An upcaster must work for every stored state, but a test cannot read them all; it uses these examples instead. Each
+example differs from a plain example in one field, so a state with many fields has hundreds of examples, not millions.
 
 Belongs here: making examples from a JSON Schema as msgspec writes it, pure. Does not belong here: what is done with
 them (`compatibility.py`).
@@ -15,7 +15,7 @@ from typing import Any
 Schema = Mapping[str, Any]
 
 EXACT = 9_007_199_254_740_993
-"""No floating-point number is this one (2**53 + 1): who loses precision changes it."""
+"""2**53 + 1: no floating-point number has this value, so code that loses precision changes it."""
 TEXTS = ("Example 1", "a", "a-b/c d.e:f_g,h", "Ä 1", "")
 LONG = 100
 UUIDS = ("019a5c9e-0000-7000-8000-000000000001", "019a5c9e-0000-7000-8000-00000000000f")
@@ -28,7 +28,7 @@ def examples(schema: Schema) -> Iterator[dict[str, Any]]:
 
 
 def values_of(schema: Schema, defs: Schema) -> list[Any]:
-    """Return values that a schema allows, the plainest first."""
+    """Return values that a schema allows, the simplest first."""
     if "$ref" in schema:
         return values_of(defs[str(schema["$ref"]).rpartition("/")[2]], defs)
     if "enum" in schema:

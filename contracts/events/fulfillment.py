@@ -11,7 +11,7 @@ from contracts.limits import LocationId, Reference, Uuid
 
 
 class FulfillmentEvent(StrEnum):
-    """A fulfillment happens once; returns are refunds with restocked lines."""
+    """A fulfillment happens once and never changes; a return is a refund with restocked lines."""
 
     FULFILLMENT_SHIPPED = "fulfillment_shipped"
 
@@ -24,7 +24,7 @@ class FulfillmentLine(Value, frozen=True, kw_only=True):
     order_line_id: Uuid
     """The order line."""
     quantity: int
-    """Units of it that left."""
+    """Number of units of the order line that left."""
 
 
 class FulfillmentState(AggregateState, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class FulfillmentState(AggregateState, frozen=True, kw_only=True):
     order_id: Uuid
     """The order."""
     location_id: LocationId
-    """The place that the units left."""
+    """The location that the units left."""
     tracking_number: Reference | None
     """The carrier's number; None: there is none."""
     shipped_at: datetime

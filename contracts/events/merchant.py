@@ -1,4 +1,4 @@
-"""Events of a merchant: who it is, what it may sell in, how it is taxed."""
+"""Events of a merchant: its name, its currency, and its tax rates."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ class MerchantEvent(StrEnum):
     MERCHANT_REGISTERED = "merchant_registered"
     MERCHANT_CONFIGURED = "merchant_configured"
     MERCHANT_RESTATED = "merchant_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
-# Defaults are left out of the body that a command's key stands for: a key from before a field was added still fits.
+# A command's idempotency key is stored with a digest of its body. Fields with their default are left out of the body,
+# so that a key from before a field was added still matches.
 class TaxRate(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One tax rate of a merchant; `rate_ppm` in parts per million (200_000 = 20 %).
 
-    A category has one rate, or several taxes on the same amount, each of which names where it is owed.
+    A category has one rate, or several taxes on the same amount; then each tax names where it is owed.
     """
 
     jurisdiction: Jurisdiction
-    """Where the merchant sells from for this rate to hold."""
+    """The rate applies when the merchant sells from here."""
     tax_category: TaxCategory
-    """Of what is sold."""
+    """Tax category of the goods or services that are sold."""
     rate_ppm: RatePpm
     """In parts per million."""
     owed_to: OwedTo = ""
-    """Where this tax is owed, e.g. ``CA-QST``; empty: in `jurisdiction`, as the one tax of its category."""
+    """Where this tax is owed, e.g. ``CA-QST``; empty: in `jurisdiction`, because it is the only tax of its category."""
 
 
 class MerchantState(AggregateState, frozen=True, kw_only=True):
@@ -45,17 +46,17 @@ class MerchantState(AggregateState, frozen=True, kw_only=True):
     name: Title
     """Display name."""
     currency: Currency
-    """Of all its prices, an ISO 4217 code."""
+    """Currency of all its prices, an ISO 4217 code."""
     is_active: bool
     """Whether the merchant trades."""
     is_tax_inclusive: bool
     """Whether the merchant's prices contain the tax."""
     jurisdiction: str
-    """Where the merchant sells from; selects the tax rates of its sales."""
+    """Where the merchant sells from; it selects the tax rates of the sales."""
     shipping_fee_minor: AmountOrNoneMinor
     """Shipping fee of an order."""
     free_shipping_from_minor: AmountOrNoneMinor | None
-    """Value of the goods from which shipping is free; None: it never is."""
+    """Shipping is free for orders whose goods have at least this value; None: it is never free."""
     tax_rates: list[TaxRate]
     """Ordered by (jurisdiction, tax_category, owed_to); unique in them. Table merchant_tax_rates."""
     registered_at: datetime

@@ -41,22 +41,22 @@ class OrderEvent(StrEnum):
     ORDER_UNITS_WITHDRAWN = "order_units_withdrawn"
     """Units were refunded before they were shipped."""
     ORDER_RESTATED = "order_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class OrderStatus(StrEnum):
-    """Derived from the lines: closed quantity = fulfilled + cancelled + withdrawn."""
+    """Derived from the lines. A unit is closed when it is fulfilled, cancelled or withdrawn."""
 
     PLACED = "placed"
     PARTIALLY_FULFILLED = "partially_fulfilled"
     FULFILLED = "fulfilled"
-    """Every unit is closed, at least one fulfilled."""
+    """Every unit is closed, and at least one unit is fulfilled."""
     CANCELLED = "cancelled"
     """Every unit is cancelled or withdrawn."""
 
 
 class LineKind(StrEnum):
-    """Shipping is a line too: it has a tax basis and can be refunded."""
+    """Shipping is a line, too, because it has a tax basis and can be refunded."""
 
     GOODS = "goods"
     SERVICE = "service"
@@ -64,28 +64,27 @@ class LineKind(StrEnum):
 
 
 DEPOSIT_TAX_CATEGORY = "customer deposit"
-"""Tax category of lines that sell nothing: money held for the customer, as cash above an order or a gift card.
-
-What such a line owes stands on the account `customer_deposits`, and in no revenue, until it is given back.
+"""Tax category of lines that sell nothing: money held for the customer, e.g. cash above an order's total or a gift
+card. The journal books such a line on the account `customer_deposits`, not as revenue, until the money is given back.
 """
 
 
 class OrderLine(Value, frozen=True, kw_only=True):
     """One line; table order_lines, its tax basis in table order_tax_lines (one row a line).
 
-    Where several taxes are on a line, `rate_ppm` and `tax_minor` are sums, and `line_taxes` of the order has each.
+    When a line has several taxes, its `rate_ppm` and `tax_minor` are sums, and the order's `line_taxes` has each tax.
 
     amount_minor = round_half_away(quantity * unit_price); rounding_micro = quantity * unit_price - amount in micro.
     total_minor = amount_minor - discount_minor + (0 if is_tax_inclusive else tax_minor); taxable_minor = total - tax.
     Cancelled, fulfilled and withdrawn quantities never sum to more than quantity. The cancelled part of any amount is
-    `contracts.money.portion(amount, cancelled_quantity, quantity)`; where the other units are refunded, it is what
-    those refunds left.
+    `contracts.money.portion(amount, cancelled_quantity, quantity)`. When all other units are refunded, it is the rest
+    that these refunds left.
     """
 
     order_line_id: Uuid
     """The order line."""
     line_number: int
-    """1 .. n, in the order given."""
+    """1 .. n, in the order in which the caller gave the lines."""
     kind: LineKind
     """What is sold."""
     variant_id: str | None
@@ -93,13 +92,13 @@ class OrderLine(Value, frozen=True, kw_only=True):
     sku: Sku
     """The variant's article number."""
     title: Title
-    """What was sold, as it was called then."""
+    """Name of the sold item at the time of the order."""
     quantity: Quantity
-    """Units."""
+    """Number of units that were ordered."""
     unit_price_micro: UnitPriceMicro
     """Price of one unit."""
     price_source: PriceSource
-    """``catalog``, ``merchant`` (shipping fee), or ``override:<source>`` for an authorized override."""
+    """Where the price comes from: ``catalog``, ``merchant`` (shipping fee), or ``override:<source>`` (authorized)."""
     price_reason: Note | None
     """Why the price was overridden; None: it was not."""
     amount_minor: AmountOrNoneMinor
@@ -109,15 +108,15 @@ class OrderLine(Value, frozen=True, kw_only=True):
     discount_minor: AmountOrNoneMinor
     """This line's share of the order's discounts, >= 0."""
     jurisdiction: Jurisdiction
-    """Where the tax is owed; of several taxes, where the merchant sells from."""
+    """Where the tax is owed; when the line has several taxes, where the merchant sells from."""
     tax_category: TaxCategory
-    """By which the rate was chosen."""
+    """The tax category that selected the rate."""
     rate_ppm: RatePpm
     """Tax rate, in parts per million."""
     is_tax_inclusive: bool
     """Whether the price contains the tax."""
     taxable_minor: AmountOrNoneMinor
-    """What the tax is on: total less tax."""
+    """The amount that is taxed: total less tax."""
     tax_minor: AmountOrNoneMinor
     """Tax of the line, contained or added."""
     total_minor: AmountOrNoneMinor
@@ -125,13 +124,13 @@ class OrderLine(Value, frozen=True, kw_only=True):
     cancelled_quantity: int
     """Units cancelled."""
     cancelled_minor: AmountOrNoneMinor
-    """portion(total_minor, cancelled_quantity, quantity), or all that refunds of the other units left."""
+    """portion(total_minor, cancelled_quantity, quantity), or the rest that refunds of all other units left."""
     cancelled_tax_minor: AmountOrNoneMinor
     """The tax in cancelled_minor."""
     fulfilled_quantity: int
     """Units fulfilled."""
     withdrawn_quantity: int = 0
-    """Units that will not be shipped because they were refunded first; and shipping that had nothing left to carry."""
+    """Units that will not be shipped because they were refunded first; also shipping without units left to ship."""
 
 
 class OrderLineTax(Value, frozen=True, kw_only=True):
@@ -150,7 +149,9 @@ class OrderLineTax(Value, frozen=True, kw_only=True):
 
 
 class OrderDiscount(Value, frozen=True, kw_only=True):
-    """A discount on one line, or on the whole order: then it is allocated to goods and service lines by amount.
+    """A discount on one line or on the whole order.
+
+    A discount on the whole order is allocated to the goods and service lines in proportion to their amounts.
 
     Table order_discounts.
     """
@@ -162,7 +163,7 @@ class OrderDiscount(Value, frozen=True, kw_only=True):
     amount_minor: AmountOrNoneMinor
     """> 0."""
     line_number: LineNumber | None = None
-    """The one line that it is given on, whole; None: it is shared out over what the other discounts leave."""
+    """The line that gets the whole discount; None: it is allocated over what the other discounts leave."""
 
 
 class OrderState(AggregateState, frozen=True, kw_only=True):
@@ -178,9 +179,9 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     customer_id: CustomerId | None
     """The customer, by the merchant's own id; None for a guest."""
     currency: Currency
-    """Of every amount, an ISO 4217 code."""
+    """Currency of every amount, an ISO 4217 code."""
     status: OrderStatus
-    """Told by the lines."""
+    """Derived from the lines."""
     source: Source
     """``storefront``, ``generator``, ``live`` or ``import:<data set>``."""
     reservation_id: str | None
@@ -202,7 +203,7 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     cancelled_minor: AmountOrNoneMinor
     """Sum of cancelled_minor over all lines."""
     cancelled_tax_minor: AmountOrNoneMinor
-    """The tax in it."""
+    """The tax in cancelled_minor."""
     placed_at: datetime
     """When the order was placed."""
     lines: list[OrderLine]
@@ -210,4 +211,4 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     discounts: list[OrderDiscount]
     """Ordered by order_discount_id."""
     line_taxes: list[OrderLineTax] = msgspec.field(default_factory=list)
-    """Of the lines with several taxes, ordered by (order_line_id, jurisdiction); they sum to the line's figures."""
+    """Taxes of lines with several taxes, ordered by (order_line_id, jurisdiction); they sum to the line's figures."""

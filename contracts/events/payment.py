@@ -1,4 +1,4 @@
-"""Events of a payment: one authorization at a provider, its captures, and what was given back."""
+"""Events of a payment: one authorization at a provider, its captures and its refunds."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class PaymentEvent(StrEnum):
     PAYMENT_CAPTURED = "payment_captured"
     PAYMENT_VOIDED = "payment_voided"
     PAYMENT_RELEASED = "payment_released"
-    """What was not captured is no longer set aside: given up by us, or let go by the provider."""
+    """The rest of the authorization was released, by us or by the provider; it cannot be captured any more."""
     PAYMENT_REFUNDED = "payment_refunded"
     """A refund of it was completed."""
     PAYMENT_RESTATED = "payment_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class PaymentStatus(StrEnum):
-    """State of the authorization; captured and refunded amounts stand beside it."""
+    """State of the authorization; captured and refunded amounts are fields of their own."""
 
     AUTHORIZED = "authorized"
     DECLINED = "declined"
     CAPTURED = "captured"
-    """At least one capture; more may follow up to the authorized amount, less what was released of it."""
+    """There is at least one capture; more may follow, up to the authorized amount less the released amount."""
     VOIDED = "voided"
-    """Nothing was captured and nothing is set aside any more."""
+    """Nothing was captured, and the whole authorization was released."""
 
 
 class PaymentCapture(Value, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     customer_id: CustomerId | None
     """The customer, by the merchant's own id; None for a guest."""
     currency: Currency
-    """Of every amount, an ISO 4217 code."""
+    """Currency of every amount, an ISO 4217 code."""
     status: PaymentStatus
     """State of the authorization."""
     provider: str
@@ -80,4 +80,4 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     captures: list[PaymentCapture]
     """Ordered by (captured_at, payment_capture_id)."""
     released_minor: int = 0
-    """What of a captured payment's authorization is no longer set aside; of a voided one, nothing is."""
+    """The part of a captured payment's authorization that was released. A voided payment is released as a whole."""

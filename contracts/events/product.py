@@ -16,11 +16,11 @@ class ProductEvent(StrEnum):
     VARIANT_UPSERTED = "variant_upserted"
     PRICE_SET = "price_set"
     PRODUCT_RESTATED = "product_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class ProductKind(StrEnum):
-    """Goods are stocked and shipped; services (manual charges, vouchers) are neither."""
+    """Goods are stocked and shipped; services (manual charges, vouchers) are not."""
 
     GOODS = "goods"
     SERVICE = "service"
@@ -36,7 +36,7 @@ class Variant(Value, frozen=True, kw_only=True):
     title: Title
     """What it is called."""
     is_active: bool
-    """Whether it is offered, as long as its product is."""
+    """Whether it is offered; it is offered only while its product is."""
     unit_price_micro: UnitPriceMicro | None
     """Price of one unit in the merchant's currency; None: not for sale at a catalog price."""
 
@@ -54,7 +54,7 @@ class ProductState(AggregateState, frozen=True, kw_only=True):
     kind: ProductKind
     """Whether it is stocked and shipped."""
     tax_category: TaxCategory
-    """By which the tax rate of its sales is chosen."""
+    """The tax category that selects the tax rate of its sales."""
     is_active: bool
     """Whether it is offered."""
     variants: list[Variant]

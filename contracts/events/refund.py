@@ -29,11 +29,11 @@ class RefundEvent(StrEnum):
     REFUND_COMPLETED = "refund_completed"
     REFUND_FAILED = "refund_failed"
     REFUND_RESTATED = "refund_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class RefundStatus(StrEnum):
-    """Requested refunds already count against what may be refunded; failed ones no longer do."""
+    """Requested and completed refunds reduce the amount that may still be refunded; failed ones do not."""
 
     REQUESTED = "requested"
     COMPLETED = "completed"
@@ -54,24 +54,24 @@ class RefundLine(Value, frozen=True, kw_only=True):
     tax_minor: AmountOrNoneMinor
     """The tax in it."""
     jurisdiction: Jurisdiction
-    """Copied from the order line, like tax_category: a refund goes back to where the tax was charged."""
+    """Copied from the order line, like tax_category, so that the tax is taken back where it was charged."""
     tax_category: TaxCategory
-    """By which the rate was chosen."""
+    """The tax category that selected the rate."""
     is_restocked: bool
     """Whether the units go back to stock."""
     is_amount_named: bool = False
-    """Whether the amount was asked for as such; else it is what the units cost."""
+    """Whether the caller named the amount; if not, the amount is the price of the units."""
 
 
 class RefundLineTax(Value, frozen=True, kw_only=True):
-    """What of one of several taxes is given back with a refund's line. Table refund_line_taxes."""
+    """The part of one of several taxes that a refund's line gives back. Table refund_line_taxes."""
 
     refund_line_id: Uuid
     """The refund's line."""
     jurisdiction: Jurisdiction
     """Where this tax was owed."""
     tax_minor: AmountOrNoneMinor
-    """What of this tax is given back."""
+    """The part of this tax that is given back."""
 
 
 class RefundState(AggregateState, frozen=True, kw_only=True):
@@ -85,15 +85,15 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     order_id: Uuid
     """The order."""
     payment_id: Uuid
-    """The payment that money is given back of."""
+    """The payment that is refunded."""
     customer_id: CustomerId | None
     """The customer, by the merchant's own id; None for a guest."""
     currency: Currency
-    """Of every amount, an ISO 4217 code."""
+    """Currency of every amount, an ISO 4217 code."""
     status: RefundStatus
-    """Whether the money went."""
+    """Whether the money was paid back."""
     reason: Note
-    """Why, in the words of whoever did it."""
+    """The reason, as the person or program that requested it wrote it."""
     external_reference: Reference | None
     """A reference outside Tieout, e.g. the number of the credit note; None: there is none."""
     amount_minor: AmountOrNoneMinor
@@ -107,8 +107,8 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     requested_at: datetime
     """When it was requested."""
     completed_at: datetime | None
-    """When the money went; None until then."""
+    """When the money was paid back; None until then."""
     lines: list[RefundLine]
     """Ordered by refund_line_id."""
     line_taxes: list[RefundLineTax] = msgspec.field(default_factory=list)
-    """Of the lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax_minor."""
+    """Taxes of lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax."""

@@ -1,6 +1,6 @@
-"""The committed JSON Schemas of every version of every aggregate's state: what may be stored anywhere.
+"""The committed JSON Schemas of every version of every aggregate's state. They describe all events that may be stored.
 
-Belongs here: reading them, and comparing each with the state types of now. Does not belong here: the rules
+Belongs here: reading them, and comparing each with the present state types. Does not belong here: the rules
 (`compatibility.py`), writing them (`docs/generate.py`).
 """
 
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).resolve().parent / "schemas"
 
 
 def schema_of(state: type[AggregateState]) -> dict[str, Any]:
-    """Return the JSON Schema of a state type as it is now; moments have their format, which msgspec leaves out."""
+    """Return the JSON Schema of the present state type. We add the format of timestamps, which msgspec leaves out."""
     schema = msgspec.json.schema(state)
     for struct in _structs(state):
         hints = typing.get_type_hints(struct)
@@ -37,7 +37,7 @@ def schema_of(state: type[AggregateState]) -> dict[str, Any]:
 
 
 def _structs(struct: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
-    """Yield a type, and those of the elements of its lists."""
+    """Yield a struct type, and the types of the elements of its lists."""
     yield struct
     for hint in typing.get_type_hints(struct).values():
         for part in typing.get_args(hint) if typing.get_origin(hint) is list else ():
@@ -45,7 +45,7 @@ def _structs(struct: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
 
 
 def file_of(aggregate_type: str, version: int) -> Path:
-    """Return where the schema of a version is committed."""
+    """Return the path of the committed schema of a version."""
     return FOLDER / f"{aggregate_type}.v{version}.json"
 
 
@@ -56,7 +56,7 @@ def committed(aggregate_type: str) -> dict[int, Mapping[str, Any]]:
 
 
 def all_changes() -> dict[tuple[str, int], list[Change]]:
-    """Return, for every version of every aggregate type that may be stored, how the type of now differs from it."""
+    """Return (aggregate type, version) -> the differences of the present type, for every version that may be stored."""
     return {
         (name, version): changes_since(state, version)
         for name, state in STATE_TYPES.items()
@@ -65,7 +65,7 @@ def all_changes() -> dict[tuple[str, int], list[Change]]:
 
 
 def changes_since(state: type[AggregateState], version: int) -> list[Change]:
-    """Return how a state type of now differs from what is stored under a version, as it is read."""
+    """Return the differences between a present state type and the states stored under a version, after upcasting."""
     stored = committed(state.AGGREGATE_TYPE).get(version)
     if stored is None:
         return [Change(place="the state", rule="its committed schema is gone", is_breaking=True, way=RESTORE)]
@@ -80,7 +80,7 @@ def changes_since(state: type[AggregateState], version: int) -> list[Change]:
 
 
 def breaking_sentences() -> list[str]:
-    """Return what must not be done to the state types as they are now, a sentence each; empty: all can be read."""
+    """Return a sentence for every breaking change of the present state types; empty when all events can be read."""
     return [
         f"{name} (stored as version {version}): {change.sentence}"
         for (name, version), found in all_changes().items()

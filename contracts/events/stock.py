@@ -1,6 +1,6 @@
 """Events of stock: movements of units on hand, and reservations of them.
 
-Stock levels are counters that commands keep: on hand = sum of movements, reserved = sum of what live reservations hold.
+Stock levels are counters that commands update: on hand = sum of movements, reserved = sum of the held reservations.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class StockMovementState(AggregateState, frozen=True, kw_only=True):
     quantity: int
     """Signed units, never 0; shipped and written off are negative."""
     reason: Note
-    """Why, in the words of whoever did it."""
+    """The reason, as the person or program that did it wrote it."""
     order_id: Uuid | None
-    """The order that shipped or returned the units; None: none did."""
+    """The order that shipped or returned the units; None: no order did."""
     moved_at: datetime
     """When they came or went."""
 
@@ -61,11 +61,11 @@ class ReservationEvent(StrEnum):
     RESERVATION_RELEASED = "reservation_released"
     RESERVATION_EXPIRED = "reservation_expired"
     RESERVATION_RESTATED = "reservation_restated"
-    """Stated again as it is, because a write had bypassed the outbox."""
+    """The state is published again, because a write had bypassed the outbox."""
 
 
 class ReservationStatus(StrEnum):
-    """Held while any line still holds units; the last step that emptied it gives the end state."""
+    """Held while any line still holds units. Afterwards the status names the step that emptied the reservation."""
 
     HELD = "held"
     CONSUMED = "consumed"
@@ -91,7 +91,7 @@ class ReservationLine(Value, frozen=True, kw_only=True):
 
 
 class ReservationState(AggregateState, frozen=True, kw_only=True):
-    """Units set aside, for an order or for somebody who may place one."""
+    """Units set aside for an order, or for a customer who may place one."""
 
     AGGREGATE_TYPE: ClassVar[str] = "reservation"
     ID_FIELD: ClassVar[str] = "reservation_id"
@@ -101,7 +101,7 @@ class ReservationState(AggregateState, frozen=True, kw_only=True):
     order_id: Uuid | None
     """The order that it is for; None: there is none yet."""
     status: ReservationStatus
-    """Whether it still holds units, else how it ended."""
+    """Whether it still holds units; if not, how it ended."""
     expires_at: datetime | None
     """None: does not expire (it belongs to a placed order)."""
     lines: list[ReservationLine]

@@ -1,7 +1,7 @@
-"""Reading a stored payload of any version as the newest one: each version has a function to the next (an upcaster).
+"""Reads a stored payload of any schema version as the newest version, by a chain of functions (upcasters).
 
-Stored events are never rewritten, so readers bring what they read to the newest version, in Python and in SQL by the
-same functions: DuckDB calls them for the events that are older, and only for these.
+Each upcaster converts one version to the next. Stored events are never rewritten, so readers convert what they read to
+the newest version. Python and SQL use the same functions; DuckDB calls them only for events of older versions.
 
 Belongs here: applying upcasters, the SQL for it, and registering it. Does not belong here: the upcasters, which stand
 in the module of their aggregate (`AggregateState.UPCASTERS`), and the rules for them (`compatibility.py`).
@@ -29,13 +29,13 @@ FUNCTION = "tieout_newest_payload"
 
 
 class UnreadableEventError(ValueError):
-    """A payload cannot be read as a state: the message says why, for people."""
+    """A payload cannot be read as a state; the message tells a person why."""
 
 
 def upcast(state_type: type[AggregateState], schema_version: int, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a state that was stored under `schema_version` as the newest version names them.
+    """Return the fields of the newest version from a state that was stored under `schema_version`.
 
-    Upcasters are pure and total; what they raise all the same is UnreadableEventError.
+    Upcasters should not raise. When one raises all the same, its error becomes UnreadableEventError.
     """
     newest = state_type.SCHEMA_VERSION
     if not 1 <= schema_version <= newest:
@@ -46,16 +46,16 @@ def upcast(state_type: type[AggregateState], schema_version: int, state: Mapping
     for version in range(schema_version, newest):
         try:
             found = state_type.UPCASTERS[version - 1](found)
-        except Exception as error:  # pure functions of what is stored: what they raise is about what is in it
+        except Exception as error:  # an upcaster is pure, so its error is about the stored fields
             reason = f"{type(error).__name__}: {error}"
             raise UnreadableEventError(f"it cannot be brought from schema version {version} on ({reason})") from None
     return found
 
 
 def newest_payload(aggregate_type: str, schema_version: int, payload: str) -> str:
-    """Return a payload's text as if the newest version had written it; UnreadableEventError when that cannot be done.
+    """Return a payload's JSON text in the newest version; UnreadableEventError when it cannot be converted.
 
-    Whole numbers keep every digit; of the newest version the text stays as it is.
+    Integers keep every digit. A payload of the newest version is returned unchanged.
     """
     state_type = STATE_TYPES.get(aggregate_type)
     if state_type is None:
@@ -73,7 +73,7 @@ def newest_payload(aggregate_type: str, schema_version: int, payload: str) -> st
 
 
 def read_state(state_type: type[State], schema_version: int, payload: str) -> State:
-    """Return the state in a payload of any version, as the newest one; UnreadableEventError says why it cannot be."""
+    """Return the state of a payload of any version, in the newest version; UnreadableEventError if unreadable."""
     text = newest_payload(state_type.AGGREGATE_TYPE, schema_version, payload)
     try:
         state: State = _decoder(state_type).decode(text).state
@@ -83,25 +83,25 @@ def read_state(state_type: type[State], schema_version: int, payload: str) -> St
 
 
 def newest_sql(aggregate_type: str, payload: str = "payload", schema_version: str = "schema_version") -> str:
-    """Return DuckDB's expression for the newest form of a payload; null where there is none (see `register`)."""
+    """Return a DuckDB expression for the payload in the newest version; null for an unreadable one (see `register`)."""
     newest = STATE_TYPES[aggregate_type].SCHEMA_VERSION
     older = f"{FUNCTION}('{aggregate_type}', {schema_version}, {payload})"
     return f"if({schema_version} = {newest}, {payload}, {older})"
 
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let a DuckDB instance read payloads of every version: whoever reads `newest_sql` there needs it."""
-    # Imported here: commands read events, too, and have no DuckDB.
+    """Register the function that `newest_sql` calls in the DuckDB instance of `connection`."""
+    # Imported here: commands import this module, too, and they do not need DuckDB.
     from duckdb import PythonExceptionHandling
 
-    # A payload that cannot be read is null, and its event is unreadable, which is found and named by whoever reads it.
+    # The function returns null for an unreadable payload; the reader finds the null and names the event.
     connection.create_function(
         FUNCTION, newest_payload, [str, int, str], str, exception_handling=PythonExceptionHandling.RETURN_NULL
     )
 
 
 class _Payload(msgspec.Struct, Generic[State], frozen=True):
-    """An event's payload; who reads the state has no interest in `changed`."""
+    """An event's payload; `changed` is left out because readers of the state do not need it."""
 
     state: State
 
@@ -111,6 +111,6 @@ def _decoder(state_type: type[State]) -> msgspec.json.Decoder[_Payload[State]]:
     return msgspec.json.Decoder(_Payload[state_type])  # type: ignore[valid-type]
 
 
-# Two threads that look at a type for the first time end the process (contracts/struct_types.py).
+# Made here: two threads that decode a new type at the same time crash the process (contracts/struct_types.py).
 for _state_type in STATE_TYPES.values():
     _decoder(_state_type)

@@ -1,4 +1,4 @@
-"""What each read model must hold, a module each, named after it.
+"""What each read model must hold: one module per read model, with its name.
 
 Belongs here: these modules, and finding them by the contract's names. Does not belong here: how they are compared
 (`reconcile/read_model_pairs.py`).

@@ -1,4 +1,4 @@
-"""What the account view must hold of the lake's states.
+"""What the account view must hold, computed from the lake's states.
 
 Belongs here: its tables as SQL of the comparison's own. Does not belong here: how it is built
 (`derived/read_models/account_view.py`).
@@ -108,7 +108,7 @@ GRANTS = ViewTable(
     where {condition}
 """,
 )
-"""The grants that survive; the view holds them as JSON in its entitlements, taken apart here."""
+"""The grants that are not revoked. The view holds them as JSON in its entitlements; this query unnests them."""
 
 VIEW = View(
     name="account_view",

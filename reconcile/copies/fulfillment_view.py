@@ -1,4 +1,4 @@
-"""What the fulfillment view must hold of the lake's states.
+"""What the fulfillment view must hold, computed from the lake's states.
 
 Belongs here: its tables as SQL of the comparison's own. Does not belong here: how it is built
 (`derived/read_models/fulfillment_view.py`).

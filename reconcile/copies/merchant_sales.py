@@ -1,4 +1,4 @@
-"""What merchant sales must hold: a row per order, capture and completed refund of the lake's states, and their sums.
+"""What merchant sales must hold, computed from the lake's states: rows per order, capture and refund, and their sums.
 
 Belongs here: its tables as SQL of the comparison's own. Does not belong here: how it is built
 (`derived/read_models/merchant_sales.py`).
@@ -100,7 +100,7 @@ DAYS = ViewSum(
         select merchant_id, day, currency, pod, refund_id, 1, 0, 0, 0, 0, refunded_minor
         from read_models.sales_refunds""",
 )
-"""A day's sums are rows with ids of their own: what differs in one is mended by adding that one up again."""
+"""Each row of sums has an id of its own; a repair of a differing row computes its sums again."""
 
 VIEW = View(
     name="merchant_sales",

@@ -1,5 +1,5 @@
-"""Telling people: which messages are due, what they say, the outbox that keeps them, and sending.
+"""Alerting people: which messages are due, their texts, the table that keeps them, and sending.
 
-Belongs here: from incidents, expectations and books to messages that were delivered. Does not belong here: when that is
-done (`stack/upkeep/alerting.py`, `orchestration/alerts.py`).
+Belongs here: the way from incidents, expectations and figures to delivered messages. Does not belong here: when that
+runs (`stack/upkeep/alerting.py`, `orchestration/alerts.py`).
 """

@@ -1,9 +1,9 @@
-"""Which alerts are due: pure, from groups of breaks and what was told about them before.
+"""Decides which alerts are due: pure, from groups of breaks and the earlier alerts about them.
 
-A group of breaks is one incident. About each incident people are told at most once that it opened, once that it needs a
-person, once that it is settled; when an incident that was settled comes back (a break is opened again, or new keys join
-it), that is a new episode of it, told anew. Nothing here knows of lag: a copy that is late has no breaks, so nobody
-hears of it. An incident that ended before anyone was told wakes nobody; the digest counts it.
+A group of breaks is one incident. People get at most three alerts per incident: that it opened, that it needs a person,
+that it is settled. When a settled incident comes back (a break is reopened, or new keys join), a new episode begins,
+with alerts of its own. This module does not know lag: a late copy has no breaks, so there is no alert. An incident that
+ended before anybody was alerted causes no alert; the digest counts it.
 
 Belongs here: the rules and their values. Does not belong here: texts (`texts.py`), the table and its claims
 (`outbox.py`), sending (`sending.py`).
@@ -22,7 +22,7 @@ from contracts.text import counted
 RETRY_SECONDS_MIN = 30
 RETRY_SECONDS_MAX = 3600
 ATTEMPTS_MAX = 40
-"""More than a day of trying. What is given up stays listed, and the check of the alert path fails."""
+"""Attempts per message, over more than a day. Then it is given up and stays listed; the alert path's check fails."""
 
 
 class AlertKind(StrEnum):
@@ -31,35 +31,35 @@ class AlertKind(StrEnum):
     OPENED = "opened"
     """An incident began."""
     ESCALATED = "escalated"
-    """An incident needs a person: it may not be repaired by code, or repairs did not hold."""
+    """An incident needs a person: code must not repair it, or repairs did not remove the difference."""
     RESOLVED = "resolved"
-    """Nothing of an incident that people were told about is left to do."""
+    """An incident that people were alerted about is settled."""
     UNMET = "unmet"
-    """Rows are not as a suite of expectations says (`unmet.py`)."""
+    """Expectations about rows do not hold (`unmet.py`)."""
     MET = "met"
-    """What did not hold holds again."""
+    """Expectations that did not hold are met again."""
     OVERDUE = "overdue"
-    """Something was not compared for longer than is stated (`overdue.py`)."""
+    """Something was not compared within the stated time (`overdue.py`)."""
     IN_TIME = "in_time"
     """Everything is compared in time again."""
     NEAR_LIMIT = "near_limit"
     """Memory, disk, connections or a queue are nearly used up (`near_limits.py`)."""
     ROOM_AGAIN = "room_again"
-    """There is room again below every limit."""
+    """Use is well below every limit again."""
     OUTAGE = "outage"
     """A server or a worker does not answer (`outages.py`)."""
     OUTAGE_OVER = "outage_over"
     """It answers again."""
     BEHIND = "behind"
-    """A copy is behind for longer than the contract lets be called late (`outages.py`)."""
+    """A copy lags more than the largest allowed lag (`outages.py`)."""
     CAUGHT_UP = "caught_up"
-    """It is within its target again."""
+    """The copy is within its freshness target again."""
     DIGEST = "digest"
-    """How the books stand after a scheduled comparison; for finance."""
+    """The result of a scheduled comparison, for finance."""
     ALIVE = "alive"
-    """Nothing happened; whoever misses this message knows that the way to them is broken."""
+    """Nothing happened. When this daily message does not arrive, the alert path is broken."""
     TEST = "test"
-    """Somebody tries whether messages arrive."""
+    """A person tests whether messages arrive."""
 
 
 INCIDENT_KINDS = (AlertKind.OPENED, AlertKind.ESCALATED, AlertKind.RESOLVED)
@@ -72,37 +72,37 @@ class Alert:
     alert_id: int
     kind: AlertKind
     group_id: int | None
-    """The incident; None for a message that is about none."""
+    """The incident; None for a message about something else."""
     episode: int
     subject: str
-    """What makes a message of this kind unique that is about no incident: a run, a day."""
+    """Makes a message without incident unique within its kind, e.g. a run or a day."""
     title: str
     body: str
     created_at: datetime
     next_attempt_at: datetime
     attempts: int
     delivered_to: tuple[str, ...]
-    """Fingerprints of the targets that took it; the others are tried again."""
+    """Fingerprints of the targets that accepted it; it is sent again only to the others."""
     sent_at: datetime | None
-    """When the last target took it."""
+    """When the last target accepted it; None until all have."""
     withdrawn_at: datetime | None
-    """When it was decided not to send it after all."""
+    """When it was decided not to send it; None: it was not."""
     error: str
     """Why the last attempt failed, without secrets."""
 
     @property
     def is_told(self) -> bool:
-        """Whether anybody got it."""
+        """Whether at least one target accepted it."""
         return self.sent_at is not None or bool(self.delivered_to)
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it was tried as often as it may be, in vain."""
+        """Whether all ATTEMPTS_MAX attempts failed."""
         return self.is_pending and self.attempts >= ATTEMPTS_MAX
 
     @property
     def is_pending(self) -> bool:
-        """Whether it waits to be sent to somebody."""
+        """Whether it still has to be sent."""
         return self.sent_at is None and self.withdrawn_at is None
 
 
@@ -117,7 +117,7 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True)
 class Withdrawal:
-    """A message that was written and not sent, and is no longer wanted."""
+    """A written message that was not sent and must not be sent any more."""
 
     alert_id: int
     reason: str
@@ -125,14 +125,14 @@ class Withdrawal:
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What is to be done about incidents now."""
+    """The messages to write and to withdraw now."""
 
     due: tuple[Due, ...] = ()
     withdrawn: tuple[Withdrawal, ...] = ()
 
 
 def decide(groups: Iterable[BreakGroup], alerts: Sequence[Alert]) -> Decisions:
-    """Return which messages are due and which are no longer wanted; `alerts` are those ever written on these groups."""
+    """Return the messages that are due, and those to withdraw; `alerts` are all earlier messages about these groups."""
     due: list[Due] = []
     withdrawn: list[Withdrawal] = []
     for group in groups:
@@ -144,7 +144,7 @@ def decide(groups: Iterable[BreakGroup], alerts: Sequence[Alert]) -> Decisions:
 
 
 def unsettled_breaks(group: BreakGroup) -> int:
-    """Return how many breaks of an incident are neither ended nor accepted."""
+    """Return the number of breaks of an incident that are neither ended nor accepted."""
     return sum(number for state, number in group.counts.items() if state in UNSETTLED)
 
 
@@ -192,47 +192,47 @@ def _of_kind(about: Iterable[Alert], kind: AlertKind, episode: int) -> Alert | N
 
 
 def retry_at(now: datetime, attempts: int) -> datetime:
-    """Return when to try again after that many failed attempts: twice as long each time, at most an hour."""
+    """Return the time of the next retry: the wait doubles with every failed attempt, up to an hour."""
     doubled = RETRY_SECONDS_MIN * 2 ** min(max(attempts - 1, 0), 20)
     return now + timedelta(seconds=min(doubled, RETRY_SECONDS_MAX))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """What is known of the sender: whether it runs, and whether anything it sent arrived."""
+    """What is known about the sender: when it ran, and when a message of it arrived."""
 
     ran_at: datetime | None = None
-    """When it last looked for what to send."""
+    """When it last looked for messages to send."""
     delivered_at: datetime | None = None
-    """When a target last took a message."""
+    """When a target last accepted a message."""
     failed_at: datetime | None = None
-    """When a target last refused one."""
+    """When a target last failed to accept one."""
     targets: int | None = None
-    """How many targets it had when it last ran; the digest's own do not count."""
+    """Number of its targets when it last ran, without those that get only the digest."""
     up_since: datetime | None = None
-    """Since when it has run without a pause of more than SENDER_SECONDS_MAX; kept by the table."""
+    """Since when it has run without a pause of more than SENDER_SECONDS_MAX; the table computes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathState:
-    """Whether people would hear of an incident."""
+    """Whether an alert about an incident would reach people."""
 
     is_alive: bool
     is_broken: bool
-    """Not only unproven: it was to work, and does not."""
+    """Whether a configured alert path does not work. False when no target is configured."""
     reason: str
 
 
 SENDER_SECONDS_MAX = 300
-"""The sender runs twice a minute; after this long without it nothing is sent."""
+"""The sender runs twice a minute. If it has not run for this long, no messages are sent."""
 DELIVERY_SECONDS_MAX = 26 * 3600
-"""A message a day says that the way works; this long without a delivery, it does not."""
+"""The sender sends a message every day. Without a delivery for this long, the alert path is broken."""
 OLDEST_SECONDS_MAX = 900
-"""A message that waits for longer than this is not getting through."""
+"""If a message waits for longer than this, the alert path is broken."""
 
 
 def path_state(beat: Heartbeat, pending: Sequence[Alert], now: datetime) -> PathState:
-    """Return whether the way to people is proven: a sender runs, a target is set and took a message lately."""
+    """Return whether the alert path works: a sender runs, and a target is configured and accepted a message lately."""
     if beat.ran_at is None:
         return _broken("Nothing has ever looked for alerts to send; start its worker (`tieout up`).")
     if (now - beat.ran_at).total_seconds() > SENDER_SECONDS_MAX:

@@ -1,7 +1,7 @@
-"""How the books stand, for finance: one message after each scheduled comparison.
+"""The digest for finance: one message after each scheduled comparison.
 
-It says what was compared and with which verdicts, the totals of operations and finance per currency, and every break
-that is not ended, with its age. What came and went without anybody being told is counted here, and only here.
+It lists the comparisons with their verdicts, the totals of operations and finance per currency, and every unended break
+with its age. Incidents that ended before anybody was alerted are counted only here.
 
 Belongs here: that text, pure. Does not belong here: texts of incidents (`texts.py`), when a digest is due.
 """
@@ -23,7 +23,7 @@ GROUPS_SHOWN = 30
 
 
 class ComparedFigure(Protocol):
-    """A total of one currency, as operations and as finance have it; its name ends with its unit."""
+    """A total in one currency, with the values of operations and of finance; its name ends with its unit."""
 
     @property
     def pod(self) -> str:
@@ -35,24 +35,24 @@ class ComparedFigure(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is the total of."""
+        """Name of the total; it ends with the unit."""
 
     @property
     def operational(self) -> int | None:
-        """What operations have."""
+        """The total of operations; None: there is none."""
 
     @property
     def finance(self) -> int | None:
-        """What finance has."""
+        """The total of finance; None: there is none."""
 
     @property
     def difference(self) -> int | None:
-        """Finance less operations."""
+        """Finance less operations; None when one side has no value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Books:
-    """What a digest is made of."""
+    """The content of a digest."""
 
     results: Sequence[PairResult]
     figures: Sequence[ComparedFigure]
@@ -60,7 +60,7 @@ class Books:
     groups: Sequence[BreakGroup]
     """The incidents that have not ended."""
     quiet: Sequence[BreakGroup]
-    """Incidents that ended since the last digest without anybody having been told."""
+    """Incidents that ended since the last digest and about which nobody was alerted."""
     run: str
     at: datetime
     closing: str = ""
@@ -160,7 +160,7 @@ def _quiet(groups: Sequence[BreakGroup]) -> list[str]:
 
 
 def age(past: timedelta) -> str:
-    """Return how long something has lasted, in the two units that matter."""
+    """Return a duration as text in its two largest units."""
     minutes = max(0, int(past.total_seconds())) // 60
     days, hours = minutes // 1440, minutes // 60 % 24
     if days:

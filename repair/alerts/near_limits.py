@@ -1,9 +1,9 @@
-"""Limits that are nearly reached: people are told once, and once more when there is room again.
+"""Alerts about limits that are nearly reached: people are alerted once, and once more when use is low again.
 
-Every limit of memory, disk and queues is a setting or belongs to a server; what reaches it stops work. So people hear
-of it before, at a share of it that leaves time to act.
+Limits of memory, disk and queues are settings or belong to a server. When a limit is reached, work stops. So people are
+alerted before, at a share of the limit that leaves time to act.
 
-Belongs here: when that is told, and the texts; pure. Does not belong here: measuring (`stack/looking/headroom.py`).
+Belongs here: when these alerts are due, and their texts; pure. Does not belong here: measuring (`stack/looking/headroom.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from repair.alerts.deciding import AlertKind
 from repair.alerts.outbox import Message
 
 NEAR_SHARE = 0.8
-"""Of a limit: from here on it is told."""
+"""Share of a limit from which on people are alerted."""
 ROOM_SHARE = 0.7
-"""Below this there is room again; between the two nothing is told, so that nobody hears of it every minute."""
+"""Share below which the alert is over. Between the two shares there is no message, so that alerts do not alternate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class LimitUse:
     used: float
     limit: float
     advice: str
-    """What to do about it, with the setting's name if it is one."""
+    """What a person can do, with the name of the setting if there is one."""
     unit: str = "MB"
-    """Of both; an MB is 10**6 bytes."""
+    """Unit of `used` and `limit`; an MB is 10**6 bytes."""
     enough_left: float = math.inf
-    """With so much left nobody is told, whatever the share: a fifth of a large disk is a lot of room."""
+    """If at least this much is left, there is no alert, because a fifth of a large disk is much space."""
 
     @property
     def share(self) -> float:
@@ -43,12 +43,12 @@ class LimitUse:
 
     @property
     def is_near(self) -> bool:
-        """Whether people are to know."""
+        """Whether people must be alerted."""
         return self.share >= NEAR_SHARE and self._left < self.enough_left
 
     @property
     def is_roomy(self) -> bool:
-        """Whether people are to know that it is over."""
+        """Whether the use is low enough to end the alert."""
         return self.share < ROOM_SHARE or self._left >= self.enough_left / NEAR_SHARE
 
     @property
@@ -57,20 +57,20 @@ class LimitUse:
 
     @property
     def sentence(self) -> str:
-        """The use in words."""
+        """The use as a sentence."""
         return f"{self.name}: {self.used:,.0f} of {self.limit:,.0f} {self.unit} ({self.share:.0%}). {self.advice}"
 
 
 def near_message(uses: Iterable[LimitUse], told_at: datetime | None, over_at: datetime | None) -> Message | None:
-    """Return what people are to be told now, if anything.
+    """Return the message that is due now, if any.
 
-    `told_at` and `over_at`: when they were last told that a limit is near, and that there is room again.
+    `told_at` and `over_at`: when people were last told that a limit is near, and that use is low again.
     """
     measured = list(uses)
     near = [use for use in measured if use.is_near]
     is_told = told_at is not None and (over_at is None or over_at < told_at)
     if near and not is_told:
-        # Two senders at once give the same subject, so one message is written.
+        # Two senders at the same time use the same subject, so only one message is written.
         return _near(near, subject=f"after {over_at.isoformat() if over_at else 'the beginning'}")
     if is_told and told_at is not None and measured and all(use.is_roomy for use in measured):
         return _room(told_at)

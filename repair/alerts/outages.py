@@ -1,12 +1,12 @@
-"""Servers and workers that do not answer, copies too far behind: people are told once, and once when it is over.
+"""Alerts about servers and workers that do not answer and copies with too much lag: when it begins and when it ends.
 
-An outage is no break: nothing differs, something cannot be reached. One that is over within seconds, because whatever
-ended was started again, wakes nobody; it is counted by `tieout status`. Who is told must not depend on what is down, so
-these messages need no database (`stack/upkeep/watching.py`).
+An outage is not a break: no values differ, but something cannot be reached. An outage of some seconds, in which a
+process was restarted, causes no alert; `tieout status` counts it. These alerts must also work when the databases are
+down, so they need none (`stack/upkeep/watching.py`).
 
-A copy that is late wakes nobody; one that is behind for longer than the contract lets be called late is told likewise.
+A late copy causes no alert; a copy that lags more than the largest allowed lag does.
 
-Belongs here: when that is told, and the texts; pure. Does not belong here: looking, keeping and sending.
+Belongs here: when these alerts are due, and their texts; pure. Does not belong here: observing, storing and sending.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ NEEDS_PERSON = "It does not go on by itself: the reason says what a person must 
 
 
 class About(StrEnum):
-    """What does not do what it should."""
+    """The kind of thing that has a trouble."""
 
     SERVER = "server"
     WORKER = "worker"
     COPY = "copy"
-    """It is behind; whatever holds it answers."""
+    """The copy has too much lag; its store answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """How a kind of outage is told."""
+    """The texts for one kind of outage."""
 
     begun: AlertKind
     over: AlertKind
     begun_title: str
     over_title: str
     lasted: str
-    """Before how long it lasted."""
+    """Words before the duration."""
     still: str
-    """What others of the kind still are."""
+    """The state of others of this kind that are not over."""
     goes_on: str
-    """Why one need not fear for what was committed, unless `NEEDS_PERSON`."""
+    """Says that committed data are safe; replaced by `NEEDS_PERSON` when a person must act."""
 
 
 DOWN = Words(
@@ -71,26 +71,26 @@ BEHIND = Words(
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """What is found not to run or answer."""
+    """One finding: a server or worker that does not answer, or a copy with too much lag."""
 
     name: str
-    """Under which it is known from look to look, e.g. `server valkey`."""
+    """Its name, the same in every observation, e.g. `server valkey`."""
     sentence: str
     """What is wrong, e.g. `Valkey valkey (log) at 127.0.0.1:6379 does not answer: connection refused`."""
     when_down: tuple[str, ...] = ()
-    """What users still have without it, a sentence each."""
+    """What still works for users without it, a sentence each."""
     look: str = "tieout status"
     runbook: str = "docs/runbooks/servers.md"
     about: About = About.SERVER
     needs_person: bool = False
-    """Whether it does not go on by itself, however long one waits."""
+    """Whether it cannot recover without a person."""
     patience_seconds: float = 20.0
-    """How long it must last until people are told: longer than a restart takes."""
+    """How long it must last before people are alerted; longer than a restart takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outage:
-    """A trouble that lasts."""
+    """A trouble that has not ended, with the time when it was first found."""
 
     name: str
     sentence: str
@@ -101,20 +101,20 @@ class Outage:
 
     @property
     def words(self) -> Words:
-        """How it is told."""
+        """The texts for its kind."""
         return BEHIND if self.about is About.COPY else DOWN
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What a look comes to."""
+    """The outages and messages after one observation."""
 
     outages: tuple[Outage, ...]
     messages: tuple[Message, ...]
 
 
 def observe(known: Mapping[str, Outage], found: Sequence[Trouble], now: datetime) -> Observed:
-    """Return the outages after a look, and what people are to be told of them now."""
+    """Return the outages after an observation `found` at `now`, and the messages that are due."""
     lasting = {
         trouble.name: replace(known[trouble.name], sentence=trouble.sentence)
         if trouble.name in known

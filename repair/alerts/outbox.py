@@ -1,8 +1,8 @@
-"""The messages to people, in the control database: written once, claimed by one sender at a time, sent at least once.
+"""The outbox of alerts in the control database: a message is written once, claimed by one sender, sent at least once.
 
-A message is a row first and sent afterwards. A sender claims a row for a while; one that dies lets its claim run out,
-and another sends the message again. Which targets took it is kept, so that a target that works is not told twice
-because another does not. Rows are never deleted.
+A message is first stored as a row, then sent. A sender claims a row with a lease. If the sender dies, the lease ends,
+and another sender sends the message again. The row keeps which targets have accepted it, so a retry goes only to the
+other targets. Rows are never deleted.
 
 Belongs here: the tables `trust.alerts` and `trust.alert_heartbeats`. Does not belong here: which messages are due
 (`deciding.py`), sending (`sending.py`).
@@ -123,7 +123,7 @@ on conflict (name) do update set
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """A message to be written; a second one of the same kind about the same thing is not written."""
+    """A message to write; idempotent: a second one with the same kind, incident, episode and subject is skipped."""
 
     kind: AlertKind
     title: str
@@ -132,12 +132,12 @@ class Message:
     episode: int = 1
     subject: str = ""
     not_sent_because: str = ""
-    """Why it is only kept on record, e.g. because there is nobody to send it to."""
+    """Why the message is only recorded and not sent, e.g. because there is no target; empty: it is sent."""
 
 
 def migrate(control_dsn: str) -> None:
     """Create the tables in the control database, if they are not there."""
-    # Under the ledger's lock: two transactions that create the same schema at once disturb each other.
+    # Under the ledger's lock, because two transactions that create the same schema at once can fail.
     with ledger(control_dsn) as connection:
         connection.execute(TABLES)
 
@@ -145,7 +145,7 @@ def migrate(control_dsn: str) -> None:
 def write(
     control_dsn: str, messages: Iterable[Message], now: datetime, *, withdrawals: Iterable[Withdrawal] = ()
 ) -> int:
-    """Write messages that were not written before and withdraw those that nobody got; return how many are new."""
+    """Write messages that were not written before, withdraw those that no target has; return the number written."""
     with psycopg.connect(control_dsn) as connection:
         for withdrawal in withdrawals:
             bound = {"alert_id": withdrawal.alert_id, "reason": withdrawal.reason, "now": now}
@@ -154,7 +154,7 @@ def write(
 
 
 def write_in(connection: psycopg.Connection[Any], messages: Iterable[Message], now: datetime) -> int:
-    """Write messages that were not written before in the caller's transaction; return how many are new."""
+    """Write messages that were not written before, in the caller's transaction; return the number of new ones."""
     return sum(connection.execute(INSERT, _row(message, now)).rowcount for message in messages)
 
 
@@ -181,13 +181,13 @@ def record_direct(
     delivered_to: Sequence[str],
     connect_seconds: int,
 ) -> None:
-    """Put a message on record that was sent without this table, because the database might not have answered."""
+    """Record a message that was sent without this table, because the database might not have answered."""
     query = """
         update trust.alerts set sent_at = %(sent_at)s, delivered_to = %(delivered_to)s
         where kind = %(kind)s and subject = %(subject)s and sent_at is null and withdrawn_at is null
     """
     bound = {"kind": message.kind, "subject": message.subject, "sent_at": sent_at, "delivered_to": list(delivered_to)}
-    # In one transaction: a sender beside this one never sees the message as one that waits.
+    # In one transaction, so that another sender never sees the message as unsent.
     with psycopg.connect(control_dsn, connect_timeout=connect_seconds) as connection:
         write_in(connection, [message], written_at)
         connection.execute(query, bound)
@@ -204,9 +204,10 @@ def claim(
     after: int = 0,
     is_forced: bool = False,
 ) -> list[Alert]:
-    """Claim messages of these kinds that are to be sent now, behind the one numbered `after`, the oldest first.
+    """Claim messages of these kinds that are due now and have a higher number than `after`, the oldest first.
 
-    Forced: also those that wait for their next attempt or were given up. Nobody else gets them for CLAIM_SECONDS.
+    With `is_forced` also those that wait for their next attempt or were given up. The lease is CLAIM_SECONDS: until
+    then no other sender gets them.
     """
     bound = {
         "now": now,
@@ -223,7 +224,7 @@ def claim(
 
 
 def sent_lately(control_dsn: str, since: datetime) -> int:
-    """Return how many messages about incidents went out since then; what went out together counts once."""
+    """Return the number of texts about incidents sent since then; messages that were sent together count once."""
     query = """
         select count(distinct (kind, sent_at)) from trust.alerts where sent_at > %s and kind = any(%s)
     """
@@ -234,7 +235,7 @@ def sent_lately(control_dsn: str, since: datetime) -> int:
 
 
 def release(control_dsn: str, alert_ids: Sequence[int]) -> None:
-    """Give claimed messages back that were not tried."""
+    """Release claimed messages that were not tried."""
     query = """
         update trust.alerts set claimed_until = null, attempts = attempts - 1
         where alert_id = any(%s) and sent_at is null
@@ -246,7 +247,7 @@ def release(control_dsn: str, alert_ids: Sequence[int]) -> None:
 def settle(
     control_dsn: str, taken: Iterable[tuple[Alert, Sequence[str]]], *, error: str, is_sent: bool, now: datetime
 ) -> None:
-    """Keep what became of claimed messages: who took each, and when it is tried again if somebody did not."""
+    """Record the result of sending claimed messages: which targets accepted each, and the time of the next retry."""
     rows = [
         {
             "alert_id": alert.alert_id,
@@ -262,13 +263,13 @@ def settle(
 
 
 def beat(control_dsn: str, heartbeat: Heartbeat) -> None:
-    """Keep that the sender ran, and what arrived; what is None leaves what was known before."""
+    """Update the sender's heartbeat; fields that are None keep their stored value."""
     with psycopg.connect(control_dsn) as connection:
         connection.execute(BEAT, {"name": SENDER, "pause_max": SENDER_SECONDS_MAX, **vars(heartbeat)})
 
 
 def heartbeat(control_dsn: str) -> Heartbeat:
-    """Return what is known of the sender."""
+    """Return the sender's heartbeat; empty when it never ran."""
     query = "select ran_at, delivered_at, failed_at, targets, up_since from trust.alert_heartbeats where name = %s"
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         row = connection.execute(query, (SENDER,)).fetchone()
@@ -291,7 +292,7 @@ def alerts_about(control_dsn: str, group_ids: Sequence[int]) -> list[Alert]:
 
 
 def groups_to_follow(control_dsn: str) -> list[int]:
-    """Return the incidents with a message whose end was not told: in their last episode nothing says it is settled."""
+    """Return the incidents with a message whose last episode has no sent message that it is settled."""
     query = """
         select group_id from trust.alerts
         where group_id is not null and withdrawn_at is null
@@ -303,7 +304,7 @@ def groups_to_follow(control_dsn: str) -> list[int]:
 
 
 def last_written_at(control_dsn: str, kind: AlertKind) -> datetime | None:
-    """Return when the last message of a kind was written, also one that was only kept on record."""
+    """Return when the last message of a kind was written, even if it was only recorded; None: there is none."""
     query = "select max(created_at) from trust.alerts where kind = %s"
     with psycopg.connect(control_dsn) as connection:
         row = connection.execute(query, (kind.value,)).fetchone()
@@ -311,7 +312,7 @@ def last_written_at(control_dsn: str, kind: AlertKind) -> datetime | None:
 
 
 def told_groups(control_dsn: str, group_ids: Sequence[int]) -> set[int]:
-    """Return which of these incidents somebody was told about."""
+    """Return those of these incidents about which a target has accepted a message."""
     query = """
         select distinct group_id from trust.alerts
         where group_id = any(%s) and kind = any(%s) and (sent_at is not null or delivered_to <> '{}')
@@ -322,7 +323,7 @@ def told_groups(control_dsn: str, group_ids: Sequence[int]) -> set[int]:
 
 
 def _read(control_dsn: str, rest: str, bound: Sequence[object]) -> list[Alert]:
-    # `rest` is one of the constants above; what varies is bound.
+    # `rest` is a constant of the functions above; values are bound.
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         rows = connection.execute(f"select {COLUMNS} from trust.alerts {rest}".encode(), bound).fetchall()
     return [_alert(row) for row in rows]

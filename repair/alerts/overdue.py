@@ -1,12 +1,12 @@
-"""Comparisons that do not come round in time: people are told once, and once more when all are in time again.
+"""Alerts about overdue comparisons: people are alerted once, and once more when all are in time again.
 
-A copy that is late wakes nobody. But where nothing was compared for longer than the contract states nobody would know
-of a difference, whatever the reason is: runs that fail, a store that cannot be looked at, a copy that never catches up.
-A store that no try can look at is not late but broken (a lost file, a dropped table): that is told sooner.
-After a night in which the machine was off everything is overdue and the first comparisons mend that, so a sender that
-began to run a short while ago waits.
+A late copy causes no alert. But when something was not compared within the stated time, a difference in it would not be
+found, whatever the reason: failing runs, an unreadable store, a copy that never catches up. A store that no comparison
+can read is broken (a lost file, a dropped table), so that alert comes earlier. After the machine was off for a night,
+everything is overdue until the first comparisons have run. So a sender that started a short while ago waits.
 
-Belongs here: when that is told, and the texts; pure. Does not belong here: coverage itself (`reconcile/coverage.py`).
+Belongs here: when these alerts are due, and their texts; pure. Does not belong here: coverage itself
+(`reconcile/coverage.py`).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from repair.alerts.outbox import Message
 from repair.alerts.texts import more
 
 PATIENCE = timedelta(hours=1)
-"""How long the sender must have run before it says so."""
+"""How long the sender must have run before it sends this alert."""
 BLIND = timedelta(minutes=30)
-"""For how long every try must have been unknown until people are told that a store cannot be looked at."""
+"""For how long every comparison must have been unknown before people are told that a store cannot be read."""
 SHOWN = 10
 HOURS = SWEEP_SECONDS_MAX // 3600
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overdue:
-    """A comparison of which something was not looked at for longer than is stated."""
+    """A comparison that did not cover everything within the stated time."""
 
     pair: str
     pod: str
     since: datetime | None
-    """Since when everything was compared at least once; None: never."""
+    """The time since which every key was compared at least once; None: not all keys ever were."""
     newest: PairResult | None
-    """What the newest try gave."""
+    """The newest result; None: there is none."""
     blind_since: datetime | None = None
-    """Since when no try could look at both stores; None: the newest could."""
+    """Since when every result was unknown; None: the newest one was not."""
 
 
 def overdue(
@@ -52,7 +52,7 @@ def overdue(
     now: datetime,
     unknown_since: Mapping[tuple[str, str], datetime] | None = None,
 ) -> list[Overdue]:
-    """Return which of the wanted comparisons (pair and pod) are overdue, or cannot be made at all."""
+    """Return those of the wanted comparisons (pair, pod) that are overdue, or that no run can make."""
     tries = {(result.pair, result.pod): result for result in newest}
     found = []
     for key in wanted:
@@ -68,16 +68,16 @@ def overdue(
 def due_message(
     found: Sequence[Overdue], beat: Heartbeat, told_at: datetime | None, over_at: datetime | None, now: datetime
 ) -> Message | None:
-    """Return what people are to be told now, if anything.
+    """Return the message that is due now, if any.
 
-    `told_at` and `over_at`: when they were last told that comparisons are overdue, and that they no longer are.
+    `told_at` and `over_at`: when people were last told that comparisons are overdue, and that they are in time again.
     """
     is_told = told_at is not None and (over_at is None or over_at < told_at)
     if not found:
         return _in_time(told_at) if is_told and told_at is not None else None
     if is_told or now - _running_since(beat, now) < PATIENCE:
         return None
-    # Two senders at once give the same subject, so one message is written.
+    # Two senders at the same time use the same subject, so only one message is written.
     return _overdue(found, subject=f"after {over_at.isoformat() if over_at else 'the beginning'}")
 
 

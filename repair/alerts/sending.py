@@ -1,10 +1,8 @@
-"""Sending: claim a message, hand it to every target that has not taken it, keep what became of it.
+"""Sends messages: claims a message, gives it to every target that has not accepted it, and records the result.
 
-Targets are addresses of Apprise (mail, chat, webhooks). They hold secrets: an address is never logged nor kept, only a
-fingerprint of it; what a target answers is not kept either, since it may quote the address, only its HTTP status.
-
-Belongs here: Apprise, and the loop of a sender. Does not belong here: which messages there are (`deciding.py`), who has
-claimed them (`outbox.py`).
+Targets are addresses of Apprise (mail, chat, webhooks). They contain secrets, so we never log or store an address, only
+its fingerprint. A target's answer may quote the address, so we store only its HTTP status. Belongs here: Apprise, and
+the loop of a sender. Does not belong here: which messages exist (`deciding.py`), their claims (`outbox.py`).
 """
 
 from __future__ import annotations
@@ -27,14 +25,15 @@ if TYPE_CHECKING:
     from apprise import Apprise
 
 TARGET_SECONDS_MAX = 12
-"""A target that does not answer for this long has not taken the message."""
+"""A target that does not answer within this time counts as not having accepted the message."""
 FINGERPRINT_CHARACTERS = 12
 TOGETHER_FROM = 4
-"""As many incidents of a kind that are due at once go out as one text."""
+"""If at least this many incidents of a kind are due at once, they are sent as one text."""
 TEXTS_PER_WINDOW = 12
 FLOOD_WINDOW = timedelta(minutes=10)
-"""When a window has had as many texts about incidents, further ones wait, and go out together. A message that waits for
-longer than a quarter of an hour would mean that the way to people is broken (`deciding.py`)."""
+"""After this many texts about incidents within FLOOD_WINDOW, further messages wait and are sent together. The window is
+shorter than a quarter of an hour, because a longer wait counts as a broken alert path (`deciding.py`).
+"""
 CLAIMED_AT_ONCE = 500
 HTTP_STATUS = re.compile(r"error=(\d{3})\b")
 NO_CONNECTION = re.compile(r"connection error|timed? ?out", re.IGNORECASE)
@@ -42,14 +41,14 @@ NO_CONNECTION = re.compile(r"connection error|timed? ?out", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Somebody who is told. The text of one shows no secret."""
+    """An address that gets messages. Its repr shows no secret."""
 
     number: int
-    """Its place in the setting, from 1."""
+    """Its position in the setting, from 1."""
     fingerprint: str
     scheme: str
     deliver: Callable[[str, str], str]
-    """Title, body -> an empty text when it took the message, else why not."""
+    """(Title, body) -> an empty text when the target accepted the message, else the reason."""
 
     def __repr__(self) -> str:
         return f"target {self.number} ({self.scheme})"
@@ -60,9 +59,9 @@ class Sent:
     """What one run of the sender did."""
 
     delivered: tuple[int, ...] = ()
-    """Messages that every target has now."""
+    """Messages that every target has accepted now."""
     failed: tuple[tuple[int, str], ...] = ()
-    """Messages that some target did not take, and why."""
+    """Messages that a target did not accept, and the reason."""
 
 
 def build_targets(urls: Sequence[str]) -> list[Target]:
@@ -93,7 +92,7 @@ def _deliver(url: str, title: str, body: str) -> str:
 
 
 def _keep_quiet() -> None:
-    """Keep Apprise's log out of ours: it quotes addresses. What is needed of it is in the result of a call."""
+    """Keep Apprise's log messages out of our log, because they quote addresses; a call returns what we need of them."""
     logging.getLogger("urllib3").setLevel(logging.INFO)
     logger = logging.getLogger("apprise")
     logger.propagate = False
@@ -109,10 +108,10 @@ def _why(log: str) -> str:
 
 
 def delivered(target: Target, title: str, body: str) -> str:
-    """Hand a text to a target; return why it did not take it, or nothing. Never raises."""
+    """Send a text to a target; return why it did not accept it, or an empty text. Never raises."""
     try:
         return target.deliver(title, body)
-    except Exception as error:  # of one target: the others are told all the same
+    except Exception as error:  # an error of one target must not stop the others
         return f"could not be tried ({type(error).__name__})"
 
 
@@ -125,11 +124,12 @@ def send_pending(
     seconds_max: float = 20.0,
     is_forced: bool = False,
 ) -> Sent:
-    """Send what is due, each message at least once; a target's failure is kept, and tried again later.
+    """Send the messages that are due, each at least once; a failure of a target is recorded and retried later.
 
-    `targets` says who gets a kind of message; a kind that nobody gets waits. Many incidents at once go out as one text,
-    and when a window has had its fill of texts, further ones wait for the next and go out together. Forced: everything
-    that waits, also what was given up. No text is begun after `seconds_max`.
+    `targets` maps a kind of message to its targets; messages of a kind without targets wait. Many incidents at once are
+    sent as one text. After TEXTS_PER_WINDOW texts in a window, further messages wait for the next window and are sent
+    together. With `is_forced`, all waiting messages are sent, also those that were given up. No new text is sent after
+    `seconds_max`.
     """
     until = time.monotonic() + seconds_max
     kinds = [kind for kind, of_kind in targets.items() if of_kind]
@@ -155,7 +155,7 @@ def send_pending(
 
 
 def parcels(claimed: Sequence[Alert]) -> list[list[Alert]]:
-    """Return what is sent as one text each: incidents of a kind together when they are many, all else alone."""
+    """Group messages into texts: many incidents of a kind become one text, every other message its own."""
     found = []
     for kind in dict.fromkeys(alert.kind for alert in claimed):
         of_kind = [alert for alert in claimed if alert.kind is kind]
@@ -165,7 +165,7 @@ def parcels(claimed: Sequence[Alert]) -> list[list[Alert]]:
 
 
 def _send(control_dsn: str, parcel: Sequence[Alert], targets: Sequence[Target], clock: Clock) -> str:
-    """Hand claimed messages to the targets that do not have them; return why one did not take them, or nothing."""
+    """Send claimed messages to the targets that do not have them; return the reasons of failures, if any."""
     took = {alert.alert_id: list(alert.delivered_to) for alert in parcel}
     errors, has_arrived = [], False
     for target in targets:

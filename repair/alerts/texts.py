@@ -1,7 +1,7 @@
-"""What people read: one text per incident, with what they need to begin, and nothing that is not theirs to see.
+"""The texts of alerts: one text per incident, with what a person needs to begin, without confidential values.
 
-A text names keys and signed differences of amounts and counts. It holds no other value of a row (names, addresses) and
-no address or password of a server.
+A text names keys, and signed differences of amounts and counts. It contains no other value of a row (names, addresses),
+and no address or password of a server.
 
 Belongs here: texts of incidents, pure. Does not belong here: the digest for finance (`digest.py`), sending.
 """
@@ -41,13 +41,13 @@ KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Concern:
-    """What a comparison is about, for people."""
+    """What a comparison compares, in words for people."""
 
     pair: str
     left: str
     right: str
     copy: Copy | None
-    """The copy that differs; None where the owner's own figures do not agree."""
+    """The copy that differs; None when both sides are the owner's own figures."""
 
 
 def incident_text(due: Due, concern: Concern, breaks: Sequence[Break]) -> tuple[str, str]:
@@ -85,7 +85,7 @@ def _call_body(kind: AlertKind, group: BreakGroup, concern: Concern, breaks: Seq
 
 
 def together_text(kind: AlertKind, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-    """Return title and text that stand for many messages of a kind, each given as title and text."""
+    """Return one title and text for many messages of a kind, each given as (title, text)."""
     label = {AlertKind.RESOLVED: "Settled", AlertKind.ESCALATED: "Needs a person"}.get(kind, "Found")
     titles = [title.removeprefix(f"[Tieout] {label}: ") for title, _ in messages]
     others = len(titles) - TOGETHER_SHOWN
@@ -139,7 +139,7 @@ def _counts(group: BreakGroup) -> str:
 
 
 def more(others: int) -> list[str]:
-    """Return the last line of a list of which so many are not shown."""
+    """Return the last line of a list from which `others` entries are left out; no line for 0."""
     return [f"- and {others:,} more"] if others > 0 else []
 
 
@@ -159,12 +159,12 @@ def _keys(breaks: Sequence[Break], group: BreakGroup) -> list[str]:
 
 
 def _key(found: Break) -> str:
-    # Shown, not obeyed: a line break in an id would write lines of its own into the message.
+    # Escaped, because a line break in an id would add lines to the message.
     return f"{found.entity} {' / '.join('-' if part is None else visible(part) for part in found.key)}"
 
 
 def _differences(found: Break) -> str:
-    """Return the signed differences of a break's amounts and counts; other columns are named without their values."""
+    """Return the signed differences of a break's amounts and counts; other columns only by name."""
     numbers = [_signed(item, found.currency) for item in found.columns if item.difference]
     others = [item.column for item in found.columns if item.difference is None]
     parts = [*numbers, *([f"also {', '.join(others)}"] if others else [])]
@@ -181,7 +181,7 @@ def _signed(item: ColumnDifference, currency: str | None) -> str:
 
 
 def _scope(group: BreakGroup, concern: Concern) -> str:
-    """Say how much differs, of what, and how; nothing else is known to be wrong."""
+    """Return how many rows of which copy differ, and how; nothing else is known to be wrong."""
     number = unsettled_breaks(group)
     differing = counted(number, "row") if concern.copy else counted(number, "key")
     of = f"the {_named(concern.copy)}" if concern.copy else "the owner's own figures"

@@ -1,9 +1,9 @@
-"""Expectations that do not hold: which, since when, and what people are told of them, once.
+"""Expectations that are not met: which, since when, and the alerts about them.
 
-An expectation that does not hold is no break: no two stores disagree, and no code can mend it. People are told when it
-is found and when it holds again, in one message per run of suites however many there are. One that is no more than a
-warning stands in the table and in its check, and is told of only beside others. A suite that could not be looked at is
-told of when that happens twice in a row.
+An unmet expectation is not a break: no two stores differ, and code cannot repair it. People are alerted when it is
+found and when it is met again; one message covers all expectations of a run of suites. An expectation that is only a
+warning is in the table and in its check, and in a message only together with critical ones. When a suite could not be
+run twice in a row, people are alerted, too.
 
 Belongs here: the table `trust.unmet_expectations` and its messages. Does not belong here: suites and running them
 (`checks/expectations/`), breaks (`repair/ledger/`).
@@ -26,7 +26,7 @@ from repair.alerts.texts import more
 from repair.ledger.tables import ledger
 
 NOT_LOOKED_AT = "(could not be looked at)"
-"""Stands for the expectation where a suite could not be run."""
+"""Name of the expectation when a suite could not be run."""
 UNKNOWN_TOLD_AFTER = 2
 SHOWN = 20
 
@@ -86,7 +86,7 @@ class Unmet:
     """An expectation that does not hold in a pod."""
 
     suite: str
-    """With its store, e.g. `marts.journal`."""
+    """Name of the suite, with its store, e.g. `marts.journal`."""
     pod: str
     expectation: str
     statement: str
@@ -104,7 +104,7 @@ class Unmet:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a run found not to hold."""
+    """An expectation that a run found unmet."""
 
     expectation: str
     statement: str
@@ -115,14 +115,14 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """A suite that a run looked at in a pod, or tried to."""
+    """A suite that was run in a pod, or that could not be run."""
 
     suite: str
     pod: str
     page: str
     seen: Sequence[Seen]
     is_known: bool
-    """Whether all of it could be looked at; if not, nothing is said to hold again."""
+    """Whether the whole suite was run; if not, no expectation counts as met again."""
 
 
 def migrate(control_dsn: str) -> None:
@@ -132,7 +132,7 @@ def migrate(control_dsn: str) -> None:
 
 
 def record(control_dsn: str, looked: Iterable[Looked], *, run: str, now: datetime) -> int:
-    """Keep what a run found, write what people are to be told, all in one transaction; return how many messages."""
+    """Record the results of a run and write the messages that are due, in one transaction; return their number."""
     with ledger(control_dsn) as connection:
         ended = [row for suite in looked for row in _record_suite(connection, suite, now)]
         cursor = connection.cursor(row_factory=class_row(Unmet))
@@ -180,7 +180,7 @@ def unmet(control_dsn: str) -> list[Unmet]:
 
 
 def unmet_message(new: Sequence[Unmet], run: str) -> Message:
-    """Return the message that expectations do not hold; it names keys, and no other value of a row."""
+    """Return the message that expectations do not hold; it contains keys, but no other value of a row."""
     found = counted(len(new), "expectation does", "expectations do")
     suites = sorted({f"{row.suite} in {row.pod}" for row in new})
     lines = [

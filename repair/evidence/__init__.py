@@ -1,4 +1,4 @@
-"""What is read before a plan is made: what outbox, log, lake, OLTP and views hold of what differs.
+"""Reads evidence before a plan is made: what outbox, log, lake, OLTP and views hold of the differing aggregates.
 
-Belongs here: reading evidence. Does not belong here: deciding from it (`repair/plan.py`), changing anything.
+Belongs here: reading evidence. Does not belong here: decisions from it (`repair/plan.py`), changing anything.
 """

@@ -1,9 +1,9 @@
-"""Evidence: what outbox, lake, OLTP and views hold of the aggregates whose rows differ, read before a plan is made.
+"""Gathers evidence: what outbox, lake, OLTP and views hold of the aggregates whose rows differ.
 
-Read in an order in which a later look can only know more: how far the lake is, then the outbox, then the lake, then
-OLTP. So an event that is on its way is never taken for a lost one, and running workers need not stop.
+The order of reading is the lake's position, the outbox, the lake, OLTP, so that each read can only know more than the
+one before. So an event that is not applied yet does not look like a lost one, and workers can go on during a repair.
 
-Belongs here: looking. Does not belong here: what follows from it (`repair/plan.py`), comparing events
+Belongs here: reading. Does not belong here: conclusions (`repair/plan.py`), comparing events
 (`repair/evidence/lake.py`).
 """
 
@@ -53,10 +53,10 @@ BuildProjection = Callable[[str], Projection]
 
 FAULTS = "oltp_identities"
 CUT_ENTITIES = ("manifest_counts", "log_counts", "log_entries")
-"""Their keys begin with a cut."""
+"""Entities whose keys begin with a cut."""
 
 NEXT_CUTS = "next_cuts"
-"""Their key is a copy."""
+"""The entity whose key is the name of a copy."""
 
 OUTBOX_VERSIONS = """
 select aggregate_version, aggregate_type, schema_version, payload::text from oltp.outbox
@@ -65,9 +65,9 @@ where merchant_id = %s and aggregate_type = %s and aggregate_id = %s
 
 
 def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProjection) -> Evidence:
-    """Return by pod what the stores hold of everything that these breaks concern; changes nothing.
+    """Return pod -> what the stores hold of the aggregates, cuts and views of these breaks. It changes nothing.
 
-    Raises what the stores raise when one of them cannot be read: nothing is planned on half of the evidence.
+    Raises the store's error when one cannot be read, because a plan needs all of the evidence.
     """
     by_pod: dict[str, list[Break]] = {}
     for item in breaks:
@@ -124,7 +124,7 @@ def _gather_pod(
 
 
 def _log_cuts(breaks: Iterable[Break], event_cuts: Mapping[str, int]) -> set[int]:
-    """Return the cuts that breaks of the log name, by themselves or by an event of theirs."""
+    """Return the cuts that breaks of the log name, directly or by an event."""
     cuts: set[int] = set()
     for item in breaks:
         name = item.key[0] or ""
@@ -148,7 +148,8 @@ def _aggregates(
     faulty = _faulty(settings, pod.pod, keys)
     approved = approvals(settings.control_dsn, pod.pod, keys)
     with psycopg.connect(pod.reader_dsn) as connection:
-        # Row and newest event from one snapshot: a command that commits meanwhile changes both or none.
+        # Read row and newest event in one snapshot, so that a command that commits meanwhile shows in both or in
+        # neither.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         connection.execute("set local timezone = 'UTC'")
@@ -184,7 +185,7 @@ def _aggregate(
     stated = _stated(connection, merchant_id, aggregate_type, aggregate_id)
     extra = [damage for damage in found.damages if _is_extra(damage, key)]
     proper = {event.version for event in events} - {damage.version for damage in extra} | set(stated)
-    # Of a pruned cut nobody can prove that an event was never sent.
+    # For a pruned cut, the outbox cannot prove that an event was never sent.
     provable = [damage for damage in extra if damage.cut > found.base_cut]
     version = None if state is None else state.version
     payload = None if version is None else stated.get(version) or found.payload(key, version)
@@ -217,7 +218,7 @@ def _aggregate(
 def _stated(
     connection: psycopg.Connection[Any], merchant_id: str, aggregate_type: str, aggregate_id: str
 ) -> dict[int, str]:
-    """Return by version what the outbox's events of an aggregate say."""
+    """Return version -> payload of the outbox's events of an aggregate, in the newest schema version."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(OUTBOX_VERSIONS, (merchant_id, aggregate_type, aggregate_id)).fetchall()
     return {row["aggregate_version"]: readable_payload(row) for row in rows}
@@ -226,7 +227,7 @@ def _stated(
 def _changes(
     said: AggregateState | None, believed: AggregateState | None, state: AggregateState | None, *, is_stated: bool
 ) -> tuple[FieldChange, ...]:
-    """Return what a person would decide about; `believed`: the row with the money that finance has."""
+    """Return the changes that a person would decide about; `believed` is the row with finance's amounts."""
     if not is_stated:
         return field_changes(said, state)
     return () if believed is None else field_changes(believed, state)
@@ -239,7 +240,7 @@ def _is_extra(damage: EventDamage, key: str) -> bool:
 def _state(
     connection: psycopg.Connection[Any], merchant_id: str, aggregate_type: str, aggregate_id: str
 ) -> AggregateState | None:
-    """Return what OLTP's tables hold of an aggregate, as its own commands read it."""
+    """Return the state of an aggregate in OLTP's tables, read with the query of the commands; None: there is no row."""
     state_type = STATE_TYPES.get(aggregate_type)
     if state_type is None:
         return None
@@ -247,18 +248,18 @@ def _state(
     try:
         with connection.transaction():
             row = connection.execute(query, (merchant_id, aggregate_id)).fetchone()
-    except psycopg.DataError:  # an id that cannot be one: a damaged copy named it
+    except psycopg.DataError:  # the id has a wrong format, because it comes from a damaged copy
         return None
     return None if row is None else msgspec.json.decode(row[0], type=state_type)
 
 
 def _says(payload: str, state: AggregateState) -> bool:
-    """Return whether an event's payload has exactly this state."""
+    """Return whether an event's payload contains exactly this state."""
     return _state_in(payload, type(state)) == state
 
 
 def _state_in(payload: str | None, state_type: type[AggregateState] | None) -> AggregateState | None:
-    """Return the state that an event's payload has; None where it has none of this type."""
+    """Return the state in an event's payload; None when it has no state of this type."""
     if payload is None or state_type is None:
         return None
     try:
@@ -268,14 +269,14 @@ def _state_in(payload: str | None, state_type: type[AggregateState] | None) -> A
 
 
 def _disputed_event(settings: Settings, pod: str) -> str | None:
-    """Return an event of which the outbox and the log do not say the same, and of which people decide."""
+    """Return an event that differs between outbox and log and is escalated to a person; None: there is none."""
     states = [BreakState.ESCALATED]
     escalated = ledger.breaks(settings.control_dsn, states=states, pair="log_manifests", pod=pod, limit=None)
     return next((item.key[0] for item in escalated if item.reason.startswith(DISPUTED_BEGINS)), None)
 
 
 def _gaps(settings: Settings, pod: str, projection: BuildProjection, breaks: Iterable[Break]) -> dict[str, int]:
-    """Return the cut that each copy needs next, of those that breaks name and for which the log does not have it."""
+    """Return copy -> its next cut, for the copies that breaks name and whose next cut the log does not have."""
     copies = {item.key[0] for item in breaks if item.entity == NEXT_CUTS}
     with closing(build_log(settings)) as log:
         seen = {copy: observe(projection(copy), pod, log) for copy in sorted(filter(None, copies))}
@@ -283,7 +284,7 @@ def _gaps(settings: Settings, pod: str, projection: BuildProjection, breaks: Ite
 
 
 def _backup(settings: Settings, pod: PodSettings) -> tuple[int, bool]:
-    """Return how far the lake's verified backup reaches, and whether the log has what comes after it, if anything."""
+    """Return (last cut of the lake's verified backup, whether the log has the following cut or there is none)."""
     cut = verified_cuts(settings.lake_backup_path).get(pod.pod, 0)
     with closing(build_log(settings)) as log:
         following = [manifest.cut for manifest in log.manifests(pod.pod, cut, limit=1)]
@@ -306,7 +307,7 @@ def _view(
     with closing(build_log(settings)) as log:
         has_gap = observe(store, pod.pod, log).state == "gap"
     state = store.state(pod.pod)
-    # The pod after the view, which moves on: what it has reached is registered by then.
+    # Read the pod after the view: every cut that the view has reached is registered by then.
     known_cut = max(newest_cut(pod), lake_cut)
     is_beyond = any(position.cut > known_cut for position in state.positions.values())
     return ViewEvidence(
@@ -317,7 +318,7 @@ def _view(
 
 
 def view_rows(settings: Settings, copy: Copy, pod: str) -> Mapping[str, int]:
-    """Return how many rows of a pod each of a view's root tables has."""
+    """Return root table of a view -> number of its rows of a pod."""
     with psycopg.connect(settings.read_models_dsn) as connection:
         counts = {}
         for root in roots_of(copy):

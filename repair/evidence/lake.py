@@ -1,7 +1,7 @@
-"""The lake's events against what left the pod: from the outbox, and for pruned cuts from the verified backup.
+"""Compares the lake's events with the published ones, from the outbox, and for pruned cuts from the verified backup.
 
-Belongs here: which events the lake lacks, has twice, has altered, or has and nobody sent. Does not belong here: what is
-done about them (`repair/plan.py`).
+Belongs here: which events in the lake are missing, duplicated, altered, or were never sent. Does not belong here: what
+is done about them (`repair/plan.py`).
 """
 
 from __future__ import annotations
@@ -51,32 +51,32 @@ class Event:
     version: int
     cut: int
     digest: str
-    """Of all its columns."""
+    """Hash of all its columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LakeFindings:
-    """What is wrong with the lake's events, and which events there are."""
+    """The damages of the lake's events, and the events of all stores."""
 
     base_cut: int
     lake_cut: int
-    """Through which the lake is complete; where its position is beyond every cut, `reset_cut`."""
+    """The cut up to which the lake is complete; `reset_cut` when its position is above every cut."""
     reset_cut: int | None
-    """Where a position beyond the pod's newest cut is to be set back to; None: it is not beyond."""
+    """The cut to which the lake's position must be reset, when it is above the pod's newest cut; None: it is not."""
     damages: tuple[EventDamage, ...]
     known: tuple[Event, ...]
-    """Every event that some store has, once."""
+    """Every event that any of the stores has, once."""
     payloads: dict[tuple[str, int], str] = field(default_factory=dict)
-    """By aggregate and version, of the newest event that the backup or else the lake has of each aggregate."""
+    """(Aggregate key, version) -> payload of each aggregate's newest event in the backup, or else in the lake."""
 
     def payload(self, key: str, version: int) -> str | None:
-        """Return what the event of this version says, if it is the newest that is known."""
+        """Return the payload of this version's event if it is the aggregate's newest known one, else None."""
         return self.payloads.get((key, version))
 
 
 @dataclass(kw_only=True)
 class _Side:
-    """Events of one store as they are read."""
+    """Collects the events of one store while they are read."""
 
     events: dict[str, Event] = field(default_factory=dict)
     copies: Counter[str] = field(default_factory=Counter)
@@ -107,7 +107,7 @@ class _Side:
 
 
 def readable_payload(row: Mapping[str, Any]) -> str:
-    """Return an event's payload as the newest schema has it, or as it is stored where that cannot be done."""
+    """Return an event's payload in the newest schema version, or as stored when it cannot be converted."""
     try:
         return newest_payload(row["aggregate_type"], row["schema_version"], row["payload"])
     except UnreadableEventError:
@@ -115,7 +115,7 @@ def readable_payload(row: Mapping[str, Any]) -> str:
 
 
 def digest(row: dict[str, Any]) -> str:
-    """Return a hash of an event's columns, the same for the same content wherever it was read."""
+    """Return a hash of an event's columns; equal content has the same hash in every store."""
     text = "\x1f".join("" if row[name] is None else f"{name}={row[name]}" for name in REISSUED_SCHEMA.names)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -123,16 +123,16 @@ def digest(row: dict[str, Any]) -> str:
 def look_at_lake(
     lake: duckdb.DuckDBPyConnection, settings: Settings, pod: PodSettings, keys: Collection[str], cuts: Collection[int]
 ) -> LakeFindings:
-    """Return what is wrong with the lake's events of these aggregates, and with all its events of these cuts."""
+    """Return the damages of the lake's events of these aggregates, and of all events of these cuts."""
     reached = lake_positions(lake, pod.pod)
     base = unpruned_after(pod)
     sources = {Source.OUTBOX: _outbox(pod, keys, [cut for cut in cuts if cut > base], reached)}
     backup, backed_up_cut = _backup(lake, settings, pod.pod, keys, cuts, base)
     sources[Source.BACKUP] = backup
-    # By event id too: a row whose key was altered is not found by the key.
+    # Also by event id, because a row whose key was altered is not found by the key.
     held = _lake(lake, pod.pod, keys, cuts, [event for side in sources.values() for event in side.events])
     parked = {str(row[0]) for row in lake.execute(PARKED_IDS, [pod.pod]).fetchall()}
-    # Pruning may have gone on: what it took away meanwhile proves nothing about the lake.
+    # The outbox may have been pruned further meanwhile; events that pruning deleted prove nothing about the lake.
     base_after = unpruned_after(pod)
     damages = [
         *_disputed(settings, pod, held, _not_as_sent(sources, held, parked)),
@@ -155,9 +155,10 @@ def look_at_lake(
 def _reset_cut(
     lake: duckdb.DuckDBPyConnection, settings: Settings, pod: PodSettings, reached: Mapping[int, Position]
 ) -> int | None:
-    """Return the last cut that the lake itself recorded as complete, from where the log brings what was skipped.
+    """Return the cut to reset the lake's position to; None when the position is not above the pod's newest cut.
 
-    Where the log no longer has what follows it, the pod's newest cut: all that was skipped is restored then.
+    It is the last cut that the lake recorded as complete: from there the log has the skipped events. If the log does
+    not reach back to it any more, it is the pod's newest cut; then a repair restores all skipped events.
     """
     newest = newest_cut(pod)
     if max((position.cut for position in reached.values()), default=0) <= newest:
@@ -169,7 +170,7 @@ def _reset_cut(
 
 
 def _not_as_sent(sources: dict[Source, _Side], held: _Side, parked: Collection[str]) -> Iterator[EventDamage]:
-    """Yield what the lake lacks, has more than once, or has with other content."""
+    """Yield the published events that are missing, duplicated or altered in the lake."""
     for source, side in sources.items():
         for event in side.events.values():
             if event.event_id not in held.events:
@@ -185,7 +186,7 @@ def _not_as_sent(sources: dict[Source, _Side], held: _Side, parked: Collection[s
 def _disputed(
     settings: Settings, pod: PodSettings, held: _Side, damages: Iterable[EventDamage]
 ) -> Iterator[EventDamage]:
-    """Yield the damages; of those that the outbox says are altered, whether the log has the event as the lake does."""
+    """Yield the damages; an altered event is disputed when the log has it like the lake, and unlike the outbox."""
     found = list(damages)
     cuts = {item.cut for item in found if item.kind is DamageKind.ALTERED and item.source is Source.OUTBOX}
     logged = {row["event_id"]: digest(row) for row in logged_events(settings, pod, cuts)} if cuts else {}
@@ -195,7 +196,7 @@ def _disputed(
 
 
 def _not_sent(sources: dict[Source, _Side], held: _Side, base_cut: int, backed_up_cut: int) -> Iterator[EventDamage]:
-    """Yield what only the lake has, where the other side is whole; and copies of events that nobody else has."""
+    """Yield events that only the lake has, when outbox or backup is complete there, and duplicates of such events."""
     sent = {event_id for side in sources.values() for event_id in side.events}
     for event in held.events.values():
         if event.event_id in sent:
@@ -218,7 +219,7 @@ def _damage(kind: DamageKind, event: Event, source: Source | None) -> EventDamag
 
 
 def _outbox(pod: PodSettings, keys: Collection[str], cuts: Collection[int], reached: dict[int, Position]) -> _Side:
-    """Return what the outbox has, as far as the lake has come: what is beyond is on its way."""
+    """Return the outbox's events up to the lake's position; later events are not applied yet."""
     side = _Side()
     seen: set[str] = set()
     for table in (events_of_aggregates(pod, keys) if keys else None, events_of_cuts(pod, cuts) if cuts else None):
@@ -241,9 +242,9 @@ def _backup(
     cuts: Collection[int],
     base_cut: int,
 ) -> tuple[_Side, int]:
-    """Return what the verified backup has of pruned cuts, and up to which cut it is whole; nothing where none is.
+    """Return the verified backup's events of pruned cuts, and the cut up to which it is complete (0: no backup).
 
-    Whether a file still holds what its index says is checked when events are taken from it, not when it is looked at.
+    We do not verify the files against their index here; that happens when a repair takes events from them.
     """
     side = _Side()
     chain = verified_chains(settings.lake_backup_path).get(pod, []) if base_cut else []

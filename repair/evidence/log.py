@@ -1,7 +1,7 @@
-"""The log against what the outbox gives for the same cuts: manifest by manifest, entry by entry.
+"""Compares the log with the same cuts recomputed from the outbox: manifest by manifest, entry by entry.
 
-Belongs here: of which cuts the log does not hold what left the pod, and which events it holds. Does not belong here:
-what is done about them (`repair/plan.py`).
+Belongs here: the cuts that are wrong in the log, and the log's events. Does not belong here: what is done about them
+(`repair/plan.py`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from streams.reissue import newest_cut, placed_events, reissued_cuts
 
 
 def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base_cut: int) -> frozenset[int]:
-    """Return those of `cuts` that the log lacks or has otherwise than it should; trimmed ones are not looked at.
+    """Return those of `cuts` that are missing or wrong in the log; trimmed cuts are skipped.
 
-    Of pruned cuts (up to `base_cut`) only the log itself can be asked: whether its entries are what its manifests say.
+    Pruned cuts (up to `base_cut`) cannot be recomputed, so for them we only verify the entries against their manifests.
     """
     wrong = set()
     with closing(build_log(settings)) as log:
@@ -42,17 +42,17 @@ def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base
 
 
 def first_kept_cut(log: EventLog, pod: str) -> int:
-    """Return the lowest cut that the log still has of `pod`; 0: it has none."""
+    """Return the lowest cut of `pod` with a manifest in the log; 0: there is none."""
     return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)
 
 
 def manifest_of(log: EventLog, pod: str, cut: int) -> Manifest | None:
-    """Return the log's manifest of a cut; None: it has none."""
+    """Return the log's manifest of a cut; None: there is none."""
     return next((manifest for manifest in log.manifests(pod, cut - 1, limit=1) if manifest.cut == cut), None)
 
 
 def logged_events(settings: Settings, pod: PodSettings, cuts: Collection[int]) -> Iterator[dict[str, Any]]:
-    """Yield the events (as rows of REISSUED_SCHEMA) that the log has of these cuts, from entries that are whole."""
+    """Yield the log's events of these cuts (as rows of REISSUED_SCHEMA), from entries with the right checksum."""
     with closing(build_log(settings)) as log:
         for cut in sorted(cuts):
             manifest = manifest_of(log, pod.pod, cut)
@@ -64,12 +64,12 @@ def logged_events(settings: Settings, pod: PodSettings, cuts: Collection[int]) -
 
 
 def _has_entries(log: EventLog, pod: str, manifest: Manifest) -> bool:
-    """Return whether every entry that a manifest names is there, with the checksum that it states."""
+    """Return whether the log has every entry that a manifest names, with the stated checksum."""
     return all(events is not None for _, events in entries(log, pod, manifest))
 
 
 def entries(log: EventLog, pod: str, manifest: Manifest) -> Iterator[tuple[EntryId, pa.Table | None]]:
-    """Yield the entries that a manifest names, with their events; None where one is lost, or not what it states."""
+    """Yield (entry id, events) of the entries that a manifest names; None for an entry that is lost or wrong."""
     for partition, chunks in enumerate(manifest.partitions):
         for number, stated in enumerate(chunks):
             at = EntryId(generation=manifest.generation, partition=partition, cut=manifest.cut, chunk=number)

@@ -1,7 +1,7 @@
-"""What would be lost if the log were written again: events that log, lake or backup have, and the outbox no longer.
+"""Finds events that republishing the log would lose: log, lake or backup have them, but the outbox does not any more.
 
-A row that was deleted from the outbox after it was published leaves its event in the copies; the log may be the last
-one. Belongs here: finding such events. Does not belong here: what is done about them (`repair/drafting.py`).
+When an outbox row is deleted after its publication, its event is still in the copies, possibly only in the log. Belongs
+here: finding such events. Does not belong here: what is done about them (`repair/drafting.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OF_LAKE = f"""
     select event_id, aggregate_key, cast(event ->> 'aggregate_version' as bigint), cut
     from {PARKED} where pod = $pod and list_contains($cuts, cut)
 """
-# An event whose place another one has is forged, not lost.
+# If the outbox has another event with the same version, this one is forged, not lost.
 HAS_VERSION = """
 select exists (
     select from oltp.outbox
@@ -50,7 +50,7 @@ Row = tuple[str, str, int, int]
 def lost_event(
     lake: duckdb.DuckDBPyConnection, settings: Settings, pod: PodSettings, from_cut: int
 ) -> LostEvent | None:
-    """Return an event of the cuts from `from_cut` on that a copy has and the outbox does not; None: there is none."""
+    """Return an event of a cut from `from_cut` on that a copy has and the outbox does not; None: there is none."""
     lake_cut = floor_cut(lake_positions(lake, pod.pod))
     differing: dict[int, set[str]] = {}
     with closing(build_log(settings)) as log:
@@ -75,7 +75,7 @@ def _ids(reissued: ReissuedCut) -> set[str]:
 def _lost_with_entry(
     log: EventLog, pod: PodSettings, reissued: ReissuedCut, manifest: Manifest | None, lake_cut: int
 ) -> LostEvent | None:
-    """Return an event that only the log has of a cut, or that its manifest counts and nobody can show any more."""
+    """Return an event of a cut that only the log has, or that its manifest counts but that no store has; None: none."""
     if manifest is None:
         return None
     ids = _ids(reissued)
@@ -90,7 +90,7 @@ def _lost_with_entry(
             rows.append((row["event_id"], key, row["aggregate_version"], reissued.cut))
     if found := _first_lost(pod, rows, {reissued.cut: ids}):
         return found
-    # What the lake has it has verified against the manifest: there the events themselves are looked at.
+    # The lake has verified the cuts that it has against their manifests; for them `_in_copies` checks the events.
     if is_unreadable and manifest.events > len(ids) and lake_cut < reissued.cut:
         return LostEvent(event_id=None, aggregate_key=None, cut=reissued.cut)
     return None
@@ -99,7 +99,7 @@ def _lost_with_entry(
 def _in_copies(
     lake: duckdb.DuckDBPyConnection, settings: Settings, pod: PodSettings, sent: Mapping[int, set[str]]
 ) -> LostEvent | None:
-    """Return an event that lake or backup has of these cuts, and the outbox (`sent`: ids by cut) has not."""
+    """Return an event of these cuts that lake or backup has and the outbox (`sent`: cut -> event ids) has not."""
     if not sent:
         return None
     bound = {"pod": pod.pod, "cuts": sorted(sent)}

@@ -1,7 +1,7 @@
-"""The ledger of breaks in the control database: recording what comparisons found, reading it, changing a break's state.
+"""The ledger of breaks in the control database: recording results, reading breaks, changing a break's state.
 
-What others use of it is given on from here. Belongs here: everything that reads or writes those tables. Does not belong
-here: comparing (`reconcile/`), repairing (`repair/run.py`), telling people (`repair/alerts/`).
+Other packages import its functions from here. Belongs here: everything that reads or writes those tables. Does not
+belong here: comparing (`reconcile/`), repairing (`repair/run.py`), alerting people (`repair/alerts/`).
 """
 
 from repair.ledger.reads import (

@@ -1,4 +1,4 @@
-"""What people decided about money that OLTP holds and no event explains: kept for ever, with what they were shown.
+"""People's decisions about rows in OLTP that no event explains: never deleted, with the values that were shown.
 
 Belongs here: writing and reading those decisions. Does not belong here: carrying them out (`repair/deciding.py`).
 """
@@ -30,17 +30,17 @@ order by aggregate_key, decision_id desc
 
 
 class DecisionKind(StrEnum):
-    """What a person may decide about it."""
+    """The decisions that a person can make."""
 
     RESTATE = "restate"
-    """What the row holds is right: it is stated in a new event."""
+    """The row is right: a repair writes a new event with it."""
     CORRECT = "correct"
-    """What the events say is right: the row is put back."""
+    """The events are right: the row is restored from them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """A person's word that an aggregate may be stated again exactly as it was shown."""
+    """A person's approval to write an event with exactly the state that was shown."""
 
     digest: str
     by: str
@@ -59,7 +59,7 @@ def write_decision(
     break_ids: Sequence[int],
     changes: Sequence[dict[str, Any]],
 ) -> None:
-    """Keep a decision, in the caller's transaction of the ledger."""
+    """Store a decision, in the caller's transaction of the ledger."""
     connection.execute(
         DECIDED,
         {
@@ -77,7 +77,7 @@ def write_decision(
 
 
 def approvals(control_dsn: str, pod: str, aggregate_keys: Collection[str]) -> dict[str, Approval]:
-    """Return, by aggregate, the newest approval to state it again; none where nobody has approved it."""
+    """Return aggregate key -> its newest approval; aggregates without approval are left out."""
     with reading(control_dsn) as connection:
         found = connection.execute(IS_THERE).fetchone()
         if found is None or not found["is_there"]:

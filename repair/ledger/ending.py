@@ -1,7 +1,7 @@
-"""Which breaks a result ends, and whether as repaired or as vanished.
+"""Decides which breaks a result ends, and whether as repaired or as vanished.
 
-Belongs here: what a comparison proves of keys that it finds in order. Does not belong here: opening breaks, and which
-results count at all (`recording.py`).
+Belongs here: what a comparison proves about keys that it does not list. Does not belong here: opening breaks, and which
+results count (`recording.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ create temporary table if not exists gone (
     currency text
 ) on commit drop
 """
-# A repair that began after this comparison has nothing proved by it. Nor has a break that another comparison has seen
-# while this one was reading: which of the two looked first, nobody knows. The next one will say.
+# This comparison proves nothing about a repair that began after it. Also, if another comparison has seen the break
+# while this one was reading, it is not known which of the two read first. Then the break stays, and the next comparison
+# decides.
 FOUND_GONE = """
 insert into gone
 select b.break_id, b.state, b.first_seen_at, b.aggregate_key, b.merchant_id, b.day, b.currency
@@ -37,10 +38,11 @@ where b.pair = %(pair)s and b.pod = %(pod)s and b.ended_at is null
       else b.claimed_at <= %(checked_at)s and (%(chooses_cut)s or b.claimed_cut is null or b.claimed_cut < %(cut)s)
   end)
 """
-# A break is repaired when the audit has something that was changed since it was found: because of it, or of its
-# aggregate, or of what its sum is over; or in its copy, to its aggregate or to every row, because of others: a
-# comparison may find a difference while a repair is at it already. What found everything right already changed nothing;
-# and what is computed from others (a view, the marts) mends only itself.
+# A break is repaired when the audit has an action that changed something since the break was found. The action must
+# have the break itself as cause, or its aggregate, or an aggregate in its sum. An action in the break's copy with other
+# causes also counts if it changed the aggregate or every row, because a comparison may find a difference that a repair
+# is already working on. An action that found everything right has changed nothing and does not count. An action in a
+# copy that is derived from others (a view, the marts) counts only for that copy.
 IN_ORDER = """
 with done as (
     select a.action_id, a.run, coalesce(a.ended_at, 'infinity') as ended_at, b.break_id, b.aggregate_key, b.merchant_id,
@@ -94,9 +96,9 @@ select count(*) filter (where to_state = 'repaired') as repaired,
 from ended
 """
 ENDS = sorted({pair.copy for pair in PAIRS if pair.copy} - {"log", "lake"})
-"""Copies from which no other is made."""
+"""Copies from which no other copy is built."""
 OF_ALL = ActionKind.REBUILD_VIEW.value
-"""What is done to every row of a copy; a build begins at a cut, and what is before it ended otherwise."""
+"""The kind of action that changes every row of a copy. A build is none, because it begins at a cut."""
 
 UNENDED = """
 select break_id, aggregate_key from trust.breaks
@@ -112,7 +114,7 @@ returning group_id
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What ended with one result."""
+    """The numbers of breaks, and the incidents, that one result ended."""
 
     repaired: int
     vanished: int
@@ -120,14 +122,14 @@ class Ended:
 
 
 def end(connection: Connection, result: PairResult, bound: Mapping[str, Any]) -> Ended:
-    """End the breaks whose key the result has looked at and does not list; its keys are in the table `incoming`."""
+    """End the breaks whose key the result covers and does not list; the listed keys are in the table `incoming`."""
     looked_at = [] if result.is_whole else _looked_at(connection, result)
     connection.execute(GONE)
     connection.execute("truncate gone")
     gone = connection.execute(FOUND_GONE, {**bound, "is_whole": result.is_whole, "looked_at": looked_at})
     repaired = vanished = 0
     if gone.rowcount:
-        # Else the planner takes it for one row, and joins 10,000 keys with as many causes row by row.
+        # Without statistics the planner assumes one row, and joins 10,000 keys with as many causes in a nested loop.
         connection.execute("analyze gone")
         copies = {pair.name: pair.copy for pair in PAIRS}
         ended = one(connection, IN_ORDER, {**bound, "ends": ENDS, "of_all": OF_ALL, "copy": copies.get(result.pair)})
@@ -137,7 +139,7 @@ def end(connection: Connection, result: PairResult, bound: Mapping[str, Any]) ->
 
 
 def _looked_at(connection: Connection, result: PairResult) -> list[int]:
-    """Return the unended breaks whose aggregate was in the result's scope: those of sums over several never are."""
+    """Return the unended breaks whose aggregate was in the result's scope; breaks of sums never are."""
     assert result.scope is not None
     unended = connection.execute(UNENDED, {"pair": result.pair, "pod": result.pod}).fetchall()
     return [row["break_id"] for row in unended if result.scope.covers(str(row["aggregate_key"]).split("/", 2)[2])]

@@ -1,6 +1,7 @@
-"""Reading the ledger for those who act on it by themselves: what waits for a repair in which pod, what has ended.
+"""Reads of the ledger for automatic repairs and alerts: breaks that wait for a repair, incidents that have ended.
 
-Belongs here: these reads. Does not belong here: claiming (`states.py`), deciding what is told (`repair/alerts/`).
+Belongs here: these reads. Does not belong here: claiming (`states.py`), deciding which alerts are due
+(`repair/alerts/`).
 """
 
 from __future__ import annotations
@@ -36,32 +37,32 @@ order by b.pod
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """Breaks of one pod that no repair works on."""
+    """The breaks of one pod that wait for a repair."""
 
     pod: str
     group_ids: list[int]
     """Their incidents, ascending."""
     found_by: str
-    """The run that found the newest of them."""
+    """The run that found the newest of these incidents."""
     breaks: int
     newest_break_id: int
     attempt: int
-    """Which attempt the next repair of the most often tried one is, from 1."""
+    """Number of the next attempt, from 1, for the break with the most attempts."""
     is_claimed: bool
-    """Whether a repair works on other breaks of the pod right now."""
+    """Whether a repair has claimed other breaks of the pod now."""
 
 
 def waiting_for_repair(control_dsn: str, now: datetime, abandoned: Collection[str] = ()) -> list[Waiting]:
-    """Return what is open, or was claimed by a repair that died, by pod; pods without such breaks are left out.
+    """Return the pods with breaks that are open, or that a dead repair had claimed.
 
-    `abandoned` are the runs of which is known that they died; others are once their lease is over.
+    `abandoned` are runs that are known to be dead; other runs count as dead when their lease is over.
     """
     with reading(control_dsn) as connection, connection.cursor(row_factory=class_row(Waiting)) as cursor:
         return cursor.execute(WAITING, {"now": now, "abandoned": list(abandoned)}).fetchall()
 
 
 def ended_group_ids(control_dsn: str, since: datetime) -> list[int]:
-    """Return the incidents that ended after a moment, the oldest first."""
+    """Return the ids of incidents that ended after `since`, the oldest first."""
     query = "select group_id from trust.break_groups where ended_at > %s order by group_id"
     with reading(control_dsn) as connection:
         return [row["group_id"] for row in connection.execute(query, (since,)).fetchall()]

@@ -1,6 +1,6 @@
-"""Reading the ledger: breaks, groups, what happened to a break.
+"""Reads of the ledger: breaks, groups, the history of a break.
 
-Belongs here: rows becoming values, in one place. Does not belong here: changing anything.
+Belongs here: the one place where rows become values. Does not belong here: changing anything.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ order by history_id
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One row of a break's history. A change that leaves the state as it is, is an assignment."""
+    """One row of a break's history. When both states are equal, it is an assignment."""
 
     at: datetime
     from_state: BreakState | None
-    """None: it was opened."""
+    """None: the break was opened."""
     to_state: BreakState
     by: str
     reason: str
@@ -72,7 +72,7 @@ def breaks(
     aggregate_keys: Collection[str] | None = None,
     limit: int | None = 1_000,
 ) -> list[Break]:
-    """Return breaks, the oldest first: of these states (all by default), of a pair or family, pod, group, merchant."""
+    """Return breaks, the oldest first; every filter that is None means all. `pair` may be a family."""
     bound = _bound(states, pair, pod, group_id, merchant_id, aggregate_keys)
     with reading(control_dsn) as connection:
         rows = connection.execute(BREAKS, {**bound, "limit": limit}).fetchall()
@@ -88,7 +88,7 @@ def count_breaks(
     group_id: int | None = None,
     merchant_id: str | None = None,
 ) -> dict[BreakState, int]:
-    """Return how many breaks there are by state, 0 where there are none."""
+    """Return state -> number of breaks, also for states without breaks (0)."""
     with reading(control_dsn) as connection:
         rows = connection.execute(COUNTS, _bound(states, pair, pod, group_id, merchant_id, None)).fetchall()
     found = {BreakState(row["state"]): int(row["number"]) for row in rows}
@@ -104,14 +104,14 @@ def group_ids(
     group_id: int | None = None,
     merchant_id: str | None = None,
 ) -> list[int]:
-    """Return the incidents that have such breaks, the oldest first."""
+    """Return the ids of the incidents with such breaks, the oldest first."""
     with reading(control_dsn) as connection:
         rows = connection.execute(GROUP_IDS, _bound(states, pair, pod, group_id, merchant_id, None)).fetchall()
     return [int(row["group_id"]) for row in rows]
 
 
 def find_break(control_dsn: str, break_id: int) -> Break:
-    """Return a break; raises NotFoundError."""
+    """Return a break; NotFoundError when there is no such break."""
     with reading(control_dsn) as connection:
         statement = f"select {BREAK_COLUMNS} from trust.breaks where break_id = %(break_id)s"
         row = connection.execute(statement, {"break_id": break_id}).fetchone()
@@ -138,12 +138,12 @@ def history(control_dsn: str, break_id: int) -> list[Change]:
 
 
 def groups(control_dsn: str, *, unended_only: bool = True) -> list[BreakGroup]:
-    """Return the incidents, the oldest first; by default those that are not over."""
+    """Return the incidents, the oldest first; by default those that have not ended."""
     return _groups(control_dsn, unended_only=unended_only, group_id=None)
 
 
 def find_group(control_dsn: str, group_id: int) -> BreakGroup:
-    """Return an incident; raises NotFoundError."""
+    """Return an incident; NotFoundError when there is no such incident."""
     found = _groups(control_dsn, unended_only=False, group_id=group_id)
     if not found:
         raise NotFoundError(

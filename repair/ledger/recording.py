@@ -1,8 +1,8 @@
-"""The ledger of breaks: what comparisons found is opened as breaks; a later one that finds the key in order ends them.
+"""Records results in the ledger: a key that differs opens a break, a later result that finds the key in order ends it.
 
-A result counts when keys were compared and it is newer than what the ledger has of its pair and pod. What could not be
-looked at, or did not get there in time, says nothing about any key; nothing is said of keys that a copy has parked, or
-that are outside of the scope of a result that did not look at everything.
+A result counts when keys were compared and it is newer than the recorded result of its pair and pod. An unknown or late
+result without a comparison says nothing about any key. No result says anything about keys that the copy has parked, or
+that are outside of its scope.
 
 Belongs here: recording. Does not belong here: which breaks end, and how (`ending.py`), comparing (`reconcile/`),
 changes by people and repairs (`states.py`).
@@ -24,13 +24,13 @@ from repair.ledger.ending import end
 from repair.ledger.tables import Connection, ledger, one
 
 COMPARISON = "comparison"
-"""Who changed a break, when it was a comparison."""
+"""The value of `by` in the history when a comparison changed a break."""
 
 OVERTAKEN_WITHIN = timedelta(hours=1)
-"""A lower cut so soon after a higher one is a comparison that was overtaken; later, the pod was put back to earlier."""
+"""A lower cut so soon after a higher one is an overtaken comparison; later, the pod was restored."""
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-"""When the epoch was opened in which a pod began."""
+"""Stands for the opening time of a pod's first epoch."""
 
 INCOMING = """
 create temporary table if not exists incoming (
@@ -39,7 +39,7 @@ create temporary table if not exists incoming (
 ) on commit drop
 """
 COPY = "copy incoming (entity, key, kind, merchant_id, day, currency, columns, amounts, aggregate_key) from stdin"
-# One row per key: a comparison whose entity names a key twice says the same of it.
+# Keep one row per key: when a comparison lists a key twice, both rows say the same.
 UNIQUE = """
 delete from incoming as a using incoming as b where a.ctid > b.ctid and a.entity = b.entity and a.key = b.key
 """
@@ -135,26 +135,26 @@ IS_OTHER = "The difference is no longer the one that was accepted."
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What recording the results of one run did to the ledger."""
+    """What recording the results of one run changed in the ledger."""
 
     run: str
     opened_group_ids: tuple[int, ...] = ()
     ended_group_ids: tuple[int, ...] = ()
     breaks_opened: int = 0
     breaks_seen: int = 0
-    """Unended breaks that were found again."""
+    """Number of unended breaks that were found again."""
     breaks_reopened: int = 0
-    """Of these, accepted ones whose difference is no longer the accepted one."""
+    """Number of these that were accepted and are open again, because the difference has changed."""
     breaks_repaired: int = 0
     breaks_vanished: int = 0
     results_overtaken: int = 0
-    """Results that say nothing, because a newer comparison was recorded before."""
+    """Number of results that do not count, because a newer comparison was recorded before."""
     taken_in: tuple[tuple[str, str], ...] = ()
-    """Pair and pod of the results that count."""
+    """(Pair, pod) of the results that count."""
 
     @property
     def breaks_ended(self) -> int:
-        """Breaks whose key was found in order."""
+        """Number of breaks that ended because their key was found in order."""
         return self.breaks_repaired + self.breaks_vanished
 
 
@@ -171,10 +171,10 @@ class _Tally:
 
 
 def record(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: Clock = utc_now) -> Recorded:
-    """Take the results of one run into the ledger, all or none; return what became of breaks and groups.
+    """Record the results of one run in one transaction; return what changed.
 
-    A key that differs and has no unended break opens one; a break whose key is no longer listed ends, if the result
-    lists all that differs and looked at the key. `run` names the comparison, for the history.
+    A key that differs and has no unended break opens one. A break whose key is not listed any more ends, if the result
+    lists all differences and covers the key. `run` names the comparison in the history.
     """
     tally = _Tally()
     with ledger(control_dsn) as connection:
@@ -196,12 +196,12 @@ def record(control_dsn: str, results: Sequence[PairResult], *, run: str, clock: 
 
 
 def chooses_cut(result: PairResult) -> bool:
-    """Return whether the copy chose the cut: then it may stand at the same one later, and the cut orders nothing."""
+    """Return whether the copy's own positions were compared; then later results may have the same cut."""
     return bool(result.cut_vector) or not result.cut
 
 
 def amounts_of(difference: Difference) -> dict[str, int]:
-    """Return the signed differences by column: what a person accepts who accepts a break."""
+    """Return column -> signed difference. An acceptance of a break holds only for exactly these differences."""
     return {item.column: item.difference for item in difference.columns if item.difference is not None}
 
 
@@ -226,11 +226,12 @@ def is_overtaken(
     newest_moment: int | None = None,
     newest_recorded_moment: int | None = None,
 ) -> bool:
-    """Return whether a result is not newer than what was recorded of its pair and pod before, by what each has seen.
+    """Return whether a result is not newer than the recorded one of its pair and pod, by what each of them has seen.
 
-    Cuts are ordered by their epoch first: after one was opened, lower numbers are newer. A lower cut of a comparison
-    that began after the other was recorded is newer, too: the pod was put back to an earlier state. A copy that chooses
-    its cut is read right after the moment was numbered.
+    Cuts are ordered by epoch first, because after an epoch was opened, lower numbers may be newer. A lower cut of a
+    comparison that began after the other one was recorded is newer, too: the pod was restored to an earlier state. When
+    the copy's own positions were compared, the moments decide, because the copy is read right after its moment was
+    taken.
     """
     if chooses_cut(result) or newest_cut is None or result.cut is None:
         if result.moment is not None and newest_moment is not None:
@@ -315,7 +316,7 @@ def _load(connection: Connection, result: PairResult) -> None:
 
 
 def _count_keys(connection: Connection, result: PairResult, bound: dict[str, Any]) -> None:
-    """Keep the number of keys of the groups exact, also where not every key is listed."""
+    """Update the exact number of keys of the groups, also when not every key is listed."""
     listed: dict[str, int] = {}
     for item in result.sample:
         listed[item.kind.value] = listed.get(item.kind.value, 0) + 1

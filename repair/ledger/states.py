@@ -1,7 +1,7 @@
-"""Changes of a break's state by people and by repairs; every one checked against the transitions, and kept.
+"""Changes of a break's state by people and repairs; each is checked by the transitions, and kept in the history.
 
 Belongs here: assigning, accepting, reopening, escalating; claiming for a repair, settling afterwards. Does not belong
-here: opening and ending breaks (`repair/ledger/recording.py`: only comparisons do), what a repair does.
+here: opening and ending breaks (only comparisons do, `repair/ledger/recording.py`), what a repair does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from repair.ledger.reads import BREAK_COLUMNS, break_of
 from repair.ledger.tables import Connection, ledger
 
 REPAIR = "repair"
-"""Who changed a break, when it was a repair."""
+"""The value of `by` in the history when a repair changed a break."""
 
 CHOSEN = """
 select break_id, state from trust.breaks
@@ -48,7 +48,7 @@ insert into trust.break_history (break_id, at, from_state, to_state, by, reason,
 select break_id, %(now)s, state, state, %(by)s, 'Assigned to ' || %(owner)s || '.', '' from changed
 """
 
-# What was tried least comes first: a key that no comparison can decide does not keep the others waiting.
+# Breaks with the fewest attempts come first, so that a break that no comparison can settle does not block the others.
 CLAIMED = f"""
 with chosen as (
     select break_id, state as from_state from trust.breaks
@@ -91,20 +91,20 @@ NOT_LOOKED_AT = "The comparison after the repair said nothing of the key (it was
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What became of the breaks that a repair had claimed."""
+    """The result for the breaks that a repair had claimed."""
 
     repaired: int
-    """Ended: a comparison after the repair found the key in order."""
+    """Number of breaks that ended as repaired."""
     vanished: int = 0
-    """Ended: found in order, and there was nothing to do for them."""
+    """Number of breaks that ended as vanished: the key is in order, and nothing was changed for it."""
     reopened: tuple[int, ...] = ()
-    """Still different, or not looked at; to be tried again."""
+    """Breaks that are open again: the key still differs, or was not compared."""
     escalated: tuple[int, ...] = ()
-    """Still different after the allowed number of repairs."""
+    """Breaks whose key still differs after the allowed number of repairs."""
 
     @property
     def ended(self) -> int:
-        """How many a comparison found in order."""
+        """Number of breaks that a comparison has ended."""
         return self.repaired + self.vanished
 
 
@@ -117,7 +117,7 @@ def assign(
     group_id: int | None = None,
     clock: Clock = utc_now,
 ) -> list[int]:
-    """Give breaks, or all unended ones of a group, to a person or team; return their ids."""
+    """Assign breaks, or all unended breaks of a group, to a person or team; return their ids."""
     owner = _said(owner, "Say to whom the break is assigned.")
     with ledger(control_dsn) as connection:
         states = _chosen(connection, break_ids, group_id)
@@ -135,9 +135,10 @@ def accept(
     group_id: int | None = None,
     clock: Clock = utc_now,
 ) -> list[int]:
-    """Accept breaks, or those of a group that may be accepted, with a reason; return their ids.
+    """Accept breaks, or the breaks of a group that may be accepted, with a reason; return their ids.
 
-    Raises InputError without a reason, IllegalTransitionError when one of `break_ids` (or nothing of the group) may.
+    Raises InputError without a reason, IllegalTransitionError when one of `break_ids`, or every break of the group, may
+    not be accepted.
     """
     reason = _said(reason, "Say why the difference is accepted: the reason is kept with it.")
     return _change(control_dsn, BreakState.ACCEPTED, reason, by, break_ids, group_id, clock)
@@ -152,7 +153,7 @@ def reopen(
     group_id: int | None = None,
     clock: Clock = utc_now,
 ) -> list[int]:
-    """Open accepted or escalated breaks again, so that repairs take them; return their ids."""
+    """Reopen accepted or escalated breaks, so that repairs claim them; return their ids."""
     with ledger(control_dsn) as connection:
         states = _chosen(connection, break_ids, group_id)
         can = {one: state for one, state in states.items() if state in (BreakState.ACCEPTED, BreakState.ESCALATED)}
@@ -164,7 +165,7 @@ def reopen(
 def escalate(
     control_dsn: str, break_ids: Collection[int], *, reason: str, by: str, run: str = "", clock: Clock = utc_now
 ) -> list[int]:
-    """Hand breaks to people, with the reason; return their ids. Those that have ended meanwhile are left alone."""
+    """Escalate breaks to people, with a reason; return their ids. Breaks that have ended meanwhile are skipped."""
     reason = _said(reason, "Say why the break is escalated: people start from the reason.")
     with ledger(control_dsn) as connection:
         states = _chosen(connection, break_ids, None)
@@ -186,9 +187,9 @@ def claim(
     break_ids: Collection[int] | None = None,
     clock: Clock = utc_now,
 ) -> list[Break]:
-    """Take up to `limit` breaks for the repair `run`: open ones, and those whose repair let its lease run out.
+    """Claim up to `limit` breaks for the repair `run`: open breaks, and breaks whose lease is over.
 
-    Nobody else gets them until `lease_seconds` are over. Each is counted as one more repair.
+    The lease lasts `lease_seconds`: until then no other repair can claim them. Each claim counts as an attempt.
     """
     now = clock()
     bound = {
@@ -207,9 +208,10 @@ def claim(
 
 
 def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_now) -> Settled:
-    """Decide on the breaks of a repair that its comparison did not find in order.
+    """Set the state of the breaks that a repair had claimed and its comparison did not end.
 
-    Still different: open again, or escalated once `attempts_max` repairs were made. Not looked at: open again.
+    A break whose key still differs is open again, or escalated after `attempts_max` repairs. A break whose key was not
+    compared is open again.
     """
     with ledger(control_dsn) as connection:
         ended = connection.execute(ENDED_BY, {"run": run}).fetchone()
@@ -232,13 +234,13 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
 
 
 def did_not_hold(repairs: int, cut: int | None) -> str:
-    """Return the sentence on a break that repairs did not mend."""
+    """Return the sentence for a break that repairs did not end."""
     tried = "One repair" if repairs == 1 else f"{counted(repairs, 'repair')}"
     return f"{tried} did not hold: the comparison at cut {cut} still found the difference."
 
 
 def release(control_dsn: str, run: str, *, reason: str, clock: Clock = utc_now) -> list[int]:
-    """Give back what a repair has claimed and not touched; it does not count as a repair. Return the ids."""
+    """Release the breaks that a repair has claimed and not worked on, without counting an attempt; return their ids."""
     with ledger(control_dsn) as connection:
         ids = [row["break_id"] for row in connection.execute(OF_RUN, {"run": run})]
         _write(connection, ids, BreakState.OPEN, reason, REPAIR, run, clock(), repairs_undone=1)
@@ -270,7 +272,10 @@ def _said(text: str, otherwise: str) -> str:
 
 
 def _chosen(connection: Connection, break_ids: Collection[int] | None, group_id: int | None) -> dict[int, BreakState]:
-    """Return the states of the breaks that are meant; raises InputError when it is not clear which, or one is not."""
+    """Return break id -> state of the chosen breaks.
+
+    Raises InputError unless exactly one of `break_ids` and `group_id` is given, NotFoundError when one does not exist.
+    """
     if (break_ids is None) == (group_id is None):
         raise InputError("Name breaks or a group, one of the two.")
     bound = {"break_ids": None if break_ids is None else list(break_ids), "group_id": group_id}
@@ -289,7 +294,7 @@ def _unended(states: dict[int, BreakState], group_id: int | None) -> list[int]:
 def _allowed(
     states: dict[int, BreakState], can: Collection[int], to_state: BreakState | None, group_id: int | None
 ) -> list[int]:
-    """Return the ids to be changed: every one that was named, or those of the group that can."""
+    """Return the ids to change: all named breaks, or the breaks of the group that can be changed."""
     refused = [one for one in states if one not in can]
     if refused and (group_id is None or not can):
         becomes = f"become {to_state}" if to_state else "be assigned"

@@ -1,6 +1,7 @@
-"""The tables of the ledger in the control database, and the lock that orders all who write to them.
+"""The tables of the ledger in the control database, and the lock that serializes its writers.
 
-Belongs here: schema `trust` as far as breaks go. Does not belong here: when what is written (its neighbours).
+Belongs here: the tables of breaks and decisions in schema `trust`. Does not belong here: when they are written (the
+other modules of this package).
 """
 
 from __future__ import annotations
@@ -166,13 +167,13 @@ select setval('trust.moments', 1 + greatest(
     (select max(moment) from reconcile.results)
 )) as moment
 """
-"""A counter that was set back would let every comparison count as older than what is known; it may go on higher up."""
+"""Sets the counter above every used number. After a reset of the counter, every new comparison would count as old."""
 
 LOCK = "tieout ledger of breaks"
 
 
 def migrate(control_dsn: str) -> None:
-    """Create the ledger's tables in the control database, if they are not there."""
+    """Create the ledger's tables in the control database, if they do not exist."""
     with ledger(control_dsn) as connection:
         connection.execute(TABLES)
         guard(connection, "trust.break_history", GUARDS)
@@ -181,16 +182,16 @@ def migrate(control_dsn: str) -> None:
 
 
 def guard(connection: Connection, table: str, guards: LiteralString) -> None:
-    """Create triggers, unless `table` has its own: creating one waits for whoever writes to the table."""
+    """Create triggers, unless `table` has them: creating a trigger waits for every writer of the table."""
     row = connection.execute(GUARDED, {"table": table}).fetchone()
     if row is None or not row["is_guarded"]:
         connection.execute(guards)
 
 
 def next_moment(control_dsn: str) -> int | None:
-    """Return the next number of the ledger's counter: a comparison asks for it before it reads anything.
+    """Return the next number of the ledger's counter; a comparison takes one before it reads anything.
 
-    None where there is no ledger yet, or it cannot be reached: then the result can hardly be recorded either.
+    None when there is no ledger yet, or when it cannot be reached; then the result cannot be recorded either.
     """
     try:
         with psycopg.connect(control_dsn, autocommit=True, row_factory=dict_row) as connection:
@@ -205,20 +206,20 @@ def next_moment(control_dsn: str) -> int | None:
 
 @contextmanager
 def ledger(control_dsn: str) -> Iterator[Connection]:
-    """Open a transaction that writes to the ledger; of these one at a time goes, so that all see whole states."""
+    """Open a transaction that writes to the ledger. These transactions are serialized by a lock."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         hold_ledger(connection)
         yield connection
 
 
 def hold_ledger(connection: psycopg.Connection[Any]) -> None:
-    """Wait for whoever writes to the ledger, and let nobody else do so until the connection's transaction ends."""
+    """Acquire the ledger's lock, which all writers take, until the connection's transaction ends."""
     connection.execute("select pg_advisory_xact_lock(hashtext(%s))", (LOCK,))
 
 
 @contextmanager
 def reading(control_dsn: str) -> Iterator[Connection]:
-    """Open a read-only transaction that sees one state of the ledger and waits for nobody."""
+    """Open a read-only transaction that sees one snapshot of the ledger and takes no lock."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -226,7 +227,7 @@ def reading(control_dsn: str) -> Iterator[Connection]:
 
 
 def one(connection: Connection, statement: str, bound: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the one row that a statement gives."""
+    """Return the only row of a statement."""
     row = connection.execute(statement, bound).fetchone()
     assert row is not None
     return row
