@@ -11,7 +11,7 @@ What must not overlap, and what prevents it:
 - Two repairs of one pod: an advisory lock per pod in the control database, held while the repair runs. One statement in
   the ledger claims a break, so no break is claimed twice. Dagster's limit on the tag only avoids useless runs.
 - Two relays of one pod, so also a drain and a worker: the relay's advisory lock in the pod. A repair that publishes
-  cuts again takes this lock over, and the worker waits in PostgreSQL's lock queue until the repair releases it.
+  cuts again waits in the queue for this lock and ends the worker's session; its supervisor starts the worker again.
 - Two builds of the warehouse, no matter who starts them: the build lock in the control database, and the writers' lock
   in the lake's catalog. dbt's own process holds the writers' lock, so the next build waits for a dbt process that a
   killed run left behind.
