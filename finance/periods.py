@@ -155,8 +155,8 @@ def late_parts(closes: Sequence[Close]) -> tuple[Part, ...]:
 def brought_forward(period: Period, closes: Sequence[Close]) -> Part:
     """Return the opening balances of a period: with the other parts they add up to its closing balances.
 
-    After a close these are exactly the closed balances. If the period is open and not the first open one, they are all
-    facts of earlier days, including late arrivals.
+    After a close these are exactly the closed balances. Otherwise they are all facts of earlier days, including late
+    arrivals.
     """
     earlier = [close for close in closes if close.period < period]
     is_settled = len(earlier) < len(closes) or period == first_open(closes)
