@@ -1,7 +1,9 @@
 """The copies that are built from the log: the lake and the read models, pod by pod.
 
-Workers apply the log all the time; materializing a partition applies what is in the log now (batch mode) and reports
-where the copy stands.
+Workers apply the log continuously. Materializing a partition applies what is in the log now (batch mode) and reports
+the copy's position.
+
+Belongs here: assets of copies. Does not belong here: how a copy applies the log (`derived/`).
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ COPY_KEYS = {copy.name: dg.AssetKey(copy.asset) for copy in PROJECTED}
 
 
 def apply_log(platform: Platform, projection_name: str, pod: str) -> ProjectionLag:
-    """Apply to a projection what the log has of a pod now; return where it stands then."""
+    """Apply the log's present content of a pod to a projection; return the projection's lag afterwards."""
     projection = platform.build_projection(projection_name)
     log = build_log(platform.settings)
     try:
@@ -34,7 +36,7 @@ def apply_log(platform: Platform, projection_name: str, pod: str) -> ProjectionL
 
 
 def lag_metadata(lag: ProjectionLag) -> dict[str, int | float | str]:
-    """Return where a copy stands, as asset metadata."""
+    """Return a copy's lag as asset metadata."""
     return {
         "cut": lag.applied_cut,
         "log_cut": lag.log_cut,

@@ -1,6 +1,6 @@
-"""dbt as a process of its own that others start: it holds the writers' lock itself, and ends with who started it.
+"""dbt in a process of its own, started by Dagster: it holds the writers' lock itself, and ends when its parent ends.
 
-Belongs here: what stands between Dagster and dbt's command line. Does not belong here: building in this process
+Belongs here: the program between Dagster and dbt's command line. Does not belong here: building in this process
 (`derived/warehouse.py`), the locks (`derived/builds.py`).
 """
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def executable(folder: Path) -> Path:
-    """Return a program in `folder` that is used like dbt's own, and is this module."""
+    """Write a program to `folder` that is called like dbt and runs this module; return its path."""
     path = folder / "dbt"
     text = (
         "#!/bin/sh\n"
@@ -31,7 +31,7 @@ def executable(folder: Path) -> Path:
     )
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         folder.mkdir(parents=True, exist_ok=True)
-        # Several processes may come here at once: the program is there whole or not at all.
+        # Several processes may write it at once: rename it into place, so that it is never half written.
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         draft.write_text(text, encoding="utf-8")
         draft.chmod(0o700)
@@ -40,9 +40,9 @@ def executable(folder: Path) -> Path:
 
 
 def run_as_writer(run: Callable[[], None]) -> None:
-    """Run something that writes to the warehouse for the process that PARENT names, as long as that one lives.
+    """Run something that writes to the warehouse on behalf of the process that PARENT names, while that process lives.
 
-    Without PARENT nobody holds the build lock, and nothing is built: dbt is only asked for its version, say.
+    If PARENT is not set, no process holds the build lock and nothing is built: for example, dbt is asked its version.
     """
     if PARENT not in os.environ:
         run()
@@ -50,13 +50,13 @@ def run_as_writer(run: Callable[[], None]) -> None:
     parent_id = int(os.environ[PARENT])
     end_with_parent(parent_id)
     with writers_lock(os.environ[CATALOG]):
-        # Again, with the lock: a parent that lives now holds the build lock, and the next builder waits for this one.
+        # Check again, now with the lock: a living parent holds the build lock, so no other builder can start.
         if os.getppid() == parent_id:
             run()
 
 
 def main() -> None:
-    """Be dbt."""
+    """Run dbt's command line as the writer."""
     keep_pandas_out()
     from dbt.cli.main import cli
 

@@ -1,6 +1,8 @@
-"""The finance reports as assets: read after a build, at its cuts, with their certificate on the asset's page.
+"""The finance reports as assets: read after a build, at its cuts; the asset's page shows their certificate.
 
-No schedule closes a month: people do (`tieout close`); the digest says when they can.
+No schedule closes a month: people do it (`tieout close`), and the digest tells them when it is possible.
+
+Belongs here: assets of reports. Does not belong here: reports and certificates themselves (`finance/`).
 """
 
 from collections.abc import Mapping
@@ -31,7 +33,7 @@ def report_key(name: str) -> dg.AssetKey:
 
 
 def cell(value: object) -> str | int | None:
-    """Return a value as Dagster's tables take it."""
+    """Return a value in a type that Dagster's tables accept."""
     if value is None or type(value) is int:
         return value
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
@@ -47,7 +49,7 @@ def shown(report: Report) -> dg.TableMetadataValue:
 
 
 def certified(statement: Statement) -> dict[str, dg.MetadataValue]:
-    """Return a report and its certificate as the metadata of an asset; what is not known is not there."""
+    """Return a report and its certificate as asset metadata; unknown numbers are left out."""
     report, certificate = statement.report, statement.certificate
     breaks = {"breaks_unsettled": certificate.breaks_unsettled, "breaks_accepted": certificate.breaks_accepted}
     return {

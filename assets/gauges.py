@@ -1,9 +1,11 @@
-"""Gauges: per copy and pod, a node whose freshness policy turns with the age of the data.
+"""Gauges: per copy and pod, a node whose freshness policy depends on the age of the data.
 
-Dagster's policies see when an asset was last materialized, over all of its partitions: draining one pod, or building
-the warehouse from a lake that is hours behind, would turn a policy on the copy itself green. So the policies are on
-gauges, which nothing materializes but the heartbeat, and the heartbeat only while the oldest event that the copy does
-not have is younger than the contract's target, in every partition of the pod.
+Dagster's policies only see when an asset was last materialized, in any of its partitions. On the copy itself a policy
+would turn green when one pod is drained, or when the warehouse is built from a lake that is hours behind. Therefore the
+policies are on gauges. Only the heartbeat materializes a gauge, and only while the oldest event that the copy lacks is
+younger than the contract's target, in every partition of the pod.
+
+Belongs here: these nodes. Does not belong here: reporting them (`orchestration/sensors.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ GROUP = "freshness"
 
 
 def gauge_key(copy_name: str, pod: str) -> dg.AssetKey:
-    """Return the key of the gauge of a copy in a pod; the graph shows its last part."""
+    """Return the key of a copy's gauge in a pod; the graph shows only the key's last part."""
     return dg.AssetKey([GROUP, f"{copy_name}__{pod}"])
 
 

@@ -23,7 +23,7 @@ LAKE_EVENTS = dg.AssetKey(ownership.LAKE.asset)
 
 
 def oltp_key(aggregate_type: str) -> dg.AssetKey:
-    """Return the key of the owner's tables of one aggregate type."""
+    """Return the key of the OLTP tables of one aggregate type."""
     return dg.AssetKey(["oltp", aggregate_type])
 
 
@@ -31,15 +31,15 @@ OLTP_KEYS = tuple(oltp_key(aggregate_type) for aggregate_type in STATE_TYPES)
 
 
 def pod_partitions(pods: Sequence[str]) -> dg.StaticPartitionsDefinition:
-    """Return the partitions of what is worked on pod by pod."""
+    """Return the partitions of assets that are processed pod by pod."""
     return dg.StaticPartitionsDefinition(list(pods))
 
 
 def freshness_of(copy: Copy) -> dg.FreshnessPolicy:
-    """Return Dagster's policy for a copy's gauge: it is reported while its lag is within the contract's target.
+    """Return Dagster's policy for a copy's gauge: it holds while the copy's lag is within the contract's target.
 
-    Dagster sees materializations only, and none more often than once a minute (`orchestration/sensors.py` reports
-    them); lag in data time is an asset check (`checks/freshness.py`).
+    Dagster only sees materializations, at most one a minute (`orchestration/sensors.py` reports them). The exact lag
+    in data time is an asset check (`checks/freshness.py`).
     """
     beat = timedelta(minutes=3)
     return dg.FreshnessPolicy.time_window(
@@ -49,7 +49,7 @@ def freshness_of(copy: Copy) -> dg.FreshnessPolicy:
 
 
 def contract_metadata(name: str) -> dict[str, str]:
-    """Return what the contract says of a copy, as asset metadata."""
+    """Return the contract's terms for a copy, as asset metadata."""
     copy = copy_named(name)
     return {
         "store": copy.store,

@@ -1,8 +1,9 @@
-"""What Dagster's pages show of a model that was built: how many rows it has, which columns its columns come from.
+"""Metadata of a built model on Dagster's pages: its number of rows, and the column lineage.
 
-Belongs here: adding that to dbt's events, cheaply. Does not belong here: columns, types and descriptions, which the
-pages have from dbt's manifest. dagster-dbt's own way asks the warehouse for the columns of each model and its parents
-and reads its SQL once per column; here the manifest says the columns, and the SQL is read once: 0.2 s for all models.
+Belongs here: adding both to dbt's events at low cost. Does not belong here: columns, types and descriptions, which the
+pages read from dbt's manifest. dagster-dbt's own way queries the warehouse for the columns of each model and its
+parents, and parses the SQL once per column. Here the columns come from the manifest, and the SQL is parsed once: 0.2 s
+for all models.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from derived.builds import Build
 from derived.warehouse import stored_rows, view_rows
 
 ROW_COUNT, COLUMN_LINEAGE = "dagster/row_count", "dagster/column_lineage"
-"""The names by which Dagster's pages know them."""
+"""Keys of metadata that Dagster's pages know."""
 
 SOURCES = ("raw", "builds")
-"""Schemas that dbt only reads; in the graph they are in the lake."""
+"""Schemas that dbt only reads; in the graph their tables are assets of the lake."""
 PAYLOAD = ("raw", "events", "payload")
-"""What all those columns of staging come from that its SQL does not name: they come out of a structure."""
+"""Source of the staging columns that the SQL does not name: they are unpacked from the event's payload."""
 
 DIALECT = "duckdb"
 
@@ -38,10 +39,10 @@ Place = tuple[str, str, str]
 
 
 def described(events: Iterable[Any], build: Build, manifest: Mapping[str, Any], target: Path) -> Iterator[Any]:
-    """Yield dbt's events, those of models that were built with cuts, rows and columns; `target`: where dbt writes to.
+    """Yield dbt's events; add cuts, row counts and columns to those of built models. `target`: dbt's target folder.
 
-    A mart is counted like one more of its tests, which read it whole too. Views of staging are not: each would read
-    every event for it.
+    A mart is counted with one query that reads it completely, like one of its tests. Staging views are not counted:
+    each count would read every event.
     """
     schema = schema_of(manifest)
     for event in events:
@@ -60,7 +61,7 @@ def described(events: Iterable[Any], build: Build, manifest: Mapping[str, Any], 
 
 
 def schema_of(manifest: Mapping[str, Any]) -> Schema:
-    """Return every model and source with its columns."""
+    """Return every model and source with its columns and their types."""
     found: Schema = {}
     for node in (*manifest["nodes"].values(), *manifest["sources"].values()):
         if node["resource_type"] in ("model", "source"):
@@ -70,7 +71,7 @@ def schema_of(manifest: Mapping[str, Any]) -> Schema:
 
 
 def columns_read(sql: str, schema: Schema) -> dict[str, set[Place]]:
-    """Return for each column that a query names which columns it is computed from; SqlglotError: it cannot be read."""
+    """Return for each column of a query the columns it is computed from; SqlglotError if it does not parse."""
     nodes = lineage(
         None,
         sql,
@@ -84,7 +85,7 @@ def columns_read(sql: str, schema: Schema) -> dict[str, set[Place]]:
 
 
 def _row_count(build: Build, node: Mapping[str, Any]) -> int | None:
-    """Return how many rows a model has; None for a view of staging, and for a mart that cannot be read."""
+    """Return how many rows a model has; None for a staging view and for a mart that cannot be read."""
     if node["schema"] == "intermediate":
         return stored_rows(build.connection, node["name"]).get(node["name"])
     if node["schema"] != "marts":
@@ -92,7 +93,7 @@ def _row_count(build: Build, node: Mapping[str, Any]) -> int | None:
     try:
         return view_rows(build.connection, node["schema"], node["name"])
     except duckdb.Error:
-        # It only describes the build, which must not fail for it: dbt's own tests say what is wrong.
+        # The count is only information: a failing count must not fail the build. dbt's own tests report the fault.
         return None
 
 
@@ -103,12 +104,12 @@ def _read(column: Node) -> Iterator[Place]:
 
 
 def _lineage(node: Mapping[str, Any], schema: Schema, target: Path) -> dg.TableColumnLineage | None:
-    """Return what the columns of a model come from; None when its SQL does not say so."""
+    """Return the lineage of a model's columns; None if its SQL cannot be read or parsed."""
     path = target / "compiled" / node["package_name"] / node["original_file_path"]
     try:
         found = columns_read(path.read_text(encoding="utf-8"), schema)
     except (OSError, SqlglotError):
-        # It only describes the build, which must not fail for it.
+        # The lineage is only information: a build must not fail because of it.
         return None
     if node["schema"] == "staging":
         found = {name: {PAYLOAD} for name in node["columns"]} | found

@@ -1,4 +1,4 @@
-"""The owner's tables as assets: observed, never materialized by Dagster, because commands write them."""
+"""OLTP's tables as assets. Dagster observes them and never materializes them, because only commands write them."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def spec_of(aggregate_type: str) -> dg.AssetSpec:
 
 
 def observed(aggregate_type: str, observations: list[Observation]) -> dg.ObserveResult:
-    """Return one aggregate type's observation: the data version is the vector of cuts it was read at."""
+    """Return one aggregate type's observation; its data version is the cut vector at which it was read."""
     version = ",".join(f"{observation.pod}:{observation.cut}" for observation in observations)
     rows = {f"rows_{observation.pod}": observation.rows[aggregate_type] for observation in observations}
     return dg.ObserveResult(

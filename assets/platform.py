@@ -1,4 +1,4 @@
-"""What assets and checks are given to work with: one value, put together by `orchestration/`."""
+"""The resource that assets and checks work with: one value, which `orchestration/` builds."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Platform:
     reconcile_context: Callable[[], ReconcileContext]
     """Returns the context of one run of comparisons."""
     propagating: Callable[[], AbstractContextManager[None]]
-    """While it is open, events get to every copy, whether or not workers run."""
+    """While it is open, events reach every copy, whether workers run or not."""
     repairing: Callable[[], AbstractContextManager[Repairing]]
-    """What a run of repairs needs; while it is open, events get to every copy."""
+    """Gives what a run of repairs needs; while it is open, events reach every copy."""
     drill: Callable[[Callable[[str], None]], Path]
-    """Runs all drills, saying in words what goes on, and returns the page with the evidence."""
+    """Runs all drills, reports progress in sentences, and returns the page with the evidence."""
     report: Callable[[str], Statement]
     """Report name -> the report of the newest build, with its certificate."""
     write_digest: Callable[[Comparison, str], object]
-    """Writes the message to finance on a scheduled comparison, made by the run of that id."""
+    """Writes the message to finance about a scheduled comparison; the text is the id of its run."""
     data_docs_url: Callable[[], str]
-    """Returns the address of Data Docs' folder of pages, without a slash at its end."""
+    """Returns the URL of the folder of Data Docs, without a slash at the end."""
 
 
 def platform_of(context: Any) -> Platform:

@@ -1,6 +1,7 @@
-"""The way out of each pod: its outbox and its streams. Materializing them drains the outbox to its end (batch mode).
+"""How events leave each pod: its outbox and its streams. Materializing them drains the outbox completely (batch mode).
 
-While a relay runs, it alone publishes: a drain then waits until the relay has passed this moment, and says so.
+While a relay runs, only the relay publishes: a drain then waits until the relay has published everything that was
+committed before the drain began, and reports that the relay did it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,9 +36,10 @@ SPECS = (
 
 
 def drain_asset(pods: Sequence[str]) -> dg.AssetsDefinition:
-    """Return the assets of outbox and log, pod by pod, which one drain materializes together."""
+    """Return the assets of outbox and log, partitioned by pod; one drain materializes both."""
 
-    # Two drains of one pod: the second waits for the first (advisory lock), so nothing is published twice.
+    # Two drains of one pod: the second waits while the first holds the relay's advisory lock. So nothing is
+    # published twice.
     @dg.multi_asset(name="publish", specs=SPECS, partitions_def=pod_partitions(pods), required_resource_keys={PLATFORM})
     def drain(context: AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         settings = platform_of(context).settings

@@ -1,7 +1,7 @@
-"""Trust as assets: the ledger of breaks, the messages to people about them, and the drills.
+"""Assets about trust: the ledger of breaks, the alerts about them, and the drills.
 
-Breaks and messages are tables in the control database that comparisons, repairs and the sender write; Dagster shows
-where they stand. Drills are run by materializing them.
+Breaks and alerts are tables in the control database; comparisons, repairs and the sender write them, and Dagster only
+shows them. Materializing the drills runs them.
 """
 
 import dagster as dg
@@ -49,7 +49,7 @@ alerts = dg.AssetSpec(
     required_resource_keys={PLATFORM},
 )
 def drills(context: AssetExecutionContext) -> dg.MaterializeResult[None]:
-    """Drill everything, and show the matrix; the checks say what does not hold."""
+    """Run all drills and show the matrix; the checks report which drills failed."""
     platform = platform_of(context)
     page = platform.drill(context.log.info)
     cells = cell_proofs(newest_proofs(platform.settings.control_dsn), utc_now())

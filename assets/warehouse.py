@@ -25,24 +25,24 @@ TESTS_NAMED_MAX = 5
 
 
 class WarehouseTranslator(DagsterDbtTranslator):
-    """Names assets by folder and model (``marts/orders``), and says who owns them."""
+    """Names assets by folder and model (``marts/orders``), and sets their owners."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        """Return two flat parts; the lake's events are the same node as in the graph of the copies."""
+        """Return a key of two parts; the source `events` is the lake's own node in the graph."""
         if dbt_resource_props["resource_type"] == "source":
             return LAKE_EVENTS if dbt_resource_props["name"] == "events" else _key("lake", dbt_resource_props)
         return _key(dbt_resource_props["fqn"][1], dbt_resource_props)
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """Return the folder."""
+        """Return the model's folder."""
         return str(dbt_resource_props["fqn"][1])
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
-        """Return finance for marts, the platform's engineers for the rest."""
+        """Return finance for marts and the platform's engineers for all others."""
         return FINANCE_OWNERS if self.get_group_name(dbt_resource_props) == "marts" else OWNERS
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
-        """Return the spec with what the contract says of marts; their freshness is on gauges (`assets/gauges.py`)."""
+        """Return the spec; a mart's has the contract's terms. Freshness policies are on gauges (`assets/gauges.py`)."""
         spec: dg.AssetSpec = super().get_asset_spec(manifest, unique_id, project)
         if spec.key.path[0] != "marts":
             return spec
@@ -51,7 +51,7 @@ class WarehouseTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
     ) -> dg.AssetCheckSpec | None:
-        """Return the spec with what the test's own description says."""
+        """Return the spec with the description that the dbt test declares."""
         spec: dg.AssetCheckSpec | None = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         description = " ".join(manifest["nodes"][unique_id]["description"].split())
         return None if spec is None else spec._replace(description=description)
@@ -66,7 +66,7 @@ def failed_tests(connection: Connection, invocation: DbtCliInvocation) -> list[s
     try:
         results = invocation.get_artifact("run_results.json")["results"]
     except FileNotFoundError:
-        # dbt ended before it had run anything, and its own error says why.
+        # dbt ended before it ran a node; dbt's own error says why.
         return []
     failed = [result for result in results if result["status"] == "fail"]
     return [
@@ -104,7 +104,7 @@ def warehouse_assets(manifest: Path) -> dg.AssetsDefinition:
                 raise_on_error=False,
             )
             yield from described(invocation.stream(), build, invocation.manifest, invocation.target_path)
-            # Only a build of everything, without a fault, may be read by reports.
+            # Reports may only read a build of all models and tests without a fault.
             build.is_complete = invocation.is_successful() and not context.is_subset
             if build.left_out:
                 context.log.warning(in_words([one.sentence for one in build.left_out]))

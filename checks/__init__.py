@@ -1,4 +1,4 @@
-"""Dagster asset checks: comparisons and freshness in data time.
+"""Dagster asset checks: comparisons, freshness in data time, expectations, drills, alerts and the sweep.
 
 Belongs here: thin definitions that run `reconcile/` and report its verdicts. Does not belong here: how sides are read.
 """

@@ -1,7 +1,7 @@
-"""Whether people would hear of an incident: the sender runs, has somebody to tell, and gets through.
+"""Whether people would hear of an incident: the sender runs, has a target, and its messages are accepted.
 
-A sender that is down cannot say so, therefore another run looks. That Dagster is down is told by a worker that does not
-need it (`stack/upkeep/watching.py`).
+A sender that is down cannot report itself, therefore this check runs separately. If Dagster itself is down, a worker
+that does not need Dagster reports it (`stack/upkeep/watching.py`).
 """
 
 import dagster as dg
@@ -17,7 +17,7 @@ NAME = "alert_path_is_alive"
 
 
 def path_result(state: PathState, waiting: int) -> dg.AssetCheckResult:
-    """Return the check: nobody to tell is a warning, a way that does not work is an error."""
+    """Return the check: no target is a warning, an alert path that does not work is an error."""
     return dg.AssetCheckResult(
         asset_key=ALERTS,
         check_name=NAME,
@@ -29,7 +29,7 @@ def path_result(state: PathState, waiting: int) -> dg.AssetCheckResult:
 
 
 def alert_path_now(platform: Platform) -> dg.AssetCheckResult:
-    """Look at what the sender left behind, and return the check."""
+    """Read the sender's heartbeat and the waiting alerts, and return the check."""
     control_dsn = platform.settings.control_dsn
     waiting = pending_alerts(control_dsn)
     return path_result(path_state(heartbeat(control_dsn), waiting, database_clock(control_dsn)()), len(waiting))
@@ -48,5 +48,5 @@ def alert_path_now(platform: Platform) -> dg.AssetCheckResult:
     required_resource_keys={PLATFORM},
 )
 def alert_path(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """Look at what the sender left behind."""
+    """Read the sender's heartbeat and the waiting alerts."""
     return alert_path_now(platform_of(context))

@@ -1,7 +1,7 @@
-"""Whether every copy was drilled lately, and held: one check per copy, from the table of drills.
+"""Whether the recent drills of every copy held: one check per copy, from the table of drills.
 
-A proof that is older than the contract allows is none. Cannot catch: a promise that no drill looks at, and what broke
-since the last drill.
+A proof that is older than the contract allows does not count. Cannot catch: a promise that no drill tests, and a fault
+that appeared after the last drill.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def check_name(system: str) -> str:
 
 
 def proof_result(proof: SystemProof) -> dg.AssetCheckResult:
-    """Return the check of one copy: never drilled is a warning, failed or too old an error."""
+    """Return the check of one copy: never drilled is a warning; failed or too old is an error."""
     rows = [
         dg.TableRecord(
             {
@@ -54,7 +54,7 @@ def proof_result(proof: SystemProof) -> dg.AssetCheckResult:
 
 
 def proofs_now(platform: Platform) -> Iterator[dg.AssetCheckResult]:
-    """Look at the newest drill of every cell, and yield every copy's check."""
+    """Read the newest drill of every cell, and yield every copy's check."""
     for proof in system_proofs(cell_proofs(newest_proofs(platform.settings.control_dsn), utc_now())):
         yield proof_result(proof)
 
@@ -73,6 +73,6 @@ def proofs_now(platform: Platform) -> Iterator[dg.AssetCheckResult]:
     required_resource_keys={PLATFORM},
 )
 def last_proofs(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Look at the newest drill of every cell."""
+    """Read the newest drill of every cell."""
     selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
     yield from (found for found in proofs_now(platform_of(context)) if found.check_name in selected)

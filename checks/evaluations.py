@@ -1,6 +1,6 @@
-"""A check's result as an evaluation of its own, reported by whoever did not run as that check: a sensor, a repair.
+"""A check's result as a separate evaluation, for code that does not run as that check: a sensor or a repair.
 
-Belongs here: that form. Does not belong here: results (the modules of the checks).
+Belongs here: making such evaluations. Does not belong here: the results (the modules of the checks).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def evaluation_of(found: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
 
 
 def could_not_look(key: dg.AssetKey, check_name: str, reason: str) -> dg.AssetCheckEvaluation:
-    """Return the evaluation of a check that nothing can be said of: never a pass, and it says so."""
+    """Return a failed evaluation for a check that could not look, with the reason: "could not look" is never a pass."""
     return dg.AssetCheckEvaluation(
         asset_key=key,
         check_name=check_name,
@@ -37,14 +37,14 @@ def could_not_look(key: dg.AssetKey, check_name: str, reason: str) -> dg.AssetCh
 def looked_at(
     keys: list[dg.AssetCheckKey], look: Callable[[], Iterator[dg.AssetCheckResult]], scrub: Callable[[str], str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield the evaluation of every one of `keys`: what `look` finds, or why it could not look."""
+    """Yield an evaluation for each of `keys`: what `look` found, or the reason why it could not look."""
     found: dict[dg.AssetCheckKey, dg.AssetCheckEvaluation] = {}
     reason = "nothing was found"
     try:
         for result in look():
             evaluation = evaluation_of(result)
             found[dg.AssetCheckKey(evaluation.asset_key, evaluation.check_name)] = evaluation
-    except Exception as error:  # whatever it is: these checks say nothing now, the others do
+    except Exception as error:  # any error: these checks could not look; the caller goes on with the others
         reason = scrub(" ".join(f"{type(error).__name__}: {error}".split()))
     for key in keys:
         yield found.get(key) or could_not_look(key.asset_key, key.name, reason)

@@ -1,9 +1,11 @@
-"""Freshness in data time: per copy, pod and partition, the age of the oldest event that it does not have.
+"""Freshness in data time: per copy, pod and partition, the age of the oldest event that the copy does not have.
 
-That is 0 for a copy that has everything, however old, so an idle pod is never late; and it stays what it is when old
-events are applied again, so a backfill or a rebuild turns nothing green. An event that waits in the pod's outbox is one
-that no copy has: it counts for all of them. It cannot see an event that never reached the outbox: the comparisons find
-those.
+The age is 0 for a copy that has every event, however old the events are, so an idle pod is never late. Applying old
+events again does not change it, so a backfill or a rebuild cannot turn a check green. An event that waits in the pod's
+outbox is in no copy, so it counts for all of them. The check cannot see an event that never reached the outbox: the
+comparisons find those.
+
+Belongs here: measuring copies and reporting it. Does not belong here: the targets (`contracts/ownership.py`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,7 +29,7 @@ NAME = "data_is_fresh"
 COLUMNS = ("pod", "place", "applied_cut", "lag_events", "lag_seconds", "state")
 Row = Mapping[str, str | int | float]
 FAULTS = {"gap": "has a gap", "ahead": "is ahead of its log"}
-"""By state of a projection: what no waiting mends."""
+"""By state of a projection: faults that waiting does not repair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +38,21 @@ class DataLag:
 
     pod: str
     lag_seconds: float
-    """Age of the oldest event that the copy does not have; 0.0 when it has all that is committed."""
+    """Age of the oldest event that the copy does not have; 0.0 if it has every committed event."""
     lag_events: int
     fault: str = ""
-    """That the log lacks what the copy needs next, or has less than the copy."""
+    """Set if the log lacks what the copy needs next, or has less than the copy."""
     parked: int = 0
     """Aggregates whose events could not be applied."""
     places: tuple[Row, ...] = ()
     """Where events wait: the outbox, each partition of the log, the lake."""
 
     def is_fresh(self, copy: Copy) -> bool:
-        """Whether it is within the contract's target."""
+        """Return whether the copy is within the contract's target, without faults and parked events."""
         return copy.lateness(self.lag_seconds) is Lateness.FRESH and not self.fault and not self.parked
 
     def is_wrong(self, copy: Copy) -> bool:
-        """Whether it is beyond what the contract still calls late."""
+        """Return whether the lag is longer than the contract still calls late, or the copy has a fault."""
         return copy.lateness(self.lag_seconds) is Lateness.OVERDUE or bool(self.fault)
 
 
@@ -102,7 +104,7 @@ def _outbox_row(pod: str, seen: OutboxObservation) -> Row:
 
 
 def _with_build(platform: Platform, lags: Sequence[DataLag]) -> list[DataLag]:
-    """Return the lake's lags with what is in the lake and not in the marts."""
+    """Return the lake's lags with one more place: events that are in the lake and not in the marts."""
     built = observe_warehouse(platform.settings)
     return [
         _behind(
@@ -137,7 +139,7 @@ def _behind(pod: str, places: Sequence[Row], *, fault: str = "", parked: int = 0
 
 
 def freshness_result(copy: Copy, key: dg.AssetKey, lags: Sequence[DataLag]) -> dg.AssetCheckResult:
-    """Return the check of one copy: behind its target it warns, beyond what is "late, not wrong" it fails."""
+    """Return the check of one copy: beyond its target it warns; beyond "late, not wrong" it is an error."""
     worst = max(lags, key=lambda lag: lag.lag_seconds)
     rows = [dg.TableRecord({column: row[column] for column in COLUMNS}) for lag in lags for row in lag.places]
     notes = [f"{lag.pod} {lag.fault}" for lag in lags if lag.fault]
@@ -160,7 +162,7 @@ def freshness_result(copy: Copy, key: dg.AssetKey, lags: Sequence[DataLag]) -> d
 
 
 CHECKED = {copy.name: checked_key(copy.name) for copy in COPIES}
-"""Asset whose check says how far a copy is behind, by the copy's name."""
+"""Copy name -> the asset whose check shows the copy's lag."""
 
 
 def freshness_of_copies(platform: Platform, selected: Collection[dg.AssetKey]) -> Iterator[dg.AssetCheckResult]:
@@ -185,6 +187,6 @@ def freshness_of_copies(platform: Platform, selected: Collection[dg.AssetKey]) -
     required_resource_keys={PLATFORM},
 )
 def freshness(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Measure the log and every copy that is built from it."""
+    """Measure the lag of the log and of every copy that is built from it."""
     selected = {key.asset_key for key in context.op_execution_context.selected_asset_check_keys}
     yield from freshness_of_copies(platform_of(context), selected)

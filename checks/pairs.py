@@ -1,8 +1,8 @@
 """Comparisons as asset checks: every pair of `reconcile/pairs.py` checks the copy that it looks at.
 
-A failed check is a difference at a cut; it is in the ledger of breaks by then, from which repairs begin. A copy that is
-late warns, and so does a difference that people have accepted; a comparison that could not look makes its check's
-execution fail, so that "unknown" never looks like an answer; what it found in another pod is shown all the same.
+A check fails if there is a difference at a cut; the ledger of breaks then has it, and repairs start from the ledger. A
+late copy and a difference that people accepted only warn. A comparison that could not look makes its check's execution
+fail, so that "unknown" never looks like an answer; differences found in other pods are still shown.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -35,7 +35,7 @@ from repair.sweeping import plans_for, take_in
 
 FINANCE = "operational_finance."
 OTHER_MARTS = {"tax": "tax_lines", "inventory": "inventory_movements"}
-"""Marts that are not named as their pair with the operational view is."""
+"""Marts whose name differs from the name of their pair with the operational view."""
 
 KEYS_SHOWN = 20
 
@@ -43,18 +43,18 @@ COLUMNS = ("pod", "verdict", "cut", "compared", "missing", "extra", "different",
 
 
 def checked_key(pair: Pair) -> dg.AssetKey:
-    """Return the asset that a pair's check belongs to: the copy, or the owner's table for its own identities."""
+    """Return the asset that holds a pair's check: the copy; for OLTP's own identities, the OLTP table."""
     if pair.copy is None:
         return oltp_key(pair.aggregate_types[0] if pair.aggregate_types else "stock_movement")
     if pair.copy == WAREHOUSE.name:
         fact = pair.name.removeprefix(FINANCE)
         return mart_key(OTHER_MARTS.get(fact, fact) if pair.name.startswith(FINANCE) else "journal")
-    # What is in the log is on its way to the lake: its comparisons are shown there.
+    # Events in the log are on their way to the lake, so the lake shows the log's comparisons.
     return LAKE_EVENTS if pair.copy == LOG.name else COPY_KEYS[pair.copy]
 
 
 def check_name(pair: Pair) -> str:
-    """Return a pair's name as Dagster allows it."""
+    """Return a pair's name in a form that Dagster allows."""
     return pair.name.replace(".", "__")
 
 
@@ -105,8 +105,8 @@ def check_result(
 ) -> dg.AssetCheckResult:
     """Return one pair's check over all pods.
 
-    Raises ComparisonError when a pod's verdict is unknown, unless another pod's says that the check fails. `incidents`
-    are the unended ones of the pair, `repaired_by` the run of the repair that made this comparison.
+    Raises ComparisonError if a pod's verdict is unknown and no other pod's verdict fails the check. `incidents` are the
+    pair's incidents that have not ended; `repaired_by` is the run of the repair that made this comparison.
     """
     verdicts = {result.verdict for result in results}
     if Verdict.UNKNOWN in verdicts and Verdict.INCONSISTENT not in verdicts:
@@ -137,19 +137,19 @@ def check_result(
 
 
 def could_not_look(results: Sequence[PairResult]) -> str:
-    """Return where a comparison could not look and why; empty: it looked everywhere."""
+    """Return where a comparison could not look, and why; empty if it looked everywhere."""
     unknown = [result for result in results if result.verdict is Verdict.UNKNOWN]
     return "; ".join(f"{result.pair} in {result.pod}: {visible(result.reason)}" for result in unknown)
 
 
 def _is_accepted(results: Sequence[PairResult], incidents: Sequence[BreakGroup]) -> bool:
-    """Return whether people have accepted every difference there is."""
+    """Return whether people have accepted all differences."""
     accepted = sum(incident.counts.get(BreakState.ACCEPTED, 0) for incident in incidents)
     return accepted == sum(result.differences for result in results)
 
 
 def _since(coverage: Sequence[Coverage]) -> str:
-    """Return since when, and at or after which cut, everything was compared at least once, pod by pod."""
+    """Return, per pod, since when and from which cut on everything was compared at least once."""
     return "; ".join(
         f"{one.pod}: {one.oldest.compared_at:%Y-%m-%d %H:%M:%S} UTC, at or after cut {one.lowest_cut}"
         for one in coverage
@@ -168,9 +168,9 @@ def compare(
     on_progress: OnProgress | None = None,
     is_incremental: bool = False,
 ) -> Comparison:
-    """Compare pairs at new cuts, keep the results, and return them with every differing key that the ledger takes.
+    """Compare pairs at new cuts, store the results, and return them with every differing key, for the ledger.
 
-    Incremental: only what changed since the last comparison, what has breaks, and the sweep's next part.
+    Incremental: only what changed since the last comparison, keys with breaks, and the sweep's next part.
     """
     control_dsn = platform.settings.control_dsn
     chosen = [pod.pod for pod in platform.settings.pods if pods is None or pod.pod in pods]
@@ -183,7 +183,7 @@ def compare(
 
 
 def ledger_metadata(control_dsn: str) -> dict[str, int]:
-    """Return how many breaks there are in each state in which they have not ended."""
+    """Return the number of breaks that have not ended, by state."""
     unended = groups(control_dsn)
     states = (BreakState.OPEN, BreakState.REPAIRING, BreakState.ESCALATED, BreakState.ACCEPTED)
     return {state.value: sum(incident.counts.get(state, 0) for incident in unended) for state in states}
@@ -196,7 +196,7 @@ def ledger_metadata(control_dsn: str) -> dict[str, int]:
     required_resource_keys={PLATFORM},
 )
 def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Take a cut of every pod, compare all selected pairs at it, record what differs, report a check per pair."""
+    """Take a cut of every pod, compare all selected pairs at it, record differences, and report a check per pair."""
     platform = platform_of(context)
     control_dsn, run = platform.settings.control_dsn, context.op_execution_context.run
     selected = {key.name for key in context.op_execution_context.selected_asset_check_keys}
@@ -212,7 +212,7 @@ def comparisons(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckRe
         platform.write_digest(comparison, run.run_id)
     incidents = groups(control_dsn)
     for pair in pairs:
-        with suppress(ComparisonError):  # said below, of all of them
+        with suppress(ComparisonError):  # the failure below names all pairs that could not look
             yield check_result(
                 pair,
                 [result for result in comparison.results if result.pair == pair.name],

@@ -1,8 +1,8 @@
 """Suites of expectations as asset checks: what must hold of the rows of one store, pod by pod.
 
-A suite whose expectations do not hold fails its check and names keys; people are told once (`repair/alerts/`). One that
-could not be looked at makes its check's execution fail, so that "unknown" never looks like an answer. Great
-Expectations is imported in the run that needs it, by nothing else: a comparison does not pay for it.
+A suite with an unmet expectation fails its check and names keys; people are told once (`repair/alerts/`). A suite that
+could not look makes its check's execution fail, so that "unknown" never looks like an answer. Only the run that needs
+Great Expectations imports it, so comparisons do not wait for the import.
 
 Belongs here: definitions and reports of these checks. Does not belong here: suites (`checks/expectations/`).
 """
@@ -65,7 +65,7 @@ def check_spec(store: str, suite: Suite) -> dg.AssetCheckSpec:
 
 
 def suite_result(store: str, suite: Suite, judgements: Sequence[Judgement], data_docs_url: str) -> dg.AssetCheckResult:
-    """Return a suite's check over all pods, every one of which could be looked at."""
+    """Return a suite's check over all pods; the suite could look in each of them."""
     unmet = sum(len(judgement.findings) for judgement in judgements)
     is_critical = any(judgement.is_critical for judgement in judgements)
     pages = {f"data_docs_{item.pod}": dg.MetadataValue.url(f"{data_docs_url}/{item.page}") for item in judgements}
@@ -137,9 +137,9 @@ def _table(columns: Sequence[str], rows: Sequence[Mapping[str, str | int]]) -> d
 def run_suites(
     platform: Platform, wanted: Mapping[str, Collection[Suite]], run: str, pods: Collection[str] | None = None
 ) -> Iterator[tuple[str, Suite, Judgement]]:
-    """Yield store, suite and judgement of every wanted suite in every pod; what cannot be looked at says why.
+    """Yield store, suite and judgement of every wanted suite in every pod; a suite that could not look says why.
 
-    A pod's tables are read in one snapshot, its marts as of the newest complete build. Afterwards Data Docs are built.
+    A pod's tables are read in one snapshot, its marts as of the newest complete build. Data Docs are built at the end.
     """
     folder = platform.settings.data_docs_dir
     prune(folder, RUNS_KEPT - 1)
@@ -164,7 +164,7 @@ def _of_pod(
             while left:
                 yield left[0], judge.judge(store, left[0], rows)
                 del left[0]
-    except Exception as error:  # whatever it is: these suites say nothing now, the other store's and pod's do
+    except Exception as error:  # any error: the rest of these suites could not look; other stores and pods go on
         reason = scrub(" ".join(f"{type(error).__name__}: {error}".split()))
         for suite in left:
             yield suite, _unknown(store, suite, pod, reason)
@@ -201,7 +201,7 @@ def _mart_rows(platform: Platform, judge: Any, pod: str) -> Iterator[Any]:
 
 
 def looked_at(judgement: Judgement, data_docs_url: str) -> Looked:
-    """Return what the table of unmet expectations keeps of a judgement."""
+    """Return a judgement as the table of unmet expectations stores it."""
     seen = [
         Seen(
             expectation=finding.expectation,
@@ -226,7 +226,7 @@ def looked_at(judgement: Judgement, data_docs_url: str) -> Looked:
     required_resource_keys={PLATFORM},
 )
 def expectations(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Run all selected suites in every pod, build Data Docs, keep what does not hold, report a check per suite."""
+    """Run all selected suites in every pod, build Data Docs, store what does not hold, and report a check per suite."""
     platform, run = platform_of(context), context.op_execution_context.run.run_id
     selected = context.op_execution_context.selected_asset_check_keys
     wanted = {
@@ -243,7 +243,7 @@ def expectations(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckR
 
 
 def results(judged: Sequence[tuple[str, Suite, Judgement]], data_docs_url: str) -> Iterator[dg.AssetCheckResult]:
-    """Yield the check of every suite that could be looked at in all pods."""
+    """Yield the check of every suite that could look in all pods."""
     by_suite: dict[str, list[tuple[str, Suite, Judgement]]] = {}
     for item in judged:
         by_suite.setdefault(item[2].suite, []).append(item)

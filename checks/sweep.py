@@ -1,4 +1,4 @@
-"""Whether the sweep comes round in time: every key of every pair compared at least once within the stated time."""
+"""Whether the sweep is on time: every key of every pair was compared at least once within the stated time."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,9 +20,9 @@ COLUMNS = ("pair", "pod", "everything_compared_since", "at_or_after_cut", "is_be
 
 
 def sweep_result(found: Sequence[Coverage], never: Sequence[tuple[str, str]], now: datetime) -> dg.AssetCheckResult:
-    """Return the check: it fails when a part of a pair was not looked at for longer than the contract states.
+    """Return the check: it fails if some part of a pair was not compared within the time that the contract states.
 
-    `never` are the pairs and pods of which everything was never compared: nothing is known of them, so it fails, too.
+    `never` are the (pair, pod) that were never compared completely: nothing is known of them, so the check fails.
     """
     behind = [one for one in found if one.is_behind(now)]
     oldest = min((one.oldest.compared_at for one in found), default=None)
@@ -57,7 +57,7 @@ def sweep_result(found: Sequence[Coverage], never: Sequence[tuple[str, str]], no
 
 
 def sweep_now(platform: Platform) -> dg.AssetCheckResult:
-    """Read the coverage and judge it."""
+    """Read the coverage and return the check."""
     settings = platform.settings
     found = read_coverage(settings.control_dsn)
     never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if (pair.name, pod.pod) not in found]
@@ -71,5 +71,5 @@ def sweep_now(platform: Platform) -> dg.AssetCheckResult:
     description=f"Every key of every pair was compared at least once within {SWEEP_SECONDS_MAX} s, changed or not.",
 )
 def sweep(context: AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """Read the coverage and judge it."""
+    """Read the coverage and return the check."""
     return sweep_now(platform_of(context))

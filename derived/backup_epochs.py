@@ -1,7 +1,7 @@
-"""The lake's backup when a new epoch is opened: it ends at the base, and nothing that it holds is deleted.
+"""The lake's backup when a new epoch is opened: it ends at the base cut, and no file of it is deleted.
 
-Belongs here: what the backup knows of its cuts, and marking those that were taken back. Does not belong here: writing
-and restoring a backup (`derived/lake_backup.py`).
+Belongs here: what the backup knows of its cuts, and marking cuts as retracted. Does not belong here: writing and
+restoring a backup (`derived/lake_backup.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from streams.projection import EpochOpening
 
 
 def backed_up_cuts(folder: Folder, pod: str) -> Iterator[PublishedCut]:
-    """Yield what the verified backup knows of the last cut of each of its files."""
+    """Yield the last cut of each file of the verified backup, with its epoch and time of registration."""
     for segment in verified_chains(folder).get(pod, []):
         yield PublishedCut(cut=segment.through_cut, epoch=segment.epoch, registered_at=segment.registered_at)
 
@@ -45,10 +45,10 @@ def backed_up_after(folder: Folder, pod: str, cut: int, *, bounds: Bounds = DEFA
 
 
 def retract_backup(settings: Settings, pod: str, opening: EpochOpening) -> None:
-    """Let the verified backup of the pod end at the opening's base, or before; a second call changes nothing.
+    """Let the verified backup of the pod end at the opening's base cut or earlier. Idempotent.
 
-    A file that goes beyond is divided: what counts of it is written to a file of its own, read back and compared.
-    Raises PropagationError when a file no longer has the events that the index names.
+    A file that contains the base cut and later ones is split: its events up to the base are written to a file of their
+    own, read back and compared. Raises PropagationError if a file no longer has the events that the index names.
     """
     folder = settings.lake_backup_path
     if not read_index(folder):

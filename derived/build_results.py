@@ -1,7 +1,7 @@
-"""What the newest build did, node by node, kept in a file: for whoever shows it and was not there.
+"""The newest build's result for each node, stored in a file for processes that did not run the build.
 
-Belongs here: that file. Does not belong here: which builds there are and where they stand (`derived/builds.py`), what
-of a build failed, for people (`derived/warehouse.py`).
+Belongs here: that file. Does not belong here: the records and cuts of builds (`derived/builds.py`), sentences about
+failures for people (`derived/warehouse.py`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class NodeResult:
     """Rows that a test returned."""
     message: str
     rows: int | None = None
-    """Of a model that is stored as a table; None for views."""
+    """Rows of a model that is stored as a table; None for views."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptBuild:
-    """A build of everything, with what came of each node."""
+    """A build of everything, with the result of each node."""
 
     build_id: str
     cuts: Mapping[str, int]
@@ -42,17 +42,17 @@ class KeptBuild:
 
 
 def keep_build(settings: Settings, build: KeptBuild) -> None:
-    """Remember a build instead of the one before; the caller holds the build lock."""
+    """Store a build's results in place of the previous build's; the caller holds the build lock."""
     path = _path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Somebody may read meanwhile: the file is there whole or not at all.
+    # Other processes may read the file now: rename it into place, so that they never see half of it.
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(msgspec.json.encode(build))
     draft.replace(path)
 
 
 def kept_build(settings: Settings) -> KeptBuild | None:
-    """Return the newest build that was kept; None when there is none, or an older version wrote it."""
+    """Return the newest build that was stored; None if there is none, or if an older version wrote it."""
     try:
         return msgspec.json.decode(_path(settings).read_bytes(), type=KeptBuild)
     except (FileNotFoundError, msgspec.MsgspecError):

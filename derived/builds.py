@@ -1,4 +1,4 @@
-"""Builds of the warehouse: which cuts a build stands at, one build at a time, which build was completed.
+"""Builds of the warehouse: the cuts of each build, the build lock, and which builds are complete.
 
 Belongs here: the records in schema `lake.builds` and the lock. Does not belong here: how a build is run
 (`derived/warehouse.py`), what it computes (dbt_project/), who reads its results (`derived/reports.py`).
@@ -48,13 +48,13 @@ TABLES = (
     f"""create table if not exists {COMPLETIONS} (
         build_id varchar not null, completed_at timestamptz not null, schema_versions varchar)""",
     *LEFT_OUT_TABLES,
-    # Which build is newer, whatever the clock says; lakes made before had only ids, which begin with the time.
+    # The number orders builds independently of clocks. Older lakes only had ids, which begin with the time.
     f"alter table {CUT_VECTORS} add column if not exists build_number bigint",
     f"""update {CUT_VECTORS} as vectors set build_number = (
         select count(distinct build_id) from {CUT_VECTORS} as earlier where earlier.build_id <= vectors.build_id)
         where build_number is null""",
     f"alter table {COMPLETIONS} add column if not exists schema_versions varchar",
-    # A few rows a build: they live in the catalog until compaction makes a file of them.
+    # Each build writes only a few rows: they stay in the catalog until compaction writes them to a file.
     f"call {LAKE}.set_option('data_inlining_row_limit', 100, schema => 'builds')",
 )
 
@@ -63,7 +63,7 @@ select schema_versions from {COMPLETIONS} semi join (
     from {CUT_VECTORS} where build_number = (
         select max(build_number) from {CUT_VECTORS} semi join {COMPLETIONS} using (build_id))
 ) using (build_id)"""
-"""What the newest complete build read events as: aggregate type -> schema version, as JSON; null: all as version 1."""
+"""Schema versions with which the newest complete build read events: aggregate type -> version, as JSON; null: all 1."""
 
 LOCK_KEY = "tieout warehouse build"
 WRITERS_KEY = "tieout warehouse writers"
@@ -71,30 +71,30 @@ WRITERS_KEY = "tieout warehouse writers"
 
 @dataclass(frozen=True, kw_only=True)
 class PodCut:
-    """Where a build stands in one pod."""
+    """The cuts of a build in one pod."""
 
     since_cut: int
-    """The build adds the events after this cut: where the last complete build stood."""
+    """The build adds the events after this cut: where the last complete build ended."""
     cut: int
     data_at: datetime | None
-    """When the cut was registered in its pod; None while nothing of the pod has come."""
+    """When the cut was registered in its pod; None if nothing of the pod has arrived."""
 
 
 @dataclass(kw_only=True)
 class Build:
-    """A build that has recorded its vector and runs now; `is_complete` is set by whoever ran it without a fault."""
+    """A running build whose cut vector is recorded. The code that runs it sets `is_complete` if there was no fault."""
 
     build_id: str
     pods: Mapping[str, PodCut]
     connection: Connection = field(repr=False)
-    """To the lake, for questions about the build; closed after it."""
+    """Connection to the lake, for queries about the build; closed after the build."""
     is_outgrown: bool = False
-    """What is stored lacks a field that events have by now, or a file: all is to be computed anew."""
+    """The stored tables lack a field that events have now, or a file of them is lost: everything must be recomputed."""
     is_complete: bool = False
     left_out: Sequence[Omission] = ()
-    """What the build leaves out, because an aggregate has a defect."""
+    """Aggregates that the build leaves out because of a defect."""
     warnings: Sequence[str] = ()
-    """What people should know of the events that it adds, a sentence each."""
+    """What people should know about the events that it adds, one sentence each."""
 
     @property
     def cuts(self) -> dict[str, int]:
@@ -104,7 +104,7 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class CompleteBuild:
-    """A build that ran to its end with all its tests; what reports read."""
+    """A build of everything that passed all its tests; reports read the newest one."""
 
     build_id: str
     cuts: Mapping[str, int]
@@ -119,11 +119,11 @@ def building(
     since: Mapping[str, int] | None = None,
     lock_timeout_seconds: int = 600,
 ) -> Iterator[Build]:
-    """Hold the build lock, record the cut vector, hand the build out, and record its completion if it was complete.
+    """Hold the build lock, record the cut vector, yield the build, and record its completion if it was complete.
 
-    `cuts` (pod -> cut) is the vector to stand at, by default the highest that is complete in the lake. `since` says
-    where the build starts, by default where the last complete one stood; lower it to take back and recompute.
-    WarehouseError when another build does not end in time.
+    `cuts` (pod -> cut) is the vector to build at, by default the highest that is complete in the lake. `since` (pod ->
+    cut) is where the build starts, by default where the last complete build ended; a lower cut recomputes from there.
+    Raises WarehouseError if another build does not end in time.
     """
     with (
         build_lock(settings, lock_timeout_seconds),
@@ -169,7 +169,7 @@ def _leave_out(connection: Connection, build: Build) -> list[Omission]:
 
 
 def migrate_builds(connection: Connection) -> None:
-    """Create the tables of the builds, if they are missing."""
+    """Create the tables of the builds, if they do not exist."""
     if not _has_tables(connection):
         for statement in TABLES:
             connection.execute(statement)
@@ -183,7 +183,7 @@ def record_cut_vector(
     clock: Clock = utc_now,
     new_id: NewId = uuid7,
 ) -> Build:
-    """Write the vector that a build stands at, in one commit, and return it; the caller holds the build lock."""
+    """Write a build's cut vector in one transaction, and return the build; the caller holds the build lock."""
     vector = dict(cuts) if cuts is not None else cut_vector(connection)
     start = _resume_cuts(connection) | dict(since or {})
     build_id, build_number, recorded_at = str(new_id()), _next_build_number(connection), clock()
@@ -220,10 +220,10 @@ def stand_back(
     clock: Clock = utc_now,
     new_id: NewId = uuid7,
 ) -> None:
-    """Let the newest complete build stand at `cut` of `pod` at most, and the next one start there.
+    """Set the newest complete build back to at most `cut` of `pod`; the next build starts there.
 
-    For events that are taken back: the marts are asked as of cuts, so they show the state at `cut` from now on; the
-    build before keeps its record. In the caller's transaction, with the build lock held.
+    Used when events are retracted. Marts are read as of cuts, so from now on they show the state at `cut`; the earlier
+    build keeps its record. Runs in the caller's transaction; the caller holds the build lock.
     """
     if not _has_tables(connection):
         return
@@ -256,15 +256,15 @@ def stand_back(
 
 
 def record_completion(connection: Connection, build_id: str, *, clock: Clock = utc_now) -> None:
-    """Note that the build ran to its end with all its tests: from now on reports read it, and the next starts there."""
+    """Record that the build passed all its tests: reports read it from now on, and the next build starts there."""
     versions = json.dumps({name: state.SCHEMA_VERSION for name, state in STATE_TYPES.items()})
     connection.execute(f"insert into {COMPLETIONS} values (?, ?, ?)", [build_id, clock(), versions])
 
 
 def is_of_other_versions(connection: Connection) -> bool:
-    """Return whether the newest complete build read events as other schema versions than those of now.
+    """Return whether the newest complete build read events with other schema versions than the current ones.
 
-    What is stored may then mean something else under the same names: all is to be computed anew.
+    Stored columns may then mean something else under the same names, so everything must be recomputed.
     """
     rows = connection.execute(VERSIONS_OF_NEWEST).fetchall()
     read: dict[str, int] = json.loads(rows[0][0]) if rows and rows[0][0] else {}
@@ -272,7 +272,7 @@ def is_of_other_versions(connection: Connection) -> bool:
 
 
 def latest_build(connection: Connection, *, at: datetime | None = None) -> CompleteBuild | None:
-    """Return the newest complete build, or the newest that was complete at the moment `at`; None when there is none."""
+    """Return the newest complete build, or the newest that was complete at `at`; None if there is none."""
     if not _has_tables(connection):
         return None
     rows = connection.execute(
@@ -305,7 +305,7 @@ def _resume_cuts(connection: Connection) -> dict[str, int]:
 
 
 def _next_build_number(connection: Connection) -> int:
-    # The build lock is held: nobody else takes the number.
+    # The caller holds the build lock, so no other build can take the same number.
     rows = connection.execute(f"select coalesce(max(build_number), 0) + 1 from {CUT_VECTORS}").fetchall()
     return int(rows[0][0])
 
@@ -317,13 +317,13 @@ def _data_at(connection: Connection, pod: str, cut: int) -> datetime | None:
 
 
 def _first_parked_cut(connection: Connection, pod: str) -> int:
-    # A parked event comes to the lake later, under its old cut: the builds until then are done again from there.
+    # A parked event reaches the lake later, under its old cut. Therefore the next builds start again before that cut.
     rows = connection.execute(f"select min(cut) from {PARKED} where pod = ?", [pod]).fetchall()
     return int(rows[0][0]) if rows[0][0] is not None else 2**62
 
 
 def _has_tables(connection: Connection) -> bool:
-    # The column is what was added last: with it, all is there.
+    # These columns were added last: if they exist, everything exists.
     found = connection.execute(
         "select count(*) from duckdb_columns() where database_name = ? and schema_name = 'builds' "
         "and (table_name, column_name) in (('cut_vectors', 'build_number'), ('left_out_events', 'is_bad'), "
@@ -335,11 +335,11 @@ def _has_tables(connection: Connection) -> bool:
 
 @contextmanager
 def build_lock(settings: Settings, timeout_seconds: int = 600) -> Iterator[None]:
-    """Keep builds away while it is held; WarehouseError when one does not end in time.
+    """Hold the build lock, so that no other build runs. WarehouseError if another build does not end in time.
 
-    A build is away when nobody writes any more: a process that a killed builder has left behind is waited for, too.
+    Also waits for the writers' lock, because a process that a killed builder left behind may still write.
     """
-    # In the database, so that it holds between the workers, Dagster's runs and people's commands, and ends with them.
+    # A session's advisory lock: it holds across workers, Dagster's runs and commands, and ends with the session.
     with psycopg.connect(settings.control_dsn, autocommit=True) as connection:
         _locked(connection, "select pg_advisory_lock(hashtext(%s))", LOCK_KEY, timeout_seconds)
         with writers_lock(settings.catalog_dsn, timeout_seconds, is_first=True):
@@ -348,10 +348,10 @@ def build_lock(settings: Settings, timeout_seconds: int = 600) -> Iterator[None]
 
 @contextmanager
 def writers_lock(catalog_dsn: str, timeout_seconds: int = 600, *, is_first: bool = False) -> Iterator[None]:
-    """Hold the lock of whoever writes to the warehouse: a builder, and the process in which dbt works for it.
+    """Hold the lock of processes that write to the warehouse: a builder, and the dbt process that works for it.
 
-    With `is_first` it is given when no one else holds it. It is in the lake's catalog, where the writes go: should the
-    connection with the build lock be lost while dbt goes on, this one keeps other builders away.
+    With `is_first`, first wait until no other session holds it. The lock is in the lake's catalog, where the writes go:
+    if the connection with the build lock is lost while dbt still writes, this lock keeps other builders out.
     """
     with psycopg.connect(catalog_dsn, autocommit=True) as connection:
         if is_first:

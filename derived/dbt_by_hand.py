@@ -1,12 +1,12 @@
-"""dbt as a data engineer runs it (`tieout dbt`): any of its commands, with what it needs, beside builds of our own.
+"""dbt as a data engineer runs it (`tieout dbt`): any command, with its environment, beside the builds of Tieout.
 
-Belongs here: which commands write and therefore hold the build lock, what no command may do, whether a build by hand
-was a whole one. Does not belong here: what dbt needs to run (`derived/warehouse.py`), the command line
+Belongs here: which commands write and therefore hold the build lock, which options are refused, whether a build by hand
+was complete. Does not belong here: what dbt needs to run (`derived/warehouse.py`), the command line
 (`cli/commands/dbt.py`).
 
-A build by hand records cuts like every other. It is complete, so that reports read it and the next one goes on from
-there, only if it built every model and ran every test without a fault. Any other is like one that failed on the way:
-reports as of the last complete build show what they did, and the next build computes all again from there.
+A build by hand records cuts like every other. It is complete only if it built every model and passed every test; then
+reports read it and the next build starts from it. Otherwise it counts like a failed build: reports as of the last
+complete build do not change, and the next build recomputes everything from there.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ BUILDING = ("build", "run", "retry")
 """Commands that write models, at cuts of their own."""
 WRITING = (*BUILDING, "clone", "run-operation", "seed", "snapshot")
 STORING_TESTS = "--store-failures"
-"""With it `test` writes, too."""
+"""With this option the command `test` writes, too."""
 READING = ("compile", "debug", "docs", "list", "ls", "parse", "show", "source", "test")
 OFFLINE = ("list", "ls", "parse")
-"""Those that only read the project, and need no server."""
+"""Commands that only read the project, and need no server."""
 HELP = ("--help", "-h")
 
 REFUSED = {
@@ -44,7 +44,7 @@ REFUSED = {
     "--target-path": "is always below the folder of runtime files",
     "--no-write-json": "would leave nothing to tell a whole build from a part by",
 }
-"""Options that would harm the warehouse or run something else, and why."""
+"""Options that would damage the warehouse or run something else, and why."""
 
 FULL_REFRESH = ("--full-refresh", "-f")
 PARTIAL_PARSE = "partial_parse.msgpack"
@@ -53,18 +53,18 @@ BUILT = ("success", "pass", "warn")
 
 @dataclass(frozen=True, kw_only=True)
 class ByHand:
-    """What a command of dbt came to."""
+    """The result of a dbt command."""
 
     exit_code: int
-    """dbt's own: 0 all is well, 1 a model or test failed, 2 it could not run."""
+    """dbt's exit code: 0 success, 1 a model or test failed, 2 dbt could not run."""
     usage_error: str = ""
-    """What was wrong with the arguments; dbt does not print it itself."""
+    """What was wrong with the arguments; dbt does not print this itself."""
     is_complete: bool = False
     """Whether reports read this build now."""
 
 
 def check_arguments(arguments: Sequence[str]) -> str:
-    """Return which command is asked for; InputError for what cannot be run here."""
+    """Return the command among the arguments; InputError for commands and options that cannot be run here."""
     command = arguments[0] if arguments else ""
     if command not in (*WRITING, *READING):
         known = ", ".join(sorted({*WRITING, *READING}))
@@ -88,14 +88,14 @@ def is_building(arguments: Sequence[str]) -> bool:
 
 
 def is_writing(arguments: Sequence[str]) -> bool:
-    """Return whether the command writes to the warehouse, so that nobody may build beside it."""
+    """Return whether the command writes to the warehouse, so that no build may run at the same time."""
     writes = arguments[0] in WRITING or (arguments[0] == "test" and STORING_TESTS in arguments)
     return writes and not is_offline(arguments)
 
 
 @contextmanager
 def locked_for(settings: Settings, arguments: Sequence[str]) -> Iterator[Build | None]:
-    """Hold the build lock if the command writes; hand out the build if it writes models. Leave when dbt has ended."""
+    """Hold the build lock if the command writes; yield the build if it writes models. Run dbt in the block."""
     if is_building(arguments):
         is_from_nothing = any(option in arguments for option in FULL_REFRESH)
         since = dict.fromkeys((pod.pod for pod in settings.pods), 0) if is_from_nothing else None
@@ -109,16 +109,16 @@ def locked_for(settings: Settings, arguments: Sequence[str]) -> Iterator[Build |
 
 
 def asks_for_freshness(arguments: Sequence[str]) -> bool:
-    """Return whether the command judges how old the sources are."""
+    """Return whether the command checks the age of the sources."""
     return arguments[0] == "source" and not is_offline(arguments)
 
 
 def run_by_hand(
     settings: Settings, arguments: Sequence[str], build: Build | None, *, lake_complete_at: datetime | None = None
 ) -> ByHand:
-    """Run dbt with `arguments`, and say of `build`, if there is one, whether it is complete.
+    """Run dbt with `arguments`, and set whether `build` (if there is one) is complete.
 
-    `lake_complete_at` is that of `run_dbt_aloud`.
+    `lake_complete_at` is passed to `run_dbt_aloud`.
     """
     target = _target(settings)
     given = [*arguments]
@@ -137,13 +137,13 @@ def run_by_hand(
 
 
 def is_whole(results: Any, needed: set[str]) -> bool:
-    """Return whether a command built and tested all of `needed` (ids of models and tests) without a fault."""
+    """Return whether a command built and passed all of `needed` (ids of models and tests)."""
     faultless = {one.node.unique_id for one in results or () if str(one.status) in BUILT}
     return bool(needed) and needed <= faultless
 
 
 def _needed(target: Path) -> set[str]:
-    """Return the ids of all models and tests of the project that dbt has just read; unit tests prove no data."""
+    """Return the ids of all models and tests of the project that dbt has just read; unit tests do not test data."""
     nodes = json.loads((target / "manifest.json").read_text(encoding="utf-8"))["nodes"]
     return {name for name, node in nodes.items() if node["resource_type"] in ("model", "test")}
 
@@ -153,7 +153,7 @@ def _usage_error(result: Any) -> str:
 
 
 def _target(settings: Settings) -> Path:
-    """Return the folder that commands by hand write to; the first takes over what builds have parsed."""
+    """Return the target folder of commands by hand; the first command copies the parse result of the builds."""
     parsed = Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / PARTIAL_PARSE
     target = settings.var_dir / "dbt" / "by_hand"
     target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What dbt's own connections to the lake know besides SQL: how payloads of earlier schema versions are read.
+"""What dbt's own connections to the lake need besides SQL: functions that read payloads of earlier schema versions.
 
-Belongs here: that. Does not belong here: the functions themselves (`contracts/events/upcasting.py`). The name is in
-dbt_project/profiles.yml; dbt-duckdb imports it when dbt connects.
+Belongs here: registering them. Does not belong here: the functions themselves (`contracts/events/upcasting.py`).
+dbt_project/profiles.yml names this module; dbt-duckdb imports it when dbt connects.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contracts.events.upcasting import register
 
 
 class Plugin(BasePlugin):
-    """Found by its name."""
+    """dbt-duckdb finds the class by this name."""
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Prepare a connection before dbt uses it."""

@@ -1,9 +1,9 @@
-"""Which aggregates have a defect, from which cut to which: their events taken in the order of their versions.
+"""Which aggregates have a defect, and from which cut to which: their events are judged in the order of versions.
 
-What is left out together is judged together: an order with its payments and refunds, any other aggregate alone. Pure.
+A scope is judged as one and left out as one: an order with its payments and refunds, any other aggregate alone. Pure.
 
-Belongs here: judging an event beside the one before it, and when a scope is believed again. Does not belong here:
-judging one payload (`derived/defects.py`), reading events and keeping records (`derived/leaving_out.py`).
+Belongs here: judging an event against the previous one, and when a scope is believed again. Does not belong here:
+judging one payload (`derived/defects.py`), reading events and storing records (`derived/leaving_out.py`).
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from derived.defects import Defect
 from derived.unexplained import is_unexplained
 
 OF_AN_ORDER = ("order", "payment", "refund")
-"""Types that are left out with their order."""
+"""Aggregate types that are left out together with their order."""
 RESTATED = "_restated"
-"""How the event types end that say a whole state again: a person let them, so a version before them may be missing."""
+"""Ending of event types that state a whole aggregate again: a person requested it; earlier versions may be missing."""
 FOR_GOOD = frozenset({Defect.GAP, Defect.UNREADABLE, Defect.OTHER_AGGREGATE, Defect.TWICE})
-"""Something happened that nobody knows: only an event that states the whole aggregate again is believed."""
+"""After these defects something unknown happened: only an event that states the whole aggregate again ends them."""
 
 NAMED_MAX = 5
 
 Scope = tuple[str, str]
-"""What is left out: (``order``, order_id) with payments and refunds, or (aggregate type, aggregate id) alone."""
+"""What is left out: (``order``, order_id) with its payments and refunds, or one (aggregate type, aggregate id)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Omission:
-    """A scope that is left out, and the first defect because of which it is."""
+    """A scope that is left out, and the first defect that caused it."""
 
     pod: str
     merchant_id: str
     aggregate_type: str
     aggregate_id: str
     version: int
-    """Of the event with the defect."""
+    """Version of the event with the defect."""
     defect: str
     """The name of a `Defect`."""
     scope_type: str
     scope_id: str
     currency: str | None
     amounts: Mapping[str, int]
-    """Column of the daily report -> minor units: what the newest readable events say of the scope's money."""
+    """Column of the daily report -> minor units, from the newest readable events of the scope."""
     from_cut: int
-    """It stands as at the cut before."""
+    """The scope is shown as of the cut before this one."""
     until_cut: int | None
-    """The cut at which it is taken in again; None: it is left out."""
+    """The cut at which the scope is included again; None: it is still left out."""
 
     @property
     def scope(self) -> Scope:
@@ -60,12 +60,12 @@ class Omission:
 
     @property
     def aggregate_key(self) -> str:
-        """The key of the aggregate with the defect."""
+        """Key of the aggregate with the defect."""
         return f"{self.merchant_id}/{self.aggregate_type}/{self.aggregate_id}"
 
     @property
     def reason(self) -> str:
-        """What is wrong, from when on, and how much is left out with it."""
+        """What is wrong, from which cut on, and whether its order is left out with it."""
         with_it = "; its order is left out with it" if self.scope_type == "order" != self.aggregate_type else ""
         return (
             f"version {self.version}: {Defect[self.defect].value}{with_it}, from cut {self.from_cut} of {self.pod} on"
@@ -73,7 +73,7 @@ class Omission:
 
     @property
     def money(self) -> str:
-        """The amounts in words, e.g. ``placed 12.00 GBP``; empty when it has none."""
+        """The amounts in words, e.g. ``placed 12.00 GBP``; empty if there are none."""
         if not self.amounts or self.currency not in CURRENCY_EXPONENTS:
             return ""
         parts = (f"{name.removesuffix('_minor')} {format_minor(value, self.currency)}" for name, value in self.shown)
@@ -81,17 +81,17 @@ class Omission:
 
     @property
     def shown(self) -> list[tuple[str, int]]:
-        """The amounts that are not nothing."""
+        """The amounts that are not 0."""
         return [(name, value) for name, value in self.amounts.items() if value]
 
     @property
     def sentence(self) -> str:
-        """All of it, for a person."""
+        """Aggregate, reason and amounts in one sentence, for people."""
         return f"{visible(self.aggregate_key)} ({self.reason}{'; ' if self.shown else ''}{self.money})"
 
 
 def in_words(sentences: Sequence[str]) -> str:
-    """Return the sentences of the first few, for a person; empty when nothing is left out."""
+    """Return the first few sentences joined into one, for people; empty if nothing is left out."""
     if not sentences:
         return ""
     more = f"; and {len(sentences) - NAMED_MAX:,} more" if len(sentences) > NAMED_MAX else ""
@@ -101,7 +101,7 @@ def in_words(sentences: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event as it was judged by itself: what `derived.defects.judged` delivers."""
+    """One event after it was judged alone: a row of `derived.defects.judged`."""
 
     cut: int
     event_id: str
@@ -111,17 +111,18 @@ class Event:
     aggregate_id: str
     version: int
     position: int
-    """In the pod's outbox: which of two events of one cut is the earlier; their ids say it only by chance."""
+    """Position in the pod's outbox: it orders two events of one cut; their ids do not."""
     defect: str | None
     order_id: str | None
     payment_id: str | None
     currency: str | None
     amounts: Mapping[str, int] = field(default_factory=dict)
     taxed: Sequence[str] = ()
-    """What tax is booked on: `derived.defects.Rules` says how it is named."""
+    """Where tax is booked; `derived.defects.Rules` describes the texts."""
     constant: int | None = None
     parts: Sequence[int] | None = None
-    """What of its money no later event changes, and what only some do: `derived/unexplained.py`."""
+    """A hash of the amounts that no later event may change, and hashes of those that only some may change
+    (`derived/unexplained.py`)."""
 
     @property
     def aggregate(self) -> Scope:
@@ -130,13 +131,13 @@ class Event:
 
     @property
     def is_restated(self) -> bool:
-        """Whether it says a whole state again, whatever was before."""
+        """Whether the event states the whole aggregate again, whatever came before."""
         return self.event_type.endswith(RESTATED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
-    """What the histories have of an aggregate from before the events that are judged."""
+    """An aggregate's state in the stored histories, before the events that are judged."""
 
     version: int = 0
     merchant_id: str | None = None
@@ -154,17 +155,17 @@ NEW = Before()
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What is wrong in a scope, when."""
+    """The defects of a scope, and their cuts."""
 
     left_out: tuple[Omission, ...]
-    """In the order of their cuts, without overlaps."""
+    """Ordered by cut, without overlaps."""
     bad: frozenset[tuple[int, str]]
-    """Cut and id of events that no model may have, ever."""
+    """(cut, event id) of events that no model may ever use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Interval:
-    """From which cut to which one member of a scope is not believed, and the event that began it."""
+    """Cuts in which one member of a scope is not believed, and the event that started it."""
 
     event: Event
     defect: Defect
@@ -172,7 +173,7 @@ class _Interval:
 
 
 def judge(pod: str, scope: Scope, events: Sequence[Event], before: Mapping[Scope, Before]) -> Judgement:
-    """Judge all events of a scope after some cut; `before` says what its aggregates were at that cut."""
+    """Judge all events of a scope after some cut; `before` is the state of its aggregates at that cut."""
     events = sorted(events, key=_arrival)
     of: defaultdict[Scope, list[Event]] = defaultdict(list)
     for event in events:
@@ -198,7 +199,7 @@ def _in_order(events: Iterable[Event]) -> list[Event]:
 
 @dataclass(kw_only=True)
 class _Course:
-    """How far an aggregate's versions were followed, one after the other, from the last one that was believed."""
+    """The state while an aggregate's versions are followed in order, from the last believed version on."""
 
     last: Before
     first: _Interval | None = None
@@ -208,9 +209,9 @@ class _Course:
     bad: set[tuple[int, str]] = field(default_factory=set)
 
     def follow(self, event: Event) -> None:
-        """Judge the next version beside the one before."""
+        """Judge the next version against the previous one."""
         wrong = Defect[event.defect] if event.defect else _beside(event, self.last)
-        # What is wrong in itself may come after a lost version, too.
+        # An event that is wrong in itself may also come after a missing version.
         defect = wrong or (Defect.GAP if event.version != self.last.version + 1 else None)
         is_gap = event.version > self.last.version + 1
         is_repeated = event.version <= self.last.version
@@ -222,7 +223,7 @@ class _Course:
         if wrong is not None:
             self.bad.add((event.cut, event.event_id))
             if is_repeated or wrong is not Defect.UNEXPLAINED:
-                # It may have captured or cancelled something, whatever else of it is wrong.
+                # The bad event may also have captured or cancelled something, so the parts are not known any more.
                 self.last = replace(self.last, parts=None)
             return
         self.last = believed(event)
@@ -231,7 +232,7 @@ class _Course:
 
 
 def believed(event: Event) -> Before:
-    """Return what a good version says, as what the next one is judged beside."""
+    """Return the state after a good version; the next version is judged against it."""
     return Before(
         version=event.version,
         merchant_id=event.merchant_id,
@@ -245,11 +246,12 @@ def believed(event: Event) -> Before:
 
 
 def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, str]]) -> Iterator[_Interval]:
-    """Yield when an aggregate is not believed, as builds at each cut would find; its events are given as they came.
+    """Yield the intervals in which an aggregate is not believed, as builds at each cut would find them.
 
-    While it is not believed, its versions wait: one that was lost may come late, so they are followed once more, in
-    their order. Once it is believed, a version that comes late comes after the last one, whatever its number. So what
-    comes out does not depend on how many cuts a build adds. Adds to `bad`.
+    `events` are given in order of arrival. While the aggregate is not believed, its versions are collected, because a
+    missing version may arrive later; then all of them are followed again in order. Once the aggregate is believed, a
+    version that arrives late counts as coming after the last one, whatever its number is. Therefore the result does not
+    depend on how many cuts a build adds. Adds bad events to `bad`.
     """
     waiting: list[Event] = []
     began: _Interval | None = None
@@ -274,7 +276,7 @@ def _of_aggregate(events: Sequence[Event], before: Before, bad: set[tuple[int, s
 
 
 def _beside(event: Event, last: Before) -> Defect | None:
-    """Return what is wrong with an event beside the one before it."""
+    """Return the defect of an event compared with the previous one; None if there is none."""
     if event.version <= last.version:
         return Defect.TWICE
     if last.merchant_id is not None and event.merchant_id != last.merchant_id:
@@ -290,13 +292,16 @@ def _beside(event: Event, last: Before) -> Defect | None:
 
 
 def _is_moved(event: Event, last: Before) -> bool:
-    """Return whether a payment or refund is of another order or payment than before."""
+    """Return whether a payment or refund names another order or payment than before."""
     pairs = ((last.order_id, event.order_id), (last.payment_id, event.payment_id))
     return any(before is not None and now != before for before, now in pairs)
 
 
 def _of_refunds(events: Sequence[Event], before: Mapping[Scope, Before]) -> Iterator[_Interval]:
-    """Yield when a payment's refunds do not sum to what it says was given back: both are in one commit, so in a cut."""
+    """Yield the intervals in which a payment's refunds do not add up to its refunded amount.
+
+    Both are written in one transaction, so they must agree at every cut.
+    """
     changes = sorted(_given_back(events, before), key=lambda one: (one[0], one[1].cut))
     difference, standing, of = 0, None, None
     for index, (payment, event, amount) in enumerate(changes):
@@ -320,10 +325,10 @@ def _of_refunds(events: Sequence[Event], before: Mapping[Scope, Before]) -> Iter
 def _given_back(
     events: Sequence[Event], before: Mapping[Scope, Before]
 ) -> Iterator[tuple[tuple[str, ...], Event, int]]:
-    """Yield by how much each event changes what a payment says was given back, less what its refunds say.
+    """Yield by how much each event changes a payment's refunded amount, minus the change of its refunds.
 
-    Payment, order, merchant and currency, the event, minor units: a refund of another order, merchant or currency than
-    its payment's agrees with none.
+    Yields ((payment, order, merchant, currency), event, minor units). A refund with another order, merchant or currency
+    than its payment has another key, so it cannot balance the payment.
     """
     last = {aggregate: one.amounts.get("refunded_minor", 0) for aggregate, one in before.items()}
     for event in sorted(events, key=lambda one: one.version):
@@ -340,7 +345,7 @@ def _given_back(
 
 
 def _money(scope: Scope, events: Sequence[Event], before: Mapping[Scope, Before]) -> dict[str, int]:
-    """Return what the newest readable states of the scope's aggregates come to; a payment says what was given back."""
+    """Return the sums of the scope's newest readable states; a payment's refunded amount stands for its refunds."""
     newest = {aggregate: one.amounts for aggregate, one in before.items()}
     newest |= {event.aggregate: event.amounts for event in sorted(events, key=lambda one: one.version)}
     sums: defaultdict[str, int] = defaultdict(int)
@@ -357,7 +362,7 @@ def _currency(events: Sequence[Event], before: Mapping[Scope, Before]) -> str | 
 
 
 def _merged(intervals: Iterable[_Interval]) -> Iterator[_Interval]:
-    """Yield when a scope is left out: from the first cut of what overlaps to the last; each with its first defect."""
+    """Yield when a scope is left out: overlapping intervals are merged, each with its first defect."""
     standing: _Interval | None = None
     for one in sorted(intervals, key=lambda found: _arrival(found.event)):
         if standing is None:

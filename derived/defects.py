@@ -1,9 +1,9 @@
-"""Finding events that the warehouse cannot take as they are, before its models read them: SQL over the lake's events.
+"""Finding events that the warehouse cannot use, before its models read them: SQL over the lake's events.
 
-Whatever the warehouse's tests demand of a single aggregate is asked for here first, so that one aggregate that breaks a
-rule is left out by name (`derived/leaving_out.py`), and no test of everybody's fails because of it.
+Every rule that the warehouse's tests check for a single aggregate is checked here first. So one aggregate that breaks a
+rule is left out by name (`derived/leaving_out.py`), and does not make a test of all aggregates fail.
 
-Belongs here: the rules for one payload. Does not belong here: what an event must be beside the one before it
+Belongs here: the rules for one payload. Does not belong here: comparing an event with the previous one
 (`derived/defective.py`), what is left out with it.
 """
 
@@ -27,13 +27,13 @@ from derived import unexplained
 from derived.lake_schema import EVENTS
 
 WIDEST = 2**62 - 1
-"""What one account may hold of one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
+"""Limit of one account's amount in one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
 UNIT = f"({micro_per_minor_sql('state.currency', 'hugeint')})"
 YEARS = "between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59.999999+00'"
 
 
 class Defect(StrEnum):
-    """What is wrong with an event; the first that fits, in this order."""
+    """What is wrong with an event; the first that applies, in this order."""
 
     UNREADABLE = "its payload cannot be read"
     OTHER_AGGREGATE = "its payload is of another aggregate, merchant or version"
@@ -52,28 +52,32 @@ class Defect(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What an aggregate type's state must keep to, as conditions on the struct `state`; null counts as not kept."""
+    """The rules for an aggregate type's state, as SQL conditions on the struct `state`; null counts as broken."""
 
     known: str = "true"
     fits: str = "true"
     agrees: str = "true"
     amounts: str = "json_object()"
-    """What finance would see of the aggregate: a JSON object, column of the daily report -> minor units."""
+    """The aggregate's amounts in finance's reports: a JSON object, column of the daily report -> minor units."""
     taxed: str = "[]"
-    """What tax is booked on, a list of texts: each line and where its tax is owed. No later version may lack one."""
+    """Where tax is booked, a list of texts: each line with each of its jurisdictions. Later versions must have all."""
     constant: str = unexplained.NO_CONSTANT
-    """What of its money no later event changes, as one number (`derived/unexplained.py`)."""
+    """A hash of the amounts that no later event may change (`derived/unexplained.py`)."""
     parts: str = unexplained.NO_PARTS
-    """What of its money only some events change, a list of numbers."""
+    """Hashes of the amounts that only some events may change, as a list."""
 
 
 def _list_in(name: str, kind: list[Any]) -> str:
-    """Return a list that was added later, as such; null where it is none."""
+    """Return SQL for a list field that was added to the schema later; null if the value is not a list."""
     return f"try(from_json_strict(added.{name}, '{json.dumps(kind)}'))"
 
 
 def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str, Any]:
-    """Return the fields' types; what has a default was added later, events from before do not have it: read as text."""
+    """Return the types of the fields of a state.
+
+    A field with a default was added later, and earlier events do not have it; with `is_added` only such fields are
+    returned, to be read as text or JSON.
+    """
     hints = typing.get_type_hints(struct)
     found: dict[str, Any] = {}
     for one in msgspec.structs.fields(struct):
@@ -143,7 +147,7 @@ REVENUE = f"""(one.amount_minor::HUGEINT - if(one.is_tax_inclusive, one.tax_mino
 
 
 def _taxes_agree(state_type: type[msgspec.Struct], line_id: str, *columns: str) -> str:
-    """Each line that has several taxes has their sums; a tax is named once."""
+    """Return a condition: the taxes of each line that has several add up to the line's tax, and none is named twice."""
     taxes = _taxes(state_type, "line_taxes")
     mine = f"list_filter({taxes}, lambda tax: tax.{line_id} = one.{line_id})"
     sums = " and ".join(
@@ -154,7 +158,7 @@ def _taxes_agree(state_type: type[msgspec.Struct], line_id: str, *columns: str) 
 
 
 def taxed_lines(lines: str, taxes: str, line_id: str) -> str:
-    """Return an expression for what tax is booked on: each line, with each place where a tax on it is owed."""
+    """Return SQL for the places where tax is booked: each line with each jurisdiction that taxes it."""
     mine = f"list_filter({taxes}, lambda tax: tax.{line_id} = one.{line_id})"
     own = f"[one.{line_id} || ' ' || one.jurisdiction]"
     each = f"list_transform({mine}, lambda tax: tax.{line_id} || ' ' || tax.jurisdiction)"
@@ -162,7 +166,7 @@ def taxed_lines(lines: str, taxes: str, line_id: str) -> str:
 
 
 def taxed_places(state: str, taxes: str) -> str:
-    """Return the same for an adjustment, which has no lines."""
+    """Return the same for an adjustment, which has no lines: its jurisdictions."""
     each = f"list_transform({taxes}, lambda tax: tax.jurisdiction)"
     return f"if({state}.tax_category is null, [], if(len({taxes}) > 0, {each}, [{state}.jurisdiction]))"
 
@@ -264,21 +268,21 @@ RULES: Mapping[str, Rules] = {
     ),
     "stock_movement": Rules(known=f"state.kind in ({_values(MOVEMENT, 'kind')})", agrees="state.quantity <> 0"),
 }
-"""Types that are not listed must only be readable, and their own."""
+"""Aggregate types that are not listed must only be readable, and name their own aggregate."""
 
 
 SAID = (
     "event_type", "merchant_id", "aggregate_type", "aggregate_id", "aggregate_version", "occurred_at", "recorded_at",
     "payload",
 )  # fmt: skip
-"""What an event says; the rest is how it came."""
+"""Columns with the event's content; the other columns describe how it was transported."""
 
 
 def unique_events(condition: str) -> str:
-    """Return a query for the raw events that a condition chooses, each once; copies that differ are there all.
+    """Return a query for the raw events that meet a condition, each once; copies with other content are all returned.
 
-    Nobody can say which of those is the event, and models would take one by chance: as two events of one version, under
-    one id, they are left out.
+    Nobody can decide which of such copies is the event, and models would take one at random. As two events of one
+    version, under one id, they are left out.
     """
     said = ", ".join(SAID)
     return f"""select * from {EVENTS} where ({condition})
@@ -288,9 +292,9 @@ def unique_events(condition: str) -> str:
 def judged(aggregate_type: str, events: str) -> str:
     """Return a query for the events of one type among `events`: a table like the raw events, or a query in brackets.
 
-    Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, position, defect (null: none
-    that its payload shows), order_id, payment_id, currency, amounts (JSON text; null: they cannot be read), taxed,
-    constant and parts (see `Rules`).
+    Columns: cut, event_id, event_type, merchant_id, aggregate_type, aggregate_id, version, position, defect (null: the
+    payload alone shows none), order_id, payment_id, currency, amounts (JSON text; null: not readable), taxed, constant
+    and parts (see `Rules`).
     """
     state_type = STATE_TYPES[aggregate_type]
     rules = RULES.get(aggregate_type, Rules())
@@ -328,7 +332,7 @@ def judged(aggregate_type: str, events: str) -> str:
 
 
 def _or_null(name: str, names: set[str]) -> str:
-    # A payload that cannot be read as a whole may still say to which order it belongs.
+    # If the whole payload is not readable, a pattern may still find the order it belongs to.
     if name not in names:
         return "null::VARCHAR"
     pattern = f'"{name}" ?: ?"([^"]+)"'
@@ -336,7 +340,7 @@ def _or_null(name: str, names: set[str]) -> str:
 
 
 def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator[str]:
-    """Yield conditions: whatever must have a value has one that can be booked, and what was added later, too."""
+    """Yield conditions: each required value exists and can be booked, and each value of a later field has its type."""
     here, added = (f"state.{part}", f"added.{part}[place]") if part else ("state", "added")
     here = "one" if part else here
     hints = typing.get_type_hints(struct)

@@ -1,4 +1,4 @@
-"""Talking about a database without giving its password away.
+"""Writing about a database without showing its password.
 
 Belongs here: the description of a DSN for messages, and removing secrets from other programs' messages.
 """
@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 def described(dsn: str) -> str:
-    """Return where a DSN points to, without secrets."""
+    """Return database, host and port of a DSN, without secrets."""
     parts = _parts(dsn)
     return f"database {parts.get('dbname', '?')} at {parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
 

@@ -1,11 +1,11 @@
-"""Opening a new epoch of a pod: from here on its database counts, and every copy goes back to what both have.
+"""Opening a new epoch of a pod: its database is authoritative from now on; every copy goes back to the last common cut.
 
 Belongs here: the plan, and the order of the steps. Does not belong here: a single step (`streams/epochs.py`,
 `derived/lake_epochs.py`, `derived/backup_epochs.py`, the views' `take_back`), what is printed (`cli/commands/`).
 
-The record in the pod comes first and is completed last: between the two nobody publishes, and every step finds out for
-itself what is left to do, so an opening that was interrupted anywhere is finished by asking for it again. The log comes
-before its readers, so that nobody applies again what was taken back from him.
+The record in the pod is written first and completed last; between the two nothing is published. Every step finds out
+itself what is left to do, so a second call finishes an opening that was interrupted anywhere. The log is taken back
+before its readers, so that no reader applies retracted events again.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from streams.log import EventLog
 from streams.projection import EpochOpening, Position
 
 StepHook = Callable[[str], None]
-"""Called with the name of each step before it is made; tests raise from it."""
+"""Called with the name of each step before the step runs; tests raise from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyPlan:
-    """One copy, and what is taken back from it."""
+    """One copy, and how much of it is retracted."""
 
     copy: str
     stands_at_cut: int
-    """The last cut of which it has anything."""
+    """The last cut of which the copy has any event."""
     events: int | None
-    """Events after the base; None for a view, which is built again from the lake."""
+    """Number of events after the base; None for a view, because it is rebuilt from the lake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +54,29 @@ class EpochPlan:
 
     pod: str
     is_needed: bool
-    """Whether the database and the copies do not go on from each other as they are."""
+    """Whether the database and the copies do not continue each other as they are."""
     base: Cut | None
-    """The last cut that both have identically; None: there is none."""
+    """The last cut that is identical in the database and the copies; None: there is none."""
     database_cut: int
     """The last cut that the database knows."""
     forgotten_cuts: int
-    """Cuts that the database registered after the base; their events come again, under the new epoch."""
+    """Number of cuts that the database registered after the base; their events are published again in the new epoch."""
     copies: tuple[CopyPlan, ...]
 
     @property
     def base_cut(self) -> int:
-        """The number of the base; 0 when there is none."""
+        """The number of the base cut; 0 if there is none."""
         return self.base.cut if self.base else 0
 
     @property
     def is_from_nothing(self) -> bool:
-        """Whether all that the copies have of the pod would be taken back."""
+        """Whether everything that the copies have of the pod would be retracted."""
         return self.base is None and any(copy.stands_at_cut for copy in self.copies)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """What was done; `epoch` is None when nothing had to be, or only the plan was asked for."""
+    """The result; `epoch` is None if no new epoch was needed, or if only the plan was requested."""
 
     plan: EpochPlan
     epoch: str | None
@@ -100,10 +100,10 @@ class EpochOpener:
             return session.plan()
 
     def open(self, *, is_from_nothing_allowed: bool = False) -> Opened:
-        """Take every copy back to the last common cut and let the pod's database go on from there.
+        """Take every copy back to the last common cut, and let the pod's database continue from there.
 
-        Raises PropagationError when nothing is in common, unless that is allowed, or when the outbox cannot give what
-        comes after; RelayBusyError while the pod's relay runs. A second call finishes what a first one began.
+        Raises PropagationError if there is no common cut (unless that is allowed), or if the outbox does not have the
+        events after it; RelayBusyError while the pod's relay runs. A second call finishes an interrupted one.
         """
         with self._session() as session:
             plan = session.plan()
@@ -124,7 +124,7 @@ class EpochOpener:
 
 @dataclass(frozen=True, kw_only=True)
 class _Session:
-    """The pod's lock is held."""
+    """One use of the opener while it holds the pod's relay lock."""
 
     opener: EpochOpener
     connection: psycopg.Connection[Any]
@@ -154,11 +154,11 @@ class _Session:
         begun = self._begun()
         if begun is not None:
             return epochs.cut_numbered(self.connection, begun.base_cut)
-        # Nothing was published, so nothing can be another one.
+        # If nothing was published, no copy can differ from the database.
         return common.cut if is_anything_copied else newest
 
     def _begun(self) -> epochs.OpenedEpoch | None:
-        """Return the opening that was begun here and not completed."""
+        """Return the opening of this database that was begun and not completed; None if there is none."""
         last = epochs.last_opening(self.connection)
         if last is None or last.completed_at is not None or not last.is_of_this_database:
             return None
@@ -174,7 +174,7 @@ class _Session:
         ]
 
     def _places(self, lake: duckdb.DuckDBPyConnection) -> dict[str, int]:
-        """Return the last cut of which each copy has anything."""
+        """Return copy -> the last cut of which it has any event."""
         opener = self.opener
         return {
             "log": epochs.logged_until(opener.log, self.pod, self._partition_count()),
@@ -211,7 +211,7 @@ class _Session:
         opener.step("log")
         epochs.retract_log(opener.log, pod, opening.base_cut, self._partition_count())
         self._take_back_copies(opening, base)
-        # The lake has their events now.
+        # The lake has the retracted events now, so the log can delete them.
         opener.log.forget_retracted(pod)
         opener.step("complete")
         epochs.complete_opening(self.connection, opening)
@@ -237,5 +237,5 @@ class _Session:
 
 
 def _furthest(positions: Mapping[int, Position]) -> int:
-    """Return the last cut of which positions include anything."""
+    """Return the last cut of which the positions include any event; 0 if there is none."""
     return max((place.cut + (1 if place.chunk else 0) for place in positions.values()), default=0)

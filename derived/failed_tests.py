@@ -1,6 +1,6 @@
-"""Which rows failed a test of the warehouse: their keys, so that a person can look one up.
+"""Which rows failed a test of the warehouse: their keys, so that people can look them up.
 
-Belongs here: asking a failed test's own query for a few keys. Does not belong here: running tests
+Belongs here: running a failed test's own query for a few keys. Does not belong here: running tests
 (`derived/warehouse.py`).
 """
 
@@ -18,9 +18,9 @@ KEY_ENDINGS = ("_id", "_date", "_month", "_name")
 
 
 def failing_keys(connection: duckdb.DuckDBPyConnection, compiled: str | None) -> str:
-    """Return the keys of the first rows that a compiled test finds (``order_id=1, pod=pod1; ...``); "" if none can be.
+    """Return the keys of the first rows that a compiled test returns (``order_id=1, pod=pod1; ...``); "" if unknown.
 
-    The order of the rows is the query's. Amounts and texts of the rows are not shown.
+    The rows are in the query's order. Amounts and texts of the rows are not shown.
     """
     if not compiled:
         return ""
@@ -29,13 +29,13 @@ def failing_keys(connection: duckdb.DuckDBPyConnection, compiled: str | None) ->
         names = [str(column[0]) for column in found.description]
         rows = found.fetchall()
     except duckdb.Error:
-        # The build has failed already and says so; what cannot be named must not hide that.
+        # The build has already failed and reported it; an error in this query must not hide that failure.
         return ""
     return "; ".join(text for row in rows if (text := _keys(dict(zip(names, row, strict=True)))))
 
 
 def with_keys(text: str, keys: str) -> str:
-    """Return a test's name or message followed by what `failing_keys` says."""
+    """Return a test's name or message, followed by the keys of its failed rows if there are any."""
     return f"{text} (the first: {keys})" if keys else text
 
 

@@ -1,9 +1,9 @@
-"""Reading what the warehouse judges before a build: which scopes are suspect, their events, and what was before.
+"""Reading what is judged before a build: the suspect scopes, their events, and their state before.
 
-Events are judged some thousands at a time, and what came out is kept without payloads: the first build has all events
-there ever were, and the payloads of that many do not fit beside dbt. Belongs here: SQL over the lake's events. Does not
-belong here: what stood before (`derived/standing.py`), what follows from it (`derived/defective.py`), the rules for one
-payload (`derived/defects.py`), the records (`derived/leaving_out.py`).
+Events are judged in steps of some thousands, and only results without payloads are kept in memory: the first build
+reads all events, and the payloads of so many do not fit beside dbt. Belongs here: SQL over the lake's events. Does not
+belong here: the state before (`derived/standing.py`), what follows from a defect (`derived/defective.py`), the rules
+for one payload (`derived/defects.py`), the records (`derived/leaving_out.py`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from derived.standing import (
 from derived.unexplained import unexplained_sql
 
 POSITIONS_AT_ONCE = 30_000
-"""How many events' payloads are read at once, at most: each event of a pod has a position of its own."""
+"""Maximum number of events whose payloads are read at once; each event of a pod has its own position."""
 
 NEW_EVENTS = "temp.main.new_events"
 """The events of one step, with their payloads."""
 JUDGED_EVENTS = "temp.main.judged_events"
-"""All events of the window with what is wrong with each by itself, without payloads."""
+"""All events of the window, without payloads, each with the defect that it has alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A scope with all its events after the cut `start`, and what its aggregates were at that cut."""
+    """A scope with all its events after the cut `start`, and the state of its aggregates at that cut."""
 
     scope: Scope
     start: int
@@ -52,7 +52,7 @@ class Case:
 
 @contextmanager
 def judged_window(connection: Connection, pod: str, since: int, cut: int) -> Iterator[None]:
-    """Judge each event of the window by itself; what came out is there for the other functions until the block ends."""
+    """Judge each event of the window alone; the other functions can read the results until the block ends."""
     try:
         _make_judged_events(connection)
         window = window_of(pod, since, cut)
@@ -75,7 +75,7 @@ def _make_judged_events(connection: Connection) -> None:
 
 
 def _steps(connection: Connection, window: str) -> list[int]:
-    """Return the steps that have events; a whole import may be one cut, but positions are those of single events."""
+    """Return the steps that have events. Steps are ranges of positions, because one cut may be a whole import."""
     rows = rows_of(
         connection,
         f'select distinct "position" // {POSITIONS_AT_ONCE} as step from {EVENTS} where {window} order by step',
@@ -100,7 +100,7 @@ def _judge_step(connection: Connection, window: str, step: int) -> None:
 
 
 def scopes_of_suspects(connection: Connection, pod: str, since: int) -> set[Scope]:
-    """Return what has an event in the window that is wrong by itself, does not follow, or disagrees with refunds."""
+    """Return scopes with a suspect event in the window: defective alone, not following, or disagreeing with refunds."""
     found: set[Scope] = set()
     for (aggregate_type,) in rows_of(connection, f"select distinct aggregate_type from {JUDGED_EVENTS} order by all"):
         suspects = _suspects(connection, pod, aggregate_type, since)
@@ -113,7 +113,7 @@ def scopes_of_suspects(connection: Connection, pod: str, since: int) -> set[Scop
 
 
 def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int) -> dict[str, str | None]:
-    """Return aggregates with an event that is wrong by itself or beside the one before, and the order it is of."""
+    """Return aggregate -> order of aggregates with an event that is wrong alone or compared with the previous one."""
     is_of_order = "true" if aggregate_type in OF_AN_ORDER else "false"
     rows = rows_of(
         connection,
@@ -149,7 +149,7 @@ def _suspects(connection: Connection, pod: str, aggregate_type: str, since: int)
 
 
 def _unexplained(aggregate_type: str) -> str:
-    """Return a query for the aggregates whose amounts change in the window although their events may not do it."""
+    """Return a query for aggregates whose amounts change in the window although their events may not change them."""
     if aggregate_type not in BEFORE_CONSTANT:
         return "select null::VARCHAR where false"
     changed = unexplained_sql(("was_constant", "constant"), ("was_parts", "parts"), "event_type")
@@ -173,7 +173,7 @@ def _scope(aggregate_type: str, aggregate_id: str, order_id: str | None, before:
 
 
 def _disagreeing(connection: Connection, pod: str, since: int) -> set[Scope]:
-    """Return payments, by their orders, that change by something else than their refunds within one cut."""
+    """Return payments, by order, whose refunded amount changes within a cut by another sum than their refunds."""
     parts = []
     for aggregate_type, payment_id, sign in (("payment", "aggregate_id", 1), ("refund", "payment_id", -1)):
         parts.append(
@@ -201,7 +201,7 @@ def _disagreeing(connection: Connection, pod: str, since: int) -> set[Scope]:
 def touched_scopes(
     connection: Connection, pod: str, scopes: set[Scope], members: Mapping[Scope, set[Scope]], since: int
 ) -> set[Scope]:
-    """Return those of the scopes that have an event in the window."""
+    """Return the scopes among these that have an event in the window."""
     of = _of_orders(connection, pod, {one[1] for one in scopes if one[0] == "order"}, since)
     ids = {aggregate: scope for scope, known in members.items() for aggregate in known}
     ids |= {aggregate: scope for scope, known in of.items() for aggregate in known}
@@ -217,7 +217,7 @@ def touched_scopes(
 
 
 def _of_orders(connection: Connection, pod: str, orders: set[str], since: int) -> dict[Scope, set[Scope]]:
-    """Return the payments and refunds of orders: those that the histories have, and those with events in the window."""
+    """Return the payments and refunds of orders, from the stored histories and from events in the window."""
     found: defaultdict[Scope, set[Scope]] = defaultdict(set)
     if not orders:
         return found
@@ -246,8 +246,8 @@ def read_cases(
 ) -> list[Case]:
     """Return the scopes with all their events after their starts, up to `cut`.
 
-    `known`: aggregates that are theirs; those that came in the window are looked for. `elsewhere`: the other pods, each
-    with the cut up to which it is read; versions of an aggregate that moved begin there.
+    `known`: scope -> aggregates that belong to it; those that came in the window are searched. `elsewhere`: other pod
+    -> the cut up to which it is read; it may have the earlier versions of an aggregate that moved.
     """
     by_start: defaultdict[int, set[Scope]] = defaultdict(set)
     for scope, start in starts.items():
@@ -303,9 +303,9 @@ def _before_elsewhere(
     before: Mapping[str, Before],
     elsewhere: Mapping[str, int],
 ) -> dict[str, Before]:
-    """Return the version before the first one here, from other pods, of aggregates whose first does not follow here.
+    """Return from other pods the state before an aggregate's first version here, if that version does not follow here.
 
-    A merchant is not its pod: versions grow over pods. What is bad there is no version that another can follow.
+    A merchant can move to another pod, and versions continue there. A bad version in the other pod does not count.
     """
     firsts: dict[str, int] = {}
     for event in events:
@@ -318,7 +318,8 @@ def _before_elsewhere(
     if not open_ended or not elsewhere:
         return {}
     windows = " or ".join(window_of(name, 0, cut) for name, cut in elsewhere.items())
-    # Only the very version before: beside an earlier one, what the lost one did would look like a defect of this one.
+    # Only the directly preceding version counts: compared with an earlier one, a lost version's change would look like
+    # a defect of this one.
     found = {
         event.aggregate_id: event
         for event in _events(connection, aggregate_type, f"({windows}) and aggregate_id in ({_list(open_ended)})")

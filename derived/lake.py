@@ -1,8 +1,9 @@
 """The lake as a projection of the log: every event, once, in `lake.raw.events`.
 
-Belongs here: applying a step to the lake in one DuckLake transaction. How to connect: `derived/lake_connection.py`; the
-tables and their compaction: `derived/lake_schema.py`; questions: `derived/lake_reads.py`. The lake is the store that
-others are rebuilt from; it is itself rebuilt by applying the log again from START.
+Belongs here: applying a step to the lake in one DuckLake transaction. Does not belong here: how to connect
+(`derived/lake_connection.py`), the tables and their compaction (`derived/lake_schema.py`), queries
+(`derived/lake_reads.py`). Other copies are rebuilt from the lake; the lake itself is rebuilt by applying the log again
+from START.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ __all__ = [
 Connection = duckdb.DuckDBPyConnection
 
 CONTENT_ERRORS = (duckdb.ConstraintException, duckdb.ConversionException, duckdb.OutOfRangeException)
-"""What DuckDB raises about a row that cannot be stored; all else is about files, the catalog or memory."""
+"""Errors of DuckDB about a row that cannot be stored; all others are about files, the catalog or memory."""
 
 EVENT_COLUMNS = ", ".join(f'"{name}"' for name in (*ENVELOPE_COLUMNS, "chunk"))
 
@@ -52,8 +53,8 @@ EVENT_COLUMNS = ", ".join(f'"{name}"' for name in (*ENVELOPE_COLUMNS, "chunk"))
 class LakeProjection:
     """Appends events to the lake; implements `streams.projection.ReplayableProjection`, for any number of threads.
 
-    Two consumers of one pod cannot both commit: each updates the pod's fence, and DuckLake refuses the second. The
-    connection is opened at first use and again after an error.
+    Two consumers of one pod cannot both commit: each updates the pod's fence, and DuckLake refuses the second commit.
+    The connection is opened at first use, and again after an error.
     """
 
     name = "lake"
@@ -77,7 +78,7 @@ class LakeProjection:
         )
 
     def apply(self, work: Work) -> None:
-        """Append the step's events and move the fence, in one commit; FencedError when another was first."""
+        """Append the step's events and move the fence in one transaction; FencedError if another consumer was first."""
         try:
             self._apply(work)
         except _RefusedError:
@@ -96,7 +97,7 @@ class LakeProjection:
                 record_opening(cursor, work.pod, work.opening)
 
     def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
-        """Return what is parked of `pod`, of these aggregates or of all, ordered by (cut, position)."""
+        """Return the parked events of `pod`, of these aggregates or of all, ordered by (cut, position)."""
         with self._transaction() as cursor:
             rows = cursor.execute(
                 f"""select aggregate_key, event_id, cut, "position", event, error, parked_at from {PARKED}
@@ -118,18 +119,18 @@ class LakeProjection:
         ]
 
     def recovery_command(self, pod: str, applied_cut: int) -> str:
-        """Return what a person runs when the log no longer has what comes after `applied_cut`."""
+        """Return the command for people if the log no longer has the cuts after `applied_cut`."""
         return f"tieout republish {pod} --from-cut {applied_cut + 1}" if applied_cut else "tieout restore-lake"
 
     def close(self) -> None:
-        """Let the connection go; the next call opens another."""
+        """Close the connection; the next call opens another."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def _poison(self, work: Work) -> list[PoisonEventError]:
-        """Find the events that the lake refuses, by writing halves and keeping nothing."""
+        """Find the events that the lake refuses: write halves of the step, and roll back."""
         tables = [entry.events for entry in fresh_entries(work)]
         events = pa.concat_tables(tables) if tables else pa.table({"event_id": pa.array([], pa.string())})
 
@@ -172,18 +173,18 @@ class LakeProjection:
             return self._connection.cursor()
 
     def _failure(self, error: duckdb.Error) -> PropagationError:
-        # The catalog may have been restarted: DuckDB does not reconnect by itself.
+        # The catalog's server may have been restarted, and DuckDB does not reconnect: open a new connection next time.
         with self._lock:
             self._connection = None
         return PropagationError(f"The lake could not be used: {scrub(error, self._catalog_dsn)}")
 
 
 class _UndoneError(Exception):
-    """What was written is to be rolled back: it was written to see whether the lake takes it."""
+    """Raised to roll back a trial write that only tested whether the lake accepts the rows."""
 
 
 class _RefusedError(PropagationError):
-    """The lake refuses one of the rows for what is in it."""
+    """The lake refuses the content of one of the rows."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The lake cannot store one of the events: {reason}")
@@ -191,7 +192,7 @@ class _RefusedError(PropagationError):
 
 
 Fence = Mapping[int, tuple[str | None, Position]]
-"""Epoch and position by partition."""
+"""Partition -> (epoch, position)."""
 
 
 def _read_fence(cursor: Connection, pod: str) -> Fence:
@@ -225,7 +226,7 @@ def _move_fence(cursor: Connection, work: Work, fence: Fence) -> None:
 
 
 def _record_cut(cursor: Connection, work: Work, after: Mapping[int, Position]) -> None:
-    """Note the cut that all partitions have reached, if this step made it complete: only then `data_at` is its date."""
+    """Record the cut if this step made it complete in all partitions: only then `data_at` is the cut's time."""
     if len(set(after.values())) == 1 and all(position.chunk == 0 for position in after.values()):
         cut = next(iter(after.values())).cut
         if any(expected.cut < cut for expected in work.expected.values()):
@@ -249,16 +250,16 @@ def _insert(cursor: Connection, events: pa.Table, condition: str, values: Mappin
 
 
 def _unless_there(cursor: Connection, pod: str, incoming: pa.Table) -> tuple[str, Mapping[str, object]]:
-    """Return the condition that leaves out what the lake has already, and its values.
+    """Return a condition that leaves out the events that the lake already has, and its values.
 
-    Normally that is nothing, and files tell it without being read: none has a cut as high as the incoming ones. Only
-    after somebody set the position back, or while a large cut comes in several steps, are ids compared.
+    Normally there are none, and the files' statistics show it without reading them: no file has a cut as high as the
+    incoming ones. Ids are compared only after the position was set back, or while a large cut arrives in several steps.
     """
     values = {"pod": pod, "lowest": pc.min(incoming.column("cut")).as_py()}
     standing = f"from {EVENTS} where pod = $pod and cut >= $lowest"
     if not cursor.execute(f"select 1 {standing} limit 1", values).fetchall():
         return "", {}
-    # In the order of the log: a step that replays parked events may hold an event twice.
+    # Take events in the order of the log: a step that replays parked events may contain an event twice.
     once = "qualify row_number() over (partition by event_id order by cut, chunk) = 1"
     return f"where event_id not in (select event_id {standing}) {once}", values
 
@@ -293,7 +294,7 @@ def _park(cursor: Connection, work: Work) -> None:
 
 
 def _parked_of(cursor: Connection, pod: str, keys: Sequence[str]) -> set[str]:
-    """Return those of the keys that have parked events; one pass over the table, however many are asked for."""
+    """Return the keys among these that have parked events; reads the table once for any number of keys."""
     if not keys:
         return set()
     query = f"""select distinct aggregate_key from {PARKED}

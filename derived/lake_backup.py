@@ -1,14 +1,14 @@
-"""Backup of the lake's events, verified by reading it back; what is not in a verified backup is never pruned.
+"""Backup of the lake's events, verified by reading it back. Outbox rows are pruned only if a verified backup has them.
 
-Belongs here: writing, verifying, reading and restoring `raw.events`, the one part of the lake that cannot be computed
-again once outboxes are pruned (the catalog's rows and the marts follow from it). Does not belong here: deciding when to
-prune.
+Belongs here: writing, verifying, reading and restoring `raw.events`. Once outboxes are pruned, it is the only part of
+the lake that cannot be computed again (the catalog's rows and the marts follow from it). Does not belong here: deciding
+when to prune.
 
-A backup is a folder of Parquet files that any engine reads, one per pod and range of cuts, and `index.json`, which
-names only files that were read back and found equal to the lake. It covers loss of the lake or its catalog; it does not
-notice that an event was altered in the lake before its first backup (the comparison with OLTP does). A folder belongs
-to one history of each pod's database: it is continued for another epoch only where that was opened
-(`derived/backup_epochs.py`); files of cuts that were taken back stay, and stay in the index, but no longer count.
+A backup is a folder of Parquet files that any engine can read, one per pod and range of cuts, and `index.json`. The
+index names only files that were read back and found equal to the lake. The backup protects against loss of the lake or
+its catalog. It does not detect an event that was altered in the lake before its first backup (the comparison with OLTP
+does). A folder belongs to one history of each pod's database: it continues into another epoch only if that epoch was
+opened (`derived/backup_epochs.py`). Files of retracted cuts stay, and stay in the index, but no longer count.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NOT_EMPTY = (
     "The lake is not empty; a backup is restored into a new one only. If files of it are lost, `tieout restore-lake "
     "--discard` drops what is left of its events first."
 )
-# Sums do not cancel as XOR would, and do not depend on the order of rows.
+# A sum does not cancel equal values as XOR would, and does not depend on the order of rows.
 FIGURES = """
     select count(*), coalesce(sum(md5_number_lower(concat_ws(chr(31), event_id, pod, epoch, cut, "partition", chunk,
         "position", merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version,
@@ -74,19 +74,19 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     """Path relative to the folder."""
     registered_at: datetime | None = None
-    """When `through_cut` was registered in the pod; None: the lake did not note it."""
+    """When `through_cut` was registered in the pod; None: the lake did not record it."""
     retracted_by: str | None = None
-    """The epoch whose opening took these cuts back; None: they count."""
+    """The epoch whose opening retracted these cuts; None: they count."""
 
 
 def read_index(folder: Folder) -> list[Segment]:
-    """Return the verified segments, oldest first, retracted ones too; none if there is no backup yet."""
+    """Return the verified segments, oldest first, also retracted ones; empty if there is no backup yet."""
     data = read_file(folder / INDEX)
     return [] if data is None else msgspec.json.decode(data, type=list[Segment])
 
 
 def verified_chains(folder: Folder) -> dict[str, list[Segment]]:
-    """Return per pod the segments that hold all its cuts from 1 on, without a gap or an overlap, in order."""
+    """Return pod -> the segments that contain all its cuts from 1 on, in order, without a gap or an overlap."""
     chains: dict[str, list[Segment]] = {}
     segments = read_index(folder)
     present = names_below(folder) if segments else frozenset()
@@ -100,15 +100,15 @@ def verified_chains(folder: Folder) -> dict[str, list[Segment]]:
 
 
 def verified_cuts(folder: Folder) -> dict[str, int]:
-    """Return per pod the highest cut up to which the backup is complete and verified."""
+    """Return pod -> the highest cut up to which the backup is complete and verified."""
     return {pod: chain[-1].through_cut for pod, chain in verified_chains(folder).items()}
 
 
 def back_up(catalog_dsn: str, data_path: str, folder: Folder, *, bounds: Bounds = DEFAULT_BOUNDS) -> list[Segment]:
-    """Write and verify what the lake has beyond the backup; return the new segments (a pod without news has none).
+    """Write and verify the events that the backup does not have yet; return the new segments.
 
-    Raises PropagationError when a file does not hold what the lake does; it is then not in the index. Raises
-    EpochChangedError when the folder holds another database's events; nothing is written then.
+    Raises PropagationError if a file does not equal the lake; it is then not in the index. Raises EpochChangedError if
+    the folder holds another database's events; nothing is written then.
     """
     if isinstance(folder, Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def back_up(catalog_dsn: str, data_path: str, folder: Folder, *, bounds: Bounds 
 
 
 def check_backup_epoch(folder: Folder, segment: Segment, epoch: str | None, where: str) -> None:
-    """Raise EpochChangedError unless `segment` was backed up in the epoch that `where` is of; None: of none yet."""
+    """Raise EpochChangedError unless `segment` is of `epoch`, which `where` has now; None: it has no epoch yet."""
     if segment.epoch == epoch:
         return
     if epoch is None:
@@ -139,8 +139,8 @@ def check_backup_epoch(folder: Folder, segment: Segment, epoch: str | None, wher
 
 @contextmanager
 def backup_lock(catalog_dsn: str) -> Iterator[None]:
-    """Hold the one lock of whoever writes a backup; PropagationError when another does not end in time."""
-    # In the catalog, so that it holds between machines and ends with whoever holds it.
+    """Hold the lock of the process that writes a backup; PropagationError if another one does not end in time."""
+    # An advisory lock in the catalog's database: it holds across machines, and ends with the holder's session.
     try:
         connection = psycopg.connect(catalog_dsn, autocommit=True)
     except psycopg.OperationalError as error:
@@ -163,7 +163,7 @@ def _lake_epochs(connection: Connection) -> dict[str, str | None]:
 
 
 def _epoch_of_cut(connection: Connection, pod: str, cut: int, present: str | None) -> str | None:
-    """Return the epoch that the lake, which is in `present` now, knows for a cut; None: nothing of the pod has come."""
+    """Return the epoch of a cut in the lake, whose newest epoch is `present`; None: nothing of the pod has arrived."""
     if present is None:
         return None
     return spans(connection, pod, cut, cut, present)[-1].epoch
@@ -185,7 +185,7 @@ def _segments(
 
 
 def _parked_from(connection: Connection, pod: str) -> int:
-    """Return the lowest cut with a parked event: that one is not in `raw.events`, so no backup may claim it."""
+    """Return the lowest cut with a parked event: `raw.events` lacks that event, so a backup must end before the cut."""
     rows = connection.execute(f"select coalesce(min(cut), {2**62}) from {PARKED} where pod = ?", [pod]).fetchall()
     return int(rows[0][0])
 
@@ -210,7 +210,7 @@ def _write(connection: Connection, folder: Folder, pod: str, epoch: str, from_cu
 def write_file(
     connection: Connection, folder: Folder, pod: str, rows: str, from_cut: int, through_cut: int
 ) -> tuple[str, int, str]:
-    """Write what `rows` selects to a file that no segment has, and read it back; return name, events and checksum."""
+    """Write the rows to a file with a new name, and read it back; return (name, events, checksum)."""
     name = _free_name(folder, pod, from_cut, through_cut)
     expected = figures(connection, rows)
     target = _unfinished(folder / name)
@@ -227,7 +227,10 @@ def write_file(
 
 
 def _unfinished(path: Folder) -> Folder:
-    """Return where a file is written; an object is there whole or not at all, and counts only once the index has it."""
+    """Return the path to write to: a temporary one in a folder; in an object store the path itself.
+
+    An object only appears complete, and counts only once the index names it.
+    """
     if not isinstance(path, Path):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +244,7 @@ def _finish(written: Folder, path: Folder) -> None:
 
 
 def _free_name(folder: Folder, pod: str, from_cut: int, through_cut: int) -> str:
-    # The same cuts may have been backed up before, and taken back.
+    # The same cuts may have been backed up before and then retracted, so the plain name may be taken.
     taken = {segment.file for segment in read_index(folder)}
     stem = f"{pod}/cuts-{from_cut:012d}-{through_cut:012d}"
     return next(name for name in (f"{stem}{mark}.parquet" for mark in _marks()) if name not in taken)
@@ -253,13 +256,13 @@ def _marks() -> Iterator[str]:
 
 
 def figures(connection: Connection, source: str) -> tuple[int, str]:
-    """Return the number of events that `source` selects, and their checksum."""
+    """Return (number of events that `source` selects, their checksum)."""
     rows = connection.execute(f"{FIGURES} {source} as events").fetchall()
     return int(rows[0][0]), str(rows[0][1])
 
 
 def write_index(folder: Folder, segments: Sequence[Segment]) -> None:
-    """Replace the index, at once."""
+    """Replace the index atomically."""
     replace_file(folder / INDEX, msgspec.json.format(msgspec.json.encode(segments), indent=2))
 
 
@@ -271,11 +274,11 @@ def restore(
     discarding: Callable[[Connection], None] | None = None,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> list[Segment]:
-    """Load a backup into an empty, migrated lake and set its positions, in one transaction; return what was loaded.
+    """Load a backup into an empty, migrated lake and set its positions, in one transaction; return the loaded segments.
 
-    `discarding` empties a damaged lake before, in the same transaction; then a backup of nothing is loaded, too.
-    Afterwards the lake's consumer goes on with the next cut. Raises PropagationError when there is no backup, the lake
-    is not empty, or a file no longer has the events that its index names.
+    `discarding` first empties a damaged lake in the same transaction; then an empty backup is accepted, too. Afterwards
+    the lake's consumer continues with the next cut. Raises PropagationError if there is no backup, the lake is not
+    empty, or a file no longer has the events that the index names.
     """
     segments = [segment for chain in verified_chains(folder).values() for segment in chain]
     if not segments and discarding is None:
@@ -287,7 +290,7 @@ def restore(
     ):
         if discarding is not None:
             discarding(connection)
-        # Counted, which the catalog answers: a file may be lost.
+        # Count instead of reading rows: the catalog knows the count even if a file is lost.
         elif connection.execute(f"select count(*) from {EVENTS}").fetchall() != [(0,)]:
             raise PropagationError(NOT_EMPTY)
         for segment in segments:
@@ -297,10 +300,10 @@ def restore(
 
 
 def events_from_backup(folder: Folder, pod: str, cuts: Collection[int], *, bounds: Bounds = DEFAULT_BOUNDS) -> pa.Table:
-    """Return all events of these cuts (REISSUED_SCHEMA), in order of cut, partition, chunk and position.
+    """Return all events of these cuts (REISSUED_SCHEMA), ordered by cut, partition, chunk and position.
 
-    For cuts whose outbox rows are pruned. Raises PropagationError when the verified backup does not reach a cut, or a
-    file no longer has the events that its index names.
+    Used for cuts whose outbox rows are pruned. Raises PropagationError if the verified backup does not have a cut, or
+    if a file no longer has the events that the index names.
     """
     wanted = sorted(set(cuts))
     chain = verified_chains(folder).get(pod, [])
@@ -325,7 +328,10 @@ def events_from_backup(folder: Folder, pod: str, cuts: Collection[int], *, bound
 
 
 def verified_rows(connection: Connection, folder: Folder, segment: Segment) -> str:
-    """Return what selects the rows of a segment's file, after reading that it holds what the index says."""
+    """Return SQL that reads the rows of a segment's file, after checking them against the index.
+
+    Raises PropagationError if the file does not hold what the index says.
+    """
     source = f"read_parquet({quote(str(folder / segment.file))})"
     if figures(connection, source) != (segment.events, segment.checksum):
         raise PropagationError(
@@ -339,7 +345,7 @@ def _load(connection: Connection, folder: Folder, segment: Segment) -> None:
 
 
 def stand_after(connection: Connection, segments: Sequence[Segment]) -> None:
-    """Let the lake stand where these segments end, which follow one another; in the caller's transaction."""
+    """Set the lake's positions to the end of these consecutive segments, in the caller's transaction."""
     for earlier, later in pairwise(segments):
         if earlier.pod == later.pod and earlier.epoch != later.epoch:
             opening = EpochOpening(epoch=later.epoch, base_cut=earlier.through_cut, base_epoch=earlier.epoch)

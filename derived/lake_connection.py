@@ -1,4 +1,4 @@
-"""How a process gets to the lake: a DuckDB connection with DuckLake attached as `lake`.
+"""How a process connects to the lake: a DuckDB connection with DuckLake attached as `lake`.
 
 Belongs here: extensions, attaching, transactions, errors without secrets. Does not belong here: what is in the lake
 (`derived/lake_schema.py`).
@@ -33,45 +33,45 @@ LAKE = "lake"
 """The catalog's name in every connection, and in dbt."""
 
 PLACE = "memory.main.lake_place"
-"""The macro that says where the attached lake is; only a connection that writes to a folder has it."""
+"""Macro that returns where the attached lake is; only a connection that writes to a folder has it."""
 
 CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
-    # Extensions are files of installed packages, whose hashes the lock pins: nothing is fetched while running, and
-    # checking their signatures at each connection would cost 0.4 s of CPU.
+    # Extensions are files of installed packages with hashes pinned by the lock file: nothing is downloaded at run time.
+    # Checking their signatures for each connection would cost 0.4 s of CPU.
     "allow_unsigned_extensions": "true",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
 OBJECTS = "httpfs"
 EXTENSIONS = ("ducklake", "postgres_scanner", OBJECTS)
-"""Of DuckDB, as wheels; that of object stores is loaded where one is used."""
+"""DuckDB's extensions, installed as wheels; the one for object stores is loaded only if one is used."""
 
 LARGEST_OBJECT = "50GB"
-"""DuckDB holds a ten-thousandth of it in memory for each object that it writes, and it writes many at once."""
+"""DuckDB holds a ten-thousandth of this size in memory for each object that it writes, and it writes many at once."""
 
 SPILL_PREFIX = "tieout-lake-"
-"""Of the folders that DuckDB spills to, followed by the process id."""
+"""Prefix of the folders that DuckDB spills to; the process id follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What a connection to the lake may take, and which objects it may reach."""
+    """Limits of a connection to the lake, and which objects it may access."""
 
     memory_limit_mb: int = LAKE_MEMORY_MB
     threads: int = LAKE_THREADS
     spill_folder: Path | None = None
-    """Where what does not fit in memory is written; it holds what the lake holds. None: the system's temporary one."""
+    """Where DuckDB writes what does not fit in memory, including event data. None: the system's temporary folder."""
     store: ObjectStore | None = None
     """The object store of the lake or its backup, if there is one."""
     prefixes: tuple[str, ...] = ()
-    """Below these ``s3://`` prefixes objects of `store` may be read and written."""
+    """``s3://`` prefixes below which objects of `store` may be read and written."""
 
 
 DEFAULT_BOUNDS = Bounds()
 
 
 def bounds_of(settings: Settings) -> Bounds:
-    """Return what every connection to the lake of these settings may take, but for those of comparisons."""
+    """Return the limits of every connection to the lake of these settings, except those of comparisons."""
     return Bounds(
         memory_limit_mb=settings.lake_memory_mb,
         threads=settings.lake_threads,
@@ -96,8 +96,8 @@ def connect_lake(
 ) -> duckdb.DuckDBPyConnection:
     """Return a new DuckDB instance with the lake attached; use one per process and purpose, a `cursor()` per thread.
 
-    `data_path` is a folder or an object-store prefix (``s3://bucket/prefix``). StackError says what is not reachable,
-    and never holds the DSN.
+    `data_path` is a folder or an object-store prefix (``s3://bucket/prefix``). Raises StackError, which says what
+    cannot be reached and never contains the DSN.
     """
     connection = duckdb.connect(config=CONFIGURATION)
     try:
@@ -107,11 +107,11 @@ def connect_lake(
         connection.execute("set enable_progress_bar = false")
         connection.execute(f"set memory_limit = '{int(bounds.memory_limit_mb)}MB'")
         if not is_object_path(data_path):
-            # The operating system keeps local files already; in here they would fill the whole limit.
+            # The operating system already caches local files; DuckDB's cache would fill the whole memory limit.
             connection.execute("set enable_external_file_cache = false")
         connection.execute(f"set temp_directory = {quote(str(_spill_folder(bounds)))}")
         connection.execute(f"set threads = {int(bounds.threads)}")
-        # A result's order is always asked for by ORDER BY; without it DuckDB streams instead of buffering.
+        # Every ordered result uses ORDER BY. Without insertion order DuckDB can stream instead of buffering.
         connection.execute("set preserve_insertion_order = false")
         options = f"data_path {quote(normal_data_path(data_path))}" + (", read_only" if read_only else "")
         register(connection)
@@ -119,7 +119,7 @@ def connect_lake(
         _put_back_files(connection, catalog_dsn, data_path, is_writing=not read_only)
     except (duckdb.Error, psycopg.Error, OSError) as error:
         connection.close()
-        # `from None`: DuckDB's own message quotes the whole DSN.
+        # `from None`: DuckDB's own message contains the whole DSN.
         raise StackError(
             f"The lake ({described(catalog_dsn)}, files in {data_path}) could not be opened: "
             f"{scrub(error, catalog_dsn)}"
@@ -128,7 +128,7 @@ def connect_lake(
 
 
 def open_beside(bounds: Bounds = DEFAULT_BOUNDS) -> duckdb.DuckDBPyConnection:
-    """Return a new DuckDB instance without the lake, for reading files of its backup, within the same bounds."""
+    """Return a new DuckDB instance without the lake, for reading files of its backup, with the same limits."""
     connection = duckdb.connect(config=CONFIGURATION)
     _let_reach(connection, bounds)
     connection.execute("set TimeZone = 'UTC'")
@@ -138,7 +138,7 @@ def open_beside(bounds: Bounds = DEFAULT_BOUNDS) -> duckdb.DuckDBPyConnection:
 
 
 def open_parser() -> duckdb.DuckDBPyConnection:
-    """Return a new DuckDB instance that parses what it is given: it reaches nothing, and its settings are locked."""
+    """Return a new DuckDB instance that only parses SQL: it has no access to files or network, and locked settings."""
     connection = duckdb.connect(config=CONFIGURATION)
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
@@ -146,7 +146,7 @@ def open_parser() -> duckdb.DuckDBPyConnection:
 
 
 def open_lake(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Do what `connect_lake` does, for the lake of these settings and within their limit of memory."""
+    """Call `connect_lake` for the lake of these settings and with their limits."""
     return connect_lake(
         settings.catalog_dsn,
         settings.lake_data_path,
@@ -156,10 +156,10 @@ def open_lake(settings: Settings, *, read_only: bool = False) -> duckdb.DuckDBPy
 
 
 def _spill_folder(bounds: Bounds) -> Path:
-    """Return the name of a folder that DuckDB makes once it spills, and removes when it closes.
+    """Return the name of a folder that DuckDB creates when it spills, and removes when it closes.
 
-    Two processes may not share one: the files' names would be the same. Those of processes that were killed are removed
-    here.
+    Each connection needs its own folder, because DuckDB's file names would be the same. Folders of processes that were
+    killed are removed here.
     """
     parent = bounds.spill_folder or Path(tempfile.gettempdir())
     if bounds.spill_folder is not None:
@@ -179,12 +179,12 @@ def lake_place(settings: Settings) -> Place:
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Commit what the block does, or roll it back when it raises; the commit may raise duckdb.TransactionException.
+    """Commit the block's changes, or roll them back if it raises; the commit may raise duckdb.TransactionException.
 
-    No file of it is lost when only the reply to the commit is (`derived/lake_files.py`).
+    If only the reply to the commit is lost, no file of the transaction is lost (`derived/lake_files.py`).
 
-    Never close a connection to the lake while a transaction is open. DuckDB then rolls back in a destructor; where the
-    catalog's server has gone away that throws, and a C++ program whose destructor throws ends at once (SIGABRT).
+    Never close a connection to the lake while a transaction is open. DuckDB would then roll back in a destructor. If
+    the catalog's server is gone, that rollback throws, and a C++ program whose destructor throws is aborted (SIGABRT).
     """
     place = _place(connection)
     before = names_before(place) if place else {}
@@ -194,7 +194,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDB
         with kept_files(place, before) if place else nullcontext():
             connection.execute("commit")
     except BaseException:
-        # A commit that failed has ended the transaction already; a rollback that fails has, too.
+        # After a failed commit or a failed rollback the transaction has already ended.
         with suppress(duckdb.Error):
             connection.execute("rollback")
         raise
@@ -203,13 +203,13 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDB
 def _put_back_files(
     connection: duckdb.DuckDBPyConnection, catalog_dsn: str, data_path: str, *, is_writing: bool
 ) -> None:
-    """Heal what a lost commit left behind, and let transactions of a writing connection know where the lake is."""
+    """Put back files after a lost commit reply, and tell transactions of a writing connection where the lake is."""
     if is_object_path(data_path):
         return
     place = Place(catalog_dsn=catalog_dsn, data_path=normal_data_path(data_path))
     put_back_files(place)
     if is_writing:
-        # All cursors of the connection see a macro; what is set in one of them, the others do not.
+        # Use a macro: all cursors of the connection see it, but a variable is only seen by the cursor that set it.
         values = f"[{quote(place.catalog_dsn)}, {quote(place.data_path)}]"
         connection.execute(f"create macro {PLACE}() as {values}")
 
@@ -223,20 +223,20 @@ def _place(connection: duckdb.DuckDBPyConnection) -> Place | None:
 
 
 def normal_data_path(data_path: str) -> str:
-    """Return the path as DuckLake stores it: absolute if it is a folder, with a slash at its end."""
+    """Return the path as DuckLake stores it: a folder's path is absolute, and a slash is at the end."""
     path = data_path if is_object_path(data_path) else str(Path(data_path).absolute())
     return path.rstrip("/") + "/"
 
 
 def quote(text: str) -> str:
-    """Return `text` as an SQL string literal, for the statements that take no parameters (ATTACH, SET, CALL)."""
+    """Return `text` as an SQL string literal, for statements that do not take parameters (ATTACH, SET, CALL)."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def link_extensions(folder: Path) -> Path:
-    """Make `folder` a DuckDB `extension_directory` with the extensions of the wheels, and return it.
+    """Fill `folder` as a DuckDB `extension_directory` with the extensions from the wheels, and return it.
 
-    For DuckDBs that others open (dbt): they load what they need from there, and nothing from a home folder.
+    For DuckDB instances that others open (dbt): they load extensions from there, and nothing from a home folder.
     """
     with duckdb.connect() as connection:
         (platform,) = connection.execute("pragma platform").fetchall()[0]
@@ -246,7 +246,7 @@ def link_extensions(folder: Path) -> Path:
         file = _extension_file(name)
         link = place / file.name
         if not link.is_symlink() or link.readlink() != file:
-            # Several processes may come here at once: the link is there at every moment.
+            # Several processes may do this at once: rename the new link into place, so that it always exists.
             draft = place / f"{file.name}.{os.getpid()}"
             draft.unlink(missing_ok=True)
             draft.symlink_to(file)
@@ -261,7 +261,7 @@ def _load_extensions(connection: duckdb.DuckDBPyConnection, data_path: str) -> N
 
 
 def _let_reach(connection: duckdb.DuckDBPyConnection, bounds: Bounds) -> None:
-    """Let a connection use the object store below its prefixes; the key is in its memory only."""
+    """Allow a connection to use the object store below its prefixes; the key is only in the connection's memory."""
     if bounds.store is None:
         return
     connection.execute(f"load {quote(str(_extension_file(OBJECTS)))}")

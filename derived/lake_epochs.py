@@ -1,7 +1,7 @@
-"""The lake's epochs: which there were, and taking the lake back to the cut at which a new one was opened.
+"""The lake's epochs: recording them, and taking the lake back to the base cut of a new one.
 
-Belongs here: tables `raw.epochs`, `raw.retracted_events`, `raw.retracted_cuts`, and the one commit that fills them.
-Does not belong here: finding that cut (`streams/epochs.py`), the other copies (`derived/epochs.py`).
+Belongs here: tables `raw.epochs`, `raw.retracted_events`, `raw.retracted_cuts`, and the one transaction that fills
+them. Does not belong here: finding that cut (`streams/epochs.py`), the other copies (`derived/epochs.py`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Connection = duckdb.DuckDBPyConnection
 RETRACTED_SCHEMA = EVENT_SCHEMA.append(pa.field("chunk", pa.int32()))
 PAGE = 1_000
 ATTEMPTS_MAX = 5
-"""A consumer of the pod that still runs may commit first; the next attempt then sees what it did."""
+"""A consumer of the pod that still runs may commit first; the next attempt then reads its changes."""
 
 Place = tuple[str, int, int, int | None]
-"""Epoch, cut, partition and chunk of an entry."""
+"""(epoch, cut, partition, chunk) of an entry."""
 
 LoggedEvents = Callable[[Mapping[Place, int]], Iterator[pa.Table]]
-"""From the number of events that are kept already, by place, to those of the log that are not (RETRACTED_SCHEMA)."""
+"""Function: number of events already kept, by place -> events of the log that are not kept yet (RETRACTED_SCHEMA)."""
 
 KEEP_MISSING = f"""
     insert into {RETRACTED_EVENTS} by name
@@ -50,7 +50,7 @@ KEEP_MISSING = f"""
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Cuts that follow one another and are of one epoch."""
+    """Consecutive cuts of one epoch."""
 
     from_cut: int
     through_cut: int
@@ -58,7 +58,7 @@ class Span:
 
 
 def record_opening(cursor: Connection, pod: str, opening: EpochOpening, clock: Clock = utc_now) -> None:
-    """Note, once, that the pod's cuts after the base are of another epoch; in the caller's transaction."""
+    """Record once that the pod's cuts after the base are of another epoch; in the caller's transaction."""
     cursor.execute(
         f"""insert into {EPOCHS} select $pod, $epoch, $base_cut, $base_epoch, cast($now as timestamptz), null
             where not exists (
@@ -68,7 +68,7 @@ def record_opening(cursor: Connection, pod: str, opening: EpochOpening, clock: C
 
 
 def spans(connection: Connection, pod: str, from_cut: int, through_cut: int, present: str) -> list[Span]:
-    """Return the cuts from `from_cut` through `through_cut` by epoch, in order; `present` is that of the newest."""
+    """Return the cuts from `from_cut` through `through_cut` by epoch, in order; `present` is the newest cut's epoch."""
     rows = connection.execute(
         f"""select epoch, base_cut, base_epoch from {EPOCHS}
             where pod = ? and retracted_at is null order by base_cut, opened_at""",
@@ -86,8 +86,8 @@ def spans(connection: Connection, pod: str, from_cut: int, through_cut: int, pre
 
 
 def recorded_cuts(connection: Connection, pod: str) -> Iterator[PublishedCut]:
-    """Yield what the lake knows of the cuts that it noted, in order."""
-    # A lake that was restored from an old backup noted its last event's moment, for want of the cut's.
+    """Yield the cuts that the lake recorded, in order, with epoch and time of registration."""
+    # A lake restored from an old backup recorded its last event's time, because the cut's time was not known: omit it.
     rows = connection.cursor().execute(
         f"""select cut, epoch, if(data_at in (select recorded_at from {EVENTS} where pod = $pod), null, data_at)
             from {CUTS} where pod = $pod order by cut""",
@@ -98,7 +98,7 @@ def recorded_cuts(connection: Connection, pod: str) -> Iterator[PublishedCut]:
 
 
 def events_after(connection: Connection, pod: str, cut: int) -> int:
-    """Return how many events the lake has, or has parked, after `cut`."""
+    """Return how many events the lake has, including parked ones, after `cut`."""
     rows = connection.execute(
         f"""select (select count(*) from {EVENTS} where pod = $pod and cut > $cut)
                  + (select count(*) from {PARKED} where pod = $pod and cut > $cut)""",
@@ -116,10 +116,10 @@ def retract_lake(
     logged: LoggedEvents,
     clock: Clock = utc_now,
 ) -> None:
-    """Take the lake back to the opening's base, in one commit: events after it are moved to `raw.retracted_events`.
+    """Take the lake back to the opening's base in one transaction: later events are moved to `raw.retracted_events`.
 
-    `base_at` is when the base cut was registered; `logged` gives what only the log had. No build of the warehouse runs
-    meanwhile, and the next one starts at the base. A second call finds nothing left to do.
+    `base_at` is when the base cut was registered; `logged` gives the events that only the log had. The build lock is
+    held, so no build of the warehouse runs, and the next build starts at the base. Idempotent.
     """
     with (
         build_lock(settings),
@@ -200,7 +200,7 @@ def _move_cuts(cursor: Connection, pod: str, opening: EpochOpening, now: datetim
 
 
 def _move_fence(cursor: Connection, pod: str, opening: EpochOpening, base_at: datetime | None) -> None:
-    """Move what is beyond the base back to it; a lake that stands there as a whole is of the new epoch."""
+    """Move fences beyond the base back to it; if the whole lake is at the base then, they are of the new epoch."""
     fence = fence_table("lake", pod)
     base = {"base_cut": opening.base_cut}
     cursor.execute(

@@ -1,13 +1,13 @@
-"""The lake's files while a transaction is committed: none may be lost that the catalog names afterwards.
+"""The lake's files during a commit: no file that the catalog names afterwards may be lost.
 
-DuckLake deletes what a transaction has written when its COMMIT fails. When only the reply to COMMIT is lost (the
-catalog's server was killed, a connection broke), the catalog may have committed all the same, and would name files that
-are gone. So every new file has a second name (a hard link below UNCONFIRMED) while it is committed; whoever opens the
-lake next puts back what the catalog names and does not find.
+DuckLake deletes the files of a transaction when its COMMIT fails. If only the reply to COMMIT is lost (the catalog's
+server was killed, a connection broke), the catalog may have committed, and would name files that are gone. Therefore
+every new file has a second name (a hard link below UNCONFIRMED) during the commit. The next process that opens the lake
+puts back the files that the catalog names and that do not exist.
 
-Belongs here: second names, putting back, what is lost. Does not belong here: transactions
-(`derived/lake_connection.py`). Second names are for folders only; an object store keeps deleted objects itself, by its
-versions, and somebody puts them back by hand (docs/how-to/object-store.md).
+Belongs here: second names, putting files back, finding lost files. Does not belong here: transactions
+(`derived/lake_connection.py`). Second names are for folders only. An object store keeps deleted objects as versions,
+and an operator restores them by hand (docs/how-to/object-store.md).
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from contracts.object_store import ObjectFolder, ObjectStore, is_object_path
 from derived.objects import names_below
 
 UNCONFIRMED = ".unconfirmed"
-"""The folder of second names in the data path: one folder per commit, in it one entry per file."""
+"""Folder of second names inside the data path: one subfolder per commit, with one entry per file."""
 
 KEEP_SECONDS = 3600
-"""How long second names stay after a commit that failed: a server that lost its client may still be committing."""
+"""How long second names stay after a failed commit: the server may still commit after its client is gone."""
 
 FRESH_SECONDS = 5
-"""How old a look at the folders may be when a transaction begins: it only costs a few links more."""
+"""How old a listing of the folders may be when a transaction begins; an old one only causes some unneeded links."""
 
 GRAIN_NS = 1_000_000_000
-"""A folder that changed within this time of a look may change again without another time stamp."""
+"""A folder that changed within this time before its listing may change again with the same time stamp."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 
 NOT_BUILT = ("raw", "builds")
-"""Schemas that hold what cannot be computed again."""
+"""Schemas whose content cannot be computed again."""
 
 SUFFIX = ".parquet"
 
 Names = Mapping[str, frozenset[str]]
-"""What is there, by folder."""
+"""Folder -> the names in it."""
 
 NAMED = """
     select path from (select path from ducklake_data_file union all select path from ducklake_delete_file) as files
@@ -67,25 +67,25 @@ BUILT = """
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a lake is: its catalog, and the folder of its files."""
+    """Location of a lake: its catalog, and the folder of its files."""
 
     catalog_dsn: str = field(repr=False)
     data_path: str
     store: ObjectStore | None = None
-    """Of a data path that is a prefix of an object store."""
+    """The object store, if the data path is a prefix of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Listing:
     changed_ns: int | None
-    """The folder's time stamp; None: it is too young to tell whether anything came since."""
+    """The folder's modification time; None: too recent to tell whether files came later."""
     folders: tuple[str, ...]
-    """Also those that are gone by now."""
+    """Subfolders, including deleted ones."""
     names: frozenset[str]
 
 
 class _Folders:
-    """The Parquet files below a folder; only folders that changed are read again."""
+    """The Parquet files below a folder; only folders that changed are listed again."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -115,7 +115,7 @@ class _Folders:
         if known is not None and known.changed_ns == changed_ns:
             return known
         names = frozenset(os.listdir(folder))
-        # A fence has tens of thousands of files after a busy hour: only what came is looked at, name by name.
+        # A fence's folder has tens of thousands of files after a busy hour, so only look at the new names.
         came = names if known is None else names - known.names
         paths = [os.path.join(folder, name) for name in came if not name.endswith(SUFFIX) and name != UNCONFIRMED]
         return _Listing(
@@ -126,19 +126,20 @@ class _Folders:
 
 
 _known: dict[str, _Folders] = {}
-"""What this process has seen, by data path."""
+"""Listings of this process, by data path."""
 
 
 def names_before(place: Place) -> Names:
-    """Return the files that are there when a transaction begins."""
+    """Return the files that exist when a transaction begins."""
     return _folders(place).names(fresh_seconds=FRESH_SECONDS)
 
 
 @contextmanager
 def kept_files(place: Place, before: Names) -> Iterator[None]:
-    """Keep the files that came since `before` while the block commits them; PropagationError when that cannot be.
+    """Keep second names of the files that are not in `before` while the block commits them.
 
-    A block that raises may have committed: what the catalog names is put back, now or by whoever opens the lake next.
+    If the block raises, the catalog may have committed: the files that it names are put back, now or by the next
+    process that opens the lake. Raises PropagationError, before the commit, if second names cannot be made.
     """
     folder = Path(place.data_path, UNCONFIRMED, str(uuid7()))
     try:
@@ -152,7 +153,7 @@ def kept_files(place: Place, before: Names) -> Iterator[None]:
         yield
     except Exception as error:
         if is_conflict(error):
-            # The server has answered that there is no such commit.
+            # The server replied that it did not commit, so the second names are not needed.
             shutil.rmtree(folder, ignore_errors=True)
         else:
             with suppress(psycopg.Error, OSError):
@@ -162,17 +163,17 @@ def kept_files(place: Place, before: Names) -> Iterator[None]:
 
 
 def is_conflict(error: Exception) -> bool:
-    """Return whether a commit failed because others committed before it, so that there is no such commit.
+    """Return whether a commit failed because another one came first; then it has certainly not happened.
 
-    DuckLake tries again by itself where the changes go together, and gives up after some tries.
+    DuckLake retries a commit itself if the changes are compatible, and gives up after some retries.
     """
     return "conflict" in str(error) or "maximum retry count" in str(error)
 
 
 def put_back_files(place: Place) -> list[str]:
-    """Put back the files that the catalog names and that are gone, as far as they have a second name; return them.
+    """Put back files that the catalog names and that do not exist, from their second names; return the files.
 
-    Second names that are no longer needed are removed. psycopg.Error when the catalog cannot be asked.
+    Also removes second names that are no longer needed. Raises psycopg.Error if the catalog cannot be queried.
     """
     commits = _unconfirmed(place)
     gone = [name for commit in commits for name in _entries(commit) if not _original(place, name).exists()]
@@ -191,20 +192,20 @@ def put_back_files(place: Place) -> list[str]:
 
 
 def lost_tables(place: Place) -> list[str]:
-    """Return the tables that the warehouse has built and of which a file is gone, as ``schema.table``."""
+    """Return the warehouse's tables (``schema.table``) of which a file is lost."""
     with _catalog(place) as connection:
         rows = connection.execute(BUILT, (list(NOT_BUILT),)).fetchall()
     if is_object_path(place.data_path):
         present = _objects(place, {row[2] for row in rows})
         lost = [row for row in rows if _address(place, *row[2:]) not in present]
     else:
-        # A path that is not relative to the one before is absolute, and stands for itself.
+        # An absolute path in the catalog replaces the parts before it.
         lost = [row for row in rows if not Path(place.data_path, *row[2:]).exists()]
     return sorted({f"{row[0]}.{row[1]}" for row in lost})
 
 
 def _objects(place: Place, schemas: Iterable[str]) -> frozenset[str]:
-    """Return the addresses of the objects of these schemas: of all others there are many, and nobody asks."""
+    """Return the addresses of the objects of these schemas only: the other schemas have many objects."""
     if place.store is None:
         raise StackError(f"{place.data_path} cannot be looked at: its object store is not set.")
     folders = [ObjectFolder(address=_address(place, schema).rstrip("/"), store=place.store) for schema in schemas]
@@ -212,7 +213,7 @@ def _objects(place: Place, schemas: Iterable[str]) -> frozenset[str]:
 
 
 def _address(place: Place, *parts: str) -> str:
-    """Return where an object is; a part that is an address already stands for itself."""
+    """Return the address of an object; a part that is a full address replaces the parts before it."""
     address = place.data_path.rstrip("/")
     for part in parts:
         address = part if is_object_path(part) else f"{address.rstrip('/')}/{part}"
@@ -230,7 +231,7 @@ def _give_second_names(place: Place, folder: Path, before: Names) -> None:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             relative = os.path.relpath(os.path.join(where, name), place.data_path)
-            # Another writer's file may be gone again.
+            # Another process's file may have been deleted since the listing.
             with suppress(FileNotFoundError):
                 _give_name(Path(where, name), folder / quote(relative, safe=""))
 
@@ -244,7 +245,7 @@ def _give_name(file: Path, name: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        # A file system without hard links.
+        # The file system has no hard links, so make a copy.
         draft = name.with_name(f"{name.name}.{os.getpid()}")
         shutil.copyfile(file, draft)
         draft.replace(name)

@@ -1,8 +1,8 @@
-"""Whole cuts that the lake needs next and that neither log nor outbox has any more: taken in from its own backup.
+"""Loading whole cuts that the lake needs next, and that neither log nor outbox still has, from the lake's own backup.
 
-A lake that was set back (an older catalog, a position moved by hand) needs cuts that were pruned since, which are
-pruned only because a verified backup holds them. Belongs here: taking them in, in one commit with the position. Does
-not belong here: single events of cuts that the lake has had (`derived/lake_repair.py`), an empty lake
+A lake that was set back (an older catalog, a position changed by an operator) needs cuts that were pruned since. Cuts
+are pruned only if a verified backup has them. Belongs here: loading them, in one transaction with the position. Does
+not belong here: single events of cuts that the lake already has (`derived/lake_repair.py`), an empty lake
 (`derived/lake_backup.py`).
 """
 
@@ -28,11 +28,11 @@ Connection = duckdb.DuckDBPyConnection
 def load_cuts(
     catalog_dsn: str, data_path: str, folder: Folder, pod: str, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> LakeChange:
-    """Take in every cut that the verified backup of `pod` has beyond the lake's position, and stand there.
+    """Load every cut that the verified backup of `pod` has beyond the lake's position, and set the position after it.
 
-    Events that the lake has already, or has parked, are left out. Nothing changes when the backup reaches no further
-    than the lake. EpochChangedError when the backup is of another history than the lake; PropagationError when a file
-    does not hold what the index names, or a partition stands beyond the backup: nothing is taken in then.
+    Events that the lake already has, or has parked, are left out. Nothing changes if the backup ends at or before the
+    lake's position. Raises EpochChangedError if the backup is of another history than the lake; PropagationError if a
+    file does not hold what the index names, or if a partition is beyond the backup. Nothing is loaded then.
     """
 
     def change(connection: Connection) -> LakeChange:
@@ -57,7 +57,7 @@ def load_cuts(
 
 
 def _check(connection: Connection, pod: str, chain: Sequence[Segment], floor: int, epoch: str | None) -> None:
-    """Raise EpochChangedError unless the backup's cut at the lake's position is of the lake's epoch."""
+    """Raise EpochChangedError unless the cut at the lake's position has the same epoch in the backup and the lake."""
     if epoch is None:
         return
     at = max(floor, 1)

@@ -1,4 +1,4 @@
-"""Questions to the lake: how far it is, which cuts a date means, what had happened at a position.
+"""Queries on the lake: its positions, the cuts that belong to a time, the events up to a position.
 
 Belongs here: reading `lake.raw`. Does not belong here: the marts (dbt_project/), comparisons (`reconcile/`, which has
 its own queries on purpose).
@@ -24,18 +24,18 @@ WITHIN_POSITION = """
     join (select unnest($partitions) as "partition", unnest($cuts) as cut, unnest($chunks) as chunk) as reached
       on events."partition" = reached."partition"
      and (events.cut <= reached.cut or (events.cut = reached.cut + 1 and events.chunk < reached.chunk))"""
-"""Keeps what a vector of positions includes; a partition without a position has nothing."""
+"""Joins only the events that a vector of positions includes; a partition without a position includes none."""
 
 
 def cut_vector(connection: Connection) -> dict[str, int]:
-    """Return per pod the highest cut that is complete over all its partitions; 0: none yet."""
+    """Return pod -> the highest cut that is complete over all its partitions; 0: none yet."""
     return {pod: min(position.cut for position in lake_positions(connection, pod).values()) for pod in pods(connection)}
 
 
 def cut_vector_at(connection: Connection, moment: datetime) -> dict[str, int]:
-    """Return per pod the last recorded complete cut that was registered at or before `moment`; 0: none was.
+    """Return pod -> the last recorded complete cut that was registered at or before `moment`; 0: none.
 
-    Events committed before `moment` may stand in a later cut, if a commit of the lake took several cuts at once.
+    Events committed before `moment` may be in a later cut, if one commit of the lake applied several cuts.
     """
     rows = connection.execute(
         f"select pod, max(cut) from {CUTS} where data_at <= $moment group by pod", {"moment": moment}
@@ -44,7 +44,7 @@ def cut_vector_at(connection: Connection, moment: datetime) -> dict[str, int]:
 
 
 def first_cut_at(connection: Connection) -> datetime | None:
-    """Return when the first complete cut was registered of those that were recorded; None before there is one."""
+    """Return when the first recorded complete cut was registered; None if there is none."""
     row = connection.execute(f"select min(data_at) from {CUTS}").fetchone()
     return row[0] if row else None
 
@@ -61,24 +61,24 @@ def pods(connection: Connection) -> list[str]:
 
 
 def lake_positions(connection: Connection, pod: str) -> dict[int, Position]:
-    """Return the lake's position in every partition of `pod`; START where nothing has come yet."""
+    """Return the lake's position in every partition of `pod`; START if nothing has arrived yet."""
     rows = connection.execute(f'select "partition", cut, chunk from {fence_table("lake", pod)}').fetchall()
     return {int(row[0]): Position(cut=row[1], chunk=row[2]) for row in rows}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LakeProgress:
-    """How far the lake is in one pod."""
+    """The lake's position in one pod."""
 
     epoch: str | None
-    """None while nothing has come."""
+    """None if nothing has arrived."""
     positions: Mapping[int, Position]
     data_at: datetime | None
-    """When the newest cut that it has any of was registered."""
+    """When the newest cut was registered of which the lake has any event."""
 
 
 def recorded_cut(connection: Connection, pod: str) -> int:
-    """Return the highest cut of the pod's present epoch that the lake itself recorded as complete; 0: none."""
+    """Return the highest cut of the pod's current epoch that the lake recorded as complete; 0: none."""
     epoch = lake_progress(connection, pod).epoch
     rows = connection.execute(
         f"select coalesce(max(cut), 0) from {CUTS} where pod = ? and epoch = ?", [pod, epoch]
@@ -87,7 +87,7 @@ def recorded_cut(connection: Connection, pod: str) -> int:
 
 
 def lake_progress(connection: Connection, pod: str) -> LakeProgress:
-    """Return epoch, positions and data time of one pod, all of one moment."""
+    """Return epoch, positions and data time of one pod, from one query."""
     query = f'select "partition", cut, chunk, epoch, data_at from {fence_table("lake", pod)}'
     rows = connection.execute(query).fetchall()
     return LakeProgress(
@@ -106,7 +106,7 @@ def has_reached(connection: Connection, pod: str, position: Mapping[int, Positio
 def known_aggregates(
     connection: Connection, pod: str, aggregate_type: str, keys: Collection[tuple[str, str]]
 ) -> set[tuple[str, str]]:
-    """Return those of the aggregates (merchant_id, id) of one type that the lake has an event of from `pod`."""
+    """Return the aggregates (merchant_id, id) of one type, among `keys`, of which the lake has an event from `pod`."""
     if not keys:
         return set()
     merchants, ids = [key[0] for key in keys], [key[1] for key in keys]
@@ -133,9 +133,9 @@ def read_events(
 ) -> pa.RecordBatchReader:
     """Return `columns` of the events of `pod` as of exactly `position`, as a stream of Arrow batches.
 
-    `keys` are aggregate keys (``merchant/type/id``), None for all; `aggregate_types` narrows to some types;
-    `is_latest_only` keeps the highest version of every key; `leave_out` are ids of events. No order is promised. The
-    stream holds `connection`.
+    `keys` are aggregate keys (``merchant/type/id``), None for all; `aggregate_types` limits the types;
+    `is_latest_only` keeps the highest version of every key; `leave_out` are ids of events to omit. The order is not
+    defined. `connection` cannot be used for other queries while the stream is read.
     """
     values: dict[str, object] = {"pod": pod, **_vector(position)}
     source = f"from {EVENTS} as events {WITHIN_POSITION}"
@@ -156,7 +156,7 @@ def read_events(
     where = " where " + " and ".join(conditions)
     query = f"select {_identifiers(columns)} {source}{where}"
     if is_latest_only:
-        # First which, then their payloads: payloads are never held while the highest versions are looked for.
+        # Find the highest versions first and read payloads only of these: payloads would take much memory.
         query += f""" and events."position" in (
             select max_by(events."position", events.aggregate_version) {source}{where}
             group by events.merchant_id, events.aggregate_type, events.aggregate_id)"""

@@ -1,13 +1,13 @@
-"""Repairs of the lake's events and positions, from what the outbox (or a verified backup) says.
+"""Repairs of the lake's events and positions, with the events of the outbox or of a verified backup.
 
-Belongs here: changing `raw.events` and the lake's fence otherwise than by following the log. Does not belong here:
-where the right events come from (`streams/reissue.py`, `derived/lake_backup.py`), whole cuts that the lake has not come
-to yet (`derived/lake_gaps.py`), or what to repair (`repair/plan.py`).
+Belongs here: changing `raw.events` and the lake's fence in other ways than by following the log. Does not belong here:
+where the right events come from (`streams/reissue.py`, `derived/lake_backup.py`), whole cuts that the lake has not
+reached yet (`derived/lake_gaps.py`), or what to repair (`repair/plan.py`).
 
-Every function is one commit of the lake that also writes the pod's fence, so it and a consumer's step exclude each
-other: whoever comes second starts over. So each may be called beside running workers, and again after an interruption:
-what is right already is left alone. Events are given as `streams.reissue.REISSUED_SCHEMA`. Marts hold what they were
-built from: the answer names the lowest cut that changed, from which they are built again
+Every function is one transaction of the lake that also writes the pod's fence. So it and a consumer's step conflict,
+and the second to commit starts again. Therefore each function can run beside running workers. Each is idempotent, so it
+can be called again after an interruption. Events are given as `streams.reissue.REISSUED_SCHEMA`. Marts still hold what
+they were built from: the result names the lowest changed cut, and the marts are built again from there
 (`derived.warehouse.build_warehouse`).
 """
 
@@ -36,17 +36,17 @@ Row = dict[str, Any]
 Answer = TypeVar("Answer")
 
 ATTEMPTS_MAX = 20
-"""How often a repair is tried that a consumer's commit, or a compaction, was faster than."""
+"""Maximum number of attempts, if a consumer's commit or a compaction always comes first."""
 
 RETRY_SECONDS = 0.1
 
 ROWS_SHOWN_MAX = 10_000
-"""How many rows `before` and `after` hold at most; the numbers are always exact."""
+"""Maximum number of rows in `before` and `after`; the counts are always exact."""
 
 COLUMNS = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
 GIVEN, STANDING = "given_events", "standing_events"
 
-# Copies that differ in anything but the order of rows are the same event to every reader: one id, one event.
+# Copies with the same event id are one event for every reader, so keep one row of them.
 KEPT = f"""
     select {COLUMNS} from {STANDING}
     qualify row_number() over (partition by event_id order by cut, chunk, "position", payload) = 1
@@ -56,16 +56,16 @@ DIFFERS = " or ".join(f'standing."{name}" is distinct from given."{name}"' for n
 
 @dataclass(frozen=True, kw_only=True)
 class LakeChange:
-    """What one repair changed."""
+    """The changes of one repair."""
 
     events: int
-    """Rows inserted, replaced or removed; 0 when all was right already."""
+    """Rows inserted, replaced or removed; 0 if everything was right already."""
     lowest_cut: int | None
-    """The lowest cut that has other rows now: marts are built again from it. None when nothing changed."""
+    """The lowest cut whose rows changed: marts are built again from it. None if nothing changed."""
     before: Sequence[Row] = ()
-    """Rows that are no more, with all their columns (up to ROWS_SHOWN_MAX)."""
+    """Removed or replaced rows, with all their columns (at most ROWS_SHOWN_MAX)."""
     after: Sequence[Row] = ()
-    """Rows that came, or took the place of others (up to ROWS_SHOWN_MAX)."""
+    """Inserted rows, including replacements (at most ROWS_SHOWN_MAX)."""
 
 
 NOTHING = LakeChange(events=0, lowest_cut=None)
@@ -73,7 +73,7 @@ NOTHING = LakeChange(events=0, lowest_cut=None)
 
 @dataclass(frozen=True, kw_only=True)
 class PositionChange:
-    """Where the lake stood in a pod, by partition, and where it stands now."""
+    """The lake's position in a pod before and after, by partition."""
 
     before: Mapping[int, Position]
     after: Mapping[int, Position]
@@ -82,9 +82,9 @@ class PositionChange:
 def restore_events(
     catalog_dsn: str, data_path: str, pod: str, events: pa.Table, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> LakeChange:
-    """Insert those of `events` that the lake does not have (by event id); an event that is parked is had.
+    """Insert those of `events` that the lake lacks (by event id); it does not lack an event that is parked.
 
-    All of them are below the lake's position: what is beyond it comes by itself, from the log. PropagationError for any
+    All events must be below the lake's position, because later ones come from the log. Raises PropagationError for an
     event beyond it, EpochChangedError for events of another history of the database; nothing is inserted then.
     """
 
@@ -114,10 +114,9 @@ def remove_duplicates(
     *,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> LakeChange:
-    """Keep one row of every event of `event_ids` (None: of all events of the pod) and remove its other copies.
+    """Keep one row of every event of `event_ids` (None: of all events of the pod), and delete its other copies.
 
-    Kept is the row of the lowest cut and position. Where the copies differ, `replace_events` then makes it the right
-    one.
+    The row with the lowest cut and position is kept. If the copies differ, `replace_events` then corrects it.
     """
     condition = "" if event_ids is None else f"and event_id in (select event_id from {GIVEN})"
 
@@ -143,10 +142,10 @@ def remove_duplicates(
 def replace_events(
     catalog_dsn: str, data_path: str, pod: str, events: pa.Table, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> LakeChange:
-    """Replace the lake's rows of these events where any column differs from `events`; `before` and `after` say how.
+    """Replace the lake's rows of these events if any column differs from `events`; `before` and `after` show the rows.
 
-    Copies of an event become one; an event that the lake does not have is left to `restore_events`. EpochChangedError
-    for events of another history of the database; nothing is replaced then.
+    Copies of an event are reduced to one. An event that the lake lacks is not inserted (`restore_events` does that).
+    Raises EpochChangedError for events of another history of the database; nothing is replaced then.
     """
 
     def change(connection: Connection) -> LakeChange:
@@ -180,11 +179,11 @@ def remove_extra_events(
     unpruned_after: int,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> LakeChange:
-    """Remove events that the outbox has never held; those that `published` has stay.
+    """Remove events that the outbox has never held; events in `published` stay.
 
-    `published`: what the outbox gives for the cuts that these events stand in (`reissue.events_of_cuts`; a cut that was
-    never registered has nothing). `unpruned_after`: the cut up to which the outbox is pruned. PropagationError for an
-    event of such a cut: nobody can prove that it is extra, so people decide; nothing is removed then.
+    `published`: the outbox's events of the cuts of these events (`reissue.events_of_cuts`; none for a cut that was
+    never registered). `unpruned_after`: the cut up to which the outbox is pruned. Raises PropagationError for an event
+    of a pruned cut, because nobody can prove that it is extra and people must decide; nothing is removed then.
     """
     genuine = pc.unique(published.column("event_id").combine_chunks())
 
@@ -213,16 +212,16 @@ def remove_extra_events(
 def set_lake_position(
     catalog_dsn: str, data_path: str, pod: str, cut: int, *, bounds: Bounds = DEFAULT_BOUNDS
 ) -> PositionChange:
-    """Set the lake's position in every partition of `pod` to `cut`, after somebody moved it.
+    """Set the lake's position in every partition of `pod` to `cut`, after the position was changed from outside.
 
-    *Moved forward*, so that events were skipped: the position is left where it is, and the events are restored from the
-    outbox (`restore_events`); the log may be trimmed where they were. Only a position beyond the pod's newest cut, at
-    which the lake would wait for ever, is set back: to `recorded_cut`, from where the log brings what was skipped, or
-    to that newest cut where the log no longer has it.
+    If it was moved forward, events were skipped. The position stays, and the events are restored from the outbox
+    (`restore_events`), because the log may be trimmed there. Only a position beyond the pod's newest cut is set back,
+    because the lake would wait there without end. It is set to `recorded_cut`, from where the log brings the skipped
+    events, or to the newest cut if the log no longer has them.
 
-    *Moved back*: nothing needs to be done. The lake follows the log again from there and recognises what it has
-    (`derived/lake.py`). Only where the log is trimmed, so that the lake stands still, is the position set forward, to
-    `recorded_cut`. Further forward raises PropagationError: events would count as applied that never came.
+    If it was moved back, nothing needs to be done: the lake follows the log again and recognises the events that it has
+    (`derived/lake.py`). Only if the log is trimmed there, so that the lake cannot go on, is the position set forward to
+    `recorded_cut`. A later cut raises PropagationError: events that never came would count as applied.
     """
 
     def change(connection: Connection) -> PositionChange:
@@ -252,7 +251,10 @@ def change_lake(
     *,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Answer:
-    """Run `change` in one commit that also writes the pod's fence, again as long as others are faster."""
+    """Run `change` in one transaction that also writes the pod's fence; retry while other commits come first.
+
+    Raises PropagationError after ATTEMPTS_MAX conflicts, or if the lake cannot be changed.
+    """
     with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         connection.register(GIVEN, given)
         for attempt in range(ATTEMPTS_MAX):
@@ -281,7 +283,7 @@ def _failure(catalog_dsn: str, error: duckdb.Error) -> PropagationError:
 
 
 def _check_epoch(connection: Connection, pod: str, events: pa.Table) -> None:
-    """Raise EpochChangedError for events of a history of the database that the lake has never followed."""
+    """Raise EpochChangedError for events of a history of the database that the lake never followed."""
     rows = connection.execute(
         f"""select epoch from {CUTS} where pod = $pod
             union select epoch from {fence_table("lake", pod)} where epoch is not null""",
@@ -326,7 +328,7 @@ def _insert(connection: Connection, events: pa.Table) -> None:
 
 
 def _delete(connection: Connection, pod: str, events: pa.Table) -> None:
-    """Delete every row of these events; bounds on the cut leave most files unread."""
+    """Delete every row of these events; the range of cuts lets DuckLake skip most files."""
     cuts = pc.min_max(events.column("cut")).as_py()
     connection.register("going_events", events)
     connection.execute(
@@ -348,7 +350,7 @@ def _change(*, removed: pa.Table | None, came: pa.Table | None, events: int) -> 
 
 
 def no_events() -> pa.Table:
-    """Return what is given to a change that needs no events."""
+    """Return an empty table, for a change that needs no events."""
     return _ids(())
 
 

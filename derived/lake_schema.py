@@ -1,4 +1,4 @@
-"""What is in the lake besides the warehouse: events, fences, cuts, epochs, parked and retracted events; their upkeep.
+"""The lake's tables besides the warehouse: events, fences, cuts, epochs, parked and retracted events; and compaction.
 
 Belongs here: the tables of schema `lake.raw`, compaction. Does not belong here: who writes them (`derived/lake.py`) or
 reads them (`derived/lake_reads.py`).
@@ -26,7 +26,7 @@ EPOCHS = f"{SCHEMA}.epochs"
 RETRACTED_EVENTS = f"{SCHEMA}.retracted_events"
 RETRACTED_CUTS = f"{SCHEMA}.retracted_cuts"
 
-# ENVELOPE_COLUMNS.
+# Same columns as ENVELOPE_COLUMNS.
 EVENT_COLUMNS = """
         pod varchar not null, epoch varchar not null, cut bigint not null, "partition" integer not null,
         "position" bigint not null, event_id varchar not null, merchant_id varchar not null,
@@ -36,23 +36,25 @@ EVENT_COLUMNS = """
         traceparent varchar, payload varchar not null"""
 
 ROW_GROUP_MB = 8
-"""Of a file's row groups, unpacked. One for a whole step made readers hold 128 MB at once, per thread and column."""
+"""Uncompressed size of a file's row groups. With one row group per step, readers held 128 MB at once, per thread and
+column."""
 
 TABLES = (
-    # With `chunk`, without which nobody could say what a position inside a large cut includes.
+    # `chunk` is needed to decide whether a position inside a large cut includes the event.
     f"create table if not exists {EVENTS} ({EVENT_COLUMNS}, chunk integer not null)",
-    # A cut that was complete over all partitions after a commit: what an as-of date is answered from.
+    # Cuts that were complete over all partitions after a commit: as-of dates are answered from this table.
     f"""create table if not exists {CUTS} (
         pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null)""",
     f"""create table if not exists {PARKED} (
         pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
         "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)""",
-    # Cuts after `base_cut` are of `epoch`, those up to it of `base_epoch` and earlier ones; until `retracted_at`.
+    # Cuts after `base_cut` are of `epoch`; those up to it are of `base_epoch` and earlier ones. Valid until
+    # `retracted_at`.
     f"""create table if not exists {EPOCHS} (
         pod varchar not null, epoch varchar not null, base_cut bigint not null, base_epoch varchar,
         opened_at timestamptz not null, retracted_at timestamptz)""",
-    # What a pod's database no longer knows after it was restored or promoted: evidence, read by people only. `chunk` is
-    # null for what was parked; `retracted_by` is the epoch that was opened.
+    # Events that a pod's database lost when it was restored or promoted: evidence, read only by people. `chunk` is null
+    # for an event that was parked; `retracted_by` is the epoch that was opened.
     f"""create table if not exists {RETRACTED_EVENTS} ({EVENT_COLUMNS}, chunk integer,
         retracted_by varchar not null, retracted_at timestamptz not null)""",
     f"""create table if not exists {RETRACTED_CUTS} (
@@ -60,13 +62,13 @@ TABLES = (
         retracted_by varchar not null, retracted_at timestamptz not null)""",
 )
 
-# Days of recorded_at, not of occurred_at: an import of old orders would otherwise write hundreds of files a commit.
+# Partition by recorded_at, not occurred_at: an import of old orders would otherwise write hundreds of files per commit.
 PARTITIONING = f"alter table {EVENTS} set partitioned by (pod, year(recorded_at), month(recorded_at), day(recorded_at))"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compaction:
-    """What one compaction did."""
+    """The result of one compaction."""
 
     files_before: int
     """Data files that the newest snapshot reads."""
@@ -77,7 +79,10 @@ class Compaction:
 
 
 def fence_table(projection: str, pod: str) -> str:
-    """Return the address of the table that holds the position of `projection` in `pod`, one row per partition."""
+    """Return the address of the table with the position of `projection` in `pod`, one row per partition.
+
+    Raises SettingsError if a name cannot be part of a table's name.
+    """
     for name in (projection, pod):
         if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
             raise SettingsError(f"{name!r} cannot be part of a table's name; use lower-case letters, digits and _.")
@@ -87,12 +92,12 @@ def fence_table(projection: str, pod: str) -> str:
 def migrate_lake(
     catalog_dsn: str, data_path: str, *, pods: Sequence[str], partition_count: int, bounds: Bounds = DEFAULT_BOUNDS
 ) -> None:
-    """Create what is missing in the lake; run by one process at a time, as often as wanted."""
+    """Create what is missing in the lake. Idempotent; only one process may run it at a time."""
     if not is_object_path(data_path):
         Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
     with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         with transaction(connection):
-            # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
+            # Write rows to files, never into the catalog: so all readers, and the object store, see the same files.
             connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
             connection.execute(f"create schema if not exists {SCHEMA}")
             _create(connection, pods, partition_count)
@@ -100,17 +105,18 @@ def migrate_lake(
 
 
 def _bound_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
-    """Keep row groups small: whoever writes or reads one holds each column of it whole, and unpacked; states are large.
+    """Keep row groups small: a writer or reader holds each column of a row group uncompressed, and states are large.
 
-    Of every table. A writer that keeps the order of rows cannot have it, so none does (dbt_project/profiles.yml).
+    Applies to every table. DuckDB cannot bound row groups while it preserves the order of rows, so no writer preserves
+    it (dbt_project/profiles.yml).
     """
     connection.execute(f"call {LAKE}.set_option('parquet_row_group_size_bytes', '{ROW_GROUP_MB}MB')")
 
 
 def start_anew(connection: duckdb.DuckDBPyConnection, *, pods: Sequence[str], partition_count: int) -> None:
-    """Drop the events and all that goes with them, in the caller's transaction, and create them empty.
+    """Drop the events and everything that belongs to them, and create the tables empty, in the caller's transaction.
 
-    No file is read, so some may be lost. What was retracted when an epoch was opened is evidence, and stays.
+    Reads no file, so files may be lost. Events retracted at the opening of an epoch are evidence, and stay.
     """
     for table in (EVENTS, CUTS, PARKED, EPOCHS, *(fence_table("lake", pod) for pod in pods)):
         connection.execute(f"drop table if exists {table}")
@@ -135,10 +141,11 @@ def compact(
     files_per_table_max: int = 1000,
     bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Compaction:
-    """Merge small files, rewrite files with deleted rows (the fences), drop history and files nobody can be reading.
+    """Merge small files, rewrite files with deleted rows (the fences), and drop history and files that nobody can read.
 
-    Snapshots younger than `keep_seconds` stay, and files stay as long again after their last snapshot has gone; so a
-    transaction or query may take that long. A conflict with a writer is left to the next run: the writer comes first.
+    Snapshots younger than `keep_seconds` stay, and files stay for the same time after their last snapshot was dropped.
+    So a transaction or query may take that long. After a conflict with a writer, compaction gives way, and the next run
+    does the work.
     """
     older = f"older_than => now() - to_seconds({int(keep_seconds)})"
     with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
@@ -146,7 +153,7 @@ def compact(
         for table in _rewritten_tables(connection):
             arguments = f"'{LAKE}', {quote(table)}, schema => 'raw', delete_threshold => 0"
             _unless_conflict(connection, f"call ducklake_rewrite_data_files({arguments})")
-        # Small tables of other schemas (build records) are kept in the catalog until here.
+        # Until here small tables of other schemas (build records) are kept in the catalog.
         _unless_conflict(connection, f"call ducklake_flush_inlined_data('{LAKE}')")
         limit = f"max_compacted_files => {int(files_per_table_max)}"
         _unless_conflict(connection, f"call ducklake_merge_adjacent_files('{LAKE}', {limit})")
@@ -178,8 +185,8 @@ def _ensure_fence(connection: duckdb.DuckDBPyConnection, table: str, partition_c
             "partition" integer not null, epoch varchar, cut bigint not null, chunk integer not null,
             data_at timestamptz)"""
     )
-    # All partitions from the start: a cut is complete only when every one of them has it. A partition that a larger
-    # count adds has no event in the cuts before it, so it stands where all the others stand.
+    # Create all partitions at the start, because a cut is complete only if every partition has it. A partition that is
+    # added later has no events in earlier cuts, so it starts at the lowest position of the others.
     connection.execute(
         f"""insert into {table}
             select n, fence.epoch, coalesce(fence.cut, 0), 0, fence.data_at

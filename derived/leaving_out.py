@@ -1,13 +1,13 @@
-"""What the warehouse leaves out: scopes with a defect, from which cut, until which, and which events that concerns.
+"""What the warehouse leaves out: scopes with a defect, in which cuts, and which events this concerns.
 
-Before a build runs, the events that it adds are judged. An aggregate with a defect is left out from the cut of the
-defect on, and with an order, a payment or a refund the whole order: order, payments and refunds stand as at the cut
-before, where they agreed with each other, so the journal stays balanced and every report of an earlier cut is what it
-was. The defect is over with a later good event (after a lost version: with one that a person had stated again), or when
-the lake was mended. What came meanwhile is then taken in *at that cut*: reports of earlier cuts, closed months among
-them, do not change, and the first open month gets it.
+Before a build runs, its new events are judged. An aggregate with a defect is left out from the cut of the defect on.
+For an order, payment or refund the whole order is left out: order, payments and refunds are shown as of the cut before,
+when they agreed with each other. So the journal stays balanced, and reports of earlier cuts do not change. The defect
+ends with a later good event (after a missing version: with an event that a person requested to state the aggregate
+again), or when the lake was repaired. The events in between are then included *at that cut*: reports of earlier cuts,
+and so closed months, do not change; the first open month gets them.
 
-Belongs here: the records in `lake.builds`, and keeping them. Does not belong here: which aggregates have a defect
+Belongs here: the records in `lake.builds`, and updating them. Does not belong here: which aggregates have a defect
 (`derived/defective.py`), reading events (`derived/judging.py`), leaving them out (dbt_project/macros/left_out.sql).
 """
 
@@ -30,13 +30,13 @@ from derived.standing import LEFT_OUT_EVENTS, Connection, has_table
 
 LEFT_OUT = f"{LAKE}.builds.left_out"
 TABLES = (
-    # One row per scope and time: it is left out from from_cut on, before until_cut (null: still).
+    # One row per scope and interval: left out from from_cut on, until before until_cut (null: still left out).
     f"""create table if not exists {LEFT_OUT} (
         pod varchar not null, merchant_id varchar not null, aggregate_type varchar not null,
         aggregate_id varchar not null, version bigint not null, defect varchar not null, scope_type varchar not null,
         scope_id varchar not null, currency varchar, amounts varchar not null, from_cut bigint not null,
         until_cut bigint, build_id varchar not null)""",
-    # Its events from from_cut to until_cut; models have them at into_cut (null: not yet, and never of a bad one).
+    # The scope's events from from_cut to until_cut. Models use them at into_cut (null: not yet; a bad event: never).
     f"""create table if not exists {LEFT_OUT_EVENTS} (
         pod varchar not null, scope_type varchar not null, scope_id varchar not null, aggregate_type varchar not null,
         aggregate_id varchar not null, event_id varchar not null, cut bigint not null, into_cut bigint,
@@ -44,9 +44,9 @@ TABLES = (
 )
 
 MAY_COME = (Defect.GAP.name, Defect.REFUNDS.name)
-"""Defects that end when another pod's events come: versions before these, and refunds or payments beside them."""
+"""Defects that may end when another pod's events arrive: a missing version, or missing refunds or payments."""
 LEFT_OUT_MAX = 10_000
-"""Scopes that one build leaves out anew; more is no damage of aggregates but a fault of the models or the lake."""
+"""Maximum number of scopes that one build may newly leave out; more means a fault of the models or the lake."""
 SCOPES_AT_ONCE = 1_000
 
 TOO_MANY = (
@@ -69,7 +69,7 @@ class _Row:
 
 
 def leaves_out_events(connection: Connection) -> bool:
-    """Return whether events of any aggregate are or were left out: else builds need not look for them."""
+    """Return whether any events are or were left out; if not, builds do not need to look for them."""
     ((found,),) = connection.execute(f"select exists (from {LEFT_OUT_EVENTS})").fetchall()
     return bool(found)
 
@@ -87,7 +87,7 @@ def left_out(connection: Connection, cuts: Mapping[str, int]) -> list[Omission]:
 
 
 def left_out_aggregates(connection: Connection, pod: str, cut: int) -> dict[str, Omission]:
-    """Return every aggregate that is left out as of a cut, by key: those with a defect, and what goes with them."""
+    """Return aggregate key -> omission, for all aggregates that are left out as of a cut, alone or with others."""
     found = {one.scope: one for one in left_out(connection, {pod: cut})}
     members = _members(connection, pod, found) if found else {}
     return {
@@ -110,10 +110,10 @@ def leave_out(
 ) -> list[Omission]:
     """Judge the events of `pod` after `since` up to `cut`, and record what the build that adds them leaves out.
 
-    `shown_cut`: up to which cut a complete build has shown the pod. `others`: the pods that this build judged before,
-    with the same two cuts; `elsewhere`: all its other pods, with the cuts that it stands at. In one commit of its own;
-    the caller holds the build lock. Returns what is left out at `cut`. WarehouseError when it is more than single
-    aggregates can explain.
+    `shown_cut`: the cut up to which a complete build has shown the pod. `others`: pods that this build judged before,
+    with the same two cuts. `elsewhere`: all its other pods, with the cuts that it is built at. Writes in a transaction
+    of its own; the caller holds the build lock. Returns what is left out at `cut`. Raises WarehouseError if there are
+    more defects than damage of single aggregates can explain.
     """
     recorded = _recorded(connection, pod)
     shared = shared_lines(connection, pod, since, cut, others=others or {})
@@ -141,7 +141,7 @@ def leave_out(
 
 
 def _with_shared(cases: Sequence[Case], shared: set[tuple[int, str]]) -> list[Case]:
-    """Return the cases with these events (cut and id) as defective, where nothing else is wrong with them."""
+    """Return the cases with these events (cut, id) marked as defective, if they have no other defect."""
     return [
         replace(
             case,
@@ -158,7 +158,7 @@ def _with_shared(cases: Sequence[Case], shared: set[tuple[int, str]]) -> list[Ca
 
 @dataclass(frozen=True, kw_only=True)
 class _Changed:
-    """What is recorded of a scope from now on, after the cut `start`; earlier records stay."""
+    """The new records of a scope, after the cut `start`; earlier records stay."""
 
     scope: Scope
     start: int
@@ -167,12 +167,12 @@ class _Changed:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether it is left out at the cut up to which it was judged."""
+        """Whether the scope is left out at the cut up to which it was judged."""
         return any(one.until_cut is None for one in self.records)
 
 
 def _some_at_once(starts: Mapping[Scope, int]) -> Iterator[dict[Scope, int]]:
-    """Yield the scopes in portions: what is read of one portion is in memory at once."""
+    """Yield the scopes in portions, to bound the memory for what is read of them."""
     scopes = sorted(starts)
     for first in range(0, len(scopes), SCOPES_AT_ONCE):
         yield {scope: starts[scope] for scope in scopes[first : first + SCOPES_AT_ONCE]}
@@ -181,9 +181,10 @@ def _some_at_once(starts: Mapping[Scope, int]) -> Iterator[dict[Scope, int]]:
 def _to_judge_again(
     connection: Connection, pod: str, recorded: Sequence[Omission], found: set[Scope], since: int
 ) -> dict[Scope, int]:
-    """Return what was left out after `since` and has new events, or may be over: scope -> after which cut to judge.
+    """Return scope -> cut after which to judge it: scopes left out after `since` with new events, or perhaps over.
 
-    Where a build starts while something was left out, the histories lack what came in later: it is judged from before.
+    If a build starts while a scope is left out, the stored histories lack its later events, so it is judged from
+    before.
     """
     waiting = [one for one in recorded if one.until_cut is None or one.until_cut > since]
     if not waiting:
@@ -198,14 +199,14 @@ def _to_judge_again(
 
 
 def _waiting_for_others(recorded: Sequence[Omission], since: int) -> dict[Scope, int]:
-    """Return what waits for a version that may come from another pod by now: scope -> after which cut to judge."""
+    """Return scope -> cut after which to judge it, for scopes that wait for a version from another pod."""
     return {
         one.scope: min(since, one.from_cut - 1) for one in recorded if one.until_cut is None and one.defect in MAY_COME
     }
 
 
 def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown_cut: int) -> _Changed:
-    """Judge one scope, and say what is recorded of it now."""
+    """Judge one scope, and return its new records."""
     judgement = judge(pod, case.scope, case.events, case.before)
     now = {one.from_cut: one for one in judgement.left_out}
     records = []
@@ -215,7 +216,7 @@ def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown
         if one.until_cut is not None:
             records.append(one)
         elif one.from_cut <= shown_cut:
-            # The lake was mended: what came since is taken in now, and reports that were made stay what they were.
+            # The lake was repaired: include the events since then at this cut, so that existing reports do not change.
             records.append(replace(one, until_cut=cut))
     records = sorted([*records, *now.values()], key=lambda one: one.from_cut)
     rows = [
@@ -236,7 +237,7 @@ def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown
 
 
 def _record_at(records: Sequence[Omission], cut: int) -> Omission | None:
-    """Return the record that an event of a cut belongs to; the event that ended one does, too."""
+    """Return the record that an event of a cut belongs to; the event that ended a record belongs to it, too."""
     return next(
         (one for one in records if one.from_cut <= cut and (one.until_cut is None or cut <= one.until_cut)), None
     )
@@ -258,7 +259,7 @@ def _recorded(connection: Connection, pod: str) -> list[Omission]:
 
 
 def _members(connection: Connection, pod: str, scopes: Iterable[Scope]) -> dict[Scope, set[Scope]]:
-    """Return the aggregates of the scopes, as far as events of them have been left out."""
+    """Return scope -> its aggregates, as far as their events have been left out."""
     wanted = set(scopes)
     rows = connection.execute(
         f"select distinct scope_type, scope_id, aggregate_type, aggregate_id from {LEFT_OUT_EVENTS} where pod = ?",
@@ -282,7 +283,7 @@ def _known_aggregates(
 
 
 def take_back(connection: Connection, pod: str, cut: int) -> None:
-    """Forget what was found out after `cut` of `pod`: its events are taken back. In the caller's transaction."""
+    """Delete what was recorded after `cut` of `pod`, because its events are retracted; in the caller's transaction."""
     for table, first in ((LEFT_OUT, "from_cut"), (LEFT_OUT_EVENTS, "cut")):
         connection.execute(f"delete from {table} where pod = ? and {first} > ?", [pod, cut])
     for table, last in ((LEFT_OUT, "until_cut"), (LEFT_OUT_EVENTS, "into_cut")):

@@ -1,6 +1,6 @@
-"""Ending with the process that started this one: whoever works for a process that was killed must not go on.
+"""Ending a process together with its parent: a process that works for a killed process must not continue.
 
-Belongs here: noticing that the parent is gone. Does not belong here: the locks of what is done (`derived/builds.py`).
+Belongs here: noticing that the parent is gone. Does not belong here: the locks of the work (`derived/builds.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from contextlib import suppress
 LOOK_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1
 ORPHANED = 75
-"""The exit code of a process that ended because its parent had (EX_TEMPFAIL)."""
+"""Exit code of a process that ended because its parent had ended (EX_TEMPFAIL)."""
 
 
 def end_with_parent(parent_id: int) -> None:
-    """End this process, without any ceremony, as soon as its parent has ended; at once if that is so already.
+    """End this process without cleanup as soon as its parent has ended; at once if it has ended already.
 
-    On Linux the kernel does it; elsewhere, and should the kernel not, a thread looks a few times a second.
+    On Linux the kernel kills it. On other systems, or if the kernel does not, a thread checks a few times a second.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
@@ -34,9 +34,9 @@ def end_with_parent(parent_id: int) -> None:
 
 
 def end_with_input() -> None:
-    """End this process as soon as nobody holds the other end of its standard input any more, whatever it is doing.
+    """End this process as soon as the other end of its standard input is closed, whatever it is doing.
 
-    For a child whose orders come through a pipe: it is closed when the parent ends, however that came about.
+    For a child that reads its orders from a pipe: the pipe is closed when the parent ends, also if it is killed.
     """
     threading.Thread(target=_watch_input, name="lifeline", daemon=True).start()
 
@@ -49,7 +49,7 @@ def _watch_parent(parent_id: int) -> None:
 
 def _watch_input() -> None:
     poll = select.poll()
-    poll.register(0, 0)  # only the end: what comes in is read by the main thread
+    poll.register(0, 0)  # only wait for the hang-up: the main thread reads the input
     while not any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
         time.sleep(LOOK_SECONDS)
     os._exit(ORPHANED)

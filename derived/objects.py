@@ -1,7 +1,7 @@
-"""Small files in a folder or below an object store's prefix: read, replaced at once, listed.
+"""Small files in a folder or below an object store's prefix: read, replaced atomically, listed.
 
-Belongs here: what the lake's backup and its neighbours do with files, the same for both kinds of place. Does not belong
-here: rows, which DuckDB reads and writes itself (`derived/lake_connection.py` lets it).
+Belongs here: file operations of the lake's backup and similar files, the same for both kinds of place. Does not belong
+here: rows, which DuckDB itself reads and writes (`derived/lake_connection.py` allows it).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ REFUSALS = (
     ("NO_SUCH_BUCKET|not found|HTTP (status )?404", "has no such bucket"),
     ("PermanentRedirect|MOVED|HTTP (status )?30[17]", "has that bucket in another region: set TIEOUT_S3_REGION"),
 )
-"""What a client's message holds, and what it means."""
+"""(pattern in a client's message, its meaning)."""
 
 
 def read_file(path: Folder) -> bytes | None:
-    """Return what a file holds; None when there is none. StackError when the object store does not answer."""
+    """Return a file's content; None if there is no file. StackError if the object store does not answer."""
     if isinstance(path, Path):
         return path.read_bytes() if path.exists() else None
     with _asking(path) as client:
@@ -44,7 +44,10 @@ def read_file(path: Folder) -> bytes | None:
 
 
 def replace_file(path: Folder, data: bytes) -> None:
-    """Write a file, whole or not at all, over the one that was there; it outlives a power cut."""
+    """Replace a file atomically; the new content survives a power cut.
+
+    Raises StackError if the object store does not answer, or does not return what was written.
+    """
     if isinstance(path, Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
@@ -71,7 +74,7 @@ def names_below(folder: Folder) -> frozenset[str]:
 
 
 def flush(path: Path) -> None:
-    """Let a file's content, or a folder's names, outlive a power cut."""
+    """Write a file's content, or a folder's names, to disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -80,28 +83,28 @@ def flush(path: Path) -> None:
 
 
 def check_reachable(store: ObjectStore, prefix: str) -> None:
-    """Raise StackError, one sentence, when the bucket of a prefix is missing or the key is not let in."""
+    """Raise StackError, with one sentence, if the bucket of a prefix does not exist or the key has no access."""
     folder = ObjectFolder(address=prefix.rstrip("/"), store=store)
     if not names_below(folder):
         _check_bucket(folder)
 
 
 def _check_bucket(folder: ObjectFolder) -> None:
-    """Raise StackError when there is no such bucket: below a prefix that is new, too, nothing is found."""
+    """Raise StackError if the bucket does not exist; an empty listing does not prove it: a prefix may be new."""
     from pyarrow.fs import FileType
 
     with _asking(folder) as client:
         try:
             (found,) = client.get_file_info([folder.key.partition("/")[0]])
         except PermissionError:
-            # A key may be kept to the prefix, which could be listed.
+            # The key may only have access to the prefix; listing that has worked.
             return
         if found.type == FileType.NotFound:
             raise FileNotFoundError("bucket not found")
 
 
 def refusal(address: str, store: ObjectStore, error: Exception) -> str:
-    """Return in one sentence, without secrets, why an object store did not do what it was asked."""
+    """Return in one sentence, without secrets, why a request to an object store failed."""
     text = " ".join(str(error).replace(store.secret, "***").split())
     where = f"The object store at {store.endpoint or 'Amazon S3'}"
     bucket = f"{SCHEME}{address.removeprefix(SCHEME).partition('/')[0]}"
@@ -122,7 +125,7 @@ def _asking(folder: ObjectFolder) -> Iterator[S3FileSystem]:
 def _client(store: ObjectStore) -> S3FileSystem:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 
-    # Else the client sends a checksum behind the data, which some stores keep as part of the object.
+    # Otherwise the client sends a checksum after the data, and some stores keep it as part of the object.
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "WHEN_REQUIRED")
     return S3FileSystem(
         access_key=store.key_id,

@@ -1,11 +1,12 @@
-"""Questions that anybody may ask of the warehouse in SQL: read only, as of cuts, within limits.
+"""SQL queries that any user may run on the warehouse: read only, as of cuts, within limits.
 
 Belongs here: which names a query may use, that it only reads, its limits. Does not belong here: what a mart means
 (dbt_project/models/marts), how the answer is printed (`cli/commands/queries.py`).
 
-Four walls, one behind the other. The query is parsed first: one SELECT, over names that are listed here and nothing
-else, so that no function reads files, passwords or a catalog. DuckDB has the lake attached read only. It may open no
-file but the lake's, and its settings are locked. Where a DSN for reading is set, PostgreSQL refuses writes, too.
+There are four layers of protection. First, the query is parsed: it must be one SELECT over the names that are listed
+here, so no function can read files, passwords or a catalog. Second, DuckDB has the lake attached read only. Third,
+DuckDB may open no files but the lake's, and its settings are locked. Fourth, if a DSN for reading is set, PostgreSQL
+refuses writes, too.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ EVENTS_NAME = "events"
 """The lake's events up to the cuts."""
 
 VIEWS = SERVED_TABLES
-"""Tables of the read models: as they are now, at no cut. A test holds this and their migrations together."""
+"""Tables of the read models: as of now, not as of a cut. A test checks this list against their migrations."""
 
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree"})
-"""These make rows of what they are given and of nothing else."""
+"""These functions make rows only from their arguments."""
 
 SHOWN = frozenset({'"tables"'})
-"""What SHOW may list."""
+"""The names that SHOW may list."""
 
 ONE_SELECT = "A query is one SELECT (or FROM, WITH, VALUES, DESCRIBE, SHOW TABLES): here everything is read only."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a query may take."""
+    """Limits of a query."""
 
     rows_max: int = 1_000
     seconds_max: float = 60.0
@@ -53,26 +54,26 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a query found. Amounts are integers; the unit ends each column's name."""
+    """The result of a query. Amounts are integers; each column's name ends with the unit."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     is_cut_off: bool
-    """There are more rows than were asked for."""
+    """Whether there are more rows than `rows_max`."""
     cuts: Mapping[str, int]
-    """Pod -> cut at which marts and events stand."""
+    """Pod -> cut at which marts and events are read."""
     build_id: str
     views: tuple[str, ...]
-    """Read models that the query names: they stand as they are now."""
+    """Read models that the query names: they are read as of now."""
 
 
 def ask(
     settings: Settings, query: str, *, cuts: Mapping[str, int] | None = None, limits: Limits | None = None
 ) -> Answer:
-    """Return what a query finds at `cuts` (pod -> cut; a pod that is not named shows nothing), else the newest build.
+    """Return the result of a query at `cuts` (pod -> cut; a pod without one shows nothing), else at the newest build's.
 
-    Raises InputError for what may not be asked, or is wrong or too long a question; WarehouseError when nothing is
-    built or a store does not answer.
+    Raises InputError if the query is not allowed, wrong or too slow; WarehouseError if nothing is built or a store does
+    not answer.
     """
     wanted = limits or Limits()
     names = checked_names(query)
@@ -94,14 +95,14 @@ def ask(
 
 
 def checked_names(query: str) -> frozenset[str]:
-    """Return the tables that a query names; InputError when it is not one SELECT over names that may be asked."""
+    """Return the tables that a query names; InputError if it is not one SELECT over allowed names."""
     return frozenset(_checked(_parsed(query), frozenset()))
 
 
 def _checked(part: Any, own: frozenset[str]) -> Iterator[str]:
-    """Yield the tables that a part of a parsed query names; `own` are the names that WITH has given around it.
+    """Yield the tables that a part of a parsed query names; `own` are the names that an enclosing WITH defines.
 
-    A name counts only where DuckDB takes it for that query too: elsewhere it might mean one of DuckDB's own tables.
+    A WITH name counts only where DuckDB resolves it to that WITH: elsewhere it could mean one of DuckDB's own tables.
     """
     if isinstance(part, list):
         for one in part:
@@ -169,7 +170,7 @@ def _readable() -> str:
 
 @contextmanager
 def _reading(settings: Settings) -> Iterator[Connection]:
-    """Give a connection to the lake by the role that may only read, where one is set."""
+    """Give a connection to the lake with the read-only role, if one is set."""
     reader = replace(settings, catalog_dsn=settings.catalog_reader_dsn or settings.catalog_dsn)
     try:
         with open_lake(reader, read_only=True) as lake:
@@ -184,7 +185,7 @@ def _reading(settings: Settings) -> Iterator[Connection]:
 
 
 def _show(lake: Connection, settings: Settings, cuts: Mapping[str, int], views: Sequence[str]) -> None:
-    """Let names without a schema mean marts, events up to the cuts, and the read models that the query names."""
+    """Define names without a schema: marts, events up to the cuts, and the read models that the query names."""
     known = " or ".join(f"(pod = {quote(pod)} and cut <= {int(cut)})" for pod, cut in cuts.items()) or "false"
     lake.execute(f"create view memory.main.{EVENTS_NAME} as select * from {EVENTS} where {known}")
     if views:
@@ -199,7 +200,7 @@ def _show(lake: Connection, settings: Settings, cuts: Mapping[str, int], views: 
 
 
 def _close_in(lake: Connection, data_path: str) -> None:
-    """Let the connection open no file but the lake's, and change no setting any more."""
+    """Restrict the connection to the lake's files, and lock its settings."""
     lake.execute(f"set allowed_directories = [{quote(normal_data_path(data_path))}]")
     lake.execute("set enable_external_access = false")
     lake.execute("set python_enable_replacements = false")
@@ -208,7 +209,7 @@ def _close_in(lake: Connection, data_path: str) -> None:
 
 @contextmanager
 def _within(lake: Connection, seconds_max: float) -> Iterator[None]:
-    """End the block's query when it takes longer, as InputError."""
+    """Interrupt the block's query if it takes too long; InputError then."""
     timer = threading.Timer(seconds_max, lake.interrupt)
     timer.daemon = True
     timer.start()
@@ -223,13 +224,13 @@ def _within(lake: Connection, seconds_max: float) -> Iterator[None]:
 
 
 def _rows(lake: Connection, query: str, rows_max: int) -> tuple[tuple[str, ...], tuple[tuple[object, ...], ...]]:
-    """Return a query's columns and its first rows; the rest is never computed where DuckDB can do without."""
+    """Return a query's columns and its first rows; DuckDB does not compute the others if it can avoid it."""
     found = lake.execute(query)
     columns = tuple(str(column[0]) for column in found.description or ())
     return columns, tuple(tuple(row) for row in found.fetchmany(rows_max))
 
 
 def _first_lines(error: Exception) -> str:
-    """Return what DuckDB says of a query, on one line, without the picture of where."""
+    """Return DuckDB's message about a query on one line, without the picture of the position."""
     text = str(error).split("\n\n")[0]
     return " ".join(text.split())[:400]

@@ -1,7 +1,7 @@
-"""What finance asks the warehouse: four reports, and any mart, at the newest complete build or as of given cuts.
+"""Reading the warehouse for finance: four reports, and any mart, at the newest complete build or as of given cuts.
 
-Belongs here: which columns a report shows, and at which cuts it stands. Does not belong here: how a figure is computed
-(dbt_project/models/marts), how it is printed (`cli/`).
+Belongs here: which columns a report shows, and at which cuts it is read. Does not belong here: how a figure is computed
+(dbt_project/models/marts), how it is printed (`stack/`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MARTS = (
     "tax_lines",
     "trial_balance",
 )
-"""Every mart; a test holds this and dbt_project/models/marts together."""
+"""Every mart; a test checks this list against dbt_project/models/marts."""
 
 REPORTS = {
     "daily": ("daily_sales", ("sales_date", "merchant_id", "currency")),
@@ -51,52 +51,52 @@ REPORTS = {
     "tax": ("tax_by_jurisdiction", ("tax_month", "merchant_id", "currency", "jurisdiction", "tax_category")),
     "trial-balance": ("trial_balance", ("merchant_id", "currency", "account")),
 }
-"""Report name -> its mart and the columns that order it (which also are its key)."""
+"""Report name -> (its mart, the columns that order it, which are also its key)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Which journal entries, tax movements and placed orders count, besides those that the cuts leave out.
+    """Which journal entries, tax movements and placed orders count, in addition to the limit of the cuts.
 
-    Only marts that add up such facts know a span: the reports, `journal` and `tax_lines`.
+    Only marts that add up such facts support a span: the reports, `journal` and `tax_lines`.
     """
 
     since: Mapping[str, int] | None = None
-    """Only what came after these cuts (pod -> cut; 0 for a pod that is not named)."""
+    """Only facts after these cuts (pod -> cut; 0 for a pod that is not named)."""
     first_day: date | None = None
-    """Only business days from this one on."""
+    """Only business days from this day on."""
     last_day: date | None = None
-    """Only business days up to and including this one."""
+    """Only business days up to this day, inclusive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotedCut:
-    """What the lake noted of a cut."""
+    """What the lake recorded of a cut."""
 
     registered_at: datetime
-    """In its pod."""
+    """When the cut was registered in its pod."""
     epoch: str
-    """Which database, and which timeline of it, the cut is of."""
+    """Identifies the database, and its timeline, that the cut comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Figures at one cut vector. Amounts are integers; the unit ends each column's name."""
+    """Figures at one cut vector. Amounts are integers; each column's name ends with the unit."""
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     """Ordered by the report's key."""
     cuts: Mapping[str, int]
-    """Pod -> cut at which the figures stand."""
+    """Pod -> cut of the figures."""
     build_id: str
-    """The build that the figures were computed by."""
+    """The build that computed the figures."""
     data_at: datetime | None
-    """When the oldest of the cuts was registered in its pod; None when nothing has come yet."""
+    """When the oldest of the cuts was registered in its pod; None if nothing has arrived yet."""
     age_seconds: float | None
-    """From `data_at` until the report was made."""
+    """Seconds from `data_at` until the report was made."""
     noted: Mapping[str, NotedCut | None] = field(default_factory=dict)
-    """Pod -> what the lake noted of its cut; None while nothing of the pod has come."""
+    """Pod -> what the lake recorded of its cut; None if nothing of the pod has arrived."""
 
 
 def read_report(
@@ -104,7 +104,7 @@ def read_report(
 ) -> Report:
     """Return a report as of `cuts` (pod -> cut; a pod that is not named shows nothing), by default of the newest build.
 
-    Raises InputError for an unknown report or for cuts beyond the newest build, WarehouseError when nothing was built.
+    Raises InputError for an unknown report and for cuts beyond the newest build, WarehouseError if nothing was built.
     """
     try:
         with open_lake(settings, read_only=True) as connection:
@@ -116,7 +116,7 @@ def read_report(
 def report_on(
     connection: Connection, name: str, *, cuts: Mapping[str, int] | None = None, clock: Clock = utc_now
 ) -> Report:
-    """Return what `read_report` does, on an open connection to the lake."""
+    """Return the same as `read_report`, on an open connection to the lake."""
     if name not in REPORTS:
         raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
     mart, order = REPORTS[name]
@@ -142,7 +142,7 @@ def rows_of(table: pa.Table) -> tuple[tuple[object, ...], ...]:
 
 
 def _values(column: pa.ChunkedArray) -> list[object]:
-    """Return a column's values; sums are hugeints, which Arrow holds as decimals without a fraction."""
+    """Return a column's values; Arrow holds sums (DuckDB's hugeint) as decimals, which are converted to integers."""
     values: list[object] = column.to_pylist()
     if pa.types.is_decimal(column.type):
         return [None if value is None else int(str(value)) for value in values]
@@ -150,7 +150,7 @@ def _values(column: pa.ChunkedArray) -> list[object]:
 
 
 def oldest(noted: Mapping[str, NotedCut | None]) -> datetime | None:
-    """Return the oldest moment of the pods' cuts, than which no figure is older; None when nothing has come."""
+    """Return when the oldest of the pods' cuts was registered; None if nothing has arrived."""
     return min((cut.registered_at for cut in noted.values() if cut is not None), default=None)
 
 
@@ -162,9 +162,9 @@ def as_of(
     order_by: tuple[str, ...] = (),
     span: Span | None = None,
 ) -> pa.Table:
-    """Return a mart's rows as they stood at a cut vector, computed by the present models from the stored history.
+    """Return a mart's rows as of a cut vector; the current models compute them from the stored history.
 
-    `order_by` are columns of the mart; without it the order is any. Raises InputError for an unknown mart.
+    `order_by` are columns of the mart; without it the order is not defined. Raises InputError for an unknown mart.
     """
     if mart not in MARTS:
         raise InputError(f"There is no mart {mart!r}; the marts are {', '.join(MARTS)}.")
@@ -175,7 +175,7 @@ def as_of(
 
 @contextmanager
 def standing_at(connection: Connection, cuts: Mapping[str, int], span: Span | None = None) -> Iterator[None]:
-    """Let every mart that `connection` reads show the state at `cuts`; afterwards the present again."""
+    """Let every mart on `connection` show the state at `cuts` inside the block, and the current state afterwards."""
     wanted = span or Span()
     _set_cuts(connection, "as_of", cuts)
     if wanted.since is not None:
@@ -199,9 +199,9 @@ def _set_cuts(connection: Connection, variable: str, cuts: Mapping[str, int]) ->
 
 
 def standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tuple[str, dict[str, int]]:
-    """Return the newest complete build and the cuts to read it at: `cuts`, or those that it stands at.
+    """Return (id of the newest complete build, the cuts to read it at): `cuts`, or by default the build's own.
 
-    Raises InputError for cuts beyond the build, WarehouseError when nothing was built.
+    Raises InputError for cuts beyond the build, WarehouseError if nothing was built.
     """
     build = latest_build(connection)
     if build is None:
@@ -218,7 +218,7 @@ def standing_cuts(connection: Connection, cuts: Mapping[str, int] | None) -> tup
 
 
 def noted_cuts(connection: Connection, cuts: Mapping[str, int]) -> dict[str, NotedCut | None]:
-    """Return what the lake noted of each pod's cut (or of the last one before it that it noted)."""
+    """Return what the lake recorded of each pod's cut, or of the last recorded cut before it."""
     rows = connection.execute(
         """select pod, max(seen.data_at), max_by(seen.epoch, seen.cut) from lake.raw.cuts as seen
            inner join (select unnest($pods) as pod, unnest($cuts) as cut) as wanted using (pod)

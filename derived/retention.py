@@ -1,4 +1,4 @@
-"""What may be forgotten, and when: outbox rows only after a verified backup, log entries only after everyone has them.
+"""What may be deleted, and when: outbox rows after a verified backup, log entries after all projections applied them.
 
 Belongs here: the order of these steps. Does not belong here: the steps (`lake_backup.py`, `streams/outbox.py`).
 """
@@ -20,7 +20,7 @@ from streams.outbox import prune
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What was forgotten of one pod's outbox, and up to which cut its events are safe."""
+    """What was deleted of one pod's outbox, and up to which cut its events are in the verified backup."""
 
     pod: str
     verified_cut: int
@@ -29,14 +29,14 @@ class Pruned:
 
 
 def back_up_lake(settings: Settings) -> list[Segment]:
-    """Write what is new in the lake to the backup, and verify it; return the new segments."""
+    """Write the lake's new events to the backup and verify it; return the new segments."""
     return back_up(settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path, bounds=bounds_of(settings))
 
 
 def prune_outboxes(settings: Settings) -> list[Pruned]:
-    """Back the lake up, verify the backup, then delete the outbox rows of the cuts it holds.
+    """Back up the lake, verify the backup, then delete the outbox rows of the cuts that it holds.
 
-    Raises EpochChangedError when the backup is of another history of a pod's database; nothing of that pod is deleted.
+    Raises EpochChangedError if the backup is of another history of a pod's database; nothing of that pod is deleted.
     """
     segments = back_up_lake(settings)
     chains = verified_chains(settings.lake_backup_path)
@@ -52,7 +52,7 @@ def prune_outboxes(settings: Settings) -> list[Pruned]:
 
 
 def _prune(pod: PodSettings, folder: Folder, newest: Segment) -> int:
-    """Delete what the backup holds; the pod itself says whether its cuts are those of the backup."""
+    """Delete the outbox rows that the backup holds, after comparing the pod's own cuts with the backup's."""
     with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
         for cut in cuts_from(connection, newest.through_cut, limit=1):
             check_backup_epoch(folder, newest, cut.epoch, "the pod's database")
@@ -61,7 +61,7 @@ def _prune(pod: PodSettings, folder: Folder, newest: Segment) -> int:
 
 
 def _check_same_cut(folder: Folder, newest: Segment, cut: Cut) -> None:
-    """Refuse a database that was set back: it may have used the number again, within the same epoch."""
+    """Raise EpochChangedError if the database was set back: it may use a cut's number twice within one epoch."""
     if cut.cut == newest.through_cut and newest.registered_at not in (None, cut.registered_at):
         raise EpochChangedError(
             f"Cut {cut.cut} of pod {newest.pod} is another one in the database than in the backup in {folder}: the "

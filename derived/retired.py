@@ -1,7 +1,7 @@
-"""Events that were written under a schema version after it was retired: a writer that somebody forgot.
+"""Events that were written with a schema version after it was retired: some writer was not updated.
 
-They are read like all others. Belongs here: counting them in what a build adds. Does not belong here: which versions
-are retired, and until when they may be written (`AggregateState.RETIRED`).
+They are read like all other events. Belongs here: counting them in what a build adds. Does not belong here: which
+versions are retired, and until when they may be written (`AggregateState.RETIRED`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ where aggregate_type = $aggregate_type and schema_version = $version
 
 
 def retired_sentences(connection: duckdb.DuckDBPyConnection, windows: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Return a sentence for every retired version of which the windows have events that were written too late.
+    """Return a sentence for every retired version that was used too late for events in the windows.
 
-    `windows`: pod -> (after this cut, through this one).
+    `windows`: pod -> (after this cut, through this cut).
     """
     return list(_sentences(connection, windows))
 

@@ -1,7 +1,7 @@
-"""Finding lines that two aggregates claim: an id of a line belongs to whose event had it first in the outbox.
+"""Finding lines that two aggregates claim: a line id belongs to the aggregate whose event came first in the outbox.
 
-Every other aggregate's events with that line are bad. Between two pods, whose cuts cannot be compared, it belongs to
-what stands already, and else to the pod that is judged first.
+All other aggregates' events with that line are bad. Cuts of two pods cannot be compared: between pods a line belongs to
+the aggregate that the stored history has, otherwise to the pod that is judged first.
 
 Belongs here: SQL over the lines of the lake's events and of the stored histories. Does not belong here: what follows
 from a bad event (`derived/defective.py`), lines that one aggregate has twice (`derived/defects.py`).
@@ -24,12 +24,12 @@ from derived.lake_schema import EVENTS
 from derived.standing import LEFT_OUT_EVENTS, Connection, has_history, history_of, stood, window_of
 
 LINE_IDS = {"order": "order_line_id", "refund": "refund_line_id"}
-"""Aggregate type -> the id of its lines that no two may share."""
+"""Aggregate type -> the id of its lines, which must be unique over aggregates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """An event with a line that is another aggregate's."""
+    """An event with a line that belongs to another aggregate."""
 
     aggregate_type: str
     aggregate_id: str
@@ -39,7 +39,7 @@ class Claim:
 
     @property
     def scope(self) -> Scope:
-        """What is left out because of it."""
+        """The scope that is left out because of the event."""
         if self.aggregate_type == "order" or self.order_id is None:
             return self.aggregate_type, self.aggregate_id
         return "order", self.order_id
@@ -48,9 +48,9 @@ class Claim:
 def shared_lines(
     connection: Connection, pod: str, since: int, cut: int, *, others: Mapping[str, tuple[int, int]]
 ) -> list[Claim]:
-    """Return events of `pod` up to `cut` that claim a line of another aggregate: new ones, and those left out.
+    """Return events of `pod` up to `cut` that claim a line of another aggregate: new events, and those left out.
 
-    `others`: pods that were judged before, with the cuts after which and up to which their events are in no history.
+    `others`: pod that was judged before -> (after this cut, up to this cut) of its events that are in no history yet.
     """
     return [
         claim for aggregate_type in LINE_IDS for claim in _of_type(connection, pod, aggregate_type, since, cut, others)
@@ -72,7 +72,7 @@ def _of_type(
     except duckdb.IOException:
         if since or not stands:
             raise
-        # A file of what stood is lost. This build computes all anew, and the pod that is judged first has the line.
+        # A file of the stored history is lost. This build recomputes everything, so judge without the history.
         claimed = _claimed(connection, pod, new, elsewhere)
     if claimed:
         yield from _later_claims(connection, pod, aggregate_type, cut, claimed)
@@ -81,9 +81,9 @@ def _of_type(
 def _claimed(
     connection: Connection, pod: str, new: Iterable[str], elsewhere: Iterable[str]
 ) -> list[tuple[str, list[str], bool]]:
-    """Return the new lines that several aggregates claim: id, those of `pod`, and whether one of another pod does.
+    """Return new lines that several aggregates claim: (line id, aggregates of `pod`, whether another pod's claims it).
 
-    An aggregate that moved has the same lines in both pods: it is one.
+    An aggregate that moved has the same lines in both pods: it counts as one.
     """
     return connection.execute(
         f"""with new as ({" union ".join(new)}),
@@ -101,7 +101,7 @@ def _claimed(
 def _later_claims(
     connection: Connection, pod: str, aggregate_type: str, cut: int, claimed: Iterable[tuple[str, list[str], bool]]
 ) -> Iterator[Claim]:
-    """Yield the events of those who were not the first with a line; what is wrong in itself has none."""
+    """Yield the events that claim a line second or later; an event that is wrong in itself cannot claim a line."""
     is_elsewhere = {line_id: found for line_id, _, found in claimed}
     condition = f"{window_of(pod, 0, cut)} and aggregate_id in (select unnest($ids::VARCHAR[]))"
     whole = f"({unique_events(condition)})"
@@ -122,7 +122,7 @@ def _later_claims(
 
 
 def _still_left_out(connection: Connection, pod: str, aggregate_type: str, since: int) -> list[str]:
-    """Return queries for the lines of earlier events that are in no history: none, or one."""
+    """Return queries for the lines of earlier events that are in no history: an empty list, or one query."""
     events = f"from {LEFT_OUT_EVENTS} where pod = {quote(pod)} and into_cut is null and aggregate_type = ?"
     ((first,),) = connection.execute(f"select min(cut) {events} and cut <= ?", [aggregate_type, since]).fetchall()
     if first is None:
@@ -133,7 +133,7 @@ def _still_left_out(connection: Connection, pod: str, aggregate_type: str, since
 
 
 def _lines(aggregate_type: str, condition: str) -> str:
-    """Return a query for the lines of raw events; those of an event that cannot be read claim nothing."""
+    """Return a query for the lines of raw events; an event that cannot be read has none."""
     order_id, payload = "$.state.order_id", newest_sql(aggregate_type)
     return f"""
         select pod, cut, "position", event_id, aggregate_id,
@@ -143,7 +143,7 @@ def _lines(aggregate_type: str, condition: str) -> str:
 
 
 def _standing(aggregate_type: str, pod: str, since: int, others: Mapping[str, tuple[int, int]]) -> str:
-    """Return a query for the lines that stand: as of `since`, of the others as of when their events are judged."""
+    """Return a query for the lines in the stored histories: of `pod` as of `since`, of `others` as of their starts."""
     starts = {name: window[0] for name, window in others.items()} | {pod: since}
     stand = " or ".join(stood(name, start) for name, start in starts.items())
     rest = f"pod not in ({', '.join(quote(name) for name in starts)}) and valid_to_cut is null"

@@ -1,4 +1,4 @@
-"""Reading what the stored histories have of aggregates as of a cut: what their next versions are judged beside.
+"""Reading the stored histories of aggregates as of a cut; later versions are judged against them.
 
 Belongs here: SQL over the stored histories. Does not belong here: the events themselves (`derived/judging.py`).
 """
@@ -20,7 +20,7 @@ from derived.lake_connection import LAKE, quote
 Connection = duckdb.DuckDBPyConnection
 
 LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
-"""The events of what is or was left out; kept by `derived/leaving_out.py`."""
+"""The events of scopes that are or were left out; `derived/leaving_out.py` writes them."""
 
 BEFORE_AMOUNTS = {
     "order": "json_object('placed_minor', total_minor, 'cancelled_minor', cancelled_minor)",
@@ -61,7 +61,7 @@ STANDING = {
 
 
 def compared_before(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
-    """Return a query for what versions are compared with, of the aggregates in `added` that were there before."""
+    """Return a query for the earlier values that versions are compared with, for aggregates in the query's `added`."""
     if aggregate_type not in BEFORE_CONSTANT or not _had_history(connection, aggregate_type, since):
         columns = "aggregate_id, null::VARCHAR[] as taxed, null::UBIGINT as constant, null::UBIGINT[] as parts"
         return f"select null::VARCHAR as {columns} where false"
@@ -74,7 +74,7 @@ def compared_before(connection: Connection, pod: str, aggregate_type: str, since
 
 
 def standing(connection: Connection, pod: str, aggregate_type: str, since: int) -> str:
-    """Return a query for what stood of a type as of a cut; `amount`: what a payment or refund says was given back."""
+    """Return a query for a type's rows as of a cut; `amount`: refunded amount of a payment or refund (minor units)."""
     names = ", ".join(f"null::{kind} as {name}" for name, kind in STANDING.items())
     if not _had_history(connection, aggregate_type, since):
         return f"select {names} where false"
@@ -92,9 +92,9 @@ def _had_history(connection: Connection, aggregate_type: str, since: int) -> boo
 
 
 def has_history(connection: Connection, aggregate_type: str) -> bool:
-    """Return whether the warehouse stores the history of a type, as builds of now make it.
+    """Return whether the warehouse stores the history of a type in the current form.
 
-    The first build has none; one that an earlier release made is computed anew, and judged as if there were none.
+    Before the first build there is none. A history that an earlier release made is recomputed, so it counts as none.
     """
     name = history_of(aggregate_type).rpartition(".")[2]
     query = """select 1 from duckdb_columns() where database_name = ? and schema_name = 'intermediate'
@@ -105,14 +105,14 @@ def has_history(connection: Connection, aggregate_type: str) -> bool:
 def histories_of(
     connection: Connection, pod: str, aggregate_type: str, ids: Iterable[str], since: int
 ) -> dict[str, Before]:
-    """Return what the histories have of these aggregates as of the cut `since`; nothing of those they do not have."""
+    """Return id -> state in the histories as of the cut `since`; ids without history are missing."""
     return before_of(connection, pod, aggregate_type, since, STATE_TYPES[aggregate_type].ID_FIELD, set(ids))
 
 
 def before_of(
     connection: Connection, pod: str, aggregate_type: str, since: int, column: str, ids: set[str]
 ) -> dict[str, Before]:
-    """Return the same of those whose column has one of these ids."""
+    """Return the same for the aggregates whose `column` has one of these ids."""
     if not ids or not _had_history(connection, aggregate_type, since):
         return {}
     names = set(STATE_TYPES[aggregate_type].__struct_fields__)
@@ -145,7 +145,7 @@ def before_of(
 
 
 def stood(pod: str, since: int) -> str:
-    """Return a condition: this version of a history's row stood at the cut, as far as its own pod knew."""
+    """Return a condition: the history's row was valid in `pod` at the cut, according to that pod's own events."""
     name = quote(pod)
     ended = f"valid_to_cut is null or valid_to_pod <> {name} or valid_to_cut > {since}"
     return f"(pod = {name} and valid_from_cut <= {since} and ({ended}))"
@@ -168,5 +168,5 @@ def has_table(connection: Connection, name: str, schema: str = "builds") -> bool
 
 
 def rows_of(connection: Connection, query: str, parameters: object = None) -> list[tuple[Any, ...]]:
-    """Return a query's rows."""
+    """Return all rows of a query."""
     return connection.execute(query, parameters).fetchall()

@@ -1,4 +1,4 @@
-"""What every projection asks about a step before it applies it, whatever its store.
+"""Checks of a step that every projection makes before it applies the step, for any store.
 
 Belongs here: pure checks of a `Work` against the stored positions. Does not belong here: how positions are stored.
 """
@@ -14,15 +14,15 @@ from streams.projection import START, Entry, FencedError, Position, Work
 def check_expected(work: Work, stored: Mapping[int, tuple[str | None, Position]]) -> None:
     """Compare the step with the stored (epoch, position) by partition.
 
-    Raises FencedError when a partition does not stand where the step expects it, EpochChangedError when the stored
-    positions count another database's cuts.
+    Raises FencedError if a partition is not at the position that the step expects, EpochChangedError if the stored
+    positions are of another database's cuts.
     """
     others = {
         epoch: position
         for epoch, position in stored.values()
         if epoch is not None and not _is_of_epoch(work, epoch, position)
     }
-    # A step that only releases parked events moves nothing: it may come while some partitions have yet to cross.
+    # A step that only releases parked events moves no position, so some partitions may still be in the old epoch.
     if others and not (work.released and any(epoch == work.epoch for epoch, _ in stored.values())):
         epoch, position = sorted(others.items())[0]
         raise EpochChangedError(
@@ -39,7 +39,7 @@ def check_expected(work: Work, stored: Mapping[int, tuple[str | None, Position]]
 
 
 def _is_of_epoch(work: Work, epoch: str, position: Position) -> bool:
-    """Whether what is applied up to `position` is what the step's epoch continues."""
+    """Return whether the step's epoch continues what is applied up to `position`."""
     if epoch == work.epoch:
         return True
     opening = work.opening
@@ -47,14 +47,14 @@ def _is_of_epoch(work: Work, epoch: str, position: Position) -> bool:
 
 
 def furthest_epoch(stored: Mapping[int, tuple[str | None, Position]]) -> str | None:
-    """Return the epoch of the furthest of the stored positions; None when nothing is applied."""
+    """Return the epoch of the furthest stored position; None if nothing is applied."""
     return max(stored.values(), key=lambda item: (item[0] is not None, item[1]), default=(None, START))[0]
 
 
 def fresh_entries(work: Work) -> Sequence[Entry]:
-    """Return the entries that the expected positions do not include; a second copy of a cut is no news.
+    """Return the entries that the expected positions do not include; a second copy of an applied cut is dropped.
 
-    A step that releases parked events brings old entries on purpose: all of them count.
+    A step that releases parked events contains old entries on purpose: all of them are returned.
     """
     if work.released:
         return work.entries

@@ -1,9 +1,9 @@
-"""What of an aggregate's money no later event may change, or only one that says so: as one number, and as several.
+"""Amounts of an aggregate that no later event, or only some, may change: as one hash, and as a list of hashes.
 
-Somebody may write an order's or a payment's amounts past the commands, all sums in agreement. The next ordinary command
-then says them in its event, as if they had always been so. So each version's amounts are compared with those of the
-version before. Belongs here: which amounts, and which events may change them. Does not belong here: what follows from
-it (`derived/defective.py`), amounts that do not agree with each other (`derived/defects.py`).
+Somebody may change the amounts of an order or a payment without a command, so that all sums still agree. The event of
+the next ordinary command then contains these amounts as if they had always been so. Therefore each version's amounts
+are compared with the previous version's. Belongs here: which amounts, and which events may change them. Does not belong
+here: what follows from it (`derived/defective.py`), amounts that do not agree with each other (`derived/defects.py`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 ADDING = ("payment_captured", "payment_released")
-"""Each adds one part to what is booked, and leaves the others as they are."""
+"""Event types that add one part to what is booked, and do not change the other parts."""
 CANCELLING = ("order_cancelled", "order_units_withdrawn")
-"""They alone change what is cancelled of an order's lines."""
+"""The only event types that change what is cancelled of an order's lines."""
 
 NO_CONSTANT = "null::UBIGINT"
 NO_PARTS = "[]::UBIGINT[]"
@@ -23,9 +23,9 @@ NO_PARTS = "[]::UBIGINT[]"
 def is_unexplained(
     event_type: str, before: tuple[int | None, Sequence[int] | None], now: tuple[int | None, Sequence[int] | None]
 ) -> bool:
-    """Return whether amounts differ from the version before although the event may not change them.
+    """Return whether amounts differ from the previous version although the event may not change them.
 
-    Each side: what never changes, and the parts that some events change; None: it is not known.
+    Each side: (hash of what never changes, hashes of the parts that some events change); None: not known.
     """
     if None not in (before[0], now[0]) and before[0] != now[0]:
         return True
@@ -36,7 +36,7 @@ def is_unexplained(
 
 
 def unexplained_sql(constants: tuple[str, str], parts: tuple[str, str], event_type: str) -> str:
-    """Return the same as a condition; each pair of columns: of the version before, and now. Parts are sorted lists."""
+    """Return the same as an SQL condition; the pairs name columns (before, now). Parts are sorted lists."""
     adding, cancelling = (", ".join(f"'{name}'" for name in names) for names in (ADDING, CANCELLING))
     was, now = parts
     without_one = f"list_transform({now}, lambda part, place: {now}[:place - 1] || {now}[place + 1:])"
@@ -47,7 +47,7 @@ def unexplained_sql(constants: tuple[str, str], parts: tuple[str, str], event_ty
 
 
 def order_constant(state: str, taxes: str) -> str:
-    """Return an expression for what an order was placed for: its lines with their prices and taxes, and its day."""
+    """Return SQL for a hash of what an order was placed for: its lines with prices and taxes, and its time."""
     names = (
         "order_line_id", "kind", "quantity", "unit_price_micro", "amount_minor", "rounding_micro", "discount_minor",
         "jurisdiction", "tax_category", "rate_ppm", "is_tax_inclusive", "taxable_minor", "tax_minor", "total_minor",
@@ -58,19 +58,19 @@ def order_constant(state: str, taxes: str) -> str:
 
 
 def order_parts(state: str) -> str:
-    """Return an expression for what is cancelled of an order, line by line."""
+    """Return SQL for hashes of what is cancelled of an order, one per line."""
     cancelled = f"list_filter({state}.lines, lambda one: one.cancelled_quantity <> 0 or one.cancelled_minor <> 0)"
     names = ("order_line_id", "cancelled_quantity", "cancelled_minor", "cancelled_tax_minor")
     return _numbers(_texts(cancelled, *names))
 
 
 def payment_constant(state: str) -> str:
-    """Return an expression for what a payment was authorized for."""
+    """Return SQL for a hash of what a payment was authorized for."""
     return f"hash({state}.authorized_minor, epoch_us({state}.authorized_at))"
 
 
 def payment_parts(state: str, released: str) -> str:
-    """Return an expression for a payment's captures, and for what was released of it."""
+    """Return SQL for hashes of a payment's captures and of its released amount."""
     captures = (
         f"list_transform({state}.captures, lambda one: "
         "concat_ws(' ', one.payment_capture_id, one.amount_minor, epoch_us(one.captured_at)))"
@@ -79,7 +79,7 @@ def payment_parts(state: str, released: str) -> str:
 
 
 def refund_constant(state: str, taxes: str) -> str:
-    """Return an expression for what a refund gives back, line by line."""
+    """Return SQL for a hash of what a refund gives back, with its lines."""
     names = (
         "refund_line_id", "order_line_id", "quantity", "amount_minor", "tax_minor", "jurisdiction", "tax_category",
     )  # fmt: skip
@@ -88,7 +88,7 @@ def refund_constant(state: str, taxes: str) -> str:
 
 
 def adjustment_constant(state: str, tax: str, taxes: str) -> str:
-    """Return an expression for what an adjustment books."""
+    """Return SQL for a hash of what an adjustment books."""
     each = _texts(taxes, "jurisdiction", "rate_ppm", "tax_minor")
     own = f"{state}.kind, {state}.amount_minor, {state}.rounding_micro, epoch_us({state}.adjusted_at)"
     return _number(each, f"concat_ws(' ', {own}, {tax})")

@@ -1,8 +1,8 @@
 """Building the warehouse: dbt over the lake, in this process.
 
-Belongs here: what dbt needs to run (environment, parsed project), running it, what came out. Does not belong here: the
-models (dbt_project/), the cut vector they stand at (`derived/builds.py`). Besides Dagster's assets only this module
-knows dbt; it imports dbt when a build runs, because that takes seconds.
+Belongs here: what dbt needs to run (environment, parsed project), running it, its results. Does not belong here: the
+models (dbt_project/), the cut vector of a build (`derived/builds.py`). Besides Dagster's assets only this module uses
+dbt. It imports dbt when a build runs, because the import takes seconds.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 PROJECT_DIR = Path(__file__).resolve().parents[1] / "dbt_project"
 
 THREADS = 1
-"""Of dbt. More would crash: DuckLake 1.5.5 reads freed memory when transactions of one process run beside each other
-(duckdb/ducklake#1248). DuckDB itself uses `lake_threads` for a query, and dbt's own work holds Python's lock."""
+"""dbt's threads. More than one would crash: DuckLake 1.5.5 reads freed memory if transactions of one process run in
+parallel (duckdb/ducklake#1248). DuckDB uses `lake_threads` for a query, and dbt's own work is limited by Python's
+GIL."""
 
 _dbt_lock = threading.RLock()
-"""dbt keeps its connection and flags in module state: one invocation at a time in a process."""
+"""dbt keeps its connection and flags in module state, so only one invocation at a time may run in a process."""
 
 _manifests: dict[str, Manifest] = {}
-"""The parsed project by the profile's target; where the lake is and where dbt writes are no part of it."""
+"""The parsed project by the profile's target; it does not depend on the lake's location or dbt's target folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,50 +59,50 @@ class NodeRun:
     """Rows that a test returned."""
     message: str
     keys: str = ""
-    """Keys of the first rows that failed a test."""
+    """Keys of the first rows that failed the test."""
     compiled: str = field(default="", repr=False)
-    """The node as SQL, when it was a test that failed."""
+    """The SQL of a test that failed; empty for other nodes."""
 
     @property
     def named(self) -> str:
-        """The name, with the keys."""
+        """The node's name, followed by the keys."""
         return with_keys(self.name, self.keys)
 
     @property
     def sentence(self) -> str:
-        """What to tell a person about a node that did not succeed."""
+        """A sentence for people about a node that did not succeed."""
         return with_keys(f"{self.name}: {self.status} {self.message}", self.keys)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildResult:
-    """What a build did."""
+    """The result of a build."""
 
     build_id: str
     cuts: Mapping[str, int]
-    """The cut vector it stands at: pod -> cut."""
+    """The build's cut vector: pod -> cut."""
     since_cuts: Mapping[str, int]
-    """The events after these cuts were added."""
+    """Pod -> cut; the build added the events after it."""
     nodes: Sequence[NodeRun]
     rows: Mapping[str, int]
-    """Rows of every stored table after the build."""
+    """Table -> its rows after the build, for every stored table."""
     seconds: float
     is_complete: bool
-    """Everything was built and every test passed; only then do reports read it."""
+    """Whether everything was built and every test passed; only then reports read the build."""
     left_out: Sequence[Omission] = ()
-    """What it leaves out, because an aggregate is defective in itself."""
+    """Defective aggregates that the build leaves out."""
     warnings: Sequence[str] = ()
-    """What people should know of the events that it added, a sentence each."""
+    """What people should know about the events that it added, one sentence each."""
 
     @property
     def is_built(self) -> bool:
-        """Whether every model was built, whatever the tests say."""
+        """Whether every model was built; tests may have failed."""
         models = [node.status in ("success", "pass", "warn") for node in self.nodes if node.kind == "model"]
         return bool(models) and all(models)
 
     @property
     def test_failures(self) -> list[NodeRun]:
-        """The tests that failed, and the models that could not be built."""
+        """The tests that failed, and the models and tests that ended with an error."""
         return [node for node in self.nodes if node.status in ("fail", "error")]
 
 
@@ -113,10 +114,10 @@ def build_warehouse(
     cuts: Mapping[str, int] | None = None,
     since: Mapping[str, int] | None = None,
 ) -> BuildResult:
-    """Bring the warehouse to the highest cuts that are complete in the lake, and test what was added.
+    """Build the warehouse at the highest cuts that are complete in the lake, and test what was added.
 
-    `select` limits the build to some nodes (dbt's selection syntax; such a build is never complete), `full_refresh`
-    computes all from nothing (as happens by itself after events got a new field), `cuts` and `since` are those of
+    `select` limits the build to some nodes (dbt's selection syntax; such a build is never complete). `full_refresh`
+    recomputes everything, which also happens without it after events got a new field. `cuts` and `since` are passed to
     `building`. Failing tests do not raise: read the result.
     """
     started = time.monotonic()
@@ -136,8 +137,8 @@ def build_warehouse(
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables that dbt_project/profiles.yml and dbt itself need, secrets included.
 
-    DuckDB's extensions are in the folder that one of them names when this returns.
-    dbt hides variables that begin with DBT_ENV_SECRET in its logs. Everything dbt writes goes below `settings.var_dir`.
+    Also links DuckDB's extensions into the folder that one of the variables names. dbt hides variables that begin with
+    DBT_ENV_SECRET in its logs. Everything that dbt writes is below `settings.var_dir`.
     """
     folder = settings.var_dir / "dbt"
     return {
@@ -147,7 +148,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "DBT_LOG_PATH": str(folder / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_VERSION_CHECK": "false",
-        # Whatever the caller's own environment says: with it models would be stored without their rows.
+        # Override the caller's environment: with a true value models would be stored without their rows.
         "DBT_EMPTY": "false",
         "TIEOUT_BUILD": "null",
         "DBT_ENV_SECRET_LAKE_CATALOG": settings.catalog_dsn,
@@ -162,7 +163,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
 
 
 def _object_environment(settings: Settings) -> dict[str, str]:
-    """Return what dbt_project/profiles.yml needs for a lake on an object store; nothing where it is in a folder."""
+    """Return what dbt_project/profiles.yml needs for a lake on an object store; empty if the lake is in a folder."""
     store = settings.object_store
     if store is None or not is_object_path(settings.lake_data_path):
         return {}
@@ -177,25 +178,25 @@ def _object_environment(settings: Settings) -> dict[str, str]:
 
 
 def parse(settings: Settings) -> None:
-    """Parse the dbt project now, so that the first build does not wait for it; safe in a background thread."""
+    """Parse the dbt project now, so that the first build need not wait for it; safe in a background thread."""
     with _dbt_lock:
         _manifest(settings)
 
 
 def manifest_file(settings: Settings) -> Path:
-    """Return where the manifest is written that the asset graph is made of."""
+    """Return the path of the manifest from which the asset graph is made."""
     return Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / "manifest.json"
 
 
 def write_manifest(settings: Settings) -> Path:
-    """Return the path of dbt's manifest.json, written anew if the project has changed since; for the asset graph."""
+    """Return the path of dbt's manifest.json for the asset graph, after writing it again if the project has changed."""
     path = manifest_file(settings)
     newest = max(file.stat().st_mtime for file in PROJECT_DIR.rglob("*") if file.is_file())
     if not path.exists() or path.stat().st_mtime < newest:
         with _dbt_lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             manifest: Any = _manifest(settings)
-            # Several processes may come here at once, and others read: the file is there whole or not at all.
+            # Other processes may write or read it now: rename it into place, so that it is never half written.
             partial = path.with_name(f"{path.name}.{os.getpid()}")
             manifest.write(str(partial))
             partial.replace(path)
@@ -203,9 +204,9 @@ def write_manifest(settings: Settings) -> Path:
 
 
 def run_dbt(settings: Settings, arguments: Sequence[str], *, build: Build | None = None) -> dbtRunnerResult:
-    """Run one dbt command with the parsed project, for a build that holds the lock if it is one.
+    """Run one dbt command with the parsed project; `build`: the build that it works for, whose lock is held.
 
-    WarehouseError when it could not run at all.
+    Raises WarehouseError if dbt could not run at all.
     """
     from dbt.cli.main import dbtRunner
 
@@ -220,10 +221,10 @@ def run_dbt(settings: Settings, arguments: Sequence[str], *, build: Build | None
 def run_dbt_aloud(
     settings: Settings, arguments: Sequence[str], *, target: Path, lake_complete_at: datetime | None = None
 ) -> dbtRunnerResult:
-    """Run one dbt command as its own program would: it reads the project itself, and prints what it does.
+    """Run one dbt command as dbt's own program would: it parses the project itself, and prints its progress.
 
-    What it writes (manifest, results, compiled SQL) goes to the folder `target`, not to that of the builds.
-    `lake_complete_at`: up to which moment the lake has everything, for the freshness of sources.
+    Its files (manifest, results, compiled SQL) go to the folder `target`, not to that of the builds.
+    `lake_complete_at`: time up to which the lake has everything, for the freshness of sources.
     """
     from dbt.cli.main import dbtRunner
 
@@ -233,15 +234,15 @@ def run_dbt_aloud(
 
 
 def _told(build: Build) -> dict[str, str]:
-    """Return what dbt_project/macros/cut_vector.sql is told of a build: else every node asks the lake."""
+    """Return a build's variables for dbt_project/macros/cut_vector.sql; without them every node queries the lake."""
     vector = [{"pod": pod, "since_cut": entry.since_cut, "cut": entry.cut} for pod, entry in sorted(build.pods.items())]
     return {"TIEOUT_BUILD": json.dumps({"vector": vector, "leaves_out": leaves_out_events(build.connection)})}
 
 
 def stored_rows(connection: Connection, name: str | None = None) -> dict[str, int]:
-    """Return the number of rows of every table that the warehouse stores, or of that one if it is stored.
+    """Return table -> number of rows, for every table that the warehouse stores, or for `name` if it is stored.
 
-    Its other models are views on these.
+    All other models are views on these tables.
     """
     names = connection.execute(
         """select table_name from duckdb_tables()
@@ -258,13 +259,13 @@ def stored_rows(connection: Connection, name: str | None = None) -> dict[str, in
 
 
 def view_rows(connection: Connection, schema: str, name: str) -> int:
-    """Return the number of rows of a view, which is computed for it; duckdb.Error when it cannot be read."""
-    counted = connection.execute(f'select count(*) from lake."{schema}"."{name}"').fetchone()  # names are dbt's own
+    """Return the number of rows of a view, by computing it; duckdb.Error if it cannot be read."""
+    counted = connection.execute(f'select count(*) from lake."{schema}"."{name}"').fetchone()  # names come from dbt
     return int(counted[0]) if counted else 0
 
 
 def node_runs(result: dbtRunnerResult) -> list[NodeRun]:
-    """Return what a dbt command did, node by node."""
+    """Return the result of a dbt command for each node."""
     outcomes: Any = result.result
     return [
         NodeRun(
@@ -281,7 +282,7 @@ def node_runs(result: dbtRunnerResult) -> list[NodeRun]:
 
 
 def named_failures(connection: Connection, nodes: Sequence[NodeRun]) -> list[NodeRun]:
-    """Return the nodes, each failed test with the keys of its first rows; the build lock is held."""
+    """Return the nodes; failed tests have the keys of their first rows. The caller holds the build lock."""
     return [
         replace(node, keys=failing_keys(connection, node.compiled)) if node.status == "fail" else node for node in nodes
     ]

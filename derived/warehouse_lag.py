@@ -1,4 +1,4 @@
-"""What the warehouse lacks: what the lake has and is in no complete build yet, and what the newest one leaves out.
+"""The warehouse's lag: what the lake has and no complete build has yet, and what the newest build leaves out.
 
 Belongs here: this observation, for status, freshness and drills. Does not belong here: what lag is allowed
 (`contracts/ownership.py`), how far the lake itself is behind (`streams/lag.py`).
@@ -24,22 +24,22 @@ from streams.clocks import database_clock
 
 @dataclass(frozen=True, kw_only=True)
 class WarehouseLag:
-    """What the newest complete build has of one pod, against what the lake has."""
+    """The newest complete build compared with the lake, for one pod."""
 
     pod: str
     built_cut: int
-    """0 when nothing was built."""
+    """0 if nothing was built."""
     lake_cut: int
     lag_events: int
     lag_seconds: float
-    """Age of the oldest event that is in the lake and in no complete build; 0.0 when there is none."""
+    """Age of the oldest event that is in the lake and in no complete build; 0.0 if there is none."""
 
 
 def observe_warehouse(settings: Settings, *, clock: Clock | None = None) -> list[WarehouseLag]:
-    """Return how far the warehouse is behind, per pod; WarehouseError when the lake cannot be asked.
+    """Return the warehouse's lag per pod; WarehouseError if the lake cannot be read.
 
-    Ages are told by each pod's own clock, unless another is given. Cost follows the lag: files tell by their highest
-    cut that they hold nothing newer.
+    Ages are measured with each pod's own clock, unless another is given. The cost grows with the lag: the highest cut
+    in a file's statistics shows whether it can hold newer events.
     """
     try:
         with open_lake(settings, read_only=True) as connection:
@@ -60,7 +60,7 @@ def observe_warehouse(settings: Settings, *, clock: Clock | None = None) -> list
 
 
 def left_out_now(settings: Settings) -> list[Omission]:
-    """Return what the newest complete build leaves out; WarehouseError when the lake cannot be asked."""
+    """Return what the newest complete build leaves out; WarehouseError if the lake cannot be read."""
     try:
         with open_lake(settings, read_only=True) as connection:
             build = latest_build(connection)

@@ -1,7 +1,7 @@
-"""Whether the stored warehouse has every column that it must have by now, or is from before one of them was added.
+"""Whether the stored warehouse has every column that the current models need.
 
-Belongs here: that question. Does not belong here: what is done about it (`derived/warehouse.py` computes all anew from
-the lake, which holds every event; months that are closed keep their bytes and their cuts).
+Belongs here: that question. Does not belong here: what is done if not (`derived/warehouse.py` recomputes everything
+from the lake, which holds every event; closed months keep their bytes and their cuts).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ where database_name = '{LAKE}' and schema_name = 'intermediate' and table_name l
 
 
 def is_outgrown(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether a stored history lacks a column; what was never built is not outgrown."""
+    """Return whether a stored history lacks a column or a field; histories that were never built do not count."""
     stored: dict[str, dict[str, str]] = {}
     for table, column, data_type in connection.execute(_COLUMNS).fetchall():
         stored.setdefault(table, {})[column] = data_type
@@ -38,7 +38,7 @@ def is_outgrown(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _fields(state: type[msgspec.Struct]) -> Iterator[tuple[str, set[str]]]:
-    """Yield every field of a state, with the fields of its elements where it is a list."""
+    """Yield (field of a state, the fields of its elements if it is a list)."""
     for name, hint in typing.get_type_hints(state).items():
         if name in state.__struct_fields__:
             parts = typing.get_args(hint) if typing.get_origin(hint) is list else ()

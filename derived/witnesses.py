@@ -1,4 +1,4 @@
-"""What the copies know of a pod's newest cuts, so that a database that was set back is noticed without the log.
+"""What the copies know of a pod's newest cuts: with it, a database that was set back is noticed without the log.
 
 Belongs here: asking each of them. Does not belong here: what follows from it (`streams/history.py`).
 """
@@ -25,7 +25,7 @@ HAS_VIEWS = "select to_regclass('read_models.positions') is not null"
 
 
 def witnesses_of(settings: Settings) -> tuple[Witness, ...]:
-    """Return everybody who knows cuts of a pod besides its log: the views, the lake, the lake's backup."""
+    """Return the copies that know cuts of a pod, besides its log: the views, the lake, the lake's backup."""
     return (
         Witness(name="the read models", newest=partial(_views, settings)),
         Witness(name="the lake", newest=partial(_lake, settings)),
@@ -36,7 +36,7 @@ def witnesses_of(settings: Settings) -> tuple[Witness, ...]:
 def _views(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
     with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
         row = connection.execute(HAS_VIEWS).fetchone()
-        if row is None or not row[0]:  # they were never made
+        if row is None or not row[0]:  # the table was never created
             return {}
         found = connection.execute(NEWEST_OF_VIEWS, {"pod": pod}).fetchall()
     return {name: KnownCut(cut=cut, moment=moment) for name, cut, moment in found}

@@ -1,6 +1,6 @@
-"""Finance: periods that close, reports of them, the certificate that every report carries, and how reports are written.
+"""Finance: periods that are closed, their reports, the certificate of every report, and the report's file formats.
 
-Belongs here: which facts a period's report is made of, what was proven about them, tables of closed periods, file
+Belongs here: which facts belong to a period's report, what was proven about them, tables of closed periods, file
 formats. Does not belong here: how a figure is computed (dbt_project/models/marts), comparing (`reconcile/`; its results
-are handed in as values), commands (`cli/`).
+are passed in as values), commands (`stack/`).
 """

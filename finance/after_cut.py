@@ -1,7 +1,7 @@
-"""What belongs to a month and lies after the cuts at which it would be closed.
+"""Facts that belong to a month and were recorded after the cuts at which it would be closed.
 
-Belongs here: the counts per pod and kind of fact, those of the lake included, and what they say. Does not belong here:
-the outbox (`streams/after_cut.py`), the rules of closing (`finance/closing.py`).
+Belongs here: counting them per pod and kind of fact, also in the lake, and the sentences about them. Does not belong
+here: the outbox (`streams/after_cut.py`), the rules of closing (`finance/closing.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from finance.periods import Period
 from streams.after_cut import AfterCut, DayCounts, recorded_after
 
 BOOKED = ("adjustment", "order", "payment", "refund")
-"""Aggregate types whose events are facts of finance's reports."""
+"""Aggregate types whose events are facts in finance's reports."""
 
-# The same days as in streams/after_cut.py; an event that the lake has twice counts once.
+# A fact's day is computed as in streams/after_cut.py. An event that the lake has twice counts once.
 ORDER, REFUND = newest_sql("order"), newest_sql("refund")
 LAKE_FACTS = f"""
 with facts as (
@@ -41,22 +41,22 @@ from facts group by aggregate_type order by aggregate_type
 
 @dataclass(frozen=True, kw_only=True)
 class Remaining:
-    """What a pod has recorded after the cut at which it would be closed."""
+    """What a pod has recorded after the cut at which the month would be closed."""
 
     pod: str
     cut: int
     counts: tuple[DayCounts, ...] = ()
-    """By kind of fact; `within` is the month."""
+    """One entry per kind of fact; `within` counts the days of the month."""
     unknown: str = ""
-    """Why it could not be looked at."""
+    """Why the counts are not known; empty if they are."""
 
     @property
     def belonging(self) -> int:
-        """Facts of the month's days, or of earlier ones, which would be posted in it as late arrivals."""
+        """Number of facts of the month's days, or of earlier days that would be posted in it as late arrivals."""
         return sum(found.before + found.within for found in self.counts)
 
     def obstacles(self, period: Period) -> Iterator[str]:
-        """Say why the month cannot be closed at this cut."""
+        """Yield why the month cannot be closed at this cut."""
         if self.unknown:
             yield f"what {self.pod} has recorded after cut {self.cut} is not known: {self.unknown}"
         elif self.belonging:
@@ -73,16 +73,16 @@ class Remaining:
 
 
 def remaining(pod: PodSettings, lake: Connection, cut: int, period: Period) -> Remaining:
-    """Count what a pod has recorded after a cut, in its outbox and, where that is pruned or set back, in the lake.
+    """Count what a pod has recorded after a cut: in its outbox, and in the lake if the outbox was pruned or set back.
 
-    Raises psycopg.Error when the pod does not answer, PropagationError when it does not know the cut.
+    Raises psycopg.Error if the pod does not answer, PropagationError if it does not know the cut.
     """
     found = recorded_after(pod.reader_dsn, cut, BOOKED, period.first_day, period.last_day)
     return Remaining(pod=pod.pod, cut=cut, counts=_added(found.counts, _of_lake(lake, pod.pod, cut, found, period)))
 
 
 def _of_lake(lake: Connection, pod: str, cut: int, found: AfterCut, period: Period) -> Sequence[DayCounts]:
-    """Count what the lake has of cuts whose outbox rows are pruned, and of cuts that the pod itself does not know."""
+    """Count the lake's facts of cuts with pruned outbox rows, and of cuts that the pod's database does not know."""
     bound = {
         "pod": pod,
         "types": list(BOOKED),

@@ -1,9 +1,9 @@
-"""Auditing closed periods: are their files what was stored, and do the marts still say what they said?
+"""Auditing closed periods: are the stored files unchanged, and do the marts still give the same reports?
 
-Three things are held against each other: the files, the checksums in the period's certificate, and the report as the
-marts have it today at the cuts of the closing, in the columns that it had then, since a mart may get columns later. The
-third may fail without anybody's fault in the books: an event that was added under an old cut, or models that compute
-something else than they did. The stored files stay what they were.
+An audit compares three things: the files, the checksums in the period's certificate, and the report that the marts give
+today at the cuts of the closing. It compares only the columns that the report had then, because a mart may get columns
+later. The third comparison can fail although nobody changed the books: an event was added under an old cut, or the
+models compute something else now. The stored files do not change.
 
 Belongs here: that comparison. Does not belong here: files that somebody sent (`finance/verification.py`).
 """
@@ -28,13 +28,13 @@ from finance.reading import read_period, reading, taken_back
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What was found of one closed period."""
+    """The result of auditing one closed period."""
 
     period: Period
     files: int
-    """How many were looked at."""
+    """Number of files that were checked."""
     reports: int
-    """How many were computed again."""
+    """Number of reports that were computed again."""
     faults: tuple[str, ...]
 
     @property
@@ -54,7 +54,7 @@ class Audit:
 
 
 def audit_periods(settings: Settings, only: Period | None = None) -> list[Audit]:
-    """Audit all closed periods, or one of them; WarehouseError when there is no warehouse to hold them against."""
+    """Audit all closed periods, or one of them; WarehouseError if there is no warehouse to compare them with."""
     closed = closed_periods(settings.control_dsn)
     closes = [one.close for one in closed]
     with reading(settings) as lake:
@@ -62,7 +62,7 @@ def audit_periods(settings: Settings, only: Period | None = None) -> list[Audit]
 
 
 def in_columns(report: Report, names: Sequence[str]) -> Report:
-    """Return the report with these columns, in this order; WarehouseError when the marts lack one."""
+    """Return the report with these columns, in this order; WarehouseError if the marts lack one of them."""
     missing = [name for name in names if name not in report.columns]
     if missing:
         raise WarehouseError(f"the marts have no column {' and no column '.join(missing)} any more")
@@ -94,7 +94,7 @@ def _audit(settings: Settings, lake: Connection, closed: ClosedPeriod, closes: S
 def _differing(
     lake: Connection, closed: ClosedPeriod, closes: Sequence[Close], columns: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """Yield how the marts differ from what was closed; `columns`: those of each report whose file is as it was."""
+    """Yield how the marts differ from what was closed; `columns`: report -> columns of its unchanged JSON file."""
     for name, values in closed.stated["reports"].items():
         if name not in REPORTS:
             continue

@@ -1,8 +1,7 @@
-"""The books in the control database: which periods are closed, and their reports as the files that were made then.
+"""The books in the control database: which periods are closed, and the files of their reports made at closing.
 
-A row of these tables is never changed or deleted: triggers refuse it, and files can be added only by the transaction
-that closes their period. Whoever owns the tables could drop the triggers; the backup of the control database is where
-that would show.
+Rows of these tables are never changed or deleted: triggers refuse it. Only the transaction that closes a period can add
+its files. The owner of the tables could drop the triggers; the backup of the control database would show that.
 
 Belongs here: schema `finance`. Does not belong here: whether a period may be closed (`finance/closing.py`).
 """
@@ -94,7 +93,7 @@ create or replace trigger artefacts_come_with_their_period before insert on fina
     for each row execute function finance.refuse_later_artefact();
 """
 LOCK = 0x66696E616E6365
-"""Advisory lock of migration and closing."""
+"""Key of the advisory lock that migration and closing take."""
 
 UNANSWERED = (
     "The reply to the last step was lost, so the month may be closed or open: `tieout periods` says it as soon as the "
@@ -133,18 +132,18 @@ class ClosedPeriod:
 
     @property
     def close(self) -> Close:
-        """What it fixed."""
+        """The last day and the cut vector that this closing fixed."""
         return Close(period=self.period, cuts=self.cuts)
 
     @property
     def stated(self) -> dict[str, Any]:
-        """The certificate as values: conclusion, epochs, and per report its checksums."""
+        """The certificate as values: conclusion, epochs, and the checksums per report."""
         value: dict[str, Any] = json.loads(self.certificate)
         return value
 
     @property
     def epochs(self) -> Mapping[str, str | None]:
-        """Pod -> of which epoch its cut was."""
+        """Pod -> the epoch of its cut."""
         found: Mapping[str, str | None] = self.stated.get("epochs", {})
         return found
 
@@ -176,21 +175,21 @@ class Artefact:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A stored file, and what its checksum was when it was stored."""
+    """A stored file, and the checksum that was stored with it."""
 
     artefact: Artefact
     stated_sha256: str
 
 
 def migrate(control_dsn: str) -> None:
-    """Create the books in the control database, if they are not there."""
+    """Create the tables of the books in the control database, if they do not exist."""
     with psycopg.connect(control_dsn) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
         connection.execute(TABLES)
 
 
 def closed_periods(control_dsn: str) -> list[ClosedPeriod]:
-    """Return all closed periods, in order; empty where nothing was ever closed."""
+    """Return all closed periods, in order; empty if none was ever closed."""
     with _control(control_dsn) as connection:
         known = connection.execute("select to_regclass('finance.periods') as known").fetchone()
         if known is None or known["known"] is None:
@@ -201,7 +200,10 @@ def closed_periods(control_dsn: str) -> list[ClosedPeriod]:
 
 @contextmanager
 def closing_alone(control_dsn: str) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-    """Hold the lock of closing and give the transaction to write in: one period is closed at a time."""
+    """Hold the lock of closing, so that one period is closed at a time; yield the transaction to write in.
+
+    Raises ConflictError if another closing holds the lock, StackError if the database cannot be reached.
+    """
     is_written = False
     try:
         with _control(control_dsn) as connection:
@@ -219,7 +221,7 @@ def closing_alone(control_dsn: str) -> Iterator[psycopg.Connection[dict[str, Any
 def write_period(
     connection: psycopg.Connection[dict[str, Any]], closed: ClosedPeriod, artefacts: Sequence[Artefact]
 ) -> None:
-    """Write a closed period and its files; committed with the transaction, after which nothing of it can change."""
+    """Write a closed period and its files; after the caller's commit nothing of it can change."""
     connection.execute(
         INSERT_PERIOD,
         {
@@ -245,7 +247,7 @@ def write_period(
 
 
 def read_artefact(control_dsn: str, period: Period, report: str, file_format: str) -> bytes:
-    """Return a report of a closed period as the file that was made when it was closed; NotFoundError without one."""
+    """Return the file of a closed period's report, as it was made at closing; NotFoundError if there is none."""
     bound = {"period": str(period), "report": report, "format": file_format}
     with _control(control_dsn) as connection:
         row = connection.execute(ARTEFACT, bound).fetchone()
@@ -256,7 +258,7 @@ def read_artefact(control_dsn: str, period: Period, report: str, file_format: st
 
 
 def stored_files(control_dsn: str, period: Period) -> list[StoredFile]:
-    """Return every file of a closed period with the checksum that was stored beside it."""
+    """Return every file of a closed period with the checksum that was stored with it."""
     with _control(control_dsn) as connection:
         rows = connection.execute(STORED, {"period": str(period)}).fetchall()
     return [
@@ -269,7 +271,7 @@ def stored_files(control_dsn: str, period: Period) -> list[StoredFile]:
 
 
 def closed_file(control_dsn: str, file_sha256: str) -> tuple[Period, str, str] | None:
-    """Return period, report and format of the stored file with this checksum; None when no closed period has it."""
+    """Return (period, report, format) of the stored file with this checksum; None if no closed period has it."""
     with _control(control_dsn) as connection:
         known = connection.execute("select to_regclass('finance.artefacts') as known").fetchone()
         if known is None or known["known"] is None:

@@ -1,8 +1,9 @@
-"""The canonical form of a report's content, whose SHA-256 its certificate states.
+"""The canonical form of a report's content; the certificate states the SHA-256 of this form.
 
-Content is what the report says, not how it looks or when it was printed: name, period, cuts, columns, rows. Amounts are
-integers in the unit that ends the column's name, other values text, an empty cell null. The form is UTF-8 JSON with
-sorted keys and no blanks; docs/finance.md has it in words, so that others can compute it.
+The content is what the report says: name, period, cuts, columns, rows. It does not include the layout or the time of
+printing. Amounts are integers in the unit at the end of the column's name, other values are text, an empty cell is
+null. The form is UTF-8 JSON with sorted keys and without spaces; docs/finance.md describes it, so that others can
+compute it.
 
 Belongs here: that form and its checksum. Does not belong here: reading it back from files (`finance/verification.py`).
 """
@@ -20,12 +21,12 @@ from contracts.errors import InputError
 
 FORMAT = "tieout-report/1"
 NUMBERS = ("_minor", "_micro", "_ppm", "_count", "_quantity")
-"""How the names of columns end that hold amounts or counts. They and `plain` are part of the format."""
+"""Endings of the names of columns that hold amounts or counts. These and `plain` are part of the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a report says."""
+    """What a report says, without its layout."""
 
     name: str
     period: str | None
@@ -35,7 +36,7 @@ class Content:
 
 
 def canonical(value: object) -> bytes:
-    """Return a JSON value in canonical form: sorted keys, no blanks, UTF-8, no escapes that need not be."""
+    """Return a JSON value in canonical form: sorted keys, no spaces, UTF-8, only the escapes that JSON requires."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -45,7 +46,7 @@ def sha256(data: bytes) -> str:
 
 
 def content_sha256(content: Content) -> str:
-    """Return the checksum of a report's content. InputError when an amount or count is no whole number."""
+    """Return the checksum of a report's content. InputError if an amount or count is not a whole number."""
     return sha256(canonical(document(content)))
 
 
@@ -79,7 +80,7 @@ def is_number(column: str) -> bool:
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON holds it: whole numbers as integers, moments and days as text."""
+    """Return a value as JSON holds it: whole numbers as integers, dates and times as text."""
     if isinstance(value, Decimal) and value == value.to_integral_value():
         return int(value)
     return value if isinstance(value, int | str | bool | None) else str(value)

@@ -1,8 +1,8 @@
 """The tie-out certificate: what was proven about a report's figures, and what was not.
 
-Every report carries one: at which cuts it stands, which comparison of operations with finance covers these cuts and
-what it found, which differences are open or accepted, and a checksum of the content. A missing answer is null and said
-in words, never 0.
+Every report carries one. It states the report's cuts, which comparison of operations with finance covers these cuts and
+what it found, which differences are open or accepted, and a checksum of the content. An answer that is not known is
+null, and the conclusion says so in words; it is never 0.
 
 Belongs here: its values, and which breaks touch a report. Does not belong here: how they follow from comparisons and
 breaks (`finance/certifying.py`), reading those (`stack/composition/evidence.py`), how a certificate looks
@@ -27,28 +27,28 @@ from finance.periods import Period
 
 FORMAT = "tieout-certificate/1"
 BREAKS_LISTED_MAX = 200
-"""How many breaks a certificate lists; it states how many there are."""
+"""Maximum number of breaks in a certificate's list; the certificate also states how many there are."""
 
 
 class Standing(StrEnum):
-    """What a report is."""
+    """Whether a report can still change."""
 
     AS_OF = "as of its cuts"
     """Everything up to its cuts."""
     PRELIMINARY = "preliminary"
-    """Of a period that is still open: it will change."""
+    """Of a period that is still open: the report will change."""
     CLOSED = "closed"
-    """Of a closed period: it never changes."""
+    """Of a closed period: the report never changes."""
 
 
 class Coverage(StrEnum):
-    """Which comparison speaks for the figures of a pod."""
+    """Which comparison covers the figures of a pod."""
 
     EXACT = "compared at this cut"
     LATER = "compared at a later cut"
-    """What is at the report's cut was in what was compared, together with what came after it."""
+    """The comparison covered the report's cut together with what came after it."""
     CHANGED = "what changed compared"
-    """At the report's cut or a later one whatever had changed was compared, everything else some time before."""
+    """What had changed was compared at the report's cut or a later one; everything else was compared earlier."""
     NONE = "not compared"
     """No comparison of all finance pairs was made at the report's cut or after it."""
 
@@ -60,10 +60,10 @@ class PairEvidence:
     pair: str
     verdict: Verdict
     compared: int
-    """Keys of either side."""
+    """Number of keys, on either side."""
     differences: int
     parked: int
-    """Keys that were left out, because the lake has their events parked."""
+    """Number of keys that were not compared, because the lake has their events parked."""
     checked_at: str
 
 
@@ -74,31 +74,31 @@ class PodEvidence:
     pod: str
     cut: int
     epoch: str | None
-    """Which database, and which timeline of it, the cut is of; None while nothing of the pod has come."""
+    """Identifies the database, and its timeline, that the cut comes from; None if nothing of the pod has arrived."""
     registered_at: str | None
     coverage: Coverage
     compared_at_cut: int | None
     compared_since: str | None
-    """Of a pod of which only what changed was compared: since when everything was compared at least once."""
+    """If only changes of the pod were compared: since when everything was compared at least once."""
     pairs: tuple[PairEvidence, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureEvidence:
-    """One total of a pod in a currency, over all days up to the cut, as operations and as finance have it."""
+    """One total of a pod in a currency, over all days up to the cut: operations' value and finance's value."""
 
     pod: str
     cut: int
     currency: str
     name: str
-    """Ends with its unit."""
+    """The name ends with its unit."""
     operational: int | None
-    """None: this side has nothing in this currency."""
+    """None: this side has nothing in this currency. So has `finance`."""
     finance: int | None
 
     @property
     def is_equal(self) -> bool:
-        """Whether both sides have it, and the same."""
+        """Whether operations have the total and finance has the same."""
         return self.operational is not None and self.operational == self.finance
 
 
@@ -117,28 +117,28 @@ class BreakEvidence:
     day: str | None
     currency: str | None
     amounts: Mapping[str, int]
-    """Column -> finance less operations."""
+    """Column -> finance's amount minus operations' amount."""
     owner: str
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """An aggregate that is defective in itself: marts have it, and its order, as at the cut before the defect."""
+    """A defective aggregate: the marts show it, and its order, as of the cut before the defect."""
 
     pod: str
     aggregate_key: str
     merchant_id: str
     currency: str | None
     amounts: Mapping[str, int]
-    """Column -> what its order's, or its own, newest readable events come to."""
+    """Column -> the sum from the newest readable events, of its order if it belongs to one, otherwise of itself."""
     reason: str
-    """What is wrong, and from which cut on it is left out."""
+    """What is wrong, and from which cut on the aggregate is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Totals:
-    """What the report itself adds up to in one currency."""
+    """Sums of the report's own rows in one currency."""
 
     currency: str
     rows: int
@@ -155,26 +155,26 @@ class Certificate:
     period: str | None
     standing: Standing
     conclusion: str
-    """What the rest comes to, in one sentence."""
+    """The overall result, in one sentence."""
     made_at: str
     build_id: str
     pods: tuple[PodEvidence, ...]
     figures: tuple[FigureEvidence, ...] | None
-    """None: no totals were kept for the comparison, or nothing was compared."""
+    """None: no totals were stored for the comparison, or nothing was compared."""
     breaks_unsettled: int | None
-    """Differences that are open, being repaired or escalated, and touch the report; None: it is not known."""
+    """Differences that touch the report and are open, being repaired or escalated; None: not known."""
     breaks_accepted: int | None
     breaks: tuple[BreakEvidence, ...]
-    """The first of them."""
+    """The first of them, at most BREAKS_LISTED_MAX."""
     totals: tuple[Totals, ...]
     columns: tuple[str, ...]
     content_sha256: str
     covers: str = ""
-    """What the conclusion is about; certificates of earlier versions do not say so."""
+    """What the conclusion is about; empty in certificates of earlier versions."""
     left_out: tuple[LeftOut, ...] = ()
-    """Aggregates that are left out of the figures, because they are defective in themselves."""
+    """Defective aggregates that are left out of the figures."""
     unproven: tuple[str, ...] = ()
-    """Comparisons of what finance is made from that gave no answer at or after these cuts."""
+    """Comparisons of finance's sources that gave no answer at or after these cuts."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the certificate as values that JSON can hold."""
@@ -184,33 +184,33 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What comparisons and the ledger of breaks say about some cuts; gathered by whoever makes a report."""
+    """What comparisons and the ledger of breaks say about some cuts; the caller that makes a report gathers it."""
 
     results: Mapping[str, Sequence[PairResult]]
-    """Pod -> one comparison of every finance pair, all at one cut; empty: there is none at or after the cut."""
+    """Pod -> one comparison of every finance pair, all at one cut; empty: none at or after the report's cut."""
     left_out: Sequence[LeftOut] = ()
-    """Aggregates that are left out of the figures, because they are defective in themselves."""
+    """Defective aggregates that are left out of the figures."""
     unproven: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Pod -> comparisons of what finance is made from that gave no answer at or after the cut."""
+    """Pod -> comparisons of finance's sources that gave no answer at or after the cut."""
     compared_since: Mapping[str, datetime] = field(default_factory=dict)
-    """Pod whose comparisons looked at what changed -> since when everything of it was compared at least once."""
+    """Pod whose comparison covered only changes -> since when everything of it was compared at least once."""
     figures: Sequence[FigureEvidence] | None
-    """Of the cuts at which `results` were compared; None: not kept."""
+    """Totals at the cuts at which `results` were compared; None: they were not stored."""
     breaks: Sequence[Break] | None
-    """Those that have not ended, of all pairs that finance depends on; None: no ledger is kept."""
+    """Breaks that have not ended, of all pairs that finance depends on; None: there is no ledger."""
 
 
 def content_of(report: Report, period: Period | None) -> Content:
-    """Return what a report says."""
+    """Return a report's content, whose checksum the certificate states."""
     name = None if period is None else str(period)
     return Content(name=report.name, period=name, cuts=report.cuts, columns=report.columns, rows=report.rows)
 
 
 def touches(found: Break, period: Period | None) -> bool:
-    """Return whether a break can change the figures of a period, or of any report (None).
+    """Return whether a break can change the figures of a period; None: of any report.
 
-    It can unless its day is after the period: a correction of an earlier day is posted in the first open period, and a
-    break that names no day may be of any.
+    It can unless its day is after the period, because a correction of an earlier day is posted in the first open
+    period. A break without a day may belong to any day.
     """
     if found.state in ENDED:
         return False
@@ -224,7 +224,7 @@ def touching(breaks: Sequence[Break], period: Period | None) -> list[Break]:
 
 
 def totals(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[Totals, ...]:
-    """Return what rows add up to, by currency."""
+    """Return the sums of rows, by currency."""
     position = columns.index("currency")
     numbers = [(index, name) for index, name in enumerate(columns) if is_number(name)]
     found = []

@@ -1,4 +1,4 @@
-"""Making a certificate: what comparisons and breaks come to for a report, and the one sentence that says so.
+"""Making a certificate: what comparisons and breaks say about a report, and the conclusion in one sentence.
 
 Belongs here: how a certificate follows from the evidence. Does not belong here: its values (`finance/certificate.py`),
 reading the evidence (`stack/composition/evidence.py`), how a certificate looks (`finance/tables.py`).
@@ -129,7 +129,7 @@ def _break(found: Break) -> BreakEvidence:
 
 
 def _settled_keys(pods: Sequence[PodEvidence], evidence: Evidence, period: Period | None) -> int:
-    """Return how many of the differing keys are accepted, or of days after the period."""
+    """Return how many of the differing keys are accepted, or belong to days after the period."""
     pairs = {(pod.pod, pair.pair) for pod in pods for pair in pod.pairs}
     return sum(
         (found.pod, found.pair) in pairs and (found.state is BreakState.ACCEPTED or not touches(found, period))
@@ -145,7 +145,7 @@ def _conclusion(
     settled_keys: int,
     unproven: Sequence[str],
 ) -> str:
-    """Say the worst first: what differs, what was not looked at, and only then that it ties."""
+    """Return the conclusion, the worst first: what differs, then what was not compared, and only then that it ties."""
     differing = sum(pair.differences for pod in pods for pair in pod.pairs)
     unequal = sum(not figure.is_equal for figure in figures or ())
     unsettled = sum(found.state in UNSETTLED for found in breaks or ())
@@ -165,7 +165,7 @@ def _conclusion(
 
 
 def with_left_out(conclusion: str, left_out: Sequence[LeftOut]) -> str:
-    """Return a conclusion that says, too, what is left out of the figures, with its money."""
+    """Return a conclusion that also says what is left out of the figures, with its amounts."""
     if not left_out:
         return conclusion
     merchants = sorted({found.merchant_id for found in left_out})
@@ -177,7 +177,7 @@ def with_left_out(conclusion: str, left_out: Sequence[LeftOut]) -> str:
 
 
 def _money(left_out: Sequence[LeftOut]) -> str:
-    """Say what is left out in sum, in every currency."""
+    """Return the sums of what is left out, per currency, in words."""
     sums: dict[tuple[str, str], int] = {}
     for found in left_out:
         for name, value in found.amounts.items():

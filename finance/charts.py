@@ -1,7 +1,7 @@
-"""Charts of a report, as SVG to stand in a page: one per currency, because amounts of two currencies have no sum.
+"""Charts of a report, as SVG for a page: one per currency, because amounts of two currencies have no sum.
 
-A chart shows the shape; the figures are in the table. Belongs here: what is drawn for which report. Does not belong
-here: the page (`finance/page.py`).
+A chart shows the proportions; the exact figures are in the table. Belongs here: what is drawn for which report. Does
+not belong here: the page (`finance/page.py`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from derived.reports import Report
 from finance.presentation import exponent
 from finance.tables import amount
 
-# pygal leaves a hook in Python's imports, for plug-ins with maps that nobody here uses; it has no `find_spec`, so that
-# Python 3.11 warns at every module which is looked for and not there.
+# pygal adds a finder for map plug-ins to sys.meta_path. We do not use these plug-ins, and the finder has no
+# `find_spec`, so Python 3.11 would warn at every import of a module that does not exist.
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
 
 BARS_MAX = 31
-"""A month of days; of anything else the largest."""
+"""A month of days; for other labels, the largest amounts."""
 
 BARS_MIN = 12
-"""So much room is drawn at least, so that one day is a bar of the usual width, and not a wall."""
+"""Room for at least this many bars is drawn, so that a single day is a bar of the usual width."""
 
 STYLE = Style(
     background="transparent",
@@ -42,7 +42,7 @@ STYLE = Style(
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What is drawn for a report: a sum per label, in the order of the report or the largest first."""
+    """What a chart shows: a sum per label, in the order of the labels or the largest first."""
 
     label: str
     value: str
@@ -59,7 +59,7 @@ DRAWINGS: Mapping[str, Drawing] = {
 
 
 def charts_of(report: Report) -> list[str]:
-    """Return the charts as SVG elements, in the order of their currencies; the same report gives the same text."""
+    """Return the charts as SVG elements, ordered by currency; the same report gives the same text."""
     drawing = DRAWINGS[report.name]
     return [_chart(drawing, currency, sums, f"{report.name}-{currency}") for currency, sums in _sums(report, drawing)]
 
@@ -98,7 +98,7 @@ def _chart(drawing: Drawing, currency: str, sums: Mapping[str, int], chart_id: s
         formatter=lambda value: amount(drawing.value, int(value), currency),
         value_formatter=lambda value: whole(drawing.value, int(value), currency),
     )
-    # By itself it takes a random one.
+    # Without this pygal uses a random id, and the same report would not give the same text.
     chart.uuid = chart_id
     room = max(0, BARS_MIN - len(sums))
     chart.x_labels = [*sums, *[""] * room]
@@ -107,16 +107,16 @@ def _chart(drawing: Drawing, currency: str, sums: Mapping[str, int], chart_id: s
 
 
 def whole(name: str, value: int, currency: str) -> str:
-    """Return an amount for an axis: without its decimals, unless it is less than ten."""
+    """Return an amount for an axis: without decimals, unless it is less than ten."""
     text = amount(name, value, currency)
     return text if abs(value) < 10 ** (exponent(name, currency) + 1) else text.partition(".")[0]
 
 
 def _plain_svg(text: str) -> str:
-    """Return the drawing alone: without scripts, and without comments, which hold the day it was made."""
+    """Return the drawing without scripts and without comments; comments contain the date when it was made."""
     ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(text)  # drops comments
+    root = ElementTree.fromstring(text)  # this drops comments
     for parent in root.iter():
         for child in [item for item in parent if str(item.tag).endswith("}script")]:
             parent.remove(child)

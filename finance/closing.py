@@ -1,8 +1,7 @@
-"""Closing a period: what stands in the way, and freezing it when nothing does.
+"""Closing a period: find the obstacles, and freeze the period if there are none.
 
-Belongs here: the rules of closing, and making the files that are kept. Does not belong here: the tables
-(`finance/books.py`), what is shown before (`finance/preview.py`), gathering what is known
-(`stack/composition/evidence.py`).
+Belongs here: the rules of closing, and making the files that are stored. Does not belong here: the tables
+(`finance/books.py`), what is shown before (`finance/preview.py`), gathering the evidence (`stack/composition/evidence.py`).
 """
 
 from __future__ import annotations
@@ -45,19 +44,19 @@ class Proof:
     evidence: Evidence
     """The newest complete comparison of every pod; the period is closed at its cuts."""
     newest: Sequence[PairResult]
-    """The newest result of every pair that finance depends on, in every pod, complete or not."""
+    """The newest result of every pair that finance depends on, in every pod, complete or incremental."""
     never: Sequence[tuple[str, str]] = ()
-    """Pair and pod of those that were never compared."""
+    """(pair, pod) that were never compared."""
     remaining: Sequence[Remaining]
     """What every compared pod has recorded after its cut."""
     imports: Sequence[OpenImport]
-    """Those that run, or were torn."""
+    """Imports that are running or were interrupted."""
 
 
 Gather = Callable[[Connection], Proof]
 """Reads what is known when a period is to be closed."""
 Hold = Callable[[psycopg.Connection[Any]], None]
-"""Lets nobody record a comparison, decide about a break or begin an import until the transaction ends."""
+"""Blocks recording comparisons, deciding about breaks and beginning imports until the transaction ends."""
 
 
 def close_period(
@@ -73,8 +72,9 @@ def close_period(
 ) -> ClosedPeriod:
     """Freeze a period's reports at the cuts of the newest complete comparison, and return what was written.
 
-    `expected`: report -> checksum of the content that was shown before; None: nothing was. Raises PeriodNotReadyError,
-    which lists everything that stands in the way, and ConflictError when it is closed, or is not what was shown.
+    `expected`: report -> checksum of the content that was shown before; None: nothing was shown. Raises
+    PeriodNotReadyError, which lists all obstacles, and ConflictError if the period is closed already or its reports
+    differ from what was shown.
     """
     with (
         closing_alone(settings.control_dsn) as books,
@@ -94,7 +94,7 @@ def close_period(
             for name, write in FILES.items()
         ]
         made = _closed(period, cuts, statements, artefacts, by=by, at=now)
-        # From here until the commit nobody can find, decide or begin anything: what holds now is what is frozen.
+        # From here until the commit no comparison, decision or import can be recorded: the evidence cannot change.
         hold(books)
         _look_again(settings, period, proof, gather(lake))
         write_period(books, made, artefacts)
@@ -103,13 +103,13 @@ def close_period(
 
 
 def refuse(period: Period, found: Iterable[str]) -> None:
-    """Raise PeriodNotReadyError when anything stands in the way."""
+    """Raise PeriodNotReadyError if there are obstacles."""
     if reasons := list(found):
         raise PeriodNotReadyError(str(period), reasons)
 
 
 def _look_again(settings: Settings, period: Period, before: Proof, after: Proof) -> None:
-    """Refuse when something was recorded between gathering and writing."""
+    """Raise ConflictError if something was recorded between gathering the evidence and writing."""
     refuse(period, not_proven(period, [pod.pod for pod in settings.pods], after))
     if after.evidence != before.evidence:
         raise ConflictError(
@@ -119,7 +119,7 @@ def _look_again(settings: Settings, period: Period, before: Proof, after: Proof)
 
 
 def _refuse_other(period: Period, statements: Sequence[Statement], expected: Mapping[str, str] | None) -> None:
-    """Refuse when the reports are not those that were shown."""
+    """Raise ConflictError if the reports are not those that were shown."""
     found = {made.report.name: made.certificate.content_sha256 for made in statements}
     if expected is not None and expected != found:
         raise ConflictError(
@@ -138,7 +138,7 @@ def obstacles(
     *,
     is_empty_allowed: bool = False,
 ) -> Iterator[str]:
-    """Say everything that stands in the way of closing a period that is open."""
+    """Yield every obstacle to closing an open period."""
     yield from forgotten(settings.lake_backup_path, closed)
     yield from not_ended(period, now)
     yield from taken_back(lake, closed)
@@ -147,7 +147,7 @@ def obstacles(
 
 
 def refuse_closed(period: Period, closes: Sequence[Close]) -> None:
-    """Raise ConflictError when the period, or a later one, is closed already."""
+    """Raise ConflictError if the period or a later one is closed already."""
     if closes and period <= closes[-1].period:
         last = closes[-1].period
         raise ConflictError(
@@ -156,18 +156,18 @@ def refuse_closed(period: Period, closes: Sequence[Close]) -> None:
 
 
 def not_ended(period: Period, now: datetime) -> Iterator[str]:
-    """Say that a month is still going on."""
+    """Yield an obstacle if the month has not ended."""
     if now < period.ends_at:
         yield f"the month has not ended: it does at {period.ends_at:%Y-%m-%d %H:%M} UTC"
 
 
 def compared_cuts(evidence: Evidence) -> dict[str, int]:
-    """Return at which cut each pod was compared."""
+    """Return pod -> the cut at which it was compared."""
     return {pod: results[0].cut for pod, results in evidence.results.items() if results and results[0].cut is not None}
 
 
 def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[str]:
-    """Say what comparisons and breaks leave open about a period."""
+    """Yield what comparisons and breaks leave open about a period."""
     evidence = proof.evidence
     for pod in pods:
         if not evidence.results.get(pod):
@@ -188,7 +188,7 @@ def not_proven(period: Period, pods: Sequence[str], proof: Proof) -> Iterator[st
 
 
 def _not_arrived(period: Period, proof: Proof) -> Iterator[str]:
-    """Say what may belong to the period and is not at the cuts at which it would be closed."""
+    """Yield what may belong to the period and was recorded after the cuts at which it would be closed."""
     for one in proof.imports:
         yield one.sentence
     seen = {(found.pod, found.cut) for found in proof.remaining}
@@ -219,7 +219,7 @@ def _unsettled(period: Period, evidence: Evidence) -> Iterator[str]:
 
 
 def _unexplained(result: PairResult, breaks: Sequence[Break], period: Period) -> Iterator[str]:
-    """Say what a comparison leaves open: what it could not look at, and differences that nobody has accepted."""
+    """Yield what a comparison leaves open: what it could not compare, and differences that nobody has accepted."""
     what = f"{result.pair} in {result.pod} at cut {result.cut}"
     if result.late_keys:
         yield f"{what}: the events of {counted(result.late_keys, 'key')} are parked and were not compared"
@@ -234,7 +234,7 @@ def _unexplained(result: PairResult, breaks: Sequence[Break], period: Period) ->
 
 
 def _explains(found: Break, result: PairResult, period: Period) -> bool:
-    """Return whether a break is one of the differences of a comparison, and no obstacle to closing the period."""
+    """Return whether a break is one of a comparison's differences and does not prevent closing the period."""
     if (found.pair, found.pod) != (result.pair, result.pod) or found.state in ENDED or result.cut is None:
         return False
     if not (found.first_seen_cut or 0) <= result.cut <= (found.last_seen_cut or 0):
@@ -276,7 +276,7 @@ def _not_in_the_warehouse(
 def statements_at(
     lake: Connection, period: Period, closes: Sequence[Close], evidence: Evidence, now: datetime
 ) -> list[Statement]:
-    """Return the reports of a period as they would be closed at the compared cuts; `closes` are those before it."""
+    """Return the reports of a period as they would be closed at the compared cuts; `closes` are the earlier closes."""
     all_closes = [*closes, Close(period=period, cuts=compared_cuts(evidence))]
     return [
         state(

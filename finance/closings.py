@@ -1,8 +1,8 @@
-"""Which months were ever closed, noted beside the lake's backup: books that were set back do not know all of them.
+"""A note of all months that were ever closed, beside the lake's backup, in case the books are set back.
 
-The books are in the control database; an older copy of it, put back, would let a month that was closed and handed out
-be closed again with other figures. Belongs here: that note, and what it knows and the books do not. Does not belong
-here: the books (`finance/books.py`).
+The books are in the control database. If an older copy of it were restored, a month that was closed and handed out
+could be closed again with other figures. Belongs here: that note, and what it contains and the books do not. Does not
+belong here: the books (`finance/books.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILE = "closed_periods.json"
 
 
 class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """That a month was closed."""
+    """The fact that a month was closed."""
 
     period: str
     closed_at: datetime
@@ -33,19 +33,19 @@ class Closing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def remember(folder: Folder, closed: Iterable[ClosedPeriod]) -> None:
-    """Note these months in `folder`, beside those that are noted there; a folder that refuses is only told of."""
+    """Add these months to the note in `folder`; if the note cannot be written, only log a warning."""
     try:
         noted = {(one.period, one.certificate_sha256): one for one in noted_closings(folder)}
         noted |= {(one.period, one.certificate_sha256): one for one in map(_closing, closed)}
         content = msgspec.json.encode(sorted(noted.values(), key=lambda one: (one.period, one.closed_at)))
         replace_file(folder / FILE, msgspec.json.format(content, indent=2))
     except (OSError, StackError) as error:
-        # The month is closed all the same, and the next closing notes it.
+        # The month is closed anyway, and the next closing adds it to the note.
         logger.warning("that a month was closed could not be noted: %s", error)
 
 
 def noted_closings(folder: Folder) -> list[Closing]:
-    """Return what is noted in `folder`; none without a note. StackError when it cannot be read."""
+    """Return the closings noted in `folder`; empty if there is no note. StackError if it cannot be read."""
     path = folder / FILE
     try:
         data = read_file(path)
@@ -55,7 +55,7 @@ def noted_closings(folder: Folder) -> list[Closing]:
 
 
 def forgotten(folder: Folder, closed: Sequence[ClosedPeriod]) -> Iterator[str]:
-    """Say which months were closed that the books do not have as they were closed."""
+    """Yield a sentence for each closing in the note that the books do not have, or have with another certificate."""
     known = {(one.period, one.certificate_sha256) for one in map(_closing, closed)}
     for one in noted_closings(folder):
         if (one.period, one.certificate_sha256) not in known:

@@ -1,6 +1,6 @@
 """The file formats of a report, by name.
 
-Belongs here: which there are. Does not belong here: how each is written (one module per format beside this).
+Belongs here: the list of formats. Does not belong here: how each is written (one module per format in this folder).
 """
 
 from __future__ import annotations
@@ -19,4 +19,4 @@ FILES: Mapping[str, Callable[[Statement], bytes]] = {
     "xlsx": xlsx_file,
     "html": html_file,
 }
-"""Format -> what writes it; the same statement gives the same bytes. The certificate is for beside a CSV file."""
+"""Format -> its writer; the same statement gives the same bytes. `certificate.json` accompanies a CSV file."""

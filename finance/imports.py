@@ -1,7 +1,7 @@
-"""Which imports were begun and which have ended: a month is not closed while files of it may be half booked.
+"""Which imports were begun and which have ended: a month cannot be closed while its files may be half booked.
 
-An import writes a row before it books anything and holds a lock for as long as it lives; killed, its row stays without
-an end. Importing the same files again finishes it, or people give it up, with a reason.
+An import writes a row before it books anything, and holds an advisory lock while it runs. If it is killed, its row
+stays without an end. Importing the same files again completes it, or people give it up, with a reason.
 
 Belongs here: schema `finance`, table `imports`. Does not belong here: importing (`traffic/`).
 """
@@ -37,7 +37,7 @@ create table if not exists finance.imports (
 comment on table finance.imports is 'One row per import of files; without ended_at it runs, or was torn.';
 """
 LOCK = 0x696D7074
-"""The upper half of the advisory lock's key that a running import holds; the lower half is its number."""
+"""The upper half of the key of the advisory lock that a running import holds; the lower half is the import's id."""
 
 BEGIN = "insert into finance.imports (started_by, files, checksums) values (%s, %s, %s) returning import_id"
 END = """
@@ -46,7 +46,7 @@ set unfinished = %(unfinished)s, outcome = %(outcome)s,
     ended_at = case when %(unfinished)s = 0 then clock_timestamp() end
 where import_id = %(import_id)s
 """
-# A file is the same by its name or by its content: one that was mended, or one that was moved.
+# A file counts as the same if its name or its checksum is the same: it may have been corrected, or moved.
 CONTINUED = """
 update finance.imports as earlier
 set ended_at = clock_timestamp(), outcome = 'continued by import ' || present.import_id
@@ -70,7 +70,7 @@ update finance.imports set ended_at = clock_timestamp(), outcome = %(outcome)s
 where import_id = %(import_id)s and ended_at is null
 """
 REFUSALS = (InputError, ConflictError)
-"""With these files are refused before anything of them is booked."""
+"""With these errors files are refused before anything of them is booked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +82,12 @@ class OpenImport:
     started_by: str
     files: Sequence[str]
     unfinished: int
-    """Orders and credit notes of which the books refused a step."""
+    """Number of orders and credit notes for which the books refused a step."""
     is_running: bool
 
     @property
     def sentence(self) -> str:
-        """What is open about it, and what ends it."""
+        """Why it is open, and how to end it."""
         what = f"import {self.import_id} of {', '.join(self.files)}, begun {self.started_at:%Y-%m-%d %H:%M} UTC"
         if self.is_running:
             return f"{what}, is running; wait until it has ended, then run `tieout reconcile`"
@@ -98,20 +98,20 @@ class OpenImport:
         return f"{what}, was interrupted; {again}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as values that JSON can hold."""
+        """Return the import as values that JSON can hold."""
         return {**vars(self), "started_at": self.started_at.isoformat(), "files": list(self.files)}
 
 
 @dataclass(kw_only=True)
 class RecordedImport:
-    """An import under way; whoever runs it says at the end what is left unfinished."""
+    """An import in progress; the code that runs it sets `unfinished` at the end."""
 
     import_id: int
     unfinished: int = 0
 
 
 def migrate(control_dsn: str) -> None:
-    """Create the table in the control database, if it is not there."""
+    """Create the table in the control database, if it does not exist."""
     with psycopg.connect(control_dsn) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
         connection.execute(TABLES)
@@ -124,7 +124,7 @@ def lock_key(import_id: int) -> int:
 
 @contextmanager
 def recorded_import(control_dsn: str, paths: Sequence[Path], *, by: str) -> Iterator[RecordedImport]:
-    """Record that an import runs until the block ends; after an error, or a kill, it stays open.
+    """Record that an import runs until the block ends; after an error or a kill it stays open.
 
     A file that is refused before anything of it is booked leaves nothing open.
     """
@@ -138,7 +138,7 @@ def recorded_import(control_dsn: str, paths: Sequence[Path], *, by: str) -> Iter
         try:
             yield made
         except REFUSALS as error:
-            # Of a subclass nobody knows whether something was booked before.
+            # A subclass may be raised after something was booked, so only these exact types end the import.
             if type(error) in REFUSALS:
                 _end(connection, made, "refused before anything was booked")
             raise
@@ -148,30 +148,33 @@ def recorded_import(control_dsn: str, paths: Sequence[Path], *, by: str) -> Iter
 
 
 def unended(connection: psycopg.Connection[Any]) -> list[OpenImport]:
-    """Return the imports that have not ended, in order."""
+    """Return the imports that have not ended, in order of their ids."""
     return connection.cursor(row_factory=class_row(OpenImport)).execute(UNENDED, {"lock": LOCK}).fetchall()
 
 
 def unended_imports(control_dsn: str) -> list[OpenImport]:
-    """Return the imports that have not ended, in order; none where the table was never made."""
+    """Return the imports that have not ended, in order of their ids; empty if the table does not exist."""
     with psycopg.connect(control_dsn) as connection:
         known = connection.execute("select to_regclass('finance.imports')").fetchone()
         return unended(connection) if known and known[0] else []
 
 
 def hold_imports(connection: psycopg.Connection[Any]) -> None:
-    """Let no import begin until the connection's transaction ends."""
+    """Lock the table so that no import can begin until the connection's transaction ends."""
     connection.execute("lock table finance.imports in share row exclusive mode")
 
 
 def open_import(control_dsn: str, import_id: int) -> OpenImport:
-    """Return an import that was torn; ConflictError while it runs, NotFoundError when no such one is open."""
+    """Return an interrupted import; ConflictError while it runs, NotFoundError if no import of this id is open."""
     with psycopg.connect(control_dsn) as connection:
         return _torn(connection, import_id)
 
 
 def give_up(control_dsn: str, import_id: int, *, reason: str, by: str) -> None:
-    """End an import that nobody will finish; ConflictError while it runs, NotFoundError when no such one is open."""
+    """End an import that nobody will complete.
+
+    Raises InputError without a reason, ConflictError while it runs, NotFoundError if no import of this id is open.
+    """
     if not reason.strip():
         raise InputError("Say with --reason why the import is given up; it is kept.")
     with psycopg.connect(control_dsn) as connection:
@@ -198,5 +201,5 @@ def _checksum(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        # Whoever reads the file says what is wrong with it.
+        # The import itself reads the file and reports what is wrong with it.
         return f"unread {path.name}"

@@ -1,4 +1,4 @@
-"""A report as one printable page: totals and charts first, then the table, then the certificate; nothing is fetched.
+"""A report as one printable page: totals and charts, then the table, then the certificate. It loads nothing.
 
 Belongs here: HTML. Does not belong here: the figures, the certificate's values, the drawings (`finance/charts.py`).
 """
@@ -23,18 +23,18 @@ from finance.tables import certificate_tables, grouped_table, totals_table, with
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 FIGURES_ID = "figures"
-"""Of the table that holds the figures; verification reads it back."""
+"""HTML id of the table of figures; verification reads the table back."""
 CERTIFICATE_ID = "certificate"
-"""Of the certificate as data, which nothing shows."""
+"""HTML id of the element with the certificate as data; the page does not show it."""
 ASIDE = frozenset({"last_recorded_at"})
-"""Columns that are shown on the screen and left out in print, for want of room."""
+"""Columns that are shown on the screen and left out in print, because paper is too narrow."""
 PAPER_POINTS = 273 / 25.4 * 72
-"""The width of what is printed on A4 landscape, inside its margins."""
+"""Printable width of A4 landscape, in points."""
 POINTS_MAX = 8.0
 CHARACTER_EM, CELL_EM = 0.56, 0.75
-"""How wide a digit is in the page's font, and what a cell has around its text, both by the size of the font."""
+"""Width of a digit in the page's font, and a cell's space around its text, both in multiples of the font size."""
 TEXT_MAX = 18
-"""A longer text is broken into lines."""
+"""Characters; a longer text is broken into lines."""
 STAMPS = {Standing.AS_OF: "As of its cuts", Standing.PRELIMINARY: "Preliminary", Standing.CLOSED: "Closed"}
 
 
@@ -46,12 +46,12 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """What people call it."""
+        """The column's name for people."""
         return heading(self.name)
 
     @property
     def attribute(self) -> Markup:
-        """The class of its cells."""
+        """The HTML class attribute of its cells."""
         named = "number" if is_number(self.name) else "short" if self.name.endswith(("_date", "_month", "_for")) else ""
         chosen = " ".join(item for item in (named, "aside" if self.name in ASIDE else "") if item)
         return Markup(f' class="{chosen}"') if chosen else Markup()
@@ -89,9 +89,9 @@ def html_file(statement: Statement) -> bytes:
 
 
 def print_points(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> float:
-    """Return the size of the font (in points) with which a table fits the width of the paper.
+    """Return the font size, in points, at which a table fits the width of the paper.
 
-    Numbers are not broken into lines, texts and headings are.
+    Texts and headings are broken into lines; numbers are not.
     """
     widths = [
         max(
@@ -112,7 +112,7 @@ def _cells(columns: Sequence[str], row: Sequence[str]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    # A browser takes a carriage return in a file for the end of a line.
+    # HTML parsers turn a carriage return in the file into a line feed, so write it as a character reference.
     return escape(text).replace("\r", Markup("&#13;"))
 
 
@@ -132,7 +132,7 @@ def _facts(statement: Statement) -> list[tuple[str, str]]:
 
 
 def _script_json(data: bytes) -> str:
-    # Inside a script element only a "<" could end it.
+    # Only "<" could end a script element, so escape it.
     return data.decode().replace("<", "\\u003c")
 
 

@@ -1,9 +1,9 @@
-"""Accounting periods: calendar months, and which facts belong to the report of which.
+"""Accounting periods: calendar months, and which facts belong to which period's report.
 
-The whole rule: closing a period fixes a last day and a cut vector, and with them the set of facts (journal entries, tax
-movements, placed orders) that are *known*: business day up to the last day, cut up to the vector. Days and vectors only
-grow from close to close, so each set contains the one before, and a period's report is made of the difference of two
-neighbours. Hence every fact is in exactly one period, and what is in a closed one can never change: docs/finance.md.
+The rule: closing a period fixes a last day and a cut vector. They define the set of *known* facts (journal entries, tax
+movements, placed orders): business day up to the last day, cut up to the vector. From close to close the last day and
+the vector only grow, so each set contains the earlier one, and a period's report is the difference of two consecutive
+sets. Therefore every fact is in exactly one period, and a closed period never changes: docs/finance.md.
 
 Belongs here: that rule, without I/O. Does not belong here: reading the facts (`finance/reading.py`).
 """
@@ -49,7 +49,7 @@ class Period:
 
     @property
     def words(self) -> str:
-        """As a person writes it: December 2010."""
+        """The month in words, e.g. December 2010."""
         return f"{MONTHS[self.month - 1]} {self.year}"
 
     @property
@@ -64,7 +64,7 @@ class Period:
 
     @property
     def ends_at(self) -> datetime:
-        """The moment at which it is over: the beginning of the next month, UTC."""
+        """The end of the month: the beginning of the next month, UTC."""
         if self.last_day == date.max:
             return datetime.max.replace(tzinfo=UTC)
         return datetime.combine(self.last_day + ONE_DAY, time(), tzinfo=UTC)
@@ -76,7 +76,7 @@ class Period:
 
 
 def parse_period(text: str) -> Period:
-    """Return the period of a text such as ``2010-12``; InputError says how to write one."""
+    """Return the period of a text such as ``2010-12``; InputError for any other form."""
     if not re.fullmatch(r"[1-9]\d{3}-(0[1-9]|1[0-2])", text):
         raise InputError(f"{text!r} is no period; write a month as 2010-12.")
     return Period(int(text[:4]), int(text[5:]))
@@ -100,32 +100,32 @@ class Posting(StrEnum):
     """Why a line is in a period's report."""
 
     BROUGHT_FORWARD = "brought forward"
-    """Balances at the end of the period before; only reports of balances have these."""
+    """Balances at the end of the previous period; only reports of balances have these."""
     IN_PERIOD = "in period"
     """Facts of the period's own days."""
     LATE_ARRIVAL = "late arrival"
-    """Facts of the days of a closed period, which came after it was closed."""
+    """Facts of a closed period's days that came after it was closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a period's report."""
+    """A part of a period's report: the facts of one posting."""
 
     posting: Posting = Posting.IN_PERIOD
     late_for: Period | None = None
-    """The closed period that a late arrival came too late for."""
+    """The closed period to whose days a late arrival belongs."""
     span: Span
     cuts: Mapping[str, int] | None = None
-    """The cuts that it stands at; None: the report's."""
+    """The cuts at which this part is read; None: the report's cuts."""
 
 
 def first_open(closes: Sequence[Close]) -> Period | None:
-    """Return the period after the last closed one, in which late arrivals are posted; None before the first close."""
+    """Return the period after the last closed one; late arrivals are posted in it. None before the first close."""
     return closes[-1].period.following if closes else None
 
 
 def parts_of(period: Period, closes: Sequence[Close]) -> tuple[Part, ...]:
-    """Return what the report of `period` is made of; `closes` are all closes, in order.
+    """Return the parts of the report of `period`; `closes` are all closes, in order.
 
     Raises InputError for a month that was closed together with a later one.
     """
@@ -141,7 +141,7 @@ def parts_of(period: Period, closes: Sequence[Close]) -> tuple[Part, ...]:
 def late_parts(closes: Sequence[Close]) -> tuple[Part, ...]:
     """Return one part per closed period: facts of its days that came after the last of `closes`.
 
-    A close also covers months without entries since the close before it, the first one everything before it.
+    A close also covers the months without entries between it and the previous close; the first covers all earlier days.
     """
     parts = []
     first_day: date | None = None
@@ -153,10 +153,10 @@ def late_parts(closes: Sequence[Close]) -> tuple[Part, ...]:
 
 
 def brought_forward(period: Period, closes: Sequence[Close]) -> Part:
-    """Return what the balances of a period begin with, so that with the other parts they are those at its end.
+    """Return the opening balances of a period: with the other parts they add up to its closing balances.
 
-    After a close that is exactly what was closed. An open period that does not follow one begins with all facts of
-    earlier days, the late arrivals among them.
+    After a close these are exactly the closed balances. Otherwise they are all facts of earlier days, including late
+    arrivals.
     """
     earlier = [close for close in closes if close.period < period]
     is_settled = len(earlier) < len(closes) or period == first_open(closes)
@@ -167,6 +167,6 @@ def brought_forward(period: Period, closes: Sequence[Close]) -> Part:
 
 
 def unclosed_before(period: Period, closes: Sequence[Close]) -> Span:
-    """Return the days before `period` that no close covers; `closes` lie before it."""
+    """Return the days before `period` that no close covers; all of `closes` are before it."""
     after = closes[-1].period.last_day + ONE_DAY if closes else None
     return Span(first_day=after, last_day=period.first_day - ONE_DAY)

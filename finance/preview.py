@@ -1,4 +1,4 @@
-"""What closing a period would freeze, shown before it is done: totals by merchant, rows, what lies after the cuts.
+"""What closing a period would freeze, shown before: totals by merchant, rows, and what was recorded after the cuts.
 
 Belongs here: that value, made by reading only. Does not belong here: the rules of closing and closing itself
 (`finance/closing.py`), how it looks on a terminal (`cli/commands/closing.py`).
@@ -23,15 +23,15 @@ from finance.statement import Statement
 from finance.tables import Table, left_out_table
 
 TOTALLED = "daily"
-"""The report whose totals by merchant are shown: it has everything that a day can have."""
+"""The report whose totals by merchant are shown: it covers every kind of fact that a day can have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MerchantTotals:
-    """What a merchant's days come to in one currency."""
+    """A merchant's sums in one currency and one posting."""
 
     posting: str
-    """In the period, or late for `late_for`."""
+    """Posting: in the period, or a late arrival for the period `late_for`."""
     late_for: str | None
     merchant_id: str
     currency: str
@@ -45,20 +45,20 @@ class Preview:
 
     period: Period
     obstacles: tuple[str, ...]
-    """What stands in the way; empty: it can be closed."""
+    """Why the period cannot be closed; empty: it can be closed."""
     cuts: Mapping[str, int]
     conclusion: str
-    """Of the certificate; empty when the reports cannot be made."""
+    """The certificate's conclusion; empty if the reports cannot be made."""
     breaks_accepted: int | None
     left_out: Table | None = None
     """Aggregates that are left out of the figures; None: there are none."""
     rows: Mapping[str, int]
-    """Report -> its rows."""
+    """Report -> its number of rows."""
     checksums: Mapping[str, str]
     """Report -> SHA-256 of its content."""
     totals: tuple[MerchantTotals, ...]
     remaining: tuple[Remaining, ...]
-    """What is recorded after the cuts, of whatever days."""
+    """What is recorded after the cuts, for all days."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the preview as values that JSON can hold."""
@@ -91,7 +91,7 @@ class Preview:
 def preview_close(
     settings: Settings, period: Period, gather: Gather, *, is_empty_allowed: bool = False, clock: Clock = utc_now
 ) -> Preview:
-    """Return what `close_period` would freeze now; nothing is locked or written. ConflictError when it is closed."""
+    """Return what `close_period` would freeze now; locks and writes nothing. ConflictError if it is closed already."""
     with reading(settings) as lake:
         closed = closed_periods(settings.control_dsn)
         refuse_closed(period, [one.close for one in closed])
@@ -101,7 +101,7 @@ def preview_close(
         try:
             made = statements_at(lake, period, [one.close for one in closed], proof.evidence, now)
         except (InputError, WarehouseError):
-            # What keeps the reports from being made is among the reasons.
+            # The obstacles already say why the reports cannot be made.
             made = []
     return _preview(period, reasons, proof, made)
 
@@ -124,7 +124,7 @@ def _preview(period: Period, reasons: tuple[str, ...], proof: Proof, made: Seque
 
 
 def merchant_totals(statement: Statement) -> tuple[MerchantTotals, ...]:
-    """Return what a period's report adds up to by posting, currency and merchant."""
+    """Return the sums of a period's report by posting, currency and merchant."""
     columns = statement.report.columns
     names = ("posting", "late_for", "currency", "merchant_id")
     places = [columns.index(name) for name in names]

@@ -1,6 +1,6 @@
-"""Reading the report of a period: the marts over its own days, and over what arrived too late for closed periods.
+"""Reading the report of a period from the marts: its own days, and late arrivals for closed periods.
 
-Belongs here: putting the parts of a period's report together. Does not belong here: which parts there are
+Belongs here: combining the parts of a period's report. Does not belong here: which parts there are
 (`finance/periods.py`), the figures (the marts), closed periods as they were stored (`finance/books.py`).
 """
 
@@ -42,18 +42,18 @@ from finance.periods import (
 )
 
 POSTING, LATE_FOR = "posting", "late_for"
-"""The last columns of a period's report: why a line is in it, and the closed period that it arrived too late for."""
+"""The last columns of a period's report: the posting of a row, and the closed period that a late arrival belongs to."""
 
 BALANCES = ("merchant-payable", "trial-balance")
-"""Reports of balances: those of a period begin with what is brought forward."""
+"""Reports of balances: a period's report begins with the balances brought forward."""
 
 DAYS = (("daily_sales", "sales_date"), ("tax_lines", "tax_date"))
-"""Marts that together have every business day with any fact of a report, and their column of it."""
+"""(mart, its column of business days); together they have every day on which any report has a fact."""
 
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Connection]:
-    """Give a connection to the lake whose queries all see one state of it; WarehouseError for what goes wrong."""
+    """Give a connection to the lake whose queries all read one snapshot; a DuckDB error becomes WarehouseError."""
     try:
         with (
             open_lake(settings, read_only=True) as connection,
@@ -73,10 +73,11 @@ def read_period(
     cuts: Mapping[str, int] | None = None,
     clock: Clock = utc_now,
 ) -> Report:
-    """Return the report of a period as the marts have it now: of a closed one, what was frozen (docs/finance.md).
+    """Return the report of a period, computed from the marts now. For a closed period it equals what was frozen.
 
-    `closes` are all closes, in order. A closed period stands at its close's cuts, an open one at `cuts`, by default the
-    newest build's. Raises InputError for an unknown report, or cuts before the last close or beyond the build.
+    `closes` are all closes, in order. A closed period is read at its close's cuts, an open one at `cuts`, by default
+    the newest build's (docs/finance.md). Raises InputError for an unknown report, and for cuts before the last close or
+    beyond the build.
     """
     if name not in REPORTS:
         raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
@@ -116,17 +117,17 @@ def unclosed_months(
 
 
 def has_days(connection: Connection, period: Period, cuts: Mapping[str, int]) -> bool:
-    """Return whether anything is to be reported at `cuts` for a day of the period itself."""
+    """Return whether there is something to report at `cuts` for a day of the period itself."""
     return bool(_days(connection, cuts, Span(first_day=period.first_day, last_day=period.last_day)))
 
 
 def last_day(connection: Connection, cuts: Mapping[str, int]) -> date | None:
-    """Return the last business day that has anything to report at `cuts`; None when there is none."""
+    """Return the last business day that has something to report at `cuts`; None if there is none."""
     return max(_days(connection, cuts, Span()), default=None)
 
 
 def refuse_cuts_before(closes: Sequence[Close], cuts: Mapping[str, int]) -> None:
-    """Raise InputError when `cuts` lie before the last close: there, a period after it has no report."""
+    """Raise InputError if `cuts` are before the last close: a later period has no report at such cuts."""
     for last in closes[-1:]:
         for pod, cut in sorted(last.cuts.items()):
             if (wanted := cuts.get(pod, 0)) < cut:
@@ -136,7 +137,7 @@ def refuse_cuts_before(closes: Sequence[Close], cuts: Mapping[str, int]) -> None
 
 
 def epoch_starts(connection: Connection) -> dict[str, tuple[int, datetime]]:
-    """Return per pod at which cut, and when, its newest epoch began; pods that never changed theirs are not named."""
+    """Return pod -> (base cut, start) of its newest epoch; pods that never changed their epoch are missing."""
     rows = connection.execute(
         """select pod, max_by(base_cut, opened_at), max(opened_at) from lake.raw.epochs
            where retracted_at is null group by pod"""
@@ -145,9 +146,9 @@ def epoch_starts(connection: Connection) -> dict[str, tuple[int, datetime]]:
 
 
 def taken_back(connection: Connection, closed: Sequence[ClosedPeriod]) -> list[str]:
-    """Say which closed periods stand at cuts that a pod no longer knows, because a new epoch began before them.
+    """Return sentences about closed periods whose cuts a pod no longer knows, because a new epoch began before them.
 
-    What is in such a period can be compared with nothing any more, and what came since cannot be told from it.
+    Such a period can no longer be compared with OLTP, and later facts can no longer be separated from it.
     """
     rows = connection.execute("select pod, base_cut, opened_at from lake.raw.epochs order by opened_at").fetchall()
     return [
@@ -160,7 +161,7 @@ def taken_back(connection: Connection, closed: Sequence[ClosedPeriod]) -> list[s
 
 
 def require_spans(connection: Connection) -> None:
-    """Raise WarehouseError when the marts were made before they knew spans: they would show too much, unasked."""
+    """Raise WarehouseError if the marts were built before they supported spans: they would silently show too much."""
     rows = connection.execute(
         """select count(*) from duckdb_views() where database_name = 'lake' and schema_name = 'marts'
            and view_name in ('journal', 'tax_lines', 'daily_sales') and contains(sql, 'first_day')"""
@@ -172,7 +173,7 @@ def require_spans(connection: Connection) -> None:
 
 
 def _with_entries(connection: Connection, cuts: Mapping[str, int], parts: Sequence[Part]) -> list[Part]:
-    """Return the parts without those late ones that nothing arrived for, which after years are nearly all."""
+    """Return the parts without late parts for which nothing arrived; after some years most late parts are empty."""
     late = [part for part in parts if part.posting is Posting.LATE_ARRIVAL]
     if not late:
         return list(parts)

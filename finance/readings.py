@@ -1,8 +1,8 @@
-"""The ways in which a shown cell can be read: as it was written, or as programs write it that saved the file again.
+"""Ways to read a cell's text: as Tieout wrote it, or as another program writes it when it saves the file again.
 
-A file is what was certified if one way to read the whole of it gives the certified checksum; that a wrong way does so
-is as unlikely as a collision of SHA-256. So a decimal comma, a day as 31/12/2010 or other line ends in a name change
-nothing, and where a figure, a name or a day was changed there is no such way.
+A file is unchanged if one way to read the whole file gives the certified checksum. A wrong way gives it only by a
+SHA-256 collision. So a decimal comma, a day as 31/12/2010 or other line ends in a name do no harm; but if a figure, a
+name or a day was changed, no way gives the checksum.
 
 Belongs here: those ways. Does not belong here: files (`finance/verification.py`).
 """
@@ -22,11 +22,11 @@ from finance.canonical import is_number
 from finance.presentation import exponent
 
 SPACES = str.maketrans("", "", " \u00a0\u202f'\u2019")
-"""What separates thousands in some countries."""
+"""Characters that separate thousands in some countries."""
 DAY = re.compile(r"(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})(?:[T ]00:00(?::00(?:\.0+)?)?Z?)?")
 
 DIGITS_MAX = 60
-"""Zeros that a number may stand for with an exponent; no amount has as many digits."""
+"""Limit on the zeros that a number's exponent stands for; no amount has as many digits."""
 
 Numbers = Callable[[str], str]
 Days = Callable[[str], str]
@@ -34,7 +34,7 @@ Days = Callable[[str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How numbers, days and line ends are written; `name` is empty for the way in which Tieout writes them."""
+    """How numbers, days and line ends are written; `name` is empty for Tieout's own way."""
 
     name: str
     numbers: Numbers
@@ -43,7 +43,7 @@ class Way:
 
 
 def ways(*, has_decimal_comma: bool) -> Iterator[Way]:
-    """Yield the ways to read, the one in which Tieout writes first."""
+    """Yield the ways to read, Tieout's own way first."""
     numbers: list[tuple[str, Numbers]] = [("", _point)]
     if has_decimal_comma:
         numbers.append(("decimal commas", _comma))
@@ -55,7 +55,7 @@ def ways(*, has_decimal_comma: bool) -> Iterator[Way]:
 
 
 def content_rows(columns: Sequence[str], cells: Sequence[Sequence[str]], way: Way) -> list[list[object]]:
-    """Return the lines (without the heading) as the content has them; ValueError where a line has other cells."""
+    """Return the lines (without the heading) as content values; ValueError if a line has other cells."""
     currency = columns.index("currency")
     rows = []
     for number, line in enumerate(cells, 2):
@@ -66,7 +66,10 @@ def content_rows(columns: Sequence[str], cells: Sequence[Sequence[str]], way: Wa
 
 
 def _value(name: str, text: str, currency: str, way: Way) -> object:
-    """Return what a shown cell stands for: an amount in the unit that ends the column's name."""
+    """Return the value of a cell's text: an amount in the unit at the end of the column's name, a day, or a text.
+
+    Raises ValueError for an unknown currency and for an amount that is not a number.
+    """
     if text == "":
         return None
     if not is_number(name):
@@ -80,7 +83,7 @@ def _value(name: str, text: str, currency: str, way: Way) -> object:
             raise InvalidOperation
     except InvalidOperation:
         raise ValueError(f"{text[:40]!r} in column {name} is no number") from None
-    # Exact: arithmetic would round to the context's digits.
+    # Exact: Decimal arithmetic would round to the context's digits.
     scaled = Decimal((sign, digits, places + exponent(name, currency)))
     return int(scaled) if scaled == scaled.to_integral_value() else text
 

@@ -1,7 +1,8 @@
-"""Reports as separated text (CSV): what is written, and reading it back, also after another program has saved it.
+"""Reports as separated text (CSV): writing it, and reading it back, also after another program has saved it.
 
-A name that a spreadsheet would take for a formula is written with an apostrophe before it, and so is a name that begins
-with an apostrophe: taking one away gives the name back. The certificate says that a file is written so.
+If a spreadsheet could read a name as a formula, an apostrophe is written before the name. The same is done for a name
+that begins with an apostrophe, so removing one apostrophe always gives the name back. The certificate says that the
+file is escaped this way.
 
 Belongs here: cells as text, quoting, separators, encodings. Does not belong here: what a cell means for a report
 (`finance/verification.py`), headings and amounts (`finance/presentation.py`).
@@ -18,17 +19,18 @@ from collections.abc import Iterator, Sequence
 ESCAPE = "'"
 """Written before a name that begins with one of `ESCAPED`."""
 ESCAPED = frozenset("=+-@\t\r\n'\uff1d\uff0b\uff0d\uff20")
-"""Spreadsheets take what begins with one of these, wide ones too, for a formula; the apostrophe would be ambiguous."""
+"""Spreadsheets read a text that begins with one of these, also full-width ones, as a formula. The apostrophe is here so
+that unescaping is unambiguous."""
 QUOTED = re.compile(r'[",;|\t\r\n\x0b\x0c\x85\u2028\u2029]|^\s|\s$')
 SEPARATORS = (",", ";", "\t", "|")
 FIELD_MAX = 1 << 27
-"""Characters of one cell; Python's reader stops at 131,072 unless told."""
+"""Characters of one cell; Python's csv reader refuses more than 131,072 unless it is set."""
 
 Cells = list[list[str]]
 
 
 def text_cell(text: str) -> str:
-    """Return a text as a cell that is no formula."""
+    """Return a text as a cell that spreadsheets do not read as a formula."""
     return ESCAPE + text if text[:1] in ESCAPED else text
 
 
@@ -38,12 +40,12 @@ def plain_text(cell: str) -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    """Return one line, with its end."""
+    """Return one CSV line, with its line end."""
     return ",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' if QUOTED.search(cell) else cell for cell in cells) + "\n"
 
 
 def decoded(data: bytes) -> str:
-    """Return a file's text: UTF-8, with or without a mark, UTF-16 with one, or what Windows programs save."""
+    """Return a file's text: UTF-8 with or without a byte order mark, UTF-16 with one, or else Windows-1252."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
     try:
@@ -53,10 +55,9 @@ def decoded(data: bytes) -> str:
 
 
 def tables(text: str, headings: Sequence[str]) -> Iterator[tuple[str, Cells]]:
-    """Yield (separator, lines of cells) for every way to read a text in which it has these headings.
+    """Yield (separator, lines of cells) for every way to read a text in which the first line is these headings.
 
-    Of an earlier version are files in which a carriage return stands in a cell without quotes. Raises ValueError when
-    there is no way.
+    Files of an earlier version may have a carriage return in a cell without quotes. Raises ValueError if no way fits.
     """
     found = False
     for separator in SEPARATORS:
@@ -86,7 +87,7 @@ def _read_with_returns(text: str, separator: str) -> Cells | None:
 
 
 def _without_blank_ends(cells: Cells) -> Cells:
-    """Leave out the empty lines with which some programs end a file."""
+    """Remove the empty lines that some programs add at the end of a file."""
     while cells and not any(cells[-1]):
         cells = cells[:-1]
     return cells

@@ -1,7 +1,7 @@
 """A report as a spreadsheet: numbers that can be added up, and the certificate on a second sheet.
 
-Amounts are written as decimals in major units with the currency's number of decimals. A spreadsheet keeps fifteen
-digits; a longer amount is written as text rather than lose its last cent.
+Amounts are written as decimals in major units with the currency's number of decimals. A spreadsheet stores fifteen
+digits; a longer amount is written as text, so that no digit is lost.
 
 Belongs here: XLSX. Does not belong here: the figures, the certificate's values.
 """
@@ -25,12 +25,15 @@ from finance.tables import Table, certificate_tables
 
 DIGITS_MAX = 15
 REPORT_SHEET, CERTIFICATE_SHEET, CONTINUED_SHEET = "Report", "certificate.json", "continued"
-"""The second is hidden, and holds the certificate for programs; what people read stands on a sheet of its own. The
-third is there only when a text is longer than a cell takes: its lines are row, column (from 0) and the next part."""
+"""The second sheet is hidden and holds the certificate as JSON; people read a separate sheet.
+
+The third sheet exists only if a text is longer than CELL_MAX. Each of its rows is (row, column, next part of the text),
+with row and column counted from 0.
+"""
 CELL_MAX = 16_000
-"""Characters; a spreadsheet's cell takes 32,767, and a character may count twice."""
+"""Characters; a spreadsheet's cell holds 32,767, and some characters count twice."""
 ESCAPED = re.compile("_(?=x[0-9a-fA-F]{4}_)")
-"""Where a spreadsheet would read a character's number; in two pieces it reads none."""
+"""Text that a spreadsheet would read as an escaped character; written in two pieces, it is read as it is."""
 WIDTH_MIN, WIDTH_MAX = 8, 44
 
 
@@ -43,7 +46,7 @@ def xlsx_file(statement: Statement) -> bytes:
                 "title": statement.title,
                 "author": "Tieout",
                 "comments": statement.certificate.conclusion,
-                # Otherwise the moment of writing, and no two files would be alike.
+                # Otherwise the time of writing is stored, and the same statement would not give the same bytes.
                 "created": datetime.fromisoformat(statement.certificate.made_at).replace(tzinfo=None),
             }
         )
@@ -55,7 +58,7 @@ def xlsx_file(statement: Statement) -> bytes:
 
 
 def _write_report(book: Any, statement: Statement) -> list[tuple[int, int, str]]:
-    """Write the figures; return the parts of texts that no cell takes: row, column, part."""
+    """Write the figures; return the parts of texts that are too long for one cell, as (row, column, part)."""
     report = statement.report
     sheet = book.add_worksheet(REPORT_SHEET)
     bold = book.add_format({"bold": True, "bottom": 1, "text_wrap": True, "valign": "top"})
@@ -88,12 +91,12 @@ def _write_report(book: Any, statement: Statement) -> list[tuple[int, int, str]]
 
 
 def number_format(decimals: int) -> str:
-    """Return a spreadsheet's number format: thousands separated, so many decimals."""
+    """Return a spreadsheet's number format with separated thousands and this many decimals."""
     return "#,##0" + ("." + "0" * decimals if decimals else "")
 
 
 def number_or_value(name: str, value: object, currency: str | None) -> object:
-    """Return an amount or count as the exact decimal to write, anything else as it is."""
+    """Return an amount or count as the exact decimal to write, any other value unchanged."""
     if value is None or not is_number(name):
         return value
     return scaled(int(str(value)), -exponent(name, currency))
@@ -113,18 +116,18 @@ def _write_cell(sheet: Any, row: int, column: int, value: object, cell_format: A
 
 
 def write_text(sheet: Any, row: int, column: int, text: str, *cell_format: Any) -> None:
-    """Write a text as it is: never a formula, never markup, whatever a merchant is called."""
+    """Write a text literally: it is never read as a formula or as markup, also if a merchant's name looks like one."""
     pieces = _pieces(text)
     if len(pieces) > 1:
-        # The library writes a text between <r> and </r> as markup; what it has put together from pieces it has escaped.
+        # XlsxWriter writes a text between <r> and </r> as markup; it escapes a text that it joins from pieces.
         sheet.write_rich_string(row, column, *pieces)
     else:
         sheet.write_string(row, column, text, *cell_format)
 
 
 def _pieces(text: str) -> list[str]:
-    """Return a text in one piece, or in those, three at least, in which it can be written."""
-    # Behind the underscore, and once more behind the x.
+    """Return a text in one piece, or in at least three pieces if it must be split to be written literally."""
+    # Split after the underscore, and again after the x.
     cut = {place for found in ESCAPED.finditer(text) for place in (found.end(), found.end() + 1)}
     if text.startswith("<r>"):
         cut |= {1, 2}

@@ -1,6 +1,6 @@
 """Reading a report's spreadsheet back: the cells of its first sheet, and the certificate that it carries.
 
-A spreadsheet that somebody opened and saved again is read, too: programs keep fifteen digits, and so does the writer.
+Spreadsheets that somebody opened and saved again can be read too: other programs store fifteen digits, as our writer.
 
 We do not use openpyxl: its reader changes texts that look like an escaped character (`_x000D_`), and a certified
 file with such a name would look changed.
@@ -26,17 +26,17 @@ RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships
 DAY_ZERO = date(1899, 12, 30)
 
 ESCAPE = re.compile("_x([0-9a-fA-F]{4})_")
-"""A character that XML cannot hold, by its number."""
+"""How XLSX escapes a character that XML cannot hold: by its number."""
 UNPACKED_MAX = 1 << 30
-"""Bytes; a report's file holds less."""
+"""Bytes; a report's file unpacks to less."""
 
 Cell = str | Decimal | None
 
 
 def read_spreadsheet(data: bytes) -> tuple[list[list[Cell]], str]:
-    """Return the lines of the report's sheet, heading first, and the certificate's JSON.
+    """Return (the lines of the report's sheet, heading first; the certificate's JSON).
 
-    Numbers are decimals. ValueError (or KeyError) when it is no spreadsheet of a report.
+    Numbers are decimals. Raises ValueError or KeyError if the file is not a report's spreadsheet.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
@@ -49,19 +49,19 @@ def read_spreadsheet(data: bytes) -> tuple[list[list[Cell]], str]:
             if CONTINUED_SHEET in sheets:
                 _continue(report, list(_lines(book.read(sheets[CONTINUED_SHEET]), strings)))
     except (zipfile.BadZipFile, zlib.error, ElementTree.ParseError, RuntimeError) as error:
-        # A damaged, an encrypted or an otherwise packed file.
+        # The file is damaged, encrypted or compressed in another way.
         raise ValueError(str(error)) from None
     return report, "".join(str(line[0] or "") for line in certificate if line)
 
 
 def _continue(report: list[list[Cell]], parts: Sequence[Sequence[Cell]]) -> None:
-    """Add the parts of texts that no cell takes."""
+    """Append to cells the parts of texts that were too long for one cell."""
     for row, column, part in parts:
         report[int(row or 0)][int(column or 0)] = f"{report[int(row or 0)][int(column or 0)] or ''}{part or ''}"
 
 
 def as_day(value: Decimal) -> str:
-    """Return the day that a spreadsheet keeps as a number, in ISO 8601; the number itself if it is no day."""
+    """Return the day that a spreadsheet stores as a number, in ISO 8601; the number as text if it is not a day."""
     try:
         return (DAY_ZERO + timedelta(days=int(value))).isoformat() if value == int(value) else f"{value:f}"
     except OverflowError:
@@ -76,7 +76,7 @@ def _strings(book: zipfile.ZipFile) -> list[str]:
 
 
 def _text(item: ElementTree.Element) -> str:
-    """Return a text, which may stand in several runs; how it is pronounced (`rPh`) is no part of it."""
+    """Return a cell's text, which may have several runs; phonetic text (`rPh`) is left out."""
     runs = [item.find(f"{MAIN}t"), *(run.find(f"{MAIN}t") for run in item.findall(f"{MAIN}r"))]
     return "".join(ESCAPE.sub(_character, run.text or "") for run in runs if run is not None)
 
@@ -97,7 +97,7 @@ def _lines(data: bytes, strings: Sequence[str]) -> Iterator[list[Cell]]:
     for row in ElementTree.fromstring(data).iter(f"{MAIN}row"):
         line: list[Cell] = []
         for cell in row.iter(f"{MAIN}c"):
-            # Empty cells may be left out: the reference says where this one stands.
+            # Files may omit empty cells, so the reference gives this cell's column.
             column = _column(str(cell.get("r")))
             line += [None] * (column - len(line))
             line.append(_value(cell, strings))
@@ -105,7 +105,7 @@ def _lines(data: bytes, strings: Sequence[str]) -> Iterator[list[Cell]]:
 
 
 def _column(reference: str) -> int:
-    """Return the number, from 0, of the column of a reference such as AB12."""
+    """Return the column number, from 0, of a cell reference such as AB12."""
     found = re.match(r"[A-Z]+", reference)
     if found is None:
         raise ValueError(f"{reference!r} is no cell")
@@ -132,5 +132,5 @@ def _value(cell: ElementTree.Element, strings: Sequence[str]) -> Cell:
     value = Decimal(text)
     if not value.is_finite():
         return text
-    # 0.1 is saved as 0.10000000000000001 by some programs.
+    # Some programs save 0.1 as 0.10000000000000001.
     return value if len(value.as_tuple().digits) <= DIGITS_MAX else Decimal(repr(float(text)))

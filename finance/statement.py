@@ -1,7 +1,7 @@
-"""A report together with its certificate: what is printed, filed, and frozen.
+"""A report together with its certificate: the value that is printed, stored and frozen.
 
-Belongs here: that value, its JSON document, and getting it back from one. Does not belong here: other file formats
-(`finance/files.py` knows which module writes which).
+Belongs here: that value, its JSON document, and reading it from one. Does not belong here: other file formats
+(`finance/files.py` lists the modules that write them).
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A report and what is known about it."""
+    """A report and its certificate."""
 
     report: Report
     period: Period | None
-    """None: everything up to the cuts, whatever its day."""
+    """None: all facts up to the cuts, of any day."""
     certificate: Certificate
 
     @property
     def standing(self) -> Standing:
-        """Whether it is closed, preliminary, or as of its cuts."""
+        """Whether the report is closed, preliminary, or as of its cuts."""
         return self.certificate.standing
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """The title for people: name, period and standing."""
         return f"{self.name} {self.period} ({self.standing})" if self.period else self.name
 
     @property
     def name(self) -> str:
-        """What people call the report, of whatever period."""
+        """The report's name for people, without the period."""
         return NAMES[self.report.name]
 
 
@@ -64,7 +64,7 @@ def state(
 
 
 def as_json(statement: Statement) -> Mapping[str, Any]:
-    """Return the report for programs: amounts as integers, their unit at the end of each name."""
+    """Return the report for programs: amounts as integers, with the unit at the end of each name."""
     report = statement.report
     return {
         "name": report.name,
@@ -86,12 +86,12 @@ def json_file(statement: Statement) -> bytes:
 
 
 def certificate_file(statement: Statement) -> bytes:
-    """Return what stands beside a CSV file, which has no room for it: the certificate as JSON."""
+    """Return the certificate as a JSON file of its own, for a CSV file, which cannot contain it."""
     value = {
         "name": statement.report.name,
         "period": None if statement.period is None else str(statement.period),
         "cuts": dict(statement.report.cuts),
-        # How names are written in a CSV file (finance/separated.py); without this, as they are.
+        # The CSV file's escape character (finance/separated.py); without this key the names are not escaped.
         "csv_escape": ESCAPE,
         "certificate": statement.certificate.as_json(),
     }
@@ -99,12 +99,12 @@ def certificate_file(statement: Statement) -> bytes:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a JSON value as people and programs read it: indented, UTF-8."""
+    """Return a JSON value as an indented UTF-8 file."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def from_json(value: Mapping[str, Any]) -> Statement:
-    """Return the statement of a JSON document; days and moments stay text."""
+    """Return the statement of a JSON document; dates and times in its rows stay text."""
     certificate = msgspec.convert(value["certificate"], Certificate)
     columns = tuple(value["columns"])
     report = Report(

@@ -1,6 +1,6 @@
-"""The certificate as tables of text, which spreadsheets and pages show alike.
+"""The certificate as tables of text, which both spreadsheets and pages show.
 
-Belongs here: what of a certificate people see, in which words. Does not belong here: what it says
+Belongs here: which parts of a certificate people see, and in which words. Does not belong here: its content
 (`finance/certificate.py`), how a table is drawn.
 """
 
@@ -23,7 +23,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A titled table of text; `note` stands below it, or instead of rows."""
+    """A table of text with a title; `note` is shown below the rows, or instead of them."""
 
     title: str
     headings: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Table:
 
 
 def certificate_tables(statement: Statement, *, has_totals: bool = True) -> list[Table]:
-    """Return the certificate, the most important first; without the totals where they stand elsewhere."""
+    """Return the certificate's tables, the most important first; without the totals if they are shown elsewhere."""
     certificate = statement.certificate
     return [
         _summary(statement),
@@ -48,7 +48,7 @@ def certificate_tables(statement: Statement, *, has_totals: bool = True) -> list
 
 
 def amount(name: str, value: int | None, currency: str) -> str:
-    """Return a figure for people, thousands separated: its name ends with its unit."""
+    """Return a figure for people, in the unit at the end of its name, with separated thousands."""
     if value is None:
         return "nothing"
     if name.endswith(MINOR):
@@ -61,7 +61,7 @@ def amount(name: str, value: int | None, currency: str) -> str:
 
 
 def with_thousands(text: str) -> str:
-    """Return a plain decimal with its thousands separated by commas."""
+    """Return a plain decimal with commas between thousands."""
     whole, point, decimals = text.removeprefix("-").partition(".")
     return f"{'-' if text.startswith('-') else ''}{int(whole):,}{point}{decimals}"
 
@@ -96,7 +96,7 @@ def _cuts(certificate: Certificate) -> Table:
 
 
 def postings_table(statement: Statement) -> Table:
-    """Return what a period's report adds up to by posting: brought forward, of its days, late, and all of it."""
+    """Return the sums of a period's report by posting: brought forward, in period, late arrivals, and the total."""
     report = statement.report
     columns = report.columns
     numbers = [(index, name) for index, name in enumerate(columns) if is_number(name)]
@@ -118,7 +118,7 @@ def postings_table(statement: Statement) -> Table:
 
 
 def grouped_table(statement: Statement) -> Table | None:
-    """Return what a report adds up to by account or jurisdiction; None for a report that has neither."""
+    """Return the sums of a report by account or jurisdiction; None for a report that has neither."""
     report = statement.report
     by = next((name for name in ("account", "jurisdiction") if name in report.columns), None)
     if by is None:
@@ -139,7 +139,7 @@ def grouped_table(statement: Statement) -> Table | None:
 
 
 def totals_table(statement: Statement) -> Table:
-    """Return what a report adds up to by currency, a period's by posting as well."""
+    """Return the sums of a report by currency; for a period's report also by posting."""
     return postings_table(statement) if statement.period else _totals(statement.certificate)
 
 
@@ -220,7 +220,7 @@ def _breaks(certificate: Certificate) -> Table:
 
 
 def left_out_table(certificate: Certificate) -> Table:
-    """Return the aggregates that are left out of the figures, with what their events say of money."""
+    """Return the aggregates that are left out of the figures, with their amounts from their events."""
     rows = tuple(
         (found.pod, found.aggregate_key, found.merchant_id, _amounts(found.amounts, found.currency), found.reason)
         for found in certificate.left_out

@@ -1,11 +1,11 @@
-"""Verifying a report file: does it still say what its certificate was given for?
+"""Verifying a report file: does it still contain what its certificate certifies?
 
-The content is read back from the file, as a person would read it, and its checksum computed anew. What that proves: no
-figure was changed since. What it cannot: that file and certificate were not both replaced; for a closed period the
-books know better (`recorded_sha256`).
+The content is read back from the file, as a person would read it, and its checksum is computed again. This proves that
+no figure was changed. It cannot prove that file and certificate were not both replaced; for a closed period
+`finance/books.py` has the stored checksums (`closed_file`).
 
 Belongs here: reading content back from JSON, CSV, HTML and spreadsheets. Does not belong here: the canonical form
-(`finance/canonical.py`), cells and their ways to be written (`separated.py`, `spreadsheet_reading.py`, `readings.py`).
+(`finance/canonical.py`), cells and the ways to write them (`separated.py`, `spreadsheet_reading.py`, `readings.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from finance.separated import decoded, plain_text, tables
 from finance.spreadsheet_reading import as_day, read_spreadsheet
 
 SIDECAR = ".certificate.json"
-"""Added to the name of a CSV file, gives that of its certificate."""
+"""Suffix: a CSV file's name with it is the name of its certificate."""
 
 DAMAGED = (
     ArithmeticError,
@@ -43,41 +43,41 @@ DAMAGED = (
     ValueError,
     msgspec.ValidationError,
 )
-"""What reading a damaged file, or one that is something else, comes to."""
+"""Errors that reading a damaged file, or a file that is not a report, can raise."""
 
 Cells = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What a file says of itself, and what it really holds."""
+    """What a file's certificate states, and what the file contains."""
 
     file: str
     file_sha256: str
-    """Of the bytes."""
+    """Checksum of the file's bytes."""
     stated_sha256: str
-    """Of the content, as the certificate states it."""
+    """Checksum of the content, as the certificate states it."""
     found_sha256: str
-    """Of the content that the file holds; empty when its figures cannot be read."""
+    """Checksum of the content that the file contains; empty if its figures cannot be read."""
     certificate: Certificate
     saved_again: str = ""
-    """How another program that saved the file writes what it holds; empty: as Tieout does."""
+    """How the program that saved the file again writes values; empty: as Tieout does."""
     reason: str = ""
-    """Why its figures cannot be read."""
+    """Why the figures cannot be read."""
 
     @property
     def is_intact(self) -> bool:
-        """Whether the file holds what was certified."""
+        """Whether the file contains what was certified."""
         return self.stated_sha256 == self.found_sha256
 
     @property
     def is_of_closed_period(self) -> bool:
-        """Whether its certificate says that its period was closed."""
+        """Whether the certificate says that its period was closed."""
         return self.certificate.standing is Standing.CLOSED
 
     @property
     def sentence(self) -> str:
-        """What was found, in words."""
+        """The result, in words."""
         if self.is_intact:
             again = f" It was saved again by another program, with {self.saved_again}." if self.saved_again else ""
             return f"{self.file} holds what was certified: content {self.found_sha256}.{again}"
@@ -86,7 +86,7 @@ class Verification:
         return f"{self.file} was changed: its content is {self.found_sha256}, certified was {self.stated_sha256}."
 
     def as_json(self) -> dict[str, Any]:
-        """Return what was found as values that JSON can hold."""
+        """Return the result as values that JSON can hold."""
         return {
             "file": self.file,
             "is_intact": self.is_intact,
@@ -101,16 +101,16 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A file taken apart: its certificate, and its content in every way in which it can be read."""
+    """A parsed file: its certificate, and its content in every way in which it can be read."""
 
     stated: Mapping[str, Any]
     """Name, period, cuts, certificate."""
     readings: Iterable[tuple[str, Content]]
-    """How it is written (empty: as Tieout does) and the content; read one by one, each may raise ValueError."""
+    """(name of the way to read, empty for Tieout's own; content). Read lazily; each step may raise ValueError."""
 
 
 def verify_file(path: Path) -> Verification:
-    """Verify a .json, .csv (its certificate beside it), .xlsx or .html file. InputError when it is no report."""
+    """Verify a .json, .csv (with its certificate beside it), .xlsx or .html file. InputError if it is not a report."""
     if path.name.endswith(SIDECAR):
         raise InputError(f"{path.name} is a certificate; give the file that it stands beside.")
     readers = {".json": _json_source, ".csv": _csv_source, ".html": _html_source, ".xlsx": _xlsx_source}
@@ -139,9 +139,9 @@ def verify_file(path: Path) -> Verification:
 
 
 def _found(source: Source, stated_sha256: str) -> tuple[str, str, str]:
-    """Return the checksum of the content, how the file is written, and why the content cannot be read.
+    """Return (checksum of the content, how the file is written, why the content cannot be read).
 
-    A reading that has the certified checksum decides; without one, the first that can be read at all.
+    A reading with the certified checksum decides; if there is none, the first reading that succeeds.
     """
     first, reason = "", ""
     try:
@@ -160,7 +160,7 @@ def _found(source: Source, stated_sha256: str) -> tuple[str, str, str]:
 
 
 def read(path: Path) -> bytes:
-    """Return a file's bytes; InputError says why it cannot be read."""
+    """Return a file's bytes; InputError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -223,7 +223,7 @@ def _xlsx_source(_path: Path, data: bytes) -> Source:
     value = _json(certificate.encode())
     columns = value["certificate"]["columns"]
     cells = [[_cell_text(name, cell) for name, cell in zip_longest(columns, line)] for line in lines]
-    # Cells to the right that are empty, and lines below, are what some programs add.
+    # Some programs add empty cells on the right and empty lines below.
     cells = [line[: len(columns)] if not any(line[len(columns) :]) else line for line in cells]
     while len(cells) > 1 and not any(cells[-1]):
         cells = cells[:-1]
@@ -233,13 +233,13 @@ def _xlsx_source(_path: Path, data: bytes) -> Source:
 def _cell_text(name: str | None, cell: str | Decimal | None) -> str:
     if cell is None:
         return ""
-    # A number where none belongs is a day.
+    # A number in a column that has no numbers is a day.
     is_day = isinstance(cell, Decimal) and name is not None and not is_number(name)
     return as_day(cell) if is_day and isinstance(cell, Decimal) else f"{cell:f}" if isinstance(cell, Decimal) else cell
 
 
 def _table_readings(value: Mapping[str, Any], cells: Cells) -> Iterator[tuple[str, Content]]:
-    """Read a heading line and lines of text, as people see them."""
+    """Yield the content of a heading line and lines of text, as people see them, for each way to read it."""
     if not cells or list(cells[0]) != [heading(name) for name in value["certificate"]["columns"]]:
         raise ValueError("its headings are not those that were certified")
     yield from _readings(value, cells[1:], has_decimal_comma=True)
@@ -273,7 +273,7 @@ def _json(data: bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a name that stands twice: programs differ on which of the two values counts."""
+    """Refuse a name that occurs twice in an object: programs differ on which of the two values counts."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name stands twice in an object")
@@ -281,7 +281,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Page(HTMLParser):
-    """Reads the cells of the figures, and the certificate, out of a page."""
+    """Collects the cells of the figures, and the certificate, from an HTML page."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,9 @@
-"""The sender of alerts, in a sensor: a run process each minute would cost more than all it does.
+"""The sender of alerts, as a sensor: starting a run process each minute would cost more than sending the messages.
 
-Twice a minute it writes what is due about incidents and sends what waits. Two of them, or one beside
-`tieout alerts --send`, send nothing twice: a message is claimed first.
+Twice a minute it writes the messages that are due about incidents, and sends the waiting ones. Two senders (or this one
+and `tieout alerts --send`) never send a message twice, because a sender claims a message before it sends it.
+
+Belongs here: when messages are written and sent. Does not belong here: which messages (`repair/alerts/`).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ LOOK_SECONDS = 30
     description="Tells people of incidents that opened, need a person or are settled; sends digests.",
 )
 def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Write and send; report what was sent, or refused, on the asset of the messages."""
+    """Write and send messages; report what was sent or refused as an observation of the asset of alerts."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         told = tell(settings)

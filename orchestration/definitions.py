@@ -1,8 +1,8 @@
 """The graph: OLTP, outboxes, log, lake and read models, with all comparisons; the warehouse is in `warehouse.py`.
 
-All of it is one code location: Dagster's pages launch a check, or a mart with its checks, where the asset is.
+All of it is one code location, so Dagster's pages can launch a check, or a mart with its checks, from the asset's page.
 
-Importing this module reads nothing; Dagster calls `defs` when it loads the code location, with servers or without.
+Importing this module reads nothing. Dagster calls `defs` when it loads the code location, whether servers run or not.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ UPKEEP = (
 
 
 def build_graph(settings: Settings) -> dg.Definitions:
-    """Return the whole graph for these settings; connects to nothing, and reads the dbt project if it has changed."""
+    """Return the whole graph for these settings. Connects to nothing; parses the dbt project if it has changed."""
     resources = {**build_resources(settings), DBT: build_dbt_resource(settings)}
     parts = (build_definitions(settings, resources), warehouse.build_definitions(settings, resources))
     return dg.Definitions.merge(*parts)
@@ -105,7 +105,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
             every(incremental_reconciliation, "*/10 * * * *", "Compares what changed, and the sweep's next part."),
             every(reconciliation, "47 1 * * *", "Compares everything at a new cut."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
-            # Some minutes after each build: until then the checks of marts are not evaluated.
+            # Some minutes after each build: a check of a mart counts as not evaluated from the build until this run.
             every(suites, "11-59/15 * * * *", "Looks at the rows of OLTP and of the finance marts; builds Data Docs."),
             every(lake_compaction, "23 * * * *", "Keeps the lake's files few."),
             every(outbox_pruning, "41 3 * * *", "Prunes outboxes behind the verified backup."),
@@ -122,5 +122,5 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return the graph of this environment; where nothing was started yet, the graph to look at."""
+    """Return the graph of this environment; if no system was started here, the graph with placeholder settings."""
     return build_graph(settings_of_graph())

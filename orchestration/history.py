@@ -1,8 +1,9 @@
-"""What Dagster keeps of runs, events and evaluations: some days, never the newest of anything, a bounded part a time.
+"""Pruning Dagster's history: runs, events and check evaluations are kept for some days.
 
-Dagster itself lets go of old ticks only (`stack/processes/dagster_home.py`). Heartbeats alone are twenty thousand
-events a day. Belongs here: that upkeep of Dagster's own database. Does not belong here: the ledger and the results,
-which are ours.
+The newest of each kind is never deleted, and each pass deletes a bounded number. Dagster itself only deletes old ticks
+(`stack/processes/dagster_home.py`), and the heartbeats alone write twenty thousand events a day.
+
+Belongs here: that upkeep of Dagster's own database. Does not belong here: the ledger and the results, which are ours.
 """
 
 from datetime import datetime, timedelta
@@ -18,14 +19,14 @@ from orchestration.upkeep import without_secrets
 
 RUNS_KEPT_DAYS = 14
 EVENTS_KEPT_DAYS = 2
-"""Of what is reported without a run: heartbeats, what comparisons outside Dagster found."""
+"""For events that belong to no run: heartbeats, and the results of comparisons made outside Dagster."""
 RUNS_PER_PASS = 500
 ROWS_PER_PASS = 50_000
 
 NEWEST_RUNS = "select last_run_id from asset_keys where last_run_id <> ''"
-"""Runs that hold the newest materialization of an asset, which its page shows."""
+"""Runs that hold the newest materialization of an asset; the asset's page shows that materialization."""
 
-# By the order of ids: a time is not unique. Events of runs go with their runs.
+# Ids decide which row is newest, because times are not unique. Events of a run are deleted with the run.
 PRUNE_EVENTS = """
 with gone as (
     delete from event_logs where id in (
@@ -59,9 +60,9 @@ delete from asset_check_executions where id in (
 
 
 def prune_runs(instance: dg.DagsterInstance, before: datetime, *, kept: frozenset[str] = frozenset()) -> int:
-    """Delete runs that ended and began before a moment, with events and logs, the oldest first; return how many.
+    """Delete finished runs that were created before a moment, with their events and logs; return how many.
 
-    Those in `kept` stay, and so does what is beyond RUNS_PER_PASS: the next pass takes it.
+    The oldest are deleted first. Runs in `kept` stay. At most RUNS_PER_PASS are deleted; the next pass goes on.
     """
     filters = dg.RunsFilter(statuses=list(FINISHED_STATUSES), created_before=before)
     found = instance.get_runs(filters, limit=RUNS_PER_PASS + len(kept), ascending=True)
@@ -73,8 +74,8 @@ def prune_runs(instance: dg.DagsterInstance, before: datetime, *, kept: frozense
 
 
 def prune_events(dagster_dsn: str, now: datetime) -> tuple[int, int]:
-    """Delete (events without a run, evaluations of checks) that are old and not the newest; return how many."""
-    # Dagster writes times in UTC without saying so.
+    """Delete old events without a run and old evaluations of checks, except the newest; return how many of each."""
+    # Dagster stores UTC times without a time zone.
     naive = now.replace(tzinfo=None)
     events_before, evaluations_before = naive - timedelta(days=EVENTS_KEPT_DAYS), naive - timedelta(days=RUNS_KEPT_DAYS)
     with psycopg.connect(dagster_dsn) as connection:
@@ -85,7 +86,7 @@ def prune_events(dagster_dsn: str, now: datetime) -> tuple[int, int]:
 
 @dg.op(required_resource_keys={PLATFORM})
 def prune_history(context: OpExecutionContext) -> None:
-    """Delete what is older than stated."""
+    """Delete runs, events and evaluations that are older than the limits above."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         with psycopg.connect(settings.dagster_dsn) as connection:

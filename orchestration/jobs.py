@@ -1,4 +1,4 @@
-"""Jobs over the graph: draining one pod, and comparing."""
+"""Jobs over the graph: draining a pod, comparing, measuring freshness, drills, expectations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contracts.runs import DRAIN_TAG, INCREMENTAL, RECONCILIATION_TAG
 
 
 def drain_job(pods: Sequence[str]) -> UnresolvedAssetJobDefinition:
-    """Return the job that drains a pod's outbox into every copy; launched with the pod as partition."""
+    """Return the job that drains a pod's outbox into every copy; the pod is the partition of the run."""
     return dg.define_asset_job(
         name="drain",
         selection=dg.AssetSelection.assets(OUTBOX, LOG, *COPY_KEYS.values()) - dg.AssetSelection.all_asset_checks(),
@@ -29,7 +29,7 @@ def drain_job(pods: Sequence[str]) -> UnresolvedAssetJobDefinition:
 
 
 def incremental_reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that makes every comparison of what changed, and of the sweep's next part, at one cut per pod."""
+    """Return the job that compares what changed and the sweep's next part, for every pair, at one cut per pod."""
     return dg.define_asset_job(
         name="incremental_reconciliation",
         selection=dg.AssetSelection.checks(*checks.check_keys),
@@ -40,7 +40,7 @@ def incremental_reconciliation_job(checks: dg.AssetChecksDefinition) -> Unresolv
 
 
 def reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that makes every comparison of everything, at one cut per pod."""
+    """Return the job that compares every pair completely, at one cut per pod."""
     return dg.define_asset_job(
         name="reconciliation",
         selection=dg.AssetSelection.checks(*checks.check_keys),
@@ -50,7 +50,7 @@ def reconciliation_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDe
 
 
 def freshness_job(*checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that measures freshness in data time, and whether people would hear of an incident."""
+    """Return the job that measures freshness in data time, and checks that alerts reach people."""
     return dg.define_asset_job(
         name="freshness",
         selection=dg.AssetSelection.checks(*(key for one in checks for key in one.check_keys)),
@@ -60,7 +60,7 @@ def freshness_job(*checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefini
 
 
 def drills_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that drills every copy, and then looks at the proofs."""
+    """Return the job that drills every copy, and then checks the proofs."""
     return dg.define_asset_job(
         name="drills",
         selection=dg.AssetSelection.assets(DRILLS) | dg.AssetSelection.checks(*checks.check_keys),
@@ -69,7 +69,10 @@ def drills_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition
 
 
 def expectations_job(checks: dg.AssetChecksDefinition) -> UnresolvedAssetJobDefinition:
-    """Return the job that runs every suite of expectations; of its own, so that nothing else waits for its import."""
+    """Return the job that runs every suite of expectations.
+
+    It is a job of its own because importing Great Expectations is slow; no other job should wait for it.
+    """
     return dg.define_asset_job(
         name="expectations",
         selection=dg.AssetSelection.checks(*checks.check_keys),

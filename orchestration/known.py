@@ -1,9 +1,9 @@
-"""What was found and built outside Dagster, entered there: by the first pass of `make run`, by commands, by workers.
+"""Entering in Dagster what was found and built outside it: by the first pass of `make run`, by commands, by workers.
 
-Without it the pages would show every asset as never materialized and every check as not evaluated, although all of it
-was built and compared. A sensor enters it as events without a run. Assets are entered once, as what they are compared
-and measured by is entered after them: Dagster counts a check as not evaluated when its asset was materialized since.
-Evaluations are entered whenever something newer was found than Dagster has.
+Without these entries the pages would show every asset as never materialized and every check as not evaluated, although
+all of it was built and compared. A sensor enters them as events without a run. Assets are entered once, before their
+checks and lags, because Dagster counts a check as not evaluated if its asset was materialized after it. Evaluations are
+entered whenever a newer result exists than Dagster has.
 
 Belongs here: what is entered, in which order, and when. Does not belong here: the results (`checks/`,
 `reconcile/results.py`).
@@ -55,17 +55,17 @@ AssetEvent = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvalua
 
 
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in Dagster already, as the sensor's cursor."""
+    """What was entered in Dagster already; stored as the sensor's cursor."""
 
     has_copies: bool = False
     build_id: str = ""
     """The newest build whose tests were entered."""
     compared_at: datetime | None = None
-    """Of the newest result that was looked at."""
+    """When the newest result that was entered was compared."""
 
 
 def copies(platform: Platform, instance: dg.DagsterInstance) -> Iterator[AssetEvent]:
-    """Yield what OLTP, outboxes, log, lake and views hold, of those that Dagster has never heard of."""
+    """Yield the state of OLTP, outboxes, log, lake and read models, for the assets that Dagster has no event of."""
     pods = platform.settings.pods
     if not instance.fetch_observations(OLTP_KEYS[0], limit=1).records:
         observations = [observe(pod) for pod in pods]
@@ -89,7 +89,7 @@ def copies(platform: Platform, instance: dg.DagsterInstance) -> Iterator[AssetEv
 
 
 def models(warehouse: dg.AssetsDefinition, build: KeptBuild, instance: dg.DagsterInstance) -> Iterator[AssetEvent]:
-    """Yield the models of a build that Dagster has never seen materialized."""
+    """Yield the models of a build of which Dagster has no materialization."""
     built = {node.name: node for node in build.nodes if node.kind == "model" and node.status == "success"}
     seen = {"build_id": build.build_id, "cuts": cuts_text(build.cuts)}
     for key in sorted(warehouse.keys, key=str):
@@ -116,12 +116,12 @@ def tests(warehouse: dg.AssetsDefinition, build: KeptBuild) -> Iterator[AssetEve
 
 
 def reports(platform: Platform, instance: dg.DagsterInstance) -> Iterator[AssetEvent]:
-    """Yield the finance reports of the newest complete build that Dagster has never seen."""
+    """Yield the finance reports of the newest complete build of which Dagster has no materialization."""
     for name in REPORTS:
         if instance.get_latest_materialization_event(report_key(name)) is None:
             try:
                 yield dg.AssetMaterialization(asset_key=report_key(name), metadata=certified(platform.report(name)))
-            except TieoutError:  # no build is complete, say; the first that is makes them
+            except TieoutError:  # e.g. no build is complete yet; the first complete build makes the reports
                 return
 
 
@@ -152,7 +152,7 @@ def comparisons(
 
 
 def is_repairing(instance: dg.DagsterInstance, pods: Sequence[str]) -> bool:
-    """Return whether a run of Dagster's repairs one of these pods now."""
+    """Return whether a Dagster run is repairing one of these pods now."""
     filters = dg.RunsFilter(tags={REPAIR_TAG: list(pods)}, statuses=list(IN_PROGRESS_RUN_STATUSES))
     return instance.get_runs_count(filters) > 0
 
@@ -164,7 +164,7 @@ def _is_known(
         return False
     if record.status is AssetCheckExecutionRecordStatus.PLANNED:
         run = instance.get_run_by_id(record.run_id)
-        # The run under way reports what it finds by itself.
+        # The run in progress reports its results itself.
         return run is not None and not run.is_finished
     at = record.create_timestamp if record.event is None else record.event.timestamp
     return at >= max(result.checked_at for result in found).timestamp()
@@ -173,7 +173,7 @@ def _is_known(
 def entries(
     platform: Platform, warehouse: dg.AssetsDefinition, instance: dg.DagsterInstance, entered: Entered
 ) -> tuple[list[AssetEvent], Entered]:
-    """Return what is to be entered now, assets before their checks, and what is entered then."""
+    """Return the events to enter now, assets before their checks, and the cursor after entering them."""
     events: list[AssetEvent] = [] if entered.has_copies else list(copies(platform, instance))
     build = kept_build(platform.settings)
     if build is not None and build.build_id != entered.build_id:
@@ -182,7 +182,7 @@ def entries(
         events += tests(warehouse, build)
     results = latest_results(platform.settings.control_dsn)
     newest = max((result.checked_at for result in results), default=None)
-    # A repair under way reports what it compares by itself, and who repaired it.
+    # A repair in progress reports its comparisons itself, and names itself in them.
     if newest != entered.compared_at and is_repairing(instance, [pod.pod for pod in platform.settings.pods]):
         newest = entered.compared_at
     if newest != entered.compared_at:
@@ -192,7 +192,7 @@ def entries(
 
 
 def known_sensor(warehouse: dg.AssetsDefinition) -> dg.SensorDefinition:
-    """Return the sensor; `warehouse` are dbt's models."""
+    """Return the sensor; `warehouse` are the assets of dbt's models."""
 
     @dg.sensor(
         name=KNOWN_SENSOR,

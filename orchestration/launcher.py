@@ -1,10 +1,11 @@
-"""Starting runs once, and noticing that one has ended without a word: a power cut takes a run and the code server that
-would have reported it.
+"""Starting a run's process only once, and noticing runs whose process ended without a report.
 
-Dagster's own launcher never asks, so such a run stays "started" for ever: with the limit of one run per tag no other
-reconciliation, and no other repair of its pod, would begin again. And a slow code server starts a run's process after
-its caller has given up and put the run back into the queue: it would be started twice. Belongs here: both questions.
-Does not belong here: what a repair that was killed leaves behind (`repair/audit.py`).
+A power cut kills a run and also the code server that would have reported the run's end. Dagster's own launcher never
+checks, so such a run would stay "started" until somebody ends it. Because only one run per tag may be in progress, no
+other reconciliation, and no other repair of its pod, could begin. A second problem: a slow code server can start a
+run's process after its caller has timed out and put the run back into the queue; the run would then start twice.
+
+Belongs here: the answers to both. Does not belong here: what a killed repair leaves behind (`repair/audit.py`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Dagster's launcher on this machine, with an answer to whether the process of a run lives (`dagster.yaml`)."""
+    """Dagster's launcher on this machine, which can also tell whether a run's process lives (see `dagster.yaml`)."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Let Dagster's monitoring ask."""
+        """Return True: Dagster's monitoring may ask for the health of a run's process."""
         return True
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start a run's process, unless an earlier attempt has started one that still lives."""
+        """Start a run's process, unless a process from an earlier attempt still lives."""
         run = context.dagster_run
         if any(is_living(process_id, at) for process_id, at in self._processes_of(run)):
             self._instance.report_engine_event("The run's process is there already; no other one is started.", run)
@@ -32,7 +33,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         super().launch_run(context)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Return whether the process of a run that has begun and not ended is there; one that is not has failed."""
+        """Return the health of a started run: failed if none of its processes lives any more."""
         numbers = self._processes_of(run)
         if not numbers or any(is_living(process_id, at) for process_id, at in numbers):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -40,7 +41,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, message)
 
     def _processes_of(self, run: DagsterRun) -> list[tuple[int, float]]:
-        """Return (process id, seconds since 1970 when it said so) of every process that has begun a run."""
+        """Return each process that began a run: (process id, seconds since 1970 when it reported its start)."""
         started = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
         return [
             (int(str(entry.dagster_event.engine_event_data.metadata["pid"].value)), entry.timestamp)

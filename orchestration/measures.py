@@ -1,8 +1,8 @@
-"""Every five minutes: freshness in data time, whether alerts get through, the age of proofs, the pace of the sweep.
+"""Every five minutes: measure freshness in data time, the alert path, the age of proofs and the progress of the sweep.
 
-In a sensor, which measures all of it in less time than the process of a run takes to start; the job `freshness` does
-the same when somebody starts it. At the first look after an installation the sensor also asks for a run of all suites
-of expectations, so that their checks and Data Docs need not wait for their schedule.
+A sensor does it, because measuring takes less time than starting a run's process; the job `freshness` does the same
+when an operator starts it. On its first evaluation after an installation the sensor also requests a run of all suites
+of expectations, so that their checks and Data Docs do not wait for their schedule.
 
 Belongs here: when these checks are evaluated. Does not belong here: what they find (`checks/`).
 """
@@ -27,13 +27,15 @@ from stack.scrubbing import scrubber
 LOOK_SECONDS = 30
 MEASURE_SECONDS = 300
 PATIENCE_SECONDS = 180
-"""How long the first measurement waits for the copies to be in Dagster (`known.py`): a check that was evaluated before
-its asset was first materialized counts as not evaluated."""
+"""How long the first measurement waits until the copies are entered in Dagster (`known.py`).
+
+Dagster counts a check as not evaluated if its asset was first materialized after the evaluation.
+"""
 FIRST_RUN_KEY = "expectations:first"
 
 
 def measured(platform: Platform) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield an evaluation of every check that measures; what could not be looked at says so, and does not pass."""
+    """Yield an evaluation of every check that measures; a check that could not look fails and says so."""
     scrub = scrubber(platform.settings)
     for key in freshness.CHECKED.values():
         of_asset = [dg.AssetCheckKey(key, freshness.NAME)]
@@ -69,7 +71,7 @@ def measures_sensor(suites: UnresolvedAssetJobDefinition) -> dg.SensorDefinition
             return dg.SkipReason(f"Measured {elapsed:.0f} s ago.")
         return dg.SensorResult(
             asset_events=list(measured(platform_of(context))),
-            # Dagster knows the key after the first time.
+            # Dagster starts a run only once for a run key.
             run_requests=[dg.RunRequest(run_key=FIRST_RUN_KEY)] if is_awaited else [],
             cursor=f"measured {now}",
         )

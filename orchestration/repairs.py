@@ -1,27 +1,28 @@
 """The loop that repairs failed checks: a sensor that only reads, and one job per pod that repairs and compares again.
 
 A comparison that finds differences writes them into the ledger of breaks; its check fails and names the incidents. The
-sensor sees breaks that nobody works on and starts the pod's job, whose tags name the incidents and the run that found
-them. The job claims them, repairs, compares the pairs concerned at a new cut, and reports these comparisons as
-evaluations of the same checks, which name the repair. The sensor counts nothing and claims nothing: evaluated twice, it
-asks for the same run.
+sensor finds breaks that no run has claimed, and starts the pod's job. The job's tags name the incidents and the run
+that found them. The job claims the breaks, repairs them, compares the pairs concerned at a new cut, and reports these
+comparisons as evaluations of the same checks, which name the repair. The sensor only reads, so it is idempotent:
+evaluated twice, it requests the same run.
 
-What must not overlap, and what sees to it:
+What must not overlap, and what prevents it:
 
-- Two repairs of one pod: an advisory lock per pod in the control database, held while the repair runs; and no break is
-  taken twice, because claiming it is one statement in the ledger. Dagster's limit on the tag only saves a run.
-- Two relays of one pod, so also a drain beside a worker: the relay's advisory lock in the pod. A repair that publishes
-  cuts again takes it over, and the worker comes back behind it.
-- Two builds of the warehouse, whoever asked for them: the build lock in the control database, and the lock of whoever
-  writes, in the lake's catalog: dbt's own process holds it, so one that a killed run left behind is waited for.
+- Two repairs of one pod: an advisory lock per pod in the control database, held while the repair runs. One statement in
+  the ledger claims a break, so no break is claimed twice. Dagster's limit on the tag only avoids useless runs.
+- Two relays of one pod, so also a drain and a worker: the relay's advisory lock in the pod. A repair that publishes
+  cuts again waits in the queue for this lock and ends the worker's session; its supervisor starts the worker again.
+- Two builds of the warehouse, no matter who starts them: the build lock in the control database, and the writers' lock
+  in the lake's catalog. dbt's own process holds the writers' lock, so the next build waits for a dbt process that a
+  killed run left behind.
 - Two writers of one copy of one pod: the row with its position, which each of their commits changes.
-- A repair and the run that found what it repairs: the sensor waits for that run, within limits.
-- Two recordings in the ledger: its advisory lock. A comparison older than one that was recorded says nothing any more;
-  what is older is decided by cuts and by the ledger's counter (`trust.moments`), not by when a comparison ended.
+- A repair and the run that found its breaks: the sensor waits for that run, for at most LOOKING_SECONDS_MAX.
+- Two recordings in the ledger: its advisory lock. The ledger ignores a comparison that is older than one it has
+  recorded. Cuts and the ledger's counter (`trust.moments`) decide which is older, not the time a comparison ended.
 
-What may overlap: a comparison with a drain or a repair, since it reads at a cut. It cannot end a break that is being
-repaired unless it began after the claim, nor one that another comparison has seen while it was reading. What it finds
-again in the middle of a repair stays with that repair.
+What may overlap: a comparison with a drain or a repair, because the comparison reads at a cut. A comparison can end a
+break under repair only if it began after the claim; it cannot end a break that another comparison saw while it was
+reading. A difference that it finds again during a repair stays with that repair.
 
 Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/run.py`).
 """
@@ -52,11 +53,12 @@ from streams.clocks import database_clock
 
 LOOK_SECONDS = 10
 RETRY_SECONDS = 600
-"""A repair of the same breaks that could not even claim them is asked for again after this long, not sooner."""
+"""If a repair could not even claim the breaks, the same repair is requested again after this time."""
 LOOKING_SECONDS_MAX = 900
-"""A comparison that has run for longer than this is no longer waited for: it hangs, or it is not worth the wait."""
+"""The sensor does not wait longer than this for a comparison: it hangs, or waiting longer costs more than it saves."""
 ATTEMPTS_COUNTED = 10
-"""Beyond this, attempts no longer make a request another one: something is wrong that trying quickly does not mend."""
+"""More failed attempts than this no longer change the run key: then only a new bucket of RETRY_SECONDS makes a new
+request, because quick retries do not help."""
 GROUPS_NAMED = 5
 
 
@@ -84,7 +86,7 @@ def repair_job(pod: str) -> dg.JobDefinition:
 
 
 def repair_pod(context: OpExecutionContext, pod: str) -> None:
-    """Repair what is open in a pod, report the comparisons afterwards as evaluations of the same checks."""
+    """Repair the open breaks of a pod, and report the comparisons afterwards as evaluations of the same checks."""
     platform = platform_of(context)
     with without_secrets(platform.settings), platform.repairing() as tools:
         report = repair_breaks(tools, run=context.run_id, pods=[pod])
@@ -92,7 +94,7 @@ def repair_pod(context: OpExecutionContext, pod: str) -> None:
         context.log.info(f"Another repair is at work in {pod}; nothing was done.")
         return
     for evaluation in evaluations(context, platform, report):
-        # Dagster takes evaluations here, although its annotation does not say so.
+        # log_event accepts evaluations, although its type annotation does not say so.
         context.log_event(evaluation)  # type: ignore[arg-type]
     for action in report.actions:
         failed = f" failed: {action.error}" if action.error else ""
@@ -128,9 +130,9 @@ def _named(group_ids: Sequence[int]) -> str:
 def evaluations(
     context: OpExecutionContext, platform: Platform, report: RepairReport
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """Yield an evaluation per pair that was compared after the repair.
+    """Yield an evaluation for each pair that was compared after the repair.
 
-    A check looks at all pods: of those that were not compared again it shows the newest result, with its cut.
+    A check covers all pods: for pods that were not compared again it shows the newest result, with its cut.
     """
     control_dsn = platform.settings.control_dsn
     incidents, newest = groups(control_dsn), latest_results(control_dsn)
@@ -150,7 +152,7 @@ def evaluations(
 def _worked_on(
     instance: dg.DagsterInstance, control_dsn: str, report: RepairReport, pair: str
 ) -> dict[str, dg.MetadataValue]:
-    """Return which incidents of a pair were worked on, and a link to the run that found the newest of them."""
+    """Return which incidents of a pair were repaired, and a link to the run that found the newest of them."""
     group_ids = _groups_of(report, pair)
     link = found_by(instance, find_group(control_dsn, group_ids[-1]).opened_run) if group_ids else {}
     return {"groups_worked_on": dg.MetadataValue.text(_named(group_ids)), **link}
@@ -162,7 +164,7 @@ def _of_all_pods(compared: Sequence[PairResult], newest: Sequence[PairResult]) -
 
 
 def found_by(instance: dg.DagsterInstance, run_id: str) -> dict[str, dg.MetadataValue]:
-    """Return a link to the run whose comparison found what is repaired, where that was a run of Dagster's."""
+    """Return a link to the run whose comparison found the breaks; empty if that was not a Dagster run."""
     return {"found_by": dg.MetadataValue.dagster_run(run_id)} if instance.has_run(run_id) else {}
 
 
@@ -190,7 +192,7 @@ def _evaluation(
 
 
 def request_for(waiting: Waiting, now: datetime) -> dg.RunRequest:
-    """Return the run that is asked for; the same one, by its key, as long as nothing changed and time is not over."""
+    """Return the run request; its key stays the same until breaks or attempts change, or RETRY_SECONDS have passed."""
     bucket = int(now.timestamp()) // RETRY_SECONDS
     attempt = min(waiting.attempt, ATTEMPTS_COUNTED)
     return dg.RunRequest(
@@ -218,7 +220,7 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
     def repair_open_breaks(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         settings = platform_of(context).settings
         with without_secrets(settings):
-            # Claims run out by the clock of their database.
+            # Leases of claims are measured by the control database's clock.
             now = database_clock(settings.control_dsn)()
             found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
         free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(context, waiting.pod)]
@@ -233,10 +235,10 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
 
 
 def is_looking(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool:
-    """Return whether the run that found breaks still compares.
+    """Return whether the run that found breaks is still comparing.
 
-    It is waited for: a repair makes whole tables anew, and what a comparison had not come to by then would be mended
-    and never named.
+    The sensor waits for it: a repair may rebuild whole tables, and so would fix differences that the comparison has not
+    reached yet; these would never be reported.
     """
     record = instance.get_run_record_by_id(run_id) if run_id else None
     if record is None or record.dagster_run.status not in NOT_FINISHED_STATUSES:
@@ -245,6 +247,6 @@ def is_looking(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool
 
 
 def _is_running(context: dg.SensorEvaluationContext, pod: str) -> bool:
-    # One that waits in the queue, too: on a busy machine, another would be asked for at every look.
+    # Also count queued runs: on a busy machine every evaluation would otherwise request another one.
     filters = dg.RunsFilter(tags={REPAIR_TAG: pod}, statuses=list(NOT_FINISHED_STATUSES))
     return context.instance.get_runs_count(filters) > 0

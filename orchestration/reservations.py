@@ -1,7 +1,10 @@
-"""Each minute: reserved units whose time is over are given back, calls to the payment provider brought to an end.
+"""Each minute: release the units of expired reservations, and settle calls to the payment provider that were left open.
 
-In a sensor: a process for a run each minute would cost more than all it does, and on a busy machine such runs would
-stand before everybody else's in the queue. The job `reservation_expiry` does the same when somebody starts it.
+A sensor does it: a run process each minute would cost more than the work itself, and on a busy machine these runs would
+delay all others in the queue. The job `reservation_expiry` does the same when an operator starts it.
+
+Belongs here: when this is done. Does not belong here: expiring (`oltp/expiry.py`), settling
+(`oltp/settling.py`).
 """
 
 from collections.abc import Callable
@@ -24,19 +27,19 @@ Say = Callable[[str], None]
 
 
 def expire_reservations(settings: Settings) -> dict[str, int]:
-    """Give the units of reservations back whose time is over; return how many reservations, by pod."""
+    """Release the units of expired reservations; return how many reservations expired, by pod."""
     return {pod.pod: _expire(pod) for pod in settings.pods}
 
 
 def _expire(pod_settings: PodSettings) -> int:
-    # By the database's clock: one that is ahead would give units away that are still held.
+    # Use the database's clock: a clock that is ahead would release units that are still reserved.
     clock = database_clock(pod_settings.reader_dsn)
     with build_command_pod(pod_settings, connections_max=1, clock=clock) as pod:
         return expire_due_reservations(pod)
 
 
 def settle_left_calls(settings: Settings, warn: Say) -> dict[str, int]:
-    """Bring calls to the payment provider to their end that nobody waits for any more; return how many, by pod."""
+    """Settle calls to the payment provider that no request waits for any more; return how many, by pod."""
     settled = {}
     for pod_settings in settings.pods:
         with build_command_pod(pod_settings, connections_max=1) as pod:
@@ -55,13 +58,13 @@ def settle_left_calls(settings: Settings, warn: Say) -> dict[str, int]:
     description="Gives units back whose time is over, and settles calls to the payment provider that were left.",
 )
 def reservations(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Expire, settle, and say how many; starts no run."""
+    """Expire and settle, and report the counts as the skip reason; starts no run."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         try:
             expired = expire_reservations(settings)
         finally:
-            # A pod where nothing can be expired keeps nobody's money waiting.
+            # Settle even if expiring fails in a pod: payments must not wait for it.
             settled = settle_left_calls(settings, context.log.warning)
     return dg.SkipReason(
         f"{counted(sum(expired.values()), 'reservation')} expired, {counted(sum(settled.values()), 'call')} settled."
@@ -70,7 +73,7 @@ def reservations(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 @dg.op(required_resource_keys={PLATFORM})
 def expire_and_settle(context: OpExecutionContext) -> None:
-    """Do what the sensor does, once."""
+    """Do once what the sensor does."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         context.add_output_metadata({f"expired_{pod}": number for pod, number in expire_reservations(settings).items()})
@@ -79,5 +82,5 @@ def expire_and_settle(context: OpExecutionContext) -> None:
 
 @dg.job(description="Gives units back whose time is over, and settles calls to the payment provider that were left.")
 def reservation_expiry() -> None:
-    """Expire reservations, settle calls."""
+    """Expire reservations and settle calls."""
     expire_and_settle()

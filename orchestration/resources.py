@@ -1,4 +1,4 @@
-"""The resources of the graph, from settings that are read once, when its code location loads."""
+"""The resources of the graph. Their settings are read once, when Dagster loads the code location."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def build_platform(settings: Settings) -> Platform:
 
 
 def build_resources(settings: Settings) -> dict[str, object]:
-    """Return what assets, checks and jobs of the graph are given."""
+    """Return the resources that assets, checks and jobs of the graph use."""
     return {PLATFORM: build_platform(settings)}

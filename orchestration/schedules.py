@@ -1,4 +1,4 @@
-"""When what runs by itself. Times are UTC; all of it can also be started by hand."""
+"""How schedules are declared. Times are UTC; every scheduled job can also be started by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RUNNING = dg.DefaultScheduleStatus.RUNNING
 
 
 def every(job: ExecutableDefinition, cron: str, description: str) -> dg.ScheduleDefinition:
-    """Return a schedule that runs from the first start on."""
+    """Return a schedule that is switched on from the first start."""
     return dg.ScheduleDefinition(
         name=f"{job.name}_schedule",
         job=job,

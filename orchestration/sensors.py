@@ -1,7 +1,8 @@
-"""The heartbeat: once a minute, what is within its target in data time is reported as fresh, and nothing else.
+"""The heartbeat: once a minute it reports every copy that is within its freshness target in data time, and only those.
 
-So Dagster's freshness policies (which see materializations only, and sit on gauges that nothing else materializes) turn
-when a copy stops keeping up with a pod, without a run. A part that does not answer is not reported, so it turns too.
+Dagster's freshness policies only see materializations; they are on gauges, which only the heartbeat materializes. So a
+policy fails when a copy falls behind a pod, without a run. A copy that cannot be measured is not reported, so its
+policies fail too.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ Beat = dg.AssetMaterialization | dg.AssetObservation
 def beats(copy: Copy, lags: list[DataLag]) -> Iterator[Beat]:
     """Yield a materialization of the gauge of every pod that a copy keeps up with.
 
-    The copy's own partition is reported too where it has one, for its page; no policy looks at that. As an observation:
-    a materialization would make every check of the copy count as not evaluated, each minute anew.
+    If the copy has a partition for the pod, it is reported too, for the copy's page; no policy looks at it. It is an
+    observation, because each materialization would make every check of the copy count as not evaluated.
     """
     for lag in lags:
         if not lag.is_fresh(copy):
@@ -38,11 +39,11 @@ def beats(copy: Copy, lags: list[DataLag]) -> Iterator[Beat]:
 
 
 def fresh_now(platform: Platform, log: dg.SensorEvaluationContext) -> Iterator[Beat]:
-    """Yield the beats of every copy that answers."""
+    """Yield the heartbeats of every copy that can be measured."""
     for copy in COPIES:
         try:
             lags = lags_of(platform, copy.name)
-        except Exception as error:  # whatever it is: this copy does not beat, the others do
+        except Exception as error:  # any error: skip this copy, report the others
             log.log.warning(f"The {copy.name} could not be looked at ({type(error).__name__}); it does not beat.")
             continue
         yield from beats(copy, lags)

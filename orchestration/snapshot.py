@@ -1,4 +1,4 @@
-"""The graph in a few lines of text: keys, edges, checks. Committed (`docs/graph.txt`) and reviewed like code.
+"""A snapshot of the graph as text: keys, edges, checks, jobs. Committed (`docs/graph.txt`) and reviewed like code.
 
 Run ``python -m orchestration.snapshot`` to write it; a test fails when it is stale.
 """
@@ -19,7 +19,7 @@ PATH = Path(__file__).resolve().parent.parent / "docs" / "graph.txt"
 
 
 def lines_of(location: dg.Definitions) -> Iterator[str]:
-    """Yield an asset's group, its key and parents, then its checks, sorted."""
+    """Yield a line per asset (group, key, parents), then one per check, then one per job, each sorted."""
     graph = location.resolve_asset_graph()
     for key in sorted(graph.get_all_asset_keys(), key=str):
         node = graph.get(key)

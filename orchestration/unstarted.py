@@ -1,6 +1,6 @@
-"""Settings of a system that nobody has started: the graph can be looked at, and validated, before anything runs.
+"""Settings for a system that was never started, so that the graph can be viewed and validated before anything runs.
 
-Belongs here: what stands for servers that are not there. Does not belong here: the settings of a system that was
+Belongs here: placeholders for servers that do not exist yet. Does not belong here: the settings of a system that was
 started (`stack/settings.py`).
 """
 
@@ -15,12 +15,12 @@ from contracts.settings import PodSettings, Settings
 from stack.settings import FILE_NAME, FILE_SETTING, is_external, load_settings, var_dir
 
 NOWHERE = "service=tieout_is_not_started"
-"""Instead of a DSN: libpq says that there is no such service, and so what is to be done."""
+"""Used instead of a DSN: libpq's error says that this service does not exist, and its name says that nothing runs."""
 NO_LOG = "redis://tieout-is-not-started.invalid/0"
 
 
 def settings_for_drawing(folder: Path, *, dsn: str = NOWHERE) -> Settings:
-    """Return settings with two pods and no servers, and `folder` for runtime files."""
+    """Return settings with two pods and without servers; `folder` is for runtime files."""
     roles = {f"{role}_dsn": dsn for role in ("owner", "app", "relay", "reader")}
     return Settings(
         var_dir=folder,
@@ -36,9 +36,10 @@ def settings_for_drawing(folder: Path, *, dsn: str = NOWHERE) -> Settings:
 
 
 def settings_of_graph(environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings of this environment; where nothing was ever started, those for drawing.
+    """Return the settings of this environment; if no system was ever started here, the settings for drawing.
 
-    Raises SettingsError when there are settings and they are wrong, or a process of ours lacks those it was told.
+    Raises SettingsError if settings exist and are wrong, or if a process was told where its settings are and they are
+    missing.
     """
     values = dict(os.environ if environment is None else environment)
     try:

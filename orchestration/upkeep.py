@@ -1,7 +1,7 @@
-"""Jobs that keep stores small: the lake compacted, outboxes pruned behind a verified backup, log and results short.
+"""Jobs that keep stores small: compact the lake, prune outboxes behind a verified backup, trim the log and the results.
 
-Idempotency keys whose lease is over are removed here too. Does not belong here: what Dagster itself keeps
-(`history.py`), reservations whose time is over (`reservations.py`).
+They also remove idempotency keys whose lease is over. Does not belong here: Dagster's own history (`history.py`),
+expired reservations (`reservations.py`).
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ RESULTS_KEPT_DAYS = 30
 
 @contextmanager
 def without_secrets(settings: Settings) -> Iterator[None]:
-    """Let a database's error pass as a failure of the run whose text names no password; Dagster keeps and shows it."""
+    """Turn a database error into a failure of the run; its text, which Dagster stores and shows, holds no passwords."""
     try:
         yield
     except (duckdb.Error, psycopg.Error) as error:
@@ -41,7 +41,7 @@ def without_secrets(settings: Settings) -> Iterator[None]:
 
 @dg.op(required_resource_keys={PLATFORM})
 def compact_lake(context: OpExecutionContext) -> None:
-    """Merge small files, rewrite the fences, let old snapshots and their files go."""
+    """Merge small files, rewrite the fences, expire old snapshots and delete their files."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         done = compact(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
@@ -57,7 +57,7 @@ def compact_lake(context: OpExecutionContext) -> None:
 
 @dg.op(required_resource_keys={PLATFORM})
 def prune_backed_up_outboxes(context: OpExecutionContext) -> None:
-    """Back up what is new in the lake, verify it, delete the outbox rows that it holds."""
+    """Back up the new events of the lake, verify the backup, delete the outbox rows that it holds."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         done = prune_outboxes(settings)
@@ -87,7 +87,7 @@ def trim_applied_log(context: OpExecutionContext) -> None:
 
 @dg.op(required_resource_keys={PLATFORM})
 def prune_old_results(context: OpExecutionContext) -> None:
-    """Delete comparison results that are older than a month, but never the newest of a pair in a pod."""
+    """Delete comparison results older than RESULTS_KEPT_DAYS, but never the newest of a pair in a pod."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         before = utc_now() - timedelta(days=RESULTS_KEPT_DAYS)

@@ -1,7 +1,7 @@
 """The warehouse's part of the graph: dbt's models as assets, its tests as checks, and the finance reports on them.
 
-Belongs here: these definitions. Does not belong here: comparisons and expectations of marts, which are checks like all
-others (`definitions.py`).
+Belongs here: these definitions. Does not belong here: comparisons and expectations of marts, which are defined with all
+other checks (`definitions.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, object]) -> dg
     warehouse = warehouse_assets(_manifest(settings))
     warehouse_build = dg.define_asset_job(
         name="warehouse_build",
-        # dbt's own tests belong to a build; comparisons and expectations of the same marts have jobs of their own.
+        # A build runs dbt's own tests; comparisons and expectations of the marts have jobs of their own.
         selection=dg.AssetSelection.assets(warehouse, *finance_reports).without_checks()
         | dg.AssetSelection.checks(warehouse),
         description="Builds and tests every model at one vector of cuts, then the finance reports.",
@@ -36,7 +36,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, object]) -> dg
     return dg.Definitions(
         assets=[warehouse, *finance_reports],
         jobs=[warehouse_build],
-        # Some minutes before the comparison of every tenth minute: until then the checks of marts are not evaluated.
+        # Some minutes before the comparisons: a check of a mart counts as not evaluated from the build until then.
         schedules=[every(warehouse_build, "8-59/15 * * * *", "Brings the finance marts up to date.")],
         sensors=[known_sensor(warehouse)],
         executor=dg.in_process_executor,
@@ -45,7 +45,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, object]) -> dg
 
 
 def _manifest(settings: Settings) -> Path:
-    """Return dbt's manifest; where the project cannot be read any more, the last one: only its models must not work."""
+    """Return dbt's manifest. If the project cannot be parsed, return the last manifest: only the models then fail."""
     try:
         return write_manifest(settings)
     except WarehouseError as error:

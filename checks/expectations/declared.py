@@ -1,8 +1,8 @@
-"""How an expectation is declared: a sentence, and the rows that must not be there. Pure.
+"""How an expectation is declared: a sentence, and a query for the rows that break it. Pure.
 
-A declaration becomes SQL that PostgreSQL and DuckDB both read, and, where Great Expectations has an expectation of its
-own for it, the name of that one. Belongs here: the values and the constructors that suites are written with, one line
-an expectation. Does not belong here: any suite, any connection, Great Expectations itself.
+A declaration becomes SQL that both PostgreSQL and DuckDB accept. If Great Expectations has an expectation of its own
+for the same rule, the declaration also names that one. Belongs here: the values, and the constructors that suites use,
+one line per expectation. Does not belong here: any suite, any connection, Great Expectations itself.
 """
 
 from __future__ import annotations
@@ -14,55 +14,55 @@ from typing import Any
 
 
 class Severity(StrEnum):
-    """What it means when rows are found."""
+    """How serious it is if rows break the rule."""
 
     CRITICAL = "critical"
     """Figures that people act on are wrong."""
     WARNING = "warning"
-    """Somebody should look; nothing that is charged, owed or shipped depends on it."""
+    """Somebody should look, but nothing that is charged, owed or shipped depends on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """One thing that must hold of every row."""
+    """One rule that must hold for every row."""
 
     name: str
     """Unique in its suite."""
     statement: str
     """What must hold, in a sentence."""
     where: str = ""
-    """Condition of a row of `t`, the suite's table, that must not be there."""
+    """SQL condition on `t`, the suite's table: a row that meets it breaks the rule."""
     query: str = ""
-    """Instead of `where`: delivers the rows that must not be there from `t`, the suite's key first."""
+    """Used instead of `where`: a query on `t` for the rows that break the rule; the suite's key comes first."""
     shown: tuple[str, ...] = ()
-    """Columns that are shown of a row besides its key."""
+    """Columns of a row that are shown besides its key."""
     native: str = ""
-    """Great Expectations' class for the same, where it has one; it then asks PostgreSQL in its own words."""
+    """Great Expectations' class for the same rule, if there is one; it then writes its own SQL for PostgreSQL."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     severity: Severity = Severity.CRITICAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """What must hold of one table."""
+    """The rules for one table."""
 
     name: str
     table: str
-    """With its schema."""
+    """The table's name with its schema."""
     key: tuple[str, ...]
-    """Columns by which a row is named."""
+    """Columns that identify a row."""
     asset: str
-    """The node of the graph that it is about: an aggregate type of OLTP, or a mart."""
+    """The asset that the suite checks: an aggregate type of OLTP, or a mart."""
     adds: str
-    """What it looks at that neither constraints nor comparisons do."""
+    """What this suite checks and neither constraints nor comparisons do."""
     expectations: tuple[Expectation, ...]
 
     def rows(self, expectation: Expectation, table: str) -> str:
-        """Return the SQL of the rows that must not be there; `table` is where the suite's rows come from."""
+        """Return the SQL of the rows that break the rule; `table` is the source of the suite's rows."""
         query = expectation.query or self._select(expectation)
         rest = f", {query.removeprefix('with ')}" if query.startswith("with ") else f" {query}"
-        # PostgreSQL before 16 wants a name for a subquery. Great Expectations names it itself in some queries, and
-        # leaves it to us in those with a join; so each has one.
+        # PostgreSQL before 16 requires a name for a subquery. Great Expectations adds one to some queries, but not to
+        # those with a join; therefore every query has a join.
         return f"with t as (select looked_at.* from {table} as looked_at cross join (select 1) as joined){rest}"
 
     def _select(self, expectation: Expectation) -> str:
@@ -72,7 +72,7 @@ class Suite:
 
 
 def never_null(*columns: str) -> tuple[Expectation, ...]:
-    """Every row has a value."""
+    """Every row has a value in each of these columns."""
     return tuple(
         Expectation(
             name=f"{column}_is_there",
@@ -86,7 +86,7 @@ def never_null(*columns: str) -> tuple[Expectation, ...]:
 
 
 def one_of(column: str, values: Iterable[str]) -> Expectation:
-    """The value is one of these."""
+    """The column's value is one of these."""
     known = sorted(map(str, values))
     listed = ", ".join(_literal(value) for value in known)
     return Expectation(
@@ -100,7 +100,7 @@ def one_of(column: str, values: Iterable[str]) -> Expectation:
 
 
 def at_least(minimum: int, *columns: str) -> tuple[Expectation, ...]:
-    """The number is not smaller."""
+    """The number in each of these columns is at least `minimum`."""
     return tuple(
         Expectation(
             name=f"{column}_is_at_least_{minimum}",
@@ -118,7 +118,7 @@ def unique(*columns: str) -> Expectation:
     """No two rows have the same values in these columns."""
     names = ", ".join(columns)
     texts = ", ".join(f"cast({column} as varchar) as {column}" for column in columns)
-    # Of several columns together Great Expectations' own says how many, but not which.
+    # For several columns together, Great Expectations' own expectation counts the rows but does not name them.
     is_single = len(columns) == 1
     return Expectation(
         name=f"{'_'.join(columns)}_is_unique",
@@ -132,14 +132,14 @@ def unique(*columns: str) -> Expectation:
 def holds(
     name: str, statement: str, condition: str, *shown: str, severity: Severity = Severity.CRITICAL
 ) -> Expectation:
-    """The condition is true of every row of `t`; unknown, because something is missing, is not true."""
+    """The condition is true for every row of `t`; null (unknown, because a value is missing) does not count as true."""
     return Expectation(
         name=name, statement=statement, where=f"({condition}) is not true", shown=shown, severity=severity
     )
 
 
 def no_rows(name: str, statement: str, query: str, *, severity: Severity = Severity.CRITICAL) -> Expectation:
-    """The query, which may look at other tables besides `t`, delivers nothing; its columns begin with the key."""
+    """The query returns no rows. It may read other tables besides `t`; its first columns are the key."""
     return Expectation(name=name, statement=statement, query=" ".join(query.split()), severity=severity)
 
 

@@ -1,14 +1,14 @@
 """Running suites with Great Expectations: judgements as values, and the pages (Data Docs) that show them.
 
-Importing this takes ten seconds, because Great Expectations does: it is imported where suites run, by `load_judge`.
+Importing this module takes ten seconds, because Great Expectations does; only `load_judge` imports it.
 
-PostgreSQL is asked by Great Expectations itself, all suites of a pod in one exported snapshot. DuckDB it cannot ask
-(through SQLAlchemy it fetches after the connection is closed), so there the same declarations run as SQL on a
-connection of ours. Only counts and a bounded sample of keys come out, as integers and texts: no column is ever a data
-frame, in which a missing value would make integers floats.
+In PostgreSQL, Great Expectations runs its own queries, all suites of a pod in one exported snapshot. In DuckDB it
+cannot (through SQLAlchemy it fetches rows after the connection is closed), so the same declarations run as SQL on a
+connection of ours. The results are counts and a bounded sample of keys, as integers and texts. No column becomes a data
+frame, because a missing value would turn its integers into floats.
 
 Belongs here: Great Expectations. Does not belong here: suites (`oltp.py`, `marts.py`), the pages' folder (`pages.py`),
-what a judgement means for anybody (`checks/quality.py`).
+what a judgement means for people (`checks/quality.py`).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from reconcile.oltp import set_snapshot
 
 ASKED_TABLE, ASKED_COUNT = "unexpected_rows_query.table", "unexpected_rows_query.row_count"
 BATCH = "{batch}"
-"""Great Expectations' word for the table that a suite is run over."""
+"""Great Expectations' placeholder for the table that a suite is run over."""
 
 
 class ExpectNoRows(gxe.UnexpectedRowsExpectation):  # type: ignore[misc]
-    """A query for the rows that must not be there delivers none; some of those it delivers are kept, and shown."""
+    """The query for the rows that break the rule returns none; a bounded sample of its rows is kept and shown."""
 
     def _validate(self, metrics: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
         rows, count = metrics[ASKED_TABLE], metrics[ASKED_COUNT]
@@ -70,14 +70,14 @@ class ExpectNoRows(gxe.UnexpectedRowsExpectation):  # type: ignore[misc]
 
 
 class _Marts:
-    """Rows of marts, asked for once each: what delivers few rows is counted by them."""
+    """Rows of marts; each query runs once. A result with few rows is counted without a second query."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
         self._rows: dict[str, list[dict[str, Any]]] = {}
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """Return some rows of a query."""
+        """Return at most KEYS_SHOWN + 1 rows of a query."""
         if query not in self._rows:
             found = self._connection.execute(f"{query} limit {KEYS_SHOWN + 1}")
             names = [column[0] for column in found.description]
@@ -85,7 +85,7 @@ class _Marts:
         return self._rows[query]
 
     def count(self, query: str) -> int:
-        """Return how many rows a query delivers."""
+        """Return how many rows a query returns."""
         few = self.rows(query)
         if len(few) <= KEYS_SHOWN:
             return len(few)
@@ -96,7 +96,7 @@ _marts: ContextVar[_Marts] = ContextVar("marts")
 
 
 class _RowsInDuckdb(QueryMetricProvider):  # type: ignore[misc]
-    """The rows that a query delivers in DuckDB; the batch itself is no more than a note of what is looked at."""
+    """The rows that a query returns in DuckDB; the batch only names the table, it holds no rows."""
 
     metric_name = ASKED_TABLE
     value_keys = ("unexpected_rows_query",)
@@ -107,7 +107,7 @@ class _RowsInDuckdb(QueryMetricProvider):  # type: ignore[misc]
 
 
 class _CountInDuckdb(QueryMetricProvider):  # type: ignore[misc]
-    """How many rows a query delivers in DuckDB."""
+    """How many rows a query returns in DuckDB."""
 
     metric_name = ASKED_COUNT
     value_keys = ("unexpected_rows_query",)
@@ -124,14 +124,14 @@ def _query(execution_engine: Any, metric_domain_kwargs: Any, metric_value_kwargs
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Where the rows of a pod's suites are, and the data asset that Great Expectations looks at."""
+    """Where the rows of a pod's suites are, and the data asset that Great Expectations uses for them."""
 
     pod: str
     cut: int
     batch: Callable[[Suite], tuple[Any, dict[str, Any] | None]]
-    """Suite -> its batch definition, and the parameters that it is run with."""
+    """Suite -> (its batch definition, the parameters that it is run with)."""
     is_native: bool
-    """Whether Great Expectations can ask by itself."""
+    """Whether Great Expectations runs its own queries."""
 
 
 class Judge:
@@ -143,9 +143,9 @@ class Judge:
 
     @contextmanager
     def pod_rows(self, pod: str, cut: int, dsn: str, exported_snapshot: str) -> Iterator[Rows]:
-        """Give the tables of a pod as they are in the exported snapshot, for as long as that is open."""
+        """Give the tables of a pod as of the exported snapshot, which must stay open meanwhile."""
         variable = f"TIEOUT_EXPECTATIONS_{pod.upper()}_DSN"
-        # Great Expectations is told the variable's name only: what it is told, it may write down.
+        # Give Great Expectations only the variable's name: it may write down the text that it is given.
         os.environ[variable] = dsn.replace("postgresql://", "postgresql+psycopg://", 1)
         source = self._context.data_sources.add_postgres(f"oltp_{pod}", connection_string=f"${{{variable}}}")
         asking = source.get_execution_engine().engine
@@ -159,7 +159,7 @@ class Judge:
         try:
             yield Rows(pod=pod, cut=cut, batch=batch, is_native=True)
         finally:
-            # The other engine looks whether tables are there.
+            # Both have connections: the second engine checks that tables exist.
             for engine in (asking, source.get_engine()):
                 engine.dispose()
             del os.environ[variable]
@@ -181,7 +181,7 @@ class Judge:
             _marts.reset(token)
 
     def judge(self, store: str, suite: Suite, rows: Rows) -> Judgement:
-        """Run a suite over a pod's rows."""
+        """Run a suite over a pod's rows, and return its judgement."""
         name = f"{store}.{suite.name}.{rows.pod}"
         data, parameters = rows.batch(suite)
         asked = self._context.suites.add(gx.ExpectationSuite(name=name, meta={"notes": suite.adds}))
@@ -209,7 +209,7 @@ class Judge:
         )
 
     def publish(self) -> None:
-        """Write the pages of this run; `pages.finish` makes them stand alone."""
+        """Write the pages of this run; `pages.finish` then removes what they load from elsewhere."""
         mine = [key for key in self._context.validation_results_store.list_keys() if key.run_id == self._run]
         self._context.build_data_docs(resource_identifiers=mine, build_index=False)
 
@@ -220,7 +220,7 @@ class Judge:
 
 
 def _project(folder: Path) -> DataContextConfig:
-    """Return a project that keeps results and pages below `folder`, and everything else in memory."""
+    """Return a Great Expectations project that stores results and pages below `folder`, and all else in memory."""
 
     def kept_in(name: str) -> dict[str, str]:
         return {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder / name)}
@@ -244,7 +244,7 @@ def _project(folder: Path) -> DataContextConfig:
 
 
 def _enter(connection: sa.Connection, exported_snapshot: str) -> None:
-    """Let a transaction that begins see what the exported snapshot sees."""
+    """Set a transaction that begins to the exported snapshot, read only."""
     connection.exec_driver_sql("set transaction isolation level repeatable read, read only")
     connection.exec_driver_sql(set_snapshot(exported_snapshot))
 
@@ -261,7 +261,7 @@ def _built(suite: Suite, expectation: Expectation, rows: Rows) -> Any:
 
 
 def _sorted_out(suite: Suite, results: Sequence[Any]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Return what does not hold, and what could not be looked at."""
+    """Return (expectations that do not hold, expectations that could not look with the reason)."""
     declared = {expectation.name: expectation for expectation in suite.expectations}
     findings, unknown = [], []
     for item in results:
@@ -286,7 +286,7 @@ def _finding(suite: Suite, expectation: Expectation, result: Mapping[str, Any]) 
 
 
 def _error(info: Mapping[str, Any]) -> str:
-    """Return why an expectation could not be looked at, in one line; nothing when it could."""
+    """Return in one line why an expectation could not look; empty if it could."""
     details = [info] if "raised_exception" in info else [item for item in info.values() if isinstance(item, dict)]
     raised = [str(item["exception_message"]) for item in details if item["raised_exception"]]
     return " ".join(raised[0].partition("[SQL:")[0].split()) if raised else ""

@@ -1,4 +1,4 @@
-"""What came of running a suite, as values; no Great Expectations here.
+"""The result of running a suite, as values; Great Expectations is not used here.
 
 Belongs here: findings and judgements, and how Great Expectations is loaded. Does not belong here: running a suite
 (`judge.py`).
@@ -15,7 +15,7 @@ from checks.expectations.declared import Severity
 from contracts.pandas_apart import let_pandas_in
 
 KEYS_SHOWN = 20
-"""Of the rows that must not be there, as many are named; all are counted."""
+"""At most this many of the rows that break a rule are named; all of them are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,26 +26,26 @@ class Finding:
     statement: str
     severity: Severity
     rows: int
-    """How many rows must not be there; exact."""
+    """Number of rows that break the rule; exact."""
     keys: tuple[str, ...]
-    """Some of them."""
+    """Keys of some of these rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """One suite in one pod."""
+    """The result of one suite in one pod."""
 
     suite: str
-    """With its store, e.g. `oltp.orders`."""
+    """The suite's name with its store, e.g. `oltp.orders`."""
     pod: str
     cut: int
-    """At which the rows were read."""
+    """The cut at which the rows were read."""
     expectations: int
     findings: tuple[Finding, ...] = ()
     unknown: tuple[str, ...] = ()
-    """Expectations that could not be looked at, and why. They are neither met nor unmet."""
+    """Expectations that could not look, and why. They count neither as met nor as unmet."""
     page: str = ""
-    """In Data Docs, relative to their folder."""
+    """Path of its page, relative to the folder of Data Docs."""
 
     @property
     def met(self) -> int:
@@ -54,12 +54,12 @@ class Judgement:
 
     @property
     def is_critical(self) -> bool:
-        """Whether anything that does not hold is more than a warning."""
+        """Whether an expectation that does not hold is more than a warning."""
         return any(finding.severity is Severity.CRITICAL for finding in self.findings)
 
 
 def load_judge() -> ModuleType:
-    """Import Great Expectations and what uses it, with its telemetry off; takes ten seconds the first time."""
+    """Import Great Expectations and the module that uses it, with telemetry off; the first call takes ten seconds."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     let_pandas_in()
     return importlib.import_module("checks.expectations.judge")

@@ -1,7 +1,7 @@
 """What must hold in the marts that finance reads, pod by pod as of the newest complete build.
 
-dbt tests look at what a build adds, before anybody reads it; these suites look at every row that stands there now, so
-also at what was edited afterwards. What only they look at is said in each suite's `adds`.
+dbt tests check the rows that a build adds, before anybody reads them. These suites check all rows as they are now, so
+they also find rows that were edited later. Each suite's `adds` says what only that suite checks.
 
 Belongs here: suites over the warehouse. To add an expectation, add a line. Does not belong here: dbt tests
 (dbt_project/), comparisons with operations (`reconcile/finance_pairs.py`).

@@ -1,8 +1,8 @@
-"""What must hold in a pod's own tables, the owner of every fact.
+"""What must hold in a pod's own tables, which own every fact.
 
-The database refuses most of what is simple here (constraints); the suites say it again because triggers and constraints
-can be switched off, and a restore goes past them. What only they look at is said in each suite's `adds`: figures that
-no constraint can see, since they span rows and tables.
+Database constraints already refuse most of the simple faults. The suites check the same rules again, because triggers
+and constraints can be switched off, and a restore does not run them. Each suite's `adds` says what only that suite
+checks: figures over several rows or tables, which no constraint can check.
 
 Belongs here: suites over PostgreSQL, read in one snapshot. To add an expectation, add a line. Does not belong here:
 comparisons of totals with parts at a cut, whose differences are breaks (`reconcile/oltp_identities.py`).
@@ -314,7 +314,7 @@ STOCK = Suite(
 
 
 def _entitlements(owner: str) -> Suite:
-    """A merchant's or a customer's entitlements."""
+    """Return the suite over a merchant's or a customer's entitlements."""
     return Suite(
         name=f"{owner}_entitlements",
         table=f"oltp.{owner}_entitlements",

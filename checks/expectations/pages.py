@@ -1,4 +1,4 @@
-"""The folder of Data Docs: where the pages are, and how old ones go. No Great Expectations here.
+"""The folder of Data Docs: where the pages are, and how old ones are deleted. Great Expectations is not used here.
 
 Belongs here: the folder's layout. Does not belong here: writing pages (`judge.py`), serving them
 (`stack/processes/workers.py`).
@@ -15,11 +15,11 @@ from checks.expectations.standalone import PageEntry, index_page, stand_alone
 RESULTS = "results"
 PAGES = "site"
 RUNS_KEPT = 8
-"""Of each suite in each pod; with a run each quarter of an hour the last two hours can be looked at."""
+"""Runs kept of each suite in each pod; with a run every quarter of an hour, this is the last two hours."""
 
 
 def prune(folder: Path, kept: int = RUNS_KEPT) -> int:
-    """Delete results and pages of all but the newest runs of every suite; return how many runs went."""
+    """Delete results and pages of all but the newest `kept` runs of every suite; return the number of deleted runs."""
     old = [run for part in (folder / RESULTS, folder / PAGES / "validations") for run in _old_runs(part, kept)]
     for run in old:
         shutil.rmtree(run, ignore_errors=True)
@@ -27,7 +27,7 @@ def prune(folder: Path, kept: int = RUNS_KEPT) -> int:
 
 
 def finish(folder: Path, run: str) -> None:
-    """Make the pages of a run stand alone, and write the index of all that are kept."""
+    """Make the pages of a run stand alone, and write the index of all stored pages."""
     site = folder / PAGES
     for page in (site / "validations").glob(f"*/*/*/{run}/*/*.html"):
         page.write_text(stand_alone(page.read_text(encoding="utf-8")), encoding="utf-8")
@@ -47,7 +47,7 @@ def _entry(folder: Path, path: Path) -> PageEntry:
 
 
 def _old_runs(part: Path, kept: int) -> list[Path]:
-    # store / suite / pod / run / moment: the moments' names sort by time.
+    # store / suite / pod / run / time: the names of the times sort by time.
     found = []
     for suite in part.glob("*/*/*"):
         runs = [run for run in suite.iterdir() if run.is_dir()]

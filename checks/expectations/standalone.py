@@ -1,8 +1,8 @@
-"""Pages of Data Docs that need nothing from elsewhere, and an index of them.
+"""Pages of Data Docs that load nothing from other servers, and an index of them.
 
 Great Expectations' pages load their style, their icons and the script that fills their index from a dozen servers on
-the internet. Without those the index is empty; with them, looking at data quality would tell others about it. So
-scripts and addresses are taken out, a style of ours is put in, and the index is a table of ours.
+the internet. Without these the index is empty; with them, those servers would see who looks at data quality. Therefore
+we remove scripts and addresses, add a style of our own, and write the index as a table.
 
 Belongs here: pages as text, pure. Does not belong here: the folder (`pages.py`), their content (`judge.py`).
 """
@@ -37,19 +37,19 @@ FOOTER = re.compile(r"<footer>.*?</footer>", re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class PageEntry:
-    """One page, for the index."""
+    """One page in the index."""
 
     name: str
-    """Store, suite and pod, with dots between."""
+    """Store, suite and pod, separated by dots."""
     run_at: str
     met: int
     expectations: int
     page: str
-    """Relative to the index."""
+    """Path relative to the index."""
 
 
 def stand_alone(page: str) -> str:
-    """Return a page without anything that is fetched from elsewhere; done twice, it changes nothing."""
+    """Return a page that loads nothing from other servers; idempotent."""
     for pattern in (SCRIPTS, STYLES, FOREIGN, FOOTER):
         page = pattern.sub("", page)
     page = SUITE_LINK.sub(r"\1", page)

@@ -48,7 +48,7 @@ def latest_events(root: Root, batches: Iterable[pa.Table | pa.RecordBatch]) -> l
 
 
 def content(root: Root, events: Iterable[LatestEvent]) -> Content:
-    """Return what the view must hold after these events. Raises PoisonEventError at the first one it cannot read."""
+    """Return what the view must hold after these events. Raises PoisonEventError at the first that cannot be read."""
     rows: list[RootRow] = []
     children: list[ChildRow] = []
     absent: list[Absent] = []
@@ -57,7 +57,7 @@ def content(root: Root, events: Iterable[LatestEvent]) -> Content:
         try:
             row = root.row(state, event.pod, event.epoch)
             parts = root.child.rows(state) if root.child is not None and row is not None else ()
-        except Exception as error:  # pure functions of the state: what they raise is about what is in it
+        except Exception as error:  # pure functions of the state, so any error comes from the state's content
             reason = f"the view cannot be made of it: {type(error).__name__}: {error}."
             raise PoisonEventError(event.event_id, reason) from None
         if row is None:
@@ -71,7 +71,7 @@ def content(root: Root, events: Iterable[LatestEvent]) -> Content:
 
 
 def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[LatestEvent], list[PoisonEventError]]:
-    """Return the events that can be read, and why the others cannot."""
+    """Return (the events that can be read, the errors of the others)."""
     readable: list[LatestEvent] = []
     poison: list[PoisonEventError] = []
     for event in events:
@@ -85,7 +85,7 @@ def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[Late
 
 
 def decode(root: Root, event: LatestEvent) -> AggregateState:
-    """Return the state in an event's payload; PoisonEventError says why it cannot be read."""
+    """Return the state in an event's payload; PoisonEventError if it cannot be read."""
     if "\\u0000" in event.payload:
         raise PoisonEventError(event.event_id, "its payload contains the character NUL, which PostgreSQL cannot store.")
     try:

@@ -1,8 +1,8 @@
 """A keyed copy as a projection of the log: `apply` from the log and `rebuild` from the lake, side by side.
 
-Knows no store: rows, parked events and positions are in one transaction of whatever implements the port. Belongs here:
-what is applied, parked and rebuilt, and in which order. Does not belong here: statements (the stores), which tables a
-copy has (modules named after it).
+It does not depend on a store: the store behind the port keeps rows, parked events and positions in one transaction.
+Belongs here: what is applied, parked and rebuilt, and in which order. Does not belong here: statements (the stores),
+which tables a copy has (modules named after it).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ POLL_SECONDS = 0.2
 class KeyedProjection:
     """A projection into a store with rows per aggregate; any number of threads may use it.
 
-    `sums` are tables in which the store itself adds the rows up; their rows are keys as well, of the type that the
-    table is called. `open_lake` gives a connection to the lake; only rebuilding needs it.
+    `sums` are tables in which the store itself adds up rows; a row of a sum has a key, too, whose type is the table's
+    name. `open_lake` returns a connection to the lake; only rebuilding needs it.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class KeyedProjection:
         return ProjectionState(epoch=furthest_epoch(stored), positions=positions, parked_keys=keys)
 
     def apply(self, work: Work) -> None:
-        """Apply one step: rows guarded by their version, parked events and positions, in one commit."""
+        """Apply one step in one transaction: rows (guarded by version), parked events and positions."""
         try:
             with self._store.transaction() as session:
                 check_expected(work, session.lock_positions(work.pod, list(work.positions)))
@@ -90,11 +90,11 @@ class KeyedProjection:
             raise PropagationError(f"{self.name}: {error}") from None
 
     def rebuild(self, pod: str, keys: Sequence[str], *, deadline_seconds: float = 60.0) -> Rebuilt:
-        """Make the rows of these aggregate keys what the lake says as of the view's own position, whatever is there.
+        """Make the rows of these aggregate keys equal to the lake as of the view's own position.
 
-        Holds the position while it works, so it never races `apply`. Keys that the lake does not know lose their rows;
-        keys of sums are added up again. Raises PropagationError when the lake does not reach the position in time; then
-        nothing was changed.
+        Locks the position, so it cannot run at the same time as `apply`. Keys that the lake does not know lose their
+        rows; sums are added up again. Raises PropagationError if the lake does not reach the position in time; nothing
+        is changed then.
         """
         with self._store.transaction() as session:
             position = _positions(session.lock_positions(pod, []))
@@ -126,15 +126,16 @@ class KeyedProjection:
         is_change_told: bool = False,
         deadline_seconds: float = 60.0,
     ) -> Rebuilt:
-        """Make everything of `pod` what the lake says, as of the view's own position; parked keys are left alone.
+        """Make everything of `pod` equal to the lake as of the view's own position; parked keys are not changed.
 
-        With `is_lake_position_taken` the view first takes over the lake's position: for a store that was lost, or
-        that is further behind than the log reaches back. Refused (PropagationError) while keys are parked: their
-        events would be passed over.
+        With `is_lake_position_taken` the view first takes the lake's position: for a store that was lost, or that is
+        behind the log's oldest entry. This is refused (PropagationError) while keys are parked, because their events
+        would be skipped.
         """
         with self._store.transaction() as session:
             stored: Mapping[int, Position] = _positions(session.lock_positions(pod, []))
-            # Before rows go: a sum whose rows all go and come again would be right afterwards, and untold.
+            # Lock and compare before rows are deleted: if all rows of a sum are deleted and written again, the sum
+            # becomes right by that, and the change would not be counted.
             session.lock_sums(self._sums)
             summed = sum(session.sum_again(table, None) for table in self._sums)
             parked = session.parked_keys(pod)
@@ -163,15 +164,15 @@ class KeyedProjection:
         return tuple(session.digest_of_pod(root, pod) for root in self._roots.values())
 
     def _delete_pod(self, session: KeyedSession, pod: str, parked: frozenset[str]) -> int:
-        """Delete everything of a pod but what is parked; return the number of root rows."""
+        """Delete everything of a pod except parked keys; return the number of root rows."""
         kept = dict(_by_type(sorted(parked)))
         return sum(session.delete_pod(root, pod, except_keys=kept.get(kind, [])) for kind, root in self._roots.items())
 
     def take_back(self, pod: str, opening: EpochOpening, *, base_at: datetime | None) -> int | None:
-        """Make everything of `pod` what the lake says at the opening's base; return the root rows, None if none was.
+        """Make everything of `pod` equal to the lake at the opening's base; return its root rows, None if unchanged.
 
-        The lake has been taken back before; where it is behind the base, the view goes back as far. A view that is not
-        beyond the base keeps its rows. `base_at` is when the base cut was registered.
+        The lake was taken back before. If the lake is behind the base, the view goes back to the lake's position. A
+        view that is not beyond the base keeps its rows. `base_at` is when the base cut was registered.
         """
         with self._store.transaction() as session, self._open_lake() as lake:
             stored = session.lock_positions(pod, [])
@@ -185,18 +186,18 @@ class KeyedProjection:
             return self._write_from_lake(session, lake, pod, position, None, parked)
 
     def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
-        """Return what is parked of `pod`, of these aggregates or of all, ordered by (cut, position)."""
+        """Return the parked events of `pod`, of these aggregates or of all, ordered by (cut, position)."""
         with self._store.transaction() as session:
             return session.parked_events(pod, keys)
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
-        """Pass over a parked event for good, as somebody decided; NotFoundError when it is parked no more."""
+        """Skip a parked event permanently, as a person decided; NotFoundError if it is not parked any more."""
         with self._store.transaction() as session:
             session.lock_positions(pod, [])
             session.skip(pod, event_id, reason=reason, by=by)
 
     def recovery_command(self, pod: str, applied_cut: int) -> str:
-        """Return what a person runs when the log no longer has what comes after `applied_cut`: the lake has it."""
+        """Return the command for people if the log no longer has the cuts after `applied_cut`; the lake has them."""
         return f"tieout rebuild {self.name} --pod {pod}"
 
     def close(self) -> None:
@@ -228,7 +229,7 @@ class KeyedProjection:
         batches = read_events(
             lake, pod, keys, position, aggregate_types=types, columns=COLUMNS, is_latest_only=True, leave_out=passed
         )
-        # Closed whatever happens: the thread that reads must end before its connection does.
+        # `closing` also runs after an error: the reading thread must end before its connection is closed.
         with closing(ahead(batches)) as read:
             for batch, root in ((batch, root) for batch in read for root in self._roots.values()):
                 events = latest_events(root, [_without(batch, except_keys)])
@@ -240,14 +241,15 @@ class KeyedProjection:
         return aggregates
 
     def _park_unreadable(self, session: KeyedSession, history: pa.Table, pod: str) -> None:
-        """Do for keys that end in an unreadable event what following the log would have done: keep the newest state
-        before the first such event, and park the rest.
+        """Park keys that end in an unreadable event, with the same result as following the log.
+
+        The newest state before the first such event is kept; that event and all later ones are parked.
         """
         order = [("merchant_id", "ascending"), ("aggregate_id", "ascending"), ("aggregate_version", "ascending")]
         for key, group in groupby(history.sort_by(order).to_pylist(), key=key_of_row):
             rows, root = list(group), self._roots[_type_of(key)]
             events = [LatestEvent._make(row[name] for name in LatestEvent._fields) for row in rows]
-            # Each event that can be stored is: the newest of them before the first that cannot stays.
+            # Write each event that can be stored; the last one before the first that cannot remains.
             found = (_poison_of(session, root, [event]) for event in events)
             first, poison = next((index, one) for index, one in enumerate(found) if one)
             session.park(pod, key, rows[first:], str(poison[0]))
@@ -288,7 +290,7 @@ class KeyedProjection:
         return progress.positions
 
     def _poison(self, work: Work) -> list[PoisonEventError]:
-        """Find the events that cannot be read or that the store refuses, by writing halves and keeping nothing."""
+        """Find the events that cannot be read or that the store refuses: write halves of the step, and roll back."""
         entries = [entry.events for entry in fresh_entries(work)]
         with self._store.trial() as session:
             return [
@@ -306,7 +308,7 @@ def _write_readable(session: KeyedSession, root: Root, events: Sequence[LatestEv
     except PoisonEventError:
         readable, poison = split_readable(root, events)
         known = content(root, readable)
-    # Whatever was there of these keys was deleted before, so a conflict is with a row of another pod.
+    # The rows of these keys were deleted before, so a conflict can only be with a row of another pod.
     if not session.insert(root, known):
         poison += session.write_or_refuse(root, readable)
     bad = {one.event_id for one in poison}
@@ -323,7 +325,7 @@ def _poison_of(session: KeyedSession, root: Root, events: Sequence[LatestEvent])
 
 
 def lake_opener(settings: Settings) -> Callable[[], duckdb.DuckDBPyConnection]:
-    """Return a function that opens the lake for reading; DuckDB is loaded when it is called, workers do without."""
+    """Return a function that opens the lake for reading. It imports DuckDB when called, so workers do not load it."""
 
     def open_lake() -> duckdb.DuckDBPyConnection:
         from derived.lake_connection import open_lake

@@ -1,4 +1,4 @@
-"""What a rebuild of a view came to, as a value. Belongs here: nothing else."""
+"""The result of a rebuild of a view, as a value. Belongs here: nothing else."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from streams.projection import Position
 
 @dataclass(frozen=True, kw_only=True)
 class Rebuilt:
-    """What one rebuild did."""
+    """The result of one rebuild."""
 
     aggregates: int
-    """Aggregates that the lake knows, and that are now in the view as it says."""
+    """Aggregates that the lake knows and that are now in the view as the lake says."""
     rows_before: int
-    """Root rows that were there for the same keys; extra ones are gone."""
+    """Root rows that existed for the same keys; extra rows were deleted."""
     skipped_keys: tuple[str, ...]
-    """Keys that were parked before: never rebuilt over. (A key that ends in an unreadable event becomes parked.)"""
+    """Keys that were parked before: a rebuild skips them. (A key that ends in an unreadable event becomes parked.)"""
     position: Mapping[int, Position]
-    """The content is that of exactly this position."""
+    """The position at which the content now is."""
     changed: int | None = None
-    """Aggregates whose rows are other ones now, 0 if everything was right already. None: it was not asked."""
+    """Aggregates whose rows changed; 0 if everything was right already. None: the caller did not ask for it."""

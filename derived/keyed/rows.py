@@ -1,7 +1,7 @@
-"""What a keyed copy is made of: which aggregate fills which table, and the rows that events say it must hold.
+"""The tables of a keyed copy: which aggregate fills which table, and the rows that events require.
 
-Belongs here: these declarations, as values that know no store. Does not belong here: columns and their meaning (modules
-named after their copy), how rows are written (`derived/read_models/tables.py`).
+Belongs here: these declarations, as values that do not depend on a store. Does not belong here: columns and their
+meaning (modules named after their copy), how rows are written (`derived/read_models/tables.py`).
 """
 
 from __future__ import annotations
@@ -30,55 +30,55 @@ class Child:
     table: str
     row_type: type[ChildRow]
     rows: Callable[[Any], Sequence[ChildRow]]
-    """From a state."""
+    """Function: state -> rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Root:
-    """A table with one row per aggregate of one type, guarded by its version: over pods, and within an epoch of one."""
+    """A table with one row per aggregate of one type; a higher version or another epoch of the same pod wins."""
 
     table: str
     state_type: type[AggregateState]
     row_type: type[RootRow]
     row: Callable[[Any, str, str], RootRow | None]
-    """From (state, pod, epoch); None: this aggregate is not in the view."""
+    """Function: (state, pod, epoch) -> row; None: this aggregate is not in the view."""
     child: Child | None = None
 
     @property
     def aggregate_type(self) -> str:
-        """Return the type of the aggregates that fill it."""
+        """The type of the aggregates that fill the table."""
         return self.state_type.AGGREGATE_TYPE
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the column names, in the order of the row type."""
+        """The column names, in the order of the row type."""
         return self.row_type.__struct_fields__
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Return the names of its tables."""
+        """The names of the root table and its child."""
         return (self.table, self.child.table) if self.child else (self.table,)
 
     @property
     def has_guests(self) -> bool:
-        """Return whether it has rows of guests: not where every row must name a customer."""
+        """Whether the table can have rows of guests; it cannot if every row must name a customer."""
         return all(
             field.type is not str for field in msgspec.structs.fields(self.row_type) if field.name == "customer_id"
         )
 
     @property
     def row_types(self) -> dict[str, type[msgspec.Struct]]:
-        """Return the type of the rows of each of its tables."""
+        """The row type of each of its tables."""
         return {self.table: self.row_type, **({self.child.table: self.child.row_type} if self.child else {})}
 
     @property
     def key_columns(self) -> tuple[str, str]:
-        """Return merchant_id and the column of the aggregate's id."""
+        """merchant_id and the column of the aggregate's id."""
         return self.columns[0], self.columns[1]
 
 
 class Absent(NamedTuple):
-    """An aggregate that a version says is not in the view."""
+    """An aggregate that is not in the view as of a version."""
 
     merchant_id: str
     aggregate_id: str
@@ -89,7 +89,7 @@ class Absent(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What events say a root table (and its child) must hold for some keys."""
+    """The rows that a root table (and its child) must hold for some keys."""
 
     rows: Sequence[RootRow]
     children: Sequence[ChildRow]

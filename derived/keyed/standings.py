@@ -1,4 +1,4 @@
-"""Where a view goes back to when a new epoch of its pod is opened: pure but for one look at the lake.
+"""The positions to which a view goes back when a new epoch of its pod is opened. Reads the lake once, else pure.
 
 Belongs here: the positions. Does not belong here: writing them (the stores), or the rows
 (`projection.py`).
@@ -26,9 +26,9 @@ def earlier_standings(
     opening: EpochOpening,
     base_at: datetime | None,
 ) -> dict[int, Standing]:
-    """Return the partitions of a view that move, and where to: to the base, or to where the lake is behind it.
+    """Return partition -> new position, for those that move: to the base, or to the lake's position if it is behind.
 
-    When the whole view then stands at the base, it is of the new epoch.
+    If the whole view is at the base afterwards, its positions are of the new epoch.
     """
     from derived.lake_reads import lake_progress
 
@@ -56,7 +56,7 @@ def _standing(
     reached = progress.positions.get(partition, START)
     if reached >= base:
         return Standing(epoch=opening.base_epoch, position=base, data_at=base_at)
-    # Whole cuts: where exactly in a cut a parked event stands is not noted.
+    # Go back to a whole cut: the exact position of a parked event inside a cut is not recorded.
     floor = Position(cut=reached.cut, chunk=0)
     return Standing(
         epoch=progress.epoch if floor != START else None,

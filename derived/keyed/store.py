@@ -1,7 +1,7 @@
-"""The port that a store of a keyed projection implements: one transaction with rows, positions and parked events in it.
+"""The port that a store of a keyed projection implements: rows, positions and parked events in one transaction.
 
-Belongs here: what a projection asks of its store. Does not belong here: any store (`derived/read_models/store.py` is
-the one in PostgreSQL), when it is asked (`derived/keyed/projection.py`).
+Belongs here: what a projection requires of its store. Does not belong here: any store (`derived/read_models/store.py`
+is the one in PostgreSQL), when it is called (`derived/keyed/projection.py`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from derived.keyed.rows import Content, Root
 from streams.projection import ParkedEvent, PoisonEventError, Position, Work
 
 Stored = Mapping[int, tuple[str | None, Position]]
-"""Epoch and position by partition."""
+"""Partition -> (epoch, position)."""
 Key = tuple[str, str]
 """(merchant_id, id) of an aggregate of a known type."""
 
 
 class RefusedContentError(PropagationError):
-    """The store does not take what is in one of the rows, whatever else is stored with it."""
+    """The store refuses the content of one of the rows, independent of the other rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Where one partition stands; the epoch and the age are None at the start."""
+    """The position of one partition; epoch and time are None at the start."""
 
     epoch: str | None
     position: Position
@@ -37,89 +37,89 @@ class Standing:
 
 
 class KeyedSession(Protocol):
-    """One transaction of a store, in behalf of one projection."""
+    """One transaction of a store, on behalf of one projection."""
 
     def positions(self, pod: str) -> Stored:
         """Return epoch and position of every partition that has one."""
 
     def lock_positions(self, pod: str, partitions: Sequence[int]) -> Stored:
-        """Return them, those of `partitions` made at the start where they are missing, and keep all others off.
+        """Lock and return the positions; create those of `partitions` that are missing, at the start.
 
-        Whoever applies or rebuilds holds this until it commits: one at a time per projection and pod.
+        A caller that applies or rebuilds holds the lock until it commits: one at a time per projection and pod.
         """
 
     def move_positions(self, pod: str, epoch: str, positions: Mapping[int, Position], data_at: datetime) -> None:
-        """Write new positions; they are locked."""
+        """Write new positions; the caller has locked them."""
 
     def set_back(self, pod: str, standings: Mapping[int, Standing]) -> None:
-        """Write earlier positions, and forget what was parked after them; they are locked."""
+        """Write earlier positions, and delete what was parked after them; the caller has locked them."""
 
     def parked_keys(self, pod: str) -> frozenset[str]:
         """Return the aggregate keys that have parked events."""
 
     def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
-        """Return what is parked, of these aggregates or of all, ordered by (cut, position)."""
+        """Return the parked events, of these aggregates or of all, ordered by (cut, position)."""
 
     def park_and_release(self, work: Work) -> None:
-        """Take a step's released keys out of the parking lot, then put its parked events in.
+        """Delete the parked events of a step's released keys, then park its new ones.
 
-        Raises FencedError when a released key, or one that others wait behind, is no longer there.
+        Raises FencedError if a released key, or a key that other events wait behind, is not parked any more.
         """
 
     def park(self, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
-        """Park an aggregate's events (whole envelopes), the first of which cannot be applied because of `error`."""
+        """Park an aggregate's events (whole envelopes); the first of them cannot be applied because of `error`."""
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
-        """Pass over a parked event for good; NotFoundError when it is parked no more."""
+        """Skip a parked event permanently; NotFoundError if it is not parked any more."""
 
     def skipped_ids(self, pod: str) -> Sequence[str]:
-        """Return the ids of the events that are passed over."""
+        """Return the ids of the skipped events."""
 
     def write(self, root: Root, content: Content) -> None:
-        """Write rows that are newer than what is there, by (version, or another epoch of the same pod)."""
+        """Upsert rows: a row wins by a higher version, or by another epoch of the same pod."""
 
     def insert(self, root: Root, content: Content) -> bool:
-        """Write rows whose keys have none; False, and nothing written, where one has, or cannot be stored."""
+        """Insert rows; return False and write nothing if a key has a row already, or if a row cannot be stored."""
 
     def write_or_refuse(self, root: Root, events: Sequence[LatestEvent]) -> list[PoisonEventError]:
-        """Write the events that the store takes; return the others, with its reasons. They can all be read."""
+        """Write the events that the store accepts; return the others with its reasons. All must be readable."""
 
     def delete(self, root: Root, keys: Sequence[Key], pod: str) -> int:
-        """Delete what a pod has put there of these aggregates; return the number of root rows."""
+        """Delete a pod's rows of these aggregates; return the number of root rows."""
 
     def delete_pod(self, root: Root, pod: str, *, except_keys: Sequence[Key]) -> int:
-        """Delete everything of a pod but `except_keys`; return the number of root rows."""
+        """Delete everything of a pod except `except_keys`; return the number of root rows."""
 
     def pods_of(self, root: Root, keys: Sequence[Key]) -> Mapping[str, set[Key]]:
-        """Return which of these aggregates have a row, by the pod that it says it is of."""
+        """Return pod -> those of these aggregates that have a row of that pod."""
 
     def digests(self, root: Root, keys: Sequence[Key]) -> set[tuple[str, ...]]:
-        """Return what is stored of these aggregates: table, key and a digest of the rows."""
+        """Return (table, merchant_id, id, digest of the rows) for what is stored of these aggregates."""
 
     def digest_of_pod(self, root: Root, pod: str) -> object:
-        """Return what tells a pod's rows from all others, whatever their order."""
+        """Return a digest of a pod's rows, independent of their order."""
 
     def lock_sums(self, tables: Sequence[str]) -> None:
-        """Keep all others from changing these sums until the commit; called before anything is written."""
+        """Lock these sums against other writers until the commit; called before anything is written."""
 
     def sum_again(self, table: str, keys: Sequence[Key] | None) -> int:
-        """Make sums what the rows add up to: those of these keys, or all; return how many were other ones."""
+        """Add up these sums again, or all sums; return how many were wrong."""
 
 
 class KeyedStore(Protocol):
     """A store that holds the rows, positions and parked events of one projection; any number of threads may use it."""
 
     def transaction(self) -> AbstractContextManager[KeyedSession]:
-        """Begin; commit at the end, or keep nothing after an error.
+        """Begin a transaction; commit at the end, roll back after an error.
 
-        Raises RefusedContentError where a row cannot be stored, PropagationError where the store cannot be used.
+        Raises RefusedContentError if a row cannot be stored, PropagationError if the store cannot be used.
         """
 
     def snapshot(self) -> AbstractContextManager[KeyedSession]:
-        """Read as of one moment."""
+        """Begin a read-only transaction that reads one snapshot."""
 
     def trial(self) -> AbstractContextManager[KeyedSession]:
-        """Begin; keep nothing whatever happens."""
+        """Begin a transaction that is always rolled back."""
 
     def close(self) -> None:
         """Close all connections; a later call opens new ones."""

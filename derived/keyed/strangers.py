@@ -1,7 +1,8 @@
-"""Rows of a view that say they are of another pod than the one that is rebuilt.
+"""Rows of a view that name another pod than the one that is rebuilt.
 
-An aggregate may have moved there: then its row is that pod's, and stays. If the lake has no event of it from there, the
-row is wrong. Belongs here: telling them apart. Does not belong here: rebuilding (`projection.py`).
+The aggregate may have moved to that pod; then the row belongs to it and stays. If the lake has no event of the
+aggregate from that pod, the row is wrong. Belongs here: telling them apart. Does not belong here: rebuilding
+(`projection.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 def delete_strangers(
     session: KeyedSession, lake: duckdb.DuckDBPyConnection, kinds: Iterable[tuple[Root, Sequence[Key]]]
 ) -> int:
-    """Delete the rows of these aggregates (merchant_id, id) whose pod has no event of them; return how many.
+    """Delete rows of these aggregates (merchant_id, id) whose pod has no event of them in the lake; return how many.
 
-    Where the lake does not have yet what the view has applied of that pod, nobody can say so, and the rows stay.
+    If the lake is behind the view in that pod, this cannot be decided yet, and the rows stay.
     """
     from derived.lake_reads import has_reached, known_aggregates
 

@@ -1,6 +1,6 @@
 """The account view: a customer's orders, payments, refunds and entitlements at one merchant.
 
-Belongs here: its rows, and the question it answers. How they are applied and rebuilt: `derived/keyed/projection.py`.
+Belongs here: its rows, and the query that reads them. How rows are applied and rebuilt: `derived/keyed/projection.py`.
 Does not belong here: guests' orders (nobody may look them up by customer), decisions about money (those re-read OLTP).
 """
 
@@ -26,7 +26,7 @@ NAME = "account_view"
 
 
 class AccountOrder(RootRow, frozen=True, kw_only=True):
-    """An order as its customer sees it; amounts are those of the event."""
+    """An order as its customer sees it, with the amounts of the event."""
 
     merchant_id: str
     order_id: str
@@ -38,7 +38,7 @@ class AccountOrder(RootRow, frozen=True, kw_only=True):
     status: str
     currency: str
     item_quantity: int
-    """Units ordered, shipping apart."""
+    """Units ordered, without shipping lines."""
     lines_minor: int
     discount_minor: int
     shipping_minor: int
@@ -88,7 +88,7 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
 
 
 class AccountEntitlement(RootRow, frozen=True, kw_only=True):
-    """What a customer may use, for one feature."""
+    """A customer's entitlement for one feature."""
 
     merchant_id: str
     entitlement_id: str
@@ -103,7 +103,7 @@ class AccountEntitlement(RootRow, frozen=True, kw_only=True):
     """The grants that are not revoked, as JSON, ordered by (granted_at, grant_id)."""
 
     def level_at(self, moment: datetime) -> int:
-        """Return the level of the best grant that survives at `moment`; 0 when none does."""
+        """Return the highest level of the grants that have not expired at `moment`; 0 if there is none."""
         grants = msgspec.json.decode(self.grants, type=list[Grant])
         return max(
             (grant.level for grant in grants if grant.expires_at is None or grant.expires_at > moment), default=0
@@ -121,12 +121,12 @@ class Account:
     refunds: list[AccountRefund]
     entitlements: list[AccountEntitlement]
     levels: dict[str, int]
-    """Level by feature, expiry judged when the question was asked."""
+    """Level by feature, without the grants that have expired at the time of the query."""
     freshness: Freshness
 
 
 def account_of(dsn: str, merchant_id: str, customer_id: str, *, clock: Clock = utc_now) -> Account:
-    """Return what the view has of a customer, and how old that is; all of one snapshot."""
+    """Return a customer's rows in the view and their age, all from one snapshot."""
     key: list[object] = [merchant_id, customer_id]
     with snapshot(dsn) as connection:
         orders = select(connection, AccountOrder, _query("account_orders", "placed_at desc, order_id"), key)

@@ -1,4 +1,4 @@
-"""What every answer from a read model says besides its rows: how old it is, and what is held back.
+"""What every answer from a read model states besides its rows: its age, and which aggregates are parked.
 
 Belongs here: freshness of an answer. Does not belong here: the rows (modules named after their read model).
 """
@@ -31,29 +31,32 @@ PARKED = """
 
 @dataclass(frozen=True, kw_only=True)
 class PodFreshness:
-    """How far a view has one pod."""
+    """A view's progress in one pod."""
 
     pod: str
     applied_cut: int
-    """Every event up to this cut is in the view; some of later cuts may be."""
+    """Every event up to this cut is in the view; some events of later cuts may be in it, too."""
     data_at: datetime | None
-    """When the newest applied cut was registered; None while nothing was applied."""
+    """When the newest applied cut was registered; None if nothing was applied."""
     age_seconds: float | None
-    """From `data_at` to the answer. In a pod where nothing happens it grows although nothing is missing."""
+    """Seconds from `data_at` to the answer. In an idle pod it grows although nothing is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Freshness:
-    """How old an answer is."""
+    """The age of an answer."""
 
     pods: tuple[PodFreshness, ...]
     parked_keys: tuple[str, ...]
-    """Aggregates of this merchant whose newest events could not be applied: they are older than the rest."""
+    """Aggregates of this merchant whose newest events could not be applied: their rows are older than the rest."""
 
 
 @contextmanager
 def snapshot(dsn: str) -> Iterator[Connection]:
-    """Yield a connection in one read-only snapshot, so that rows and their positions belong together."""
+    """Yield a connection in one read-only snapshot, so that rows and their positions belong together.
+
+    Raises PropagationError if the database cannot be reached.
+    """
     try:
         with psycopg.connect(dsn) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -64,7 +67,7 @@ def snapshot(dsn: str) -> Iterator[Connection]:
 
 
 def freshness(connection: Connection, projection: str, merchant_id: str, pods: set[str], clock: Clock) -> Freshness:
-    """Return how old a projection's answer about a merchant is; of all pods when `pods` is empty."""
+    """Return the age of a projection's answer about a merchant, in these pods; in all pods if `pods` is empty."""
     now = clock()
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(POSITIONS, [projection]).fetchall()
@@ -80,6 +83,6 @@ def freshness(connection: Connection, projection: str, merchant_id: str, pods: s
 
 
 def select(connection: Connection, made: Callable[..., Row], query: str, values: list[object]) -> list[Row]:
-    """Return what is made of a query's rows, given their columns by name."""
+    """Return `made` of each row of a query; it is called with the row's columns by name."""
     with connection.cursor(row_factory=kwargs_row(made)) as cursor:
         return cursor.execute(query.encode(), values).fetchall()

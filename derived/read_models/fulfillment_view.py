@@ -1,8 +1,8 @@
 """The fulfillment view: what a merchant has to ship, oldest order first.
 
-Belongs here: open order lines of goods, and the reservations that say where their units are. How rows are applied and
-rebuilt: `derived/keyed/projection.py`. Does not belong here: deciding whether something may ship (the command re-reads
-OLTP).
+Belongs here: open order lines of goods, and the reservations that hold their units at a location. How rows are applied
+and rebuilt: `derived/keyed/projection.py`. Does not belong here: deciding whether something may ship (the command
+re-reads OLTP).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class FulfillmentOrder(RootRow, frozen=True, kw_only=True):
     status: str
     reservation_id: str | None
     open_quantity: int
-    """Units of goods still to ship."""
+    """Units of goods that are still to be shipped."""
     ordered_at: datetime
 
 
 class FulfillmentLine(ChildRow, frozen=True, kw_only=True):
-    """A line of goods of which units are still to ship."""
+    """A line of goods with units that are still to be shipped."""
 
     merchant_id: str
     order_id: str
@@ -56,12 +56,12 @@ class FulfillmentLine(ChildRow, frozen=True, kw_only=True):
     fulfilled_quantity: int
     cancelled_quantity: int
     open_quantity: int
-    """quantity - fulfilled_quantity - cancelled_quantity - units withdrawn, > 0. Units of a requested refund stay open
-    until it completes; until then they may not be shipped."""
+    """quantity - fulfilled_quantity - cancelled_quantity - units withdrawn; > 0. Units of a requested refund stay
+    open until the refund completes; until then they may not be shipped."""
 
 
 class FulfillmentReservation(RootRow, frozen=True, kw_only=True):
-    """A reservation, as far as shipping needs it."""
+    """A reservation, with the fields that shipping needs."""
 
     merchant_id: str
     reservation_id: str
@@ -85,7 +85,7 @@ class FulfillmentReservationLine(ChildRow, frozen=True, kw_only=True):
 
 
 class OpenLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to ship."""
+    """An open line with its order."""
 
     pod: str
     merchant_id: str
@@ -104,12 +104,12 @@ class OpenLine(msgspec.Struct, frozen=True, kw_only=True):
     cancelled_quantity: int
     open_quantity: int
     location_ids: list[str]
-    """Where the order's reservation holds the units; empty while its event has not been applied."""
+    """Locations where the order's reservation holds the units; empty until the reservation's event is applied."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenFulfillments:
-    """What a merchant has to ship, ordered by (ordered_at, order_id, line_number)."""
+    """A merchant's open lines, ordered by (ordered_at, order_id, line_number)."""
 
     merchant_id: str
     lines: list[OpenLine]
@@ -138,7 +138,7 @@ OPEN_LINES = """
 def open_fulfillments(
     dsn: str, merchant_id: str, *, lines_max: int = 1_000, clock: Clock = utc_now
 ) -> OpenFulfillments:
-    """Return the oldest `lines_max` open lines of a merchant, and how old that knowledge is; all of one snapshot."""
+    """Return the oldest `lines_max` open lines of a merchant and their age, all from one snapshot."""
     with snapshot(dsn) as connection:
         lines = select(connection, OpenLine, OPEN_LINES, [merchant_id, lines_max])
         age = freshness(connection, NAME, merchant_id, {line.pod for line in lines}, clock)

@@ -1,4 +1,4 @@
-"""Which read models there are, and what their tables are made of, by their names in the contract.
+"""The read models that exist and the tables they have, found by their names in the contract.
 
 Belongs here: finding a read model's module. Does not belong here: the read models.
 """
@@ -13,7 +13,7 @@ from derived.keyed.rows import Root
 
 
 def roots_of(copy: Copy) -> tuple[Root, ...]:
-    """Return the tables of a read model, each with its rows' type and what they are made of."""
+    """Return the root tables of a read model."""
     roots: tuple[Root, ...] = import_module(copy.module).ROOTS
     return roots
 

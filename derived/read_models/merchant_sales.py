@@ -1,9 +1,9 @@
 """Merchant sales: what each merchant sold, took in and gave back, by UTC day and currency, as of now.
 
-Belongs here: its rows, and the question it answers. PostgreSQL adds the rows up (`migrations/0004_sums.sql`); how they
-are applied and rebuilt: `derived/keyed/projection.py`. Does not belong here: the books. A month that is closed and the
-days of finance (`dbt_project/models/marts/`) say what was booked when; this says what orders, captures and refunds add
-up to today, an order's cancellations on the day when it was placed.
+Belongs here: its rows, and the query that reads them. PostgreSQL adds up the rows (`migrations/0004_sums.sql`); how
+they are applied and rebuilt: `derived/keyed/projection.py`. Does not belong here: the books. Closed months and
+finance's days (`dbt_project/models/marts/`) say what was booked when. This view says what orders, captures and refunds
+add up to today; an order's cancellations count on the day when the order was placed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUMS = ("merchant_sales_days",)
 
 
 class SalesOrder(RootRow, frozen=True, kw_only=True):
-    """What an order adds to its day."""
+    """An order's amounts on its day."""
 
     merchant_id: str
     order_id: str
@@ -41,13 +41,13 @@ class SalesOrder(RootRow, frozen=True, kw_only=True):
     """The UTC day on which it was placed, YYYY-MM-DD."""
     currency: str
     ordered_minor: int
-    """What was owed when it was placed, tax included."""
+    """The order's total when it was placed, tax included."""
     cancelled_minor: int
-    """What of it is cancelled by now."""
+    """The part of it that is cancelled by now."""
 
 
 class SalesPayment(RootRow, frozen=True, kw_only=True):
-    """A payment of which something was captured; its captures stand beside it."""
+    """A payment of which something was captured; its captures are child rows."""
 
     merchant_id: str
     payment_id: str
@@ -58,7 +58,7 @@ class SalesPayment(RootRow, frozen=True, kw_only=True):
 
 
 class SalesCapture(ChildRow, frozen=True, kw_only=True):
-    """What a capture adds to its day."""
+    """A capture's amount on its day."""
 
     merchant_id: str
     payment_id: str
@@ -69,7 +69,7 @@ class SalesCapture(ChildRow, frozen=True, kw_only=True):
 
 
 class SalesRefund(RootRow, frozen=True, kw_only=True):
-    """What a completed refund adds to its day."""
+    """A completed refund's amount on its day."""
 
     merchant_id: str
     refund_id: str
@@ -82,7 +82,7 @@ class SalesRefund(RootRow, frozen=True, kw_only=True):
 
 
 class SalesDay(msgspec.Struct, frozen=True, kw_only=True):
-    """A merchant's day in one currency; the sums are whole numbers, however large."""
+    """A merchant's day in one currency; the sums are integers of any size."""
 
     day: str
     currency: str
@@ -112,7 +112,7 @@ PODS = "select pod from read_models.sales_orders where merchant_id = %s limit 1"
 
 
 def sales_of(dsn: str, merchant_id: str, first: date, last: date, *, clock: Clock = utc_now) -> Sales:
-    """Return what a merchant sold from one day through another, and how old that is; all of one snapshot."""
+    """Return a merchant's sales from `first` through `last` and their age, all from one snapshot."""
     with snapshot(dsn) as connection:
         days = select(connection, _day, DAYS, [merchant_id, first.isoformat(), last.isoformat()])
         pods = {pod for (pod,) in connection.execute(PODS, [merchant_id])}
@@ -123,7 +123,7 @@ def sales_of(dsn: str, merchant_id: str, first: date, last: date, *, clock: Cloc
 def order_in_sales(
     dsn: str, merchant_id: str, order_id: str, *, clock: Clock = utc_now
 ) -> tuple[SalesOrder | None, Freshness]:
-    """Return what an order adds to its day, None where it is not known, and how old that is; all of one snapshot."""
+    """Return an order's row (None if the view does not have it) and its age, all from one snapshot."""
     with snapshot(dsn) as connection:
         rows = select(connection, SalesOrder, ORDER, [merchant_id, order_id])
         age = freshness(connection, NAME, merchant_id, {row.pod for row in rows}, clock)

@@ -1,4 +1,4 @@
-"""Brings the read models' database to the newest schema: numbered SQL files, applied once, again when a table is gone.
+"""Migrating the read models' database: numbered SQL files, applied once, and again if one of their tables is missing.
 
 Belongs here: which files were applied. Does not belong here: what is in them (`migrations/`).
 """
@@ -26,9 +26,9 @@ CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 
 
 def migrate(dsn: str) -> None:
-    """Apply every migration that is missing, in one transaction; StackError when the database cannot be reached.
+    """Apply every missing migration in one transaction; StackError if the database cannot be reached.
 
-    One of which somebody has dropped a table is missing, too: all migrations can be applied again.
+    A migration also counts as missing if somebody dropped one of its tables. All migrations can be applied again.
     """
     try:
         with psycopg.connect(dsn) as connection:

@@ -1,4 +1,4 @@
-"""Positions and parked events of the read models: what moves in the same commit as their rows.
+"""Positions and parked events of the read models: they change in the same transaction as the rows.
 
 Belongs here: tables `read_models.positions` and `read_models.parked_events`. Does not belong here: the rows.
 """
@@ -36,7 +36,7 @@ SET_BACK = """
     from unnest(%(partitions)s::integer[], %(epochs)s::text[], %(cuts)s::bigint[], %(chunks)s::integer[],
                 %(moments)s::timestamptz[]) as earlier (partition, epoch, cut, chunk, data_at)
     where present.projection = %(projection)s and present.pod = %(pod)s and present.partition = earlier.partition"""
-# What comes again from the log is parked again, if it still cannot be applied.
+# The log delivers these events again; an event that still cannot be applied is parked again.
 UNPARK = """
     delete from read_models.parked_events as parked
     using unnest(%(partitions)s::integer[], %(cuts)s::bigint[]) as earlier (partition, cut)
@@ -60,9 +60,9 @@ def read_positions(cursor: Cursor, projection: str, pod: str) -> Stored:
 
 
 def lock_positions(cursor: Cursor, projection: str, pod: str, partitions: Sequence[int]) -> Stored:
-    """Lock all partitions' rows, creating those of `partitions` that are missing, and return them.
+    """Lock and return all partitions' rows; create those of `partitions` that are missing.
 
-    Whoever applies or rebuilds holds these locks until it commits: one at a time per projection and pod.
+    A caller that applies or rebuilds holds these locks until it commits: one at a time per projection and pod.
     """
     cursor.execute(ENSURE, [projection, pod, sorted(partitions)])
     return _stored(cursor.execute(READ + " for update", [projection, pod]).fetchall())
@@ -88,7 +88,7 @@ def move_positions(
 
 
 def set_back(cursor: Cursor, projection: str, pod: str, standings: Mapping[int, Standing]) -> None:
-    """Write earlier positions, and forget what was parked after them; the rows exist and are locked."""
+    """Write earlier positions, and delete the events that were parked after them; the rows exist and are locked."""
     moved = sorted(standings.items())
     values = {
         "projection": projection,
@@ -104,10 +104,10 @@ def set_back(cursor: Cursor, projection: str, pod: str, standings: Mapping[int, 
 
 
 def park_and_release(cursor: Cursor, projection: str, work: Work) -> None:
-    """Take the released keys out of the parking lot, then put the step's parked events in.
+    """Delete the parked events of the released keys, then park the step's new ones.
 
-    Raises FencedError when a released key, or one that others wait behind, is no longer there: somebody else has
-    replayed it.
+    Raises FencedError if a released key, or a key that other events wait behind, is not parked any more: another
+    process has replayed it.
     """
     for key in work.released:
         if cursor.execute(RELEASE, [projection, work.pod, key]).rowcount == 0:
@@ -122,7 +122,7 @@ def park_and_release(cursor: Cursor, projection: str, work: Work) -> None:
 def park_rows(
     cursor: Cursor, projection: str, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str
 ) -> None:
-    """Park an aggregate's events (all envelope columns), the first of which could not be applied because of `error`."""
+    """Park an aggregate's events (all envelope columns); the first of them could not be applied because of `error`."""
     first = rows[0]["event_id"]
     behind = f"Waits behind event {first} of the same aggregate, which could not be applied."
     now = cursor.execute("select now()").fetchall()[0][0]
@@ -145,7 +145,7 @@ def parked_keys(cursor: Cursor, projection: str, pod: str) -> frozenset[str]:
 
 
 def parked_events(cursor: Cursor, projection: str, pod: str, keys: Collection[str] | None = None) -> list[ParkedEvent]:
-    """Return what is parked, of these aggregates or of all, ordered by (cut, position)."""
+    """Return the parked events, of these aggregates or of all, ordered by (cut, position)."""
     chosen = {"projection": projection, "pod": pod, "keys": None if keys is None else [*keys]}
     return [
         ParkedEvent(
@@ -173,7 +173,7 @@ def _parked_row(projection: str, pod: str, parked: ParkedEvent) -> list[object]:
         parked.event_id,
         parked.cut,
         parked.position,
-        # Text columns cannot hold NUL; JSON text escapes it.
+        # A text column cannot hold NUL, but JSON text escapes it.
         msgspec.json.encode(parked.event).decode(),
         parked.error.replace("\x00", ""),
         parked.parked_at,

@@ -1,7 +1,7 @@
-"""Events that the read models' database refuses for what is in them.
+"""Events that the read models' database refuses because of their content.
 
 Belongs here: finding them. Does not belong here: which errors are about a row's content (`derived/postgres_errors.py`),
-what becomes of these events (`derived/keyed/projection.py` parks them).
+what is done with these events (`derived/keyed/projection.py` parks them).
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from streams.refusals import refused
 def refused_events(
     cursor: Cursor, root: Root, events: Sequence[LatestEvent], clean: Callable[[Exception], str]
 ) -> list[PoisonEventError]:
-    """Write the events that the database takes; return the others, with its reasons. They can all be read.
+    """Write the events that the database accepts; return the others with its reasons. All must be readable.
 
-    `clean` makes an error's text fit to be kept. Raises an error that is not about content as it is.
+    `clean` removes secrets from an error's text, because the text is stored. An error that is not about content is
+    raised unchanged.
     """
 
     def refusal(some: Sequence[LatestEvent]) -> str | None:
         try:
             with cursor.connection.transaction():
-                # Else a constraint that is checked at the commit would refuse all of them there.
+                # Otherwise a deferred constraint would be checked at the commit, and refuse all events together.
                 cursor.execute("set constraints all immediate")
                 tables.write(cursor, root, content(root, some))
                 tables.clear_staging(cursor, root)

@@ -1,4 +1,4 @@
-"""Parked events that a person decided to pass over for good, with who, when and why: table `skipped_events`.
+"""Parked events that a person decided to skip permanently, with who, when and why: table `skipped_events`.
 
 Belongs here: that table. Does not belong here: parked events (`positions.py`), who may decide it and what is shown
 before (`cli/commands/parked.py`).
@@ -21,7 +21,7 @@ SKIPPED = "select event_id from read_models.skipped_events where projection = %s
 
 
 def skip(cursor: Cursor, projection: str, pod: str, event_id: str, *, reason: str, by: str) -> None:
-    """Pass over a parked event; those behind it stay parked. NotFoundError when it is parked no more."""
+    """Skip a parked event; later events of its aggregate stay parked. NotFoundError if it is not parked any more."""
     values = {"projection": projection, "pod": pod, "event_id": event_id, "reason": reason, "by": by}
     cursor.execute(SKIP, values)
     if cursor.execute(UNPARK, values).rowcount == 0:
@@ -29,5 +29,5 @@ def skip(cursor: Cursor, projection: str, pod: str, event_id: str, *, reason: st
 
 
 def skipped_ids(cursor: Cursor, projection: str, pod: str) -> list[str]:
-    """Return the ids of the events of a pod that are passed over."""
+    """Return the ids of the skipped events of a pod."""
     return [event_id for (event_id,) in cursor.execute(SKIPPED, [projection, pod]).fetchall()]

@@ -1,7 +1,7 @@
-"""The store of the read models: one PostgreSQL transaction with rows, parked events and positions in it.
+"""The store of the read models: rows, parked events and positions in one PostgreSQL transaction.
 
-Belongs here: connections, transactions and their errors; which statement answers what the port asks. Does not belong
-here: the statements (`tables.py`, `positions.py`, `skipped.py`, `sums.py`), when they are asked
+Belongs here: connections, transactions and their errors; which statement implements which method of the port. Does not
+belong here: the statements (`tables.py`, `positions.py`, `skipped.py`, `sums.py`), when they run
 (`derived/keyed/projection.py`).
 """
 
@@ -41,7 +41,7 @@ def build_read_model(
 
 
 class PostgresStore:
-    """The tables of one read model; any number of threads may use it, each has a connection of its own."""
+    """The tables of one read model; any number of threads may use it, each with its own connection."""
 
     def __init__(self, *, name: str, roots: Sequence[Root], dsn: str) -> None:
         self._name = name
@@ -53,9 +53,9 @@ class PostgresStore:
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresSession]:
-        """Begin; commit at the end, or keep nothing after an error.
+        """Begin a transaction; commit at the end, roll back after an error.
 
-        Raises RefusedContentError where a row cannot be stored, PropagationError where the database cannot be used.
+        Raises RefusedContentError if a row cannot be stored, PropagationError if the database cannot be used.
         """
         try:
             connection = self._connection()
@@ -69,14 +69,14 @@ class PostgresStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[PostgresSession]:
-        """Read as of one moment."""
+        """Begin a read-only transaction that reads one snapshot."""
         with self.transaction() as session:
             session.cursor.execute("set transaction isolation level repeatable read, read only")
             yield session
 
     @contextmanager
     def trial(self) -> Iterator[PostgresSession]:
-        """Begin; keep nothing whatever happens."""
+        """Begin a transaction that is always rolled back."""
         with self.transaction() as session, session.cursor.connection.transaction(force_rollback=True):
             yield session
 
@@ -99,7 +99,7 @@ class PostgresStore:
 
 
 class PostgresSession:
-    """One transaction, in behalf of one read model; each method does what the port says of it."""
+    """One transaction, on behalf of one read model; `KeyedSession` describes each method."""
 
     def __init__(self, name: str, cursor: Cursor, clean: Callable[[Exception], str]) -> None:
         self._name = name
@@ -111,15 +111,15 @@ class PostgresSession:
         return positions.read_positions(self.cursor, self._name, pod)
 
     def lock_positions(self, pod: str, partitions: Sequence[int]) -> Stored:
-        """Return them, those of `partitions` made at the start where they are missing, and keep all others off."""
+        """Lock and return the positions; create those of `partitions` that are missing, at the start."""
         return positions.lock_positions(self.cursor, self._name, pod, partitions)
 
     def move_positions(self, pod: str, epoch: str, moved: Mapping[int, Position], data_at: datetime) -> None:
-        """Write new positions; they are locked."""
+        """Write new positions; the caller has locked them."""
         positions.move_positions(self.cursor, self._name, pod, epoch, moved, data_at)
 
     def set_back(self, pod: str, standings: Mapping[int, Standing]) -> None:
-        """Write earlier positions, and forget what was parked after them; they are locked."""
+        """Write earlier positions, and delete what was parked after them; the caller has locked them."""
         positions.set_back(self.cursor, self._name, pod, standings)
 
     def parked_keys(self, pod: str) -> frozenset[str]:
@@ -127,63 +127,63 @@ class PostgresSession:
         return positions.parked_keys(self.cursor, self._name, pod)
 
     def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:
-        """Return what is parked, of these aggregates or of all, ordered by (cut, position)."""
+        """Return the parked events, of these aggregates or of all, ordered by (cut, position)."""
         return positions.parked_events(self.cursor, self._name, pod, keys)
 
     def park_and_release(self, work: Work) -> None:
-        """Take a step's released keys out of the parking lot, then put its parked events in."""
+        """Delete the parked events of a step's released keys, then park its new ones."""
         positions.park_and_release(self.cursor, self._name, work)
 
     def park(self, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
-        """Park an aggregate's events, of which the first cannot be applied because of `error`."""
+        """Park an aggregate's events; the first of them cannot be applied because of `error`."""
         positions.park_rows(self.cursor, self._name, pod, key, rows, error)
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
-        """Pass over a parked event for good."""
+        """Skip a parked event permanently."""
         skipped.skip(self.cursor, self._name, pod, event_id, reason=reason, by=by)
 
     def skipped_ids(self, pod: str) -> Sequence[str]:
-        """Return the ids of the events that are passed over."""
+        """Return the ids of the skipped events."""
         return skipped.skipped_ids(self.cursor, self._name, pod)
 
     def write(self, root: Root, content: Content) -> None:
-        """Write rows that are newer than what is there."""
+        """Upsert the rows that are newer than the stored ones."""
         tables.write(self.cursor, root, content)
 
     def insert(self, root: Root, content: Content) -> bool:
-        """Write rows whose keys have none; False, and nothing written, where one has, or cannot be stored."""
+        """Insert rows; return False and write nothing if a key has a row already, or if a row cannot be stored."""
         return tables.insert(self.cursor, root, content)
 
     def write_or_refuse(self, root: Root, events: Sequence[LatestEvent]) -> list[PoisonEventError]:
-        """Write the events that the database takes; return the others, with its reasons."""
+        """Write the events that the database accepts; return the others with its reasons."""
         return refused_events(self.cursor, root, events, self._clean)
 
     def delete(self, root: Root, keys: Sequence[Key], pod: str) -> int:
-        """Delete what a pod has put there of these aggregates; return the number of root rows."""
+        """Delete a pod's rows of these aggregates; return the number of root rows."""
         return tables.delete_keys(self.cursor, root, keys, pod)
 
     def delete_pod(self, root: Root, pod: str, *, except_keys: Sequence[Key]) -> int:
-        """Delete everything of a pod but `except_keys`; return the number of root rows."""
+        """Delete everything of a pod except `except_keys`; return the number of root rows."""
         return tables.delete_pod(self.cursor, root, pod, except_keys=except_keys)
 
     def pods_of(self, root: Root, keys: Sequence[Key]) -> Mapping[str, set[Key]]:
-        """Return which of these aggregates have a row, by the pod that it says it is of."""
+        """Return pod -> those of these aggregates that have a row of that pod."""
         return tables.by_pod(self.cursor, root, keys)
 
     def digests(self, root: Root, keys: Sequence[Key]) -> set[tuple[str, ...]]:
-        """Return what is stored of these aggregates: table, key and a digest of the rows."""
+        """Return (table, merchant_id, id, digest of the rows) for what is stored of these aggregates."""
         return tables.digests(self.cursor, root, keys)
 
     def digest_of_pod(self, root: Root, pod: str) -> object:
-        """Return what tells a pod's rows from all others, whatever their order."""
+        """Return a digest of a pod's rows, independent of their order."""
         return tables.digest_of_pod(self.cursor, root, pod)
 
     def lock_sums(self, tables: Sequence[str]) -> None:
-        """Keep all others from changing these sums until the commit."""
+        """Lock these sums against other writers until the commit."""
         sums.lock(self.cursor, tables)
 
     def sum_again(self, table: str, keys: Sequence[Key] | None) -> int:
-        """Make sums what the rows add up to: those of these keys, or all; return how many were other ones."""
+        """Add up these sums again, or all sums; return how many were wrong."""
         return sums.sum_again(self.cursor, table, keys)
 
 

@@ -1,7 +1,7 @@
-"""Sums: tables of a read model that add the rows of others up, as migration 0004 has PostgreSQL keep them.
+"""Sums: tables of a read model that add up rows of other tables; PostgreSQL maintains them (migration 0004).
 
-Triggers add what every statement changes, so a sum is always that of the rows beside it, whoever writes them. Belongs
-here: adding up again, where a sum itself was damaged. Does not belong here: the rows (`tables.py`).
+Triggers add the changes of every statement, so a sum always equals its rows, no matter who writes them. Belongs here:
+adding up again if a sum itself was damaged. Does not belong here: the rows (`tables.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SUM_AGAIN = "select read_models.sum_again(%s, %s::text[], %s::text[])"
 
 
 def lock(cursor: Cursor, tables: Sequence[str]) -> None:
-    """Keep all others from writing these sums until the commit, so that none adds to what is being replaced."""
+    """Lock these sums against other writers until the commit, so that nobody adds to a sum that is being replaced."""
     for table in sorted(tables):
         statement = sql.SQL("lock table {} in share row exclusive mode").format(sql.Identifier(SCHEMA, table))
         cursor.execute(statement)
 
 
 def sum_again(cursor: Cursor, table: str, keys: Sequence[Key] | None) -> int:
-    """Make the sums with these (merchant_id, id), or all, what the rows add up to; return how many were other ones."""
+    """Add up the sums with these (merchant_id, id) again, or all sums; return how many were wrong."""
     merchants, ids = (None, None) if keys is None else ([key[0] for key in keys], [key[1] for key in keys])
     ((changed,),) = cursor.execute(SUM_AGAIN, [table, merchants, ids]).fetchall()
     return int(changed)

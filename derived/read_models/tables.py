@@ -1,4 +1,4 @@
-"""Tables of a read model: the SQL that writes, deletes and tells apart their rows, for any table.
+"""Tables of a read model: the SQL that writes, deletes and compares rows of any table.
 
 Belongs here: statements about rows. Does not belong here: which tables there are (modules named after their read
 model), positions (`positions.py`), sums (`sums.py`).
@@ -30,9 +30,9 @@ def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
 
 
 def write(cursor: Cursor, root: Root, content: Content) -> None:
-    """Insert or update rows that are older than `content`, or of another epoch of its pod; leave newer ones alone.
+    """Upsert rows: `content` replaces a row of a lower version, or of another epoch of the same pod; other rows stay.
 
-    Versions grow over pods, so a consumer of the pod where an aggregate was before never takes its row back.
+    Versions continue when an aggregate moves to another pod, so the earlier pod's consumer never overwrites its row.
     """
     if content.absent:
         _delete_absent(cursor, root, content.absent)
@@ -45,10 +45,10 @@ def write(cursor: Cursor, root: Root, content: Content) -> None:
 
 
 def insert(cursor: Cursor, root: Root, content: Content) -> bool:
-    """Write rows whose keys have none; False, and nothing written, if one has (then `write` decides by version), or if
-    one cannot be stored.
+    """Insert rows; return False and write nothing if a key has a row already, or if a row cannot be stored.
 
-    COPY straight into the tables: a third of the work of `write`.
+    If a key has a row, `write` decides by version. Uses COPY into the tables themselves, which costs a third of
+    `write`.
     """
     try:
         with cursor.connection.transaction():
@@ -68,7 +68,7 @@ def insert(cursor: Cursor, root: Root, content: Content) -> bool:
 
 
 def digests(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> set[tuple[str, ...]]:
-    """Return what is stored of the aggregates with these (merchant_id, id): table, key and a digest of the rows."""
+    """Return (table, merchant_id, id, digest of the rows) for the aggregates with these (merchant_id, id)."""
     found: set[tuple[str, ...]] = set()
     for name in root.tables:
         merchant, identifier = map(sql.Identifier, root.key_columns)
@@ -82,7 +82,7 @@ def digests(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> set[
 
 
 def digest_of_pod(cursor: Cursor, root: Root, pod: str) -> tuple[Any, ...]:
-    """Return number and digest of a pod's rows of the root table and its child, whatever their order."""
+    """Return number and digest of a pod's rows in the root table and its child, independent of their order."""
     merchant, identifier = map(sql.Identifier, root.key_columns)
     found: list[Any] = []
     for name in root.tables:
@@ -101,26 +101,26 @@ def digest_of_pod(cursor: Cursor, root: Root, pod: str) -> tuple[Any, ...]:
 
 
 def clear_staging(cursor: Cursor, root: Root) -> None:
-    """Empty the staging table, for the next `write` of the same transaction."""
+    """Empty the staging table, for the next `write` in the same transaction."""
     cursor.execute(sql.SQL("truncate {}").format(_staging(root)))
 
 
 def delete_keys(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]], pod: str) -> int:
-    """Delete everything that a pod has put there of the aggregates with these (merchant_id, id); return the root rows.
+    """Delete a pod's rows of the aggregates with these (merchant_id, id); return the number of root rows.
 
-    A row of another pod is not this pod's to delete: the aggregate has moved there.
+    Rows of another pod are not deleted, because the aggregate has moved there.
     """
     merchants, ids = _columns_of(keys)
     cursor.execute(_delete_of_pod(root), {"merchants": merchants, "ids": ids, "pod": pod})
     gone = [(str(merchant), str(identifier)) for merchant, identifier in cursor.fetchall()]
     if root.child is not None:
-        # Parts without a root are nobody's: they go with the keys that have no root now.
+        # Child rows without a root row belong to no pod: delete those of the keys that have no root row now.
         cursor.execute(_delete_orphans(root, root.child), {"merchants": merchants, "ids": ids})
     return len(gone)
 
 
 def by_pod(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> dict[str, set[tuple[str, str]]]:
-    """Return which of the aggregates with these (merchant_id, id) have a row, by the pod that it says it is of."""
+    """Return pod -> those of the aggregates with these (merchant_id, id) that have a row of that pod."""
     merchant, identifier = map(sql.Identifier, root.key_columns)
     query = sql.SQL(
         """select present.pod, present.{merchant_id}, present.{id} from {table} as present
@@ -134,7 +134,7 @@ def by_pod(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> dict[
 
 
 def _delete_absent(cursor: Cursor, root: Root, absent: Sequence[Absent]) -> None:
-    """Delete the rows of aggregates that are in the view no more, where they are not newer."""
+    """Delete the rows of aggregates that are not in the view any more, unless the rows are newer."""
     names = ("merchants", "ids", "pods", "epochs", "versions")
     values = dict(zip(names, (list(column) for column in zip(*absent, strict=True)), strict=True))
     cursor.execute(_delete_older(root), values)
@@ -143,7 +143,7 @@ def _delete_absent(cursor: Cursor, root: Root, absent: Sequence[Absent]) -> None
 
 
 def delete_pod(cursor: Cursor, root: Root, pod: str, *, except_keys: Sequence[tuple[str, str]]) -> int:
-    """Delete everything of a pod but `except_keys`; return the number of root rows."""
+    """Delete everything of a pod except `except_keys`; return the number of root rows."""
     merchants, ids = _columns_of(except_keys)
     values = {"pod": pod, "merchants": merchants, "ids": ids}
     if root.child is not None:
