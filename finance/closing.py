@@ -1,7 +1,8 @@
 """Closing a period: find the obstacles, and freeze the period if there are none.
 
 Belongs here: the rules of closing, and making the files that are stored. Does not belong here: the tables
-(`finance/books.py`), what is shown before (`finance/preview.py`), gathering the evidence (`stack/composition/evidence.py`).
+(`finance/books.py`), what is shown before (`finance/preview.py`), gathering the evidence
+(`stack/composition/evidence.py`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ breaks; the next repair writes an event with these rows. `correct` restores the 
 the tables' owner. Both fail when the rows have changed since they were shown.
 
 Belongs here: these three functions. Does not belong here: what code does without a person (`repair/plan.py`), the
-dialog (`stack/`).
+dialog (`cli/`).
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ COUNTED_MAX = 100_000
 """We count at most this many waiting events, because each one counted is one row read."""
 
 QUEUED_EVENTS_MAX = 1_000_000
-"""With this many waiting events, publication has stopped. People are alerted earlier (`stack/looking/headroom.py`), and alerts
-count up to this number.
+"""With this many waiting events, publication has stopped. People are alerted earlier
+(`stack/looking/headroom.py`), and alerts count up to this number.
 """
 
 UNPUBLISHED = """

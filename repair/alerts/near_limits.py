@@ -3,7 +3,8 @@
 Limits of memory, disk and queues are settings or belong to a server. When a limit is reached, work stops. So people are
 alerted before, at a share of the limit that leaves time to act.
 
-Belongs here: when these alerts are due, and their texts; pure. Does not belong here: measuring (`stack/looking/headroom.py`).
+Belongs here: when these alerts are due, and their texts; pure. Does not belong here: measuring
+(`stack/looking/headroom.py`).
 """
 
 from __future__ import annotations
