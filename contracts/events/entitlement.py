@@ -35,6 +35,8 @@ class CustomerEntitlementEvent(StrEnum):
 class Grant(Value, frozen=True, kw_only=True):
     """One grantor's grant; it survives until `revoked_at` or `expires_at`."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("grant_id",)
+
     grant_id: Uuid
     """The grant."""
     grantor: Grantor

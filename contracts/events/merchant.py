@@ -26,6 +26,8 @@ class TaxRate(Value, frozen=True, kw_only=True, omit_defaults=True):
     A category has one rate, or several taxes on the same amount, each of which names where it is owed.
     """
 
+    KEY: ClassVar[tuple[str, ...]] = ("jurisdiction", "tax_category", "owed_to")
+
     jurisdiction: Jurisdiction
     """Where the merchant sells from for this rate to hold."""
     tax_category: TaxCategory

@@ -82,6 +82,8 @@ class OrderLine(Value, frozen=True, kw_only=True):
     those refunds left.
     """
 
+    KEY: ClassVar[tuple[str, ...]] = ("order_line_id",)
+
     order_line_id: Uuid
     """The order line."""
     line_number: int
@@ -137,6 +139,8 @@ class OrderLine(Value, frozen=True, kw_only=True):
 class OrderLineTax(Value, frozen=True, kw_only=True):
     """One of several taxes on one line, each on the line's taxable_minor. Table order_line_taxes."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("order_line_id", "jurisdiction")
+
     order_line_id: Uuid
     """The order line."""
     jurisdiction: Jurisdiction
@@ -155,6 +159,8 @@ class OrderDiscount(Value, frozen=True, kw_only=True):
     Table order_discounts.
     """
 
+    KEY: ClassVar[tuple[str, ...]] = ("order_discount_id",)
+
     order_discount_id: Uuid
     """The discount."""
     code: DiscountCode
@@ -170,6 +176,7 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "order"
     ID_FIELD: ClassVar[str] = "order_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("placed_at",)
 
     order_id: Uuid
     """The order."""

@@ -39,6 +39,8 @@ class PaymentStatus(StrEnum):
 class PaymentCapture(Value, frozen=True, kw_only=True):
     """One capture. Table payment_captures."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("payment_capture_id",)
+
     payment_capture_id: Uuid
     """The capture."""
     amount_minor: AmountOrNoneMinor
@@ -54,6 +56,7 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "payment"
     ID_FIELD: ClassVar[str] = "payment_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("authorized_at",)
 
     payment_id: Uuid
     """The payment."""

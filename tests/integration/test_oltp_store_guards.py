@@ -48,6 +48,8 @@ NOT_FACTS = {
     "epochs",
     "idempotency_keys",
     "provider_calls",
+    "aggregate_roots",
+    "aggregate_children",
     "allowed_transitions",
     "bypasses",
     "residents",

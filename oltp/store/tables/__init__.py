@@ -1,7 +1,13 @@
 """The declared tables of a pod; importing this package fills `metadata`."""
 
 from oltp.store.tables.catalog import prices, products, variants
-from oltp.store.tables.guards import allowed_transitions, bypasses, idempotency_keys
+from oltp.store.tables.guards import (
+    aggregate_children,
+    aggregate_roots,
+    allowed_transitions,
+    bypasses,
+    idempotency_keys,
+)
 from oltp.store.tables.limits import add_limits
 from oltp.store.tables.merchants import (
     customer_entitlement_grants,
@@ -41,6 +47,8 @@ __all__ = [
     "SCHEMA",
     "adjustment_taxes",
     "adjustments",
+    "aggregate_children",
+    "aggregate_roots",
     "allowed_transitions",
     "bypasses",
     "customer_entitlement_grants",
