@@ -9,6 +9,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── ConflictError              right in itself, but not in the present state (409)
     │   ├── IdempotencyConflictError
     │   ├── IllegalTransitionError
+    │   ├── InsufficientBalanceError
     │   ├── InsufficientStockError
     │   ├── NotRestatableError     what the tables hold cannot be stated as an event; people decide
     │   ├── OverCaptureError
@@ -67,6 +68,10 @@ class IdempotencyConflictError(ConflictError):
 
 class IllegalTransitionError(ConflictError):
     """The state machine does not allow this step from the present state."""
+
+
+class InsufficientBalanceError(ConflictError):
+    """More would be spent than a gift card holds."""
 
 
 class InsufficientStockError(ConflictError):

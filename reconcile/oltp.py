@@ -36,7 +36,11 @@ BATCH_BYTES = 2 << 20
 TEXT_IDS = {"merchant_id"}
 """Ids that are text, of tables so small that they are always read whole; all others are of type uuid."""
 
-ALSO_READ = {"payment": ("order_id",), "refund": ("payment_id", "order_id"), "fulfillment": ("order_id",)}
+ALSO_READ = {
+    "payment": ("order_id", "gift_card_id"),
+    "refund": ("payment_id", "order_id", "gift_card_id"),
+    "fulfillment": ("order_id",),
+}
 """By aggregate type: columns that name aggregates whose figures are made of its rows, too."""
 
 

@@ -64,7 +64,7 @@ class LineKind(StrEnum):
 
 
 DEPOSIT_TAX_CATEGORY = "customer deposit"
-"""Tax category of lines that sell nothing: money held for the customer, as cash above an order or a gift card.
+"""Tax category of lines that sell nothing: money held for the customer, as cash above an order.
 
 What such a line owes stands on the account `customer_deposits`, and in no revenue, until it is given back.
 """

@@ -84,3 +84,5 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     """Ordered by (captured_at, payment_capture_id)."""
     released_minor: int = 0
     """What of a captured payment's authorization is no longer set aside; of a voided one, nothing is."""
+    gift_card_id: Uuid | None = None
+    """The gift card that it was paid with; None: it was paid through the provider."""

@@ -117,3 +117,5 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     """Ordered by refund_line_id."""
     line_taxes: list[RefundLineTax] = msgspec.field(default_factory=list)
     """Of the lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax_minor."""
+    gift_card_id: Uuid | None = None
+    """The gift card that the money is paid onto; None: it goes back through the provider."""

@@ -91,6 +91,7 @@ TARGETS: Mapping[str, str] = {
     "customer_entitlement": """
         select merchant_id, entitlement_id::text, array[]::text[] from oltp.customer_entitlements""",
     "adjustment": "select merchant_id, adjustment_id::text, array[]::text[] from oltp.adjustments",
+    "gift_card": "select merchant_id, gift_card_id::text, array[status, funding] from oltp.gift_cards",
 }
 """The aggregates of each type: merchant, id, and what damages ask for."""
 SCARCE_TRAITS = frozenset({"several taxes"})

@@ -17,6 +17,7 @@ ID_COLUMNS = {
     "fulfillment": "fulfillment_id",
     "stock_movement": "stock_movement_id",
     "adjustment": "adjustment_id",
+    "gift_card": "gift_card_id",
     "product": "product_id",
     "merchant": "merchant_id",
     "merchant_entitlement": "entitlement_id",

@@ -31,6 +31,7 @@ from oltp.store.tables.orders import (
 from oltp.store.tables.payments import (
     adjustment_taxes,
     adjustments,
+    gift_cards,
     payment_captures,
     payments,
     refund_line_taxes,
@@ -57,6 +58,7 @@ __all__ = [
     "epochs",
     "fulfillment_lines",
     "fulfillments",
+    "gift_cards",
     "idempotency_keys",
     "merchant_entitlement_grants",
     "merchant_entitlements",

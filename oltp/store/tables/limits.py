@@ -75,6 +75,7 @@ LARGEST = {
     "payments": "authorized_minor",
     "refunds": "amount_minor",
     "adjustments": "abs(amount_minor)",
+    "gift_cards": "issued_minor + credited_minor",
 }
 """By table: the amount that no other one of a row exceeds, in minor units of the row's currency."""
 
