@@ -34,7 +34,7 @@ from repair.ledger import groups
 from repair.sweeping import plans_for, take_in
 
 FINANCE = "operational_finance."
-OTHER_MARTS = {"tax": "tax_lines", "inventory": "inventory_movements"}
+OTHER_MARTS = {"tax": "tax_lines", "inventory": "inventory_movements", "gift_card_liability": "journal"}
 """Marts whose name differs from the name of their pair with the operational view."""
 
 KEYS_SHOWN = 20

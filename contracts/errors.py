@@ -9,6 +9,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── ConflictError              well formed, but the present state does not allow it (409)
     │   ├── IdempotencyConflictError
     │   ├── IllegalTransitionError
+    │   ├── InsufficientBalanceError
     │   ├── InsufficientStockError
     │   ├── NotRestatableError     the rows of an aggregate cannot be written as an event; a person decides
     │   ├── OverCaptureError
@@ -67,6 +68,10 @@ class IdempotencyConflictError(ConflictError):
 
 class IllegalTransitionError(ConflictError):
     """The state machine does not allow this step from the present state."""
+
+
+class InsufficientBalanceError(ConflictError):
+    """More would be spent than a gift card holds."""
 
 
 class InsufficientStockError(ConflictError):

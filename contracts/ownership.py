@@ -277,6 +277,12 @@ FACTS = (
         aggregates=("adjustment",),
         copies=("lake", "warehouse"),
     ),
+    Fact(
+        name="gift card balance",
+        description="What was issued, spent, given back onto and expired of every gift card, and what is left on it.",
+        aggregates=("gift_card",),
+        copies=("lake", "warehouse"),
+    ),
 )
 """Every fact there is. A fact belongs to the pod in which its merchant lives."""
 

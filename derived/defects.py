@@ -137,8 +137,9 @@ def _values(state_type: type[msgspec.Struct], name: str, part: str | None = None
 WITHDRAWN = "coalesce(try_cast(added.lines[place].withdrawn_quantity as BIGINT), 0)"
 RELEASED = "coalesce(try_cast(added.released_minor as BIGINT), 0)"
 ADJUSTED_TAX = "coalesce(try_cast(added.tax_minor as BIGINT), 0)"
-ORDER, PAYMENT, REFUND, ADJUSTMENT, RESERVATION, MOVEMENT = (
-    STATE_TYPES[name] for name in ("order", "payment", "refund", "adjustment", "reservation", "stock_movement")
+ORDER, PAYMENT, REFUND, ADJUSTMENT, GIFT_CARD, RESERVATION, MOVEMENT = (
+    STATE_TYPES[name]
+    for name in ("order", "payment", "refund", "adjustment", "gift_card", "reservation", "stock_movement")
 )
 SHIPPING = "one.kind = 'shipping'"
 NET_TAX = f"(one.tax_minor::HUGEINT - one.cancelled_tax_minor) * {UNIT}"
@@ -257,6 +258,16 @@ RULES: Mapping[str, Rules] = {
         amounts="json_object('adjusted_minor', state.amount_minor)",
         taxed=ADJUSTED_PLACES,
         constant=unexplained.adjustment_constant("state", ADJUSTED_TAX, ADJUSTED_TAXES),
+    ),
+    "gift_card": Rules(
+        known=f"{UNIT} is not null and state.status in ({_values(GIFT_CARD, 'status')}) "
+        f"and state.funding in ({_values(GIFT_CARD, 'funding')})",
+        fits=_fits(f"(state.issued_minor::HUGEINT + state.credited_minor) * {UNIT}"),
+        agrees="state.issued_minor > 0 and least(state.credited_minor, state.redeemed_minor, state.expired_minor, "
+        "state.balance_minor) >= 0 and state.balance_minor = state.issued_minor::HUGEINT + state.credited_minor "
+        "- state.redeemed_minor - state.expired_minor",
+        constant=unexplained.gift_card_constant("state"),
+        parts=unexplained.gift_card_parts("state"),
     ),
     "reservation": Rules(
         known=f"state.status in ({_values(RESERVATION, 'status')})",

@@ -27,6 +27,7 @@ MARTS = (
     "daily_sales",
     "entitlements",
     "fulfillments",
+    "gift_cards",
     "inventory_movements",
     "journal",
     "merchant_payable",

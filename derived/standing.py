@@ -40,11 +40,13 @@ BEFORE_CONSTANT = {
     "payment": unexplained.payment_constant("history"),
     "refund": unexplained.refund_constant("history", "line_taxes"),
     "adjustment": unexplained.adjustment_constant("history", "tax_minor", "taxes"),
+    "gift_card": unexplained.gift_card_constant("history"),
 }
 
 BEFORE_PARTS = {
     "order": unexplained.order_parts("history"),
     "payment": unexplained.payment_parts("history", "released_minor"),
+    "gift_card": unexplained.gift_card_parts("history"),
 }
 
 NO_TAXED = "[]::VARCHAR[]"

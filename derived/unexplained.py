@@ -13,8 +13,14 @@ from collections.abc import Sequence
 
 ADDING = ("payment_captured", "payment_released")
 """Event types that add one part to what is booked, and do not change the other parts."""
-CANCELLING = ("order_cancelled", "order_units_withdrawn")
-"""The only event types that change what is cancelled of an order's lines."""
+MOVING = (
+    "order_cancelled",
+    "order_units_withdrawn",
+    "gift_card_redeemed",
+    "gift_card_credited",
+    "gift_card_expired",
+)
+"""The only event types that change what is cancelled of an order's lines, or what a gift card moved."""
 
 NO_CONSTANT = "null::UBIGINT"
 NO_PARTS = "[]::UBIGINT[]"
@@ -29,7 +35,7 @@ def is_unexplained(
     """
     if None not in (before[0], now[0]) and before[0] != now[0]:
         return True
-    if before[1] is None or now[1] is None or event_type in CANCELLING:
+    if before[1] is None or now[1] is None or event_type in MOVING:
         return False
     was, standing = Counter(before[1]), Counter(now[1])
     return bool(was - standing) or (standing - was).total() > (1 if event_type in ADDING else 0)
@@ -37,11 +43,11 @@ def is_unexplained(
 
 def unexplained_sql(constants: tuple[str, str], parts: tuple[str, str], event_type: str) -> str:
     """Return the same as an SQL condition; the pairs name columns (before, now). Parts are sorted lists."""
-    adding, cancelling = (", ".join(f"'{name}'" for name in names) for names in (ADDING, CANCELLING))
+    adding, moving = (", ".join(f"'{name}'" for name in names) for names in (ADDING, MOVING))
     was, now = parts
     without_one = f"list_transform({now}, lambda part, place: {now}[:place - 1] || {now}[place + 1:])"
     return f"""coalesce({constants[0]} <> {constants[1]}, false) or case
-        when {event_type} in ({cancelling}) or {was} is null then false
+        when {event_type} in ({moving}) or {was} is null then false
         when {event_type} in ({adding}) then {was} <> {now} and not list_contains({without_one}, {was})
         else {was} <> {now} end"""
 
@@ -92,6 +98,18 @@ def adjustment_constant(state: str, tax: str, taxes: str) -> str:
     each = _texts(taxes, "jurisdiction", "rate_ppm", "tax_minor")
     own = f"{state}.kind, {state}.amount_minor, {state}.rounding_micro, epoch_us({state}.adjusted_at)"
     return _number(each, f"concat_ws(' ', {own}, {tax})")
+
+
+def gift_card_constant(state: str) -> str:
+    """Return an expression for what a gift card was issued with."""
+    return f"hash({state}.funding, {state}.issued_minor, epoch_us({state}.issued_at))"
+
+
+def gift_card_parts(state: str) -> str:
+    """Return an expression for what was moved of a gift card since."""
+    names = ("credited_minor", "redeemed_minor", "expired_minor")
+    texts = ", ".join(f"'{name} ' || {state}.{name}" for name in names)
+    return _numbers(f"[{texts}]")
 
 
 def _texts(parts: str, *names: str) -> str:

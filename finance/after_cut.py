@@ -16,7 +16,7 @@ from derived.reports import Connection
 from finance.periods import Period
 from streams.after_cut import AfterCut, DayCounts, recorded_after
 
-BOOKED = ("adjustment", "order", "payment", "refund")
+BOOKED = ("adjustment", "gift_card", "order", "payment", "refund")
 """Aggregate types whose events are facts in finance's reports."""
 
 # A fact's day is computed as in streams/after_cut.py. An event that the lake has twice counts once.

@@ -54,65 +54,30 @@ VARIANTS = """(
 )"""
 """A variant's price is the one in the merchant's currency."""
 
-SOURCES: dict[str, Source] = {
-    "merchant": Source(
-        table="oltp.merchants",
-        parts=(
+READ_OTHERWISE = {("order", "lines"): ORDER_LINES, ("product", "variants"): VARIANTS}
+"""Parts, by aggregate type and field, that are not one table named after them."""
+
+
+def _source(state: type[AggregateState]) -> Source:
+    hints = typing.get_type_hints(state)
+    lists = [name for name in state.__struct_fields__ if typing.get_origin(hints[name]) is list]
+    name = state.AGGREGATE_TYPE
+    return Source(
+        table=f"oltp.{name}s",
+        day=state.MOMENT_FIELDS[0] if state.MOMENT_FIELDS else None,
+        parts=tuple(
             Part(
-                field="tax_rates",
-                key=("jurisdiction", "tax_category", "owed_to"),
-                source="oltp.merchant_tax_rates",
-            ),
+                field=field,
+                key=typing.get_args(hints[field])[0].KEY,
+                source=READ_OTHERWISE.get((name, field), f"oltp.{name}_{field}"),
+            )
+            for field in lists
         ),
-    ),
-    "merchant_entitlement": Source(
-        table="oltp.merchant_entitlements",
-        parts=(Part(field="grants", key=("grant_id",), source="oltp.merchant_entitlement_grants"),),
-    ),
-    "product": Source(table="oltp.products", parts=(Part(field="variants", key=("variant_id",), source=VARIANTS),)),
-    "stock_movement": Source(table="oltp.stock_movements", day="moved_at"),
-    "reservation": Source(
-        table="oltp.reservations",
-        parts=(Part(field="lines", key=("reservation_line_id",), source="oltp.reservation_lines"),),
-    ),
-    "order": Source(
-        table="oltp.orders",
-        day="placed_at",
-        parts=(
-            Part(field="lines", key=("order_line_id",), source=ORDER_LINES),
-            Part(field="discounts", key=("order_discount_id",), source="oltp.order_discounts"),
-            Part(field="line_taxes", key=("order_line_id", "jurisdiction"), source="oltp.order_line_taxes"),
-        ),
-    ),
-    "payment": Source(
-        table="oltp.payments",
-        day="authorized_at",
-        parts=(Part(field="captures", key=("payment_capture_id",), source="oltp.payment_captures"),),
-    ),
-    "refund": Source(
-        table="oltp.refunds",
-        day="requested_at",
-        parts=(
-            Part(field="lines", key=("refund_line_id",), source="oltp.refund_lines"),
-            Part(field="line_taxes", key=("refund_line_id", "jurisdiction"), source="oltp.refund_line_taxes"),
-        ),
-    ),
-    "fulfillment": Source(
-        table="oltp.fulfillments",
-        day="shipped_at",
-        parts=(Part(field="lines", key=("fulfillment_line_id",), source="oltp.fulfillment_lines"),),
-    ),
-    "customer_entitlement": Source(
-        table="oltp.customer_entitlements",
-        parts=(Part(field="grants", key=("grant_id",), source="oltp.customer_entitlement_grants"),),
-    ),
-    "adjustment": Source(
-        table="oltp.adjustments",
-        day="adjusted_at",
-        parts=(Part(field="taxes", key=("jurisdiction",), source="oltp.adjustment_taxes"),),
-    ),
-}
-"""Aggregate type -> source. A test checks that the types are those of `contracts.events.STATE_TYPES`."""
+    )
+
+
+SOURCES: dict[str, Source] = {name: _source(state) for name, state in STATE_TYPES.items()}
+"""Aggregate type -> source. Tables are named after the type and its fields; a test compares them with OLTP's."""
 
 
 @dataclass(frozen=True, kw_only=True)

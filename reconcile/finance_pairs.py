@@ -186,6 +186,7 @@ REFUNDS = (
     ),
 )
 ADJUSTMENTS = (_root_mart("adjustment", "adjustments", ("adjustment_date", "adjusted_at")),)
+GIFT_CARDS = (_root_mart("gift_card", "gift_cards", ("issued_date", "issued_at")),)
 INVENTORY = (_root_mart("stock_movement", "inventory_movements", ("movement_date", "moved_at")),)
 FULFILLMENTS = (
     _part_mart(
@@ -326,6 +327,7 @@ FINANCE_PAIRS = (
         "What every merchant and customer is entitled to, by the grant that decides.",
     ),
     finance_pair("adjustments", ADJUSTMENTS, ("adjustment",), "Every adjustment, by merchant, day and currency."),
+    finance_pair("gift_cards", GIFT_CARDS, ("gift_card",), "Every gift card, by merchant, day of issue and currency."),
     finance_pair("inventory", INVENTORY, ("stock_movement",), "Every stock movement, by merchant and day."),
     finance_pair("fulfillments", FULFILLMENTS, ("fulfillment",), "Every fulfilled line, by merchant and day."),
 )

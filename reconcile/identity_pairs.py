@@ -21,7 +21,7 @@ from reconcile.shapes import HUGEINT, Shape, names_aggregate, sums
 DEPOSIT = f"'{DEPOSIT_TAX_CATEGORY}'"
 PER_MINOR = micro_per_minor_sql("currency", HUGEINT)
 
-AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment")
+AGGREGATE_TYPES = ("order", "payment", "refund", "adjustment", "gift_card")
 """The aggregate types whose events the journal books."""
 
 ACCOUNTS = (
@@ -35,6 +35,9 @@ ACCOUNTS = (
     "merchant_payable",
     "adjustments",
     "rounding",
+    "gift_card_liability",
+    "gift_card_grants",
+    "gift_card_breakage",
 )
 """Accounts whose balance per aggregate can be computed from OLTP; `revenue` is sales plus shipping."""
 
@@ -74,7 +77,8 @@ EXPECTED_BALANCES = f"""
         union all by name
         select 'payment' as aggregate_type, payment_id as aggregate_id, merchant_id, currency,
                {PER_MINOR} as unit,
-               captured_minor * unit as cash_micro,
+               case when gift_card_id is null then captured_minor else 0 end * unit as cash_micro,
+               captured_minor * unit - cash_micro as gift_card_liability_micro,
                -captured_minor * unit as clearing_micro,
                -captured_minor * unit as merchant_payable_micro
         from {{payments}}
@@ -84,7 +88,8 @@ EXPECTED_BALANCES = f"""
                coalesce(held_minor, 0) * unit as customer_deposits_micro,
                (amount_minor - tax_minor) * unit - customer_deposits_micro as refunds_micro,
                tax_minor * unit as tax_payable_micro,
-               -amount_minor * unit as cash_micro,
+               case when gift_card_id is null then -amount_minor else 0 end * unit as cash_micro,
+               -amount_minor * unit - cash_micro as gift_card_liability_micro,
                amount_minor * unit as merchant_payable_micro
         from {{refunds}} left join refund_deposit using ({AGGREGATE_ID}) where status = 'completed'
         union all by name
@@ -96,6 +101,14 @@ EXPECTED_BALANCES = f"""
                -tax_minor * unit as tax_payable_micro,
                -(clearing_micro + rounding_micro + tax_payable_micro) as adjustments_micro
         from {{adjustments}}
+        union all by name
+        select 'gift_card' as aggregate_type, gift_card_id as aggregate_id, merchant_id, currency,
+               {PER_MINOR} as unit,
+               case when funding = 'sold' then issued_minor else 0 end * unit as cash_micro,
+               case when funding = 'granted' then issued_minor else 0 end * unit as gift_card_grants_micro,
+               -expired_minor * unit as gift_card_breakage_micro,
+               -(cash_micro + gift_card_grants_micro + gift_card_breakage_micro) as gift_card_liability_micro
+        from {{gift_cards}}
     ),
     balance as (select aggregate_type, aggregate_id, merchant_id, currency, {TOTALS} from expected)
     select * from balance where {MATTERS}
@@ -179,11 +192,11 @@ def _not_zero(
 
 JOURNAL_PAIR = Pair(
     name="journal_identities",
-    left="zero, and OLTP: orders, payments, refunds, adjustments",
+    left="zero, and OLTP: orders, payments, refunds, adjustments, gift cards",
     right="warehouse: marts.journal, as of the cut",
     description=(
-        "The entries of every event sum to zero; what the journal has of an order, payment, refund or adjustment on "
-        "each account equals what operations say of it."
+        "The entries of every event sum to zero; what the journal has of an order, payment, refund, adjustment "
+        "or gift card on each account equals what operations say of it."
     ),
     cannot_catch=(
         "An amount in the right account, of the right aggregate, on the wrong day; sales and shipping exchanged (they "

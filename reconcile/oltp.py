@@ -36,7 +36,11 @@ BATCH_BYTES = 2 << 20
 TEXT_IDS = {"merchant_id"}
 """Id columns of type text; all others are of type uuid. Their tables are small, so they are always read completely."""
 
-ALSO_READ = {"payment": ("order_id",), "refund": ("payment_id", "order_id"), "fulfillment": ("order_id",)}
+ALSO_READ = {
+    "payment": ("order_id", "gift_card_id"),
+    "refund": ("payment_id", "order_id", "gift_card_id"),
+    "fulfillment": ("order_id",),
+}
 """Aggregate type -> columns that name other aggregates whose figures are also computed from its rows."""
 
 

@@ -21,7 +21,7 @@ from reconcile.scratch import table
 from reconcile.shapes import HUGEINT
 from reconcile.tax_identities import TAX_IDENTITIES
 
-TYPES = ("order", "payment", "refund", "fulfillment", "reservation", "merchant", "adjustment")
+TYPES = ("order", "payment", "refund", "fulfillment", "reservation", "merchant", "adjustment", "gift_card")
 ENTITIES = (
     "merchants",
     "orders",
@@ -38,6 +38,7 @@ ENTITIES = (
     "reservation_lines",
     "adjustments",
     "adjustment_taxes",
+    "gift_cards",
 )
 
 
@@ -97,6 +98,22 @@ def _of_payment(name: str, expected: str, actual: str, *, is_limit: bool = False
                        sum(amount_minor) filter (where status <> 'failed') as given_minor
                 from {{refunds}} group by payment_id
             ) as r on r.payment_id = p.{AGGREGATE_ID}""",
+    )
+
+
+def _of_gift_card(name: str, rows: str, amount: str, condition: str) -> Identity:
+    """A gift card's figure is the sum over the payments with it, or the refunds onto it, in its currency."""
+    return Identity(
+        name=name,
+        aggregate_type="gift_card",
+        rows=f"""
+            select c.{AGGREGATE_ID}, c.merchant_id, c.currency, coalesce(r.moved_minor, 0) as expected,
+                   c.{name} as actual
+            from {{gift_cards}} as c left join (
+                select gift_card_id, merchant_id, currency, sum({amount}) as moved_minor
+                from {{{rows}}} where gift_card_id is not null and {condition} group by all
+            ) as r
+            on r.gift_card_id = c.{AGGREGATE_ID} and r.merchant_id = c.merchant_id and r.currency = c.currency""",
     )
 
 
@@ -288,6 +305,15 @@ IDENTITIES = (
                    if((l.held > 0) is not distinct from (r.status = 'held'), 0, 1) as actual
             from {{reservations}} as r left join {HELD} as l on l.{AGGREGATE_ID} = r.{AGGREGATE_ID}""",
     ),
+    _must(
+        "balance_of_its_sums",
+        "gift_card",
+        "{gift_cards} as r",
+        "r.balance_minor = r.issued_minor + r.credited_minor - r.redeemed_minor - r.expired_minor "
+        "and r.balance_minor >= 0",
+    ),
+    _of_gift_card("redeemed_minor", "payments", "captured_minor", "true"),
+    _of_gift_card("credited_minor", "refunds", "amount_minor", "status = 'completed'"),
     *TAX_IDENTITIES,
 )
 
@@ -343,14 +369,14 @@ def _difference(
 OLTP_IDENTITIES = Pair(
     name="oltp_identities",
     left="OLTP: what follows from lines, captures and refunds",
-    right="OLTP: totals of orders, payments and refunds",
+    right="OLTP: totals of orders, payments, refunds and gift cards",
     description=(
         "Totals equal the sums of their parts; captured and released are no more than authorized; refunds, requested "
         "ones included, are no more than what was captured, and per line no more than what was sold and not cancelled; "
         "a payment is in the currency of its order, a refund in that of its payment, an order in that of its merchant. "
         "Quantity times price is the amount and what rounding left; tax is what its rates give, each by itself; "
-        "captured is no more than owed; fulfilled units are those of the fulfillments; a status is what amounts and "
-        "quantities say."
+        "captured is no more than owed; a gift card's sums are its payments and refunds; fulfilled units are those of "
+        "the fulfillments; a status is what amounts and quantities say."
     ),
     cannot_catch="A price, a rate or a quantity that is wrong with everything that follows from it.",
     copy=None,

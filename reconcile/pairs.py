@@ -11,6 +11,7 @@ from collections.abc import Collection
 from contracts.errors import InputError
 from reconcile.daily_pairs import DAILY_PAIR
 from reconcile.finance_pairs import FINANCE_PAIRS
+from reconcile.gift_card_pair import GIFT_CARD_PAIR
 from reconcile.identity_pairs import JOURNAL_PAIR, STOCK_PAIR
 from reconcile.lake_pairs import LAKE_PAIRS
 from reconcile.log_pairs import LOG_PAIR, OUTBOX_PAIR
@@ -32,6 +33,7 @@ PAIRS: tuple[Pair, ...] = (
     *FINANCE_PAIRS,
     TAX_PAIR,
     DAILY_PAIR,
+    GIFT_CARD_PAIR,
     JOURNAL_PAIR,
     *READ_MODEL_PAIRS,
 )

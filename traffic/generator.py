@@ -22,7 +22,7 @@ from contracts.errors import ConflictError
 from contracts.settings import Settings
 from oltp.commands.execute import CommandPod
 from oltp.directory import placements
-from oltp.expiry import expire_due_reservations
+from oltp.expiry import expire_due
 from traffic.journeys import Journey, run_beside
 from traffic.plans import ORDERS_PER_CUSTOMER, OrderPlan, OrderSource, SidePlan, units_needed
 from traffic.progress import OnProgress, no_progress
@@ -153,8 +153,8 @@ def deliveries(plan: Plan) -> list[KeyedCommand]:
 
 
 def expire_reservations(pod: CommandPod, merchant_ids: Sequence[str]) -> Done:
-    """Let reservations expire whose time is over."""
-    expired = expire_due_reservations(pod, merchant_ids=merchant_ids)
+    """Let reservations and gift cards expire whose time is over."""
+    expired = expire_due(pod, merchant_ids=merchant_ids)
     return Done(orders=0, commands={"expired": expired}, refused=0)
 
 

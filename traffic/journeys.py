@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from contracts.events.gift_card import GiftCardFunding, GiftCardState
 from contracts.events.order import LineKind, OrderLine, OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.stock import StockMovementKind
@@ -25,9 +26,11 @@ from oltp.commands.execute import Answer, Command, CommandPod, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement
+from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.place_order import DiscountInput, OrderLineInput, PlaceOrder, PriceOverride
 from oltp.commands.quantities import QuantityInput
 from oltp.commands.receive_stock import StockInput
+from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.reserve_stock import ReserveStock
 from oltp.commands.set_price import SetPrice
@@ -38,8 +41,10 @@ from traffic.plans import Cancellation, OrderPlan, Payment, Refund, Shipment, Si
 from traffic.shops import LOCATION, shop_of, variant_id
 
 ABANDONED_AFTER = timedelta(seconds=1)
-"""How long an abandoned reservation holds its units."""
+"""How long an abandoned reservation holds its units, and a card of a promotion can be spent."""
 CHECKOUT_TIME = timedelta(minutes=15)
+GOODWILL_MINOR = 500
+"""What a card is issued with onto which a refund is paid."""
 SAMPLES = "samples"
 """Who authorizes that an order is free."""
 
@@ -57,6 +62,8 @@ class Journey:
     def travel(self) -> Counter[str]:
         """Take the order from its placing to its end and return the commands that ran."""
         order = self._place()
+        if self.plan.payment in (Payment.GIFT_CARD, Payment.SPLIT) and order.total_minor > 0:
+            return self._travel_with_card(order)
         payment = self._authorize(order)
         is_unpaid = payment is None and order.total_minor > 0
         if is_unpaid or self.plan.cancellation is Cancellation.WHOLE:
@@ -70,6 +77,50 @@ class Journey:
         if payment is not None:
             self._refund(order, payment)
         return self.done
+
+    def _travel_with_card(self, order: OrderState) -> Counter[str]:
+        """Do the same for an order that a gift card pays: nothing can be set aside on it, so it pays last."""
+        if self.plan.cancellation is Cancellation.WHOLE:
+            self._give_up(order, None)
+            return self.done
+        order = self._cancel_part(order)
+        payment = self._pay_with_card(order)
+        self._ship(order)
+        if payment is not None and self.plan.payment is Payment.GIFT_CARD:
+            self._refund(order, payment)
+        return self.done
+
+    def _pay_with_card(self, order: OrderState) -> PaymentState | None:
+        """Sell a card and spend it; the rest of a split payment is taken from another card."""
+        owed_minor = order.total_minor - order.cancelled_minor
+        if owed_minor == 0:
+            return None
+        is_split = self.plan.payment is Payment.SPLIT and owed_minor > 1
+        card = self._card(order, owed_minor // 2 if is_split else owed_minor + 500, GiftCardFunding.SOLD)
+        command = RedeemGiftCard(
+            merchant_id=order.merchant_id,
+            order_id=order.order_id,
+            gift_card_id=card.gift_card_id,
+            payment_id=self._id("payment/card"),
+        )
+        payment = self._run("redeem", command)
+        if is_split:
+            rest = AuthorizePayment(
+                merchant_id=order.merchant_id, order_id=order.order_id, payment_id=self._id("payment/1")
+            )
+            self._capture(self._run("authorize/1", rest), order)
+        return payment
+
+    def _card(self, order: OrderState, amount_minor: int, funding: GiftCardFunding) -> GiftCardState:
+        command = IssueGiftCard(
+            merchant_id=order.merchant_id,
+            funding=funding,
+            amount_minor=amount_minor,
+            external_reference=self.plan.order_number if funding is GiftCardFunding.SOLD else None,
+            source=self.source.partition("/")[0],
+            gift_card_id=self._id("card"),
+        )
+        return self._run("card", command)
 
     def _run(self, step: str, command: Command[Answer]) -> Answer:
         answer = execute(self.pod, command, idempotency_key=f"{self.source}/{self.plan.order_number}/{step}")
@@ -201,15 +252,17 @@ class Journey:
         line = lines[-1]
         is_restocked = self.plan.is_restocked and self.plan.shipment in (Shipment.WHOLE, Shipment.IN_TWO)
         quantity = _open(line) if self.plan.is_restocked else 1
+        onto = self.plan.refund is Refund.ONTO_GIFT_CARD and payment.gift_card_id is None
         command = RequestRefund(
             merchant_id=order.merchant_id,
             payment_id=payment.payment_id,
+            gift_card_id=self._card(order, GOODWILL_MINOR, GiftCardFunding.GRANTED).gift_card_id if onto else None,
             lines=[RefundLineInput(order_line_id=line.order_line_id, quantity=quantity, is_restocked=is_restocked)],
             reason="returned" if is_restocked else "not as described",
             refund_id=self._id("refund"),
         )
         refund_id = self._run("refund/request", command).refund_id
-        if self.plan.refund is Refund.COMPLETED:
+        if self.plan.refund in (Refund.COMPLETED, Refund.ONTO_GIFT_CARD):
             self._run("refund/complete", CompleteRefund(merchant_id=order.merchant_id, refund_id=refund_id))
         elif self.plan.refund is Refund.FAILED:
             fail = FailRefund(merchant_id=order.merchant_id, refund_id=refund_id, failure_reason="parcel never arrived")
@@ -218,12 +271,12 @@ class Journey:
 
 def run_beside(pod: CommandPod, plan: SidePlan, source: str) -> Counter[str]:
     """Make a side plan happen and return the command that ran."""
-    command = _side_command(pod, plan)
+    command = _side_command(pod, plan, source.partition("/")[0])
     execute(pod, command, idempotency_key=f"{source}/{plan.name}")
     return Counter([type(command).__name__])
 
 
-def _side_command(pod: CommandPod, plan: SidePlan) -> Command[Any]:
+def _side_command(pod: CommandPod, plan: SidePlan, source: str) -> Command[Any]:
     merchant_id, variant = plan.merchant_id, variant_id(plan.merchant_id, plan.sku)
     if plan.what == "write_off":
         return AdjustStock(
@@ -244,6 +297,15 @@ def _side_command(pod: CommandPod, plan: SidePlan) -> Command[Any]:
     if plan.what == "price_change":
         price_micro = plan.quantity * micro_per_minor(shop_of(merchant_id).currency)
         return SetPrice(merchant_id=merchant_id, variant_id=variant, unit_price_micro=price_micro)
+    if plan.what == "gift_card":
+        return IssueGiftCard(
+            merchant_id=merchant_id,
+            funding=GiftCardFunding.GRANTED,
+            amount_minor=plan.quantity,
+            source=source,
+            reason="promotion",
+            expires_at=pod.clock() + ABANDONED_AFTER,
+        )
     return GrantCustomerEntitlement(
         merchant_id=merchant_id,
         customer_id=plan.customer_id or "",

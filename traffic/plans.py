@@ -42,6 +42,10 @@ class Payment(StrEnum):
     """No card pays; the order is cancelled."""
     AUTHORIZED = "authorized"
     """Not captured yet."""
+    GIFT_CARD = "gift_card"
+    """With a gift card that holds more than it costs."""
+    SPLIT = "split"
+    """Half with a gift card, the rest with another card."""
 
 
 class Shipment(StrEnum):
@@ -67,12 +71,16 @@ class Refund(StrEnum):
 
     NONE = "none"
     COMPLETED = "completed"
+    ONTO_GIFT_CARD = "onto_gift_card"
+    """Completed, onto a card that comes with it."""
     REQUESTED = "requested"
     FAILED = "failed"
 
 
 PAYMENTS = {
-    Payment.PAID: 8_900,
+    Payment.PAID: 8_700,
+    Payment.GIFT_CARD: 100,
+    Payment.SPLIT: 100,
     Payment.RETRIED: 300,
     Payment.IN_TWO: 300,
     Payment.AUTHORIZED: 300,
@@ -80,7 +88,13 @@ PAYMENTS = {
 }
 SHIPMENTS = {Shipment.WHOLE: 8_700, Shipment.IN_TWO: 500, Shipment.PART: 400, Shipment.NONE: 400}
 CANCELLATIONS = {Cancellation.NONE: 9_500, Cancellation.PART: 300, Cancellation.WHOLE: 200}
-REFUNDS = {Refund.NONE: 8_600, Refund.COMPLETED: 1_200, Refund.REQUESTED: 100, Refund.FAILED: 100}
+REFUNDS = {
+    Refund.NONE: 8_600,
+    Refund.COMPLETED: 1_150,
+    Refund.ONTO_GIFT_CARD: 50,
+    Refund.REQUESTED: 100,
+    Refund.FAILED: 100,
+}
 """Together with CANCELLATIONS: a credit for about one order in five, as in the real data."""
 
 RESERVED_FIRST = 500
@@ -88,6 +102,7 @@ WITH_DISCOUNT = 800
 ABANDONED = 300
 PRICE_CHANGES = 200
 LOYALTY_GRANTS = 200
+GIFT_CARDS = 100
 """Of 10,000 orders."""
 
 
@@ -117,7 +132,7 @@ class OrderPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SidePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happens beside the orders: `what` is write_off, abandon, price_change or loyalty."""
+    """Something beside the orders: `what` is write_off, abandon, price_change, loyalty or gift_card."""
 
     merchant_id: str
     name: str
@@ -125,7 +140,7 @@ class SidePlan(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     sku: str
     quantity: int
-    """Units; of a price change the new price in minor units, of a loyalty grant its level."""
+    """Units; of a price change or gift card the amount in minor units, of a loyalty grant its level."""
     customer_id: str | None = None
 
 
@@ -185,6 +200,13 @@ class OrderSource:
                     sku="",
                     quantity=rng.randint(1, 3),
                     customer_id=self._customer(),
+                )
+            )
+        if _chance(rng, GIFT_CARDS):
+            amount_minor = 1_000 * rng.randint(1, 5)
+            plans.append(
+                SidePlan(
+                    merchant_id=shop.merchant_id, name=f"{name}/card", what="gift_card", sku="", quantity=amount_minor
                 )
             )
         return plans

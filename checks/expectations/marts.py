@@ -23,6 +23,9 @@ ACCOUNTS = (
     "clearing",
     "customer_deposits",
     "discounts",
+    "gift_card_breakage",
+    "gift_card_grants",
+    "gift_card_liability",
     "merchant_payable",
     "merchant_share",
     "refunds",
@@ -221,7 +224,8 @@ JOURNAL = Suite(
             "money_is_whole",
             "Accounts of what is charged, paid or owed hold whole minor units; only rounding and sales have fractions.",
             "t.account not in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', "
-            f"'discounts') or t.amount_micro % {PER_MINOR} = 0",
+            f"'discounts', 'gift_card_liability', 'gift_card_grants', 'gift_card_breakage') "
+            f"or t.amount_micro % {PER_MINOR} = 0",
             "account",
             "amount_micro",
         ),

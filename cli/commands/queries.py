@@ -58,11 +58,11 @@ def sql(
 ) -> None:
     """Ask the warehouse in SQL (DuckDB's), at the newest complete build or exactly as it stood earlier. Read only.
 
-    Marts: adjustments, daily_sales, entitlements, fulfillments, inventory_movements, journal, merchant_payable,
-    merchants, order_lines, orders, payment_captures, payments, product_variants, refund_lines, refunds, reservations,
-    tax_by_jurisdiction, tax_lines, trial_balance. Every event up to the cuts: events. Read models, as they are now:
-    {read_models}. Columns of one: "describe orders". Amounts are integers; the unit ends each column's name. In JSON:
-    cuts, build_id, columns, rows (lists in their order), is_cut_off, views.
+    Marts: adjustments, daily_sales, entitlements, fulfillments, gift_cards, inventory_movements, journal,
+    merchant_payable, merchants, order_lines, orders, payment_captures, payments, product_variants, refund_lines,
+    refunds, reservations, tax_by_jurisdiction, tax_lines, trial_balance. Every event up to the cuts: events. Read
+    models, as they are now: {read_models}. Columns of one: "describe orders". Amounts are integers; the unit ends each
+    column's name. In JSON: cuts, build_id, columns, rows (lists in their order), is_cut_off, views.
     """
     from derived.querying import Limits, ask
     from stack.looking.as_of import check_asked, wanted_cuts

@@ -13,6 +13,7 @@ from contracts.events.entitlement import (
     MerchantEntitlementState,
 )
 from contracts.events.fulfillment import FulfillmentEvent, FulfillmentState
+from contracts.events.gift_card import GiftCardEvent, GiftCardState
 from contracts.events.merchant import MerchantEvent, MerchantState
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
@@ -33,6 +34,7 @@ AGGREGATES: dict[type[AggregateState], type[StrEnum]] = {
     FulfillmentState: FulfillmentEvent,
     CustomerEntitlementState: CustomerEntitlementEvent,
     AdjustmentState: AdjustmentEvent,
+    GiftCardState: GiftCardEvent,
 }
 """State type of an aggregate -> the events that the aggregate can have."""
 

@@ -46,6 +46,8 @@ class AdjustmentKind(StrEnum):
 class AdjustmentTax(Value, frozen=True, kw_only=True):
     """One of several taxes in an adjustment. Table adjustment_taxes."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("jurisdiction",)
+
     jurisdiction: Jurisdiction
     """Where this tax is owed."""
     rate_ppm: RatePpm
@@ -59,6 +61,7 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "adjustment"
     ID_FIELD: ClassVar[str] = "adjustment_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("adjusted_at",)
 
     adjustment_id: Uuid
     """The adjustment."""

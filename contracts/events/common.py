@@ -15,6 +15,9 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of an aggregate's state, e.g. one order line."""
 
+    # Of what stands in a list: the fields that name it in its aggregate.
+    KEY: ClassVar[tuple[str, ...]] = ()
+
 
 class AggregateState(Value, frozen=True, kw_only=True):
     """An aggregate's full state after a change; every subclass names its aggregate type and its id field.
@@ -25,6 +28,8 @@ class AggregateState(Value, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str]
     ID_FIELD: ClassVar[str]
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ()
+    """The fields that say when the fact occurred, the first one its business day; the last that has a value counts."""
     SCHEMA_VERSION: ClassVar[int] = 1
     UPCASTERS: ClassVar[tuple[Upcaster, ...]] = ()
     """The first one converts a state of schema version 1 to version 2, and so on."""

@@ -36,6 +36,8 @@ class CustomerEntitlementEvent(StrEnum):
 class Grant(Value, frozen=True, kw_only=True):
     """The grant of one grantor; it is live until `revoked_at` or `expires_at`."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("grant_id",)
+
     grant_id: Uuid
     """The grant."""
     grantor: Grantor

@@ -19,6 +19,8 @@ class FulfillmentEvent(StrEnum):
 class FulfillmentLine(Value, frozen=True, kw_only=True):
     """Units of one order line. Table fulfillment_lines."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("fulfillment_line_id",)
+
     fulfillment_line_id: Uuid
     """The line."""
     order_line_id: Uuid
@@ -32,6 +34,7 @@ class FulfillmentState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "fulfillment"
     ID_FIELD: ClassVar[str] = "fulfillment_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("shipped_at",)
 
     fulfillment_id: Uuid
     """The fulfillment."""

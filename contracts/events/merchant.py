@@ -27,6 +27,8 @@ class TaxRate(Value, frozen=True, kw_only=True, omit_defaults=True):
     A category has one rate, or several taxes on the same amount; then each tax names where it is owed.
     """
 
+    KEY: ClassVar[tuple[str, ...]] = ("jurisdiction", "tax_category", "owed_to")
+
     jurisdiction: Jurisdiction
     """The rate applies when the merchant sells from here."""
     tax_category: TaxCategory

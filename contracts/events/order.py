@@ -64,8 +64,9 @@ class LineKind(StrEnum):
 
 
 DEPOSIT_TAX_CATEGORY = "customer deposit"
-"""Tax category of lines that sell nothing: money held for the customer, e.g. cash above an order's total or a gift
-card. The journal books such a line on the account `customer_deposits`, not as revenue, until the money is given back.
+"""Tax category of lines that sell nothing: money held for the customer, e.g. cash above an order's total.
+
+The journal books such a line on the account `customer_deposits`, not as revenue, until the money is given back.
 """
 
 
@@ -80,6 +81,8 @@ class OrderLine(Value, frozen=True, kw_only=True):
     `contracts.money.portion(amount, cancelled_quantity, quantity)`. When all other units are refunded, it is the rest
     that these refunds left.
     """
+
+    KEY: ClassVar[tuple[str, ...]] = ("order_line_id",)
 
     order_line_id: Uuid
     """The order line."""
@@ -136,6 +139,8 @@ class OrderLine(Value, frozen=True, kw_only=True):
 class OrderLineTax(Value, frozen=True, kw_only=True):
     """One of several taxes on one line, each on the line's taxable_minor. Table order_line_taxes."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("order_line_id", "jurisdiction")
+
     order_line_id: Uuid
     """The order line."""
     jurisdiction: Jurisdiction
@@ -156,6 +161,8 @@ class OrderDiscount(Value, frozen=True, kw_only=True):
     Table order_discounts.
     """
 
+    KEY: ClassVar[tuple[str, ...]] = ("order_discount_id",)
+
     order_discount_id: Uuid
     """The discount."""
     code: DiscountCode
@@ -171,6 +178,7 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "order"
     ID_FIELD: ClassVar[str] = "order_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("placed_at",)
 
     order_id: Uuid
     """The order."""

@@ -39,6 +39,8 @@ class PaymentStatus(StrEnum):
 class PaymentCapture(Value, frozen=True, kw_only=True):
     """One capture. Table payment_captures."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("payment_capture_id",)
+
     payment_capture_id: Uuid
     """The capture."""
     amount_minor: AmountOrNoneMinor
@@ -54,6 +56,7 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "payment"
     ID_FIELD: ClassVar[str] = "payment_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("authorized_at",)
 
     payment_id: Uuid
     """The payment."""
@@ -81,3 +84,5 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     """Ordered by (captured_at, payment_capture_id)."""
     released_minor: int = 0
     """The part of a captured payment's authorization that was released. A voided payment is released as a whole."""
+    gift_card_id: Uuid | None = None
+    """The gift card that paid it; None: the provider did."""

@@ -29,6 +29,8 @@ class ProductKind(StrEnum):
 class Variant(Value, frozen=True, kw_only=True):
     """A sellable form of a product. Table variants; the price is in table prices."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("variant_id",)
+
     variant_id: Uuid
     """The variant."""
     sku: Sku

@@ -43,6 +43,8 @@ class RefundStatus(StrEnum):
 class RefundLine(Value, frozen=True, kw_only=True):
     """What is given back for one order line; amount includes the tax. Table refund_lines."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("refund_line_id",)
+
     refund_line_id: Uuid
     """The refund's line."""
     order_line_id: Uuid
@@ -66,6 +68,8 @@ class RefundLine(Value, frozen=True, kw_only=True):
 class RefundLineTax(Value, frozen=True, kw_only=True):
     """The part of one of several taxes that a refund's line gives back. Table refund_line_taxes."""
 
+    KEY: ClassVar[tuple[str, ...]] = ("refund_line_id", "jurisdiction")
+
     refund_line_id: Uuid
     """The refund's line."""
     jurisdiction: Jurisdiction
@@ -79,6 +83,7 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "refund"
     ID_FIELD: ClassVar[str] = "refund_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("requested_at", "completed_at")
 
     refund_id: Uuid
     """The refund."""
@@ -112,3 +117,5 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     """Ordered by refund_line_id."""
     line_taxes: list[RefundLineTax] = msgspec.field(default_factory=list)
     """Taxes of lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax."""
+    gift_card_id: Uuid | None = None
+    """The gift card that the money is paid onto; None: it goes back through the provider."""

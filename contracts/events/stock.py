@@ -34,6 +34,7 @@ class StockMovementState(AggregateState, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str] = "stock_movement"
     ID_FIELD: ClassVar[str] = "stock_movement_id"
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("moved_at",)
 
     stock_movement_id: Uuid
     """The movement."""
@@ -75,6 +76,8 @@ class ReservationStatus(StrEnum):
 
 class ReservationLine(Value, frozen=True, kw_only=True):
     """Units held of one variant: quantity - consumed_quantity - released_quantity. Table reservation_lines."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("reservation_line_id",)
 
     reservation_line_id: Uuid
     """The line."""

@@ -16,3 +16,9 @@
 
 {# Tax category of lines that sell nothing: contracts/events/order.py says what they are. #}
 {% macro deposit_tax_category() %}'customer deposit'{% endmacro %}
+
+{# Accounts that payments and refunds move money on, as a list: cash, and what is owed on gift cards. `with_gift_cards`: also
+   those that gift cards themselves are booked on, so that issuing and ending them sums to nothing. #}
+{% macro tenders(with_gift_cards=false) -%}
+    ('cash', 'gift_card_liability'{% if with_gift_cards %}, 'gift_card_grants', 'gift_card_breakage'{% endif %})
+{%- endmacro %}

@@ -7,5 +7,8 @@ select
 from {{ ref('journal') }}
 where
     {{ is_added('cut') }}
-    and account in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', 'discounts')
+    and (
+        account in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', 'discounts')
+        or account in ('gift_card_liability', 'gift_card_grants', 'gift_card_breakage')
+    )
     and (amount_micro % {{ micro_per_minor('currency') }}) is distinct from 0

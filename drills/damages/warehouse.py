@@ -7,21 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from contracts.events import STATE_TYPES
 from drills.damages.place import WHOLE, Damage, Harm, Place, Target, harm
 
-ID_COLUMNS = {
-    "order": "order_id",
-    "payment": "payment_id",
-    "refund": "refund_id",
-    "reservation": "reservation_id",
-    "fulfillment": "fulfillment_id",
-    "stock_movement": "stock_movement_id",
-    "adjustment": "adjustment_id",
-    "product": "product_id",
-    "merchant": "merchant_id",
-    "merchant_entitlement": "entitlement_id",
-    "customer_entitlement": "entitlement_id",
-}
+ID_COLUMNS = {name: state.ID_FIELD for name, state in STATE_TYPES.items()}
 GHOST = "01970000-0000-7000-8000-000000000000"
 
 

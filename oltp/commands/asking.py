@@ -57,8 +57,8 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         """Lock and return what the command is about; called in both transactions."""
         raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
-    def prepare(self, tx: CommandTransaction, loaded: Loaded) -> ProviderCall:
-        """Check everything that can be checked, and return what is to be asked."""
+    def prepare(self, tx: CommandTransaction, loaded: Loaded) -> Answer | ProviderCall:
+        """Check everything that can be checked, and return what is to be asked, or the answer if nothing is."""
         raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
     def conclude(
@@ -73,7 +73,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
     def run(self, tx: CommandTransaction) -> Answer:
         """Do everything in one transaction: for a provider that answers at once and moves no money."""
         loaded = self.load(tx)
-        step: Answer | ProviderCall = self.prepare(tx, loaded)
+        step = self.prepare(tx, loaded)
         while isinstance(step, ProviderCall):
             step = self.conclude(tx, loaded, step, asked(tx.gateway, step), is_abandoned=False)
         return step
@@ -91,10 +91,13 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         with transaction_of(pod, request) as tx:
             if not claim(tx, self, request):
                 return self._under_way(tx, request)
-            call = self.prepare(tx, self.load(tx))
-            open_call(tx, self.merchant_id, call, type(self).__name__, msgspec.json.encode(self).decode())
+            step = self.prepare(tx, self.load(tx))
+            if isinstance(step, ProviderCall):
+                open_call(tx, self.merchant_id, step, type(self).__name__, msgspec.json.encode(self).decode())
+            else:
+                store_answer(tx, self, step)
             commit(tx)
-        return call
+        return step
 
     def _under_way(self, tx: CommandTransaction, request: Request) -> Answer | ProviderCall:
         """Return the stored answer, or the call that has none yet."""

@@ -1,4 +1,5 @@
-"""Complete a refund: the provider gives the money back; what came back, or was never shipped, can be sold again.
+"""Complete a refund: the provider gives the money back, or it is paid onto a gift card; what came back, or was never
+shipped, can be sold again.
 
 While the provider is asked, the refund cannot be failed. A refund that the provider declines is recorded as failed. The
 provider knows a refund by its id, not by the command's key: whoever completes it, under whatever key, gets the same
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from contracts.errors import GatewayDeclinedError
 from contracts.events.common import Value
+from contracts.events.gift_card import GiftCardEvent, GiftCardState
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.refund import RefundEvent, RefundState, RefundStatus
@@ -18,6 +20,7 @@ from contracts.events.stock import ReservationEvent, ReservationState, StockMove
 from contracts.limits import NOTE, Uuid
 from contracts.text import visible
 from oltp.commands.asking import Outcome, ProviderCommand
+from oltp.domain.gift_cards import credit, require_usable
 from oltp.domain.orders import units_released, withdraw_refunded
 from oltp.domain.payments import refund_payment
 from oltp.domain.provider_calls import CallKind, ProviderCall
@@ -53,6 +56,8 @@ class Found(Value, frozen=True, kw_only=True):
     payment: PaymentState
     refund: RefundState
     held: list[ReservationState]
+    card: GiftCardState | None
+    """The gift card that the refund is paid onto."""
     refunds: dict[str, LineRefunds]
     captured_minor: int
 
@@ -67,12 +72,13 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
     refund_id: Uuid
 
     def load(self, tx: CommandTransaction) -> Found:
-        """Lock order, payment, refund and reservations, in this order."""
+        """Lock order, payment, refund, reservations and gift card, in this order."""
         found = load(tx, RefundState, self.merchant_id, self.refund_id, lock=False)
         ask_order = ask(tx, OrderState, self.merchant_id, found.order_id)
         ask_payment = ask(tx, PaymentState, self.merchant_id, found.payment_id)
         ask_refund = ask(tx, RefundState, self.merchant_id, self.refund_id)
         ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", found.order_id)
+        ask_card = None if found.gift_card_id is None else ask(tx, GiftCardState, self.merchant_id, found.gift_card_id)
         ask_refunds = line_refunds(tx, found.order_id)
         ask_captured = captured_of_order(tx, found.order_id)
         return Found(
@@ -80,15 +86,19 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
             payment=ask_payment(),
             refund=ask_refund(),
             held=ask_held(),
+            card=None if ask_card is None else ask_card(),
             refunds=ask_refunds(),
             captured_minor=ask_captured(),
         )
 
-    def prepare(self, tx: CommandTransaction, loaded: Found) -> ProviderCall:
-        """Return the call; what would be refused after money moved is refused now."""
+    def prepare(self, tx: CommandTransaction, loaded: Found) -> RefundState | ProviderCall:
+        """Return the call; what would be refused after money moved is refused now. Onto a card it is paid at once."""
         refund = loaded.refund
-        complete_refund(refund, None, tx.occurred_at)
+        completed = complete_refund(refund, refund.gift_card_id, tx.occurred_at)
         refund_payment(loaded.payment, refund.amount_minor)
+        if loaded.card is not None:
+            require_usable(loaded.card, refund.currency, tx.occurred_at)
+            return _record(tx, loaded, completed)
         return ProviderCall(
             kind=CallKind.REFUND,
             provider_key=provider_key(refund.merchant_id, f"refund/{refund.refund_id}"),
@@ -129,6 +139,7 @@ def _record(tx: CommandTransaction, found: Found, completed: RefundState) -> Ref
             Change(before=refund, after=completed, event_type=RefundEvent.REFUND_COMPLETED),
             Change(before=found.payment, after=after, event_type=PaymentEvent.PAYMENT_REFUNDED),
             *(Change(before=old, after=new, event_type=ReservationEvent.RESERVATION_RELEASED) for old, new in steps),
+            *_card_changes(found.card, refund),
         ],
     )
     _move_stock(tx, refund, steps)
@@ -139,6 +150,13 @@ def _order_changes(order: OrderState, withdrawn: OrderState | None) -> list[Chan
     if withdrawn is None:
         return []
     return [Change(before=order, after=withdrawn, event_type=OrderEvent.ORDER_UNITS_WITHDRAWN)]
+
+
+def _card_changes(card: GiftCardState | None, refund: RefundState) -> list[Change]:
+    if card is None:
+        return []
+    after = credit(card, refund.amount_minor)
+    return [Change(before=card, after=after, event_type=GiftCardEvent.GIFT_CARD_CREDITED)]
 
 
 def _move_stock(

@@ -12,13 +12,16 @@ from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
+from oltp.commands.expire_gift_cards import ExpireGiftCards
 from oltp.commands.expire_reservations import ExpireReservations
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
+from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.put_back import PutBack
 from oltp.commands.receive_stock import ReceiveStock
+from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.release_reservation import ReleaseReservation
@@ -39,14 +42,17 @@ COMMANDS = (
     CapturePayment,
     CompleteRefund,
     ConfigureMerchant,
+    ExpireGiftCards,
     ExpireReservations,
     FailRefund,
     FulfillOrder,
     GrantMerchantEntitlement,
     GrantCustomerEntitlement,
+    IssueGiftCard,
     PlaceOrder,
     PutBack,
     ReceiveStock,
+    RedeemGiftCard,
     RegisterMerchant,
     ReleasePayment,
     ReleaseReservation,

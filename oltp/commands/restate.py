@@ -19,23 +19,12 @@ import msgspec
 from psycopg import errors
 
 from contracts.errors import InputError, NotRestatableError
-from contracts.events import STATE_TYPES
-from contracts.events.adjustment import AdjustmentEvent, AdjustmentState
+from contracts.events import AGGREGATES, STATE_TYPES
 from contracts.events.changes import state_digest
 from contracts.events.common import AggregateState, Value, changed_fields
-from contracts.events.entitlement import (
-    CustomerEntitlementEvent,
-    CustomerEntitlementState,
-    MerchantEntitlementEvent,
-    MerchantEntitlementState,
-)
-from contracts.events.fulfillment import FulfillmentEvent, FulfillmentState
-from contracts.events.merchant import MerchantEvent, MerchantState
-from contracts.events.order import OrderEvent, OrderState
-from contracts.events.payment import PaymentEvent, PaymentState
-from contracts.events.product import ProductEvent, ProductState
-from contracts.events.refund import RefundEvent, RefundState
-from contracts.events.stock import ReservationEvent, ReservationState, StockMovementEvent, StockMovementState
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentState
+from contracts.events.refund import RefundState
 from contracts.events.upcasting import UnreadableEventError, read_state
 from contracts.limits import AggregateType, Digest, Note, StoredName, Version
 from oltp.commands.execute import Command
@@ -43,23 +32,19 @@ from oltp.outbox import Change, publish_all
 from oltp.store.rows import advance, ask, load
 from oltp.transaction import CommandTransaction
 
-EVENTS: dict[type[AggregateState], StrEnum] = {
-    MerchantState: MerchantEvent.MERCHANT_RESTATED,
-    MerchantEntitlementState: MerchantEntitlementEvent.MERCHANT_ENTITLEMENT_RESTATED,
-    CustomerEntitlementState: CustomerEntitlementEvent.CUSTOMER_ENTITLEMENT_RESTATED,
-    ProductState: ProductEvent.PRODUCT_RESTATED,
-    ReservationState: ReservationEvent.RESERVATION_RESTATED,
-    OrderState: OrderEvent.ORDER_RESTATED,
-    PaymentState: PaymentEvent.PAYMENT_RESTATED,
-    RefundState: RefundEvent.REFUND_RESTATED,
-    # These happen once: the only event they can lack is their first one.
-    StockMovementState: StockMovementEvent.STOCK_MOVED,
-    FulfillmentState: FulfillmentEvent.FULFILLMENT_SHIPPED,
-    AdjustmentState: AdjustmentEvent.ADJUSTMENT_BOOKED,
-}
+RESTATED = "_restated"
+"""How the event is called that states an aggregate again; what happens once has none."""
+
+
+def _stating_event(events: type[StrEnum]) -> StrEnum:
+    """Return the event that states an aggregate again: of what happens once the only one it can lack, its first."""
+    return next((event for event in events if event.endswith(RESTATED)), next(iter(events)))
+
+
+EVENTS: dict[type[AggregateState], StrEnum] = {state: _stating_event(events) for state, events in AGGREGATES.items()}
 """The event that states an aggregate again, by state type."""
 
-HAPPENS_ONCE = frozenset({StockMovementState, FulfillmentState, AdjustmentState})
+HAPPENS_ONCE = frozenset(state for state, event in EVENTS.items() if not event.endswith(RESTATED))
 
 _NEWEST_EVENT = """
 select
@@ -176,20 +161,10 @@ def _write(
 
 def _moment(state: AggregateState) -> datetime | None:
     """Return when the fact occurred that the state tells of; None: it tells of no one moment."""
-    match state:
-        case OrderState():
-            return state.placed_at
-        case PaymentState():
-            return max((capture.captured_at for capture in state.captures), default=state.authorized_at)
-        case RefundState():
-            return state.completed_at or state.requested_at
-        case FulfillmentState():
-            return state.shipped_at
-        case AdjustmentState():
-            return state.adjusted_at
-        case StockMovementState():
-            return state.moved_at
-    return None
+    if isinstance(state, PaymentState) and state.captures:
+        return max(capture.captured_at for capture in state.captures)
+    moments = (getattr(state, name) for name in reversed(state.MOMENT_FIELDS))
+    return next((moment for moment in moments if moment is not None), None)
 
 
 def _read(present: AggregateState, schema_version: int, payload: str) -> AggregateState:

@@ -164,12 +164,14 @@ def request_refund(
     reason: str,
     external_reference: str | None,
     requested_at: datetime,
+    gift_card_id: str | None = None,
 ) -> RefundState:
     """Return the new refund at version 1, with every amount computed.
 
     `line_refunds`: what is already refunded by order line id; `pending_minor`: requested, not yet completed refunds of
-    the payment. Raises OverRefundError beyond what the line or the payment can give back, ConflictError for restocking
-    units that never left.
+    the payment. `gift_card_id`: the card that it is paid onto; None: that of the payment, if it was made with one.
+    Raises OverRefundError beyond what the line or the payment can give back, ConflictError for restocking units that
+    never left.
     """
     _check_request(order, payment, requests)
     lines, taxes = _refund_lines(order, requests, line_refunds)
@@ -199,6 +201,7 @@ def request_refund(
         completed_at=None,
         lines=sorted(lines, key=lambda line: line.refund_line_id),
         line_taxes=sorted(taxes, key=lambda tax: (tax.refund_line_id, tax.jurisdiction)),
+        gift_card_id=gift_card_id or payment.gift_card_id,
     )
 
 

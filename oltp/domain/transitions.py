@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from contracts.errors import IllegalTransitionError
+from contracts.events.gift_card import GiftCardStatus
 from contracts.events.order import OrderStatus
 from contracts.events.payment import PaymentStatus
 from contracts.events.refund import RefundStatus
@@ -49,6 +50,12 @@ RESERVATION_TRANSITIONS: Transitions[ReservationStatus] = {
     ReservationStatus.CONSUMED: frozenset(),
     ReservationStatus.RELEASED: frozenset(),
     ReservationStatus.EXPIRED: frozenset(),
+}
+
+GIFT_CARD_TRANSITIONS: Transitions[GiftCardStatus] = {
+    # Active to active: it was spent from, or a refund was paid onto it.
+    GiftCardStatus.ACTIVE: frozenset(GiftCardStatus),
+    GiftCardStatus.EXPIRED: frozenset(),
 }
 
 

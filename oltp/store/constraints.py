@@ -14,6 +14,7 @@ from contracts.errors import (
     ConflictError,
     IllegalTransitionError,
     InputError,
+    InsufficientBalanceError,
     InsufficientStockError,
     NotFoundError,
     OverCaptureError,
@@ -40,6 +41,7 @@ REFUNDS_WITHIN_CAPTURED = "refunds_within_captured"
 REFUNDS_WITHIN_ORDER_LINE = "refunds_within_order_line"
 LINE_CLOSED_WITHIN_QUANTITY = "order_lines_closed_within_quantity"
 RESERVATION_PARTS_WITHIN_QUANTITY = "reservation_lines_parts_within_quantity"
+BALANCE_NOT_NEGATIVE = "gift_cards_balance_minor_not_negative"
 AUTHORIZED_PAYMENT_IS_UNIQUE = "provider_calls_authorized_payment_idx"
 POSITION_IS_UNIQUE = "outbox_pkey"
 POSITIONS_GROW = "outbox_positions_grow"
@@ -73,6 +75,7 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     REFUNDS_WITHIN_ORDER_LINE: (OverRefundError, None),
     LINE_CLOSED_WITHIN_QUANTITY: (ConflictError, "More units would be fulfilled or cancelled than were ordered."),
     RESERVATION_PARTS_WITHIN_QUANTITY: (ConflictError, "More units would be taken than the reservation holds."),
+    BALANCE_NOT_NEGATIVE: (InsufficientBalanceError, "More would be spent than the gift card holds."),
     AUTHORIZED_PAYMENT_IS_UNIQUE: (ConflictError, "An id given for payments is being authorized already."),
     STOCK_LIMIT: (InputError, STOCK_IS_LIMITED),
     MOVEMENT_LIMIT: (InputError, STOCK_IS_LIMITED),

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-import msgspec
 from sqlalchemy import Column, DefaultClause, Table
 from sqlalchemy.dialects.postgresql import UUID
 
@@ -279,98 +278,69 @@ def _parts(mapping: AggregateMapping, child: ChildMapping) -> str:
     )
 
 
-def _child(
-    state_type: type[AggregateState],
-    field: str,
-    *child_tables: ChildTable,
-    key: tuple[str, ...],
-    order: tuple[str, ...],
-) -> ChildMapping:
-    (value_type,) = get_args(get_type_hints(state_type)[field])
-    assert issubclass(value_type, msgspec.Struct)
-    return ChildMapping(field=field, value_type=value_type, key=key, tables=child_tables, order=order)
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """How a list of parts is held, where that does not follow from its type and its table's name."""
+
+    table: Table | None = None
+    """None: ``<aggregate_type>_<field>``."""
+    order: tuple[str, ...] | None = None
+    """None: by its key."""
+    further: Table | None = None
+    """A second table with fields of the same parts."""
+    optional_field: str | None = None
+    """The part has a row there only when this field is not None."""
 
 
-def _mapping(aggregate_type: str, *children: tuple[Any, ...]) -> AggregateMapping:
-    state_type = STATE_TYPES[aggregate_type]
+_GRANTS = Held(order=("granted_at", "grant_id"))
+
+HELD: dict[tuple[str, str], Held] = {
+    ("merchant_entitlement", "grants"): _GRANTS,
+    ("customer_entitlement", "grants"): _GRANTS,
+    ("product", "variants"): Held(
+        table=tables.variants,
+        order=("sku", "variant_id"),
+        further=tables.prices,
+        optional_field="unit_price_micro",
+    ),
+    ("order", "lines"): Held(order=("line_number",), further=tables.order_tax_lines),
+    ("payment", "captures"): Held(order=("captured_at", "payment_capture_id")),
+}
+"""By aggregate type and field."""
+
+
+def _mapping(state_type: type[AggregateState]) -> AggregateMapping:
+    """Return the mapping that follows from the state: tables and columns carry the names of its types and fields."""
+    hints = get_type_hints(state_type)
+    lists = [name for name in state_type.__struct_fields__ if get_origin(hints[name]) is list]
     return AggregateMapping(
         state_type=state_type,
-        table=tables.metadata.tables[f"{tables.SCHEMA}.{aggregate_type}s"],
-        children=tuple(
-            _child(state_type, field, *parts, key=key, order=order) for field, parts, key, order in children
-        ),
+        table=_table(f"{state_type.AGGREGATE_TYPE}s"),
+        children=tuple(_child(state_type, field, get_args(hints[field])[0]) for field in lists),
     )
 
 
-def _part(table: Table, root_id: str, optional_field: str | None = None) -> ChildTable:
-    return ChildTable(table=table, root_id=root_id, optional_field=optional_field)
+def _child(state_type: type[AggregateState], field: str, value_type: type[Value]) -> ChildMapping:
+    held = HELD.get((state_type.AGGREGATE_TYPE, field), Held())
+    first = held.table if held.table is not None else _table(f"{state_type.AGGREGATE_TYPE}_{field}")
+    parts = [ChildTable(table=first, root_id=state_type.ID_FIELD)]
+    if held.further is not None:
+        further = ChildTable(table=held.further, root_id=state_type.ID_FIELD, optional_field=held.optional_field)
+        parts.append(further)
+    return ChildMapping(
+        field=field,
+        value_type=value_type,
+        key=value_type.KEY,
+        tables=tuple(parts),
+        order=held.order or value_type.KEY,
+    )
 
 
-def _grants(table: Table) -> tuple[Any, ...]:
-    return ("grants", (_part(table, "entitlement_id"),), ("grant_id",), ("granted_at", "grant_id"))
+def _table(name: str) -> Table:
+    return tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
 
-
-def _taxes(field: str, table: Table, root: str) -> tuple[Any, ...]:
-    key = tuple(column.name for column in table.primary_key.columns if column.name != f"{root}_id")
-    return (field, (_part(table, f"{root}_id"),), key, key)
-
-
-def _lines(table: Table, root: str) -> tuple[Any, ...]:
-    key = f"{root}_line_id"
-    return ("lines", (_part(table, f"{root}_id"),), (key,), (key,))
-
-
-_TAX_RATE = ("jurisdiction", "tax_category", "owed_to")
 
 MAPPINGS: dict[type[AggregateState], AggregateMapping] = {
-    mapping.state_type: mapping
-    for mapping in (
-        _mapping("merchant", ("tax_rates", (_part(tables.merchant_tax_rates, "merchant_id"),), _TAX_RATE, _TAX_RATE)),
-        _mapping("merchant_entitlement", _grants(tables.merchant_entitlement_grants)),
-        _mapping("customer_entitlement", _grants(tables.customer_entitlement_grants)),
-        _mapping(
-            "product",
-            (
-                "variants",
-                (_part(tables.variants, "product_id"), _part(tables.prices, "product_id", "unit_price_micro")),
-                ("variant_id",),
-                ("sku", "variant_id"),
-            ),
-        ),
-        _mapping("stock_movement"),
-        _mapping("reservation", _lines(tables.reservation_lines, "reservation")),
-        _mapping(
-            "order",
-            (
-                "lines",
-                (_part(tables.order_lines, "order_id"), _part(tables.order_tax_lines, "order_id")),
-                ("order_line_id",),
-                ("line_number",),
-            ),
-            (
-                "discounts",
-                (_part(tables.order_discounts, "order_id"),),
-                ("order_discount_id",),
-                ("order_discount_id",),
-            ),
-            _taxes("line_taxes", tables.order_line_taxes, "order"),
-        ),
-        _mapping(
-            "payment",
-            (
-                "captures",
-                (_part(tables.payment_captures, "payment_id"),),
-                ("payment_capture_id",),
-                ("captured_at", "payment_capture_id"),
-            ),
-        ),
-        _mapping(
-            "refund",
-            _lines(tables.refund_lines, "refund"),
-            _taxes("line_taxes", tables.refund_line_taxes, "refund"),
-        ),
-        _mapping("fulfillment", _lines(tables.fulfillment_lines, "fulfillment")),
-        _mapping("adjustment", _taxes("taxes", tables.adjustment_taxes, "adjustment")),
-    )
+    state_type: _mapping(state_type) for state_type in STATE_TYPES.values()
 }
-"""Tables by state type. Grants, lines and the rest carry the names of the state's fields, so the mapping is short."""
+"""Tables by state type."""

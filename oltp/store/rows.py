@@ -12,7 +12,7 @@ Belongs here: the mapping of every aggregate to its tables (columns carry the na
 statements it gives. Does not belong here: what changes (`oltp/domain/`), stock counters (`oltp/store/stock.py`).
 
 `lock=True` takes the root `for no key update` and reads the aggregate after it: the way to change one. Where a command
-locks several aggregates, the order is: order, payment, refund, reservation, and stock counters last.
+locks several aggregates, the order is: order, payment, refund, reservation, gift card, and stock counters last.
 """
 
 from __future__ import annotations

@@ -96,9 +96,9 @@ def prune_results(settings: Settings) -> None:
 
 
 def expire_reservations(settings: Settings) -> None:
-    """Give units back whose time is over, and settle calls to the payment provider that were left."""
+    """End reservations and gift cards whose time is over, and settle calls to the payment provider that were left."""
     from oltp.commands.execute import build_command_pod
-    from oltp.expiry import expire_due_reservations
+    from oltp.expiry import expire_due
     from oltp.settling import settle_provider_calls
     from streams.clocks import database_clock
 
@@ -106,7 +106,7 @@ def expire_reservations(settings: Settings) -> None:
         # By the database's clock: one that is ahead would give units away that are still held.
         clock = database_clock(pod_settings.reader_dsn)
         with build_command_pod(pod_settings, connections_max=1, clock=clock) as pod:
-            expired = expire_due_reservations(pod)
+            expired = expire_due(pod)
         with build_command_pod(pod_settings, connections_max=1) as pod:
             done = settle_provider_calls(pod)
         if expired or done.settled or done.failures:

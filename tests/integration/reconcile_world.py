@@ -10,6 +10,7 @@ from dataclasses import replace
 import duckdb
 
 from contracts.events.adjustment import AdjustmentKind
+from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import TaxRate
 from contracts.events.product import ProductKind
 from contracts.ownership import READ_MODELS
@@ -22,9 +23,11 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
+from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.place_order import DiscountInput, OrderLineInput, PlaceOrder, PriceOverride
 from oltp.commands.quantities import QuantityInput
 from oltp.commands.receive_stock import ReceiveStock, StockInput
+from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
@@ -175,6 +178,19 @@ class Shop:
                 source="test",
             )
         )
+
+    def paid_by_card(self):
+        """Sell a gift card, and spend a part of it."""
+        card = IssueGiftCard(
+            merchant_id=self.merchant_id,
+            funding=GiftCardFunding.SOLD,
+            amount_minor=10_000,
+            external_reference="till 1",
+            source="test",
+        )
+        order, card = self.order(), self._do(card)
+        command = RedeemGiftCard(merchant_id=self.merchant_id, order_id=order.order_id, gift_card_id=card.gift_card_id)
+        return order, self._do(command)
 
     def everything(self) -> None:
         self.give_away()

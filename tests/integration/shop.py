@@ -154,7 +154,12 @@ class Shop:
 
     def _assert_fold_equals_rows(self) -> None:
         states = self.fold()
-        for aggregate_type, table in (("order", "orders"), ("payment", "payments"), ("refund", "refunds")):
+        for aggregate_type, table in (
+            ("order", "orders"),
+            ("payment", "payments"),
+            ("refund", "refunds"),
+            ("gift_card", "gift_cards"),
+        ):
             rows = self.query(f"select {aggregate_type}_id::text, version, status from oltp.{table}")
             folded = [
                 (state.aggregate_id, state.version, str(state.status))

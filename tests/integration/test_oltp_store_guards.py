@@ -14,12 +14,14 @@ from psycopg import errors
 
 from contracts.errors import StackError
 from contracts.events.adjustment import AdjustmentKind
+from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderState
 from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
+from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.place_order import DiscountInput
 from oltp.store.tables import metadata
 from stack.servers.bootstrap import TIME_LIMITS
@@ -40,6 +42,7 @@ ROOTS = (
     "refunds",
     "fulfillments",
     "adjustments",
+    "gift_cards",
 )
 NOT_FACTS = {
     "outbox",
@@ -48,6 +51,8 @@ NOT_FACTS = {
     "epochs",
     "idempotency_keys",
     "provider_calls",
+    "aggregate_roots",
+    "aggregate_children",
     "allowed_transitions",
     "bypasses",
     "residents",
@@ -80,6 +85,7 @@ def busy_shop(shop: Shop) -> Shop:
     shop.request_refund(payment, (order.lines[0], 1))
     shop.do(GrantMerchantEntitlement(merchant_id=MERCHANT, feature="exports", grantor="plan:pro"))
     shop.do(GrantCustomerEntitlement(merchant_id=MERCHANT, customer_id="c1", feature="club", grantor="staff"))
+    shop.do(IssueGiftCard(merchant_id=MERCHANT, funding=GiftCardFunding.GRANTED, amount_minor=500, source="test"))
     for tax_category in (None, "standard"):
         fee = BookAdjustment(
             merchant_id=MERCHANT,

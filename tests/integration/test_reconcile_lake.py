@@ -85,7 +85,7 @@ def damage_lake(settings: Settings, statement: str, values: list[object] | None 
 
 def test_nothing_differs_where_nothing_is_wrong(context: ReconcileContext, shops: Shops) -> None:
     results = run_pairs(context, FAMILIES)
-    assert len(results) == 2 * 14
+    assert len(results) == 2 * 15
     assert [(r.pair, r.reason, r.sample) for r in results if r.verdict is not Verdict.CONSISTENT] == []
     by_pair = {result.pair: result for result in results if result.pod == "pod1"}
     orders = by_pair["oltp_lake.order"]
@@ -299,7 +299,7 @@ def test_what_could_not_be_looked_at_is_unknown_and_what_is_behind_is_late(
     assert no_log["log_manifests"].verdict is Verdict.UNKNOWN
     assert no_log["oltp_lake.order"].verdict is Verdict.CONSISTENT
     no_lake = compared(replace(context, open_lake=lambda: broken("the lake")))
-    assert {r.verdict for r in no_lake.values()} == {Verdict.UNKNOWN} and len(no_lake) == 14
+    assert {r.verdict for r in no_lake.values()} == {Verdict.UNKNOWN} and len(no_lake) == 15
     behind = replace(context, lake_cut=lambda connection, pod: 0, lag_seconds_max=0.05)
     late = compared(behind, "oltp_lake.order", "stock_identity")
     assert late["oltp_lake.order"].verdict is Verdict.LATE and late["oltp_lake.order"].compared == 0

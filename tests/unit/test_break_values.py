@@ -28,6 +28,7 @@ WITHOUT_AGGREGATE = {
     "next_cuts",
     "marts.daily_sales",
     "marts.daily_sales_over_all_days",
+    "marts.gift_card_liability",
 }
 
 

@@ -23,6 +23,8 @@ from streams import codec
 
 TABLES_APART = {
     # Not facts of aggregates: guards, propagation, counters with a pair of their own.
+    "aggregate_roots",
+    "aggregate_children",
     "allowed_transitions",
     "bypasses",
     "cuts",

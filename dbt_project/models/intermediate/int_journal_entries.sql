@@ -18,6 +18,10 @@ adjustment_versions as (
     {{ changed_versions(ref('int_adjustments_history'), vector) }}
 ),
 
+gift_card_versions as (
+    {{ changed_versions(ref('int_gift_cards_history'), vector) }}
+),
+
 -- A refund that is requested or that failed has moved no money, also after it was completed.
 refund_moneys as (
     select
@@ -131,10 +135,16 @@ payment_balances as (
         recorded_at,
         is_new,
         [
-            {'line_number': 1, 'account': 'cash', 'minor': captured_minor, 'micro': 0},
+            {'line_number': 1, 'account': 'cash', 'minor': if(gift_card_id is null, captured_minor, 0), 'micro': 0},
             {'line_number': 2, 'account': 'clearing', 'minor': -captured_minor, 'micro': 0},
             {'line_number': 3, 'account': 'merchant_share', 'minor': captured_minor, 'micro': 0},
-            {'line_number': 4, 'account': 'merchant_payable', 'minor': -captured_minor, 'micro': 0}
+            {'line_number': 4, 'account': 'merchant_payable', 'minor': -captured_minor, 'micro': 0},
+            {
+                'line_number': 5,
+                'account': 'gift_card_liability',
+                'minor': if(gift_card_id is null, 0, captured_minor),
+                'micro': 0
+            }
         ] as balances
     from payment_versions
 ),
@@ -162,10 +172,16 @@ refund_balances as (
                 'micro': 0
             },
             {'line_number': 2, 'account': 'tax_payable', 'minor': moved_tax_minor, 'micro': 0},
-            {'line_number': 3, 'account': 'cash', 'minor': -moved_minor, 'micro': 0},
+            {'line_number': 3, 'account': 'cash', 'minor': if(gift_card_id is null, -moved_minor, 0), 'micro': 0},
             {'line_number': 4, 'account': 'merchant_payable', 'minor': moved_minor, 'micro': 0},
             {'line_number': 5, 'account': 'merchant_share', 'minor': -moved_minor, 'micro': 0},
-            {'line_number': 6, 'account': 'customer_deposits', 'minor': moved_deposit_minor, 'micro': 0}
+            {'line_number': 6, 'account': 'customer_deposits', 'minor': moved_deposit_minor, 'micro': 0},
+            {
+                'line_number': 7,
+                'account': 'gift_card_liability',
+                'minor': if(gift_card_id is null, 0, -moved_minor),
+                'micro': 0
+            }
         ] as balances
     from refund_moneys
 ),
@@ -196,6 +212,41 @@ adjustment_balances as (
     from adjustment_versions
 ),
 
+-- What is spent of a card, and what is paid back onto it, is booked with the payment and the refund.
+gift_card_balances as (
+    select
+        pod,
+        valid_from_cut as cut,
+        event_id,
+        event_type,
+        'gift_card' as aggregate_type,
+        gift_card_id as aggregate_id,
+        version,
+        cast(null as varchar) as order_id,
+        merchant_id,
+        currency,
+        occurred_at as booked_at,
+        recorded_at,
+        is_new,
+        [
+            {'line_number': 1, 'account': 'cash', 'minor': if(funding = 'sold', issued_minor, 0), 'micro': 0},
+            {
+                'line_number': 2,
+                'account': 'gift_card_grants',
+                'minor': if(funding = 'granted', issued_minor, 0),
+                'micro': 0
+            },
+            {
+                'line_number': 3,
+                'account': 'gift_card_liability',
+                'minor': expired_minor - issued_minor,
+                'micro': 0
+            },
+            {'line_number': 4, 'account': 'gift_card_breakage', 'minor': -expired_minor, 'micro': 0}
+        ] as balances
+    from gift_card_versions
+),
+
 aggregate_balances as (
     select * from order_balances
     union all
@@ -204,6 +255,8 @@ aggregate_balances as (
     select * from refund_balances
     union all
     select * from adjustment_balances
+    union all
+    select * from gift_card_balances
 ),
 
 account_balances as (

@@ -5,9 +5,11 @@ with days as (
         entry_date as sales_date,
         currency,
         sum(amount_micro) filter (where account = 'clearing' and aggregate_type = 'order') as owed_micro,
-        sum(amount_micro) filter (where account = 'cash' and aggregate_type = 'payment') as captured_micro,
-        -sum(amount_micro) filter (where account = 'cash' and aggregate_type = 'refund') as refunded_micro,
-        sum(amount_micro) filter (where account = 'cash') as cash_micro,
+        sum(amount_micro) filter (where account in {{ tenders() }} and aggregate_type = 'payment') as captured_micro,
+        -sum(amount_micro) filter (where account in {{ tenders() }} and aggregate_type = 'refund') as refunded_micro,
+        sum(amount_micro) filter (
+            where account in {{ tenders() }} and aggregate_type in ('payment', 'refund')
+        ) as net_micro,
         -sum(amount_micro) filter (where account = 'tax_payable') as tax_micro,
         sum(amount_micro) filter (where account = 'discounts') as discount_micro,
         -sum(amount_micro) filter (where account = 'sales') as sales_micro,
@@ -16,6 +18,8 @@ with days as (
         sum(amount_micro) filter (where account = 'clearing' and aggregate_type = 'adjustment') as adjusted_micro,
         max(recorded_at) as last_recorded_at
     from {{ ref('journal') }}
+    -- Issuing a gift card sells nothing yet, and one that expires was not spent.
+    where aggregate_type <> 'gift_card'
     group by merchant_id, entry_date, currency
 ),
 
@@ -71,7 +75,7 @@ select
     coalesce(cancelled.cancelled_minor, 0) as cancelled_minor,
     {{ as_minor('captured_micro') }} as captured_minor,
     {{ as_minor('refunded_micro') }} as refunded_minor,
-    {{ as_minor('cash_micro') }} as net_minor,
+    {{ as_minor('net_micro') }} as net_minor,
     {{ as_minor('tax_micro') }} as tax_minor,
     {{ as_minor('discount_micro') }} as discount_minor,
     {{ as_minor('adjusted_micro') }} as adjusted_minor,

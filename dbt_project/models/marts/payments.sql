@@ -12,6 +12,7 @@ select
     refunded_minor,
     captured_minor - refunded_minor as net_minor,
     released_minor,
+    gift_card_id,
     authorized_at,
     {{ business_day('authorized_at') }} as authorized_date,
     version,

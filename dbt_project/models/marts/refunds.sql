@@ -13,6 +13,7 @@ select
     if(status = 'completed', amount_minor, 0) as refunded_minor,
     provider_reference,
     failure_reason,
+    gift_card_id,
     requested_at,
     completed_at,
     {{ business_day('completed_at') }} as refund_date,

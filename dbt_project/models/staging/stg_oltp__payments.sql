@@ -20,5 +20,6 @@
 } -%}
 {%- set added = {
     'released_minor': ['BIGINT', '0'],
+    'gift_card_id': ['VARCHAR', 'null'],
 } -%}
 {{ stage_events('payment', fields, added) }}

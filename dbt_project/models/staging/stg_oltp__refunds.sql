@@ -34,5 +34,6 @@
         'jurisdiction': 'VARCHAR',
         'tax_minor': 'BIGINT',
     }], '[]'],
+    'gift_card_id': ['VARCHAR', 'null'],
 } -%}
 {{ stage_events('refund', fields, added) }}

@@ -1,7 +1,13 @@
 """The declared tables of a pod; importing this package fills `metadata`."""
 
 from oltp.store.tables.catalog import prices, products, variants
-from oltp.store.tables.guards import allowed_transitions, bypasses, idempotency_keys
+from oltp.store.tables.guards import (
+    aggregate_children,
+    aggregate_roots,
+    allowed_transitions,
+    bypasses,
+    idempotency_keys,
+)
 from oltp.store.tables.limits import add_limits
 from oltp.store.tables.merchants import (
     customer_entitlement_grants,
@@ -25,6 +31,7 @@ from oltp.store.tables.orders import (
 from oltp.store.tables.payments import (
     adjustment_taxes,
     adjustments,
+    gift_cards,
     payment_captures,
     payments,
     refund_line_taxes,
@@ -41,6 +48,8 @@ __all__ = [
     "SCHEMA",
     "adjustment_taxes",
     "adjustments",
+    "aggregate_children",
+    "aggregate_roots",
     "allowed_transitions",
     "bypasses",
     "customer_entitlement_grants",
@@ -49,6 +58,7 @@ __all__ = [
     "epochs",
     "fulfillment_lines",
     "fulfillments",
+    "gift_cards",
     "idempotency_keys",
     "merchant_entitlement_grants",
     "merchant_entitlements",

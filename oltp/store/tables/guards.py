@@ -1,12 +1,25 @@
-"""Tables that guard the others: idempotency keys, allowed state transitions, and the audit of bypasses."""
+"""Tables that guard the others: idempotency keys, tables of aggregates, allowed state transitions, and bypasses."""
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, DateTime, Index, Table, Text, false, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Table,
+    Text,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSON
 
 from oltp.store.tables.columns import text_column
-from oltp.store.tables.metadata import metadata
+from oltp.store.tables.metadata import SCHEMA, metadata
 from oltp.store.tables.propagation import XID8
 
 idempotency_keys = Table(
@@ -22,6 +35,25 @@ idempotency_keys = Table(
     # Of an import, which may be repeated years later; the others are removed when their lease is over.
     Column("is_kept", Boolean, nullable=False, server_default=false()),
     Index("idempotency_keys_recorded_at_idx", "recorded_at", postgresql_using="brin"),
+)
+
+aggregate_roots = Table(
+    "aggregate_roots",
+    metadata,
+    # Rows are data of the migrations: `oltp.declare_root` writes them, and attaches the guards.
+    Column("aggregate_type", Text, primary_key=True),
+    Column("number", BigInteger, Identity(always=True, cache=1), nullable=False),
+    Column("table_name", Text, nullable=False, unique=True),
+    text_column("id_column"),
+)
+
+aggregate_children = Table(
+    "aggregate_children",
+    metadata,
+    # The same for the tables of an aggregate's parts, by `oltp.declare_child`.
+    Column("table_name", Text, primary_key=True),
+    Column("aggregate_type", Text, ForeignKey(f"{SCHEMA}.aggregate_roots.aggregate_type"), nullable=False),
+    text_column("id_column"),
 )
 
 allowed_transitions = Table(

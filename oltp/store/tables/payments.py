@@ -1,10 +1,11 @@
-"""Payments with their captures, refunds with their lines, and adjustments."""
+"""Payments with their captures, refunds with their lines, gift cards, and adjustments."""
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, text
 
 from contracts.events.adjustment import AdjustmentKind
+from contracts.events.gift_card import GiftCardFunding, GiftCardStatus
 from contracts.events.payment import PaymentStatus
 from contracts.events.refund import RefundStatus
 from oltp.store.tables.columns import (
@@ -20,6 +21,48 @@ from oltp.store.tables.columns import (
     version_column,
 )
 from oltp.store.tables.metadata import SCHEMA, metadata
+
+gift_cards = Table(
+    "gift_cards",
+    metadata,
+    id_column("gift_card_id", primary_key=True),
+    merchant_column(),
+    version_column(),
+    text_column("currency"),
+    text_column("status"),
+    text_column("funding"),
+    text_column("external_reference", nullable=True),
+    text_column("reason"),
+    text_column("source"),
+    integer_column("issued_minor"),
+    integer_column("credited_minor"),
+    integer_column("redeemed_minor"),
+    integer_column("expired_minor"),
+    integer_column("balance_minor"),
+    moment_column("issued_at"),
+    moment_column("expires_at", nullable=True),
+    moment_column("expired_at", nullable=True),
+    version_check(),
+    currency_check(),
+    known("status", GiftCardStatus),
+    known("funding", GiftCardFunding),
+    CheckConstraint("issued_minor > 0", name="issued_minor_positive"),
+    *not_negative("credited_minor", "redeemed_minor", "expired_minor", "balance_minor"),
+    CheckConstraint(
+        "balance_minor = issued_minor + credited_minor - redeemed_minor - expired_minor", name="balance_is_its_parts"
+    ),
+    CheckConstraint("(status = 'expired') = (expired_at is not null)", name="expired_has_moment"),
+    CheckConstraint(
+        "case status when 'expired' then balance_minor = 0 else expired_minor = 0 end", name="expired_has_nothing"
+    ),
+    Index("gift_cards_over_idx", "merchant_id", "expires_at", postgresql_where=text("status = 'active'")),
+)
+
+
+def _of_gift_cards() -> Index:
+    """Return the index by which a card's payments or refunds are summed; most rows are of no card."""
+    return Index(None, "gift_card_id", postgresql_where=text("gift_card_id is not null"))
+
 
 payments = Table(
     "payments",
@@ -38,6 +81,7 @@ payments = Table(
     integer_column("refunded_minor"),
     moment_column("authorized_at"),
     integer_column("released_minor"),
+    id_column("gift_card_id", ForeignKey(f"{SCHEMA}.gift_cards.gift_card_id"), nullable=True),
     version_check(),
     currency_check(),
     known("status", PaymentStatus),
@@ -47,6 +91,7 @@ payments = Table(
     CheckConstraint("captured_minor = 0 or status = 'captured'", name="captured_has_status"),
     CheckConstraint("released_minor = 0 or status = 'captured'", name="released_has_status"),
     Index(None, "order_id"),
+    _of_gift_cards(),
 )
 
 payment_captures = Table(
@@ -81,6 +126,7 @@ refunds = Table(
     text_column("failure_reason", nullable=True),
     moment_column("requested_at"),
     moment_column("completed_at", nullable=True),
+    id_column("gift_card_id", ForeignKey(f"{SCHEMA}.gift_cards.gift_card_id"), nullable=True),
     version_check(),
     currency_check(),
     known("status", RefundStatus),
@@ -89,6 +135,7 @@ refunds = Table(
     CheckConstraint("(status = 'completed') = (completed_at is not null)", name="completed_has_moment"),
     Index(None, "order_id"),
     Index(None, "payment_id"),
+    _of_gift_cards(),
 )
 
 refund_lines = Table(

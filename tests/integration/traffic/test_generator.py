@@ -4,16 +4,20 @@ import random
 import threading
 from collections import Counter
 
+import msgspec
 import psycopg
 import pytest
 
 from contracts.settings import Settings
+from oltp.commands.execute import CommandPod
 from oltp.directory import placements
-from traffic.generator import place_orders
+from traffic.generator import attempt_order, deliveries, generate, place_orders
 from traffic.live import run_live
+from traffic.plans import Cancellation, OrderPlan, Payment, Refund
+from traffic.progress import no_progress
 from traffic.shops import SHOPS
 from traffic.staff import StaffSource
-from traffic.steps import run_commands
+from traffic.steps import run_commands, run_commands_by_pod
 from traffic.workers import Workers
 
 
@@ -63,6 +67,39 @@ def test_several_processes_place_the_same_orders_as_one(books: Settings) -> None
     statuses = Counter(str(row[0]) for row in rows(books, "select status from oltp.orders"))
     assert len(ids) == 40
     assert statuses["fulfilled"] > statuses["cancelled"]
+
+
+def test_orders_are_paid_with_gift_cards_and_given_back_onto_them(books: Settings) -> None:
+    place_orders(books, orders=1, seed=1, processes=0)
+    homes = {placement.merchant_id: placement.pod for placement in placements(books.control_dsn)}
+    fates = ((Payment.GIFT_CARD, Refund.COMPLETED), (Payment.SPLIT, Refund.NONE), (Payment.PAID, Refund.ONTO_GIFT_CARD))
+    plan = generate(orders=12, seed=5, first_number=100)
+    orders = [
+        msgspec.structs.replace(order, payment=payment, refund=refund, cancellation=Cancellation.NONE, is_free=False)
+        for number, order in enumerate(plan.orders)
+        for payment, refund in [fates[number % len(fates)]]
+    ]
+    with Workers(books, 0) as workers:
+        run_commands_by_pod(workers, homes, deliveries(plan), "receiving stock", no_progress, at_once=1)
+        done = list(workers.run(attempt_order_of, ((homes[order.merchant_id], order) for order in orders)))
+    assert [refused for _, refused in done] == [False] * 12
+    commands = sum((each for each, _ in done), Counter())
+    assert (commands["RedeemGiftCard"], commands["IssueGiftCard"]) == (8, 12)
+    cards = rows(books, "select redeemed_minor > 0, credited_minor > 0 from oltp.gift_cards where source = 'test'")
+    # Spent and given back onto; spent as one half; given back onto, as it came with the refund.
+    assert Counter(cards) == {(True, True): 4, (True, False): 4, (False, True): 4}
+    off = rows(
+        books,
+        """select order_id from oltp.orders left join oltp.payments using (order_id)
+           where source = 'test' group by order_id, total_minor
+           having sum(captured_minor) <> total_minor""",
+    )
+    assert off == [], "with a gift card and what is left, an order is paid exactly"
+
+
+def attempt_order_of(pod: CommandPod, plan: OrderPlan) -> tuple[Counter[str], bool]:
+    """Take one order through its journey, in whatever process this is."""
+    return attempt_order(pod, plan, "test/cards")
 
 
 def test_live_traffic_runs_until_its_time_is_over_and_delivers_what_is_sold_out(books: Settings) -> None:

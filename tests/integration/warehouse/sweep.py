@@ -14,6 +14,7 @@ import msgspec
 from contracts.events.adjustment import AdjustmentState, AdjustmentTax
 from contracts.events.common import AggregateState
 from contracts.events.fulfillment import FulfillmentState
+from contracts.events.gift_card import GiftCardFunding, GiftCardState, GiftCardStatus
 from contracts.events.order import OrderLineTax, OrderState
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
 from contracts.events.refund import RefundLine, RefundLineTax, RefundState, RefundStatus
@@ -41,7 +42,7 @@ class Swept:
 
 def sweep(commerce: Commerce) -> Iterator[Swept]:
     """Yield every aggregate type's state with every spoiled value, each an aggregate of its own."""
-    for make in (order, payment, refund, adjustment, *_others(commerce)):
+    for make in (order, payment, refund, adjustment, gift_card, *_others(commerce)):
         probe = _plain(make(commerce)[0])
         for label, spoil in _spoils(probe):
             state, with_it = make(commerce)
@@ -181,6 +182,32 @@ def adjustment(commerce: Commerce) -> tuple[AdjustmentState, list[Change]]:
         ),
         [],
     )
+
+
+def gift_card(commerce: Commerce) -> tuple[GiftCardState, list[Change]]:
+    """Return a gift card that was sold, spent in part, paid a refund onto, and has ended."""
+    booked = commerce.adjust()[0][0]
+    assert isinstance(booked, AdjustmentState)
+    card = GiftCardState(
+        merchant_id=booked.merchant_id,
+        version=1,
+        gift_card_id=commerce.new_id(),
+        currency=booked.currency,
+        status=GiftCardStatus.EXPIRED,
+        funding=GiftCardFunding.SOLD,
+        external_reference="till 1",
+        reason="",
+        source="test",
+        issued_minor=100,
+        credited_minor=20,
+        redeemed_minor=90,
+        expired_minor=30,
+        balance_minor=0,
+        issued_at=commerce.now,
+        expires_at=commerce.now,
+        expired_at=commerce.now,
+    )
+    return card, []
 
 
 def _others(commerce: Commerce) -> Iterator[Make]:

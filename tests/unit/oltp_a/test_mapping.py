@@ -34,3 +34,6 @@ def test_every_part_has_its_columns(state_type: type[AggregateState]) -> None:
         assert columns - fields <= {state_type.ID_FIELD, "merchant_id"} | added
         for table in child.tables:
             assert {table.root_id, "merchant_id"} <= set(table.columns)
+            # What names a part in its aggregate is the key of each of its tables, the aggregate's own id apart.
+            key = {column.name for column in table.table.primary_key} - {state_type.ID_FIELD}
+            assert key - {"currency"} == set(child.key)

@@ -70,7 +70,7 @@ def test_nothing_starts_a_run_each_minute(tmp_path: Path) -> None:
 def test_reservations_are_let_go_each_minute_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for_drawing(tmp_path)
     settled: list[str] = []
-    monkeypatch.setattr(reservations, "expire_reservations", lambda _: {"pod1": 2, "pod2": 0})
+    monkeypatch.setattr(reservations, "expire_what_is_due", lambda _: {"pod1": 2, "pod2": 0})
 
     def settle(*_: object) -> dict[str, int]:
         settled.append("pod1")
@@ -83,13 +83,13 @@ def test_reservations_are_let_go_each_minute_without_a_run(tmp_path: Path, monke
         return sensor.evaluate_tick(dg.build_sensor_context(resources=build_resources(settings)))
 
     done = tick()
-    assert done.skip_message == "2 reservations expired, 1 call settled." and not done.run_requests
+    assert done.skip_message == "2 reservations and gift cards expired, 1 call settled." and not done.run_requests
 
     # Where nothing can be expired, calls to the provider are settled all the same.
     def nothing(_: Settings) -> dict[str, int]:
         raise psycopg.OperationalError("no answer")
 
-    monkeypatch.setattr(reservations, "expire_reservations", nothing)
+    monkeypatch.setattr(reservations, "expire_what_is_due", nothing)
     with pytest.raises(dg.Failure, match="no answer"):
         tick()
     assert settled == ["pod1", "pod1"]

@@ -64,7 +64,7 @@ def test_a_build_by_schedule_has_dbts_tests_and_no_other_checks(tmp_path: Path) 
     selections = {job.name: job.selection for job in cast("Any", graph.jobs) if hasattr(job, "selection")}
     build, comparing = selections["warehouse_build"], selections["reconciliation"]
     names = {key.name for key in build.resolve_checks(keys)}
-    assert "refunds_tie_to_their_lines" in names and len(names) == 45
+    assert "refunds_tie_to_their_lines" in names and len(names) == 47
     assert not [
         name for name in names if name.startswith(("operational_finance", "expectations", "freshness", "oltp_"))
     ]

@@ -30,7 +30,13 @@ def test_everything_that_can_happen_to_an_order_happens() -> None:
     assert {order.payment for order in plan.orders} == set(Payment)
     assert {order.refund for order in plan.orders} == set(Refund)
     assert {order.cancellation for order in plan.orders} == set(Cancellation)
-    assert {side.what for side in plan.beside} == {"write_off", "abandon", "price_change", "loyalty"}
+    assert {side.what for side in plan.beside} == {
+        "write_off",
+        "abandon",
+        "price_change",
+        "loyalty",
+        "gift_card",
+    }
     assert any(order.discount_minor for order in plan.orders)
     assert any(order.is_reserved_first for order in plan.orders)
     assert any(order.is_free for order in plan.orders)

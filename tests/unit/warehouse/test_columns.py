@@ -22,6 +22,7 @@ MART_STATES = {
     "adjustments": ("adjustment", ""),
     "entitlements": ("customer_entitlement", ""),
     "fulfillments": ("fulfillment", "lines"),
+    "gift_cards": ("gift_card", ""),
     "inventory_movements": ("stock_movement", ""),
     "merchants": ("merchant", ""),
     "order_lines": ("order", "lines"),

@@ -6,11 +6,11 @@ import duckdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from derived.unexplained import ADDING, CANCELLING, is_unexplained, unexplained_sql
+from derived.unexplained import ADDING, MOVING, is_unexplained, unexplained_sql
 
 CONSTANTS = st.none() | st.integers(1, 2)
 PARTS = st.none() | st.lists(st.integers(1, 3), max_size=4).map(sorted)
-EVENT_TYPES = st.sampled_from((*ADDING, *CANCELLING, "payment_refunded", "order_fulfilled"))
+EVENT_TYPES = st.sampled_from((*ADDING, *MOVING, "payment_refunded", "order_fulfilled"))
 CASES = st.tuples(EVENT_TYPES, CONSTANTS, CONSTANTS, PARTS, PARTS)
 VERDICT = unexplained_sql(("was_constant", "constant"), ("was_parts", "parts"), "event_type")
 

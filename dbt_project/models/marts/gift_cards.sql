@@ -1,0 +1,25 @@
+select
+    gift_card_id,
+    merchant_id,
+    currency,
+    status,
+    funding,
+    external_reference,
+    reason,
+    source,
+    issued_minor,
+    credited_minor,
+    redeemed_minor,
+    expired_minor,
+    balance_minor,
+    issued_at,
+    expires_at,
+    expired_at,
+    {{ business_day('issued_at') }} as issued_date,
+    version,
+    pod,
+    valid_from_cut as cut,
+    occurred_at as changed_at,
+    recorded_at
+from {{ ref('int_gift_cards_history') }} as history
+where {{ is_standing('history') }}
