@@ -1,7 +1,7 @@
-"""Giving reservations back whose time is over, for every merchant of a pod: what a schedule runs.
+"""Expiring due reservations for every merchant of a pod; a schedule runs this.
 
-Belongs here: which merchants have some, and calling the command until none is left. Does not belong here: what expiry
-does (`oltp/commands/expire_reservations.py`), when it runs (`orchestration/`).
+Belongs here: finding merchants with due reservations, and calling the command until none is left. Does not belong here:
+what expiry does (`oltp/commands/expire_reservations.py`), when it runs (`orchestration/`).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ order by reservations.merchant_id
 
 
 def expire_due_reservations(pod: CommandPod, *, merchant_ids: Sequence[str] | None = None, limit: int = 100) -> int:
-    """Expire what is due now (None: of all merchants), at most `limit` reservations a transaction; return how many.
+    """Expire the due reservations (None: of all merchants), at most `limit` per transaction; return their number.
 
-    A merchant with nothing that is due gets no command, and so leaves no idempotency key. Reservations that somebody
-    else is changing at this moment are left to the next run. Raises as `execute` does.
+    A merchant without due reservations gets no command, so no idempotency key is stored for it. Reservations that
+    another transaction has locked are left to the next run. Raises as `execute` does.
     """
     due = {"now": pod.clock(), "merchants": None if merchant_ids is None else list(merchant_ids)}
     try:
