@@ -1,4 +1,4 @@
--- Merchants whose days do not sum to their accounts.
+-- Merchants whose daily sales do not sum to the balances of their accounts.
 with days as (
     select
         merchant_id,
@@ -26,7 +26,7 @@ select
     currency
 from days
 full join accounts using (merchant_id, currency)
--- An account without entries has a balance of nothing: so has a merchant who has only given samples away.
+-- An account without entries has a balance of 0, e.g. for a merchant with only free orders.
 where
     coalesce(days.cash_micro, 0) <> coalesce(accounts.cash_micro, 0)
     or coalesce(days.tax_micro, 0) <> coalesce(accounts.tax_micro, 0)
