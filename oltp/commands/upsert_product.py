@@ -27,7 +27,7 @@ class VariantInput(Value, frozen=True, kw_only=True):
 
 
 class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
-    """The new state of a product; variants that are not named stay unchanged."""
+    """Create or update a product; variants that are not named stay unchanged."""
 
     IS_BATCHABLE: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ from oltp.transaction import CommandTransaction
 
 
 class UpsertVariant(Command[ProductState], frozen=True, kw_only=True):
-    """The new state of a variant; its price stays (`SetPrice` changes it)."""
+    """Create or update a variant; its price stays (`SetPrice` changes it)."""
 
     product_id: Uuid
     variant_id: Uuid
