@@ -1,4 +1,4 @@
-"""Runs all benchmarks one after the other, each in its own process: ``make bench`` (``ARGS=--quick``: short and rough)."""
+"""Runs all benchmarks one after the other, each in its own process: ``make bench`` (``ARGS=--quick``: quick run)."""
 
 from __future__ import annotations
 
