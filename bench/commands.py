@@ -256,7 +256,7 @@ def _sell(settings: PodSettings, load: Load, barrier: Any, counts: Any) -> None:
 
 
 def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> str:
-    """Place one order, note what it sends, and return that as a pgbench script over all SKUs."""
+    """Place one order, record its statements, and return them as a pgbench script over all SKUs."""
     recorder = Recorder()
     share = skus // lines
     items = [share * line for line in range(lines)]

@@ -3,7 +3,7 @@
 Belongs here: that order of steps. Does not belong here: what each command checks and records (their own files).
 
 1. A transaction checks everything, claims the key, and writes the call that is about to be made. From its commit on,
-   the money that the call is about counts as taken for everybody else.
+   the amount of the call counts as taken for all other commands.
 2. The provider is asked. No transaction is open and no connection is held, however long it takes.
 3. A transaction records the outcome with the answer, and deletes the call.
 

@@ -251,7 +251,7 @@ def _cancelled(line: OrderLine, quantity: int, refunds: Mapping[str, LineRefunds
     refunded = refunds.get(line.order_line_id, NOTHING_REFUNDED)
     cancelled = line.cancelled_quantity + quantity
     amount, tax = left_by_refunds(line, refunded, cancelled)
-    # Never more than the line has left, whatever amounts refunds have named.
+    # Never more than the line has left, even if refunds have named larger amounts.
     amount = max(min(amount, line.total_minor - refunded.amount_minor), line.cancelled_minor)
     tax = max(min(tax, line.tax_minor - refunded.tax_minor), line.cancelled_tax_minor)
     if cancelled + refunded.quantity < line.quantity:

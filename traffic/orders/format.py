@@ -1,10 +1,10 @@
 """The format of orders that are imported: version 1, as values. Its JSON Schema is docs/how-to/orders.v1.schema.json.
 
-Belongs here: fields, their types and limits. Does not belong here: files (`reading.py`), other people's names for the
-fields (`mapping.py`), what an order comes to (`rehearsal.py`).
+Belongs here: fields, their types and limits. Does not belong here: files (`reading.py`), a shop's own names for the
+fields (`mapping.py`), booking an order (`rehearsal.py`).
 
 A field that is required here has no default. Amounts are decimals in major units of the order's currency, as text or as
-JSON numbers; none is negative. Moments have an offset from UTC, or the mapping says the time zone.
+JSON numbers; none is negative. Times have an offset from UTC, or the mapping gives the time zone.
 """
 
 from __future__ import annotations
