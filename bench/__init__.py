@@ -1,1 +1,1 @@
-"""Measurements, each with a reference taken in the same run. Nothing in the product imports from here."""
+"""Benchmarks, each with a reference measured in the same run. No product code imports from here."""

@@ -1,4 +1,4 @@
-"""All measurements, one after the other, each in a process of its own: ``make bench`` (``ARGS=--quick``: rough)."""
+"""Runs all benchmarks one after the other, each in its own process: ``make bench`` (``ARGS=--quick``: quick run)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "repairs": ("--orders", "200", "--only", "rows"),
     "warehouse": ("--events", "2000", "--rounds", "2"),
 }
-"""Module and the arguments of its quick form."""
+"""By module name: the arguments for a quick run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chosen measurements; return 0 when every goal is met, 1 when one is missed or a measurement failed."""
+    """Run the chosen benchmarks; return 0 when every goal is met, 1 when a goal is missed or a benchmark failed."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("only", nargs="*", help=f"which of {', '.join(BENCHES)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="small sizes: faster, and the figures are rough")

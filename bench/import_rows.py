@@ -1,9 +1,9 @@
-"""What the import of invoices costs: processor time per row, of the import's own processes and of PostgreSQL.
+"""The cost of importing invoices: processor time per row, of the import's own processes and of PostgreSQL.
 
     python -m bench.import_rows [--rows N] [--file PATH] [--json]
 
-Belongs here: one import into two fresh pods, beside a plain insert of the same rows in the same run. Does not belong
-here: what comes after the pods. Seconds depend on what else runs; processor time and the ratio hardly do.
+Belongs here: one import into two empty pods, and a plain insert of the same rows in the same run. Does not belong here:
+propagation after the pods. Wall time depends on other load; processor time and the ratio hardly do.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from traffic.workers import process_count
 
 PODS = ("pod1", "pod2")
 INVOICE_ROWS = 20
-"""Rows of a generated invoice, on average; real ones have 21."""
+"""Average rows of a generated invoice; real invoices have 21."""
 STOCK_CODES = 3_000
 RATIO_MAX = 15.0
-"""An import books events, tax, payment, shipment and stock of a row; a plain insert keeps the row alone. Measured: 12.5
-to 13.5, of 57 to 60 us for the plain row."""
+"""An import books events, tax, payment, shipment and stock of a row; a plain insert stores only the row. Measured
+ratio: 12.5 to 13.5, with 57 to 60 us for the plain row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +90,10 @@ def measure(*, rows: int = 20_000, file: Path | None = None) -> list[Figure]:
 
 @contextmanager
 def _books() -> Iterator[tuple[Settings, EmbeddedPostgres]]:
-    """Two migrated pods and the directory on a server of their own, with fsync; gone afterwards."""
+    """Yield two migrated pods and the directory on their own server with fsync; delete all afterwards."""
     with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
         folder = Path(name)
-        # The account that PostgreSQL runs as, when root runs the benchmark, must be able to pass.
+        # When root runs the benchmark, the account of PostgreSQL needs access through this folder.
         folder.chmod(0o711)
         server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
         try:
@@ -134,7 +134,7 @@ def _create(server: EmbeddedPostgres, database: str, roles: tuple[str, ...]) -> 
 
 
 def _cost(server: EmbeddedPostgres, work: Callable[[], None]) -> Cost:
-    """Run `work` and return what it cost; its own child processes must have ended with it."""
+    """Run `work` and return its cost; its child processes must have ended before it returns."""
     client, behind = _client_seconds(), _server_seconds(server)
     work()
     return Cost(client=_client_seconds() - client, server=_server_seconds(server) - behind)
@@ -146,7 +146,7 @@ def _client_seconds() -> float:
 
 
 def _server_seconds(server: EmbeddedPostgres) -> float:
-    """Return the processor time of the server: its processes that live, and those that it has waited for."""
+    """Return the processor seconds of the server: of its running and of its ended processes."""
     parent = psutil.Process(int((server.data / "postmaster.pid").read_text().split("\n", 1)[0]))
     while True:
         own = parent.cpu_times()
@@ -164,9 +164,10 @@ def _server_seconds(server: EmbeddedPostgres) -> float:
 
 
 def _insert_plainly(pod: PodSettings, path: Path) -> None:
-    """Insert the file's rows as they are, each with a statement of its own, an invoice a transaction.
+    """Insert the file's rows unchanged, with one statement per row and one transaction per invoice.
 
-    From as many sides as an import: a lone client sleeps at every answer, and waking up costs it more than the insert.
+    It uses as many client processes as an import: a single client sleeps for every answer, and waking up costs more
+    than the insert.
     """
     with psycopg.connect(pod.owner_dsn) as connection:
         connection.execute(
@@ -175,7 +176,7 @@ def _insert_plainly(pod: PodSettings, path: Path) -> None:
         )
     invoices = [list(rows) for _, rows in groupby(_records(path), key=lambda row: row[0])]
     sides = process_count()
-    # Forked, because starting Python anew would cost more than the rows.
+    # We fork, because starting new Python processes would cost more than the inserts.
     with ProcessPoolExecutor(sides, multiprocessing.get_context("fork")) as pool:
         list(pool.map(_insert_invoices, repeat(pod), [invoices[side::sides] for side in range(sides)]))
 

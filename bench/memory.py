@@ -1,8 +1,8 @@
-"""How much memory each process of a command takes: ``python -m bench.memory -- python -m cli.run --once a.csv.gz``.
+"""The memory of each process of a command: ``python -m bench.memory -- python -m stack.run --once a.csv.gz``.
 
-Samples the command's process tree, also children that left it for a session of their own (found by the marker or the
-folder of the stack they belong to), and prints the peak of each kind of process. Belongs here: sampling and printing.
-Does not belong here: starting a system (the command does).
+Samples the command's process tree and prints the peak of each kind of process. Children in a separate session are found
+by the marker or the folder of their stack. Belongs here: sampling and printing. Does not belong here: starting a system
+(the command does it).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SERVERS = ("postgres", "valkey-server", "supervisord")
 
 @dataclass(kw_only=True)
 class Peak:
-    """The most that the processes of one kind took, in bytes; CPU in seconds, of all of them together."""
+    """The peak memory of the processes of one kind, in bytes, and their total processor time, in seconds."""
 
     largest: int = 0
-    """Of one process: resident, with what it shares with others."""
+    """Resident memory of one process, including shared memory."""
     together: int = 0
-    """Of all at one moment: what they do not share."""
+    """The sum over all processes at one time, without shared memory."""
     cpu: float = 0.0
 
 

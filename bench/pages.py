@@ -1,7 +1,7 @@
-"""Dagster's webserver and daemon on servers of one's own, driven through GraphQL as the pages drive them.
+"""Dagster's webserver and daemon on a separate system, used through GraphQL in the same way as by the web pages.
 
-Belongs here: starting them, launching a job, asking what came of it. Does not belong here: what is measured or tested
-that way.
+Belongs here: starting them, launching a job, querying its result. Does not belong here: what is measured or tested with
+them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNo
   repository { location { name } } assetChecksOrError { ... on AssetChecks { checks { name jobNames } } } } } }
 """
 ASSET_JOB = "__ASSET_JOB"
-"""In which the pages launch what is selected in the graph or on an asset's page."""
+"""The job in which the pages launch assets that are selected in the graph or on an asset's page."""
 FAILED = ("FAILURE", "CANCELED")
 
 
@@ -80,14 +80,14 @@ class Evaluation:
     success: bool
     description: str
     metadata: Mapping[str, Any]
-    """Texts, numbers; of a link to a run that run's id."""
+    """Metadata values by label: texts and numbers; for a link to a run the run's id."""
     links: frozenset[str]
     """Labels of the metadata that the page shows as links to runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pages:
-    """Dagster's webserver, asked as its own pages ask it."""
+    """A client of Dagster's webserver with the same queries as its pages."""
 
     address: str
     logs: Path
@@ -106,7 +106,7 @@ class Pages:
         return data
 
     def until(self, what: str, is_true: Callable[[], bool], *, seconds: float = DEADLINE_SECONDS) -> None:
-        """Poll; StackError with the ends of the logs when it takes too long."""
+        """Poll until `is_true()`; StackError with the last log lines after `seconds`."""
         deadline = time.monotonic() + seconds
         while not is_true():
             if time.monotonic() > deadline:
@@ -114,11 +114,11 @@ class Pages:
             time.sleep(0.5)
 
     def tail(self) -> str:
-        """Return the ends of the logs."""
+        """Return the last lines of the logs."""
         return "\n".join(path.read_text()[-1500:] for path in self.logs.glob("dagster-*.log"))
 
     def is_up(self) -> bool:
-        """Return whether the code location is loaded; while its server does not listen yet, it is an error."""
+        """Return whether the code location is loaded; it is reported as an error until its server listens."""
         try:
             entries = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
         except (urllib.error.URLError, OSError):
@@ -127,7 +127,7 @@ class Pages:
         return [one["__typename"] for one in found if one] == ["RepositoryLocation"]
 
     def backfill(self, keys: Sequence[Sequence[str]], partitions: Sequence[str]) -> str:
-        """Materialize partitions of assets as the graph does; return the backfill's id, once it has succeeded."""
+        """Materialize partitions of assets as the graph page does; wait for success and return the backfill's id."""
         selection = [{"path": list(path)} for path in keys]
         params = {"assetSelection": selection, "partitionNames": list(partitions), "fromFailure": False}
         launched = self.ask(BACKFILL, params=params)["launchPartitionBackfill"]
@@ -144,14 +144,14 @@ class Pages:
         return backfill_id
 
     def run(self, job: str, **params: Any) -> str:
-        """Launch a job, wait until it has succeeded, return the run's id; `location` is where the page found it."""
+        """Launch a job, wait until it has succeeded, and return the run's id; `location`: the job's code location."""
         run_id, status = self.ended(job, **params)
         if status in FAILED:
             raise StackError(f"{job} ended as {status}: {self.tail()}")
         return run_id
 
     def ended(self, job: str, **params: Any) -> tuple[str, str]:
-        """Launch a job, wait until it has ended, return the run's id and how it ended."""
+        """Launch a job, wait until it has ended, and return the run's id and its final status."""
         selector = {
             "repositoryLocationName": params.pop("location", LOCATION),
             "repositoryName": "__repository__",
@@ -171,11 +171,11 @@ class Pages:
         return run_id, status()
 
     def materialize(self, *paths: Sequence[str]) -> str:
-        """Materialize assets from their page: it launches, in the location of the asset, its checks with it."""
+        """Materialize assets as from their page, which also launches the checks in the location of the asset."""
         return self._launch(paths, has_assets=True)
 
     def check(self, path: Sequence[str], *names: str) -> str:
-        """Execute checks from the page of their asset; return the run's id, once it has succeeded."""
+        """Execute checks as from the page of their asset; wait for success and return the run's id."""
         return self._launch([path], has_assets=False, names=names)
 
     def _launch(self, paths: Sequence[Sequence[str]], *, has_assets: bool, names: Sequence[str] = ()) -> str:
@@ -192,7 +192,7 @@ class Pages:
         return self.run(ASSET_JOB, location=location, selector=selector)
 
     def runs(self, **tags: str) -> list[dict[str, Any]]:
-        """Return the runs that have these tags, the newest first."""
+        """Return the runs with these tags, the newest first."""
         wanted = [{"key": key, "value": value} for key, value in tags.items()]
         found = self.ask(RUNS, filter={"tags": wanted})["runsOrError"]["results"]
         return [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
@@ -222,9 +222,9 @@ def _evaluation(run_id: str, found: Mapping[str, Any]) -> Evaluation:
 
 @contextmanager
 def running_pages(settings: Settings, logs: Path) -> Iterator[Pages]:
-    """Run the webserver, the daemon and the code servers as `tieout up` does, with what each is told; stop them.
+    """Run the webserver, the daemon and the code servers with the settings of `tieout up`; stop them afterwards.
 
-    Sensors and schedules are as they are for everybody.
+    Sensors and schedules have their normal status.
     """
     write_dagster_home(settings)
     migrate_dagster(settings, SILENT)

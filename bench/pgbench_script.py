@@ -1,11 +1,11 @@
-"""A command's own statements as a pgbench script: what the same work costs without Python.
+"""The statements of a command as a pgbench script, to measure the same work without Python.
 
-Belongs here: recording what one execution of a command sends, and rendering it with fresh ids per transaction. Does not
-belong here: running pgbench and comparing (`bench/commands.py`).
+Belongs here: recording the statements of one execution of a command, and rendering them with new ids per transaction.
+Does not belong here: running pgbench and comparing (`bench/commands.py`).
 
-Every id of the recorded execution becomes an expression of pgbench's variables, so each transaction of the script
-writes rows of its own. The script is for prepared mode (`pgbench --protocol=prepared`): like the commands, PostgreSQL
-parses and plans each statement once per connection.
+Every id of the recorded execution is replaced by an expression with pgbench variables, so that each transaction of the
+script writes its own rows. The script is for prepared mode (`pgbench --protocol=prepared`): as with the commands,
+PostgreSQL parses and plans each statement once per connection.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ import psycopg
 from psycopg import sql
 
 FIRST_NUMBER = 100_000_000_000
-"""Twelve digits, so that a counter fills the last group of a uuid."""
+"""Twelve digits, so that a counter fills the last group of a UUID."""
 
 MARK = "999999999999"
-"""Ends every recorded id, so that it is found again."""
+"""The end of every recorded id, by which it is found again."""
 
 PRELUDE = """\
 \\set client 8000 + :client_id
 \\set number :number + 1
 """
-"""`number` starts by -D and grows with each transaction of a client."""
+"""`number` starts with the value of -D and grows with each transaction of a client."""
 
 
 @dataclass
 class Recorder:
-    """Ids that can be found again, and the statements in which they were used."""
+    """Recognizable ids, and the statements that use them."""
 
     statements: list[tuple[str, Any]] = field(default_factory=list)
     counter: Iterator[int] = field(default_factory=itertools.count)
 
     def new_uuid(self) -> uuid.UUID:
-        """Return the next recognizable id: its second group counts, the rest is a marker."""
+        """Return the next recognizable id: its second group is a counter, the rest is a marker."""
         return uuid.UUID(f"01a20406-{next(self.counter):04x}-7000-8888-{MARK}")
 
     def cursor_factory(self) -> type[psycopg.Cursor[Any]]:
-        """Return a cursor class that notes every statement it executes."""
+        """Return a cursor class that records every statement that it executes."""
         statements = self.statements
 
         class RecordingCursor(psycopg.Cursor[Any]):
@@ -58,9 +58,9 @@ class Recorder:
 
 
 def render(recorder: Recorder, prelude: str, replace: Mapping[str, str], connection: psycopg.Connection[Any]) -> str:
-    r"""Return the script; `replace` maps further texts of the recording to variables that `prelude` sets by \set.
+    r"""Return the script; `replace` maps other recorded texts to variables that `prelude` sets with \set.
 
-    `connection` must have the adapters of the recorded one, so that values are written the same way.
+    `connection` must have the same adapters as the recorded connection, so that values are formatted in the same way.
     """
     patterns = [re.escape(text) for text in sorted(replace, key=len, reverse=True)]
     marker = re.compile(rf"01a20406-[0-9a-f]{{4}}-7000-8888-{MARK}|" + "|".join(patterns))
@@ -90,7 +90,7 @@ def _bound(
     pieces: Callable[[str], Iterator[tuple[bool, str]]],
     connection: psycopg.Connection[Any],
 ) -> str:
-    """Return one statement on one line, its placeholders filled."""
+    """Return one statement on one line, with its placeholders filled."""
     if isinstance(params, Mapping):
         values = {name: _literal(value, pieces, connection) for name, value in params.items()}
         filled = re.sub(r"%\((\w+)\)[sbt]", lambda match: values[match.group(1)], text)
@@ -104,7 +104,7 @@ def _literal(
     value: Any, pieces: Callable[[str], Iterator[tuple[bool, str]]], connection: psycopg.Connection[Any]
 ) -> str:
     literal = sql.Literal(value).as_string(connection).strip()
-    # pgbench takes a colon before a letter for a variable of its own.
+    # pgbench interprets a colon before a letter as a variable.
     literal = re.sub(r":(?=[A-Za-z_])", ": ", literal)
     match = re.fullmatch(r"(E?)'(.*)'((?:::[\w\[\]]+)?)", literal, re.DOTALL)
     if match is None or not any(is_variable for is_variable, _ in pieces(match.group(2))):

@@ -1,7 +1,7 @@
-"""How fast events get out of a pod: outbox to log in bulk, and commit to log under light load.
+"""The throughput of a relay from outbox to log in bulk, and its latency from commit to log under light load.
 
-Belongs here: the measurement and its references. Does not belong here: the goals' other lines (one module each).
-Run ``python -m bench.relay --events 500000``; smaller numbers give a quick look. Servers are started for the run.
+Belongs here: this benchmark and its references. Does not belong here: other benchmarks (one module each). Run ``python
+-m bench.relay --events 500000``; use a smaller number for a quick run. Servers are started for the run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
 FILL_ROWS = 10_000
 EVENTS_AFTER = 100_000
 
-# About 600 bytes an event: an order of four lines.
+# About 600 bytes per event, like an order with four lines.
 FILL = """
 insert into oltp.outbox (event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
                          schema_version, occurred_at, correlation_id, payload)
@@ -54,7 +54,7 @@ from generate_series(1, %(rows)s) as number
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """An outbox in a PostgreSQL of its own, another database beside it, and a Valkey."""
+    """A PostgreSQL server with an outbox and a second database, and a Valkey server."""
 
     pod_dsn: str
     foreign_dsn: str
@@ -134,7 +134,7 @@ def _throughput(servers: Servers, events: int) -> list[Figure]:
 
 
 def _copy_seconds(connection: psycopg.Connection[Any]) -> float:
-    """Copy what the relay would read, in its order and with its partition, to nowhere."""
+    """COPY the rows of the relay, in its order and with its partition, and discard them; return the seconds."""
     row = connection.execute("select pg_current_snapshot()::text").fetchone()
     assert row is not None
     values = {**BEFORE_ALL.after(), "snapshot": Snapshot(text=row[0]).text, "partition_count": SHAPE.partition_count}
@@ -147,7 +147,7 @@ def _copy_seconds(connection: psycopg.Connection[Any]) -> float:
 
 
 def _in_process(body: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `body` in a fresh process, as a worker runs, and return what it returns."""
+    """Run `body` in a new process, like a worker, and return its result."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(body, arguments)
@@ -170,7 +170,7 @@ def _drain(servers: Servers) -> tuple[float, float, int, float]:
 
 
 def _idle_cost(servers: Servers) -> list[Figure]:
-    """Time an empty look on the full outbox."""
+    """Time a poll of the full outbox without new events."""
     with psycopg.connect(servers.pod_dsn, autocommit=True, prepare_threshold=None) as connection:
         connection.execute("set plan_cache_mode = force_custom_plan; set enable_seqscan = off")
         register_cut(connection, SHAPE, registered_by="bench")
@@ -186,7 +186,7 @@ def _idle_cost(servers: Servers) -> list[Figure]:
 
 
 def _old_cut(servers: Servers) -> list[Figure]:
-    """Read a cut of one event again after many more came, as repairs do; the reference is the newest such cut."""
+    """Read an old cut of one event again after many newer events, as repairs do; the reference is a new such cut."""
     with psycopg.connect(servers.pod_dsn, autocommit=True) as connection:
         old = _one_event(connection)
         for _ in range(EVENTS_AFTER // FILL_ROWS):
@@ -267,7 +267,7 @@ def _commit_to_log(servers: Servers, samples: int) -> list[float]:
             while not (found := log.manifests("pod1", at, limit=1_000, block_milliseconds=5_000)):
                 assert time.perf_counter() - started < 60, "the relay does not publish"
             at = found[-1].cut
-            if number >= 5:  # the relay's start is not what is measured
+            if number >= 5:  # the relay's start is not measured
                 times.append((time.perf_counter() - started) * 1_000)
     log.close()
     return times
@@ -275,7 +275,7 @@ def _commit_to_log(servers: Servers, samples: int) -> list[float]:
 
 @contextmanager
 def _foreign_transactions(servers: Servers) -> Iterator[None]:
-    """Hold a transaction with an id open in the pod's database and in another one of the cluster."""
+    """Keep a transaction with an id open in the pod's database and in another database of the server."""
     with psycopg.connect(servers.pod_dsn) as here, psycopg.connect(servers.foreign_dsn) as there:
         for connection in (here, there):
             connection.execute("select pg_current_xact_id()")

@@ -1,11 +1,11 @@
-"""The matrix of damages: every store damaged by hand, found, named, repaired and proven, while the shop stays open.
+"""Runs the matrix of damages: every damage is made, found, classified, repaired and verified, while traffic goes on.
 
     python -m bench.repairs [--dagster] [--orders 150] [--rate 2] [--only WORD] [--json]
 
-Without `--dagster` every round is `tieout reconcile`, then `tieout repair`, as a person runs them. With it, Dagster's
-daemon runs as `tieout up` runs it; the reconciliation job is launched, as its schedule does, and nothing else is
-touched. Belongs here: a round from the damage to the verdict on it. Does not belong here: the damages
-and the verdict (`drills/damages/`), Dagster's processes (`bench/pages.py`).
+Without `--dagster` every round runs `tieout reconcile` and then `tieout repair`, as a person does. With `--dagster`,
+Dagster's daemon runs as in `tieout up`; we only launch the reconciliation job, as its schedule does. Belongs here: a
+round from the damage to the judgement of its outcome. Does not belong here: the damages and their judgement
+(`drills/damages/`), Dagster's processes (`bench/pages.py`).
 """
 
 from __future__ import annotations
@@ -49,22 +49,22 @@ SETTLE_PAUSE_SECONDS = 20.0
 
 
 class Way(Protocol):
-    """A way in which damage is found and repaired."""
+    """The interface of a way to find and repair damages."""
 
     name: str
 
     def find(self, families: Sequence[str]) -> None:
-        """Compare, and let the ledger have what differs."""
+        """Compare, and record the differences in the ledger."""
 
     def repair(self) -> None:
-        """Repair what is open, or let it be repaired; return when nobody works on anything any more."""
+        """Repair the open breaks, or wait for their repair; return when no repair is running."""
 
     def figures(self) -> list[Figure]:
-        """Return what is measured of this way only."""
+        """Return the figures of this way only."""
 
 
 class InProcess:
-    """By the functions that the command and the job call, in this process: for tests."""
+    """The functions of the command and the job, called in this process, for tests."""
 
     name = "in process"
 
@@ -78,7 +78,7 @@ class InProcess:
         ledger.record(self._tools.settings.control_dsn, results, run=f"comparison {utc_now():%H:%M:%S.%f}")
 
     def repair(self) -> None:
-        """Repair what is open, as often as a repair may be tried."""
+        """Repair the open breaks, up to the allowed number of attempts."""
         _while_open(self._tools.settings, lambda: repair_breaks(self._tools))
 
     def figures(self) -> list[Figure]:
@@ -87,7 +87,7 @@ class InProcess:
 
 
 class CommandLine:
-    """By `tieout reconcile` and `tieout repair`."""
+    """The commands `tieout reconcile` and `tieout repair`."""
 
     name = "command line"
 
@@ -97,11 +97,11 @@ class CommandLine:
         self._log = settings.var_dir / "logs" / "commands.log"
 
     def find(self, families: Sequence[str]) -> None:
-        """Run `tieout reconcile`; that it finds differences is no failure here."""
+        """Run `tieout reconcile`; differences are expected here and are no failure."""
         self._run("reconcile", *(part for family in families for part in ("--pair", family)))
 
     def repair(self) -> None:
-        """Run `tieout repair`, again where it said that something is left: a copy may have been late."""
+        """Run `tieout repair`; repeat when it reports that breaks are left, because a copy may have been late."""
         _while_open(self._settings, lambda: self._run("repair"))
 
     def figures(self) -> list[Figure]:
@@ -127,7 +127,7 @@ def _while_open(settings: Settings, repair: Callable[[], object]) -> None:
 
 
 def run_round(way: Way, settings: Settings, one: Round) -> list[Outcome]:
-    """Do every damage of a round, have them found and repaired; return what became of each."""
+    """Make every damage of a round, find and repair them, and return their outcomes."""
     dones = list(_damage(settings, one))
     way.find(one.families)
     for done in dones:
@@ -149,9 +149,9 @@ def _damage(settings: Settings, one: Round) -> Iterator[Done]:
 
 
 def _let_people_correct(way: Way, settings: Settings, one: Round, dones: Sequence[Done]) -> None:
-    """Do what people do about what was put before them; the next comparison sees that it is done.
+    """Make the corrections of people for escalated breaks; the next comparison detects the correction.
 
-    It looks at whatever was found of it, also by a scheduled comparison in between.
+    It covers all breaks of the damage, also those that a scheduled comparison found in between.
     """
     corrected = [done for done in dones if done.cell.is_for_people]
     for done in corrected:
@@ -163,7 +163,7 @@ def _let_people_correct(way: Way, settings: Settings, one: Round, dones: Sequenc
 
 
 def matrix(way: Way, settings: Settings, rounds: Sequence[Round], say: Callable[[str], None]) -> list[Outcome]:
-    """Do the rounds one after the other."""
+    """Run the rounds one after the other, and return all outcomes."""
     outcomes = []
     for one in rounds:
         say(f"{one.name}: {len(one.cells)} damages")
@@ -172,7 +172,7 @@ def matrix(way: Way, settings: Settings, rounds: Sequence[Round], say: Callable[
 
 
 def chosen_rounds(word: str | None) -> list[Round]:
-    """Return the rounds, those cells only whose store, damage or round has the word."""
+    """Return the rounds with only those cells whose store, damage or round contains the word."""
     if word is None:
         return list(ROUNDS)
     chosen = []
@@ -184,7 +184,7 @@ def chosen_rounds(word: str | None) -> list[Round]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Damage, find, repair, print; return 0 when every damage came to what it must and all ties, 1 otherwise."""
+    """Damage, find, repair, print; return 0 when every outcome is as required and everything ties, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m bench.repairs", description=__doc__)
     parser.add_argument("--dagster", action="store_true", help="leave it to Dagster; without it, the command line")
     parser.add_argument("--orders", type=int, default=250, help="orders placed before the first damage (default 250)")
@@ -214,7 +214,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
-    """Keep the shops open: orders go on being placed, paid, shipped and refunded."""
+    """Run traffic during the block: orders are placed, paid, shipped and refunded."""
     if orders_per_second <= 0:
         yield
         return
@@ -223,7 +223,7 @@ def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
     path, stop = settings.var_dir / "logs" / "traffic.log", threading.Event()
 
     def trade_on() -> None:
-        # A command that meets what was damaged behind its back may end the traffic: as `tieout up`, start it again.
+        # A command may fail on damaged data and end the traffic. Start it again, as `tieout up` does.
         while not stop.is_set():
             with path.open("ab") as log:
                 worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
@@ -255,9 +255,10 @@ def _way(settings: Settings, *, is_dagster: bool) -> Iterator[Way]:
 
 
 def _settle(way: Way, settings: Settings) -> list[str]:
-    """Compare everything, and repair what is still found, until all ties; return what does not.
+    """Compare everything and repair the remaining breaks until everything ties; return a description of what does not.
 
-    What is parked behind a fixed fault is late at first, and is found and replayed once it is late for too long.
+    Events that were parked because of a fixed fault are late at first. They become breaks and are replayed when they
+    are late for too long.
     """
     for attempt in range(SETTLE_ROUNDS_MAX):
         if attempt:

@@ -1,7 +1,7 @@
-"""Damage left to Dagster: the reconciliation job is launched, as its schedule does; nothing else is touched.
+"""Finding and repairing damages with Dagster: we only launch the reconciliation job, as its schedule does.
 
-Belongs here: that way of finding and repairing, and whether the pages show the chain from the failed check over the
-repair to the check that passed. Does not belong here: the damages and their verdict (`bench/repairs.py`).
+Belongs here: this way of finding and repairing, and the check that the pages show the chain from the failed check
+through the repair to the passed check. Does not belong here: the damages and their judgement (`bench/repairs.py`).
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from reconcile.results import latest_results
 from repair import ledger
 
 LATE_TRIES_MAX = 10
-"""Comparisons of a late copy: what is parked is a break after a minute."""
+"""The number of comparisons of a late copy: a parked event becomes a break after a minute."""
 IN_PROGRESS = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 
 
 @dataclass(kw_only=True)
 class Dagster:
-    """A daemon, a webserver, and what became of the checks that failed."""
+    """A daemon, a webserver, and the results for the checks that failed."""
 
     settings: Settings
     pages: Pages
     name: str = "Dagster"
     chains: list[str] = field(default_factory=list)
-    """Checks that failed, were repaired, and passed, with links from one to the next."""
+    """Checks that failed, were repaired, and passed, with links between these evaluations."""
     broken_chains: list[str] = field(default_factory=list)
-    """The same without one of these, in words."""
+    """Descriptions of checks with an incomplete chain."""
     _pairs: Sequence[Pair] = ()
     _began: datetime = field(default_factory=utc_now)
 
     def find(self, families: Sequence[str]) -> None:
-        """Launch the reconciliation job, of these pairs only."""
+        """Launch the reconciliation job for the pairs of these families only."""
         self._pairs, self._began = _pairs(families), utc_now()
         self._compare(self._pairs if families else ())
 
@@ -59,18 +59,18 @@ class Dagster:
             raise StackError(f"The reconciliation ended as {status}: {self.pages.tail()}")
 
     def _could_not_look(self, began: datetime) -> bool:
-        """Return whether a comparison of this round could not look: marts whose own tests fail prove nothing.
+        """Return whether a comparison of this round was unknown, because marts with failed tests cannot be compared.
 
-        Such a run fails, after it has recorded what it found.
+        Such a run records its findings and then fails.
         """
         results = latest_results(self.settings.control_dsn)
         return any(result.verdict is Verdict.UNKNOWN and result.checked_at >= began for result in results)
 
     def repair(self) -> None:
-        """Wait until no break is open and nobody works on one; then look at the pages of the pairs repaired.
+        """Wait until no break is open or being repaired; then check the pages of the repaired pairs.
 
-        A copy may be late then: what it parked after the comparison is no break yet. It is compared again until it is
-        not, as its schedule does.
+        A copy may still be late then, because events that it parked after the comparison are no breaks yet. We compare
+        it again until it is not late, as the schedule does.
         """
         for _ in range(LATE_TRIES_MAX):
             self.pages.until("The sensor's repairs did not come to an end", self._is_over)
@@ -88,7 +88,7 @@ class Dagster:
         return [pair for pair in self._pairs if pair.name in late]
 
     def figures(self) -> list[Figure]:
-        """Return how many pages of repaired pairs have the chain; what is wrong with the others goes to stderr."""
+        """Return the number of repaired pairs whose pages show the whole chain; print the other pairs to stderr."""
         for broken in self.broken_chains:
             print(f"chain: {broken}", file=sys.stderr)
         whole, broken_count = len(self.chains), len(self.broken_chains)
@@ -108,7 +108,7 @@ class Dagster:
         return not any(run["status"] in IN_PROGRESS for run in runs)
 
     def _look_at_chain(self, pair: Pair) -> None:
-        """A failed evaluation, one that a repair reported and that links the failed one's run, a newest that passes."""
+        """Check for a failed evaluation, a repair's evaluation that links its run, and a passed newest evaluation."""
         path, name = _check(pair)
         seen = self.pages.evaluations(path, name)
         failed_runs = {one.run_id for one in seen if not one.success}
@@ -127,7 +127,7 @@ class Dagster:
 
 
 def _check(pair: Pair) -> tuple[tuple[str, ...], str]:
-    """Return the path of the asset and the name of the check that show a pair."""
+    """Return the asset path and the name of the check for a pair."""
     from checks.pairs import check_name, checked_key
 
     return tuple(checked_key(pair).path), check_name(pair)
@@ -141,7 +141,7 @@ def _pairs(families: Sequence[str]) -> Sequence[Pair]:
 
 @contextmanager
 def running_dagster(settings: Settings) -> Iterator[Dagster]:
-    """Run Dagster beside the workers until the block ends."""
+    """Run Dagster next to the workers until the block ends."""
     with running_pages(settings, settings.var_dir / "logs") as pages:
         with ConsoleProgress().step("Starting Dagster"):
             pages.until("The code locations did not load", pages.is_up)

@@ -1,6 +1,6 @@
-"""Orders whose lines owe two taxes in two places each, for damages that are about one of them.
+"""Orders whose lines have two taxes in two jurisdictions, for damages of one of these taxes.
 
-Belongs here: a shop that sells them. Does not belong here: the damages (`bench/damages_*.py`).
+Belongs here: a shop with such orders. Does not belong here: the damages (`drills/damages/`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORDERS = 10
 
 
 def sell_with_several_taxes(pod: PodSettings, control_dsn: str) -> None:
-    """Open a shop in Quebec in this pod, and sell and capture some orders there."""
+    """Register a shop in Quebec in this pod, and place and capture some orders."""
     merchant_id = f"quebec-{pod.pod}"
     with build_command_pod(pod, control_dsn=control_dsn, connections_max=1) as commands:
         registering, offering = _furnish(merchant_id)

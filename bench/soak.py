@@ -1,14 +1,15 @@
-"""No false difference: every pair compared again and again while a shop sells and everything around it is disturbed.
+"""A soak test for false differences: compare every pair repeatedly during traffic and disturbances.
 
     python -m bench.soak [--seconds 600] [--rate 20] [--json]
 
-Checkouts, cancellations, refunds, prices, catalog, stock, configuration and entitlements go on; relays are killed,
-consumers stopped, a transaction is left open, the warehouse is built anew, lake, outbox and log are kept small. What is
-found goes into the ledger of breaks, and the sender of alerts looks at it: none may be opened, nobody may be told.
-Every other round looks at what changed and the sweep's next part only, however small the pods are.
+Checkouts, cancellations, refunds and changes of prices, catalog, stock, configuration and entitlements go on. Meanwhile
+relays are killed, consumers are stopped, a transaction stays open, the warehouse is rebuilt, and lake, outbox and log
+are compacted, pruned and trimmed. Results go to the ledger of breaks and to the sender of alerts: no break and no alert
+is allowed. Every other round is incremental: it compares only changes and the next part of the sweep, even for small
+pods.
 
-Belongs here: that run, on servers and workers of its own, and its count of verdicts; nothing is damaged, so every
-difference is a false one. Does not belong here: the disturbances (`bench/disturbances.py`), how fast a comparison is
+Belongs here: this run, on its own servers and workers, and its count of verdicts; no data is damaged, so every
+difference is false. Does not belong here: the disturbances (`bench/disturbances.py`), the speed of a comparison
 (`bench/compare.py`).
 """
 
@@ -50,12 +51,14 @@ from stack.upkeep.alerting import tell
 
 START_SECONDS_MAX = 180.0
 IMPATIENT_SECONDS = 1.0
-"""How long a comparison waits for a copy whose consumer is stopped on purpose: then the verdict is late."""
+"""Seconds that a comparison waits for a copy whose consumer is stopped on purpose; then the verdict is late."""
 ROUNDS_BETWEEN_LATE = 5
-"""The first of so many rounds is followed by one of these."""
+"""One such comparison follows the first round of every group with this number of rounds."""
 EXTRA_SECONDS_MAX = 120.0
 WHOLE_ROUNDS_MAX = 3
-"""Before and after all disturbances; on a busy machine a copy may still be late in the first of these."""
+"""The largest number of complete comparisons before and after the disturbances; in the first ones a copy may still be
+late.
+"""
 FALSE = (Verdict.INCONSISTENT, Verdict.UNKNOWN)
 
 HAPPENED = {
@@ -76,31 +79,31 @@ HAPPENED = {
     "reservations, held and given back": ("stock_reserved", "reservation_released", "reservation_expired"),
     "adjustments booked": ("adjustment_booked",),
 }
-"""What must have gone on meanwhile, by the events that say so."""
+"""The event types that must have occurred during the run."""
 
 
 @dataclass(kw_only=True)
 class Soak:
-    """What a run saw."""
+    """The results of a run."""
 
     rounds: int = 0
     partial: int = 0
-    """Comparisons that looked at what changed and a part of the rest."""
+    """The number of incremental comparisons."""
     keys_compared: int = 0
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     doubtful: list[PairResult] = field(default_factory=list)
-    """Results that are inconsistent or unknown."""
+    """The inconsistent or unknown results."""
     unfinished: int = 0
-    """Results of the last round, after all disturbances, that are not consistent."""
+    """The results of the last round, after all disturbances, that are not consistent."""
     events: Counter[str] = field(default_factory=Counter)
-    """What happened meanwhile, by type of event."""
+    """The number of events during the run, by event type."""
     disturbances: Counter[str] = field(default_factory=Counter)
     breaks_opened: int = 0
     alerts_written: int = 0
     seconds: float = 0.0
 
     def add(self, results: Sequence[PairResult]) -> None:
-        """Count one round."""
+        """Add the results of one round."""
         self.rounds += 1
         self.partial += sum(not result.is_whole for result in results)
         self.keys_compared += sum(result.compared for result in results)
@@ -110,7 +113,7 @@ class Soak:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run and print; return 0 when everything happened and nothing was wrong, unknown or told, 1 otherwise."""
+    """Run and print; return 0 when all disturbances happened without a difference, unknown result or alert, else 1."""
     parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="how long to compare (default 600)")
     parser.add_argument("--rate", type=float, default=20, help="orders per second over both pods (default 20)")
@@ -129,7 +132,7 @@ def _say(text: str) -> None:
 
 
 def figures(soak: Soak) -> list[Figure]:
-    """Return what a run saw as figures; a run in which nothing happened misses its goals."""
+    """Return the results as figures; a run without traffic or disturbances misses its goals."""
     return [
         Figure(name="time", value=soak.seconds, unit="s"),
         Figure(name="rounds over all pairs and pods", value=soak.rounds, unit=""),
@@ -157,12 +160,12 @@ def _none(name: str, value: int) -> Figure:
 
 
 def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], None] = lambda text: None) -> Soak:
-    """Start servers, workers and traffic, compare everything for `seconds`, stop all; the last round is finished."""
+    """Start servers, workers and traffic, compare everything for `seconds`, finish the last round, and stop all."""
     soak = Soak()
     with _selling(orders_per_second) as settings, warm_builder(settings) as builder:
         context = replace(build_reconcile_context(settings, build=builder.build_to), whole_orders_max=0)
         began, started = utc_now(), time.monotonic()
-        # Of what was compared completely once, the next rounds can look at a part.
+        # Incremental rounds need one complete comparison before them.
         _compare_all(settings, soak, context, say)
         scene, disturbed_at = Scene(settings=settings, seconds=seconds), time.monotonic()
         with disturbed(scene):
@@ -183,7 +186,7 @@ def run_soak(*, seconds: float, orders_per_second: float, say: Callable[[str], N
 
 
 def _compare_all(settings: Settings, soak: Soak, context: ReconcileContext, say: Callable[[str], None]) -> None:
-    """Compare everything until nothing is late."""
+    """Compare everything until no result is late."""
     for _ in range(WHOLE_ROUNDS_MAX):
         _take_in(settings, soak, run_pairs(context), say)
         if not soak.unfinished:
@@ -191,26 +194,26 @@ def _compare_all(settings: Settings, soak: Soak, context: ReconcileContext, say:
 
 
 def _plans(settings: Settings) -> Mapping[str, SweepPlan]:
-    """Return what an incremental round looks at in each pod."""
+    """Return the scope of an incremental round by pod."""
     return plans_for(settings.control_dsn, [pod.pod for pod in settings.pods], None, utc_now())
 
 
 def _compare_late(settings: Settings, soak: Soak, context: ReconcileContext, say: Callable[[str], None]) -> None:
-    """Compare without waiting, while a lake's consumer is stopped: that is late, and wakes nobody."""
+    """Compare without waiting while a lake's consumer is stopped: the result is late, and no alert is sent."""
     impatient = replace(context, lag_seconds_max=IMPATIENT_SECONDS)
     with stopped(settings, f"lake-{settings.pods[0].pod}"):
         _take_in(settings, soak, run_pairs(impatient), say)
 
 
 def _goes_on(scene: Scene, seconds: float) -> bool:
-    """Return whether there is time left; however slow the machine is, everything wanted gets its turn."""
+    """Return whether the run goes on: there is time left, or a required disturbance has not happened yet."""
     if scene.over.is_set():
         return False
     return seconds < scene.seconds or (not scene.is_complete and seconds < scene.seconds + EXTRA_SECONDS_MAX)
 
 
 def _take_in(settings: Settings, soak: Soak, results: list[PairResult], say: Callable[[str], None]) -> None:
-    """Do with results what `tieout reconcile` and the sender of alerts do with them."""
+    """Process results as `tieout reconcile` and the sender of alerts do."""
     soak.add(results)
     save_results(settings.control_dsn, results)
     take_in(settings.control_dsn, results, run=f"soak {soak.rounds}")
@@ -224,19 +227,19 @@ def _take_in(settings: Settings, soak: Soak, results: list[PairResult], say: Cal
 
 
 def _events(settings: Settings, since: datetime) -> Counter[str]:
-    """Return what happened since then, from the lake: outboxes are pruned."""
+    """Return the number of events since a time, by type; read the lake, because outboxes are pruned."""
     with open_lake(settings, read_only=True) as lake:
         query = "select event_type, count(*) from lake.raw.events where recorded_at >= $since group by event_type"
         return Counter({str(kind): int(number) for kind, number in lake.execute(query, {"since": since}).fetchall()})
 
 
 def _breaks(settings: Settings) -> int:
-    """Return how many breaks were ever opened: none is erased."""
+    """Return the number of breaks that were ever opened; breaks are never deleted."""
     return sum(ledger.count_breaks(settings.control_dsn, states=tuple(BreakState)).values())
 
 
 def _alerts(settings: Settings) -> int:
-    """Return how many messages were ever written, signs of life apart."""
+    """Return the number of messages that were ever written, without heartbeats."""
     with psycopg.connect(settings.control_dsn) as connection:
         query = "select count(*) from trust.alerts where kind <> %s"
         row = connection.execute(query, (AlertKind.ALIVE.value,)).fetchone()
@@ -244,7 +247,7 @@ def _alerts(settings: Settings) -> int:
 
 
 def _orders(settings: Settings) -> int:
-    """Return how many orders were placed in all pods."""
+    """Return the number of orders in all pods."""
     total = 0
     for pod in settings.pods:
         with psycopg.connect(pod.reader_dsn) as connection:
@@ -255,7 +258,7 @@ def _orders(settings: Settings) -> int:
 
 @contextmanager
 def _selling(orders_per_second: float) -> Iterator[Settings]:
-    """Run a system, and give its settings once orders are placed."""
+    """Run a system with traffic, and yield its settings after the first orders."""
     with running_system(orders_per_second=orders_per_second) as settings:
         wait_until(
             lambda: _orders(settings) > 0,

@@ -1,9 +1,9 @@
-"""How soon a customer sees an order: from the commit to its row in the account view, with all workers running.
+"""The latency from an order's commit to its row in the account view, with all workers running.
 
     python -m bench.visibility [--samples 300] [--json]
 
-Belongs here: that wait, on a system of its own under light load. Does not belong here: its first part, commit to log
-(`bench/relay.py`); how much can be carried (`bench/derived.py`).
+Belongs here: this latency, on a separate system under light load. Does not belong here: its first part, commit to log
+(`bench/relay.py`); throughput (`bench/derived.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ORDERS_OF = "select order_id from read_models.account_orders where merchant_id =
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.002
 PAUSE_SECONDS_MAX = 0.1
-"""Orders come one at a time, at irregular moments: the workers wait, and must be woken."""
+"""Orders come one at a time at random intervals, so that the workers are idle and must be woken."""
 
 GOAL_P99_MS = 500.0
 UNCOUNTED = 10
-"""Orders before the first that counts: the workers' start is not what is measured."""
+"""Orders before the first measured one, because the workers' start is not measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,9 +56,9 @@ def measure(*, samples: int = 300) -> list[Figure]:
 
 
 def _commit_to_view(settings: Settings, samples: int) -> Iterator[float]:
-    """Place one order at a time, each by a new customer; give the milliseconds until their page shows it."""
+    """Place one order at a time, each by a new customer; yield the milliseconds until the view has its row."""
     rng = random.Random(1)
-    # One connection for all looks: opening one for each would be most of the machine's work.
+    # Use one connection for all polls, because opening connections would be most of the machine's work.
     reader = psycopg.connect(settings.read_models_dsn, autocommit=True)
     with reader, build_command_pod(settings.pods[0]) as pod:
         open_shop(pod, SKUS)

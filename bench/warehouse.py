@@ -1,11 +1,11 @@
-"""What a warehouse build costs when the lake is ten times larger, and as many events are new.
+"""The cost of an incremental warehouse build on a lake that is ten times larger, for the same number of new events.
 
     python -m bench.warehouse [--events N] [--rounds N] [--json]
 
-Belongs here: incremental builds over a small and a large lake, in turns, so that both see the same machine; the first
-build of each; the time of the reports. Does not belong here: how events get into the lake (`bench/derived.py`). The new
-events of a round are 1 % of the small lake, for both. The commerce is that of the tests: exact, so that all of dbt's
-tests pass.
+Belongs here: incremental builds on a small and a large lake, in turns, so that both have the same machine load; the
+first build of each; the time of the reports. Does not belong here: how events get into the lake (`bench/derived.py`).
+The new events of a round are 1 % of the small lake, for both. The generated commerce is the same as in the tests; it is
+exact, so all dbt tests pass.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TIMES_LARGER = 10
 
 
 class Feed:
-    """A lake of its own, fed by generated commerce."""
+    """A separate lake with events of generated commerce."""
 
     def __init__(self, server: EmbeddedPostgres, folder: Path, name: str) -> None:
         for database in (name, "control"):
@@ -62,7 +62,7 @@ class Feed:
         self.count = 0
 
     def fill(self, events: int) -> int:
-        """Bring about that many events into the lake, cut by cut; return how many exactly."""
+        """Write about `events` events to the lake, cut by cut; return the exact number."""
         start = self.count
         while self.count - start < events:
             missing = events - (self.count - start)
@@ -81,7 +81,7 @@ class Feed:
         self.count += len(changes)
 
     def build(self) -> BuildResult:
-        """Build what is new; a fault ends the measurement."""
+        """Build incrementally; an error ends the benchmark."""
         result = build_warehouse(self.settings)
         if not result.is_complete:
             raise WarehouseError(f"The build failed: {[(node.name, node.message) for node in result.test_failures]}")
@@ -109,7 +109,7 @@ def measure(*, events: int = 10_000, rounds: int = 5) -> list[Figure]:
             figures.append(
                 Figure(name=f"first build, {name} lake of {filled:,} events", value=_cost(feed)[0], unit="s")
             )
-            _cost(feed)  # once for nothing: both lakes have been built by the same process before it counts
+            _cost(feed)  # warm up: the process has built both lakes once before the measured builds
         figures += _compare(small, large, events // 100, rounds)
         figures += _reports(large)
         small.lake.close()
@@ -123,7 +123,7 @@ def _compare(small: Feed, large: Feed, new_events: int, rounds: int) -> list[Fig
         for name, feed in (("small", small), ("large", large)):
             feed.fill(new_events)
             costs[name].append(_cost(feed))
-    # The least of the rounds is the build; what the others took more is the machine's other work.
+    # Use the minimum over the rounds; longer rounds include other work of the machine.
     wall = {name: min(seconds for seconds, _ in items) for name, items in costs.items()}
     cpu = {name: statistics.median(seconds for _, seconds in items) for name, items in costs.items()}
     ratio = wall["large"] / wall["small"]

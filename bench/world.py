@@ -1,6 +1,6 @@
-"""A whole system of its own for a measurement: servers and workers in a temporary folder, gone afterwards.
+"""A separate system for a benchmark: servers and workers in a temporary folder, which is deleted afterwards.
 
-Belongs here: starting it and stopping it. Does not belong here: what is measured on it.
+Belongs here: starting and stopping the system. Does not belong here: what is measured on it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from stack.settings import ROOT, write_settings_file
 from traffic.generator import place_orders
 
 ADJUSTMENTS = 4
-"""Booked for every merchant by `trade`."""
+"""The number of adjustments that `trade` books for every merchant."""
 
 
 @contextmanager
 def running_system(*, orders_per_second: float = 0.0) -> Iterator[Settings]:
-    """Run servers, workers and, with a rate, live traffic; give their settings. All of it is deleted afterwards."""
+    """Run servers, workers and, if the rate is above 0, live traffic; yield the settings; delete all afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
     folder.chmod(0o711)
     servers = embedded_servers(folder)
@@ -62,9 +62,9 @@ def _traffic(settings: Settings, orders_per_second: float) -> Program:
 
 
 def trade(settings: Settings, *, orders: int, seed: int, processes: int | None = None) -> None:
-    """Place orders with all that happens to orders, some with several taxes, book adjustments; all copies follow.
+    """Place orders with all their events, some with several taxes, and book adjustments.
 
-    `processes`: as of `place_orders`; a few orders are placed faster than processes start.
+    `processes`: as in `place_orders`; use 0 for a few orders, because starting processes takes longer.
     """
     place_orders(settings, orders=orders, seed=seed, processes=processes)
     homes = {placement.merchant_id: placement.pod for placement in placements(settings.control_dsn)}

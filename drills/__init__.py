@@ -1,4 +1,4 @@
-"""The drills: breaking each copy on purpose and looking whether the contract holds.
+"""The drills: breaking each copy on purpose and checking that the contract still holds.
 
-On top of all stores; knows nothing of how servers and workers are started (`stack/` passes a `System` in).
+Belongs here: drills on all stores. Does not belong here: starting servers and workers (`stack/` passes in a `System`).
 """

@@ -1,6 +1,6 @@
-"""What each copy answers when somebody asks it, and how old it says that is.
+"""Queries to each copy about a sale, and the data age that the copy reports.
 
-Belongs here: asking a copy in the way that its readers do. Does not belong here: whether the answer is right.
+Belongs here: querying a copy in the same way as its readers. Does not belong here: checking that the answer is right.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ask(system: System, copy: Copy, sale: Sale) -> Answer:
 
 
 def ask_report(system: System, name: str = "trial-balance") -> Report:
-    """Read a finance report as it stands."""
+    """Read a finance report from the present build."""
     return read_report(system.settings, name)
 
 
@@ -59,13 +59,13 @@ def _age(data_at: datetime | None) -> float | None:
 
 
 def serves_what_it_has(scene: Scene, sale: Sale, before: Answer, *, copy: Copy | None = None) -> None:
-    """Note that a copy still says of a sale what it said before it was broken."""
+    """Note whether the copy still gives the same answer about a sale as before it was broken."""
     asked = copy or scene.drill.copy
     try:
         now = ask(scene.system, asked, sale)
         is_ok = bool(now.facts) and now.facts == before.facts
         seen = f"{'the same' if is_ok else f'another: {now.facts}'}, at cut {now.cut}"
-    except Exception as error:  # whatever it is, it did not serve
+    except Exception as error:  # any exception means that the copy did not serve
         seen, is_ok = f"{type(error).__name__}: {error}", False
     scene.note(
         Promise.SERVES_WHAT_IT_HAS,
@@ -77,7 +77,7 @@ def serves_what_it_has(scene: Scene, sale: Sale, before: Answer, *, copy: Copy |
 
 
 def says_its_age(scene: Scene, sale: Sale, *, copy: Copy | None = None) -> None:
-    """Ask twice, and note that both answers name the same cut and its moment, and the second a greater age."""
+    """Ask twice, and note whether both answers have the same cut and cut time, and the second a greater age."""
     asked = copy or scene.drill.copy
     first = ask(scene.system, asked, sale)
     scene.pause(PAUSE_SECONDS)
@@ -94,7 +94,7 @@ def says_its_age(scene: Scene, sale: Sale, *, copy: Copy | None = None) -> None:
 
 
 def await_sale(scene: Scene, sale: Sale, *, copy: Copy | None = None) -> Answer:
-    """Wait until a copy has a sale wholly, with its payment, and return what it says."""
+    """Wait until a copy has a sale completely, with its payment, and return the answer."""
     store = store_of(copy or scene.drill.copy, scene.system)
     goal = store.goal(sale.pod)
     scene.require(

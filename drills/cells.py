@@ -1,8 +1,8 @@
-"""What is done in each cell of the matrix: break, look, recover, prove.
+"""The steps of each cell of the matrix: break, observe, recover, prove.
 
-Belongs here: the order of steps, per test and copy. Does not belong here: the looks (`drills/probes.py`,
-`drills/answers.py`, `drills/decisions.py`), the declaration (`contracts/drills.py`), which a test holds together with
-this module.
+Belongs here: the sequence of steps, per test and copy. Does not belong here: the observations (`drills/probes.py`,
+`drills/answers.py`, `drills/decisions.py`), the declaration (`contracts/drills.py`). A test checks that this module
+agrees with the declaration.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Play = Callable[[Scene], None]
 
 
 def fall_behind(scene: Scene) -> None:
-    """Lag: no worker keeps the copy up to date, orders come in, it is started again."""
+    """Lag: stop the workers of the copy while orders come in, then start them again."""
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     if Promise.SAYS_ITS_AGE in scene.drill.meanwhile and scene.drill.copy is not WAREHOUSE:
         for sale in sales:
@@ -41,7 +41,7 @@ def fall_behind(scene: Scene) -> None:
 
 
 def lose_log_server(scene: Scene) -> None:
-    """Source outage of a copy that is built from the log."""
+    """Source outage: stop the log server for a copy that is built from the log."""
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     before = {sale.pod: await_sale(scene, sale) for sale in sales}
     states = scene.system.worker_states()
@@ -58,13 +58,13 @@ def lose_log_server(scene: Scene) -> None:
 
 
 def copy_states(status: Mapping[str, Any], copy: Copy) -> Mapping[str, str | None]:
-    """Pick what status says of a copy, by pod."""
+    """Return the states of a copy in a status, by copy and pod."""
     rows = status["warehouse" if copy is WAREHOUSE else "projections"]
     return {f"{copy.name} of {row['pod']}": row["state"] for row in rows if row["name"] == copy.name}
 
 
 def pod_states(status: Mapping[str, Any]) -> Mapping[str, str | None]:
-    """Pick what status says of the pods."""
+    """Return the states of the pods in a status, by pod."""
     return {one["pod"]: one["state"] for one in status["pods"]}
 
 
@@ -72,7 +72,7 @@ def pod_states(status: Mapping[str, Any]) -> Mapping[str, str | None]:
 
 
 def replay_log(scene: Scene) -> None:
-    """The log server loses everything; the relays publish every cut again."""
+    """Replay: the log server loses all data, and the relays publish every cut again."""
     newest = dict(scene.log_cuts)
     scene.system.kill_server(LOG_SERVER)
     scene.breaks()
@@ -86,7 +86,7 @@ def replay_log(scene: Scene) -> None:
 
 
 def read_stale_log(scene: Scene) -> None:
-    """The log ends in the past, so every copy does; what is decided on the copies is checked by OLTP."""
+    """Stale read: the log, and so every copy, lags behind; OLTP refuses wrong decisions based on the copies."""
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     unpaid = {pod: scene.trader.place_unpaid(pod) for pod in scene.pods}
     for sale in sales:
@@ -112,7 +112,7 @@ def read_stale_log(scene: Scene) -> None:
 
 
 def lose_pod(scene: Scene) -> None:
-    """A pod's server dies with its outbox; the others go on, and what was acknowledged is there afterwards."""
+    """Source outage: a pod's server is killed; other pods continue, and no acknowledged order is lost."""
     lost, *others = scene.pods
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     before = {sale.pod: await_sale(scene, sale, copy=LOOKED_AT) for sale in sales}
@@ -137,7 +137,7 @@ def lose_pod(scene: Scene) -> None:
 
 
 def replay_lake(scene: Scene) -> None:
-    """The lake is lost wholly; the backup and the log bring it back."""
+    """Replay: the lake is lost completely, and restored from the backup and the log."""
     for pod in scene.pods:
         await_sale(scene, scene.trader.sell(pod))
     backed_up = scene.system.run(["backup", "--json"])
@@ -154,7 +154,7 @@ def replay_lake(scene: Scene) -> None:
 
 
 def read_stale_lake(scene: Scene) -> None:
-    """The lake stands still; what deletes and rebuilds by it deletes nothing and waits."""
+    """Stale read: the lake lags behind, so pruning deletes nothing and rebuilding waits."""
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     for sale in sales:
         await_sale(scene, sale)
@@ -173,7 +173,7 @@ def read_stale_lake(scene: Scene) -> None:
 
 
 def replay_warehouse(scene: Scene) -> None:
-    """Everything that dbt built is dropped, and computed again from the lake."""
+    """Replay: all tables that dbt built are dropped, and computed again from the lake."""
     before = ask_report(scene.system)
     scene.breaks()
     wiping.wipe_warehouse(scene)
@@ -185,7 +185,7 @@ def replay_warehouse(scene: Scene) -> None:
 
 
 def read_stale_reports(scene: Scene) -> None:
-    """Reports that do not know the newest refunds: they say so, and money is not given back twice."""
+    """Stale read: reports lack the newest refunds and report their age; OLTP refuses to refund twice."""
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     scene.store.bring({pod: scene.store.goal(pod) for pod in scene.pods})
     before = {sale.pod: ask(scene.system, WAREHOUSE, sale) for sale in sales}
@@ -201,7 +201,7 @@ def read_stale_reports(scene: Scene) -> None:
 
 
 def lose_lake_catalog(scene: Scene) -> None:
-    """The server that holds the lake's catalog dies; nothing can be built or reported, and selling goes on."""
+    """Source outage: the server of the lake's catalog is killed; builds and reports fail, and sales continue."""
     states = scene.system.worker_states()
     scene.system.kill_server(CONTROL_SERVER)
     scene.breaks()
@@ -220,7 +220,7 @@ def lose_lake_catalog(scene: Scene) -> None:
 
 
 def replay_view(scene: Scene) -> None:
-    """A view is emptied when the log does not reach back; the lake brings it back."""
+    """Replay: a view is emptied after the log was trimmed, and rebuilt from the lake."""
     for pod in scene.pods:
         await_sale(scene, scene.trader.sell(pod))
         with scene.store.log() as log:
@@ -234,7 +234,7 @@ def replay_view(scene: Scene) -> None:
 
 
 def read_stale_view(scene: Scene) -> None:
-    """A view does not know the newest of a sale; somebody who trusts it decides wrongly, and is refused."""
+    """Stale read: a view lacks the newest events of a sale; OLTP refuses wrong decisions based on the view."""
     decide = drilled(scene.drill.copy).decide(scene)
     sales = [scene.trader.sell(pod) for pod in scene.pods]
     before = {sale.pod: await_sale(scene, sale) for sale in sales}
@@ -269,5 +269,5 @@ PLAYS: Mapping[tuple[CopyKind, DrillTest], Play] = {
 
 
 def play_of(drill: Drill) -> Play:
-    """Return what is done in a cell."""
+    """Return the function that runs a cell."""
     return PLAYS[drill.copy.kind, drill.test]

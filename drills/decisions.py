@@ -1,6 +1,6 @@
-"""Decisions that are made by what a copy says, and what comes of them; whether a rebuild brought everything back.
+"""Observations of decisions that are based on a copy, and of rebuilds: whether they restored all data.
 
-Belongs here: looks that concern some copies only. Does not belong here: those that all share (`drills/probes.py`).
+Belongs here: observations for some copies only. Does not belong here: observations for all copies (`drills/probes.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REBUILD_PATIENCE_SECONDS = 1.0
 
 
 def refuses(scene: Scene, pod: str, wrong: Mapping[str, Callable[[], object]]) -> None:
-    """Note that OLTP refuses decisions that are right by the copy and wrong by the facts."""
+    """Note whether OLTP refuses decisions that look right in the stale copy and are wrong in OLTP."""
     met = {what: refusal(attempt) for what, attempt in wrong.items()}
     scene.note(
         Promise.STALE_DECISIONS_FAIL,
@@ -46,7 +46,7 @@ def refuses(scene: Scene, pod: str, wrong: Mapping[str, Callable[[], object]]) -
 
 
 def nothing_is_forgotten(scene: Scene) -> None:
-    """Trim the log and prune the outboxes as the schedules do, and note that what the lake lacks is all still there."""
+    """Trim the log and prune the outboxes as the schedules do; note whether all events that the lake lacks are kept."""
     lake, settings = store_of(LAKE, scene.system), scene.system.settings
     with lake.log() as log:
         kept = {pod: trim_log(log, pod).kept_from_cut for pod in scene.pods}
@@ -73,7 +73,7 @@ def nothing_is_forgotten(scene: Scene) -> None:
 
 
 def rebuild_waits(scene: Scene, sale: Sale) -> None:
-    """Rebuild a view's row from the lake that does not have it yet; note that it is refused and the row stays."""
+    """Rebuild a view's row from a lake without its newest events; note whether this is refused and the row stays."""
     before = ask(scene.system, LOOKED_AT, sale)
     key = aggregate_key(merchant_of(sale.pod), "order", sale.order.order_id)
     refused = ""
@@ -93,10 +93,10 @@ def rebuild_waits(scene: Scene, sale: Sale) -> None:
 
 
 def log_is_whole(scene: Scene, pod: str, *, through_cut: int) -> None:
-    """Wait until the log has every cut again that the outbox can give; note from where to where it reaches."""
+    """Wait until the log has every cut again that the outbox still has; note its first and last cut."""
     with psycopg.connect(scene.system.settings.pod(pod).reader_dsn, autocommit=True) as connection:
         first = first_cut(connection)
-    # The first cut that a pruned database keeps is a base to compute from: its events are in the lake only.
+    # A pruned database keeps its first cut only as a base for the next one; only the lake has that cut's events.
     start = 1 if first is None or first.cut == 1 else first.cut + 1
     present = (0, 0)
 
@@ -118,7 +118,7 @@ def log_is_whole(scene: Scene, pod: str, *, through_cut: int) -> None:
 
 
 def was_restored(scene: Scene, backed_up: Ran, restored: Ran) -> None:
-    """Note that the backup was taken and loaded, with all its events."""
+    """Note whether the backup was taken and restored, with all its events."""
     events = sum(int(segment["events"]) for segment in restored.answer or [])
     scene.note(
         Promise.IS_REBUILT,
@@ -131,7 +131,7 @@ def was_restored(scene: Scene, backed_up: Ran, restored: Ran) -> None:
 
 
 def was_rebuilt(scene: Scene, rebuilt: Ran) -> None:
-    """Note that a view was rebuilt in every pod."""
+    """Note whether a view was rebuilt in every pod."""
     rows = {row["pod"]: int(row["aggregates"]) for row in rebuilt.answer or []}
     scene.note(
         Promise.IS_REBUILT,
@@ -143,7 +143,7 @@ def was_rebuilt(scene: Scene, rebuilt: Ran) -> None:
 
 
 def reports_the_same(scene: Scene, before: Report, rebuilt: Ran) -> None:
-    """Note that a report as of the cuts before the wipe is the same as then, to the last row."""
+    """Note whether a report as of the cuts before the wipe equals the report made then, in every row."""
     seen, is_ok = f"exit code {rebuilt.exit_code}" + _complaint(rebuilt), False
     if rebuilt.exit_code == 0:
         again = read_report(scene.system.settings, before.name, cuts=before.cuts)

@@ -1,6 +1,6 @@
-"""Evidence: a JSON file per drill and a page over a run, both readable without this system.
+"""Evidence: a JSON file per drill and an HTML page per run, both readable without this system.
 
-Belongs here: the files. Does not belong here: what they are about (`drills/observing.py`).
+Belongs here: the files. Does not belong here: their content (`drills/observing.py`).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ PAGE = "index.html"
 
 @dataclass(frozen=True, kw_only=True)
 class DrillRun:
-    """What a run was made with."""
+    """The properties of a run."""
 
     run: str
-    """Its name, which is that of its folder."""
+    """The name of the run and of its folder."""
     code_version: str
     orders_per_second: float
     started_at: datetime
 
 
 def evidence_file(folder: Path, outcome: Outcome) -> Path:
-    """Return where a drill's evidence is."""
+    """Return the path of a drill's evidence."""
     return folder / f"{outcome.system}-{outcome.test}.json"
 
 
 def write_evidence(folder: Path, run: DrillRun, outcome: Outcome) -> Path:
-    """Write a drill's evidence, and return the file."""
+    """Write a drill's evidence, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = evidence_file(folder, outcome)
     (drill,) = drills_named(outcome.system, outcome.test)
@@ -59,14 +59,14 @@ def write_evidence(folder: Path, run: DrillRun, outcome: Outcome) -> Path:
 
 
 def read_evidence(path: Path) -> Outcome:
-    """Return the outcome that a file holds."""
+    """Return the outcome stored in a file."""
     values = json.loads(path.read_text(encoding="utf-8"))
     described = ("run", "code_version", "orders_per_second", "breaks", "recovers", "promises")
     return outcome_from_json({name: value for name, value in values.items() if name not in described})
 
 
 def write_page(folder: Path, run: DrillRun, outcomes: Sequence[Outcome]) -> Path:
-    """Write the page over the drills of a run so far, and return it."""
+    """Write the page for the drills of a run so far, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PAGE
     path.write_text(page(run, outcomes), encoding="utf-8")
@@ -74,7 +74,7 @@ def write_page(folder: Path, run: DrillRun, outcomes: Sequence[Outcome]) -> Path
 
 
 def page(run: DrillRun, outcomes: Sequence[Outcome]) -> str:
-    """Return the page: the matrix, then every drill with all that was observed. Nothing is fetched from anywhere."""
+    """Return the HTML page: the matrix, then every drill with all its observations. It loads no external files."""
     by_cell = {(outcome.system, outcome.test): outcome for outcome in outcomes}
     return _template().render(
         run=run,
@@ -88,7 +88,7 @@ def page(run: DrillRun, outcomes: Sequence[Outcome]) -> str:
 
 
 def conclusion(outcomes: Sequence[Outcome]) -> str:
-    """Return what a run showed, in one sentence."""
+    """Return the result of a run in one sentence."""
     held = sum(outcome.has_held for outcome in outcomes)
     looks = sum(len(outcome.observations) for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)

@@ -1,6 +1,7 @@
-"""The matrix: for every cell of the declaration, what its newest drill proves at a moment. Pure.
+"""The matrix: for every declared cell, what its newest drill proves at a given time. Pure.
 
-Belongs here: proven, failed, too old, never. Does not belong here: reading the table (`drills/records.py`), showing.
+Belongs here: the states proven, failed, too old and never. Does not belong here: reading the table
+(`drills/records.py`), showing the matrix.
 """
 
 from __future__ import annotations
@@ -28,34 +29,34 @@ class ProofState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CellProof:
-    """One cell at a moment."""
+    """One cell at a given time."""
 
     drill: Drill
     proof: Proof | None
     state: ProofState
     age: timedelta | None
-    """Since the newest drill ended; None when there was none."""
+    """The time since the newest drill ended; None when there was none."""
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the state in words."""
         return self.state.value if self.age is None else f"{self.state.value}, {age_words(self.age)} ago"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemProof:
-    """All cells of one copy at a moment."""
+    """All cells of one copy at a given time."""
 
     system: str
     cells: tuple[CellProof, ...]
 
     @property
     def state(self) -> ProofState:
-        """Return the state of its worst cell."""
+        """Return the worst state of its cells."""
         return max((cell.state for cell in self.cells), key=list(ProofState).index)
 
     @property
     def is_recent(self) -> bool:
-        """Whether every cell held when it was last drilled, and that is not too long ago."""
+        """Whether the newest drill of every cell held and is not too old."""
         return self.state is ProofState.PROVEN
 
     @property
@@ -66,12 +67,12 @@ class SystemProof:
 
     @property
     def reason(self) -> str:
-        """Return in words what every cell stands at."""
+        """Return the state of every cell in words."""
         return "; ".join(f"{cell.drill.test}: {cell}" for cell in self.cells)
 
 
 def cell_proofs(proofs: Sequence[Proof], now: datetime) -> tuple[CellProof, ...]:
-    """Return every declared cell with what its newest proof says at `now`."""
+    """Return every declared cell with the state of its newest proof at `now`."""
     newest = {(proof.system, proof.test): proof for proof in sorted(proofs, key=lambda one: one.ended_at)}
     return tuple(_cell(drill, newest.get((drill.copy.name, drill.test.value)), now) for drill in DRILLS)
 
@@ -93,7 +94,7 @@ def system_proofs(cells: Sequence[CellProof]) -> tuple[SystemProof, ...]:
 
 
 def matrix_json(cells: Sequence[CellProof]) -> list[dict[str, Any]]:
-    """Return the matrix as values that JSON can hold."""
+    """Return the matrix as JSON-compatible values."""
     return [
         {
             "system": cell.drill.copy.name,
@@ -121,7 +122,7 @@ def summary(cells: Sequence[CellProof]) -> str:
 
 
 def age_words(age: timedelta) -> str:
-    """Return an age as people say it."""
+    """Return an age in words."""
     minutes = int(age.total_seconds() // 60)
     if minutes < 120:
         return f"{minutes} min"

@@ -1,7 +1,7 @@
-"""What a drill saw: every claim is an observation, and a drill holds only if each promise was looked at and held.
+"""The observations of a drill. A drill holds only if each promise has observations, and all of them are as expected.
 
-Belongs here: taking notes and judging them; pure. Does not belong here: looking (`drills/probes.py`, the cells), files
-(`drills/evidence.py`).
+Belongs here: recording observations and judging them; pure. Does not belong here: making observations
+(`drills/probes.py`, the cells), files (`drills/evidence.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from contracts.drills import Drill, Promise
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """One look: what was expected, what was seen, whether that is as it should be."""
+    """One observation: what was expected, what was seen, and whether it is as expected."""
 
     promise: Promise
     subject: str
-    """What was looked at, e.g. ``pod1``."""
+    """What was observed, e.g. ``pod1``."""
     expected: str
     seen: str
     is_ok: bool
@@ -30,15 +30,15 @@ class Observation:
 
 @dataclass(kw_only=True)
 class Notes:
-    """The observations of one drill, in the order in which they were made."""
+    """The observations of one drill, in the order of time."""
 
     clean: Callable[[str], str] = str
-    """Takes secrets out of what other programs say."""
+    """Removes secrets from the output of other programs."""
     clock: Clock = utc_now
     observations: list[Observation] = field(default_factory=list)
 
     def add(self, promise: Promise, subject: str, *, expected: str, seen: object, is_ok: bool) -> bool:
-        """Note one look, and return whether it was as it should be."""
+        """Record one observation, and return `is_ok`."""
         self.observations.append(
             Observation(
                 promise=promise,
@@ -54,37 +54,37 @@ class Notes:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A drill that was run."""
+    """The result of one drill."""
 
     system: str
     test: str
     started_at: datetime
     ended_at: datetime
     seconds_broken: float
-    """From the break until it had caught up."""
+    """Seconds from the break until the copy had caught up."""
     observations: tuple[Observation, ...]
     unobserved: tuple[Promise, ...]
-    """Promises of the drill that nobody looked at: what was not seen to hold did not hold."""
+    """Promises of the drill without an observation; they count as not held."""
     failure: str
-    """Why the drill could not be finished; empty when it was."""
+    """Why the drill could not be finished; empty when it was finished."""
     machine_load: float = 0.0
-    """Processes that wanted a processor in the last minute, per processor: above 1, everything waits."""
+    """Load average of the last minute per processor: above 1, processes wait for a processor."""
     log_tails: dict[str, str] = field(default_factory=dict)
-    """The last lines of the workers' logs, of a drill that did not hold."""
+    """The last lines of the workers' logs, if the drill did not hold."""
 
     @property
     def has_held(self) -> bool:
-        """Whether it was finished, every promise was looked at, and every look was as expected."""
+        """Whether it was finished, every promise was observed, and every observation was as expected."""
         return not self.failure and not self.unobserved and all(seen.is_ok for seen in self.observations)
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The duration of the drill in seconds."""
         return (self.ended_at - self.started_at).total_seconds()
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Everything that was not as expected, in words; empty when it held."""
+        """Descriptions of everything that was not as expected; empty when it held."""
         looks = [
             f"{seen.promise} ({seen.subject}): expected {seen.expected}; seen {seen.seen}"
             for seen in self.observations
@@ -94,11 +94,11 @@ class Outcome:
         return (*([self.failure] if self.failure else []), *looks, *missing)
 
     def with_logs(self, log_tails: dict[str, str]) -> Outcome:
-        """Return the outcome with what the workers said last."""
+        """Return the outcome with the last lines of the workers' logs."""
         return replace(self, log_tails=log_tails)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the outcome as values that JSON can hold."""
+        """Return the outcome as JSON-compatible values."""
         return {
             **asdict(self),
             "started_at": self.started_at.isoformat(),
@@ -111,7 +111,7 @@ class Outcome:
 
 
 def outcome_from_json(values: dict[str, Any]) -> Outcome:
-    """Return the outcome that `as_json` described; what it derives is derived anew, not believed."""
+    """Return the outcome from the values of `as_json`; derived values are computed again, not read."""
     kept = {name: value for name, value in values.items() if name not in ("seconds", "has_held", "problems")}
     observations = [
         Observation(**{**seen, "promise": Promise(seen["promise"]), "at": datetime.fromisoformat(seen["at"])})
@@ -138,7 +138,7 @@ def judge(
     failure: str = "",
     machine_load: float = 0.0,
 ) -> Outcome:
-    """Return the outcome of a drill from what was noted."""
+    """Return the outcome of a drill from its observations."""
     looked_at = {seen.promise for seen in notes.observations}
     return Outcome(
         system=drill.copy.name,

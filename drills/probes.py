@@ -1,7 +1,7 @@
-"""The looks at what must hold while a copy is broken.
+"""The observations that are made while a copy is broken.
 
-Belongs here: one function per promise, for any copy. Does not belong here: what only one copy promises
-(`drills/decisions.py`), breaking (`drills/cells.py`).
+Belongs here: one function per promise, for every copy. Does not belong here: promises of some copies only
+(`drills/decisions.py`), breaking a copy (`drills/cells.py`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from drills.stores import ahead
 from drills.trading import complaint, refusal
 
 IMPATIENT_SECONDS = 0.2
-"""How long a comparison waits for a copy that is known to be behind."""
+"""Seconds that a comparison waits for a copy that is known to lag behind."""
 
 SECRET_MARKS = ("password", "://")
-"""What a message to a person never holds: the word before a password in a DSN, or an address that may hold one."""
+"""Texts that a message for people must not contain: the word before a password in a DSN, or a URL that may contain one.
+"""
 
 
 def trade(
@@ -35,9 +36,10 @@ def trade(
     promise: Promise = Promise.TRADE_GOES_ON,
     has_load: bool = True,
 ) -> None:
-    """Sell, ship and refund in pods (all by default), and try what must be refused; note both.
+    """Sell, ship and refund in pods (None: all), and try commands that must be refused; note the results.
 
-    `has_load`: note too that the load goes on. It does not where a pod is dead, for its threads wait for that pod.
+    `has_load`: also note whether the load traffic goes on. It stops when a pod is down, because its threads wait for
+    this pod.
     """
     chosen = scene.pods if pods is None else pods
     before = {pod: orders_in(scene, pod) for pod in chosen}
@@ -78,7 +80,7 @@ def _travel(scene: Scene, pod: str, promise: Promise) -> None:
 
 
 def _overstep(scene: Scene, pod: str) -> None:
-    """Try what OLTP must refuse whatever any copy says."""
+    """Try commands that OLTP must refuse independently of all copies."""
     trader = scene.trader
     sale = trader.sell(pod)
     trader.ship(pod, sale.order)
@@ -99,14 +101,14 @@ def _overstep(scene: Scene, pod: str) -> None:
 
 
 def orders_in(scene: Scene, pod: str) -> int:
-    """Return how many orders of others than the drill a pod's OLTP has."""
+    """Return the number of orders in a pod's OLTP that are not from the drill."""
     with psycopg.connect(scene.system.settings.pod(pod).reader_dsn) as connection:
         row = connection.execute("select count(*) from oltp.orders where source <> 'drill'").fetchone()
     return int(row[0]) if row else 0
 
 
 def lag_is_reported(scene: Scene) -> None:
-    """Wait until the copy is behind its target, and note what status says and what the contract calls it."""
+    """Wait until the copy lags more than its target; note the status and the contract's word for it."""
     copy = scene.drill.copy
     for pod in scene.pods:
         scene.await_standing(pod, lambda seen: seen.lag_seconds > min(copy.freshness_seconds, PATIENCE_SECONDS / 4))
@@ -114,7 +116,8 @@ def lag_is_reported(scene: Scene) -> None:
     for pod in scene.pods:
         now = scene.store.reported(status, pod)
         later = scene.store.standing(pod, clock=ahead(copy))
-        # A target of many minutes is not waited for; that the lag grows with time is looked at by a clock ahead.
+        # We do not wait for a target of many minutes. A clock in the future checks instead that the lag grows with
+        # time.
         expected = Lateness.LATE if copy.freshness_seconds < PATIENCE_SECONDS else Lateness.FRESH
         scene.note(
             Promise.LAG_IS_REPORTED,
@@ -129,7 +132,7 @@ def lag_is_reported(scene: Scene) -> None:
 
 
 def late_is_not_wrong(scene: Scene) -> None:
-    """Compare while it is behind, and note that nothing is called inconsistent or could not be looked at."""
+    """Compare while the copy lags, and note whether no result is inconsistent or unknown."""
     results = scene.compared(scene.drill.pairs, lag_seconds_max=IMPATIENT_SECONDS)
     for pod in scene.pods:
         found = [result for result in results if result.pod == pod]
@@ -143,11 +146,11 @@ def late_is_not_wrong(scene: Scene) -> None:
 
 
 Pick = Callable[[Mapping[str, Any]], Mapping[str, str | None]]
-"""Picks states out of a status, by the name of what has it."""
+"""A function that returns states of a status by name."""
 
 
 def outage_is_reported(scene: Scene, dead: Pick, alive: Pick = lambda status: {}) -> None:
-    """Note that status answers while something is dead, and says so of that, and of nothing else."""
+    """Note whether status answers during an outage, and reports exactly the parts that are down."""
     started = time.monotonic()
     status = scene.system.status()
     seconds = time.monotonic() - started
@@ -165,7 +168,7 @@ def outage_is_reported(scene: Scene, dead: Pick, alive: Pick = lambda status: {}
 
 
 def is_refused_in_words(scene: Scene, subject: str, attempt: Callable[[], object]) -> None:
-    """Note that an attempt ends with one sentence for people, and not with a traceback, a password or an answer."""
+    """Note whether an attempt fails with one sentence for people, without a traceback and without a password."""
     seen, is_ok = "answered as if nothing were wrong", False
     try:
         attempt()
@@ -179,7 +182,7 @@ def is_refused_in_words(scene: Scene, subject: str, attempt: Callable[[], object
 
 
 def comes_back(scene: Scene, before: Mapping[str, str]) -> None:
-    """Note that all workers run, of which none was restarted by the drill."""
+    """Note whether all workers run again without a restart by the drill."""
     scene.await_running()
     states = scene.system.worker_states()
     scene.note(

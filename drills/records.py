@@ -1,4 +1,4 @@
-"""The table of drills: which cell was drilled when, with which code, and whether it held.
+"""The table of drills: which cell was drilled, when, with which code version, and whether it held.
 
 Belongs here: `trust.drills` in the control database of the system that ordered the drill. Does not belong here: the
 observations (files, `drills/evidence.py`), how old a proof may be (`contracts/drills.py`).
@@ -57,7 +57,7 @@ order by system, test, ended_at desc, drill_id desc
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """One drill that was run."""
+    """The record of one drill."""
 
     run: str
     system: str
@@ -70,17 +70,17 @@ class Proof:
     observations: int
     problems: list[str]
     evidence: str
-    """The file that holds its observations."""
+    """The path of the file with its observations."""
 
 
 def migrate(control_dsn: str) -> None:
-    """Create the table in the control database, if it is not there."""
+    """Create the table in the control database if it does not exist."""
     with ledger(control_dsn) as connection:
         connection.execute(TABLE)
 
 
 def record(control_dsn: str, outcome: Outcome, *, run: str, code_version: str, evidence: str) -> None:
-    """Keep one outcome; a cell is recorded once per run."""
+    """Insert one outcome; a cell is recorded once per run."""
     with psycopg.connect(control_dsn) as connection:
         connection.execute(
             INSERT,
@@ -101,6 +101,6 @@ def record(control_dsn: str, outcome: Outcome, *, run: str, code_version: str, e
 
 
 def newest_proofs(control_dsn: str) -> list[Proof]:
-    """Return the newest drill of every cell that was ever drilled here."""
+    """Return the newest drill of every recorded cell."""
     with psycopg.connect(control_dsn) as connection, connection.cursor(row_factory=class_row(Proof)) as cursor:
         return cursor.execute(NEWEST).fetchall()

@@ -1,7 +1,7 @@
-"""Running drills one after the other on one system, and judging each.
+"""Running drills one after the other on one system, and judging each drill.
 
-Belongs here: that whatever goes wrong is part of a drill's outcome, and the next one begins on a whole system. Does not
-belong here: what a drill does (`drills/cells.py`).
+Belongs here: turning every error into a part of the drill's outcome, and repairing the system before the next drill.
+Does not belong here: the steps of a drill (`drills/cells.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drills.trading import Trader
 
 
 def run_drills(system: System, drills: Sequence[Drill]) -> Iterator[Outcome]:
-    """Run the drills in order, yielding each outcome; never raises for what a drill met."""
+    """Run the drills in order and yield each outcome; errors of a drill are part of its outcome and not raised."""
     workers = tuple(sorted(system.worker_states()))
     with Trader(settings=system.settings) as trader:
         for drill in drills:
@@ -31,7 +31,7 @@ def run_drills(system: System, drills: Sequence[Drill]) -> Iterator[Outcome]:
 def run_drill(
     system: System, drill: Drill, trader: Trader, workers: tuple[str, ...], *, play: Play | None = None
 ) -> Outcome:
-    """Run one drill and return its outcome; `play` replaces what is done in its cell."""
+    """Run one drill and return its outcome; `play` replaces the steps of its cell."""
     notes, started_at, failure = Notes(clean=system.clean), utc_now(), ""
     scene = Scene(
         system=system,
@@ -44,7 +44,7 @@ def run_drill(
     try:
         scene.begin()
         (play or play_of(drill))(scene)
-    except Exception as error:  # a drill that could not be finished has not held, whatever the reason
+    except Exception as error:  # a drill that could not be finished has not held, for any reason
         failure = f"It could not be finished: {type(error).__name__}: {error}"
     outcome = judge(
         drill,

@@ -1,7 +1,7 @@
-"""Where a drill plays: the system, the trade, the notes, and what every cell does in the same way.
+"""The scene of a drill: the system, the trader, the notes, and the steps that all cells share.
 
-Belongs here: breaking, waiting, and the looks that all cells share before and after. Does not belong here: what must
-hold meanwhile (`drills/probes.py`), what each store is (`drills/stores.py`).
+Belongs here: breaking, waiting, and the observations that all cells make before and after the break. Does not belong
+here: observations during the break (`drills/probes.py`), the stores (`drills/stores.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from drills.trading import Trader
 from reconcile.run import run_pairs
 
 PATIENCE_SECONDS = 60.0
-"""For what should take a moment; a copy itself gets the lag that the contract allows."""
+"""Time limit in seconds for short waits; a copy itself gets the lag that the contract allows."""
 LOOK_SECONDS = 0.1
 
 
@@ -36,11 +36,11 @@ class Scene:
     trader: Trader
     notes: Notes
     workers: tuple[str, ...]
-    """Every worker of the system."""
+    """The names of all workers of the system."""
     broken_at: float | None = None
     caught_up_at: float | None = None
     log_cuts: dict[str, int] = field(default_factory=dict)
-    """Where the log stood when the drill began, by pod."""
+    """The last complete cut of the log at the start of the drill, by pod."""
 
     @property
     def pods(self) -> list[str]:
@@ -49,17 +49,17 @@ class Scene:
 
     @property
     def seconds_broken(self) -> float:
-        """Return from the break until it had caught up, or until now."""
+        """Return the seconds from the break until the copy had caught up, or until now."""
         if self.broken_at is None:
             return 0.0
         return (self.caught_up_at or time.monotonic()) - self.broken_at
 
     def note(self, promise: Promise, subject: str, *, expected: str, seen: object, is_ok: bool) -> bool:
-        """Note one look."""
+        """Record one observation, and return `is_ok`."""
         return self.notes.add(promise, subject, expected=expected, seen=seen, is_ok=is_ok)
 
     def begin(self) -> None:
-        """Wait until everything is well, note it, and begin a new list of sales."""
+        """Wait until the system is healthy, note it, and clear the list of sales."""
         self.await_running()
         self.store.prepare()
         self.trader.forget()
@@ -77,7 +77,7 @@ class Scene:
             )
 
     def await_running(self) -> None:
-        """Wait until the supervisor says of every worker that it runs; PropagationError when one does not."""
+        """Wait until the supervisor reports all workers as running; PropagationError when one is not."""
         states: Mapping[str, str] = {}
 
         def are_running() -> bool:
@@ -90,30 +90,30 @@ class Scene:
             raise PropagationError(f"Not every worker runs: {ended}.")
 
     def breaks(self) -> None:
-        """Remember that it is broken from now on."""
+        """Record the time of the break."""
         self.broken_at = time.monotonic()
 
     def stop_copy(self) -> None:
-        """Kill what keeps the copy up to date, and keep it from starting."""
+        """Kill the workers of the copy, and keep them stopped."""
         self.system.kill_workers(self.store.workers())
         self.breaks()
 
     def start_copy(self) -> None:
-        """Start what keeps the copy up to date."""
+        """Start the workers of the copy."""
         self.system.start_workers(self.store.workers())
         self.await_running()
 
     def await_standing(
         self, pod: str, is_there: Callable[[Standing], bool], seconds: float = PATIENCE_SECONDS
     ) -> Standing | None:
-        """Poll how far the copy is in a pod until it is there or the time is over; return the last answer, if any."""
+        """Poll the copy's position in a pod until `is_there` is true or the time is over; return the last position."""
         last: Standing | None = None
 
         def look() -> bool:
             nonlocal last
             try:
                 last = self.store.standing(pod)
-            except Exception:  # a store that is away is asked again; what it was like is noted elsewhere
+            except Exception:  # an unreachable store is asked again; its state is noted elsewhere
                 last = None
             return last is not None and is_there(last)
 
@@ -121,7 +121,7 @@ class Scene:
         return last
 
     def catch_up(self) -> None:
-        """Wait until the copy has everything that is committed now, and note how long that took."""
+        """Wait until the copy has everything that is committed now, and note the time."""
         started, allowed = time.monotonic(), float(self.drill.copy.late_seconds_max)
         goals = {pod: self.store.goal(pod) for pod in self.pods}
         self.store.bring(goals)
@@ -138,7 +138,7 @@ class Scene:
         self.caught_up_at = time.monotonic()
 
     def compare_equal(self) -> None:
-        """Compare the copy with its owner at a new cut, and note what was compared."""
+        """Compare the copy with its owner at a new cut, and note the results."""
         results = self.compared(self.drill.pairs, lag_seconds_max=float(self.drill.copy.late_seconds_max))
         for pod in self.pods:
             found = [result for result in results if result.pod == pod]
@@ -152,11 +152,11 @@ class Scene:
             )
 
     def compared(self, pairs: Collection[str], *, lag_seconds_max: float) -> Sequence[PairResult]:
-        """Compare at a new cut of every pod, while everything goes on."""
+        """Compare at a new cut of every pod, while traffic goes on."""
         return run_pairs(self.system.context(lag_seconds_max=lag_seconds_max), pairs)
 
     def count_sales(self) -> None:
-        """Note that every sale that was acknowledged meanwhile is in the copy exactly once."""
+        """Note whether every sale that was acknowledged during the drill is in the copy exactly once."""
         for pod in self.pods:
             sold = [sale.order.order_id for sale in self.trader.sales if sale.pod == pod]
             counts = self.store.counts(pod, sold, after_cut=self.log_cuts[pod])
@@ -172,23 +172,23 @@ class Scene:
             )
 
     def require(self, is_true: Callable[[], bool], otherwise: str) -> None:
-        """Wait for what the drill itself needs; PropagationError when it does not come."""
+        """Wait for a precondition of the drill; PropagationError when it does not become true."""
         if not wait(is_true, PATIENCE_SECONDS):
             raise PropagationError(f"After {PATIENCE_SECONDS:.0f} s {otherwise}.")
 
     def pause(self, seconds: float) -> None:
-        """Let some time pass, so that an age can grow."""
+        """Sleep, so that a data age can grow."""
         time.sleep(seconds)
 
     def prove(self) -> None:
-        """Catch up, compare, count: the end of every drill."""
+        """Catch up, compare and count; every drill ends with these steps."""
         self.catch_up()
         self.compare_equal()
         self.count_sales()
 
 
 def wait(is_true: Callable[[], bool], seconds: float) -> bool:
-    """Poll until `is_true()`, at most so long; return whether it came true."""
+    """Poll `is_true()` for at most `seconds`; return whether it became true."""
     deadline = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > deadline:
@@ -198,7 +198,7 @@ def wait(is_true: Callable[[], bool], seconds: float) -> bool:
 
 
 def summary(results: Sequence[PairResult]) -> str:
-    """Return what comparisons found, in words."""
+    """Return the results of comparisons in words."""
     keys = sum(result.compared for result in results)
     good = sum(result.verdict is Verdict.CONSISTENT for result in results)
     cuts = sorted({result.cut for result in results if result.cut is not None})

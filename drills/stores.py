@@ -1,7 +1,7 @@
-"""The copies as a drill sees them: which workers build one, how far it is, what is in it, how old its answer is.
+"""The copies from the view of a drill: their workers, their position, their content, and their data age.
 
-Belongs here: reading each copy through the code that serves and observes it. Does not belong here: breaking one
-(`drills/cells.py`), judging (`drills/probes.py`).
+Belongs here: reading each copy through the code that serves and observes it. Does not belong here: breaking a copy
+(`drills/cells.py`), judging it (`drills/probes.py`).
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How far a copy is in one pod."""
+    """The position of a copy in one pod."""
 
     copy: Copy
     cut: int
     lag_events: int
     lag_seconds: float
     is_whole: bool = True
-    """False: what it needs next is missing (a gap), or nobody publishes."""
+    """False: the next cut is missing (a gap), or the relay does not publish."""
 
     @property
     def lateness(self) -> Lateness:
-        """Return what the contract says of the lag."""
+        """Return the contract's judgement of the lag."""
         return self.copy.lateness(self.lag_seconds) if self.is_whole else Lateness.OVERDUE
 
     def has_reached(self, cut: int) -> bool:
-        """Return whether it has everything up to a cut."""
+        """Return whether it has applied everything up to a cut."""
         return self.cut >= cut and self.is_whole
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the position in words."""
         gap = "" if self.is_whole else ", what comes next is missing"
         behind = f"{counted(self.lag_events, 'event')} and {self.lag_seconds:.1f} s behind"
         return f"cut {self.cut}, {behind} ({self.lateness}){gap}"
@@ -68,35 +68,35 @@ class Store(Protocol):
     system: System
 
     def workers(self) -> tuple[str, ...]:
-        """Return the workers that keep it up to date."""
+        """Return the names of the workers that keep it up to date."""
         ...
 
     def log(self) -> AbstractContextManager[EventLog]:
-        """Give the log."""
+        """Open the log."""
         ...
 
     def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
-        """Return how far it is, as status and freshness checks see it."""
+        """Return its position, in the same way as status and freshness checks compute it."""
         ...
 
     def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
-        """Return how far it is by what `tieout status` says; None when that says it is unreachable."""
+        """Return its position from the output of `tieout status`; None when it is reported as unreachable."""
         ...
 
     def goal(self, pod: str) -> int:
-        """Return a cut that it has reached once it has everything that is committed now."""
+        """Return a cut that contains everything that is committed now."""
         ...
 
     def prepare(self) -> None:
-        """Do what a healthy copy has had done to it, where no worker does it by itself."""
+        """Make the copy healthy, if no worker does it."""
         ...
 
     def bring(self, goals: Mapping[str, int]) -> None:
-        """Do what brings it to these cuts, where no worker does it by itself."""
+        """Bring the copy to these cuts, if no worker does it."""
         ...
 
     def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
-        """Return how often it has each of these orders, which were placed after a cut."""
+        """Return by order id how often the copy has each of these orders, which were placed after a cut."""
         ...
 
     def log_cut(self, pod: str) -> int:
@@ -110,7 +110,7 @@ class _Store:
 
     @contextmanager
     def log(self) -> Iterator[EventLog]:
-        """Give the log."""
+        """Open the log."""
         with closing(build_log(self.system.settings)) as log:
             yield log
 
@@ -120,12 +120,12 @@ class _Store:
             return log.tail(pod, 1).manifest_cut
 
     def newest_cut(self, pod: str) -> int:
-        """Return a cut of the pod that holds everything committed before, taken as comparisons take theirs."""
+        """Register a cut of the pod as comparisons do, and return it; it contains everything committed before."""
         with self.system.context(lag_seconds_max=0).take_cut(pod) as opened:
             return opened.cut
 
     def goal(self, pod: str) -> int:
-        """Return a cut that holds everything that is committed now."""
+        """Return a cut that contains everything that is committed now."""
         return self.newest_cut(pod)
 
     def prepare(self) -> None:
@@ -146,7 +146,10 @@ class LogStore(_Store):
         return tuple(f"relay-{pod.pod}" for pod in self.system.settings.pods)
 
     def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
-        """Return what has not left the outbox; the age is measured by the database's clock, `clock` adds to it."""
+        """Return the position by the backlog of the outbox.
+
+        The database's clock measures the age; the offset of `clock` is added.
+        """
         seen = observe_pod(self.system.settings.pod(pod), self.system.settings)
         ahead = max(0.0, (clock() - utc_now()).total_seconds()) if seen.unpublished_events else 0.0
         return Standing(
@@ -158,7 +161,7 @@ class LogStore(_Store):
         )
 
     def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
-        """Return what status says of the pod's outbox."""
+        """Return the position from the pod's outbox in a status."""
         found = next(one for one in status["pods"] if one["pod"] == pod)
         if found["state"] != "reachable":
             return None
@@ -170,9 +173,9 @@ class LogStore(_Store):
         )
 
     def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
-        """Return how often the log's entries after a cut place each order; of what was trimmed, the lake's count.
+        """Return how often log entries after a cut place each order; for trimmed entries use the lake's count.
 
-        Nothing is trimmed before the lake has it.
+        The log trims an entry only after the lake has applied it.
         """
         found: Counter[str] = Counter()
         with self.log() as log:
@@ -209,7 +212,7 @@ class ProjectionStore(_Store):
         return tuple(f"{self.copy.name.replace('_', '-')}-{pod.pod}" for pod in self.system.settings.pods)
 
     def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
-        """Return how far it is behind the log."""
+        """Return its position relative to the log."""
         with self.log() as log:
             seen = observe(self.system.projection(self.copy.name), pod, log, clock=clock)
         return Standing(
@@ -221,18 +224,18 @@ class ProjectionStore(_Store):
         )
 
     def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
-        """Return what status says of it."""
+        """Return its position from a status."""
         return reported_copy(self.copy, status["projections"], pod)
 
     def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
-        """Return how often it has each order."""
+        """Return by order id how often it has each order."""
         if self.copy.kind is CopyKind.READ_MODEL:
             return _in_view(self.copy, self.system, pod, order_ids)
         return _in_lake(self.system, pod, order_ids)
 
 
 def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> Standing | None:
-    """Return how far a copy is by a row of `tieout status`."""
+    """Return the position of a copy from the rows of `tieout status`."""
     found = next(one for one in rows if one["name"] == copy.name and one["pod"] == pod)
     if found["state"] == "unreachable":
         return None
@@ -247,32 +250,32 @@ def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> St
 
 @dataclass(kw_only=True)
 class WarehouseStore(_Store):
-    """The finance marts: built by dbt, from the lake."""
+    """The finance marts, which dbt builds from the lake."""
 
     copy: Copy = WAREHOUSE
 
     def workers(self) -> tuple[str, ...]:
-        """Return none: it is built on a schedule, not followed."""
+        """Return no workers: it is built on a schedule."""
         return ()
 
     def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
-        """Return what the lake has and the newest complete build does not."""
+        """Return its position: the difference between the lake and the newest complete build."""
         from derived.warehouse_lag import observe_warehouse
 
         (seen,) = [one for one in observe_warehouse(self.system.settings, clock=clock) if one.pod == pod]
         return Standing(copy=self.copy, cut=seen.built_cut, lag_events=seen.lag_events, lag_seconds=seen.lag_seconds)
 
     def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
-        """Return what status says of it."""
+        """Return its position from a status."""
         return reported_copy(self.copy, status["warehouse"], pod)
 
     def prepare(self) -> None:
-        """Build, where nothing was built yet: nobody does but the drill."""
+        """Build once if there is no build yet, because no schedule runs during a drill."""
         if any(self.standing(pod.pod).cut == 0 for pod in self.system.settings.pods):
             self.system.build()
 
     def bring(self, goals: Mapping[str, int]) -> None:
-        """Build once, when the lake has the cuts."""
+        """Build once after the lake has reached these cuts."""
         lake = ProjectionStore(copy=LAKE, system=self.system)
         deadline = time.monotonic() + LAKE.late_seconds_max
         while any(lake.standing(pod).cut < cut for pod, cut in goals.items()):
@@ -282,7 +285,7 @@ class WarehouseStore(_Store):
         self.system.build()
 
     def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
-        """Return how many rows the mart of orders has for each."""
+        """Return by order id the number of rows in the mart of orders."""
         return _lake_counts(
             self.system, "select order_id, count(*) from lake.marts.orders {where}", "order_id", order_ids
         )
@@ -313,7 +316,7 @@ def _in_view(copy: Copy, system: System, pod: str, order_ids: Sequence[str]) -> 
 
 
 def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore:
-    """Return a copy as a drill sees it."""
+    """Return the store of a copy."""
     if copy.name == LOG.name:
         return LogStore(system=system)
     if copy.name == WAREHOUSE.name:
@@ -322,5 +325,5 @@ def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | Warehou
 
 
 def ahead(copy: Copy) -> Clock:
-    """Return a clock that is beyond the largest lag of a copy."""
+    """Return a clock that is further in the future than the largest allowed lag of a copy."""
     return lambda: utc_now() + timedelta(seconds=copy.late_seconds_max)

@@ -1,6 +1,6 @@
-"""What a drill may do to the system that it runs on; the system is the drill's own, never one with somebody's data.
+"""The interface to the system that a drill runs on. This system belongs to the drill and never has real data.
 
-Belongs here: the port. Does not belong here: starting servers and workers (`stack/upkeep/drill_system.py` does).
+Belongs here: the interface. Does not belong here: starting servers and workers (`stack/upkeep/drill_system.py`).
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from streams.projection import Projection
 
 LOG_SERVER = "valkey"
 CONTROL_SERVER = "control"
-"""Holds the lake's catalog, the views and the control database. A pod's server has the pod's name."""
+"""The server of the lake's catalog, the views and the control database. The server of a pod has the pod's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """What a command of the runbook answered."""
+    """The result of a command of the runbook."""
 
     exit_code: int
     answer: Any
-    """What it printed as JSON; None when that was none."""
+    """The JSON that it printed; None when it printed no JSON."""
     complaint: str
-    """What it wrote to the error stream."""
+    """Its error stream."""
 
 
 class System(Protocol):
-    """A whole system under load."""
+    """A complete system under load."""
 
     @property
     def settings(self) -> Settings:
-        """Its addresses."""
+        """Its settings."""
         ...
 
     def worker_states(self) -> Mapping[str, str]:
-        """Return the state of every worker by name, as the supervisor says."""
+        """Return the supervisor's state of every worker, by name."""
         ...
 
     def kill_workers(self, names: Collection[str]) -> None:
-        """Kill workers (SIGKILL) and keep them from starting."""
+        """Kill workers (SIGKILL) and keep them stopped."""
         ...
 
     def start_workers(self, names: Collection[str]) -> None:
@@ -54,19 +54,19 @@ class System(Protocol):
         ...
 
     def start_server(self, name: str) -> None:
-        """Start a server again, at the same address."""
+        """Start a server again at the same address."""
         ...
 
     def mend(self) -> None:
-        """Start every server and worker that a drill has left dead."""
+        """Start every server and worker that a drill has left stopped."""
         ...
 
     def delete_log(self) -> tuple[int, int]:
-        """Delete what the killed log server has on disk; return how many bytes that were, and how many are left."""
+        """Delete the data of the killed log server; return (bytes before, bytes left)."""
         ...
 
     def delete_lake(self) -> int:
-        """Drop the lake's catalog database, make an empty one, delete the files; return how many of both are left."""
+        """Replace the lake's catalog database by an empty one, delete the files; return how many of both are left."""
         ...
 
     def run(self, arguments: Sequence[str]) -> Ran:
@@ -74,23 +74,23 @@ class System(Protocol):
         ...
 
     def status(self) -> Mapping[str, Any]:
-        """Return what `tieout status --json` says."""
+        """Return the output of `tieout status --json`."""
         ...
 
     def build(self) -> Mapping[str, int]:
-        """Build the warehouse incrementally; return the cuts at which it stands."""
+        """Build the warehouse incrementally; return its cut by pod."""
         ...
 
     def context(self, *, lag_seconds_max: float) -> ReconcileContext:
-        """Return the context of a comparison that waits this long for a copy."""
+        """Return the context of a comparison that waits at most `lag_seconds_max` for a copy."""
         ...
 
     def projection(self, name: str) -> Projection:
-        """Return the projection of that name."""
+        """Return the projection with this name."""
         ...
 
     def clean(self, text: str) -> str:
-        """Return a text without the system's passwords, as one line."""
+        """Return a text as one line, without the system's passwords."""
         ...
 
     def log_tails(self) -> dict[str, str]:

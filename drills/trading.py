@@ -1,6 +1,7 @@
-"""The drill's own trade: one merchant per pod, whose every order is known, sold beside the load.
+"""The drill's own trade next to the load: one merchant per pod, of which every order is known.
 
-Belongs here: commands against OLTP and what they answered. Does not belong here: what that proves (`drills/probes.py`).
+Belongs here: commands against OLTP and their answers. Does not belong here: what the answers prove
+(`drills/probes.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Sale:
 
     @property
     def customer_id(self) -> str:
-        """Return who ordered."""
+        """Return the customer's id."""
         return self.order.customer_id or ""
 
     @property
@@ -61,13 +62,13 @@ class Trader:
 
     settings: Settings
     sales: list[Sale] = field(default_factory=list)
-    """Every sale that was acknowledged since `forget`."""
+    """All sales that were acknowledged since `forget`."""
     _pods: dict[str, CommandPod] = field(default_factory=dict)
     _open: ExitStack = field(default_factory=ExitStack)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def __enter__(self) -> Self:
-        """Open the merchants."""
+        """Register the merchants."""
         for pod in self.settings.pods:
             opened = build_command_pod(pod, control_dsn=self.settings.control_dsn, connections_max=2)
             self._pods[pod.pod] = self._open.enter_context(opened)
@@ -81,7 +82,7 @@ class Trader:
         self._open.close()
 
     def forget(self) -> None:
-        """Begin a new list of sales."""
+        """Clear the list of sales."""
         self.sales = []
 
     def sell(self, pod: str) -> Sale:
@@ -106,7 +107,7 @@ class Trader:
         return sale
 
     def place_unpaid(self, pod: str) -> OrderState:
-        """Place an order that nobody pays, which may be cancelled."""
+        """Place an order without a payment, so that it can be cancelled."""
         number = next(self._numbers)
         return self.do(
             pod,
@@ -125,11 +126,11 @@ class Trader:
         return self.do(pod, CancelOrder(merchant_id=order.merchant_id, order_id=order.order_id, reason="drill"))
 
     def ship(self, pod: str, order: OrderState) -> Any:
-        """Ship everything of an order that is open; ConflictError when nothing is."""
+        """Ship all open units of an order; ConflictError when no unit is open."""
         return self.do(pod, FulfillOrder(merchant_id=order.merchant_id, order_id=order.order_id, location_id=LOCATION))
 
     def refund(self, sale: Sale, quantity: int = UNITS_ORDERED) -> Any:
-        """Give units of a sale back; OverRefundError when they were given back before."""
+        """Refund units of a sale; OverRefundError when they were refunded before."""
         request = RequestRefund(
             merchant_id=sale.order.merchant_id,
             payment_id=sale.payment.payment_id,
@@ -140,7 +141,7 @@ class Trader:
         return self.do(sale.pod, CompleteRefund(merchant_id=sale.order.merchant_id, refund_id=refund.refund_id))
 
     def oversell(self, pod: str) -> Any:
-        """Order more than there is; InsufficientStockError."""
+        """Order more than the stock; it raises InsufficientStockError."""
         return self.do(
             pod,
             PlaceOrder(
@@ -154,7 +155,7 @@ class Trader:
         )
 
     def do(self, pod: str, command: Command[Answer]) -> Answer:
-        """Run a command under a key of its own."""
+        """Run a command with a new idempotency key."""
         opened = self._pods[pod]
         return execute(opened, command, idempotency_key=f"drill/{opened.new_uuid()}")
 
@@ -192,9 +193,9 @@ def merchant_of(pod: str) -> str:
 
 
 def refusal(attempt: Callable[[], object]) -> str | None:
-    """Return the name of the refusal that an attempt meets; None when it is let through.
+    """Return the name of the ConflictError that an attempt raises; None when it succeeds.
 
-    Only a ConflictError is one: a pod that cannot be reached has refused nothing.
+    Other errors are raised: an unreachable pod has not refused anything.
     """
     try:
         attempt()
@@ -204,7 +205,7 @@ def refusal(attempt: Callable[[], object]) -> str | None:
 
 
 def complaint(attempt: Callable[[], object]) -> TieoutError | None:
-    """Return the foreseen error that an attempt meets; None when there is none."""
+    """Return the TieoutError that an attempt raises; None when it succeeds."""
     try:
         attempt()
     except TieoutError as error:

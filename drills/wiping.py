@@ -1,6 +1,6 @@
-"""Taking everything out of a copy, and noting that nothing is left.
+"""Deleting all data of a copy, and noting that nothing is left.
 
-Belongs here: what "wiped" means for each store. Does not belong here: bringing it back.
+Belongs here: how to wipe each store. Does not belong here: restoring it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from derived.read_models.known import roots_of
 from drills.scene import Scene
 
 BUILT = ("marts", "intermediate", "staging", "builds")
-"""Schemas of the lake that builds of the warehouse make."""
+"""The schemas of the lake that warehouse builds create."""
 
 RELATION = ("table or view", "tables and views")
 
 
 def wipe_log(scene: Scene) -> None:
-    """Delete the data of the log server, which is dead."""
+    """Delete the data of the log server, which must be stopped."""
     deleted, left = scene.system.delete_log()
     _note_gone(scene, "files of the log server", counted(deleted, "byte"), counted(left, "byte"), left == 0 < deleted)
 
 
 def wipe_lake(scene: Scene) -> None:
-    """Drop the lake's catalog and delete its files; nobody writes to it."""
+    """Drop the lake's catalog and delete its files; no writer may run."""
     settings = scene.system.settings
     with open_lake(settings, read_only=True) as lake:
         events = int(lake.execute("select count(*) from lake.raw.events").fetchall()[0][0])
@@ -37,7 +37,7 @@ def wipe_lake(scene: Scene) -> None:
 
 
 def wipe_warehouse(scene: Scene) -> None:
-    """Drop everything that dbt built, and the records of the builds."""
+    """Drop all tables and views that dbt built, and the records of the builds."""
     settings = scene.system.settings
     query = "select count(*) from {} where database_name = 'lake' and list_contains($schemas, schema_name)"
 
@@ -58,13 +58,13 @@ def wipe_warehouse(scene: Scene) -> None:
 
 
 def wipe_view(scene: Scene) -> None:
-    """Empty a view's tables, positions and parked events, in one transaction."""
+    """Delete a view's rows, positions and parked events in one transaction."""
     name = scene.drill.copy.name
-    # Children before their roots; sums, which follow their rows, last.
+    # Delete children before their roots, and sums last, because triggers update the sums when rows change.
     rows = [table for root in roots_of(scene.drill.copy) for table in reversed(root.tables)]
     tables = [*rows, *scene.drill.copy.sums]
     with psycopg.connect(scene.system.settings.read_models_dsn) as connection:
-        # As consumers do before they write, so that none writes between the deletes.
+        # Take the same lock as consumers do before they write, so that no consumer writes between the deletes.
         connection.execute("select 1 from read_models.positions where projection = %s for update", [name])
         deleted = 0
         for table in tables:

@@ -1,1 +1,1 @@
-"""Programs to copy from; nothing in the product imports them, and tests run them."""
+"""Example programs; no product code imports them, and tests run them."""

@@ -1,7 +1,7 @@
-"""A projection of your own: notes every shipped fulfillment, once, in an SQLite file.
+"""An example projection: it records every shipped fulfillment exactly once in an SQLite file.
 
-Belongs here: the least that a projection needs. Run it with `streams.consumer.run_consumer(Notifications(path), "pod1",
-settings, stop)`; the how-to is docs/how-to/add-a-projection.md.
+Belongs here: the minimum that a projection needs. Run it with `streams.consumer.run_consumer(Notifications(path),
+"pod1", settings, stop)`; the how-to is docs/how-to/add-a-projection.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TABLES = """
 
 
 class Notifications:
-    """One row per fulfillment that was shipped; whoever sends the mails deletes the rows it has sent."""
+    """One row per shipped fulfillment; the program that sends the mails deletes the rows that it has sent."""
 
     name = "notifications"
 
@@ -30,12 +30,12 @@ class Notifications:
         self._path = path
 
     def state(self, pod: str) -> ProjectionState:
-        """Return how far `pod` has been applied."""
+        """Return the projection's state for `pod`: its positions."""
         with self._transaction() as file:
             return self._state(file, pod)
 
     def apply(self, work: Work) -> None:
-        """Note the step's shipments and move the positions, in one commit."""
+        """Insert the step's shipments and update the positions in one transaction."""
         with self._transaction() as file:
             positions = self._state(file, work.pod).positions
             if any(positions.get(partition, START) != expected for partition, expected in work.expected.items()):
@@ -59,18 +59,19 @@ class Notifications:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._path, isolation_level=None)) as file:
             file.executescript(TABLES)
-            # Takes the write lock at once: of two consumers, the second one compares what the first has committed.
+            # Take the write lock at the start, so that a second consumer compares with the positions that the first has
+            # committed.
             file.execute("begin immediate")
             with file:
                 yield file
 
 
 def _refusal(file: sqlite3.Connection, rows: Sequence[Mapping[str, str]]) -> str | None:
-    """Note shipments; None, or nothing was noted and this is why."""
+    """Insert shipments; return None or, when nothing was inserted, the reason."""
     file.execute("savepoint notes")
     try:
         file.executemany("insert into notifications values (:event_id, :merchant_id, :aggregate_id)", rows)
-    except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError) as error:  # what is in a row
+    except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError, UnicodeError) as error:  # bad row data
         file.execute("rollback to notes")
         return f"{error}."
     return None

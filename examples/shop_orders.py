@@ -1,8 +1,8 @@
-"""Makes orders of two shops in the import's format: `python -m examples.shop_orders 5000 > orders.jsonl`.
+"""Generates orders of two shops in the import's format: `python -m examples.shop_orders 5000 > orders.jsonl`.
 
-Belongs here: trade of every kind that the format can say, the same for the same seed. The totals are this program's own
-sums, so that an import checks the books' rule against another hand. Nordwind sells in Germany, prices contain the tax;
-Maple sells in Quebec, where two taxes come on top.
+Belongs here: trade of every kind that the format supports; the same seed gives the same orders. This program computes
+the totals independently, so that an import checks the books' rule against another implementation. Nordwind sells in
+Germany with tax inside the prices; Maple sells in Quebec with two taxes on top.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 CENT = Decimal("0.01")
 FIRST = datetime(2026, 1, 2, 8, tzinfo=UTC)
 MINUTES = 37
-"""Between two orders."""
+"""The time between two orders."""
 
 Json = dict[str, Any]
 
@@ -44,7 +44,7 @@ METHODS = ("card", "paypal", "invoice", "gift card")
 
 
 def orders(count: int, seed: int) -> Iterator[Json]:
-    """Yield the orders, the oldest first."""
+    """Yield the orders, oldest first."""
     rng = random.Random(seed)
     for number in range(1, count + 1):
         shop = SHOPS[rng.random() < 0.3]
@@ -81,7 +81,7 @@ def _add_lines(rng: random.Random, order: Json, shop: Json) -> None:
 
 
 def line_total(line: Json, *, is_inclusive: bool) -> Decimal:
-    """Return what is owed for a line, rounded half away from zero; of taxes on top each by itself."""
+    """Return the amount owed for a line, rounded half away from zero; each tax on top is rounded separately."""
     amount = (Decimal(line["unit_price"]) * line.get("quantity", 1)).quantize(CENT, ROUND_HALF_UP)
     net: Decimal = amount - Decimal(line.get("discount", 0))
     if is_inclusive:
@@ -96,7 +96,7 @@ def _paid(order: Json, amount: Decimal, at: datetime, method: str, part: int = 1
 
 
 def _add_life(rng: random.Random, order: Json, at: datetime) -> None:
-    """Let the order be paid, shipped, cancelled, given back."""
+    """Add payments, shipments, cancellations and refunds to the order."""
     total, kind, hour = Decimal(order["total"]), rng.random(), timedelta(hours=1)
     shipped = [{"shipped_at": (at + 20 * hour).isoformat(), "tracking_number": f"T{order['order_number']}"}]
     if kind < 0.02:

@@ -1,7 +1,7 @@
-"""The directory: in which pod a merchant lives, under which epoch. It stands in the control database.
+"""The directory: a table in the control database that says in which pod a merchant lives, and under which epoch.
 
-Belongs here: assigning a merchant and asking where it is. Does not belong here: moving a merchant. A pod keeps the
-epoch beside its merchants, so commands do not need the directory to be there; registering a merchant does.
+Belongs here: assigning a merchant to a pod and finding it. Does not belong here: moving a merchant. A pod stores the
+epoch with its merchants, so commands do not need the directory; only registering a merchant needs it.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ class Placement:
 
 
 def migrate_directory(control_dsn: str) -> None:
-    """Create the directory in the control database; a directory that is there stays as it is."""
+    """Create the directory in the control database; an existing directory stays unchanged."""
     with psycopg.connect(control_dsn) as connection:
         connection.execute("select pg_advisory_xact_lock(hashtext('directory'))")
         connection.execute(_MIGRATE)
 
 
 def assign(control_dsn: str, merchant_id: str, pod: str) -> Placement:
-    """Place a merchant in `pod` unless it is placed already; return where it lives (so perhaps in another pod)."""
+    """Place a merchant in `pod` unless it is placed already; return where it lives, which may be another pod."""
     with _connect(control_dsn) as connection:
         connection.execute(_ASSIGN, (merchant_id, pod))
         return _required(connection, merchant_id)
 
 
 def pod_of(control_dsn: str, merchant_id: str) -> Placement:
-    """Return where a merchant lives; NotFoundError when nobody registered it."""
+    """Return where a merchant lives; NotFoundError when it is not registered."""
     with _connect(control_dsn) as connection:
         return _required(connection, merchant_id)
 
@@ -69,7 +69,7 @@ def placements(control_dsn: str) -> list[Placement]:
 
 @dataclass(frozen=True)
 class Directory:
-    """The directory as commands know it: registering a merchant asks it, and nothing else does."""
+    """The directory as commands use it; only the registration of a merchant asks it."""
 
     control_dsn: str
 

@@ -41,10 +41,10 @@ def expire_due(pod: CommandPod, *, merchant_ids: Sequence[str] | None = None, li
 
 
 def expire_due_reservations(pod: CommandPod, *, merchant_ids: Sequence[str] | None = None, limit: int = 100) -> int:
-    """Expire what is due now (None: of all merchants), at most `limit` reservations a transaction; return how many.
+    """Expire the due reservations (None: of all merchants), at most `limit` per transaction; return their number.
 
-    A merchant with nothing that is due gets no command, and so leaves no idempotency key. Reservations that somebody
-    else is changing at this moment are left to the next run. Raises as `execute` does.
+    A merchant without due reservations gets no command, so no idempotency key is stored for it. Reservations that
+    another transaction has locked are left to the next run. Raises as `execute` does.
     """
     return sum(
         _expire(pod, ExpireReservations(merchant_id=merchant_id, limit=limit), limit)

@@ -1,7 +1,7 @@
-"""Removing idempotency keys whose lease is over: what a schedule runs.
+"""Removing idempotency keys whose lease is over; a schedule runs this.
 
-Belongs here: how long a key is remembered, and removing the others until none is left. Does not belong here: what a key
-does (`oltp/commands/execute.py`), when this runs (`orchestration/`).
+Belongs here: how long a key is kept, and removing older keys. Does not belong here: what a key does
+(`oltp/commands/execute.py`), when this runs (`orchestration/`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from datetime import timedelta
 import psycopg
 
 KEY_LEASE = timedelta(days=30)
-"""How long a repeated command is recognised by its key: longer than any client repeats one. The keys of imports are
-kept for good. PostgreSQL refuses to go below 7 days, whoever calls (`oltp.prune_idempotency_keys`)."""
+"""How long a repeated command is recognised by its key; clients stop repeating earlier. Keys of imports are kept
+permanently. The function `oltp.prune_idempotency_keys` refuses a lease below 7 days."""
 
 KEYS_AT_ONCE = 10_000
-"""Keys per transaction: commands that claim a key at this moment wait for one of these at most."""
+"""Keys per transaction; a command that claims one of these keys waits for at most one such transaction."""
 
 _PRUNE = "select oltp.prune_idempotency_keys(%s, %s)"
 
 
 def prune_keys(relay_dsn: str, *, lease: timedelta = KEY_LEASE, at_once: int = KEYS_AT_ONCE) -> int:
-    """Remove the keys of a pod whose lease is over, `at_once` in each transaction; return how many were."""
+    """Remove the keys of a pod whose lease is over, `at_once` per transaction; return how many were removed."""
     removed = 0
     with psycopg.connect(relay_dsn, autocommit=True) as connection:
         while True:

@@ -1,11 +1,11 @@
-"""The outbox: the one way a fact leaves the pod.
+"""The outbox: the table through which every event leaves the pod.
 
-Belongs here: turning a change of an aggregate into a row that commits with it. Does not belong here: who reads the rows
-(`streams/cuts.py`, `streams/relay.py`).
+Belongs here: turning a change of an aggregate into a row that commits in the same transaction. Does not belong here:
+reading the rows (`streams/cuts.py`, `streams/relay.py`).
 
 The rule that keeps every aggregate's events in order: **lock the root's row, change it, and only then publish.** The
-database holds it: an event is refused before its root has that version, a second event of a version is refused, and
-at commit every changed root and child must have an event of this very transaction.
+database enforces the rule: it refuses an event before its root has that version, and a second event of the same
+version. At commit every changed root and child must have an event of the same transaction.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from json_to_recordset(%s::json) as event (
     schema_version integer, payload json
 )
 """
-"""One JSON array of events; a value of type json keeps its text, so the payload arrives byte for byte."""
+"""The parameter is one JSON array of events. The type json keeps its text, so the payload is stored byte for byte."""
 
 _INSERT_KEPT = """
 insert into oltp.outbox (
@@ -47,25 +47,25 @@ from json_to_recordset(%s::json) as event (
     traceparent text
 )
 """
-"""The same for events of several commands, each with what its command says of itself."""
+"""The same for events of several commands; each event carries the metadata of its command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One step of one aggregate; `before` is None for a new one."""
+    """One step of one aggregate; `before` is None for a new aggregate."""
 
     before: AggregateState | None
     after: AggregateState
     event_type: StrEnum
     cause: str = ""
-    """Why an event was written that no business step called for."""
+    """The reason for an event without a business step (a restatement); else ""."""
 
 
 def _payload(change: Change) -> bytes:
-    """Return the event's payload; InputError for one that is larger than stores and log should have to hold.
+    """Return the event's payload as JSON; InputError when it is larger than the limit.
 
-    A first event is held to less, so that what is accepted can be changed to its end. What is stated again for a cause
-    is there already, however large.
+    The limit of a first event is lower, so that every accepted aggregate leaves room for its later changes. A
+    restatement has no limit, because its state is stored already.
     """
     payload = encode_payload(change.before, change.after, change.cause).encode()
     most = NEW_EVENT_BYTES_MAX if change.before is None else EVENT_BYTES_MAX
@@ -89,7 +89,7 @@ def publish_all(tx: CommandTransaction, changes: Sequence[Change]) -> None:
 
 
 def publish_kept(tx: CommandTransaction, changes: Sequence[tuple[CommandTransaction, Change]]) -> None:
-    """Insert the events of a batch with one statement: each change with the command that made it, in this order."""
+    """Insert the events of a batch with one statement, in the order given; each change comes with its command."""
     events = [
         {
             **_event(command, change),

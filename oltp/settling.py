@@ -1,10 +1,10 @@
-"""Bringing calls to the payment provider to their end that nobody waits for any more: what a schedule runs.
+"""Finishing calls to the payment provider that no client waits for any more; a schedule runs this.
 
-Belongs here: finding them, and going on where they were left. Does not belong here: what going on means
-(`oltp/commands/asking.py`), when it runs (`orchestration/`).
+Belongs here: finding these calls and continuing them. Does not belong here: the steps of a call
+(`oltp/commands/asking.py`), when this runs (`orchestration/`).
 
-Captures, voids and refunds are completed: their answer was promised. An authorization is given up, because its buyer
-has gone: the provider is asked again under the same key, which tells the reference, and then to void it.
+Captures, voids and refunds are completed, because we have accepted them. An authorization is voided, because its buyer
+has left: we repeat the authorization with the same key to get its reference, and then void it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from oltp.commands.register import COMMANDS
 from oltp.store.provider_calls import LeftBehind, left_behind
 
 LEFT_AFTER = timedelta(minutes=10)
-"""How old a call must be before nobody is taken to wait for it: longer than any client repeats a command."""
+"""The age from which we assume that no client waits for a call: clients stop repeating a command earlier."""
 
 UNSETTLED_SECONDS_MIN = 60.0
-"""Younger calls are under way: their callers wait for them."""
+"""Calls younger than this are not counted, because their clients still wait for them."""
 
 UNSETTLED = """
 select count(*), coalesce(extract(epoch from clock_timestamp() - min(asked_at)), 0)::float8
@@ -37,14 +37,14 @@ _COMMANDS: dict[str, type[Command[Any]]] = {command.__name__: command for comman
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """How many calls came to their end, and why others did not, by merchant and key."""
+    """How many calls were settled, and the error of each other call by "merchant/key"."""
 
     settled: int
     failures: dict[str, str]
 
 
 def settle_provider_calls(pod: CommandPod, *, left_after: timedelta = LEFT_AFTER, limit: int = 100) -> Settled:
-    """Settle the oldest calls that were left behind, at most `limit`; those that fail are tried again next time."""
+    """Settle the oldest abandoned calls, at most `limit`; calls that fail are tried again in the next run."""
     with pod.connections.connection() as connection:
         calls = left_behind(connection, left_after, limit)
     failures = {}
@@ -52,16 +52,16 @@ def settle_provider_calls(pod: CommandPod, *, left_after: timedelta = LEFT_AFTER
         try:
             _settle(pod, call)
         except GatewayDeclinedError:
-            continue  # An answer too: nothing moved, and nothing is left of the call.
+            continue  # A decline settles the call too: no money moved, and the call is deleted.
         except TieoutError as error:
             failures[f"{call.merchant_id}/{call.idempotency_key}"] = str(error)
     return Settled(settled=len(calls) - len(failures), failures=failures)
 
 
 def unsettled_calls(dsn: str) -> tuple[int, float]:
-    """Return how many calls of a pod have had no outcome for a minute or more, and since how many seconds the oldest.
+    """Return the number of a pod's calls without an outcome for a minute or more, and the age of the oldest in seconds.
 
-    Money may have moved at the provider of which nothing is recorded here.
+    For these calls the provider may have moved money that is not recorded here.
     """
     with psycopg.connect(dsn, autocommit=True) as connection:
         ((calls, oldest_seconds),) = connection.execute(UNSETTLED, [UNSETTLED_SECONDS_MIN]).fetchall()

@@ -1,12 +1,10 @@
-"""What a command works with while it runs: one open transaction, and everything that is injected.
+"""The context of a running command: one open transaction, and all injected dependencies.
 
-Belongs here: the value that is passed down. Does not belong here: opening and committing
-(`oltp/commands/execute.py`), aggregates (`oltp/store/rows.py`), stock counters (`oltp/store/stock.py`), events
-(`oltp/outbox.py`).
+Belongs here: this value. Does not belong here: opening and committing (`oltp/commands/execute.py`), aggregates
+(`oltp/store/rows.py`), stock counters (`oltp/store/stock.py`), events (`oltp/outbox.py`).
 
-Statements are pipelined: `query` sends nothing by itself. Whoever fetches waits once for everything sent so far, so
-send all the reads of a step before fetching the first. An error of a statement comes up at the next fetch, or at the
-commit.
+Statements are pipelined: `query` only queues a statement. A fetch waits for all queued statements, so queue all the
+reads of a step before fetching the first. An error of a statement is raised at the next fetch, or at the commit.
 """
 
 from __future__ import annotations
@@ -28,19 +26,19 @@ Answer = TypeVar("Answer")
 
 
 class NotTogetherError(Exception):
-    """Commands of a batch cannot share a transaction; each runs alone, and no caller sees this."""
+    """Commands of a batch cannot share a transaction. The batch catches this and runs each command alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptBack:
-    """What the commands of a batch have in common until they are written together (`oltp/commands/batch.py`)."""
+    """The shared state of the commands of a batch until their writes are sent together (`oltp/commands/batch.py`)."""
 
     saves: list[tuple[CommandTransaction, Sequence[Any], Mapping[str, Any]]] = field(default_factory=list)
-    """Whose changes (`oltp.outbox.Change`), and values of further columns."""
+    """The transaction of the command, its changes (`oltp.outbox.Change`), and values of further columns."""
     asked: dict[Any, Callable[[], Any]] = field(default_factory=dict)
-    """Questions with their answers."""
+    """The queries of `once` by key, with the functions that wait for their answers."""
     locked: dict[Any, str] = field(default_factory=dict)
-    """Who locked which aggregate, by idempotency key."""
+    """The idempotency key of the command that locked each aggregate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +49,19 @@ class CommandTransaction:
     pod: str
     gateway: PaymentGateway
     directory: Directory | None
-    """None: a pod that stands alone, as in tests."""
+    """None: a pod without a directory, as in tests."""
     idempotency_key: str
-    """The caller's; it travels to the payment provider."""
+    """The caller's key; it is passed on to the payment provider."""
     correlation_id: str
     causation_id: str | None
     traceparent: str | None
     occurred_at: datetime
-    """The command's one moment: every `*_at` and every event of it carries this."""
+    """The command's time: every `*_at` field and every event of the command has this value."""
     new_uuid: NewId
     last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
     kept: KeptBack | None = None
-    """None: the command runs alone, and writes at once."""
+    """None: the command runs alone, and its writes are queued at once."""
 
     def new_id(self) -> str:
         """Return a new UUIDv7 as text."""
@@ -72,17 +70,18 @@ class CommandTransaction:
     def query(
         self, statement: LiteralString | bytes, parameters: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> psycopg.Cursor[Row]:
-        """Queue one statement; fetching from the cursor waits for it and all before it."""
+        """Queue one statement; fetching from the cursor waits for this statement and all before it."""
         return self.connection.execute(statement, parameters)
 
     def query_last(self, statement: bytes, parameters: Sequence[Any]) -> None:
-        """Keep a statement back until nothing but the commit is left: what it locks, everybody waits for."""
+        """Keep a statement back until just before the commit, because other transactions wait for its row locks."""
         self.last.append((statement, parameters))
 
     def once(self, key: Any, ask: Callable[[], Callable[[], Answer]]) -> Callable[[], Answer]:
-        """Ask, and return the function that waits for the answer; the commands of a batch ask the same thing once.
+        """Run `ask` and return the function that waits for its answer; the commands of a batch share one query per key.
 
-        Only for what a command neither changes nor reads again after a lock: there an older answer would be wrong.
+        Only for data that a command does not change and does not read again after a lock, because a shared answer may
+        be older.
         """
         if self.kept is None:
             return ask()
@@ -91,9 +90,9 @@ class CommandTransaction:
         return self.kept.asked[key]
 
     def lock_alone(self, aggregate: Any) -> None:
-        """Note that this command locks the aggregate; NotTogetherError when another one of the batch does, too.
+        """Note that this command locks the aggregate; NotTogetherError when another command of the batch locks it too.
 
-        What that one decided about the aggregate is not written yet, so this one would decide by an old state.
+        The other command's change of the aggregate is not written yet, so this command would read an old state.
         """
         if (
             self.kept is not None
@@ -102,6 +101,6 @@ class CommandTransaction:
             raise NotTogetherError
 
     def send_last(self) -> None:
-        """Queue what was kept back."""
+        """Queue the kept-back statements."""
         while self.last:
             self.query(*self.last.pop(0))

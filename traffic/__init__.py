@@ -1,5 +1,5 @@
 """Traffic into the platform: import of real invoices, the seeded generator, and continuous live traffic.
 
-Belongs here: everything that plays a merchant or a customer, always through the commands of `oltp`. Does not belong
-here: rules of the business (`oltp/domain`), or any reading of a copy.
+Belongs here: everything that acts as a merchant or a customer, always through the commands of `oltp`. Does not belong
+here: business rules (`oltp/domain`), or reading a copy.
 """

@@ -1,7 +1,7 @@
-"""What every import asks of a pod before it books anything.
+"""Queries that every import runs on a pod before it books anything.
 
-Belongs here: the SQL that imports of all formats read with. Does not belong here: writing (commands only), and what one
-format alone asks (`retail/books.py`, `orders/books.py`).
+Belongs here: the SQL queries that imports of all formats share. Does not belong here: writing (commands only), and the
+queries of one format (`retail/books.py`, `orders/books.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ where stock_levels.merchant_id = any(%(merchants)s) and stock_levels.location_id
 
 
 def connect(dsn: str) -> Connection:
-    """Return a connection that reads; times come in UTC."""
+    """Return an autocommit connection for queries; times are in UTC."""
     return psycopg.connect(dsn, autocommit=True, options="-c timezone=UTC", application_name="tieout-import")
 
 
@@ -48,7 +48,7 @@ def stored_keys(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict
 
 
 def variants(connection: Connection, merchants: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Return the product id of every (merchant, SKU) there is."""
+    """Return the product id of every existing variant, by (merchant, SKU)."""
     rows = connection.execute(_VARIANTS, {"merchants": list(merchants)}).fetchall()
     return {(merchant_id, sku): product_id for merchant_id, sku, product_id in rows}
 

@@ -1,10 +1,10 @@
-"""The shape of real trade, as constants, and how they were measured.
+"""The statistics of real trade, as constants, and the code that measured them.
 
-Belongs here: what the generator imitates (skew over merchants and products, lines per order, quantities, prices, shares
-of credit notes, write-offs and guests), and the measuring. Does not belong here: drawing orders from it
-(`plans.py`).
+Belongs here: the statistics that the generator imitates (skew over merchants and products, lines per order, quantities,
+prices, shares of credit notes, write-offs and guests), and how to measure them. Does not belong here: drawing orders
+from them (`plans.py`).
 
-The constants are of the UCI data set 352, Online Retail, 2010-12 to 2011-08, and can be measured again::
+The constants come from the UCI data set 352, Online Retail, 2010-12 to 2011-08. To measure them again::
 
     python -m traffic.calibration FILE.csv.gz ...
 """
@@ -28,9 +28,9 @@ from traffic.retail.rules import Treatment, classify, product_code
 from traffic.retail.steps import CURRENCY
 
 PROBABILITIES_PERMYRIAD = (100, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 9500, 9900, 9990, 10_000)
-"""Where quantiles are taken, in parts of 10,000."""
+"""The probabilities of the quantiles, in parts of 10,000."""
 TOP_PRODUCTS_PERMYRIAD = (100, 500, 1000, 2000, 5000)
-"""Which best-selling parts of the catalog are looked at."""
+"""The best-selling fractions of the catalog whose share is measured, in parts of 10,000."""
 PERMYRIAD = 10_000
 
 PRODUCT_SKEW_EXPONENT_PERCENT = 125
@@ -39,7 +39,7 @@ PRODUCT_SKEW_OFFSET_PERMYRIAD = 450
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What trade looks like. Shares are in parts of 10,000; quantiles stand at PROBABILITIES_PERMYRIAD."""
+    """The statistics of trade. Shares are in parts of 10,000; quantiles are at PROBABILITIES_PERMYRIAD."""
 
     merchant_shares: tuple[int, ...]
     """Share of the orders by merchant, largest first."""
@@ -47,7 +47,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     units_per_line: tuple[int, ...]
     unit_price_minor: tuple[int, ...]
     top_products: tuple[int, ...]
-    """Share of the lines that the best-selling TOP_PRODUCTS_PERMYRIAD of the catalog have."""
+    """Share of the order lines for the best-selling TOP_PRODUCTS_PERMYRIAD of the catalog."""
     guests: int
     """Share of the orders without a customer."""
     credit_notes: int
@@ -55,7 +55,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     write_offs: int
     """Write-offs per order."""
     free_orders: int
-    """Share of the orders that cost nothing."""
+    """Share of the free orders."""
 
 
 REAL = Shape(
@@ -73,7 +73,7 @@ REAL = Shape(
 
 
 def draw(quantiles: Sequence[int], rng: random.Random, *, up_to: int = PERMYRIAD) -> int:
-    """Draw a value with these quantiles, interpolating between them; `up_to` cuts the upper tail off."""
+    """Draw a value from the distribution with these quantiles, with interpolation; `up_to` cuts off the upper tail."""
     at = rng.randrange(up_to)
     below_at, below = 0, quantiles[0]
     for above_at, above in zip(PROBABILITIES_PERMYRIAD, quantiles, strict=True):
@@ -91,7 +91,7 @@ def product_weights(count: int) -> list[float]:
 
 @dataclass(kw_only=True)
 class Tally:
-    """What a pass over sales counts, from which a shape follows."""
+    """The counts of one pass over sales, from which the shape is computed."""
 
     lines: Counter[InvoiceKey] = field(default_factory=Counter)
     amounts: Counter[InvoiceKey] = field(default_factory=Counter)
@@ -113,7 +113,7 @@ class Tally:
             self.guests.add(order)
 
     def shape(self) -> Shape:
-        """Return the shape of what was counted; there must be at least one order."""
+        """Return the shape of the counted orders; at least one order is required."""
         orders = len(self.lines)
         merchants = Counter(key.merchant_id for key in self.lines)
         free = sum(1 for amount in self.amounts.values() if amount == 0)

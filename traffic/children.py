@@ -1,4 +1,4 @@
-"""Starting Python processes that work for this one, so that a user reads our own sentences only when one of them ends.
+"""Starting Python child processes, so that only our own messages appear when one of them ends.
 
 Belongs here: what every such process needs from its first moment. Does not belong here: what they do, and ending them
 (`traffic/workers.py`, `stack/processes/apart.py`).
@@ -15,15 +15,16 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext
 
 EXPECTED = "ignore:resource_tracker:UserWarning"
-"""A process that was killed leaves its semaphores, and Python's tracker, which removes them, would warn of each."""
+"""A killed process leaves its semaphores. Python's resource tracker removes them; this filter silences its warnings."""
 
 
 def spawn_context() -> SpawnContext:
-    """Return what starts processes; with it runs the tracker that removes what killed ones leave, without a word.
+    """Return the context that spawns processes; start the resource tracker too, with its leak warnings silenced.
 
-    Spawned, not forked: a fork would share this process's connections. Errors of the tracker are shown all the same.
+    We spawn and do not fork, because a fork would share this process's connections. Errors of the tracker are still
+    shown.
     """
-    sys.warnoptions.append(EXPECTED)  # the tracker, a process of its own, is started with them
+    sys.warnoptions.append(EXPECTED)  # the tracker process is started with these options
     try:
         resource_tracker.ensure_running()
     finally:
@@ -33,9 +34,9 @@ def spawn_context() -> SpawnContext:
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """Start processes inside: they never see Ctrl-C, which is the affair of this one, and not even while they import.
+    """Block SIGINT (Ctrl-C) in this block; processes started in it never get it, not even while they import.
 
-    This process sees it when the block ends.
+    Only this process handles Ctrl-C, when the block ends.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,7 +1,7 @@
-"""The physical lines below a CSV parser, counted, and the quotes that do not close.
+"""Counting the physical lines that a CSV parser reads, and finding quotes that do not close.
 
-Belongs here: which lines a record is made of, in every CSV format that is imported. Does not belong here: which columns
-there are (`retail/files.py`, `orders/reading.py`).
+Belongs here: which lines a record consists of, for every CSV format that is imported. Does not belong here: the columns
+(`retail/files.py`, `orders/reading.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ RECORD_LINES_MAX = 100
 
 @dataclass(kw_only=True)
 class CsvLines:
-    """The physical lines of a text, counted, with those of the record that is being read."""
+    """An iterator over the physical lines of a text. It counts the lines and keeps those of the present record."""
 
     path: Path
     text: io.TextIOWrapper
     columns: int
-    """Of a whole record."""
+    """The number of columns of a complete record."""
     separator: str = ","
     read: int = 0
     current: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class CsvLines:
         return taken
 
     def _continue(self, line: str) -> None:
-        """Refuse a record that goes on over a line which would be a record in itself: a quote was never closed."""
+        """Raise InputError when a later line of a record is a complete record: then a quote was never closed."""
         is_record = len(_split(line, self.separator)) >= self.columns
         if is_record or len(self.current) > RECORD_LINES_MAX:
             begin = self.read - len(self.current) + 1
@@ -64,7 +64,7 @@ class CsvLines:
 
 
 def misquoted(lines: CsvLines) -> list[str]:
-    """Return the fields, as far as they can be told, of a line with quotes in wrong places; InputError over lines."""
+    """Return the fields of a line with misplaced quotes, split at separators only; InputError for several lines."""
     begin = lines.read - len(lines.current) + 1
     if len(lines.current) > 1 or not lines.current:
         raise InputError(
@@ -75,5 +75,5 @@ def misquoted(lines: CsvLines) -> list[str]:
 
 
 def _split(line: str, separator: str) -> list[str]:
-    """Return the fields of one line by itself, quotes or not."""
+    """Return the fields of one line, split at every separator; quotes have no meaning."""
     return next(csv.reader([line], quoting=csv.QUOTE_NONE, delimiter=separator), [])

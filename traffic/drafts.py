@@ -1,6 +1,7 @@
-"""A file that gets its name only when it is whole, and is not there when nothing was written.
+"""A file that gets its final name only when it is complete; if nothing was written, no file exists.
 
-Belongs here: that. Does not belong here: what is written (`retail/rejects.py`, `orders/rejects.py`).
+Belongs here: creating and renaming the file. Does not belong here: its content (`retail/rejects.py`,
+`orders/rejects.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Self, TextIO
 
 
 class Draft:
-    """Written from the first call of `file` on. Replaces what an earlier run left at `path`."""
+    """A file that is created by the first call of `file`. It replaces the file of an earlier run at `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +29,7 @@ class Draft:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the file, and give it its name if it is whole."""
+        """Close the file, and rename it to `path` if no error was raised."""
         try:
             self._stack.close()
             if self.is_written and error is None:

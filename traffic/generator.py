@@ -2,11 +2,11 @@
 
     place_orders(settings, orders=2_000, seed=1)
 
-Belongs here: a whole run, from an empty pod or on top of earlier runs. Does not belong here: what is drawn
-(`plans.py`), what a plan does (`journeys.py`), traffic without an end (`live.py`).
+Belongs here: a whole run, on an empty pod or after earlier runs. Does not belong here: drawing plans (`plans.py`),
+executing a plan (`journeys.py`), traffic without an end (`live.py`).
 
-The same seed and size on the same books give the same orders under the same ids. Order numbers count on from what is
-there, and the draw depends on where they start, so a second run places new orders in the same shops.
+The same seed and size on the same database give the same orders with the same ids. Order numbers continue after the
+existing ones, and the drawn orders depend on the first number. So a second run places new orders in the same shops.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ SOURCE = "generator"
 BATCH = 10
 COMMANDS_AT_ONCE = 50
 SLACK_UNITS = 20
-"""Received of every product beyond what the orders need, so that held units never stand in an order's way."""
+"""Units of every product that are received in addition to the needed ones, so that reserved units never block an order.
+"""
 
 _HIGHEST_NUMBER = """
 select coalesce(max(substring(order_number from 3)::bigint), 0) from oltp.orders where source = 'generator'
@@ -43,11 +44,11 @@ select coalesce(max(substring(order_number from 3)::bigint), 0) from oltp.orders
 _FURNISHED = """
 select merchant_id from oltp.merchant_entitlements where merchant_id = any(%s) and effective_level = 1
 """
-"""Shops whose trial was withdrawn: the last step of opening one."""
+"""Merchants whose trial was withdrawn, which is the last step of opening a shop."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run will do."""
+    """All plans of one run."""
 
     seed: int
     first_number: int
@@ -56,12 +57,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> str:
-        """Return what sets its keys apart: a run of another size draws other orders under the same numbers."""
+        """Return the prefix of the run's keys; runs of other sizes draw other orders with the same numbers."""
         return f"{SOURCE}/{self.seed}/{self.first_number}/{len(self.orders)}"
 
 
 class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did: orders, commands by name, and what the books refused (units sold out, mostly)."""
+    """The result of a run: orders, commands by name, and refusals (mostly for units that are sold out)."""
 
     seed: int
     orders: int
@@ -71,7 +72,7 @@ class GeneratorReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one batch."""
+    """The result of one batch."""
 
     orders: int
     commands: dict[str, int]
@@ -79,7 +80,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def generate(*, orders: int, seed: int, first_number: int = 1) -> Plan:
-    """Return what `orders` orders and the things beside them will be; pure, the same for the same arguments."""
+    """Return the plans of `orders` orders and of the side events; pure: the same arguments give the same plan."""
     source = OrderSource(random.Random(f"{seed}/{first_number}"), customers=orders // ORDERS_PER_CUSTOMER)
     numbers = [f"G-{number:07d}" for number in range(first_number, first_number + orders)]
     placed = [source.order(number) for number in numbers]
@@ -95,10 +96,10 @@ def place_orders(
     on_progress: OnProgress = no_progress,
     processes: int | None = None,
 ) -> GeneratorReport:
-    """Run the generator against the pods; shops that are there are used, missing ones are opened.
+    """Run the generator against the pods; existing shops are used, missing shops are opened.
 
-    `processes`: how many place orders at once (default: one more than processors; 0: the caller's own). The pods must
-    be migrated, and the directory must be there.
+    `processes`: the number of worker processes (default: one more than processors; 0: run in the caller's process). The
+    pods must be migrated, and the directory must exist.
     """
     with Workers(settings, processes) as workers:
         homes = open_shops(settings, workers, on_progress)
@@ -118,7 +119,7 @@ def place_orders(
 
 
 def open_shops(settings: Settings, workers: Workers, on_progress: OnProgress = no_progress) -> dict[str, str]:
-    """Register and furnish the shops that are not there; return the pod of each. The largest has a pod alone."""
+    """Register and furnish the missing shops; return the pod of every shop. The largest shop has a pod alone."""
     placed = {placement.merchant_id: placement.pod for placement in placements(settings.control_dsn)}
     names = [pod.pod for pod in settings.pods]
     homes = {
@@ -132,7 +133,7 @@ def open_shops(settings: Settings, workers: Workers, on_progress: OnProgress = n
     )
     products = [command for shop in new for command in create_products(shop)]
     run_commands_by_pod(workers, homes, products, "creating products", on_progress, at_once=COMMANDS_AT_ONCE)
-    # One shop's grants stay in one batch: they build on each other.
+    # Keep the grants of one shop in one batch, because they depend on each other.
     batches = ((homes[shop.merchant_id], entitle_shop(shop)) for shop in new)
     for _ in workers.run(run_commands, batches):
         pass
@@ -162,7 +163,7 @@ def _run_plan(
     settings: Settings, workers: Workers, homes: dict[str, str], plan: Plan, on_progress: OnProgress
 ) -> Iterator[Done]:
     work: list[OrderPlan | SidePlan] = [*plan.orders, *plan.beside]
-    # Side plans are spread among the orders; the shuffle is part of the seed's draw.
+    # Mix the side plans with the orders; the seed determines the shuffle too.
     random.Random(plan.seed).shuffle(work)
     placed = 0
     with GrowingTables(settings.pods) as statistics:
@@ -192,7 +193,7 @@ def _run_batch(pod: CommandPod, batch: tuple[str, list[OrderPlan | SidePlan]]) -
 
 
 def attempt_order(pod: CommandPod, plan: OrderPlan, source: str) -> tuple[Counter[str], bool]:
-    """Take an order through its journey; return the commands that ran, and whether the books refused one."""
+    """Run all commands of an order; return their counts by name, and whether one was refused."""
     journey = Journey(pod=pod, plan=plan, source=source)
     try:
         return journey.travel(), False
@@ -201,7 +202,7 @@ def attempt_order(pod: CommandPod, plan: OrderPlan, source: str) -> tuple[Counte
 
 
 def attempt_beside(pod: CommandPod, plan: SidePlan, source: str) -> tuple[Counter[str], bool]:
-    """Make a side plan happen; return the command that ran, and whether the books refused it."""
+    """Run a side plan; return the count of its command by name, and whether it was refused."""
     try:
         return run_beside(pod, plan, source), False
     except ConflictError:
@@ -209,7 +210,7 @@ def attempt_beside(pod: CommandPod, plan: SidePlan, source: str) -> tuple[Counte
 
 
 def _unfurnished(settings: Settings, homes: dict[str, str]) -> set[str]:
-    """Return the shops that are not there, or that an interrupted run left before their trial was withdrawn."""
+    """Return the shops that are missing, or that an interrupted run left without their last step."""
     furnished: set[str] = set()
     for pod in settings.pods:
         merchants = [merchant_id for merchant_id, home in homes.items() if home == pod.pod]

@@ -1,7 +1,7 @@
-"""Files that somebody gives to be imported: opened, plain or compressed, or refused with one sentence.
+"""Opening files for an import, plain or compressed; an unusable file is refused with one sentence.
 
-Belongs here: what holds of every such file, whatever its format: that it is a regular file of text that does not change
-while it is read. Does not belong here: columns and records (`retail/files.py`, `orders/reading.py`).
+Belongs here: checks for files of every format: a file must be a regular text file and must not change while we read it.
+Does not belong here: columns and records (`retail/files.py`, `orders/reading.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 from contracts.errors import InputError
 
 FOREIGN_TEXT = "tieout_foreign_text"
-"""What is done with bytes that are no UTF-8, as the `errors` of a text stream."""
+"""The name of the error handler for bytes that are not UTF-8, for `errors` of a text stream."""
 CHUNK_BYTES = 1 << 20
 LOOK_BYTES = 4_096
 
@@ -36,7 +36,7 @@ _FOREIGN = {
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Return size and time of the last change of a regular file; InputError for what is none."""
+    """Return (size in bytes, modification time in ns) of a regular file; InputError for anything else."""
     with sentences(path):
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -48,7 +48,7 @@ def file_state(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def sentences(path: Path) -> Iterator[None]:
-    """Turn whatever the operating system or a decompressor says about the file into one sentence."""
+    """Convert errors of the operating system or the decompressor into an InputError with one sentence."""
     try:
         yield
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def sentences(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_input(path: Path) -> Iterator[BinaryIO]:
-    """Open a plain or gzip file, told apart by its first bytes, not its name."""
+    """Open a plain or gzip file; the first bytes decide which, not the name."""
     with path.open("rb") as file:
         is_gzip = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         file.seek(0)
@@ -71,14 +71,14 @@ def open_input(path: Path) -> Iterator[BinaryIO]:
 
 
 def count_lines(path: Path) -> int:
-    """Return the physical lines, by the line ends alone (LF, CRLF or CR); InputError for what is no text."""
+    """Return the number of physical lines, by line ends only (LF, CRLF or CR); InputError when the file is not text."""
     lines, last = 0, b""
     with sentences(path), open_input(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             if not last:
                 _refuse_foreign(path, chunk[:LOOK_BYTES])
             lines += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
-            # One line end in two chunks.
+            # A CRLF that is split between two chunks counts once.
             lines -= last == b"\r" and chunk.startswith(b"\n")
             last = chunk[-1:]
     return lines + (last not in (b"", b"\n", b"\r"))
@@ -97,7 +97,7 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
 
 
 def _foreign_text(error: UnicodeError) -> tuple[str, int]:
-    """Read bytes that are not UTF-8 as Windows-1252 or Latin-1: the data set circulates in both (its pounds tell)."""
+    """Decode bytes that are not UTF-8 as Windows-1252 or Latin-1, because the data set exists in both (pound signs)."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     found = error.object[error.start : error.end]

@@ -1,6 +1,6 @@
-"""Making plans happen: one order from its placing to its last refund, and what goes on beside it.
+"""Executing plans: one order from its placing to its last refund, and the side events.
 
-Belongs here: the steps of a plan as commands against one pod. Does not belong here: what shall happen (`plans.py`), how
+Belongs here: the steps of a plan as commands against one pod. Does not belong here: drawing plans (`plans.py`), running
 many at once (`generator.py`, `live.py`).
 """
 
@@ -46,21 +46,21 @@ CHECKOUT_TIME = timedelta(minutes=15)
 GOODWILL_MINOR = 500
 """What a card is issued with onto which a refund is paid."""
 SAMPLES = "samples"
-"""Who authorizes that an order is free."""
+"""The price source of free orders."""
 
 
 @dataclass(kw_only=True)
 class Journey:
-    """One order on its way; `source` marks it and scopes its keys."""
+    """The execution of one order plan; `source` is the order's source and the prefix of its keys."""
 
     pod: CommandPod
     plan: OrderPlan
     source: str
     done: Counter[str] = field(default_factory=Counter)
-    """Commands that ran, by name; a declined payment counts as ``declined`` besides."""
+    """Counts of the commands that ran, by name; a declined payment is also counted as ``declined``."""
 
     def travel(self) -> Counter[str]:
-        """Take the order from its placing to its end and return the commands that ran."""
+        """Run all steps of the order and return the counts of the commands that ran."""
         order = self._place()
         if self.plan.payment in (Payment.GIFT_CARD, Payment.SPLIT) and order.total_minor > 0:
             return self._travel_with_card(order)
@@ -153,7 +153,7 @@ class Journey:
         )
 
     def _reserve(self) -> str | None:
-        """Hold the goods first, as a checkout does, for some orders; services are not held."""
+        """Reserve the goods of some orders first, as a checkout does; return the reservation id. Skip services."""
         plan = self.plan
         goods = [line for line in plan.lines if line.sku != "WRAP"]
         if not plan.is_reserved_first or not goods:
@@ -170,7 +170,7 @@ class Journey:
         return self._run("reserve", command).reservation_id
 
     def _authorize(self, order: OrderState) -> PaymentState | None:
-        """Return the authorized payment; None when every card was declined, or when nothing is to be paid."""
+        """Return the authorized payment; None when every card was declined, or when the order is free."""
         tokens = {Payment.RETRIED: (DECLINED_TOKEN, "tok_card"), Payment.DECLINED: (DECLINED_TOKEN,)}
         if order.total_minor == 0:
             return None
@@ -193,7 +193,7 @@ class Journey:
         self._run("cancel", CancelOrder(merchant_id=order.merchant_id, order_id=order.order_id, reason=reason))
 
     def _cancel_part(self, order: OrderState) -> OrderState:
-        """Cancel about half the units of the first line, if there is anything left to ship then."""
+        """Cancel about half the units of the first line, if units are left to ship afterwards."""
         line = order.lines[0]
         quantity = line.quantity // 2
         if self.plan.cancellation is not Cancellation.PART or not quantity:
@@ -203,7 +203,7 @@ class Journey:
         return self._run("cancel", command)
 
     def _capture(self, payment: PaymentState, order: OrderState) -> PaymentState | None:
-        """Capture what is owed; None when that is nothing."""
+        """Capture the owed amount and return the payment; None when nothing is owed."""
         owed_minor = order.total_minor - order.cancelled_minor
         if owed_minor == 0:
             return None
@@ -218,7 +218,7 @@ class Journey:
         return payment
 
     def _ship(self, order: OrderState) -> None:
-        """Ship what the plan says."""
+        """Ship the order as planned."""
         shipment = self.plan.shipment
         if shipment is Shipment.NONE:
             return
@@ -229,7 +229,7 @@ class Journey:
             self._run("ship/2", self._fulfillment(order, None))
 
     def _first_part(self, lines: Sequence[OrderLine]) -> list[QuantityInput] | None:
-        """Return one unit of the first line that has one open, or None when nothing would be left for later."""
+        """Return one unit of the first line with an open unit; None when no unit would be left for later."""
         open_lines = [line for line in lines if line.kind is not LineKind.SHIPPING and _open(line)]
         if not open_lines or sum(_open(line) for line in open_lines) < 2:
             return None
@@ -245,7 +245,7 @@ class Journey:
         )
 
     def _refund(self, order: OrderState, payment: PaymentState) -> None:
-        """Give one unit of the last goods line back, or all of it; restocked only if everything was shipped."""
+        """Refund one unit of the last goods line, or all of them; restock only if everything was shipped."""
         lines = [line for line in order.lines if line.kind is LineKind.GOODS and _open(line)]
         if self.plan.refund is Refund.NONE or not lines:
             return

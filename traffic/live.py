@@ -1,10 +1,10 @@
-"""Live traffic: a few orders a second, with everything that happens to orders and shops, until somebody stops it.
+"""Live traffic: a few orders per second, with all other events of orders and shops, until it is stopped.
 
     run_live(settings, stop, orders_per_second=5)
 
-Belongs here: the pace, and staying alive: what the books refuse is counted, a sold-out product is delivered again, a
-pod that cannot be reached is waited for. Does not belong here: what is drawn (`plans.py`, `staff.py`), what a
-plan does (`journeys.py`).
+Belongs here: the pace, and the handling of errors: refusals are counted, sold-out products are delivered again, and
+unreachable pods are retried. Does not belong here: drawing plans (`plans.py`, `staff.py`), executing a plan
+(`journeys.py`).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ SOURCE = "live"
 CUSTOMERS = 500
 THREADS = 4
 WAIT_SECONDS_MAX = 5.0
-"""Longest pause before a pod that could not be reached is tried again."""
+"""Longest pause in seconds before an unreachable pod is tried again."""
 EXPIRE_EVERY = 50
-"""Orders between two looks for reservations whose time is over."""
+"""Number of orders between two expiries of due reservations."""
 TASK_EVERY = 5
-"""Orders between two tasks of the shops' people."""
+"""Number of orders between two staff tasks."""
 DELIVERY_UNITS = 500
-"""Received of every product at a delivery, or more where one order wants more."""
+"""Units of every product in a delivery; more if one order needs more."""
 
 
 class LiveReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the traffic did: orders placed, commands by name, refusals by error, and times a pod was not there."""
+    """The result: orders placed, commands by name, refusals by error, and how often a pod was unreachable."""
 
     seed: int
     orders: int
@@ -67,7 +67,7 @@ class _Live:
     unreachable: int = 0
 
     def happen(self, plans: list[OrderPlan | SidePlan]) -> None:
-        """Make the plans happen; nothing that the platform foresees ends the traffic."""
+        """Run the plans; no TieoutError ends the traffic."""
         for plan in plans:
             try:
                 self._attempt(plan)
@@ -78,7 +78,7 @@ class _Live:
                 self._count(Counter(), error)
 
     def work(self, task: list[KeyedCommand]) -> None:
-        """Do what a shop's people do; a refusal ends the task."""
+        """Run a staff task; a refusal ends the task."""
         for item in task:
             try:
                 execute(self._pod(item.command.merchant_id), item.command, idempotency_key=item.key)
@@ -88,7 +88,7 @@ class _Live:
             self._count(Counter([type(item.command).__name__]), None)
 
     def expire(self) -> None:
-        """Let reservations expire in every pod."""
+        """Expire the due reservations of every pod."""
         for pod in sorted(set(self.homes.values())):
             merchants = [merchant_id for merchant_id, home in self.homes.items() if home == pod]
             self._guarded(lambda pod=pod, names=merchants: self._expire(pod, names))  # type: ignore[misc]
@@ -115,7 +115,7 @@ class _Live:
             self._count(journey.done, None)
 
     def _deliver(self, plan: OrderPlan | SidePlan) -> None:
-        """Receive plenty of everything that the shop of the plan sells."""
+        """Receive units of every product of the plan's shop."""
         orders, beside = ([plan], []) if isinstance(plan, OrderPlan) else ([], [plan])
         wanted = units_needed(orders, beside).get(plan.merchant_id, {})
         units = {item.sku: DELIVERY_UNITS + wanted.get(item.sku, 0) for item in catalog(shop_of(plan.merchant_id))[:-1]}
@@ -144,16 +144,16 @@ def run_live(
     seed: int | None = None,
     duration_seconds: float | None = None,
 ) -> LiveReport:
-    """Place orders until `stop` is set or the time is over, and return what was done.
+    """Place orders until `stop` is set or the duration is over; return the report.
 
-    Opens the generator's shops where they are missing. When the machine cannot keep the pace, orders come later, not
-    all at once. `seed`: None draws one; what happens also depends on the clock.
+    Opens missing shops of the generator. When the machine is too slow for the pace, orders are delayed, without a burst
+    afterwards. `seed`: None draws a seed; the traffic also depends on the clock.
     """
     live_seed = secrets.randbits(32) if seed is None else seed
     pods = Pods(settings)
     try:
         homes = _opened(settings, stop)
-        # The scope keeps numbers and keys of two runs with the same seed apart.
+        # The random scope gives two runs with the same seed different order numbers and keys.
         live = _Live(homes=homes, pods=pods, scope=f"{SOURCE}/{secrets.token_hex(4)}", stop=stop)
         if homes:
             _run(live, random.Random(live_seed), orders_per_second, duration_seconds)
@@ -169,7 +169,7 @@ def run_live(
 
 
 def _opened(settings: Settings, stop: threading.Event) -> dict[str, str]:
-    """Open the shops, waiting for pods that are not there yet; empty when stopped meanwhile."""
+    """Open the shops and retry unreachable pods; return the pod by merchant, or {} when stopped meanwhile."""
     while not stop.is_set():
         try:
             with Workers(settings, 0) as workers:
@@ -202,7 +202,7 @@ def _run(live: _Live, rng: random.Random, orders_per_second: float, duration_sec
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="live") as threads:
         endings = [threads.submit(place) for _ in range(THREADS)]
-        # What nobody foresaw ends all of them, and comes up here.
+        # An unexpected exception ends all threads and is raised here.
         wait(endings, return_when=FIRST_EXCEPTION)
         pace.close()
     for ending in endings:
@@ -211,7 +211,7 @@ def _run(live: _Live, rng: random.Random, orders_per_second: float, duration_sec
 
 
 class _Pace:
-    """Lets one order go every `interval_seconds`, whoever asks, until stopped or over."""
+    """Lets one order start every `interval_seconds`, over all threads, until it is stopped or the duration is over."""
 
     def __init__(self, interval_seconds: float, duration_seconds: float | None, stop: threading.Event) -> None:
         self._interval_seconds = interval_seconds
@@ -221,11 +221,11 @@ class _Pace:
         self._end = None if duration_seconds is None else self._next + duration_seconds
 
     def close(self) -> None:
-        """Let nobody go any more."""
+        """Let no further order start."""
         self._end = self._next - 1
 
     def wait(self) -> bool:
-        """Wait for the next turn; False when there is none any more."""
+        """Wait until the next order may start; return False when no further order may start."""
         with self._lock:
             turn = max(self._next, time.monotonic() - self._interval_seconds)
             self._next = turn + self._interval_seconds

@@ -1,6 +1,6 @@
-"""One import at a time, whatever its format.
+"""The lock that allows only one import at a time, for all formats.
 
-Belongs here: the lock. Does not belong here: the record of imports, which outlives them (`finance/imports.py`).
+Belongs here: the lock. Does not belong here: the stored record of imports (`finance/imports.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UNLOCK = "select pg_advisory_unlock(hashtext('tieout import'))"
 
 @contextmanager
 def only_import(settings: Settings) -> Iterator[None]:
-    """Hold the import lock: two imports at once could give the same order line back twice."""
+    """Hold the import lock, because two concurrent imports could refund the same order line twice."""
     with psycopg.connect(settings.control_dsn, autocommit=True) as connection:
         row = connection.execute(_LOCK).fetchone()
         if not row or not row[0]:
@@ -27,7 +27,7 @@ def only_import(settings: Settings) -> Iterator[None]:
         try:
             yield
         finally:
-            # The server ends a session only some time after its client closed it; an import right after this one would
-            # find the lock held. A connection that is lost has no lock any more.
+            # Unlock explicitly: the server ends a session some time after its client closed it, so the next import
+            # could still find the lock held. A lost connection holds no lock.
             with suppress(psycopg.OperationalError):
                 connection.execute(_UNLOCK)

@@ -1,10 +1,10 @@
-"""What shall happen, drawn from a seed before anything happens: orders with their fates, and what goes on around them.
+"""The plans of generated traffic, drawn from a seed in advance: orders with all their events, and side events.
 
-Belongs here: pure drawing, in the shape of real trade (`calibration.py`). Does not belong here: making it happen
+Belongs here: pure drawing, with the statistics of real trade (`calibration.py`). Does not belong here: executing plans
 (`journeys.py`).
 
-Orders are an eighth as long as real ones (24 lines on average there, 3 here), so that 2,000 of them take seconds; the
-skew of everything else is the real one. Credit notes become refunds and cancellations.
+Orders have an eighth of the lines of real orders (3 instead of 24 on average), so that 2,000 of them take seconds; all
+other distributions are the real ones. Credit notes become refunds and cancellations.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Payment(StrEnum):
     RETRIED = "retried"
     """The first card is declined, the second one pays."""
     DECLINED = "declined"
-    """No card pays; the order is cancelled."""
+    """All cards are declined; the order is cancelled."""
     AUTHORIZED = "authorized"
     """Not captured yet."""
     GIFT_CARD = "gift_card"
@@ -59,7 +59,7 @@ class Shipment(StrEnum):
 
 
 class Cancellation(StrEnum):
-    """What is cancelled before anything is captured."""
+    """Which units are cancelled before anything is captured."""
 
     NONE = "none"
     PART = "part"
@@ -67,7 +67,7 @@ class Cancellation(StrEnum):
 
 
 class Refund(StrEnum):
-    """What is given back afterwards."""
+    """What is refunded after the capture."""
 
     NONE = "none"
     COMPLETED = "completed"
@@ -107,21 +107,21 @@ GIFT_CARDS = 100
 
 
 class LinePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One line to be ordered at the catalog's price."""
+    """One line, ordered at the catalog price."""
 
     sku: str
     quantity: int
 
 
 class OrderPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One order and its fate."""
+    """One order and all its events."""
 
     merchant_id: str
     order_number: str
     customer_id: str | None
     lines: tuple[LinePlan, ...]
     is_free: bool
-    """Samples: every line at price 0, shipped at no charge."""
+    """Free samples: every line has price 0, and shipping is free."""
     discount_minor: int
     is_reserved_first: bool
     payment: Payment
@@ -132,20 +132,20 @@ class OrderPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SidePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Something beside the orders: `what` is write_off, abandon, price_change, loyalty or gift_card."""
+    """A side event next to the orders: `what` is write_off, abandon, price_change or loyalty."""
 
     merchant_id: str
     name: str
-    """Unique; its idempotency key follows from it."""
+    """A unique name; the idempotency key is built from it."""
     what: str
     sku: str
     quantity: int
-    """Units; of a price change or gift card the amount in minor units, of a loyalty grant its level."""
+    """Units; for a price change the new price in minor units, for a loyalty grant its level."""
     customer_id: str | None = None
 
 
 class OrderSource:
-    """Draws orders and side plans from one random source; the same source draws the same again."""
+    """Draws orders and side plans from one random source; the same random source gives the same plans."""
 
     def __init__(self, rng: random.Random, *, customers: int) -> None:
         self._rng = rng
@@ -175,7 +175,7 @@ class OrderSource:
         )
 
     def beside(self, name: str) -> list[SidePlan]:
-        """Return what happens beside one order: mostly nothing."""
+        """Return the side events of one order; usually none."""
         rng = self._rng
         plans = []
         shop = rng.choices(SHOPS, SHOP_SHARES)[0]
@@ -183,7 +183,7 @@ class OrderSource:
         item = rng.choice(goods)
         for what, share in (("write_off", REAL.write_offs), ("abandon", ABANDONED), ("price_change", PRICE_CHANGES)):
             if _chance(rng, share):
-                # A new price is never more than a tenth off the catalog's, so no discount exceeds its goods.
+                # A new price differs by at most a tenth from the catalog price, so that no discount exceeds its goods.
                 is_price = what == "price_change"
                 quantity = item.unit_price_minor * rng.randint(90, 110) // 100 if is_price else rng.randint(1, 5)
                 plans.append(
@@ -212,7 +212,7 @@ class OrderSource:
         return plans
 
     def _customer(self) -> str:
-        # The smaller of two draws: some customers come back much more often than others.
+        # Use the smaller of two draws, so that some customers order much more often than others.
         number = min(self._rng.randrange(self._customers), self._rng.randrange(self._customers))
         return f"{CUSTOMER_FIRST + number}"
 
@@ -226,7 +226,7 @@ class OrderSource:
 
 
 def units_needed(orders: list[OrderPlan], beside: list[SidePlan]) -> dict[str, dict[str, int]]:
-    """Return the units that the plans may take, by merchant and SKU."""
+    """Return the largest number of units that the plans need, by merchant id and SKU."""
     needed: dict[str, dict[str, int]] = {}
     takers = [(order.merchant_id, line.sku, line.quantity) for order in orders for line in order.lines]
     takers += [(plan.merchant_id, plan.sku, plan.quantity) for plan in beside if plan.what in ("write_off", "abandon")]

@@ -1,6 +1,6 @@
-"""How long work in this folder tells its caller how far it is.
+"""Progress reports of long-running work in this folder.
 
-Belongs here: the form of a progress report. Does not belong here: showing it (`cli/`).
+Belongs here: the type of a progress report. Does not belong here: showing it (`stack/`).
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with (step, done, total): a step in words, e.g. ``placing orders``, and how many of its parts are done."""
+"""Called with (step, done, total): the step in words, e.g. ``placing orders``, and how many of its items are done."""
 
 
 def no_progress(step: str, done: int, total: int) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""

@@ -1,9 +1,10 @@
-"""The invented shops of the generator: merchants, their products and prices, as values and commands.
+"""The fictional shops of the generator: merchants, their products and prices, as values and commands.
 
-Belongs here: what exists before the first generated order. Does not belong here: orders (`plans.py`, `journeys.py`).
+Belongs here: data that exists before the first generated order. Does not belong here: orders (`plans.py`,
+`journeys.py`).
 
-The catalogs are the same for every seed: a second run finds them in place and continues. Shops differ where books can
-go wrong: one market with tax inside the price and one with tax on top, two tax rates in one shop, three currencies.
+The catalogs are the same for every seed, so a second run uses the existing shops. Shops differ in features that often
+cause accounting errors: tax inside the price or on top, two tax rates in one shop, three currencies.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ LOCATION = "main"
 STANDARD, REDUCED = "standard", "reduced"
 CATALOG_SEED = 352
 PRICE_UP_TO_PERMYRIAD = 9_900
-"""The dearest hundredth of real prices are one-off charges, not products."""
+"""We cut off the highest hundredth of real prices, because those are one-off charges, not products."""
 REDUCED_RATE_EVERY = 5
-"""In shops with a reduced rate, every fifth product has it."""
+"""In shops with a reduced rate, it applies to every fifth product."""
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
-    """One merchant; `rates_ppm`: (tax category, rate); `products` without the gift wrapping that every shop offers."""
+    """One merchant; `rates_ppm`: (tax category, rate); `products`: their number, without the gift wrapping."""
 
     merchant_id: str
     name: str
@@ -102,7 +103,7 @@ SHOPS = (
     _shop("candle-yard", "Candle Yard", 15, shipping_fee_minor=0),
     _shop("north-kitchen", "North Kitchen", 15, is_tax_inclusive=False),
 )
-"""Largest first; their shares of the orders are those of the largest merchants of the real data."""
+"""Largest first; their shares of the orders equal those of the largest merchants in the real data."""
 
 SHOP_SHARES = REAL.merchant_shares[: len(SHOPS)]
 
@@ -111,13 +112,13 @@ _STYLES = ("RED RETROSPOT", "VINTAGE", "IVORY", "BLUE POLKADOT", "WOODEN", "HEAR
 
 
 def shop_of(merchant_id: str) -> Shop:
-    """Return the shop of this id."""
+    """Return the shop with this merchant id."""
     return next(shop for shop in SHOPS if shop.merchant_id == merchant_id)
 
 
 @cache
 def catalog(shop: Shop) -> tuple[Item, ...]:
-    """Return the shop's products, best-selling first, and its gift wrapping (a service) last."""
+    """Return the shop's products, best-selling first, and last its gift wrapping (a service)."""
     rng = random.Random(f"{CATALOG_SEED}/{shop.merchant_id}")
     items = [
         Item(
@@ -137,7 +138,7 @@ def catalog(shop: Shop) -> tuple[Item, ...]:
 
 @cache
 def weights(shop: Shop) -> tuple[float, ...]:
-    """Return how often each item of the catalog is bought, as weights."""
+    """Return the relative sales frequency of each item of the catalog."""
     return (*product_weights(shop.products), product_weights(shop.products)[-1])
 
 
@@ -180,7 +181,7 @@ def create_products(shop: Shop) -> Iterator[KeyedCommand]:
 
 
 def entitle_shop(shop: Shop) -> list[KeyedCommand]:
-    """Return what entitles a new shop: a plan, and a trial of more that is withdrawn again."""
+    """Return the entitlement commands of a new shop: a plan, and a trial that is withdrawn again."""
     merchant_id, feature = shop.merchant_id, "storefront"
     plan = GrantMerchantEntitlement(merchant_id=merchant_id, feature=feature, grantor="plan:standard", level=1)
     trial = GrantMerchantEntitlement(merchant_id=merchant_id, feature=feature, grantor="trial", level=3)

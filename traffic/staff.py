@@ -1,11 +1,11 @@
-"""What the people of a shop do while it sells: deliveries, stock counts, prices, catalog, configuration, entitlements.
+"""Tasks of a shop's staff: deliveries, stock counts, prices, catalog, configuration, entitlements.
 
     for item in StaffSource(rng).task("live/1"): execute(pod, item.command, idempotency_key=item.key)
 
-Belongs here: pure drawing of such tasks as commands. Does not belong here: orders and what follows them (`plans.py`),
-running anything (`live.py`).
+Belongs here: pure drawing of such tasks as commands. Does not belong here: orders and their events (`plans.py`),
+running commands (`live.py`).
 
-A task leaves its shop able to sell: what is granted on trial is revoked again, prices and rates stay near the first.
+After a task its shop can still sell: trials are revoked again, and prices and rates stay near the first values.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from traffic.steps import KeyedCommand
 
 DELIVERED_PRODUCTS = 3
 RATE_CHANGE_PPM = 5_000
-"""By how much a tax rate differs at most from the one that the shop was opened with."""
+"""The largest difference of a tax rate from the shop's first rate."""
 CUSTOMERS = 100
 CLUB = "club"
 
 
 class StaffSource:
-    """Draws tasks from one random source; every kind comes once before any comes again."""
+    """Draws tasks from one random source; every kind of task comes once before any kind repeats."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -61,7 +61,7 @@ class StaffSource:
         self._waiting: list[Callable[[Shop, Item, str], list[Command[Any]]]] = []
 
     def task(self, name: str) -> list[KeyedCommand]:
-        """Return the commands of the next task, to be run in this order; `name` is unique and scopes their keys."""
+        """Return the commands of the next task, to be run in this order; `name` is the unique prefix of their keys."""
         shop = self._rng.choice(SHOPS)
         item = self._rng.choice(catalog(shop)[:-1])
         if not self._waiting:
@@ -78,7 +78,7 @@ class StaffSource:
         return [ReceiveStock(merchant_id=shop.merchant_id, location_id=LOCATION, lines=lines, reason=name)]
 
     def _count(self, shop: Shop, item: Item, name: str) -> list[Command[Any]]:
-        """Find more units than the books have, and some of them damaged."""
+        """Book a stock count: more units than recorded, and some of them damaged."""
         found = self._rng.randint(2, 9)
 
         def adjust(quantity: int, kind: StockMovementKind) -> AdjustStock:
@@ -94,14 +94,14 @@ class StaffSource:
         return [adjust(found, StockMovementKind.ADJUSTED), adjust(-found // 2, StockMovementKind.WRITTEN_OFF)]
 
     def _price(self, shop: Shop, item: Item, name: str) -> list[Command[Any]]:
-        # Never more than a tenth off the catalog's, so no discount exceeds its goods.
+        # The price differs by at most a tenth from the catalog price, so that no discount exceeds its goods.
         minor = item.unit_price_minor * self._rng.randint(90, 110) // 100
         price_micro = minor * micro_per_minor(shop.currency)
         variant = variant_id(shop.merchant_id, item.sku)
         return [SetPrice(merchant_id=shop.merchant_id, variant_id=variant, unit_price_micro=price_micro)]
 
     def _product(self, shop: Shop, item: Item, name: str) -> list[Command[Any]]:
-        """Retitle a product, and let it have a second variant."""
+        """Change a product's title, and add a second variant."""
         second = VariantInput(
             variant_id=str(content_id(CATALOG_TIME, "staff", shop.merchant_id, "variant", item.sku)),
             sku=f"{item.sku}-GIFT",
@@ -141,7 +141,7 @@ class StaffSource:
         ]
 
     def _rates(self, shop: Shop, item: Item, name: str) -> list[Command[Any]]:
-        """Change the tax rates a little; orders placed before keep theirs."""
+        """Change the tax rates a little; earlier orders keep their rates."""
         change = self._rng.randrange(-RATE_CHANGE_PPM, RATE_CHANGE_PPM, 500)
         rates = {category: rate + change for category, rate in shop.rates_ppm}
         rates[SHIPPING_TAX_CATEGORY] = rates[STANDARD]
@@ -152,7 +152,7 @@ class StaffSource:
         return [ConfigureMerchant(merchant_id=shop.merchant_id, tax_rates=listed)]
 
     def _merchant_trial(self, shop: Shop, item: Item, name: str) -> list[Command[Any]]:
-        """Grant the shop more of a feature on trial, and withdraw it."""
+        """Grant the shop a higher level of a feature on trial, and revoke it."""
         level, feature = self._rng.randint(1, 3), "analytics"
         return [
             GrantMerchantEntitlement(merchant_id=shop.merchant_id, feature=feature, grantor=name, level=level),

@@ -1,11 +1,11 @@
-"""Fresh planner statistics while tables grow from nothing to many rows within minutes.
+"""Updating planner statistics while tables grow from empty to many rows within minutes.
 
-Belongs here: when to analyze a pod's tables during bulk work. Does not belong here: steady operation, where PostgreSQL
-does it by itself.
+Belongs here: when to analyze a pod's tables during bulk work. Does not belong here: normal operation, where autovacuum
+does it.
 
-Commands keep prepared plans. Those made while a table was nearly empty suit a nearly empty table, and cost more with
-every order, until the next autovacuum, a minute away. Measured on the first 4,000 rows of 2010-12: the server needs
-13 s of processor time without this, 5 s with it.
+Commands keep prepared plans. A plan for a nearly empty table becomes slower with every order, until the next autovacuum
+a minute later. Measured on the first 4,000 rows of 2010-12: the server needs 13 s of processor time without this
+module, 5 s with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ order by relname
 
 
 class GrowingTables(AbstractContextManager["GrowingTables"]):
-    """Analyzes what has grown in the pods each time the work done has doubled; beside the work, not before it."""
+    """Analyzes grown tables of the pods each time the work done has doubled, in a thread next to the work."""
 
     def __init__(self, pods: Iterable[PodSettings]) -> None:
         self._pods = tuple(pods)
@@ -37,17 +37,17 @@ class GrowingTables(AbstractContextManager["GrowingTables"]):
         self._running: Future[None] | None = None
 
     def __exit__(self, *_: object) -> None:
-        """Wait for what is running."""
+        """Wait for the running analysis."""
         self._thread.shutdown()
 
     def grown_to(self, count: int) -> None:
-        """Begin to analyze when `count` (e.g. orders placed) has doubled since the last time, unless it still runs."""
+        """Start an analysis when `count` (e.g. placed orders) has doubled since the last one, unless one still runs."""
         if count >= self._next and (self._running is None or self._running.done()):
             self._next = 2 * count
             self._running = self._thread.submit(self._analyze)
 
     def _analyze(self) -> None:
-        # An aid only: whatever is wrong with a pod, the commands will say.
+        # Ignore errors: this is only an optimization, and the commands report any problem of a pod.
         with suppress(psycopg.Error):
             for pod in self._pods:
                 with psycopg.connect(pod.app_dsn, autocommit=True) as connection:

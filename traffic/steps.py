@@ -1,7 +1,7 @@
-"""Commands in a row: what workers run when nothing has to be decided in between.
+"""Sequences of commands that workers run without decisions in between.
 
-Belongs here: a command with its key and moment, running many of them, and putting work together by pod. Does not belong
-here: which commands.
+Belongs here: a command with its key and time, running many of them, and batching work by pod. Does not belong here:
+which commands.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class KeyedCommand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
-    """Run them, together where they may be, and return how many; the first refusal is raised."""
+    """Run the commands, batched where possible, and return their number; raise the first refusal."""
     for answer in execute_batch(pod, _items(commands)):
         if isinstance(answer, TieoutError):
             raise answer
@@ -38,7 +38,7 @@ def run_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
 
 
 def try_commands(pod: CommandPod, commands: Sequence[KeyedCommand]) -> int:
-    """Run them as `run_commands` does; what is refused will be missed by those who need it, and is said there."""
+    """Run the commands as `run_commands` does, but ignore refusals: commands that depend on them are refused too."""
     execute_batch(pod, _items(commands))
     return len(commands)
 
@@ -52,7 +52,7 @@ def _items(commands: Sequence[KeyedCommand]) -> list[BatchItem]:
 def batched_by_pod(
     items: Iterable[Item], home: Callable[[Item], str], at_once: int
 ) -> Iterator[tuple[str, list[Item]]]:
-    """Yield (pod, items) in batches of `at_once`, as they fill; `home` names an item's pod."""
+    """Yield (pod, items) in batches of `at_once` as they fill; `home` returns an item's pod."""
     waiting: dict[str, list[Item]] = {}
     for item in items:
         pod = home(item)
@@ -73,7 +73,7 @@ def run_commands_by_pod(
     at_once: int,
     work: Callable[[CommandPod, Sequence[KeyedCommand]], int] = run_commands,
 ) -> None:
-    """Run the commands by `work`, each in its merchant's pod (`homes`), `at_once` at a time."""
+    """Run the commands with `work`, each in its merchant's pod (`homes`), in batches of `at_once`."""
     done = 0
     batches = batched_by_pod(commands, lambda item: homes[item.command.merchant_id], at_once)
     for count in workers.run(work, batches):

@@ -1,10 +1,10 @@
-"""Many commands at once: worker processes, each with its own connections to every pod.
+"""Worker processes that run many commands in parallel, each with its own connections to every pod.
 
-Belongs here: starting them, feeding them without piling work up, and stopping them. Does not belong here: what they
-run.
+Belongs here: starting them, giving them work with a bounded queue, and stopping them. Does not belong here: the work.
 
-Processes rather than threads, because commands are mostly Python. The work is a plain function of a CommandPod and one
-argument; arguments and results are pickled. With 0 processes the work runs in the caller's, one after the other.
+We use processes and not threads, because commands are mostly Python code. The work is a plain function of a CommandPod
+and one argument; arguments and results are pickled. With 0 processes the work runs sequentially in the caller's
+process.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Work = Callable[[CommandPod, Argument], Result]
 IN_FLIGHT_PER_PROCESS = 4
 PARENT_LOOK_SECONDS = 1.0
 CONNECTIONS_MAX = 4
-"""Of one process to one pod; opened as threads need them."""
+"""Connections of one process to one pod; they are opened on demand."""
 
 
 def process_count() -> int:
-    """Return how many processes keep the machine busy: one more than processors, since commands wait for the server."""
+    """Return one more than the number of processors: commands wait for the server, so this keeps the machine busy."""
     return min(8, (os.cpu_count() or 1) + 1)
 
 
 class Pods:
-    """The command pods of one process, opened when first asked for."""
+    """The command pods of one process, opened at first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -69,7 +69,7 @@ class Workers(AbstractContextManager["Workers"]):
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
-        """Start the processes as work comes."""
+        """Prepare the pool; processes start with the first work."""
         if self._processes:
             self._executor = ProcessPoolExecutor(
                 self._processes, spawn_context(), _start, (self._settings, os.getpid())
@@ -77,15 +77,15 @@ class Workers(AbstractContextManager["Workers"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop what has not begun, and stop."""
+        """Cancel work that has not started, and stop the processes."""
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
         self._here.close()
 
     def run(self, work: Work[Argument, Result], items: Iterable[tuple[str, Argument]]) -> Iterator[Result]:
-        """Yield the result of `work` for every (pod, argument), in the order in which they end.
+        """Yield the result of `work` for every (pod, argument), in the order of completion.
 
-        `items` is read only as far as there is room for more. What `work` raises comes up here; StackError when a
+        `items` is read lazily, as far as the queue has room. Exceptions of `work` are raised here; StackError when a
         process was killed.
         """
         if self._executor is None:
@@ -102,7 +102,7 @@ class Workers(AbstractContextManager["Workers"]):
     ) -> Iterator[Result]:
         pending: set[Future[Any]] = set()
         for pod, argument in items:
-            with interrupts_held_back():  # a process may be started for it
+            with interrupts_held_back():  # submit may start a process
                 pending.add(executor.submit(_work, work, pod, argument))
             if len(pending) >= self._processes * IN_FLIGHT_PER_PROCESS:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -116,14 +116,14 @@ _pods: Pods | None = None
 
 
 def _start(settings: Settings, parent: int) -> None:
-    """Prepare a worker process; `parent` started it, and may have ended since."""
+    """Prepare a worker process; `parent` is the process id of its parent, which may have ended since."""
     global _pods
     threading.Thread(target=_end_without_parent, args=(parent,), daemon=True).start()
     _pods = Pods(settings)
 
 
 def _end_without_parent(parent: int) -> None:
-    """End this process once its parent is gone: a pool whose parent was killed would wait for work for ever."""
+    """End this process when its parent has ended: else a worker of a killed parent would wait for work forever."""
     while os.getppid() == parent:
         time.sleep(PARENT_LOOK_SECONDS)
     os._exit(1)

@@ -1,14 +1,14 @@
-{# Marts are views over stored history. Unless told otherwise they show the newest version; after
+{# Marts are views over stored history. By default they show the newest version. After
        set variable as_of = map {'pod1': 17, 'pod2': 9};
-   all marts of the session show the state at those cuts (a pod that the map does not name shows nothing), and
+   all marts of the session show the state at those cuts (and no rows of a pod that the map does not name).
        reset variable as_of;
-   brings the present back. The variable is a constant when a query is planned, so it costs nothing. #}
+   returns to the newest version. The variable is a constant when a query is planned, so it costs nothing. #}
 
 {% macro as_of_cut(alias, pod='pod') -%}
     cast(getvariable('as_of') as map(varchar, bigint))[{{ alias }}.{{ pod }}]
 {%- endmacro %}
 
-{# For histories: one version per aggregate. #}
+{# The condition for histories: selects one version per aggregate. #}
 {% macro is_standing(alias) -%}
     case
         when getvariable('as_of') is null then {{ alias }}.valid_to_cut is null
@@ -21,12 +21,12 @@
     end
 {%- endmacro %}
 
-{# For facts that are never edited: all of them up to the cut. What a period's report is made of is a span of them:
-       set variable since = map {'pod1': 11, 'pod2': 4};  only those that came after these cuts
-       set variable first_day = date '2010-12-01';        only those of this business day and later ones
-       set variable last_day = date '2010-12-31';         only those of this business day and earlier ones
-   each of which may be left out. Marts of standing versions (orders, payments, ...) know no span. `day` is the business
-   day as an expression; `cut` the column that says with which cut the fact came. #}
+{# The condition for facts, which are never edited: selects all facts up to the cut. These variables select a period:
+       set variable since = map {'pod1': 11, 'pod2': 4};  only facts that came after these cuts
+       set variable first_day = date '2010-12-01';        only facts of this business day and later
+       set variable last_day = date '2010-12-31';         only facts of this business day and earlier
+   Each is optional. Marts of current versions (orders, payments, ...) ignore them. `day` is an expression for the
+   business day; `cut` is the name of the column with the fact's cut. #}
 {% macro is_booked(alias, day, cut='cut') -%}
     case
         when getvariable('as_of') is null then true

@@ -1,10 +1,10 @@
-{# Every model of a build stands at the cut vector which the build recorded before it began. These macros write its cuts
-   into the SQL as literals, while a model is compiled: DuckLake then opens only the files that hold those cuts, so a
-   run's cost follows the new events. Cuts never come from --vars, because another value of a variable makes dbt parse the
-   whole project again; who runs dbt itself reads the record, once per model. #}
+{# Every model of a build has data up to the cut vector that the build recorded before it began. These macros write the
+   cuts into the compiled SQL as literals. Then DuckLake opens only the files with those cuts, so the cost of a run
+   depends on the new events. Cuts never come from --vars, because a changed variable makes dbt parse the whole project
+   again. When dbt is run by hand, each model reads the recorded vector once. #}
 
-{# What the process that records a build tells the dbt that it runs (derived/warehouse.py), so that a hundred nodes need
-   not ask the lake for it: its vector, and whether it leaves anything out. None where dbt was started otherwise. #}
+{# The build as passed in by the process that runs dbt (derived/warehouse.py): its vector, and whether it leaves events
+   out. So a hundred nodes need not query the lake for it. None when dbt was started in another way. #}
 {% macro told_build() %}
     {{ return(fromjson(env_var('TIEOUT_BUILD', 'null')) if execute else none) }}
 {% endmacro %}
@@ -29,9 +29,9 @@
     {{ return(vector) }}
 {% endmacro %}
 
-{# The rows of a staging model that this build adds. A table that is built from nothing takes all cuts up to the vector;
-   any other takes those after the last complete build. What is left out (left_out.sql) is not added, and what was left
-   out until a cut of this build is added at that cut. #}
+{# The rows of a staging model that this build adds. A new table gets all cuts up to the vector; an existing table gets
+   the cuts after the last complete build. Left out events (left_out.sql) are not added. Events that were left out until
+   a cut of this build are added at that cut. #}
 {% macro new_events(staged, vector) %}
     {% for entry in vector %}
     {% set since_cut = entry.since_cut if is_incremental() else 0 %}
@@ -54,7 +54,7 @@
     {% endfor %}
 {% endmacro %}
 
-{# The rows of a history that this build added, and those that they replaced: what a difference of states needs. #}
+{# The rows of a history that this build added, and the rows that they replaced, for computing differences of states. #}
 {% macro changed_versions(history, vector) %}
     {% for entry in vector %}
     {% set since_cut = entry.since_cut if is_incremental() else 0 %}
@@ -79,7 +79,7 @@
     {% endfor %}
 {% endmacro %}
 
-{# A condition on `alias.pod` and a cut column: true for what this build added. For tests that look at new rows only. #}
+{# A condition on `alias.pod` and a cut column: true for rows that this build added. For tests of new rows only. #}
 {% macro is_added(cut_column, alias='') %}
     {% set prefix = alias ~ '.' if alias else '' %}
     {% set vector = cut_vector() %}

@@ -1,10 +1,11 @@
-{# The body of a history: one row per version of an aggregate, valid from the cut that brought it up to, and without,
-   the cut that brought the next one (null: it stands). A merchant is not its pod: the next version may come from another
-   pod, whose cuts are numbered by themselves, so `valid_to_pod` says whose cut that is. Versions that came and went within
-   one cut have valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they
-   replace; what a build that was not completed, or that is taken back, has closed is opened again. An event that is there
-   twice is taken once. Windows hold what they order, so they see ids and cuts alone: states are put on disk if they are
-   many. What was closed is chosen by plain conditions on one column each, which let DuckLake skip files. #}
+{# The body of a history: one row per version of an aggregate. A version is valid from its own cut (inclusive) to the
+   cut of the next version (exclusive; null: it is the current version). The next version may come from another pod,
+   because a merchant can move; each pod numbers its own cuts, so `valid_to_pod` says which pod's cut `valid_to_cut` is.
+   Versions that came and were replaced within one cut have valid_from_cut = valid_to_cut, so they are valid at no cut.
+   A run reads the new events and the versions that they replace. It also reopens versions that an incomplete or
+   reverted build has closed. A duplicate event is used once. Window functions keep their rows in memory, so they run
+   over ids and cuts only; DuckDB can spill the states to disk. Closed versions are selected by plain conditions on
+   single columns, because these let DuckLake skip files. #}
 {% macro history(staged, key) %}
 {% set keys = ['merchant_id', key] | unique | list %}
 {% set vector = cut_vector() %}
@@ -81,7 +82,7 @@ from numbered
 inner join ended using (place)
 {% endmacro %}
 
-{# Whether a version came before what this build adds, by the cuts of its own pod. #}
+{# Whether a version is older than this build's new events, by the cuts of its own pod. #}
 {% macro is_from_before(alias, vector) -%}
     (
     {%- for entry in vector -%}
@@ -89,8 +90,8 @@ inner join ended using (place)
     false)
 {%- endmacro %}
 
-{# Whether a version was replaced by one that this build adds, or takes back. `since_cut`: of every pod, for a table that
-   is built from nothing. #}
+{# Whether a version was replaced by a version that this build adds or reverts. `since_cut`: the cut to use for every
+   pod when the table is new. #}
 {% macro ended_after(alias, vector, since_cut=none) -%}
     (
     {%- for entry in vector -%}

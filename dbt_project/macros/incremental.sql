@@ -1,6 +1,6 @@
-{# Stored models are added to by cut: what stands after `since_cut` is replaced by what the model computed, in one commit
-   of the lake. So a build that is repeated, or that runs again from an earlier cut, leaves the same rows. This takes the
-   place of dbt's own incremental materialization, whose steps are several commits each. #}
+{# Stored models are updated by cut: one commit of the lake deletes the rows after `since_cut` and inserts the computed
+   rows. So the build is idempotent: a repeated build, or one from an earlier cut, gives the same rows. This replaces
+   dbt's own incremental materialization, which needs several commits. #}
 {% materialization incremental, adapter='duckdb' %}
     {% set existing = load_cached_relation(this) %}
     {% set target = this.incorporate(type='table') %}
@@ -36,12 +36,12 @@
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
 
-{# The column that says with which cut a row came: in histories rows also have a cut with which they ended. #}
+{# The column with the cut at which a row came; rows of histories also have a cut at which they ended. #}
 {% macro arrival_column() -%}
     {{ 'valid_from_cut' if model.name.endswith('_history') else 'cut' }}
 {%- endmacro %}
 
-{# Whether there is nothing to add and nothing to take back: most models in most builds. #}
+{# Whether there are no rows to add and none to delete; this is true for most models in most builds. #}
 {% macro is_unchanged(target, computed, vector) %}
     {% set rows = run_query(
         "select exists (from " ~ computed ~ ") or exists (from " ~ target ~ " where " ~ is_after(vector) ~ ")"
@@ -55,8 +55,8 @@
     false
 {%- endmacro %}
 
-{# In a history the computed rows also replace the versions that they close; these have the same event. A column that the
-   stored table lacks is an error: such a change needs a full refresh. #}
+{# In a history the computed rows also replace the stored rows with the same event, because those versions are now
+   closed. A column that is missing in the stored table is an error: such a change needs a full refresh. #}
 {% macro replace_by_cut(target, computed, vector) %}
     delete from {{ target }}
     where {{ is_after(vector) }};

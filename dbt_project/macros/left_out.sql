@@ -1,9 +1,9 @@
-{# Events of aggregates with a defect are left out of all histories, with those of the order that they belong to, from a
-   cut on (derived/leaving_out.py records which, before the build). They are taken in at the cut that ends it, so marts as
-   of an earlier cut stay what they were; what is bad in itself never is. Nearly always nothing is left out, and this costs
-   one small query. #}
+{# Events of aggregates with a defect are left out of all histories from a cut on, together with the other events of
+   their order. derived/leaving_out.py records them before the build. They are added at the cut that ends the defect, so
+   marts as of an earlier cut do not change; events that are bad themselves are never added. Usually nothing is left
+   out, and this costs one small query. #}
 
-{# After which cut events must be read because of what is left out; -1: nothing of this build's events is concerned. #}
+{# The cut after which events must be read because of left out events; -1: no event of this build is affected. #}
 {% macro left_out_reach(pod, since_cut, cut) %}
     {% if not execute %}
         {{ return(-1) }}

@@ -1,20 +1,20 @@
-{# A sum of integers, 128 bits wide: one amount may be as large as contracts/limits.py allows, and there is no limit to how
-   many there are. So whatever adds up rows is a hugeint, and whatever one row holds a bigint. #}
+{# A sum of integers with 128 bits. One amount is limited by contracts/limits.py, but the number of rows is not. So sums
+   over rows are hugeint, and values of one row are bigint. #}
 {% macro total(expression) -%}
     cast(coalesce(sum({{ expression }}), 0) as hugeint)
 {%- endmacro %}
 
-{# The calendar day, in UTC, on which something happened. #}
+{# The calendar day of a time, in UTC. #}
 {% macro business_day(moment) -%}
     cast({{ moment }} at time zone 'UTC' as date)
 {%- endmacro %}
 
-{# A sum in micro-units as whole minor units; cash, clearing, payable and tax are whole, and a test says so. #}
+{# A sum in micro-units as whole minor units. A test checks that cash, clearing, payable and tax are whole. #}
 {% macro as_minor(amount_micro) -%}
     cast(coalesce({{ amount_micro }}, 0) // {{ micro_per_minor('currency') }} as hugeint)
 {%- endmacro %}
 
-{# Tax category of lines that sell nothing: contracts/events/order.py says what they are. #}
+{# The tax category of lines that sell nothing but hold a customer's money (contracts/events/order.py). #}
 {% macro deposit_tax_category() %}'customer deposit'{% endmacro %}
 
 {# Accounts that payments and refunds move money on, as a list: cash, and what is owed on gift cards. `with_gift_cards`: also

@@ -1,15 +1,15 @@
-{# The body of a staging model: the events of one aggregate type with their state as typed columns. An event that the lake
-   has twice is there twice; histories take it once (history.sql): finding copies here would hold all payloads at once.
-   `fields` maps every field of the state to its type, in DuckDB's JSON structure notation. An event with a missing field
-   or a value of another type is not there: its aggregate is left out, by name (derived/defects.py reads events by the
-   same rule); a field that is not listed is left out. Events of an earlier schema version are read as the newest one
-   (contracts/events/upcasting.py). `added` maps fields that events from before a change lack to
-   (type, what their absence means), as a literal; of a list's elements, the list to such a map; of a list that is itself
-   new, the structure stands for the type. A state that cannot be read is dropped by unnesting it from an empty list:
-   DuckDB would compute a condition on it apart from the columns, and read each payload three times. #}
+{# The body of a staging model: the events of one aggregate type with their state as typed columns. Duplicate events of
+   the lake stay duplicates here; histories use them once (history.sql), because removing them here would need all
+   payloads in memory. `fields` maps every field of the state to its type, in DuckDB's JSON structure notation; other
+   fields are ignored. An event with a missing field or a value of a wrong type gives no row; its aggregate is left out
+   by name (derived/defects.py uses the same rule). Events of an earlier schema version are read as the newest version
+   (contracts/events/upcasting.py). `added` maps fields that older events lack to (type, default), with the default as a
+   literal. For a field of a list's elements, it maps the list to such a map; for a new list, the type is a structure.
+   An unreadable state is dropped by unnesting an empty list. With a where condition instead, DuckDB would compute the
+   condition separately from the columns and read each payload three times. #}
 {% macro stage_events(aggregate_type, fields, added={}) %}
 {% set roots, lists, structure_added = {}, {}, {} %}
-{# Read as text: what is of another type is told from what is missing (derived/defects.py). #}
+{# Added fields are read as text, so that a wrong type is distinguished from a missing field (derived/defects.py). #}
 {% for name, what in added.items() %}
 {% do (lists if what is mapping else roots).update({name: what}) %}
 {% set text = 'VARCHAR' if what is mapping or what[0] is string else 'JSON' %}

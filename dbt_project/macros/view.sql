@@ -1,5 +1,5 @@
-{# Views are made in one statement (dbt's own way takes three commits of the lake), and left alone while their definition
-   is what it was: the comment of a view ends in its definition's hash. #}
+{# A view is created in one statement, because dbt's own materialization needs three commits of the lake. An unchanged
+   view is not created again: the comment of a view ends with the hash of its definition. #}
 {% materialization view, adapter='duckdb' %}
     {% set existing = load_cached_relation(this) %}
     {% set target = this.incorporate(type='view') %}

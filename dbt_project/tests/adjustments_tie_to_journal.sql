@@ -1,4 +1,4 @@
--- Adjustments of this build for which the journal owes their merchant, or in tax, something else than they say.
+-- Adjustments of this build whose amount or tax differs from the journal's entries for them.
 with booked as (
     select
         event_id,
@@ -16,7 +16,7 @@ from {{ ref('int_adjustments_history') }} as adjustments
 left join booked on adjustments.event_id = booked.event_id
 where
     {{ is_added('valid_from_cut', 'adjustments') }}
-    -- An adjustment is booked once; a later version may only say other words.
+    -- Only version 1 books an adjustment; a later version may change only texts.
     and adjustments.version = 1
     and (
         adjustments.amount_minor * {{ micro_per_minor('adjustments.currency') }} <> coalesce(booked.payable_micro, 0)

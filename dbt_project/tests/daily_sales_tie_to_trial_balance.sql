@@ -1,5 +1,4 @@
--- Merchants whose days do not sum to their accounts. What gift cards brought in is cash or an expense, and owed until it is
--- spent or expires: over those accounts, gift cards themselves sum to nothing.
+-- Merchants whose daily sales do not sum to the balances of their accounts.
 with days as (
     select
         merchant_id,
@@ -27,7 +26,7 @@ select
     currency
 from days
 full join accounts using (merchant_id, currency)
--- An account without entries has a balance of nothing: so has a merchant who has only given samples away.
+-- An account without entries has a balance of 0, e.g. for a merchant with only free orders.
 where
     coalesce(days.net_micro, 0) <> coalesce(accounts.net_micro, 0)
     or coalesce(days.tax_micro, 0) <> coalesce(accounts.tax_micro, 0)

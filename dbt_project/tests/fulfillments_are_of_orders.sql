@@ -1,4 +1,4 @@
--- Fulfillments of this build whose order is not there.
+-- Fulfillments of this build whose order does not exist.
 select
     fulfillments.fulfillment_id,
     fulfillments.order_id,

@@ -1,4 +1,4 @@
--- Entries of this build that are not whole minor units, on accounts that hold what is charged, paid or owed.
+-- Entries of this build that are not whole minor units, on accounts of charged, paid or owed money.
 select
     event_id,
     line_number,

@@ -1,4 +1,4 @@
--- What this build added of merchants that are not there.
+-- Rows of this build whose merchant does not exist.
 {% for mart in ('adjustments', 'entitlements', 'product_variants') %}
     select
         '{{ mart }}' as mart_name,

@@ -1,4 +1,4 @@
--- Orders of this build whose totals or status are not what their lines say, or whose lines are not exactly priced.
+-- Orders of this build whose totals or status differ from their lines, or whose lines are not priced exactly.
 with line_sums as (
     select
         order_id,

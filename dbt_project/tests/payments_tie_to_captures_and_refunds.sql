@@ -1,4 +1,4 @@
--- Merchants for which captures less completed refunds are not what the payments say, or not what the journal paid.
+-- Merchants whose captures minus completed refunds differ from their payments, or from the journal.
 with payment_sums as (
     select
         merchant_id,

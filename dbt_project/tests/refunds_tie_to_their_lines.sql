@@ -1,4 +1,4 @@
--- Refunds of this build whose amounts are not the sums over their lines.
+-- Refunds of this build whose amounts differ from the sums over their lines.
 with line_sums as (
     select
         refund_id,

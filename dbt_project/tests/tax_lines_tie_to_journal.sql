@@ -1,4 +1,4 @@
--- Merchants whose tax by line is not what the journal says is owed in tax.
+-- Merchants whose sum of tax lines differs from the journal's account tax_payable.
 with by_line as (
     select
         merchant_id,

@@ -1,7 +1,7 @@
-"""What drills do with one read model alone, a module each, named after it.
+"""The parts of drills that depend on one read model: one module per read model, with its name.
 
-Belongs here: these modules, and finding them by the contract's names. Does not belong here: what is done with all of
-them (`drills/cells.py`).
+Belongs here: these modules, and finding them by the contract's names. Does not belong here: steps for every read model
+(`drills/cells.py`).
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ if TYPE_CHECKING:
     from drills.trading import Sale
 
 Decisions = Mapping[str, Callable[[], object]]
-"""What somebody tries who trusts an old answer, by what it is; each must be refused."""
+"""By name: wrong decisions of a user who trusts a stale answer; OLTP must refuse each of them."""
 
 LOOKED_AT = READ_MODELS[0]
-"""The read model that is looked at where another copy is broken."""
+"""The read model that is queried when another copy is broken."""
 
 
 class DrilledReadModel(Protocol):
-    """What the module of a read model gives."""
+    """The interface of the module of a read model."""
 
     def ask(self, system: System, sale: Sale) -> Answer:
-        """Ask it about a sale, as its readers do."""
+        """Query the read model about a sale, as its readers do."""
 
     def decide(self, scene: Scene) -> Callable[[Sale], Decisions]:
-        """Prepare a drill of stale reads. What is returned does what the view will not know of a sale, and returns
-        what somebody decides wrongly who trusts the view.
+        """Prepare a drill of stale reads.
+
+        The returned function changes a sale in OLTP while the view is stopped, and returns wrong decisions of a user
+        who trusts the stale view.
         """
 
 

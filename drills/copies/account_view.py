@@ -1,4 +1,4 @@
-"""The account view in drills: a customer looks at what they bought."""
+"""The account view in drills: a customer looks at their orders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def ask(system: System, sale: Sale) -> Answer:
-    """Look at the customer's orders, payments and refunds."""
+    """Query the customer's orders, payments and refunds."""
     account = account_of(system.settings.read_models_dsn, merchant_of(sale.pod), sale.customer_id)
     rows = [*account.orders, *account.payments, *account.refunds]
     return dated([str(row) for row in rows], account.freshness, sale.pod)
 
 
 def decide(scene: Scene) -> Callable[[Sale], Decisions]:
-    """The view does not know a refund; the customer asks for the money again."""
+    """Make refunds that the stale view does not show; the wrong decision is a second refund."""
 
     def refund_twice(sale: Sale) -> Decisions:
         scene.trader.refund(sale)

@@ -1,4 +1,4 @@
-"""The fulfillment view in drills: somebody works off the list of what to ship."""
+"""The fulfillment view in drills: a warehouse worker ships the listed orders."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LINES_MAX = 100_000
 
 
 def ask(system: System, sale: Sale) -> Answer:
-    """Look for the order in the list."""
+    """Query the order in the list."""
     found = open_fulfillments(system.settings.read_models_dsn, merchant_of(sale.pod), lines_max=LINES_MAX)
     lines = [str(line) for line in found.lines if line.order_id == sale.order.order_id]
     return dated(lines, found.freshness, sale.pod)
 
 
 def decide(scene: Scene) -> Callable[[Sale], Decisions]:
-    """The list does not know cancellations and shipments; it is worked off all the same."""
+    """Make cancellations and shipments that the stale list lacks; the wrong decision is to ship the listed units."""
     unpaid = {pod: scene.trader.place_unpaid(pod) for pod in scene.pods}
 
     def ship_all(sale: Sale) -> Decisions:

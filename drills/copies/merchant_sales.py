@@ -1,4 +1,4 @@
-"""Merchant sales in drills: somebody looks at what a merchant has taken in."""
+"""Merchant sales in drills: a user looks at the amounts that a merchant has captured."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def ask(system: System, sale: Sale) -> Answer:
-    """Look for what the order adds to its day."""
+    """Query what the order adds to the sums of its day."""
     row, age = order_in_sales(system.settings.read_models_dsn, merchant_of(sale.pod), sale.order.order_id)
     return dated([] if row is None else [str(row)], age, sale.pod)
 
 
 def decide(scene: Scene) -> Callable[[Sale], Decisions]:
-    """The day's sales do not know a refund; what still looks taken in is given back."""
+    """Make refunds that the stale sums do not show; the wrong decision is a second refund."""
 
     def refund_twice(sale: Sale) -> Decisions:
         scene.trader.refund(sale)

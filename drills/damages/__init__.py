@@ -1,6 +1,6 @@
-"""Damages: everything that can go wrong with what a store holds, done by hand, and what must become of it.
+"""Damages: every way in which the data of a store can become wrong, made on purpose, and the required outcome.
 
-Belongs here: a module for each store that is damaged (a read model's is named after it), the rounds in which they are
-done, judging what came of them. Does not belong here: having them found and repaired (`bench/repairs.py`, tests), and
-stores that are down (`drills/cells.py`).
+Belongs here: a module for each damaged store (the module of a read model has its name), the rounds of damages, and the
+judging of outcomes. Does not belong here: running comparison and repair (`bench/repairs.py`, tests), and stores that
+are down (`drills/cells.py`).
 """

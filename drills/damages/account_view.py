@@ -1,6 +1,6 @@
-"""Damages of the account view: what only its rows can have, and what must become of them.
+"""Damages that only rows of the account view can have, and their required outcomes.
 
-Belongs here: those damages, by the round in which they are done. Does not belong here: how any read model is damaged
+Belongs here: these damages, grouped by round. Does not belong here: damages of every read model
 (`drills/damages/read_models.py`).
 """
 
@@ -30,7 +30,7 @@ change_two_amounts = read_models.two("payment", "account_payments", "captured_mi
 change_status = read_models.one(
     "order", "update read_models.account_orders set status = 'lost' where {where}", "customer"
 )
-"""Its version is right, its content is wrong."""
+"""The version of the row is right, its content is wrong."""
 
 halve_order = read_models.one(
     "order",
@@ -43,7 +43,7 @@ halve_order = read_models.one(
 
 
 def change_grants(place: Place) -> Harm:
-    """Raise a customer's grant by one level, inside the JSON that the view keeps."""
+    """Raise a customer's grant by one level, in the JSON column of the view."""
     return read_models.change(
         place,
         place.take("customer_entitlement"),
@@ -94,4 +94,4 @@ CELLS = {
     "views, third": (read_models.in_all(NAME, "one table emptied", truncate_refunds, Class.MISSING),),
     "poison": (read_models.parked(NAME, "account_orders"),),
 }
-"""By the round in which they are done."""
+"""The cells by round."""

@@ -1,7 +1,8 @@
-"""Damages of OLTP by somebody who knows the rules: figures agree with each other, and no event tells of them.
+"""Damages of OLTP by an expert: the figures are consistent with each other, but no event exists for them.
 
-They are written as the owner of the tables may write. Belongs here: those damages, and deciding about them as a person
-does. Does not belong here: clumsier ones (`drills/damages/oltp.py`), what becomes of them (`drills/damages/people.py`).
+They are written with the rights of the tables' owner. Belongs here: these damages, and a person's decision about them.
+Does not belong here: damages that break consistency (`drills/damages/oltp.py`), the required outcomes
+(`drills/damages/people.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from repair.deciding import correct, look
 
 
 def state_of(place: Place, target: Target) -> AggregateState:
-    """Return what OLTP's tables hold of an aggregate."""
+    """Return the state of an aggregate in OLTP's tables."""
     state_type = STATE_TYPES[target.kind]
     with place.oltp() as connection:
         connection.execute("set local timezone = 'UTC'")
@@ -38,7 +39,7 @@ def state_of(place: Place, target: Target) -> AggregateState:
 
 
 def forge(place: Place, target: Target, before: AggregateState | None, after: AggregateState | None) -> Harm:
-    """Write an aggregate's rows as the owner may, without an event; every rule of the database but that one holds."""
+    """Write an aggregate's rows as the owner, without an event; all other rules of the database stay active."""
     pod = place.settings.pod(place.pod)
     forged = PutBack(
         merchant_id=target.merchant_id,
@@ -54,12 +55,12 @@ def forge(place: Place, target: Target, before: AggregateState | None, after: Ag
 
 
 def raise_price(place: Place) -> Harm:
-    """Sell an order for twice its price, past every event: lines, tax basis and totals agree, no identity is broken."""
+    """Double the price of an order without an event; lines, tax basis and totals stay consistent."""
     return reprice(place, place.take("order", "uncancelled"), 2)
 
 
 def reprice(place: Place, target: Target, times: int) -> Harm:
-    """Multiply the prices of an order and compute all else anew, as somebody does who knows the rules."""
+    """Multiply the prices of an order and recompute all other amounts consistently."""
     before = state_of(place, target)
     assert isinstance(before, OrderState)
     lines = [_repriced(line, times, before.currency) for line in before.lines]
@@ -68,7 +69,7 @@ def reprice(place: Place, target: Target, times: int) -> Harm:
 
 
 def insert_order(place: Place) -> Harm:
-    """Add an order that nobody placed: all of it agrees, and no command wrote it."""
+    """Insert a consistent order without a command."""
     like = place.take("order")
     state = state_of(place, like)
     assert isinstance(state, OrderState)
@@ -91,7 +92,7 @@ def insert_order(place: Place) -> Harm:
 
 
 def insert_payment(place: Place) -> Harm:
-    """Add a payment that nobody authorized."""
+    """Insert a payment without an authorization."""
     like = place.take("payment")
     state = state_of(place, like)
     assert isinstance(state, PaymentState)
@@ -132,7 +133,7 @@ def _repriced(line: OrderLine, times: int, currency: str) -> OrderLine:
 
 
 def correct_by_command(place: Place, done: Harm) -> None:
-    """Decide as a person does, by `tieout breaks correct`: what the events say is right."""
+    """Decide with `tieout breaks correct`, as a person does, that the events are right."""
     settings = place.settings
     for key in sorted(done.aggregates):
         waiting = ledger.breaks(settings.control_dsn, pod=place.pod, aggregate_keys=[key], states=UNSETTLED, limit=1)

@@ -1,6 +1,6 @@
-"""Damages of the fulfillment view: what only its rows can have, and what must become of them.
+"""Damages that only rows of the fulfillment view can have, and their required outcomes.
 
-Belongs here: those damages, by the round in which they are done. Does not belong here: how any read model is damaged
+Belongs here: these damages, grouped by round. Does not belong here: damages of every read model
 (`drills/damages/read_models.py`).
 """
 
@@ -65,4 +65,4 @@ CELLS = {
     "views, third": (read_models.moved_forward(NAME),),
     "poison": (read_models.parked(NAME, "fulfillment_orders"),),
 }
-"""By the round in which they are done."""
+"""The cells by round."""

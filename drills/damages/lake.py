@@ -1,6 +1,6 @@
-"""Damages of the lake: events lost, doubled, altered, forged, parked; positions moved.
+"""Damages of the lake: events lost, duplicated, altered, forged or parked; positions moved.
 
-Belongs here: those damages. Does not belong here: what must become of them (`drills/damages/rounds.py`).
+Belongs here: these damages. Does not belong here: their required outcomes (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def _add(place: Place, target: Target, column: str, difference: int) -> Harm:
 
 
 def lose_first_event(place: Place) -> Harm:
-    """Delete the first event of an order that has others: every copy of its newest state stays right."""
+    """Delete the first event of an order with several events, so that every copy of its newest state stays right."""
     target = place.take("order", "changed")
     _change(place, target, f"delete from lake.raw.events where {OF_TARGET} and aggregate_version = 1")
     return harm(target)
 
 
 def lose_newest_event(place: Place) -> Harm:
-    """Delete the newest event of a payment that has others."""
+    """Delete the newest event of a payment with several events."""
     target = place.take("payment", "captured")
     _change(place, target, f"delete from lake.raw.events where {NEWEST}")
     return harm(target)
@@ -90,13 +90,13 @@ def double_event_altered(place: Place) -> Harm:
 
 
 def change_amount(place: Place) -> Harm:
-    """Change what a payment captured by one minor unit."""
+    """Change the captured amount of a payment by one minor unit."""
     target = place.take("payment", "captured")
     return _add(place, target, "captured_minor", 1)
 
 
 def change_currency(place: Place) -> Harm:
-    """Make a payment one in another currency."""
+    """Change the currency of a payment."""
     target = place.take("payment", "captured")
     altered = 'regexp_replace(payload, \'"currency":"[A-Z]{3}"\', \'"currency":"JPY"\')'
     _change(place, target, f"update lake.raw.events set payload = {altered} where {NEWEST}")
@@ -104,7 +104,7 @@ def change_currency(place: Place) -> Harm:
 
 
 def change_two_amounts(place: Place) -> Harm:
-    """Add one minor unit to a payment and take it from another: every total stays what it was."""
+    """Add one minor unit to a payment and subtract one from another, so that every total stays equal."""
     one, other = place.take("payment", "captured"), place.take("payment", "captured")
     _add(place, one, "captured_minor", 1)
     _add(place, other, "captured_minor", -1)
@@ -117,7 +117,7 @@ AMOUNTS_MINOR = frozenset(
 
 
 def halve_order(place: Place) -> Harm:
-    """Halve every amount of an order that was captured, and of its lines."""
+    """Halve every amount of a captured order and of its lines."""
 
     def halve(state: dict[str, Any]) -> None:
         for amounts in (state, *state["lines"]):
@@ -127,12 +127,12 @@ def halve_order(place: Place) -> Harm:
 
 
 def lose_one_tax(place: Place) -> Harm:
-    """Lose one of the two taxes of a line."""
+    """Delete one of the two taxes of a line."""
     return _alter_state(place, place.take("order", "several taxes"), lambda state: state["line_taxes"].pop())
 
 
 def swap_taxes(place: Place) -> Harm:
-    """Say of each of the two taxes of a line what the other is: their sum stays what it was."""
+    """Exchange the amounts of the two taxes of a line, so that their sum stays equal."""
 
     def swap(state: dict[str, Any]) -> None:
         one, other = state["line_taxes"]
@@ -142,7 +142,7 @@ def swap_taxes(place: Place) -> Harm:
 
 
 def change_old_event(place: Place) -> Harm:
-    """Change an amount in an event that was followed by others: no newest state shows it."""
+    """Change an amount in an old event, so that no newest state shows the damage."""
     target = place.take("order", "changed")
     altered = "replace(payload, '\"total_minor\":', '\"total_minor\":1')"
     _change(
@@ -152,7 +152,7 @@ def change_old_event(place: Place) -> Harm:
 
 
 def change_envelope(place: Place) -> Harm:
-    """Change what an event is called and when it happened; its payload stays."""
+    """Change the type and the time of an event; its payload stays."""
     target = place.take("order")
     _change(
         place,
@@ -164,7 +164,7 @@ def change_envelope(place: Place) -> Harm:
 
 
 def forge_event(place: Place) -> Harm:
-    """Insert an event that no command wrote: a version of an order that OLTP never had."""
+    """Insert a forged event: a version of an order that OLTP never had."""
     target = place.take("order")
     _change(
         place,
@@ -178,7 +178,7 @@ def forge_event(place: Place) -> Harm:
 
 
 def park_event(place: Place) -> Harm:
-    """Set an order's newest event aside, as if it could not be applied, an hour ago."""
+    """Park an order's newest event with a time of an hour ago, as if it could not be applied."""
     target = place.take("order")
     bound = {"pod": place.pod, "merchant": target.merchant_id, "kind": target.kind, "id": target.aggregate_id}
     with place.lake() as lake:
@@ -208,17 +208,18 @@ def lake_back(place: Place) -> Harm:
 
 
 def lake_behind_everything(place: Place) -> Harm:
-    """Set the lake back to its first cut, events and all, when neither outbox nor log has what followed any more.
+    """Reset the lake with its events to its first cut, after outbox and log have deleted the later cuts.
 
-    So an older copy of its catalog would have it. What followed is in the backup only.
+    Restoring an old copy of the lake's catalog gives the same state. Only the backup has the later cuts.
     """
     while place.lake_cut() < 3:
-        # The log keeps the newest cut. Were that the second one, the lake would go on from the first, undamaged.
+        # The log keeps the newest cut. If this were the second cut, the lake would continue from the first without
+        # damage.
         place.place_orders()
     cut = place.lake_cut()
     prune_outboxes(place.settings)
     with closing(build_log(place.settings)) as log:
-        # What a copy has not reported as applied is not trimmed.
+        # The log trims only what every copy has reported as applied.
         until(lambda: all(one.applied_cut >= cut for one in log.progress(place.pod)), f"cut {cut} in every copy")
         trim_log(log, place.pod)
     place.change_lake(
@@ -233,8 +234,8 @@ def lake_behind_everything(place: Place) -> Harm:
 def lake_forward(place: Place) -> Harm:
     """Move the lake's position past events that it has not applied.
 
-    Workers are faster than a hand, so what they applied of these cuts is taken out in the same commit: the lake is left
-    exactly as if its position had been moved before they came.
+    We cannot move the position before the workers apply these cuts. So the same commit deletes what they have applied:
+    the lake is then exactly as if its position had been moved before.
     """
     before = place.lake_cut()
     place.place_orders()
@@ -248,7 +249,7 @@ def lake_forward(place: Place) -> Harm:
 
 
 def lake_beyond(place: Place) -> Harm:
-    """Move the lake's position past the newest cut, with an event lost before it: it would wait for ever."""
+    """Delete an event and move the lake's position past the newest cut, where the lake would wait forever."""
     target = place.take("order")
     _change(
         place,

@@ -1,6 +1,6 @@
-"""Damages of the log: entries lost or altered, before and after they were read; manifests lost.
+"""Damages of the log: entries lost or altered before or after they were read; manifests lost.
 
-Belongs here: those damages. Does not belong here: what must become of them (`drills/damages/rounds.py`).
+Belongs here: these damages. Does not belong here: their required outcomes (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def lose_entry(place: Place) -> Harm:
 
 @contextmanager
 def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
-    """Let something be published while everything that reads the pod's log stands still: its stream and its id."""
+    """Stop all readers of the pod's log until an entry is published; yield a client, the entry's stream and its id."""
     workers = [f"{copy.name.replace('_', '-')}-{place.pod}" for copy in PROJECTED]
     with ExitStack() as stack, _log(place) as (log, client):
         for worker in workers:
@@ -75,7 +75,7 @@ def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
         before = _newest_entry(log, client, place)
 
         def is_published() -> bool:
-            place.place_orders(waits=False)  # not every time one in this pod
+            place.place_orders(waits=False)  # the orders may all be in other pods
             return _newest_entry(log, client, place) != before
 
         until(is_published, f"A new entry in the log of {place.pod}")
@@ -83,16 +83,16 @@ def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
 
 
 def lose_unread_entry(place: Place) -> Harm:
-    """Delete the newest entry before the lake or a view has read it: they wait for what no longer comes."""
+    """Delete the newest entry before the lake or a view has read it, so that they wait for a lost entry."""
     with _unread(place) as (client, key, entry_id):
         client.xdel(key, entry_id)
     return WHOLE
 
 
 def alter_unread_entry(place: Place) -> Harm:
-    """Change what the events in the newest entry say before the lake or a view has read it.
+    """Change the events in the newest entry before the lake or a view has read it.
 
-    Valkey changes no entry, so the whole stream is written again.
+    Valkey cannot change an entry, so we write the whole stream again.
     """
     with _unread(place) as (client, key, entry_id):
         entries: Any = client.xrange(key, entry_id, entry_id)
@@ -104,16 +104,16 @@ def alter_unread_entry(place: Place) -> Harm:
 
 
 def lose_unread_cuts(place: Place) -> Harm:
-    """Lose the pod's whole log while nothing reads it, and let the relay go on: what comes next is not what they need.
+    """Delete the pod's whole log while its readers are stopped; the relay continues with a later cut.
 
-    A relay that runs notices nothing: it appends the next cut to streams that are empty.
+    A running relay does not detect this: it appends the next cut to the empty streams.
     """
     with _unread(place) as (client, _, _), _log(place) as (log, _):
         lost = log.tail(place.pod, 1).manifest_cut
         client.delete(*list(client.scan_iter(match=f"{{tieout:{place.pod}}}:*", count=1_000)))
 
         def is_published() -> bool:
-            place.place_orders(waits=False)  # not every time one in this pod
+            place.place_orders(waits=False)  # the orders may all be in other pods
             return log.tail(place.pod, 1).manifest_cut > lost
 
         until(is_published, f"A cut after {lost} in the log of {place.pod}")
@@ -121,7 +121,7 @@ def lose_unread_cuts(place: Place) -> Harm:
 
 
 def lose_manifest(place: Place) -> Harm:
-    """Delete the manifest of a cut with events, not the newest one, which its relay would state again by itself."""
+    """Delete the manifest of a cut with events, but not the newest, because the relay would write that one again."""
     with _log(place) as (log, client):
         stated = [manifest.cut for manifest in log.manifests(place.pod, 0, limit=1_000) if any(manifest.partitions)]
         key, chosen = log.manifests_key(place.pod), stated[(len(stated) - 1) // 2]

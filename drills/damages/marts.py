@@ -1,6 +1,6 @@
-"""The part of the matrix that is about the warehouse: every stored table, by what is read from it.
+"""The cells of the warehouse in the matrix of damages: every stored table, by the marts that read it.
 
-Belongs here: those cells. Does not belong here: the damages (`warehouse.py`), the other stores (`rounds.py`).
+Belongs here: these cells. Does not belong here: the damages (`warehouse.py`), the other stores (`rounds.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def _in_mart(damage: str, do: Damage, pair: str, kind: Class, *also: Class) -> C
 MART_CELLS = (
     _in_mart("order missing", warehouse.lose_row("order"), "orders", Class.MISSING),
     _in_mart("order extra", warehouse.add_row("order"), "orders", Class.EXTRA),
-    # It was shipped: its lines, which have no version of their own, differ by that, and by no amount.
+    # The order was shipped, so its lines, which have no version column, differ in the shipped quantity but not in
+    # amounts.
     _in_mart(
         "order stale", warehouse.age_row("order", "changed", "uncancelled"), "orders", Class.STALE, Class.DIFFERENT
     ),

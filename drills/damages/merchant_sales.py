@@ -1,6 +1,6 @@
-"""Damages of merchant sales: rows, and the sums over them, and what must become of them.
+"""Damages of merchant sales, in its rows and in the sums over them, and their required outcomes.
 
-Belongs here: those damages, by the round in which they are done. Does not belong here: how any read model is damaged
+Belongs here: these damages, grouped by round. Does not belong here: damages of every read model
 (`drills/damages/read_models.py`).
 """
 
@@ -22,11 +22,11 @@ change_amount = read_models.one(
 change_two_amounts = read_models.two("order", "sales_orders", "ordered_minor")
 lose_captures = read_models.one("payment", "delete from read_models.sales_captures where {where}", "captured")
 move_day = read_models.one("order", "update read_models.sales_orders set day = '1999-12-31' where {where}")
-"""Its amount is right, and stands in another day's sum."""
+"""The amount is right, but it counts in the sum of another day."""
 
 
 def _of_sum(statement: str) -> Damage:
-    """Return a damage to the sum of the day of one order; ``{where}`` stands for the condition that chooses it."""
+    """Return a damage to the day's sum of one order; ``{where}`` is replaced by the condition that selects the sum."""
     chosen = """sales_day_id = (
         select md5(merchant_id || '/' || day || '/' || currency)::uuid::text from read_models.sales_orders
         where order_id = %(id)s)"""
@@ -82,4 +82,4 @@ CELLS = {
     "views, third": (_in_rows("sum changed by one minor unit", change_sum, Class.AMOUNT), LOST_SUM),
     "poison": (read_models.parked(NAME, "sales_orders"),),
 }
-"""By the round in which they are done."""
+"""The cells by round."""

@@ -1,7 +1,7 @@
-"""Damages of OLTP: writes past the outbox, and faults of the owner itself, which only people correct.
+"""Damages of OLTP: writes behind the outbox, and inconsistent data in OLTP, which only people correct.
 
-Belongs here: those damages, and what a person does about the faults. Does not belong here: what must become of them
-(`drills/damages/rounds.py`).
+Belongs here: these damages, and how a person corrects the inconsistent data. Does not belong here: the required
+outcomes (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def _one(kind: str, statement: str, *traits: str) -> Damage:
 
 
 change_customer = _one("order", "update oltp.orders set customer_id = 'a customer by hand' where order_id = %(id)s")
-"""A script that somebody runs by hand: the order says something, and no event does."""
+"""As by an ad-hoc script: the order has a value that no event has."""
 change_title = _one("product", "update oltp.products set title = title || ' (new)' where product_id = %(id)s")
 
 
 def insert_adjustment(place: Place) -> Harm:
-    """Insert an adjustment that no command booked."""
+    """Insert an adjustment without a command."""
     like = place.take("adjustment")
     new_id = str(uuid7())
     place.change_oltp(
@@ -39,7 +39,7 @@ def insert_adjustment(place: Place) -> Harm:
 
 
 def delete_adjustment(place: Place) -> Harm:
-    """Delete an adjustment: what the copies hold is the only evidence of it left."""
+    """Delete an adjustment, so that only the copies still have it."""
     target = place.take("adjustment")
     with place.oltp() as connection:
         query = "select row_to_json(a)::text from oltp.adjustments as a where adjustment_id = %s"
@@ -49,7 +49,7 @@ def delete_adjustment(place: Place) -> Harm:
 
 
 def restore_adjustment(place: Place, done: Harm) -> None:
-    """Bring the row back, as it was."""
+    """Insert the row again unchanged."""
     place.change_oltp(
         "insert into oltp.adjustments select * from json_populate_record(null::oltp.adjustments, %(row)s::json)",
         row=done.note,
@@ -57,7 +57,7 @@ def restore_adjustment(place: Place, done: Harm) -> None:
 
 
 def change_event(place: Place) -> Harm:
-    """Change what the outbox says of an event that was published, and that its aggregate has gone on from."""
+    """Change a published event in the outbox whose aggregate has later events."""
     target = place.take("payment", "captured")
     with place.oltp() as connection:
         query = """select event_id::text, payload::text from oltp.outbox
@@ -74,7 +74,7 @@ def change_event(place: Place) -> Harm:
 
 
 def restore_event(place: Place, done: Harm) -> None:
-    """Put the event back, to the byte."""
+    """Restore the event byte for byte."""
     event_id, payload = done.note
     statement = "update oltp.outbox set payload = %(payload)s::json where event_id = %(id)s"
     place.change_oltp(statement, id=event_id, payload=payload)
@@ -88,7 +88,7 @@ def _of_refund(place: Place, target: Target) -> Target:
 
 
 def refund_too_much(place: Place) -> Harm:
-    """Give back more than was captured, past every check of the database."""
+    """Set a refund above the captured amount, with the checks of the database disabled."""
     target = place.take("refund", "completed")
     statement = "update oltp.refunds set amount_minor = amount_minor + 1000000 where refund_id = %(id)s"
     place.change_oltp(statement, id=target.aggregate_id)
@@ -96,7 +96,7 @@ def refund_too_much(place: Place) -> Harm:
 
 
 def correct_refund(place: Place, done: Harm) -> None:
-    """Take it back."""
+    """Restore the refund's amounts."""
     statement = "update oltp.refunds set amount_minor = amount_minor - 1000000 where refund_id = %(id)s"
     place.change_oltp(statement, id=done.note)
 
@@ -136,7 +136,7 @@ LINES = """
     where order_id = %(id)s
 """
 change_two_lines = _noted("order", LINES.format(sign="+"), "several lines")
-"""Two errors that cancel: the order's total is still the sum of its lines."""
+"""Two errors that cancel each other: the order's total is still the sum of its lines."""
 correct_lines = _of_note(LINES.format(sign="-"))
 
 
@@ -145,7 +145,7 @@ SWAPPED = """
     where other.order_line_id = one.order_line_id and other.jurisdiction <> one.jurisdiction and one.order_id = %(id)s
 """
 swap_taxes = _noted("order", SWAPPED, "several taxes")
-"""Their sum is still the line's tax."""
+"""The sum of the two taxes is still the line's tax."""
 correct_taxes = _of_note(SWAPPED)
 
 
@@ -161,7 +161,7 @@ def lose_one_tax(place: Place) -> Harm:
 
 
 def restore_tax(place: Place, done: Harm) -> None:
-    """Bring the row back, as it was."""
+    """Insert the row again unchanged."""
     place.change_oltp(
         """insert into oltp.order_line_taxes
            select * from json_populate_record(null::oltp.order_line_taxes, %(row)s::json)""",
@@ -170,7 +170,7 @@ def restore_tax(place: Place, done: Harm) -> None:
 
 
 def change_payment_currency(place: Place) -> Harm:
-    """Make a payment one in another currency than its order."""
+    """Change the currency of a payment, so that it differs from its order's."""
     target = place.take("payment", "captured")
     with place.oltp() as connection:
         query = "select currency from oltp.payments where payment_id = %s"
@@ -181,7 +181,7 @@ def change_payment_currency(place: Place) -> Harm:
 
 
 def correct_payment_currency(place: Place, done: Harm) -> None:
-    """Say again which one it was in."""
+    """Restore the payment's currency."""
     payment_id, currency = done.note
     statement = "update oltp.payments set currency = %(currency)s where payment_id = %(id)s"
     place.change_oltp(statement, id=payment_id, currency=currency)
@@ -191,9 +191,9 @@ IN_CURRENCY = "update oltp.{table} set currency = %(currency)s where order_id = 
 
 
 def change_both_currencies(place: Place) -> Harm:
-    """Make an order and its payment ones in yen: they agree with each other, and not with their merchant."""
+    """Change the currency of an order and its payment to yen, so that both differ from their merchant's."""
     order = None
-    while order is None:  # another damage may have the order
+    while order is None:  # another damage may have taken the order
         payment = place.take("payment", "captured", "unrefunded")
         with place.oltp() as connection:
             query = "select order_id::text, currency from oltp.payments where payment_id = %s"
@@ -205,7 +205,7 @@ def change_both_currencies(place: Place) -> Harm:
 
 
 def correct_both_currencies(place: Place, done: Harm) -> None:
-    """Say again which one both were in."""
+    """Restore the currency of both."""
     order_id, currency = done.note
     statements = [IN_CURRENCY.format(table=table) for table in ("orders", "payments")]
     place.change_oltp(*statements, id=order_id, currency=currency)
@@ -218,11 +218,11 @@ STOCK = """
 
 
 def miscount_stock(place: Place) -> Harm:
-    """Count one unit more than the movements account for."""
+    """Set a stock level one unit above the sum of its movements."""
     place.change_oltp(STOCK.format(sign="+"))
     return Harm()
 
 
 def count_stock(place: Place, done: Harm) -> None:
-    """Count it right."""
+    """Restore the stock level."""
     place.change_oltp(STOCK.format(sign="-"))

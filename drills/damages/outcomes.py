@@ -1,6 +1,6 @@
-"""What became of a damage, as the ledger of breaks, the audit and the stored comparisons have it; nothing else counts.
+"""The outcome of a damage, computed only from the ledger of breaks, the audit and the stored comparisons.
 
-Belongs here: judging a cell by them. Does not belong here: damaging and repairing (`bench/repairs.py`).
+Belongs here: judging a cell by these records. Does not belong here: damaging and repairing (`bench/repairs.py`).
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one damage."""
+    """The outcome of one damage."""
 
     store: str
     damage: str
     breaks: int
-    """Keys that were found different because of it, over all comparisons."""
+    """The number of keys that differ because of it, over all comparisons."""
     named: tuple[str, ...]
-    """Pair and class, as the comparisons named it."""
+    """Pair and difference classes that the comparisons reported."""
     found_seconds: float | None
-    """From the damage to the comparison that found it."""
+    """Seconds from the damage to the comparison that found it."""
     outcome: str
     """`repaired`, `put before people`, `mended itself`, or `left`."""
     actions: tuple[str, ...]
-    """What was done, by kind."""
+    """The kinds of the repair actions."""
     audit_rows: tuple[int, ...]
     tries: int
-    """Repairs that it took, of the break that took most."""
+    """The largest number of repairs for one of its breaks."""
     repaired_seconds: float | None
-    """From found to the comparison that found it in order."""
+    """Seconds from finding it to the comparison that found the data right."""
     proven_at: tuple[str, ...]
-    """Pair and cut of the comparisons that found it in order."""
+    """Pair and cut of the comparisons that found the data right."""
     faults: tuple[str, ...] = ()
-    """What is not as it must be; empty: all is."""
+    """Deviations from the required outcome; empty: there are none."""
 
     @property
     def is_expected(self) -> bool:
-        """Whether everything is as it must be."""
+        """Whether the outcome is as required."""
         return not self.faults
 
 
@@ -71,7 +71,7 @@ class _Findings:
 
 
 def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
-    """Return what became of a damage; `own` are the aggregates that other damages of the round claim."""
+    """Return the outcome of a damage; `own`: keys of the aggregates that other damages of the round touched."""
     found = _Findings(breaks=_breaks_of(control_dsn, done, own), actions=[])
     causes = {item.break_id for item in found.breaks}
     found.actions = [
@@ -98,7 +98,7 @@ def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
 
 
 def _breaks_of(control_dsn: str, done: Done, own: Collection[str]) -> list[Break]:
-    """Return the breaks that are this damage's: of its aggregates, or of its pairs, and found after it was done."""
+    """Return the breaks of this damage: of its aggregates or else of its pairs, and found after the damage."""
     found = ledger.breaks(control_dsn, pod=done.pod, limit=None)
     fresh = [item for item in found if item.first_seen_at >= done.at]
     if done.harm.aggregates:
@@ -115,7 +115,7 @@ def _named(cell: Cell, breaks: Sequence[Break]) -> Names:
 
 
 def _outcome(done: Done, found: _Findings, named: Names) -> str:
-    """Return what became of it, and note what is not as it must be."""
+    """Return the outcome in words, and add deviations to the faults."""
     cell, states = done.cell, Counter(item.state for item in found.breaks)
     if not found.breaks:
         if not cell.may_mend_itself:
@@ -140,7 +140,7 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
 
 
 def _is_left(cell: Cell, item: Break) -> bool:
-    """Return whether a break did not end by a repair, or at one that found it in order already."""
+    """Return whether a break ended neither by a repair nor at a repair that found the data right already."""
     is_by_itself = item.state is BreakState.VANISHED and not item.repairs and not cell.may_mend_itself
     return item.state not in ENDED or is_by_itself
 
@@ -169,7 +169,7 @@ def _check_audit(cell: Cell, found: _Findings) -> None:
 
 
 def _proven_at(control_dsn: str, found: _Findings) -> tuple[str, ...]:
-    """Return pair and cut of the consistent comparisons that ended the breaks; a break that none ended is a fault."""
+    """Return pair and cut of the consistent comparisons that ended the breaks; add a fault for a break without one."""
     proven: set[str] = set()
     compared = {(item.pair, item.pod) for item in found.breaks}
     histories = {one: result_history(control_dsn, *one, limit=20) for one in compared}
@@ -186,7 +186,7 @@ def _proven_at(control_dsn: str, found: _Findings) -> tuple[str, ...]:
 
 
 def unsettled(control_dsn: str) -> list[str]:
-    """Return the breaks that have not ended, in words."""
+    """Return a description of each break that has not ended."""
     found = ledger.breaks(control_dsn, states=[state for state in BreakState if state not in ENDED], limit=None)
     return [
         f"{item.pair} of {item.pod}: {item.entity} {item.key} {item.kind}, {item.state} {item.reason}" for item in found

@@ -1,7 +1,7 @@
-"""Damages of OLTP that only people decide about: its own faults, and money that no event explains.
+"""Damages of OLTP that only people decide about: inconsistent data in OLTP, and money without an event.
 
-Belongs here: what each is called, and what the person does. Does not belong here: doing them (`oltp.py`), what
-code repairs (`rounds.py`).
+Belongs here: the required difference class of each, and the person's correction. Does not belong here: making the
+damages (`oltp.py`), damages that code repairs (`rounds.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where damage is done and what a damage is: values and connections for the matrix of damages.
+"""The types and connections that all damages of the matrix share.
 
-Belongs here: what all damages share. Does not belong here: the damages of one store (the other modules), their list
-(`drills/damages/rounds.py`).
+Belongs here: these types and connections. Does not belong here: the damages of one store (the other modules), their
+list (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ORDERS_MORE = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One aggregate of a pod that no running command touches any more."""
+    """One aggregate of a pod that running traffic no longer changes."""
 
     kind: str
     merchant_id: str
@@ -91,15 +91,14 @@ TARGETS: Mapping[str, str] = {
     "reservation": "select merchant_id, reservation_id::text, array[status] from oltp.reservations",
     "stock_movement": "select merchant_id, stock_movement_id::text, array[kind] from oltp.stock_movements",
 }
-"""The aggregates of each type: merchant, id, and what damages ask for. Payments by gift card and refunds onto one are
-left alone: with one of them its card would differ, too."""
+"""SQL by aggregate type: merchant id, aggregate id, and the traits that damages ask for."""
 SCARCE_TRAITS = frozenset({"several taxes"})
-"""Aggregates with such a trait are kept for the damages that ask for it."""
+"""An aggregate with such a trait is given only to a damage that asks for the trait."""
 QUIETEST_FIRST = """
     select merchant_id, id, traits from ({targets}) as target (merchant_id, id, traits)
     left join (select aggregate_id as id, max(recorded_at) as at from oltp.outbox group by 1) as newest using (id)
     order by newest.at nulls first, id"""
-"""Every copy has what happened longest ago, and running traffic touches it no more."""
+"""The aggregates with the oldest events come first: every copy has them, and running traffic no longer changes them."""
 
 
 UNGUARDED = (
@@ -116,25 +115,25 @@ UNGUARDED = (
     "products",
     "outbox",
 )
-"""Tables of which damages switch the triggers off."""
+"""The tables whose triggers are disabled during a damage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What damages need of whoever composes the system."""
+    """Functions that the composition root passes in."""
 
     newest_cut: Callable[[str], int]
-    """Registers a cut of a pod now and returns its number."""
+    """Registers a new cut of a pod and returns its number."""
     projection: Callable[[str], Projection]
     stopped: Callable[[str], AbstractContextManager[bool]]
-    """Keeps a worker from running meanwhile; False: there is no process of that name."""
+    """Stops the worker of this name during the block; yields False when there is no such process."""
 
 
 @dataclass(kw_only=True)
 class Place:
-    """A pod and its copies; hands out aggregates, each once, so that damages do not meet by accident.
+    """A pod and its copies. It gives out every aggregate only once, so that two damages never share one by accident.
 
-    Those that there are when the place is made: what running traffic adds later is its own.
+    It gives out only aggregates that existed at its creation, not those of later traffic.
     """
 
     settings: Settings
@@ -143,7 +142,7 @@ class Place:
     _free: dict[str, list[Target]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Note what there is now."""
+        """Read the existing aggregates."""
         with self.oltp() as connection:
             self._free = {
                 kind: [
@@ -156,7 +155,7 @@ class Place:
             }
 
     def take(self, kind: str, *traits: str) -> Target:
-        """Return an aggregate that nobody had before; LookupError when there is none."""
+        """Return an aggregate that was not given out before; LookupError when there is none."""
         for target in self._free[kind]:
             if target.traits.issuperset(traits) and SCARCE_TRAITS.intersection(target.traits).issubset(traits):
                 self._free[kind].remove(target)
@@ -164,7 +163,7 @@ class Place:
         raise LookupError(f"{self.pod} has no {kind} left that is {', '.join(traits) or 'anything'}: place more orders")
 
     def take_known(self, kind: str, aggregate_id: str) -> Target | None:
-        """Return this aggregate, unless somebody had it before or it is younger than the place."""
+        """Return this aggregate; None when it was given out before, or did not exist at the creation of the place."""
         for target in self._free[kind]:
             if target.aggregate_id == aggregate_id:
                 self._free[kind].remove(target)
@@ -173,12 +172,12 @@ class Place:
 
     @contextmanager
     def lake(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that may write to the lake."""
+        """Open a connection that may write to the lake."""
         with open_lake(self.settings) as lake:
             yield lake
 
     def change_lake(self, *statements: str, **values: Any) -> None:
-        """Run statements in one commit of the lake, again when a worker's commit was faster."""
+        """Run statements in one transaction of the lake; retry on a conflict with a worker's commit."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self.lake() as lake:
             while True:
@@ -190,35 +189,35 @@ class Place:
                         raise
 
     def lake_cut(self) -> int:
-        """Return the cut that the lake has of the pod."""
+        """Return the newest cut of the pod that the lake has applied in every partition."""
         with self.lake() as lake:
             return min(position.cut for position in lake_positions(lake, self.pod).values())
 
     def place_orders(self, *, waits: bool = True) -> None:
-        """Place some more orders; wait until the lake has all that happened to them, unless told not to."""
+        """Place some more orders; if `waits`, wait until the lake has all their events."""
         place_orders(self.settings, orders=ORDERS_MORE, seed=self.lake_cut(), processes=0)
         if waits:
             cut = self.tools.newest_cut(self.pod)
             until(lambda: self.lake_cut() >= cut, f"Cut {cut} in the lake of {self.pod}")
 
     def views(self) -> psycopg.Connection[Any]:
-        """A connection to the read models."""
+        """Open a connection to the read models."""
         return psycopg.connect(self.settings.read_models_dsn)
 
     def change_view(self, *statements: str, **values: Any) -> None:
-        """Run statements in the read models, in one transaction."""
+        """Run statements in the read models in one transaction."""
         with self.views() as connection:
             for statement in statements:
                 connection.execute(statement.encode(), {"pod": self.pod, **values})
 
     def oltp(self) -> psycopg.Connection[Any]:
-        """A connection to the pod as its owner."""
+        """Open a connection to the pod as its owner."""
         return psycopg.connect(self.settings.pod(self.pod).owner_dsn)
 
     def change_oltp(self, *statements: str, **values: Any) -> None:
-        """Run statements in the pod in one transaction whose triggers are off: nothing is checked, nothing is told.
+        """Run statements in the pod in one transaction with disabled triggers: without checks and without events.
 
-        Traffic goes on meanwhile, so PostgreSQL may take this transaction back for a deadlock; then it is done again.
+        Traffic goes on meanwhile, so PostgreSQL may abort this transaction because of a deadlock; then it is retried.
         """
         for tries_left in reversed(range(DEADLOCK_TRIES)):
             try:
@@ -246,23 +245,23 @@ def _run_all(lake: duckdb.DuckDBPyConnection, statements: Sequence[str], values:
 
 
 def until(is_true: Callable[[], bool], what: str) -> None:
-    """Wait for something that running workers bring about."""
+    """Poll until a condition is true that running workers cause; StackError after `PATIENCE_SECONDS`."""
     if not wait(is_true, PATIENCE_SECONDS):
         raise StackError(f"{what} did not come about.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Harm:
-    """What a damage touched: by it, its breaks are told from those of others."""
+    """What a damage changed; it distinguishes the breaks of this damage from those of others."""
 
     aggregates: frozenset[str] = frozenset()
-    """Keys of aggregates; empty: everything that the cell's pairs find in the pod."""
+    """Keys of the changed aggregates; empty: all breaks of the cell's pairs in the pod belong to it."""
     note: Any = None
-    """What undoing it needs."""
+    """Data for undoing the damage."""
 
 
 def harm(*targets: Target, note: Any = None) -> Harm:
-    """Return the harm done to these aggregates."""
+    """Return the harm to these aggregates."""
     return Harm(aggregates=frozenset(target.key for target in targets), note=note)
 
 
@@ -272,38 +271,38 @@ Damage = Callable[[Place], Harm]
 Undo = Callable[[Place, Harm], None]
 
 Names = Mapping[str, frozenset[DifferenceClass]]
-"""Pair -> the classes that the damage must be named as there: all of these, and no others; none: whatever it is."""
+"""By pair: the classes that the comparison must report, exactly these; an empty set allows any class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One kind of damage to one store: what it must be called, and what must become of it."""
+    """One kind of damage to one store, with the required difference classes and the required outcome."""
 
     damage: str
-    """In words, as tables show it."""
+    """A description, as shown in tables."""
     store: str
     do: Damage
     named: Names
     may_also_be: frozenset[DifferenceClass] = frozenset()
-    """What keys besides those may be called, which running traffic changes meanwhile."""
+    """Classes that are allowed for other keys, because running traffic changes them meanwhile."""
     actions: tuple[ActionKind, ...] = ()
-    """What the audit must say was done because of it; none where people decide."""
+    """The repair actions that the audit must contain; () when people decide."""
     may_instead: tuple[ActionKind, ...] = ()
-    """What may be done instead where running traffic has written there again."""
+    """Actions that are allowed instead when running traffic has written the same rows again."""
     reason: str = ""
-    """Part of the reason with which it is put before people; empty: it is repaired."""
+    """Part of the reason with which the break is escalated to people; empty: code repairs it."""
     undo: Undo | None = None
-    """What a person does about it; or, before the repair, the fix that the repair waits for."""
+    """The correction by a person or, if `is_fixed_first`, the fix that the repair waits for."""
     is_fixed_first: bool = False
-    """Whether `undo` comes before the repair: a fix is deployed, and the repair replays."""
+    """Whether `undo` runs before the repair: a fix is deployed, and then the repair replays the events."""
     may_mend_itself: bool = False
-    """Whether running workers mend it as well, and may be faster than the comparison."""
+    """Whether running workers can also mend it, perhaps before the comparison finds it."""
     pod: int = 0
-    """Which of the pods is damaged."""
+    """The index of the damaged pod."""
 
     @property
     def is_for_people(self) -> bool:
-        """Whether code must not mend it."""
+        """Whether only people may correct it."""
         return bool(self.reason)
 
     @property
@@ -314,25 +313,28 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Damages that are done at the same time, found by one comparison and mended by one repair."""
+    """Damages that are made at the same time, found by one comparison and repaired by one repair."""
 
     name: str
     cells: tuple[Cell, ...]
     families: tuple[str, ...]
-    """What is compared; more than the cells name, so that what a damage does elsewhere is found and mended with it."""
+    """The compared families of pairs. They include more than the cells' pairs, so that side effects of a damage are
+    found and repaired too.
+    """
 
 
 def back(store: str, do: Damage, pair: str, pod: int = 0) -> Cell:
-    """Return the cell of a position that was moved back.
+    """Return the cell for a position that was moved back.
 
-    A worker goes on from there and recognises what it has; until then rows are newer than their position.
+    A worker continues from this position and skips what it has applied before; until then, rows are newer than their
+    position.
     """
     named = {pair: frozenset[DifferenceClass]()}
     return Cell(damage="position moved back", store=store, do=do, named=named, may_mend_itself=True, pod=pod)
 
 
 def names(**classes: DifferenceClass | tuple[DifferenceClass, ...]) -> Names:
-    """Return names by pair; a pair's dot is written as two underscores."""
+    """Return the classes by pair; in the keyword, two underscores stand for the dot in a pair's name."""
     return {
         pair.replace("__", "."): frozenset(found if isinstance(found, tuple) else (found,))
         for pair, found in classes.items()

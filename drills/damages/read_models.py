@@ -1,7 +1,7 @@
-"""Damages of any read model: rows missing, extra, stale, changed; tables emptied; positions moved; events refused.
+"""Damages of every read model: rows missing, extra, stale or changed; tables emptied; positions moved; events refused.
 
-Belongs here: making such damages, and what must become of them. Does not belong here: which rows of which read model
-(modules named after it).
+Belongs here: making such damages, and their required outcomes. Does not belong here: the tables and columns of one read
+model (modules named after it).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def change(place: Place, target: Target, *statements: str, **values: Any) -> Har
 
 
 def one(kind: str, statement: str, *traits: str) -> Damage:
-    """Return a damage to the row of one aggregate; ``{where}`` stands for the condition that chooses it."""
+    """Return a damage to the row of one aggregate; ``{where}`` is replaced by the condition that selects the row."""
 
     def do(place: Place) -> Harm:
         return change(place, place.take(kind, *traits), statement.format(where=f"{ID_COLUMNS[kind]} = %(id)s"))
@@ -32,7 +32,7 @@ def one(kind: str, statement: str, *traits: str) -> Damage:
 
 
 def two(kind: str, table: str, column: str, *traits: str) -> Damage:
-    """Return two errors that cancel: one more in a row, one less in another."""
+    """Return two errors that cancel each other: plus 1 in one row, minus 1 in another."""
 
     def do(place: Place) -> Harm:
         one, other = place.take(kind, *traits), place.take(kind, *traits)
@@ -45,7 +45,7 @@ def two(kind: str, table: str, column: str, *traits: str) -> Damage:
 
 
 def ghost(kind: str, table: str, *traits: str) -> Damage:
-    """Return the damage of a row that no aggregate accounts for: a copy of another, under an id of its own."""
+    """Return the damage of a row without an aggregate: a copy of another row with a new id."""
 
     def do(place: Place) -> Harm:
         like = place.take(kind, *traits)
@@ -63,7 +63,7 @@ def ghost(kind: str, table: str, *traits: str) -> Damage:
 
 
 def whole(*statements: str) -> Damage:
-    """Return a damage to everything that a read model has of a pod."""
+    """Return a damage to all rows of a pod in a read model."""
 
     def do(place: Place) -> Harm:
         place.change_view(*statements)
@@ -73,7 +73,7 @@ def whole(*statements: str) -> Damage:
 
 
 def position_back(view: str) -> Damage:
-    """Return the damage that moves a view's position back by three cuts, rows apart: they stay as new as they are."""
+    """Return the damage that moves a view's position back by three cuts; its rows stay unchanged."""
     return whole(
         f"""update read_models.positions set cut = greatest(cut - 3, 0), chunk = 0
             where projection = '{view}' and pod = %(pod)s"""
@@ -85,7 +85,7 @@ def position_forward(view: str) -> Damage:
 
     def do(place: Place) -> Harm:
         with place.views() as connection:
-            # The consumer waits for this lock while new orders reach the lake.
+            # The consumer waits for this lock until the new orders are in the lake.
             connection.execute(
                 "select from read_models.positions where projection = %s and pod = %s for update", [view, place.pod]
             )
@@ -100,7 +100,7 @@ def position_forward(view: str) -> Damage:
 
 
 def position_beyond(view: str) -> Damage:
-    """Return the damage that moves a view's position past the newest cut, where it would wait for ever."""
+    """Return the damage that moves a view's position past the newest cut; without a repair it would wait forever."""
     return whole(
         f"""update read_models.positions set cut = cut + 1000000, chunk = 0
             where projection = '{view}' and pod = %(pod)s"""
@@ -114,7 +114,7 @@ REFUSE = """
 
 
 def park_events(view: str, table: str) -> Damage:
-    """Return the damage of a view that refuses new orders for a while: they are parked, with what follows them."""
+    """Return the damage of a view that refuses new orders for a while; they and their later events are parked."""
 
     def do(place: Place) -> Harm:
         place.change_view(
@@ -125,7 +125,7 @@ def park_events(view: str, table: str) -> Damage:
         place.place_orders()
         newest = place.lake_cut()
         until(lambda: _position(place, view) >= newest, f"{view} at cut {newest}")
-        # As if it had been an hour: nobody is told of what is parked for a moment.
+        # Set the time back by an hour, because events that are parked only for a moment are not reported.
         aged = """update read_models.parked_events set parked_at = parked_at - interval '1 hour'
                   where projection = %s and pod = %s and parked_at > now() - interval '30 minutes'"""
         with place.views() as connection:
@@ -143,7 +143,7 @@ def _position(place: Place, view: str) -> int:
 
 
 def fix_view(table: str) -> Undo:
-    """Return the fix: the view stores orders again."""
+    """Return the fix, after which the view accepts orders again."""
 
     def undo(place: Place, done: Harm) -> None:
         place.change_view(f"drop trigger if exists refuse on read_models.{table}")
@@ -155,7 +155,7 @@ KEYS, WHOLE_VIEW = (ActionKind.REBUILD_KEYS,), (ActionKind.REBUILD_VIEW,)
 
 
 def in_rows(view: str, damage: str, do: Damage, kind: DifferenceClass) -> Cell:
-    """Return the cell of a damage to some rows: they are built again."""
+    """Return the cell for a damage to some rows, which are then rebuilt."""
     return Cell(damage=damage, store=view, do=do, named={f"lake_{view}": frozenset({kind})}, actions=KEYS)
 
 
@@ -167,7 +167,7 @@ def in_all(
     also: tuple[DifferenceClass, ...] = (),
     pod: int = 0,
 ) -> Cell:
-    """Return the cell of a damage to a table or more: everything is built again."""
+    """Return the cell for a damage to one or more tables; the whole view is then rebuilt."""
     return Cell(
         damage=damage,
         store=view,
@@ -181,14 +181,14 @@ def in_all(
 
 
 def moved_back(view: str, pod: int = 0) -> Cell:
-    """Return the cell of a position that was moved back."""
+    """Return the cell for a position that was moved back."""
     return back(view, position_back(view), f"lake_{view}", pod)
 
 
 def moved_forward(view: str) -> Cell:
-    """Return the cell of a position that was moved forward.
+    """Return the cell for a position that was moved forward.
 
-    Rows that running traffic changed meanwhile are stale, or lines that were shipped are still there.
+    Rows that running traffic changed meanwhile may be stale, or shipped lines may still be in the view.
     """
     return Cell(
         damage="position moved forward",
@@ -201,7 +201,7 @@ def moved_forward(view: str) -> Cell:
 
 
 def parked(view: str, table: str) -> Cell:
-    """Return the cell of a view that refuses orders, until it is fixed."""
+    """Return the cell for a view that refuses orders until it is fixed."""
     return Cell(
         damage="events parked, others behind them",
         store=view,

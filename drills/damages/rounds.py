@@ -1,8 +1,8 @@
-"""The matrix of damages: every class in every store where it can happen, what it must be called, who mends it.
+"""The matrix of damages: every class in every store where it can happen, its required class, and who corrects it.
 
-Damages that do not concern the same rows are done at the same time, in rounds: they are found by one comparison and
-mended by one repair, as on a bad day. Belongs here: the list; `docs/repairs.md` is generated from it. Does not belong
-here: the damages themselves (the modules beside it), doing a round (`bench/repairs.py`).
+Damages to different rows are made at the same time, in rounds; one comparison finds them and one repair repairs them,
+as in a real incident. Belongs here: the list; `docs/repairs.md` is generated from it. Does not belong here: the damages
+themselves (the other modules of this folder), running a round (`bench/repairs.py`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LAKE_CELLS = (
         store=LAKE,
         do=lake.double_event_altered,
         named=names(oltp_lake__payment=Class.DUPLICATE, log_manifests=Class.DUPLICATE),
-        # Which of two different copies the comparison folds is not said by any order: it may be the altered one.
+        # The comparison folds one of two different duplicates, and no order decides which; it may be the altered one.
         may_also_be=frozenset({Class.AMOUNT}),
         actions=(Act.REMOVE_DUPLICATES, Act.REPLACE_EVENTS),
     ),
@@ -162,14 +162,14 @@ def _of_read_models(round_name: str) -> tuple[Cell, ...]:
 
 
 def _in_log(damage: str, do: Damage, kind: Class, *of_lake: Class, pod: int = 0) -> Cell:
-    """What the lake has read it is compared with, too; what it has not it waits for, and is not compared."""
+    """Return a cell of the log. The lake is compared with the log too, but not for entries that it still waits for."""
     named = {"outbox_log": frozenset({kind})} | ({"log_manifests": frozenset(of_lake)} if of_lake else {})
     return Cell(damage=damage, store=LOG, do=do, named=named, actions=(Act.REPUBLISH,), pod=pod)
 
 
 VIEWS_FIRST = (
     *_of_read_models("views, first"),
-    # Every copy has read it, so the log may let it go before anybody repairs.
+    # Every copy has read the entry, so the log may trim it before the repair.
     replace(_in_log("entry lost", log.lose_entry, Class.MISSING, Class.EXTRA), may_mend_itself=True),
 )
 VIEWS_SECOND = (
@@ -194,7 +194,7 @@ LAKE_FIRST = (
         store=LAKE,
         do=lake.lake_beyond,
         named=names(log_manifests=Class.MISSING),
-        # So is the count of the event's entry, unless it was the only one in it.
+        # The count of the event's log entry differs too, unless the entry had only this event.
         may_also_be=frozenset({Class.DIFFERENT}),
         actions=(Act.SET_LAKE_POSITION, Act.RESTORE_EVENTS),
         pod=1,
@@ -248,5 +248,5 @@ ROUNDS: tuple[Round, ...] = (
         families=MARTS,
     ),
 )
-"""Later rounds damage what earlier ones rely on: the lake after the views, the warehouse last."""
+"""In this order, because later rounds damage what earlier rounds need: the lake after the views, the warehouse last."""
 WITHOUT_BUILDS = tuple(one for one in ROUNDS if one.families != MARTS)

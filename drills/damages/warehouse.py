@@ -1,6 +1,6 @@
-"""Damages of the warehouse: rows of its stored tables missing, extra, stale, changed; journal entries gone.
+"""Damages of the warehouse: rows of its stored tables missing, extra, stale or changed; journal entries missing.
 
-Belongs here: those damages. Does not belong here: what must become of them (`drills/damages/rounds.py`).
+Belongs here: these damages. Does not belong here: their required outcomes (`drills/damages/rounds.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def lose_row(kind: str, *traits: str) -> Damage:
 
 
 def change_row(kind: str, change: str, *traits: str) -> Damage:
-    """Return the damage that changes the standing version of one aggregate."""
+    """Return the damage that changes the current version of one aggregate."""
 
     def do(place: Place) -> Harm:
         statement = f"update {_history(kind)} set {change} where {_standing(kind)}"
@@ -48,7 +48,7 @@ def change_row(kind: str, change: str, *traits: str) -> Damage:
 
 
 def age_row(kind: str, *traits: str) -> Damage:
-    """Return the damage that deletes the standing version and lets the one before stand again."""
+    """Return the damage that deletes the current version and makes the previous version current again."""
 
     def do(place: Place) -> Harm:
         history = _history(kind)
@@ -65,7 +65,7 @@ def age_row(kind: str, *traits: str) -> Damage:
 
 
 def double_row(kind: str, *traits: str) -> Damage:
-    """Return the damage that inserts the standing version a second time."""
+    """Return the damage that inserts the current version a second time."""
 
     def do(place: Place) -> Harm:
         statement = f"insert into {_history(kind)} select * from {_history(kind)} where {_standing(kind)}"
@@ -75,7 +75,7 @@ def double_row(kind: str, *traits: str) -> Damage:
 
 
 def add_row(kind: str, *traits: str) -> Damage:
-    """Return the damage of an aggregate that no event accounts for: a copy of another, under an id of its own."""
+    """Return the damage of an aggregate without an event: a copy of another aggregate with a new id."""
 
     def do(place: Place) -> Harm:
         like = place.take(kind, *traits)
@@ -92,7 +92,7 @@ def add_row(kind: str, *traits: str) -> Damage:
 
 
 def change_two(kind: str, column: str, *traits: str) -> Damage:
-    """Return two errors that cancel: one more in a standing version, one less in another."""
+    """Return two errors that cancel each other: plus 1 in one current version, minus 1 in another."""
 
     def do(place: Place) -> Harm:
         one, other = place.take(kind, *traits), place.take(kind, *traits)
@@ -120,7 +120,7 @@ def _in_journal(statement: str, kind: str = "payment", *traits: str) -> Damage:
 
 lose_entry = _in_journal("delete from {journal} where {event} and account = 'cash'", "payment", "captured")
 lose_entries = _in_journal("delete from {journal} where {event}", "payment", "captured")
-"""All entries of an event: those that are left still sum to zero."""
+"""Deletes all entries of an event: the remaining entries still sum to zero."""
 double_entry = _in_journal(
     "insert into {journal} select * from {journal} where {event} and account = 'cash'", "payment", "captured"
 )
@@ -136,7 +136,7 @@ change_two_entries = _in_journal(
 """The event's entries still sum to zero."""
 
 halve_entries = _in_journal("update {journal} set amount_micro = amount_micro // 2 where {event}", "order", "captured")
-"""All entries of an order's event: they still sum to zero, but for a half of a micro-unit."""
+"""Changes all entries of an order's event: they still sum to zero, up to half a micro-unit."""
 
 halve_order = change_row(
     "order",
@@ -166,7 +166,7 @@ swap_taxes = _in_tax(
     "update {tax} set tax_minor = (select sum(tax_minor) from {tax} where {line}) - tax_minor where {line}",
     "several taxes",
 )
-"""Each of two taxes has what the other has: their sum stays what it was."""
+"""Exchanges the amounts of two taxes: their sum stays equal."""
 
 
 def truncate_payments(place: Place) -> Harm:
@@ -176,7 +176,7 @@ def truncate_payments(place: Place) -> Harm:
 
 
 def forget_events(place: Place) -> Harm:
-    """Write down that the last build stands at a later cut: the next one leaves out what came before it."""
+    """Record a later cut for the last build, so that the next build skips the events before it."""
     place.change_lake(
         """update lake.builds.cut_vectors set resume_cut = resume_cut + 1000000, cut = cut + 1000000
            where pod = $pod and build_number = (select max(build_number) from lake.builds.cut_vectors)""",

@@ -1,5 +1,5 @@
-"""What a pod can be asked to do: one use case a file, each a frozen value that `execute` runs in one transaction.
+"""The commands of a pod. Each use case has its file; each command is a frozen value that `execute` runs.
 
-Belongs here: reading what a use case needs, calling the domain, writing what it says. Does not belong here: rules
+Belongs here: reading what a use case needs, calling the domain, writing the result. Does not belong here: rules
 (`oltp/domain/`), SQL of tables (`oltp/store/`).
 """

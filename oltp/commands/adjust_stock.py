@@ -12,11 +12,11 @@ from oltp.store import stock
 from oltp.transaction import CommandTransaction
 
 KINDS = (StockMovementKind.ADJUSTED, StockMovementKind.WRITTEN_OFF)
-"""What a person may book; the other kinds follow from receiving, shipping and returning."""
+"""The kinds that a person may book; receiving, shipping and returning book the other kinds."""
 
 
 class AdjustStock(Command[StockMovementState], frozen=True, kw_only=True):
-    """Signed units: negative ones leave; written-off units are negative. Units that are reserved stay."""
+    """Change the stock by signed units: negative units leave; a write-off is negative. Reserved units cannot leave."""
 
     IS_BATCHABLE: ClassVar[bool] = True
 

@@ -1,9 +1,10 @@
-"""How the answers of commands are stored beside their keys, for years: with the schema version of the state in them.
+"""How the answer of a command is stored with its idempotency key: as JSON with the schema version of its state.
 
-A client that repeats a command after the state type has a newer version gets its answer as the newest one. Of version 1
-nothing is said: answers were stored so before there were versions.
+Answers are kept for years. When the state type has a newer version by then, a client that repeats its command gets the
+stored answer converted to the newest version. Version 1 is not written down, because answers were stored without a
+version at first.
 
-Belongs here: that form, and reading it. Does not belong here: who stores and asks (`execute.py`).
+Belongs here: that format, and reading it. Does not belong here: storing and looking up (`execute.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from contracts.events.common import AggregateState
 from contracts.events.upcasting import UnreadableEventError, upcast
 
 VERSION = "$schema_version"
-"""The name under which a stored state says its version; no field is called so."""
+"""The JSON key that holds the schema version in a stored state; no field has this name."""
 
 
 def encoded(answer: Any) -> msgspec.Raw:
-    """Return an answer as JSON, as it is stored."""
+    """Return an answer as the JSON that is stored."""
     if isinstance(answer, list):
         return msgspec.Raw(msgspec.json.encode([encoded(part) for part in answer]))
     text = msgspec.json.encode(answer)
@@ -31,7 +32,7 @@ def encoded(answer: Any) -> msgspec.Raw:
 
 
 def decoded(text: str, answer_type: Any) -> Any:
-    """Return a stored answer as what commands answer with now; StackError when this program cannot read it."""
+    """Return a stored answer as the command's present answer type; StackError when this program cannot read it."""
     state_type = get_args(answer_type)[0] if get_origin(answer_type) is list else answer_type
     if not issubclass(state_type, AggregateState):
         return msgspec.json.decode(text, type=answer_type)

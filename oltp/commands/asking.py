@@ -1,15 +1,16 @@
-"""Commands that ask the payment provider: what is asked is committed first, then asked, then its outcome committed.
+"""Commands that call the payment provider: we commit the planned call, make it, and then commit its outcome.
 
-Belongs here: that order of things. Does not belong here: what each command checks and records (their own files).
+Belongs here: that order of steps. Does not belong here: what each command checks and records (their own files).
 
 1. A transaction checks everything, claims the key, and writes the call that is about to be made. From its commit on,
-   the money that the call is about counts as taken for everybody else.
+   the amount of the call counts as taken for all other commands.
 2. The provider is asked. No transaction is open and no connection is held, however long it takes.
 3. A transaction records the outcome with the answer, and deletes the call.
 
-Whatever dies in between leaves the call behind. The same key takes it up again: the provider answers a repeated call
-with its first answer, so nothing moves twice. What nobody repeats, `oltp/settling.py` brings to its end. A provider
-that answers in this process without moving money (`is_local`) is asked inside one transaction, and no call is written.
+If the process dies in between, the row of the call stays. A command with the same key continues it: the provider is
+idempotent by key and repeats its first answer, so no money moves twice. If no client repeats the command,
+`oltp/settling.py` finishes the call. A provider that answers in this process without moving money (`is_local`) is asked
+inside one transaction, and no call is written.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ Outcome = Moved | GatewayDeclinedError
 
 
 class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_only=True):
-    """A command that asks the provider; a subclass says what it reads, what it asks, and what it records."""
+    """A command that asks the provider. A subclass defines what it reads, what it asks, and what it records."""
 
     ASKS_PROVIDER: ClassVar[bool] = True
 
     def load(self, tx: CommandTransaction) -> Loaded:
-        """Lock and return what the command is about; called in both transactions."""
+        """Lock and return the aggregates that the command changes; called in both transactions."""
         raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
     def prepare(self, tx: CommandTransaction, loaded: Loaded) -> Answer | ProviderCall:
@@ -66,12 +67,13 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
     ) -> Answer | ProviderCall:
         """Record the outcome and return the answer, or the call that has to follow.
 
-        `is_abandoned`: nobody waits for the answer any more. Raises the outcome where a refusal leaves no trace.
+        `is_abandoned`: no client waits for the answer any more. Raises the outcome (GatewayDeclinedError) when a
+        refusal is not recorded.
         """
         raise TypeError(f"{type(self).__name__} does not say how it asks the provider.")
 
     def run(self, tx: CommandTransaction) -> Answer:
-        """Do everything in one transaction: for a provider that answers at once and moves no money."""
+        """Do everything in one transaction, for a provider that answers at once and moves no money."""
         loaded = self.load(tx)
         step = self.prepare(tx, loaded)
         while isinstance(step, ProviderCall):
@@ -79,7 +81,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         return step
 
     def attempt(self, pod: CommandPod, request: Request) -> Answer:
-        """Run once, in as many transactions as it takes, or return the answer that is stored under the key."""
+        """Run once, in as many transactions as needed, or return the answer that is stored under the key."""
         if pod.gateway.is_local:
             return super().attempt(pod, request)
         step = self._begin(pod, request)
@@ -100,8 +102,8 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         return step
 
     def _under_way(self, tx: CommandTransaction, request: Request) -> Answer | ProviderCall:
-        """Return the stored answer, or the call that has none yet."""
-        # The call first: who deletes it has stored the answer.
+        """Return the stored answer, or the call that has no answer yet."""
+        # Read the call before the answer: a transaction that deletes the call has stored the answer.
         call = find_call(tx, self.merchant_id)
         answer = find_answer(tx, self)
         if answer is not None:
@@ -116,7 +118,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         with transaction_of(pod, request) as tx:
             present = find_call(tx, self.merchant_id)
             if present != call:
-                # Somebody with the same key was faster: their answer, or their next call.
+                # Another request with the same key was faster: return its answer, or its next call.
                 return self._under_way(tx, request)
             try:
                 step = self.conclude(tx, self.load(tx), call, outcome, is_abandoned=request.is_abandoned)
@@ -159,8 +161,9 @@ def asked(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
 
 
 def recorded_reference(reference: str) -> str:
-    """Return what is recorded of a reference that nothing is asked by: all of it, or where it is too long its beginning
-    and a checksum. Money has moved by then, so whatever the provider calls it must be recorded.
+    """Return the text to record for a reference: all of it or, when it is too long, its beginning and a checksum.
+
+    Only for references that no later call uses. The money has moved by then, so any reference must be recorded.
     """
     if not reference or REFERENCE.problem(reference) is None:
         return reference
@@ -169,9 +172,9 @@ def recorded_reference(reference: str) -> str:
 
 
 def _authorized(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
-    """Ask for an authorization; one whose reference cannot be kept whole could never be captured, and is let go again.
+    """Ask for an authorization; void it when its reference is too long to store, because it could never be captured.
 
-    Repeated after a crash, both calls do nothing twice.
+    Both calls are idempotent, so they may be repeated after a crash.
     """
     moved = gateway.authorize(
         idempotency_key=call.provider_key,
@@ -189,7 +192,7 @@ def _authorized(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
 
 
 def _refunded(gateway: PaymentGateway, call: ProviderCall) -> str:
-    """Ask for a refund; one of nothing (units that cost nothing) needs no provider."""
+    """Ask for a refund; return "" without a call when the amount is 0 (units that cost nothing)."""
     if call.amount_minor == 0:
         return ""
     return gateway.refund(

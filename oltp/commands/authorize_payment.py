@@ -1,8 +1,9 @@
 """Authorize a payment: set the order's money aside at the provider.
 
 Everything is checked before the provider is asked; from then on no other authorization covers the same money. If the
-order refuses the answer (it was cancelled meanwhile), or nobody came back for it, the authorization is voided at the
-provider and the payment recorded as declined: a repetition never takes a voided authorization for a live one.
+order no longer accepts the authorization (it was cancelled meanwhile), or no client repeats the command, we void it at
+the provider and record the payment as declined. So a repeated command never returns a voided authorization as a live
+one.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from oltp.store.rows import ask, ask_by, save
 from oltp.transaction import CommandTransaction
 
 Found = tuple[OrderState, Sequence[PaymentState], int]
-"""The order, its payments, and what other authorizations are asking for."""
+"""The order, its payments, and the amount that other authorizations under way ask for, in minor units."""
 
 
 class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_only=True):
-    """Authorize `amount_minor` of an order, or (None) all that no other authorization covers.
+    """Authorize `amount_minor` of an order; None: the whole amount that no other authorization covers.
 
-    A payment that is declined, or that the order refuses by then, is recorded and returned with status declined. A free
-    order has no payment: ConflictError.
+    If the provider declines the payment, or the order no longer accepts it, the payment is recorded and returned with
+    status declined. A free order has no payment: ConflictError.
     """
 
     IS_BATCHABLE: ClassVar[bool] = True
@@ -41,10 +42,10 @@ class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_onl
     amount_minor: AmountMinor | None = None
     payment_id: Uuid | None = None
     payment_token: PaymentToken = "tok_card"
-    """What the provider knows the customer's card by."""
+    """The provider's token for the customer's card."""
 
     def load(self, tx: CommandTransaction) -> Found:
-        """Return what decides how much may be authorized."""
+        """Return the order, its payments and the calls under way: they decide how much may be authorized."""
         ask_order = ask(tx, OrderState, self.merchant_id, self.order_id)
         ask_payments = ask_by(tx, PaymentState, self.merchant_id, "order_id", self.order_id, lock=False)
         ask_calls = calls_of_order(tx, self.merchant_id, self.order_id)
@@ -52,7 +53,7 @@ class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_onl
         return order, ask_payments(), in_flight_minor(ask_calls(), CallKind.AUTHORIZE)
 
     def prepare(self, tx: CommandTransaction, loaded: Found) -> ProviderCall:
-        """Return the call for the amount that is open; ConflictError when nothing is, or the payment's id is taken."""
+        """Return the call for the open amount; ConflictError when no amount is open, or the payment's id is taken."""
         order, payments, in_flight = loaded
         return ProviderCall(
             kind=CallKind.AUTHORIZE,
@@ -67,7 +68,7 @@ class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_onl
     def conclude(
         self, tx: CommandTransaction, loaded: Found, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
     ) -> PaymentState | ProviderCall:
-        """Return the payment, authorized or declined, or the call that gives the authorization up."""
+        """Return the payment, authorized or declined, or the call that voids the authorization."""
         if call.kind is CallKind.GIVE_UP or isinstance(outcome, GatewayDeclinedError):
             reference = call.subject if call.kind is CallKind.GIVE_UP else ""
             return _save(tx, loaded[0], call, 0, reference, is_declined=True)
@@ -79,7 +80,7 @@ class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_onl
 
 
 def _is_open(loaded: Found, amount_minor: int) -> bool:
-    """Return whether the order still has as much to pay as was set aside."""
+    """Return whether the order's open amount is at least the authorized amount."""
     order, payments, in_flight = loaded
     try:
         return amount_minor <= amount_to_authorize(order, payments, None, in_flight)

@@ -1,19 +1,20 @@
-"""Several commands in one transaction: what bulk work runs, with the same effect as one command after the other.
+"""Several commands in one transaction, for bulk work. The effect is the same as running one command after the other.
 
     answers = execute_batch(pod, [BatchItem(command=..., idempotency_key=..., occurred_at=...), ...])
 
 Belongs here: running commands together, and each alone when they cannot. Does not belong here: which commands.
 
-Each command claims its own key, runs as written, and stores its own answer. Only what they write is kept back and sent
-together: one statement per kind of row instead of one per command, one commit, and the stock counters, which others
-wait for, last. So no command sees what another one of its transaction wrote. Only commands of one kind share one (an
-order is priced after the product before it has changed), and not two that lock the same aggregate.
+Each command claims its own key, runs unchanged, and stores its own answer. Their writes are kept back and sent
+together: one statement per kind of row instead of one per command, and one commit. The stock counters come last,
+because other transactions wait for their locks. So no command sees what another command of its transaction wrote.
+Therefore only commands of one type share a transaction (an order must see the price change of a product before it), and
+two commands that lock the same aggregate never do.
 
-**One bad command stops only itself.** Whatever goes wrong (a refusal, a constraint, a lost connection, two commands
-that change the same aggregate), the whole transaction is rolled back, and every command runs alone by `execute`, where
-it gets its own answer or its own error. The keys make that safe after a commit of which the answer was lost, too.
-Commands that ask a payment provider run alone, unless that is a local one: it keeps nothing that would have to be
-rolled back, and answers at once.
+**One bad command stops only itself.** After any error (a refusal, a constraint, a lost connection, two commands that
+change the same aggregate) the whole transaction is rolled back. Then `execute` runs each command alone, and each gets
+its own answer or its own error. This is safe even if the commit succeeded and only its answer was lost, because the
+commands are idempotent by key. Commands that ask a payment provider run alone, unless the provider is local: a local
+one has no state to roll back and answers at once.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ select claimed.merchant_id, claimed.idempotency_key
 from claimed
 inner join oltp.residents using (merchant_id)
 """
-"""Keys in one order, so that two batches never wait for each other in a circle; only of merchants that live here."""
+"""Insert the keys in sorted order, so that two batches never deadlock; only for merchants that live here."""
 
 _ANSWER = """
 update oltp.idempotency_keys as stored
@@ -61,7 +62,7 @@ Key = tuple[str, str]
 
 
 class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A command, its idempotency key, and when it happened (aware; None: now)."""
+    """A command, its idempotency key, and when it happened (timezone-aware; None: now)."""
 
     command: Command[Any]
     idempotency_key: str
@@ -69,15 +70,15 @@ class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> Key:
-        """Return what the key is unique by."""
+        """Return the columns by which the key is unique."""
         return self.command.merchant_id, self.idempotency_key
 
 
 def execute_batch(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
-    """Return per command its answer, or the ConflictError or InputError that it alone ends with.
+    """Return for each command its answer, or the ConflictError or InputError that it raised when it ran alone.
 
-    Neighbours of one kind share a transaction. Other errors (the pod cannot be reached) are raised; commands that ran
-    before stay, and repeating is safe.
+    Adjacent commands of one type share a transaction. Other errors (the pod cannot be reached) are raised; the commands
+    before stay committed, and the caller may repeat the whole batch.
     """
     return [
         answer
@@ -91,7 +92,8 @@ def _of_one_kind(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
         try:
             return _together(pod, items)
         except (NotTogetherError, ConflictError, InputError, psycopg.Error):
-            # Rolled back as a whole, or committed and not heard of; each command finds its own answer.
+            # The transaction was rolled back, or it was committed and the answer was lost. Each command finds out by
+            # itself.
             pass
     return [_alone(pod, item) for item in items]
 
@@ -137,7 +139,7 @@ def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) 
     ]
     claimed = tx.query(_CLAIM, (msgspec.json.encode(given).decode(),)).fetchall()
     if sorted(claimed) != sorted(item.key for item in items):
-        # A key is taken, or a merchant lives elsewhere.
+        # A key is taken, or a merchant does not live in this pod.
         raise NotTogetherError
 
 

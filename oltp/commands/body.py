@@ -1,8 +1,8 @@
-"""What tells two commands under one idempotency key apart: a hash of what their callers said.
+"""The body hash: it tells whether two commands with the same idempotency key have the same fields.
 
-What equals its default counts as not said. So a field that a command gains later, with a default, leaves the hashes of
-all commands as they were: a client that repeats a command across a deployment gets its stored answer. Hence a default
-is never changed: it would change what was said.
+Fields that equal their default are left out of the hash. So a new field with a default does not change the hash of
+existing commands, and a client that repeats a command after a deployment gets its stored answer. Never change a
+default: that would change the meaning of stored hashes.
 
 Belongs here: the hash, and comparing it with a stored one. Does not belong here: who stores it (`execute.py`).
 """
@@ -17,21 +17,21 @@ import msgspec
 
 
 class Said(Protocol):
-    """A command; its class may name the fields, of itself or of its parts, that it gained after the first hashes."""
+    """A command. Its class may list the fields (its own or of its parts) that were added after the first hashes."""
 
     @property
     def merchant_id(self) -> str:
-        """The merchant that it is for."""
+        """The merchant of the command."""
 
 
 def body_hash(command: Said) -> str:
-    """Return the hash by which two commands under one key are told apart."""
+    """Return the hash that distinguishes two commands under one key."""
     return _hash(command, msgspec.json.encode(_said(command), order="sorted"))
 
 
 def has_body(command: Said, stored: str) -> bool:
-    """Return whether `stored` is the hash of this command, also if it was stored when hashes covered defaults."""
-    # The first hashes had the fields in the order of their declaration.
+    """Return whether `stored` is the hash of this command, in the present form or in the first form (with defaults)."""
+    # The first hashes kept the fields in the order of their declaration.
     return stored == body_hash(command) or stored == _hash(command, msgspec.json.encode(_stated(command)))
 
 
@@ -53,7 +53,7 @@ def _said(value: Any) -> Any:
 
 
 def _stated(value: Any) -> Any:
-    """Return a value as the first hashes saw it: with its defaults, but without those of fields that came later."""
+    """Return a value as the first hashes covered it: with defaults, but without defaults of fields added later."""
     if isinstance(value, msgspec.Struct):
         later: frozenset[str] = getattr(type(value), "ADDED_LATER", frozenset())
         return {
@@ -69,7 +69,7 @@ def _stated(value: Any) -> Any:
 
 @cache
 def _defaults(struct: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
-    """Return the name and the default of every field; NODEFAULT, which equals nothing, where there is none."""
+    """Return the name and the default of every field; NODEFAULT, which equals no value, when a field has no default."""
     return tuple(
         (field.name, field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default)
         for field in msgspec.structs.fields(struct)

@@ -1,4 +1,4 @@
-"""Book an adjustment: money of a merchant's books that belongs to no order, exact to the micro-unit."""
+"""Book an adjustment: money in a merchant's books that belongs to no order, exact to the micro-unit."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from oltp.store.rows import ask, save
 from oltp.transaction import CommandTransaction
 
 
-# Defaults are left out of the body that the key stands for: a key from before a field was added still fits.
+# Defaults are left out of the hashed body, so a key from before a field was added still matches.
 class BookAdjustment(Command[AdjustmentState], frozen=True, kw_only=True, omit_defaults=True):
-    """Book `amount_micro` (signed; negative: the merchant gets less). A wrong one is answered by another.
+    """Book `amount_micro` (signed; negative: the merchant gets less). To correct an adjustment, book another one.
 
-    `tax_category`: the amount contains tax at the merchant's rate for it, as a return without an order does; None: no
-    tax is in it.
+    `tax_category`: the amount contains tax at the merchant's rate for this category, as in a return without an order.
+    None: the amount contains no tax.
     """
 
     IS_BATCHABLE: ClassVar[bool] = True

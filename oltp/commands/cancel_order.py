@@ -37,7 +37,7 @@ class CancelOrder(Command[OrderState], frozen=True, kw_only=True):
         captured, refunds = captured_of_order(tx, self.order_id), line_refunds(tx, self.order_id)
         calls = calls_of_order(tx, self.merchant_id, self.order_id)
         order, paid_back = ask_order(), refunds()
-        # What the provider is being asked to take counts as taken.
+        # Captures under way count as captured.
         captured_minor = captured() + in_flight_minor(calls(), CallKind.CAPTURE)
         after = cancel_order(order, by_line(self.lines), captured_minor=captured_minor, refunds=paid_back)
         changes = [Change(before=order, after=after, event_type=OrderEvent.ORDER_CANCELLED)]

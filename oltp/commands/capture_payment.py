@@ -1,7 +1,8 @@
-"""Capture a payment, wholly or in part: take money that was set aside.
+"""Capture a payment, wholly or in part: take money that was authorized.
 
-While the provider is asked, its amount counts as captured: neither a cancellation nor another capture comes in between.
-If the process dies after the provider has said yes, the same key gets the provider's first answer again and records it.
+While the provider is asked, the amount of the call counts as captured, so no cancellation and no other capture can use
+it. If the process dies after the provider has said yes, the same key gets the provider's first answer again and records
+it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from oltp.store.rows import ask, load, save
 from oltp.transaction import CommandTransaction
 
 Found = tuple[OrderState, PaymentState, int, Sequence[ProviderCall]]
-"""The order, the payment, what is captured of the order, and other calls under way for it."""
+"""The order, the payment, the amount captured of the order in minor units, and other calls under way for it."""
 
 
 class CapturePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_only=True):
-    """Capture `amount_minor`, or (None) as much as the authorization and the order still allow.
+    """Capture `amount_minor`; None: as much as the authorization and the order still allow.
 
-    Answers with the payment; OverCaptureError beyond the authorization or what is owed after cancellations.
+    Answers with the payment. Raises OverCaptureError when the amount exceeds the authorization or the amount owed after
+    cancellations.
     """
 
     IS_BATCHABLE: ClassVar[bool] = True
@@ -39,7 +41,7 @@ class CapturePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_only=
     amount_minor: AmountMinor | None = None
 
     def load(self, tx: CommandTransaction) -> Found:
-        """Return order and payment, locked, and what limits the capture."""
+        """Return order and payment, locked, and the sums that limit the capture."""
         order_id = load(tx, PaymentState, self.merchant_id, self.payment_id, lock=False).order_id
         ask_order = ask(tx, OrderState, self.merchant_id, order_id)
         ask_payment = ask(tx, PaymentState, self.merchant_id, self.payment_id)

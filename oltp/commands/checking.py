@@ -1,10 +1,10 @@
-"""Whether a command's fields keep their types and limits: asked once, before anything is read or written.
+"""The check that a command's fields have their types and limits; it runs once, before anything is read or written.
 
-A field says its limit in its type (`contracts/limits.py`); this goes through all of them, nested ones included, and
-refuses the first that does not keep it with one sentence that names command, field and limit. Python checks no types by
-itself, and a value that only a store refuses has come too far.
+A field declares its limit in its type (`contracts/limits.py`). We check all fields, nested ones included, and raise an
+error for the first violation; its sentence names command, field and limit. This is needed because Python does not check
+types at run time, and an error from the database would come too late.
 
-Belongs here: going through declared types. Does not belong here: what depends on the present state (the commands).
+Belongs here: checks by declared type. Does not belong here: checks that depend on stored state (the commands).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from contracts.limits import Count, Limit, Moment, Text, UuidText, Whole
 from contracts.text import visible
 
 Check = Callable[[str, Any], None]
-"""(field path, value) -> nothing; raises `_RefusedError`."""
+"""Called with (field path, value); returns nothing; raises `_RefusedError`."""
 
 
 class _RefusedError(Exception):
-    """A field and what is wrong with it."""
+    """A field that breaks its type or limit, and how."""
 
 
 def check_fields(given: msgspec.Struct) -> None:
-    """Raise InputError when a field of a command has another type than declared, or does not keep its limit."""
+    """Raise InputError when a field of a command does not have its declared type, or breaks its limit."""
     try:
         _fields(type(given))("", given)
     except _RefusedError as refusal:
@@ -40,7 +40,7 @@ def check_fields(given: msgspec.Struct) -> None:
 
 
 def check_value(name: str, value: Any, limit: Limit) -> None:
-    """Raise InputError when a value that stands in no command, e.g. an idempotency key, does not keep its limit."""
+    """Raise InputError when a value outside of a command, e.g. an idempotency key, breaks its limit."""
     try:
         _limited(_plain_check(limit), limit)(name, value)
     except _RefusedError as refusal:
@@ -66,7 +66,7 @@ def _fields(struct: type[msgspec.Struct]) -> Check:
 
 
 def check_of(hint: Any) -> Check:
-    """Return what checks a value of a declared type."""
+    """Return the check for values of a declared type."""
     if get_origin(hint) is Annotated:
         base, *notes = get_args(hint)
         limits = [note for note in notes if isinstance(note, Limit)]
@@ -94,7 +94,7 @@ def _limited(check_type: Check, *limits: Limit) -> Check:
 
 
 def _one_of(options: Sequence[Any]) -> Check:
-    """Return what checks a field that may be None, or UNSET where that is declared, or a value of one of some types."""
+    """Return the check for a union: a value of one of several types, or None or UNSET when declared."""
     empty = tuple(option for option in options if option in (types.NoneType, msgspec.UnsetType))
     *others, last = (check_of(option) for option in options if option not in empty)
 
@@ -165,7 +165,7 @@ def _wrong_type(path: str, value: Any, expected: str) -> _RefusedError:
 
 
 def shown(value: Any) -> str:
-    """Return a value, or what it is, in a few characters that no terminal obeys."""
+    """Return a short text for a value, or for its type, without control characters."""
     if value is None or isinstance(value, bool | float):
         return repr(value)
     if isinstance(value, str):

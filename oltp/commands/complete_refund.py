@@ -1,9 +1,8 @@
-"""Complete a refund: the provider gives the money back, or it is paid onto a gift card; what came back, or was never
-shipped, can be sold again.
+"""Complete a refund: the provider gives the money back; returned or never shipped units can be sold again.
 
 While the provider is asked, the refund cannot be failed. A refund that the provider declines is recorded as failed. The
-provider knows a refund by its id, not by the command's key: whoever completes it, under whatever key, gets the same
-reference and moves no money twice.
+provider's idempotency key is the refund's id, not the command's key. So commands with different keys get the same
+reference, and no money moves twice.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ from oltp.refund_lines
 inner join oltp.order_lines using (order_line_id)
 where refund_lines.refund_id = %s and refund_lines.is_restocked
 """
-"""Units that came back, per refund line: variant, units, and the location that shipped the line last."""
+"""Returned units per refund line: variant, units, and the location that shipped the line last."""
 
 
 class Found(Value, frozen=True, kw_only=True):
-    """What a completed refund changes, locked, and what decides how."""
+    """The aggregates that a completed refund changes, locked, and the data that decides how."""
 
     order: OrderState
     payment: PaymentState
@@ -63,10 +62,10 @@ class Found(Value, frozen=True, kw_only=True):
 
 
 class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=True):
-    """Give the money of a requested refund back; restocked lines return to the location that shipped them last.
+    """Give back the money of a requested refund; restocked lines return to the location that shipped them last.
 
-    Units that now will not be shipped are withdrawn from the order and held no longer; an order of which nothing is
-    left to ship has ended. Answers with the refund, completed or (declined by the provider) failed.
+    Units that will not be shipped now are withdrawn from the order, and stock no longer holds them. An order with
+    nothing left to ship has ended. Answers with the refund: completed or, if the provider declined, failed.
     """
 
     refund_id: Uuid
@@ -116,7 +115,7 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
         """Record that the money went back, or that the provider declined."""
         refund = loaded.refund
         if refund.status is not RefundStatus.REQUESTED:
-            # Somebody with another key was faster; the provider has paid once.
+            # A command with another key was faster; the provider has paid once.
             return refund
         if isinstance(outcome, GatewayDeclinedError):
             return save(
@@ -162,7 +161,7 @@ def _card_changes(card: GiftCardState | None, refund: RefundState) -> list[Chang
 def _move_stock(
     tx: CommandTransaction, refund: RefundState, steps: Sequence[tuple[ReservationState, ReservationState]]
 ) -> None:
-    """Take back what came back, location by location in their order, and let go what is held no longer."""
+    """Add returned units to stock, location by location in sorted order, and release units that are no longer held."""
     for location_id, units in sorted(_returned_units(tx, refund).items()):
         stock.move(
             tx,
@@ -178,7 +177,7 @@ def _move_stock(
 
 
 def _returned_units(tx: CommandTransaction, refund: RefundState) -> dict[str, dict[str, int]]:
-    """Return units by location and variant."""
+    """Return the returned units by location id and variant id."""
     units: dict[str, dict[str, int]] = {}
     if not any(line.is_restocked for line in refund.lines):
         return units

@@ -1,4 +1,4 @@
-"""Configure a merchant: whatever is given replaces what was."""
+"""Configure a merchant: the given fields replace the present ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ select exists (select from oltp.products where merchant_id = %(merchant_id)s)
 class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
     """Fields left out stay as they are; `tax_rates` replaces all rates.
 
-    The currency cannot change once the merchant has products: their prices would mean something else.
+    The currency cannot change once the merchant has products, because their prices would change their meaning.
     """
 
     name: Title | None = None
@@ -38,7 +38,7 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
     tax_rates: Annotated[list[TaxRate], TAX_RATES] | None = None
 
     def run(self, tx: CommandTransaction) -> MerchantState:
-        """Return the merchant as it is now."""
+        """Return the merchant with its new configuration."""
         before = load(tx, MerchantState, self.merchant_id, self.merchant_id)
         changes = {name: value for name, value in self._given().items() if value is not None}
         if self.free_shipping_from_minor is not msgspec.UNSET:

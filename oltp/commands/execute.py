@@ -3,15 +3,16 @@
     with build_command_pod(settings.pod("pod1"), control_dsn=settings.control_dsn) as pod:
         order = execute(pod, PlaceOrder(...), idempotency_key="checkout-4711")
 
-Belongs here: opening, claiming the key, committing, repeating, and turning refusals into errors. Does not belong here:
-any use case.
+Belongs here: opening the transaction, claiming the key, committing, retrying, and mapping database errors to domain
+errors. Does not belong here: any use case.
 
-How a repeated key is recognised: the first statement inserts the key. A concurrent command with the same key waits
-there for the first one to end; then it finds the stored answer (or, when the first one failed, goes on itself). The
-answer is stored in the transaction that does the work, so there is never an effect without its answer or the other way
-round. What is not covered: a command that failed has stored nothing, so its key may be used again, with another body
-too. A key is remembered for its lease (`oltp/key_lease.py` says how long), and that of an import for good: a client
-that repeats a command after the lease does it a second time.
+How a repeated key is recognised: the first statement inserts the key. A concurrent command with the same key waits in
+that insert until the first transaction ends. Then it finds the stored answer or, when the first one failed, continues
+itself. The answer is stored in the transaction that does the work, so effect and answer always commit together.
+
+What this does not cover: a command that failed has stored nothing, so its key may be used again, also with another
+body. A key is kept for its lease (`oltp/key_lease.py`); the key of an import is kept permanently. A client that repeats
+a command after the lease runs it a second time.
 """
 
 from __future__ import annotations
@@ -46,14 +47,16 @@ from oltp.transaction import CommandTransaction, Row
 Answer = TypeVar("Answer")
 
 ATTEMPTS_MAX = 5
-"""How often a transaction is tried when the server ended it for no fault of its own."""
+"""How many times a transaction is tried when the server aborts it (serialization failure, deadlock, lost connection).
+"""
 
 CONNECT_SECONDS_MAX = 15.0
-"""How long a command waits for a connection."""
+"""Seconds that a command waits for a connection from the pool."""
 
 _PLANNING = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
-"""Every statement of a command is a lookup by key. A plan that was made, and stays prepared, while its table was small
-reads all of it for one row: measured on growing tables, without this the server needs 1.4 to 3 times as long."""
+"""Every statement of a command is a lookup by key. A plan prepared while a table was small uses a sequential scan and
+stays cached when the table grows. Measured on growing tables, the server needs 1.4 to 3 times as long without this
+setting."""
 
 _REPEATABLE = (errors.SerializationFailure, errors.DeadlockDetected)
 
@@ -79,25 +82,26 @@ where merchant_id = %s and idempotency_key = %s
 
 
 class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One request of one merchant; a subclass adds its fields and says how it runs.
+    """One request of one merchant. A subclass adds its fields and implements `run`.
 
-    `Command[OrderState]` answers with an order. Answers are stored as JSON, so any msgspec type will do.
+    The type parameter is the answer's type: `Command[OrderState]` answers with an order. Answers are stored as JSON, so
+    any msgspec type works.
     """
 
     REGISTERS: ClassVar[bool] = False
-    """Whether it brings its merchant into the pod; every other command needs the merchant to live there."""
+    """Whether it adds its merchant to the pod; for every other command the merchant must live there already."""
     IS_BATCHABLE: ClassVar[bool] = False
-    """Whether it may share a transaction with commands of other aggregates: everything it writes goes by `save_all`."""
+    """Whether it may share a transaction with commands of other aggregates: it must write only through `save_all`."""
     ASKS_PROVIDER: ClassVar[bool] = False
     """Whether it asks the payment provider (`oltp/commands/asking.py`)."""
 
     ADDED_LATER: ClassVar[frozenset[str]] = frozenset()
-    """Fields, each with a default, that it gained after hashes of bodies were first stored (`body.py`)."""
+    """Fields (each with a default) that were added after body hashes were first stored (`body.py`)."""
 
     merchant_id: MerchantReference
 
     def run(self, tx: CommandTransaction) -> Answer:
-        """Do the work inside `tx` and return the answer; a ConflictError or InputError undoes it."""
+        """Do the work inside `tx` and return the answer; a ConflictError or InputError rolls it back."""
         raise TypeError(f"{type(self).__name__} does not say how it runs.")
 
     def attempt(self, pod: CommandPod, request: Request) -> Answer:
@@ -113,7 +117,7 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
 
 @dataclass(frozen=True, kw_only=True)
 class CommandPod:
-    """A pod that commands run in; safe to use from several threads. Close it, or use it as a context manager."""
+    """A pod that runs commands. Thread-safe. Close it, or use it as a context manager."""
 
     pod: str
     connections: ConnectionPool[psycopg.Connection[Row]]
@@ -144,9 +148,10 @@ def build_command_pod(
     new_uuid: NewId = uuid7,
     connections_max: int = 8,
 ) -> CommandPod:
-    """Return the pod with a pool of at most `connections_max` connections, opened as they are needed.
+    """Return the pod with a pool of at most `connections_max` connections, which are opened on demand.
 
-    `control_dsn`: the control database, whose directory says which merchants may register here; None: any may.
+    `control_dsn`: the control database; its directory decides which merchants may register here. None: any merchant
+    may.
     """
     connections: ConnectionPool[psycopg.Connection[Row]] = ConnectionPool(
         pod.app_dsn,
@@ -178,12 +183,14 @@ def execute(
     traceparent: str | None = None,
     occurred_at: datetime | None = None,
 ) -> Answer:
-    """Run `command` and return its answer; the same key again returns the same answer, without new effect.
+    """Run `command` and return its answer. Idempotent: the same key again returns the same answer without a new effect.
 
-    Raises InputError for a field that does not keep its type or limit (docs/commands.md), before anything is asked or
-    written; IdempotencyConflictError for the same key with another body, PodFencedError when the merchant does not live
-    in this pod, what the command raises, and StackError when the pod cannot be reached. `occurred_at` (aware) is given
-    by imports only; their keys are kept for good, since a file may be imported again years later.
+    Raises InputError for a field that breaks its type or limit (docs/commands.md), before anything is read or written;
+    IdempotencyConflictError for the same key with another body; PodFencedError when the merchant does not live in this
+    pod; the errors of the command; and StackError when the pod cannot be reached.
+
+    `occurred_at` (timezone-aware) is given by imports only. Their keys are kept permanently, because a file may be
+    imported again years later.
     """
     request = request_of(
         pod,
@@ -198,7 +205,7 @@ def execute(
 
 
 def run_request(pod: CommandPod, command: Command[Answer], request: Request) -> Answer:
-    """Run a command as `execute` does, repeating what the server ended for no fault of its own."""
+    """Run a command as `execute` does; retry when the server aborted the transaction or the connection was lost."""
     failure: psycopg.Error | None = None
     for _ in range(ATTEMPTS_MAX):
         try:
@@ -207,7 +214,8 @@ def run_request(pod: CommandPod, command: Command[Answer], request: Request) -> 
             failure = error
         except psycopg.Error as error:
             if _is_lost(error):
-                # Perhaps after the commit: the key makes it safe to ask again. Idle connections died with this one.
+                # The commit may have succeeded; the idempotency key makes a retry safe. Idle connections are probably
+                # lost too.
                 failure = error
                 pod.connections.check()
                 continue
@@ -220,7 +228,7 @@ def run_request(pod: CommandPod, command: Command[Answer], request: Request) -> 
 
 @cache
 def answer_type(command_type: type[Command[Any]]) -> Any:
-    """Return what commands of this type answer with."""
+    """Return the type of the answer of commands of this type."""
     answer, *_ = get_args(cast(Any, command_type).__orig_bases__[0])
     return answer
 
@@ -229,14 +237,14 @@ def answer_type(command_type: type[Command[Any]]) -> Any:
 def open_transaction(
     pod: CommandPod, command: Command[Any], idempotency_key: str, occurred_at: datetime | None
 ) -> Iterator[CommandTransaction]:
-    """Open a transaction that begins with this command; the block commits it, else it is rolled back. No retries."""
+    """Open a transaction for this command. The caller's block must commit, else it is rolled back. No retries."""
     request = request_of(pod, command, idempotency_key=idempotency_key, occurred_at=occurred_at)
     with transaction_of(pod, request) as tx:
         yield tx
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said about a command besides the command itself."""
+    """The metadata of a command: its key, tracing ids and time."""
 
     idempotency_key: IdempotencyKey
     correlation_id: Uuid
@@ -246,7 +254,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     is_kept: bool
     body_hash: str
     is_abandoned: bool = False
-    """Whether the caller has gone, and the command is only brought to its end."""
+    """Whether the caller no longer waits, and the command is only finished."""
 
 
 def request_of(
@@ -259,7 +267,7 @@ def request_of(
     traceparent: str | None = None,
     occurred_at: datetime | None = None,
 ) -> Request:
-    """Return what is said about a command besides itself; InputError where it, or the command, breaks a limit."""
+    """Return the metadata of a command; InputError when the metadata or the command breaks a limit."""
     if not idempotency_key:
         raise InputError("A command needs an idempotency key.")
     check_fields(command)
@@ -282,20 +290,20 @@ def store_answer(tx: CommandTransaction, command: Command[Answer], answer: Answe
 
 
 def commit(tx: CommandTransaction) -> None:
-    """Send what was kept back, and commit; the end of the pipeline waits for it and raises what is refused."""
+    """Queue the kept-back statements and the commit; the end of the pipeline waits for them and raises their errors."""
     tx.send_last()
     tx.connection.execute(b"commit", prepare=False)
 
 
 @contextmanager
 def transaction_of(pod: CommandPod, request: Request) -> Iterator[CommandTransaction]:
-    """Open a pipelined transaction; what its block does not commit is rolled back."""
+    """Open a pipelined transaction; it is rolled back unless its block commits."""
     try:
         with pod.connections.connection() as connection, connection.pipeline() as pipeline:
             try:
                 yield _command_transaction(pod, request, connection)
             except BaseException:
-                # What was sent after the statement that failed answers "aborted"; that is not worth a warning.
+                # Statements sent after the failed one return "aborted"; we ignore these errors.
                 with suppress(psycopg.Error):
                     pipeline.sync()
                 raise
@@ -325,14 +333,14 @@ def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> bo
     row = tx.query(_CLAIM, values).fetchone()
     is_claimed, directory_epoch = (bool(row[0]), row[1]) if row else (False, None)
     if is_claimed and directory_epoch is None and not command.REGISTERS:
-        # No merchant is called so; one that was registered before there were limits goes on.
+        # Check the limit of the id only for unknown merchants: ids registered before the limits existed stay valid.
         check_value("merchant_id", command.merchant_id, MERCHANT_ID)
         raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
     return is_claimed
 
 
 def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:
-    """Return what is stored under a key that was claimed before; ConflictError while there is nothing yet."""
+    """Return the answer stored under a key that was claimed before; ConflictError while no answer is stored yet."""
     answer = find_answer(tx, command)
     if answer is None:
         raise ConflictError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
@@ -340,7 +348,7 @@ def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:
 
 
 def find_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer | None:
-    """Return what is stored under a claimed key; None: its command is asking the provider, or was."""
+    """Return the answer stored under a claimed key; None while its call to the provider is not finished."""
     row = tx.query(_STORED, {"merchant_id": command.merchant_id, "key": tx.idempotency_key}).fetchone()
     if row is None:
         raise errors.SerializationFailure("The idempotency key was removed at this moment.")
@@ -355,7 +363,7 @@ def find_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer | No
 
 
 def _is_lost(error: psycopg.Error) -> bool:
-    """Return whether the connection went away or the server is stopping (classes 08 and 57P), rather than said no."""
+    """Return whether the connection was lost or the server is stopping (SQLSTATE classes 08 and 57P)."""
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
@@ -369,7 +377,7 @@ def _gave_up(pod: CommandPod, failure: psycopg.Error | None) -> ConflictError | 
 
 
 def _configure(connection: psycopg.Connection[Row]) -> None:
-    """Read uuids as text, as events carry them, and send every int as bigint, so that statements are prepared once."""
+    """Read uuids as text, as in events. Send every int as bigint, so that each statement is prepared only once."""
     connection.adapters.register_loader("uuid", TextLoader)
     connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(int, Int8BinaryDumper)

@@ -1,4 +1,4 @@
-"""Give the units of reservations back whose time is over."""
+"""Release the units of reservations that have expired."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oltp.store import stock
 from oltp.store.rows import load, save_all
 from oltp.transaction import CommandTransaction
 
-# Rows that somebody else is changing at this moment are left to the next run.
+# Rows that another transaction has locked are left to the next run.
 _EXPIRED = """
 select reservation_id from oltp.reservations
 where merchant_id = %s and status = 'held' and expires_at <= %s
@@ -23,12 +23,12 @@ for no key update skip locked
 
 
 class ExpireReservations(Command[list[ReservationState]], frozen=True, kw_only=True):
-    """At most `limit` of them, the oldest first; call again while it returns that many."""
+    """Expire at most `limit` reservations, the oldest first; call again while it returns that many."""
 
     limit: Batch = 100
 
     def run(self, tx: CommandTransaction) -> list[ReservationState]:
-        """Return the reservations that expired by this call."""
+        """Return the reservations that this call expired."""
         if self.limit < 1:
             raise InputError("The limit must be at least 1.")
         found = tx.query(_EXPIRED, (self.merchant_id, tx.occurred_at, self.limit)).fetchall()

@@ -21,8 +21,8 @@ class FailRefund(Command[RefundState], frozen=True, kw_only=True):
     failure_reason: Note
 
     def run(self, tx: CommandTransaction) -> RefundState:
-        """Return the failed refund; ConflictError when it is settled already, or being paid."""
-        # Order and payment first, as everybody locks them: the database's own check of a refund takes both.
+        """Return the failed refund; ConflictError when it is already settled, or while the provider is paying it."""
+        # Lock order and payment first, as every command does: the database trigger that checks a refund locks both.
         found = load(tx, RefundState, self.merchant_id, self.refund_id, lock=False)
         ask(tx, OrderState, self.merchant_id, found.order_id)
         ask(tx, PaymentState, self.merchant_id, found.payment_id)

@@ -35,7 +35,10 @@ class FulfillOrder(Command[FulfillmentState], frozen=True, kw_only=True):
     tracking_number: Reference | None = None
 
     def run(self, tx: CommandTransaction) -> FulfillmentState:
-        """Return the fulfillment; ConflictError above what is open and not refunded, or when units are held elsewhere.
+        """Return the fulfillment.
+
+        Raises ConflictError when more units are named than are open and not refunded, or when the units are held at
+        another location.
 
         A refund that was requested counts like a completed one until it fails.
         """

@@ -25,7 +25,7 @@ Entitlement = TypeVar("Entitlement", MerchantEntitlementState, CustomerEntitleme
 
 
 class GrantMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, kw_only=True):
-    """One grant by one grantor; `level` >= 1. What then holds is the best grant that survives."""
+    """Add one grant by one grantor; `level` >= 1. The best grant that is neither revoked nor expired applies."""
 
     feature: Feature
     grantor: Grantor
@@ -50,7 +50,7 @@ class GrantMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, k
 
 
 class GrantCustomerEntitlement(Command[CustomerEntitlementState], frozen=True, kw_only=True):
-    """The same for a customer of the merchant."""
+    """Add one grant by one grantor to a customer of the merchant; `level` >= 1."""
 
     customer_id: CustomerId
     feature: Feature
@@ -77,7 +77,7 @@ class GrantCustomerEntitlement(Command[CustomerEntitlementState], frozen=True, k
 
 
 def with_grants(before: Entitlement, grants: list[Grant], at: datetime) -> Entitlement:
-    """Return the next version with these grants, and what follows from them at `at`."""
+    """Return the next version with these grants, and the level that follows from them at `at`."""
     best = effective_grant(grants, at)
     return msgspec.structs.replace(
         before,

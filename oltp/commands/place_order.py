@@ -1,7 +1,7 @@
-"""Place an order: prices, tax basis and stock are read again from OLTP, whatever the caller believed.
+"""Place an order: prices, tax basis and stock are read again from OLTP; the caller's values are not used.
 
 The steps: read merchant, variants and (if given) the reservation in one round trip; price the order (pure); then write
-reservation, order and events, and take the stock last, because its counter is what other buyers wait for.
+reservation, order and events. The stock counter is updated last, because other buyers wait for its row lock.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from oltp.transaction import CommandTransaction
 
 
 class PriceOverride(msgspec.Struct, frozen=True, kw_only=True):
-    """A price that somebody authorized instead of the catalog's; micro-units per unit, >= 0."""
+    """An authorized price that replaces the catalog price; micro-units per unit, >= 0."""
 
     unit_price_micro: UnitPriceMicro
     source: Source
-    """Who says so, e.g. ``import:online_retail``; the event carries it."""
+    """Who authorized the price, e.g. ``import:online_retail``; the event carries it."""
     reason: Note
     tax_category: TaxCategory | msgspec.UnsetType = msgspec.UNSET
-    """Which of the merchant's tax categories it was sold under; unset: the product's, or that of shipping."""
+    """The merchant's tax category of the sale; unset: the category of the product, or of shipping."""
     is_tax_inclusive: bool | msgspec.UnsetType = msgspec.UNSET
-    """Whether this price contains the tax; unset: as the merchant's prices do."""
+    """Whether this price contains the tax; unset: the merchant's setting applies."""
 
 
 class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
-    """A line as asked for. The same SKU in two lines is two lines."""
+    """A requested line. Two lines with the same SKU stay two lines."""
 
     sku: StoredName
     quantity: Quantity
@@ -65,7 +65,7 @@ class OrderLineInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
-    """A discount in minor units, above 0: on the line of this number (from 1, as given), or on the whole order."""
+    """A discount in minor units, above 0: on the line with this number (from 1, input order), or on the whole order."""
 
     ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"line_number"})
 
@@ -77,7 +77,7 @@ class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
 class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     """Place an order and hold its goods at one location.
 
-    `shipping`: None charges the merchant's own fee; a list gives exactly these shipping lines (none, if empty).
+    `shipping`: None charges the merchant's own fee; a list gives exactly these shipping lines (an empty list: none).
     `reservation_id`: take over this reservation, which must hold exactly the order's goods.
     """
 
@@ -94,7 +94,7 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     order_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> OrderState:
-        """Return the placed order; InputError, ConflictError or one of their kinds when it cannot be."""
+        """Return the placed order. Raises InputError, ConflictError or a subclass of these."""
         ask_merchant = tx.once(
             ("merchant", self.merchant_id),
             lambda: ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False),
@@ -118,7 +118,7 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
             reservation_id=held.after.aggregate_id if held else None,
             placed_at=tx.occurred_at,
         )
-        # The order refers to its reservation, so that is written first.
+        # Write the reservation first, because the order refers to it.
         placed = Change(before=None, after=order, event_type=OrderEvent.ORDER_PLACED)
         save_all(tx, [placed] if held is None else [held, placed])
         if held is not None and held.before is None:
@@ -129,7 +129,7 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
 def _unpriced(
     tx: CommandTransaction, command: PlaceOrder, merchant: MerchantState, found: dict[str, Sellable]
 ) -> list[UnpricedLine]:
-    """Return the lines with their prices of this moment, shipping last."""
+    """Return the lines with their present prices, shipping last."""
     lines = [_unpriced_line(tx, merchant.merchant_id, line, found.get(line.sku)) for line in command.lines]
     if command.shipping is None:
         discount_minor = sum(discount.amount_minor for discount in command.discounts)
@@ -143,7 +143,7 @@ def _shipping(order_line_id: str, price: PriceOverride) -> UnpricedLine:
 
 
 def with_tax_of(line: UnpricedLine, price: PriceOverride | None) -> UnpricedLine:
-    """Return the line under the tax category, and in the tax mode, that its price was authorized with."""
+    """Return the line with the tax category and the tax mode of its authorized price."""
     if price is None:
         return line
     stated = {"tax_category": price.tax_category, "is_tax_inclusive": price.is_tax_inclusive}
@@ -178,7 +178,7 @@ def _unpriced_line(
 
 
 def _needed(lines: list[UnpricedLine]) -> dict[str, int]:
-    """Return the units to hold by variant; lines of the same variant are held together."""
+    """Return the units to hold by variant id; lines of the same variant are added up."""
     needed: dict[str, int] = {}
     for line in lines:
         if line.kind is LineKind.GOODS and line.variant_id is not None:

@@ -1,8 +1,9 @@
-"""Put the tables back to what an aggregate's newest event says: a person decided that the write past it was wrong.
+"""Reset an aggregate's rows to its newest event, when a person decides that a write behind the outbox was wrong.
 
-Nothing happened, so there is no event: the rows are again what every event and every copy say. It writes as a restore
-does, in a transaction that declares its reason (`oltp.declare_bypass`); so it needs the owner's connection, and code
-never runs it by itself. Totals, limits and foreign keys hold at the commit, as for everybody.
+It publishes no event, because nothing happened in the business: afterwards the rows equal the events and the copies
+again. It writes as a restore does, in a transaction that declares its reason (`oltp.declare_bypass`). So it needs the
+owner's connection, and no automatic process runs it. The database checks totals, limits and foreign keys at the commit,
+as for every command.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from oltp.transaction import CommandTransaction
 
 
 class Corrected(Value, frozen=True, kw_only=True):
-    """What was put back."""
+    """The result of the correction."""
 
     changed: list[str]
-    """The fields that differed; empty: the rows said so already."""
+    """The fields that differed; empty: the rows were already equal to the event."""
 
 
 class PutBack(Command[Corrected], frozen=True, kw_only=True):
-    """Make an aggregate's rows exactly what its newest event says, as a person decided; not offered to clients.
+    """Make an aggregate's rows equal to its newest event, as a person decided; not offered to clients.
 
-    `said` is the state in that event as JSON text, None where no event of it exists: then its rows are taken out.
-    `shown_digest` is the digest of the rows that the person saw, None where there were none.
+    `said` is the state in that event as JSON text. None: the aggregate has no event, and its rows are deleted.
+    `shown_digest` is the digest of the rows that the person saw; None: there were no rows.
     """
 
     aggregate_type: AggregateType
@@ -44,7 +45,7 @@ class PutBack(Command[Corrected], frozen=True, kw_only=True):
     reason: Note
 
     def run(self, tx: CommandTransaction) -> Corrected:
-        """Return what was put back; ConflictError when the rows are not any more what the person was shown."""
+        """Return the changed fields; ConflictError when the rows have changed since the person saw them."""
         state_type = STATE_TYPES.get(self.aggregate_type)
         if state_type is None or not self.reason:
             raise InputError(f"A correction needs a reason, and a type of aggregate, not {self.aggregate_type!r}.")
@@ -65,7 +66,7 @@ class PutBack(Command[Corrected], frozen=True, kw_only=True):
 
 
 def _extra(tx: CommandTransaction, said: AggregateState) -> dict[str, Any]:
-    """Return the columns that the tables have and the state has not: prices repeat the merchant's currency."""
+    """Return the columns that are in the tables but not in the state: prices repeat the merchant's currency."""
     if not isinstance(said, ProductState):
         return {}
     merchant = find(tx, MerchantState, said.merchant_id, said.merchant_id, lock=False)

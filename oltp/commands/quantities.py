@@ -1,4 +1,4 @@
-"""Units of order lines, as commands name them."""
+"""Units of order lines, as fields of commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class QuantityInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def by_line(inputs: Sequence[QuantityInput] | None) -> dict[str, int] | None:
-    """Return units by order line id, a line named twice added up; None stays None. InputError below 1."""
+    """Return units by order line id; a line named twice is added up. None stays None. InputError below 1 unit."""
     if inputs is None:
         return None
     units: dict[str, int] = {}

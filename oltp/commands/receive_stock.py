@@ -22,7 +22,7 @@ class StockInput(Value, frozen=True, kw_only=True):
 
 
 class ReceiveStock(Command[list[StockMovementState]], frozen=True, kw_only=True):
-    """Units that arrived; lines of the same variant count together."""
+    """Add units that arrived; lines of the same variant are added up."""
 
     location_id: LocationId
     lines: Annotated[list[StockInput], LINES]

@@ -1,4 +1,4 @@
-"""Every command there is, for documents and for those who list them.
+"""The list of all commands, for generated documents and for code that iterates over them.
 
 Belongs here: the list. Does not belong here: the commands, one file each.
 """
@@ -66,4 +66,4 @@ COMMANDS = (
     UpsertVariant,
     VoidPayment,
 )
-"""In the order of their files."""
+"""In the alphabetical order of their files."""

@@ -1,4 +1,4 @@
-"""Register a merchant: from now on it lives in this pod."""
+"""Register a merchant in this pod."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
     tax_rates: Annotated[list[TaxRate], TAX_RATES] = msgspec.field(default_factory=list)
 
     def run(self, tx: CommandTransaction) -> MerchantState:
-        """Return the merchant; PodFencedError when the directory has it in another pod."""
+        """Return the merchant; PodFencedError when the directory places it in another pod."""
         require_current(self.currency)
         merchant = MerchantState(
             merchant_id=self.merchant_id,
@@ -67,9 +67,9 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
 
 
 def ordered_rates(rates: Sequence[TaxRate]) -> list[TaxRate]:
-    """Return tax rates in the order of the state; InputError when one is given twice.
+    """Return tax rates in the order of the state; InputError when a rate is given twice.
 
-    A category has one rate, or several that each name where they are owed, and at most `TAXES_MAX` of them.
+    A category has one rate, or several rates that each name where the tax is owed, and at most `TAXES_MAX` rates.
     """
     by_category: dict[tuple[str, str], list[TaxRate]] = {}
     for rate in rates:
@@ -94,7 +94,7 @@ def _check_taxes(subject: str, taxes: Sequence[TaxRate]) -> None:
 
 
 def check_merchant(merchant: MerchantState) -> None:
-    """Raise InputError for a configuration that makes no sense."""
+    """Raise InputError for a contradictory configuration."""
     if not merchant.merchant_id or merchant.merchant_id != merchant.merchant_id.strip() or "/" in merchant.merchant_id:
         raise InputError("A merchant id is a short text without spaces around it and without a slash.")
     amounts = (merchant.shipping_fee_minor, merchant.free_shipping_from_minor or 0)

@@ -1,4 +1,4 @@
-"""Release a payment: what was authorized and not captured is set aside no longer, and can be authorized again."""
+"""Release a payment: give up the part of an authorization that was not captured, so that it can be authorized again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from oltp.transaction import CommandTransaction
 
 
 class ReleasePayment(ProviderCommand[PaymentState, PaymentState], frozen=True, kw_only=True):
-    """Release what is left of an authorization; of a payment that captured nothing that is all, and it is voided.
+    """Release the uncaptured amount of an authorization; a payment without captures is voided.
 
-    `is_released_by_provider`: the provider has let it go already (it expired, or the first capture was the last); that
-    is recorded, and nothing is asked for. Answers with the payment; ConflictError when nothing of it is set aside.
+    `is_released_by_provider`: the provider has already released it (it expired, or the first capture ended it); this is
+    recorded, and the provider is not asked. Answers with the payment; ConflictError when no authorized amount is left.
     """
 
     payment_id: Uuid
@@ -29,20 +29,20 @@ class ReleasePayment(ProviderCommand[PaymentState, PaymentState], frozen=True, k
         return load(tx, PaymentState, self.merchant_id, self.payment_id)
 
     def prepare(self, tx: CommandTransaction, loaded: PaymentState) -> ProviderCall:
-        """Return the call; ConflictError when nothing is left, or while the provider is asked for something else."""
+        """Return the call; ConflictError when no authorized amount is left, or while another call is under way."""
         release_payment(loaded)
         return void_call(tx, loaded)
 
     def conclude(
         self, tx: CommandTransaction, loaded: PaymentState, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
     ) -> PaymentState:
-        """Return the payment without what was set aside."""
+        """Return the payment without the released amount."""
         if isinstance(outcome, GatewayDeclinedError):
             raise outcome
         return save(tx, loaded, release_payment(loaded), PaymentEvent.PAYMENT_RELEASED)
 
     def run(self, tx: CommandTransaction) -> PaymentState:
-        """Record what the provider did by itself, or ask it within this transaction."""
+        """Record a release that the provider made by itself, or ask the provider within this transaction."""
         if not self.is_released_by_provider:
             return super().run(tx)
         payment = self.load(tx)
@@ -50,7 +50,7 @@ class ReleasePayment(ProviderCommand[PaymentState, PaymentState], frozen=True, k
         return save(tx, payment, release_payment(payment), PaymentEvent.PAYMENT_RELEASED)
 
     def attempt(self, pod: CommandPod, request: Request) -> PaymentState:
-        """Run once; what the provider did by itself takes one transaction."""
+        """Run once; recording a release that the provider made by itself takes one transaction."""
         if self.is_released_by_provider:
             return super(ProviderCommand, self).attempt(pod, request)
         return super().attempt(pod, request)

@@ -1,4 +1,4 @@
-"""Give the units of a reservation back to stock."""
+"""Release the units of a reservation to stock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from oltp.transaction import CommandTransaction
 
 
 class ReleaseReservation(Command[ReservationState], frozen=True, kw_only=True):
-    """A reservation that no order has taken over."""
+    """Release a reservation that no order has taken over."""
 
     reservation_id: Uuid
 
     def run(self, tx: CommandTransaction) -> ReservationState:
-        """Return the released reservation; IllegalTransitionError when it holds nothing any more."""
+        """Return the released reservation; IllegalTransitionError when it no longer holds units."""
         before = load(tx, ReservationState, self.merchant_id, self.reservation_id)
         if before.order_id is not None:
             raise ConflictError(f"Reservation {self.reservation_id} belongs to order {before.order_id}; cancel that.")

@@ -1,7 +1,7 @@
-"""Request a refund: settle how much goes back for which lines, before any money moves.
+"""Request a refund: decide how much is given back for which lines, before any money moves.
 
-A requested refund counts against what may be refunded, so two of them can never give back more than was captured,
-neither per payment nor per line.
+A requested refund reduces the amount that may still be refunded. So two refunds never give back more than was captured,
+per payment and per line.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from oltp.transaction import CommandTransaction
 class RefundLineInput(msgspec.Struct, frozen=True, kw_only=True):
     """Units of one order line; `is_restocked`: they came back and go to stock when the refund completes.
 
-    `amount_minor`: how much is given back, tax contained; None: what the units cost. With an amount, `quantity` may be
-    0: money only, as where the line is given back over two payments.
+    `amount_minor`: how much is given back, including tax; None: the price of the units. With an amount, `quantity` may
+    be 0: then only money is given back, e.g. when a line is refunded over two payments.
     """
 
     order_line_id: Uuid
@@ -53,10 +53,7 @@ class RequestRefund(Command[RefundState], frozen=True, kw_only=True):
     gift_card_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> RefundState:
-        """Return the requested refund; OverRefundError beyond the payment's or a line's remainder.
-
-        ConflictError when the gift card that it would be paid onto has expired; another one may be named.
-        """
+        """Return the requested refund; OverRefundError when it exceeds what is left of the payment or of a line."""
         order_id = load(tx, PaymentState, self.merchant_id, self.payment_id, lock=False).order_id
         ask_order = ask(tx, OrderState, self.merchant_id, order_id)
         ask_payment = ask(tx, PaymentState, self.merchant_id, self.payment_id)

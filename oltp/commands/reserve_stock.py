@@ -1,4 +1,4 @@
-"""Set units aside for somebody who may order them."""
+"""Reserve units for a customer who may order them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oltp.transaction import CommandTransaction
 
 
 class ReserveStock(Command[ReservationState], frozen=True, kw_only=True):
-    """Units at one location, until `expires_at` or until an order takes the reservation over."""
+    """Reserve units at one location, until `expires_at` or until an order takes the reservation over."""
 
     location_id: StoredName
     lines: Annotated[list[StockInput], LINES]
@@ -23,7 +23,7 @@ class ReserveStock(Command[ReservationState], frozen=True, kw_only=True):
     reservation_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> ReservationState:
-        """Return the reservation; InsufficientStockError when a variant has fewer units free: then nothing is held."""
+        """Return the reservation; InsufficientStockError (and no reservation) when a variant has fewer units free."""
         if self.expires_at <= tx.occurred_at:
             raise InputError("A reservation must expire later than now.")
         units = units_by_variant(self.lines)

@@ -1,11 +1,11 @@
-"""State again what the tables hold of one aggregate, as an event: for a write that bypassed the outbox.
+"""Publish the present rows of one aggregate as an event, after a write that bypassed the outbox.
 
-OLTP is the truth, so a repair never changes it to what the copies say: the present state, whoever wrote it, goes the
-normal way, locked, versioned and through the outbox, and every copy follows. What the database would not let anybody
-write is not stated either (totals that are not their parts, limits): people decide about that.
+OLTP is the truth, so a repair never changes OLTP to match the copies. Instead it publishes the present state in the
+normal way: with a lock, a new version and an outbox row; then every copy applies it. A state that breaks the database's
+own checks (totals that differ from the sum of their parts, limits) is not published: a person decides.
 
-The event carries `cause` in its payload (who states it, e.g. the break that found it), and it occurred when the fact
-did that it states again, e.g. when the order was placed: so finance sees the difference on the day it belongs to, and
+The event carries `cause` in its payload (who restates it, e.g. the break that found it). Its `occurred_at` is the time
+of the original fact, e.g. when the order was placed. So finance sees the difference on the day it belongs to, and sees
 from `recorded_at` and the cut that it came late.
 """
 
@@ -58,23 +58,24 @@ select
 
 
 class Restated(Value, frozen=True, kw_only=True):
-    """What a restatement came to."""
+    """The result of a restatement."""
 
     version: int
-    """The version whose event says what the tables hold."""
+    """The version whose event equals the rows."""
     is_published: bool
-    """False: the newest event said it already, and nothing was written."""
+    """False: the newest event was equal to the rows already, and nothing was written."""
     changed: list[str]
-    """Top-level fields that differ from the newest event before; all of them when the outbox no longer has that one."""
+    """Top-level fields that differ from the previous newest event; all fields when the outbox no longer has that event.
+    """
 
 
 class Restate(Command[Restated], frozen=True, kw_only=True):
-    """State again, as an event with the full present state, what was changed or inserted behind the outbox.
+    """Publish an event with the full present state of rows that were changed or inserted behind the outbox.
 
-    `published_version` is the highest version that the lake has an event of (0: none); it is asked for only where the
-    outbox is pruned and no longer tells. `shown_digest` is the digest of the state that somebody looked at, or a person
-    approved: another one is not stated. `says_again`: a person wants it stated although the newest event says it,
-    because an earlier event is lost for ever.
+    `published_version` is the highest version of which the lake has an event (0: none). It is used only when the outbox
+    is pruned and has no event of the aggregate. `shown_digest` is the digest of the state that was compared, or that a
+    person approved: a state with another digest is not published. `says_again`: a person wants the state published
+    although the newest event equals it, because an earlier event is lost permanently.
     """
 
     aggregate_type: AggregateType
@@ -85,10 +86,11 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
     says_again: bool = False
 
     def run(self, tx: CommandTransaction) -> Restated:
-        """Return what was stated.
+        """Return the version that was published, and the fields that changed.
 
-        NotFoundError when the aggregate no longer exists, NotRestatableError when the database refuses what its own
-        tables hold, when the aggregate happens once and has its event, or when its version does not follow its events.
+        Raises NotFoundError when the aggregate no longer exists. Raises NotRestatableError when the rows break the
+        database's own checks, when the aggregate happens once and has its event, or when its version does not follow
+        its events.
         """
         state_type = STATE_TYPES.get(self.aggregate_type)
         if state_type is None or not self.cause:
@@ -112,21 +114,22 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
 
     def _lock(self, tx: CommandTransaction, state_type: type[AggregateState]) -> AggregateState:
         if state_type is RefundState:
-            # Order and payment first, as everybody locks them: the database's own check of a refund takes both.
+            # Lock order and payment first, as every command does: the database trigger that checks a refund locks both.
             refund = load(tx, RefundState, self.merchant_id, self.aggregate_id, lock=False)
             ask(tx, OrderState, self.merchant_id, refund.order_id)
             ask(tx, PaymentState, self.merchant_id, refund.payment_id)
-        # What happens once is never changed, so commands may not lock it; the outbox refuses a second first event.
+        # Aggregates that happen once are never changed, so commands have no right to lock them. The outbox refuses a
+        # second first event.
         return load(tx, state_type, self.merchant_id, self.aggregate_id, lock=state_type not in HAPPENS_ONCE)
 
     def _next_version(self, present: AggregateState, before: AggregateState | None, *, is_pruned: bool) -> int:
-        """Return the version of the event that has to say what is present; that of the newest event if it does so."""
+        """Return the version for the event of the present state; the newest event's version if that event equals it."""
         if before is not None:
             published = before.version
         elif self.published_version is not None or not is_pruned:
             published = self.published_version or 0
         else:
-            published = present.version  # a row whose events were all pruned: the usual case
+            published = present.version  # all events of the row are pruned: the usual case
         if present.version == published + 1:
             return present.version
         if present.version != published:
@@ -146,7 +149,7 @@ class Restate(Command[Restated], frozen=True, kw_only=True):
 def _write(
     tx: CommandTransaction, present: AggregateState, before: AggregateState | None, after: AggregateState, cause: str
 ) -> None:
-    """Advance the root where the version is new, publish, and let the database check all of it now."""
+    """Advance the root's version if it is new, publish the event, and run the deferred constraints now."""
     if after.version != present.version:
         advance(tx, present)
     change = Change(before=before, after=after, event_type=EVENTS[type(after)], cause=cause)
@@ -168,7 +171,7 @@ def _moment(state: AggregateState) -> datetime | None:
 
 
 def _read(present: AggregateState, schema_version: int, payload: str) -> AggregateState:
-    """Return what the newest event says; NotRestatableError when that cannot be read."""
+    """Return the state in the newest event; NotRestatableError when the event cannot be read."""
     try:
         return read_state(type(present), schema_version, payload)
     except UnreadableEventError as error:

@@ -1,4 +1,4 @@
-"""Revoke what one grantor granted; what others granted stays."""
+"""Revoke the grant of one grantor; the grants of others stay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oltp.transaction import CommandTransaction
 
 
 class RevokeMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, kw_only=True):
-    """The grant of one grantor for one feature."""
+    """Revoke the grant of one grantor for one feature."""
 
     feature: StoredName
     grantor: StoredName
@@ -34,7 +34,7 @@ class RevokeMerchantEntitlement(Command[MerchantEntitlementState], frozen=True, 
 
 
 class RevokeCustomerEntitlement(Command[CustomerEntitlementState], frozen=True, kw_only=True):
-    """The same for a customer of the merchant."""
+    """Revoke the grant of one grantor for one feature to a customer of the merchant."""
 
     customer_id: StoredName
     feature: StoredName

@@ -16,7 +16,7 @@ _PRODUCT_OF = "select product_id from oltp.variants where merchant_id = %s and v
 
 
 class SetPrice(Command[ProductState], frozen=True, kw_only=True):
-    """Price of one unit in micro-units of the merchant's currency; orders placed before keep theirs."""
+    """Set the price of one unit, in micro-units of the merchant's currency; earlier orders keep their prices."""
 
     variant_id: Uuid
     unit_price_micro: UnitPriceMicro

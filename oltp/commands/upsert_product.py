@@ -17,7 +17,7 @@ from oltp.transaction import CommandTransaction
 
 
 class VariantInput(Value, frozen=True, kw_only=True):
-    """A variant as it shall be; no price leaves the present one."""
+    """The new state of a variant; without a price the present price stays."""
 
     variant_id: Uuid
     sku: Sku
@@ -27,7 +27,7 @@ class VariantInput(Value, frozen=True, kw_only=True):
 
 
 class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
-    """The product as it shall be; variants that are not named stay as they are."""
+    """Create or update a product; variants that are not named stay unchanged."""
 
     IS_BATCHABLE: ClassVar[bool] = True
 
@@ -39,7 +39,7 @@ class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
     variants: Annotated[list[VariantInput], VARIANTS] = msgspec.field(default_factory=list)
 
     def run(self, tx: CommandTransaction) -> ProductState:
-        """Return the product; ConflictError for a kind that changes, or an SKU of another variant."""
+        """Return the product; ConflictError when its kind would change, or an SKU belongs to another variant."""
         before = find(tx, ProductState, self.merchant_id, self.product_id)
         if before is not None and before.kind != self.kind:
             raise ConflictError(f"Product {self.product_id} is {before.kind}; a kind cannot change, units are counted.")

@@ -13,7 +13,7 @@ from oltp.transaction import CommandTransaction
 
 
 class UpsertVariant(Command[ProductState], frozen=True, kw_only=True):
-    """The variant as it shall be; its price stays (`SetPrice` changes it)."""
+    """Create or update a variant; its price stays (`SetPrice` changes it)."""
 
     product_id: Uuid
     variant_id: Uuid
@@ -22,7 +22,7 @@ class UpsertVariant(Command[ProductState], frozen=True, kw_only=True):
     is_active: bool = True
 
     def run(self, tx: CommandTransaction) -> ProductState:
-        """Return the product; NotFoundError without one, ConflictError for an SKU of another variant."""
+        """Return the product; NotFoundError when it is missing, ConflictError when another variant has the SKU."""
         before = load(tx, ProductState, self.merchant_id, self.product_id)
         given = VariantInput(variant_id=self.variant_id, sku=self.sku, title=self.title, is_active=self.is_active)
         variants = with_variants(before.variants, [given])

@@ -1,4 +1,4 @@
-"""Void a payment: let an authorization go of which nothing was captured."""
+"""Void a payment: cancel an authorization of which nothing was captured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oltp.transaction import CommandTransaction
 
 
 class VoidPayment(ProviderCommand[PaymentState, PaymentState], frozen=True, kw_only=True):
-    """Void an authorization; while the provider is asked, nothing of it can be captured.
+    """Void an authorization; while the provider is asked, no capture of it can begin.
 
     Answers with the voided payment; IllegalTransitionError unless it is authorized and nothing was captured.
     """
@@ -41,7 +41,7 @@ class VoidPayment(ProviderCommand[PaymentState, PaymentState], frozen=True, kw_o
 
 
 def void_call(tx: CommandTransaction, payment: PaymentState) -> ProviderCall:
-    """Return the call that lets go what is left of an authorization; ConflictError while something is asked of it."""
+    """Return the call that voids the rest of an authorization; ConflictError while another call for it is under way."""
     calls = calls_of_order(tx, payment.merchant_id, payment.order_id)()
     require_no_other(calls, payment.payment_id, (CallKind.CAPTURE, CallKind.VOID))
     return ProviderCall(

@@ -1,4 +1,4 @@
-"""An adjustment: money of a merchant's books that belongs to no order, exact to the micro-unit."""
+"""An adjustment: money in a merchant's books that belongs to no order, exact to the micro-unit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oltp.domain.taxes import are_named, rates_by_category, require_rates, taxes
 
 
 class TaxBasis(Value, frozen=True, kw_only=True):
-    """The tax in an adjustment and its basis; the fields are those of AdjustmentState."""
+    """The tax in an adjustment and its basis; the fields are fields of AdjustmentState."""
 
     tax_minor: int = 0
     jurisdiction: str | None = None
@@ -23,7 +23,7 @@ class TaxBasis(Value, frozen=True, kw_only=True):
 
 
 def adjustment_tax(merchant: MerchantState, tax_category: str, amount_minor: int) -> TaxBasis:
-    """Return the tax that a signed amount contains at the merchant's rates; InputError when it declares none."""
+    """Return the tax that a signed amount contains at the merchant's rates; InputError when it declares no rate."""
     rates = require_rates(merchant, rates_by_category(merchant), tax_category)
     parts = taxes_on(amount_minor, rates, is_inclusive=True)
     taxes = [
@@ -40,7 +40,7 @@ def adjustment_tax(merchant: MerchantState, tax_category: str, amount_minor: int
 
 
 def adjustment_amounts(amount_micro: int, currency: str) -> tuple[int, int]:
-    """Return (amount_minor, rounding_micro) of a signed exact amount; InputError for 0, which changes nothing."""
+    """Return (amount_minor, rounding_micro) of a signed exact amount; InputError for 0, because it changes nothing."""
     if amount_micro == 0:
         raise InputError("An adjustment of 0 changes nothing; it is not booked.")
     return line_amount(1, amount_micro, currency)

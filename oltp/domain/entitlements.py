@@ -1,4 +1,4 @@
-"""What holds of an entitlement: the best grant that survives, never a flag that is toggled.
+"""The value of an entitlement: it is derived from the best grant that is neither revoked nor expired; there is no flag.
 
 Belongs here: granting, revoking and deriving, for merchants and customers alike. Does not belong here: who may grant.
 """
@@ -16,10 +16,11 @@ from contracts.events.entitlement import Grant
 
 
 def effective_grant(grants: Sequence[Grant], at: datetime) -> Grant | None:
-    """Return the best grant that is neither revoked nor expired at `at`, or None when none survives.
+    """Return the best grant that is neither revoked nor expired at `at`, or None.
 
-    Best is the highest level, then what ends last (never is last of all), then the oldest, then the lowest id. What
-    expires later is left to the reader's clock, so that the state does not change without an event.
+    The best grant has the highest level; then the latest expiry (no expiry is the latest), then the earliest
+    `granted_at`, then the lowest id. A later expiry is evaluated by the reader with its own clock, so that the state
+    never changes without an event.
     """
     surviving = [grant for grant in grants if _is_live(grant, at)]
     return min(surviving, key=_rank, default=None)
@@ -33,7 +34,7 @@ def _rank(grant: Grant) -> tuple[int, float, datetime, str]:
 def add_grant(grants: Sequence[Grant], grant: Grant) -> list[Grant]:
     """Return the grants with one more, ordered by (granted_at, grant_id).
 
-    A grantor has one live grant: ConflictError when it has one already (one that expired does not count).
+    A grantor has at most one live grant: ConflictError when it already has one (an expired grant does not count).
     """
     if grant.level < 1:
         raise InputError(f"The level of a grant is {grant.level}; it must be at least 1.")
@@ -46,7 +47,7 @@ def add_grant(grants: Sequence[Grant], grant: Grant) -> list[Grant]:
 
 
 def revoke_grant(grants: Sequence[Grant], grantor: str, revoked_at: datetime) -> list[Grant]:
-    """Return the grants with what `grantor` still grants revoked; ConflictError when that is nothing."""
+    """Return the grants with the live grant of `grantor` revoked; ConflictError when it has no live grant."""
     if not any(grant.grantor == grantor and grant.revoked_at is None for grant in grants):
         raise ConflictError(f"{grantor} has granted nothing here that could be revoked.")
     return _ordered(

@@ -1,14 +1,14 @@
 """What happens to an order: placed, cancelled and fulfilled, wholly or in part.
 
-Belongs here: functions from an order's state to its next one. Does not belong here: stock (`reservations.py`), money
-taken or given back (`payments.py`, `refunds.py`) beyond the limits they put on a cancellation.
+Belongs here: functions from an order's state to its next state. Does not belong here: stock (`reservations.py`),
+captures and refunds (`payments.py`, `refunds.py`) beyond the limits that they set for a cancellation.
 
-Shipping lines follow the rest: they count as rendered with the first fulfillment, and are closed once everything else
-is closed and nothing was shipped. What has been captured is never cancelled, it is refunded; so what was captured never
-exceeds what is owed, and every unit's money is given back by one of the two ways only.
+Shipping lines follow the other lines: they count as rendered with the first fulfillment. They are closed when all other
+lines are closed and nothing was shipped. Captured money is refunded, never cancelled. So the captured amount never
+exceeds the owed amount, and each unit's money is given back in one way only.
 
-A unit that was refunded before it was shipped is withdrawn when its refund completes. So every order comes to an end:
-each unit is fulfilled, cancelled or withdrawn, and none is two of these.
+A unit that was refunded before it was shipped is withdrawn when its refund completes. So every order ends: each unit is
+fulfilled, cancelled or withdrawn, and exactly one of these.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ def open_quantity(line: OrderLine) -> int:
 
 
 def to_ship_quantity(line: OrderLine, refunds: LineRefunds) -> int:
-    """Return the open units of which no refund is requested or completed: what is still to be shipped.
+    """Return the units that are still to be shipped: open units without a requested or completed refund. Never below 0.
 
-    Refunded units that did not come back are taken from the open ones first, whichever parcel the customer meant: money
-    that went back never ships goods as well. Never below 0.
+    Refunded units that did not come back are subtracted from the open units first, even if the customer meant units
+    that were already shipped. So goods whose money was given back are not shipped as well.
     """
     return _open_without(line, refunds.quantity - refunds.restocked_quantity)
 
 
 def held_quantity(line: OrderLine, refunds: LineRefunds) -> int:
-    """Return the units that stock is held for: those of a requested refund among them, because it may fail."""
+    """Return the units that stock is held for, including units of a requested refund, because that refund may fail."""
     return _open_without(line, refunds.settled_quantity)
 
 
@@ -92,7 +92,7 @@ def units_released(
 ) -> dict[str, int]:
     """Return the goods units, by variant id, that a cancellation or a completed refund no longer holds stock for.
 
-    Each side: the order and what refunds gave back, per line.
+    `before` and `after`: the order, and its refunds by order line id.
     """
     units: dict[str, int] = {}
     for old, new in zip(before[0].lines, after[0].lines, strict=True):
@@ -106,12 +106,12 @@ def units_released(
 
 
 def owed_minor(order: OrderState) -> int:
-    """Return what the customer owes for the order, tax included, after cancellations."""
+    """Return what the customer owes for the order, including tax, after cancellations, in minor units."""
     return order.total_minor - order.cancelled_minor
 
 
 def status_of(lines: Sequence[OrderLine]) -> OrderStatus:
-    """Return the status that the lines' quantities imply."""
+    """Return the status that follows from the lines' quantities."""
     is_open = any(open_quantity(line) for line in lines)
     is_shipped = any(line.fulfilled_quantity for line in lines)
     if is_open:
@@ -128,7 +128,7 @@ def cancel_order(
 ) -> OrderState:
     """Return the order with units cancelled: `quantities` by order line id, or None for every open unit.
 
-    `captured_minor` is the sum captured over all payments of the order, `refunds` what is refunded per line. Raises
+    `captured_minor` is the sum captured over all payments of the order; `refunds`: by order line id. Raises
     ConflictError when units are not open, were refunded, or their money was captured.
     """
     _require_open(order, "cancelled")
@@ -136,7 +136,7 @@ def cancel_order(
     withdrawn = msgspec.structs.replace(order, lines=_withdrawn(order.lines, given))
     chosen = _chosen(withdrawn, quantities)
     if quantities is None:
-        # Shipping follows by itself.
+        # `_with_shipping_closed` closes the shipping lines.
         chosen = {line.order_line_id: open_quantity(line) for line in _carried(withdrawn.lines)}
     if not any(chosen.values()) and withdrawn == order:
         raise ConflictError(f"Order {order.order_number} has no open units to cancel.")
@@ -156,10 +156,10 @@ def cancel_order(
 def fulfill_order(
     order: OrderState, quantities: Mapping[str, int] | None, *, refunds: Mapping[str, LineRefunds] | None = None
 ) -> tuple[OrderState, dict[str, int]]:
-    """Return the order with units fulfilled, and the units by order line id (shipping lines among them).
+    """Return the order with units fulfilled, and the fulfilled units by order line id, including shipping lines.
 
-    `quantities` by order line id, or None for all that is to be shipped; `refunds`: what is refunded per line. Raises
-    ConflictError above what is open and not refunded.
+    `quantities` by order line id, or None for all units that are to be shipped; `refunds`: by order line id. Raises
+    ConflictError when more units are named than are open and not refunded.
     """
     _require_open(order, "fulfilled")
     order = msgspec.structs.replace(order, lines=_withdrawn(order.lines, refunds or {}))
@@ -179,9 +179,9 @@ def fulfill_order(
 def withdraw_refunded(
     order: OrderState, refunds: Mapping[str, LineRefunds], *, captured_minor: int = 0
 ) -> OrderState | None:
-    """Return the order with those units withdrawn that completed refunds gave back unshipped; None: there are none.
+    """Return the order with refunded, never shipped units withdrawn (completed refunds only); None: there are none.
 
-    `captured_minor` as in `cancel_order`: shipping that has nothing left to carry is cancelled if it is not paid for.
+    `captured_minor` as in `cancel_order`: when no line is left to ship, shipping is cancelled unless it was captured.
     """
     lines = _withdrawn(order.lines, refunds)
     if lines == order.lines:
@@ -190,12 +190,12 @@ def withdraw_refunded(
 
 
 def _carried(lines: Sequence[OrderLine]) -> Sequence[OrderLine]:
-    """Return the lines that shipping follows; an order of shipping alone has only these."""
+    """Return the lines that shipping follows: all other lines, or the shipping lines if the order has only those."""
     return [line for line in lines if line.kind is not LineKind.SHIPPING] or lines
 
 
 def _withdrawn(lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds]) -> list[OrderLine]:
-    """Return the lines with those open units withdrawn that completed refunds gave back."""
+    """Return the lines with the open units of completed refunds withdrawn."""
     return [
         msgspec.structs.replace(line, withdrawn_quantity=line.withdrawn_quantity + open_quantity(line) - held)
         if open_quantity(line) > (held := held_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED)))
@@ -211,7 +211,7 @@ def _require_open(order: OrderState, participle: str) -> None:
 
 
 def _chosen(order: OrderState, quantities: Mapping[str, int] | None) -> dict[str, int]:
-    """Return units by line id, every one at least 1 and open; all open units when nothing was chosen."""
+    """Return units by line id, each at least 1 and open; all open units when `quantities` is None."""
     by_id = {line.order_line_id: line for line in order.lines}
     if quantities is None:
         return {line_id: open_quantity(line) for line_id, line in by_id.items() if open_quantity(line)}
@@ -229,7 +229,7 @@ def _chosen(order: OrderState, quantities: Mapping[str, int] | None) -> dict[str
 def _not_refunded(
     order: OrderState, chosen: Mapping[str, int], refunds: Mapping[str, LineRefunds], *, is_all: bool
 ) -> dict[str, int]:
-    """Return `chosen` without refunded units if all were asked for; refuse them if they were named."""
+    """Return `chosen` without refunded units if `is_all`; else raise ConflictError for refunded units."""
     allowed = dict(chosen)
     for line in order.lines:
         to_ship = to_ship_quantity(line, refunds.get(line.order_line_id, NOTHING_REFUNDED))
@@ -245,13 +245,13 @@ def _not_refunded(
 
 
 def _cancelled(line: OrderLine, quantity: int, refunds: Mapping[str, LineRefunds]) -> OrderLine:
-    """Return the line with units cancelled; the last ones take all that refunds did not, so that no penny is left."""
+    """Return the line with units cancelled; the last units take the whole amount left, so that no penny remains."""
     if quantity == 0:
         return line
     refunded = refunds.get(line.order_line_id, NOTHING_REFUNDED)
     cancelled = line.cancelled_quantity + quantity
     amount, tax = left_by_refunds(line, refunded, cancelled)
-    # Never more than the line has left, whatever amounts were named.
+    # Never more than the line has left, even if refunds have named larger amounts.
     amount = max(min(amount, line.total_minor - refunded.amount_minor), line.cancelled_minor)
     tax = max(min(tax, line.tax_minor - refunded.tax_minor), line.cancelled_tax_minor)
     if cancelled + refunded.quantity < line.quantity:
@@ -264,10 +264,10 @@ def _cancelled(line: OrderLine, quantity: int, refunds: Mapping[str, LineRefunds
 def _with_shipping_closed(
     lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds], captured_minor: int
 ) -> list[OrderLine]:
-    """Close the shipping lines too, once nothing is left that could be shipped and nothing was.
+    """Close the shipping lines too, when no other line is open and nothing was shipped.
 
-    They are cancelled with the rest. Where a part of the rest was refunded, they may be paid for or given back as well:
-    then they are withdrawn, and a refund of theirs is asked for like any other.
+    They are cancelled with the other lines. If some of the other lines were refunded, the shipping lines may be
+    captured or refunded too. Then they are withdrawn, and their refund has to be requested like any other.
     """
     rest = [line for line in lines if line.kind is not LineKind.SHIPPING]
     if not rest or any(open_quantity(line) or line.fulfilled_quantity for line in rest):
@@ -290,7 +290,7 @@ def _with_shipping_closed(
 
 
 def _check_refunds(line: OrderLine, refunds: LineRefunds) -> None:
-    """A unit is cancelled or refunded, never both. Amounts are checked too: a failed refund can shift a penny."""
+    """Check that no unit is cancelled and refunded. Check amounts too, because a failed refund can shift a penny."""
     if refunds.quantity == 0 and refunds.amount_minor == 0:
         return
     if line.cancelled_quantity == line.quantity:

@@ -1,6 +1,6 @@
 """What happens to a payment: authorized, declined, captured, released, voided, refunded.
 
-Belongs here: functions from a payment's state to its next one, and the limits of each. Does not belong here: the
+Belongs here: functions from a payment's state to its next state, and the limits of each. Does not belong here: the
 provider (`oltp/gateway.py`).
 """
 
@@ -20,7 +20,7 @@ from oltp.domain.transitions import PAYMENT_TRANSITIONS, require_transition
 
 
 def open_to_authorize_minor(order: OrderState, payments: Sequence[PaymentState]) -> int:
-    """Return what of the order no live authorization covers; captured payments count with all they may capture."""
+    """Return the amount of the order that no live authorization covers; a captured payment counts in full."""
     return owed_minor(order) - sum(
         payment.authorized_minor - payment.released_minor
         for payment in payments
@@ -31,10 +31,10 @@ def open_to_authorize_minor(order: OrderState, payments: Sequence[PaymentState])
 def amount_to_authorize(
     order: OrderState, payments: Sequence[PaymentState], amount_minor: int | None, in_flight_minor: int = 0
 ) -> int:
-    """Return the amount to authorize: as asked for, or all that is open.
+    """Return the amount to authorize: the requested amount or, if None, the whole open amount.
 
-    `in_flight_minor`: what the provider is being asked to authorize for the order already.
-    Raises ConflictError when nothing is open (a free order has no payment) or more is asked for than is open.
+    `in_flight_minor`: the amount of other authorizations of the order that are under way. Raises ConflictError when no
+    amount is open (a free order has no payment) or more than the open amount is requested.
     """
     open_minor = open_to_authorize_minor(order, payments) - in_flight_minor
     if amount_minor is not None and amount_minor < 1:
@@ -50,7 +50,7 @@ def amount_to_authorize(
 
 
 def _nothing_open(order: OrderState, payments: Sequence[PaymentState]) -> str:
-    """Return why nothing can be authorized: it is paid for, or money is set aside that was not captured."""
+    """Return why nothing can be authorized: the order is paid for, or an authorization is not captured yet."""
     waiting = [payment for payment in payments if left_to_capture_minor(payment) > 0]
     captured_minor = sum(payment.captured_minor for payment in payments)
     if not waiting or captured_minor >= owed_minor(order):
@@ -66,7 +66,7 @@ def _nothing_open(order: OrderState, payments: Sequence[PaymentState]) -> str:
 
 
 def left_to_capture_minor(payment: PaymentState) -> int:
-    """Return what the payment's authorization still holds."""
+    """Return the authorized amount that is neither captured nor released."""
     if payment.status not in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED):
         return 0
     return payment.authorized_minor - payment.released_minor - payment.captured_minor
@@ -108,10 +108,11 @@ def amount_to_capture(
     amount_minor: int | None,
     in_flight_minor: int = 0,
 ) -> int:
-    """Return the amount to capture: as asked for, or as much as the authorization and the order still allow.
+    """Return the amount to capture: the requested amount or, if None, as much as authorization and order still allow.
 
-    `captured_of_order_minor` is the sum captured over all payments of the order. Raises OverCaptureError when more is
-    asked for than was authorized, or than the order still owes after cancellations, or when nothing is left.
+    `captured_of_order_minor` is the sum captured over all payments of the order. Raises OverCaptureError when the
+    amount exceeds the authorization or what the order still owes after cancellations, or when nothing is left to
+    capture.
     """
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
     if amount_minor is not None and amount_minor < 1:
@@ -129,7 +130,7 @@ def amount_to_capture(
 
 
 def capture_payment(payment: PaymentState, capture: PaymentCapture) -> PaymentState:
-    """Return the payment with one more capture; `amount_to_capture` has said how much."""
+    """Return the payment with one more capture, whose amount comes from `amount_to_capture`."""
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
     captures = sorted(
         [*payment.captures, capture], key=lambda capture: (capture.captured_at, capture.payment_capture_id)
@@ -144,13 +145,13 @@ def capture_payment(payment: PaymentState, capture: PaymentCapture) -> PaymentSt
 
 
 def void_payment(payment: PaymentState) -> PaymentState:
-    """Return the payment voided; only an authorization of which nothing was captured can be."""
+    """Return the payment voided; IllegalTransitionError unless it is authorized and nothing was captured."""
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.VOIDED, f"Payment {payment.payment_id}")
     return msgspec.structs.replace(payment, version=payment.version + 1, status=PaymentStatus.VOIDED)
 
 
 def release_payment(payment: PaymentState) -> PaymentState:
-    """Return the payment with nothing set aside any more: voided, or with what was captured only.
+    """Return the payment with its uncaptured amount released: voided if nothing was captured.
 
     Raises ConflictError when all that was authorized is captured or released.
     """
@@ -165,7 +166,7 @@ def release_payment(payment: PaymentState) -> PaymentState:
 
 
 def refund_payment(payment: PaymentState, amount_minor: int) -> PaymentState:
-    """Return the payment after a completed refund of `amount_minor`; OverRefundError above what was captured."""
+    """Return the payment after a completed refund of `amount_minor`; OverRefundError above the captured amount."""
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
     refunded_minor = payment.refunded_minor + amount_minor
     if refunded_minor > payment.captured_minor:

@@ -1,11 +1,12 @@
-"""What an order costs: amounts, discounts, tax and shipping, line by line, in integers that sum exactly.
+"""The price of an order: amounts, discounts, tax and shipping, line by line, in integers that sum exactly.
 
-Belongs here: from requested lines and the merchant's configuration to priced order lines and their totals. Does not
-belong here: finding prices (the command re-reads them), and what happens to an order later.
+Belongs here: computing order lines and totals from requested lines and the merchant's configuration. Does not belong
+here: finding prices (the command re-reads them), and later changes of an order.
 
-Each line is rounded once (half away from zero); what rounding leaves over stands in `rounding_micro`. A discount that
-names a line is taken off that line; the others are shared out over goods and service lines by largest remainder of what
-is left of their amounts. Tax is computed per line on the amount after discount.
+Each line is rounded once (half away from zero); `rounding_micro` holds the rounding difference. A discount that names a
+line is subtracted from that line. The other discounts are allocated to goods and service lines, in proportion to the
+amounts left after named discounts, by the largest remainder method. Tax is computed per line on the amount after
+discount.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class UnpricedLine(Value, frozen=True, kw_only=True):
     price_reason: str | None
     tax_category: str
     is_tax_inclusive: bool | None = None
-    """Whether the price contains the tax; None: as the merchant's prices do."""
+    """Whether the price contains the tax; None: the merchant's setting applies."""
 
 
 class OrderTotals(Value, frozen=True, kw_only=True):
-    """Sums over an order's lines; the fields are those of OrderState."""
+    """Sums over an order's lines; the fields are fields of OrderState."""
 
     lines_minor: int
     shipping_minor: int
@@ -60,9 +61,9 @@ class OrderTotals(Value, frozen=True, kw_only=True):
 def shipping_fee_lines(
     merchant: MerchantState, lines: Sequence[UnpricedLine], discount_minor: int, order_line_id: str
 ) -> list[UnpricedLine]:
-    """Return the merchant's own shipping line, or none: services need no shipping, large orders may go free.
+    """Return the merchant's own shipping line, or [] for services only and for orders with free shipping.
 
-    An order goes free when its goods and services after discount reach `free_shipping_from_minor`.
+    Shipping is free when goods and services after discount reach `free_shipping_from_minor`.
     """
     if merchant.shipping_fee_minor == 0 or not any(line.kind is LineKind.GOODS for line in lines):
         return []
@@ -75,7 +76,7 @@ def shipping_fee_lines(
 
 
 def shipping_line(order_line_id: str, unit_price_micro: int, source: str, reason: str | None) -> UnpricedLine:
-    """Return a shipping line of the given price; `source` and `reason` say where the price comes from."""
+    """Return a shipping line with the given price; `source` and `reason` say where the price comes from."""
     return UnpricedLine(
         order_line_id=order_line_id,
         kind=LineKind.SHIPPING,
@@ -93,10 +94,11 @@ def shipping_line(order_line_id: str, unit_price_micro: int, source: str, reason
 def price_order(
     merchant: MerchantState, lines: Sequence[UnpricedLine], discounts: Sequence[OrderDiscount] = ()
 ) -> list[OrderLine]:
-    """Return the lines priced, discounted and taxed, numbered from 1 in the order given.
+    """Return the lines with prices, discounts and tax, numbered from 1 in input order.
 
-    Raises InputError for a quantity below 1, a negative price, a discount not above 0, above its line, or above the
-    goods and services, a tax category for which the merchant declares no rate, or amounts beyond `AMOUNT_MICRO_MAX`.
+    Raises InputError for a quantity below 1; a negative price; a discount that is 0 or less, or above its line, or
+    above the goods and services; a tax category for which the merchant declares no rate; or amounts beyond
+    `AMOUNT_MICRO_MAX`.
     """
     if not lines:
         raise InputError("An order needs at least one line.")
@@ -114,7 +116,7 @@ def price_order(
 
 
 def totals_of(lines: Sequence[OrderLine]) -> OrderTotals:
-    """Return the order's totals: every one a plain sum over its lines."""
+    """Return the order's totals; each is a plain sum over its lines."""
     return OrderTotals(
         lines_minor=sum(line.amount_minor for line in lines if line.kind is not LineKind.SHIPPING),
         shipping_minor=sum(line.amount_minor for line in lines if line.kind is LineKind.SHIPPING),
@@ -138,7 +140,7 @@ def _check(line: UnpricedLine) -> None:
 
 
 def _check_totals(lines: Sequence[OrderLine], currency: str) -> None:
-    """Before its discounts and after its tax, an order is within what any amount may be."""
+    """Check that the order's totals, before discounts and after tax, keep the limit of an amount."""
     totals = totals_of(lines)
     largest_minor = max(totals.lines_minor + totals.shipping_minor, totals.total_minor)
     if largest_minor * micro_per_minor(currency) > AMOUNT_MICRO_MAX:
@@ -151,7 +153,7 @@ def _check_totals(lines: Sequence[OrderLine], currency: str) -> None:
 def _discount_shares(
     lines: Sequence[UnpricedLine], amounts: Sequence[int], discounts: Sequence[OrderDiscount], currency: str
 ) -> list[int]:
-    """Return each line's discount; none exceeds its line, because what is shared out exceeds no sum of what is left."""
+    """Return each line's discount. None exceeds its line, because the shared discount is at most the sum left."""
     named = _named_discounts(lines, amounts, discounts, currency)
     weights = [
         0 if line.kind is LineKind.SHIPPING else amount - own
@@ -170,7 +172,7 @@ def _discount_shares(
 def _named_discounts(
     lines: Sequence[UnpricedLine], amounts: Sequence[int], discounts: Sequence[OrderDiscount], currency: str
 ) -> list[int]:
-    """Return per line the sum of the discounts that name it."""
+    """Return for each line the sum of the discounts that name it."""
     named = [0] * len(lines)
     for discount in discounts:
         if discount.amount_minor <= 0:

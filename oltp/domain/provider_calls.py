@@ -1,7 +1,7 @@
-"""What is asked of the payment provider, as a value, and what its being under way means for everybody else.
+"""A call to the payment provider, as a value, and the limits that it sets for other commands while it is under way.
 
-Belongs here: the call, and the limits that calls under way put on other commands. Does not belong here: making it
-(`oltp/commands/asking.py`), keeping it (`oltp/store/provider_calls.py`).
+Belongs here: the call and these limits. Does not belong here: making the call (`oltp/commands/asking.py`), storing it
+(`oltp/store/provider_calls.py`).
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from contracts.events.common import Value
 
 
 class CallKind(StrEnum):
-    """What the provider is asked to do."""
+    """The operation that the provider is asked for."""
 
     AUTHORIZE = "authorize"
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
     GIVE_UP = "give_up"
-    """Void an authorization that came too late to be recorded as one."""
+    """Void an authorization that came too late to be recorded as authorized."""
 
 
 class ProviderCall(Value, frozen=True, kw_only=True):
-    """One call. While it is under way, nobody else may use what it is about to take or give back."""
+    """One call. While it is under way, no other command may use the amount that it takes or gives back."""
 
     kind: CallKind
     provider_key: str
-    """The key by which the provider knows it, however often it is made."""
+    """The idempotency key at the provider; it stays the same when the call is repeated."""
     order_id: str
     payment_id: str
     refund_id: str | None = None
     subject: str
-    """The payment token of an authorization; for every other kind the provider's reference of the authorization."""
+    """For an authorization the payment token; for every other kind the provider's reference of the authorization."""
     amount_minor: int
     currency: str
 
 
 def in_flight_minor(calls: Sequence[ProviderCall], kind: CallKind, payment_id: str | None = None) -> int:
-    """Return what calls of a kind ask for, of one payment or of all, in minor units."""
+    """Return the sum in minor units of the calls of one kind, for one payment or (None) for all."""
     return sum(call.amount_minor for call in calls if call.kind is kind and payment_id in (None, call.payment_id))
 
 

@@ -1,18 +1,19 @@
-"""What may be given back for an order's lines, and what happens to a refund.
+"""How much may be refunded for an order's lines, and what happens to a refund.
 
 Belongs here: refund amounts per line, limits per line and per payment, the refund's states. Does not belong here: the
 provider, the payment's own counters (`payments.py`), stock.
 
 Amounts. The first c cancelled units of a line carry portion(total, c), counted from the bottom. Refunds count from the
-top: the first r refunded units carry total - portion(total, quantity - r). Both are cumulative and cannot meet as long
-as c + r <= quantity, in whatever order they come; and when c + r = quantity they sum to the line exactly. Tax likewise.
+top: the first r refunded units carry total - portion(total, quantity - r). Both amounts are cumulative. They do not
+overlap while c + r <= quantity, in any order of cancellations and refunds; when c + r = quantity, they sum to the line
+exactly. The tax is computed in the same way.
 
-A caller may name the amount instead: a line that was captured in part, or over two payments, is given back piece by
-piece, and its units are named with one of the pieces only (the others name 0 units). Tax is then the amount's share of
-the tax that the line has left. What was named, little or much, never changes what other units cost: they carry their
-own portion, as if the units with a named amount had carried theirs (the lowest of the uncancelled ones). More than the
-line has left is never given back; units that take all of it take all its tax. When no amount was named, whatever refund
-comes last gives back what is left, to the penny.
+A caller may name the amount instead. A line that was captured in part, or over two payments, is refunded in several
+refund lines; one of them names the units, the others name 0 units. The tax is then the amount's share of the tax that
+the line has left. A named amount never changes what other units cost: they carry their own portion, as if the units
+with a named amount had carried theirs (the lowest of the uncancelled portions). A refund never exceeds what the line
+has left; a refund of all that is left takes all the tax that is left. When no amount was named, the last refund gives
+back exactly what is left.
 """
 
 from __future__ import annotations
@@ -34,34 +35,34 @@ from oltp.domain.transitions import REFUND_TRANSITIONS, require_transition
 
 
 class LineRefunds(Value, frozen=True, kw_only=True):
-    """What is refunded of one order line: requested and completed refunds, not failed ones."""
+    """The refunds of one order line, summed up: requested and completed refunds, not failed ones."""
 
     quantity: int
     amount_minor: int
     tax_minor: int
     restocked_quantity: int
     named_quantity: int = 0
-    """Of these: units, amount and tax of lines whose amount was named."""
+    """The part of these sums (units, amount, tax) from refund lines whose amount was named."""
     named_minor: int = 0
     named_tax_minor: int = 0
     settled_quantity: int = 0
-    """Units of completed refunds that did not come back: so many will not be shipped, as far as they were not."""
+    """Units of completed refunds that did not come back; those that were not shipped yet never will be."""
     taxes: dict[str, int] = msgspec.field(default_factory=dict)
-    """Of a line with several taxes: what `tax_minor` is of each, in minor units by jurisdiction."""
+    """For a line with several taxes: the parts of `tax_minor`, in minor units by jurisdiction."""
 
     @property
     def counted_quantity(self) -> int:
-        """Return the units that were given back for what they cost."""
+        """Return the units that were refunded at their price, without a named amount."""
         return self.quantity - self.named_quantity
 
     @property
     def counted_minor(self) -> int:
-        """Return what those units gave back."""
+        """Return the amount that was refunded for these units."""
         return self.amount_minor - self.named_minor
 
     @property
     def counted_tax_minor(self) -> int:
-        """Return the tax in it."""
+        """Return the tax in this amount."""
         return self.tax_minor - self.named_tax_minor
 
 
@@ -71,7 +72,7 @@ NOTHING_REFUNDED = LineRefunds(quantity=0, amount_minor=0, tax_minor=0, restocke
 class RefundRequest(Value, frozen=True, kw_only=True):
     """Units of one order line to be refunded; `is_restocked`: they came back and can be sold again.
 
-    `amount_minor`: what is given back, tax contained; None: what the units cost.
+    `amount_minor`: the amount to give back, including tax; None: the price of the units.
     """
 
     refund_line_id: str
@@ -89,11 +90,10 @@ def refund_amounts(
     *,
     currency: str | None = None,
 ) -> tuple[int, int]:
-    """Return (amount_minor, tax_minor) that `quantity` more units of the line give back, tax contained in the amount.
+    """Return (amount_minor, tax_minor) of a refund of `quantity` more units of the line; the amount includes the tax.
 
-    `amount_minor`: give back this much instead; then `quantity` may be 0. `currency`: the order's, for what is said of
-    amounts. Raises OverRefundError when fewer units, or less money, are left: charged minus cancelled minus already
-    refunded.
+    `amount_minor`: refund this amount instead; then `quantity` may be 0. `currency`: the order's, for error messages.
+    Raises OverRefundError when the line has fewer units or less money left: charged minus cancelled minus refunded.
     """
     units_left = line.quantity - line.cancelled_quantity - refunds.quantity
     quantity_min = 1 if amount_minor is None else 0
@@ -111,19 +111,21 @@ def refund_amounts(
             raise OverRefundError(f"Line {line.sku}: {asked} asked for, {left} can be refunded.")
         return _named_amounts(line, amount_minor, amount_left, tax_left)
     cost, cost_tax = _cost(line, refunds, quantity, is_last=quantity == units_left)
-    # A failed refund takes its share out of the middle; then the next one may be due nothing, never less than nothing.
+    # After a refund from the middle has failed, the computed cost may be negative; then the amount is 0.
     amount = min(max(cost, 0), amount_left)
     if amount == amount_left:
         return amount_left, tax_left
-    # At least so much that the rest keeps no more tax than amount; a cancellation keeps to that too.
+    # The tax left must not exceed the amount left, so this refund takes at least the difference. Cancellations obey
+    # this too.
     tax_least = max(amount - (amount_left - tax_left), 0)
     return amount, min(max(cost_tax, tax_least), tax_left, amount)
 
 
 def left_by_refunds(line: OrderLine, refunds: LineRefunds, cancelled_quantity: int) -> tuple[int, int]:
-    """Return (amount_minor, tax_minor) of all units that are neither refunded nor among those with a named amount.
+    """Return (amount_minor, tax_minor) of all units that are not refunded.
 
-    The latter keep the portion that they carry above `cancelled_quantity` cancelled units.
+    Units that were refunded with a named amount count with their own portion, directly above `cancelled_quantity`
+    cancelled units.
     """
     kept = cancelled_quantity + refunds.named_quantity
 
@@ -135,7 +137,7 @@ def left_by_refunds(line: OrderLine, refunds: LineRefunds, cancelled_quantity: i
 
 
 def _cost(line: OrderLine, refunds: LineRefunds, quantity: int, *, is_last: bool) -> tuple[int, int]:
-    """Return what `quantity` more units cost, with their tax: the last ones all that the others did not carry."""
+    """Return (amount_minor, tax_minor) of `quantity` more units; the last units take all that is left."""
     if is_last:
         amount, tax = left_by_refunds(line, refunds, line.cancelled_quantity)
         return amount - line.cancelled_minor, tax - line.cancelled_tax_minor
@@ -147,7 +149,7 @@ def _cost(line: OrderLine, refunds: LineRefunds, quantity: int, *, is_last: bool
 
 
 def _named_amounts(line: OrderLine, amount_minor: int, amount_left: int, tax_left: int) -> tuple[int, int]:
-    """Return the amount and its share of the tax that is left; the rest never keeps more tax than amount."""
+    """Return the amount and its share of the tax that is left; then the tax left never exceeds the amount left."""
     if amount_minor < 1:
         raise InputError(f"Line {line.sku}: the amount to refund must be above 0.")
     return amount_minor, portion(tax_left, amount_minor, amount_left)
@@ -168,10 +170,9 @@ def request_refund(
 ) -> RefundState:
     """Return the new refund at version 1, with every amount computed.
 
-    `line_refunds`: what is already refunded by order line id; `pending_minor`: requested, not yet completed refunds of
-    the payment. `gift_card_id`: the card that it is paid onto; None: that of the payment, if it was made with one.
-    Raises OverRefundError beyond what the line or the payment can give back, ConflictError for restocking units that
-    never left.
+    `line_refunds`: earlier refunds by order line id; `pending_minor`: the sum of the payment's requested, not yet
+    completed refunds. Raises OverRefundError when the amount exceeds what is left of a line or of the payment,
+    ConflictError for restocking units that were never shipped.
     """
     _check_request(order, payment, requests)
     lines, taxes = _refund_lines(order, requests, line_refunds)
@@ -206,7 +207,7 @@ def request_refund(
 
 
 def with_settled(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dict[str, LineRefunds]:
-    """Return what is refunded per order line id, with a refund completed that stands in it as requested."""
+    """Return the refunds by order line id after `refund`, which they contain as requested, has completed."""
     after = dict(refunds)
     for line in refund.lines:
         if not line.is_restocked:
@@ -218,7 +219,7 @@ def with_settled(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dic
 
 
 def with_requested(refunds: Mapping[str, LineRefunds], refund: RefundState) -> dict[str, LineRefunds]:
-    """Return what is refunded per order line id, with a refund that was requested now."""
+    """Return the refunds by order line id with `refund`, which is requested now, added."""
     after = dict(refunds)
     for line in refund.lines:
         own = [tax for tax in refund.line_taxes if tax.refund_line_id == line.refund_line_id]
@@ -227,7 +228,7 @@ def with_requested(refunds: Mapping[str, LineRefunds], refund: RefundState) -> d
 
 
 def complete_refund(refund: RefundState, provider_reference: str | None, completed_at: datetime) -> RefundState:
-    """Return the refund completed; the payment's counter moves with it (`payments.refund_payment`)."""
+    """Return the refund completed; the caller must also update the payment (`payments.refund_payment`)."""
     require_transition(REFUND_TRANSITIONS, refund.status, RefundStatus.COMPLETED, f"Refund {refund.refund_id}")
     return msgspec.structs.replace(
         refund,
@@ -262,7 +263,7 @@ def _check_request(order: OrderState, payment: PaymentState, requests: Sequence[
 def _refund_lines(
     order: OrderState, requests: Sequence[RefundRequest], line_refunds: Mapping[str, LineRefunds]
 ) -> tuple[list[RefundLine], list[RefundLineTax]]:
-    """Return the lines in the order given, with their taxes; a line named twice counts what its first naming takes."""
+    """Return the lines in input order, with their taxes; the second naming of a line is limited by the first."""
     lines: list[RefundLine] = []
     taxes: list[RefundLineTax] = []
     running = dict(line_refunds)

@@ -1,7 +1,7 @@
 """What happens to reserved units: taken over by an order, consumed, released, expired.
 
-Belongs here: functions from a reservation's state to its next one. Does not belong here: stock levels, which the
-commands move by the same units.
+Belongs here: functions from a reservation's state to its next state. Does not belong here: stock levels, which the
+commands change by the same units.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def held_quantity(line: ReservationLine) -> int:
 
 
 def held_by_variant(reservation: ReservationState) -> dict[str, int]:
-    """Return the units still held, by variant id; variants of which none are held are left out."""
+    """Return the units still held, by variant id, without variants at 0."""
     held: dict[str, int] = {}
     for line in reservation.lines:
         if held_quantity(line):
@@ -33,9 +33,10 @@ def held_by_variant(reservation: ReservationState) -> dict[str, int]:
 def take_over(
     reservation: ReservationState, order_id: str, location_id: str, needed: Mapping[str, int], at: datetime
 ) -> ReservationState:
-    """Return the reservation as the order's own: it no longer expires.
+    """Return the reservation assigned to the order; it no longer expires.
 
-    Raises ConflictError unless it is free, alive, and holds exactly the units that the order needs at the location.
+    Raises ConflictError unless it belongs to no order, has not ended, and holds exactly the units that the order needs
+    at the location.
     """
     name = f"Reservation {reservation.reservation_id}"
     require_transition(RESERVATION_TRANSITIONS, reservation.status, ReservationStatus.HELD, name)
@@ -60,7 +61,7 @@ def release(
     quantities: Mapping[str, int] | None = None,
     end: ReservationStatus = ReservationStatus.RELEASED,
 ) -> ReservationState:
-    """Return the reservation after `quantities` (None: all that is held) went back to stock; `end` names why."""
+    """Return the reservation after `quantities` (None: all held units) went back to stock; `end` is the end state."""
     taken = held_by_variant(reservation) if quantities is None else quantities
     return _take(reservation, taken, "released_quantity", end)
 
@@ -68,7 +69,7 @@ def release(
 def _take(
     reservation: ReservationState, quantities: Mapping[str, int], field: str, end: ReservationStatus
 ) -> ReservationState:
-    """Take units out of the lines in their order; the step that empties the last line gives the end state."""
+    """Take units out of the lines in their order; when no line holds units any more, the status becomes `end`."""
     left = dict(quantities)
     lines = []
     for line in reservation.lines:

@@ -1,14 +1,14 @@
-"""The taxes of one category: what each of them is on an amount, and what of each is given back.
+"""The taxes of one category: how much each tax is on an amount, and how much of each tax is given back.
 
-Belongs here: one or several taxes on the same amount, and their parts. Does not belong here: which amount is taxed
+Belongs here: one or several taxes on the same amount, and their shares. Does not belong here: which amount is taxed
 (`pricing.py`, `adjustments.py`), and how much of a line's tax goes back (`refunds.py`, `orders.py`).
 
 Tax on top of a price: each tax is rounded by itself on the taxable amount, and the line's tax is their sum. Tax in a
-price: it is taken out at the sum of the rates, rounded once, and split by the rates, so that it stays whole: the first
-k taxes have together what their rates are of it, rounded.
+price: the total tax is computed with the sum of the rates, rounded once, and split by the rates. To keep the sum exact,
+the first k taxes together get the rounded share of their rates.
 
-What is given back of a line's tax is shared out over what is left of each tax, by largest remainder. No share exceeds
-what is left, and who gives back all that is left gives back all of each.
+Tax that is given back is allocated in proportion to what is left of each tax, by the largest remainder method. No share
+exceeds what is left of its tax; giving back all that is left gives back all of each tax.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from contracts.money import allocate, round_half_away, tax_of
 
 
 def rates_by_category(merchant: MerchantState) -> dict[str, list[TaxRate]]:
-    """Return the taxes where the merchant is, by category, in the order of the state."""
+    """Return the tax rates of the merchant's own jurisdiction, by category, in the order of the state."""
     found: dict[str, list[TaxRate]] = {}
     for rate in merchant.tax_rates:
         if rate.jurisdiction == merchant.jurisdiction:
@@ -36,7 +36,7 @@ def rates_by_category(merchant: MerchantState) -> dict[str, list[TaxRate]]:
 def require_rates(
     merchant: MerchantState, rates: Mapping[str, list[TaxRate]], tax_category: str, subject: str = ""
 ) -> list[TaxRate]:
-    """Return the taxes of a category; InputError, which begins with the subject, when the merchant declares none."""
+    """Return the tax rates of a category; InputError, which begins with `subject`, when the merchant declares none."""
     if tax_category not in rates:
         raise InputError(
             f"{subject}Merchant {merchant.merchant_id} declares no tax rate for category {tax_category!r} in "
@@ -46,12 +46,12 @@ def require_rates(
 
 
 def are_named(rates: Sequence[TaxRate]) -> bool:
-    """Return whether each of the taxes says where it is owed, so that each is kept by itself."""
+    """Return whether each tax names where it is owed; then each tax is stored separately."""
     return bool(rates[0].owed_to)
 
 
 def taxes_on(amount_minor: int, rates: Sequence[TaxRate], *, is_inclusive: bool) -> list[int]:
-    """Return each tax in minor units on (or, inclusive, contained in) a signed amount."""
+    """Return each tax in minor units: on a signed amount or, if `is_inclusive`, contained in it."""
     if not is_inclusive:
         return [tax_of(amount_minor, rate.rate_ppm, is_inclusive=False) for rate in rates]
     rate_ppm = sum(rate.rate_ppm for rate in rates)
@@ -61,7 +61,7 @@ def taxes_on(amount_minor: int, rates: Sequence[TaxRate], *, is_inclusive: bool)
 
 
 def line_taxes(merchant: MerchantState, lines: Sequence[OrderLine]) -> list[OrderLineTax]:
-    """Return each tax of the priced lines that have named ones, in the order of the state."""
+    """Return each tax of the lines whose taxes are named (`are_named`), in the order of the state."""
     found: list[OrderLineTax] = []
     by_category = rates_by_category(merchant)
     for line in lines:
@@ -83,7 +83,7 @@ def line_taxes(merchant: MerchantState, lines: Sequence[OrderLine]) -> list[Orde
 
 
 def given_back(tax_minor: int, taxes: Sequence[OrderLineTax], refunded: Mapping[str, int]) -> list[int]:
-    """Return what of each tax of a line goes back with `tax_minor` of it; `refunded`: what did, by jurisdiction."""
+    """Return each tax's share of `tax_minor`, which is given back; `refunded`: minor units so far, by jurisdiction."""
     left = [tax.tax_minor - tax.cancelled_tax_minor - refunded.get(tax.jurisdiction, 0) for tax in taxes]
     if tax_minor > sum(left) or min(left, default=0) < 0:
         raise ConflictError("More tax would be given back for a line than is left of its taxes.")
@@ -96,7 +96,7 @@ def cancelled_taxes(
     after: Sequence[OrderLine],
     refunded: Mapping[str, Mapping[str, int]],
 ) -> list[OrderLineTax]:
-    """Return the taxes with what the lines cancelled more; `refunded`: by order line id, by jurisdiction."""
+    """Return the taxes with the newly cancelled tax of the lines; `refunded`: by order line id, by jurisdiction."""
     if not taxes:
         return []
     more = {

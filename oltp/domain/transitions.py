@@ -1,7 +1,7 @@
-"""The state machines: for every status, the statuses that one step may lead to.
+"""The state machines: for every status, the statuses that one step may reach.
 
-Belongs here: the tables and the question "may this step be taken". Does not belong here: what a step changes. The
-database holds the same tables in its triggers; a test holds the two together.
+Belongs here: the tables and the check that a step is allowed. Does not belong here: what a step changes. The database
+checks the same tables in its triggers; a test compares both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ORDER_TRANSITIONS: Transitions[OrderStatus] = {
 
 PAYMENT_TRANSITIONS: Transitions[PaymentStatus] = {
     PaymentStatus.AUTHORIZED: frozenset({PaymentStatus.CAPTURED, PaymentStatus.VOIDED}),
-    # Captured to captured: a further capture, or a refund of what was captured.
+    # Captured to captured: a further capture, or a refund.
     PaymentStatus.CAPTURED: frozenset({PaymentStatus.CAPTURED}),
     PaymentStatus.DECLINED: frozenset(),
     PaymentStatus.VOIDED: frozenset(),
@@ -60,6 +60,6 @@ GIFT_CARD_TRANSITIONS: Transitions[GiftCardStatus] = {
 
 
 def require_transition(table: Transitions[Status], before: Status, after: Status, what: str) -> None:
-    """Raise IllegalTransitionError unless `table` allows the step; `what` names the aggregate for the reader."""
+    """Raise IllegalTransitionError unless `table` allows the step; `what` names the aggregate in the message."""
     if after not in table[before]:
         raise IllegalTransitionError(f"{what} is {before}; it cannot become {after}.")

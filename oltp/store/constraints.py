@@ -1,8 +1,8 @@
-"""What a refusal by the database means: constraint names as constants, and the domain error of each.
+"""The meaning of database errors: constraint names as constants, and the domain error of each.
 
-Belongs here: names that tables and triggers give, and their meaning. Does not belong here: catching
-(`oltp/commands/execute.py`). A constraint that is not listed guards against mistakes of the program, not of the caller,
-and is raised as it came.
+Belongs here: the constraint names of tables and triggers, and their meaning. Does not belong here: catching the errors
+(`oltp/commands/execute.py`). A constraint that is not listed guards against bugs of the program, not against a caller's
+mistake; its error is raised unchanged.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ POSITION_USED = set_back(
     "position",
     "(select max(position) from (table oltp.outbox_floor union all select true, position from oltp.outbox) as used)",
 )
-"""Positions are given by the database alone, so no caller has chosen one that is used."""
+"""The message for a position that is already used. Only the database assigns positions, so this is no caller's mistake.
+"""
 
 MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     STOCK_RESERVED_WITHIN_ON_HAND: (InsufficientStockError, None),
@@ -84,7 +85,7 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     POSITIONS_GROW: (StackError, POSITION_USED),
     CURRENCY_CODE: (InputError, "A currency is three capital letters, e.g. GBP."),
 }
-"""Error and sentence by constraint; None: the database's own sentence, which `refuse` in 0001_triggers.sql wrote."""
+"""Error and sentence by constraint; None: the sentence of the database, from `refuse` in 0001_triggers.sql."""
 
 
 OVERLOADED = (
@@ -95,11 +96,11 @@ OVERLOADED = (
     errors.DiskFull,
     errors.OutOfMemory,
 )
-"""What passes by waiting: a time limit of the server was reached, or one of its resources is used up."""
+"""Temporary errors: a time limit of the server was reached, or one of its resources is used up."""
 
 
 def domain_error(error: psycopg.Error) -> TieoutError | None:
-    """Return what a refusal means to the caller; None when it is a fault of the program."""
+    """Return the domain error for a database error; None when it is a bug of the program."""
     if isinstance(error, OVERLOADED):
         reason = (error.diag.message_primary or str(error)).rstrip(".")
         return StackError(f"The database did not get it done ({reason}); nothing was changed, so send it again.")

@@ -1,4 +1,4 @@
-"""Finding an entitlement by what it is about rather than by its id."""
+"""Finding an entitlement by its feature (and customer) instead of by its id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ select entitlement_id from oltp.customer_entitlements where merchant_id = %s and
 
 
 def merchant_entitlement(tx: CommandTransaction, merchant_id: str, feature: str) -> MerchantEntitlementState | None:
-    """Return the merchant's entitlement to a feature, locked, or None when nobody ever granted it."""
+    """Return the merchant's entitlement to a feature, locked, or None when it was never granted."""
     row = tx.query(_OF_MERCHANT, (merchant_id, feature)).fetchone()
     return find(tx, MerchantEntitlementState, merchant_id, row[0]) if row else None
 
@@ -21,6 +21,6 @@ def merchant_entitlement(tx: CommandTransaction, merchant_id: str, feature: str)
 def customer_entitlement(
     tx: CommandTransaction, merchant_id: str, customer_id: str, feature: str
 ) -> CustomerEntitlementState | None:
-    """Return the customer's entitlement to a feature, locked, or None when nobody ever granted it."""
+    """Return the customer's entitlement to a feature, locked, or None when it was never granted."""
     row = tx.query(_OF_CUSTOMER, (merchant_id, customer_id, feature)).fetchone()
     return find(tx, CustomerEntitlementState, merchant_id, row[0]) if row else None

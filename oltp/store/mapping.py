@@ -1,10 +1,10 @@
 """Which tables hold an aggregate, and the statements that read and write them.
 
-Belongs here: the mapping, as values, and SQL text made once from declared column names (never from values). Does not
-belong here: running it (`oltp/store/rows.py`).
+Belongs here: the mapping, as values, and SQL text built once from declared column names (never from values). Does not
+belong here: running the statements (`oltp/store/rows.py`).
 
-States and rows travel as one JSON text per statement, in both directions, and PostgreSQL takes them apart
-(`json_populate_recordset`): a statement has the same text and one parameter for one line or for a hundred.
+In both directions, each statement transfers its states or rows as one JSON text, which PostgreSQL parses
+(`json_populate_recordset`). So a statement has the same text and one parameter for one line or for a hundred.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from contracts.events.common import AggregateState, Value
 from oltp.store import tables
 
 PartRow = dict[str, Any]
-"""Columns of one part's rows by name, over all its tables."""
+"""The column values of one part by column name, over all its tables."""
 
 
 # Compared by identity, so that statements can be cached by mapping.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChildTable:
-    """One table of a kind of part; a part may be spread over several tables (order line and its tax basis)."""
+    """One table of a kind of part; a part may be stored in several tables (order line and its tax basis)."""
 
     table: Table
     root_id: str
@@ -47,7 +47,7 @@ class ChildTable:
         return tuple(column.name for column in self.table.primary_key.columns)
 
     def present(self, rows: Sequence[PartRow]) -> list[PartRow]:
-        """Return the rows that stand in this table."""
+        """Return the rows that this table contains."""
         return [row for row in rows if self.optional_field is None or row[self.optional_field] is not None]
 
     def differs(self, before: PartRow, after: PartRow) -> bool:
@@ -61,7 +61,7 @@ class ChildTable:
 
     @cached_property
     def update(self) -> bytes:
-        """Write rows that changed, given as a JSON array; a row that may be absent is inserted then."""
+        """Update changed rows, given as a JSON array; upsert if the part's row is optional in this table."""
         changing = [name for name in self.columns if name not in (*self.key, self.root_id, "merchant_id")]
         if self.optional_field is None:
             return _update_many(self.table, self.key, changing).encode()
@@ -71,7 +71,7 @@ class ChildTable:
 
     @cached_property
     def delete(self) -> bytes:
-        """Delete the rows that have the keys of those given as a JSON array."""
+        """Delete rows by key; the parameter is a JSON array of rows."""
         keys = ", ".join(self.key)
         return f"delete from {self.table} where ({keys}) in (select {keys} from {_given(self.table)})".encode()
 
@@ -111,13 +111,13 @@ class AggregateMapping:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Return the root's columns that are fields of the state."""
+        """Return the root's columns: the fields of the state that are not lists of parts."""
         lists = {child.field for child in self.children}
         return tuple(name for name in self.state_type.__struct_fields__ if name not in lists)
 
     @cached_property
     def inherited(self) -> tuple[str, ...]:
-        """Return the root's fields that its parts' tables repeat."""
+        """Return the root's fields that the tables of its parts repeat."""
         used = {name for child in self.children for part in child.tables for name in part.columns}
         own = {name for child in self.children for name in child.fields}
         return tuple(name for name in self.columns if name in used - own or name == self.id_field)
@@ -135,15 +135,15 @@ class AggregateMapping:
 
     @cached_property
     def delete(self) -> bytes:
-        """Delete one root (merchant, id) whose parts are gone."""
+        """Delete one root (merchant, id) whose parts are already deleted."""
         return f"delete from {self.table} where merchant_id = %s and {self.id_field} = %s".encode()
 
     def lock(self, column: str) -> bytes:
-        """Lock the merchant's roots whose `column` has a value, by id."""
+        """Lock the merchant's roots with a given value in `column`, in the order of their ids."""
         return _lock(self, column)
 
     def select(self, column: str) -> bytes:
-        """Read the merchant's aggregates whose root has a value in `column`: one JSON state a row, by id."""
+        """Read the merchant's aggregates whose root has a given value in `column`: one JSON state per row, by id."""
         return _select(self, column)
 
 
@@ -158,8 +158,8 @@ def insert_statement(mappings: tuple[AggregateMapping, ...]) -> bytes:
         parts.append(f"{_states(mapping)} as ({_given_states(mapping)})")
         if mapping is not mappings[-1]:
             parts.append(f"{mapping.table.name}_inserted as ({_insert_root(mapping)})")
-    # The main statement runs first, and these from the last to the first: an id that is taken is then refused by the
-    # table whose id it is.
+    # PostgreSQL runs the main statement first, and these CTEs from the last to the first. So a taken id violates the
+    # primary key of its own table first.
     parts += [
         f"{part.table.name}_inserted as ({_insert_parts(mapping, child, part)})"
         for mapping in reversed(mappings)
@@ -208,7 +208,7 @@ def _insert_parts(mapping: AggregateMapping, child: ChildMapping, part: ChildTab
 
 
 def _part_value(child: ChildMapping, column: Column[Any], name: str) -> str:
-    """Return what fills a column of a part; a field that JSON leaves out has its default, which is the column's too."""
+    """Return the SQL value for a column of a part. A field that is absent in the JSON gets the column's default."""
     if name not in child.fields:
         return f"given.{name}"
     default = column.server_default
@@ -216,7 +216,7 @@ def _part_value(child: ChildMapping, column: Column[Any], name: str) -> str:
 
 
 def _given_states(mapping: AggregateMapping) -> str:
-    """Return the subquery of the states and of what their parts repeat, taken out once and not for every part."""
+    """Return the subquery of the states and their repeated fields, which are extracted once and not per part."""
     repeated = [f"{_json_value('value', mapping.table.columns[name], name)} as {name}" for name in mapping.inherited]
     further = [f"{_json_value('extra', column, name)} as {name}" for name, column in _extra_columns(mapping).items()]
     return (
@@ -226,7 +226,7 @@ def _given_states(mapping: AggregateMapping) -> str:
 
 
 def _extra_columns(mapping: AggregateMapping) -> dict[str, Column[Any]]:
-    """Return the columns that neither a part nor its root has, by name: the caller adds them."""
+    """Return by name the columns that are fields of neither the part nor its root; the caller adds their values."""
     return {
         column.name: column
         for child in mapping.children
@@ -343,4 +343,4 @@ def _table(name: str) -> Table:
 MAPPINGS: dict[type[AggregateState], AggregateMapping] = {
     state_type: _mapping(state_type) for state_type in STATE_TYPES.values()
 }
-"""Tables by state type."""
+"""Tables by state type. Columns have the names of the state's fields, so the mapping is short."""

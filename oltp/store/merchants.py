@@ -1,4 +1,4 @@
-"""What commands read of a merchant without changing it."""
+"""Reads of a merchant by commands that do not change it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _CURRENCY = "select currency from oltp.merchants where merchant_id = %s for shar
 
 
 def merchant_currency(tx: CommandTransaction, merchant_id: str) -> str:
-    """Return the currency of all of a merchant's prices; it cannot change before this transaction has ended."""
+    """Return the currency of a merchant's prices and lock its row, so that it cannot change in this transaction."""
     row = tx.once(("currency", merchant_id), lambda: tx.query(_CURRENCY, (merchant_id,)).fetchone)()
     if row is None:
         raise NotFoundError(f"Merchant {merchant_id} does not exist.")

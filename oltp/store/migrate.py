@@ -1,7 +1,7 @@
-"""Bring a pod's database to the newest schema.
+"""Migrate a pod's database to the newest schema.
 
-Belongs here: running the revisions, once, whoever starts first. Does not belong here: creating databases and roles
-(`stack/servers/bootstrap.py`, or a DBA).
+Belongs here: running the revisions once, also when several processes start together. Does not belong here: creating
+databases and roles (`stack/servers/bootstrap.py`, or a DBA).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ ROLES = ("tieout_app", "tieout_relay", "tieout_reader")
 """Roles that the revisions grant rights to; they must exist."""
 
 _LOCK = 0x7469656F7574_01
-"""Advisory lock of a migration in progress, so that two starts do not run the same revision."""
+"""Advisory lock of a migration in progress, so that two processes do not run the same revision."""
 
 
 def migrate(owner_dsn: str) -> None:
-    """Bring the database at `owner_dsn` (libpq URI of the role that owns the tables) to the newest revision.
+    """Migrate the database at `owner_dsn` (libpq URI of the role that owns the tables) to the newest revision.
 
-    A database that is there already is left as it is. Raises StackError when the server cannot be reached or a role
-    is missing.
+    A database at the newest revision stays unchanged. Raises StackError when the server cannot be reached or a role is
+    missing.
     """
     driver = _connect(owner_dsn)
-    # SQLAlchemy takes the connection over, and closes it.
+    # SQLAlchemy takes over the connection and closes it.
     engine = create_engine("postgresql+psycopg://", creator=lambda: driver, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -53,7 +53,7 @@ def _require_roles(connection: Connection) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Alembic takes long to import, and only a migration needs it.
+    # Import Alembic here: its import is slow, and only a migration needs it.
     from alembic import command
     from alembic.config import Config
 

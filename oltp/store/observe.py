@@ -1,4 +1,4 @@
-"""What a pod holds, counted in one snapshot, for people who watch it."""
+"""Row counts of a pod in one snapshot, for operators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT_TABLES = {aggregate_type: f"{aggregate_type}s" for aggregate_type in STATE_
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """Rows of every root table of one pod, and the newest cut that had been registered then."""
+    """The rows of every root table of one pod, and its newest registered cut, in the same snapshot."""
 
     pod: str
     cut: int

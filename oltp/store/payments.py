@@ -1,8 +1,8 @@
 """Sums over the payments and refunds of an order that limit what may be captured, cancelled or refunded.
 
-Belongs here: SQL that adds up. Does not belong here: the limits (`oltp/domain/`). Whoever decides by such a sum has
-locked the order first, as everybody does who changes it. Each function sends its question; calling what it returns
-waits for the answer.
+Belongs here: SQL that computes sums. Does not belong here: the limits (`oltp/domain/`). A command that uses such a sum
+must lock the order first; every command that changes the sum does so too. Each function sends its query and returns a
+function that waits for the answer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ select coalesce(sum(captured_minor), 0)::bigint from oltp.payments where order_i
 
 
 def line_refunds(tx: CommandTransaction, order_id: str) -> Pending[dict[str, LineRefunds]]:
-    """Ask what is refunded per order line id: requested and completed refunds; lines without any are left out."""
+    """Ask for the refunds by order line id: requested and completed refunds; lines without refunds are left out."""
     cursor = tx.query(_LINE_REFUNDS, [order_id])
     names = LineRefunds.__struct_fields__
     return lambda: {

@@ -1,6 +1,6 @@
 """Calls to the payment provider that are under way, in the pod.
 
-Belongs here: reading and writing them inside a command's transaction. Does not belong here: when that is done
+Belongs here: reading and writing calls inside a command's transaction. Does not belong here: when that is done
 (`oltp/commands/asking.py`).
 """
 
@@ -50,7 +50,7 @@ limit %s
 
 
 class LeftBehind(Value, frozen=True, kw_only=True):
-    """A call that nobody waits for any more, with the command that made it."""
+    """A call that no client waits for any more, with its command."""
 
     merchant_id: str
     idempotency_key: str
@@ -65,13 +65,13 @@ def find_call(tx: CommandTransaction, merchant_id: str) -> ProviderCall | None:
 
 
 def calls_of_order(tx: CommandTransaction, merchant_id: str, order_id: str) -> Callable[[], list[ProviderCall]]:
-    """Ask for the calls under way for an order, those of the transaction's own key apart."""
+    """Ask for the calls under way for an order, except the call of the transaction's own key."""
     cursor = tx.query(_OF_ORDER, [order_id, merchant_id, tx.idempotency_key])
     return lambda: [_call(row) for row in cursor.fetchall()]
 
 
 def open_call(tx: CommandTransaction, merchant_id: str, call: ProviderCall, command: str, body: str) -> None:
-    """Write that the provider is about to be asked; ConflictError when the payment's id is taken."""
+    """Insert the call that is about to be made; ConflictError when the payment's id is taken."""
     if call.kind is CallKind.AUTHORIZE:
         ((is_taken,),) = tx.query(_IS_TAKEN, [call.payment_id]).fetchall()
         if is_taken:
@@ -81,14 +81,14 @@ def open_call(tx: CommandTransaction, merchant_id: str, call: ProviderCall, comm
 
 
 def become(tx: CommandTransaction, merchant_id: str, call: ProviderCall) -> None:
-    """Write which call follows the one that was answered."""
+    """Replace the answered call of the transaction's key by the call that follows it."""
     tx.query(_BECOME, [call.kind.value, call.provider_key, call.subject, merchant_id, tx.idempotency_key])
 
 
 def close_call(tx: CommandTransaction, merchant_id: str, *, frees_key: bool = False) -> None:
-    """Delete the call of the transaction's key: its outcome is recorded by this transaction, or leaves no trace.
+    """Delete the call of the transaction's key, in the transaction that records its outcome.
 
-    `frees_key`: the latter; the key may be used again.
+    `frees_key`: the outcome is not recorded, so delete the idempotency key too; it may be used again.
     """
     tx.query(_CLOSE, [merchant_id, tx.idempotency_key, frees_key])
 

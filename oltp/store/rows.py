@@ -1,4 +1,4 @@
-"""Rows become aggregates, and aggregates rows, in this one place.
+"""The only place that converts rows to aggregates, and aggregates to rows.
 
     find(tx, OrderState, merchant_id, order_id, lock=True)      -> OrderState | None
     load(tx, OrderState, merchant_id, order_id, lock=True)      -> OrderState, or NotFoundError
@@ -8,8 +8,8 @@
     save_all(tx, changes)                                       the same for several, few statements
     write(tx, before, after), remove(tx, state)                 rows without an event: only to put back what events say
 
-Belongs here: the mapping of every aggregate to its tables (columns carry the names of the state's fields) and the
-statements it gives. Does not belong here: what changes (`oltp/domain/`), stock counters (`oltp/store/stock.py`).
+Belongs here: reading and writing aggregates with the statements of `oltp/store/mapping.py`. Does not belong here: what
+changes (`oltp/domain/`), stock counters (`oltp/store/stock.py`).
 
 `lock=True` takes the root `for no key update` and reads the aggregate after it: the way to change one. Where a command
 locks several aggregates, the order is: order, payment, refund, reservation, gift card, and stock counters last.
@@ -37,7 +37,7 @@ State = TypeVar("State", bound=AggregateState)
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What is written of one aggregate; `before` is None for a new one."""
+    """A write of one aggregate; `before` is None for a new aggregate."""
 
     before: AggregateState | None
     after: AggregateState
@@ -46,14 +46,14 @@ class Step:
 def load(
     tx: CommandTransaction, state_type: type[State], merchant_id: str, aggregate_id: str, *, lock: bool = True
 ) -> State:
-    """Return one aggregate, locked unless told otherwise; NotFoundError when the merchant has none of this id."""
+    """Return one aggregate, locked by default; NotFoundError when the merchant has no aggregate with this id."""
     return ask(tx, state_type, merchant_id, aggregate_id, lock=lock)()
 
 
 def find(
     tx: CommandTransaction, state_type: type[State], merchant_id: str, aggregate_id: str, *, lock: bool = True
 ) -> State | None:
-    """Return one aggregate, locked unless told otherwise, or None."""
+    """Return one aggregate, locked by default, or None."""
     found = load_by(tx, state_type, merchant_id, state_type.ID_FIELD, aggregate_id, lock=lock)
     return found[0] if found else None
 
@@ -68,7 +68,7 @@ def load_by(
 def ask(
     tx: CommandTransaction, state_type: type[State], merchant_id: str, aggregate_id: str, *, lock: bool = True
 ) -> Callable[[], State]:
-    """Send what `load` sends and return the function that waits for it: several questions, one round trip."""
+    """Send the query of `load` and return a function that waits for its answer, so that queries share a round trip."""
     answer = ask_by(tx, state_type, merchant_id, state_type.ID_FIELD, aggregate_id, lock=lock)
     return lambda: _required(answer(), state_type, merchant_id, aggregate_id)
 
@@ -76,11 +76,11 @@ def ask(
 def ask_by(
     tx: CommandTransaction, state_type: type[State], merchant_id: str, column: str, value: str, *, lock: bool = True
 ) -> Callable[[], list[State]]:
-    """Send what `load_by` sends and return the function that waits for it."""
+    """Send the query of `load_by` and return a function that waits for its answer."""
     mapping = MAPPINGS[state_type]
     if lock:
         tx.lock_alone((state_type, merchant_id, column, value))
-        # A statement of its own: the next one then sees what this one waited for.
+        # Lock in a separate statement: the next statement has a new snapshot and sees the changes that we waited for.
         tx.query(mapping.lock(column), (merchant_id, value))
     cursor = tx.query(mapping.select(column), (merchant_id, value))
     return lambda: [msgspec.json.decode(row[0], type=state_type) for row in cursor.fetchall()]
@@ -93,19 +93,19 @@ def save(
     event_type: StrEnum,
     extra: Mapping[str, Any] | None = None,
 ) -> State:
-    """Write what one step changed, and its event; return `after`.
+    """Write the change of one step, and its event; return `after`.
 
-    `extra`: values of columns that a table has and the state has not (the currency of prices).
+    `extra`: values of columns that are in a table but not in the state (the currency of prices).
     """
     save_all(tx, [Change(before=before, after=after, event_type=event_type)], extra)
     return after
 
 
 def save_all(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[str, Any] | None = None) -> None:
-    """Write several changes: all new aggregates with one statement, then changed ones, then all events.
+    """Write several changes: all new aggregates in one statement, then the changed aggregates, then all events.
 
     Changes of one type stay in the order given; types are written in the order in which they first appear. An aggregate
-    may be among the changes once. In a batch they are kept back for `write_kept`.
+    may appear only once. In a batch the changes are kept back for `write_kept`.
     """
     if tx.kept is not None:
         tx.kept.saves.append((tx, changes, extra or {}))
@@ -115,7 +115,7 @@ def save_all(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[s
 
 
 def write_kept(tx: CommandTransaction) -> None:
-    """Write what the commands of a batch have kept back, as one `save_all` would; each event says whose it is."""
+    """Write the kept-back changes of a batch, as one `save_all` would; each event carries its command's metadata."""
     saves = tx.kept.saves if tx.kept is not None else []
     for _, group in groupby(saves, key=itemgetter(2)):
         together = list(group)
@@ -124,12 +124,12 @@ def write_kept(tx: CommandTransaction) -> None:
 
 
 def write(tx: CommandTransaction, before: State | None, after: State, extra: Mapping[str, Any] | None = None) -> None:
-    """Write what differs between two states and no event: the database refuses it unless a bypass is declared."""
+    """Write the difference between two states without an event; the database refuses this without a declared bypass."""
     _write_rows(tx, [Step(before=before, after=after)], extra or {})
 
 
 def remove(tx: CommandTransaction, state: AggregateState) -> None:
-    """Delete an aggregate's rows; the database refuses it unless a bypass is declared, or while others refer to it."""
+    """Delete an aggregate's rows; the database refuses this without a declared bypass or while keys refer to it."""
     mapping = MAPPINGS[type(state)]
     for child in reversed(mapping.children):
         rows = list(_rows_by_key(mapping, child, state, {}).values())
@@ -151,7 +151,7 @@ def _write_rows(tx: CommandTransaction, steps: Sequence[Change | Step], extra: M
 
 
 def advance(tx: CommandTransaction, state: AggregateState) -> None:
-    """Give a locked aggregate's root its next version and change nothing else; its event is still to be published."""
+    """Give a locked aggregate's root its next version and change nothing else; the caller must publish the event."""
     tx.query(MAPPINGS[type(state)].advance, (state.merchant_id, state.aggregate_id))
 
 
@@ -199,7 +199,7 @@ def _write_parts(
 def _rows_by_key(
     mapping: AggregateMapping, child: ChildMapping, state: AggregateState, extra: Mapping[str, Any]
 ) -> dict[tuple[Any, ...], PartRow]:
-    """Return every part's columns: its own fields, its root's id and merchant, and what the caller adds."""
+    """Return the columns of every part by its key: its own fields, its root's id and merchant, and `extra`."""
     inherited = {**extra, **{column: getattr(state, column) for column in mapping.inherited}}
     parts: Sequence[Value] = getattr(state, child.field)
     rows = ({**inherited, **msgspec.structs.asdict(part)} for part in parts)

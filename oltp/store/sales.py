@@ -1,6 +1,6 @@
-"""What a sale reads from the catalog: per SKU the variant, its product's kind and tax category, and its price.
+"""The catalog data of a sale: for each SKU the variant, its product's kind and tax category, and its price.
 
-Belongs here: that one question. Does not belong here: upserting products (`oltp/commands/upsert_product.py`).
+Belongs here: this one query. Does not belong here: upserting products (`oltp/commands/upsert_product.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ where variants.merchant_id = %s and variants.sku = any(%s::text[])
 
 
 class Sellable(Value, frozen=True, kw_only=True):
-    """A variant as it can be sold now; `unit_price_micro` None: not at a catalog price."""
+    """A variant that can be sold now; `unit_price_micro` None: it has no catalog price."""
 
     sku: str
     variant_id: str
@@ -41,7 +41,7 @@ class Sellable(Value, frozen=True, kw_only=True):
 
 
 def sellables(tx: CommandTransaction, merchant_id: str, skus: Iterable[str]) -> Callable[[], dict[str, Sellable]]:
-    """Ask for the merchant's variants of these SKUs; calling the answer gives those that exist, by SKU."""
+    """Ask for the merchant's variants of these SKUs; the returned function gives the existing ones, by SKU."""
     cursor = tx.query(_SELLABLE, [merchant_id, sorted(set(skus))])
 
     def answer() -> dict[str, Sellable]:

@@ -6,11 +6,12 @@
     move(tx, merchant_id, location_id, kind, {variant_id: signed units}, reason, order_id=None, is_reserved=False)
                                                                     on_hand, with one movement and event per variant
 
-Belongs here: what changes `stock_levels`. Does not belong here: reservations (`oltp/domain/reservations.py`, saved
-through `oltp/store/rows.py`); whoever saves one moves the counters by the same units.
+Belongs here: changes of `stock_levels`. Does not belong here: reservations (`oltp/domain/reservations.py`, saved
+through `oltp/store/rows.py`); a command that saves a reservation must change the counters by the same units.
 
-Counters are hot, so call these last: their rows stay locked until the commit. Refusals come up at the next fetch or at
-the commit: InsufficientStockError (names the variant), NotFoundError for a variant that is not the merchant's.
+Many transactions update the same counters, and their rows stay locked until the commit; so call these functions last.
+Errors are raised at the next fetch or at the commit: InsufficientStockError (names the variant), NotFoundError for a
+variant of another merchant.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ _MOVE = b"select oltp.move_stock(%s, %s, %b::uuid[], %b::bigint[], %b::bigint[])
 
 
 def reserve(tx: CommandTransaction, merchant_id: str, location_id: str, quantities: Mapping[str, int]) -> None:
-    """Set units aside, by variant id; every quantity > 0."""
+    """Reserve units, by variant id; every quantity > 0."""
     _count(tx, merchant_id, location_id, {}, quantities)
 
 
 def release(tx: CommandTransaction, merchant_id: str, location_id: str, quantities: Mapping[str, int]) -> None:
-    """Give units back that were set aside, by variant id; every quantity > 0."""
+    """Release reserved units, by variant id; every quantity > 0."""
     _count(tx, merchant_id, location_id, {}, {variant_id: -units for variant_id, units in quantities.items()})
 
 
 def follow(tx: CommandTransaction, before: ReservationState | None, after: ReservationState) -> None:
-    """Move `reserved` by what the reservation holds more or less than before, at every location it names."""
+    """Change `reserved` by the difference of the units that the reservation holds, at every location of it."""
     follow_all(tx, [(before, after)])
 
 
 def follow_all(tx: CommandTransaction, steps: Sequence[tuple[ReservationState | None, ReservationState]]) -> None:
-    """Move `reserved` by what several reservations of one merchant hold more or less than before."""
+    """Change `reserved` by the difference of the units that several reservations of one merchant hold."""
     held: dict[str, dict[str, int]] = {}
     for before, after in steps:
         for state, sign in ((before, -1), (after, 1)):
@@ -66,9 +67,9 @@ def move(
     order_id: str | None = None,
     is_reserved: bool = False,
 ) -> list[StockMovementState]:
-    """Move units (signed, by variant id, never 0): one movement with its event per variant, then the counters.
+    """Move units (signed, by variant id, never 0): write one movement with its event per variant, then the counters.
 
-    `is_reserved`: the units that leave were set aside, and leave `reserved` as well (a shipment).
+    `is_reserved`: the units were reserved, so subtract them from `reserved` as well (a shipment).
     """
     movements = [
         StockMovementState(
@@ -94,9 +95,9 @@ def move(
 
 
 def merged_moves(kept: Iterable[tuple[bytes, Sequence[Any]]]) -> Iterator[tuple[bytes, Sequence[Any]]]:
-    """Yield the counter moves that the commands of a batch kept back, one per merchant and location.
+    """Yield the counter updates that the commands of a batch kept back, merged into one per merchant and location.
 
-    In one statement the counters are taken in one order, and only where they end must be legal.
+    One statement locks the counters in one order, and the constraints check only the final values.
     """
     places: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
     for statement, (merchant_id, location_id, *columns) in kept:

@@ -1,4 +1,4 @@
-"""Import of a shop's orders, from CSV or JSON Lines in the documented format or through a mapping of the shop's own.
+"""Import of a shop's orders from CSV or JSON Lines, in the documented format or through the shop's own mapping.
 
-`importing.py` has the order of the work; docs/how-to/import.md says what a user sees.
+Start reading at `importing.py`, which runs the steps; docs/how-to/import.md describes the import for users.
 """

@@ -1,6 +1,6 @@
-"""Decimals of a file as the books' integers; names of tax categories.
+"""Conversion of a file's decimals to integers in minor or micro-units; names of tax categories.
 
-Belongs here: exact conversion, and what is wrong with a decimal that has none. Does not belong here: money's own rules
+Belongs here: exact conversion, and the reason when a decimal cannot be converted. Does not belong here: rules of money
 (`contracts/money.py`, `oltp/domain/`).
 """
 
@@ -27,12 +27,12 @@ _MICRO_DIGITS = 6
 
 
 def minor_of(amount: Decimal, currency: str, what: str) -> int:
-    """Return an amount >= 0 in minor units; RejectedError for one that is negative or finer than the currency."""
+    """Return an amount >= 0 in minor units; RejectedError when negative or with more decimals than the currency."""
     return _scaled(amount, CURRENCY_EXPONENTS[currency], what, "amount_too_fine", currency)
 
 
 def micro_of(amount: Decimal, what: str) -> int:
-    """Return a price >= 0 in micro-units; RejectedError for one with more than six decimals."""
+    """Return a price >= 0 in micro-units; RejectedError when it is negative or has more than six decimals."""
     return _scaled(amount, _MICRO_DIGITS, what, "price_too_fine", "")
 
 
@@ -45,7 +45,7 @@ def ppm_of(rate_percent: Decimal) -> int:
 
 
 def rates_of(jurisdiction: str, taxes: Sequence[Tax]) -> list[TaxRate]:
-    """Return the rates of the tax category that stands for these taxes; RejectedError when they cannot be together."""
+    """Return the rates of the tax category for these taxes; RejectedError when they cannot form one category."""
     category = category_of(taxes)
     rates = [
         TaxRate(
@@ -63,7 +63,7 @@ def rates_of(jurisdiction: str, taxes: Sequence[Tax]) -> list[TaxRate]:
 
 
 def category_of(taxes: Sequence[Tax]) -> str:
-    """Return the category's name, which follows from the taxes: ``19 %``, ``CA 5 % + CA-QST 9.975 %``."""
+    """Return the category's name, built from the taxes: ``19 %``, ``CA 5 % + CA-QST 9.975 %``."""
     if not taxes:
         return UNTAXED
     names = sorted(f"{tax.owed_to} {_plain(tax.rate_percent)} %".strip() for tax in taxes)

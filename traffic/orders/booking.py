@@ -1,7 +1,7 @@
-"""Booking orders: the steps of many run against one pod, again and again with the same effect.
+"""Booking orders: running the steps of many orders against one pod; idempotent.
 
-Belongs here: running steps together where they may be, and what became of each order. Does not belong here: what the
-steps are (`rehearsal.py`), which orders run where (`importing.py`).
+Belongs here: running steps in shared transactions where possible, and the outcome of each order. Does not belong here:
+the steps of an order (`rehearsal.py`), which orders run in which pod (`importing.py`).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ REFUSED = "refused_by_the_books"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders of one pod that are booked together, with what their rehearsal needs."""
+    """Orders of one pod that are booked together, and the data that their rehearsal needs."""
 
     orders: tuple[tuple[int, int, OrderRecord], ...]
-    """File and line of each, and the order."""
+    """(file, line, order) of each order."""
     begun: Mapping[tuple[int, int], tuple[str, ...]]
-    """By file and line: names of the steps of an order that were booked before."""
+    """By (file, line): names of the steps of the order that were booked before."""
     merchants: Mapping[str, MerchantState]
     allowance: Decimal
     now: datetime
@@ -49,13 +49,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(kw_only=True)
 class _Booking:
-    """One order on its way into the books."""
+    """The progress of booking one order."""
 
     file: int
     line: int
     plan: Plan
     before: Collection[str]
-    """Names of its steps that were booked before this run."""
+    """Names of the steps that were booked before this run."""
     line_ids: Mapping[str, str]
     taken: list[str] = field(default_factory=list)
     """Names of the steps that this run booked."""
@@ -67,7 +67,7 @@ class _Booking:
     is_placed: bool = False
 
     def take(self, step: Step, answer: Any) -> None:
-        """Note what a step came to."""
+        """Record the result of a step."""
         self._take(step, answer)
         if self.refusal is None and step.name not in self.before:
             self.taken.append(step.name)
@@ -96,7 +96,7 @@ class _Booking:
             self.refusal, self.refused_step = ConflictError("the payment is recorded as declined"), step.name
 
     def outcome(self) -> Outcome:
-        """Return what became of the order."""
+        """Return the outcome of the order."""
         booked = Figures(sold=self.sold_minor, captured=self.captured_minor, refunded=self.refunded_minor)
         ended = Outcome(
             file=self.file,
@@ -115,9 +115,9 @@ class _Booking:
 
 
 def book_orders(pod: CommandPod, task: Task) -> list[Outcome]:
-    """Book the orders; parts that are booked already stay as they are. What the books refuse is rejected.
+    """Book the orders; steps that are already booked stay unchanged. An order whose command is refused is rejected.
 
-    Each step is taken for all orders before the next one, so that those that may share a transaction do.
+    Each step runs for all orders before the next step, so that commands of one type can share a transaction.
     """
     bookings: list[_Booking] = []
     outcomes: list[Outcome] = []
@@ -148,7 +148,7 @@ def _take_step(pod: CommandPod, steps: Sequence[tuple[_Booking, Step]]) -> None:
 
 
 def _run(pod: CommandPod, steps: Sequence[tuple[_Booking, Step]]) -> list[Any]:
-    """Return per step the command's answer, or what it was refused with."""
+    """Return for each step the command's answer, or the error that refused it."""
     return execute_batch(
         pod,
         [
@@ -163,7 +163,7 @@ def _run(pod: CommandPod, steps: Sequence[tuple[_Booking, Step]]) -> list[Any]:
 
 
 def _placed_after_receipt(pod: CommandPod, booking: _Booking, step: Step) -> Any:
-    """Place the order again, after the units that somebody else sold since the opening receipt were received."""
+    """Receive the units that other orders took since the opening receipt, and place the order again."""
     record = booking.plan.record
     units: dict[str, int] = {}
     for line in record.lines:

@@ -1,7 +1,7 @@
-"""What a pod holds already of the merchants and orders of a file.
+"""Queries for the existing merchants, products and orders of a file in a pod.
 
-Belongs here: the SQL that only this import reads with. Does not belong here: what every import asks
-(`traffic/books.py`), writing (commands only).
+Belongs here: the SQL queries of this import only. Does not belong here: queries of every import (`traffic/books.py`),
+writing (commands only).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from oltp.order_lines where order_id = any(%s::uuid[])
 
 
 def merchants(connection: Connection, ids: Sequence[str]) -> dict[str, MerchantState]:
-    """Return the merchants that are registered, with all their tax rates."""
+    """Return the registered merchants by id, with all their tax rates."""
     rates: dict[str, list[TaxRate]] = {}
     for merchant_id, jurisdiction, category, rate_ppm, owed_to in connection.execute(_RATES, (list(ids),)):
         rates.setdefault(merchant_id, []).append(
@@ -59,13 +59,13 @@ def merchants(connection: Connection, ids: Sequence[str]) -> dict[str, MerchantS
 
 
 def products(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], tuple[ProductKind, str]]:
-    """Return what every (merchant, SKU) is, and the id of its variant."""
+    """Return the product kind and the variant id of every (merchant, SKU)."""
     rows = connection.execute(_PRODUCTS, (list(ids),)).fetchall()
     return {(merchant_id, sku): (ProductKind(kind), variant_id) for merchant_id, sku, kind, variant_id in rows}
 
 
 def line_ids(connection: Connection, order_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the ids of the lines by their numbers, of each of the orders that is there."""
+    """Return for each existing order its line ids by line number (as text)."""
     found: dict[str, dict[str, str]] = {}
     for order_id, number, line_id in connection.execute(_LINE_IDS, (list(order_ids),)):
         found.setdefault(order_id, {})[number] = line_id

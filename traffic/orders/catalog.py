@@ -1,10 +1,10 @@
-"""Merchants, tax categories, products and stock that orders of a file need before they can be placed.
+"""Merchants, tax categories, products and stock that a file's orders need before they can be placed.
 
-Belongs here: what the file's orders need together, and what of it is missing, as commands (pure). Does not belong here:
-reading what is there (`books.py`).
+Belongs here: the sum of these needs, and the commands that create the missing parts (pure). Does not belong here:
+reading what exists (`books.py`).
 
-A file tells nothing about deliveries, so what its orders take out of stock is received before, in one delivery per
-merchant. An SKU that the merchant sells already stays as it is.
+A file contains no deliveries, so the units that its orders need are received first, in one delivery per merchant. An
+existing SKU of the merchant stays unchanged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Needed:
-    """A product that an order names."""
+    """The properties of a product that an order names."""
 
     title: str
     kind: ProductKind
@@ -47,22 +47,22 @@ class Needed:
 
 @dataclass(kw_only=True)
 class Demand:
-    """What the orders of a file need together."""
+    """The needs of all orders of a file."""
 
     merchants: dict[str, MerchantState] = field(default_factory=dict)
-    """As they are in the pods, or will be registered at their first order."""
+    """Merchants by id, as registered, or as they will be registered at their first order."""
     registered: dict[str, MerchantState] = field(default_factory=dict)
-    """Those that the pods had before."""
+    """Merchants by id that were registered before."""
     kinds: dict[Place, ProductKind] = field(default_factory=dict)
-    """What every SKU is, in the pods or at its first order."""
+    """The product kind of every SKU, from the pods or from its first order."""
     rates: dict[str, dict[tuple[str, str, str], TaxRate]] = field(default_factory=dict)
     products: dict[Place, Needed] = field(default_factory=dict)
     units: dict[Place, int] = field(default_factory=dict)
-    """Of goods, that orders take which are not placed yet."""
+    """Units of goods that orders which are not placed yet will take."""
     first_at: dict[str, datetime] = field(default_factory=dict)
 
     def check(self, plan: Plan) -> None:
-        """RejectedError when the merchant or an SKU is something else than the order says."""
+        """Raise RejectedError when the registered merchant or an SKU differs from the order."""
         merchant_id = plan.record.merchant_id
         own: dict[str, ProductKind] = {}
         for sku, needed in products_of(plan):
@@ -79,7 +79,7 @@ class Demand:
                 )
 
     def add(self, plan: Plan, *, is_placed: bool) -> None:
-        """Add what the order needs; of one that is placed already the stock is taken."""
+        """Add the needs of an order; if `is_placed`, it has already taken its stock."""
         merchant_id = plan.record.merchant_id
         first_at = self.first_at.get(merchant_id, plan.record.placed_at)
         self.first_at[merchant_id] = min(first_at, plan.record.placed_at)
@@ -96,7 +96,7 @@ class Demand:
 
 
 def products_of(plan: Plan) -> Iterator[tuple[str, Needed]]:
-    """Yield the SKUs of an order's lines, with what the order says of them."""
+    """Yield the SKUs of an order's lines, with their properties in the order."""
     for line in plan.record.lines:
         if line.kind is not LineKind.SHIPPING:
             yield (
@@ -116,7 +116,7 @@ def products_of(plan: Plan) -> Iterator[tuple[str, Needed]]:
 
 
 def declare_merchants(demand: Demand) -> Iterator[KeyedCommand]:
-    """Yield the registrations of merchants that are new, and the tax categories that the others lack."""
+    """Yield the registrations of new merchants, and the configurations that add missing tax categories."""
     for merchant_id, rates in sorted(demand.rates.items()):
         merchant, at = demand.merchants[merchant_id], demand.first_at[merchant_id]
         if merchant_id not in demand.registered:
@@ -137,7 +137,7 @@ def declare_merchants(demand: Demand) -> Iterator[KeyedCommand]:
 
 
 def upsert_products(demand: Demand, existing: Container[Place]) -> Iterator[KeyedCommand]:
-    """Yield what creates the products that are not among the `existing` ones."""
+    """Yield the commands that create products which are not in `existing`."""
     for (merchant_id, sku), needed in demand.products.items():
         if (merchant_id, sku) in existing:
             continue
@@ -159,7 +159,7 @@ def upsert_products(demand: Demand, existing: Container[Place]) -> Iterator[Keye
 def receive_stock(
     demand: Demand, available: Mapping[Place, int], variants: Mapping[Place, str], run_id: str
 ) -> Iterator[KeyedCommand]:
-    """Yield the deliveries of what is short; `run_id` makes their keys those of this run."""
+    """Yield the deliveries of missing units; `run_id` makes their idempotency keys unique to this run."""
     short: dict[str, list[StockInput]] = {}
     for place, units in sorted(demand.units.items()):
         missing = units - available.get(place, 0)

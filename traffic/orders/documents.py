@@ -1,11 +1,11 @@
-"""From a shop's rows or JSON to an order of the format: names and values by the mapping, types by the format.
+"""Conversion of a shop's rows or JSON to an order of the format. The mapping gives names and values, the format types.
 
-Belongs here: putting one order together, pure. Does not belong here: which rows form an order (`reading.py`), what it
-comes to (`rehearsal.py`).
+Belongs here: assembling one order, pure. Does not belong here: which rows form an order (`reading.py`), booking it
+(`rehearsal.py`).
 
-A CSV row may say something of several parts of an order at once; each part of which a cell is filled is one. The same
-order, payment, discount, refund, cancellation or shipment on several rows is one, as exports repeat them; a line is one
-on every row.
+A CSV row may contain several parts of an order; a part exists when at least one of its cells is filled. Exports repeat
+parts on several rows, so an equal order, payment, discount, refund, cancellation or shipment counts once. An order line
+counts once per row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNITS = {part: f"{part}_line" for part in ("refund", "cancellation", "fulfillme
 
 
 def order_of(document: Document) -> OrderRecord:
-    """Return the typed order; RejectedError for a field that is missing, unknown or not of its type."""
+    """Return the typed order; RejectedError when a field is missing, unknown or of a wrong type."""
     try:
         return msgspec.convert(document, OrderRecord, strict=False)
     except msgspec.ValidationError as error:
@@ -37,7 +37,7 @@ def order_of(document: Document) -> OrderRecord:
 
 
 def of_rows(rows: Iterable[Mapping[str, str]], mapping: OrderMapping) -> Document:
-    """Return the document of CSV rows, each by the format's paths; RejectedError when they contradict each other."""
+    """Return the document for CSV rows (keys: the format's paths); RejectedError when rows contradict each other."""
     document: Document = {}
     for row in rows:
         parts = _parts(row, mapping)
@@ -56,14 +56,14 @@ def of_rows(rows: Iterable[Mapping[str, str]], mapping: OrderMapping) -> Documen
 
 
 def of_json(given: Any, mapping: OrderMapping) -> Document:
-    """Return the document of a JSON object; RejectedError for what is none, or has names that nobody knows."""
+    """Return the document for a JSON object; RejectedError for another JSON value or for unknown names."""
     if not isinstance(given, dict):
         raise RejectedError("not_an_object", "each line must be one JSON object")
     return _with_constants(_part_of_json({k: v for k, v in given.items() if k != "reject"}, "", mapping), mapping)
 
 
 def json_key(given: Any, mapping: OrderMapping) -> tuple[str, str]:
-    """Return merchant and number of a JSON object, as far as they can be read; empty where the number cannot."""
+    """Return (merchant, order number) of a JSON object, as far as readable; ("", "") when the number is unreadable."""
     merchant_id, number = (
         str(mapping.value(name, _at(given, mapping.columns.get(name, name))) or mapping.constants.get(name, ""))
         for name in ("merchant_id", "order_number")
@@ -90,7 +90,7 @@ def _take_order(document: Document, fields: Document) -> None:
 
 
 def _take_part(document: Document, part: str, found: Document, units: Document | None) -> None:
-    """Add a part once, however many rows name it; a row's units are added to it every time."""
+    """Add a part once, even if several rows repeat it; add the units of every row to it."""
     known = document.setdefault(f"{part}s", [])
     same = next((one for one in known if {k: v for k, v in one.items() if k != "lines"} == found), None)
     if same is None:
@@ -122,7 +122,7 @@ def _part_of_json(given: Document, part: str, mapping: OrderMapping) -> Document
 
 
 def _at(given: Any, path: str) -> Any:
-    """Return what stands at a dotted path; None when nothing does."""
+    """Return the value at a dotted path, or None."""
     if isinstance(given, dict) and path in given:
         return given[path]
     found: Any = given
@@ -149,7 +149,7 @@ def _with_constants(document: Document, mapping: OrderMapping) -> Document:
 
 
 def _all(document: Document, part: str) -> list[Document]:
-    """Return all parts of a kind that the document has."""
+    """Return all parts of one kind in the document."""
     if not part:
         return [document]
     for owner, lists in LISTS.items():

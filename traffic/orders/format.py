@@ -1,10 +1,10 @@
 """The format of orders that are imported: version 1, as values. Its JSON Schema is docs/how-to/orders.v1.schema.json.
 
-Belongs here: fields, their types and limits. Does not belong here: files (`reading.py`), other people's names for the
-fields (`mapping.py`), what an order comes to (`rehearsal.py`).
+Belongs here: fields, their types and limits. Does not belong here: files (`reading.py`), a shop's own names for the
+fields (`mapping.py`), booking an order (`rehearsal.py`).
 
 A field that is required here has no default. Amounts are decimals in major units of the order's currency, as text or as
-JSON numbers; none is negative. Moments have an offset from UTC, or the mapping says the time zone.
+JSON numbers; none is negative. Times have an offset from UTC, or the mapping gives the time zone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contracts.events.order import LineKind
 FORMAT_VERSION = 1
 
 NUMBER_CHARACTERS_MAX = 200
-"""Below what commands take, since their keys are made of it."""
+"""Less than the limit of a command's idempotency key, because keys contain the order number."""
 NAME_CHARACTERS_MAX = 255
 
 OrderNumber = Annotated[str, Meta(min_length=1, max_length=NUMBER_CHARACTERS_MAX)]
@@ -35,7 +35,7 @@ Place = Annotated[int, Meta(ge=1, le=5_000)]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of an order; a name that the format does not know is refused, since it may be a misspelt amount."""
+    """A part of an order. Unknown names are refused, because one may be a misspelt amount."""
 
 
 class Tax(Part, frozen=True, kw_only=True):
@@ -44,27 +44,28 @@ class Tax(Part, frozen=True, kw_only=True):
     rate_percent: Decimal
     """20 means 20 %; at most four decimals."""
     owed_to: Annotated[str, Meta(max_length=100)] = ""
-    """Where this tax is owed, e.g. ``CA-QST``; needed where a line has several taxes."""
+    """Where this tax is owed, e.g. ``CA-QST``; required when a line has several taxes."""
 
 
 class Line(Part, frozen=True, kw_only=True):
     """Goods, a service (anything virtual), or a shipping charge."""
 
     kind: LineKind = LineKind.GOODS
-    """Goods are stocked and shipped. The quantity of a shipping charge counts parcels; it is one charge."""
+    """Goods are stocked and shipped. The quantity of a shipping charge counts parcels, but it is booked as one charge.
+    """
     sku: Annotated[str, Meta(max_length=NAME_CHARACTERS_MAX)] = ""
-    """Required of goods and services."""
+    """Required for goods and services."""
     title: Words = ""
     quantity: Quantity = 1
     unit_price: Decimal
     """Before discounts; at most six decimals."""
     discount: Decimal = Decimal(0)
-    """Taken off this whole line."""
+    """The discount on the whole line."""
     taxes: list[Tax] = []
     tax: Decimal | None = None
-    """If it is given, it must be the tax that the books' rule gives."""
+    """Optional; it must equal the tax that the books' rule gives."""
     total: Decimal | None = None
-    """If it is given, it must be what the customer owes for the line by the books' rule: after discount, with tax."""
+    """Optional; it must equal what the customer owes for the line by the books' rule, after discount, with tax."""
 
 
 class Discount(Part, frozen=True, kw_only=True):
@@ -79,25 +80,25 @@ class Payment(Part, frozen=True, kw_only=True):
     """One authorization at a provider, and what was captured of it."""
 
     reference: Name
-    """The provider's own; unique within the order."""
+    """The provider's reference; unique within the order."""
     method: ProviderName = "unknown"
-    """How it was paid, e.g. ``card`` or ``paypal``; stands in the books as the payment's provider."""
+    """The payment method, e.g. ``card`` or ``paypal``; it is stored as the payment's provider."""
     authorized: Decimal | None = None
-    """None: as much as was captured."""
+    """None: the captured amount."""
     captured: Decimal | None = None
-    """What was taken, before refunds."""
+    """The amount that was captured, before refunds."""
     authorized_at: datetime | None = None
-    """None: when the order was placed; where only `captured` is stated, when it was captured."""
+    """None: the time of the order or, if only `captured` is stated, the time of the capture."""
     captured_at: datetime | None = None
-    """None: when the order was placed."""
+    """None: the time of the order."""
     released_at: datetime | None = None
-    """When the provider let go what was not captured; of a payment without a capture, it is voided."""
+    """When the provider released the uncaptured amount; a payment without a capture is voided then."""
     is_declined: bool = False
-    """Recorded as declined; no money of it moved."""
+    """Whether it was declined; then it is recorded as declined, and no money moved."""
 
 
 class Units(Part, frozen=True, kw_only=True):
-    """Units of one line, named by its place in `lines` (from 1), or by its SKU if only one line has that."""
+    """Units of one line, named by its place in `lines` (from 1), or by its SKU if only one line has that SKU."""
 
     line: Place | None = None
     sku: Name | None = None
@@ -105,33 +106,34 @@ class Units(Part, frozen=True, kw_only=True):
 
 
 class RefundedUnits(Part, frozen=True, kw_only=True):
-    """Units, or with `quantity` 0 only money, given back of one line."""
+    """Refunded units of one line; with `quantity` 0 only money."""
 
     line: Place | None = None
     sku: Name | None = None
     quantity: QuantityOrNone = 0
     amount: Decimal | None = None
-    """None: what the units cost."""
+    """None: the price of the units."""
     is_restocked: bool = False
     """Whether the units came back and can be sold again."""
 
 
 class Refund(Part, frozen=True, kw_only=True):
-    """Money that was given back: of lines, or an amount."""
+    """A refund, either of lines or of an amount."""
 
     reference: Name
-    """The shop's or the provider's own; unique within the order."""
+    """The shop's or the provider's reference; unique within the order."""
     refunded_at: datetime
     payment: Name | None = None
-    """The reference of the payment that it was given back on; None: the first that still has as much."""
+    """The reference of the refunded payment; None: the first payment from which the whole amount can still be refunded.
+    """
     reason: Words = ""
     amount: Decimal | None = None
-    """With lines: must be their sum. Without: what it is of each line follows from what is left of them."""
+    """With lines: it must be their sum. Without lines: it is split by what is left of each line."""
     lines: list[RefundedUnits] = []
 
 
 class Cancellation(Part, frozen=True, kw_only=True):
-    """Units that will not be delivered; without lines, all that are open."""
+    """Units that will not be delivered; without lines, all open units."""
 
     cancelled_at: datetime
     reason: Words = ""
@@ -139,7 +141,7 @@ class Cancellation(Part, frozen=True, kw_only=True):
 
 
 class Fulfillment(Part, frozen=True, kw_only=True):
-    """Units that were shipped or rendered; without lines, all that are open."""
+    """Units that were shipped or rendered; without lines, all open units."""
 
     shipped_at: datetime
     tracking_number: Name | None = None
@@ -147,18 +149,18 @@ class Fulfillment(Part, frozen=True, kw_only=True):
 
 
 class OrderRecord(Part, frozen=True, kw_only=True):
-    """One order with all that happened to it. Without lines it is a payment that belongs to no goods."""
+    """One order with all its events. An order without lines is a payment that belongs to no goods."""
 
     format_version: Literal[1] = 1
     merchant_id: MerchantName
-    """Who sold it. A merchant has one currency and one jurisdiction; it is registered with its first order."""
+    """The seller. A merchant has one currency and one jurisdiction; it is registered with its first order."""
     order_number: OrderNumber
-    """The merchant's own; with it, it names the order for good."""
+    """The merchant's order number; merchant and number identify the order permanently."""
     placed_at: datetime
     currency: Annotated[str, Meta(min_length=3, max_length=3)]
-    """A code of ISO 4217."""
+    """An ISO 4217 code."""
     jurisdiction: MerchantName
-    """Where the merchant sells from, e.g. ``DE``."""
+    """The jurisdiction from which the merchant sells, e.g. ``DE``."""
     customer_id: Name | None = None
     is_tax_inclusive: bool
     """Whether the order's prices and discounts contain the tax."""
@@ -169,13 +171,13 @@ class OrderRecord(Part, frozen=True, kw_only=True):
     cancellations: list[Cancellation] = []
     fulfillments: list[Fulfillment] = []
     total: Decimal | None = None
-    """If it is given, it must be what the books' rule gives: all lines after discount, with tax and shipping."""
+    """Optional; it must equal what the books' rule gives: all lines after discount, with tax and shipping."""
     tax: Decimal | None = None
-    """All tax, contained or added; checked like `total`."""
+    """The sum of all taxes, contained or added; checked like `total`."""
     discount: Decimal | None = None
-    """All discounts; checked like `total`."""
+    """The sum of all discounts; checked like `total`."""
     shipping: Decimal | None = None
-    """All shipping charges, without added tax; checked like `total`."""
+    """The sum of all shipping charges, without added tax; checked like `total`."""
 
 
 PARTS: dict[str, type[Part]] = {
@@ -191,7 +193,7 @@ PARTS: dict[str, type[Part]] = {
     "fulfillment": Fulfillment,
     "fulfillment_line": Units,
 }
-"""The parts of an order by the name that mappings and columns have for them; `refund.amount` is a field of one."""
+"""The parts of an order by their name in mappings and columns; e.g. `refund.amount` is a field of `refund`."""
 
 LISTS = {
     "": {
@@ -207,11 +209,11 @@ LISTS = {
     "cancellation": {"lines": "cancellation_line"},
     "fulfillment": {"lines": "fulfillment_line"},
 }
-"""Fields that hold lists of parts, by the part that has them."""
+"""For each part, its fields that hold lists of parts."""
 
 
 def paths_of(part: str) -> list[str]:
-    """Return the names of a part's own fields, as columns and mappings have them: ``line.sku``, ``order_number``."""
+    """Return the names of a part's own fields in columns and mappings: ``line.sku``, ``order_number``."""
     prefix = f"{part}." if part else ""
     return [prefix + name for name in PARTS[part].__struct_fields__ if name not in LISTS.get(part, {})]
 

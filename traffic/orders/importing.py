@@ -1,12 +1,13 @@
-"""Import of files of orders: what a shop sold, was paid, cancelled, shipped and gave back, to the last minor unit.
+"""Import of a shop's order files: sales, payments, cancellations, shipments and refunds, exact to the minor unit.
 
     report = import_orders([Path("orders.csv.gz")], settings, read_mapping(Path("shop.toml")))
 
-Belongs here: the order of the work. What an order means: `rehearsal.py`; its commands: `steps.py`, `booking.py`.
+Belongs here: the sequence of the import's steps. Does not belong here: what an order means (`rehearsal.py`), its
+commands (`steps.py`, `booking.py`).
 
-The files are read three times, so that memory holds single orders and not months: to see whether they can be read at
-all, and which orders stand in them twice; to rehearse every order, and to see what the books hold already; to book.
-Orders are booked by several processes at once. A dry run ends before the third.
+The files are read three times, so that memory holds single orders and not months of orders. The first pass checks that
+the files are readable and finds orders that occur twice. The second rehearses every order and compares it with the
+books. The third books the orders, in several processes. A dry run skips the third pass.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod, try
 from traffic.workers import Workers
 
 BATCH = 20
-"""Orders or commands handed to a worker at once."""
+"""Orders or commands per worker task."""
 COMPARED_AT_ONCE = 500
 PROGRESS_ORDERS = 2_000
 
 Place = tuple[int, int]
-"""File and line where an order begins."""
+"""(file, line) where an order begins."""
 Item = TypeVar("Item")
 
 
@@ -68,13 +69,15 @@ def import_orders(
     processes: int | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> OrdersReport:
-    """Import the files into the pods; run again, it books nothing twice and finishes what was torn. Returns the report.
+    """Import the files into the pods and return the report. Idempotent: a second run finishes an interrupted one.
 
-    `is_dry_run`: write nothing, neither to the pods nor a file of rejects, and say what would be. `processes`: how many
-    book at once (default: one more than processors; 0: the caller's own). Raises InputError, before anything is booked,
-    for a file that is missing, damaged, or has columns that nobody knows; ConflictError while another import runs, and
-    UnbalancedImportError when what was booked and rejected is not what was read. The pods must be migrated, and the
-    directory must be there.
+    `is_dry_run`: write nothing to the pods and no file of rejects; report what would be booked. `processes`: the number
+    of worker processes (default: one more than processors; 0: run in the caller's process). The pods must be migrated,
+    and the directory must exist.
+
+    Raises InputError, before anything is booked, for a file that is missing, damaged or has unknown columns;
+    ConflictError while another import runs; UnbalancedImportError when booked plus rejected amounts differ from the
+    amounts read.
     """
     twice = Twice()
     read = count()
@@ -109,7 +112,7 @@ def import_orders(
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """An order that waits to be settled: as it stands in the file, and what the file says of its money."""
+    """An order without an outcome yet: its text in the file, and its amounts according to the file."""
 
     raw: RawOrder
     currency: str
@@ -131,16 +134,16 @@ class _Import:
     totals: Totals = field(default_factory=Totals)
     demand: Demand = field(default_factory=Demand)
     homes: dict[str, str] = field(default_factory=dict)
-    """Pod by merchant."""
+    """Pod by merchant id."""
     settled: set[Place] = field(default_factory=set)
-    """Orders that need no booking: they are booked, or rejected."""
+    """Orders that have an outcome: they are booked, or rejected."""
     begun: dict[Place, tuple[str, ...]] = field(default_factory=dict)
-    """Names of the steps that the books hold of orders of which they do not hold all."""
+    """Partly booked orders: the names of the steps that are already booked."""
     ended: dict[tuple[str, str], tuple[_Read, Outcome]] = field(default_factory=dict)
-    """How orders ended that stand in the files more than once with the same content."""
+    """The outcomes of orders that occur more than once with the same content."""
 
     def survey(self) -> None:
-        """Rehearse every order and compare it with the books; settle what is booked already or cannot be."""
+        """Rehearse every order and compare it with the books; settle orders that are already booked or are rejected."""
         self._find_homes()
         done = 0
         for batch in _batches(self._rehearsed(), COMPARED_AT_ONCE):
@@ -159,7 +162,7 @@ class _Import:
             self.on_progress("checking orders", done, sum(source.orders for source in self.sources))
 
     def book(self, workers: Workers) -> None:
-        """Prepare what the orders need, and book them."""
+        """Create what the orders need, and book them."""
         self._prepare(workers)
         total = sum(source.orders for source in self.sources) - len(self.settled) - self.twice.copies
         waiting: dict[Place, _Read] = {}
@@ -173,7 +176,7 @@ class _Import:
                 self.on_progress("placing orders", done, total)
 
     def report(self) -> OrdersReport:
-        """End the copies as their first ones ended, and return the report."""
+        """Give every copy the outcome of its first occurrence, and return the report."""
         for raw in self._read() if self.twice.copies else ():
             if self.twice.is_copy(raw):
                 first, outcome = self.ended[raw.key]
@@ -190,7 +193,7 @@ class _Import:
         return read_orders(self.sources, self.mapping)
 
     def _as_read(self, raw: RawOrder, record: OrderRecord | None = None, plan: Plan | None = None) -> _Read:
-        """Return the order with what the file says of its money; nothing where that cannot be read."""
+        """Return the order with its amounts according to the file; with amounts of 0 when they cannot be read."""
         try:
             record = record or order_of(raw.document)
             figures = stated_figures(record, plan)
@@ -199,7 +202,7 @@ class _Import:
         return _Read(raw=raw, currency=record.currency, figures=figures)
 
     def _rehearsed(self) -> Iterator[tuple[_Read, Plan]]:
-        """Yield the orders that can be booked, with their plans; settle the others."""
+        """Yield the orders that can be booked, with their plans; reject the others."""
         for raw in self._read():
             if self.twice.is_copy(raw):
                 continue
@@ -234,7 +237,7 @@ class _Import:
         return sorted(merchant_id for merchant_id, home in self.homes.items() if home == pod)
 
     def _known(self, plans: Sequence[Plan]) -> Known:
-        """Return what the pods hold of the orders of merchants that were registered before."""
+        """Return what the pods store for the orders of merchants that were registered before."""
         known = Known()
         for pod, connection in self.connections.items():
             mine = [
@@ -255,7 +258,7 @@ class _Import:
             self.ended.setdefault(raw.key, (read, outcome))
 
     def _prepare(self, workers: Workers) -> None:
-        """Register merchants, create products and receive the stock, each wave after the one that it needs."""
+        """Register merchants, then create products, then receive the stock."""
         self._run(workers, "registering merchants", list(catalog.declare_merchants(self.demand)))
         self._run(workers, "creating products", list(catalog.upsert_products(self.demand, self._products())))
         available: dict[tuple[str, str], int] = {}
@@ -265,7 +268,7 @@ class _Import:
         self._run(workers, "receiving stock", receipts, at_once=1)
 
     def _products(self) -> dict[tuple[str, str], str]:
-        """Return the variant of every (merchant, SKU) that is in the pods."""
+        """Return the variant id of every (merchant, SKU) that exists in the pods."""
         return {
             place: variant_id
             for pod, connection in self.connections.items()
@@ -273,7 +276,7 @@ class _Import:
         }
 
     def _run(self, workers: Workers, step: str, commands: Sequence[KeyedCommand], at_once: int = BATCH) -> None:
-        """Run what orders need; where the books refuse it, they refuse those orders, too, and say it there."""
+        """Run commands that orders need; ignore refusals, because the dependent orders are then refused too."""
         run_commands_by_pod(workers, self.homes, commands, step, self.on_progress, at_once=at_once, work=try_commands)
 
     def _tasks(self, waiting: dict[Place, _Read]) -> Iterator[tuple[str, Task]]:
@@ -301,7 +304,7 @@ class _Import:
 
 
 def _would_be(read: _Read, plan: Plan, before: Collection[str]) -> Outcome:
-    """Return the outcome that a dry run shows for an order that would be booked; the steps `before` are already."""
+    """Return the outcome that a dry run reports for an order; the steps in `before` are already booked."""
     booked = Figures(sold=plan.sold_minor, captured=plan.captured_minor, refunded=plan.refunded_minor)
     return Outcome(
         file=read.raw.file,
@@ -313,7 +316,7 @@ def _would_be(read: _Read, plan: Plan, before: Collection[str]) -> Outcome:
 
 
 def _as_first(copy: RawOrder, first: Outcome) -> Outcome:
-    """Return the outcome of a copy whose first one ended so."""
+    """Return the outcome of a copy from the outcome of its first occurrence."""
     return msgspec.structs.replace(first, file=copy.file, line=copy.line, is_already=not first.reason, counts={})
 
 

@@ -1,10 +1,11 @@
-"""What the books hold of an order already, and what the file says of its money.
+"""What the books already hold of an order, and the amounts of the order according to the file.
 
-Belongs here: telling a new order from one that is booked, in part or wholly, or with other content. Does not belong
-here: the SQL (`books.py`).
+Belongs here: deciding whether an order is new, booked in part, booked wholly, or booked with other content. Does not
+belong here: the SQL (`books.py`).
 
-An order that has more than before (a shipment, a refund) is continued: its steps are told by their keys, in the order
-of the file. One that lacks a step, or has another under the same key, is another order of the same number: rejected.
+An order with more steps than before (a shipment, a refund) is continued; we recognise its booked steps by their keys,
+which count in file order. If a booked step is missing in the file, or its key has another body, it is another order
+with the same number: rejected.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from traffic.orders.steps import PLACE, bound, key_of, order_id
 
 @dataclass(kw_only=True)
 class Known:
-    """What is stored under the keys of some orders, and the ids of their lines."""
+    """The stored body hashes by (merchant, key), and the ids of the orders' lines."""
 
     hashes: dict[tuple[str, str], str] = field(default_factory=dict)
     line_ids: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, connection: Connection, plans: Sequence[Plan]) -> None:
-        """Ask a pod for its orders."""
+        """Read the data of these orders from a pod."""
         if not plans:
             return
         keys = [(plan.record.merchant_id, key) for plan in plans for key in (*plan.keys, *plan.absent_keys)]
@@ -51,7 +52,7 @@ class Known:
 
 
 def compare(plan: Plan, known: Known, raw: RawOrder) -> tuple[Outcome | None, tuple[str, ...]]:
-    """Return how the order ends without being booked, or None, and the names of its steps that are booked already."""
+    """Return the outcome if the order needs no booking, else None, and the names of its already booked steps."""
     record = plan.record
     line_ids = known.line_ids.get(order_id(record), {})
     stored = {
@@ -63,7 +64,7 @@ def compare(plan: Plan, known: Known, raw: RawOrder) -> tuple[Outcome | None, tu
         if found is not None and (not line_ids or not has_body(bound(step, line_ids), found)):
             different.append(key_of(record.order_number, step.name))
             if step.name == PLACE:
-                # The others name lines that the placed order may not have.
+                # Stop here: the other steps name lines that the placed order may not have.
                 break
     if different:
         detail = f"the books have another {', '.join(different)}"
@@ -79,7 +80,7 @@ def compare(plan: Plan, known: Known, raw: RawOrder) -> tuple[Outcome | None, tu
 
 
 def stated_figures(record: OrderRecord, plan: Plan | None) -> Figures:
-    """Return what the file says of an order's money; where it is silent, what the rule gives (0 without a plan)."""
+    """Return an order's amounts from the file; amounts that it does not state come from the plan (0 without a plan)."""
     currency = record.currency
     if currency not in EXPONENTS:
         raise RejectedError("currency_not_known")
@@ -96,7 +97,7 @@ def stated_figures(record: OrderRecord, plan: Plan | None) -> Figures:
 
 
 def unregistered(record: OrderRecord) -> MerchantState:
-    """Return the merchant that would be registered for an order; RejectedError when it cannot be."""
+    """Return the merchant that would be registered for an order; RejectedError when it is not valid."""
     merchant = MerchantState(
         merchant_id=record.merchant_id,
         version=1,

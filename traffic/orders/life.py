@@ -1,16 +1,16 @@
-"""What happens to an order of a file, event by event: the state it comes to, and the command for each; pure.
+"""The events of an order from a file: for each event the order's next state and the command; pure.
 
-Belongs here: payments, cancellations, shipments and refunds in the order of time, each by the domain's own function.
-Does not belong here: what the order costs (`placing.py`).
+Belongs here: payments, cancellations, shipments and refunds in the order of time, each through the domain's own
+function. Does not belong here: the order's price (`placing.py`).
 
-What a file says and the books have no word for:
+Two cases that a file may contain and the domain does not have:
 
-- Captured above what is owed (or without lines): the order has a line `UNALLOCATED-CASH` of that amount, so that
-  cash ties to the provider: a deposit of the customer, untaxed and no revenue, until it is refunded. It is left out
-  where a cancellation or a refund names no lines. Only of an order whose total the file states: else a line may be
-  missing.
-- Cancelled after payment: captured money is never cancelled, it is refunded. A cancellation whose money was captured
-  books nothing by itself; the refund of those units withdraws them. The file must have it, else the order is rejected.
+- More was captured than is owed (or the order has no lines). Then the order gets a line `UNALLOCATED-CASH` with the
+  difference, so that cash equals the provider's cash. It is a deposit of the customer: untaxed, and no revenue until it
+  is refunded. A cancellation or a refund that names no lines does not include it. It is added only if the file states
+  the order's total; otherwise a line may be missing in the file.
+- Units were cancelled after payment. Captured money is refunded, never cancelled. So a cancellation of captured units
+  books nothing by itself; the refund of these units withdraws them. Without such a refund the order is rejected.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from traffic.orders.steps import LOCATION, SOURCE, payment_id
 
 
 class PaidAboveError(Exception):
-    """More was captured than is owed, by this much: the order needs a line for it."""
+    """The captured amount exceeds the owed amount by `amount_minor`: the order needs a line for it."""
 
     def __init__(self, amount_minor: int) -> None:
         super().__init__(amount_minor)
@@ -59,16 +59,16 @@ class PaidAboveError(Exception):
 class _Event:
     at: datetime
     rank: int
-    """Of what happens at one moment, the lower one comes first: paid, then cancelled, shipped, given back."""
+    """The order of events with the same time, lowest first: payment, cancellation, shipment, refund."""
     what: str
     happens: Callable[[datetime], None]
 
 
 class Life(Standing):
-    """An order to which everything happens that the file says."""
+    """An order while the events of the file are applied to it."""
 
     def run(self, latest: datetime) -> None:
-        """Let everything happen; RejectedError for what the books would refuse, PaidAboveError as it says."""
+        """Apply all events. Raises RejectedError when the books would refuse an event, and PaidAboveError."""
         if self.placed.below_minor:
             self.do("rounding", self._rounding(), self.record.placed_at)
         for event in sorted(self._events(), key=lambda event: (event.at, event.rank)):
@@ -111,7 +111,7 @@ class Life(Standing):
         if not authorized_minor and not payment.is_declined:
             if payment.authorized is None and payment.captured is None:
                 raise RejectedError("payment_without_amount", what)
-            # Of an order that costs nothing: there is nothing to record.
+            # A payment of 0 for a free order is not recorded.
             return
         authorized_at = payment.authorized_at or (captured_at if payment.authorized is None else self.record.placed_at)
         happens = partial(self._authorize, place, payment, authorized_minor, captured_minor)
@@ -156,7 +156,7 @@ class Life(Standing):
         self.do(f"authorize/{place}", command, at, payment)
 
     def _above(self, payment: Payment, short_minor: int) -> PaidAboveError | RejectedError:
-        """Return that more is paid than is owed; or, where all captures fit, that an older authorization holds it."""
+        """Return PaidAboveError; if all captures fit, return RejectedError: an older authorization covers it."""
         all_minor = sum(self.minor(one.captured, "captured") for one in self.record.payments)
         above_minor = all_minor - owed_minor(self.order)
         if above_minor > 0:
@@ -196,13 +196,13 @@ class Life(Standing):
     def _cancel(self, place: int, cancelled: Cancellation, at: datetime) -> None:
         chosen = self.units(cancelled.lines)
         if chosen is None and self.unallocated_id:
-            # Named line by line, since that one stays.
+            # Name the lines, because the line UNALLOCATED-CASH must not be cancelled.
             chosen = self.open_units(with_shipping=True)
         cancel = partial(cancel_order, self.order, chosen, refunds=self.refunds)
         try:
             self.order = cancel(captured_minor=self.captured_minor)
         except ConflictError:
-            # Raised again where it is not about the money.
+            # Raises the error again if captured money is not the reason.
             cancel(captured_minor=0)
             for line_id, quantity in (self.open_units() if not cancelled.lines else chosen or {}).items():
                 self.unpaid_for[line_id] = self.unpaid_for.get(line_id, 0) + quantity

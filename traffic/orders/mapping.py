@@ -1,4 +1,4 @@
-"""A mapping: what a shop's own columns and values are called, in TOML; from its texts to the format's.
+"""A mapping: a TOML file with a shop's names for columns and values, and their conversion to the format.
 
     format_version = 1
     time_zone = "Europe/Berlin"
@@ -34,13 +34,13 @@ from contracts.text import visible
 from traffic.orders.format import FORMAT_VERSION, LISTS, PARTS, paths_of
 
 REJECT_PREFIX = "reject_"
-"""Of the columns that a file of rejects has besides; an import passes over them."""
+"""The prefix of the additional columns in a file of rejects; an import ignores these columns."""
 _TAX_PLACE = re.compile(r"^tax(\d+)\.")
 _DETAIL_CHARACTERS = 60
 
 
 class RejectedError(Exception):
-    """An order cannot be imported: the code of the reason, and what exactly is wrong."""
+    """An order cannot be imported: the code of the reason, and the details."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -49,7 +49,7 @@ class RejectedError(Exception):
 
 
 def plain_path(path: str) -> str:
-    """Return the path without the place of a tax: ``tax2.owed_to`` is ``tax.owed_to``."""
+    """Return the path without the number of a tax: ``tax2.owed_to`` becomes ``tax.owed_to``."""
     return _TAX_PLACE.sub("tax.", path)
 
 
@@ -72,27 +72,29 @@ TEXTS = _of_type(str)
 
 
 class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """How a file of a shop's own becomes orders of the format."""
+    """The rules for converting a shop's file to orders of the format."""
 
     format_version: Literal[1]
     separator: str = ","
-    """Of CSV."""
+    """The separator of CSV files."""
     time_format: str | None = None
-    """As Python's strptime has it; None: ISO 8601."""
+    """A format of Python's strptime; None: ISO 8601."""
     time_zone: str = "UTC"
-    """Of moments without an offset."""
+    """The time zone of times without an offset."""
     has_decimal_comma: bool = False
-    """``1.234,50`` instead of ``1234.50``."""
+    """Whether amounts are written as ``1.234,50`` instead of ``1234.50``."""
     rounding_allowance: Decimal = Decimal(0)
-    """How far a stated amount of an order may be from what the books' rule gives; the difference is booked by name."""
+    """The largest allowed difference between a stated and a computed amount, in major units; the difference is booked
+    separately.
+    """
     ignored: list[str] = []
-    """Columns, or names in JSON, that are left out knowingly; ``*``: all that are not named here."""
+    """Columns, or names in JSON, that are ignored on purpose; ``*``: all columns that the mapping does not name."""
     constants: dict[str, str | bool | int] = {}
-    """By the format's name: what stands in no column."""
+    """By the format's name: a fixed value, for fields without a column."""
     columns: dict[str, str] = {}
-    """By the format's name: the shop's."""
+    """By the format's name: the shop's name."""
     values: dict[str, dict[str, str]] = {}
-    """By the format's name: the shop's values, and what they are in the format."""
+    """By the format's name: the format's value for each value of the shop."""
 
     @cached_property
     def zone(self) -> tzinfo:
@@ -100,7 +102,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return ZoneInfo(self.time_zone)
 
     def targets(self, name: str) -> list[str]:
-        """Return what a column is in the format; nothing: it is left out knowingly. KeyError when nobody knows it."""
+        """Return the format's names for a column; []: it is ignored on purpose. KeyError when it is unknown."""
         found = [ours for ours, theirs in self.columns.items() if theirs == name]
         if found or name in self.ignored or name.startswith(REJECT_PREFIX):
             return found
@@ -111,7 +113,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         raise KeyError(name)
 
     def value(self, path: str, given: Any) -> Any:
-        """Return a value in the format's words, None where there is none; RejectedError for an unreadable moment."""
+        """Return a value converted to the format, None for an empty value; RejectedError for an unreadable time."""
         if isinstance(given, str):
             given = given.strip()
             if not given:
@@ -119,7 +121,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         plain = plain_path(path)
         given = self.values.get(plain, {}).get(str(given), given)
         if not isinstance(given, str):
-            # Many systems write numbers of orders and customers as such.
+            # Many systems write order numbers and customer ids as JSON numbers.
             return str(given) if type(given) is int and plain in TEXTS else given
         if plain.endswith("_at"):
             return self._moment(path, given)
@@ -141,11 +143,11 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 DIRECT = Mapping(format_version=1)
-"""Of a file that is in the format itself."""
+"""The mapping for a file that is already in the format."""
 
 
 def read_mapping(path: Path | None) -> Mapping:
-    """Return the mapping in a file, or that of files in the format itself; InputError for one that is wrong."""
+    """Return the mapping in a file (None: `DIRECT`); InputError when it cannot be read or is wrong."""
     if path is None:
         return DIRECT
     try:
@@ -181,7 +183,7 @@ def _check(path: Path, mapping: Mapping) -> None:
 
 
 def _twice(columns: AnyMapping[str, str]) -> list[str]:
-    """Return names of theirs that stand for two fields of the same part (other parts may have the same names)."""
+    """Return the shop's names that map to two fields of the same part (different parts may share a name)."""
     named = [(ours.rpartition(".")[0], theirs) for ours, theirs in columns.items()]
     return sorted({theirs for part, theirs in named if named.count((part, theirs)) > 1})
 

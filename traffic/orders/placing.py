@@ -1,11 +1,11 @@
-"""From an order of a file to the order that the books would hold, and the command that places it; pure.
+"""Computing the placed order for an order of a file, and the command that places it; pure.
 
 Belongs here: lines, discounts, taxes and shipping, and the check of every amount that the file states. Does not belong
-here: what happens to the order later (`life.py`).
+here: later events of the order (`life.py`).
 
-The amounts are those of the domain, computed by its own functions. What the file says of them is only compared: one
-that differs by more than the allowance rejects the order with both values. A total within the allowance is booked as it
-is stated: what it has more is a line of its own (`ROUNDING`), what it has less an adjustment of the order.
+The domain's own functions compute all amounts. Amounts in the file are only compared: if one differs by more than the
+allowance, the order is rejected with both values. A total within the allowance is booked as stated: if it is higher
+than the computed total, the difference is a separate line (`ROUNDING`); if it is lower, an adjustment.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ EXTRA_REASONS = {
     ROUNDING_SKU: "the stated total is above that of the rounding rule",
 }
 Extras = tuple[tuple[str, int], ...]
-"""(SKU, amount in minor units) of lines that no line of the file stands for."""
+"""(SKU, amount in minor units) of lines that the import adds to the file's lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """An order as it would be placed; its order line ids are the numbers of the lines."""
+    """The order as it would be placed; its order line ids are the line numbers."""
 
     order: OrderState
     command: PlaceOrder
     numbers: tuple[int, ...]
-    """Of each line of the file, the number of the order's line."""
+    """For each line of the file, the number of the order's line."""
     extras: dict[str, str]
-    """Order line id by SKU of lines that no line of the file stands for."""
+    """Order line id by SKU, for lines that the import added."""
     below_minor: int = 0
-    """What the stated total has less than the order, within the allowance."""
+    """By how many minor units the stated total is below the computed total, within the allowance."""
 
     @property
     def stated_minor(self) -> int:
-        """Return what the books hold of the order, with the adjustment of its total."""
+        """Return the order's total in the books in minor units, including the rounding adjustment."""
         return self.order.total_minor - self.below_minor
 
 
 def placed_order(record: OrderRecord, merchant: MerchantState, allowance: Decimal, unallocated_minor: int) -> Placed:
-    """Return the order; RejectedError when it cannot be placed, or an amount that the file states is another one."""
+    """Return the order; RejectedError when it cannot be placed, or when an amount in the file differs."""
     extras: Extras = ((UNALLOCATED_SKU, unallocated_minor),) if unallocated_minor else ()
     if not record.lines:
         if not unallocated_minor or record.discounts:
@@ -115,7 +115,7 @@ def _line(record: OrderRecord, place: int, line: Line) -> OrderLineInput:
 
 
 def _charge(record: OrderRecord, place: int, line: Line) -> PriceOverride:
-    """Return a shipping charge: one, however many parcels the line counts."""
+    """Return one shipping charge for a line, even if the line counts several parcels."""
     price_micro = line.quantity * micro_of(line.unit_price, f"line {place + 1}: unit_price")
     return _override(record, line, price_micro, line.title or line.sku or PRICE_REASON)
 
@@ -157,7 +157,7 @@ def _discounts(record: OrderRecord, numbers: Sequence[int]) -> Iterator[Discount
 
 
 def _with_own_discounts(record: OrderRecord, plain: Placed) -> OrderRecord:
-    """Return the order with the discounts on all of it named line by line, so that further lines have no share."""
+    """Return the order with its order discounts split over its own lines, so that added lines get no share."""
     left = [line.discount_minor for line in plain.order.lines]
     for named in plain.command.discounts:
         if named.line_number is not None:
@@ -178,7 +178,7 @@ def _with_own_discounts(record: OrderRecord, plain: Placed) -> OrderRecord:
 def _rehearsed(
     command: PlaceOrder, merchant: MerchantState, kinds: Sequence[LineKind], record: OrderRecord
 ) -> OrderState:
-    """Return the order that the domain makes of the command, with the numbers of its lines as their ids."""
+    """Return the order that the domain computes for the command, with line numbers as line ids."""
     lines = [
         _unpriced(number, line, kind)
         for number, (line, kind) in enumerate(zip(command.lines, kinds, strict=True), start=1)
@@ -225,7 +225,7 @@ def _unpriced(number: int, line: OrderLineInput, kind: LineKind) -> UnpricedLine
 
 
 def _check_amounts(record: OrderRecord, placed: Placed, allowed_minor: int) -> int:
-    """Return by how much the stated total is above the order's; RejectedError for what differs by more than allowed."""
+    """Return stated total minus computed total; RejectedError when an amount differs by more than `allowed_minor`."""
     for what, stated, own_minor in _stated(record, placed):
         stated_minor = minor_of(stated, record.currency, what)
         if abs(stated_minor - own_minor) > allowed_minor:
@@ -240,7 +240,7 @@ def _check_amounts(record: OrderRecord, placed: Placed, allowed_minor: int) -> i
 
 
 def _stated(record: OrderRecord, placed: Placed) -> Iterator[tuple[str, Decimal, int]]:
-    """Yield every amount that the file states: what it is called, as stated, as computed."""
+    """Yield (name, stated amount, computed minor units) of every amount that the file states."""
     order = placed.order
     for place, (line, number) in enumerate(zip(record.lines, placed.numbers, strict=True), start=1):
         own = order.lines[number - 1]

@@ -1,13 +1,14 @@
-"""Files of orders, read one order after the other: CSV or JSON Lines, plain or compressed with gzip.
+"""Reading order files one order at a time: CSV or JSON Lines, plain or compressed with gzip.
 
     (source,) = inspect_files([Path("orders.csv.gz")], mapping)
     for raw in read_orders(source, 0, mapping): ...
 
-Belongs here: which rows form an order, and everything that makes a file unusable as a whole. Does not belong here: what
-an order's fields say (`documents.py`, `format.py`).
+Belongs here: which rows form an order, and all reasons that make a whole file unusable. Does not belong here: the
+fields of an order (`documents.py`, `format.py`).
 
-The rows of an order stand together, so that memory holds one order. A row with another number of columns may belong to
-the order before it or after it: all three are rejected, since an order that lacks a row would be booked wrong.
+The rows of an order must be adjacent, so that memory holds only one order. A row with a wrong number of columns may
+belong to the order before or after it. So the row and both orders are rejected, because an order without one of its
+rows would be booked wrong.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from traffic.orders.documents import Document, json_key, of_json, of_rows
 from traffic.orders.mapping import Mapping, RejectedError
 
 KEY = ("merchant_id", "order_number")
-"""What names an order. The rows of one have the same, or none."""
+"""The columns that identify an order. All rows of an order have the same values, or empty ones."""
 ROWS_MAX = 20_000
-"""Of one order; more are a file whose order numbers are missing."""
+"""The limit of rows per order; a longer group means that the order numbers are missing."""
 
 _JSON = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that was read to its end once and can be imported."""
+    """One file that was read completely once and can be imported."""
 
     path: Path
     is_json: bool
     header: list[str]
-    """Of CSV."""
+    """The columns of a CSV file."""
     lines: int
     rows: int
     """Rows after the header, or JSON objects."""
@@ -54,17 +55,17 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """One order as it stands in a file."""
+    """One order of a file, unparsed."""
 
     file: int
     line: int
-    """Where it begins."""
+    """The line where it begins."""
     rows: list[list[str]]
-    """As they stand, for the file of rejects; of JSON the one text."""
+    """The rows unchanged, for the file of rejects; for JSON one text."""
     key: tuple[str, str] = ("", "")
-    """Merchant and number, which name an order in every file; empty where they cannot be read."""
+    """(merchant, order number), which identify an order in every file; empty when they cannot be read."""
     document: Document = {}
-    """By the format's names; empty where there is a reason to reject it."""
+    """The fields by the format's names; empty when the order is rejected."""
     reason: str = ""
     detail: str = ""
 
@@ -77,9 +78,9 @@ class RawOrder(msgspec.Struct, frozen=True, kw_only=True):
 def inspect_files(
     paths: Sequence[Path], mapping: Mapping, on_order: Callable[[RawOrder], None] = lambda _: None
 ) -> tuple[Source, ...]:
-    """Return the files, each read to its end; InputError for the first that cannot be imported as a whole.
+    """Read every file completely and return the sources; InputError for the first unusable file.
 
-    `on_order` gets every order on the way.
+    `on_order` is called with every order.
     """
     if not paths:
         raise InputError("No file was given; pass the path of at least one file of orders.")
@@ -87,7 +88,7 @@ def inspect_files(
 
 
 def read_orders(sources: Sequence[Source], mapping: Mapping) -> Iterator[RawOrder]:
-    """Yield the files' orders; InputError when one has changed since it was inspected."""
+    """Yield the files' orders; InputError when a file has changed since it was inspected."""
     for number, source in enumerate(sources):
         yield from _orders(source.path, source.is_json, number, mapping)
         if file_state(source.path) != source.state:
@@ -109,7 +110,7 @@ def _inspected(path: Path, number: int, mapping: Mapping, on_order: Callable[[Ra
 
 
 def _is_json(path: Path) -> bool:
-    """Return whether the file is JSON Lines: its first character that is no space is a brace."""
+    """Return whether the file is JSON Lines: its first non-space character is a brace."""
     with sentences(path), open_input(path) as file:
         start = file.read(4_096).lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"["):
@@ -148,14 +149,14 @@ def _json_order(text: str, file: int, line: int, mapping: Mapping) -> RawOrder:
 
 @dataclass(kw_only=True)
 class _Group:
-    """The rows of one order, as they come."""
+    """The rows of one order, collected while reading."""
 
     line: int
     rows: list[list[str]]
     named: tuple[str, ...] = ()
-    """What its rows have for merchant and number."""
+    """The (merchant, order number) of its rows; () when it has only damaged rows."""
     is_doubtful: str = ""
-    """What is wrong with a row that may belong to it."""
+    """The error of a damaged row that may belong to it."""
 
 
 def _csv_orders(path: Path, file: int, mapping: Mapping) -> Iterator[RawOrder]:
@@ -191,7 +192,7 @@ def _groups(lines: CsvLines, columns: Sequence[Sequence[str]], mapping: Mapping)
 
 
 def _records(lines: CsvLines) -> Iterator[tuple[int, list[str]]]:
-    """Yield every row with the line where it begins; blank lines are passed over."""
+    """Yield every row with the line where it begins; skip blank lines."""
     reader = csv.reader(lines, strict=True, delimiter=lines.separator)
     while True:
         try:
@@ -199,7 +200,7 @@ def _records(lines: CsvLines) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error:
-            # Which cells it has nobody can tell: as many as no row has.
+            # The cells of the row are unknown, so give it a wrong number of cells on purpose.
             fields = [*misquoted(lines), *[""] * (lines.columns + 1)]
         taken = len(lines.take())
         if any(field.strip() for field in fields):
@@ -243,7 +244,7 @@ def _header(path: Path, mapping: Mapping) -> list[str]:
 
 
 def _first_record(path: Path, text: io.TextIOWrapper, separator: str) -> list[str]:
-    """Return the header; it is one line, so that whoever wrote it knows what stands in it."""
+    """Return the header, which must be one line."""
     line = text.readline()
     header = next(csv.reader([line], delimiter=separator), [])
     if not header:
@@ -252,7 +253,7 @@ def _first_record(path: Path, text: io.TextIOWrapper, separator: str) -> list[st
 
 
 def _columns(path: Path, header: Sequence[str], mapping: Mapping) -> list[list[str]]:
-    """Return what each column is in the format; InputError for one that is unknown or there twice."""
+    """Return the format's names for each column; InputError when a column is unknown or occurs twice."""
     columns, unknown = [], []
     for name in header:
         try:

@@ -1,7 +1,7 @@
-"""A payment provider that has done everything already: what a file says of it is recorded, and no money is moved.
+"""A payment provider for past payments: it returns the references of a file and moves no money.
 
-Belongs here: answers with the file's own references, so that payments can be found at the provider. Does not belong
-here: the providers of live payments (`oltp/gateway.py`).
+Belongs here: answers with the file's references, so that payments can be found at the real provider. Does not belong
+here: providers of live payments (`oltp/gateway.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from oltp.gateway import Moved
 
 
 class RecordedGateway:
-    """Stands for one method of payment; a payment's token is the provider's reference of it."""
+    """The provider of one payment method; the payment token is the provider's reference of the payment."""
 
     is_local = True
 
@@ -20,13 +20,13 @@ class RecordedGateway:
         self._is_declining = is_declining
 
     def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
-        """Return the file's reference and the amount asked for; GatewayDeclinedError for a payment that was."""
+        """Return the file's reference and the requested amount; GatewayDeclinedError for a declined payment."""
         if self._is_declining:
             raise GatewayDeclinedError(f"The file says that {payment_token} was declined.")
         return Moved(reference=payment_token, amount_minor=amount_minor)
 
     def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
-        """Return the payment's reference: a file has one for both."""
+        """Return the payment's reference and the amount; a file has one reference for authorization and capture."""
         return Moved(reference=authorization_reference, amount_minor=amount_minor)
 
     def void(self, *, idempotency_key: str, authorization_reference: str) -> str:
@@ -34,5 +34,5 @@ class RecordedGateway:
         return authorization_reference
 
     def refund(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> str:
-        """Return the payment's reference; the refund's own is its external reference."""
+        """Return the payment's reference; the refund's own reference is stored as its external reference."""
         return authorization_reference

@@ -1,6 +1,6 @@
-"""Money of an order given back, as a file says it: of lines, or an amount of which the lines follow; pure.
+"""Refunds of an order from a file, by lines or by an amount from which the lines are derived; pure.
 
-Belongs here: which units and how much of which line. Does not belong here: everything else that happens (`life.py`).
+Belongs here: which units and how much of which line. Does not belong here: all other events (`life.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from traffic.orders.steps import refund_id
 
 
 def refund_order(standing: Standing, place: int, refund: Refund, at: datetime) -> None:
-    """Let a refund happen; RejectedError, or an error of the domain, when the books would not give so much back."""
+    """Apply a refund; RejectedError, or an error of the domain, when the books would refuse the refund."""
     amount_minor = None if refund.amount is None else standing.minor(refund.amount, "amount")
     if not refund.lines and not amount_minor:
         raise RejectedError("refund_without_amount", f"refund {refund.reference} has neither amount nor lines")
@@ -120,7 +120,7 @@ def _named(standing: Standing, refund: Refund) -> list[RefundRequest]:
 
 
 def _ways_to_give(standing: Standing, amount_minor: int) -> list[list[RefundRequest]]:
-    """Return what an amount may be given back for: cancelled units, all that is left, or money of every line."""
+    """Return the possible line splits of an amount: cancelled units, everything left, or money from every line."""
     left = {line.order_line_id: standing.left(line) for line in standing.order.lines}
     left = {line_id: both for line_id, both in left.items() if line_id != standing.unallocated_id}
     cancelled = {line_id: units for line_id, units in standing.unpaid_for.items() if units}
@@ -130,7 +130,7 @@ def _ways_to_give(standing: Standing, amount_minor: int) -> list[list[RefundRequ
     if standing.unallocated_id:
         unallocated = standing.left(standing.order.lines[int(standing.unallocated_id) - 1])[1]
         if unallocated:
-            # What was paid above the order is the customer's, so it goes back before money of lines that stay.
+            # Unallocated cash belongs to the customer, so it is refunded before money of lines that stay.
             ways.insert(len(ways[:1]), _money({standing.unallocated_id: min(unallocated, amount_minor)}))
         if amount_minor > sum(weights):
             left[standing.unallocated_id] = (0, unallocated)
@@ -147,7 +147,7 @@ def _ways_to_give(standing: Standing, amount_minor: int) -> list[list[RefundRequ
 def _payment_for(
     standing: Standing, refund: Refund, amount_minor: int | None, requests: Sequence[RefundRequest]
 ) -> PaymentState:
-    """Return the payment that is named, or the first that still has as much as goes back."""
+    """Return the named payment, or the first payment from which the whole amount can still be refunded."""
     if refund.payment is not None:
         if refund.payment not in standing.payments:
             raise RejectedError("payment_not_known", f"refund {refund.reference} names {refund.payment}")

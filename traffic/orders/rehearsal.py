@@ -1,11 +1,11 @@
-"""An order's whole life rehearsed with the domain's own functions, before anything of it is booked; pure.
+"""Rehearsal: apply all events of an order with the domain's own functions before anything is booked; pure.
 
     plan = rehearse(record, merchant, allowance, now)
 
-Belongs here: what is asked of an order as a whole, and the plan that comes out. Does not belong here: what it costs
-(`placing.py`), what happens to it (`life.py`), running the commands (`booking.py`).
+Belongs here: checks of an order as a whole, and the resulting plan. Does not belong here: the order's price
+(`placing.py`), its events (`life.py`), running the commands (`booking.py`).
 
-An order is booked whole or rejected whole: whatever the books would refuse of it is found here first.
+An order is booked wholly or rejected wholly, because the rehearsal finds first what the books would refuse.
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ from traffic.orders.placing import placed_order
 from traffic.orders.steps import Step, key_of
 
 FUTURE = timedelta(days=1)
-"""How far ahead of the clock a moment may be: time zones are mistaken by less."""
+"""How far a time may be in the future: a wrong time zone shifts it by less than this."""
 
 
 COUNTED = {"capture": "payments", "refund": "refunds", "cancel": "cancellations", "fulfill": "fulfillments"}
-"""Which steps are counted, and as what."""
+"""The name of the count by the first part of a step's name."""
 
 
 def counts_of(steps: Iterable[str]) -> dict[str, int]:
-    """Return how many payments, refunds, cancellations and fulfillments the steps of these names book."""
+    """Return the number of payments, refunds, cancellations and fulfillments among the steps with these names."""
     names = [COUNTED.get(step.partition("/")[0], "") for step in steps]
     return {name: names.count(name) for name in COUNTED.values()}
 
 
 class Plan(Value, frozen=True, kw_only=True):
-    """What books an order, and what the books then hold of it, in minor units."""
+    """The steps that book an order, and its amounts in the books afterwards, in minor units."""
 
     record: OrderRecord
     steps: tuple[Step, ...]
     rates: tuple[TaxRate, ...]
-    """Of the tax categories that it needs."""
+    """The rates of the tax categories that the order needs."""
     sold_minor: int
     captured_minor: int
     refunded_minor: int
     unallocated_minor: int
     extras: tuple[str, ...]
-    """SKUs of lines that no line of the file stands for."""
+    """SKUs of lines that the import adds to the file's lines."""
     absent: tuple[str, ...]
-    """Names of steps that it does not have: were one booked, the books would hold more than the file."""
+    """Names of steps that the order does not have. If one of them is booked, the books hold more than the file."""
 
     @property
     def keys(self) -> list[str]:
@@ -67,14 +67,14 @@ class Plan(Value, frozen=True, kw_only=True):
 
     @property
     def absent_keys(self) -> list[str]:
-        """Return the keys of the steps that it does not have."""
+        """Return the idempotency keys of the steps that it does not have."""
         return [key_of(self.record.order_number, name) for name in self.absent]
 
 
 def rehearse(record: OrderRecord, merchant: MerchantState, allowance: Decimal, now: datetime) -> Plan:
-    """Return what books the order; RejectedError with the reason when the books would not hold what the file says.
+    """Return the plan of the order; RejectedError with the reason when the order cannot be booked as in the file.
 
-    `merchant`: as it is, or would be registered. The order's tax categories need not be among its own yet.
+    `merchant`: as registered, or as it would be registered. It may still lack the order's tax categories.
     """
     _check_whole(record, merchant, now)
     rates = {(rate.tax_category, rate.owed_to): rate for rate in rates_of(record.jurisdiction, [])}
@@ -82,7 +82,7 @@ def rehearse(record: OrderRecord, merchant: MerchantState, allowance: Decimal, n
         rates |= {(rate.tax_category, rate.owed_to): rate for rate in rates_of(record.jurisdiction, line.taxes)}
     deposit = TaxRate(jurisdiction=record.jurisdiction, tax_category=DEPOSIT_TAX_CATEGORY, rate_ppm=0)
     taxed = msgspec.structs.replace(merchant, tax_rates=[*rates.values(), deposit])
-    # Without lines everything is.
+    # Without lines the whole captured amount is unallocated.
     unallocated_minor = 0 if record.lines else _captured_minor(record)
     while True:
         life = Life(placed_order(record, taxed, allowance, unallocated_minor), record)
@@ -116,7 +116,7 @@ def _captured_minor(record: OrderRecord) -> int:
 
 
 def _absent(record: OrderRecord, present: set[str]) -> list[str]:
-    """Return the steps that such an order could have and this one has not; of parts, one more than it has."""
+    """Return names of steps that this order does not have; for parts in a list, the name of the next one."""
     possible = ["rounding", f"fulfill/{len(record.fulfillments) + 1}", f"refund/{len(record.refunds) + 1}"]
     for place in range(1, len(record.payments) + 2):
         possible += [f"authorize/{place}", f"capture/{place}", f"release/{place}"]
@@ -146,7 +146,7 @@ def _check_whole(record: OrderRecord, merchant: MerchantState, now: datetime) ->
 
 
 def _check_names(record: OrderRecord) -> None:
-    """RejectedError for a name that a store further on would refuse."""
+    """Raise RejectedError for a name that the database would refuse."""
     names = [("sku", line.sku, SKU) for line in record.lines if line.sku]
     names += [("title", line.title, TITLE) for line in record.lines]
     names += [("reference", payment.reference, REFERENCE) for payment in record.payments]

@@ -1,9 +1,9 @@
-"""Files of rejected orders: whole orders in the form they came in, with the reason, to be mended and imported again.
+"""Files of rejected orders: whole orders in their original form with the reason, to be corrected and imported again.
 
-Belongs here: writing them, one per file that was read. Does not belong here: why orders are rejected.
+Belongs here: writing one such file per input file. Does not belong here: why orders are rejected.
 
-Of CSV, the columns `reject_file`, `reject_line`, `reject_reason`, `reject_detail` stand before the file's own; of JSON
-Lines, the name `reject` in each object. An import passes over both.
+In CSV, the columns `reject_file`, `reject_line`, `reject_reason` and `reject_detail` are added before the file's own
+columns; in JSON Lines, each object gets the name `reject`. An import ignores both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _JSON = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class RejectsFiles:
-    """One file for each file of orders, from its first rejected order on; replaces that of its last run."""
+    """One file of rejects per order file, created with the first rejected order; it replaces the last run's file."""
 
     def __init__(self, var_dir: Path, sources: Sequence[Source], separator: str) -> None:
         self._sources = sources
@@ -47,12 +47,12 @@ class RejectsFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the files, and give them their names if they are whole."""
+        """Close the files, and give them their final names if no error was raised."""
         self._stack.__exit__(kind, error, traceback)
 
     @property
     def written(self) -> dict[int, str]:
-        """Return the paths of the files that there are, by the number of the file of orders."""
+        """Return the paths of the written files, by the index of the order file."""
         return {number: str(draft.path) for number, draft in enumerate(self._drafts) if draft.is_written}
 
     def add(self, raw: RawOrder, reason: str, detail: str) -> None:
@@ -90,7 +90,7 @@ def _paths(folder: Path, sources: Sequence[Source]) -> list[Path]:
 
 
 def _json_line(text: str, about: tuple[str, int, str, str]) -> str:
-    """Return the object with its reason first; of a text that is no object, an object that holds it."""
+    """Return the object with the reason as its first name; a text that is not an object is put into one."""
     file, line, reason, detail = about
     said: dict[str, Any] = {"file": file, "line": line, "reason": reason, "detail": detail}
     try:
@@ -101,5 +101,5 @@ def _json_line(text: str, about: tuple[str, int, str, str]) -> str:
         return msgspec.json.encode({JSON_NAME: {**said, "text": text}}).decode()
     if JSON_NAME in given or not given:
         return msgspec.json.encode({**given, JSON_NAME: said}).decode()
-    # As it stands, so that whoever mends it finds what was sent.
+    # Keep the text unchanged, so that the user finds exactly what was sent.
     return msgspec.json.encode({JSON_NAME: said}).decode()[:-1] + "," + text[1:]

@@ -1,4 +1,4 @@
-"""What an import of orders says it did, and the arithmetic behind it.
+"""The report of an order import, and its arithmetic.
 
 Belongs here: outcomes of single orders, their sum, and the report. Does not belong here: showing it (`cli/`).
 """
@@ -21,7 +21,7 @@ AMOUNTS = ("sold", "captured", "refunded")
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Money of orders in minor units: what they came to (with what was paid above), was captured, was given back."""
+    """Amounts of orders in minor units: sold (with unallocated cash), captured, refunded."""
 
     sold: int = 0
     captured: int = 0
@@ -29,22 +29,22 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one order. `booked` is read off what the commands answered, not off the file."""
+    """The outcome of one order. `booked` comes from the answers of the commands, not from the file."""
 
     file: int
     line: int
     booked: Figures = Figures()
     counts: Mapping[str, int] = {}
-    """Of what this run booked of it: payments, refunds, cancellations, fulfillments."""
+    """The payments, refunds, cancellations and fulfillments that this run booked."""
     unallocated_minor: int = 0
-    """Of what the books hold of it."""
+    """The part of the booked amount that is unallocated cash."""
     is_already: bool = False
-    """Whether the books held all of it before."""
+    """Whether the order was booked completely before this run."""
     reason: str = ""
-    """Why it was rejected; empty where it was not."""
+    """Why it was rejected; empty if it was not rejected."""
     detail: str = ""
     is_unfinished: bool = False
-    """Whether it is placed, and the books refused a later step."""
+    """Whether the order is placed, and a later step was refused."""
 
 
 class AmountReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,14 +52,14 @@ class AmountReport(msgspec.Struct, frozen=True, kw_only=True):
 
     currency: str
     amount: str
-    """``sold`` (what orders came to, with what was paid above them), ``captured``, ``refunded``."""
+    """``sold`` (totals of orders with unallocated cash), ``captured`` or ``refunded``."""
     read: str
     imported: str
     rejected: str
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read and rejected of one file."""
+    """The counts of read and rejected orders of one file."""
 
     file: str
     rows_read: int
@@ -69,7 +69,7 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReasonReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was rejected for one reason, and where it was first seen."""
+    """The rejections for one reason, and the place of the first one."""
 
     reason: str
     orders: int
@@ -79,39 +79,39 @@ class ReasonReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrdersReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The sum over all files. orders_read = orders_imported + orders_rejected, and the same holds for every amount.
+    """The sum over all files. orders_read = orders_imported + orders_rejected; the same is true for every amount.
 
-    Imported orders are those that the books hold after the run; `already_imported` of them were there before it. The
-    counts are of what this run booked. A rejected order of which the amounts cannot be read counts as 0; of one that is
-    unfinished, what is booked counts as imported and the rest as rejected.
+    Imported orders are the orders in the books after the run; `already_imported` of them were booked before it. The
+    counts cover only what this run booked. A rejected order with unreadable amounts counts as 0. In an unfinished
+    order, booked amounts count as imported and the others as rejected.
     """
 
     format_version: int
     is_dry_run: bool
-    """Whether nothing was booked: imported is then what would be."""
+    """Whether it was a dry run: then "imported" means what would be booked."""
     orders_read: int
     orders_imported: int
     orders_rejected: int
     already_imported: int
     unfinished: int
-    """Orders of which the books refused a step after they were placed; importing them again tries it again."""
+    """Orders of which a step was refused after they were placed; another import retries the step."""
     payments: int
     refunds: int
     cancellations: int
     fulfillments: int
     unallocated: dict[str, str]
-    """What was paid above orders, by currency: part of `sold`, on lines of SKU UNALLOCATED-CASH; no revenue."""
+    """Unallocated cash by currency: part of `sold`, on lines with SKU UNALLOCATED-CASH; it is not revenue."""
     amounts: tuple[AmountReport, ...]
     rejected: dict[str, int]
     """Orders by reason."""
     merchants: dict[str, int]
-    """Merchants of the files by pod."""
+    """The number of the files' merchants by pod."""
     files: tuple[FileReport, ...]
     reasons: tuple[ReasonReport, ...]
 
     @property
     def rejected_files(self) -> list[str]:
-        """Return the files of which every order was rejected."""
+        """Return the files in which every order was rejected."""
         return [file.file for file in self.files if file.orders_read == file.orders_rejected]
 
     @property
@@ -122,21 +122,21 @@ class OrdersReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(kw_only=True)
 class Totals:
-    """Adds outcomes up, beside what was read."""
+    """Sums of the outcomes and of the amounts read."""
 
     read: dict[str, Counter[str]] = field(default_factory=dict)
-    """Amounts of the file by currency."""
+    """Amounts read from the files, by currency."""
     booked: dict[str, Counter[str]] = field(default_factory=dict)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     unallocated: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     first: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    """File, line and detail of the first rejection of each reason."""
+    """(file, line, detail) of the first rejection of each reason."""
     by_file: Counter[int] = field(default_factory=Counter)
 
     def settle(self, outcome: Outcome, currency: str, read: Figures) -> None:
-        """Add one order: what the file says of its money, and what became of it."""
+        """Add the outcome of one order, and its amounts according to the file."""
         booked = outcome.booked
         for name in AMOUNTS if currency else ():
             stated, held = getattr(read, name), getattr(booked, name)
@@ -165,7 +165,7 @@ class Totals:
         *,
         is_dry_run: bool,
     ) -> OrdersReport:
-        """Return the report; UnbalancedImportError when it does not add up, which is a fault of the import."""
+        """Return the report; UnbalancedImportError when the sums do not add up, which is a bug of the import."""
         self._check(sum(source.orders for source in sources))
         return OrdersReport(
             format_version=FORMAT_VERSION,

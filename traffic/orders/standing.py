@@ -1,6 +1,6 @@
-"""Where an order of a file stands while it is rehearsed, and the commands so far.
+"""The state of a file's order during its rehearsal, and the commands so far.
 
-Belongs here: the state, and what is asked of it. Does not belong here: what happens (`life.py`, `refunding.py`).
+Belongs here: the state, and queries on it. Does not belong here: the events (`life.py`, `refunding.py`).
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from traffic.orders.placing import Placed
 from traffic.orders.steps import PLACE, UNALLOCATED_SKU, Step, bound
 
 _SOME_IDS: defaultdict[str, str] = defaultdict(lambda: "00000000-0000-7000-8000-000000000000")
-"""Stand for the ids that the order's lines will have, where a command's limits are checked."""
+"""Placeholder ids of order lines, for the check of a command's limits."""
 
 
 class Standing:
-    """An order while it is rehearsed; its order lines are named by their numbers."""
+    """An order during its rehearsal; its line ids are the line numbers."""
 
     def __init__(self, placed: Placed, record: OrderRecord) -> None:
         self.placed = placed
         self.record = record
         self.order: OrderState = placed.order
         self.payments: dict[str, PaymentState] = {}
-        """By the file's reference."""
+        """Payments by the file's reference."""
         self.refunds: dict[str, LineRefunds] = {}
         self.refunded_minor = 0
         self.unpaid_for: dict[str, int] = {}
-        """Units by line that were cancelled after their money was captured, and are not refunded yet."""
+        """Units by line id that were cancelled after their money was captured, and are not refunded yet."""
         self.steps: list[Step] = []
         self.do(PLACE, placed.command, record.placed_at)
 
     @property
     def captured_minor(self) -> int:
-        """Return the sum over all payments."""
+        """Return the captured sum over all payments, in minor units."""
         return sum(payment.captured_minor for payment in self.payments.values())
 
     def units(self, units: Sequence[Units]) -> dict[str, int] | None:
-        """Return units by order line; None: all that are open."""
+        """Return units by order line id; None: all open units."""
         chosen: dict[str, int] = {}
         for one in units:
             line_id = self.line_id(one)
@@ -60,7 +60,7 @@ class Standing:
         return chosen or None
 
     def line_id(self, units: Units | RefundedUnits) -> str:
-        """Return the order line that is named by its place in the file, or by its SKU."""
+        """Return the id of the order line that is named by its place in the file or by its SKU."""
         lines = self.record.lines
         if units.sku == UNALLOCATED_SKU and self.unallocated_id:
             return self.unallocated_id
@@ -77,11 +77,11 @@ class Standing:
 
     @property
     def unallocated_id(self) -> str:
-        """Return the line that holds what was paid above the order; empty where there is none."""
+        """Return the id of the line of unallocated cash; empty when the order has none."""
         return self.placed.extras.get(UNALLOCATED_SKU, "")
 
     def open_units(self, *, with_shipping: bool = False) -> dict[str, int]:
-        """Return the units that are neither shipped nor closed, but those of the line of what was paid above."""
+        """Return the open units by line id, without the line of unallocated cash."""
         return {
             line.order_line_id: open_quantity(line)
             for line in self.order.lines
@@ -91,7 +91,7 @@ class Standing:
         }
 
     def left(self, line: OrderLine) -> tuple[int, int]:
-        """Return units and money of a line that are neither cancelled nor refunded."""
+        """Return (units, minor units) of a line that are neither cancelled nor refunded."""
         given = self.refunds.get(line.order_line_id, NOTHING_REFUNDED)
         units = line.quantity - line.cancelled_quantity - given.quantity
         return units, line.total_minor - line.cancelled_minor - given.amount_minor

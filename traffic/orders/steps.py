@@ -1,10 +1,10 @@
-"""What books an order: commands with their keys, in the order of time.
+"""The steps that book an order: commands with their keys, in the order of time.
 
-Belongs here: the form of a step, keys and ids. Does not belong here: which steps an order has (`rehearsal.py`), running
+Belongs here: the type of a step, keys and ids. Does not belong here: which steps an order has (`rehearsal.py`), running
 them (`booking.py`).
 
-Keys and ids follow from merchant and order number alone, never from the file, so the same order read from another file
-asks for the same thing again, and one that has changed is noticed: its key comes with another body.
+Keys and ids are computed from merchant and order number only, never from the file. So the same order in another file
+gives the same commands, and a changed order is detected: its key comes with another body.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SOURCE = "import:orders"
 """Source of every order, price override and adjustment of an import."""
 LOCATION = "main"
 UNALLOCATED_SKU = "UNALLOCATED-CASH"
-"""SKU of the line that holds what was paid above an order."""
+"""SKU of the line of unallocated cash."""
 ROUNDING_SKU = "ROUNDING"
-"""SKU of the line that holds what a stated total is above that of the books' rule."""
+"""SKU of the line with the difference when a stated total is above the computed total."""
 EXTRA_CATEGORIES = {UNALLOCATED_SKU: DEPOSIT_TAX_CATEGORY, ROUNDING_SKU: UNTAXED}
-"""Tax category of each line that no line of the file stands for. What was paid above an order is no sale."""
+"""Tax category of each line that the import adds. Unallocated cash is not a sale."""
 
 PLACE = "place"
 
@@ -44,7 +44,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     command: Command[Any]
     at: datetime
     method: str = ""
-    """Of a payment that the provider is asked about."""
+    """The payment, for steps that ask the provider."""
     is_declined: bool = False
 
 

@@ -1,9 +1,9 @@
-"""Orders that stand in the files more than once.
+"""Orders that occur more than once in the files.
 
-Belongs here: which of them are copies, and which contradict each other. Does not belong here: orders that the books
-hold already (`known.py`).
+Belongs here: which of them are copies, and which contradict each other. Does not belong here: orders that are already
+booked (`known.py`).
 
-Memory holds some 200 bytes per order of the files.
+This takes about 200 bytes of memory per order.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from traffic.orders.reading import RawOrder
 
 
 class Twice:
-    """Sees every order once, and then tells of each whether another one of its name was there."""
+    """Records every order once; afterwards it answers whether an order has copies."""
 
     def __init__(self) -> None:
         self.merchants: dict[str, int] = {}
-        """Orders by merchant; nobody is called what no merchant can be called."""
+        """Number of orders by merchant id, for valid merchant ids only."""
         self.copies = 0
         self._first: dict[bytes, tuple[int, int, bytes]] = {}
         self._copied: set[bytes] = set()
         self._contradicting: set[bytes] = set()
 
     def see(self, raw: RawOrder) -> None:
-        """Take an order of the files, in their order."""
+        """Record an order; call it in file order."""
         merchant_id, number = raw.key
         if not number:
             return
@@ -44,7 +44,7 @@ class Twice:
             self._contradicting.add(name)
 
     def is_copy(self, raw: RawOrder) -> bool:
-        """Return whether the same order, with the same content, stands before this one."""
+        """Return whether an equal order with the same content came before this one."""
         name = _name(raw.key)
         if name not in self._copied or name in self._contradicting:
             return False
@@ -55,7 +55,7 @@ class Twice:
         return _name(key) in self._copied
 
     def check(self, raw: RawOrder) -> None:
-        """RejectedError for an order that cannot be read, or of which the files say two things: neither is booked."""
+        """Raise RejectedError for an unreadable order, and for one with two different contents (book neither)."""
         if raw.reason:
             raise RejectedError(raw.reason, raw.detail)
         if not raw.key[0] and raw.key[1]:

@@ -1,4 +1,4 @@
-"""UCI Online Retail: from the rows of its files to orders, refunds, adjustments and stock, to the last decimal.
+"""Import of UCI Online Retail: from file rows to orders, refunds, adjustments and stock, exact to the last decimal.
 
-Belongs here: everything that knows what these files mean. Does not belong here: what an order is (`oltp/`).
+Belongs here: all code that depends on these files. Does not belong here: the rules of orders (`oltp/`).
 """

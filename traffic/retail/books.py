@@ -1,6 +1,6 @@
-"""What a pod already holds of Online Retail: read before an import books anything.
+"""Queries for the data of Online Retail that a pod already holds; an import runs them before it books anything.
 
-Belongs here: the SQL that an import reads with, and its rows as values. Does not belong here: writing (commands only).
+Belongs here: the SQL queries of the import, and their rows as values. Does not belong here: writing (commands only).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ where
     and orders.customer_id = any(%(customers)s)
     and (order_lines.kind = 'shipping' or upper(order_lines.sku) = any(%(codes)s))
 """
-"""Lines that returns may belong to, with what can still be refunded; the caller narrows them to whole keys."""
+"""Lines that returns may belong to, with what can still be refunded; the caller filters them by the whole key."""
 
 _REFUNDED = """
 select
@@ -89,21 +89,21 @@ group by merchants.merchant_id, merchant_tax_rates.tax_category
 
 
 class Given(msgspec.Struct, kw_only=True):
-    """What is booked of one credit note already: a run that was interrupted left it."""
+    """The booked parts of one credit note, after an interrupted run."""
 
     units: dict[str, int] = msgspec.field(default_factory=dict)
-    """Units of goods and services by product code, refunded or booked as unreferenced."""
+    """Units of goods and services by product code that are refunded or booked as unreferenced returns."""
     charges_micro: dict[str, int] = msgspec.field(default_factory=dict)
-    """Carriage given back by code, at the prices of the orders."""
+    """Refunded carriage in micro-units by code, at the prices of the orders."""
     amount_micro: int = 0
-    """Signed sum of completed refunds and adjustments."""
+    """The signed sum of completed refunds and adjustments, in micro-units."""
     refund_ids: list[str] = msgspec.field(default_factory=list)
     requested: list[str] = msgspec.field(default_factory=list)
-    """Refunds that were requested and not completed."""
+    """The ids of refunds that were requested and not completed."""
 
 
 def sold_lines(connection: Connection, keys: Iterable[SoldKey]) -> list[SoldLine]:
-    """Return the lines of imported, paid orders that have one of the keys."""
+    """Return the lines with one of the keys from imported, paid orders."""
     wanted = set(keys)
     parameters = {
         "source": SOURCE,
@@ -116,7 +116,7 @@ def sold_lines(connection: Connection, keys: Iterable[SoldKey]) -> list[SoldLine
 
 
 def given_back(connection: Connection, notes: Sequence[InvoiceKey]) -> dict[InvoiceKey, Given]:
-    """Return what is booked already of the credit notes, for those of which anything is."""
+    """Return the booked parts of credit notes; notes without booked parts are left out."""
     parameters = {
         "source": SOURCE,
         "merchants": sorted({note.merchant_id for note in notes}),
@@ -139,7 +139,7 @@ def given_back(connection: Connection, notes: Sequence[InvoiceKey]) -> dict[Invo
 
 
 def tax_rates(connection: Connection, merchants: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return the rates in parts per million by tax category, of each of the merchants that is registered."""
+    """Return for each registered merchant its tax rates in parts per million, by tax category."""
     rates: dict[str, dict[str, int]] = {}
     for merchant_id, tax_category, rate_ppm in connection.execute(_RATES, {"merchants": list(merchants)}):
         by_category = rates.setdefault(merchant_id, {})
@@ -167,7 +167,7 @@ def _sold_line(row: tuple[Any, ...]) -> SoldLine:
 
 
 def _code(kind: str, sku: str, price_reason: str | None) -> str:
-    """Return the product code of a line; that of carriage stands first in its price's reason."""
+    """Return the product code of a line; for carriage the code is the first word of the price reason."""
     return product_code(sku if kind != LineKind.SHIPPING else (price_reason or "").split(" ")[0])
 
 

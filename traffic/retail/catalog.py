@@ -1,11 +1,11 @@
 """Merchants, products and opening stock that an import of Online Retail needs before its first order.
 
-Belongs here: what is missing, as commands (pure). Does not belong here: reading what is there (`books.py`).
+Belongs here: the commands that create what is missing (pure). Does not belong here: reading what exists (`books.py`).
 
-A country is a merchant. Prices contain value added tax of the United Kingdom at the rate of the invoice's day, for the
-home market and for invoices without a country (an export that cannot be shown is taxed); exports are zero-rated. The
-files tell nothing about deliveries, so what the invoices take out of stock is received before, in one opening delivery
-per merchant.
+Each country is a merchant. Prices contain the value added tax of the United Kingdom at the rate of the invoice's day,
+for the home market and for invoices without a country (an export without proof is taxed). Exports are zero-rated. The
+files contain no deliveries, so the units that the invoices need are received first, in one opening delivery per
+merchant.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ UK_VAT_PPM = (
     (datetime(2010, 1, 1, tzinfo=UTC), 175_000),
     (datetime(2011, 1, 4, tzinfo=UTC), 200_000),
 )
-"""Standard rate of value added tax in the United Kingdom, by the day from which it holds."""
+"""Standard rate of value added tax in the United Kingdom, by the day from which it applies."""
 RECEIPT_LINES_MAX = 500
 
 
 def vat_ppm(at: datetime) -> int:
-    """Return the standard rate at a moment, in parts per million."""
+    """Return the standard rate at a given time, in parts per million."""
     return [rate for since, rate in UK_VAT_PPM if since <= at][-1]
 
 
 def tax_category(merchant_id: str) -> str:
-    """Return the tax category of everything that the merchant sells."""
+    """Return the tax category of all goods and services of the merchant."""
     return STANDARD if merchant_id in HOME_MERCHANTS else ZERO_RATED
 
 
 def tax_rates(merchant_id: str, at: datetime) -> list[TaxRate]:
-    """Return the rates that a merchant declares at a moment; carriage is taxed like the goods."""
+    """Return the rates that a merchant declares at a given time; carriage is taxed like the goods."""
     category = tax_category(merchant_id)
     rate_ppm = vat_ppm(at) if category == STANDARD else 0
     return [
@@ -59,7 +59,7 @@ def tax_rates(merchant_id: str, at: datetime) -> list[TaxRate]:
 
 
 def register_merchant(merchant_id: str, survey: MerchantSurvey) -> KeyedCommand:
-    """Return the registration of a merchant at its first invoice; postage is what the invoices say."""
+    """Return the registration of a merchant at its first invoice; no shipping fee, because invoices have postage."""
     return KeyedCommand(
         key="online-retail/register",
         command=RegisterMerchant(
@@ -77,7 +77,7 @@ def register_merchant(merchant_id: str, survey: MerchantSurvey) -> KeyedCommand:
 def upsert_products(
     merchant_id: str, survey: MerchantSurvey, existing: Mapping[tuple[str, str], str]
 ) -> Iterator[KeyedCommand]:
-    """Yield what creates the variants that are not there; `existing` as `traffic.books.variants`."""
+    """Yield the commands that create missing variants; `existing` as returned by `traffic.books.variants`."""
     for code, spellings in products_of(survey).items():
         missing = {sku: variant for sku, variant in spellings.items() if (merchant_id, sku) not in existing}
         if missing:
@@ -92,7 +92,7 @@ def upsert_products(
 def receive_stock(
     merchant_id: str, units: Mapping[str, int], received_at: datetime, run_id: str
 ) -> Iterator[KeyedCommand]:
-    """Yield the deliveries of `units` by stock code, all > 0; `run_id` makes their keys those of this run."""
+    """Yield the deliveries of `units` by stock code, all > 0; `run_id` makes their keys unique to this run."""
     codes = sorted(units)
     for start in range(0, len(codes), RECEIPT_LINES_MAX):
         part = codes[start : start + RECEIPT_LINES_MAX]

@@ -1,12 +1,12 @@
-"""Booking a credit note: refunds on the orders its returns belong to, adjustments for everything else.
+"""Booking a credit note: refunds on the orders of its returns, and adjustments for everything else.
 
 Belongs here: the plan of one credit note (pure), and running it against one pod. Does not belong here: the search
 for the orders (`matching.py`).
 
-What a refund gives back follows from the order's line, by the books' own rule; where the credit note says something
-else (another price, a rounded penny), the difference is booked as one manual adjustment, so that the note's exact sum
-is what the books hold. An interrupted note is continued: what is booked of it is taken off before the rest is planned.
-A note that was booked with other content is rejected, and of it nothing more is booked.
+The amount of a refund is computed from the order's line by the domain's rule. If the credit note differs (another
+price, a rounded penny), the difference is booked as one manual adjustment, so that the books hold the note's exact sum.
+An interrupted note is continued: its booked parts are subtracted before the rest is planned. A note that was booked
+with other content is rejected, and nothing more of it is booked.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from traffic.retail.steps import Step, adjustment, invoice_id, key_of, row_steps
 
 
 class CreditPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is still to be booked of a credit note."""
+    """The parts of a credit note that are not booked yet."""
 
     invoice: Invoice
     refunds: tuple[RequestRefund, ...]
     unreferenced: tuple[tuple[InvoiceRow, int], ...]
-    """Rows with the units of them that belong to no known order."""
+    """(row, units) of returns without a known order."""
     steps: tuple[Step, ...]
-    """Rows that stand for themselves."""
+    """Steps of rows that are no returns."""
     requested: tuple[str, ...]
-    """Refunds that an interrupted run has requested, to be completed."""
+    """Ids of refunds that an interrupted run has requested and that must be completed."""
     booked_micro: int
-    """What is booked of the note already, signed."""
+    """The already booked amount of the note in micro-units, signed."""
     is_changed: bool = False
-    """Whether what is booked of it is of a note with other content."""
+    """Whether the note was booked before with other content."""
 
     @property
     def is_done(self) -> bool:
@@ -57,14 +57,14 @@ class CreditPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sold_key(invoice: Invoice, item: InvoiceRow) -> SoldKey | None:
-    """Return what the row's order must have in common with it; None for a guest."""
+    """Return the key by which the row's order is searched; None for a guest."""
     if invoice.customer_id is None:
         return None
     return SoldKey(invoice.key.merchant_id, invoice.customer_id, product_code(item.row.stock_code))
 
 
 def plan_credit(invoice: Invoice, matcher: ReturnMatcher, given: Given, stored: Collection[int]) -> CreditPlan:
-    """Return what is left to book; `given` and `stored` (ordinals of rows) are booked already."""
+    """Return what is left to book; `given` and `stored` (ordinals of rows) are already booked."""
     found: list[RowMatch] = []
     for item in invoice.treated(Treatment.RETURN):
         quantity = _uncovered(item, given)
@@ -82,7 +82,7 @@ def plan_credit(invoice: Invoice, matcher: ReturnMatcher, given: Given, stored: 
 
 
 def book_credit(pod: CommandPod, plan: CreditPlan) -> Outcome:
-    """Book what the plan says, then the difference between the note and what was booked."""
+    """Book the plan, then the difference between the note's sum and the booked sum."""
     if plan.is_done:
         return already(plan.invoice.rows)
     if plan.is_changed:
@@ -98,7 +98,7 @@ def book_credit(pod: CommandPod, plan: CreditPlan) -> Outcome:
 
 
 def _parts(pod: CommandPod, plan: CreditPlan) -> Iterator[Outcome]:
-    """Book one part after the other. What the books refuse ends it, so that the parts of a refund count on."""
+    """Book one part after the other. A refusal ends the sequence, so that the part numbers of refunds have no gaps."""
     invoice = plan.invoice
     rows = {item.ordinal: item for item in invoice.rows}
     yield from (book_row(pod, invoice, rows[step.ordinal], step) for step in plan.steps if step.ordinal is not None)
@@ -119,7 +119,7 @@ def _booked(plan: CreditPlan, booked: Outcome) -> Outcome:
 
 
 def _booked_in_part(plan: CreditPlan, booked: Outcome, reason: str, detail: str) -> Outcome:
-    """Return the outcome of a note whose returns are not all booked: those rows are rejected with what is missing."""
+    """Return the outcome of a note with unbooked returns: its return rows are rejected with the missing amount."""
     returns = plan.invoice.treated(Treatment.RETURN)
     open_micro = _open_micro(plan, booked)
     rejections = [rejected(item.row, reason, detail) for item in returns]
@@ -137,30 +137,30 @@ def _booked_in_part(plan: CreditPlan, booked: Outcome, reason: str, detail: str)
 
 
 def _open_micro(plan: CreditPlan, booked: Outcome) -> int:
-    """Return what of the note is neither booked nor rejected."""
+    """Return the amount of the note that is neither booked nor rejected, in micro-units."""
     rejected_micro = sum(rejection.amount_micro for rejection in booked.rejections)
     return plan.invoice.amount_micro - rejected_micro - booked.amount_micro - plan.booked_micro
 
 
 def _is_of_another(invoice: Invoice, given: Given) -> bool:
-    """Return whether something is booked that this note does not explain; `given` as planning left it."""
+    """Return whether booked parts do not belong to this note; `given` holds what planning has not used."""
     own = {_refund_id(invoice, part) for part in range(1, len(given.refund_ids) + 1)}
     is_left = any(given.units.values()) or any(given.charges_micro.values())
     return is_left or not own.issuperset(given.refund_ids)
 
 
 def _refund_id(invoice: Invoice, part: int) -> str:
-    """Return the id of one of the note's refunds; it follows from the content, so that a changed note is noticed."""
+    """Return the id of one of the note's refunds, computed from the content, so that a changed note is detected."""
     return invoice_id(invoice, "refund", invoice.digest, str(part))
 
 
 def _uncovered(item: InvoiceRow, given: Given) -> int:
-    """Return the row's units that are not booked yet, and take what covers the others out of `given`."""
+    """Return the row's units that are not booked yet, and subtract its booked units from `given`."""
     code, quantity = product_code(item.row.stock_code), -item.row.quantity
     if item.rule.line_kind is LineKind.SHIPPING and given.charges_micro.get(code, 0) >= -item.row.amount_micro:
         given.charges_micro[code] += item.row.amount_micro
         return 0
-    # Carriage that found no order was booked as units, like everything else.
+    # Carriage without a matching order was booked as units, like other returns.
     covered = min(quantity, given.units.get(code, 0))
     if covered:
         given.units[code] -= covered
@@ -168,7 +168,7 @@ def _uncovered(item: InvoiceRow, given: Given) -> int:
 
 
 def _refunds(invoice: Invoice, found: list[RowMatch], parts_before: int) -> list[RequestRefund]:
-    """Return one refund per payment, each with the units per order line."""
+    """Return one refund per payment, with the units per order line."""
     by_payment: dict[str, dict[str, Match]] = {}
     for match in (match for row in found for match in row.matches):
         lines = by_payment.setdefault(match.payment_id, {})

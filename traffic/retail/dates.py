@@ -1,11 +1,12 @@
-"""Dates of Online Retail files: one file has one order of day and month, declared or proven from the whole file.
+"""Dates of Online Retail files: each file has one order of day and month, declared or proven by the whole file.
 
-Belongs here: how a date may be read, and which order a file's dates prove. Does not belong here: opening the file
-(`files.py`).
+Belongs here: the possible readings of a date, and the order that a file's dates prove. Does not belong here: opening
+the file (`files.py`).
 
-``02/12/2011`` is 2 December or 12 February, and only other dates of the same file can tell: ``13/12/2011`` is no date
-in the month-first order. A file whose dates prove no order, or two, is refused as a whole. So is one that mixes years
-first with years last: spreadsheets do that to a column of which they could read half the dates, with the wrong order.
+``02/12/2011`` is 2 December or 12 February. Only other dates of the same file can decide: ``13/12/2011`` is not a date
+in the month-first order. A file whose dates prove no order, or two, is refused. A file that mixes year-first and
+year-last dates is refused too: a spreadsheet writes such a column when it could read only some of the dates, with the
+wrong order.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _YEAR_DIGITS = 4
 
 
 class DateOrder(StrEnum):
-    """What comes first in a date."""
+    """The order of day, month and year in a date."""
 
     ISO = "iso"
     DAY_FIRST = "day-first"
@@ -41,7 +42,7 @@ Readings = dict[DateOrder, datetime]
 
 @lru_cache(maxsize=65_536)
 def readings_of(text: str) -> Readings:
-    """Return the moment (UTC; without a time: midnight) in every order in which the text is a date; empty: in none."""
+    """Return the time (UTC; midnight if missing) for every order in which the text is a date; {} if it is no date."""
     found = _FORM.fullmatch(text.strip())
     if found is None:
         return {}
@@ -59,16 +60,16 @@ def readings_of(text: str) -> Readings:
 
 @dataclass(kw_only=True)
 class DateEvidence:
-    """What the dates of one file say about their order; `see` every one, then ask for the `order`."""
+    """Evidence for the date order of one file. Call `see` for every date, then `order`."""
 
     path: str
     proofs: dict[DateOrder, str] = field(default_factory=dict)
-    """The first date that can be read in this order alone."""
+    """By order: the first date that can be read only in this order."""
     doubtful: str = ""
-    """The first date that is another day in each order."""
+    """The first date that is a different day in each order."""
 
     def see(self, text: str, line: int) -> None:
-        """Take one date into account; what is no date in any order says nothing."""
+        """Record one date; a text that is not a date in any order is ignored."""
         readings = readings_of(text)
         if len(readings) == 1:
             (order,) = readings
@@ -78,7 +79,7 @@ class DateEvidence:
             self.doubtful = _place(text, line)
 
     def order(self, declared: DateOrder | None) -> DateOrder:
-        """Return the file's one order; InputError when its dates contradict it, or prove none and none is declared."""
+        """Return the file's order; InputError when dates contradict it, or when no order is proven or declared."""
         proofs = dict(self.proofs)
         if DateOrder.ISO in proofs and len(proofs) == 1 and self.doubtful:
             raise InputError(

@@ -1,15 +1,15 @@
-"""Online Retail files as records: what is opened, what is refused as a whole, and which lines a record is made of.
+"""Reading Online Retail files as records: opening files, refusing unusable files, and grouping lines into records.
 
     (source,) = inspect_files([Path("2010-12.csv.gz")])
     for record in read_records(source): ...
 
-Belongs here: from bytes to records of text, and everything that makes a file unusable: each is one InputError with the
-file, the line where there is one, and what to do. Does not belong here: what a record's fields say (`rows.py`).
+Belongs here: converting bytes to records of text, and all reasons that make a file unusable. Each raises an InputError
+with the file, the line if there is one, and what to do. Does not belong here: the fields of a record (`rows.py`).
 
-**Lines are counted beside the parser.** One quote that is never closed makes a CSV parser take all lines up to the next
-quote for the text of one field, without an error. So a record may only have several lines when none of the later ones
-would be a record in itself; else the file is refused, with the line where the quote opens. And the lines of the records
-are compared with the line ends in the bytes.
+**Lines are counted independently of the parser.** If a quote is never closed, a CSV parser reads all lines up to the
+next quote as one field, without an error. So a record may have several lines only if none of the later lines is a
+complete record; else the file is refused, with the line where the quote opens. We also compare the number of lines in
+all records with the number of line ends in the bytes.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """One file that was read to its end once and can be imported."""
+    """One file that was read completely once and can be imported."""
 
     path: Path
     lines: int
-    """Physical lines by the line ends in its bytes, the header included."""
+    """Physical lines, counted by the line ends in the bytes, including the header."""
     rows: int
     """Records that are not blank."""
     date_order: DateOrder
     state: tuple[int, int]
-    """Size and time of its last change: it must be the same file in every pass."""
+    """(size, modification time): the file must not change between passes."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The fields of one record."""
 
     line: int
-    """Where it begins; the header is line 1."""
+    """The line where it begins; the header is line 1."""
     lines: int
-    """How many lines it has; blank lines before it count as its own."""
+    """The number of its lines, including blank lines before it."""
     fields: list[str]
     is_misquoted: bool = False
-    """Whether text stands between a closing quote and the next comma: the columns are not known."""
+    """Whether there is text between a closing quote and the next comma; then the columns are unknown."""
 
 
 def inspect_files(paths: Sequence[Path], date_order: DateOrder | None = None) -> tuple[Source, ...]:
-    """Return the files, each read to its end; InputError for the first that cannot be imported as a whole.
+    """Read every file completely and return the sources; InputError for the first unusable file.
 
-    `date_order`: that of all files, declared by whoever has them; None: each file must prove its own.
+    `date_order`: the order of all files, declared by the user; None: each file must prove its own.
     """
     if not paths:
         raise InputError("No file was given; pass the path of at least one Online Retail file.")
@@ -71,7 +71,7 @@ def inspect_files(paths: Sequence[Path], date_order: DateOrder | None = None) ->
 
 
 def read_records(source: Source) -> Iterator[Record]:
-    """Yield the file's records; InputError when it has changed since it was inspected."""
+    """Yield the file's records; InputError when the file has changed since it was inspected."""
     yield from _records(source.path)
     if file_state(source.path) != source.state:
         raise InputError(f"File {source.path} changed while it was read; import it again when nobody writes to it.")
@@ -97,7 +97,7 @@ def _inspected(path: Path, declared: DateOrder | None) -> Source:
 
 
 def _records(path: Path) -> Iterator[Record]:
-    """Yield the records after the header; blank lines count to the record after them."""
+    """Yield the records after the header; blank lines are counted with the record after them."""
     with sentences(path), open_input(path) as file, _text(file) as text:
         lines = CsvLines(path=path, text=text, columns=len(COLUMNS))
         reader = csv.reader(lines, strict=True)
@@ -141,7 +141,7 @@ def _wrong_header(header: Sequence[str]) -> str:
 
 
 def _each(lines: CsvLines, reader: Iterator[list[str]]) -> Iterator[Record]:
-    """Yield every record; trailing blank lines make a last one without fields."""
+    """Yield every record; trailing blank lines give a last record without fields."""
     blank = 0
     while True:
         is_misquoted = False

@@ -1,14 +1,14 @@
-"""Import of UCI Online Retail files: real invoices become orders, refunds, adjustments and stock, to the last decimal.
+"""Import of UCI Online Retail files: invoices become orders, refunds, adjustments and stock, exact to the last decimal.
 
     report = import_files([Path("2010-12.csv.gz")], settings)
 
-Belongs here: the order of the work. What a row means: `rules.py`; invoices: `invoices.py`; commands:
-`steps.py`; returns: `matching.py` and `credits.py`; merchants and products: `catalog.py`.
+Belongs here: the sequence of the import's steps. Does not belong here: the meaning of a row (`rules.py`), invoices
+(`invoices.py`), commands (`steps.py`), returns (`matching.py`, `credits.py`), merchants and products (`catalog.py`).
 
-The files are read four times, so that memory holds single invoices and not months: to see whether they can be read at
-all; to count and reject; to see what the books hold already and which stock is needed; to book. Credit notes come last,
-oldest first, whatever the order of the files: by then every order they may belong to is there. Invoices are booked by
-several processes at once.
+The files are read four times, so that memory holds single invoices and not months of invoices. The first pass checks
+that the files are readable; the second counts rows and rejects bad ones; the third finds what is already booked and
+which stock is needed; the fourth books, in several processes. Credit notes are booked last, oldest first, regardless of
+the order of the files, because the orders that they may belong to must exist.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod, try
 from traffic.workers import Workers
 
 BATCH = 20
-"""Invoices or commands handed to a worker at once."""
+"""Invoices or commands per worker task."""
 INSPECTED_AT_ONCE = 500
 DIFFERS = "invoice_differs_between_files"
 
@@ -75,13 +75,15 @@ def import_files(
     date_order: DateOrder | None = None,
     processes: int | None = None,
 ) -> ImportReport:
-    """Import the files into the pods; run again, it books nothing twice and finishes what was torn. Returns the report.
+    """Import the files into the pods and return the report. Idempotent: a second run finishes an interrupted one.
 
-    `date_order`: that of all files, where they do not prove it themselves. `processes`: how many book at once (default:
-    one more than processors; 0: the caller's own). Raises InputError, before anything is booked, when a file is
-    missing, damaged or no Online Retail file, or when its dates or quotes are doubtful; ConflictError while another
-    import runs, and UnbalancedImportError when what was booked and rejected is not what was read. The pods must be
-    migrated, and the directory must be there.
+    `date_order`: the date order of all files, if they do not prove it themselves. `processes`: the number of worker
+    processes (default: one more than processors; 0: run in the caller's process). The pods must be migrated, and the
+    directory must exist.
+
+    Raises InputError, before anything is booked, when a file is missing, damaged or not an Online Retail file, or when
+    its dates or quotes are ambiguous; ConflictError while another import runs; UnbalancedImportError when booked plus
+    rejected amounts differ from the amounts read.
     """
     sources = inspect_files(paths, date_order)
     with ExitStack() as stack:
@@ -108,18 +110,18 @@ class _Import:
     run_id: str = field(default_factory=lambda: str(uuid7()))
     totals: Totals = field(default_factory=Totals)
     homes: dict[str, str] = field(default_factory=dict)
-    """Pod by merchant."""
+    """Pod by merchant id."""
     rates: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Tax rates by merchant and category, as they stand in the pods."""
+    """Tax rates in parts per million by merchant id and category, as stored in the pods."""
     settled: set[Place] = field(default_factory=set)
-    """Invoices that need no booking: they are booked, rejected, or copies."""
+    """Invoices that have an outcome, or are copies: they need no booking."""
     copies: set[Place] = field(default_factory=set)
-    """Invoices that stand in an earlier file too, with the same rows."""
+    """Invoices that an earlier file also contains, with the same rows."""
     reasons: dict[tuple[int, int], str] = field(default_factory=dict)
-    """Why the books refused a row, by file and line."""
+    """The reason of each refused row, by (file, line)."""
     notes: list[Invoice] = field(default_factory=list)
     needed: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Units that sales and write-offs take, by merchant and stock code."""
+    """Units that sales and write-offs need, by (merchant, stock code)."""
 
     def run(self) -> ImportReport:
         survey = survey_files(self.sources, self._reject, self.on_progress)
@@ -154,7 +156,7 @@ class _Import:
         return sorted(merchant_id for merchant_id, home in self.homes.items() if home == pod)
 
     def _inspect(self, survey: Survey) -> None:
-        """Settle what is booked already, keep the credit notes, and add up the units that the rest takes."""
+        """Settle already booked invoices, keep the credit notes, and add up the units that the other invoices need."""
         digests: dict[InvoiceKey, str] = {}
         done = 0
         for batch in _batches(read_invoices(self.sources, survey.sizes, self._reject), INSPECTED_AT_ONCE):
@@ -166,7 +168,7 @@ class _Import:
             self.on_progress("looking for invoices that are booked", done, len(survey.sizes))
 
     def _is_first(self, invoice: Invoice, digests: dict[InvoiceKey, str]) -> bool:
-        """Return whether no earlier file of this run has the invoice; a copy waits, another content is rejected."""
+        """Return whether no earlier file has the invoice. Keep a copy for later; reject it if its content differs."""
         digest = digests.setdefault(invoice.key, f"{invoice.file}/{invoice.digest}")
         file, _, content = digest.partition("/")
         if int(file) == invoice.file:
@@ -179,7 +181,7 @@ class _Import:
         return False
 
     def _settle_copies(self, survey: Survey) -> None:
-        """End every copy as its first one ended, row by row."""
+        """Give every copy the outcome of its first occurrence, row by row."""
         if not self.copies:
             return
         copied = {key for _, key in self.copies}
@@ -192,7 +194,7 @@ class _Import:
                 reasons.setdefault(invoice.key, [self.reasons.get(place) for place in places])
 
     def _not_taken(self, invoices: Sequence[Invoice]) -> list[Invoice]:
-        """Settle the invoices that are booked completely; return the others, without the units they have taken."""
+        """Settle completely booked invoices; return the others, without rows whose units are already taken."""
         known = [invoice for invoice in invoices if invoice.key.merchant_id in self.rates]
         stored = self._stored_keys(known, lambda invoice: [step.key for step in steps_of(invoice)])
         for invoice in known:
@@ -224,7 +226,7 @@ class _Import:
             self.needed[place] = self.needed.get(place, 0) + units
 
     def _prepare_catalog(self, survey: Survey) -> None:
-        """Register merchants, create products and receive the stock, each wave after the one that it needs."""
+        """Register merchants, then create products, then receive the stock."""
         registrations = [
             retail_catalog.register_merchant(merchant_id, merchant)
             for merchant_id, merchant in sorted(survey.merchants.items())
@@ -257,13 +259,13 @@ class _Import:
         return {stock_code: units for stock_code, units in short.items() if units > 0}
 
     def _run_commands(self, step: str, commands: Sequence[KeyedCommand], at_once: int = BATCH) -> None:
-        """Run what invoices need; where the books refuse it, they refuse those invoices, too, and say it there."""
+        """Run commands that invoices need; ignore refusals, because the dependent invoices are then refused too."""
         run_commands_by_pod(
             self.workers, self.homes, commands, step, self.on_progress, at_once=at_once, work=try_commands
         )
 
     def _book_sales(self, survey: Survey) -> None:
-        """Book every invoice but the credit notes. Where the tax rate changes, the invoices before it end first."""
+        """Book all invoices except credit notes. Invoices before a change of the tax rate finish first."""
         sales = (
             invoice
             for invoice in read_invoices(self.sources, survey.sizes, lambda _: None)
@@ -282,7 +284,7 @@ class _Import:
                     self.on_progress("placing orders", done, total)
 
     def _taxed(self, sales: Iterable[Invoice], rate_ppm: int) -> Iterator[Invoice]:
-        """Yield the sales, after the rate of their days was declared."""
+        """Yield the sales, after declaring the tax rate of their days."""
         for number, sale in enumerate(sales):
             if number == 0:
                 self._declare_rate(rate_ppm, sale.invoiced_at)
@@ -292,7 +294,7 @@ class _Import:
         return self.homes[invoice.key.merchant_id]
 
     def _declare_rate(self, rate_ppm: int, at: datetime) -> None:
-        """Declare the standard rate of `at` for every merchant that has another one."""
+        """Declare the standard rate at `at` for every merchant that has a different rate."""
         changes = []
         for merchant_id in sorted(retail_catalog.HOME_MERCHANTS & self.homes.keys()):
             if self.rates[merchant_id].get(retail_catalog.STANDARD) != rate_ppm:
@@ -347,7 +349,7 @@ def _plan_credit(
 
 
 def _as_first(copy: Invoice, reasons: Sequence[str | None]) -> Outcome:
-    """Return the outcome of a copy whose first one ended so: a reason where the row was rejected."""
+    """Return the outcome of a copy; `reasons`: those of its first occurrence, None for each row that was booked."""
     rows = list(zip(copy.rows, reasons, strict=True))
     booked = already([item for item, reason in rows if reason is None])
     return combined([booked, *(refused([item], reason) for item, reason in rows if reason is not None)])

@@ -1,10 +1,10 @@
-"""Invoices of Online Retail: rows put together, whatever their order in the file.
+"""Grouping rows of Online Retail into invoices; the rows of an invoice may be anywhere in the file.
 
-Belongs here: one pass over the files that counts (the survey), and a second one that yields whole invoices while it
-holds only those that are not complete yet. Does not belong here: rules about single rows (`rules.py`), writing.
+Belongs here: one pass over the files that counts (the survey), and a second pass that yields complete invoices and
+keeps only incomplete ones in memory. Does not belong here: rules about single rows (`rules.py`), writing.
 
-An invoice is known by its merchant and number, not by its file. It stands in one file of a run: the same invoice in a
-later file of the run is a second copy of it if its rows are the same, and is rejected if they are not.
+An invoice is identified by its merchant and number, not by its file. If a later file of the run has the same invoice,
+it is a copy if its rows are equal; otherwise it is rejected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STOCKED = frozenset({Treatment.ORDER_LINE, Treatment.WRITE_OFF})
 
 
 class InvoiceKey(NamedTuple):
-    """What names an invoice in every file."""
+    """The key that identifies an invoice in every file."""
 
     merchant_id: str
     number: str
@@ -49,7 +49,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     key: InvoiceKey
     file: int
     invoiced_at: datetime
-    """The first of its rows' moments; a few invoices span two minutes."""
+    """The earliest time of its rows; a few invoices span two minutes."""
     customer_id: str | None
     rows: tuple[InvoiceRow, ...]
     digest: str
@@ -57,7 +57,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def amount_micro(self) -> int:
-        """Return the exact sum of the rows."""
+        """Return the exact sum of the rows, in micro-units."""
         return sum(item.row.amount_micro for item in self.rows)
 
     def treated(self, treatment: Treatment) -> list[InvoiceRow]:
@@ -67,16 +67,16 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(kw_only=True)
 class VariantSurvey:
-    """What the files say about one stock code of one merchant."""
+    """Data of the files about one stock code of one merchant."""
 
     kind: LineKind
     title: str = ""
     is_title_of_sale: bool = False
     unit_price_micro: int | None = None
-    """First price above 0 that was seen."""
+    """The first price above 0."""
 
     def see(self, row: Row) -> None:
-        """Take title and price from the row; rows at price 0 carry stock clerks' remarks instead of titles."""
+        """Take title and price from the row; rows at price 0 have remarks of stock clerks instead of titles."""
         is_sale = row.unit_price_micro > 0 and row.quantity > 0
         if row.description and (not self.title or (is_sale and not self.is_title_of_sale)):
             self.title, self.is_title_of_sale = row.description, is_sale
@@ -86,24 +86,24 @@ class VariantSurvey:
 
 @dataclass(kw_only=True)
 class MerchantSurvey:
-    """What the files say about one merchant."""
+    """Data of the files about one merchant."""
 
     name: str
     first_at: datetime
     rows: int = 0
     variants: dict[str, VariantSurvey] = field(default_factory=dict)
-    """By stock code as spelled; shipping codes and adjustments are not products."""
+    """By stock code with its spelling; shipping codes and adjustments are not products."""
 
 
 @dataclass(kw_only=True)
 class Survey:
-    """What one pass over the files found."""
+    """The result of one pass over the files."""
 
     rows_read: int = 0
     amount_read_micro: int = 0
     merchants: dict[str, MerchantSurvey] = field(default_factory=dict)
     sizes: dict[tuple[int, InvoiceKey], int] = field(default_factory=dict)
-    """Rows of every invoice, by file."""
+    """The number of rows of every invoice, by (file, invoice key)."""
 
 
 def survey_files(sources: Sequence[Source], on_rejection: OnRejection, on_progress: OnProgress) -> Survey:
@@ -128,9 +128,9 @@ def survey_files(sources: Sequence[Source], on_rejection: OnRejection, on_progre
 def read_invoices(
     sources: Sequence[Source], sizes: Mapping[tuple[int, InvoiceKey], int], on_rejection: OnRejection
 ) -> Iterator[Invoice]:
-    """Yield every invoice as soon as its last row was read; `on_rejection` gets rows of a second customer.
+    """Yield every invoice after its last row was read; `on_rejection` gets rows of a second customer.
 
-    Rows that the survey rejected are passed over. Memory holds the invoices that are not complete yet.
+    Rows that the survey rejected are skipped. Memory holds only incomplete invoices.
     """
     pending: dict[tuple[int, InvoiceKey], list[InvoiceRow]] = {}
     for row in _readings(sources):
@@ -147,7 +147,7 @@ def read_invoices(
 
 
 def make_invoice(rows: Sequence[InvoiceRow], on_rejection: OnRejection) -> Invoice:
-    """Return the invoice that the rows form; the first customer named is the invoice's, other customers' rows go."""
+    """Return the invoice of the rows. Its customer is the first one named; rows of other customers are rejected."""
     first = rows[0].row
     customer_id = next((item.row.customer_id for item in rows if item.row.customer_id), None)
     kept = [item for item in rows if item.row.customer_id in (None, customer_id)]
@@ -184,7 +184,7 @@ def products_of(merchant: MerchantSurvey) -> dict[str, dict[str, VariantSurvey]]
 
 
 def rejected(row: Row, reason: str, detail: str = "") -> Rejection:
-    """Return the rejection of a readable row; `detail`: what the books said."""
+    """Return the rejection of a readable row; `detail`: the message of the refusal."""
     return Rejection(
         file=row.file,
         line=row.line,

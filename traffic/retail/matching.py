@@ -1,13 +1,14 @@
-"""Which order a return belongs to: Online Retail's credit notes carry no reference to the invoice they credit.
+"""Finding the order of a return, because credit notes of Online Retail do not refer to the credited invoice.
 
-Belongs here: the search, pure, over sold lines with what is left to refund of each. Does not belong here: reading those
-lines (`books.py`), or refunding (`credits.py`).
+Belongs here: the search, pure, over sold lines with their refundable units. Does not belong here: reading these lines
+(`books.py`), or refunding (`credits.py`).
 
-A return is matched among the lines that the same customer bought of the same product, not after the return, newest
-first; of one minute by invoice and line number, for ids are new in each import, and one file must give one result:
-(1) a line with the same quantity and price of which nothing was given back yet; (2) lines with the same price; (3)
-lines with another price. A return may take parts of several lines. Carriage is matched only as a whole charge of the
-same amount. What finds no line stays unmatched; a guest's return always does, for nobody can say whose it is.
+Candidates are the lines that the same customer bought of the same product before or at the time of the return, newest
+first. Lines of the same minute are ordered by invoice and line number, not by id, because ids are new in each import
+and one file must always give one result. The candidates are tried in this order: (1) a line with the same quantity and
+price and without earlier returns; (2) lines with the same price; (3) lines with another price. A return may take parts
+of several lines. Carriage is matched only as a whole charge of the same amount. A return without a matching line stays
+unmatched; a guest's return is always unmatched, because its customer is unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from traffic.retail.invoices import InvoiceRow
 
 
 class SoldKey(NamedTuple):
-    """What a return and the line it belongs to have in common."""
+    """The key that a return and its sold line share."""
 
     merchant_id: str
     customer_id: str
@@ -33,7 +34,7 @@ class SoldKey(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class SoldLine:
-    """A line of an imported order; `left` goes down as returns take units of it."""
+    """A line of an imported order; `left` is the number of units that returns have not taken yet."""
 
     key: SoldKey
     kind: LineKind
@@ -49,18 +50,18 @@ class SoldLine:
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """Units of a return that go back to one sold line."""
+    """Units of a return that are assigned to one sold line."""
 
     order_line_id: str
     order_id: str
     payment_id: str
     quantity: int
-    """Units of the line: carriage is one unit, whatever the file's row says."""
+    """Units of the line; carriage is always one unit, regardless of the row's quantity."""
     is_restocked: bool
 
 
 class RowMatch(msgspec.Struct, frozen=True, kw_only=True):
-    """One returned row: where its units go, and how many found no line."""
+    """One returned row: the matches of its units, and the number of unmatched units."""
 
     item: InvoiceRow
     matches: tuple[Match, ...]
@@ -68,7 +69,7 @@ class RowMatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReturnMatcher:
-    """Matches returns one after another; what one return takes is gone for the next."""
+    """Matches returns one after another; units that one return takes are not available for the next."""
 
     def __init__(self, lines: Iterable[SoldLine]) -> None:
         self._lines: dict[SoldKey, list[SoldLine]] = {}
@@ -78,7 +79,7 @@ class ReturnMatcher:
             sold.sort(key=lambda line: (line.placed_at, line.order_number, line.line_number), reverse=True)
 
     def match(self, key: SoldKey | None, item: InvoiceRow, quantity: int) -> RowMatch:
-        """Return where `quantity` (> 0) units of the returned row go; `key` is None for a guest."""
+        """Return the matches of `quantity` (> 0) units of the returned row; `key` is None for a guest."""
         lines = [] if key is None else self._lines.get(key, [])
         lines = [line for line in lines if line.left > 0 and line.placed_at <= item.row.invoiced_at]
         if item.rule.line_kind is LineKind.SHIPPING:
@@ -101,7 +102,7 @@ class ReturnMatcher:
 
 
 def _preferred(lines: list[SoldLine], quantity: int, unit_price_micro: int) -> Iterator[SoldLine]:
-    """Yield the lines that cost something: the exact counterpart alone, or else all of them, same price first."""
+    """Yield the lines with a price above 0: only the exact counterpart if there is one, else all, same price first."""
     paid = [line for line in lines if line.unit_price_micro > 0]
     same_price = [line for line in paid if line.unit_price_micro == unit_price_micro]
     for line in same_price:

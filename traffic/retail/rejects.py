@@ -1,4 +1,4 @@
-"""The file of rejected rows: every row that an import did not take, with its reason.
+"""The file of rejected rows: every row that an import did not book, with its reason.
 
 Belongs here: writing that file. Does not belong here: why rows are rejected (`rows.py`, `rules.py`).
 """
@@ -17,7 +17,7 @@ HEADER = ("File", "Line", "Reason", "Detail", *COLUMNS)
 
 
 class RejectsFile(Draft):
-    """Written from the first rejection on; without one there is none. Replaces that of these files' last run."""
+    """A file that is created by the first rejection. It replaces the file of the last run of the same input files."""
 
     def __init__(self, var_dir: Path, paths: Sequence[Path]) -> None:
         more = f"-and-{len(paths) - 1}-more" if len(paths) > 1 else ""

@@ -1,4 +1,4 @@
-"""What an import says it did, and the arithmetic behind it.
+"""The report of an Online Retail import, and its arithmetic.
 
 Belongs here: outcomes of single invoices, their sum, and the report. Does not belong here: showing it (`cli/`).
 """
@@ -20,41 +20,42 @@ from traffic.retail.invoices import InvoiceRow, rejected
 from traffic.retail.rows import Rejection
 
 DECIMALS_MIN = 3
-"""Online Retail's prices have up to three decimals; amounts are never shown with fewer."""
+"""Amounts are shown with at least three decimals, because prices of Online Retail have up to three."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one invoice. Amounts are read off what the commands answered, not off the file."""
+    """The outcome of one invoice. Amounts come from the answers of the commands, not from the file."""
 
     rows_imported: int = 0
     rows_already: int = 0
-    """Of the imported rows, those that an earlier run had booked."""
+    """The number of imported rows that an earlier run had booked."""
     amount_micro: int = 0
     orders: int = 0
     refunds: int = 0
     adjustments: int = 0
     write_offs: int = 0
     returns_matched: int = 0
-    """Returned rows of which every unit found its order."""
+    """Returned rows of which every unit was matched to an order."""
     returns_unmatched: int = 0
     unfinished: int = 0
-    """1 when the books refused a step of it: payment or shipment of an order, a refund of a credit note."""
+    """1 when a step was refused: payment or shipment of an order, or a refund of a credit note."""
     rejections: tuple[Rejection, ...] = ()
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read and rejected of one file."""
+    """The counts of read and rejected rows of one file."""
 
     file: str
     lines: int
-    """Physical lines with the header; more than rows + 1 where lines are blank or a description has line breaks."""
+    """Physical lines including the header; more than rows + 1 if there are blank lines or line breaks in descriptions.
+    """
     rows_read: int
     rows_rejected: int
     date_order: str
 
 
 class ReasonReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was rejected for one reason, and where it was first seen."""
+    """The rejections for one reason, and the place of the first one."""
 
     reason: str
     rows: int
@@ -64,11 +65,11 @@ class ReasonReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The sum over all files. rows_read = rows_imported + rows_rejected, and the same holds for the exact amounts.
+    """The sum over all files. rows_read = rows_imported + rows_rejected; the same is true for the exact amounts.
 
-    Imported rows are those that the books hold after the run; `already_imported` of them were there before it.
-    `orders`, `refunds`, `adjustments`, `write_offs` count what this run booked. Amounts are decimals in pounds; a
-    rejected row without a readable quantity and price counts as 0, and one that is booked in part as the rest of it.
+    Imported rows are the rows in the books after the run; `already_imported` of them were booked before it. `orders`,
+    `refunds`, `adjustments`, `write_offs` count what this run booked. Amounts are decimals in pounds. A rejected row
+    without a readable quantity and price counts as 0; a partly booked row counts with the unbooked amount.
     """
 
     rows_read: int
@@ -84,20 +85,20 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     adjustments: int
     write_offs: int
     unfinished: int
-    """Orders and credit notes of which the books refused a step; the next import of the files tries it again."""
+    """Orders and credit notes of which a step was refused; the next import of the files retries the step."""
     already_imported: int
     returns_matched: int
     returns_unmatched: int
     merchants: dict[str, int]
-    """Merchants of the files by pod."""
+    """The number of the files' merchants by pod."""
     rejects_file: str | None
-    """Where the rejected rows stand with their reasons."""
+    """The path of the file of rejected rows."""
     files: tuple[FileReport, ...] = ()
     reasons: tuple[ReasonReport, ...] = ()
 
     @property
     def rejected_files(self) -> list[str]:
-        """Return the files of which every row was rejected."""
+        """Return the files in which every row was rejected."""
         return [file.file for file in self.files if file.rows_read == file.rows_rejected]
 
     @property
@@ -107,7 +108,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
         return self.rows_read == self.rows_imported + self.rows_rejected and Decimal(self.amount_read) == amounts
 
     def balanced(self) -> ImportReport:
-        """Return itself; UnbalancedImportError when it does not add up, which is a fault of the import."""
+        """Return the report itself; UnbalancedImportError when it does not add up, which is a bug of the import."""
         if self.is_balanced:
             return self
         raise UnbalancedImportError(
@@ -119,7 +120,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(kw_only=True)
 class Totals:
-    """Adds outcomes and rejections up."""
+    """Sums of the outcomes and rejections."""
 
     amount_read_micro: int = 0
     amount_rejected_micro: int = 0
@@ -133,7 +134,7 @@ class Totals:
     sums: Counter[str] = field(default_factory=Counter)
 
     def add(self, outcome: Outcome) -> None:
-        """Add what became of an invoice; its rejections are counted where they are written."""
+        """Add the outcome of an invoice; its rejections are counted by `reject`."""
         for name in Outcome.__struct_fields__:
             if name != "rejections":
                 self.sums[name] += getattr(outcome, name)
@@ -150,7 +151,7 @@ class Totals:
     def report(
         self, sources: Sequence[Source], merchants: Mapping[str, int], rejects_file: Path | None
     ) -> ImportReport:
-        """Return the report; rows were counted when the files were inspected, apart from what became of them."""
+        """Return the report; the number of rows read comes from the inspection, independent of the outcomes."""
         return ImportReport(
             rows_read=sum(source.rows for source in sources),
             rows_imported=self.sums["rows_imported"],
@@ -194,13 +195,13 @@ class Totals:
 
 
 def already(items: Sequence[InvoiceRow]) -> Outcome:
-    """Return the outcome of rows that the books held before."""
+    """Return the outcome of rows that were already booked."""
     amount_micro = sum(item.row.amount_micro for item in items)
     return Outcome(rows_imported=len(items), rows_already=len(items), amount_micro=amount_micro)
 
 
 def refused(items: Sequence[InvoiceRow], reason: str, detail: str = "") -> Outcome:
-    """Return the outcome of rows that the books would not take; `detail`: what they said."""
+    """Return the outcome of refused rows; `detail`: the message of the refusal."""
     return Outcome(rejections=tuple(rejected(item.row, reason, detail) for item in items))
 
 
@@ -212,7 +213,7 @@ def combined(outcomes: list[Outcome]) -> Outcome:
 
 
 def format_micro(amount_micro: int) -> str:
-    """Return an exact decimal in major units, with three decimals, or as many more as it takes (up to six)."""
+    """Return an exact decimal in major units, with three to six decimals as needed."""
     text = f"{Decimal(amount_micro).scaleb(-6):.6f}"
     whole, decimals = text.split(".")
     return f"{whole}.{decimals[:DECIMALS_MIN]}{decimals[DECIMALS_MIN:].rstrip('0')}"

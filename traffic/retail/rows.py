@@ -1,7 +1,7 @@
-"""Rows of Online Retail files: what a record's fields say, and what makes a record unreadable.
+"""Parsing rows of Online Retail files: the fields of a record, and the reasons that make it unreadable.
 
-Belongs here: from records of text to typed rows, or to a rejection with its reason. Does not belong here: opening files
-(`files.py`), what a row means (`rules.py`).
+Belongs here: converting a record of text to a typed row, or to a rejection with its reason. Does not belong here:
+opening files (`files.py`), the meaning of a row (`rules.py`).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ STOCK_CODE_CHARACTERS_MAX = 100
 DESCRIPTION_CHARACTERS_MAX = 500
 CUSTOMER_CHARACTERS_MAX = 100
 COUNTRY_CHARACTERS_MAX = 100
-"""Below what commands take, since keys and reasons are made of them; more is a damaged row."""
+"""Less than the limits of commands, because keys and reasons contain these texts; a longer text is a damaged row."""
 QUANTITY_MAX = SIGNED_QUANTITY.most
 AMOUNT_MICRO_MAX = 10**15
-"""A thousand million pounds a row; more is a damaged number, and its sums would leave 64 bits."""
+"""One thousand million pounds per row; a larger number is damaged, and sums of such numbers would exceed 64 bits."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One readable record; the amount is exact, in micro-units, and signed."""
 
     file: int
-    """Index of the file in the run."""
+    """The index of the file in the run."""
     line: int
-    """Where the record begins in the file; the header is line 1."""
+    """The line where the record begins; the header is line 1."""
     invoice: str
     stock_code: str
     description: str
@@ -54,7 +54,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def amount_micro(self) -> int:
-        """Return quantity x unit price."""
+        """Return quantity x unit price, in micro-units."""
         return self.quantity * self.unit_price_micro
 
 
@@ -67,7 +67,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     amount_micro: int
     fields: tuple[str, ...]
     detail: str = ""
-    """What the books said."""
+    """The message of the refusal."""
 
 
 class UnreadableError(ValueError):
@@ -75,7 +75,7 @@ class UnreadableError(ValueError):
 
 
 def read_rows(source: Source, file: int) -> Iterator[Row | Rejection]:
-    """Yield the file's records in order; InputError when it cannot be read to its end, or has changed."""
+    """Yield the file's rows in order; InputError when the file cannot be read completely or has changed."""
     for record in read_records(source):
         if record.fields:
             yield parse_record(file, record, source.date_order)
@@ -137,7 +137,7 @@ def _row(file: int, record: Record, date_order: DateOrder) -> Row:
 
 @lru_cache(maxsize=65_536)
 def _text(text: str) -> str:
-    """Return a text for people, in one line; a control character in it is a damaged field."""
+    """Return a text as one line; UnreadableError when it has a control character."""
     stripped = text.strip()
     if stripped.isprintable():
         return stripped
@@ -186,7 +186,7 @@ def _date(text: str, order: DateOrder) -> datetime:
     readings = readings_of(text)
     moment = readings.get(order)
     if moment is None and len(readings) > 1 and len(set(readings.values())) == 1:
-        # 05/05/2011 is the same day in either order.
+        # 05/05/2011 is the same day in both orders.
         (moment,) = set(readings.values())
     if moment is None:
         raise UnreadableError("date_not_readable")
@@ -206,7 +206,7 @@ _merchant_of = lru_cache(maxsize=4_096)(merchant_of)
 
 
 def _readable_amount(record: Record) -> int:
-    """Return the exact amount of a rejected record when quantity and price stand where they should, else 0."""
+    """Return the exact amount of a rejected record in micro-units if quantity and price are readable, else 0."""
     if len(record.fields) != len(COLUMNS):
         return 0
     try:

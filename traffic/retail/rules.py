@@ -1,20 +1,20 @@
-"""What a row of Online Retail means: the one place that decides how each of them enters the books.
+"""The meaning of a row of Online Retail: only this module decides how a row is booked.
 
-Belongs here: the rules, pure, by invoice number, stock code, quantity and price. Does not belong here: how rows form
-invoices (`invoices.py`) and how a return finds its order (`matching.py`).
+Belongs here: the rules, pure, by invoice number, stock code, quantity and price. Does not belong here: grouping rows
+into invoices (`invoices.py`) and finding the order of a return (`matching.py`).
 
-The rules, first one that fits (codes are compared without regard to case):
+The rules; the first matching rule applies (codes are compared without case):
 
-1. An invoice number of no known type, or quantity 0, is rejected: it says nothing.
-2. Invoices ``A...``: bad debt, whatever the row says. Stock code ``B`` too.
+1. An invoice number of no known type, or quantity 0, is rejected: it has no meaning.
+2. Invoices ``A...`` and stock code ``B``: bad debt, regardless of the other fields.
 3. Fee codes (AMAZONFEE, BANK CHARGES, CRUK) and discounts (D): adjustments, with the row's sign.
-4. A negative price: a manual adjustment; no order line has one.
-5. Invoices ``C...`` are credit notes: negative quantities are returns, or stock returned when they are worth nothing.
-6. Other invoices: negative quantities at price 0 write stock off; positive ones are order lines, which the code makes
-   shipping (POST, DOT, C2), a service (M, S, gift vouchers) or goods.
+4. A negative price: a manual adjustment, because an order line cannot have a negative price.
+5. Invoices ``C...`` are credit notes: negative quantities are returns or, at price 0, returned stock without money.
+6. Other invoices: negative quantities at price 0 are write-offs; positive quantities are order lines. The code decides
+   whether a line is shipping (POST, DOT, C2), a service (M, S, gift vouchers) or goods.
 
-Stock codes that differ only by letter case name the same product (their descriptions agree in all 94 cases of the real
-data): each spelling is a variant of its own under that one product, so the file's spelling is kept, and returns match
+Stock codes that differ only in letter case mean the same product (their descriptions are equal in all 94 cases of the
+real data). Each spelling is a separate variant of this product. So the file's spelling is kept, and returns match
 across spellings.
 """
 
@@ -40,7 +40,7 @@ ADJUSTMENT_CODES = {
 
 
 class InvoiceType(StrEnum):
-    """What an invoice is, by the first character of its number."""
+    """The type of an invoice, by the first character of its number."""
 
     SALE = "sale"
     CREDIT_NOTE = "credit_note"
@@ -49,14 +49,14 @@ class InvoiceType(StrEnum):
 
 
 class Treatment(StrEnum):
-    """How a row enters the books."""
+    """How a row is booked."""
 
     ORDER_LINE = "order_line"
     RETURN = "return"
     ADJUSTMENT = "adjustment"
     WRITE_OFF = "write_off"
     STOCK_RETURN = "stock_return"
-    """Goods that came back and are worth nothing: units without money."""
+    """Returned goods without a price: units without money."""
     REJECTED = "rejected"
 
 
@@ -67,11 +67,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     line_kind: LineKind = LineKind.GOODS
     adjustment_kind: AdjustmentKind | None = None
     reason: str = ""
-    """Code of the rejection."""
+    """The code of the rejection's reason."""
 
 
 def invoice_type(number: str) -> InvoiceType:
-    """Return what the invoice is: digits only is a sale, ``C...`` a credit note, ``A...`` a bad debt adjustment."""
+    """Return the invoice's type: digits only is a sale, ``C...`` a credit note, ``A...`` a bad debt adjustment."""
     if number.isdecimal():
         return InvoiceType.SALE
     if number[1:].isdecimal():
@@ -80,7 +80,7 @@ def invoice_type(number: str) -> InvoiceType:
 
 
 def line_kind(stock_code: str) -> LineKind:
-    """Return whether the code stands for goods, a service or shipping."""
+    """Return whether the code means goods, a service or shipping."""
     code = product_code(stock_code)
     if code in SHIPPING_CODES:
         return LineKind.SHIPPING
@@ -95,7 +95,7 @@ def product_code(stock_code: str) -> str:
 
 
 def classify(invoice: str, stock_code: str, quantity: int, unit_price_micro: int) -> Rule:
-    """Return how a row enters the books; see the module's list."""
+    """Return how a row is booked, by the rules in the module's docstring."""
     kind = invoice_type(invoice)
     if kind is InvoiceType.UNKNOWN:
         return _rejected("unknown_invoice_type")

@@ -1,7 +1,7 @@
-"""Booking invoices that are no credit notes: their orders, and the rows that stand for themselves.
+"""Booking invoices that are not credit notes: their orders, and their rows that belong to no order.
 
-Belongs here: running the steps of invoices against one pod, again and again with the same effect. Does not belong
-here: what the steps are (`steps.py`), which invoices run where (`importing.py`).
+Belongs here: running the steps of invoices against one pod; idempotent. Does not belong here: the steps of an invoice
+(`steps.py`), which invoices run in which pod (`importing.py`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REFUSED = "refused_by_the_books"
 
 
 def is_stored(invoice: Invoice, stored: Mapping[tuple[str, str], str]) -> bool:
-    """Return whether every step of the invoice was done before, with the same content; `stored` as `stored_keys`."""
+    """Return whether every step of the invoice is already booked with the same content; `stored` from `stored_keys`."""
     steps = steps_of(invoice)
     keys = [(invoice.key.merchant_id, step.key) for step in steps]
     if not all(key in stored for key in keys):
@@ -38,16 +38,16 @@ def is_stored(invoice: Invoice, stored: Mapping[tuple[str, str], str]) -> bool:
 
 
 def is_taken(invoice: Invoice, item: InvoiceRow, stored: Mapping[tuple[str, str], str]) -> bool:
-    """Return whether the row's units were taken from stock before: its order is placed, or it was written off."""
+    """Return whether the row's units are already taken from stock: its order is placed, or it is written off."""
     is_line = item.rule.treatment is Treatment.ORDER_LINE
     step = "place" if is_line else f"row/{item.ordinal}"
     return (invoice.key.merchant_id, key_of(invoice.key.number, step)) in stored
 
 
 def book_sales(pod: CommandPod, invoices: Sequence[Invoice]) -> list[Outcome]:
-    """Book the invoices; parts that are booked already stay as they are. What the books refuse is rejected.
+    """Book the invoices; already booked parts stay unchanged. Refused parts are rejected.
 
-    Each kind of step is taken for all invoices before the next one, so that those that may share a transaction do.
+    Each kind of step runs for all invoices before the next kind, so that commands of one type can share a transaction.
     """
     steps = [steps_of(invoice) for invoice in invoices]
     orders = [
@@ -66,7 +66,7 @@ def book_sales(pod: CommandPod, invoices: Sequence[Invoice]) -> list[Outcome]:
 
 
 def book_row(pod: CommandPod, invoice: Invoice, item: InvoiceRow, step: Step) -> Outcome:
-    """Book one row that stands for itself; its outcome is a rejection when the books refuse it."""
+    """Book one row that belongs to no order; the outcome is a rejection when the command is refused."""
     (answer,) = _run(pod, [(invoice, step)])
     return _row_outcome(item, answer)
 
@@ -81,23 +81,23 @@ def _row_outcome(item: InvoiceRow, answer: object) -> Outcome:
 
 
 def refusal_reason(error: ConflictError | InputError) -> str:
-    """Return the reason that a row is rejected with when the books refused it so."""
+    """Return the rejection reason for an error of a command."""
     return CHANGED if isinstance(error, IdempotencyConflictError) else REFUSED
 
 
 def adjusted_micro(state: AdjustmentState) -> int:
-    """Return the exact amount of an adjustment."""
+    """Return the exact amount of an adjustment, in micro-units."""
     return state.amount_minor * micro_per_minor(state.currency) + state.rounding_micro
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
-    """An invoice that has an order, with the order's steps: placing first, shipping last, payment in between."""
+    """An invoice with an order, and the order's steps: placing first, then payment, shipping last."""
 
     invoice: Invoice
     steps: list[Step]
     number: int
-    """Of the invoice among those that are booked together."""
+    """The index of the invoice in its batch."""
 
 
 def _book_orders(pod: CommandPod, orders: Sequence[_Order]) -> list[Outcome]:
@@ -120,7 +120,7 @@ def _book_orders(pod: CommandPod, orders: Sequence[_Order]) -> list[Outcome]:
 
 
 def _order_outcome(order: _Order, placed: object, *, is_finished: bool) -> Outcome:
-    """Return what became of the order; one that is not paid or shipped is tried again by the next import."""
+    """Return the outcome of the order; the next import retries an order that is not paid or shipped."""
     rows = order.invoice.treated(Treatment.ORDER_LINE)
     if isinstance(placed, ConflictError | InputError):
         return refused(rows, refusal_reason(placed), str(placed))
@@ -135,7 +135,7 @@ def _order_outcome(order: _Order, placed: object, *, is_finished: bool) -> Outco
 
 
 def _paid(pod: CommandPod, orders: Sequence[_Order]) -> list[_Order]:
-    """Take the payments; return the orders that may be shipped, free ones included."""
+    """Run the payment steps; return the orders that may be shipped, including free orders."""
     left = list(orders)
     for place in range(1, max((len(order.steps) - 1 for order in orders), default=1)):
         paying = [order for order in left if place < len(order.steps) - 1]
@@ -150,7 +150,7 @@ def _paid(pod: CommandPod, orders: Sequence[_Order]) -> list[_Order]:
 
 
 def _placed_after_receipt(pod: CommandPod, order: _Order) -> object:
-    """Place the order again, after the units that somebody else sold since the opening receipt were received."""
+    """Receive the units that other orders took since the opening receipt, and place the order again."""
     try:
         _receive(pod, order.invoice, order.invoice.invoiced_at)
     except (ConflictError, InputError) as error:
@@ -160,7 +160,7 @@ def _placed_after_receipt(pod: CommandPod, order: _Order) -> object:
 
 
 def _run(pod: CommandPod, steps: Sequence[tuple[Invoice, Step]]) -> list[Any]:
-    """Return per step the command's answer, or what it was refused with."""
+    """Return for each step the command's answer, or the error that refused it."""
     return execute_batch(
         pod,
         [

@@ -1,10 +1,10 @@
-"""From an invoice of Online Retail to the commands that book it, each with its idempotency key.
+"""The commands that book an invoice of Online Retail, each with its idempotency key.
 
 Belongs here: pure building of commands. Does not belong here: running them (`sales.py`, `credits.py`),
 finding a return's order (`matching.py`).
 
-Keys and ids follow from merchant and invoice number alone, never from the file, so the same invoice read from another
-file asks for the same thing again, and an invoice that has changed is noticed: its key comes with another body.
+Keys and ids are computed from merchant and invoice number only, never from the file. So the same invoice in another
+file gives the same commands, and a changed invoice is detected: its key comes with another body.
 """
 
 from __future__ import annotations
@@ -50,27 +50,27 @@ def key_of(number: str, step: str) -> str:
 
 
 def product_id(merchant_id: str, stock_code: str) -> str:
-    """Return the id of the product that every spelling of a stock code names."""
+    """Return the id of the product that all spellings of a stock code share."""
     return str(content_id(CATALOG_TIME, SOURCE, merchant_id, "product", product_code(stock_code)))
 
 
 def variant_id(merchant_id: str, stock_code: str) -> str:
-    """Return the id of the variant that one spelling of a stock code names."""
+    """Return the id of the variant for one spelling of a stock code."""
     return str(content_id(CATALOG_TIME, SOURCE, merchant_id, "variant", stock_code))
 
 
 def invoice_id(invoice: Invoice, *parts: str) -> str:
-    """Return the id of something that the invoice brings about."""
+    """Return the id of an aggregate that the invoice creates; `parts` name it."""
     return str(content_id(invoice.invoiced_at, SOURCE, *invoice.key, *parts))
 
 
 def steps_of(invoice: Invoice) -> list[Step]:
-    """Return everything that books the invoice but its returns: the order's steps, then one step for each other row."""
+    """Return all steps of the invoice except returns: the order's steps, then one step for each other row."""
     return [*_order_steps(invoice), *row_steps(invoice)]
 
 
 def row_steps(invoice: Invoice) -> list[Step]:
-    """Return the steps of rows that stand for themselves: adjustments and units of stock."""
+    """Return the steps of rows that belong to no order: adjustments and stock movements."""
     steps = []
     for item in invoice.rows:
         command = _row_command(invoice, item)
@@ -107,7 +107,7 @@ def adjustment(
 
 
 def charge_reason(item: InvoiceRow) -> str:
-    """Return the reason of a shipping line: its stock code first, by which a later credit note finds it."""
+    """Return the reason of a shipping line; its stock code comes first, so that a credit note can find the line."""
     return f"{item.row.stock_code} x {item.row.quantity}"
 
 
@@ -143,7 +143,7 @@ def _place_order(invoice: Invoice, rows: Sequence[InvoiceRow], order_id: str) ->
             for item in rows
             if item.rule.line_kind is not LineKind.SHIPPING
         ],
-        # Carriage is one charge, however many parcels the row counts.
+        # Carriage is one charge, even if the row counts several parcels.
         shipping=[
             PriceOverride(unit_price_micro=item.row.amount_micro, source=SOURCE, reason=charge_reason(item))
             for item in rows
@@ -155,7 +155,7 @@ def _place_order(invoice: Invoice, rows: Sequence[InvoiceRow], order_id: str) ->
 
 
 def _total_minor(rows: Sequence[InvoiceRow]) -> int:
-    """Return what the customer owes: prices contain the tax, so it is the sum of the lines, each rounded once."""
+    """Return what the customer owes in minor units. Prices contain the tax, so it is the sum of the rounded lines."""
     return sum(line_amount(item.row.quantity, item.row.unit_price_micro, CURRENCY)[0] for item in rows)
 
 

@@ -1,7 +1,8 @@
 {% set vector = cut_vector() %}
--- Double entry as a difference of balances: what each version of an aggregate has put on every account, less what the
--- version before it had. Debits are positive. A version's balances sum to zero, and so do the entries of its event.
--- An amount is `minor` whole minor units and `micro` micro-units besides (models/marts/journal.md has the table).
+-- Double entry as a difference of balances: the balance that a version of an aggregate puts on an account, minus the
+-- balance of the previous version. Debits are positive. A version's balances sum to zero, so the entries of its event
+-- do too. An amount is the sum of `minor` (whole minor units) and `micro` (micro-units); models/marts/journal.md has
+-- the table of accounts.
 with order_versions as (
     {{ changed_versions(ref('int_orders_history'), vector) }}
 ),
@@ -60,7 +61,7 @@ order_line_revenues as (
         line.discount_minor,
         line.tax_minor - line.cancelled_tax_minor as tax_minor,
         line.rounding_micro,
-        -- Tax that the price contains was never revenue; what a cancellation takes back, tax apart, is none any more.
+        -- Tax contained in the price is not revenue; the cancelled amount without its tax is no revenue any more.
         line.amount_minor
         - if(line.is_tax_inclusive, line.tax_minor, 0)
         - (line.cancelled_minor - line.cancelled_tax_minor) as revenue_minor

@@ -1,7 +1,7 @@
 {% set vector = cut_vector() %}
--- Tax as signed movements, per line and where it is owed (a line with several taxes has a movement for each): charged
--- when an order is placed, taken back by cancellations and refunds, changed by adjustments. A movement is the
--- difference between two versions of an aggregate, as a journal entry is.
+-- Tax as signed movements, per line and jurisdiction (a line with several taxes has a movement for each): charged when
+-- an order is placed, taken back by cancellations and refunds, changed by adjustments. Like a journal entry, a movement
+-- is the difference between two versions of an aggregate.
 with order_versions as (
     {{ changed_versions(ref('int_orders_history'), vector) }}
 ),
@@ -99,7 +99,7 @@ keyed_refund_lines as (
     from refund_lines
 ),
 
--- One row for each of several taxes; of a line with one tax a row without them.
+-- A line with several taxes has one row per tax; a line with one tax has one row without a named tax.
 taxed_order_lines as (
     select
         lines.*,
@@ -246,6 +246,6 @@ select
 from movements
 where
     is_new
-    -- A line without tax is charged too: every order line has its row.
+    -- Keep the row of a line without tax too, so that every order line has a row "charged".
     and (taxable_minor <> 0 or tax_minor <> 0 or (movement = 'charged' and version = 1))
 order by cut, event_id, source_line_id, jurisdiction

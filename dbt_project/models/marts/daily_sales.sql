@@ -1,4 +1,5 @@
--- Money is counted by whose entry it is, whatever its event: a restatement books what another event should have booked.
+-- Money is counted by the aggregate type of the entry, not by its event type, because a restatement books what another
+-- event should have booked.
 with days as (
     select
         merchant_id,
@@ -23,7 +24,8 @@ with days as (
     group by merchant_id, entry_date, currency
 ),
 
--- An order that costs nothing has no journal entry, and is an order. Its first version is a fact as an entry is one.
+-- Count orders by their first version and not by journal entries, because a free order has no journal entry. The first
+-- version of an order is never edited, like an entry.
 placed as (
     select
         merchant_id,
@@ -36,8 +38,8 @@ placed as (
     group by merchant_id, sales_date, currency
 ),
 
--- What an order owes is what was placed less what is cancelled. Any event may change both, a restatement above all; so
--- what is cancelled is taken from the versions themselves, as a difference of two, and what was placed is the rest.
+-- An order owes the placed amount minus the cancelled amount. An event (e.g. a restatement) may change both. So the
+-- cancelled amount is computed as the difference of two versions, and the placed amount is the remainder.
 cancellations as (
     select
         pod,
@@ -50,7 +52,7 @@ cancellations as (
             lag(cancelled_minor) over (partition by merchant_id, order_id order by version), 0
         ) as cancelled_minor
     from {{ ref('int_orders_history') }}
-    -- All others hold nothing that is cancelled, and follow no version that did.
+    -- Other versions have no cancelled amount, and neither has their previous version.
     where cancelled_minor <> 0 or event_type = 'order_restated'
 ),
 

@@ -1,5 +1,5 @@
-{# Rows of this build for which the expression is not true; null counts as not true. Rows of earlier builds were tested
-   by these and can only change by being replaced, so the cost follows the new rows. For models with pod and cut. #}
+{# Rows of this build for which the expression is not true; null counts as not true. Earlier builds have tested
+   their rows, and rows change only by replacement, so the cost depends on the new rows. For models with pod and cut. #}
 {% test expression_holds(model, expression) %}
 select *
 from {{ model }}
@@ -8,7 +8,7 @@ where
     and ({{ expression }}) is not true
 {% endtest %}
 
-{# The same for aggregates, which have no cut: all rows. #}
+{# The same for aggregated models, which have no cut: it tests all rows. #}
 {% test figures_hold(model, expression) %}
 select *
 from {{ model }}

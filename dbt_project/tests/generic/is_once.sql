@@ -1,7 +1,7 @@
-{# Rows of this build whose key is there twice, in whatever build, or for which the expression is not true; null counts as
-   not true. One test for what is_unique and expression_holds ask of a model each: every test of a build costs something.
-   With is_within_aggregate only this build's rows are counted: enough where the key holds the aggregate's, because all
-   rows of one come together. #}
+{# Rows of this build whose key occurs twice in rows of all builds, or for which the expression is not true; null counts
+   as not true. It combines is_unique and expression_holds in one test, because every test of a build takes time. With
+   is_within_aggregate, only this build's rows are counted. This is enough when the key contains the aggregate's key,
+   because all rows of an aggregate come together. #}
 {% test is_once(model, columns, expression, is_within_aggregate=false) %}
 with added as (
     select *

@@ -1,4 +1,4 @@
-{# Keys of this build's rows that occur more than once, in whatever build, or that are null. #}
+{# Keys of this build's rows that occur more than once in rows of all builds, or that are null. #}
 {% test is_unique(model, columns) %}
 with added as (
     select distinct {{ columns | join(', ') }}

@@ -1,6 +1,6 @@
-{# Versions, of the aggregates that this build touched, that leave a gap or overlap: versions count 1, 2, ...; each is
-   valid to the cut from which the next is; only the last one stands. A version may be missing only before one that was
-   left out because of it, by name, and was taken in later. The next version may be another pod's. #}
+{# Versions with a gap or an overlap, of the aggregates that this build changed. Versions count 1, 2, ...; each is valid
+   to the cut from which the next is valid; only the last is current. A version may be missing only before a version
+   that was left out by name because of it, and was added later. The next version may come from another pod. #}
 {% test versions_are_contiguous(model, key) %}
 {% set keys = ['merchant_id', key] | unique | join(', ') %}
 with touched as (

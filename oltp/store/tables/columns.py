@@ -16,8 +16,9 @@ from sqlalchemy.dialects.postgresql import UUID
 def merchant_column() -> Column[Any]:
     """Return `merchant_id text`, which every table has.
 
-    No foreign key on hot tables: it would lock the merchant's row for every sale. The triggers hold a child's merchant
-    to its root's, `oltp.commands.execute` holds a root's to `merchants`, and the application may not delete merchants.
+    Tables with many writes have no foreign key to `merchants`, because it would lock the merchant's row for every sale.
+    Instead, triggers check that a child has its root's merchant, `oltp.commands.execute` checks that a root's merchant
+    exists, and the application has no right to delete merchants.
     """
     return Column("merchant_id", Text, nullable=False)
 

@@ -29,10 +29,10 @@ idempotency_keys = Table(
     Column("idempotency_key", Text, primary_key=True),
     text_column("command"),
     text_column("body_hash"),
-    # What the command answered with; set before the commit that makes the key visible.
+    # The command's answer; set before the commit that makes the key visible.
     Column("response", JSON),
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-    # Of an import, which may be repeated years later; the others are removed when their lease is over.
+    # True for a key of an import, which may be repeated years later. Other keys are removed when their lease is over.
     Column("is_kept", Boolean, nullable=False, server_default=false()),
     Index("idempotency_keys_recorded_at_idx", "recorded_at", postgresql_using="brin"),
 )
@@ -68,7 +68,7 @@ allowed_transitions = Table(
 bypasses = Table(
     "bypasses",
     metadata,
-    # A transaction that is listed here may write without events (restores, copies of a pod); never deleted.
+    # A transaction that is listed here may write without events (restores, copies of a pod). Rows are never deleted.
     Column("xid", XID8, primary_key=True, server_default=text("pg_current_xact_id()")),
     text_column("reason"),
     Column("role_name", Text, nullable=False, server_default=text("current_user")),

@@ -1,6 +1,6 @@
-"""The limits of `contracts/limits.py` as constraints of the tables: what no writer may store, whatever way it came.
+"""The limits of `contracts/limits.py` as check constraints of the tables, so that they hold for every writer.
 
-Belongs here: which column keeps which limit. Does not belong here: the limits, and columns themselves.
+Belongs here: which column has which limit. Does not belong here: the limits and the columns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TEXTS: dict[str, Text] = {
     "failure_reason": limits.NOTE,
     "idempotency_key": limits.IDEMPOTENCY_KEY,
 }
-"""By column name, in every table that has it."""
+"""The limit by column name, for every table that has this column."""
 
 STOCK = Whole(name="units", least=-limits.STOCK_MAX, most=limits.STOCK_MAX)
 AMOUNT = Whole(name="an amount", least=-limits.AMOUNT_MINOR_MAX, most=limits.AMOUNT_MINOR_MAX)
@@ -64,10 +64,10 @@ NUMBERS = {
     "rate_ppm": limits.RATE_PPM,
     "level": limits.LEVEL,
 }
-"""By how the column's name ends."""
+"""The limit by the ending of the column's name."""
 
 MERCHANT_ID = "merchant_id"
-"""Limited in `merchants` alone; every other table has it from there."""
+"""Limited only in `merchants`, because every other table takes it from there."""
 
 LARGEST = {
     "merchants": "greatest(shipping_fee_minor, free_shipping_from_minor)",
@@ -77,11 +77,11 @@ LARGEST = {
     "adjustments": "abs(amount_minor)",
     "gift_cards": "issued_minor + credited_minor",
 }
-"""By table: the amount that no other one of a row exceeds, in minor units of the row's currency."""
+"""By table: SQL for the largest amount of a row, in minor units of the row's currency."""
 
 
 def add_limits() -> None:
-    """Give every table its constraints; called once, when all tables are declared."""
+    """Add the constraints to every table; called once, after all tables are declared."""
     for table in metadata.tables.values():
         if table.name not in NOT_OURS_TO_LIMIT:
             for name, condition in conditions(table):
@@ -89,7 +89,7 @@ def add_limits() -> None:
 
 
 def conditions(table: Table) -> Iterator[tuple[str, str]]:
-    """Give what a table's rows keep: what is limited, a condition."""
+    """Yield (name, SQL condition) of each limit of a table."""
     for column in [item.name for item in table.columns]:
         if column in TEXTS:
             yield column, _text(column, TEXTS[column])
@@ -114,7 +114,7 @@ def _text(column: str, limit: Text) -> str:
 
 
 def _largest_minor() -> str:
-    """Return SQL for the largest amount of a row in minor units; two decimals are what most currencies have."""
+    """Return SQL for the largest allowed amount of a row in minor units; the default is two decimals."""
     codes: dict[int, list[str]] = {}
     for code, exponent in sorted(CURRENCY_EXPONENTS.items()):
         codes.setdefault(exponent, []).append(f"'{code}'")

@@ -40,8 +40,8 @@ merchants = Table(
 residents = Table(
     "residents",
     metadata,
-    # Merchants that live in this pod now, and since which epoch of the directory. Commands read it before anything
-    # else, so taking a row out fences a merchant without a change of the merchant's own state.
+    # Merchants that live in this pod now, and since which epoch of the directory. Commands read this table first, so
+    # deleting a row fences a merchant without a change of the merchant's own state.
     Column("merchant_id", Text, ForeignKey(f"{SCHEMA}.merchants.merchant_id"), primary_key=True),
     integer_column("directory_epoch"),
     CheckConstraint("directory_epoch >= 1", name="directory_epoch_positive"),
@@ -53,7 +53,8 @@ merchant_tax_rates = Table(
     Column("merchant_id", Text, ForeignKey(f"{SCHEMA}.merchants.merchant_id"), primary_key=True),
     Column("jurisdiction", Text, primary_key=True),
     Column("tax_category", Text, primary_key=True),
-    # Empty where the category has one tax. What TaxRate leaves out is its default, so the column has it, too.
+    # Empty when the category has one tax. The default equals the default of TaxRate, because JSON leaves out default
+    # values.
     Column("owed_to", Text, primary_key=True, server_default=""),
     integer_column("rate_ppm"),
     *not_negative("rate_ppm"),

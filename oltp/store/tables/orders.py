@@ -129,7 +129,7 @@ order_tax_lines = Table(
 order_line_taxes = Table(
     "order_line_taxes",
     metadata,
-    # Of lines with several taxes, one row each; the line's row in order_tax_lines has their sums.
+    # For lines with several taxes, one row per tax; the line's row in order_tax_lines has their sums.
     id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id"), primary_key=True),
     Column("jurisdiction", Text, primary_key=True),
     id_column("order_id"),
@@ -150,7 +150,8 @@ order_discounts = Table(
     merchant_column(),
     text_column("code"),
     integer_column("amount_minor"),
-    # Of the line that it names; that the line is there, and has as much discount, is checked with the order's totals.
+    # The number of the line that the discount names. The check of the order's totals also checks that this line exists
+    # and has at least this discount.
     integer_column("line_number", nullable=True),
     CheckConstraint("amount_minor > 0", name="amount_positive"),
     CheckConstraint("line_number >= 1", name="line_number_positive"),

@@ -162,7 +162,7 @@ refund_lines = Table(
 refund_line_taxes = Table(
     "refund_line_taxes",
     metadata,
-    # Of refunded lines with several taxes, one row each; they sum to the tax of the refund's line.
+    # For refunded lines with several taxes, one row per tax; they sum to the tax of the refund's line.
     id_column("refund_line_id", ForeignKey(f"{SCHEMA}.refund_lines.refund_line_id"), primary_key=True),
     Column("jurisdiction", Text, primary_key=True),
     id_column("refund_id"),
@@ -210,7 +210,7 @@ adjustments = Table(
 adjustment_taxes = Table(
     "adjustment_taxes",
     metadata,
-    # Of adjustments with several taxes, one row each, with the adjustment's sign; they sum to its tax.
+    # For adjustments with several taxes, one row per tax, with the adjustment's sign; they sum to its tax.
     id_column("adjustment_id", ForeignKey(f"{SCHEMA}.adjustments.adjustment_id"), primary_key=True),
     Column("jurisdiction", Text, primary_key=True),
     merchant_column(),

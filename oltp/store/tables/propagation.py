@@ -1,6 +1,6 @@
-"""Tables by which facts leave the pod: the outbox, the cuts and the epochs that these count in.
+"""Tables through which events leave the pod: the outbox, the cuts, and the epochs of the cuts.
 
-Belongs here: what commands write and relays read. How cuts work: `streams/cuts.py`.
+Belongs here: tables that commands write and relays read. Does not belong here: how cuts work (`streams/cuts.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class PgSnapshot(UserDefinedType[str]):
 outbox = Table(
     "outbox",
     metadata,
-    # Never from a client: the identity is GENERATED ALWAYS and no role may insert into `xid` or `recorded_at`.
+    # Clients cannot set these values: the identity is GENERATED ALWAYS, and no role may insert into `xid` or
+    # `recorded_at`.
     Column("position", BigInteger, Identity(always=True, cache=1), primary_key=True),
     Column("xid", XID8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("event_id", UUID(as_uuid=True), nullable=False),
@@ -64,7 +65,7 @@ outbox = Table(
     Column("causation_id", UUID(as_uuid=True)),
     Column("correlation_id", UUID(as_uuid=True), nullable=False),
     Column("traceparent", Text),
-    # json, not jsonb: the text stays byte for byte what the command wrote, so checksums over it are stable.
+    # json, not jsonb: json keeps the text of the command byte for byte, so checksums over it are stable.
     Column("payload", JSON, nullable=False),
     UniqueConstraint("aggregate_type", "aggregate_id", "aggregate_version"),
     UniqueConstraint("event_id"),
@@ -72,7 +73,7 @@ outbox = Table(
     Index(None, "xid"),
 )
 
-# One row. Positions up to it were used by events that are pruned: none of them is used again.
+# One row. Positions up to this one were used by events that may be pruned, so they must not be used again.
 outbox_floor = Table(
     "outbox_floor",
     metadata,
@@ -98,7 +99,7 @@ cuts = Table(
     CheckConstraint("chunk_rows >= 1", name="chunk_rows_positive"),
 )
 
-# A database that was never restored, promoted or moved has none: its cuts count in the epoch that it was made in.
+# A database that was never restored, promoted or moved has no row: its cuts belong to the epoch of its creation.
 epochs = Table(
     "epochs",
     metadata,
@@ -108,7 +109,7 @@ epochs = Table(
     Column("base_epoch", Text),
     Column("opened_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("opened_by", Text, nullable=False),
-    # Null while the copies are still being brought back to `base_cut`; nothing is published meanwhile.
+    # Null until all copies are reset to `base_cut`; nothing is published before that.
     Column("completed_at", DateTime(timezone=True)),
     UniqueConstraint("epoch"),
     CheckConstraint("base_cut >= 0", name="base_cut_not_negative"),

@@ -36,7 +36,7 @@ provider_calls = Table(
     *not_negative("amount_minor"),
     CheckConstraint("(kind = 'refund') = (refund_id is not null)", name="refund_is_named"),
     Index(None, "order_id"),
-    # One authorization at a time may become a payment of this id.
+    # Only one authorization under way may use the same payment id.
     Index(
         "provider_calls_authorized_payment_idx",
         "payment_id",

@@ -1,7 +1,6 @@
-"""Everything a pod starts with: tables, triggers, grants.
+"""The first schema of a pod: tables, triggers, grants.
 
-The SQL is in named files beside this folder and is never edited once a release has run it: a later change is a later
-revision.
+The SQL is in named files beside this folder. A released file is never edited; a later change is a later revision.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Create the tables, what the database refuses, and who may do what."""
-    # The driver's own connection: without parameters it takes whole files, percent signs and all.
+    """Create the tables, the constraints and triggers, and the grants."""
+    # Use the driver's own connection: without parameters it runs whole files and does not interpret percent signs.
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     for name in ("0001_tables.sql", "0001_triggers.sql", "0001_stock.sql", "0001_grants.sql"):
         driver.execute((SQL / name).read_bytes())

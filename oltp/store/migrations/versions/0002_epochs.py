@@ -1,4 +1,4 @@
-"""The record of epochs: which database the cuts come from, after it was restored, promoted or moved."""
+"""The table of epochs: from which database the cuts come after a restore, a promotion or a move."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Create the table, and say who may record an epoch."""
+    """Create the table, and grant the right to record an epoch."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0002_epochs.sql").read_bytes())

@@ -1,4 +1,4 @@
-"""A version that changes nothing but says again what is there may follow any status."""
+"""A restatement (a version that changes no field) is allowed in any status."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Replace the function that refuses steps which no state machine allows."""
+    """Replace the function that refuses transitions outside of the state machines."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0003_restatement.sql").read_bytes())

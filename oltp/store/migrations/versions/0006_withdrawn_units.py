@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Add the column, and let it count as closed."""
+    """Add the column, and count withdrawn units as closed."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0006_withdrawn_units.sql").read_bytes())

@@ -1,4 +1,4 @@
-"""Payments say what of their authorization was released."""
+"""Payments hold the released amount of their authorization."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Add the column, and count it against what was authorized."""
+    """Add the column, and count it against the authorized amount."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0007_released_payments.sql").read_bytes())

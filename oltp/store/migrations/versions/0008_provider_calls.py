@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Create the table, and say who may use it."""
+    """Create the table, and grant the rights on it."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0008_provider_calls.sql").read_bytes())

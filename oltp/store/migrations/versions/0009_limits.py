@@ -1,4 +1,4 @@
-"""What every text, amount and quantity may be at most, as constraints."""
+"""The maximum of every text, amount and quantity, as constraints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Add the constraints that no row from before exceeds."""
+    """Add the constraints that all existing rows keep."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0009_limits.sql").read_bytes())

@@ -1,4 +1,4 @@
-"""Adjustments carry the tax in their amount, with its basis."""
+"""Adjustments hold the tax in their amount, and its basis."""
 
 from __future__ import annotations
 

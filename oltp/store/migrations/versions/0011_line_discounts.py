@@ -1,4 +1,4 @@
-"""A discount may name the line that it is given on."""
+"""A discount may name the order line that it reduces."""
 
 from __future__ import annotations
 

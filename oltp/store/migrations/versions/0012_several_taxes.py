@@ -1,4 +1,4 @@
-"""A tax category may have several taxes, and a line a row for each."""
+"""A tax category may have several taxes; a line has one row for each."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    """Add the tables, and what they must add up to."""
+    """Add the tables, and the checks of their sums."""
     driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
     driver.execute((SQL / "0012_several_taxes.sql").read_bytes())
