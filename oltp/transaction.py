@@ -19,6 +19,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.ids import NewId
 from oltp.directory import Directory
 from oltp.gateway import PaymentGateway
@@ -60,6 +61,8 @@ class CommandTransaction:
     occurred_at: datetime
     """The command's one moment: every `*_at` and every event of it carries this."""
     new_uuid: NewId
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
+    """Since when, in epochs of the directory, the merchant lives in the pod; its events say so."""
     last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
     kept: KeptBack | None = None

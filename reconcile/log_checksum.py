@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from contracts.events.envelope import ENVELOPE_COLUMNS
+from contracts.events.envelope import ENVELOPE_COLUMNS, FIRST_DIRECTORY_EPOCH
 
 STORED_COLUMNS = tuple(name for name in ENVELOPE_COLUMNS if name not in ("pod", "epoch", "cut", "partition"))
 """What an entry holds; the rest is implied by where it stands."""
@@ -30,11 +30,16 @@ def entry_checksum(events: pa.Table, place: str) -> str:
 
     Place and number of rows, then column by column: name, number of nulls, if there are any one byte per row that says
     which; then the values. Text: all lengths as 32-bit little-endian integers, all texts as UTF-8, null as empty.
-    Numbers and moments (microseconds since 1970): 64-bit little-endian integers, null as 0.
+    Numbers and moments (microseconds since 1970): 64-bit little-endian integers, null as 0. The column directory_epoch
+    is left out where it says 1 throughout, as it is from entries that were written before there was the column.
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
     for name in STORED_COLUMNS:
         column = events.column(name)
+        if name == "directory_epoch" and all(
+            value == FIRST_DIRECTORY_EPOCH for values in slices(column) for value in values
+        ):
+            continue
         nulls = bytes(value is None for values in slices(column) for value in values)
         digest.update(f"|{name}:{sum(nulls)}|".encode())
         if any(nulls):

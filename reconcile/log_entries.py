@@ -26,7 +26,7 @@ NO_ENTRY = "no entry"
 """In place of a checksum: what is there cannot be read."""
 
 MOMENTS = ("occurred_at", "recorded_at")
-NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version")
+NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version", "directory_epoch")
 KEPT_COLUMNS = tuple(name for name in STORED_COLUMNS if name != "payload")
 """What is taken over of an entry as it is; of its payloads only the MD5 is."""
 

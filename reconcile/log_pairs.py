@@ -62,8 +62,8 @@ ENTRY_SHAPE = Shape(
 
 OUTBOX = """
     select xid::text::bigint as xid, event_id::text, position::bigint, merchant_id, aggregate_type, aggregate_id,
-           aggregate_version::bigint, event_type, schema_version::bigint, occurred_at, recorded_at, causation_id::text,
-           correlation_id::text, traceparent, md5(payload::text) as payload_md5
+           aggregate_version::bigint, event_type, schema_version::bigint, directory_epoch::bigint, occurred_at,
+           recorded_at, causation_id::text, correlation_id::text, traceparent, md5(payload::text) as payload_md5
     from oltp.outbox where {of_cuts}
 """
 # What may be of the cuts of a range: a few rows too many, of which the cuts themselves say where they are. A cut that

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import ManifestMismatchError
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.text import counted
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -41,6 +42,7 @@ EVENT_SCHEMA = pa.schema(
             "correlation_id": pa.string(),
             "traceparent": pa.string(),
             "payload": pa.string(),
+            "directory_epoch": pa.int64(),
         }.items()
     ]
 )
@@ -52,6 +54,10 @@ PLACED_COLUMNS = ("pod", "epoch", "cut", "partition")
 """The same for all events of an entry: implied by where it is, so not stored in it."""
 
 STORED_SCHEMA = pa.schema([field for field in EVENT_SCHEMA if field.name not in PLACED_COLUMNS])
+
+UNSAID_SCHEMA = STORED_SCHEMA.remove(STORED_SCHEMA.get_field_index("directory_epoch"))
+"""What an entry holds in which every event is of the first epoch of the directory, as all were before there was the
+column: its bytes and its checksum are those of then, whichever version of Tieout wrote it."""
 
 
 def split(batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
@@ -74,8 +80,9 @@ def encode(events: pa.Table) -> bytes:
     # Setting up a compressor for each of forty tiny buffers would cost more than all else that an event needs.
     is_small = events.nbytes < COMPRESSED_FROM_BYTES
     options = pa.ipc.IpcWriteOptions(compression=None if is_small else "zstd", use_threads=not is_small)
-    with pa.ipc.new_stream(sink, STORED_SCHEMA, options=options) as writer:
-        writer.write_table(events.combine_chunks())
+    said = events.select(_said(events).names)
+    with pa.ipc.new_stream(sink, said.schema, options=options) as writer:
+        writer.write_table(said.combine_chunks())
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -88,9 +95,18 @@ def decode(data: bytes) -> pa.Table:
         raise ManifestMismatchError(
             f"A log entry of {counted(len(data), 'byte')} cannot be decoded ({error})."
         ) from None
+    if table.schema.equals(UNSAID_SCHEMA):
+        first = pa.scalar(FIRST_DIRECTORY_EPOCH, pa.int64())
+        return table.append_column(STORED_SCHEMA.field("directory_epoch"), pa.repeat(first, table.num_rows))
     if not table.schema.equals(STORED_SCHEMA):
         raise ManifestMismatchError("A log entry has other columns than this version of Tieout reads.")
     return table
+
+
+def _said(events: pa.Table) -> pa.Schema:
+    """Return which columns an entry of these events holds."""
+    bounds = pc.min_max(events.column("directory_epoch")).as_py()
+    return UNSAID_SCHEMA if {*bounds.values()} <= {FIRST_DIRECTORY_EPOCH, None} else STORED_SCHEMA
 
 
 def placed(events: pa.Table, *, pod: str, epoch: str, cut: int, partition: int) -> pa.Table:
@@ -106,10 +122,11 @@ def checksum(events: pa.Table, *, place: str) -> str:
     """Return the SHA-256 (hex) of what the stored columns say, bound to `place` (pod, epoch, partition, cut, chunk).
 
     Independent of compression, chunking, padding and what null slots hold: lengths and values are hashed in one
-    canonical form (64-bit little-endian integers, UTF-8, nulls as a separate column).
+    canonical form (64-bit little-endian integers, UTF-8, nulls as a separate column). A column that the entry does not
+    hold (`UNSAID_SCHEMA`) is not part of it.
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
-    for field in STORED_SCHEMA:
+    for field in _said(events):
         values = events.column(field.name).combine_chunks()
         array = values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)
         digest.update(f"|{field.name}:{array.null_count}|".encode())

@@ -32,6 +32,7 @@ from oltp.commands.execute import (
     claim,
     commit,
     find_answer,
+    residing,
     store_answer,
     transaction_of,
 )
@@ -88,9 +89,10 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         return step
 
     def _begin(self, pod: CommandPod, request: Request) -> Answer | ProviderCall:
-        with transaction_of(pod, request) as tx:
-            if not claim(tx, self, request):
-                return self._under_way(tx, request)
+        with transaction_of(pod, request) as opened:
+            tx = claim(opened, self, request)
+            if tx is None:
+                return self._under_way(opened, request)
             call = self.prepare(tx, self.load(tx))
             open_call(tx, self.merchant_id, call, type(self).__name__, msgspec.json.encode(self).decode())
             commit(tx)
@@ -99,7 +101,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
     def _under_way(self, tx: CommandTransaction, request: Request) -> Answer | ProviderCall:
         """Return the stored answer, or the call that has none yet."""
         # The call first: who deletes it has stored the answer.
-        call = find_call(tx, self.merchant_id)
+        call, _ = find_call(tx, self.merchant_id)
         answer = find_answer(tx, self)
         if answer is not None:
             return answer
@@ -110,11 +112,12 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
     def _conclude(
         self, pod: CommandPod, request: Request, call: ProviderCall, outcome: Outcome
     ) -> Answer | ProviderCall:
-        with transaction_of(pod, request) as tx:
-            present = find_call(tx, self.merchant_id)
+        with transaction_of(pod, request) as opened:
+            present, directory_epoch = find_call(opened, self.merchant_id)
             if present != call:
                 # Somebody with the same key was faster: their answer, or their next call.
-                return self._under_way(tx, request)
+                return self._under_way(opened, request)
+            tx = residing(opened, self, directory_epoch)
             try:
                 step = self.conclude(tx, self.load(tx), call, outcome, is_abandoned=request.is_abandoned)
             except GatewayDeclinedError:
