@@ -22,7 +22,7 @@ OF_AN_ORDER = ("order", "payment", "refund")
 """Types that are left out with their order."""
 RESTATED = "_restated"
 """How the event types end that say a whole state again: a person let them, so a version before them may be missing."""
-FOR_GOOD = frozenset({Defect.GAP, Defect.UNREADABLE, Defect.OTHER_AGGREGATE, Defect.TWICE})
+FOR_GOOD = frozenset({Defect.GAP, Defect.UNREADABLE, Defect.OTHER_AGGREGATE, Defect.TWICE, Defect.SLIPPED})
 """Something happened that nobody knows: only an event that states the whole aggregate again is believed."""
 
 NAMED_MAX = 5

@@ -1,6 +1,7 @@
 {# The body of a history: one row per version of an aggregate, valid from the cut that brought it up to, and without,
    the cut that brought the next one (null: it stands). A merchant is not its pod: the next version may come from another
-   pod, whose cuts are numbered by themselves, so `valid_to_pod` says whose cut that is. Versions that came and went within
+   pod, whose cuts are numbered by themselves, so `valid_to_pod` says whose cut that is; versions are in the order of the
+   merchant's residences, in each by their number. Versions that came and went within
    one cut have valid_from_cut = valid_to_cut and stand at no cut. A run reads the new events and the versions that they
    replace; what a build that was not completed, or that is taken back, has closed is opened again. An event that is there
    twice is taken once. Windows hold what they order, so they see ids and cuts alone: states are put on disk if they are
@@ -55,6 +56,7 @@ unique_versions as (
         place,
         pod,
         {{ keys | join(', ') }},
+        directory_epoch,
         version,
         valid_from_cut
     from numbered
@@ -69,7 +71,7 @@ ended as (
     from unique_versions
     window next_versions as (
         partition by {{ keys | join(', ') }}
-        order by version
+        order by directory_epoch, version
     )
 )
 

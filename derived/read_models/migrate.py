@@ -28,16 +28,19 @@ CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 def migrate(dsn: str) -> None:
     """Apply every migration that is missing, in one transaction; StackError when the database cannot be reached.
 
-    One of which somebody has dropped a table is missing, too: all migrations can be applied again.
+    One of which somebody has dropped a table is missing, too, and so are those after it, which may change that table:
+    all migrations can be applied again.
     """
     try:
         with psycopg.connect(dsn) as connection:
             connection.execute(LOCK)
             connection.execute(PREPARE)
             rows = connection.execute("select name from read_models.migrations").fetchall()
-            applied = {row[0] for row in rows}
+            applied, is_again = {row[0] for row in rows}, False
             for file in sorted(MIGRATIONS.glob("*.sql")):
-                if file.stem not in applied or _lacks_table(connection, file.read_text(encoding="utf-8")):
+                text = file.read_text(encoding="utf-8")
+                is_again = is_again or file.stem not in applied or _lacks_table(connection, text)
+                if is_again:
                     connection.execute(file.read_bytes())
                     connection.execute(APPLIED, [file.stem])
     except psycopg.OperationalError:

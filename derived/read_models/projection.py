@@ -271,7 +271,8 @@ class ReadModel:
         """Do for keys that end in an unreadable event what following the log would have done: keep the newest state
         before the first such event, and park the rest.
         """
-        order = [("merchant_id", "ascending"), ("aggregate_id", "ascending"), ("aggregate_version", "ascending")]
+        names = ("merchant_id", "aggregate_id", "directory_epoch", "aggregate_version")
+        order = [(name, "ascending") for name in names]
         for key, group in groupby(history.sort_by(order).to_pylist(), key=key_of_row):
             rows, root = list(group), self._roots[_type_of(key)]
             events = [LatestEvent._make(row[name] for name in LatestEvent._fields) for row in rows]

@@ -23,7 +23,10 @@ SCHEMA = "read_models"
 
 
 class RootRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The row of one aggregate. Subclasses name their table's columns; the first two are the key."""
+    """The row of one aggregate. Subclasses name their table's columns; the first two are the key.
+
+    Each has `directory_epoch` with the first one as its default: `decoding.py` sets that of the event.
+    """
 
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +45,9 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Root:
-    """A table with one row per aggregate of one type, guarded by its version: over pods, and within an epoch of one."""
+    """A table with one row per aggregate of one type, guarded by directory epoch and version, and within
+    an epoch of its pod's database.
+    """
 
     table: str
     state_type: type[AggregateState]
@@ -91,6 +96,7 @@ class Absent(NamedTuple):
     aggregate_id: str
     pod: str
     epoch: str
+    directory_epoch: int
     version: int
 
 
@@ -115,7 +121,8 @@ def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
 def write(cursor: Cursor, root: Root, content: Content) -> None:
     """Insert or update rows that are older than `content`, or of another epoch of its pod; leave newer ones alone.
 
-    Versions grow over pods, so a consumer of the pod where an aggregate was before never takes its row back.
+    Versions grow over pods, and of one version in two pods that of the higher directory epoch stands: so a consumer of
+    the pod where an aggregate was before never takes its row back, whatever comes first.
     """
     if content.absent:
         _delete_absent(cursor, root, content.absent)
@@ -218,7 +225,7 @@ def by_pod(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> dict[
 
 def _delete_absent(cursor: Cursor, root: Root, absent: Sequence[Absent]) -> None:
     """Delete the rows of aggregates that are in the view no more, where they are not newer."""
-    names = ("merchants", "ids", "pods", "epochs", "versions")
+    names = ("merchants", "ids", "pods", "epochs", "directory_epochs", "versions")
     values = dict(zip(names, (list(column) for column in zip(*absent, strict=True)), strict=True))
     cursor.execute(_delete_older(root), values)
     if root.child is not None:
@@ -262,7 +269,7 @@ def _upsert(root: Root) -> sql.Composed:
     return sql.SQL(
         """insert into {table} as present ({columns}) select {columns} from {staging}
            on conflict ({key}) do update set ({changed}) = row({excluded})
-           where present.version < excluded.version
+           where (present.directory_epoch, present.version) < (excluded.directory_epoch, excluded.version)
              or (present.pod = excluded.pod and present.epoch <> excluded.epoch)
            returning {returned}"""
     ).format(
@@ -311,9 +318,11 @@ def _delete_older(root: Root) -> sql.Composed:
     return sql.SQL(
         """delete from {table} as present
            using unnest(%(merchants)s::text[], %(ids)s::text[], %(pods)s::text[], %(epochs)s::text[],
-                        %(versions)s::bigint[]) as gone (merchant, identifier, pod, epoch, version)
+                        %(directory_epochs)s::bigint[], %(versions)s::bigint[])
+               as gone (merchant, identifier, pod, epoch, directory_epoch, version)
            where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier
-             and (present.version <= gone.version or (present.pod = gone.pod and present.epoch <> gone.epoch))"""
+             and ((present.directory_epoch, present.version) <= (gone.directory_epoch, gone.version)
+                  or (present.pod = gone.pod and present.epoch <> gone.epoch))"""
     ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
 
 

@@ -1,6 +1,7 @@
 {# Versions, of the aggregates that this build touched, that leave a gap or overlap: versions count 1, 2, ...; each is
    valid to the cut from which the next is; only the last one stands. A version may be missing only before one that was
-   left out because of it, by name, and was taken in later. The next version may be another pod's. #}
+   left out because of it, by name, and was taken in later. The next version may be another pod's, where the
+   merchant has lived since a later epoch of the directory. #}
 {% test versions_are_contiguous(model, key) %}
 {% set keys = ['merchant_id', key] | unique | join(', ') %}
 with touched as (
@@ -25,7 +26,7 @@ versions as (
     semi join touched using ({{ keys }})
     window ordered as (
         partition by {{ keys }}
-        order by version
+        order by directory_epoch, version
     )
 )
 
