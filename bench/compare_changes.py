@@ -250,7 +250,7 @@ def _write_events(ready: duckdb.DuckDBPyConnection, first: int) -> None:
                    'order', o.{AGGREGATE_ID}, 1, 'order_placed', 1, o.placed_at, $now, null, uuid()::varchar, null,
                    to_json(
                        {{'state': {{{in_state}, 'lines': part.lines, 'discounts': [], 'line_taxes': []}}}}
-                   )::varchar, 0
+                   )::varchar, 0, 1
             from {orders} as o join part on part.{AGGREGATE_ID} = o.{AGGREGATE_ID}, {newest} as n
             order by o.{AGGREGATE_ID}""",
         {"epoch": EPOCH, "now": datetime.now(UTC), "first": first},

@@ -54,6 +54,7 @@ def _event(state: AggregateState, position: int) -> dict[str, object]:
         "correlation_id": str(uuid7()),
         "traceparent": None,
         "payload": encode_payload(None, state),
+        "directory_epoch": 1,
         "partition": partition_of(key, PARTITIONS),
     }
 

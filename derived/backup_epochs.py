@@ -18,12 +18,13 @@ from derived.lake_backup import (
     Segment,
     backup_lock,
     figures,
+    file_rows,
     read_index,
     verified_chains,
     write_file,
     write_index,
 )
-from derived.lake_connection import DEFAULT_BOUNDS, Bounds, bounds_of, open_beside, quote
+from derived.lake_connection import DEFAULT_BOUNDS, Bounds, bounds_of, open_beside
 from derived.objects import Folder
 from streams.epochs import PublishedCut
 from streams.projection import EpochOpening
@@ -82,4 +83,4 @@ def _first_part(connection: duckdb.DuckDBPyConnection, folder: Folder, segment: 
 
 
 def _rows(folder: Folder, segment: Segment, condition: str) -> str:
-    return f"(select * from read_parquet({quote(str(folder / segment.file))}) where {condition})"
+    return f"(select * from {file_rows(folder / segment.file)} as events where {condition})"

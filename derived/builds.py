@@ -162,7 +162,7 @@ def _leave_out(connection: Connection, build: Build) -> list[Omission]:
             shown_cut=shown.get(pod, 0),
             build_id=build.build_id,
             others=judged,
-            elsewhere={name: other.cut for name, other in build.pods.items() if name != pod},
+            elsewhere={name: (other.since_cut, other.cut) for name, other in build.pods.items() if name != pod},
         )
         judged[pod] = (entry.since_cut, entry.cut)
     return found

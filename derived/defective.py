@@ -22,7 +22,7 @@ OF_AN_ORDER = ("order", "payment", "refund")
 """Aggregate types that are left out together with their order."""
 RESTATED = "_restated"
 """Ending of event types that state a whole aggregate again: a person requested it; earlier versions may be missing."""
-FOR_GOOD = frozenset({Defect.GAP, Defect.UNREADABLE, Defect.OTHER_AGGREGATE, Defect.TWICE})
+FOR_GOOD = frozenset({Defect.GAP, Defect.UNREADABLE, Defect.OTHER_AGGREGATE, Defect.TWICE, Defect.SLIPPED})
 """After these defects something unknown happened: only an event that states the whole aggregate again ends them."""
 
 NAMED_MAX = 5

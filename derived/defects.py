@@ -42,6 +42,7 @@ class Defect(StrEnum):
     TOO_LARGE = "an amount is larger than the warehouse can hold"
     MONEY = "its amounts do not agree with each other"
     TWICE = "there is another event of its version"
+    SLIPPED = "its merchant had moved, and another pod has an event of its version or a later one"
     GAP = "the version before it is missing"
     REFUNDS = "what it says was given back is not what its refunds say"
     OTHER_ORDER = "its order or payment is not that of the version before"

@@ -25,6 +25,7 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import EpochChangedError, PropagationError, StackError
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.text import counted
 from derived.lake_connection import (
     DEFAULT_BOUNDS,
@@ -53,11 +54,13 @@ NOT_EMPTY = (
     "The lake is not empty; a backup is restored into a new one only. If files of it are lost, `tieout restore-lake "
     "--discard` drops what is left of its events first."
 )
-# A sum does not cancel equal values as XOR would, and does not depend on the order of rows.
-FIGURES = """
+# A sum does not cancel equal values as XOR would, and does not depend on the order of rows. concat_ws omits nulls: an
+# event of the first directory epoch has the checksum that it had before the column existed.
+FIGURES = f"""
     select count(*), coalesce(sum(md5_number_lower(concat_ws(chr(31), event_id, pod, epoch, cut, "partition", chunk,
         "position", merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version,
-        epoch_us(occurred_at), epoch_us(recorded_at), correlation_id, payload))::hugeint), 0)::varchar
+        epoch_us(occurred_at), epoch_us(recorded_at), correlation_id, payload,
+        nullif(directory_epoch, {FIRST_DIRECTORY_EPOCH})))::hugeint), 0)::varchar
     from"""
 
 
@@ -217,7 +220,7 @@ def write_file(
     connection.execute(f"copy {rows} to {quote(str(target))} (format parquet, compression zstd)")
     if isinstance(target, Path):
         flush(target)
-    found = figures(connection, f"read_parquet({quote(str(target))})")
+    found = figures(connection, file_rows(target))
     if found != expected:
         raise PropagationError(
             f"The backup of {pod} cuts {from_cut} to {through_cut} does not equal the lake; try again."
@@ -253,6 +256,14 @@ def _free_name(folder: Folder, pod: str, from_cut: int, through_cut: int) -> str
 def _marks() -> Iterator[str]:
     yield ""
     yield from (f"-{number}" for number in count(2))
+
+
+def file_rows(file: Folder) -> str:
+    """Return what selects the rows of a backup's file; where it lacks a later column, they have its default."""
+    columns = "select null::bigint as directory_epoch where false"
+    return f"""(
+        select * replace (coalesce(directory_epoch, {FIRST_DIRECTORY_EPOCH}) as directory_epoch)
+        from ({columns} union all by name select * from read_parquet({quote(str(file))})))"""
 
 
 def figures(connection: Connection, source: str) -> tuple[int, str]:
@@ -332,7 +343,7 @@ def verified_rows(connection: Connection, folder: Folder, segment: Segment) -> s
 
     Raises PropagationError if the file does not hold what the index says.
     """
-    source = f"read_parquet({quote(str(folder / segment.file))})"
+    source = file_rows(folder / segment.file)
     if figures(connection, source) != (segment.events, segment.checksum):
         raise PropagationError(
             f"{segment.file} does not hold the {counted(segment.events, 'event')} that {INDEX} names."
@@ -341,7 +352,8 @@ def verified_rows(connection: Connection, folder: Folder, segment: Segment) -> s
 
 
 def _load(connection: Connection, folder: Folder, segment: Segment) -> None:
-    connection.execute(f"insert into {EVENTS} by name select * from {verified_rows(connection, folder, segment)}")
+    rows = verified_rows(connection, folder, segment)
+    connection.execute(f"insert into {EVENTS} by name select * from {rows} as events")
 
 
 def stand_after(connection: Connection, segments: Sequence[Segment]) -> None:

@@ -73,7 +73,7 @@ def _check(connection: Connection, pod: str, chain: Sequence[Segment], floor: in
 def _load(connection: Connection, folder: Folder, segment: Segment, floor: int) -> int:
     """Insert the segment's events after `floor`; return how many were missing."""
     rows = connection.execute(
-        f"""insert into {EVENTS} by name select * from {verified_rows(connection, folder, segment)}
+        f"""insert into {EVENTS} by name select * from {verified_rows(connection, folder, segment)} as backed_up
             where cut > $floor
               and event_id not in (select event_id from {EVENTS} where pod = $pod and cut > $floor)
               and event_id not in (select event_id from {PARKED} where pod = $pod)""",

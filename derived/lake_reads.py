@@ -134,7 +134,7 @@ def read_events(
     """Return `columns` of the events of `pod` as of exactly `position`, as a stream of Arrow batches.
 
     `keys` are aggregate keys (``merchant/type/id``), None for all; `aggregate_types` limits the types;
-    `is_latest_only` keeps the highest version of every key; `leave_out` are ids of events to omit. The order is not
+    `is_latest_only` keeps the newest version of every key; `leave_out` are ids of events to omit. The order is not
     defined. `connection` cannot be used for other queries while the stream is read.
     """
     values: dict[str, object] = {"pod": pod, **_vector(position)}
@@ -156,9 +156,9 @@ def read_events(
     where = " where " + " and ".join(conditions)
     query = f"select {_identifiers(columns)} {source}{where}"
     if is_latest_only:
-        # Find the highest versions first and read payloads only of these: payloads would take much memory.
+        # Find the newest versions first and read payloads only of these: payloads would take much memory.
         query += f""" and events."position" in (
-            select max_by(events."position", events.aggregate_version) {source}{where}
+            select max_by(events."position", (events.directory_epoch, events.aggregate_version)) {source}{where}
             group by events.merchant_id, events.aggregate_type, events.aggregate_id)"""
     return connection.execute(query, values).to_arrow_reader(batch_rows)
 

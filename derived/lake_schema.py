@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from contracts.errors import SettingsError
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.object_store import is_object_path
 from derived.lake_connection import DEFAULT_BOUNDS, LAKE, Bounds, connect_lake, normal_data_path, quote, transaction
 from derived.lake_files import is_conflict
@@ -26,7 +27,7 @@ EPOCHS = f"{SCHEMA}.epochs"
 RETRACTED_EVENTS = f"{SCHEMA}.retracted_events"
 RETRACTED_CUTS = f"{SCHEMA}.retracted_cuts"
 
-# Same columns as ENVELOPE_COLUMNS.
+# Same columns as ENVELOPE_COLUMNS, without those that were added later.
 EVENT_COLUMNS = """
         pod varchar not null, epoch varchar not null, cut bigint not null, "partition" integer not null,
         "position" bigint not null, event_id varchar not null, merchant_id varchar not null,
@@ -34,6 +35,9 @@ EVENT_COLUMNS = """
         event_type varchar not null, schema_version integer not null, occurred_at timestamptz not null,
         recorded_at timestamptz not null, causation_id varchar, correlation_id varchar not null,
         traceparent varchar, payload varchar not null"""
+
+LATER_COLUMNS = f"directory_epoch bigint default {FIRST_DIRECTORY_EPOCH}"
+"""Added to what is stored without rewriting it: a file that lacks the column is read as if it had the default."""
 
 ROW_GROUP_MB = 8
 """Uncompressed size of a file's row groups. With one row group per step, readers held 128 MB at once, per thread and
@@ -60,6 +64,10 @@ TABLES = (
     f"""create table if not exists {RETRACTED_CUTS} (
         pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null,
         retracted_by varchar not null, retracted_at timestamptz not null)""",
+)
+
+ADDITIONS = tuple(
+    f"alter table {table} add column if not exists {LATER_COLUMNS}" for table in (EVENTS, RETRACTED_EVENTS)
 )
 
 # Partition by recorded_at, not occurred_at: an import of old orders would otherwise write hundreds of files per commit.
@@ -125,7 +133,7 @@ def start_anew(connection: duckdb.DuckDBPyConnection, *, pods: Sequence[str], pa
 
 def _create(connection: duckdb.DuckDBPyConnection, pods: Sequence[str], partition_count: int) -> None:
     is_new = not _has_table(connection, "events")
-    for statement in TABLES:
+    for statement in (*TABLES, *ADDITIONS):
         connection.execute(statement)
     if is_new:
         connection.execute(PARTITIONING)

@@ -26,6 +26,7 @@ from derived.defects import Defect
 from derived.judging import Case, judged_window, read_cases, scopes_of_suspects, touched_scopes
 from derived.lake_connection import LAKE, transaction
 from derived.shared_lines import shared_lines
+from derived.slipped import Windows, slipped_events, stated_again
 from derived.standing import LEFT_OUT_EVENTS, Connection, has_table
 
 LEFT_OUT = f"{LAKE}.builds.left_out"
@@ -105,8 +106,8 @@ def leave_out(
     *,
     shown_cut: int,
     build_id: str,
-    others: Mapping[str, tuple[int, int]] | None = None,
-    elsewhere: Mapping[str, int] | None = None,
+    others: Windows | None = None,
+    elsewhere: Windows | None = None,
 ) -> list[Omission]:
     """Judge the events of `pod` after `since` up to `cut`, and record what the build that adds them leaves out.
 
@@ -116,22 +117,25 @@ def leave_out(
     more defects than damage of single aggregates can explain.
     """
     recorded = _recorded(connection, pod)
-    shared = shared_lines(connection, pod, since, cut, others=others or {})
-    bad = {(claim.cut, claim.event_id) for claim in shared}
+    elsewhere = elsewhere or {}
+    claims = {Defect.SHARED: shared_lines(connection, pod, since, cut, others=others or {})}
+    claims |= {Defect.SLIPPED: slipped_events(connection, pod, since, cut, elsewhere)}
+    settled = stated_again(connection, claims[Defect.SLIPPED], elsewhere)
+    bad = {(claim.cut, claim.event_id): defect for defect, found in claims.items() for claim in found}
     anew: list[Scope] = []
     with judged_window(connection, pod, since, cut):
         found = scopes_of_suspects(connection, pod, since)
-        found |= {claim.scope for claim in shared if claim.cut > since}
-        again = _to_judge_again(connection, pod, recorded, found, since)
+        found |= {claim.scope for some in claims.values() for claim in some if claim.cut > since}
+        again = _to_judge_again(connection, pod, recorded, found | settled, since)
         if elsewhere and cut > since:
             again = _waiting_for_others(recorded, since) | again
         starts = dict.fromkeys(found, since) | again
         known = _known_aggregates(connection, pod, recorded, starts)
         with transaction(connection) if starts else nullcontext():
             for some in _some_at_once(starts):
-                read = read_cases(connection, pod, some, known, cut=cut, elsewhere=elsewhere or {})
-                cases = _with_shared(read, bad)
-                changed = [_changed(pod, case, recorded, cut, shown_cut) for case in cases]
+                reached = {name: window[1] for name, window in elsewhere.items()}
+                cases = _with_claims(read_cases(connection, pod, some, known, cut=cut, elsewhere=reached), bad)
+                changed = [_changed(pod, case, recorded, cut, shown_cut, settled) for case in cases]
                 anew += [one.scope for one in changed if one.scope not in again and one.is_left_out]
                 _refuse_too_many(pod, anew, len(starts))
                 _write(connection, pod, changed, build_id)
@@ -140,14 +144,14 @@ def leave_out(
     return [one for one in recorded if one.from_cut <= cut and (one.until_cut is None or one.until_cut > cut)]
 
 
-def _with_shared(cases: Sequence[Case], shared: set[tuple[int, str]]) -> list[Case]:
+def _with_claims(cases: Sequence[Case], bad: Mapping[tuple[int, str], Defect]) -> list[Case]:
     """Return the cases with these events (cut, id) marked as defective, if they have no other defect."""
     return [
         replace(
             case,
             events=[
-                replace(event, defect=Defect.SHARED.name)
-                if event.defect is None and (event.cut, event.event_id) in shared
+                replace(event, defect=bad[event.cut, event.event_id].name)
+                if event.defect is None and (event.cut, event.event_id) in bad
                 else event
                 for event in case.events
             ],
@@ -205,10 +209,18 @@ def _waiting_for_others(recorded: Sequence[Omission], since: int) -> dict[Scope,
     }
 
 
-def _changed(pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown_cut: int) -> _Changed:
-    """Judge one scope, and return its new records."""
+def _changed(
+    pod: str, case: Case, recorded: Sequence[Omission], cut: int, shown_cut: int, settled: set[Scope]
+) -> _Changed:
+    """Judge one scope, and return its new records. `settled`: stated again in the pod where the merchant lives now."""
     judgement = judge(pod, case.scope, case.events, case.before)
-    now = {one.from_cut: one for one in judgement.left_out}
+    is_settled = case.scope in settled
+    now = {
+        one.from_cut: replace(one, until_cut=cut)
+        if is_settled and one.until_cut is None and one.defect == Defect.SLIPPED.name
+        else one
+        for one in judgement.left_out
+    }
     records = []
     for one in recorded:
         if one.scope != case.scope or one.from_cut <= case.start or one.from_cut in now:

@@ -100,7 +100,7 @@ def has_history(connection: Connection, aggregate_type: str) -> bool:
     """
     name = history_of(aggregate_type).rpartition(".")[2]
     query = """select 1 from duckdb_columns() where database_name = ? and schema_name = 'intermediate'
-               and table_name = ? and column_name = 'valid_to_pod'"""
+               and table_name = ? and column_name = 'directory_epoch'"""
     return bool(rows_of(connection, query, [LAKE, name]))
 
 

@@ -27,7 +27,7 @@ def is_outgrown(connection: duckdb.DuckDBPyConnection) -> bool:
     stored: dict[str, dict[str, str]] = {}
     for table, column, data_type in connection.execute(_COLUMNS).fetchall():
         stored.setdefault(table, {})[column] = data_type
-    if any("valid_to_pod" not in columns for columns in stored.values()):
+    if any(not {"valid_to_pod", "directory_epoch"} <= columns.keys() for columns in stored.values()):
         return True
     return any(
         name not in columns or not parts <= set(re.findall(r"\w+", columns[name]))

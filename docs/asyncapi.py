@@ -83,7 +83,8 @@ def _schemas() -> dict[str, Any]:
     """Return the envelope, and every version of every state that may be stored, the newest as it is now."""
     envelope = msgspec.json.schema(Envelope)["$defs"]["Envelope"]
     shown = {name: field for name, field in envelope["properties"].items() if name != "payload"}
-    found: dict[str, Any] = {"envelope": {**envelope, "properties": shown, "required": sorted(shown)}}
+    required = sorted({*shown} & {*envelope["required"]})
+    found: dict[str, Any] = {"envelope": {**envelope, "properties": shown, "required": required}}
     for name, state in STATE_TYPES.items():
         versions = {**committed(name), state.SCHEMA_VERSION: schema_of(state)}
         for version, schema in sorted(versions.items()):

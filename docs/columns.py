@@ -47,6 +47,11 @@ ENVELOPE = (
         "timestamp with time zone",
         "When the pod wrote the event; later than the business moment for late arrivals.",
     ),
+    (
+        "directory_epoch",
+        "bigint",
+        "Since which epoch of the directory the merchant lives in the pod; 1 until it moves.",
+    ),
 )
 """What every event has besides its state: name, type, description."""
 

@@ -25,9 +25,9 @@ from oltp.transaction import CommandTransaction
 _INSERT = """
 insert into oltp.outbox (
     event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload,
-    occurred_at, causation_id, correlation_id, traceparent
+    occurred_at, causation_id, correlation_id, traceparent, directory_epoch
 )
-select event.*, %s, %s::uuid, %s::uuid, %s
+select event.*, %s, %s::uuid, %s::uuid, %s, %s
 from json_to_recordset(%s::json) as event (
     event_id uuid, merchant_id text, aggregate_type text, aggregate_id text, aggregate_version bigint, event_type text,
     schema_version integer, payload json
@@ -38,13 +38,13 @@ from json_to_recordset(%s::json) as event (
 _INSERT_KEPT = """
 insert into oltp.outbox (
     event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload,
-    occurred_at, causation_id, correlation_id, traceparent
+    occurred_at, causation_id, correlation_id, traceparent, directory_epoch
 )
 select event.*
 from json_to_recordset(%s::json) as event (
     event_id uuid, merchant_id text, aggregate_type text, aggregate_id text, aggregate_version bigint, event_type text,
     schema_version integer, payload json, occurred_at timestamptz, causation_id uuid, correlation_id uuid,
-    traceparent text
+    traceparent text, directory_epoch bigint
 )
 """
 """The same for events of several commands; each event carries the metadata of its command."""
@@ -85,7 +85,8 @@ def publish_all(tx: CommandTransaction, changes: Sequence[Change]) -> None:
     events = [_event(tx, change) for change in changes]
     if events:
         text = msgspec.json.encode(events).decode()
-        tx.query(_INSERT, [tx.occurred_at, tx.causation_id, tx.correlation_id, tx.traceparent, text])
+        ours = (tx.occurred_at, tx.causation_id, tx.correlation_id, tx.traceparent, tx.directory_epoch)
+        tx.query(_INSERT, [*ours, text])
 
 
 def publish_kept(tx: CommandTransaction, changes: Sequence[tuple[CommandTransaction, Change]]) -> None:
@@ -97,6 +98,7 @@ def publish_kept(tx: CommandTransaction, changes: Sequence[tuple[CommandTransact
             "causation_id": command.causation_id,
             "correlation_id": command.correlation_id,
             "traceparent": command.traceparent,
+            "directory_epoch": command.directory_epoch,
         }
         for command, change in changes
     ]

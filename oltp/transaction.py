@@ -17,6 +17,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.ids import NewId
 from oltp.directory import Directory
 from oltp.gateway import PaymentGateway
@@ -58,6 +59,8 @@ class CommandTransaction:
     occurred_at: datetime
     """The command's time: every `*_at` field and every event of the command has this value."""
     new_uuid: NewId
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
+    """Since when, in epochs of the directory, the merchant lives in the pod; its events say so."""
     last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
     kept: KeptBack | None = None

@@ -138,12 +138,14 @@ def _write_newest(connection: duckdb.DuckDBPyConnection, extent: Extent, aggrega
     connection.execute(
         f"""
         create or replace table {table("newest")} as
-        select aggregate_id, events, payload,
+        select aggregate_id, directory_epoch, events, payload,
                sum(strlen(payload)) over (rows between unbounded preceding and current row) // {PART_BYTES:d} as part
         from (
-            select h.aggregate_id, h.events, {newest_sql(aggregate_type, "e.payload", "e.schema_version")} as payload
+            select h.aggregate_id, h.directory_epoch, h.events,
+                   {newest_sql(aggregate_type, "e.payload", "e.schema_version")} as payload
             from ({events}) as e
-            join {table("heads")} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version = e.aggregate_version
+            join {table("heads")} as h on h.aggregate_id = e.aggregate_id
+             and h.directory_epoch = e.directory_epoch and h.aggregate_version = e.aggregate_version
             {once}
         )
         """,
@@ -161,7 +163,7 @@ def _write_states(connection: duckdb.DuckDBPyConnection, aggregate_type: str, pa
     connection.execute(
         f"""
         create or replace temp table {STATES} as
-        select aggregate_id, events, from_json(payload, $structure).state as state
+        select aggregate_id, directory_epoch, events, from_json(payload, $structure).state as state
         from {table("newest")} where part = $part
         """,
         {"structure": json.dumps({"state": _structure(entities_of(aggregate_type))}), "part": part},
@@ -169,11 +171,13 @@ def _write_states(connection: duckdb.DuckDBPyConnection, aggregate_type: str, pa
 
 
 def _write_heads(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> None:
-    events, bound = extent.select("e.aggregate_id, e.aggregate_version", aggregate_type)
+    # A higher version that came from an earlier residence of the merchant is no newer one.
+    events, bound = extent.select("e.aggregate_id, e.directory_epoch, e.aggregate_version", aggregate_type)
     connection.execute(
         f"""
         create or replace table {table("heads")} as
-        select aggregate_id, max(aggregate_version) as aggregate_version,
+        select aggregate_id, max(directory_epoch) as directory_epoch,
+               max_by(aggregate_version, (directory_epoch, aggregate_version)) as aggregate_version,
                count(distinct aggregate_version)::BIGINT as events, count(*) as copies
         from ({events}) group by aggregate_id
         """,
@@ -250,7 +254,7 @@ def _field(source: str, column: Column) -> str:
 def _select(entity: Entity) -> str:
     if entity.field is None:
         fields = ", ".join(_field("state", column) for column in entity.fields)
-        return f"select {AGGREGATE_ID}, {fields}, events from {STATES}"
+        return f"select {AGGREGATE_ID}, {fields}, directory_epoch, events from {STATES}"
     fields = ", ".join(_field("part", column) for column in entity.fields)
     return (
         f"select {AGGREGATE_ID}, merchant_id, {fields} from (select {AGGREGATE_ID}, state.merchant_id as merchant_id, "

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from contracts.events.envelope import ENVELOPE_COLUMNS
+from contracts.events.envelope import ENVELOPE_COLUMNS, FIRST_DIRECTORY_EPOCH
 
 STORED_COLUMNS = tuple(name for name in ENVELOPE_COLUMNS if name not in ("pod", "epoch", "cut", "partition"))
 """The columns that an entry stores; its place in the log implies the others."""
@@ -31,11 +31,16 @@ def entry_checksum(events: pa.Table, place: str) -> str:
     We hash the place and the number of rows. Then, for every column, we hash its name, its number of nulls, one byte
     per row that says which are null (only if there are nulls), and the values. Text columns: all lengths as 32-bit
     little-endian integers, then all texts as UTF-8, null as empty. Numbers and timestamps (microseconds since 1970):
-    64-bit little-endian integers, null as 0.
+    64-bit little-endian integers, null as 0. The column directory_epoch is omitted where all its values are 1: entries
+    from before the column have the same checksum.
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
     for name in STORED_COLUMNS:
         column = events.column(name)
+        if name == "directory_epoch" and all(
+            value == FIRST_DIRECTORY_EPOCH for values in slices(column) for value in values
+        ):
+            continue
         nulls = bytes(value is None for values in slices(column) for value in values)
         digest.update(f"|{name}:{sum(nulls)}|".encode())
         if any(nulls):

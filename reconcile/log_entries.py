@@ -26,7 +26,7 @@ NO_ENTRY = "no entry"
 """Stands for the checksum of an entry whose bytes cannot be decoded."""
 
 MOMENTS = ("occurred_at", "recorded_at")
-NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version")
+NUMBERS = ("cut", "partition", "position", "aggregate_version", "schema_version", "directory_epoch")
 KEPT_COLUMNS = tuple(name for name in STORED_COLUMNS if name != "payload")
 """The columns of an entry that are kept unchanged; of payloads we keep only the MD5."""
 

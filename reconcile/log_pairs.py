@@ -63,8 +63,8 @@ ENTRY_SHAPE = Shape(
 
 OUTBOX = """
     select xid::text::bigint as xid, event_id::text, position::bigint, merchant_id, aggregate_type, aggregate_id,
-           aggregate_version::bigint, event_type, schema_version::bigint, occurred_at, recorded_at, causation_id::text,
-           correlation_id::text, traceparent, md5(payload::text) as payload_md5
+           aggregate_version::bigint, event_type, schema_version::bigint, directory_epoch::bigint, occurred_at,
+           recorded_at, causation_id::text, correlation_id::text, traceparent, md5(payload::text) as payload_md5
     from oltp.outbox where {of_cuts}
 """
 # Rows that may belong to the cuts of a range. These are some rows too many; PLACED computes their exact cuts. When

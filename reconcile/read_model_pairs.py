@@ -7,7 +7,7 @@ not belong here: what each view must hold (`reconcile/copies/`), the views (`der
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from reconcile.context import wait_for
 from reconcile.copies import VIEWS
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake import PartitionPosition, at_positions, fold, in_scope, right_name
+from reconcile.moved import ELSEWHERE, has_moved, write_elsewhere
 from reconcile.oltp import snapshot_cursor, stream
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
@@ -52,6 +53,7 @@ def _compare(run: PodRun, view: View) -> Findings:
         is_whole = run.scope is None or floor < run.scope.since_cut
         run = replace(run, scope=None) if is_whole else run
         parked = _parked(cursor, view.name, run.pod)
+        others = {pod: read_positions(cursor, view.name, pod) for pod in run.context.pods if pod != run.pod}
         for item in view.tables:
             _read(run, cursor, item)
         for summed in view.sums:
@@ -59,7 +61,8 @@ def _compare(run: PodRun, view: View) -> Findings:
     _load_parked(run, parked)
     positions, beyond = known_positions(run, stored)
     floor = min((position.cut for position in positions), default=0)
-    _await_lake(run, view, positions)
+    _await_lake(run, run.pod, view, positions)
+    _find_moved(run, view, {**others, run.pod: positions})
     outcomes = [beyond, overdue(parked, run.context.now(), _pair_of(view).lag_seconds_max, run.context.limits)]
     extent = in_scope(run, at_positions(run.connection, run.pod, positions), f"{view.name}_events")
     for aggregate_type in view.aggregate_types:
@@ -129,20 +132,34 @@ def _load_parked(run: PodRun, parked: Sequence[ParkedAggregate]) -> None:
         run.connection.execute(f"insert into {target} values ($1, $2)", [one.aggregate_type, one.aggregate_id])
 
 
-def _await_lake(run: PodRun, view: View, positions: Sequence[PartitionPosition]) -> None:
+def _find_moved(run: PodRun, view: View, positions: Mapping[str, Sequence[PartitionPosition]]) -> None:
+    """Write which aggregates the view has from another pod by now; whose merchant never moved, it has from this one."""
+    if not has_moved(run.connection):
+        positions = {}
+    for pod, reached in positions.items():
+        if pod != run.pod:
+            _await_lake(run, pod, view, reached)
+    write_elsewhere(run.connection, run.pod, positions)
+
+
+def _await_lake(run: PodRun, pod: str, view: View, positions: Sequence[PartitionPosition]) -> None:
     needed = max((position.cut + (1 if position.chunk else 0) for position in positions), default=0)
     allowed = 0.0 if run.is_lake_late else _pair_of(view).lag_seconds_max
-    if not wait_for(run.context, lambda: run.context.lake_cut(run.connection, run.pod) >= needed, allowed):
-        raise LateError(f"The lake has not reached cut {needed} of {run.pod}, up to which {view.name} is applied.")
+    if not wait_for(run.context, lambda: run.context.lake_cut(run.connection, pod) >= needed, allowed):
+        raise LateError(f"The lake has not reached cut {needed} of {pod}, up to which {view.name} is applied.")
 
 
 def _sides(run: PodRun, item: ViewTable) -> tuple[str, str]:
-    """Write the rows that a table must hold; return the names of expected and actual rows, both without parked keys."""
+    """Write the rows that a table must hold; return the names of expected and actual rows, both without parked keys.
+
+    Rows that the view has from another pod by now must be equal there.
+    """
     expected = table(f"expected_{item.name}")
     states = {entity.shape.name: table(right_name(entity)) for entity in entities_of(item.aggregate_type)}
     run.connection.execute(f"create or replace table {expected} as {item.expected.format(**states)}")
     left_out = f"(select aggregate_id from {table('parked_keys')} where aggregate_type = '{item.aggregate_type}')"
-    left = f"(select * from {expected} where {AGGREGATE_ID} not in {left_out})"
+    moved = f"(select aggregate_id from {ELSEWHERE} where aggregate_type = '{item.aggregate_type}')"
+    left = f"(select * from {expected} where {AGGREGATE_ID} not in {left_out} and {AGGREGATE_ID} not in {moved})"
     right = f"(select * from {table('view_' + item.name)} where {item.id_column} not in {left_out})"
     return left, right
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import ManifestMismatchError
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.text import counted
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -42,6 +43,7 @@ EVENT_SCHEMA = pa.schema(
             "correlation_id": pa.string(),
             "traceparent": pa.string(),
             "payload": pa.string(),
+            "directory_epoch": pa.int64(),
         }.items()
     ]
 )
@@ -53,6 +55,10 @@ PLACED_COLUMNS = ("pod", "epoch", "cut", "partition")
 """Columns with one value per entry. The entry's place in the log implies them, so the entry does not store them."""
 
 STORED_SCHEMA = pa.schema([field for field in EVENT_SCHEMA if field.name not in PLACED_COLUMNS])
+
+UNSAID_SCHEMA = STORED_SCHEMA.remove(STORED_SCHEMA.get_field_index("directory_epoch"))
+"""What an entry holds in which every event is of the first epoch of the directory, as all were before there was the
+column: its bytes and its checksum are those of then, whichever version of Tieout wrote it."""
 
 
 def split(batch: pa.RecordBatch) -> dict[int, pa.RecordBatch]:
@@ -76,8 +82,9 @@ def encode(events: pa.Table) -> bytes:
     # the rest.
     is_small = events.nbytes < COMPRESSED_FROM_BYTES
     options = pa.ipc.IpcWriteOptions(compression=None if is_small else "zstd", use_threads=not is_small)
-    with pa.ipc.new_stream(sink, STORED_SCHEMA, options=options) as writer:
-        writer.write_table(events.combine_chunks())
+    said = events.select(_said(events).names)
+    with pa.ipc.new_stream(sink, said.schema, options=options) as writer:
+        writer.write_table(said.combine_chunks())
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -90,9 +97,18 @@ def decode(data: bytes) -> pa.Table:
         raise ManifestMismatchError(
             f"A log entry of {counted(len(data), 'byte')} cannot be decoded ({error})."
         ) from None
+    if table.schema.equals(UNSAID_SCHEMA):
+        first = pa.scalar(FIRST_DIRECTORY_EPOCH, pa.int64())
+        return table.append_column(STORED_SCHEMA.field("directory_epoch"), pa.repeat(first, table.num_rows))
     if not table.schema.equals(STORED_SCHEMA):
         raise ManifestMismatchError("A log entry has other columns than this version of Tieout reads.")
     return table
+
+
+def _said(events: pa.Table) -> pa.Schema:
+    """Return which columns an entry of these events holds."""
+    bounds = pc.min_max(events.column("directory_epoch")).as_py()
+    return UNSAID_SCHEMA if {*bounds.values()} <= {FIRST_DIRECTORY_EPOCH, None} else STORED_SCHEMA
 
 
 def placed(events: pa.Table, *, pod: str, epoch: str, cut: int, partition: int) -> pa.Table:
@@ -108,10 +124,11 @@ def checksum(events: pa.Table, *, place: str) -> str:
     """Return the SHA-256 (hex) of the stored columns' values and of `place` (pod, epoch, partition, cut, chunk).
 
     We hash lengths and values in one canonical form: 64-bit little-endian integers, UTF-8, nulls as a separate column.
-    So the checksum does not depend on compression, chunking, padding and the content of null slots.
+    So the checksum does not depend on compression, chunking, padding and the content of null slots. A column that the
+    entry does not hold (`UNSAID_SCHEMA`) is not hashed.
     """
     digest = hashlib.sha256(f"{place}:{events.num_rows}".encode())
-    for field in STORED_SCHEMA:
+    for field in _said(events):
         values = events.column(field.name).combine_chunks()
         array = values if isinstance(values, pa.Array) else pa.concat_arrays(values.chunks)
         digest.update(f"|{field.name}:{array.null_count}|".encode())

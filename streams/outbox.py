@@ -27,7 +27,7 @@ RELAY_LOCK = (0x7469656F, 0x00000001)
 EVENTS_OF_CUT = f"""
 select position, event_id::text, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
        schema_version, occurred_at, recorded_at, causation_id::text, correlation_id::text, traceparent, payload::text,
-       {PARTITION_SQL} as partition
+       directory_epoch, {PARTITION_SQL} as partition
 from oltp.outbox
 where (
     (xid >= %(xmax)s::xid8 and xid < pg_snapshot_xmax(%(snapshot)s::pg_snapshot)) or xid = any(%(xip)s::xid8[])

@@ -188,6 +188,8 @@ class FakePod:
     cut_number: int = 0
     outbox_position: int = 0
     events: list[dict[str, object]] = field(default_factory=list)
+    directory_epoch: int = 1
+    """Of the merchant's residence here."""
 
     def event(self, state: AggregateState, *, payload: str | None = None, **changes: object) -> dict[str, object]:
         """Return the next event of the outbox: `state` after a change."""
@@ -211,6 +213,7 @@ class FakePod:
             "correlation_id": str(uuid7()),
             "traceparent": None,
             "payload": encode_payload(None, state) if payload is None else payload,
+            "directory_epoch": self.directory_epoch,
         }
         return values | changes
 

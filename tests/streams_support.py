@@ -46,14 +46,20 @@ def create_outbox(dsn: str) -> str:
 
 INSERT_EVENT = """
 insert into oltp.outbox (event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type,
-                         schema_version, occurred_at, correlation_id, payload)
+                         schema_version, occurred_at, correlation_id, payload, directory_epoch)
 values (%(event_id)s, %(merchant_id)s, 'thing', %(aggregate_id)s, %(version)s, 'thing_changed', 1, %(occurred_at)s,
-        %(correlation_id)s, %(payload)s)
+        %(correlation_id)s, %(payload)s, %(directory_epoch)s)
 """
 
 
 def insert_event(
-    connection: psycopg.Connection[Any], aggregate_id: str, version: int, *, text: str = "", merchant_id: str = "shop"
+    connection: psycopg.Connection[Any],
+    aggregate_id: str,
+    version: int,
+    *,
+    text: str = "",
+    merchant_id: str = "shop",
+    directory_epoch: int = 1,
 ) -> str:
     """Insert one event into the outbox in the connection's transaction; return its id."""
     event_id = str(uuid.uuid4())
@@ -64,6 +70,7 @@ def insert_event(
         "version": version,
         "occurred_at": MOMENT,
         "correlation_id": str(uuid.uuid4()),
+        "directory_epoch": directory_epoch,
         "payload": Json({"state": {"version": version, "text": text}, "changed": ["text"]}),
     }
     connection.execute(INSERT_EVENT, values)
@@ -103,6 +110,7 @@ def stored_events(count: int, *, seed: int = 1) -> pa.Table:
             "correlation_id": "correlation",
             "traceparent": None,
             "payload": json.dumps({"state": {"text": "x" * rng.randrange(50)}}),
+            "directory_epoch": 1,
         }
         for number in range(count)
     ]

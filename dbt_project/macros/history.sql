@@ -1,6 +1,7 @@
 {# The body of a history: one row per version of an aggregate. A version is valid from its own cut (inclusive) to the
    cut of the next version (exclusive; null: it is the current version). The next version may come from another pod,
    because a merchant can move; each pod numbers its own cuts, so `valid_to_pod` says which pod's cut `valid_to_cut` is.
+   Versions are ordered by (directory epoch, version).
    Versions that came and were replaced within one cut have valid_from_cut = valid_to_cut, so they are valid at no cut.
    A run reads the new events and the versions that they replace. It also reopens versions that an incomplete or
    reverted build has closed. A duplicate event is used once. Window functions keep their rows in memory, so they run
@@ -56,6 +57,7 @@ unique_versions as (
         place,
         pod,
         {{ keys | join(', ') }},
+        directory_epoch,
         version,
         valid_from_cut
     from numbered
@@ -70,7 +72,7 @@ ended as (
     from unique_versions
     window next_versions as (
         partition by {{ keys | join(', ') }}
-        order by version
+        order by directory_epoch, version
     )
 )
 

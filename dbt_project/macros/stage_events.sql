@@ -24,6 +24,7 @@ with events as (
         event_type,
         occurred_at,
         recorded_at,
+        directory_epoch,
         try(from_json_strict(newest, '{{ {"state": structure} | tojson }}')).state as state
         {%- if added %},
         try(from_json(newest, '{{ {"state": structure_added} | tojson }}')).state as added
@@ -49,6 +50,7 @@ select
     event_type,
     occurred_at,
     recorded_at,
+    directory_epoch,
     unnest(state)
     {%- for name, what in roots.items() %},
     {{ added_value('added.' ~ name, what) }} as {{ name }}

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.events.common import AggregateState
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.upcasting import UnreadableEventError, read_state
 from derived.keyed.rows import Absent, ChildRow, Content, Root, RootRow
 from streams.projection import PoisonEventError
@@ -23,11 +25,17 @@ class LatestEvent(NamedTuple):
     merchant_id: str
     aggregate_id: str
     aggregate_version: int
+    directory_epoch: int
     event_id: str
     epoch: str
     pod: str
     schema_version: int
     payload: str
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Return by what it is newer or older than another event of its aggregate."""
+        return self.directory_epoch, self.aggregate_version
 
 
 COLUMNS = ("aggregate_type", *LatestEvent._fields)
@@ -35,14 +43,14 @@ COLUMNS = ("aggregate_type", *LatestEvent._fields)
 
 
 def latest_events(root: Root, batches: Iterable[pa.Table | pa.RecordBatch]) -> list[LatestEvent]:
-    """Return the event with the highest version of every aggregate of the root's type."""
+    """Return the newest event, by directory epoch and version, of every aggregate of the root's type."""
     latest: dict[tuple[str, str], LatestEvent] = {}
     for batch in batches:
         mine = batch.filter(pc.equal(batch.column("aggregate_type"), root.aggregate_type))
         columns = (mine.column(name).to_pylist() for name in LatestEvent._fields)
         for event in map(LatestEvent._make, zip(*columns, strict=True)):
             present = latest.get(event[:2])
-            if present is None or present.aggregate_version <= event.aggregate_version:
+            if present is None or present.order <= event.order:
                 latest[event[:2]] = event
     return list(latest.values())
 
@@ -61,13 +69,18 @@ def content(root: Root, events: Iterable[LatestEvent]) -> Content:
             reason = f"the view cannot be made of it: {type(error).__name__}: {error}."
             raise PoisonEventError(event.event_id, reason) from None
         if row is None:
-            absent.append(
-                Absent(event.merchant_id, event.aggregate_id, event.pod, event.epoch, event.aggregate_version)
-            )
+            absent.append(Absent(event.merchant_id, event.aggregate_id, event.pod, event.epoch, *event.order))
             continue
-        rows.append(row)
+        rows.append(_placed(row, event))
         children.extend(parts)
     return Content(rows=rows, children=children, absent=absent)
+
+
+def _placed(row: RootRow, event: LatestEvent) -> RootRow:
+    """Return the row with the directory epoch of its event; most events are of the first, which it has."""
+    if event.directory_epoch == FIRST_DIRECTORY_EPOCH:
+        return row
+    return msgspec.structs.replace(row, directory_epoch=event.directory_epoch)
 
 
 def split_readable(root: Root, events: Iterable[LatestEvent]) -> tuple[list[LatestEvent], list[PoisonEventError]]:

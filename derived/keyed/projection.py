@@ -245,7 +245,8 @@ class KeyedProjection:
 
         The newest state before the first such event is kept; that event and all later ones are parked.
         """
-        order = [("merchant_id", "ascending"), ("aggregate_id", "ascending"), ("aggregate_version", "ascending")]
+        names = ("merchant_id", "aggregate_id", "directory_epoch", "aggregate_version")
+        order = [(name, "ascending") for name in names]
         for key, group in groupby(history.sort_by(order).to_pylist(), key=key_of_row):
             rows, root = list(group), self._roots[_type_of(key)]
             events = [LatestEvent._make(row[name] for name in LatestEvent._fields) for row in rows]

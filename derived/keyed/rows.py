@@ -16,7 +16,10 @@ from contracts.events.common import AggregateState
 
 
 class RootRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The row of one aggregate. Subclasses name their table's columns; the first two are the key."""
+    """The row of one aggregate. Subclasses name their table's columns; the first two are the key.
+
+    Each has `directory_epoch`, by default the first one: `decoding.py` sets the epoch of the event.
+    """
 
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,7 @@ class Absent(NamedTuple):
     aggregate_id: str
     pod: str
     epoch: str
+    directory_epoch: int
     version: int
 
 

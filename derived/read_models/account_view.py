@@ -13,6 +13,7 @@ import msgspec
 
 from contracts.clock import Clock, utc_now
 from contracts.events.entitlement import CustomerEntitlementState, Grant
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import LineKind, OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState
@@ -47,6 +48,7 @@ class AccountOrder(RootRow, frozen=True, kw_only=True):
     cancelled_minor: int
     cancelled_tax_minor: int
     placed_at: datetime
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class AccountPayment(RootRow, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ class AccountPayment(RootRow, frozen=True, kw_only=True):
     captured_minor: int
     refunded_minor: int
     authorized_at: datetime
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class AccountRefund(RootRow, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
     reason: str
     requested_at: datetime
     completed_at: datetime | None
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class AccountEntitlement(RootRow, frozen=True, kw_only=True):
@@ -101,6 +105,7 @@ class AccountEntitlement(RootRow, frozen=True, kw_only=True):
     """Level of the best grant that is not revoked, whether or not it has expired."""
     grants: str
     """The grants that are not revoked, as JSON, ordered by (granted_at, grant_id)."""
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
     def level_at(self, moment: datetime) -> int:
         """Return the highest level of the grants that have not expired at `moment`; 0 if there is none."""

@@ -14,6 +14,7 @@ from datetime import datetime
 import msgspec
 
 from contracts.clock import Clock, utc_now
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import LineKind, OrderLine, OrderState
 from contracts.events.stock import ReservationState
 from contracts.settings import Settings
@@ -40,6 +41,7 @@ class FulfillmentOrder(RootRow, frozen=True, kw_only=True):
     open_quantity: int
     """Units of goods that are still to be shipped."""
     ordered_at: datetime
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class FulfillmentLine(ChildRow, frozen=True, kw_only=True):
@@ -70,6 +72,7 @@ class FulfillmentReservation(RootRow, frozen=True, kw_only=True):
     version: int
     order_id: str | None
     status: str
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class FulfillmentReservationLine(ChildRow, frozen=True, kw_only=True):

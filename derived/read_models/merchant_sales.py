@@ -16,6 +16,7 @@ from decimal import Decimal
 import msgspec
 
 from contracts.clock import Clock, utc_now
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState, RefundStatus
@@ -44,6 +45,7 @@ class SalesOrder(RootRow, frozen=True, kw_only=True):
     """The order's total when it was placed, tax included."""
     cancelled_minor: int
     """The part of it that is cancelled by now."""
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesPayment(RootRow, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class SalesPayment(RootRow, frozen=True, kw_only=True):
     epoch: str
     version: int
     currency: str
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesCapture(ChildRow, frozen=True, kw_only=True):
@@ -79,6 +82,7 @@ class SalesRefund(RootRow, frozen=True, kw_only=True):
     day: str
     currency: str
     refunded_minor: int
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesDay(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,16 +28,19 @@ CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 def migrate(dsn: str) -> None:
     """Apply every missing migration in one transaction; StackError if the database cannot be reached.
 
-    A migration also counts as missing if somebody dropped one of its tables. All migrations can be applied again.
+    A migration also counts as missing if somebody dropped one of its tables. Then the later ones are applied again, too,
+    because they may change that table. All migrations can be applied again.
     """
     try:
         with psycopg.connect(dsn) as connection:
             connection.execute(LOCK)
             connection.execute(PREPARE)
             rows = connection.execute("select name from read_models.migrations").fetchall()
-            applied = {row[0] for row in rows}
+            applied, is_again = {row[0] for row in rows}, False
             for file in sorted(MIGRATIONS.glob("*.sql")):
-                if file.stem not in applied or _lacks_table(connection, file.read_text(encoding="utf-8")):
+                text = file.read_text(encoding="utf-8")
+                is_again = is_again or file.stem not in applied or _lacks_table(connection, text)
+                if is_again:
                     connection.execute(file.read_bytes())
                     connection.execute(APPLIED, [file.stem])
     except psycopg.OperationalError:

@@ -32,7 +32,8 @@ def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
 def write(cursor: Cursor, root: Root, content: Content) -> None:
     """Upsert rows: `content` replaces a row of a lower version, or of another epoch of the same pod; other rows stay.
 
-    Versions continue when an aggregate moves to another pod, so the earlier pod's consumer never overwrites its row.
+    Versions continue when an aggregate moves to another pod. Of one version in two pods, that of the higher directory
+    epoch stays. So the earlier pod's consumer never overwrites a row, in whichever order events arrive.
     """
     if content.absent:
         _delete_absent(cursor, root, content.absent)
@@ -135,7 +136,7 @@ def by_pod(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> dict[
 
 def _delete_absent(cursor: Cursor, root: Root, absent: Sequence[Absent]) -> None:
     """Delete the rows of aggregates that are not in the view any more, unless the rows are newer."""
-    names = ("merchants", "ids", "pods", "epochs", "versions")
+    names = ("merchants", "ids", "pods", "epochs", "directory_epochs", "versions")
     values = dict(zip(names, (list(column) for column in zip(*absent, strict=True)), strict=True))
     cursor.execute(_delete_older(root), values)
     if root.child is not None:
@@ -179,7 +180,7 @@ def _upsert(root: Root) -> sql.Composed:
     return sql.SQL(
         """insert into {table} as present ({columns}) select {columns} from {staging}
            on conflict ({key}) do update set ({changed}) = row({excluded})
-           where present.version < excluded.version
+           where (present.directory_epoch, present.version) < (excluded.directory_epoch, excluded.version)
              or (present.pod = excluded.pod and present.epoch <> excluded.epoch)
            returning {returned}"""
     ).format(
@@ -228,9 +229,11 @@ def _delete_older(root: Root) -> sql.Composed:
     return sql.SQL(
         """delete from {table} as present
            using unnest(%(merchants)s::text[], %(ids)s::text[], %(pods)s::text[], %(epochs)s::text[],
-                        %(versions)s::bigint[]) as gone (merchant, identifier, pod, epoch, version)
+                        %(directory_epochs)s::bigint[], %(versions)s::bigint[])
+               as gone (merchant, identifier, pod, epoch, directory_epoch, version)
            where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier
-             and (present.version <= gone.version or (present.pod = gone.pod and present.epoch <> gone.epoch))"""
+             and ((present.directory_epoch, present.version) <= (gone.directory_epoch, gone.version)
+                  or (present.pod = gone.pod and present.epoch <> gone.epoch))"""
     ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
 
 

@@ -33,6 +33,7 @@ from oltp.commands.execute import (
     claim,
     commit,
     find_answer,
+    residing,
     store_answer,
     transaction_of,
 )
@@ -90,9 +91,10 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         return step
 
     def _begin(self, pod: CommandPod, request: Request) -> Answer | ProviderCall:
-        with transaction_of(pod, request) as tx:
-            if not claim(tx, self, request):
-                return self._under_way(tx, request)
+        with transaction_of(pod, request) as opened:
+            tx = claim(opened, self, request)
+            if tx is None:
+                return self._under_way(opened, request)
             step = self.prepare(tx, self.load(tx))
             if isinstance(step, ProviderCall):
                 open_call(tx, self.merchant_id, step, type(self).__name__, msgspec.json.encode(self).decode())
@@ -104,7 +106,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
     def _under_way(self, tx: CommandTransaction, request: Request) -> Answer | ProviderCall:
         """Return the stored answer, or the call that has no answer yet."""
         # Read the call before the answer: a transaction that deletes the call has stored the answer.
-        call = find_call(tx, self.merchant_id)
+        call, _ = find_call(tx, self.merchant_id)
         answer = find_answer(tx, self)
         if answer is not None:
             return answer
@@ -115,11 +117,12 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
     def _conclude(
         self, pod: CommandPod, request: Request, call: ProviderCall, outcome: Outcome
     ) -> Answer | ProviderCall:
-        with transaction_of(pod, request) as tx:
-            present = find_call(tx, self.merchant_id)
+        with transaction_of(pod, request) as opened:
+            present, directory_epoch = find_call(opened, self.merchant_id)
             if present != call:
                 # Another request with the same key was faster: return its answer, or its next call.
-                return self._under_way(tx, request)
+                return self._under_way(opened, request)
+            tx = residing(opened, self, directory_epoch)
             try:
                 step = self.conclude(tx, self.load(tx), call, outcome, is_abandoned=request.is_abandoned)
             except GatewayDeclinedError:

@@ -45,7 +45,7 @@ with claimed as (
     on conflict do nothing
     returning merchant_id, idempotency_key
 )
-select claimed.merchant_id, claimed.idempotency_key
+select claimed.merchant_id, claimed.idempotency_key, residents.directory_epoch
 from claimed
 inner join oltp.residents using (merchant_id)
 """
@@ -113,8 +113,8 @@ def _together(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
     first = items[0]
     with open_transaction(pod, first.command, first.idempotency_key, first.occurred_at) as opened:
         tx = replace(opened, kept=KeptBack())
-        _claim(pod, tx, items)
-        answers = [item.command.run(_for_item(pod, tx, item)) for item in items]
+        epochs = _claim(pod, tx, items)
+        answers = [item.command.run(_for_item(pod, tx, item, epochs[item.key])) for item in items]
         write_kept(tx)
         _store(tx, items, answers)
         for statement, parameters in merged_moves(tx.last):
@@ -123,7 +123,8 @@ def _together(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
     return answers
 
 
-def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) -> None:
+def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) -> dict[Key, int]:
+    """Claim every key; return the epoch of the directory that each command's merchant lives here in."""
     given = [
         {
             "merchant_id": item.command.merchant_id,
@@ -137,10 +138,12 @@ def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) 
             request_of(pod, item.command, idempotency_key=item.idempotency_key, occurred_at=item.occurred_at)
         ]
     ]
-    claimed = tx.query(_CLAIM, (msgspec.json.encode(given).decode(),)).fetchall()
-    if sorted(claimed) != sorted(item.key for item in items):
-        # A key is taken, or a merchant does not live in this pod.
+    rows = tx.query(_CLAIM, (msgspec.json.encode(given).decode(),)).fetchall()
+    claimed = {(row[0], row[1]): int(row[2]) for row in rows}
+    if len(claimed) != len(items) or claimed.keys() != {item.key for item in items}:
+        # A key is taken, or given twice, or a merchant does not live in this pod.
         raise NotTogetherError
+    return claimed
 
 
 def _store(tx: CommandTransaction, items: Sequence[BatchItem], answers: Sequence[Any]) -> None:
@@ -151,10 +154,11 @@ def _store(tx: CommandTransaction, items: Sequence[BatchItem], answers: Sequence
     tx.query(_ANSWER, (msgspec.json.encode(given).decode(),))
 
 
-def _for_item(pod: CommandPod, tx: CommandTransaction, item: BatchItem) -> CommandTransaction:
+def _for_item(pod: CommandPod, tx: CommandTransaction, item: BatchItem, directory_epoch: int) -> CommandTransaction:
     return replace(
         tx,
         idempotency_key=item.idempotency_key,
         correlation_id=str(pod.new_uuid()),
         occurred_at=item.occurred_at or tx.occurred_at,
+        directory_epoch=directory_epoch,
     )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args
@@ -106,9 +106,10 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
 
     def attempt(self, pod: CommandPod, request: Request) -> Answer:
         """Run once in one transaction, or return the answer that is stored under the key."""
-        with transaction_of(pod, request) as tx:
-            if not claim(tx, self, request):
-                return stored_answer(tx, self)
+        with transaction_of(pod, request) as opened:
+            tx = claim(opened, self, request)
+            if tx is None:
+                return stored_answer(opened, self)
             answer = self.run(tx)
             store_answer(tx, self, answer)
             commit(tx)
@@ -326,17 +327,24 @@ def _command_transaction(pod: CommandPod, request: Request, connection: psycopg.
     )
 
 
-def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> bool:
-    """Claim the key for this transaction; return whether it was free."""
+def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> CommandTransaction | None:
+    """Claim the key; return the transaction, which knows its merchant's residence now, or None: the key was taken."""
     names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
     values = {**names, "body_hash": request.body_hash, "is_kept": request.is_kept}
     row = tx.query(_CLAIM, values).fetchone()
     is_claimed, directory_epoch = (bool(row[0]), row[1]) if row else (False, None)
-    if is_claimed and directory_epoch is None and not command.REGISTERS:
+    if not is_claimed:
+        return None
+    return tx if command.REGISTERS else residing(tx, command, directory_epoch)
+
+
+def residing(tx: CommandTransaction, command: Command[Any], directory_epoch: int | None) -> CommandTransaction:
+    """Return the transaction of a command whose merchant lives here since `directory_epoch`; None: PodFencedError."""
+    if directory_epoch is None:
         # Check the limit of the id only for unknown merchants: ids registered before the limits existed stay valid.
         check_value("merchant_id", command.merchant_id, MERCHANT_ID)
         raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
-    return is_claimed
+    return replace(tx, directory_epoch=directory_epoch)
 
 
 def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -61,7 +62,7 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
         )
         check_merchant(merchant)
         epoch = _directory_epoch(tx, self.merchant_id)
-        save(tx, None, merchant, MerchantEvent.MERCHANT_REGISTERED)
+        save(replace(tx, directory_epoch=epoch), None, merchant, MerchantEvent.MERCHANT_REGISTERED)
         tx.query(_RESIDE, (self.merchant_id, epoch))
         return merchant
 

@@ -22,7 +22,8 @@ make_known(ProviderCall)
 
 _COLUMNS = "kind, provider_key, order_id::text, payment_id::text, refund_id::text, subject, amount_minor, currency"
 _FIND = f"""
-select {_COLUMNS} from oltp.provider_calls where merchant_id = %s and idempotency_key = %s for update
+select {_COLUMNS}, (select directory_epoch from oltp.residents where residents.merchant_id = provider_calls.merchant_id)
+from oltp.provider_calls where merchant_id = %s and idempotency_key = %s for update
 """
 _OF_ORDER = f"""
 select {_COLUMNS} from oltp.provider_calls
@@ -58,10 +59,12 @@ class LeftBehind(Value, frozen=True, kw_only=True):
     body: str
 
 
-def find_call(tx: CommandTransaction, merchant_id: str) -> ProviderCall | None:
-    """Return the call under way for the transaction's key, locked, or None."""
+def find_call(tx: CommandTransaction, merchant_id: str) -> tuple[ProviderCall | None, int | None]:
+    """Return the call under way for the transaction's key, locked, or None; and the directory epoch of the merchant's
+    residence, None where it does not live here.
+    """
     row = tx.query(_FIND, [merchant_id, tx.idempotency_key]).fetchone()
-    return None if row is None else _call(row)
+    return (None, None) if row is None else (_call(row[:-1]), row[-1])
 
 
 def calls_of_order(tx: CommandTransaction, merchant_id: str, order_id: str) -> Callable[[], list[ProviderCall]]:

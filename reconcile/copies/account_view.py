@@ -17,7 +17,7 @@ TABLES = (
             columns=(
                 *text("merchant_id", "customer_id", "order_number", "status", "currency"),
                 *number("item_quantity", "lines_minor", "discount_minor", "shipping_minor", "tax_minor"),
-                *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version"),
+                *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version", "directory_epoch"),
                 *moment("placed_at"),
             ),
             day="placed_at",
@@ -42,7 +42,7 @@ TABLES = (
             key=("payment_id",),
             columns=(
                 *text("merchant_id", "customer_id", "order_id", "status", "currency"),
-                *number("authorized_minor", "captured_minor", "refunded_minor", "version"),
+                *number("authorized_minor", "captured_minor", "refunded_minor", "version", "directory_epoch"),
                 *moment("authorized_at"),
             ),
             day="authorized_at",
@@ -60,7 +60,7 @@ TABLES = (
             key=("refund_id",),
             columns=(
                 *text("merchant_id", "customer_id", "order_id", "payment_id", "status", "currency", "reason"),
-                *number("amount_minor", "tax_minor", "version"),
+                *number("amount_minor", "tax_minor", "version", "directory_epoch"),
                 *moment("requested_at", "completed_at"),
             ),
             day="requested_at",
@@ -76,7 +76,10 @@ TABLES = (
         shape=Shape(
             name="account_entitlements",
             key=("entitlement_id",),
-            columns=(*text("merchant_id", "customer_id", "feature"), *number("effective_level", "version")),
+            columns=(
+                *text("merchant_id", "customer_id", "feature"),
+                *number("effective_level", "version", "directory_epoch"),
+            ),
             version="version",
             aggregate=belongs_to("customer_entitlement", "entitlement_id"),
         ),

@@ -18,7 +18,7 @@ TABLES = (
             key=("order_id",),
             columns=(
                 *text("merchant_id", "customer_id", "order_number", "status", "reservation_id"),
-                *number("open_quantity", "version"),
+                *number("open_quantity", "version", "directory_epoch"),
                 *moment("ordered_at"),
             ),
             day="ordered_at",
@@ -56,7 +56,7 @@ TABLES = (
         shape=Shape(
             name="fulfillment_reservations",
             key=("reservation_id",),
-            columns=(*text("merchant_id", "order_id", "status"), *number("version")),
+            columns=(*text("merchant_id", "order_id", "status"), *number("version", "directory_epoch")),
             version="version",
             aggregate=belongs_to("reservation", "reservation_id"),
         ),

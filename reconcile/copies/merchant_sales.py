@@ -15,7 +15,10 @@ TABLES = (
         shape=Shape(
             name="sales_orders",
             key=("order_id",),
-            columns=(*text("merchant_id", "day", "currency"), *number("ordered_minor", "cancelled_minor", "version")),
+            columns=(
+                *text("merchant_id", "day", "currency"),
+                *number("ordered_minor", "cancelled_minor", "version", "directory_epoch"),
+            ),
             day="day",
             currency="currency",
             version="version",
@@ -29,7 +32,7 @@ TABLES = (
         shape=Shape(
             name="sales_payments",
             key=("payment_id",),
-            columns=(*text("merchant_id", "currency"), *number("version")),
+            columns=(*text("merchant_id", "currency"), *number("version", "directory_epoch")),
             currency="currency",
             version="version",
             aggregate=belongs_to("payment", "payment_id"),
@@ -61,7 +64,7 @@ TABLES = (
         shape=Shape(
             name="sales_refunds",
             key=("refund_id",),
-            columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version")),
+            columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version", "directory_epoch")),
             day="day",
             currency="currency",
             version="version",

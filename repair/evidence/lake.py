@@ -19,8 +19,8 @@ import pyarrow as pa
 from contracts.events.upcasting import UnreadableEventError, newest_payload
 from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
-from derived.lake_backup import verified_chains
-from derived.lake_connection import bounds_of, open_beside, quote
+from derived.lake_backup import file_rows, verified_chains
+from derived.lake_connection import bounds_of, open_beside
 from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
 from repair.evidence.log import first_kept_cut, logged_events
@@ -81,7 +81,8 @@ class _Side:
     events: dict[str, Event] = field(default_factory=dict)
     copies: Counter[str] = field(default_factory=Counter)
     digests: dict[str, set[str]] = field(default_factory=dict)
-    newest: dict[str, tuple[int, str]] = field(default_factory=dict)
+    newest: dict[str, tuple[tuple[int, int], str]] = field(default_factory=dict)
+    """By aggregate: directory epoch and version, and the payload."""
 
     def take(self, row: dict[str, Any]) -> None:
         event = Event(
@@ -94,8 +95,9 @@ class _Side:
         self.events.setdefault(event.event_id, event)
         self.copies[event.event_id] += 1
         self.digests.setdefault(event.event_id, set()).add(event.digest)
-        if event.version >= self.newest.get(event.aggregate_key, (0, ""))[0]:
-            self.newest[event.aggregate_key] = (event.version, readable_payload(row))
+        order = (row["directory_epoch"], event.version)
+        if order >= self.newest.get(event.aggregate_key, ((0, 0), ""))[0]:
+            self.newest[event.aggregate_key] = (order, readable_payload(row))
 
     def take_all(
         self, connection: duckdb.DuckDBPyConnection, query: str, bound: dict[str, Any], through_cut: int | None = None
@@ -148,7 +150,7 @@ def look_at_lake(
         reset_cut=reset_cut,
         damages=tuple(sorted(damages, key=lambda item: (item.cut, item.event_id))),
         known=tuple(known.values()),
-        payloads={(key, version): payload for key, (version, payload) in newest.items()},
+        payloads={(key, version): payload for key, ((_, version), payload) in newest.items()},
     )
 
 
@@ -254,7 +256,7 @@ def _backup(
     with open_beside(bounds_of(settings)) as connection:
         for segment in chain:
             if segment.from_cut <= base_cut:
-                source = f"read_parquet({quote(str(settings.lake_backup_path / segment.file))})"
+                source = file_rows(settings.lake_backup_path / segment.file)
                 side.take_all(connection, SELECTED.format(source=source), bound, through_cut=base_cut)
     return side, min(chain[-1].through_cut, base_cut)
 

@@ -14,10 +14,11 @@ import psycopg
 
 from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
-from derived.lake_backup import verified_chains
-from derived.lake_connection import bounds_of, open_beside, quote
+from derived.lake_backup import file_rows, verified_chains
+from derived.lake_connection import bounds_of, open_beside
 from derived.lake_reads import lake_positions
 from derived.lake_schema import EVENTS, PARKED
+from derived.objects import Folder
 from repair.evidence.log import entries, manifest_of
 from repair.values import LostEvent
 from streams.log import EventLog, Manifest
@@ -107,17 +108,17 @@ def _in_copies(
         return found
     with open_beside(bounds_of(settings)) as connection:
         for file in _files(settings, pod.pod, min(sent), max(sent)):
-            query = f"select {COLUMNS} from read_parquet({quote(file)}) where pod = $pod and list_contains($cuts, cut)"
+            query = f"select {COLUMNS} from {file_rows(file)} as e where pod = $pod and list_contains($cuts, cut)"
             if found := _first_lost(pod, connection.execute(query, bound).fetchall(), sent):
                 return found
     return None
 
 
-def _files(settings: Settings, pod: str, lowest: int, highest: int) -> Iterator[str]:
+def _files(settings: Settings, pod: str, lowest: int, highest: int) -> Iterator[Folder]:
     folder = settings.lake_backup_path
     for segment in verified_chains(folder).get(pod, []):
         if segment.from_cut <= highest and lowest <= segment.through_cut:
-            yield str(folder / segment.file)
+            yield folder / segment.file
 
 
 def _first_lost(pod: PodSettings, rows: list[Row], sent: Mapping[int, set[str]]) -> LostEvent | None:

@@ -29,6 +29,8 @@ AGGREGATES = 5
 TRANSACTIONS = 25
 """Per writer."""
 SHAPE = CutShape(partition_count=3, chunk_rows=4)
+MOVED = {"a0": 20, "a1": 30}
+"""Aggregates whose merchant has come back from another pod, and their first version after that."""
 
 State = dict[str, tuple[int, int]]
 """Version and balance by aggregate."""
@@ -43,6 +45,7 @@ class Published:
     aggregate_id: str
     version: int
     balance: int
+    directory_epoch: int
 
 
 class Publisher(Protocol):
@@ -65,11 +68,13 @@ class Outcome:
     repeated: list[str] = field(default_factory=list)
     reordered: list[str] = field(default_factory=list)
     unequal_folds: list[str] = field(default_factory=list)
+    misplaced: list[str] = field(default_factory=list)
+    """Events of another residence of their merchant than they were written in."""
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing went wrong."""
-        return not (self.lost or self.repeated or self.reordered or self.unequal_folds)
+        return not (self.lost or self.repeated or self.reordered or self.unequal_folds or self.misplaced)
 
 
 def torture(dsn: str, foreign_dsn: str, seed: int, publisher: Publisher, *, is_reconciling: bool) -> Outcome:
@@ -114,6 +119,11 @@ def _threads(bodies: Sequence[Callable[[], object]], stop: threading.Event) -> I
 
 
 # Writers
+
+
+def directory_epoch(aggregate_id: str, version: int) -> int:
+    """Return of which residence of its merchant a version is."""
+    return 3 if version >= MOVED.get(aggregate_id, version + 1) else 1
 
 
 def _create_accounts(dsn: str) -> None:
@@ -176,7 +186,8 @@ def _set(connection: psycopg.Connection[Any], rng: random.Random, aggregate_id: 
         (rng.randrange(-100, 100), aggregate_id),
     ).fetchone()
     assert row is not None
-    insert_event(connection, aggregate_id, row[0], text=str(row[1]))
+    residence = directory_epoch(aggregate_id, row[0])
+    insert_event(connection, aggregate_id, row[0], text=str(row[1]), directory_epoch=residence)
 
 
 def _pause(connection: psycopg.Connection[Any], rng: random.Random, seconds_max: float) -> None:
@@ -251,12 +262,14 @@ class ByCuts:
 
 
 BY_POSITION = """
-select position, event_id::text, aggregate_id, aggregate_version, payload::text from oltp.outbox
+select position, event_id::text, aggregate_id, aggregate_version, payload::text, directory_epoch
+from oltp.outbox
 where position > %(last)s order by position
 """
 
 BY_XMIN = """
-select position, event_id::text, aggregate_id, aggregate_version, payload::text from oltp.outbox
+select position, event_id::text, aggregate_id, aggregate_version, payload::text, directory_epoch
+from oltp.outbox
 where xid >= %(last)s::xid8 and xid < %(xmin)s::xid8 order by position
 """
 
@@ -300,7 +313,7 @@ class ByXmin(ByPosition):
 
 
 def _polled(row: tuple[Any, ...]) -> Published:
-    names = ("position", "event_id", "aggregate_id", "aggregate_version", "payload")
+    names = ("position", "event_id", "aggregate_id", "aggregate_version", "payload", "directory_epoch")
     return _published(0, dict(zip(names, row, strict=True)))
 
 
@@ -311,6 +324,7 @@ def _published(cut: int, row: dict[str, Any]) -> Published:
         aggregate_id=row["aggregate_id"],
         version=row["aggregate_version"],
         balance=int(json.loads(row["payload"])["state"]["text"]),
+        directory_epoch=row["directory_epoch"],
     )
 
 
@@ -326,6 +340,11 @@ def _judge(dsn: str, published: list[Published], states: dict[int, State]) -> Ou
     outcome.repeated = sorted({event_id for event_id in ids if ids.count(event_id) > 1} | (set(ids) - committed))
     outcome.reordered = _reordered(published)
     outcome.unequal_folds = _unequal_folds(published, states)
+    outcome.misplaced = [
+        event.event_id
+        for event in published
+        if event.directory_epoch != directory_epoch(event.aggregate_id, event.version)
+    ]
     return outcome
 
 

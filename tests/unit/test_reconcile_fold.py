@@ -20,7 +20,7 @@ EVENTS = """
 create table lake.raw.events (
     pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
     merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar,
-    schema_version integer default 1
+    schema_version integer default 1, directory_epoch bigint default 1
 )
 """
 POSITIONS = iter(range(1, 10_000))
@@ -48,6 +48,7 @@ def add(
     partition: int = 0,
     chunk: int = 0,
     pod: str = "pod1",
+    directory_epoch: int = 1,
     **state: object,
 ) -> None:
     """Append one adjustment's event."""
@@ -55,8 +56,8 @@ def add(
     payload = json.dumps({"state": values, "changed": []})
     number = next(POSITIONS)
     connection.execute(
-        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?, 1)",
-        [pod, cut, partition, number, chunk, f"event-{number}", key, version, payload],
+        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?, 1, ?)",
+        [pod, cut, partition, number, chunk, f"event-{number}", key, version, payload, directory_epoch],
     )
 
 
@@ -75,6 +76,14 @@ def test_a_cut_includes_itself_and_nothing_after(connection: duckdb.DuckDBPyConn
     fold(connection, at_cut("pod1", 3), "adjustment")
     assert states(connection, "version, events, amount_minor") == [("a", 2, 2, 200), ("b", 1, 1, 100)]
     assert event_duplicates(connection, Limits(), "adjustment").classes == {}
+
+
+def test_of_one_version_that_of_the_later_residence_stands(connection: duckdb.DuckDBPyConnection) -> None:
+    for version, directory_epoch, cut in ((1, 1, 1), (2, 3, 1), (2, 1, 2), (3, 1, 2)):
+        add(connection, "a", version, cut=cut, directory_epoch=directory_epoch, amount_minor=directory_epoch)
+    for at in (1, 2):
+        fold(connection, at_cut("pod1", at), "adjustment")
+        assert states(connection, "version, directory_epoch, amount_minor") == [("a", 2, 3, 3)]
 
 
 def test_positions_cut_every_partition_where_it_stands_even_inside_a_cut(connection: duckdb.DuckDBPyConnection) -> None:

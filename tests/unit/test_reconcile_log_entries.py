@@ -30,6 +30,7 @@ def events(first: int, payloads: list[str | None]) -> pa.Table:
         "event_id": [f"event-{first + at}" for at in range(number)],
         "aggregate_version": [1] * number,
         "schema_version": [1] * number,
+        "directory_epoch": [1] * number,
         "occurred_at": [NOW] * number,
         "recorded_at": [NOW] * number,
         "payload": payloads,

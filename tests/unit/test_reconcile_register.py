@@ -115,6 +115,9 @@ def test_the_checksum_of_an_entry_is_that_of_its_publisher(rows: int, is_odd: bo
     assert tuple(codec.STORED_SCHEMA.names) == STORED_COLUMNS
     assert entry_checksum(table, "pod1/e/0/1/0") == codec.checksum(table, place="pod1/e/0/1/0")
     assert entry_checksum(table, "pod1/e/0/1/0") != entry_checksum(table, "pod1/e/0/1/1")
+    index = STORED_COLUMNS.index("directory_epoch")
+    first = table.set_column(index, codec.STORED_SCHEMA.field(index), pa.array([1] * rows, pa.int64()))
+    assert entry_checksum(first, "pod1/e/0/1/0") == codec.checksum(first, place="pod1/e/0/1/0")
 
 
 def logged(cut: int, stated_events: int = 1) -> LoggedEntry:

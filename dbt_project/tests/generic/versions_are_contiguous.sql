@@ -1,6 +1,7 @@
 {# Versions with a gap or an overlap, of the aggregates that this build changed. Versions count 1, 2, ...; each is valid
    to the cut from which the next is valid; only the last is current. A version may be missing only before a version
-   that was left out by name because of it, and was added later. The next version may come from another pod. #}
+   that was left out by name because of it, and was added later. The next version may come from another pod, where the
+   merchant has a later epoch of the directory. #}
 {% test versions_are_contiguous(model, key) %}
 {% set keys = ['merchant_id', key] | unique | join(', ') %}
 with touched as (
@@ -25,7 +26,7 @@ versions as (
     semi join touched using ({{ keys }})
     window ordered as (
         partition by {{ keys }}
-        order by version
+        order by directory_epoch, version
     )
 )
 

@@ -11,6 +11,7 @@ create table if not exists read_models.sales_orders (
     currency text not null,
     ordered_minor bigint not null,
     cancelled_minor bigint not null,
+    directory_epoch bigint not null default 1,
     primary key (merchant_id, order_id)
 );
 create index if not exists sales_orders_day on read_models.sales_orders (merchant_id, day, currency);
@@ -22,6 +23,7 @@ create table if not exists read_models.sales_payments (
     epoch text not null,
     version bigint not null,
     currency text not null,
+    directory_epoch bigint not null default 1,
     primary key (merchant_id, payment_id)
 );
 
@@ -45,6 +47,7 @@ create table if not exists read_models.sales_refunds (
     day text not null,
     currency text not null,
     refunded_minor bigint not null,
+    directory_epoch bigint not null default 1,
     primary key (merchant_id, refund_id)
 );
 create index if not exists sales_refunds_day on read_models.sales_refunds (merchant_id, day, currency);

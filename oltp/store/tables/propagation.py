@@ -67,9 +67,12 @@ outbox = Table(
     Column("traceparent", Text),
     # json, not jsonb: json keeps the text of the command byte for byte, so checksums over it are stable.
     Column("payload", JSON, nullable=False),
+    # Added with a default: what was written before came from pods that no merchant had moved to.
+    Column("directory_epoch", BigInteger, nullable=False, server_default=text("1")),
     UniqueConstraint("aggregate_type", "aggregate_id", "aggregate_version"),
     UniqueConstraint("event_id"),
     CheckConstraint("aggregate_version >= 1", name="version_positive"),
+    CheckConstraint("directory_epoch >= 1", name="directory_epoch_positive"),
     Index(None, "xid"),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -51,6 +53,69 @@ def test_the_late_consumer_of_the_old_pod_takes_nothing_back(
             assert stores.contents() == before, (view.name, pod)
             view.rebuild_all(pod)
             assert stores.contents() == before, (view.name, pod)
+
+
+OLD = ("old 1", "old 2", "old 3")
+NEW = ("new 2", "new 3")
+ARRIVALS = [
+    [
+        event
+        for event, _ in sorted(
+            zip((*OLD, *NEW), (*places, *(set(range(5)) - set(places))), strict=True), key=itemgetter(1)
+        )
+    ]
+    for places in combinations(range(5), len(OLD))
+]
+"""Every order in which a view may get them: each pod's events come in their own order."""
+
+
+@pytest.mark.parametrize("arrival", ARRIVALS, ids=", ".join)
+def test_of_one_version_from_two_pods_that_of_the_later_residence_stands(stores: Stores, arrival: list[str]) -> None:
+    """Two commands slipped into the old pod while the merchant moved, so versions 2 and 3 are there twice."""
+    pods = {"old": FakePod(pod="pod1"), "new": FakePod(pod="pod2", epoch="another", directory_epoch=2)}
+    first = order(lines=2, reservation_id=str(uuid7()))
+    there = next_version(first, order_number="there 2")
+    states = {
+        "old 1": first,
+        "old 2": next_version(first, order_number="here 2"),
+        "old 3": msgspec.structs.replace(first, version=3, order_number="here 3"),
+        "new 2": there,
+        "new 3": next_version(there, order_number="there 3"),
+    }
+    for number, name in enumerate(arrival):
+        pod = pods[name.split()[0]]
+        stores.apply(pod.step(pod.cut(states[name]), since=pod.cut_number - 1), also_lake=True)
+        newest = max(arrival[: number + 1])
+        newest = max((one for one in arrival[: number + 1] if one.startswith("new")), default=newest)
+        assert stores.execute("select order_number, directory_epoch from read_models.account_orders") == [
+            (states[newest].order_number, 2 if newest.startswith("new") else 1)
+        ]
+    before = stores.contents()
+    for view in stores.views:
+        for name in ("pod1", "pod2", "pod1"):
+            view.rebuild(name, [key_of(first)])
+            assert stores.contents() == before, (view.name, name)
+            view.rebuild_all(name)
+            assert stores.contents() == before, (view.name, name)
+
+
+def test_who_came_back_is_newer_than_where_it_was(stores: Stores) -> None:
+    """The row's pod is the first one again; what the other pod still has to say is older, whatever its version."""
+    here, there = FakePod(pod="pod1"), FakePod(pod="pod2", epoch="another", directory_epoch=2)
+    first = order()
+    stores.apply(here.step(here.cut(first)), also_lake=True)
+    here.directory_epoch = 3
+    back = msgspec.structs.replace(first, version=3, order_number="back")
+    stores.apply(here.step(here.cut(back), since=1), also_lake=True)
+    before = stores.contents()
+    for number, version in enumerate((2, 3, 4)):
+        late = msgspec.structs.replace(first, version=version, order_number="late")
+        stores.apply(there.step(there.cut(late), since=number), also_lake=True)
+        assert stores.contents() == before
+    for view in stores.views:
+        for pod in ("pod2", "pod1"):
+            view.rebuild_all(pod)
+            assert stores.contents() == before
 
 
 def test_the_newest_version_may_say_that_it_is_in_the_view_no_more(

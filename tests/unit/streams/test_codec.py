@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pyarrow as pa
 import pytest
 
@@ -70,6 +72,34 @@ def test_bytes_that_are_no_entry_are_refused() -> None:
         codec.decode(data[: len(data) // 2])
     with pytest.raises(ManifestMismatchError):
         codec.decode(b"nothing of the kind")
+
+
+BEFORE_DIRECTORY_EPOCHS = {
+    "checksum": "a9345b82611d2c7359e209e7bdd4bea31887c009f976eafa985664941b4fea1d",
+    "bytes": "6f07a333a98ce3268218bcf73819525c41624fb9e3f42d3942eb575fcaa3c1c4",
+}
+"""What the last version without the column made of these events: of twenty of them, and of three."""
+
+
+def test_entries_from_before_directory_epochs_keep_their_bytes_and_their_checksum() -> None:
+    assert codec.checksum(stored_events(20), place="pod1/e/0/1/0") == BEFORE_DIRECTORY_EPOCHS["checksum"]
+    events = stored_events(3)
+    data = codec.encode(events)
+    assert pa.ipc.open_stream(data).schema.equals(codec.UNSAID_SCHEMA)
+    assert codec.decode(data).equals(events) and codec.decode(data).column("directory_epoch").to_pylist() == [1] * 3
+    without = pa.BufferOutputStream()
+    with pa.ipc.new_stream(without, codec.UNSAID_SCHEMA) as writer:
+        writer.write_table(events.drop_columns(["directory_epoch"]).combine_chunks())
+    assert hashlib.sha256(without.getvalue().to_pybytes()).hexdigest() == BEFORE_DIRECTORY_EPOCHS["bytes"]
+    assert data == without.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("epochs", [[2, 2, 2], [1, 2, 1]])
+def test_an_entry_says_the_directory_epoch_of_who_has_moved(epochs: list[int]) -> None:
+    index, events = codec.STORED_SCHEMA.names.index("directory_epoch"), stored_events(3)
+    moved = events.set_column(index, codec.STORED_SCHEMA.field(index), pa.array(epochs, pa.int64()))
+    assert codec.decode(codec.encode(moved)).equals(moved)
+    assert codec.checksum(moved, place="p") != codec.checksum(events, place="p")
 
 
 def test_splitting_keeps_every_event_once_and_in_order() -> None:
