@@ -28,8 +28,8 @@ CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 def migrate(dsn: str) -> None:
     """Apply every missing migration in one transaction; StackError if the database cannot be reached.
 
-    A migration also counts as missing if somebody dropped one of its tables. Then the later ones are applied again, too,
-    because they may change that table. All migrations can be applied again.
+    A migration also counts as missing if somebody dropped one of its tables. Then the later ones are applied again,
+    too, because they may change that table. All migrations can be applied again.
     """
     try:
         with psycopg.connect(dsn) as connection:
