@@ -19,6 +19,7 @@ from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
 from reconcile.parked import ParkedAggregate
+from reconcile.residence import NOBODY, Moved
 from reconcile.scoping import restricted
 from reconcile.scratch import single_threaded
 from reconcile.shapes import Shape
@@ -63,6 +64,8 @@ class PodRun:
     parked: Callable[[], Sequence[ParkedAggregate]] = tuple
     """Gives the aggregates that the lake has parked, as read once the lake had the cut: one that is applied since is
     late in this run, and never a false difference."""
+    moved: Moved = NOBODY
+    """Which merchants have moved, away from this pod or here."""
     is_lake_late: bool = False
     """Whether this run waited for the lake in vain: it is not waited for again."""
 
