@@ -99,9 +99,9 @@ def has_history(connection: Connection, aggregate_type: str) -> bool:
     Before the first build there is none. A history that an earlier release made is recomputed, so it counts as none.
     """
     name = history_of(aggregate_type).rpartition(".")[2]
-    query = """select 1 from duckdb_columns() where database_name = ? and schema_name = 'intermediate'
-               and table_name = ? and column_name = 'directory_epoch'"""
-    return bool(rows_of(connection, query, [LAKE, name]))
+    query = """select count(*) from duckdb_columns() where database_name = ? and schema_name = 'intermediate'
+               and table_name = ? and column_name in ('valid_to_pod', 'directory_epoch')"""
+    return rows_of(connection, query, [LAKE, name]) == [(2,)]
 
 
 def histories_of(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconcile.by_day import BY_DAY_QUERIES
+from reconcile.finance_pairs import write_as_of
 from reconcile.oltp import left_name
 from reconcile.pair import PodRun
 from reconcile.scratch import table
@@ -40,7 +41,7 @@ OPERATIONAL = """
     )
     select currency, {sums} from figure group by currency order by currency
 """
-FINANCE = "select currency, {sums} from lake.marts.daily_sales group by currency order by currency"
+FINANCE = "select currency, {sums} from {daily} group by currency order by currency"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,9 @@ def figures_of(run: PodRun) -> list[Figure]:
     sums = ", ".join(f"coalesce(sum({name}), 0)::HUGEINT as {name}" for name in FIGURES)
     tables = {name: table(left_name(run.pod, name)) for name in BY_DAY_QUERIES}
     operational = connection.execute(OPERATIONAL.format(sums=sums, **tables)).fetchall()
-    # The mart shows only the pods in the map, here one pod.
-    connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
-    finance = connection.execute(FINANCE.format(sums=sums)).fetchall()
-    connection.execute("reset variable as_of")
+    daily = table("daily_figures")
+    write_as_of(run, daily, "lake.marts.daily_sales")
+    finance = connection.execute(FINANCE.format(sums=sums, daily=daily)).fetchall()
     left, right = ({row[0]: row[1:] for row in rows} for rows in (operational, finance))
     return [
         Figure(

@@ -27,6 +27,11 @@ CANNOT_CATCH = (
 )
 
 
+AS_OF = "set variable as_of = map($pods::VARCHAR[], $cuts::BIGINT[])"
+OF_POD = "pod = $pod"
+EVERY_CUT = 2**62
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mart:
     """A mart, and the query over OLTP's scratch tables that it must equal.
@@ -38,7 +43,7 @@ class Mart:
     shape: Shape
     left: str
     right: str
-    """The mart's query; it returns the shape's columns, and filters by ``$pod`` when the mart has a column `pod`."""
+    """The mart's query; it returns the shape's columns, and filters by ``pod = $pod`` when the mart has that column."""
     id_column: str | None = None
     """The column with the id of a row's aggregate; None when rows are sums over several aggregates."""
 
@@ -50,16 +55,38 @@ class Mart:
 
 def mart_view(run: PodRun, mart: Mart) -> tuple[str, str]:
     """Write both sides of a mart into scratch tables as of the run's cut; return their names."""
-    connection = run.connection
-    connection.execute("set variable as_of = map([$pod], [$cut::bigint])", {"pod": run.pod, "cut": run.cut})
     left, right = table("mart_left"), table("mart_right")
     names = {name: table(left_name(run.pod, name)) for name in mart.entities}
-    connection.execute(f"create or replace table {left} as from {_looked_at(run, mart, mart.left.format(**names))}")
-    # A mart without a column `pod` also shows only this pod, because `as_of` names no other.
-    bound = {"pod": run.pod} if "$pod" in mart.right else {}
-    connection.execute(f"create or replace table {right} as from {_looked_at(run, mart, mart.right)}", bound)
-    connection.execute("reset variable as_of")
+    run.connection.execute(f"create or replace table {left} as from {_looked_at(run, mart, mart.left.format(**names))}")
+    write_as_of(run, right, _looked_at(run, mart, mart.right))
     return left, right
+
+
+def write_as_of(run: PodRun, target: str, relation: str) -> None:
+    """Write what a relation over the marts holds of the run's pod, as of its cut, into a table.
+
+    A mart with a column `pod` is asked for ``pod = $pod``; one without it shows, as of the cut, nothing of other pods
+    either. Merchants that moved away are left out; of those that came, everything is taken, whichever pod it came by.
+    """
+    connection, pods = run.connection, {run.pod: run.cut}
+    bound = {"pod": run.pod} if OF_POD in relation else {}
+    connection.execute(AS_OF, {"pods": list(pods), "cuts": list(pods.values())})
+    moved = [*run.moved.away, *run.moved.here]
+    stayed = (
+        f"(select * from {relation} where not list_contains($moved::VARCHAR[], merchant_id))" if moved else relation
+    )
+    connection.execute(
+        f"create or replace table {target} as from {stayed}", bound | ({"moved": moved} if moved else {})
+    )
+    if run.moved.here:
+        pods = dict.fromkeys(run.context.pods, EVERY_CUT) | pods
+        connection.execute(AS_OF, {"pods": list(pods), "cuts": list(pods.values())})
+        came = relation.replace(OF_POD, "true")
+        connection.execute(
+            f"insert into {target} by name select * from {came} where list_contains($came::VARCHAR[], merchant_id)",
+            {"came": list(run.moved.here)},
+        )
+    connection.execute("reset variable as_of")
 
 
 def _looked_at(run: PodRun, mart: Mart, query: str) -> str:

@@ -20,6 +20,7 @@ from reconcile.compare import Limits, Outcome
 from reconcile.entities import AGGREGATE_ID, Entity, entities_of
 from reconcile.pair import PodRun
 from reconcile.parked import ParkedAggregate
+from reconcile.residence import NOBODY, Moved
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
 
@@ -50,19 +51,34 @@ class Extent:
     condition: str
     bound: dict[str, Any] = field(default_factory=dict)
     source: str = RAW_EVENTS
+    elsewhere: str = ""
+    """A condition on events of other pods that count besides: those of merchants that came from there. Empty: none."""
 
     def select(self, columns: str, aggregate_type: str) -> tuple[str, dict[str, Any]]:
         """Return a query for `columns` of the events of one type, and its parameters."""
+        mine = f"e.pod = $pod and {self.condition}"
+        counted = f"(({mine}) or ({self.elsewhere}))" if self.elsewhere else mine
         return (
-            f"select {columns} from {self.source} as e "
-            f"where e.pod = $pod and e.aggregate_type = $aggregate_type and {self.condition}",
+            f"select {columns} from {self.source} as e where {counted} and e.aggregate_type = $aggregate_type",
             {"pod": self.pod, "aggregate_type": aggregate_type, **self.bound},
         )
 
 
-def at_cut(pod: str, cut: int) -> Extent:
-    """Return the events of a pod up to and including `cut`."""
-    return Extent(pod=pod, condition="e.cut <= $cut", bound={"cut": cut})
+FROM_ELSEWHERE = """e.pod <> $pod and exists (
+    from (select unnest($came::VARCHAR[]) as merchant_id, unnest($since::BIGINT[]) as directory_epoch) as resident
+    where resident.merchant_id = e.merchant_id and e.directory_epoch < resident.directory_epoch)"""
+
+
+def at_cut(pod: str, cut: int, moved: Moved = NOBODY) -> Extent:
+    """Return the events of a pod up to and including `cut`: without those of merchants that have moved away, with what
+    other pods had of those that came.
+    """
+    bound: dict[str, Any] = {"cut": cut}
+    if not moved:
+        return Extent(pod=pod, condition="e.cut <= $cut", bound=bound)
+    bound |= {"away": list(moved.away), "came": list(moved.here), "since": list(moved.here.values())}
+    stays = "not list_contains($away::VARCHAR[], e.merchant_id)"
+    return Extent(pod=pod, condition=f"e.cut <= $cut and {stays}", bound=bound, elsewhere=FROM_ELSEWHERE)
 
 
 def at_positions(connection: duckdb.DuckDBPyConnection, pod: str, positions: Sequence[PartitionPosition]) -> Extent:
@@ -84,10 +100,12 @@ def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent
     if run.scope is None:
         return extent
     source = table(f"{name}_{run.pod}")
-    events = f"(select * from {RAW_EVENTS} where pod = $pod)"
-    run.connection.execute(
-        f"create table if not exists {source} as from {run.in_scope(events, 'aggregate_id')}", {"pod": run.pod}
-    )
+    condition, bound = "pod = $pod", dict[str, Any](pod=run.pod)
+    if run.moved.here:
+        condition += " or list_contains($came::VARCHAR[], merchant_id)"
+        bound |= {"came": list(run.moved.here)}
+    events = run.in_scope(f"(select * from {RAW_EVENTS} where {condition})", "aggregate_id")
+    run.connection.execute(f"create table if not exists {source} as from {events}", bound)
     return replace(extent, source=source)
 
 
@@ -178,11 +196,33 @@ def _write_heads(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregat
         create or replace table {table("heads")} as
         select aggregate_id, max(directory_epoch) as directory_epoch,
                max_by(aggregate_version, (directory_epoch, aggregate_version)) as aggregate_version,
-               count(distinct aggregate_version)::BIGINT as events, count(*) as copies
+               count(distinct aggregate_version)::BIGINT as events, count(*) as copies,
+               min(directory_epoch) <> max(directory_epoch) as has_moved
         from ({events}) group by aggregate_id
         """,
         bound,
     )
+    _count_moved(connection, events, bound)
+
+
+def _count_moved(connection: duckdb.DuckDBPyConnection, events: str, bound: dict[str, Any]) -> None:
+    """Count the events of aggregates that have moved: what slipped into an earlier residence is none of them."""
+    heads = table("heads")
+    if connection.execute(f"select exists (from {heads} where has_moved)").fetchall()[0][0]:
+        connection.execute(
+            f"""
+            update {heads} as standing set events = counted.events, copies = counted.copies
+            from (
+                select h.aggregate_id, count(distinct e.aggregate_version) as events,
+                       count(*) - count(distinct (e.directory_epoch, e.aggregate_version))
+                       + count(distinct e.aggregate_version) as copies
+                from ({events}) as e
+                join {heads} as h on h.aggregate_id = e.aggregate_id and h.aggregate_version >= e.aggregate_version
+                where h.has_moved group by h.aggregate_id
+            ) as counted where counted.aggregate_id = standing.aggregate_id
+            """,
+            bound,
+        )
 
 
 def _write_duplicates(connection: duckdb.DuckDBPyConnection, extent: Extent, aggregate_type: str) -> bool:
@@ -191,14 +231,15 @@ def _write_duplicates(connection: duckdb.DuckDBPyConnection, extent: Extent, agg
     if not crowded:
         connection.execute(f"create or replace table {table('event_duplicates')} {DUPLICATE_COLUMNS}")
         return False
-    events, bound = extent.select("e.aggregate_id, e.aggregate_version, e.merchant_id", aggregate_type)
+    names = "e.aggregate_id, e.directory_epoch, e.aggregate_version, e.merchant_id"
+    events, bound = extent.select(names, aggregate_type)
     connection.execute(
         f"""
         create or replace table {table("event_duplicates")} as
         select d.aggregate_id, d.aggregate_version, count(*) as copies, any_value(d.merchant_id) as merchant_id
         from ({events}) as d
         join {table("heads")} as h on h.aggregate_id = d.aggregate_id and h.copies > h.events
-        group by 1, 2 having count(*) > 1
+        group by d.aggregate_id, d.directory_epoch, d.aggregate_version having count(*) > 1
         """,
         bound,
     )

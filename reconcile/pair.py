@@ -19,6 +19,7 @@ from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
 from reconcile.parked import ParkedAggregate
+from reconcile.residence import NOBODY, Moved
 from reconcile.scoping import restricted
 from reconcile.scratch import single_threaded
 from reconcile.shapes import Shape
@@ -64,6 +65,8 @@ class PodRun:
     """Returns the aggregates that the lake had parked when it reached the cut. An aggregate that was applied since then
     is still late in this run, so that it is not reported as a false difference.
     """
+    moved: Moved = NOBODY
+    """The merchants that have moved, away from this pod or to it."""
     is_lake_late: bool = False
     """Whether this run has already waited for the lake without success; then it does not wait again."""
 

@@ -31,6 +31,7 @@ from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot
 from reconcile.pair import Pair, PodRun, Stage, Sweep, compare_pair, result_of
 from reconcile.pairs import pairs_named
 from reconcile.parked import ParkedAggregate
+from reconcile.residence import NOBODY, Moved, forget_away, moved_merchants
 from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import limit_reached, scratch
 from reconcile.sweep import SweepPlan
@@ -113,6 +114,7 @@ class _Run:
         self._plans = plans
         self._scopes: dict[str, PodScope] = {}
         self._cuts: dict[str, int] = {}
+        self._moved: dict[str, Moved] = {}
         self._epochs: dict[str, datetime | None] = {}
         """Pod -> when the epoch of its cut was opened."""
         self._failures: dict[tuple[str, Stage], _Failure] = {}
@@ -175,7 +177,7 @@ class _Run:
             self._say(f"Reading {pod} at a new cut.")
             try:
                 opened, scope = _read_pod(self._context, connection, pod, self._pairs, prepared.get(pod))
-                self._cuts[pod], self._epochs[pod] = opened
+                self._cuts[pod], self._epochs[pod], self._moved[pod] = opened
                 self._look_at(connection, pod, scope)
             except Exception as error:
                 reason = f"{pod} could not be read at a cut: {_sentence(error, self._context)}"
@@ -254,6 +256,7 @@ class _Run:
             scope=self._scopes[pod].aggregates if pod in self._scopes else None,
             cut_ranges=self._scopes[pod].cuts if pod in self._scopes else (),
             parked=partial(self._parked_in, connection, pod),
+            moved=self._moved.get(pod, NOBODY),
             is_lake_late=(pod, Stage.LAKE) in self._failures,
         )
         try:
@@ -324,18 +327,20 @@ def _read_pod(
     pod: str,
     pairs: Sequence[Pair],
     prepared: Prepared | None,
-) -> tuple[tuple[int, datetime | None], PodScope | None]:
+) -> tuple[tuple[int, datetime | None, Moved], PodScope | None]:
     """Read the tables that the pairs need from a pod, at a new cut, into scratch tables.
 
-    Returns ((cut, when its epoch was opened or None), scope of the run or None).
+    Returns ((cut, when its epoch was opened or None, which merchants have moved), scope of the run or None).
     """
     with context.take_cut(pod) as opened:
         scope = at_the_cut(prepared, opened.connection, opened.cut, opened.epoch) if prepared else None
         queries = _queries(opened, context.pods[pod], pairs, scope)
         with snapshot_cursor(context.pods[pod], opened.exported_snapshot) as cursor:
             read_queries(connection, cursor, pod, queries)
+        moved = moved_merchants(opened.connection, [dsn for name, dsn in context.pods.items() if name != pod])
+        forget_away(connection, pod, queries, moved)
         row = opened.connection.execute(EPOCH_OPENED).fetchone()
-        return (opened.cut, None if row is None else row[0]), scope
+        return (opened.cut, None if row is None else row[0], moved), scope
 
 
 def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair], scope: PodScope | None) -> dict[str, Query]:

@@ -20,6 +20,7 @@ from reconcile.context import ReconcileContext
 from reconcile.log_pairs import OUTBOX_PAIR
 from reconcile.pair import Findings, PodRun
 from reconcile.pairs import pairs_named
+from reconcile.residence import NOBODY
 from stack.composition.comparison import build_reconcile_context
 from stack.scrubbing import scrubber
 
@@ -74,7 +75,7 @@ def test_the_lake_is_waited_for_as_long_as_the_lake_may_be_late(
     context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = FakeTime()
-    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None), None))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None, NOBODY), None))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = run.run_pairs(patient, ["oltp_lake.order", "operational_finance.orders"])
     assert {result.verdict for result in results} == {Verdict.LATE}
@@ -88,7 +89,7 @@ def test_a_lake_that_needs_what_the_log_has_lost_is_not_waited_for_in_vain(
     time = FakeTime()
     lost = Outcome(compared=1, classes={DifferenceClass.MISSING: 1})
     damaged = replace(OUTBOX_PAIR, compare=lambda _: Findings(outcomes=[lost]))
-    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None), None))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None, NOBODY), None))
     monkeypatch.setattr(run, "pairs_named", lambda _: (damaged, *pairs_named(["oltp_lake.order"])))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = {result.pair: result for result in run.run_pairs(patient)}
@@ -133,7 +134,7 @@ def test_no_reason_holds_a_password(context: ReconcileContext, monkeypatch: pyte
 
     no_lake = run.run_pairs(replace(context, open_lake=unreachable))
     no_pod = run.run_pairs(replace(context, take_cut=unreachable), ["oltp_lake.order"])
-    monkeypatch.setattr(run, "_read_pod", lambda *_: ((0, None), None))
+    monkeypatch.setattr(run, "_read_pod", lambda *_: ((0, None, NOBODY), None))
     no_position = run.run_pairs(replace(context, lake_cut=unreachable), ["oltp_lake.order"])
     there = replace(context, lake_cut=lambda connection, pod: 0)
     no_build = run.run_pairs(replace(there, build=build), ["operational_finance.orders"])

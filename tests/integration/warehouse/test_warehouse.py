@@ -229,7 +229,11 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
 
 @pytest.mark.parametrize(
     ("history", "column"),
-    [pytest.param("payments", "released_minor", marks=pytest.mark.long), ("orders", "valid_to_pod")],
+    [
+        pytest.param("payments", "released_minor", marks=pytest.mark.long),
+        ("orders", "valid_to_pod"),
+        ("orders", "directory_epoch"),
+    ],
 )
 def test_a_warehouse_from_before_a_column_was_added_is_computed_anew(
     world: World, refreshed: tuple[dict[str, list[str]], Moment], history: str, column: str
