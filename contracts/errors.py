@@ -28,7 +28,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── WarehouseError             the warehouse could not be built or asked
     │   └── UnprovenBuildError     it was built, and tests of what it holds fail; it is looked at, and proves nothing
     ├── StackError                 a server could not be started or reached
-    │   ├── LogUnavailableError    the log does not answer, or its memory is full: what passes by waiting
+    │   ├── LogUnavailableError    the log does not answer, refuses, or is full: what passes by waiting
     │   └── HistoryUnknownError    nobody who could tell whether the database was set back answers; asked again
     ├── ComparisonError            a comparison could not be made; its verdict is unknown
     └── LateError                  nothing was compared, because a copy is further behind than it may be
@@ -156,7 +156,12 @@ class StackError(TieoutError):
 
 
 class LogUnavailableError(StackError):
-    """The log does not answer, or takes no entries."""
+    """The log does not answer, refuses what it is asked, or takes no entries."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """What its server said, or the way to it, without the sentence around it."""
 
 
 class HistoryUnknownError(StackError):
