@@ -18,6 +18,7 @@ import typer
 
 from cli.confirming import DryRun, Intent, Yes, is_agreed
 from cli.console import ConsoleProgress, answers, print_json, print_text, table
+from cli.conventions import AsJson
 from contracts.errors import InputError, StackError
 from contracts.ownership import SERVED_TABLES
 from contracts.settings import POD_ROLES, Settings
@@ -44,7 +45,7 @@ def sql(
     rows: Annotated[int, typer.Option(min=1, help="Show at most so many rows.")] = 1_000,
     seconds: Annotated[float, typer.Option(min=0.001, help="End the query when it takes longer.")] = 60.0,
     as_csv: Annotated[bool, typer.Option("--csv", help="Answer as CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")] = False,
+    as_json: AsJson = False,
     attach: Annotated[bool, typer.Option("--attach", help="Say how another program attaches the same tables.")] = False,
     with_password: Annotated[bool, typer.Option("--with-password", help="With --attach: passwords, too.")] = False,
 ) -> None:

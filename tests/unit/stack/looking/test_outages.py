@@ -18,6 +18,7 @@ import sqlalchemy.exc
 from cli import app as command
 from cli.commands.reports import write_file
 from cli.console import ConsoleProgress
+from cli.conventions import FAILED
 from contracts.errors import StackError
 from contracts.settings import Settings
 from stack.files import write_private, write_whole
@@ -63,7 +64,7 @@ def test_a_command_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys:
             command.main()
     finally:
         os.umask(umask)
-    assert ended.value.code == command.FAILED
+    assert ended.value.code == FAILED
     assert capsys.readouterr().err == (outage(FULL) or "") + "\n"
 
 
