@@ -1,4 +1,4 @@
-"""The headings under which `tieout --help` lists the commands.
+"""The headings under which `tieout --help` lists the commands: by who uses them.
 
 Belongs here: which command stands under which heading, in which order. Does not belong here: what a command does.
 """
@@ -10,13 +10,9 @@ from typer.core import TyperGroup
 from typer.models import CommandInfo, TyperInfo
 
 HEADINGS = {
-    "Start, stop, look": ("up", "status", "down", "reload", "reset"),
-    "Trade": ("traffic", "import", "imports"),
-    "Compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
-    "Ask": ("sql", "psql", "valkey"),
-    "Reports and months": ("report", "close", "periods", "verify"),
-    "Work on the warehouse and on events": ("dbt", "schemas"),
-    "Bring copies back": (
+    "On call: start, stop, look": ("up", "status", "down", "reload", "reset"),
+    "On call: compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
+    "On call: bring copies back": (
         "drain",
         "rebuild",
         "parked",
@@ -26,7 +22,12 @@ HEADINGS = {
         "forget-projection",
         "open-epoch",
     ),
+    "On call: ask a server in its own language": ("psql", "valkey"),
+    "Finance: reports and months": ("report", "close", "periods", "verify"),
+    "Data engineers: bring orders in": ("import", "imports", "traffic"),
+    "Data engineers: ask and change the warehouse": ("sql", "dbt", "schemas"),
 }
+"""Each begins with who uses it."""
 
 
 class Grouped(TyperGroup):

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from cli.console import ConsoleProgress, answers, print_error
+from cli.conventions import INTERRUPTED
 from contracts.errors import InputError, SettingsError, StackError, TieoutError
 from contracts.pandas_apart import keep_pandas_out
 from contracts.progress import Progress
@@ -42,7 +43,6 @@ STEPS = (
 PAGES = "Waiting for Dagster's pages"
 ORDERS = 500
 SEED = 20_101_201
-INTERRUPTED = 130
 """Exit code of a pass that Ctrl-C or a signal ended, as shells give it."""
 
 

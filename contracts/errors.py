@@ -29,7 +29,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── WarehouseError             the warehouse could not be built or read
     │   └── UnprovenBuildError     it was built, but tests of its rows fail; it may be read, but proves nothing
     ├── StackError                 a server could not be started or reached
-    │   ├── LogUnavailableError    the log does not answer, or its memory is full; a later retry can succeed
+    │   ├── LogUnavailableError    the log does not answer, refuses, or its memory is full; a later retry can succeed
     │   └── HistoryUnknownError    no store answers that knows whether the pod's database was restored; retried
     ├── ComparisonError            a comparison could not be made; its verdict is unknown
     └── LateError                  nothing was compared, because a copy lags more than the contract allows
@@ -161,7 +161,12 @@ class StackError(TieoutError):
 
 
 class LogUnavailableError(StackError):
-    """The log does not answer, or refuses new entries because its memory is full."""
+    """The log does not answer, refuses what it is asked, or takes no entries."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """What its server said, or the way to it, without the sentence around it."""
 
 
 class HistoryUnknownError(StackError):

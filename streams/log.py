@@ -16,6 +16,9 @@ from typing import Protocol
 
 import msgspec
 
+ANSWER_SECONDS = 30.0
+"""So long an answer is waited for where whoever asks does not say how long."""
+
 
 class ChunkManifest(msgspec.Struct, frozen=True, kw_only=True):
     """Number of events and checksum of one entry, as its manifest states them."""
@@ -107,6 +110,21 @@ class TrimResult:
     ignored: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LogMemory:
+    """What the log's server holds in memory, and may hold."""
+
+    used_bytes: int
+    limit_bytes: int | None
+    """None where nobody has set a limit: then the server takes entries until its machine has no memory left."""
+    machine_bytes: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the server has reached its limit: it takes no entries until the log is trimmed."""
+        return self.limit_bytes is not None and self.used_bytes >= self.limit_bytes
+
+
 def entry_place(pod: str, epoch: str, at: EntryId) -> str:
     """Return the text of an entry's place, which is part of the entry's checksum."""
     return f"{pod}/{epoch}/{at.partition}/{at.cut}/{at.chunk}"
@@ -115,8 +133,8 @@ def entry_place(pod: str, epoch: str, at: EntryId) -> str:
 class EventLog(Protocol):
     """The operations that Tieout needs of a log. Every call has a time limit.
 
-    Each method states when it raises LogDivergedError and LogGapError. Every method raises LogUnavailableError when the
-    server does not answer, or when its memory is full.
+    Each method states when it raises LogDivergedError and LogGapError. Every method that asks the server raises
+    LogUnavailableError when the server does not answer, refuses the request, or its memory is full.
     """
 
     def tail(self, pod: str, partition_count: int) -> LogTail:
@@ -170,6 +188,21 @@ class EventLog(Protocol):
 
     def trim(self, pod: str, kept_from_cut: int) -> int:
         """Remove manifests and entries of cuts below `kept_from_cut`; return the number of removed entries."""
+
+    def ping(self) -> None:
+        """Ask for any answer. LogUnavailableError also while the server starts, and if its password is another one."""
+
+    def memory(self) -> LogMemory:
+        """Return how much memory the server uses."""
+
+    def is_reading(self, words: Sequence[str]) -> bool:
+        """Return whether a command in the server's own language is known to change nothing. Asks nobody."""
+
+    def ask(self, words: Sequence[str | bytes]) -> list[str]:
+        """Send the server a command in its own language; return the lines of its answer. InputError: it refuses it.
+
+        For people who look, and for drills that do harm. What Tieout does all the time has a call of its own.
+        """
 
     def close(self) -> None:
         """Close the connections."""

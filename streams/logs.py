@@ -6,22 +6,36 @@ module needs to import.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from contracts.errors import SettingsError
 from contracts.settings import Settings
-from streams.log import EventLog
+from streams.log import ANSWER_SECONDS, EventLog
 from streams.valkey_log import ValkeyLog
 
-ADAPTERS: Mapping[str, Callable[[str], EventLog]] = dict.fromkeys(("redis", "rediss", "unix"), ValkeyLog)
-"""Scheme of the URL -> adapter."""
+
+class Adapter(Protocol):
+    """How a log is made of its URL. Nothing is asked yet."""
+
+    def __call__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS) -> EventLog:
+        """Return the log; each of its calls waits so long for an answer."""
 
 
-def build_log(settings: Settings) -> EventLog:
-    """Return the deployment's log; SettingsError when no adapter has the scheme of its URL."""
-    check_url(settings.log_url)
-    return ADAPTERS[urlsplit(settings.log_url).scheme](settings.log_url)
+ADAPTERS: Mapping[str, Adapter] = dict.fromkeys(("redis", "rediss", "unix"), ValkeyLog)
+"""By the scheme of the URL."""
+
+
+def build_log(settings: Settings, *, answer_seconds: float = ANSWER_SECONDS) -> EventLog:
+    """Return the deployment's log; SettingsError when no adapter knows its URL."""
+    return log_at(settings.log_url, answer_seconds=answer_seconds)
+
+
+def log_at(log_url: str, *, answer_seconds: float = ANSWER_SECONDS) -> EventLog:
+    """Return the log at a URL; SettingsError when no adapter knows it."""
+    check_url(log_url)
+    return ADAPTERS[urlsplit(log_url).scheme](log_url, answer_seconds=answer_seconds)
 
 
 def check_url(log_url: str) -> None:

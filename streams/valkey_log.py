@@ -10,27 +10,34 @@ entries. So renaming one key switches to a new generation, and consumers need no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 import redis
 
-from contracts.errors import LogDivergedError, LogGapError, LogUnavailableError
+from contracts.errors import InputError, LogDivergedError, LogGapError, LogUnavailableError
 from contracts.struct_types import make_known
 from streams import codec
 from streams.cuts import CODEC
-from streams.log import EntryId, LogEntry, LogTail, Manifest, Progress, entry_place
+from streams.log import ANSWER_SECONDS, EntryId, LogEntry, LogMemory, LogTail, Manifest, Progress, entry_place
 
 PIPELINE_BYTES = 8 << 20
 FETCHED_ENTRIES = 64
 COPIED_MANIFESTS = 1_000
-SOCKET_TIMEOUT_SECONDS = 30
+CONNECT_SECONDS = 5.0
 REPORT = """#!lua flags=allow-oom
 return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 """
-
+READING = frozenset(
+    (
+        *("ping", "info", "dbsize", "type", "ttl", "exists", "get", "hget", "hgetall"),
+        *("xlen", "xinfo", "xrange", "xrevrange", "memory", "slowlog", "latency", "scan"),
+        *("config get", "client list"),
+    )
+)
+"""Commands of the server that change nothing, by their first words."""
 
 make_known(Manifest, Progress)
 
@@ -45,21 +52,35 @@ def _told(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
         try:
             return call(*arguments, **named)
-        except redis.exceptions.OutOfMemoryError:
-            raise LogUnavailableError("The log takes no entries: its memory is full until it is trimmed.") from None
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise LogUnavailableError(f"The log does not answer: {reason}. Look with `tieout status`.") from None
+        except redis.RedisError as error:
+            raise unavailable(error) from None
 
     return told
+
+
+def unavailable(error: redis.RedisError) -> LogUnavailableError:
+    """Return the sentence for what the server, or the way to it, has said instead of an answer."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    if isinstance(error, redis.OutOfMemoryError):
+        sentence = "The log takes no entries: its memory is full until it is trimmed."
+    elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        sentence = f"The log does not answer: {reason}. Look with `tieout status`."
+    elif "No space left on device" in reason:
+        sentence = f"The log takes no entries: its disk is full ({reason}). Make room there."
+    else:
+        sentence = f"The log's server refuses what it is asked: {reason}. Look with `tieout status`."
+    return LogUnavailableError(sentence, reason=reason)
 
 
 class ValkeyLog:
     """The log port on one Valkey or Redis server (or a cluster node set). Thread safe, as redis-py's pool is."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._client: redis.Redis = redis.Redis.from_url(
-            url, socket_timeout=SOCKET_TIMEOUT_SECONDS, socket_connect_timeout=5, socket_keepalive=True
+            url,
+            socket_timeout=answer_seconds,
+            socket_connect_timeout=min(answer_seconds, CONNECT_SECONDS),
+            socket_keepalive=True,
         )
 
     def close(self) -> None:
@@ -299,6 +320,61 @@ class ValkeyLog:
         for key in (self.manifests_key(pod).encode(), *keys):
             pipeline.xtrim(key, minid=f"{kept_from_cut}-0", approximate=False)
         return sum(pipeline.execute()[1:])
+
+    # The server
+
+    @_told
+    def ping(self) -> None:
+        """Ask the server for any answer."""
+        self._client.ping()
+
+    @_told
+    def memory(self) -> LogMemory:
+        """Return how much memory the server uses."""
+        said = cast(Mapping[str, Any], self._client.info("memory"))
+        return LogMemory(
+            used_bytes=int(said["used_memory"]),
+            limit_bytes=int(said.get("maxmemory", 0)) or None,
+            machine_bytes=int(said.get("total_system_memory", 0)),
+        )
+
+    def is_reading(self, words: Sequence[str]) -> bool:
+        """Return whether a command is known to change nothing."""
+        return not {words[0].lower(), " ".join(words[:2]).lower()}.isdisjoint(READING)
+
+    @_told
+    def ask(self, words: Sequence[str | bytes]) -> list[str]:
+        """Send the server a command; return the lines of its answer."""
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*words)  # type: ignore[no-untyped-call]
+            return list(_lines(connection.read_response()))
+        except redis.ResponseError as error:
+            raise InputError(f"The log's server refuses {_text(words[0])}: {error}.") from None
+        finally:
+            # The command may have changed what the connection is set to, e.g. its database.
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            pool.release(connection)
+
+
+def _lines(answer: Any, indent: str = "") -> Iterator[str]:
+    """Yield an answer's lines; what is in a list is indented once more each time."""
+    if isinstance(answer, list | tuple | set):
+        for one in answer:
+            yield from _lines(one, indent + ("  " if isinstance(one, list | tuple | set) else ""))
+    elif isinstance(answer, dict):
+        for name, one in answer.items():
+            yield from (f"{indent}{_text(name)}: {line}" for line in _lines(one))
+    else:
+        yield from (f"{indent}{line}" for line in _text(answer).splitlines() or [""])
+
+
+def _text(value: object) -> str:
+    """Return a value of an answer as text; bytes that are none, e.g. an entry's events, as escapes."""
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return "(nothing)" if value is None else str(value)
 
 
 def _groups(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:

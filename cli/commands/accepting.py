@@ -13,7 +13,6 @@ import typer
 
 from cli.commands.breaks import (
     UNENDED,
-    AsJson,
     BreakIds,
     By,
     GroupId,
@@ -26,6 +25,7 @@ from cli.commands.breaks import (
     shown_key,
 )
 from cli.confirming import DryRun, Intent, Yes, is_agreed
+from cli.conventions import AsJson
 from cli.saying import is_reason
 from contracts.breaks import TRANSITIONS, Break, BreakState
 from contracts.money import amount_name, in_major_units

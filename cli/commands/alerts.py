@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import FAILED, AsJson
 from contracts.settings import Settings
 from contracts.text import counted
 from stack.composition import session
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from repair.alerts.outbox import Message
     from stack.upkeep.alerting import Told
 
-FAILED = 1
 SHOWN = 20
 
 
@@ -33,7 +33,7 @@ def add_commands(app: typer.Typer) -> None:
 def alerts(
     send: Annotated[bool, typer.Option("--send", help="Send what waits now, also what was given up.")] = False,
     test: Annotated[bool, typer.Option("--test", help="Send a test message to every target.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show which alerts were sent, which wait and why, and whether the way to people works.
 

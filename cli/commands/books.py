@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import FAILED, AsJson
 from contracts.errors import StackError
 from contracts.settings import Settings
 from contracts.text import counted
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from finance.audit import Audit
     from finance.books import ClosedPeriod
     from finance.verification import Verification
-
-FAILED = 1
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 
 def add_commands(app: typer.Typer) -> None:

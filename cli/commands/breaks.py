@@ -19,6 +19,7 @@ from rich.table import Table
 from cli.commands import decisions
 from cli.commands.explain import explain
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import AsJson
 from cli.saying import is_name, is_reason
 from contracts.breaks import ENDED, Break, BreakGroup, BreakState
 from contracts.errors import InputError, StackError
@@ -35,7 +36,6 @@ AMOUNTS_SHOWN = 2
 EXPLAINED = ("order", "payment", "refund", "reservation", "fulfillment")
 """Aggregates that belong to an order."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 BreakIds = Annotated[list[int] | None, typer.Argument(help="Numbers of breaks, as `tieout breaks list` shows them.")]
 GroupId = Annotated[int | None, typer.Option("--group", help="All breaks of this incident, instead of single ones.")]
 By = Annotated[str | None, typer.Option("--by", callback=is_name, help="Who decides; by default whoever is logged in.")]

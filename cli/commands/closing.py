@@ -18,6 +18,7 @@ from rich.table import Table
 from cli.commands.books import cuts_text
 from cli.confirming import DryRun, Intent, Yes, is_agreed
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import FAILED, AsJson
 from cli.saying import is_name
 from contracts.errors import PeriodNotReadyError
 from contracts.settings import Settings
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from finance.periods import Period
     from finance.preview import Preview
 
-FAILED = 1
 MERCHANTS_SHOWN = 40
 TOTALS = (
     "order_count",
@@ -43,7 +43,6 @@ TOTALS = (
 )
 """Columns of the daily report that are shown by merchant."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 By = Annotated[
     str | None, typer.Option("--by", callback=is_name, help="Who closes it; by default whoever is logged in.")
 ]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
 
 import typer
 
 from cli.console import answers, print_json, table
+from cli.conventions import FAILED, AsJson
 from contracts.clock import utc_now
 from reconcile.coverage import read_coverage
 from reconcile.sweep import Coverage
@@ -25,7 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(coverage)
 
 
-def coverage(as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")] = False) -> None:
+def coverage(as_json: AsJson = False) -> None:
     """Say since when every key of every pair was compared at least once, and at or after which cut.
 
     Incremental comparisons look at what changed and at a rotating part of the rest; a part that was not looked at for
@@ -40,7 +40,7 @@ def coverage(as_json: Annotated[bool, typer.Option("--json", help="Answer with o
     else:
         _show(list(found.values()), missing, now)
     if missing or any(one.is_behind(now) for one in found.values()):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _show(found: Sequence[Coverage], missing: Sequence[tuple[str, str]], now: datetime) -> None:

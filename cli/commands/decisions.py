@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import AsJson
 from cli.saying import is_name, is_reason
 from contracts.errors import ConflictError
 from contracts.settings import Settings
@@ -32,7 +33,6 @@ AsShown = Annotated[
     typer.Option(help="The code that the preview printed: decide about exactly that. Without it nothing is changed."),
 ]
 By = Annotated[str | None, typer.Option("--by", callback=is_name, help="Who decides; by default whoever is logged in.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 CODE_LETTERS = 12
 

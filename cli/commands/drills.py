@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import FAILED, AsJson
 from contracts.clock import utc_now
 from contracts.drills import DRILLS, DrillTest, drills_named
 from contracts.errors import InputError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from drills.observing import Outcome
     from stack.composition.drilling import Drilled
 
-FAILED = 1
 STATE_STYLES = {"proven": "green", "never": "yellow", "too old": "yellow", "failed": "bold red"}
 
 
@@ -41,7 +41,7 @@ def drill(
     test: Annotated[str | None, typer.Argument(help=f"Only this test: {', '.join(DrillTest)}.")] = None,
     matrix: Annotated[bool, typer.Option("--matrix", help="Drill nothing; show what was proven when.")] = False,
     orders_per_second: Annotated[float, typer.Option(min=0.5, max=200.0, help="The load, over both pods.")] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Break copies on purpose and look whether the contract holds: replay, lag, stale read, source outage.
 

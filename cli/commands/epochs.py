@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.table import Table
 
-from cli.commands.stores import AsJson, chosen_pods, open_log, open_servers
+from cli.commands.stores import chosen_pods, open_log, open_servers
 from cli.confirming import Intent, Yes, is_agreed
 from cli.console import answers, print_json, table
+from cli.conventions import AsJson
 from contracts.progress import Progress
 from contracts.settings import Settings
 from stack.composition.migrations import migrate_everything

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import AsJson
 from contracts.money import amount_name, in_major_units
 from contracts.ownership import SERVED_TABLES
 from stack.composition import session
@@ -65,8 +66,6 @@ SHOWN = {
     "breaks": ("break_id", "state", "kind", "pair", "entity", "owner", "first_seen_at", "reason"),
 }
 """What people see of a table, of the columns it has; of a read model's table, what OLTP's shows. JSON holds all."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 
 def explain(

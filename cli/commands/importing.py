@@ -15,12 +15,11 @@ from msgspec import to_builtins
 
 from cli.confirming import DryRun
 from cli.console import ConsoleProgress, print_json
+from cli.conventions import AsJson
 from contracts.errors import InputError
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
 from traffic.retail.dates import DateOrder
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 
 class Format(StrEnum):

@@ -13,11 +13,11 @@ import typer
 
 from cli.confirming import DryRun, Intent, Yes, is_agreed
 from cli.console import ConsoleProgress, answers, print_json
+from cli.conventions import AsJson
 from cli.saying import is_name, is_reason
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 By = Annotated[str | None, typer.Option("--by", callback=is_name, help="Who decides; by default whoever is logged in.")]
 
 commands = typer.Typer(

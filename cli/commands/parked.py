@@ -18,7 +18,6 @@ from rich.markup import escape
 
 from cli.commands.breaks import By
 from cli.commands.stores import (
-    AsJson,
     InPod,
     Keys,
     check_keys,
@@ -31,6 +30,7 @@ from cli.commands.stores import (
 )
 from cli.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from cli.console import answers, print_json, table
+from cli.conventions import AsJson
 from cli.saying import is_reason
 from contracts.clock import utc_now
 from contracts.errors import InputError

@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ import typer
 
 from cli.confirming import DryRun, Intent, Yes, is_agreed
 from cli.console import ConsoleProgress, answers, print_json, print_text, table
+from cli.conventions import AsJson
 from contracts.errors import InputError, StackError
 from contracts.ownership import SERVED_TABLES
 from contracts.settings import POD_ROLES, Settings
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 
 READ_ONLY = "-c default_transaction_read_only=on"
 HIDDEN = "***"
-READING = frozenset(
-    (
-        *("ping", "info", "dbsize", "type", "ttl", "exists", "get", "hget", "hgetall"),
-        *("xlen", "xinfo", "xrange", "xrevrange", "memory", "slowlog", "latency", "scan"),
-        *("config get", "client list"),
-    )
-)
-"""Commands of the log's server that change nothing, by their first words."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -52,7 +45,7 @@ def sql(
     rows: Annotated[int, typer.Option(min=1, help="Show at most so many rows.")] = 1_000,
     seconds: Annotated[float, typer.Option(min=0.001, help="End the query when it takes longer.")] = 60.0,
     as_csv: Annotated[bool, typer.Option("--csv", help="Answer as CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")] = False,
+    as_json: AsJson = False,
     attach: Annotated[bool, typer.Option("--attach", help="Say how another program attaches the same tables.")] = False,
     with_password: Annotated[bool, typer.Option("--with-password", help="With --attach: passwords, too.")] = False,
 ) -> None:
@@ -206,11 +199,13 @@ def valkey(
     What only reads is sent at once: info memory, config get maxmemory, xlen ... Everything else is asked for first:
     what is changed by hand goes past the relay, and comparisons find it. More memory: config set maxmemory 2gb.
     """
-    values = session.settings_here()
-    is_reading = not {words[0].lower(), " ".join(words[:2]).lower()}.isdisjoint(READING)
-    if (dry_run or not is_reading) and not is_agreed(_sending(words), is_yes=yes, is_dry_run=dry_run):
-        return
-    print_text("".join(f"{line}\n" for line in _lines(_answer(values, words))), sys.stdout)
+    from streams.logs import build_log
+
+    with closing(build_log(session.settings_here())) as log:
+        is_asked = dry_run or not log.is_reading(words)
+        if is_asked and not is_agreed(_sending(words), is_yes=yes, is_dry_run=dry_run):
+            return
+        print_text("".join(f"{line}\n" for line in log.ask(words)), sys.stdout)
 
 
 def _sending(words: Sequence[str]) -> Intent:
@@ -220,31 +215,6 @@ def _sending(words: Sequence[str]) -> Intent:
         details=["Entries that are changed or deleted by hand go past the relay, and comparisons find them."],
         document={"command": list(words)},
     )
-
-
-def _answer(values: Settings, words: Sequence[str]) -> Any:
-    """Return what the log's server answers, as it says it. InputError: it refuses the command."""
-    import redis
-
-    with closing(redis.Redis.from_url(values.log_url, decode_responses=True, socket_timeout=30.0)) as client:
-        try:
-            connection = client.connection_pool.get_connection()
-            connection.send_command(*words)  # type: ignore[no-untyped-call]
-            return connection.read_response()
-        except redis.ResponseError as error:
-            raise InputError(f"The log's server refuses {words[0]}: {error}.") from None
-
-
-def _lines(answer: Any, indent: str = "") -> Iterator[str]:
-    """Yield an answer's lines; what is in a list is indented once more each time."""
-    if isinstance(answer, list | tuple | set):
-        for one in answer:
-            yield from _lines(one, indent + ("  " if isinstance(one, list | tuple | set) else ""))
-    elif isinstance(answer, dict):
-        for name, one in answer.items():
-            yield from (f"{indent}{name}: {line}" for line in _lines(one))
-    else:
-        yield from (f"{indent}{line}" for line in ("(nothing)" if answer is None else str(answer)).splitlines() or [""])
 
 
 def _dsn(values: Settings, server: str, role: str) -> str:

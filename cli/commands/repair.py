@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import FAILED, AsJson
 from contracts.errors import InputError
 from contracts.settings import Settings
 from contracts.text import counted
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from repair.run import RepairReport
     from repair.values import Plan
 
-FAILED = 1
 KEYS_SHOWN = 3
 BREAKS_MAX, ACTIONS_MAX = 10_000, 100
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 
 def add_commands(app: typer.Typer) -> None:

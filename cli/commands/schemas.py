@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import answers, print_json, table
+from cli.conventions import AsJson
 from contracts.errors import InputError
 from contracts.events import AGGREGATES, STATE_TYPES
 from contracts.events.schema_files import all_changes, breaking_sentences, changes_since, committed
@@ -19,7 +20,6 @@ from contracts.text import counted, visible
 
 BREAKING = 1
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 
 commands = typer.Typer(
     no_args_is_help=True,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import answers, print_json
+from cli.conventions import AsJson
 from contracts.clock import utc_now
 from stack.composition import session
 
@@ -29,7 +30,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")] = False,
+    as_json: AsJson = False,
     everything: Annotated[bool, typer.Option("--all", help="List consistent comparisons, too.")] = False,
     watch: Annotated[
         bool,

@@ -15,6 +15,7 @@ import typer
 
 from cli.confirming import DryRun, Intent, Yes, is_agreed, is_said
 from cli.console import ConsoleProgress, answers, print_json, table
+from cli.conventions import AsJson
 from contracts.errors import InputError, PropagationError, RelayBusyError
 from contracts.events import STATE_TYPES
 from contracts.ids import parts_of_key
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from derived.lake_backup import Segment
     from streams.log import EventLog
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, for programs.")]
 InPod = Annotated[str | None, typer.Option("--pod", help="Only this pod, e.g. pod1; without it, all.")]
 Keys = Annotated[
     list[str] | None,

@@ -6,16 +6,16 @@ Belongs here: these damages. Does not belong here: their required outcomes (`dri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import ExitStack, closing, contextmanager
 
 import pyarrow.compute as pc
-import redis
 
 from contracts.errors import StackError
 from contracts.ownership import PROJECTED
 from drills.damages.place import WHOLE, Harm, Place, until
 from streams import codec
+from streams.log import EntryId
+from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 
 REPLACE_ENTRY = """
@@ -32,60 +32,64 @@ end
 
 
 @contextmanager
-def _log(place: Place) -> Iterator[tuple[ValkeyLog, redis.Redis]]:
-    log = ValkeyLog(place.settings.log_url)
-    try:
-        with redis.Redis.from_url(place.settings.log_url) as client:
-            yield log, client
-    finally:
-        log.close()
+def _log(place: Place) -> Iterator[ValkeyLog]:
+    """Open the log; StackError for one whose server these damages do not know: they are done behind the port."""
+    with closing(build_log(place.settings)) as log:
+        if not isinstance(log, ValkeyLog):
+            raise StackError("Damages of the log are known for Valkey and Redis only.")
+        yield log
 
 
-def _newest_entry(log: ValkeyLog, client: redis.Redis, place: Place) -> tuple[str, bytes]:
-    """Return stream and id of the newest entry."""
-    generation = log.tail(place.pod, 1).generation
-    found = []
-    for partition in range(place.settings.partition_count):
-        key = log.entries_key(place.pod, generation, partition)
-        entries: Any = client.xrevrange(key, count=1)
-        found += [(entry_id, key) for entry_id, _ in entries]
-    entry_id, key = max(found, key=lambda one: tuple(map(int, one[0].split(b"-"))))
-    return key, entry_id
+def _newest_entry(log: ValkeyLog, pod: str, after_cut: int) -> EntryId | None:
+    """Return where the newest entry of the cuts after `after_cut` is; None if these have no events."""
+    for manifest in reversed(log.manifests(pod, after_cut, limit=10_000)):
+        for partition, chunks in enumerate(manifest.partitions):
+            if chunks:
+                return EntryId(
+                    generation=manifest.generation, partition=partition, cut=manifest.cut, chunk=len(chunks) - 1
+                )
+    return None
+
+
+def _stream_and_id(log: ValkeyLog, pod: str, at: EntryId) -> tuple[str, str]:
+    return log.entries_key(pod, at.generation, at.partition), f"{at.cut}-{at.chunk}"
 
 
 def lose_entry(place: Place) -> Harm:
     """Delete the newest entry of the log that the lake has read."""
     lake_cut = place.lake_cut()
-    with _log(place) as (log, client):
+    with _log(place) as log:
         read = [manifest for manifest in log.manifests(place.pod, 0, limit=10_000) if manifest.cut <= lake_cut]
         newest = next(manifest for manifest in reversed(read) if manifest.events)
         partition = next(number for number, chunks in enumerate(newest.partitions) if chunks)
-        client.xdel(log.entries_key(place.pod, newest.generation, partition), f"{newest.cut}-0")
+        log.ask(["xdel", log.entries_key(place.pod, newest.generation, partition), f"{newest.cut}-0"])
     return WHOLE
 
 
 @contextmanager
-def _unread(place: Place) -> Iterator[tuple[redis.Redis, str, bytes]]:
-    """Stop all readers of the pod's log until an entry is published; yield a client, the entry's stream and its id."""
+def _unread(place: Place) -> Iterator[tuple[ValkeyLog, EntryId]]:
+    """Stop all readers of the pod's log until an entry is published; yield the log and its newest entry."""
     workers = [f"{copy.name.replace('_', '-')}-{place.pod}" for copy in PROJECTED]
-    with ExitStack() as stack, _log(place) as (log, client):
+    with ExitStack() as stack, _log(place) as log:
         for worker in workers:
             if not stack.enter_context(place.tools.stopped(worker)):
                 raise StackError(f"{worker} is no process of its own, so it cannot be kept from reading.")
-        before = _newest_entry(log, client, place)
+        before = log.tail(place.pod, 1).manifest_cut
 
         def is_published() -> bool:
             place.place_orders(waits=False)  # the orders may all be in other pods
-            return _newest_entry(log, client, place) != before
+            return _newest_entry(log, place.pod, before) is not None
 
         until(is_published, f"A new entry in the log of {place.pod}")
-        yield client, *_newest_entry(log, client, place)
+        newest = _newest_entry(log, place.pod, before)
+        assert newest is not None
+        yield log, newest
 
 
 def lose_unread_entry(place: Place) -> Harm:
     """Delete the newest entry before the lake or a view has read it, so that they wait for a lost entry."""
-    with _unread(place) as (client, key, entry_id):
-        client.xdel(key, entry_id)
+    with _unread(place) as (log, newest):
+        log.ask(["xdel", *_stream_and_id(log, place.pod, newest)])
     return WHOLE
 
 
@@ -94,12 +98,12 @@ def alter_unread_entry(place: Place) -> Harm:
 
     Valkey cannot change an entry, so we write the whole stream again.
     """
-    with _unread(place) as (client, key, entry_id):
-        entries: Any = client.xrange(key, entry_id, entry_id)
-        events = codec.decode(entries[0][1][b"events"])
+    with _unread(place) as (log, newest):
+        events = codec.decode(log.fetch(place.pod, [newest])[0])
         payloads = pc.replace_substring(events["payload"], '"version":', '"version":1')
         altered = events.set_column(events.schema.get_field_index("payload"), "payload", payloads)
-        client.eval(REPLACE_ENTRY, 1, key, entry_id, codec.encode(altered.cast(codec.STORED_SCHEMA)))
+        stream, entry_id = _stream_and_id(log, place.pod, newest)
+        log.ask(["eval", REPLACE_ENTRY, "1", stream, entry_id, codec.encode(altered.cast(codec.STORED_SCHEMA))])
     return WHOLE
 
 
@@ -108,9 +112,9 @@ def lose_unread_cuts(place: Place) -> Harm:
 
     A running relay does not detect this: it appends the next cut to the empty streams.
     """
-    with _unread(place) as (client, _, _), _log(place) as (log, _):
+    with _unread(place) as (log, _):
         lost = log.tail(place.pod, 1).manifest_cut
-        client.delete(*list(client.scan_iter(match=f"{{tieout:{place.pod}}}:*", count=1_000)))
+        log.ask(["del", *log.ask(["keys", f"{{tieout:{place.pod}}}:*"])])
 
         def is_published() -> bool:
             place.place_orders(waits=False)  # the orders may all be in other pods
@@ -121,10 +125,9 @@ def lose_unread_cuts(place: Place) -> Harm:
 
 
 def lose_manifest(place: Place) -> Harm:
-    """Delete the manifest of a cut with events, but not the newest, because the relay would write that one again."""
-    with _log(place) as (log, client):
+    """Delete the manifest of a cut with events, not the newest one, which its relay would state again by itself."""
+    with _log(place) as log:
         stated = [manifest.cut for manifest in log.manifests(place.pod, 0, limit=1_000) if any(manifest.partitions)]
-        key, chosen = log.manifests_key(place.pod), stated[(len(stated) - 1) // 2]
-        entries: Any = client.xrange(key, min=f"{chosen}-0", count=1)
-        client.xdel(key, entries[0][0])
+        chosen = stated[(len(stated) - 1) // 2]
+        log.ask(["xdel", log.manifests_key(place.pod), f"{chosen}-0"])
     return WHOLE

@@ -25,6 +25,7 @@ ROOMY_DISK = 50_000
 COMPARED_WITHIN = timedelta(days=1)
 """A large comparison counts so long, however small the next ones are."""
 CONNECT_SECONDS = 5
+ANSWER_SECONDS = 5.0
 
 # Of sessions of other roles pg_stat_activity says nearly nothing to ours; the counters are for everybody.
 CONNECTIONS = """
@@ -51,10 +52,9 @@ def limit_uses(settings: Settings) -> list[LimitUse]:
 
 def _answered(ask: Callable[[], Iterator[LimitUse]]) -> list[LimitUse]:
     import psycopg
-    import redis
 
     found: list[LimitUse] = []
-    with suppress(OSError, TieoutError, psycopg.Error, redis.RedisError):
+    with suppress(OSError, TieoutError, psycopg.Error):
         found.extend(ask())
     return found
 
@@ -95,16 +95,15 @@ def _scratch(settings: Settings) -> Iterator[LimitUse]:
 
 
 def log_memory(settings: Settings) -> LimitUse:
-    """Return the memory of the log's server against its `maxmemory`, or the machine's where that is not set."""
-    import redis
+    """Return the memory of the log's server against its limit, or its machine's memory where none is set."""
+    from streams.logs import build_log
 
-    with closing(redis.Redis.from_url(settings.log_url, socket_timeout=5.0)) as client:
-        memory = client.info("memory")
-    limit = int(memory.get("maxmemory", 0)) or int(memory.get("total_system_memory", 0))
+    with closing(build_log(settings, answer_seconds=ANSWER_SECONDS)) as log:
+        memory = log.memory()
     return LimitUse(
         name="memory of the log's server",
-        used=int(memory["used_memory"]) / MEGABYTE,
-        limit=limit / MEGABYTE,
+        used=memory.used_bytes / MEGABYTE,
+        limit=(memory.limit_bytes or memory.machine_bytes) / MEGABYTE,
         advice="See which copy is behind: entries go when every copy has applied them. Or raise maxmemory.",
     )
 

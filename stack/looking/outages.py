@@ -70,7 +70,6 @@ def _of_a_sequence(error: BaseException) -> str | None:
 def _is_of_a_server(error: BaseException) -> bool:
     import duckdb
     import psycopg
-    import redis
     import sqlalchemy.exc
 
     kinds = (
@@ -79,7 +78,6 @@ def _is_of_a_server(error: BaseException) -> bool:
         psycopg.errors.ReadOnlySqlTransaction,
         psycopg.errors.InsufficientPrivilege,
         sqlalchemy.exc.OperationalError,
-        redis.RedisError,
         duckdb.OperationalError,
     )
     return isinstance(error, kinds) or isinstance(getattr(error, "orig", None), kinds)

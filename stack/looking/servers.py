@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
+from contracts.errors import LogUnavailableError
 from contracts.ownership import LAKE, READ_MODELS
 from contracts.ownership import LOG as LOG_COPY
 from contracts.settings import Settings
@@ -105,7 +106,7 @@ def stores_of(settings: Settings) -> list[Store]:
                 kind="Valkey",
                 address=address,
                 when_down=LOG_COPY.when_down,
-                ask=partial(_ask_valkey, url),
+                ask=partial(_ask_log, url),
             )
         )
     return stores
@@ -151,6 +152,8 @@ def _server(held: Sequence[tuple[Store, str]]) -> ServerSeen:
 def _asked(store: Store, scrub: Callable[[str], str]) -> str:
     try:
         return store.ask()
+    except LogUnavailableError as error:
+        return _in_short(scrub(error.reason))
     except Exception as error:  # whatever it raises: it does not answer
         return _in_short(scrub(str(error) or type(error).__name__))
 
@@ -171,14 +174,11 @@ def _ask_postgres(dsn: str) -> str:
     return ""
 
 
-def _ask_valkey(url: str) -> str:
-    import redis
+def _ask_log(url: str) -> str:
+    from streams.logs import log_at
 
-    seconds = float(ANSWER_SECONDS)
-    with closing(redis.Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds)) as client:
-        memory = client.info("memory")
-    limit = int(memory.get("maxmemory", 0))
-    return LOG_IS_FULL if limit and int(memory["used_memory"]) >= limit else ""
+    with closing(log_at(url, answer_seconds=ANSWER_SECONDS)) as log:
+        return LOG_IS_FULL if log.memory().is_full else ""
 
 
 def _address_of(dsn: str, port: int) -> str:

@@ -16,13 +16,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psutil
-import redis
 
-from contracts.errors import StackError
+from contracts.errors import LogUnavailableError, StackError
 from stack import files, ports
 from stack.processes import tracking
 
 START_TIMEOUT_SECONDS = 30.0
+ANSWER_SECONDS = 5.0
 STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
 APPEND_ONLY = "appendonlydir"
@@ -93,7 +93,7 @@ class EmbeddedValkey:
         return self._process() is not None
 
     def url(self, database: int = 0) -> str:
-        """Return the URL with password that redis-py takes."""
+        """Return the URL with password, as `streams/logs.py` takes it."""
         password = quote(files.stored_password(self._password_file), safe="")
         return f"redis://:{password}@{ports.LOOPBACK}:{self.port or self._last_port()}/{database}"
 
@@ -157,18 +157,19 @@ class EmbeddedValkey:
         tracking.release(child)
 
     def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> None:
-        client = redis.Redis.from_url(self.url(), socket_timeout=5.0, socket_connect_timeout=1.0)
+        from streams.logs import log_at
+
+        log = log_at(self.url(), answer_seconds=ANSWER_SECONDS)
 
         def ready() -> bool:
             if child is not None and child.poll() is not None:
                 reason = files.tail(self.log).strip() or "no message"
                 raise StackError(f"Valkey {self.name} did not start ({reason}); its log is {self.log}.")
             try:
-                return bool(client.ping())
-            except redis.exceptions.AuthenticationError:
+                log.ping()
+            except LogUnavailableError:
                 return False
-            except (redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                return False
+            return True
 
         try:
             tracking.wait_until(
@@ -177,7 +178,7 @@ class EmbeddedValkey:
                 failure=lambda: f"Valkey {self.name} was not ready in time; its log is {self.log}.",
             )
         finally:
-            client.close()
+            log.close()
 
 
 def _program() -> Path:

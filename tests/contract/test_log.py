@@ -12,20 +12,25 @@ import msgspec
 import pytest
 import redis
 
-from contracts.errors import LogDivergedError, LogGapError, LogUnavailableError, SettingsError
+from contracts.errors import InputError, LogDivergedError, LogGapError, LogUnavailableError, SettingsError
 from contracts.settings import Settings
 from streams import codec
 from streams.log import ChunkManifest, EntryId, EventLog, LogEntry, Manifest, Progress, entry_place
-from streams.logs import ADAPTERS, build_log
-from streams.valkey_log import ValkeyLog
+from streams.logs import ADAPTERS, Adapter, build_log, log_at
+from streams.valkey_log import ValkeyLog, unavailable
 from tests.streams_support import stored_events
 
 POD, EPOCH, PARTITIONS = "pod1", "system.1.1", 3
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-AWAY: dict[Callable[[str], EventLog], str] = {ValkeyLog: "redis://127.0.0.1:9/0"}
+AWAY: dict[Adapter, str] = {ValkeyLog: "redis://127.0.0.1:9/0"}
 """By adapter: where no server is."""
+
+ASKED: dict[object, tuple[list[str], list[str]]] = {
+    ValkeyLog: (["config", "get", "maxmemory"], ["config", "set", "maxmemory", "64mb"])
+}
+"""By adapter, in its server's own language: a command that changes nothing, and one that sets a limit of 64 MB."""
 
 
 @pytest.fixture(params=sorted(set(ADAPTERS.values()), key=repr), ids=lambda adapter: adapter.__name__)
@@ -213,8 +218,31 @@ def test_a_torn_append_is_finished_by_doing_it_again(log: EventLog) -> None:
     assert log.fetch(POD, [one.at for one in entries]) == [one.data for one in entries]
 
 
+def test_a_server_that_is_there_says_what_it_holds_and_may_hold(log: EventLog) -> None:
+    log.ping()
+    reading, limiting = ASKED[type(log)]
+    before = log.memory()
+    assert before.limit_bytes is None and 0 < before.used_bytes < before.machine_bytes and not before.is_full
+    assert log.is_reading(reading) and not log.is_reading(limiting)
+    try:
+        log.ask(limiting)
+        assert log.memory().limit_bytes == 64 << 20 and not log.memory().is_full
+    finally:
+        log.ask([*limiting[:-1], "0"])
+    assert not replace(before, limit_bytes=before.used_bytes + 1).is_full
+    assert replace(before, limit_bytes=before.used_bytes).is_full
+
+
+def test_what_is_asked_in_the_servers_language_is_answered_as_text(log: EventLog) -> None:
+    publish(log, 1)
+    assert log.ask(ASKED[type(log)][0]) == ["maxmemory: 0"]
+    with pytest.raises(InputError, match="refuses no-such-command: "):
+        log.ask(["no-such-command"])
+    assert cuts(log) == [1], "it goes on after what was refused"
+
+
 @pytest.mark.parametrize("adapter", AWAY, ids=lambda adapter: adapter.__name__)
-def test_a_server_that_is_away_is_said_in_the_ports_own_words(adapter: Callable[[str], EventLog]) -> None:
+def test_a_server_that_is_away_is_said_in_the_ports_own_words(adapter: Adapter) -> None:
     with closing(adapter(AWAY[adapter])) as log:
         progress = Progress(projection="lake", applied_cut=1, reported_at=NOW)
         calls: list[Callable[[], object]] = [
@@ -232,10 +260,14 @@ def test_a_server_that_is_away_is_said_in_the_ports_own_words(adapter: Callable[
             lambda: log.forget_projection(POD, "lake"),
             lambda: log.progress(POD),
             lambda: log.trim(POD, 1),
+            log.ping,
+            log.memory,
+            lambda: log.ask(ASKED[adapter][0]),
         ]
         for call in calls:
-            with pytest.raises(LogUnavailableError, match=r"The log does not answer: .*tieout status"):
+            with pytest.raises(LogUnavailableError, match=r"The log does not answer: .*tieout status") as said:
                 call()
+            assert said.value.reason in str(said.value) and "refused" in said.value.reason
 
 
 def test_a_full_server_takes_no_entries_and_lets_copies_report(valkey_url: str) -> None:
@@ -251,6 +283,36 @@ def test_a_full_server_takes_no_entries_and_lets_copies_report(valkey_url: str) 
             client.config_set("maxmemory", "0")
         publish(log, 2)
         assert cuts(log) == [2]
+
+
+def test_entries_are_shown_as_text_and_what_was_asked_leaves_no_trace(valkey_url: str) -> None:
+    with closing(ValkeyLog(valkey_url)) as log:
+        (first, _) = publish(log, 1)
+        shown = log.ask(["xrange", log.entries_key(POD, 1, 0), "-", "+"])
+        assert shown[0].strip() == "1-0" and any("\\x" in line for line in shown), "an entry's bytes are no text"
+        log.ask(["select", "15"])
+        assert cuts(log) == [1] and log.fetch(POD, [first.at]) == [first.data]
+
+
+def test_a_server_that_refuses_is_said_in_the_ports_own_words(valkey_url: str) -> None:
+    with closing(ValkeyLog(valkey_url)) as log, redis.Redis.from_url(valkey_url) as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            with pytest.raises(LogUnavailableError, match=r"refuses what it is asked: .*NOREPLICAS.*tieout status"):
+                publish(log, 1)
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+    stranger = log_at(valkey_url.replace("redis://:", "redis://:not-"))
+    with closing(stranger), pytest.raises(LogUnavailableError, match=r"does not answer: .*password"):
+        stranger.ping()
+
+
+def test_a_full_disk_is_named() -> None:
+    error = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
+    assert str(unavailable(error)) == (
+        "The log takes no entries: its disk is full "
+        "(MISCONF Errors writing to the AOF file: No space left on device). Make room there."
+    )
 
 
 @pytest.mark.parametrize(

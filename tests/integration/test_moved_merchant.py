@@ -14,7 +14,7 @@ from derived.lake import connect_lake, migrate_lake
 from derived.read_models import migrate as migrate_read_models
 from reconcile.context import ReconcileContext
 from reconcile.run import run_comparison, run_pairs
-from stack.comparison import build_reconcile_context
+from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 

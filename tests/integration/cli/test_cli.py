@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.app import NOT_RUNNING, WRONG_INPUT, app
+from cli.app import app
+from cli.conventions import WRONG_INPUT
+from stack.looking.verdict import NOTHING_RUNS
 from stack.settings import ROOT, write_settings_file
 
 COMMANDS = (
@@ -80,12 +82,12 @@ def test_status_of_a_stack_that_is_down_still_answers(tmp_path: Path) -> None:
     }
     write_settings_file(tmp_path, values)
     outcome = _tieout(tmp_path, "status", "--json")
-    assert outcome.returncode == NOT_RUNNING
+    assert outcome.returncode == NOTHING_RUNS
     answer = json.loads(outcome.stdout)
     assert answer["state"] == "down"
     assert [pod["state"] for pod in answer["pods"]] == ["unreachable"]
     assert {copy["state"] for copy in answer["projections"]} == {"unreachable"}
-    assert answer["verdict"]["exit_code"] == NOT_RUNNING and "secret" not in outcome.stdout
+    assert answer["verdict"]["exit_code"] == NOTHING_RUNS and "secret" not in outcome.stdout
     shown = _tieout(tmp_path, "status")
     assert "secret" not in shown.stdout + shown.stderr
 

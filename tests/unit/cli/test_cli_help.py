@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parents[3]
 MAKERS = {"pytest", "mypy", "sqlfluff", "ruff", "hypothesis", "import-linter", "pytest-xdist"}
 
 
-def test_help_lists_every_command_once_under_its_heading() -> None:
+def test_help_lists_every_command_once_under_who_uses_it() -> None:
     listed = CliRunner().invoke(app, ["--help"]).output
     assert re.findall(r"─ ([A-Z][^─]+?) ─", listed) == ["Options", *HEADINGS]
     named = re.findall(r"^│ ([a-z][a-z-]*) ", listed, re.MULTILINE)
     assert named == [name for names in HEADINGS.values() for name in names]
+    assert {heading.partition(":")[0] for heading in HEADINGS} == {"On call", "Finance", "Data engineers"}
 
 
 def test_the_version_is_that_of_the_project() -> None:

@@ -10,9 +10,10 @@ from datetime import date
 import pytest
 from rich.text import Text
 
-from cli.app import FAILED, WRONG_INPUT, main
+from cli.app import main
 from cli.commands.stores import check_keys
 from cli.console import VisibleConsole, print_json, print_text, table
+from cli.conventions import FAILED, WRONG_INPUT
 from contracts.errors import InputError
 from contracts.ids import parts_of_key
 from contracts.text import visible, visible_lines

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import redis
 
 from contracts.memory import memory_mb, peak_memory_mb
 from contracts.settings import PodSettings, Settings
 from derived.build_memory import KEPT, build_memory, note_build_memory
 from stack.looking import headroom
 from stack.looking.headroom import limit_uses
+from streams import logs
+from streams.log import LogMemory
 
 
 def settings(var_dir: Path) -> Settings:
@@ -33,17 +35,17 @@ def settings(var_dir: Path) -> Settings:
 
 
 @pytest.fixture
-def log_memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Let the log's server answer with these values."""
-    values = {"used_memory": 900_000_000, "maxmemory": 1_000_000_000, "total_system_memory": 9_000_000_000}
-    client = SimpleNamespace(info=lambda section: values, close=lambda: None)
-    monkeypatch.setattr(redis.Redis, "from_url", lambda url, **_: client)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[LogMemory]:
+    """Let the log's server answer with the last of these."""
+    values = [LogMemory(used_bytes=900_000_000, limit_bytes=1_000_000_000, machine_bytes=9_000_000_000)]
+    log = SimpleNamespace(memory=lambda: values[-1], close=lambda: None)
+    monkeypatch.setattr(logs, "build_log", lambda settings, **_: log)
     monkeypatch.setattr(headroom, "_outbox", lambda settings, pod: iter(()))
     return values
 
 
 def test_disk_scratch_and_the_logs_server_are_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_memory: dict[str, int]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[LogMemory]
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=0, free=10**8))
     (tmp_path / "scratch" / "one").mkdir(parents=True)
@@ -54,7 +56,7 @@ def test_disk_scratch_and_the_logs_server_are_measured(
         ("scratch space of comparisons", 0.85, True),
         ("memory of the log's server", 0.9, True),
     ]
-    log_memory["maxmemory"] = 0
+    said.append(replace(said[0], limit_bytes=None))
     assert limit_uses(settings(tmp_path))[-1].share == pytest.approx(0.1), "the machine is the limit"
 
 

@@ -13,12 +13,12 @@ from typing import NoReturn, cast
 import duckdb
 import psycopg
 import pytest
-import redis
 import sqlalchemy.exc
 
 from cli import app as command
 from cli.commands.reports import write_file
 from cli.console import ConsoleProgress
+from cli.conventions import FAILED
 from contracts.errors import StackError
 from contracts.settings import Settings
 from stack.files import write_private, write_whole
@@ -37,7 +37,6 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "/var/tieout/lake/a.parq
         (FULL, "A disk is full (No space left on device: /var/tieout/lake/a.parquet)"),
         (psycopg.errors.DiskFull("could not extend file: No space left on device\nHINT: x"), "A disk is full (could"),
         (duckdb.IOException('Could not write "a": No space left on device'), "A disk is full"),
-        (redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"), "A disk is full"),
         (psycopg.OperationalError("FATAL: sorry, too many clients already"), "has no connection left"),
         (sqlalchemy.exc.OperationalError("select 1", {}, psycopg.OperationalError("gone")), "asked: gone. Look"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "x may not be read or written by this account"),
@@ -65,7 +64,7 @@ def test_a_command_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys:
             command.main()
     finally:
         os.umask(umask)
-    assert ended.value.code == command.FAILED
+    assert ended.value.code == FAILED
     assert capsys.readouterr().err == (outage(FULL) or "") + "\n"
 
 
