@@ -1,4 +1,7 @@
-"""OLTP's tables as assets. Dagster observes them and never materializes them, because only commands write them."""
+"""OLTP's tables as assets. Dagster observes them and never materializes them, because only commands write them.
+
+Belongs here: these assets. Does not belong here: counting their rows (`oltp/store/observe.py`).
+"""
 
 from collections.abc import Iterator
 

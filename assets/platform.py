@@ -1,4 +1,7 @@
-"""The resource that assets and checks work with: one value, which `orchestration/` builds."""
+"""The resource that assets and checks work with: one value, which `orchestration/` builds.
+
+Belongs here: that value. Does not belong here: building it (`orchestration/resources.py`).
+"""
 
 from __future__ import annotations
 

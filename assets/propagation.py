@@ -2,6 +2,8 @@
 
 While a relay runs, only the relay publishes: a drain then waits until the relay has published everything that was
 committed before the drain began, and reports that the relay did it.
+
+Belongs here: these two assets. Does not belong here: publishing (`streams/`), applying the log (`assets/copies.py`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,6 +2,8 @@
 
 Breaks and alerts are tables in the control database; comparisons, repairs and the sender write them, and Dagster only
 shows them. Materializing the drills runs them.
+
+Belongs here: these assets. Does not belong here: the tables (`repair/`), the drills (`drills/`).
 """
 
 import dagster as dg

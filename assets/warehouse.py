@@ -1,4 +1,8 @@
-"""The warehouse: every dbt model as an asset, every dbt test as a check, built at one vector of cuts."""
+"""The warehouse: every dbt model as an asset, every dbt test as a check, built at one vector of cuts.
+
+Belongs here: models and tests as Dagster sees them. Does not belong here: the models (dbt_project/), cuts and locks of
+builds (`derived/builds.py`).
+"""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -2,6 +2,8 @@
 
 A sender that is down cannot report itself, therefore this check runs separately. If Dagster itself is down, a worker
 that does not need Dagster reports it (`stack/upkeep/watching.py`).
+
+Belongs here: this check. Does not belong here: when the alert path counts as alive (`repair/alerts/deciding.py`).
 """
 
 import dagster as dg

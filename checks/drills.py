@@ -2,6 +2,8 @@
 
 A proof that is older than the contract allows does not count. Cannot catch: a promise that no drill tests, and a fault
 that appeared after the last drill.
+
+Belongs here: these checks. Does not belong here: when a proof counts (`drills/matrix.py`).
 """
 
 from collections.abc import Iterator

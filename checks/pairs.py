@@ -3,6 +3,8 @@
 A check fails if there is a difference at a cut; the ledger of breaks then has it, and repairs start from the ledger. A
 late copy and a difference that people accepted only warn. A comparison that could not look makes its check's execution
 fail, so that "unknown" never looks like an answer; differences found in other pods are still shown.
+
+Belongs here: these checks and their results. Does not belong here: comparing (`reconcile/`), the ledger (`repair/`).
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,4 +1,7 @@
-"""Whether the sweep is on time: every key of every pair was compared at least once within the stated time."""
+"""Whether the sweep is on time: every key of every pair was compared at least once within the stated time.
+
+Belongs here: this check. Does not belong here: what is compared next, and the coverage (`reconcile/`).
+"""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -3,6 +3,8 @@
 All of it is one code location, so Dagster's pages can launch a check, or a mart with its checks, from the asset's page.
 
 Importing this module reads nothing. Dagster calls `defs` when it loads the code location, whether servers run or not.
+
+Belongs here: which assets, checks, jobs, schedules and sensors there are. Does not belong here: any of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Jobs over the graph: draining a pod, comparing, measuring freshness, drills, expectations."""
+"""Jobs over the graph: draining a pod, comparing, measuring freshness, drills, expectations.
+
+Belongs here: which assets and checks a job runs. Does not belong here: when it runs (`definitions.py`), jobs that keep
+stores small (`upkeep.py`), repairs (`repairs.py`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The resources of the graph. Their settings are read once, when Dagster loads the code location."""
+"""The resources of the graph. Their settings are read once, when Dagster loads the code location.
+
+Belongs here: building them. Does not belong here: what the graph uses them for (`assets/platform.py`).
+"""
 
 from __future__ import annotations
 

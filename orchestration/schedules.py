@@ -1,4 +1,7 @@
-"""How schedules are declared. Times are UTC; every scheduled job can also be started by hand."""
+"""How schedules are declared. Times are UTC; every scheduled job can also be started by hand.
+
+Belongs here: what all schedules share. Does not belong here: the times (`definitions.py`, `warehouse.py`).
+"""
 
 from __future__ import annotations
 

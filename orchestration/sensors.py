@@ -3,6 +3,9 @@
 Dagster's freshness policies only see materializations; they are on gauges, which only the heartbeat materializes. So a
 policy fails when a copy falls behind a pod, without a run. A copy that cannot be measured is not reported, so its
 policies fail too.
+
+Belongs here: the heartbeat. Does not belong here: measuring the lag (`checks/freshness.py`), the gauges
+(`assets/gauges.py`).
 """
 
 from __future__ import annotations

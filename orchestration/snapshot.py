@@ -1,6 +1,8 @@
 """A snapshot of the graph as text: keys, edges, checks, jobs. Committed (`docs/graph.txt`) and reviewed like code.
 
 Run ``python -m orchestration.snapshot`` to write it; a test fails when it is stale.
+
+Belongs here: this text. Does not belong here: the graph (`definitions.py`).
 """
 
 from __future__ import annotations

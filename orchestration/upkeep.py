@@ -1,7 +1,7 @@
 """Jobs that keep stores small: compact the lake, prune outboxes behind a verified backup, trim the log and the results.
 
-They also remove idempotency keys whose lease is over. Does not belong here: Dagster's own history (`history.py`),
-expired reservations (`reservations.py`).
+They also remove idempotency keys whose lease is over. Belongs here: these jobs. Does not belong here: Dagster's own
+history (`history.py`), expired reservations (`reservations.py`).
 """
 
 from collections.abc import Iterator

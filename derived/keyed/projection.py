@@ -134,8 +134,8 @@ class KeyedProjection:
         """
         with self._store.transaction() as session:
             stored: Mapping[int, Position] = _positions(session.lock_positions(pod, []))
-            # Lock and compare before rows are deleted: if all rows of a sum are deleted and written again, the sum
-            # becomes right by that, and the change would not be counted.
+            # Lock and correct the sums before rows are deleted: if all rows of a sum are deleted and written again,
+            # that alone makes the sum right, and the change would not be counted.
             session.lock_sums(self._sums)
             summed = sum(session.sum_again(table, None) for table in self._sums)
             parked = session.parked_keys(pod)

@@ -1,4 +1,4 @@
-"""The positions to which a view goes back when a new epoch of its pod is opened. Reads the lake once, else pure.
+"""The positions to which a view goes back when a new epoch of its pod is opened. Pure but for one query on the lake.
 
 Belongs here: the positions. Does not belong here: writing them (the stores), or the rows
 (`projection.py`).
