@@ -298,21 +298,32 @@ def _remove_leftovers() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each run take every second test that is marked `in_turn`, by the run's seed; a run of the long forms, all.
+    """Let each run take a part of the tests that are marked `in_turn`, by its seed; a run of the long forms, all.
 
-    Two runs of `make test` with other seeds run all of them in the time of one. A failure names its seed.
+    Those of one module are of a kind. Where they are three or more each run takes every third of them, else every
+    second: of two or more at least one is in every run. Three runs of `make test` with consecutive seeds run all in the
+    time of one. A failure names its seed.
     """
     chosen = config.option.markexpr
-    in_turn = [item for item in items if item.get_closest_marker("in_turn") and not item.get_closest_marker("long")]
-    for number, item in enumerate(in_turn):
-        if chosen == "long" or (chosen == "not long" and (SEED + number) % 2):
-            item.add_marker(pytest.mark.long)
+    kinds: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("in_turn") and not item.get_closest_marker("long"):
+            kinds.setdefault(item.path, []).append(item)
+    for place, tests in enumerate(kinds.values()):
+        turns = 3 if len(tests) >= 3 else 2
+        for number, item in enumerate(tests, start=place):
+            if chosen == "long" or (chosen == "not long" and (SEED + number) % turns):
+                item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector leave alone what is loaded by now: a million objects, none of them garbage."""
+    """Let the garbage collector leave alone what is loaded by now: a million objects, none of them garbage.
+
+    At the rest it looks less often: the project that dbt parses is many objects, too, and stays.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.hookimpl(optionalhook=True)
