@@ -38,15 +38,17 @@ EVENT_COLUMNS = """
 ROW_GROUP_MB = 8
 """Of a file's row groups, unpacked. One for a whole step made readers hold 128 MB at once, per thread and column."""
 
+CREATE_PARKED = f"""create table if not exists {PARKED} (
+    pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
+    "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)"""
+
 TABLES = (
     # With `chunk`, without which nobody could say what a position inside a large cut includes.
     f"create table if not exists {EVENTS} ({EVENT_COLUMNS}, chunk integer not null)",
     # A cut that was complete over all partitions after a commit: what an as-of date is answered from.
     f"""create table if not exists {CUTS} (
         pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null)""",
-    f"""create table if not exists {PARKED} (
-        pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
-        "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)""",
+    CREATE_PARKED,
     # Cuts after `base_cut` are of `epoch`, those up to it of `base_epoch` and earlier ones; until `retracted_at`.
     f"""create table if not exists {EPOCHS} (
         pod varchar not null, epoch varchar not null, base_cut bigint not null, base_epoch varchar,
@@ -95,8 +97,23 @@ def migrate_lake(
             # Rows go to files, never into the catalog: other readers and the object store see one kind of data.
             connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
             connection.execute(f"create schema if not exists {SCHEMA}")
+        if not _has_table(connection, "events"):
+            _give_statistics(connection)
+        with transaction(connection):
             _create(connection, pods, partition_count)
         _bound_row_groups(connection)
+
+
+def _give_statistics(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let a row come to `parked` and go, before events are there; in two commits, or none would have been there.
+
+    Of a table that never had a row DuckLake 1.5.5 has no statistics to keep, and asks the catalog for them anew for
+    each column of each query. This table nearly always is empty and everybody reads it: a look would cost ten times as
+    much. A migration that ended in the middle does it again.
+    """
+    connection.execute(CREATE_PARKED)
+    connection.execute(f"insert into {PARKED} values ('', '', '', 0, 0, '', '', now())")
+    connection.execute(f"delete from {PARKED} where pod = ''")
 
 
 def _bound_row_groups(connection: duckdb.DuckDBPyConnection) -> None:

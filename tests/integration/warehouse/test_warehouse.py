@@ -315,8 +315,9 @@ def test_the_newest_build_is_known_without_the_clock(tmp_path: Path) -> None:
     )
     connection.execute("create table lake.raw.parked (pod varchar, cut bigint)")
     connection.execute("create schema lake.builds")
-    for statement in TABLES[1:-1]:  # the last one is DuckLake's
-        connection.execute(statement)
+    for statement in TABLES[1:]:
+        if not statement.startswith("call "):  # DuckLake's own
+            connection.execute(statement)
     ids = iter([uuid.UUID(int=2), uuid.UUID(int=1)])  # the clock was set back between the two
     for cut in (1, 2):
         build = record_cut_vector(connection, cuts={"pod1": cut}, new_id=lambda: next(ids))
