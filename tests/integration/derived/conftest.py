@@ -21,7 +21,6 @@ from derived.read_models import account_view, fulfillment_view, migrate
 from derived.read_models.account_view import ROOTS as ACCOUNT_ROOTS
 from derived.read_models.fulfillment_view import ROOTS as FULFILLMENT_ROOTS
 from derived.read_models.projection import ReadModel
-from stack.servers import bootstrap
 from streams.projection import Work
 from tests.conftest import Cluster, MakeDatabase
 from tests.derived_work import PARTITIONS
@@ -106,7 +105,7 @@ def lake(postgres: Cluster, lake_template: tuple[str, Path]) -> Iterator[Lake]:
     template, folder = lake_template
     database = postgres.create("lake", owner="tieout_lake", template=template)
     yield Lake(catalog_dsn=postgres.dsn("tieout_lake", database), data_path=str(folder))
-    bootstrap.drop_database(postgres.superuser_dsn(), database)
+    postgres.drop(database)
 
 
 @pytest.fixture
@@ -145,4 +144,4 @@ def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: P
     yield Stores(settings=settings, lake=lake, account=account, fulfillment=fulfillment)
     account.close()
     fulfillment.close()
-    bootstrap.drop_database(postgres.superuser_dsn(), database)
+    postgres.drop(database)
