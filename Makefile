@@ -5,6 +5,8 @@
 
 PY := .venv/bin/python
 export PYTHONPATH := $(CURDIR)
+# Python keeps what it has compiled, whatever the caller's shell says: each command starts many processes.
+unexport PYTHONDONTWRITEBYTECODE
 once := $(filter-out 0,$(ONCE))
 
 .PHONY: run test scenarios check bench drill pictures format install lock clean

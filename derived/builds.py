@@ -28,6 +28,7 @@ from derived.lake_connection import LAKE, lake_place, open_lake, transaction
 from derived.lake_files import lost_tables
 from derived.lake_reads import cut_vector
 from derived.lake_schema import CUTS, PARKED
+from derived.leaving_out import NO_ROWS as NOTHING_LEFT_OUT
 from derived.leaving_out import TABLES as LEFT_OUT_TABLES
 from derived.leaving_out import leave_out, take_back
 from derived.retired import retired_sentences
@@ -48,14 +49,16 @@ TABLES = (
     f"""create table if not exists {COMPLETIONS} (
         build_id varchar not null, completed_at timestamptz not null, schema_versions varchar)""",
     *LEFT_OUT_TABLES,
+    *NOTHING_LEFT_OUT,
     # The number orders builds independently of clocks. Older lakes only had ids, which begin with the time.
     f"alter table {CUT_VECTORS} add column if not exists build_number bigint",
     f"""update {CUT_VECTORS} as vectors set build_number = (
         select count(distinct build_id) from {CUT_VECTORS} as earlier where earlier.build_id <= vectors.build_id)
         where build_number is null""",
-    f"alter table {COMPLETIONS} add column if not exists schema_versions varchar",
     # Each build writes only a few rows: they stay in the catalog until compaction writes them to a file.
     f"call {LAKE}.set_option('data_inlining_row_limit', 100, schema => 'builds')",
+    # The last one: with it, all is there.
+    f"alter table {COMPLETIONS} add column if not exists schema_versions varchar",
 )
 
 VERSIONS_OF_NEWEST = f"""

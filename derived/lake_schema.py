@@ -43,15 +43,17 @@ ROW_GROUP_MB = 8
 """Uncompressed size of a file's row groups. With one row group per step, readers held 128 MB at once, per thread and
 column."""
 
+CREATE_PARKED = f"""create table if not exists {PARKED} (
+    pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
+    "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)"""
+
 TABLES = (
     # `chunk` is needed to decide whether a position inside a large cut includes the event.
     f"create table if not exists {EVENTS} ({EVENT_COLUMNS}, chunk integer not null)",
     # Cuts that were complete over all partitions after a commit: as-of dates are answered from this table.
     f"""create table if not exists {CUTS} (
         pod varchar not null, epoch varchar not null, cut bigint not null, data_at timestamptz not null)""",
-    f"""create table if not exists {PARKED} (
-        pod varchar not null, aggregate_key varchar not null, event_id varchar not null, cut bigint not null,
-        "position" bigint not null, event varchar not null, error varchar not null, parked_at timestamptz not null)""",
+    CREATE_PARKED,
     # Cuts after `base_cut` are of `epoch`; those up to it are of `base_epoch` and earlier ones. Valid until
     # `retracted_at`.
     f"""create table if not exists {EPOCHS} (
@@ -108,8 +110,23 @@ def migrate_lake(
             # Write rows to files, never into the catalog: so all readers, and the object store, see the same files.
             connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
             connection.execute(f"create schema if not exists {SCHEMA}")
+        if not _has_table(connection, "events"):
+            _give_statistics(connection)
+        with transaction(connection):
             _create(connection, pods, partition_count)
         _bound_row_groups(connection)
+
+
+def _give_statistics(connection: duckdb.DuckDBPyConnection) -> None:
+    """Insert a row into `parked` and delete it, in two commits, before there are events.
+
+    DuckLake 1.5.5 keeps no statistics of a table that never had a row, and asks the catalog for them again for each
+    column of each query. This table is nearly always empty and often read: each query would cost ten times as much. A
+    migration that was interrupted does it again.
+    """
+    connection.execute(CREATE_PARKED)
+    connection.execute(f"insert into {PARKED} values ('', '', '', 0, 0, '', '', now())")
+    connection.execute(f"delete from {PARKED} where pod = ''")
 
 
 def _bound_row_groups(connection: duckdb.DuckDBPyConnection) -> None:

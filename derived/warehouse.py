@@ -27,6 +27,7 @@ from derived.defective import Omission
 from derived.failed_tests import failing_keys, with_keys
 from derived.lake_connection import link_extensions, normal_data_path, scrub
 from derived.leaving_out import leaves_out_events
+from derived.view_definitions import WITHOUT_VIEWS, remember_views, unchanged_views
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
@@ -122,12 +123,18 @@ def build_warehouse(
     """
     started = time.monotonic()
     with building(settings, cuts=cuts, since=dict.fromkeys(_pods(settings), 0) if full_refresh else since) as build:
+        is_anew = full_refresh or build.is_outgrown
+        views = [] if is_anew or select else unchanged_views(build.connection)
         arguments = ["build", "--exclude-resource-types", "unit_test", "exposure"]
-        arguments += ["--full-refresh"] if full_refresh or build.is_outgrown else []
+        arguments += ["--full-refresh"] if is_anew else []
         arguments += ["--select", *select] if select else []
+        arguments += WITHOUT_VIEWS if views else []
         nodes = named_failures(build.connection, node_runs(run_dbt(settings, arguments, build=build)))
+        nodes += map(_left_alone, views)
         is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)
         build.is_complete = is_faultless and not select
+        if build.is_complete and not views:
+            remember_views(build.connection)
         rows = stored_rows(build.connection)
         if not select:
             keep_build(settings, KeptBuild(build_id=build.build_id, cuts=build.cuts, nodes=_kept(nodes, rows)))
@@ -279,6 +286,10 @@ def node_runs(result: dbtRunnerResult) -> list[NodeRun]:
         )
         for outcome in outcomes
     ]
+
+
+def _left_alone(view: str) -> NodeRun:
+    return NodeRun(name=view, kind="model", status="success", seconds=0.0, failures=0, message="UNCHANGED")
 
 
 def named_failures(connection: Connection, nodes: Sequence[NodeRun]) -> list[NodeRun]:

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ import psutil
 import psycopg
 import pytest
 import redis
+from psycopg import sql
 
 from contracts.settings import PodSettings, Settings
 from stack.servers import bootstrap
@@ -35,13 +36,15 @@ MakePod = Callable[..., PodSettings]
 MakeDatabase = Callable[..., str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Cluster:
     """The running test cluster: names databases, clones them, and knows every role's password."""
 
     server: EmbeddedPostgres
     passwords: dict[str, str]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    administrator: psycopg.Connection | None = field(default=None, repr=False)
+    """Stays open, because a run makes and drops some fifteen hundred databases."""
 
     def superuser_dsn(self, database: str = "postgres") -> str:
         """Return the superuser's URI of a database."""
@@ -51,16 +54,40 @@ class Cluster:
         """Return a role's URI of a database."""
         return self.server.dsn(role, self.passwords[role], database)
 
-    def create(self, prefix: str, *, owner: str, template: str | None = None) -> str:
-        """Create a database under a name that was never used, and return the name."""
+    def create(self, prefix: str, *, owner: str, template: str = "template0", connecting: Iterable[str] = ()) -> str:
+        """Create a database under a name that was never used, and return the name; these roles, too, may connect."""
         database = f"{prefix}_{next(self.numbers)}"
-        bootstrap.create_database(self.superuser_dsn(), database, owner=owner, template=template)
+        names = {"name": sql.Identifier(database), "owner": sql.Identifier(owner), "template": sql.Identifier(template)}
+        # Copying a template's files takes a quarter of the time that writing them through the log takes.
+        self._execute(sql.SQL("create database {name} owner {owner} template {template} strategy file_copy"), names)
+        self._execute(sql.SQL("revoke all on database {name} from public"), names)
+        if connecting:
+            roles = sql.SQL(", ").join(map(sql.Identifier, connecting))
+            self._execute(sql.SQL("grant connect, temporary on database {name} to {roles}"), {**names, "roles": roles})
         return database
+
+    def drop(self, database: str) -> None:
+        """Drop a database, ending the sessions in it."""
+        self._execute(sql.SQL("drop database if exists {name} with (force)"), {"name": sql.Identifier(database)})
+
+    def _execute(self, statement: sql.SQL, names: Mapping[str, sql.Composable]) -> None:
+        if self.administrator is None or not _is_alive(self.administrator):
+            self.administrator = psycopg.connect(self.superuser_dsn(), autocommit=True)
+        self.administrator.execute(statement.format(**names))
 
     def pod_settings(self, pod: str, database: str) -> PodSettings:
         """Return the settings of a pod whose data are in `database`."""
         owner, app, relay, reader = (self.dsn(role, database) for role in bootstrap.POD_ROLES)
         return PodSettings(pod=pod, owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+
+
+def _is_alive(connection: psycopg.Connection) -> bool:
+    """Return whether nobody has ended the session: some tests end all that they find."""
+    try:
+        connection.execute("")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 FOLDER_PREFIX = "tieout-test-"
@@ -135,7 +162,10 @@ def postgres(session_folder: Path) -> Iterator[Cluster]:
         server.start()
         _hash_passwords_once(server)
         bootstrap.create_roles(server.superuser_dsn(), passwords)
-        yield Cluster(server=server, passwords=passwords)
+        cluster = Cluster(server=server, passwords=passwords)
+        yield cluster
+        if cluster.administrator is not None:
+            cluster.administrator.close()
     finally:
         server.stop()
 
@@ -153,8 +183,7 @@ def pod_template(postgres: Cluster) -> str:
     from oltp.store.migrate import migrate
 
     owner = bootstrap.POD_ROLES[0]
-    template = postgres.create("template_pod", owner=owner)
-    bootstrap.allow_connections(postgres.superuser_dsn(), template, bootstrap.POD_ROLES)
+    template = postgres.create("template_pod", owner=owner, connecting=bootstrap.POD_ROLES)
     bootstrap.reserve_relay_lock(postgres.superuser_dsn(), template)
     migrate(postgres.dsn(owner, template))
     return template
@@ -166,17 +195,15 @@ def make_database(postgres: Cluster) -> Iterator[MakeDatabase]:
     made: list[str] = []
 
     def make(owner: str = "tieout_owner") -> str:
-        # Copying a template's files takes a quarter of the time that writing them through the log takes.
-        database = postgres.create("empty", owner=owner, template="template0")
-        made.append(database)
         # The control databases are no pod's: there two-key locks are for whoever owns them.
-        if owner in bootstrap.POD_ROLES:
-            bootstrap.allow_connections(postgres.superuser_dsn(), database, bootstrap.POD_ROLES)
+        connecting = bootstrap.POD_ROLES if owner in bootstrap.POD_ROLES else ()
+        database = postgres.create("empty", owner=owner, connecting=connecting)
+        made.append(database)
         return postgres.dsn(owner, database)
 
     yield make
     for database in made:
-        bootstrap.drop_database(postgres.superuser_dsn(), database)
+        postgres.drop(database)
 
 
 @pytest.fixture
@@ -185,14 +212,14 @@ def make_pod(postgres: Cluster, pod_template: str) -> Iterator[MakePod]:
     made: list[str] = []
 
     def make(name: str = "pod1") -> PodSettings:
-        database = postgres.create(name, owner=bootstrap.POD_ROLES[0], template=pod_template)
+        roles = bootstrap.POD_ROLES
+        database = postgres.create(name, owner=roles[0], template=pod_template, connecting=roles)
         made.append(database)
-        bootstrap.allow_connections(postgres.superuser_dsn(), database, bootstrap.POD_ROLES)
         return postgres.pod_settings(name, database)
 
     yield make
     for database in made:
-        bootstrap.drop_database(postgres.superuser_dsn(), database)
+        postgres.drop(database)
 
 
 @pytest.fixture
@@ -298,21 +325,32 @@ def _remove_leftovers() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each run take every second test that is marked `in_turn`, by the run's seed; a run of the long forms, all.
+    """Let each run take a part of the tests that are marked `in_turn`, by its seed; a run of the long forms, all.
 
-    Two runs of `make test` with other seeds run all of them in the time of one. A failure names its seed.
+    Those of one module are of a kind. Where they are three or more each run takes every third of them, else every
+    second: of two or more at least one is in every run. Three runs of `make test` with consecutive seeds run all in the
+    time of one. A failure names its seed.
     """
     chosen = config.option.markexpr
-    in_turn = [item for item in items if item.get_closest_marker("in_turn") and not item.get_closest_marker("long")]
-    for number, item in enumerate(in_turn):
-        if chosen == "long" or (chosen == "not long" and (SEED + number) % 2):
-            item.add_marker(pytest.mark.long)
+    kinds: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("in_turn") and not item.get_closest_marker("long"):
+            kinds.setdefault(item.path, []).append(item)
+    for place, tests in enumerate(kinds.values()):
+        turns = 3 if len(tests) >= 3 else 2
+        for number, item in enumerate(tests, start=place):
+            if chosen == "long" or (chosen == "not long" and (SEED + number) % turns):
+                item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector leave alone what is loaded by now: a million objects, none of them garbage."""
+    """Let the garbage collector leave alone what is loaded by now: a million objects, none of them garbage.
+
+    At the rest it looks less often: the project that dbt parses is many objects, too, and stays.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -392,6 +392,7 @@ def running_relay(world: World) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.in_turn
 def test_what_the_log_lost_is_published_again_beside_the_running_relay(world: World) -> None:
     with redis.Redis.from_url(world.settings.log_url) as client, running_relay(world):
         order, _ = world.shop.paid()
@@ -446,6 +447,7 @@ def check_only_relays_are_ended(world: World) -> None:
             holder.execute("select true")
 
 
+@pytest.mark.in_turn
 def test_what_bypassed_the_outbox_is_restated(world: World) -> None:
     shop = world.shop
     dearer, shipped = shop.order(), shop.shipped()

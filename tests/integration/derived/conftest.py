@@ -21,7 +21,6 @@ from contracts.settings import PodSettings, Settings
 from derived.keyed.projection import KeyedProjection
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import migrate
-from stack.servers import bootstrap
 from streams.projection import Work
 from tests.conftest import Cluster, MakeDatabase
 from tests.derived_work import PARTITIONS
@@ -116,7 +115,7 @@ def lake(postgres: Cluster, lake_template: tuple[str, Path]) -> Iterator[Lake]:
     template, folder = lake_template
     database = postgres.create("lake", owner="tieout_lake", template=template)
     yield Lake(catalog_dsn=postgres.dsn("tieout_lake", database), data_path=str(folder))
-    bootstrap.drop_database(postgres.superuser_dsn(), database)
+    postgres.drop(database)
 
 
 @pytest.fixture
@@ -155,4 +154,4 @@ def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: P
     yield Stores(settings=settings, lake=lake, models=models)
     for model in models.values():
         model.close()
-    bootstrap.drop_database(postgres.superuser_dsn(), database)
+    postgres.drop(database)

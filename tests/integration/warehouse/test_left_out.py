@@ -181,6 +181,7 @@ def placed_minor(world: World, order: OrderState) -> int:
     return found
 
 
+@pytest.mark.in_turn
 def test_every_kind_of_defect_is_named_and_stops_only_itself(world: World) -> None:
     spoilt, changes, spoil = defects(world.commerce["pod1"])
     events = cut(world, changes, spoil)

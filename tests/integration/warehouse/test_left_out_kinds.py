@@ -182,6 +182,7 @@ def test_what_agrees_in_itself_and_not_with_what_was_before_or_beside_it_is_name
     assert world.rows(f"{booked_back} and aggregate_id = '{refund.refund_id}'") == [(0, 2)]
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("one_in", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_no_value_of_one_aggregate_stops_a_build_or_counts_for_another(
     world: World, one_in: int, rng: random.Random
