@@ -13,8 +13,8 @@ from typing import Any
 
 from contracts.settings import Settings
 from finance.statement import Statement
+from reconcile.comparison_run import Comparison
 from reconcile.context import ReconcileContext
-from reconcile.run import Comparison
 from repair.tools import Repairing
 from streams.projection import Projection
 

@@ -34,7 +34,7 @@ from contracts.verdicts import DIFFERENCES_KEPT
 from oltp.store.tables import SCHEMA, metadata
 from reconcile.compare import Limits, compare
 from reconcile.entities import entities_of
-from reconcile.oltp import left_name, read_queries, select_entity, snapshot_cursor
+from reconcile.oltp_side import left_name, read_queries, select_entity, snapshot_cursor
 from reconcile.scratch import MEMORY_LIMIT_MB, scratch, table
 from reconcile.shapes import quoted
 from stack.servers.bootstrap import create_database

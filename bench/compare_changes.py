@@ -36,10 +36,10 @@ from contracts.scope import KeyRange
 from contracts.verdicts import Verdict
 from derived.lake import connect_lake, migrate_lake
 from oltp.store.tables import SCHEMA, metadata
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.oltp import Query, left_name, read_queries, select_entity, snapshot_cursor
-from reconcile.run import run_pairs
+from reconcile.oltp_side import Query, left_name, read_queries, select_entity, snapshot_cursor
 from reconcile.scratch import scratch, table
 from reconcile.sweep import PACE, SweepPlan
 from stack.servers.bootstrap import create_database

@@ -31,7 +31,7 @@ from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
 from streams.cuts import BEFORE_ALL, Cut, CutShape, Snapshot, last_cut, look, register_cut
-from streams.outbox import EVENTS_OF_CUT, OutboxReader
+from streams.outbox_reading import EVENTS_OF_CUT, OutboxReader
 from streams.relay import Relay
 from streams.valkey_log import ValkeyLog
 

@@ -37,7 +37,7 @@ from drills.damages.place import Round
 from drills.damages.rounds import ROUNDS
 from reconcile.results import latest_results
 from repair import ledger
-from repair.run import repair_breaks
+from repair.repair_run import repair_breaks
 from repair.tools import Repairing
 from stack.composition.damaging import place_of
 from stack.settings import ROOT

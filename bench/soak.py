@@ -36,9 +36,9 @@ from contracts.errors import StackError
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake_connection import open_lake
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.results import save_results
-from reconcile.run import run_pairs
 from reconcile.sweep import SweepPlan
 from repair import ledger
 from repair.alerts.deciding import AlertKind

@@ -19,8 +19,8 @@ from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.execute import build_command_pod, execute
 from oltp.directory import placements
 from stack.composition import session
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_everything
 from stack.processes.supervision import Program, Supervisor
 from stack.processes.workers import TRAFFIC, propagation_programs
 from stack.servers.embedded import embedded_servers

@@ -12,7 +12,7 @@ from dagster import AssetCheckExecutionContext
 from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import ALERTS
 from repair.alerts.deciding import PathState, path_state
-from repair.alerts.outbox import heartbeat, pending_alerts
+from repair.alerts.queue import heartbeat, pending_alerts
 from streams.clocks import database_clock
 
 NAME = "alert_path_is_alive"

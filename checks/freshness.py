@@ -23,7 +23,7 @@ from streams.clocks import database_clock
 from streams.draining import observe_pod
 from streams.lag import ProjectionLag, observe
 from streams.logs import build_log
-from streams.outbox import OutboxObservation
+from streams.outbox_reading import OutboxObservation
 
 NAME = "data_is_fresh"
 COLUMNS = ("pod", "place", "applied_cut", "lag_events", "lag_seconds", "state")

@@ -25,12 +25,12 @@ from contracts.ownership import LOG, WAREHOUSE
 from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
 from contracts.text import counted, visible
 from contracts.verdicts import ColumnDifference, PairResult, Verdict
+from reconcile.comparison_run import Comparison, OnProgress, run_comparison
 from reconcile.coverage import read_coverage
 from reconcile.figure_results import figured_cuts, save_figures
 from reconcile.pair import Pair
 from reconcile.pairs import PAIRS
 from reconcile.results import save_results
-from reconcile.run import Comparison, OnProgress, run_comparison
 from reconcile.sweep import Coverage
 from repair.ledger import groups
 from repair.sweeping import plans_for, take_in

@@ -22,9 +22,9 @@ from cli.commands.coverage import add_commands as add_coverage
 from cli.commands.dbt import add_commands as add_dbt
 from cli.commands.draining import add_commands as add_draining
 from cli.commands.drills import add_commands as add_drills
-from cli.commands.epochs import add_commands as add_epochs
 from cli.commands.importing import add_commands as add_importing
 from cli.commands.imports import add_commands as add_imports
+from cli.commands.open_epoch import add_commands as add_epochs
 from cli.commands.parked import add_commands as add_parked
 from cli.commands.queries import add_commands as add_queries
 from cli.commands.repair import add_commands as add_repair

@@ -25,9 +25,9 @@ from contracts.text import counted
 from stack import files, settings
 from stack.composition import session
 from stack.composition.builder import Built, warm_builder
+from stack.composition.draining import drain_apart
 from stack.composition.intake import check_inputs, generate_orders, import_retail, refuse_rejected_files
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_apart
 from stack.composition.reconciling import Reconciled, conclusion, describe_build, describe_recorded, reconcile_now, ties
 from stack.looking.outages import outage
 from traffic.retail.dates import DateOrder

@@ -14,10 +14,10 @@ from cli.console import answers, table
 from contracts.money import format_minor
 from contracts.text import are, counted
 from contracts.verdicts import PairResult, Verdict
-from finance.canonical import is_number
+from finance.certificate_tables import COMPARISONS, certificate_tables
+from finance.content_hash import is_number
 from finance.presentation import headings, shown_rows, standing
 from finance.statement import Statement
-from finance.tables import COMPARISONS, certificate_tables
 from reconcile.figures import FIGURES, Figure, total_figures
 from traffic.retail.report import ImportReport
 

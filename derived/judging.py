@@ -2,8 +2,8 @@
 
 Events are judged in steps of some thousands, and only results without payloads are kept in memory: the first build
 reads all events, and the payloads of so many do not fit beside dbt. Belongs here: SQL over the lake's events. Does not
-belong here: the state before (`derived/standing.py`), what follows from a defect (`derived/defective.py`), the rules
-for one payload (`derived/defects.py`), the records (`derived/leaving_out.py`).
+belong here: the state before (`derived/histories_as_of.py`), what follows from a defect (`derived/defective.py`), the
+rules for one payload (`derived/defects.py`), the records (`derived/leaving_out.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from dataclasses import dataclass, replace
 from contracts.events import STATE_TYPES
 from derived.defective import NEW, OF_AN_ORDER, RESTATED, Before, Event, Scope, believed
 from derived.defects import judged, unique_events
-from derived.lake_connection import quote
-from derived.lake_schema import EVENTS
-from derived.standing import (
+from derived.histories_as_of import (
     BEFORE_CONSTANT,
     Connection,
     before_of,
@@ -29,6 +27,8 @@ from derived.standing import (
     standing,
     window_of,
 )
+from derived.lake_connection import quote
+from derived.lake_schema import EVENTS
 from derived.unexplained import unexplained_sql
 
 POSITIONS_AT_ONCE = 30_000

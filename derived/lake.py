@@ -25,7 +25,7 @@ from derived.lake_epochs import record_opening
 from derived.lake_files import is_conflict
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
 from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
-from derived.steps import check_expected, fresh_entries, furthest_epoch
+from derived.step_checks import check_expected, fresh_entries, furthest_epoch
 from streams.projection import START, FencedError, ParkedEvent, PoisonEventError, Position, ProjectionState, Work
 from streams.refusals import refused
 

@@ -1,7 +1,7 @@
 """The lake's epochs: recording them, and taking the lake back to the base cut of a new one.
 
 Belongs here: tables `raw.epochs`, `raw.retracted_events`, `raw.retracted_cuts`, and the one transaction that fills
-them. Does not belong here: finding that cut (`streams/epochs.py`), the other copies (`derived/epochs.py`).
+them. Does not belong here: finding that cut (`streams/epochs.py`), the other copies (`derived/epoch_opening.py`).
 """
 
 from __future__ import annotations

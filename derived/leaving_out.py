@@ -23,11 +23,11 @@ from contracts.errors import WarehouseError
 from contracts.ids import aggregate_key
 from derived.defective import NAMED_MAX, Omission, Scope, judge
 from derived.defects import Defect
+from derived.histories_as_of import LEFT_OUT_EVENTS, Connection, has_table
 from derived.judging import Case, judged_window, read_cases, scopes_of_suspects, touched_scopes
 from derived.lake_connection import LAKE, transaction
 from derived.shared_lines import shared_lines
 from derived.slipped import Windows, slipped_events, stated_again
-from derived.standing import LEFT_OUT_EVENTS, Connection, has_table
 
 LEFT_OUT = f"{LAKE}.builds.left_out"
 TABLES = (

@@ -1,6 +1,6 @@
 """What may be deleted, and when: outbox rows after a verified backup, log entries after all projections applied them.
 
-Belongs here: the order of these steps. Does not belong here: the steps (`lake_backup.py`, `streams/outbox.py`).
+Belongs here: the order of these steps. Does not belong here: the steps (`lake_backup.py`, `streams/outbox_reading.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_c
 from derived.lake_connection import bounds_of
 from derived.objects import Folder
 from streams.cuts import Cut, cuts_from
-from streams.outbox import prune
+from streams.outbox_reading import prune
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from contracts.events import STATE_TYPES
 from contracts.events.upcasting import newest_sql
 from derived.defective import Scope
 from derived.defects import judged, unique_events
+from derived.histories_as_of import LEFT_OUT_EVENTS, Connection, has_history, history_of, stood, window_of
 from derived.lake_connection import quote
 from derived.lake_schema import EVENTS
-from derived.standing import LEFT_OUT_EVENTS, Connection, has_history, history_of, stood, window_of
 
 LINE_IDS = {"order": "order_line_id", "refund": "refund_line_id"}
 """Aggregate type -> the id of its lines, which must be unique over aggregates."""

@@ -19,10 +19,10 @@ import duckdb
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.upcasting import newest_sql
 from derived.defective import RESTATED, Scope
+from derived.histories_as_of import LEFT_OUT_EVENTS, rows_of, window_of
 from derived.lake_connection import quote
 from derived.lake_schema import EVENTS
 from derived.shared_lines import Claim
-from derived.standing import LEFT_OUT_EVENTS, rows_of, window_of
 
 Connection = duckdb.DuckDBPyConnection
 

@@ -1,7 +1,7 @@
 """The observations of a drill. A drill holds only if each promise has observations, and all of them are as expected.
 
 Belongs here: recording observations and judging them; pure. Does not belong here: making observations
-(`drills/probes.py`, the cells), files (`drills/evidence.py`).
+(`drills/probes.py`, the cells), files (`drills/evidence_files.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The table of drills: which cell was drilled, when, with which code version, and whether it held.
 
 Belongs here: `trust.drills` in the control database of the system that ordered the drill. Does not belong here: the
-observations (files, `drills/evidence.py`), how old a proof may be (`contracts/drills.py`).
+observations (files, `drills/evidence_files.py`), how old a proof may be (`contracts/drills.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from drills.observing import Outcome
-from repair.ledger.tables import ledger
+from repair.ledger.schema import ledger
 
 TABLE = """
 create schema if not exists trust;

@@ -19,7 +19,7 @@ from drills.observing import Notes
 from drills.stores import Standing, Store
 from drills.system import System
 from drills.trading import Trader
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 
 PATIENCE_SECONDS = 60.0
 """Time limit in seconds for short waits; a copy itself gets the lag that the contract allows."""

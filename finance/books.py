@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from contracts.errors import ConflictError, NotFoundError, StackError
-from finance.canonical import sha256
+from finance.content_hash import sha256
 from finance.periods import Close, Period, parse_period
 
 TABLES = """

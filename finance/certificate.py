@@ -5,7 +5,7 @@ what it found, which differences are open or accepted, and a checksum of the con
 null, and the conclusion says so in words; it is never 0.
 
 Belongs here: its values, and which breaks touch a report. Does not belong here: how they follow from comparisons and
-breaks (`finance/certifying.py`), reading those (`stack/composition/evidence.py`), how a certificate looks
+breaks (`finance/certifying.py`), reading those (`stack/composition/certificate_evidence.py`), how a certificate looks
 (`finance/page.py`).
 """
 
@@ -22,7 +22,7 @@ import msgspec
 from contracts.breaks import ENDED, UNSETTLED, Break, BreakState
 from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
-from finance.canonical import Content, is_number
+from finance.content_hash import Content, is_number
 from finance.periods import Period
 
 FORMAT = "tieout-certificate/1"

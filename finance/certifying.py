@@ -1,7 +1,8 @@
 """Making a certificate: what comparisons and breaks say about a report, and the conclusion in one sentence.
 
 Belongs here: how a certificate follows from the evidence. Does not belong here: its values (`finance/certificate.py`),
-reading the evidence (`stack/composition/evidence.py`), how a certificate looks (`finance/tables.py`).
+reading the evidence (`stack/composition/certificate_evidence.py`), how a certificate looks
+(`finance/certificate_tables.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from contracts.text import are, counted
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.reports import Report
-from finance.canonical import content_sha256
 from finance.certificate import (
     BREAKS_LISTED_MAX,
     BreakEvidence,
@@ -32,6 +32,7 @@ from finance.certificate import (
     touches,
     touching,
 )
+from finance.content_hash import content_sha256
 from finance.periods import Period
 from finance.presentation import heading, moment
 

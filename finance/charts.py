@@ -15,8 +15,8 @@ import pygal
 from pygal.style import Style
 
 from derived.reports import Report
+from finance.certificate_tables import amount
 from finance.presentation import exponent
-from finance.tables import amount
 
 # pygal adds a finder for map plug-ins to sys.meta_path. We do not use these plug-ins, and the finder has no
 # `find_spec`, so Python 3.11 would warn at every import of a module that does not exist.

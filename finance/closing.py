@@ -2,7 +2,7 @@
 
 Belongs here: the rules of closing, and making the files that are stored. Does not belong here: the tables
 (`finance/books.py`), what is shown before (`finance/preview.py`), gathering the evidence
-(`stack/composition/evidence.py`).
+(`stack/composition/certificate_evidence.py`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from derived.builds import build_lock
 from derived.reports import REPORTS, Connection, noted_cuts, standing_cuts
-from finance.after_cut import Remaining
 from finance.books import Artefact, ClosedPeriod, closed_periods, closing_alone, write_period
-from finance.canonical import canonical
 from finance.certificate import Evidence, touching
 from finance.closings import forgotten, remember
+from finance.content_hash import canonical
 from finance.files import FILES
 from finance.imports import OpenImport
+from finance.late_facts import Remaining
 from finance.periods import Close, Period
 from finance.reading import has_days, read_period, reading, require_spans, taken_back, unclosed_months
 from finance.statement import Statement, state

@@ -16,7 +16,7 @@ import msgspec
 from contracts.errors import StackError
 from derived.objects import Folder, read_file, replace_file
 from finance.books import ClosedPeriod
-from finance.canonical import sha256
+from finance.content_hash import sha256
 
 logger = logging.getLogger("tieout.books")
 

@@ -14,12 +14,12 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from contracts.tying import Tying
-from finance.canonical import is_number
 from finance.certificate import Standing
+from finance.certificate_tables import certificate_tables, grouped_table, totals_table, with_thousands
 from finance.charts import charts_of
+from finance.content_hash import is_number
 from finance.presentation import heading, moment, shown_rows
 from finance.statement import Statement, certificate_file
-from finance.tables import certificate_tables, grouped_table, totals_table, with_thousands
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 FIGURES_ID = "figures"

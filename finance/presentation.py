@@ -12,7 +12,7 @@ from decimal import Decimal
 from contracts.money import CURRENCY_EXPONENTS, format_minor
 from contracts.text import counted
 from derived.reports import Report
-from finance.canonical import is_number
+from finance.content_hash import is_number
 from finance.separated import line, text_cell
 
 MICRO = "_micro"

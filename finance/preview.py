@@ -13,14 +13,14 @@ from typing import Any
 from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, WarehouseError
 from contracts.settings import Settings
-from finance.after_cut import Remaining
 from finance.books import closed_periods
-from finance.canonical import is_number
+from finance.certificate_tables import Table, left_out_table
 from finance.closing import Gather, Proof, compared_cuts, obstacles, refuse_closed, statements_at
+from finance.content_hash import is_number
+from finance.late_facts import Remaining
 from finance.periods import Period
 from finance.reading import reading
 from finance.statement import Statement
-from finance.tables import Table, left_out_table
 
 TOTALLED = "daily"
 """The report whose totals by merchant are shown: it covers every kind of fact that a day can have."""

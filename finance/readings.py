@@ -18,7 +18,7 @@ from itertools import product
 
 from contracts.money import CURRENCY_EXPONENTS
 from contracts.text import counted
-from finance.canonical import is_number
+from finance.content_hash import is_number
 from finance.presentation import exponent
 
 SPACES = str.maketrans("", "", " \u00a0\u202f'\u2019")

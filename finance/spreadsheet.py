@@ -18,10 +18,10 @@ from typing import Any
 
 import xlsxwriter
 
-from finance.canonical import is_number
+from finance.certificate_tables import Table, certificate_tables
+from finance.content_hash import is_number
 from finance.presentation import currency_of, exponent, heading, scaled
 from finance.statement import Statement, certificate_file
-from finance.tables import Table, certificate_tables
 
 DIGITS_MAX = 15
 REPORT_SHEET, CERTIFICATE_SHEET, CONTINUED_SHEET = "Report", "certificate.json", "continued"

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from derived.reports import NotedCut, Report
-from finance.canonical import plain
 from finance.certificate import Certificate, Evidence, PodEvidence, Standing
 from finance.certifying import certify
+from finance.content_hash import plain
 from finance.periods import Period, parse_period
 from finance.separated import ESCAPE
 

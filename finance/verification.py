@@ -5,7 +5,7 @@ no figure was changed. It cannot prove that file and certificate were not both r
 `finance/books.py` has the stored checksums (`closed_file`).
 
 Belongs here: reading content back from JSON, CSV, HTML and spreadsheets. Does not belong here: the canonical form
-(`finance/canonical.py`), cells and the ways to write them (`separated.py`, `spreadsheet_reading.py`, `readings.py`).
+(`finance/content_hash.py`), cells and the ways to write them (`separated.py`, `spreadsheet_reading.py`, `readings.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 import msgspec
 
 from contracts.errors import InputError
-from finance.canonical import Content, content_sha256, is_number, sha256
 from finance.certificate import Certificate, Standing
+from finance.content_hash import Content, content_sha256, is_number, sha256
 from finance.page import CERTIFICATE_ID, FIGURES_ID
 from finance.presentation import heading, without_unit
 from finance.readings import content_rows, ways

@@ -24,7 +24,7 @@ What may overlap: a comparison with a drain or a repair, because the comparison 
 break under repair only if it began after the claim; it cannot end a break that another comparison saw while it was
 reading. A difference that it finds again during a repair stays with that repair.
 
-Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/run.py`).
+Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/repair_run.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ from reconcile.results import latest_results
 from repair.audit import abandoned_runs
 from repair.ledger import find_group, groups
 from repair.ledger.incidents import Waiting, waiting_for_repair
-from repair.run import RepairReport, repair_breaks
+from repair.repair_run import RepairReport, repair_breaks
 from streams.clocks import database_clock
 
 LOOK_SECONDS = 10

@@ -9,9 +9,9 @@ from assets.platform import PLATFORM, Platform
 from contracts.progress import SILENT
 from contracts.settings import Settings
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import propagating
 from stack.composition.drilling import drill_everything
 from stack.composition.projections import build_projection
-from stack.composition.propagation import propagating
 from stack.composition.repairing import repairing_tools
 from stack.looking.reporting import statement_of
 from stack.processes.data_docs import data_docs_url

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from contracts.clock import Clock
 from reconcile.compare import Limits
-from reconcile.oltp import OpenCut
+from reconcile.oltp_side import OpenCut
 from reconcile.scratch import DISK_LIMIT_MB, MEMORY_LIMIT_MB
 
 

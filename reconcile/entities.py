@@ -1,7 +1,7 @@
 """The tables of an aggregate, derived from the event contracts, so that every field is compared.
 
 Belongs here: which pod tables hold the root and the parts, their keys and their segments. Does not belong here: reading
-either side (`reconcile/oltp.py`, `reconcile/lake.py`).
+either side (`reconcile/oltp_side.py`, `reconcile/lake_side.py`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.finance_pairs import write_as_of
-from reconcile.oltp import left_name
+from reconcile.oltp_side import left_name
 from reconcile.pair import PodRun
 from reconcile.scratch import table
 

@@ -16,7 +16,7 @@ from contracts.text import are, counted
 from contracts.verdicts import Scalar
 from reconcile.compare import compare
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.oltp import left_name
+from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to, quoted

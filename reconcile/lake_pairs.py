@@ -15,8 +15,8 @@ from contracts.text import are, counted
 from reconcile.compare import Outcome, compare
 from reconcile.context import wait_for
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake import at_cut, event_duplicates, fold, in_scope, parked_aggregates, right_name
-from reconcile.oltp import left_name
+from reconcile.lake_side import at_cut, event_duplicates, fold, in_scope, parked_aggregates, right_name
+from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import table

@@ -18,9 +18,9 @@ from contracts.errors import ComparisonError, LateError
 from contracts.ownership import copy_named
 from reconcile.compare import Outcome, compare
 from reconcile.context import LoggedEntry, wait_for
-from reconcile.lake import RAW_EVENTS
+from reconcile.lake_side import RAW_EVENTS
 from reconcile.log_entries import ENTRIES_MAX, EVENTS_MAX, MOMENTS, NUMBERS, ReadBack, newest
-from reconcile.oltp import left_name
+from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, names_aggregate

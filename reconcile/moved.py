@@ -1,7 +1,7 @@
 """Aggregates that a view has from another pod by now, because their merchant moved: their rows are that pod's.
 
 Belongs here: telling them from the lake's events, as of the view's positions in every pod. Does not belong here:
-folding events to states (`reconcile/lake.py`), comparing (`reconcile/read_model_pairs.py`).
+folding events to states (`reconcile/lake_side.py`), comparing (`reconcile/read_model_pairs.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
-from reconcile.lake import RAW_EVENTS, PartitionPosition
+from reconcile.lake_side import RAW_EVENTS, PartitionPosition
 from reconcile.scratch import table
 
 ELSEWHERE = table("elsewhere")

@@ -15,7 +15,7 @@ from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
 from reconcile.entities import AGGREGATE_ID
 from reconcile.identity import Identity
-from reconcile.oltp import left_name
+from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
 from reconcile.shapes import HUGEINT

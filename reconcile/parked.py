@@ -1,7 +1,7 @@
 """Aggregates that a copy has parked. A comparison leaves them out, and reports them once they wait too long.
 
 Belongs here: how long each has waited, and when that becomes a difference. Does not belong here: reading a copy's
-parked events (`reconcile/lake.py`, `reconcile/read_model_pairs.py`).
+parked events (`reconcile/lake_side.py`, `reconcile/read_model_pairs.py`).
 """
 
 from __future__ import annotations

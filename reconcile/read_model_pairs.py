@@ -17,9 +17,9 @@ from reconcile.compare import compare
 from reconcile.context import wait_for
 from reconcile.copies import VIEWS
 from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake import PartitionPosition, at_positions, fold, in_scope, right_name
+from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope, right_name
 from reconcile.moved import ELSEWHERE, has_moved, write_elsewhere
-from reconcile.oltp import snapshot_cursor, stream
+from reconcile.oltp_side import snapshot_cursor, stream
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scoping import postgres_condition

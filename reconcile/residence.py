@@ -2,7 +2,7 @@
 
 A pod keeps the rows of a merchant that has moved away; they are nobody's any more. Of one that came, the copies have
 what happened before from the pods where it was. Whoever never moved is compared in its pod alone. Belongs here: telling
-merchants apart, and OLTP's rows by it. Does not belong here: what a copy has of them (`reconcile/lake.py`,
+merchants apart, and OLTP's rows by it. Does not belong here: what a copy has of them (`reconcile/lake_side.py`,
 `reconcile/finance_pairs.py`).
 """
 
@@ -16,7 +16,7 @@ import duckdb
 import psycopg
 
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
-from reconcile.oltp import left_name
+from reconcile.oltp_side import left_name
 from reconcile.scratch import table
 
 MOVED = f"""

@@ -14,7 +14,7 @@ import psycopg
 
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
-from reconcile.lake import PartitionPosition
+from reconcile.lake_side import PartitionPosition
 from reconcile.pair import PodRun
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconcile.compare import Outcome, compare
-from reconcile.oltp import stream
+from reconcile.oltp_side import stream
 from reconcile.pair import PodRun
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table

@@ -1,8 +1,8 @@
 """Executes one action of a plan through the write path of the store, and reads the store before and after it.
 
 Every action is idempotent: after an interruption it can be executed again, and changes only what is still wrong.
-Belongs here: which function of which store executes an action. Does not belong here: when (`repair/run.py`), the audit
-(`repair/audit.py`).
+Belongs here: which function of which store executes an action. Does not belong here: when (`repair/repair_run.py`), the
+audit (`repair/audit.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from streams.log import EventLog
 from streams.logs import build_log
 from streams.parking import replay_parked
 from streams.projection import ReplayableProjection
-from streams.steps import floor_cut
+from streams.step_planning import floor_cut
 from streams.takeover import republish_now
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from contracts.errors import TieoutError
-from repair.ledger.tables import guard, ledger, reading
+from repair.ledger.schema import guard, ledger, reading
 from repair.values import KEYS_KEPT, KEYS_SHOWN, Action
 
 TABLES = """

@@ -28,7 +28,7 @@ from oltp.commands.restate import HAPPENS_ONCE
 from repair import ledger
 from repair.evidence.gathering import BuildProjection, gather
 from repair.ledger.decisions import DecisionKind, write_decision
-from repair.ledger.tables import ledger as writing
+from repair.ledger.schema import ledger as writing
 from repair.values import AggregateEvidence
 
 NOTHING_TO_DECIDE = "Break {id}: the newest event of {key} says what OLTP holds; there is nothing to decide."

@@ -26,7 +26,7 @@ from derived.lake_repair import (
     set_lake_position,
 )
 from derived.lake_schema import EVENTS
-from repair.evidence.lake import digest
+from repair.evidence.lake_events import digest
 from repair.values import KEYS_SHOWN, Action, ActionKind, Source
 from streams.reissue import REISSUED_SCHEMA, events_of_cuts, unpruned_after
 

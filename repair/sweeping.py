@@ -17,7 +17,7 @@ from reconcile.pair import Sweep
 from reconcile.pairs import pairs_named
 from reconcile.sweep import SweepPlan, planned
 from repair.ledger import Recorded, record
-from repair.ledger.tables import reading
+from repair.ledger.schema import reading
 
 SUSPECTS = "select pair, aggregate_key from trust.breaks where pod = %(pod)s and ended_at is null"
 

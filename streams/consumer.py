@@ -24,7 +24,15 @@ from streams.log import EventLog, Manifest, Progress, entry_place
 from streams.logs import build_log
 from streams.parking import apply_parking
 from streams.projection import Entry, FencedError, Projection, ProjectionState, Recoverable, Work
-from streams.steps import PlannedEntry, Step, check_contiguous, completed_state, floor_cut, of_one_epoch, plan_step
+from streams.step_planning import (
+    PlannedEntry,
+    Step,
+    check_contiguous,
+    completed_state,
+    floor_cut,
+    of_one_epoch,
+    plan_step,
+)
 
 logger = logging.getLogger("tieout.consumer")
 

@@ -1,7 +1,7 @@
 """Cuts: numbered, consistent snapshots of one pod's OLTP (ARCHITECTURE.md, "Cuts").
 
 Belongs here: what a cut is, how a relay and a reconciler register one, the epoch, and when no cut may be registered.
-Does not belong here: reading the events of a cut (`streams/outbox.py`) or publishing them (`streams/relay.py`).
+Does not belong here: reading the events of a cut (`streams/outbox_reading.py`) or publishing them (`streams/relay.py`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from contracts.settings import PodSettings, Settings
 from streams.cuts import cut_shape, last_cut, register_cut
 from streams.history import Witness
 from streams.logs import build_log
-from streams.outbox import OutboxObservation, held_by, observe_outbox
+from streams.outbox_reading import OutboxObservation, held_by, observe_outbox
 from streams.relay import LOST_SERVER, build_relay
 
 POLL_SECONDS = 0.02

@@ -1,4 +1,4 @@
-"""Opens a new epoch in the pod's database and its log (for the copies: `derived/epochs.py`).
+"""Opens a new epoch in the pod's database and its log (for the copies: `derived/epoch_opening.py`).
 
 After a restore or a promotion, the database may lack cuts that were published, and may use their numbers again for
 other content. Belongs here: finding the last cut that database and copies have identically, recording it in the pod,
@@ -30,7 +30,7 @@ from contracts.settings import PodSettings
 from streams import codec
 from streams.cuts import CUT_COLUMNS, DATABASE_EPOCH, Cut, configure_registering, current_epoch, first_cut, last_cut
 from streams.log import EntryId, EventLog, Manifest, Progress, entry_place
-from streams.outbox import RELAY_LOCK, held_by
+from streams.outbox_reading import RELAY_LOCK, held_by
 from streams.projection import EpochOpening
 
 logger = logging.getLogger("tieout.epochs")

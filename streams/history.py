@@ -2,7 +2,8 @@
 
 A database that was restored on its own server keeps its epoch, so only its cuts show the restore. Each copy knows when
 its newest cut was registered. If the database has no such registration, it has another history. Belongs here: that
-check. Does not belong here: how a copy is queried (`derived/witnesses.py`), what to do then (`derived/epochs.py`).
+check. Does not belong here: how a copy is queried (`derived/witnesses.py`), what to do then
+(`derived/epoch_opening.py`).
 """
 
 from __future__ import annotations

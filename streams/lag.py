@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from contracts.clock import Clock, utc_now
 from streams.log import EventLog, Manifest, Progress, TrimResult
 from streams.projection import Position, Projection
-from streams.steps import completed_state, floor_cut, position_of
+from streams.step_planning import completed_state, floor_cut, position_of
 
 PAGE = 1_000
 STUCK_AFTER = timedelta(hours=24)

@@ -26,7 +26,7 @@ from contracts.settings import PodSettings
 from streams import codec
 from streams.cuts import BEFORE_ALL, Cut, cuts_from, first_cut, last_cut
 from streams.log import EntryId, LogEntry, Manifest
-from streams.outbox import OutboxReader
+from streams.outbox_reading import OutboxReader
 from streams.parking import aggregate_keys
 from streams.publishing import CutPublication, check_publishable
 

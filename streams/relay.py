@@ -1,8 +1,8 @@
 """The relay: publishes a pod's committed events to the log, cut by cut, each exactly once.
 
 Belongs here: the one process per pod between outbox and log, the checks before it publishes, and its polling interval.
-Does not belong here: what a cut is (`streams/cuts.py`), how its events are read (`streams/outbox.py`), how an entry is
-encoded (`streams/codec.py`).
+Does not belong here: what a cut is (`streams/cuts.py`), how its events are read (`streams/outbox_reading.py`), how an
+entry is encoded (`streams/codec.py`).
 
 After a crash at any step, the relay starts again. The content of a cut is a function of two stored snapshots, so it
 computes the same entries with the same ids. The log recognizes entries that it already has by their checksums.
@@ -43,7 +43,7 @@ from streams.cuts import (
 from streams.history import Witness, check_same_history
 from streams.log import EventLog, LogTail, Manifest
 from streams.logs import build_log
-from streams.outbox import RELAY_LOCK, OutboxReader, held_by
+from streams.outbox_reading import RELAY_LOCK, OutboxReader, held_by
 from streams.publishing import CutPublication, check_publishable
 
 logger = logging.getLogger("tieout.relay")

@@ -21,7 +21,7 @@ import psycopg
 from contracts.errors import RelayBusyError
 from contracts.settings import PodSettings, Settings
 from streams.history import Witness
-from streams.outbox import RELAY_LOCK
+from streams.outbox_reading import RELAY_LOCK
 from streams.relay import REPUBLISHING, DrainResult, build_relay
 
 TAKEOVER_SECONDS_MAX = 30.0

@@ -22,10 +22,10 @@ import msgspec
 
 from contracts.money import micro_per_minor
 from traffic.retail.files import inspect_files
+from traffic.retail.invoice_commands import CURRENCY
 from traffic.retail.invoices import InvoiceKey
 from traffic.retail.rows import Row, read_rows
 from traffic.retail.rules import Treatment, classify, product_code
-from traffic.retail.steps import CURRENCY
 
 PROBABILITIES_PERMYRIAD = (100, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 9500, 9900, 9990, 10_000)
 """The probabilities of the quantiles, in parts of 10,000."""

@@ -23,12 +23,12 @@ from contracts.settings import Settings
 from oltp.commands.execute import CommandPod
 from oltp.directory import placements
 from oltp.expiry import expire_due
+from traffic.command_chains import KeyedCommand, batched_by_pod, run_commands, run_commands_by_pod
 from traffic.journeys import Journey, run_beside
 from traffic.plans import ORDERS_PER_CUSTOMER, OrderPlan, OrderSource, SidePlan, units_needed
 from traffic.progress import OnProgress, no_progress
 from traffic.shops import SHOPS, create_products, entitle_shop, receive, register_shop
 from traffic.statistics import GrowingTables
-from traffic.steps import KeyedCommand, batched_by_pod, run_commands, run_commands_by_pod
 from traffic.workers import Workers
 
 SOURCE = "generator"

@@ -24,12 +24,12 @@ import psycopg
 from contracts.errors import InsufficientStockError, StackError, TieoutError
 from contracts.settings import Settings
 from oltp.commands.execute import CommandPod, execute
+from traffic.command_chains import KeyedCommand
 from traffic.generator import expire_reservations, open_shops
 from traffic.journeys import Journey, run_beside
 from traffic.plans import OrderPlan, OrderSource, SidePlan, units_needed
 from traffic.shops import catalog, receive, shop_of
 from traffic.staff import StaffSource
-from traffic.steps import KeyedCommand
 from traffic.workers import Pods, Workers
 
 SOURCE = "live"

@@ -25,8 +25,8 @@ from oltp.commands.revoke_entitlement import RevokeMerchantEntitlement
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.domain.pricing import SHIPPING_TAX_CATEGORY
 from traffic.calibration import REAL, draw, product_weights
+from traffic.command_chains import KeyedCommand
 from traffic.content_ids import CATALOG_TIME, content_id
-from traffic.steps import KeyedCommand
 
 LOCATION = "main"
 STANDARD, REDUCED = "standard", "reduced"

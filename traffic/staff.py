@@ -29,10 +29,10 @@ from oltp.commands.set_price import SetPrice
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.commands.upsert_variant import UpsertVariant
 from oltp.domain.pricing import SHIPPING_TAX_CATEGORY
+from traffic.command_chains import KeyedCommand
 from traffic.content_ids import CATALOG_TIME, content_id
 from traffic.plans import CUSTOMER_FIRST
 from traffic.shops import LOCATION, SHOPS, STANDARD, Item, Shop, catalog, product_id, variant_id
-from traffic.steps import KeyedCommand
 
 DELIVERED_PRODUCTS = 3
 RATE_CHANGE_PPM = 5_000

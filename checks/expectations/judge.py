@@ -39,7 +39,7 @@ from great_expectations.render.renderer.renderer import renderer
 from checks.expectations.declared import Expectation, Suite
 from checks.expectations.judgement import KEYS_SHOWN, Finding, Judgement
 from checks.expectations.pages import PAGES, RESULTS
-from reconcile.oltp import set_snapshot
+from reconcile.oltp_side import set_snapshot
 
 ASKED_TABLE, ASKED_COUNT = "unexpected_rows_query.table", "unexpected_rows_query.row_count"
 BATCH = "{batch}"

@@ -19,7 +19,7 @@ from stack.composition.migrations import migrate_everything
 
 if TYPE_CHECKING:
     from repair.alerts.deciding import Alert, PathState
-    from repair.alerts.outbox import Message
+    from repair.alerts.queue import Message
     from stack.upkeep.alerting import Told
 
 SHOWN = 20
@@ -41,7 +41,7 @@ def alerts(
     are those of finance, if others. With --send or --test exit code 1 if something did not get through.
     """
     from repair.alerts.deciding import path_state
-    from repair.alerts.outbox import heartbeat, latest_alerts, pending_alerts
+    from repair.alerts.queue import heartbeat, latest_alerts, pending_alerts
     from stack.upkeep.alerting import tell, wanted_messages, write_test
     from streams.clocks import database_clock
 

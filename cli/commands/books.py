@@ -20,8 +20,8 @@ from contracts.text import counted
 from stack.composition import session
 
 if TYPE_CHECKING:
-    from finance.audit import Audit
     from finance.books import ClosedPeriod
+    from finance.period_audit import Audit
     from finance.verification import Verification
 
 
@@ -46,8 +46,8 @@ def periods(
     again from the marts as of the cuts of its closing; exit code 1 if anything is not what it was. A closing that these
     books have forgotten, because the control database was set back, is named, and the exit code is 1, too.
     """
-    from finance.audit import audit_periods
     from finance.books import closed_periods
+    from finance.period_audit import audit_periods
     from finance.periods import parse_period
     from stack.looking.outlook import next_to_close
 

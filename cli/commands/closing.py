@@ -93,7 +93,7 @@ def _shown_and_closed(
     """Show what would be frozen, ask, and freeze exactly that; a dry run ends the command."""
     from finance.closing import close_period
     from finance.preview import preview_close
-    from stack.composition.evidence import gather_proof, hold_proof
+    from stack.composition.certificate_evidence import gather_proof, hold_proof
 
     def gather(lake: Any) -> Any:
         return gather_proof(values, lake, period)
@@ -150,8 +150,8 @@ def _details(preview: Preview) -> Iterator[str]:
 
 
 def _tables(preview: Preview) -> Iterator[Table]:
+    from finance.certificate_tables import amount
     from finance.presentation import heading
-    from finance.tables import amount
 
     if preview.left_out is not None:
         cells = [[escape(cell) for cell in row] for row in preview.left_out.rows]

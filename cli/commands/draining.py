@@ -1,6 +1,6 @@
 """The command `tieout drain`: bring every copy up to date once.
 
-Belongs here: what it prints. Does not belong here: publishing and applying (`stack/composition/propagation.py`).
+Belongs here: what it prints. Does not belong here: publishing and applying (`stack/composition/draining.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def drain(as_json: AsJson = False) -> None:
 
     Not needed while workers run (`tieout up`); they do this all the time.
     """
-    from stack.composition.propagation import drain_everything
+    from stack.composition.draining import drain_everything
 
     progress = ConsoleProgress()
     with session.open_session(progress) as values, progress.step("Draining") as step:

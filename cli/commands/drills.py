@@ -116,7 +116,7 @@ def _show(drilled: Drilled, as_json: bool) -> None:
     for outcome in drilled.outcomes:
         for problem in outcome.problems:
             console.print(f"{outcome.system} {outcome.test}: {problem}", markup=False)
-    from drills.evidence import conclusion
+    from drills.evidence_files import conclusion
 
     console.print(f"{conclusion(drilled.outcomes)} Evidence: {drilled.page}")
 

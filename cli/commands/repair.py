@@ -20,7 +20,7 @@ from stack.composition import session
 from stack.composition.migrations import migrate_everything
 
 if TYPE_CHECKING:
-    from repair.run import RepairReport
+    from repair.repair_run import RepairReport
     from repair.values import Plan
 
 KEYS_SHOWN = 3
@@ -52,8 +52,8 @@ def repair(
     left different.
     """
     from reconcile.pairs import pairs_named
-    from repair.run import as_json as report_json
-    from repair.run import repair_breaks
+    from repair.repair_run import as_json as report_json
+    from repair.repair_run import repair_breaks
     from repair.values import Budget
     from stack.composition.repairing import repairing_tools
 

@@ -53,7 +53,7 @@ def status(
     missing, extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state,
     restarts, refusal}.
     """
-    from cli.standing import show_status
+    from cli.status_view import show_status
     from stack.looking.status import read_status
 
     values = session.settings_here()
@@ -73,7 +73,7 @@ def status(
 
 def _watch(look: Callable[[], Status], *, is_short: bool, as_json: bool) -> int:
     """Look again and again until Ctrl-C; return the exit code of the last look."""
-    from cli.standing import show_status
+    from cli.status_view import show_status
 
     stop, console = threading.Event(), answers()
     # A look is finished first: its threads ask stores, and end badly when the program ends below them.

@@ -124,7 +124,7 @@ def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool
 
 def _rebuild(model: KeyedProjection, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:
     from streams.lag import observe
-    from streams.steps import floor_cut
+    from streams.step_planning import floor_cut
 
     if keys:
         done = model.rebuild(pod, keys)

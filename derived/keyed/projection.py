@@ -27,7 +27,7 @@ from derived.keyed.rows import Root
 from derived.keyed.standings import earlier_standings
 from derived.keyed.store import Key, KeyedSession, KeyedStore, RefusedContentError, Stored
 from derived.keyed.strangers import delete_strangers
-from derived.steps import check_expected, fresh_entries, furthest_epoch
+from derived.step_checks import check_expected, fresh_entries, furthest_epoch
 from streams.ahead import ahead
 from streams.parking import aggregate_keys
 from streams.projection import (

@@ -1,7 +1,7 @@
 """The tables of a keyed copy: which aggregate fills which table, and the rows that events require.
 
 Belongs here: these declarations, as values that do not depend on a store. Does not belong here: columns and their
-meaning (modules named after their copy), how rows are written (`derived/read_models/tables.py`).
+meaning (modules named after their copy), how rows are written (`derived/read_models/row_statements.py`).
 """
 
 from __future__ import annotations

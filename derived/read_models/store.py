@@ -1,7 +1,7 @@
 """The store of the read models: rows, parked events and positions in one PostgreSQL transaction.
 
 Belongs here: connections, transactions and their errors; which statement implements which method of the port. Does not
-belong here: the statements (`tables.py`, `positions.py`, `skipped.py`, `sums.py`), when they run
+belong here: the statements (`row_statements.py`, `positions.py`, `skipped.py`, `sums.py`), when they run
 (`derived/keyed/projection.py`).
 """
 
@@ -24,8 +24,8 @@ from derived.keyed.projection import KeyedProjection, lake_opener
 from derived.keyed.rows import Content, Root
 from derived.keyed.store import Key, RefusedContentError, Standing, Stored
 from derived.postgres_errors import is_of_content
-from derived.read_models import positions, skipped, sums, tables
-from derived.read_models.refusals import refused_events
+from derived.read_models import positions, row_statements, skipped, sums
+from derived.read_models.refused_events import refused_events
 from streams.projection import ParkedEvent, PoisonEventError, Position, Work
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -93,7 +93,7 @@ class PostgresStore:
             connection = psycopg.connect(self._dsn, autocommit=True)
             self._opened[:] = [other for other in self._opened if not other.closed] + [connection]
             with connection.cursor() as cursor:
-                tables.prepare(cursor, self._roots)
+                row_statements.prepare(cursor, self._roots)
             self._mine.connection = connection
         return connection
 
@@ -148,11 +148,11 @@ class PostgresSession:
 
     def write(self, root: Root, content: Content) -> None:
         """Upsert the rows that are newer than the stored ones."""
-        tables.write(self.cursor, root, content)
+        row_statements.write(self.cursor, root, content)
 
     def insert(self, root: Root, content: Content) -> bool:
         """Insert rows; return False and write nothing if a key has a row already, or if a row cannot be stored."""
-        return tables.insert(self.cursor, root, content)
+        return row_statements.insert(self.cursor, root, content)
 
     def write_or_refuse(self, root: Root, events: Sequence[LatestEvent]) -> list[PoisonEventError]:
         """Write the events that the database accepts; return the others with its reasons."""
@@ -160,23 +160,23 @@ class PostgresSession:
 
     def delete(self, root: Root, keys: Sequence[Key], pod: str) -> int:
         """Delete a pod's rows of these aggregates; return the number of root rows."""
-        return tables.delete_keys(self.cursor, root, keys, pod)
+        return row_statements.delete_keys(self.cursor, root, keys, pod)
 
     def delete_pod(self, root: Root, pod: str, *, except_keys: Sequence[Key]) -> int:
         """Delete everything of a pod except `except_keys`; return the number of root rows."""
-        return tables.delete_pod(self.cursor, root, pod, except_keys=except_keys)
+        return row_statements.delete_pod(self.cursor, root, pod, except_keys=except_keys)
 
     def pods_of(self, root: Root, keys: Sequence[Key]) -> Mapping[str, set[Key]]:
         """Return pod -> those of these aggregates that have a row of that pod."""
-        return tables.by_pod(self.cursor, root, keys)
+        return row_statements.by_pod(self.cursor, root, keys)
 
     def digests(self, root: Root, keys: Sequence[Key]) -> set[tuple[str, ...]]:
         """Return (table, merchant_id, id, digest of the rows) for what is stored of these aggregates."""
-        return tables.digests(self.cursor, root, keys)
+        return row_statements.digests(self.cursor, root, keys)
 
     def digest_of_pod(self, root: Root, pod: str) -> object:
         """Return a digest of a pod's rows, independent of their order."""
-        return tables.digest_of_pod(self.cursor, root, pod)
+        return row_statements.digest_of_pod(self.cursor, root, pod)
 
     def lock_sums(self, tables: Sequence[str]) -> None:
         """Lock these sums against other writers until the commit."""

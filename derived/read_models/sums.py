@@ -1,7 +1,7 @@
 """Sums: tables of a read model that add up rows of other tables; PostgreSQL maintains them (migration 0004).
 
 Triggers add the changes of every statement, so a sum always equals its rows, no matter who writes them. Belongs here:
-adding up again if a sum itself was damaged. Does not belong here: the rows (`tables.py`).
+adding up again if a sum itself was damaged. Does not belong here: the rows (`row_statements.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from derived.keyed.store import Key
-from derived.read_models.tables import SCHEMA, Cursor
+from derived.read_models.row_statements import SCHEMA, Cursor
 
 SUM_AGAIN = "select read_models.sum_again(%s, %s::text[], %s::text[])"
 

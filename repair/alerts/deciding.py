@@ -6,7 +6,7 @@ with alerts of its own. This module does not know lag: a late copy has no breaks
 ended before anybody was alerted causes no alert; the digest counts it.
 
 Belongs here: the rules and their values. Does not belong here: texts (`texts.py`), the table and its claims
-(`outbox.py`), sending (`sending.py`).
+(`queue.py`), sending (`sending.py`).
 """
 
 from __future__ import annotations

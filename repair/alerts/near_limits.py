@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from repair.alerts.deciding import AlertKind
-from repair.alerts.outbox import Message
+from repair.alerts.queue import Message
 
 NEAR_SHARE = 0.8
 """Share of a limit from which on people are alerted."""

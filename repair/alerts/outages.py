@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from contracts.text import counted
 from repair.alerts.deciding import AlertKind
-from repair.alerts.outbox import Message
+from repair.alerts.queue import Message
 
 SHOWN = 10
 NEEDS_PERSON = "It does not go on by itself: the reason says what a person must do."

@@ -20,7 +20,7 @@ from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from reconcile.sweep import Coverage
 from repair.alerts.deciding import SENDER_SECONDS_MAX, AlertKind, Heartbeat
-from repair.alerts.outbox import Message
+from repair.alerts.queue import Message
 from repair.alerts.texts import more
 
 PATIENCE = timedelta(hours=1)

@@ -2,7 +2,7 @@
 
 Targets are addresses of Apprise (mail, chat, webhooks). They contain secrets, so we never log or store an address, only
 its fingerprint. A target's answer may quote the address, so we store only its HTTP status. Belongs here: Apprise, and
-the loop of a sender. Does not belong here: which messages exist (`deciding.py`), their claims (`outbox.py`).
+the loop of a sender. Does not belong here: which messages exist (`deciding.py`), their claims (`queue.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from contracts.clock import Clock
 from repair.alerts.deciding import INCIDENT_KINDS, Alert, AlertKind, Heartbeat
-from repair.alerts.outbox import beat, claim, release, sent_lately, settle
+from repair.alerts.queue import beat, claim, release, sent_lately, settle
 from repair.alerts.texts import together_text
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from psycopg.rows import class_row
 
 from contracts.text import counted
 from repair.alerts.deciding import AlertKind
-from repair.alerts.outbox import Message, write_in
+from repair.alerts.queue import Message, write_in
 from repair.alerts.texts import more
-from repair.ledger.tables import ledger
+from repair.ledger.schema import ledger
 
 NOT_LOOKED_AT = "(could not be looked at)"
 """Name of the expectation when a suite could not be run."""

@@ -4,7 +4,7 @@ The order of reading is the lake's position, the outbox, the lake, OLTP, so that
 one before. So an event that is not applied yet does not look like a lost one, and workers can go on during a repair.
 
 Belongs here: reading. Does not belong here: conclusions (`repair/plan.py`), comparing events
-(`repair/evidence/lake.py`).
+(`repair/evidence/lake_events.py`).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from derived.read_models.known import roots_of
 from oltp.store.mapping import MAPPINGS
 from repair import ledger
 from repair.believed import with_money_of
-from repair.evidence.lake import Event, LakeFindings, look_at_lake, readable_payload
-from repair.evidence.log import wrong_cuts
+from repair.evidence.lake_events import Event, LakeFindings, look_at_lake, readable_payload
 from repair.evidence.unsent import lost_event
+from repair.evidence.wrong_cuts import wrong_cuts
 from repair.ledger.decisions import Approval, approvals
 from repair.remedies import DISPUTED_BEGINS
 from repair.values import AggregateEvidence, DamageKind, EventDamage, Evidence, PodEvidence, ViewEvidence

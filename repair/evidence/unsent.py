@@ -19,12 +19,12 @@ from derived.lake_connection import bounds_of, open_beside
 from derived.lake_reads import lake_positions
 from derived.lake_schema import EVENTS, PARKED
 from derived.objects import Folder
-from repair.evidence.log import entries, manifest_of
+from repair.evidence.wrong_cuts import entries, manifest_of
 from repair.values import LostEvent
 from streams.log import EventLog, Manifest
 from streams.logs import build_log
 from streams.reissue import ReissuedCut, newest_cut, placed_events, reissued_cuts
-from streams.steps import floor_cut
+from streams.step_planning import floor_cut
 
 CUTS_AT_ONCE = 500
 COLUMNS = (

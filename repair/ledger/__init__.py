@@ -1,7 +1,7 @@
 """The ledger of breaks in the control database: recording results, reading breaks, changing a break's state.
 
 Other packages import its functions from here. Belongs here: everything that reads or writes those tables. Does not
-belong here: comparing (`reconcile/`), repairing (`repair/run.py`), alerting people (`repair/alerts/`).
+belong here: comparing (`reconcile/`), repairing (`repair/repair_run.py`), alerting people (`repair/alerts/`).
 """
 
 from repair.ledger.reads import (
@@ -16,8 +16,8 @@ from repair.ledger.reads import (
     history,
 )
 from repair.ledger.recording import Recorded, record
+from repair.ledger.schema import hold_ledger, migrate, next_moment
 from repair.ledger.states import Settled, accept, assign, claim, escalate, release, reopen, settle
-from repair.ledger.tables import hold_ledger, migrate, next_moment
 
 __all__ = [
     "Change",

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from repair.ledger.tables import Connection, reading
+from repair.ledger.schema import Connection, reading
 
 DECIDED = """
 insert into trust.decisions (at, pod, aggregate_key, decision, digest, by, reason, break_ids, changes)

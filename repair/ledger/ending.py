@@ -12,7 +12,7 @@ from typing import Any
 
 from contracts.verdicts import PairResult
 from reconcile.pairs import PAIRS
-from repair.ledger.tables import Connection, one
+from repair.ledger.schema import Connection, one
 from repair.values import ActionKind
 
 GONE = """

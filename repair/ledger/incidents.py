@@ -12,7 +12,7 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
-from repair.ledger.tables import reading
+from repair.ledger.schema import reading
 
 WAITING = """
 select b.pod,

@@ -15,7 +15,7 @@ import msgspec
 from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.errors import NotFoundError
 from contracts.verdicts import ColumnDifference, DifferenceClass
-from repair.ledger.tables import reading
+from repair.ledger.schema import reading
 
 BREAK_COLUMNS = (
     "break_id, group_id, pair, pod, entity, key, kind, merchant_id, day, currency, columns, aggregate_key, state, "

@@ -21,7 +21,7 @@ from contracts.breaks import team_of
 from contracts.clock import Clock, utc_now
 from contracts.verdicts import Difference, PairResult
 from repair.ledger.ending import end
-from repair.ledger.tables import Connection, ledger, one
+from repair.ledger.schema import Connection, ledger, one
 
 COMPARISON = "comparison"
 """The value of `by` in the history when a comparison changed a break."""

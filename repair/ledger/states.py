@@ -16,7 +16,7 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError
 from contracts.text import counted
 from repair.ledger.reads import BREAK_COLUMNS, break_of
-from repair.ledger.tables import Connection, ledger
+from repair.ledger.schema import Connection, ledger
 
 REPAIR = "repair"
 """The value of `by` in the history when a repair changed a break."""

@@ -19,7 +19,7 @@ from contracts.settings import Settings
 from contracts.verdicts import DIFFERENCES_KEPT
 from reconcile.compare import Limits
 from reconcile.context import LoggedEntry, ReconcileContext
-from reconcile.oltp import OpenCut
+from reconcile.oltp_side import OpenCut
 from repair.ledger import next_moment
 from stack.scrubbing import scrubber
 

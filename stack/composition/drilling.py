@@ -25,7 +25,7 @@ from contracts.clock import utc_now
 from contracts.drills import DRILLS, Drill
 from contracts.errors import StackError
 from contracts.settings import Settings
-from drills.evidence import DrillRun, write_evidence, write_page
+from drills.evidence_files import DrillRun, write_evidence, write_page
 from drills.observing import Outcome, held, outcome_from_json
 from drills.records import record
 from stack.code_version import code_version

@@ -75,7 +75,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from reconcile.coverage import migrate as migrate_coverage
     from reconcile.figure_results import migrate as migrate_figures
     from reconcile.results import migrate as migrate_results
-    from repair.alerts.outbox import migrate as migrate_alerts
+    from repair.alerts.queue import migrate as migrate_alerts
     from repair.alerts.unmet import migrate as migrate_unmet
     from repair.audit import migrate as migrate_audit
     from repair.ledger import migrate as migrate_ledger

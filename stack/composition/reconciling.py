@@ -21,19 +21,19 @@ from contracts.text import are, counted
 from contracts.tying import Tying
 from contracts.verdicts import PairResult, Verdict
 from derived.defective import in_words
+from reconcile.comparison_run import Comparison, run_comparison
 from reconcile.context import ReconcileContext
 from reconcile.figure_results import figured_cuts, save_figures
-from reconcile.oltp import OpenCut
+from reconcile.oltp_side import OpenCut
 from reconcile.pair import Stage
 from reconcile.pairs import PAIRS, pairs_named
 from reconcile.results import save_results
-from reconcile.run import Comparison, run_comparison
 from repair.ledger import Recorded
 from repair.sweeping import plans_for, take_in
 from stack.composition.builder import Built, WarehouseBuilder
+from stack.composition.certificate_evidence import DEPENDED_ON
 from stack.composition.comparison import build_reconcile_context
-from stack.composition.evidence import DEPENDED_ON
-from stack.composition.propagation import propagating
+from stack.composition.draining import propagating
 
 NAMED_MAX = 3
 

@@ -13,13 +13,13 @@ from contracts.clock import Clock, utc_now
 from contracts.progress import Progress
 from contracts.settings import Settings
 from contracts.verdicts import PairResult
+from reconcile.comparison_run import run_pairs
 from reconcile.results import save_results
-from reconcile.run import run_pairs
 from repair.tools import OnStep, Repairing
 from stack.composition.builder import WarehouseBuilder, warm_builder
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import propagating
 from stack.composition.projections import build_projection
-from stack.composition.propagation import propagating
 from stack.scrubbing import scrubber
 from streams.clocks import database_clock
 

@@ -147,7 +147,7 @@ def _build_memory(settings: Settings) -> Iterator[LimitUse]:
 def _outbox(settings: Settings, pod: PodSettings) -> Iterator[LimitUse]:
     """Yield the events that wait to be published: while they do, the pod alone has them, on its disk."""
     from streams.logs import build_log
-    from streams.outbox import QUEUED_EVENTS_MAX, observe_outbox
+    from streams.outbox_reading import QUEUED_EVENTS_MAX, observe_outbox
 
     with closing(build_log(settings)) as log:
         published = log.tail(pod.pod, settings.partition_count).manifest_cut

@@ -16,7 +16,7 @@ from finance.books import closed_periods
 from finance.closing import obstacles
 from finance.periods import Period, period_of
 from finance.reading import reading, unclosed_months
-from stack.composition.evidence import gather_proof
+from stack.composition.certificate_evidence import gather_proof
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from finance.files import FILES
 from finance.periods import Period, parse_period
 from finance.reading import read_period, reading, taken_back
 from finance.statement import Statement, from_json, state
-from stack.composition.evidence import gather_evidence
+from stack.composition.certificate_evidence import gather_evidence
 from stack.looking.as_of import check_asked, wanted_cuts
 
 

@@ -1,6 +1,7 @@
 """How the whole system stands: pods, copies, comparisons, workers. Answers even when a part of it is down.
 
-Belongs here: asking each part and putting the answers together. Does not belong here: showing it (`cli/standing.py`).
+Belongs here: asking each part and putting the answers together. Does not belong here: showing it
+(`cli/status_view.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stack.composition.projections import PROJECTIONS, build_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
 from stack.looking.verdict import Verdict, verdict_of
 from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
-from stack.processes import refusals, restarts
+from stack.processes import restarts, stopped
 from stack.processes.dagster_home import dagster_url
 from stack.processes.dagster_pages import pages_missing
 from stack.processes.data_docs import data_docs_url
@@ -41,7 +42,7 @@ class PodStatus:
     """May read everything and change nothing; with that role's password where that was asked for."""
     cut: int | None = None
     unpublished_events: int | None = None
-    """Not counted beyond `streams.outbox.COUNTED_MAX`: then it is that, and there are more. None: not known."""
+    """Not counted beyond `streams.outbox_reading.COUNTED_MAX`: then it is that, and there are more. None: not known."""
     oldest_unpublished_seconds: float | None = None
     held_by: str | None = None
     """Who publishes the pod: the holder of the relay lock; None when nobody does."""
@@ -177,7 +178,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         resident=resident.pid if resident else None,
         is_external=settings.is_external(),
         servers=servers.result(),
-        servers_refusal=refusals.of_servers(values.var_dir),
+        servers_refusal=stopped.of_servers(values.var_dir),
         dagster_url=dagster_url(values) if resident else None,
         pages_missing=missing.result() if resident else "",
         pods=list(seen.values()),
@@ -241,7 +242,7 @@ def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
 
 
 def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
-    from streams.outbox import observe_alone
+    from streams.outbox_reading import observe_alone
 
     cut, held_by = observe_alone(pod.reader_dsn)
     return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)

@@ -23,7 +23,7 @@ import psutil
 from contracts.errors import StackError
 from stack import files, ports
 from stack.processes import restarts, tracking
-from stack.processes.refusals import Refusal, refusals
+from stack.processes.stopped import Refusal, refusals
 from stack.settings import MARKER, without_settings
 
 GROUP = "workers"

@@ -63,7 +63,7 @@ RELAY_LOCK_FUNCTIONS = (
     "pg_try_advisory_xact_lock",
     "pg_try_advisory_xact_lock_shared",
 )
-"""The advisory locks with two keys, of which the relay's is one (`streams/outbox.py`)."""
+"""The advisory locks with two keys, of which the relay's is one (`streams/outbox_reading.py`)."""
 
 CONTROL_DATABASES = (
     ControlDatabase(database="control", role="tieout_control", setting="TIEOUT_CONTROL_DSN"),

@@ -17,15 +17,16 @@ from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.clock import Clock
 from contracts.ownership import copy_named
 from contracts.settings import Settings
+from reconcile.comparison_run import Comparison
 from reconcile.coverage import read_coverage
 from reconcile.figures import total_figures
 from reconcile.pairs import PAIRS
 from reconcile.results import latest_results, unknown_since
-from reconcile.run import Comparison
 from repair.alerts.deciding import AlertKind, Due, Heartbeat, Withdrawal, decide
 from repair.alerts.digest import Books, digest_text
 from repair.alerts.near_limits import near_message
-from repair.alerts.outbox import (
+from repair.alerts.overdue import due_message, overdue
+from repair.alerts.queue import (
     Message,
     alerts_about,
     beat,
@@ -35,7 +36,6 @@ from repair.alerts.outbox import (
     told_groups,
     write,
 )
-from repair.alerts.overdue import due_message, overdue
 from repair.alerts.sending import Sent, Target, build_targets, send_pending
 from repair.alerts.texts import Concern, incident_text
 from repair.ledger import breaks, find_group, groups

@@ -22,7 +22,7 @@ from stack import files, ports, settings
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
 from stack.looking.outages import outage
-from stack.processes import refusals, restarts, tracking
+from stack.processes import restarts, stopped, tracking
 from stack.processes.dagster_database import migrate_dagster
 from stack.processes.dagster_home import code_locations, write_dagster_home
 from stack.processes.dagster_pages import Pages
@@ -194,9 +194,9 @@ def _watch(
 def _tell(values: Settings, trouble: str) -> None:
     """Let `tieout status` and the messages to people say why nothing can be mended now, or that it can again."""
     if trouble:
-        refusals.note(values.var_dir, refusals.SERVERS, scrubber(values)(trouble))
+        stopped.note(values.var_dir, stopped.SERVERS, scrubber(values)(trouble))
     else:
-        refusals.take_back(values.var_dir, refusals.SERVERS)
+        stopped.take_back(values.var_dir, stopped.SERVERS)
 
 
 def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:

@@ -65,7 +65,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
 
 def tell_unless_told(settings: Settings) -> None:
     """Write and send what is due about incidents, unless Dagster's sensor did so just now."""
-    from repair.alerts.outbox import heartbeat
+    from repair.alerts.queue import heartbeat
     from streams.clocks import database_clock
 
     ran_at = heartbeat(settings.control_dsn).ran_at

@@ -47,7 +47,7 @@ def _compare(settings: Settings, *, is_incremental: bool) -> None:
 
 def repair(settings: Settings) -> None:
     """Repair the open breaks, and compare the same pairs again."""
-    from repair.run import repair_breaks
+    from repair.repair_run import repair_breaks
     from stack.composition.repairing import repairing_tools
 
     with repairing_tools(settings, SILENT) as tools:

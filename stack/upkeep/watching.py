@@ -26,11 +26,11 @@ from contracts.settings import Settings
 from contracts.text import counted
 from repair.alerts.deciding import ATTEMPTS_MAX, retry_at
 from repair.alerts.outages import About, Outage, Trouble, observe
-from repair.alerts.outbox import Message, record_direct
+from repair.alerts.queue import Message, record_direct
 from repair.alerts.sending import Target, build_targets, delivered
 from stack.files import write_private
 from stack.looking.servers import ANSWER_SECONDS, RUNNING, ServerSeen, look
-from stack.processes import refusals
+from stack.processes import stopped
 from stack.processes.supervision import STEADY_SECONDS, ProgramState, Supervisor
 
 FOLDER = "watch"
@@ -212,7 +212,7 @@ def build_watch(settings: Settings) -> Watch:
         targets=build_targets(settings.alert_urls),
         look=lambda: look(settings),
         workers=Supervisor(var_dir=settings.var_dir).states,
-        servers_refusal=lambda: refusals.of_servers(settings.var_dir),
+        servers_refusal=lambda: stopped.of_servers(settings.var_dir),
     )
     watch.load()
     return watch

@@ -20,7 +20,7 @@ from contracts.settings import Settings
 from stack.composition.projections import PROJECTIONS, build_projection
 from stack.composition.session import ended_by_signals
 from stack.files import keep_private
-from stack.processes import refusals
+from stack.processes import stopped
 from stack.settings import load_settings, var_dir
 
 LAKE_WINDOW_SECONDS = 1.0
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TieoutError as error:
         logging.getLogger("tieout.worker").error("%s", error)
         if name := os.environ.get(PROGRAM_NAME):
-            refusals.note(var_dir(), name, _one_line(error))
+            stopped.note(var_dir(), name, _one_line(error))
         stop.wait(REFUSAL_SECONDS)
         return 1
     return 0

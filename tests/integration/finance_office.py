@@ -21,7 +21,7 @@ from derived.warehouse import build_warehouse
 from finance.periods import Period
 from stack.composition import session
 from stack.composition.builder import WarehouseBuilder
-from stack.composition.evidence import gather_proof
+from stack.composition.certificate_evidence import gather_proof
 from stack.composition.migrations import migrate_everything
 from stack.composition.reconciling import reconcile_now, ties
 from tests.integration.reconcile_world import Shop, open_shops

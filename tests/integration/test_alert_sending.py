@@ -18,7 +18,7 @@ from contracts.verdicts import PairResult, Verdict
 from reconcile.coverage import keep_coverage
 from reconcile.pairs import PAIRS
 from repair.alerts.deciding import AlertKind, Withdrawal
-from repair.alerts.outbox import (
+from repair.alerts.queue import (
     CLAIM_SECONDS,
     Message,
     claim,

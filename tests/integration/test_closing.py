@@ -26,7 +26,7 @@ from finance.periods import Period
 from finance.verification import verify_file
 from reconcile.results import latest_results, save_results
 from repair import ledger
-from stack.composition.evidence import gather_proof, hold_proof
+from stack.composition.certificate_evidence import gather_proof, hold_proof
 from tests.integration import test_books
 from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather, open_office
 

@@ -27,7 +27,7 @@ from finance.imports import lock_key, recorded_import, unended_imports
 from finance.periods import Period
 from reconcile.results import latest_results
 from repair import ledger
-from stack.composition.evidence import gather_proof, hold_proof
+from stack.composition.certificate_evidence import gather_proof, hold_proof
 from tests.integration.finance_office import DECEMBER, JANUARY, Office, gather, open_office
 from tests.integration.test_closing import ONE_PENNY, differing
 

@@ -12,7 +12,7 @@ from contracts.progress import SILENT
 from contracts.settings import Settings
 from repair import ledger
 from repair.deciding import approve, look
-from repair.run import repair_breaks
+from repair.repair_run import repair_breaks
 from stack.composition.damaging import place_of
 from stack.composition.reconciling import reconcile_now
 from stack.composition.repairing import repairing_tools

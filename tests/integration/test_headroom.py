@@ -18,7 +18,7 @@ from reconcile.results import memory_since, migrate, save_results
 from repair.alerts.near_limits import LimitUse
 from stack.looking import headroom
 from stack.looking.headroom import limit_uses
-from streams import outbox
+from streams import outbox_reading
 from tests.conftest import Cluster
 from tests.streams_support import insert_events
 
@@ -44,8 +44,8 @@ def test_connections_of_a_server_are_counted_whoever_holds_them(settings: Settin
 def test_what_waits_in_an_outbox_is_counted(
     settings: Settings, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "COUNTED_MAX", 10)
-    monkeypatch.setattr(outbox, "QUEUED_EVENTS_MAX", 100)
+    monkeypatch.setattr(outbox_reading, "COUNTED_MAX", 10)
+    monkeypatch.setattr(outbox_reading, "QUEUED_EVENTS_MAX", 100)
     database = str(conninfo_to_dict(settings.pods[0].owner_dsn)["dbname"])
     # The events are of no aggregate, which triggers would not take.
     options = f"?options={quote('-c session_replication_role=replica')}"

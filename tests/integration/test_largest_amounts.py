@@ -32,8 +32,8 @@ from oltp.commands.place_order import OrderLineInput, PlaceOrder, PriceOverride
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from reconcile.comparison_run import run_comparison
 from reconcile.figures import total_figures
-from reconcile.run import run_comparison
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import carrying

@@ -23,9 +23,9 @@ from derived.witnesses import witnesses_of
 from drills.damages.place import until
 from repair.values import ActionKind
 from stack.composition.damaging import place_of
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS, build_projection
-from stack.composition.propagation import drain_everything
 from stack.composition.repairing import repairing_tools
 from streams.draining import drain_pod
 from streams.lag import observe

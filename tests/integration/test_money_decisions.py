@@ -23,7 +23,7 @@ from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from repair import ledger
 from repair.deciding import Shown, approve, correct, look
-from repair.run import RepairReport, repair_breaks
+from repair.repair_run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from stack.composition.damaging import place_of
 from stack.composition.migrations import migrate_everything

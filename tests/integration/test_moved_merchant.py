@@ -12,8 +12,8 @@ from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.lake import connect_lake, migrate_lake
 from derived.read_models import migrate as migrate_read_models
+from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
-from reconcile.run import run_comparison, run_pairs
 from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate

@@ -9,9 +9,9 @@ import pytest
 
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.oltp_identities import IDENTITIES
-from reconcile.run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from tests.conftest import Cluster

@@ -26,7 +26,7 @@ from oltp.commands.place_order import DiscountInput
 from oltp.store.tables import metadata
 from stack.servers.bootstrap import TIME_LIMITS
 from streams.cuts import current_epoch
-from streams.outbox import RELAY_LOCK
+from streams.outbox_reading import RELAY_LOCK
 from tests.conftest import MakePod
 from tests.integration.shop import MERCHANT, Shop, open_shop
 

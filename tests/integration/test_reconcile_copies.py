@@ -16,9 +16,9 @@ from derived.lake import connect_lake, migrate_lake
 from derived.read_models import migrate as migrate_read_models
 from oltp.commands.execute import execute
 from oltp.commands.restate import Restate
+from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
-from reconcile.run import run_comparison, run_pairs
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate

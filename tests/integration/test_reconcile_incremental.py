@@ -22,14 +22,14 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake import connect_lake, migrate_lake
 from reconcile import coverage
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.pairs import PAIRS
-from reconcile.run import run_pairs
 from reconcile.sweep import Coverage, SweepPlan, cut_text
 from repair import audit, ledger
 from repair.sweeping import plans_for, take_in
 from stack.composition.comparison import build_reconcile_context
-from streams.outbox import prune
+from streams.outbox_reading import prune
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 

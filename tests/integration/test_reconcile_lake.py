@@ -17,8 +17,8 @@ from contracts.errors import PropagationError
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake import connect_lake, migrate_lake
+from reconcile.comparison_run import run_pairs
 from reconcile.context import LoggedEntry, ReconcileContext
-from reconcile.run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
@@ -273,7 +273,7 @@ def test_trimming_beside_a_comparison_makes_no_difference(
 
 
 def test_pruning_the_outbox_makes_no_difference(context: ReconcileContext, shops: Shops, settings: Settings) -> None:
-    from streams.outbox import prune
+    from streams.outbox_reading import prune
 
     cut = compared(context, "log_manifests")["log_manifests"].cut
     assert cut is not None

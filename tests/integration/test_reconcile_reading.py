@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from reconcile.oltp import snapshot_cursor, stream
+from reconcile.oltp_side import snapshot_cursor, stream
 from tests.conftest import Cluster
 
 MANY = "select number::bigint, repeat('x', 1000) as text from generate_series(1, 100000) as number where $1 <> 'none'"

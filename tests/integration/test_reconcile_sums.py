@@ -14,8 +14,8 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake import migrate_lake
 from derived.read_models import migrate as migrate_read_models
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
-from reconcile.run import run_pairs
 from reconcile.sweep import SweepPlan
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS

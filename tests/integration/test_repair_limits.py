@@ -23,7 +23,7 @@ from drills.damages import account_view, fulfillment_view, log, oltp
 from drills.damages.place import Place
 from reconcile.results import save_results
 from repair import audit, ledger
-from repair.run import RepairReport, repair_breaks
+from repair.repair_run import RepairReport, repair_breaks
 from repair.tools import Repairing
 from repair.values import Budget
 from stack.composition.damaging import place_of

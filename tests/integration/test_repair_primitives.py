@@ -45,12 +45,12 @@ from derived.lake_repair import (
 )
 from oltp.commands.execute import execute
 from oltp.commands.restate import Restate, Restated
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
-from reconcile.run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from streams.draining import drain_pod
 from streams.logs import build_log
-from streams.outbox import RELAY_LOCK, prune
+from streams.outbox_reading import RELAY_LOCK, prune
 from streams.projection import Position
 from streams.reissue import (
     REISSUED_SCHEMA,

@@ -26,7 +26,7 @@ from oltp.commands.place_order import DiscountInput, OrderLineInput, PlaceOrder
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
 from tests.integration.finance_office import DECEMBER, Office, open_office

@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerContext
 
 from contracts.progress import SILENT
 from contracts.settings import Settings, as_values
-from repair.run import repair_breaks
+from repair.repair_run import repair_breaks
 from repair.values import Budget
 from stack.composition.repairing import repairing_tools
 

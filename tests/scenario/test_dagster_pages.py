@@ -19,8 +19,8 @@ from contracts.settings import Settings
 from drills.damages.account_view import ROWS
 from drills.damages.place import Round
 from repair import ledger
+from stack.composition.draining import propagating
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import propagating
 from tests.integration.reconcile_world import open_shops
 
 PODS = ("pod1", "pod2")

@@ -23,7 +23,7 @@ from drills.damages import fulfillment_view, lake, log, oltp, read_models, wareh
 from drills.damages.place import Place
 from drills.damages.rounds import BEFORE_BUILDS, MARTS
 from repair import audit, ledger
-from repair.run import repair_breaks
+from repair.repair_run import repair_breaks
 from repair.tools import Repairing
 from repair.values import ActionKind, Budget
 from stack.composition.damaging import place_of

@@ -22,11 +22,11 @@ from contracts.verdicts import Verdict
 from derived.lake_connection import connect_lake
 from derived.retention import prune_outboxes
 from derived.warehouse import build_warehouse
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from stack.composition import session
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_everything
 from stack.looking.story.reads import MARTS
 from stack.looking.story.telling import read_story
 from stack.servers import bootstrap

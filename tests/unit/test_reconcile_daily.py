@@ -11,7 +11,7 @@ import pytest
 from reconcile.compare import Outcome, compare
 from reconcile.daily_pairs import ALL_DAYS, DAYS
 from reconcile.finance_pairs import Mart, mart_view
-from reconcile.oltp import left_name
+from reconcile.oltp_side import left_name
 from reconcile.pair import PodRun
 from reconcile.scratch import scratch, table
 from reconcile.tax_pair import TAX

@@ -11,7 +11,7 @@ import pytest
 
 from contracts.events.upcasting import register
 from reconcile.compare import Limits
-from reconcile.lake import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_aggregates
+from reconcile.lake_side import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_aggregates
 from reconcile.scratch import scratch, table
 
 PARKED = """create table lake.raw.parked

@@ -16,7 +16,7 @@ from reconcile.context import LoggedEntry
 from reconcile.entities import SOURCES, entities_of
 from reconcile.log_checksum import STORED_COLUMNS, entry_checksum
 from reconcile.log_entries import ENTRIES_MAX, newest
-from reconcile.oltp import select_entity
+from reconcile.oltp_side import select_entity
 from reconcile.pairs import PAIRS, pairs_named
 from reconcile.shapes import BIGINT, TIMESTAMP
 from streams import codec

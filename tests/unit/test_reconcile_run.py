@@ -14,7 +14,7 @@ from contracts.ownership import copy_named
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.lake_connection import CONFIGURATION, _load_extensions, quote
-from reconcile import run
+from reconcile import comparison_run as run
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
 from reconcile.log_pairs import OUTBOX_PAIR

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from contracts.events.upcasting import register
-from reconcile.lake import at_cut, fold
+from reconcile.lake_side import at_cut, fold
 from reconcile.pair import Findings, PodRun, compare_pair
 from reconcile.pairs import PAIRS
 from reconcile.scratch import limit_reached, load, scratch, single_threaded, table

@@ -26,10 +26,10 @@ from oltp.commands.execute import CommandPod, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from traffic.orders.format import OrderRecord
 from traffic.orders.mapping import RejectedError
+from traffic.orders.order_commands import LOCATION, Step, bound, key_of, variant_id
 from traffic.orders.recorded_gateway import RecordedGateway
 from traffic.orders.rehearsal import Plan, counts_of, rehearse
 from traffic.orders.report import Figures, Outcome
-from traffic.orders.steps import LOCATION, Step, bound, key_of, variant_id
 
 CHANGED = "order_exists_with_other_content"
 REFUSED = "refused_by_the_books"

@@ -22,11 +22,18 @@ from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from traffic.command_chains import KeyedCommand
 from traffic.orders.amounts import category_of, micro_of
 from traffic.orders.mapping import RejectedError
+from traffic.orders.order_commands import (
+    EXTRA_CATEGORIES,
+    LOCATION,
+    ROUNDING_SKU,
+    UNALLOCATED_SKU,
+    product_id,
+    variant_id,
+)
 from traffic.orders.rehearsal import Plan
-from traffic.orders.steps import EXTRA_CATEGORIES, LOCATION, ROUNDING_SKU, UNALLOCATED_SKU, product_id, variant_id
-from traffic.steps import KeyedCommand
 
 RECEIPT_LINES_MAX = 500
 _TITLES = {UNALLOCATED_SKU: "Unallocated cash", ROUNDING_SKU: "Rounding of stated totals"}

@@ -3,7 +3,7 @@
     report = import_orders([Path("orders.csv.gz")], settings, read_mapping(Path("shop.toml")))
 
 Belongs here: the sequence of the import's steps. Does not belong here: what an order means (`rehearsal.py`), its
-commands (`steps.py`, `booking.py`).
+commands (`order_commands.py`, `booking.py`).
 
 The files are read three times, so that memory holds single orders and not months of orders. The first pass checks that
 the files are readable and finds orders that occur twice. The second rehearses every order and compares it with the
@@ -28,6 +28,7 @@ from contracts.settings import Settings
 from oltp.directory import placements
 from traffic import books as pod_books
 from traffic.books import Connection
+from traffic.command_chains import KeyedCommand, batched_by_pod, run_commands_by_pod, try_commands
 from traffic.homes import place_merchants
 from traffic.only_import import only_import
 from traffic.orders import books as order_books
@@ -38,15 +39,14 @@ from traffic.orders.documents import order_of
 from traffic.orders.format import OrderRecord
 from traffic.orders.known import Known, compare, stated_figures, unregistered
 from traffic.orders.mapping import Mapping, RejectedError
+from traffic.orders.order_commands import LOCATION
 from traffic.orders.reading import RawOrder, Source, inspect_files, read_orders
 from traffic.orders.rehearsal import Plan, counts_of, rehearse
 from traffic.orders.rejects import RejectsFiles
 from traffic.orders.report import Figures, OrdersReport, Outcome, Totals
-from traffic.orders.steps import LOCATION
 from traffic.orders.twice import Twice
 from traffic.progress import OnProgress, no_progress
 from traffic.statistics import GrowingTables
-from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod, try_commands
 from traffic.workers import Workers
 
 BATCH = 20

@@ -29,10 +29,10 @@ from traffic.orders.amounts import minor_of
 from traffic.orders.booking import CHANGED
 from traffic.orders.format import OrderRecord
 from traffic.orders.mapping import RejectedError
+from traffic.orders.order_commands import PLACE, bound, key_of, order_id
 from traffic.orders.reading import RawOrder
 from traffic.orders.rehearsal import Plan
 from traffic.orders.report import Figures, Outcome
-from traffic.orders.steps import PLACE, bound, key_of, order_id
 
 
 @dataclass(kw_only=True)

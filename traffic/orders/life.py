@@ -42,9 +42,9 @@ from oltp.domain.payments import (
 )
 from traffic.orders.format import Cancellation, Fulfillment, Payment
 from traffic.orders.mapping import RejectedError
+from traffic.orders.order_commands import LOCATION, SOURCE, payment_id
 from traffic.orders.refunding import refund_order
-from traffic.orders.standing import Standing
-from traffic.orders.steps import LOCATION, SOURCE, payment_id
+from traffic.orders.rehearsed_orders import Standing
 
 
 class PaidAboveError(Exception):

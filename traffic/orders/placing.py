@@ -26,7 +26,7 @@ from oltp.domain.pricing import UnpricedLine, shipping_line
 from traffic.orders.amounts import UNTAXED, category_of, micro_of, minor_of, shown
 from traffic.orders.format import Line, OrderRecord
 from traffic.orders.mapping import RejectedError
-from traffic.orders.steps import EXTRA_CATEGORIES, LOCATION, ROUNDING_SKU, SOURCE, UNALLOCATED_SKU, order_id
+from traffic.orders.order_commands import EXTRA_CATEGORIES, LOCATION, ROUNDING_SKU, SOURCE, UNALLOCATED_SKU, order_id
 
 PRICE_REASON = "price in the file"
 LINE_DISCOUNT = "line discount"

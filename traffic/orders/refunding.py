@@ -19,8 +19,8 @@ from oltp.domain.payments import refund_payment
 from oltp.domain.refunds import RefundRequest, request_refund, with_requested, with_settled
 from traffic.orders.format import Payment, Refund
 from traffic.orders.mapping import RejectedError
-from traffic.orders.standing import Standing
-from traffic.orders.steps import refund_id
+from traffic.orders.order_commands import refund_id
+from traffic.orders.rehearsed_orders import Standing
 
 
 def refund_order(standing: Standing, place: int, refund: Refund, at: datetime) -> None:

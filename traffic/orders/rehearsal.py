@@ -27,8 +27,8 @@ from traffic.orders.amounts import minor_of, rates_of, shown
 from traffic.orders.format import OrderRecord
 from traffic.orders.life import Life, PaidAboveError
 from traffic.orders.mapping import RejectedError
+from traffic.orders.order_commands import Step, key_of
 from traffic.orders.placing import placed_order
-from traffic.orders.steps import Step, key_of
 
 FUTURE = timedelta(days=1)
 """How far a time may be in the future: a wrong time zone shifts it by less than this."""

@@ -13,10 +13,10 @@ import msgspec
 from contracts.events.order import LineKind
 from contracts.money import micro_per_minor
 from traffic.books import Connection
+from traffic.retail.invoice_commands import CURRENCY, SOURCE
 from traffic.retail.invoices import InvoiceKey
 from traffic.retail.matching import SoldKey, SoldLine
 from traffic.retail.rules import product_code
-from traffic.retail.steps import CURRENCY, SOURCE
 
 _SOLD_LINES = """
 select

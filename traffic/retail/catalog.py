@@ -21,9 +21,9 @@ from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.domain.pricing import SHIPPING_TAX_CATEGORY
+from traffic.command_chains import KeyedCommand
+from traffic.retail.invoice_commands import CURRENCY, LOCATION, product_id, variant_id
 from traffic.retail.invoices import MerchantSurvey, VariantSurvey, products_of
-from traffic.retail.steps import CURRENCY, LOCATION, product_id, variant_id
-from traffic.steps import KeyedCommand
 
 JURISDICTION = "GB"
 HOME_MERCHANTS = frozenset({"united-kingdom", "unspecified"})

@@ -25,12 +25,12 @@ from oltp.commands.execute import Answer, Command, CommandPod, execute
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from traffic.retail.books import Given
 from traffic.retail.catalog import tax_category
+from traffic.retail.invoice_commands import Step, adjustment, invoice_id, key_of, row_steps
 from traffic.retail.invoices import Invoice, InvoiceRow, rejected
 from traffic.retail.matching import Match, ReturnMatcher, RowMatch, SoldKey
 from traffic.retail.report import Outcome, already, combined, refused
 from traffic.retail.rules import Treatment, product_code
 from traffic.retail.sales import CHANGED, REFUSED, adjusted_micro, book_row, refusal_reason
-from traffic.retail.steps import Step, adjustment, invoice_id, key_of, row_steps
 
 
 class CreditPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,8 @@
     report = import_files([Path("2010-12.csv.gz")], settings)
 
 Belongs here: the sequence of the import's steps. Does not belong here: the meaning of a row (`rules.py`), invoices
-(`invoices.py`), commands (`steps.py`), returns (`matching.py`, `credits.py`), merchants and products (`catalog.py`).
+(`invoices.py`), commands (`invoice_commands.py`), returns (`matching.py`, `credits.py`), merchants and products
+(`catalog.py`).
 
 The files are read four times, so that memory holds single invoices and not months of invoices. The first pass checks
 that the files are readable; the second counts rows and rejects bad ones; the third finds what is already booked and
@@ -30,6 +31,7 @@ from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.directory import placements
 from traffic import books as pod_books
 from traffic.books import Connection
+from traffic.command_chains import KeyedCommand, batched_by_pod, run_commands_by_pod, try_commands
 from traffic.homes import place_merchants
 from traffic.only_import import only_import
 from traffic.progress import OnProgress, no_progress
@@ -39,6 +41,7 @@ from traffic.retail.books import Given
 from traffic.retail.credits import CreditPlan, book_credit, plan_credit, sold_key
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import Source, inspect_files
+from traffic.retail.invoice_commands import LOCATION, row_steps, steps_of
 from traffic.retail.invoices import (
     Invoice,
     InvoiceKey,
@@ -53,9 +56,7 @@ from traffic.retail.report import ImportReport, Outcome, Totals, already, combin
 from traffic.retail.rows import Rejection
 from traffic.retail.rules import InvoiceType, Treatment, invoice_type
 from traffic.retail.sales import book_sales, is_stored, is_taken
-from traffic.retail.steps import LOCATION, row_steps, steps_of
 from traffic.statistics import GrowingTables
-from traffic.steps import KeyedCommand, batched_by_pod, run_commands_by_pod, try_commands
 from traffic.workers import Workers
 
 BATCH = 20

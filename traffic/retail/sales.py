@@ -1,7 +1,7 @@
 """Booking invoices that are not credit notes: their orders, and their rows that belong to no order.
 
 Belongs here: running the steps of invoices against one pod; idempotent. Does not belong here: the steps of an invoice
-(`steps.py`), which invoices run in which pod (`importing.py`).
+(`invoice_commands.py`), which invoices run in which pod (`importing.py`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from oltp.commands.batch import BatchItem, execute_batch
 from oltp.commands.body import has_body
 from oltp.commands.execute import CommandPod, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
+from traffic.retail.invoice_commands import LOCATION, Step, key_of, steps_of, variant_id
 from traffic.retail.invoices import Invoice, InvoiceRow
 from traffic.retail.report import Outcome, combined, refused
 from traffic.retail.rules import Treatment
-from traffic.retail.steps import LOCATION, Step, key_of, steps_of, variant_id
 
 CHANGED = "invoice_exists_with_other_content"
 REFUSED = "refused_by_the_books"

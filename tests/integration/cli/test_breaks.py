@@ -19,13 +19,13 @@ from contracts.errors import IllegalTransitionError, InputError, NotFoundError
 from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from derived.lake import connect_lake
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from repair import ledger
 from repair.ledger import Recorded
 from stack.composition import session
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_everything
 from stack.looking.status import read_status
 from stack.upkeep.alerting import wanted_messages
 from tests.integration.reconcile_world import Shop, carrying, open_shops

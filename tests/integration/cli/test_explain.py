@@ -22,8 +22,8 @@ from derived.lake import connect_lake
 from oltp.commands.execute import build_command_pod
 from repair import ledger
 from stack.composition import session
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_everything
 from stack.looking.story.telling import Section, Story, read_story
 from tests.integration.reconcile_world import Shop, open_shops
 

@@ -18,24 +18,24 @@ from contracts.errors import EpochChangedError, LogDivergedError, PropagationErr
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.builds import building, latest_build, record_cut_vector
-from derived.epochs import EpochOpener, EpochPlan, StepHook
+from derived.epoch_opening import EpochOpener, EpochPlan, StepHook
 from derived.lake import cut_vector
 from derived.lake_backup import back_up, read_index, restore, verified_cuts
 from derived.lake_connection import connect_lake
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from stack.composition import session
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS, build_projection
-from stack.composition.propagation import drain_everything
 from stack.servers import bootstrap
 from streams.cuts import last_cut, register_cut, take_reconciler_cut
 from streams.draining import drain_pod
 from streams.lag import observe
 from streams.logs import build_log
-from streams.outbox import RELAY_LOCK
+from streams.outbox_reading import RELAY_LOCK
 from tests.conftest import Cluster, MakeDatabase, MakePod
 from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate, shop_in
 from tests.streams_support import SHAPE, Crash, crash_at

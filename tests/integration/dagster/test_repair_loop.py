@@ -22,7 +22,7 @@ from orchestration import repairs
 from orchestration.definitions import build_definitions
 from orchestration.resources import build_resources
 from repair.alerts.deciding import AlertKind
-from repair.alerts.outbox import latest_alerts
+from repair.alerts.queue import latest_alerts
 from repair.ledger import breaks, claim, find_group, release
 from repair.ledger.incidents import Waiting
 from stack.composition.migrations import migrate_everything

@@ -25,7 +25,7 @@ from derived.warehouse import build_warehouse
 from orchestration.definitions import build_definitions
 from orchestration.resources import build_platform
 from repair.alerts.deciding import AlertKind
-from repair.alerts.outbox import latest_alerts
+from repair.alerts.queue import latest_alerts
 from repair.alerts.unmet import NOT_LOOKED_AT, record, unmet
 from stack.composition.migrations import migrate_everything
 from stack.processes.data_docs import write_data_docs_site

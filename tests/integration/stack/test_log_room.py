@@ -6,8 +6,8 @@ import redis
 
 from bench.world import trade
 from contracts.settings import Settings
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_everything
 from stack.looking.headroom import log_memory
 from stack.upkeep.log_room import make_room
 from streams.draining import drain_pod

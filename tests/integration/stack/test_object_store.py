@@ -20,7 +20,7 @@ from derived.objects import names_below
 from derived.querying import ask
 from derived.retention import back_up_lake
 from finance.closings import noted_closings
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.looking.headroom import limit_uses

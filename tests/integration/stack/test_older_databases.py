@@ -11,9 +11,9 @@ from psycopg import sql
 
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from stack.composition.comparison import build_reconcile_context
-from stack.composition.propagation import drain_everything
+from stack.composition.draining import drain_everything
 from tests.conftest import Cluster
 from tests.integration.cli.test_open_epoch import check_everything_agrees, event_ids, lake_ids
 from tests.integration.cli.test_open_epoch import system as system  # a fixture

@@ -20,15 +20,15 @@ from contracts.errors import InputError, LogGapError, PropagationError
 from contracts.settings import Settings
 from derived.lake import connect_lake
 from stack.composition import session
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
-from stack.composition.propagation import drain_everything
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.lag import trim_log
 from streams.log import Progress
 from streams.logs import build_log
-from streams.outbox import RELAY_LOCK
+from streams.outbox_reading import RELAY_LOCK
 from tests.conftest import MakeDatabase
 from tests.integration.reconcile_world import open_shops, shop_in
 

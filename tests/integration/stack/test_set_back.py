@@ -14,12 +14,12 @@ from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.lake_backup import back_up
 from derived.witnesses import witnesses_of
+from reconcile.comparison_run import run_pairs
 from reconcile.results import result_of
-from reconcile.run import run_pairs
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
-from stack.composition.propagation import drain_everything
 from streams.cuts import last_cut, register_cut
 from streams.draining import drain_pod
 from streams.epochs import cut_numbered

@@ -19,8 +19,8 @@ from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.quantities import QuantityInput
 from repair import ledger
 from stack.composition import session
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.composition.propagation import drain_everything
 from tests.integration.reconcile_world import Shop, open_shops
 
 Run = Callable[..., Any]

@@ -13,7 +13,7 @@ from contracts.errors import EpochChangedError
 from contracts.ids import PARTITION_SQL, aggregate_key, partition_of
 from contracts.settings import PodSettings
 from streams.cuts import BEFORE_ALL, Cut, cuts_from, last_cut, look, register_cut, take_reconciler_cut
-from streams.outbox import EVENTS_OF_CUT, OutboxReader, observe_outbox, prune
+from streams.outbox_reading import EVENTS_OF_CUT, OutboxReader, observe_outbox, prune
 from streams.reissue import cuts_of_aggregates
 from tests.streams_support import SHAPE, create_outbox, insert_event, insert_events
 

@@ -16,12 +16,13 @@ import redis
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from stack.processes.tracking import wait_until
-from streams import codec, outbox
+from streams import codec
+from streams import outbox_reading as outbox
 from streams.consumer import Consumer
 from streams.cuts import CutShape, register_cut, take_reconciler_cut
 from streams.draining import drain_pod, observe_pod
 from streams.log import EntryId
-from streams.outbox import RELAY_LOCK, held_by, observe_alone, observe_outbox, prune
+from streams.outbox_reading import RELAY_LOCK, held_by, observe_alone, observe_outbox, prune
 from streams.valkey_log import ValkeyLog
 from tests.streams_support import (
     SHAPE,
@@ -345,7 +346,7 @@ def test_a_running_relay_publishes_and_a_drain_beside_it_waits_for_it(settings: 
 
 
 def test_a_drain_takes_over_from_a_relay_that_ends(settings: Settings) -> None:
-    from stack.composition.propagation import _relay
+    from stack.composition.draining import _relay
 
     pod: PodSettings = settings.pods[0]
     stop = threading.Event()

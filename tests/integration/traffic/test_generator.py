@@ -11,13 +11,13 @@ import pytest
 from contracts.settings import Settings
 from oltp.commands.execute import CommandPod
 from oltp.directory import placements
+from traffic.command_chains import run_commands, run_commands_by_pod
 from traffic.generator import attempt_order, deliveries, generate, place_orders
 from traffic.live import run_live
 from traffic.plans import Cancellation, OrderPlan, Payment, Refund
 from traffic.progress import no_progress
 from traffic.shops import SHOPS
 from traffic.staff import StaffSource
-from traffic.steps import run_commands, run_commands_by_pod
 from traffic.workers import Workers
 
 

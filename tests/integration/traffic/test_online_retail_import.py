@@ -25,10 +25,10 @@ from traffic.retail.credits import plan_credit, sold_key
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import COLUMNS, inspect_files
 from traffic.retail.importing import import_files
+from traffic.retail.invoice_commands import steps_of
 from traffic.retail.invoices import Invoice, read_invoices, survey_files
 from traffic.retail.matching import ReturnMatcher
 from traffic.retail.report import FileReport, ImportReport, Totals
-from traffic.retail.steps import steps_of
 
 UK = "United Kingdom"
 SALES = [

@@ -9,14 +9,14 @@ from checks.quality import OLTP, STORES, run_suites
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from orchestration.resources import build_platform
-from reconcile.run import run_pairs
+from reconcile.comparison_run import run_pairs
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS
-from stack.composition.propagation import drain_everything
 from stack.looking.headroom import limit_uses
 from stack.servers.versions import check_versions, version_problem
-from streams.outbox import observe_outbox
+from streams.outbox_reading import observe_outbox
 from tests.integration.reconcile_world import VIEW_PAIRS, carrying, open_shops
 
 COPIES = PROJECTIONS

@@ -13,9 +13,9 @@ import pytest
 from contracts.events.common import AggregateState
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
+from derived.histories_as_of import LEFT_OUT_EVENTS
 from derived.lake import connect_lake
 from derived.leaving_out import LEFT_OUT, take_back
-from derived.standing import LEFT_OUT_EVENTS
 from derived.warehouse import build_warehouse
 from tests.commerce import Change, Commerce, with_totals
 from tests.conftest import SEED, Cluster

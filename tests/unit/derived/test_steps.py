@@ -6,7 +6,7 @@ import pytest
 
 from contracts.errors import EpochChangedError
 from derived.dsn import described, scrub
-from derived.steps import check_expected, fresh_entries
+from derived.step_checks import check_expected, fresh_entries
 from streams.projection import START, FencedError, Position
 from tests.derived_work import EPOCH, FakePod, order
 

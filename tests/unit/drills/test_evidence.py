@@ -7,7 +7,7 @@ from pathlib import Path
 
 from contracts.drills import DRILLS, Promise
 from contracts.ownership import COPIES
-from drills.evidence import DrillRun, evidence_file, page, read_evidence, write_evidence, write_page
+from drills.evidence_files import DrillRun, evidence_file, page, read_evidence, write_evidence, write_page
 from tests.unit.drills.test_observing import NOW, notes, outcome
 
 RUN = DrillRun(run="20300101T000000Z-ab", code_version="abc", orders_per_second=5.0, started_at=NOW)

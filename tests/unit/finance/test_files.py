@@ -20,14 +20,14 @@ from contracts.scope import Scope
 from contracts.tying import Tying
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.reports import REPORTS, NotedCut, Report
-from finance.canonical import Content, canonical, content_sha256
 from finance.certificate import Coverage, Evidence, FigureEvidence, LeftOut, Standing
+from finance.certificate_tables import certificate_tables
 from finance.charts import DRAWINGS, charts_of
+from finance.content_hash import Content, canonical, content_sha256
 from finance.files import FILES
 from finance.page import CELL_EM, CHARACTER_EM, PAPER_POINTS, POINTS_MAX, print_points
 from finance.periods import Period
 from finance.statement import Statement, certificate_file, from_json, json_file, state
-from finance.tables import certificate_tables
 from finance.verification import SIDECAR, verify_file
 
 AT = datetime(2011, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -90,7 +90,7 @@ def test_the_canonical_form_is_what_the_documentation_says() -> None:
         '{"columns":["currency","x_minor"],"cuts":{"a":1,"b":2},"format":"tieout-report/1","name":"tax",'
         '"period":null,"rows":[["é",3]]}'
     )
-    from finance.canonical import document
+    from finance.content_hash import document
 
     assert canonical(document(content)) == expected.encode()
     with pytest.raises(InputError, match="no whole number"):

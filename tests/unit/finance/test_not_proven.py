@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from contracts.breaks import Break, BreakState
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
-from finance.after_cut import Remaining
 from finance.certificate import Evidence
 from finance.closing import Proof, not_proven
+from finance.late_facts import Remaining
 from finance.periods import parse_period
 
 NOON = datetime(2011, 1, 5, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ from contracts.scope import KeyRange
 from contracts.verdicts import PairResult, Verdict
 from reconcile.sweep import Coverage, Part
 from repair.alerts.deciding import AlertKind, Heartbeat
-from repair.alerts.outbox import Message
 from repair.alerts.overdue import PATIENCE, due_message, overdue
+from repair.alerts.queue import Message
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STATED = timedelta(seconds=SWEEP_SECONDS_MAX)

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from contracts.errors import EpochChangedError
-from derived.steps import check_expected, furthest_epoch
+from derived.step_checks import check_expected, furthest_epoch
 from streams.cuts import Cut, Epoch
 from streams.epochs import PublishedCut
 from streams.log import ChunkManifest, Manifest
 from streams.projection import START, EpochOpening, Position, Work
 from streams.publishing import CutPublication
-from streams.steps import of_one_epoch, plan_step
+from streams.step_planning import of_one_epoch, plan_step
 from tests.streams_support import MOMENT
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.errors import LogGapError
 from streams.log import ChunkManifest, Manifest
 from streams.projection import START, Position
-from streams.steps import check_contiguous, completed, floor_cut, plan_step
+from streams.step_planning import check_contiguous, completed, floor_cut, plan_step
 from tests.streams_support import MOMENT
 
 

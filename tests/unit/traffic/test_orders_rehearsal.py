@@ -15,8 +15,8 @@ from tests.unit.traffic.order_files import HEAD, LATER, LINES, QUEBEC, VAT, Json
 from traffic.orders.documents import of_json, order_of
 from traffic.orders.known import unregistered
 from traffic.orders.mapping import DIRECT, RejectedError
+from traffic.orders.order_commands import ROUNDING_SKU, UNALLOCATED_SKU
 from traffic.orders.rehearsal import rehearse
-from traffic.orders.steps import ROUNDING_SKU, UNALLOCATED_SKU
 
 CANCELLED = {"cancelled_at": "2026-01-05T11:00:00Z"}
 ONE_TEA = [{"sku": "TEA", "quantity": 1}]

@@ -15,10 +15,10 @@ from traffic.progress import no_progress
 from traffic.retail.catalog import tax_rates, upsert_products, vat_ppm
 from traffic.retail.dates import DateOrder
 from traffic.retail.files import COLUMNS, Source, inspect_files
+from traffic.retail.invoice_commands import steps_of
 from traffic.retail.invoices import Invoice, InvoiceKey, Survey, needed_units, products_of, read_invoices, survey_files
 from traffic.retail.report import ImportReport, Outcome, Totals, combined, format_micro
 from traffic.retail.rows import Rejection
-from traffic.retail.steps import steps_of
 
 UK = "United Kingdom"
 

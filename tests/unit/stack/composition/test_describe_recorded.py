@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.standing import breaks_line, comparisons_line
+from cli.status_view import breaks_line, comparisons_line
 from repair.ledger import Recorded
 from stack.composition.reconciling import describe_recorded, recorded_json
 

@@ -15,7 +15,7 @@ import pytest
 
 from contracts.errors import StackError
 from derived import lake_connection
-from stack.composition import propagation
+from stack.composition import draining as propagation
 from streams import consumer, logs
 
 ROOT = Path(__file__).resolve().parents[4]

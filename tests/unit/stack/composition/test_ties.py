@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from contracts.verdicts import PairResult, Verdict
+from reconcile.comparison_run import Comparison
 from reconcile.figures import Figure
 from reconcile.pairs import PAIRS
-from reconcile.run import Comparison
 from stack.composition.reconciling import conclusion, ties
 
 

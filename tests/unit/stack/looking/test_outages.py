@@ -23,7 +23,7 @@ from contracts.errors import StackError
 from contracts.settings import Settings
 from stack.files import write_private, write_whole
 from stack.looking.outages import outage
-from stack.processes import refusals
+from stack.processes import stopped
 from stack.servers.accounts import Account
 from stack.servers.postgres import EmbeddedPostgres
 from stack.upkeep import lifecycle
@@ -99,7 +99,7 @@ def test_what_cannot_be_mended_now_is_tried_again_and_says_why(tmp_path: Path, m
 
     def mend(values: Settings, *, is_doubtful: bool, **_: object) -> Settings:
         asked.append(is_doubtful)
-        said.append(refusals.of_servers(tmp_path))
+        said.append(stopped.of_servers(tmp_path))
         answer = next(answers)
         if answer is not None:
             raise answer

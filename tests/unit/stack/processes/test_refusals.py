@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.processes import refusals
-from stack.processes.refusals import Refusal
+from stack.processes import stopped
+from stack.processes.stopped import Refusal
 from stack.processes.supervision import _state
 from stack.settings import ROOT
 
@@ -40,21 +40,21 @@ def test_a_refusal_holds_until_the_worker_goes_on(
 
 
 def test_why_servers_cannot_be_started_is_said_by_who_keeps_them_up_and_taken_back(tmp_path: Path) -> None:
-    assert refusals.of_servers(tmp_path) == ""
-    refusals.take_back(tmp_path, refusals.SERVERS)
-    refusals.note(tmp_path, refusals.SERVERS, SENTENCE)
-    assert refusals.of_servers(tmp_path) == SENTENCE
-    refusals.take_back(tmp_path, refusals.SERVERS)
-    assert refusals.of_servers(tmp_path) == ""
+    assert stopped.of_servers(tmp_path) == ""
+    stopped.take_back(tmp_path, stopped.SERVERS)
+    stopped.note(tmp_path, stopped.SERVERS, SENTENCE)
+    assert stopped.of_servers(tmp_path) == SENTENCE
+    stopped.take_back(tmp_path, stopped.SERVERS)
+    assert stopped.of_servers(tmp_path) == ""
 
 
 def test_what_an_ended_process_said_of_servers_is_no_news(tmp_path: Path) -> None:
     program = "import sys; from pathlib import Path; from stack.processes import refusals; "
-    program += "refusals.note(Path(sys.argv[1]), refusals.SERVERS, 'gone')"
+    program += "stopped.note(Path(sys.argv[1]), stopped.SERVERS, 'gone')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
-    assert refusals.refusals(tmp_path)[refusals.SERVERS].sentence == "gone"
-    assert refusals.of_servers(tmp_path) == ""
+    assert stopped.refusals(tmp_path)[stopped.SERVERS].sentence == "gone"
+    assert stopped.of_servers(tmp_path) == ""
 
 
 def test_a_worker_that_refuses_says_why(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_worker_that_refuses_says_why(tmp_path: Path) -> None:
     environment |= {"TIEOUT_VAR_DIR": str(tmp_path), "PYTHONPATH": str(ROOT), "SUPERVISOR_PROCESS_NAME": "relay-pod1"}
     command = [sys.executable, "-P", "-m", "stack.upkeep.worker", "relay", "--pod", "pod1"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as worker:
-        while not (said := refusals.refusals(tmp_path)) and worker.poll() is None:
+        while not (said := stopped.refusals(tmp_path)) and worker.poll() is None:
             pass
         worker.terminate()
     assert said["relay-pod1"].process_id == worker.pid
@@ -70,7 +70,7 @@ def test_a_worker_that_refuses_says_why(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_cut_off_says_nothing(tmp_path: Path) -> None:
-    refusals.note(tmp_path, "relay-pod1", SENTENCE)
-    file = tmp_path / refusals.FOLDER / "relay-pod1.json"
+    stopped.note(tmp_path, "relay-pod1", SENTENCE)
+    file = tmp_path / stopped.FOLDER / "relay-pod1.json"
     file.write_text(file.read_text()[:20])
-    assert refusals.refusals(tmp_path) == {}
+    assert stopped.refusals(tmp_path) == {}

@@ -1,7 +1,7 @@
 """Counts the facts that a pod has recorded since a cut, by their business day.
 
-Belongs here: that count over the outbox. Does not belong here: what is published (`streams/outbox.py`), which days
-belong to which month (`finance/periods.py`).
+Belongs here: that count over the outbox. Does not belong here: what is published (`streams/outbox_reading.py`), which
+days belong to which month (`finance/periods.py`).
 """
 
 from __future__ import annotations

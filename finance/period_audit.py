@@ -20,8 +20,8 @@ from contracts.settings import Settings
 from contracts.text import counted
 from derived.reports import REPORTS, Connection, Report
 from finance.books import ClosedPeriod, closed_periods, stored_files
-from finance.canonical import content_sha256
 from finance.certificate import content_of
+from finance.content_hash import content_sha256
 from finance.periods import Close, Period
 from finance.reading import read_period, reading, taken_back
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from contracts.money import format_minor
-from finance.canonical import is_number
 from finance.certificate import Certificate, FigureEvidence
+from finance.content_hash import is_number
 from finance.periods import Posting
 from finance.presentation import MICRO, MICRO_EXPONENT, MINOR, heading, moment
 from finance.statement import Statement

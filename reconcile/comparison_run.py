@@ -25,9 +25,9 @@ from contracts.verdicts import PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
-from reconcile.lake import parked_aggregates
+from reconcile.lake_side import parked_aggregates
 from reconcile.log_pairs import of_cuts
-from reconcile.oltp import OpenCut, Query, read_queries, select_entity, snapshot_cursor
+from reconcile.oltp_side import OpenCut, Query, read_queries, select_entity, snapshot_cursor
 from reconcile.pair import Pair, PodRun, Stage, Sweep, compare_pair, result_of
 from reconcile.pairs import pairs_named
 from reconcile.parked import ParkedAggregate

@@ -23,7 +23,7 @@ from derived.lake_backup import file_rows, verified_chains
 from derived.lake_connection import bounds_of, open_beside
 from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
-from repair.evidence.log import first_kept_cut, logged_events
+from repair.evidence.wrong_cuts import first_kept_cut, logged_events
 from repair.values import DamageKind, EventDamage, Source
 from streams.logs import build_log
 from streams.projection import START, Position

@@ -23,8 +23,8 @@ from traffic.orders.amounts import minor_of
 from traffic.orders.amounts import shown as shown_with_currency
 from traffic.orders.format import OrderRecord, Payment, RefundedUnits, Units
 from traffic.orders.mapping import RejectedError
+from traffic.orders.order_commands import PLACE, UNALLOCATED_SKU, Step, bound
 from traffic.orders.placing import Placed
-from traffic.orders.steps import PLACE, UNALLOCATED_SKU, Step, bound
 
 _SOME_IDS: defaultdict[str, str] = defaultdict(lambda: "00000000-0000-7000-8000-000000000000")
 """Placeholder ids of order lines, for the check of a command's limits."""

@@ -1,7 +1,7 @@
 """`tieout open-epoch`: the way on after a pod's database was restored from a backup, or a standby was promoted.
 
-Belongs here: the command and what it prints. Does not belong here: what is taken back (`derived/epochs.py`), when to do
-so (docs/runbooks/epoch.md).
+Belongs here: the command and what it prints. Does not belong here: what is taken back (`derived/epoch_opening.py`),
+when to do so (docs/runbooks/epoch.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stack.composition.migrations import migrate_everything
 from stack.composition.projections import VIEWS, build_projection
 
 if TYPE_CHECKING:
-    from derived.epochs import EpochPlan, Opened
+    from derived.epoch_opening import EpochPlan, Opened
     from derived.keyed.projection import KeyedProjection
 
 
@@ -63,7 +63,7 @@ def open_epoch(
 def _open(
     values: Settings, pod: str, progress: Progress, *, is_dry_run: bool, is_yes: bool, is_from_nothing_allowed: bool
 ) -> Opened:
-    from derived.epochs import EpochOpener, Opened
+    from derived.epoch_opening import EpochOpener, Opened
 
     with ExitStack() as stack:
         log = stack.enter_context(open_log(values))
@@ -96,7 +96,7 @@ STEPS = {
     "backup": "Ending the lake's backup at the base.",
     "complete": "Letting the epoch count.",
 }
-"""What is said before each step of `derived.epochs.EpochOpener`."""
+"""What is said before each step of `derived.epoch_opening.EpochOpener`."""
 
 
 def as_document(done: Opened) -> dict[str, object]:

@@ -156,7 +156,7 @@ def comparisons_line(pairs: Sequence[PairStatus] | None) -> str:
 
 
 def _shown_count(events: int | None) -> str:
-    from streams.outbox import COUNTED_MAX
+    from streams.outbox_reading import COUNTED_MAX
 
     return f"{events:,} or more" if events is not None and events >= COUNTED_MAX else shown(events)
 

@@ -28,7 +28,7 @@ from repair.alerts.deciding import (
     Withdrawal,
     retry_at,
 )
-from repair.ledger.tables import ledger
+from repair.ledger.schema import ledger
 
 SENDER = "sender"
 CLAIM_SECONDS = 60

@@ -13,8 +13,8 @@ import psycopg
 from derived.keyed.decoding import LatestEvent, content
 from derived.keyed.rows import Root
 from derived.postgres_errors import is_of_content
-from derived.read_models import tables
-from derived.read_models.tables import Cursor
+from derived.read_models import row_statements
+from derived.read_models.row_statements import Cursor
 from streams.projection import PoisonEventError
 from streams.refusals import refused
 
@@ -33,8 +33,8 @@ def refused_events(
             with cursor.connection.transaction():
                 # Otherwise a deferred constraint would be checked at the commit, and refuse all events together.
                 cursor.execute("set constraints all immediate")
-                tables.write(cursor, root, content(root, some))
-                tables.clear_staging(cursor, root)
+                row_statements.write(cursor, root, content(root, some))
+                row_statements.clear_staging(cursor, root)
         except (psycopg.Error, UnicodeError) as error:
             if is_of_content(error):
                 return clean(error)

@@ -1,7 +1,7 @@
 """Facts that belong to a month and were recorded after the cuts at which it would be closed.
 
 Belongs here: counting them per pod and kind of fact, also in the lake, and the sentences about them. Does not belong
-here: the outbox (`streams/after_cut.py`), the rules of closing (`finance/closing.py`).
+here: the outbox (`streams/recorded_after.py`), the rules of closing (`finance/closing.py`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contracts.settings import PodSettings
 from contracts.text import counted
 from derived.reports import Connection
 from finance.periods import Period
-from streams.after_cut import AfterCut, DayCounts, recorded_after
+from streams.recorded_after import AfterCut, DayCounts, recorded_after
 
 BOOKED = ("adjustment", "gift_card", "order", "payment", "refund")
 """Aggregate types whose events are facts in finance's reports."""
 
-# A fact's day is computed as in streams/after_cut.py. An event that the lake has twice counts once.
+# A fact's day is computed as in streams/recorded_after.py. An event that the lake has twice counts once.
 ORDER, REFUND = newest_sql("order"), newest_sql("refund")
 LAKE_FACTS = f"""
 with facts as (

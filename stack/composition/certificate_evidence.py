@@ -20,10 +20,10 @@ from contracts.settings import PodSettings, Settings
 from contracts.verdicts import PairResult
 from derived.leaving_out import left_out
 from derived.reports import Connection
-from finance.after_cut import Remaining, remaining
 from finance.certificate import Evidence, FigureEvidence, LeftOut
 from finance.closing import Proof, compared_cuts
 from finance.imports import hold_imports, unended_imports
+from finance.late_facts import Remaining, remaining
 from finance.periods import Period
 from finance.reading import epoch_starts
 from reconcile.coverage import compared_since
