@@ -31,12 +31,8 @@ REPORT = """#!lua flags=allow-oom
 return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 """
 READING = frozenset(
-    (
-        *("ping", "info", "dbsize", "type", "ttl", "exists", "get", "hget", "hgetall"),
-        *("xlen", "xinfo", "xrange", "xrevrange", "memory", "slowlog", "latency", "scan"),
-        *("config get", "client list"),
-    )
-)
+    "ping info dbsize type ttl exists get hget hgetall xlen xinfo xrange xrevrange memory slowlog latency scan".split()
+) | {"config get", "client list"}
 """Commands of the server that change nothing, by their first words."""
 
 make_known(Manifest, Progress)

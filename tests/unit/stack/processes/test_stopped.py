@@ -49,7 +49,7 @@ def test_why_servers_cannot_be_started_is_said_by_who_keeps_them_up_and_taken_ba
 
 
 def test_what_an_ended_process_said_of_servers_is_no_news(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from stack.processes import refusals; "
+    program = "import sys; from pathlib import Path; from stack.processes import stopped; "
     program += "stopped.note(Path(sys.argv[1]), stopped.SERVERS, 'gone')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
