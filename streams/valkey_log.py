@@ -30,9 +30,8 @@ CONNECT_SECONDS = 5.0
 REPORT = """#!lua flags=allow-oom
 return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 """
-READING = frozenset(
-    "ping info dbsize type ttl exists get hget hgetall xlen xinfo xrange xrevrange memory slowlog latency scan".split()
-) | {"config get", "client list"}
+READING = {"ping", "info", "dbsize", "type", "ttl", "exists", "get", "hget", "hgetall", "xlen", "xinfo", "xrange"}
+READING |= {"xrevrange", "memory", "slowlog", "latency", "scan", "config get", "client list"}
 """Commands of the server that change nothing, by their first words."""
 
 make_known(Manifest, Progress)
