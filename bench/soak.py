@@ -53,7 +53,7 @@ START_SECONDS_MAX = 180.0
 IMPATIENT_SECONDS = 1.0
 """Seconds that a comparison waits for a copy whose consumer is stopped on purpose; then the verdict is late."""
 ROUNDS_BETWEEN_LATE = 5
-"""One such comparison follows the first round of every group with this number of rounds."""
+"""The number of rounds per such comparison, which follows the first of these rounds."""
 EXTRA_SECONDS_MAX = 120.0
 WHOLE_ROUNDS_MAX = 3
 """The largest number of complete comparisons before and after the disturbances; in the first ones a copy may still be

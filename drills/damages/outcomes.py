@@ -140,7 +140,7 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
 
 
 def _is_left(cell: Cell, item: Break) -> bool:
-    """Return whether a break ended neither by a repair nor at a repair that found the data right already."""
+    """Return whether a break has not ended, or vanished without a repair (unless running workers may mend it)."""
     is_by_itself = item.state is BreakState.VANISHED and not item.repairs and not cell.may_mend_itself
     return item.state not in ENDED or is_by_itself
 
