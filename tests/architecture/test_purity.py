@@ -21,7 +21,6 @@ DOES_IO = {
     "os",
     "socket",
     "subprocess",
-    "urllib",
     "http",
     "psycopg",
     "duckdb",
