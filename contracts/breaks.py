@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from contracts.ownership import WAREHOUSE
+from contracts.ownership import WAREHOUSE, family_of
 from contracts.verdicts import ColumnDifference, DifferenceClass
 
 
@@ -56,7 +56,7 @@ DATA_PLATFORM, FINANCE = "data-platform", "finance"
 
 def team_of(pair: str) -> str:
     """Return the team that is responsible for the breaks of a pair until a person is assigned."""
-    return FINANCE if pair.partition(".")[0] in WAREHOUSE.found_by else DATA_PLATFORM
+    return FINANCE if family_of(pair) in WAREHOUSE.found_by else DATA_PLATFORM
 
 
 @dataclass(frozen=True, kw_only=True)

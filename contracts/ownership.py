@@ -295,6 +295,14 @@ def copy_named(name: str) -> Copy:
     raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in COPIES)}.")
 
 
-def read_model_compared_by(pair: str) -> Copy | None:
-    """Return the read model that the comparison named `pair` reads; None for other comparisons."""
-    return next((copy for copy in READ_MODELS if pair in copy.found_by), None)
+def family_of(pair: str) -> str:
+    """Return the family of a comparison: its name without the mart or aggregate type that follows the dot."""
+    return pair.partition(".")[0]
+
+
+def mended_with(pair: str) -> Copy | None:
+    """Return the copy by whose rules the breaks of a comparison are repaired; None for comparisons of the owner.
+
+    A comparison that finds errors of two copies belongs to the one that facts reach first.
+    """
+    return next((copy for copy in COPIES if family_of(pair) in copy.found_by), None)

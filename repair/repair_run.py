@@ -17,6 +17,7 @@ from typing import Any
 from contracts.breaks import Break, BreakState
 from contracts.errors import ComparisonError, TieoutError
 from contracts.ids import uuid7
+from contracts.ownership import family_of
 from contracts.verdicts import PairResult, Verdict
 from reconcile.results import latest_results
 from repair import actions, audit, ledger
@@ -132,10 +133,9 @@ class _Scope:
         return sorted((item for item in found if self._has(item)), key=lambda item: (item.repairs, item.break_id))
 
     def _has(self, item: Break) -> bool:
-        family = item.pair.partition(".")[0]
         return (
             item.pod in self.pods
-            and (self.pairs is None or item.pair in self.pairs or family in self.pairs)
+            and (self.pairs is None or item.pair in self.pairs or family_of(item.pair) in self.pairs)
             and (self.break_ids is None or item.break_id in self.break_ids)
         )
 
