@@ -1,8 +1,5 @@
 """Merchant sales: what each merchant sold, took in and gave back, by UTC day and currency, as of now.
 
-Captured and refunded are money that moved, as in finance's daily report: payments by gift card, and refunds onto one,
-move none.
-
 Belongs here: its rows, and the query that reads them. PostgreSQL adds up the rows (`migrations/0004_sums.sql`); how
 they are applied and rebuilt: `derived/keyed/projection.py`. Does not belong here: the books. Closed months and
 finance's days (`dbt_project/models/marts/`) say what was booked when. This view says what orders, captures and refunds
@@ -165,7 +162,7 @@ def _order(state: OrderState, pod: str, epoch: str) -> SalesOrder:
 
 
 def _payment(state: PaymentState, pod: str, epoch: str) -> SalesPayment | None:
-    if not state.captures or state.gift_card_id is not None:
+    if not state.captures:
         return None
     return SalesPayment(
         merchant_id=state.merchant_id,
@@ -192,7 +189,7 @@ def _captures(state: PaymentState) -> Sequence[SalesCapture]:
 
 
 def _refund(state: RefundState, pod: str, epoch: str) -> SalesRefund | None:
-    if state.status != RefundStatus.COMPLETED or state.completed_at is None or state.gift_card_id is not None:
+    if state.status != RefundStatus.COMPLETED or state.completed_at is None:
         return None
     return SalesRefund(
         merchant_id=state.merchant_id,

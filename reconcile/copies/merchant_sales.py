@@ -41,7 +41,7 @@ TABLES = (
         id_column="payment_id",
         expected="""
             select p.* from {payments} as p
-            where p.aggregate_id in (select aggregate_id from {payment_captures}) and p.gift_card_id is null""",
+            where p.aggregate_id in (select aggregate_id from {payment_captures})""",
     ),
     ViewTable(
         shape=Shape(
@@ -58,8 +58,7 @@ TABLES = (
         expected=f"""
             select c.*, c.aggregate_id as payment_id, {UTC_DAY.format("c.captured_at")} as day, p.currency,
                    c.amount_minor as captured_minor
-            from {{payment_captures}} as c join {{payments}} as p on p.aggregate_id = c.aggregate_id
-            where p.gift_card_id is null""",
+            from {{payment_captures}} as c join {{payments}} as p on p.aggregate_id = c.aggregate_id""",
     ),
     ViewTable(
         shape=Shape(
@@ -75,7 +74,7 @@ TABLES = (
         id_column="refund_id",
         expected=f"""
             select *, {UTC_DAY.format("completed_at")} as day, amount_minor as refunded_minor from {{refunds}}
-            where status = 'completed' and gift_card_id is null""",
+            where status = 'completed'""",
     ),
 )
 
