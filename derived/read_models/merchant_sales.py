@@ -1,5 +1,7 @@
 """Merchant sales: what each merchant sold, took in and gave back, by UTC day and currency, as of now.
 
+Captured and refunded count every way to pay, gift cards too, as finance's daily report does.
+
 Belongs here: its rows, and the query that reads them. PostgreSQL adds up the rows (`migrations/0004_sums.sql`); how
 they are applied and rebuilt: `derived/keyed/projection.py`. Does not belong here: the books. Closed months and
 finance's days (`dbt_project/models/marts/`) say what was booked when. This view says what orders, captures and refunds

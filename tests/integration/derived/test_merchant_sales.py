@@ -66,12 +66,13 @@ def test_a_day_is_utc_and_each_amount_counts_on_its_own_day(stores: Stores) -> N
     paid = captured(one, (1_000, LATE), (200, NEXT_DAY))
     back = completed(paid, 300, NEXT_DAY)
     asked = refund(paid, 100)
-    stores.sales.apply(pod.step(pod.cut(one, two, paid, back, asked)))
+    by_card = msgspec.structs.replace(captured(one, (90, LATE)), gift_card_id=str(uuid7()))
+    stores.sales.apply(pod.step(pod.cut(one, two, paid, back, asked, by_card)))
     day, next_day = LATE.date().isoformat(), NEXT_DAY.date().isoformat()
     assert [msgspec.structs.astuple(found) for found in days_of(stores)] == [
         (next_day, "EUR", 1, two.total_minor, 200, 0, 0),
         (next_day, "GBP", 0, 0, 0, 200, 300),
-        (day, "GBP", 1, one.total_minor, 0, 1_000, 0),
+        (day, "GBP", 1, one.total_minor, 0, 1_090, 0),
     ]
     assert sales_of(stores.dsn, "m1", NEXT_DAY.date(), NEXT_DAY.date()).days == days_of(stores)[:2]
     assert days_of(stores, "m2") == []
