@@ -1,8 +1,9 @@
-"""The `tieout` command, above everything: what can be asked and done from a shell, and how answers look there.
+"""The `tieout` command: its options, the questions that it asks, its output and its exit codes.
 
 Belongs here: options, questions, what is printed, exit codes; the commands themselves are in `commands/`, a module per
-topic. Does not belong here: the work, and what is known (`stack/`), which other programs use without a terminal.
+topic. Does not belong here: the work, and reading how everything stands (`stack/`): other programs use these without a
+terminal.
 """
 
-# Before anything else is imported: what is set there holds only if DuckDB is loaded later.
+# This must be the first import: it sets an environment variable that DuckDB reads when it is loaded.
 import stack as stack

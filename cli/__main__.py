@@ -1,6 +1,6 @@
-"""The `tieout` command from its first moment: Ctrl-C while its modules are imported ends it, without a traceback.
+"""The entry point of the `tieout` command: Ctrl-C while modules are imported ends the process without a traceback.
 
-Belongs here: that, and nothing else. Does not belong here: the command (`cli/app.py`).
+Belongs here: the handling of Ctrl-C during the imports. Does not belong here: the command (`cli/app.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import signal
 
 
 def main() -> None:
-    """Import the command and run it; until it runs nothing has begun, so that an interrupt just ends the process."""
+    """Import the command and run it. An interrupt during the import just ends the process: no work has begun."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from cli.app import main as command
 

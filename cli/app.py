@@ -1,7 +1,7 @@
-"""The `tieout` command: what can be asked and done from a shell, in words for finance and on-call.
+"""The `tieout` command: assembles its subcommands and runs the one that was called.
 
-Belongs here: putting the commands together, and what becomes of an error. Does not belong here: the commands
-(`cli/commands/`, a module per topic), under which heading each is listed (`cli/groups.py`).
+Belongs here: assembling the commands, and turning errors into messages and exit codes. Does not belong here: the
+commands (`cli/commands/`, a module per topic), under which heading each is listed (`cli/groups.py`).
 """
 
 from __future__ import annotations
@@ -99,14 +99,14 @@ put_under_headings(app)
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:
-    """Raise InputError for an argument that is no text: bytes that are not UTF-8 can be looked for in no store."""
+    """Raise InputError for an argument that no store can hold as text, for example bytes that are not UTF-8."""
     for argument in arguments:
         if not argument.isascii() and (problem := limits.STORED_NAME.problem(argument)):
             raise InputError(f"The argument {visible(argument[:40])} {problem}.")
 
 
 def main() -> None:
-    """Run the command; errors that Tieout foresaw, and outages, become one sentence and an exit code."""
+    """Run the command. Print errors of Tieout and outages as one sentence, and exit with the code for them."""
     keep_private()
     keep_pandas_out()
     try:

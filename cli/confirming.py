@@ -1,7 +1,7 @@
-"""Nothing irreversible without a preview: what a command will do is said first, and somebody agrees.
+"""The preview and the confirmation of commands whose effect cannot be undone.
 
-A command that cannot be taken back shows what it will do, and to what; with --dry-run it ends there. Then a person
-answers, or a program has said --yes. Without a terminal and without --yes nothing is done.
+Such a command first shows what it will do, and to what; with --dry-run it ends there. Then it asks a person, or goes on
+if --yes was given. Without a terminal and without --yes it does nothing.
 
 Belongs here: the options and the question, alike for all such commands. Does not belong here: what is shown.
 """
@@ -29,25 +29,25 @@ class Intent:
     """What a command is about to do."""
 
     what: str
-    """One sentence: the action, what it is done to, and that it cannot be taken back. Ends with a full stop."""
+    """One sentence: the action, its target, and that it cannot be undone. Ends with a full stop."""
     question: str
-    """Asked on a terminal; ends with a question mark."""
+    """The question that we ask on a terminal; ends with a question mark."""
     details: Sequence[str] = ()
     """One sentence each, in order."""
     tables: Sequence[Table] = ()
     document: Any = None
-    """The same for programs, given by --dry-run --json."""
+    """The same for programs: the output of --dry-run --json."""
 
 
 def is_agreed(intent: Intent, *, is_yes: bool, is_dry_run: bool, as_json: bool = False) -> bool:
-    """Show what will be done and return whether to do it: False for a dry run.
+    """Show what will be done, and return whether the command may do it; False for a dry run.
 
-    Raises InputError when nobody can be asked, StackError when the answer is no.
+    Raises InputError if there is no terminal to ask on, StackError if the answer is no.
     """
     if is_dry_run:
         _dry_run(intent, as_json=as_json)
         return False
-    # The standard output is for the answer, which a program reads.
+    # To standard error: programs read the command's answer from standard output.
     show(intent, VisibleConsole(stderr=True, highlight=False, soft_wrap=True))
     if is_yes:
         return True
@@ -62,7 +62,7 @@ def is_agreed(intent: Intent, *, is_yes: bool, is_dry_run: bool, as_json: bool =
 
 
 def is_said(intent: Intent, is_dry_run: bool, as_json: bool) -> bool:
-    """Show what will be done by a command that loses nothing and asks nobody; return False for a dry run."""
+    """Show what a command will do that loses no data and needs no confirmation; return False for a dry run."""
     return is_agreed(intent, is_yes=True, is_dry_run=is_dry_run, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""What the commands show while they work: steps with progress on the error stream, answers on the standard one.
+"""Output of the commands: progress of their steps on standard error, answers on standard output.
 
 Belongs here: how progress and answers look. Does not belong here: what is done.
 """
@@ -24,33 +24,33 @@ from rich.text import Text
 from contracts.text import escaped_in_json, visible, visible_lines
 
 HEARTBEAT_SECONDS = 5.0
-"""How often a step says where it is when the output is no terminal."""
+"""How often we print the progress of a step when the output is no terminal."""
 
 
 @dataclass(kw_only=True)
 class ShownStep:
-    """One step in progress, as it is shown (`contracts.progress.Step`)."""
+    """One step in progress, as the console shows it (implements `contracts.progress.Step`)."""
 
     title: str
     place: str = ""
-    """Which step of how many it is, e.g. `[2/5] `, where that is known."""
+    """Number of the step and of all steps, e.g. `[2/5] `; empty if they are not known."""
     rest: str = ""
-    """What remains after it, in words."""
+    """The steps after it, in words."""
     started: float = field(default_factory=time.monotonic)
     detail: str = ""
     result: str = ""
     is_given_up: bool = False
 
     def say(self, detail: str) -> None:
-        """Say in a few words where the step is; no longer shown when it has ended."""
+        """Set a few words on how far the step is; not shown any more when it has ended."""
         self.detail = detail
 
     def conclude(self, result: str) -> None:
-        """Say in a few words what came of it; stays beside the ended step."""
+        """Set a few words on the result; shown beside the ended step."""
         self.detail = self.result = result
 
     def give_up(self, lacking: str) -> None:
-        """End it without a tick: the work goes on, and nobody waits any longer for what is lacking."""
+        """End it without a tick: the work continues, and we no longer wait for what is lacking."""
         self.result, self.is_given_up = lacking, True
 
     @property
@@ -63,7 +63,7 @@ class ShownStep:
         return self._line(self.detail)
 
     def last_line(self) -> str:
-        """The same when it has ended: with what came of it, without where it was last."""
+        """The line of an ended step: with its result instead of its last detail."""
         return self._line(self.result)
 
     def _line(self, detail: str) -> str:
@@ -72,16 +72,17 @@ class ShownStep:
 
 @dataclass(kw_only=True)
 class ConsoleProgress:
-    """Shows steps on the error stream: a moving line on a terminal, plain lines elsewhere (`contracts.progress`)."""
+    """Shows steps on standard error: a line with a spinner on a terminal, else plain lines (`contracts.progress`)."""
 
     console: Console = field(default_factory=lambda: VisibleConsole(stderr=True, highlight=False, soft_wrap=True))
     plan: Sequence[str] = ()
-    """The steps to come, where they are known, each with another first word: one is shown with its place among them,
-    and with what remains."""
+    """The planned steps, if they are known. The first word of each is unique: it identifies the step when it starts, so
+    that we can show its number and the steps after it.
+    """
 
     @contextmanager
     def step(self, title: str) -> Iterator[ShownStep]:
-        """Show that `title` is under way until the block ends."""
+        """Show the step `title` as running until the block ends."""
         step = self._placed(title)
         shown = self._moving(step) if self.console.is_terminal else self._plain(step)
         with shown:
@@ -131,19 +132,19 @@ class ConsoleProgress:
 
 
 class VisibleConsole(Console):
-    """A console that obeys nothing it is given: what a stored text holds of terminal commands or marks is shown.
+    """A console that escapes control characters: a terminal cannot execute what a stored text contains.
 
-    Here and nowhere else, so that no command has to think of it; styles are added by the console afterwards.
+    We escape in this one place, so that no command has to. The console adds styles afterwards.
     """
 
     def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
-        """Give what is to be written, every text of it visible."""
+        """Yield the segments to write, with control characters in their texts made visible."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
 
 def print_json(answer: Any) -> None:
-    """Print an answer for programs: one JSON document on the standard output; what cannot be seen is escaped."""
+    """Print an answer for programs: one JSON document on standard output; invisible characters are escaped."""
     text = json.dumps(answer, indent=2, ensure_ascii=False, default=str)
     lines = (escaped_in_json(line) for line in text.split("\n"))
     sys.stdout.write("\n".join(lines) + "\n")
@@ -151,13 +152,13 @@ def print_json(answer: Any) -> None:
 
 
 def print_text(text: str, stream: TextIO) -> None:
-    """Print a text as it is to a file or pipe, and so that a terminal does not obey it to a terminal."""
+    """Print a text: unchanged to a file or pipe, with escaped control characters to a terminal."""
     stream.write(visible_lines(text) if stream.isatty() else text)
     stream.flush()
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error's sentence on the error stream."""
+    """Print an error's sentence on standard error."""
     sys.stderr.write(f"{visible_lines(str(error))}\n")
 
 
@@ -167,12 +168,12 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]],
     for index, heading in enumerate(headings):
         made.add_column(heading, justify="right" if index >= numbers_from else "left", overflow="fold")
     for row in rows:
-        # Before the columns are measured, so that the lines meet.
+        # Escape before Rich measures the columns: escaping makes texts longer, and the lines would not align.
         made.add_row(*(visible(str(cell)) for cell in row))
     return made
 
 
 def answers() -> VisibleConsole:
-    """Return the console of the standard output; as wide as needed when that is no terminal."""
+    """Return the console of standard output; 300 columns wide if that is no terminal."""
     console = VisibleConsole(highlight=False)
     return console if console.is_terminal else VisibleConsole(highlight=False, width=300)

@@ -1,4 +1,4 @@
-"""What the commands have in common: the option `--json`, and what an exit code says.
+"""What the commands have in common: the option `--json`, and the exit codes.
 
 Belongs here: what several commands must do alike. Does not belong here: asking before something is done
 (`cli/confirming.py`), how answers look (`cli/console.py`).

@@ -1,4 +1,4 @@
-"""The headings under which `tieout --help` lists the commands: by who uses them.
+"""The headings under which `tieout --help` groups the commands by their users.
 
 Belongs here: which command stands under which heading, in which order. Does not belong here: what a command does.
 """
@@ -27,20 +27,20 @@ HEADINGS = {
     "Data engineers: bring orders in": ("import", "imports", "traffic"),
     "Data engineers: ask and change the warehouse": ("sql", "dbt", "schemas"),
 }
-"""Each begins with who uses it."""
+"""Each heading begins with its users."""
 
 
 class Grouped(TyperGroup):
     """Lists its commands in the order of `HEADINGS`."""
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        """Return the names of all commands; what stands under no heading comes last."""
+        """Return the names of all commands; those without a heading come last."""
         order = {name: place for place, name in enumerate(name for names in HEADINGS.values() for name in names)}
         return sorted(super().list_commands(ctx), key=lambda name: order.get(name, len(order)))
 
 
 def put_under_headings(app: typer.Typer) -> None:
-    """Give every command its heading; KeyError when one has none."""
+    """Set the heading of every command; KeyError if one has none."""
     headings = {name: heading for heading, names in HEADINGS.items() for name in names}
     listed: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
     for one in listed:

@@ -1,4 +1,4 @@
-"""`make run`: the whole way once, from orders to figures that tie, and then everything stays up.
+"""`make run`: one pass from orders to figures that tie; then servers and workers keep running.
 
 Belongs here: the order of the steps, and what is printed at the end. Does not belong here: the steps themselves.
 """
@@ -39,16 +39,15 @@ STEPS = (
     "Bringing every copy up to date",
     "Comparing every store at new cuts",
 )
-"""Of a first pass; what follows is the wait for the pages."""
+"""The steps of a pass. Without `--once`, PAGES follows."""
 PAGES = "Waiting for Dagster's pages"
 ORDERS = 500
 SEED = 20_101_201
-"""Exit code of a pass that Ctrl-C or a signal ended, as shells give it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What one pass over the whole way found."""
+    """The result of one pass."""
 
     comparison: Reconciled
     built: Built | None
@@ -61,7 +60,7 @@ class Pass:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; return 0 when everything ties, 1 when it does not or something failed, 2 for wrong input."""
+    """Run; return 0 if everything ties, 1 if not or if something failed, 2 for wrong input, 130 if interrupted."""
     options = _parser().parse_args(arguments)
     files.keep_private()
     keep_pandas_out()
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, InputError | SettingsError) else 1
     except KeyboardInterrupt:
         progress.note("Tieout has stopped.")
-        # One pass that was interrupted has not shown that anything ties.
+        # An interrupted pass has not shown that everything ties.
         return INTERRUPTED if options.once else 0
     except Exception as error:
         sentence = outage(error)
@@ -100,9 +99,9 @@ def one_pass(
     inputs: Sequence[Path],
     date_order: DateOrder | None = None,
 ) -> Pass:
-    """Migrate, bring orders in, drain, build, compare. The servers must run.
+    """Migrate, import or generate orders, drain, build, compare. The servers must run.
 
-    InputError when an input cannot be imported, or nothing of it is taken.
+    InputError if an input cannot be imported, or if all rows of a file are rejected.
     """
     started = time.monotonic()
     with warm_builder(values) as builder:

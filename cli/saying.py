@@ -1,4 +1,6 @@
-"""What a person says of a decision: why, and who decides. It is kept for ever, so it has limits.
+"""Checks of the options with which a person gives the reason of a decision and a name.
+
+We keep both permanently, so their length and characters are limited.
 
 Belongs here: checking these options. Does not belong here: what is decided.
 """
@@ -22,6 +24,6 @@ def _within(limit: Text) -> Callable[[str | None], str | None]:
 
 
 is_reason = _within(NOTE)
-"""Of an option: a text as long as the reasons that events carry."""
+"""Callback of an option: the text must keep the limits of a reason in an event."""
 is_name = _within(TITLE)
-"""Of an option: the name of a person or a team."""
+"""Callback of an option: the text must be a valid name of a person or a team."""

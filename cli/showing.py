@@ -30,16 +30,16 @@ def verdict_text(verdict: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a table; a dash where there is none."""
+    """Return a value for a table; a dash for None."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def show_figures(found: Sequence[Figure]) -> None:
-    """Print operational against finance figures per currency over all pods, and every pod's own that differs.
+    """Print the operational and the finance figures per currency over all pods, and each pod's figures that differ.
 
-    Figures that are zero on both sides are left out. Prints nothing when the comparison had no figures.
+    Omits figures that are zero on both sides. Prints nothing if the comparison had no figures.
     """
     if not found:
         return
@@ -70,7 +70,7 @@ def _figure_name(figure: Figure) -> str:
 
 
 def _amount(figure: Figure, value: int | None) -> str:
-    """Return money in major units, as a decimal with thousands separated."""
+    """Return a figure as text with thousands separators; money in major units."""
     if value is None:
         return "nothing"
     if figure.name.endswith("_minor"):
@@ -84,7 +84,7 @@ def _amount(figure: Figure, value: int | None) -> str:
 
 
 def show_results(results: Sequence[PairResult], *, is_short: bool = False) -> None:
-    """Print the verdict of every pair, and why one is not consistent; short: only those, and a line on the rest."""
+    """Print the verdict of every pair, with the reason if it is not consistent; short: only those, and a summary."""
     rows = [
         (
             result.pair,
@@ -146,7 +146,7 @@ def show_import(report: ImportReport) -> None:
 
 
 def show_rejects(report: ImportReport) -> None:
-    """Print why rows were rejected, where each reason was first seen, and where all of them stand; nothing if none."""
+    """Print the reasons of rejected rows, the first row of each, and the file with all of them; nothing if none."""
     if not report.rows_rejected:
         return
     console = answers()
@@ -171,7 +171,7 @@ def show_rejects(report: ImportReport) -> None:
 
 
 def show_statement(statement: Statement) -> None:
-    """Print a finance report, where it stands, and its certificate; of the comparisons only what is not consistent."""
+    """Print a finance report with its cuts and its certificate; comparisons only if one is not consistent."""
     console, report, certificate = answers(), statement.report, statement.certificate
     made = table(statement.title, headings(report), shown_rows(report), numbers_from=99)
     for name, column in zip(report.columns, made.columns, strict=True):

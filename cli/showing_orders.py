@@ -1,6 +1,6 @@
 """How the report of an import of orders looks on a terminal.
 
-Belongs here: that. Does not belong here: what stands in it (`traffic/orders/report.py`).
+Belongs here: tables for people. Does not belong here: what stands in it (`traffic/orders/report.py`).
 """
 
 from __future__ import annotations

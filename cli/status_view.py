@@ -28,9 +28,9 @@ KEPT_UP = {
 
 
 def show_status(status: Status, *, is_short: bool = True) -> None:
-    """Print the whole status as tables; short: of the comparisons only those that are not consistent.
+    """Print the whole status as tables; short: only those comparisons that are not consistent.
 
-    Where nothing runs at all, short is that sentence: everything else would say again that nobody answers.
+    If nothing runs, short prints only the verdict: every table would repeat that no server answers.
     """
     console = answers()
     _show_verdict(status)
@@ -88,7 +88,7 @@ def _show_copies(status: Status) -> None:
 
 
 def _show_waiting(status: Status) -> None:
-    """Print what a pod waits for: transactions that are open for long, calls to the provider without an outcome."""
+    """Print what a pod waits for: long open transactions, and calls to the payment provider without an outcome."""
     if status.open_transactions:
         rows = [
             (one.pod, escape(one.what), escape(one.whose), f"{one.seconds:,.0f}", escape(one.to_end_it))
@@ -113,7 +113,7 @@ def _show_unmet(status: Status) -> None:
 
 
 def breaks_line(breaks: Mapping[str, int] | None) -> str:
-    """Return one line on the breaks that have not ended; None: the ledger did not answer."""
+    """Return one line on the breaks that have not ended; `breaks` is None if the ledger did not answer."""
     if breaks is None:
         return "Breaks: the ledger does not answer."
     known = ", ".join(f"{number:,} {state}" for state, number in breaks.items() if number)
@@ -143,7 +143,7 @@ def _show_pairs(status: Status, *, is_short: bool) -> None:
 
 
 def comparisons_line(pairs: Sequence[PairStatus] | None) -> str:
-    """Return one line on the newest comparisons; None: the ledger did not answer."""
+    """Return one line on the newest comparisons; `pairs` is None if the ledger did not answer."""
     if pairs is None:
         return "Comparisons: the ledger does not answer."
     if not pairs:

@@ -1,4 +1,4 @@
-"""Generates docs/asyncapi.json: what the log of a pod carries, as an AsyncAPI 3.0 document for readers' own tools.
+"""Generates docs/asyncapi.json: an AsyncAPI 3.0 document on the messages in a pod's log, for consumers' own tools.
 
 Belongs here: channels, messages and schemas from the event types. Does not belong here: how the log stores entries
 (`streams/codec.py`), the rules for changing events (`contracts/events/compatibility.py`).
@@ -80,7 +80,7 @@ def _message(state: type[AggregateState], event_type: str) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    """Return the envelope, and every version of every state that may be stored, the newest as it is now."""
+    """Return the schemas of the envelope and of each state's stored versions; the newest from the present type."""
     envelope = msgspec.json.schema(Envelope)["$defs"]["Envelope"]
     shown = {name: field for name, field in envelope["properties"].items() if name != "payload"}
     required = sorted({*shown} & {*envelope["required"]})
@@ -96,7 +96,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _placed(schema: Mapping[str, Any], root: str) -> dict[str, Any]:
-    """Return a schema whose references lead to where its definitions stand in the document."""
+    """Return a schema with its references changed to the place of its definitions in the document."""
     text = json.dumps(schema).replace('"$ref": "#/$defs/', f'"$ref": "{root}')
     placed: dict[str, Any] = json.loads(text)
     return placed

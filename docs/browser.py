@@ -1,7 +1,7 @@
-"""A real browser without a window: Chromium, driven by its own protocol (Chrome DevTools).
+"""A headless browser: Chromium, controlled by the Chrome DevTools Protocol.
 
-Belongs here: starting it, opening a page, waiting for something on it, a picture. Does not belong here: which pictures
-there are (`docs/pictures.py`).
+Belongs here: starting it, opening a page, waiting for a condition on it, taking a picture. Does not belong here: which
+pictures there are (`docs/pictures.py`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Browser:
     number: int = field(default=0, init=False)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol, and return its result; StackError with what the browser says."""
+        """Call a method of the protocol, and return its result; StackError with the browser's error message."""
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while True:
@@ -56,7 +56,7 @@ class Browser:
         return result
 
     def show(self, address: str, *, width: int, height: int, scale: float = 1.0, is_printed: bool = False) -> None:
-        """Open an address in a window of that size (CSS pixels); printed: as it would stand on paper."""
+        """Open an address in a window of that size (CSS pixels); `is_printed`: with the page's print styles."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
         )
@@ -77,7 +77,7 @@ class Browser:
             time.sleep(LOOK_SECONDS)
 
     def picture(self, path: Path, *, clip: Sequence[float] | None = None) -> None:
-        """Write a picture (PNG) of what the window shows, or of a part of it: x, y, width, height in CSS pixels."""
+        """Write a PNG of the window, or of a part of it: x, y, width, height in CSS pixels."""
         part = {} if clip is None else {"clip": {**dict(zip(CLIP, clip, strict=True)), "scale": 1}}
         taken = self.call("Page.captureScreenshot", format="png", **part)
         path.write_bytes(base64.b64decode(taken["data"]))
@@ -85,12 +85,12 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Run a browser while the block runs; StackError says how to get one when there is none."""
+    """Run a browser until the block ends; StackError says how to install one if none is found."""
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
         raise StackError(MISSING)
     with tempfile.TemporaryDirectory(prefix="tieout-browser-", ignore_cleanup_errors=True) as folder:
-        # Its own sandbox does not run as root, and it opens our own pages only.
+        # We turn its sandbox off: it does not run as root, and we open only our own pages.
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
         child = subprocess.Popen(
             [program, *options, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"],
@@ -109,7 +109,7 @@ def browser() -> Iterator[Browser]:
 
 
 def _address(folder: Path, child: subprocess.Popen[bytes]) -> str:
-    """Return the address of the page that the browser has opened."""
+    """Wait until the browser has started, and return the WebSocket address of its page."""
     deadline = time.monotonic() + START_SECONDS
     port = folder / "DevToolsActivePort"
     while not (port.exists() and port.read_text().strip()):

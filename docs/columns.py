@@ -1,7 +1,7 @@
-"""Generates what dbt, its documents and Dagster know of the columns of staging and of the stored histories.
+"""Generates the columns of staging and of the stored histories, for dbt, its documents and Dagster.
 
-Belongs here: from the fields of the event types, and what stands below them in their source, to columns with a type
-and a description. Does not belong here: columns of marts (dbt_project/models/marts/*.yml), how the models are computed.
+Belongs here: making columns, with a type and a description, from the fields of the event types and the docstrings below
+them. Does not belong here: columns of marts (dbt_project/models/marts/*.yml), how the models are computed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNITS = {
     "_minor": "In minor units of the currency.",
     "_micro": "In micro-units: 10^-6 of the currency's major unit.",
 }
-"""Endings of names that say the unit of an amount."""
+"""Name endings that state the unit of an amount, with the sentence about it."""
 
 ENVELOPE = (
     ("pod", "varchar", "The pod that the event comes from."),
@@ -53,7 +53,7 @@ ENVELOPE = (
         "Since which epoch of the directory the merchant lives in the pod; 1 until it moves.",
     ),
 )
-"""What every event has besides its state: name, type, description."""
+"""The columns that every event has besides its state: name, type, description."""
 
 VALIDITY = (
     ("valid_from_cut", "bigint", "The cut of the pod that brought the version."),
@@ -68,7 +68,7 @@ FROM_MARTS = {
         "tax_lines",
     ),
 }
-"""Stored models that a mart shows as they are: description, and the mart that describes the columns."""
+"""Stored models that a mart shows unchanged: the description, and the mart from which we take the columns."""
 
 Column = tuple[str, str, str]
 """Name, type in the warehouse, description."""
@@ -100,7 +100,7 @@ def histories_yml() -> str:
 
 
 def state_columns(state: type[msgspec.Struct]) -> Iterator[Column]:
-    """Yield the fields of a state as columns; ValueError for one of which nothing, or not when it is null, is said."""
+    """Yield the fields of a state as columns; ValueError if one has no description, or none of its null."""
     hints = typing.get_type_hints(state)
     documented = field_documents(state)
     for name in state.__struct_fields__:
@@ -108,7 +108,7 @@ def state_columns(state: type[msgspec.Struct]) -> Iterator[Column]:
 
 
 def column_type(hint: Any) -> str:
-    """Return the warehouse's type of a field, as DuckDB writes it."""
+    """Return the type of a field in the warehouse, in DuckDB's notation."""
     hint = _without_null(hint)
     if typing.get_origin(hint) is list:
         (element,) = typing.get_args(hint)
@@ -119,7 +119,7 @@ def column_type(hint: Any) -> str:
 
 
 def field_documents(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return what stands below each field in the source of a struct and of those that it is made from."""
+    """Return the docstring below each field, from the source of a struct and of its base structs."""
     found: dict[str, str] = {}
     for base in reversed(struct.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:

@@ -1,6 +1,6 @@
 """Generates the table of currencies from the library `iso4217`, whose releases follow the standard's amendments.
 
-What the table has once stays in it: a currency that the standard withdraws is still the currency of what is stored.
+We never remove a currency from the table: if the standard withdraws it, stored amounts still have it.
 
 Belongs here: the table as Python and as dbt's macro. Does not belong here: using it (`contracts/money.py`).
 """
@@ -45,7 +45,7 @@ MACRO = """{{# How many micro-units one minor unit of a currency is. Generated b
 """
 PER_LINE = 20
 NO_CURRENCY = "X" * 3
-"""The code for "no currency involved"; it is as unknown as any other text."""
+"""The code for "no currency involved". We leave it out of all lists, so it is an unknown code."""
 
 
 def currencies_module() -> str:

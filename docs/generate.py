@@ -209,20 +209,20 @@ def input_structs(roots: Iterable[type[msgspec.Struct]]) -> list[type[msgspec.St
 
 
 def limits_of(struct: type[msgspec.Struct]) -> list[tuple[str, str]]:
-    """Return the fields that a struct declares itself and have a limit, with its words."""
+    """Return the fields that a struct itself declares and that have a limit, with the limit in words."""
     hints = get_type_hints(struct, include_extras=True)
     return [(name, words) for name in struct.__struct_fields__ if (words := limit_words(hints[name]))]
 
 
 def limit_words(hint: Any) -> str:
-    """Return the limits of a type in words, those of a list's items after it."""
+    """Return the limits of a type in words; for a list, its own limit and then those of its items."""
     parts = [item.words for item in getattr(hint, "__metadata__", ()) if isinstance(item, Limit)]
     parts += [words for item in get_args(hint) if not isinstance(item, type) and (words := limit_words(item))]
     return "; ".join(parts)
 
 
 def drills() -> str:
-    """Return docs/drills.md: the matrix, and for every cell what is broken, what must hold, how it comes back."""
+    """Return docs/drills.md: the matrix, and for every cell what is broken, what must hold, how the copy recovers."""
     from contracts.drills import DRILLS, PROOF_AGE_MAX, DrillTest
 
     tests = list(DrillTest)
@@ -300,7 +300,7 @@ the daemon, without a hand on it. `tests/integration/test_repairs.py` and
 
 
 def repairs() -> str:
-    """Return docs/repairs.md: every damage, what it is called, and who mends it how."""
+    """Return docs/repairs.md: every damage, which comparisons report it, and which repair mends it."""
     from drills.damages.rounds import ROUNDS
     from repair.values import ActionKind
 
@@ -325,14 +325,14 @@ def repairs() -> str:
 
 
 def action_documents(kinds: type[Any]) -> dict[Any, str]:
-    """Return what stands below each member of an enum in its source."""
+    """Return the docstring below each member of an enum, from its source."""
     source = inspect.getsource(kinds)
     found = re.findall(r'^    ([A-Z_]+) = "[a-z_]+"\n    """(.+?)"""', source, re.MULTILINE | re.DOTALL)
     return {kinds[name]: " ".join(text.split()) for name, text in found}
 
 
 def newest_payload_macro() -> str:
-    """Return the macro by which staging reads payloads of every schema version as the newest one."""
+    """Return the macro with which staging converts payloads of any schema version to the newest one."""
     versions = ", ".join(f"'{name}': {state.SCHEMA_VERSION}" for name, state in STATE_TYPES.items())
     expression = newest_sql("order").replace("'order'", "'{{ aggregate_type }}'")
     expression = expression.replace(f"= {STATE_TYPES['order'].SCHEMA_VERSION},", "= {{ versions[aggregate_type] }},")
@@ -377,7 +377,7 @@ def stale() -> list[Path]:
 def main(arguments: Sequence[str]) -> int:
     """Write the documents; with ``--check`` only name the stale ones and return 1 if there are any.
 
-    Nothing is written while a state type could not read what is stored: its committed schema is the last that knows.
+    Write nothing if a state type cannot read stored events: only its committed schema still describes them.
     """
     broken = breaking_sentences()
     for sentence in broken:

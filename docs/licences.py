@@ -1,7 +1,6 @@
-"""Generates the list of licences: every package of requirements.lock, as its own metadata state them.
+"""Generates the list of licences of every package in requirements.lock, from the packages' own metadata.
 
-Belongs here: reading the metadata of what is installed. Does not belong here: whether a
-licence fits.
+Belongs here: reading the metadata of installed packages. Does not belong here: whether a licence fits.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LICENCE = "License :: "
 SAID_LENGTH = 60
-"""Some packages put the whole text where the name belongs."""
+"""Longest shown licence name: some packages state the licence's whole text as its name."""
 
 
 def licences_page() -> str:
@@ -39,7 +38,7 @@ def licences_page() -> str:
 
 
 def licences() -> list[tuple[str, str, str, str]]:
-    """Return package, version, licence, and who asks for it: the product, its makers, or only other packages ("")."""
+    """Return package, version, licence, and who requires it: "product", "makers", or only other packages ("")."""
     asked = {
         name: who
         for who, file in (("makers", "requirements-dev.in"), ("product", "requirements.in"))
@@ -52,7 +51,7 @@ def licences() -> list[tuple[str, str, str, str]]:
 
 
 def locked(*, is_conditional: bool) -> dict[str, str]:
-    """Return packages of the lock with their versions: those that every system installs, or those that some do."""
+    """Return packages of the lock with their versions: those that every system installs, or only some do."""
     found = re.findall(r"^([a-z0-9._-]+)==(\S+) *(;?)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     return {name: version for name, version, mark in found if bool(mark) == is_conditional}
 

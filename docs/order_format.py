@@ -1,4 +1,4 @@
-"""The page of the format that orders are imported in, from its declaration.
+"""Generates the page about the import format of orders from the format's declaration.
 
 Belongs here: how its fields are written as Markdown. Does not belong here: the fields (`traffic/orders/format.py`), how
 to import (docs/how-to/import.md).
@@ -57,7 +57,7 @@ def _part(name: str, struct: type[Part]) -> str:
 
 
 def _json_place(part: str) -> str:
-    """Return the way to a part: ``refunds[].lines[]``."""
+    """Return the JSON path of a part, e.g. ``refunds[].lines[]``."""
     owner, name = next((owner, name) for owner, lists in LISTS.items() for name, kind in lists.items() if kind == part)
     return f"{_json_place(owner)}.{name}[]" if owner else f"{name}[]"
 
@@ -79,7 +79,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _meanings(struct: type[Part]) -> dict[str, str]:
-    """Return what the source says under each field."""
+    """Return the docstring below each field, from the source."""
     tree = ast.parse(inspect.getsource(order_format))
     (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == struct.__name__)
     return dict(_documented(body))

@@ -1,6 +1,6 @@
-"""`make pictures`: the README's pictures, taken from a running system in a real browser.
+"""`make pictures`: takes the README's pictures, with a headless browser from a running system.
 
-Belongs here: which pictures there are, and what is done on a page before one is taken. Does not belong here: the
+Belongs here: which pictures there are, and the steps on a page before each picture. Does not belong here: the
 browser (`docs/browser.py`).
 """
 
@@ -35,7 +35,7 @@ FIGURES = "Operational against finance"
 PAGE = (1200, 900)
 WINDOW = (2600, 1500)
 ROOM = 800
-"""What the pages have around the graph, at both sides together."""
+"""CSS pixels that Dagster's pages need around the graph, both sides together."""
 LEFT_OUT = ("freshness",)
 GRAPH_SECONDS = 180.0
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def main() -> int:
     try:
         address = _running()
         progress = ConsoleProgress(plan=("Comparing everything", "Reporting a day", "Drawing the graph"))
-        # The browser is another process: it is ended whatever ends this one.
+        # The browser is another process: signals become exceptions, so that `browser` terminates it.
         with session.ended_by_signals(), browser() as page, tempfile.TemporaryDirectory() as folder:
             with progress.step("Comparing everything"):
                 cuts = tie_out(page, Path(folder))
@@ -85,7 +85,7 @@ def _running() -> str:
 
 
 def tie_out(page: Browser, folder: Path) -> list[str]:
-    """Take a picture of how a comparison ends: the first figures of `tieout reconcile`. Returns its cuts: pod=cut."""
+    """Take a picture of the first figures that `tieout reconcile` prints. Returns the compared cuts: pod=cut."""
     lines = _tieout("reconcile").splitlines()
     first = next((place for place, line in enumerate(lines) if FIGURES in line), 0)
     shown = lines[first : first + TIE_OUT_LINES]
@@ -101,7 +101,7 @@ def tie_out(page: Browser, folder: Path) -> list[str]:
 
 
 def daily(page: Browser, folder: Path, cuts: Sequence[str]) -> None:
-    """Take a picture of the first page of the daily report, at the cuts that were compared: trade goes on."""
+    """Take a picture of the daily report's first page, at the compared cuts because new orders keep arriving."""
     path = folder / "daily.html"
     chosen = [word for cut in cuts for word in ("--cut", cut)]
     _tieout("report", "daily", *chosen, "--output", str(path))
@@ -110,13 +110,13 @@ def daily(page: Browser, folder: Path, cuts: Sequence[str]) -> None:
 
 
 def graph(page: Browser, address: str) -> None:
-    """Take a picture of the whole graph, every group of it opened, but for the gauges of freshness, which repeat it."""
+    """Take a picture of the graph with every group expanded except `freshness`, which repeats the other groups."""
     groups = _groups(address)
     expanded = ",".join(f"global@global:{name}" for name in groups if name not in LEFT_OUT)
     graph_address = f"{address}/asset-groups?{urllib.parse.urlencode({'expanded': expanded})}"
     page.show(graph_address, width=WINDOW[0], height=WINDOW[1])
     page.wait(f"{DRAWN} != null", what="the graph to be laid out", seconds=GRAPH_SECONDS)
-    # Only what is in sight is drawn, so the window is made as large as the graph.
+    # Dagster draws only the visible part of the graph, so we make the window as large as the graph.
     _, _, width, height = page.ask(DRAWN)
     page.show(graph_address, width=int(width) + ROOM, height=int(height) + ROOM)
     page.wait(f"{DRAWN} != null", what="the graph to be laid out again", seconds=GRAPH_SECONDS)
@@ -138,7 +138,7 @@ def _groups(address: str) -> list[str]:
 
 
 def _tieout(*arguments: str) -> str:
-    """Return what a command answers, in colors; StackError when it fails for another reason than a difference."""
+    """Return the output of a `tieout` command, in colors; StackError if it fails and prints no answer."""
     command = [sys.executable, "-P", "-m", "cli", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
 """The commands of `tieout`, a module per topic, as `cli/app.py` puts them together.
 
-Belongs here: options, and showing what came of it. Does not belong here: doing the work (`stack/`).
+Belongs here: options, and showing the results. Does not belong here: doing the work (`stack/`).
 """

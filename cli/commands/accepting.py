@@ -1,4 +1,4 @@
-"""The command `tieout breaks accept`: what is accepted is shown with its money, somebody agrees, and it is kept.
+"""The command `tieout breaks accept`: shows the breaks with their amounts, asks, and records the acceptance.
 
 Belongs here: its options, and what it shows. Does not belong here: the other commands on breaks (`breaks.py`).
 """
@@ -67,7 +67,7 @@ def accept(
 
 
 def _that_can_be_accepted(control_dsn: str, chosen: dict[str, Any]) -> list[Break]:
-    """Return the breaks that are named, or those of the incident that may be accepted."""
+    """Return the named breaks, or the incident's breaks that may be accepted; if none may, its unended breaks."""
     if chosen["break_ids"] is not None:
         return [ledger.find_break(control_dsn, one) for one in chosen["break_ids"]]
     ledger.find_group(control_dsn, chosen["group_id"])
@@ -76,7 +76,7 @@ def _that_can_be_accepted(control_dsn: str, chosen: dict[str, Any]) -> list[Brea
 
 
 def _accepting(shown: Sequence[Break], reason: str) -> Intent:
-    """Return what accepting breaks does: which ones, and what they come to."""
+    """Return the preview of the acceptance: the breaks, and the sums of their amounts."""
     merchants = sorted({one.merchant_id for one in shown if one.merchant_id})
     sums: dict[tuple[str, str], int] = {}
     for one in shown:

@@ -1,7 +1,7 @@
-"""The command `tieout alerts`: what people were told, what waits, and whether it gets through.
+"""The command `tieout alerts`: the messages that were sent, those that wait, and whether their delivery works.
 
-Belongs here: options and what is printed; no address of a target, which may hold a password. Does not belong here:
-which messages are due (`repair/alerts/deciding.py`), writing and sending them (`stack/upkeep/alerting.py`).
+Belongs here: options and what is printed, but no address of a target: it may contain a password. Does not belong
+here: which messages are due (`repair/alerts/deciding.py`), writing and sending them (`stack/upkeep/alerting.py`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def alerts(
 
 
 def status_of(alert: Alert) -> str:
-    """Return where a message stands, in one word or two."""
+    """Return the state of a message in one or two words."""
     if alert.sent_at is not None:
         return "sent"
     if alert.withdrawn_at is not None:

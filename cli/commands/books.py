@@ -1,4 +1,4 @@
-"""Commands on the books: the months that are closed, and whether a file is what was certified.
+"""Commands on the books: list the closed months, and verify a report file against its certificate.
 
 Belongs here: `tieout periods`, `tieout verify`, and what they print. Does not belong here: the rules (`finance/`),
 closing a month (`closing.py`), the report of a period (`reports.py`).
@@ -104,7 +104,7 @@ def verify(
 
 
 def _forgotten(values: Settings, closed: Sequence[ClosedPeriod]) -> list[str]:
-    """Say which closings the books have forgotten; a note of them that cannot be read is said like one."""
+    """Return a sentence for each closing that the books have lost, or one that says why this is unknown."""
     from finance.closings import forgotten
 
     try:
@@ -114,7 +114,7 @@ def _forgotten(values: Settings, closed: Sequence[ClosedPeriod]) -> list[str]:
 
 
 def _in_the_books(values: Settings, found: Verification) -> tuple[bool, str]:
-    """Return whether the books have nothing against a file, and what they say of it."""
+    """Return whether the file agrees with the books, and a sentence on the comparison."""
     from finance.books import closed_file, closed_periods
 
     known = closed_file(values.control_dsn, found.file_sha256)

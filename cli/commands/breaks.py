@@ -1,4 +1,4 @@
-"""Commands on breaks, for finance and on-call: what differs, since when, who looks after it, what people decided.
+"""Commands on breaks, for finance and on-call: what differs, since when, its owner, and people's decisions.
 
 Belongs here: `tieout breaks ...` and what it prints. Does not belong here: accepting (`accepting.py`), the ledger
 (`repair/ledger/`), repairs (`tieout repair`), the story of one order (`explain.py`).
@@ -95,7 +95,7 @@ def list_breaks(
 
 
 def _first_breaks(control_dsn: str, chosen: Mapping[str, Any], group_ids: Sequence[int], limit: int) -> list[Break]:
-    """Return at most `limit` breaks; no incident hides another one, however many breaks it has."""
+    """Return at most `limit` breaks. If there are more, the incidents get equal shares, so that none hides another."""
     found = ledger.breaks(control_dsn, **chosen, limit=limit)
     if len(found) < limit or len(group_ids) < 2:
         return found
@@ -241,7 +241,7 @@ def _decide(
 
 
 def chosen_breaks(break_ids: list[int] | None, group: int | None) -> dict[str, Any]:
-    """Return which breaks were named; InputError unless by their numbers or by an incident."""
+    """Return the choice as arguments for the ledger; InputError unless it is either breaks or one incident."""
     if bool(break_ids) == (group is not None):
         raise InputError("Name breaks by their numbers, or one incident with --group.")
     return {"break_ids": break_ids or None, "group_id": group}
@@ -258,10 +258,10 @@ def say_done(done: str, changed: Sequence[int], as_json: bool) -> None:
 
 @contextmanager
 def open_ledger() -> Iterator[Settings]:
-    """Give the settings of running servers whose ledger exists; what the database says becomes one sentence."""
+    """Yield the settings of running servers, with the ledger migrated; StackError if the database does not answer."""
     with session.ended_by_signals(), session.open_session(ConsoleProgress()) as values:
         try:
-            # A deployment that was set up before there was a ledger gets one.
+            # A deployment may be older than the ledger: create its tables.
             ledger.migrate(values.control_dsn)
             audit.migrate(values.control_dsn)
             yield values
@@ -292,18 +292,18 @@ def _signed(item: ColumnDifference, currency: str | None) -> str:
 
 
 def breaks_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Return a table of texts that people wrote, none of which is markup."""
+    """Return a table whose cells are escaped: people wrote these texts, so they must not act as markup."""
     cells = [[escape(str(cell)) for cell in row] for row in rows]
     return table(title, headings, cells, numbers_from=len(headings))
 
 
 def _valued(item: ColumnDifference, value: object, one: Break) -> str:
-    """Return a value as people read it: amounts in the currency's own unit."""
+    """Return a value for people: amounts in major units of the currency."""
     return in_major_units(item.column, value, one.currency) or ("-" if value is None else str(value))
 
 
 def _order_of(one: Break) -> str | None:
-    """Return an id by which `tieout explain` finds the order that a break belongs to, if it belongs to one."""
+    """Return the aggregate's id, by which `tieout explain` finds the break's order; None if it belongs to no order."""
     kind, _, identifier = (one.aggregate_key or "").partition("/")[2].partition("/")
     return identifier if kind in EXPLAINED else None
 

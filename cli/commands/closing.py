@@ -1,4 +1,4 @@
-"""The command `tieout close`: what would be frozen is shown, somebody agrees, and the month is frozen.
+"""The command `tieout close`: shows what the closing would freeze, asks, and closes the month.
 
 Belongs here: its options, and what is printed. Does not belong here: the rules (`finance/closing.py`), what is shown
 (`finance/preview.py`).
@@ -90,7 +90,7 @@ def close(
 def _shown_and_closed(
     values: Settings, period: Period, by: str, *, is_empty: bool, is_yes: bool, is_dry_run: bool, as_json: bool
 ) -> ClosedPeriod:
-    """Show what would be frozen, ask, and freeze exactly that; a dry run ends the command."""
+    """Show what the closing would freeze, ask, and freeze exactly what was shown; a dry run ends the command."""
     from finance.closing import close_period
     from finance.preview import preview_close
     from stack.composition.certificate_evidence import gather_proof, hold_proof
@@ -109,7 +109,7 @@ def _shown_and_closed(
 
 
 def _refuse(period: str, reasons: Sequence[str], *, as_json: bool) -> NoReturn:
-    """Say everything that stands in the way, and end."""
+    """Print every reason against the closing, and exit."""
     if as_json:
         print_json({"period": period, "closed": False, "obstacles": list(reasons)})
     lines = [f"{period} cannot be closed:", *(f"- {reason}" for reason in reasons)]

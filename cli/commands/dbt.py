@@ -1,7 +1,7 @@
 """The command `tieout dbt`: any command of dbt on this deployment's warehouse.
 
-Belongs here: what is started for it, and what is said of a build. Does not belong here: what a command may do and which
-lock it holds (`derived/dbt_by_hand.py`).
+Belongs here: the servers that it needs, and the message about a build. Does not belong here: what a command may do and
+which lock it holds (`derived/dbt_by_hand.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARTIAL = (
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command of this module to `app`."""
-    # What follows is dbt's: also `--help` behind one of its commands.
+    # All arguments belong to dbt, also `--help` after one of its commands.
     app.command(name="dbt", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(dbt)
 
 
@@ -74,9 +74,9 @@ def dbt(
 
 @contextmanager
 def _servers(progress: Progress, *, is_needed: bool) -> Iterator[Settings]:
-    """Give the settings of what was started here before; its servers run if they are needed.
+    """Yield the settings of the deployment that was started here before; start its servers if they are needed.
 
-    SettingsError when nothing was ever started: a warehouse of nothing helps nobody.
+    SettingsError if no deployment was started here: its warehouse would be empty.
     """
     values = session.settings_here()
     if not is_needed:

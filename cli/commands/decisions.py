@@ -1,6 +1,7 @@
-"""`tieout breaks approve-restatement` and `tieout breaks correct`: a person decides about money that no event explains.
+"""`tieout breaks approve-restatement` and `correct`: a person decides about rows in OLTP that no event explains.
 
-Belongs here: showing it, and saying what follows. Does not belong here: carrying it out (`repair/deciding.py`).
+Belongs here: showing the rows, and saying what follows. Does not belong here: carrying the decision out
+(`repair/deciding.py`).
 """
 
 from __future__ import annotations

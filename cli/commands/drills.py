@@ -1,4 +1,4 @@
-"""The command `tieout drill`: break every copy on purpose, on a system of its own, and show what held.
+"""The command `tieout drill`: breaks every copy on purpose, on separate servers, and shows which drills held.
 
 Belongs here: its options and what it prints. Does not belong here: starting and recording drills
 (`stack/composition/drilling.py`), what is drilled (`contracts/drills.py`).
@@ -74,7 +74,7 @@ def drill(
 
 
 def outcome_line(outcome: Outcome) -> str:
-    """Return one drill in one line."""
+    """Return one line on the result of a drill."""
     mark = "[green]✓[/] held  " if outcome.has_held else "[bold red]✗ failed[/]"
     looks = counted(len(outcome.observations), "observation")
     return f"  {mark} {outcome.system} {outcome.test}: {looks} in {outcome.seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""`tieout explain ORDER`: one order through all stores, for whoever was asked about it.
+"""`tieout explain ORDER`: shows what every store holds of one order.
 
 Belongs here: the command and its tables. Does not belong here: reading the stores (`stack/looking/story/telling.py`).
 """
@@ -65,7 +65,9 @@ SHOWN = {
     ),
     "breaks": ("break_id", "state", "kind", "pair", "entity", "owner", "first_seen_at", "reason"),
 }
-"""What people see of a table, of the columns it has; of a read model's table, what OLTP's shows. JSON holds all."""
+"""Columns of each table that people see, if the table has them. A read model's table shows those of the OLTP table that
+it copies. JSON has all columns.
+"""
 
 
 def explain(
@@ -94,7 +96,7 @@ def explain(
 
 
 def show_story(story: Story) -> None:
-    """Print the story for people; empty tables are named in one line."""
+    """Print the story for people; one line per store names the empty tables."""
     console = answers()
     number = f"{story.order_number} " if story.order_number else ""
     console.print(
@@ -112,7 +114,7 @@ def show_story(story: Story) -> None:
 
 
 def _currency_of(story: Story) -> str | None:
-    """Return the currency of the order; lines and captures do not name it themselves."""
+    """Return the currency of the order, because lines and captures have no currency column."""
     rows = (row for section in story.sections for table_rows in section.tables.values() for row in table_rows)
     return next((row["currency"] for row in rows if row.get("currency")), None)
 
@@ -135,14 +137,14 @@ def _show_section(section: Section, currency: str | None) -> None:
 
 
 def _columns(name: str, rows: Sequence[Row]) -> list[str]:
-    # A read model's table is named <model>_<what OLTP calls it>.
+    # The name of a read model's table is <model>_<OLTP table>.
     of_owner = name.partition("_")[2] if name in SERVED_TABLES else name
     wanted = SHOWN.get(of_owner, tuple(rows[0]))
     return [column for column in wanted if column in rows[0]]
 
 
 def _shown_in(row: Row, column: str, currency: str | None) -> str:
-    """Return a value of a row; amounts in major units, in the row's currency or else the order's."""
+    """Return a value of a row; amounts in major units of the row's currency, or of the order's if the row has none."""
     return in_major_units(column, row[column], row.get("currency") or currency) or _shown(row[column])
 
 

@@ -1,6 +1,6 @@
-"""The command that imports orders: of Online Retail files, or of a shop in the documented format.
+"""The command that imports orders: from Online Retail files, or from a shop's files in the documented format.
 
-Belongs here: `tieout import` and which format goes where. Does not belong here: the imports that have not ended
+Belongs here: `tieout import`, and which import reads a format. Does not belong here: the imports that have not ended
 (`imports.py`), how a report looks (`showing.py`, `showing_orders.py`).
 """
 
@@ -23,7 +23,7 @@ from traffic.retail.dates import DateOrder
 
 
 class Format(StrEnum):
-    """What the files are."""
+    """The format of the files."""
 
     ONLINE_RETAIL = "online-retail"
     ORDERS = "orders"

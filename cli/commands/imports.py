@@ -1,4 +1,4 @@
-"""Commands on imports that have not ended: which there are, and giving one up that nobody will finish.
+"""Commands on imports that have not ended: list them, and give one up that nobody will finish.
 
 Belongs here: `tieout imports ...` and what it prints. Does not belong here: importing (`tieout import`), the record of
 imports (`finance/imports.py`).

@@ -1,4 +1,4 @@
-"""`tieout open-epoch`: the way on after a pod's database was restored from a backup, or a standby was promoted.
+"""`tieout open-epoch`: lets a pod continue after its database was restored from a backup or a standby was promoted.
 
 Belongs here: the command and what it prints. Does not belong here: what is taken back (`derived/epoch_opening.py`),
 when to do so (docs/runbooks/epoch.md).
@@ -82,7 +82,7 @@ def _open(
             plan = opener.plan()
         if is_dry_run:
             return Opened(plan=plan, epoch=None)
-        # What cannot be done is refused below, before anybody is asked.
+        # Do not ask about a plan that cannot be executed: `open` refuses it below.
         if plan.is_needed and (is_from_nothing_allowed or not plan.is_from_nothing):
             is_agreed(_intent(plan), is_yes=is_yes, is_dry_run=False)
         return opener.open(is_from_nothing_allowed=is_from_nothing_allowed)
@@ -96,7 +96,7 @@ STEPS = {
     "backup": "Ending the lake's backup at the base.",
     "complete": "Letting the epoch count.",
 }
-"""What is said before each step of `derived.epoch_opening.EpochOpener`."""
+"""The message before each step of `derived.epoch_opening.EpochOpener`."""
 
 
 def as_document(done: Opened) -> dict[str, object]:

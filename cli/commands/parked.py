@@ -1,7 +1,7 @@
-"""Commands on parked events, for on-call: what waits in which copy and why, one aggregate's events, apply them again.
+"""Commands on parked events, for on-call: list them with copy and reason, show an aggregate's, retry or skip them.
 
 Belongs here: `tieout parked ...` and what it prints. Does not belong here: parking and replaying
-(`streams/parking.py`), what a comparison makes of what waits for too long (`reconcile/parked.py`).
+(`streams/parking.py`), when a comparison reports parked events as a difference (`reconcile/parked.py`).
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def skip(
 
 
 def _skipping(copy: str, pod: str, events: Sequence[ParkedEvent]) -> Intent:
-    """Return what is about to be skipped, and what follows from it."""
+    """Return the preview of a skip: the event, and the consequences."""
     first = _event(copy, pod, events[0])
     behind = counted(len(events) - 1, "event")
     return Intent(
@@ -218,12 +218,12 @@ def _skipping(copy: str, pod: str, events: Sequence[ParkedEvent]) -> Intent:
 def _stores(
     values: Settings, copies: Sequence[str] | None, pod: str | None
 ) -> Iterator[tuple[str, str, ReplayableProjection]]:
-    """Yield every copy of every pod that is asked for."""
+    """Yield the chosen copies of the chosen pods; all where none is named."""
     for name in copies or ():
         if name not in PROJECTIONS:
             raise InputError(f"{visible(name)!r} parks no events; there are {', '.join(PROJECTIONS)}.")
     chosen = chosen_pods(values, pod)
-    migrate_everything(values)  # where nothing ever ran, nothing is parked
+    migrate_everything(values)  # creates the tables of parked events where no worker ever ran
     for name in PROJECTIONS:
         if copies and name not in copies:
             continue
@@ -234,7 +234,7 @@ def _stores(
 
 
 def _aggregates(copy: str, pod: str, events: Sequence[ParkedEvent]) -> list[dict[str, Any]]:
-    """Return one entry for each aggregate; its reason is that of the first event that waits."""
+    """Return one entry for each aggregate; its reason is the error of its first parked event."""
     counts = Counter(one.aggregate_key for one in events)
     firsts: dict[str, ParkedEvent] = {}
     for one in events:
@@ -272,7 +272,7 @@ def _event(copy: str, pod: str, parked: ParkedEvent) -> dict[str, Any]:
 
 
 def _payload(event: Mapping[str, object]) -> object:
-    """Return what is in an event; as text where it is no JSON, which may be why it waits."""
+    """Return an event's payload; as text if it is not JSON, which may be the reason why the event is parked."""
     text = str(event.get("payload", ""))
     try:
         return msgspec.json.decode(text)
@@ -281,7 +281,7 @@ def _payload(event: Mapping[str, object]) -> object:
 
 
 def _reasons(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how many aggregates wait for which reason, the most first: one cause often parks many."""
+    """Return the number of aggregates per reason, the largest first: one cause often parks many aggregates."""
     counts = Counter(
         (one["copy"], one["pod"], parts_of_key(one["aggregate_key"])[1], one["reason"]) for one in found
     ).most_common()

@@ -1,4 +1,4 @@
-"""The commands `tieout sql`, `psql` and `valkey`: SQL over the marts as of cuts, and the servers' own languages.
+"""The commands `tieout sql`, `psql` and `valkey`: SQL over the marts as of cuts, and direct access to the servers.
 
 Belongs here: options, and what is printed. Does not belong here: what a query may do (`derived/querying.py`).
 """
@@ -113,7 +113,7 @@ def _show(answer: Answer) -> None:
 
 
 def _standing(answer: Answer) -> str:
-    """Return how much was shown, and at which point it stands."""
+    """Return the number of shown rows, and the cuts and the build of the answer."""
     cuts = ", ".join(f"{pod} at cut {cut}" for pod, cut in sorted(answer.cuts.items()))
     shown = counted(len(answer.rows), "row")
     more = " are shown, and there are more: raise --rows, or count them in the query" if answer.is_cut_off else ""
@@ -122,7 +122,7 @@ def _standing(answer: Answer) -> str:
 
 
 def _attaching(values: Settings, cuts: Any, *, is_open: bool) -> str:
-    """Return the statements by which another DuckDB gets to the same tables, for a role that may only read."""
+    """Return the statements that attach the same tables in another DuckDB, by a role that may only read."""
     from psycopg.conninfo import conninfo_to_dict
 
     from derived.lake_connection import normal_data_path, open_lake, quote
@@ -218,7 +218,7 @@ def _sending(words: Sequence[str]) -> Intent:
 
 
 def _dsn(values: Settings, server: str, role: str) -> str:
-    """Return the DSN of a database for a role; InputError names what there is."""
+    """Return the DSN of a database for a role; InputError names the known ones."""
     others = {
         "control": {"owner": values.control_dsn},
         "catalog": {"reader": values.catalog_reader_dsn, "owner": values.catalog_dsn},
@@ -252,7 +252,7 @@ def _writing(server: str, role: str) -> Intent:
 
 
 def _environment(dsn: str, *, is_reading: bool) -> dict[str, str]:
-    """Return this environment with what libpq is to connect to, the password included."""
+    """Return this process's environment, with libpq's variables for this DSN, the password included."""
     from psycopg.pq import Conninfo
 
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "TIEOUT_"))}
@@ -263,7 +263,7 @@ def _environment(dsn: str, *, is_reading: bool) -> dict[str, str]:
 
 
 def _program() -> str:
-    """Return psql: the embedded server's own, else the one that PATH has."""
+    """Return the path of psql: the embedded server's, else the one in PATH."""
     from stack.servers.postgres import own_psql
 
     program = own_psql() or shutil.which("psql")

@@ -1,6 +1,6 @@
-"""The command `tieout repair`: mends what comparisons found, through the stores' own write paths, and proves it.
+"""The command `tieout repair`: repairs the breaks through the stores' own write paths, and compares again.
 
-Belongs here: its options and what is printed. Does not belong here: what a run is given
+Belongs here: its options and what is printed. Does not belong here: the parts of a run
 (`stack/composition/repairing.py`), what is repaired how (`repair/plan.py`), repairing one store by hand (`stores.py`).
 """
 

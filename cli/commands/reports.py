@@ -1,6 +1,6 @@
 """The command `tieout report`: a finance report on the terminal, or as a file.
 
-Belongs here: options, and where the answer goes. Does not belong here: making it (`stack/looking/reporting.py`).
+Belongs here: options, and where the report is written. Does not belong here: making it (`stack/looking/reporting.py`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from stack.composition import session
 from stack.files import write_whole
 
 CERTIFICATE = "certificate.json"
-"""The file that goes with a CSV file, and the end of its name."""
+"""A CSV file's certificate is stored beside it, as <name of the CSV file>.certificate.json."""
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """The format of a report."""
 
     TABLE = "table"
     CSV = "csv"
@@ -88,7 +88,7 @@ def report(
 
 
 def chosen_format(chosen: Format | None, output: Path | None, *, as_csv: bool, as_json: bool) -> Format:
-    """Return the format that the options come to; InputError when they contradict each other."""
+    """Return the chosen format; InputError if the options contradict each other or do not name one."""
     named = [item for item, is_named in ((Format.CSV, as_csv), (Format.JSON, as_json)) if is_named]
     wanted = {*named, *([chosen] if chosen else [])}
     if not wanted and output is not None:
@@ -110,7 +110,7 @@ def chosen_format(chosen: Format | None, output: Path | None, *, as_csv: bool, a
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all; StackError says why it cannot be."""
+    """Write a file atomically; StackError with the reason if it cannot be written."""
     try:
         write_whole(path, data, is_shared=True)
     except OSError as error:

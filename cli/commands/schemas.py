@@ -1,4 +1,4 @@
-"""Commands on the schemas of events, for who changes them: which versions there are, and whether all can be read.
+"""Commands on the schemas of events: list their versions, show changes, and check that readers can read all of them.
 
 Belongs here: `tieout schemas ...` and what it prints. Does not belong here: the rules
 (`contracts/events/compatibility.py`).
@@ -67,7 +67,7 @@ def list_schemas(as_json: AsJson = False) -> None:
 
 
 def _versions(row: Mapping[str, Any]) -> str:
-    """Return the committed versions, each that is retired with the last day on which it may be written."""
+    """Return the committed versions; for a retired one also the last day on which its events may be written."""
     return ", ".join(
         f"{version} (until {until})" if (until := row["written_until"].get(str(version))) else str(version)
         for version in row["committed"]

@@ -72,11 +72,11 @@ def status(
 
 
 def _watch(look: Callable[[], Status], *, is_short: bool, as_json: bool) -> int:
-    """Look again and again until Ctrl-C; return the exit code of the last look."""
+    """Read and show the status repeatedly until Ctrl-C; return the exit code of the last status."""
     from cli.status_view import show_status
 
     stop, console = threading.Event(), answers()
-    # A look is finished first: its threads ask stores, and end badly when the program ends below them.
+    # Ctrl-C takes effect after the present look: its threads query the stores, and must not run when Python exits.
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         while True:

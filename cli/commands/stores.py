@@ -1,4 +1,4 @@
-"""Commands for on-call: bring one store back from another when it was lost, is wrong, or waits for a fix.
+"""Commands for on-call: restore one store from another when it was lost or is wrong.
 
 Belongs here: these commands and what they print. Does not belong here: the repairs themselves (`derived/`, `streams/`),
 deciding that one is needed (docs/runbooks/).
@@ -40,7 +40,7 @@ Keys = Annotated[
 
 
 def check_keys(keys: Sequence[str] | None) -> None:
-    """Raise InputError for what is no key of an aggregate, or of a type that there is not."""
+    """Raise InputError for a text that is not an aggregate's key, or whose aggregate type is unknown."""
     for key in keys or ():
         _, aggregate_type, _ = parts_of_key(key)
         if aggregate_type not in STATE_TYPES:
@@ -95,13 +95,13 @@ def rebuild(
 
 
 def safe(what: str, *details: str) -> Intent:
-    """Return what a command does that loses nothing and may be repeated."""
+    """Return the preview of a command that loses no data and may be repeated."""
     document = {"what": what, "details": list(details), "dry_run": True}
     return Intent(what=what, question="", details=details, document=document)
 
 
 def keys_text(keys: Sequence[str] | None) -> str:
-    """Return in words which aggregates are meant."""
+    """Return the chosen aggregates in words."""
     return ", ".join(keys) if keys else "every key"
 
 
@@ -169,7 +169,7 @@ def republish(
 
 
 def _check_nothing_is_lost(values: Settings, pod: PodSettings, from_cut: int) -> None:
-    """Raise PropagationError when the log may be the last to have an event, StackError when nobody can say so."""
+    """Raise PropagationError if log, lake or backup have an event that the outbox lost; StackError if unknown."""
     from derived.lake_connection import open_lake
     from repair.evidence.unsent import lost_event
     from streams.reissue import unpruned_after
@@ -253,7 +253,7 @@ def _restoring(values: Settings, *, is_discarding: bool) -> Intent:
 
 
 def _check_nothing_is_only_in_the_lake(values: Settings) -> None:
-    """Raise PropagationError when a pod's outbox is pruned further than the backup reaches."""
+    """Raise PropagationError if a pod's outbox is pruned beyond the last cut of the backup."""
     from derived.lake_backup import verified_cuts
     from streams.reissue import unpruned_after
 
@@ -307,7 +307,7 @@ def _forgetting(name: str, chosen: Sequence[PodSettings], log: EventLog) -> Inte
 
 @contextmanager
 def open_servers() -> Iterator[tuple[Settings, Progress]]:
-    """Give the settings of running servers; what a database says becomes one sentence without secrets."""
+    """Yield the settings of running servers; errors of databases become a PropagationError without secrets."""
     import duckdb
     import psycopg
 
@@ -323,7 +323,7 @@ def open_servers() -> Iterator[tuple[Settings, Progress]]:
 
 @contextmanager
 def open_log(values: Settings) -> Iterator[EventLog]:
-    """Give the deployment's log."""
+    """Open the deployment's log, and close it at the end of the block."""
     from streams.logs import build_log
 
     with closing(build_log(values)) as log:
@@ -331,7 +331,7 @@ def open_log(values: Settings) -> Iterator[EventLog]:
 
 
 def chosen_pods(values: Settings, pod: str | None) -> Sequence[PodSettings]:
-    """Return the pod of that name, or all; InputError names those that there are."""
+    """Return the pod of that name, or all pods for None; InputError names the known pods."""
     names = [one.pod for one in values.pods]
     if pod is not None and pod not in names:
         raise InputError(f"There is no pod {pod!r}; there are {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""The command `tieout traffic`: orders that are generated, with all that follows.
+"""The command `tieout traffic`: generates orders, with their payments, shipments and refunds.
 
 Belongs here: its options and what it prints. Does not belong here: generating them (`traffic/`), orders from files
 (`importing.py`).

@@ -1,6 +1,7 @@
--- Sums: tables whose rows add up those of others (their parts), group by group, and are kept so by triggers.
--- A sum has an id column, computed from its group, the group's columns (text), row_count, and measures: numeric(38, 0),
--- which any legal set of rows fits, and which DuckDB reads exactly. Groups without rows have no sum.
+-- Sum tables: a row is the sum of the rows of one group in other tables, the sum table's parts. Triggers on the parts
+-- update it. A sum table has an id column, computed from the group; the group's columns (text); row_count; and the
+-- measures. A measure is numeric(38, 0): the sum of any legal set of rows fits, and DuckDB reads it exactly. A group
+-- without rows has no row in the sum table.
 
 create table if not exists read_models.sum_parts (
     part_table text primary key,
@@ -13,7 +14,7 @@ create table if not exists read_models.sum_parts (
 comment on table read_models.sum_parts is
 'Which table is added up where: each measure of the sum, and the expression over a row that it adds up.';
 
--- After each statement: what came is added, what went is taken off.
+-- Runs after each statement: adds the values of new rows to the sums, and subtracts those of old rows.
 create or replace function read_models.keep_sums() returns trigger language plpgsql as $function$
 declare
     part read_models.sum_parts;
@@ -30,7 +31,7 @@ begin
         return null;
     end if;
     groups := array_to_string(part.group_columns, ', ');
-    -- In the order of the groups, so that two who write the same ones wait for each other in that order.
+    -- We write sums in the order of their groups. So concurrent transactions lock the same sums in the same order.
     execute format(
         'insert into read_models.%1$I as present (%2$s, row_count, %3$s)
          select %2$s, sum(sign), %4$s from (%5$s) as changed group by %2$s
@@ -55,7 +56,8 @@ begin
 end
 $function$;
 
--- Makes sums what the rows add up to: those with these merchants and ids, or all. Returns how many were other ones.
+-- Computes sums again from the rows: the sums with these merchants and ids, or all if ids is null. Returns the number
+-- of sums that it changed.
 create or replace function read_models.sum_again(summed text, merchants text [], ids text [])
 returns bigint language plpgsql as $function$
 declare
@@ -111,7 +113,7 @@ begin
 end
 $function$;
 
--- Has a table added up from now on, and adds up what it holds.
+-- Makes a table a part of a sum table: creates the triggers, and computes the sums again.
 create or replace function read_models.add_up(
     part text, summed text, id_column text, group_columns text [], measures text [], amounts text []
 ) returns void language plpgsql as $function$

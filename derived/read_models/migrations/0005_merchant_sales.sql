@@ -1,5 +1,5 @@
--- Merchant sales: what each merchant sold, took in and gave back, by UTC day and currency. One row per order, capture
--- and completed refund; their sums are what is asked.
+-- Merchant sales: what each merchant sold, captured and refunded, by UTC day and currency. There is one row per order,
+-- capture and completed refund. Queries read the sums of these rows.
 
 create table if not exists read_models.sales_orders (
     merchant_id text not null,

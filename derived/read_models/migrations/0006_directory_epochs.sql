@@ -1,5 +1,5 @@
--- Since which epoch of the directory an aggregate's merchant lives in the pod of its newest event. (directory_epoch,
--- version) guards every write: of one version from two pods, that of the higher epoch stands.
+-- The epoch of the directory since which an aggregate's merchant lives in the pod of its newest event. Every write
+-- compares (directory_epoch, version): if two pods wrote the same version, the row of the higher epoch stays.
 alter table read_models.account_orders
 add column if not exists directory_epoch bigint not null default 1;
 alter table read_models.account_payments
