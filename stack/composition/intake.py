@@ -110,7 +110,7 @@ def _say(step: Step, what: str, done: int, total: int) -> None:
 
 
 def generate_orders(orders: int, seed: int, settings: Settings, progress: Progress) -> GeneratorReport:
-    """Place `orders` generated orders, with their payments, refunds and fulfillments."""
+    """Place `orders` generated orders, and run the commands that follow them, e.g. payments and refunds."""
     from traffic.generator import place_orders
 
     with progress.step(f"Placing {counted(orders, 'order')}") as step:

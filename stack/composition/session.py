@@ -36,7 +36,7 @@ DRILLS_FOLDER, DRILL_LOCK, DRILLED_SYSTEM = DRILLS, "drill.lock", "system"
 
 @contextmanager
 def open_session(progress: Progress) -> Iterator[Settings]:
-    """Yield the settings of the servers that the environment names; else start the embedded servers and yield theirs."""
+    """Yield the settings of the servers that the environment names, or start the embedded servers and yield theirs."""
     if settings.is_external():
         yield settings.load_settings()
         return
