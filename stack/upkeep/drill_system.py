@@ -106,7 +106,10 @@ class OwnSystem:
         return self.servers.valkey.delete_data()
 
     def delete_lake(self) -> int:
-        """Replace the lake's catalog by an empty database, delete the files; return how many tables and files are left."""
+        """Replace the lake's catalog by an empty database, delete the files; return how many of both are left.
+
+        The number is the sum of the catalog's tables and the lake's files; it is 0 when everything was deleted.
+        """
         superuser = self.servers.control.superuser_dsn()
         (catalog,) = [one for one in bootstrap.CONTROL_DATABASES if one.setting == "TIEOUT_CATALOG_DSN"]
         bootstrap.drop_database(superuser, catalog.database)
@@ -136,7 +139,7 @@ class OwnSystem:
         return read_status(self.settings).as_json()
 
     def build(self) -> Mapping[str, int]:
-        """Build the warehouse incrementally; return the cuts at which it stands."""
+        """Build the warehouse incrementally; return its cuts."""
         if self.builder is None:
             raise WarehouseError("This run of drills was started without a builder of the warehouse.")
         built = self.builder.build()

@@ -1,9 +1,9 @@
 """The timetable of the routines when Dagster does not run: `tieout up --no-ui`, or servers without Dagster.
 
 The times are those of Dagster's schedules (`orchestration/definitions.py`). Each routine runs in its own process, so
-that its memory is returned and a routine that hangs does not hold other resources. No routine runs twice at once. A
-routine that was missed while the system was down runs once when it is up again. Suites of expectations are not run
-here, because they need Dagster.
+that its memory is returned and a routine that hangs does not block the worker's other loops. No routine runs twice at
+once. A routine that was missed while the system was down runs once when it is up again. Suites of expectations are not
+run here, because they need Dagster.
 
 Belongs here: the times, and starting these processes. Does not belong here: what they do (`stack/upkeep/routine.py`).
 """
