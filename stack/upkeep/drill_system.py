@@ -106,9 +106,9 @@ class OwnSystem:
         return self.servers.valkey.delete_data()
 
     def delete_lake(self) -> int:
-        """Replace the lake's catalog by an empty database, delete the files; return how many of both are left.
+        """Replace the lake's catalog by an empty database, and delete the lake's files.
 
-        The number is the sum of the catalog's tables and the lake's files; it is 0 when everything was deleted.
+        Returns the number of tables and files that are left.
         """
         superuser = self.servers.control.superuser_dsn()
         (catalog,) = [one for one in bootstrap.CONTROL_DATABASES if one.setting == "TIEOUT_CATALOG_DSN"]
