@@ -1,6 +1,6 @@
-"""Which code is running: the version, the commit of the checkout, or what its files say where there is no repository.
+"""Which code is running: the version, and the commit of the checkout or, without a repository, a hash of its files.
 
-Belongs here: naming the code, for evidence and for `tieout --version`. Does not belong here: versions of what it uses.
+Belongs here: naming the code, for evidence and for `tieout --version`. Does not belong here: versions of dependencies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHOWN = 12
 
 
 def package_version(root: Path = ROOT) -> str:
-    """Return the version: what the checkout says, else what the installed package says."""
+    """Return the version in the checkout's `pyproject.toml`, or that of the installed package when there is none."""
     project = root / "pyproject.toml"
     if not project.exists():
         return metadata.version("tieout")
@@ -37,7 +37,7 @@ def code_version(root: Path = ROOT) -> str:
 
 def _git(root: Path, *arguments: str) -> str | None:
     if not (root / ".git").exists():
-        # A repository further up is somebody else's.
+        # A repository in a parent folder is not ours.
         return None
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)

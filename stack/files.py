@@ -1,7 +1,7 @@
-"""Files that the stack writes: private ones, generated passwords, logs that stay small.
+"""Files that the stack writes: private files, generated passwords, logs with a limited size.
 
-Belongs here: writing a file so that nobody else can read it, whole or not at all, and keeping folders to their owner.
-Does not belong here: what is in them.
+Belongs here: writing a file atomically and readable for its owner only, and removing other users' rights on folders.
+Does not belong here: the content of the files.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import stat
 from pathlib import Path
 
 PRIVATE_MASK = 0o077
-"""What a process of ours creates, only its owner may read (0600) or enter (0700), whatever the shell's umask is."""
+"""The umask of our processes: only the owner may read a file (0600) or enter a folder (0700) that they create."""
 
 
 def keep_private() -> None:
-    """Create files and folders for their owner only from here on, in this process and in those that it starts."""
+    """Set the umask of this process and its future children, so that new files and folders are for the owner only."""
     os.umask(PRIVATE_MASK)
 
 
 def close_to_others(folder: Path) -> None:
-    """Take from `folder`, if it is there, every right of others; the first time also from what it holds.
+    """Remove all rights of other users from `folder`, if it exists; the first time also from everything in it.
 
-    A folder of an earlier version was made with the shell's umask, and what is in it may be linked from elsewhere.
+    A folder of an earlier version was made with the shell's umask, and hard links elsewhere may lead to its files.
     """
     if not folder.is_dir() or not folder.stat().st_mode & PRIVATE_MASK:
         return
@@ -33,15 +33,15 @@ def close_to_others(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path` for its owner only (0600); a reader sees the old file or the new one, never half."""
+    """Write `text` to `path` for its owner only (0600); a reader sees the old file or the new one, both complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.encode())
 
 
 def write_whole(path: Path, data: bytes, *, is_shared: bool = False) -> None:
-    """Write a file for its owner only (0600), whole or not at all; what cannot be replaced (a pipe) is written to.
+    """Write a file for its owner only (0600), atomically; write directly to what cannot be replaced (a pipe).
 
-    Shared: one that is there already stays readable for whom it is now.
+    `is_shared`: a file that exists keeps its mode, so the same users can read it as before.
     """
     if path.exists() and not path.is_file():
         path.write_bytes(data)
@@ -70,7 +70,7 @@ def stored_password(path: Path) -> str:
 
 
 def rotate(path: Path, *, size_bytes_max: int = 10_000_000) -> None:
-    """Keep a log file small: one that has grown beyond `size_bytes_max` becomes `<name>.1`."""
+    """Limit the size of a log file: rename it to `<name>.1` when it is larger than `size_bytes_max`."""
     if path.exists() and path.stat().st_size > size_bytes_max:
         path.replace(path.with_name(path.name + ".1"))
 

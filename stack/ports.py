@@ -1,7 +1,7 @@
-"""Where what is started here listens: on loopback, at a port that is free.
+"""Free ports on loopback, for the processes that we start.
 
-Belongs here: finding such a port, for servers, the supervisor and Dagster's pages alike. Does not belong here: which
-port each had the last time, and asks for again (each knows its own).
+Belongs here: finding such a port for servers, the supervisor and Dagster's pages. Does not belong here: which port each
+of them had the last time (each module stores its own).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port(preferred: int | None = None) -> int:
-    """Return a loopback TCP port nobody listens on: `preferred` if it is free, else one of the system's choice."""
+    """Return a free TCP port on loopback: `preferred` if it is free, else a port that the operating system chooses."""
     if preferred is not None and _is_free(preferred):
         return preferred
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -22,7 +22,7 @@ def free_port(preferred: int | None = None) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port in TIME_WAIT is free for us, one that somebody listens on is not.
+        # Servers set the same option: they can bind a port in TIME_WAIT, but not a port that a process listens on.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

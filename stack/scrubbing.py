@@ -1,6 +1,6 @@
-"""Messages of other programs without this deployment's passwords: DuckDB quotes the whole DSN it could not connect to.
+"""Removes this deployment's passwords from messages of other programs; DuckDB, for example, quotes the whole DSN.
 
-Belongs here: which secrets there are. Does not belong here: taking one out of a text (`derived/dsn.py`).
+Belongs here: which secrets there are. Does not belong here: removing one secret from a text (`derived/dsn.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from derived.dsn import scrub
 
 
 def scrubber(settings: Settings) -> Callable[[str], str]:
-    """Return a function that takes every DSN and password of `settings` out of a text, as one line."""
+    """Return a function that removes every DSN and password of `settings` from a text and makes it one line."""
     pods = (dsn for pod in settings.pods for dsn in (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn))
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
     readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn)
@@ -36,7 +36,7 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
 
 
 def hide_password(dsn: str) -> str:
-    """Return a DSN or URL without its password, for people to look at."""
+    """Return a DSN or URL without its password, to be shown to people."""
     parts = urlsplit(dsn)
     host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
     user = f"{parts.username}@" if parts.username else ""

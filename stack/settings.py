@@ -1,4 +1,4 @@
-"""Where settings come from: the environment, and what the last start of the embedded stack wrote.
+"""The sources of settings: the environment, and the file that the last start of the embedded stack wrote.
 
 Belongs here: reading `TIEOUT_*` from the environment and `settings.env`. Does not belong here: what can be set and its
 checks (`contracts/settings.py`).
@@ -20,9 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "TIEOUT_"
 FILE_NAME = "settings.env"
 FILE_SETTING = "TIEOUT_SETTINGS_FILE"
-"""Names the file that a process reads instead of `settings.env`: what its duty needs (`stack/processes/duties.py`)."""
+"""Names the file that a process reads instead of `settings.env`; it holds only what the process needs
+(`stack/processes/duties.py`)."""
 MARKER = "TIEOUT_STACK"
-"""Environment variable of every worker: the var folder of the stack it belongs to. By it leftovers are found."""
+"""Environment variable of every worker: the var folder of its stack. We find leftover processes by it."""
 
 
 def var_dir(environment: Mapping[str, str] | None = None) -> Path:
@@ -32,23 +33,23 @@ def var_dir(environment: Mapping[str, str] | None = None) -> Path:
 
 
 def is_external(environment: Mapping[str, str] | None = None) -> bool:
-    """Return whether the environment names the servers to use; then Tieout starts none of its own."""
+    """Return whether the environment names the servers to use; then Tieout starts no servers."""
     values = os.environ if environment is None else environment
     return bool(values.get("TIEOUT_PODS", "").strip())
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without any setting of Tieout's, for a process that is told its own.
+    """Return an environment without Tieout's settings, for a process that gets its own settings.
 
-    The mark by which leftover processes are found is no setting, and stays.
+    The marker by which we find leftover processes is not a setting, so it stays.
     """
     return {name: value for name, value in environment.items() if name == MARKER or not name.startswith(PREFIX)}
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings from the environment, completed by what the embedded stack wrote at its last start.
+    """Return the settings of the environment, completed from the file that the embedded stack wrote at its last start.
 
-    Raises SettingsError, one sentence, when neither names the servers or a value is wrong.
+    Raises SettingsError, one sentence, when neither of them names the servers or a value is wrong.
     """
     values = dict(os.environ if environment is None else environment)
     folder = var_dir(values)
@@ -60,7 +61,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError("Tieout has not been started here yet: run `make run` or `tieout up` first.")
         given = {**stored, **given}
     settings = parse_settings({**given, "TIEOUT_VAR_DIR": str(folder)})
-    # Imported here: it brings the client of a server, which not every program that has settings needs.
+    # Imported here, because the module imports the client of the log's server, which many programs do not need.
     from streams.logs import check_url
 
     check_url(settings.log_url)

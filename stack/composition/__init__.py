@@ -1,5 +1,5 @@
-"""Putting together what the folders below need: sessions over running servers, comparisons, builds, repairs, drills.
+"""Composes what the domain folders need: sessions over running servers, comparisons, builds, repairs, drills.
 
-Belongs here: settings in, ready objects and their results out. Does not belong here: showing them (`cli/`), or deciding
-when it is done (`stack/upkeep/`).
+Belongs here: functions that take settings and return ready objects or results. Does not belong here: showing them
+(`cli/`), or deciding when the work is done (`stack/upkeep/`).
 """

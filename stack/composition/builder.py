@@ -1,7 +1,7 @@
-"""Building the warehouse in a process of its own, which gets ready while something else is done.
+"""Builds the warehouse in a child process, which prepares itself while the parent does other work.
 
-dbt takes seconds to import and to read its project; both happen in the child from the moment it is started, on a
-processor of its own. Belongs here: the child, and asking it. Does not belong here: what a build is
+dbt needs seconds for its import and for reading its project. The child does both as soon as it starts, in parallel with
+the parent. Belongs here: the child process, and sending it requests. Does not belong here: what a build is
 (`derived/warehouse.py`).
 """
 
@@ -31,26 +31,26 @@ PASSED = ("success", "pass", "warn")
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What came out of a build; `cuts` is where the warehouse stands now."""
+    """The result of a build; `cuts` are the warehouse's cuts after it."""
 
     build_id: str
     cuts: dict[str, int]
     is_complete: bool
     is_built: bool
-    """Every model was built, whatever the tests say."""
+    """Whether every model was built; tests may have failed."""
     models: int
     tests: int
     failed: list[str] = field(default_factory=list)
     """Names of tests that failed and models that could not be built, with their message and the first keys."""
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """Aggregates that it leaves out because they are defective in themselves, each with what is wrong and its money."""
+    """Defective aggregates that the build leaves out, each with its defect and its amounts."""
     seconds: float
 
 
 @dataclass(kw_only=True)
 class WarehouseBuilder:
-    """A child process that builds when asked, as often as asked."""
+    """A child process that builds the warehouse once per request."""
 
     child: subprocess.Popen[str]
     log: str
@@ -59,12 +59,15 @@ class WarehouseBuilder:
     is_building: bool = False
 
     def start(self) -> None:
-        """Let a build begin without waiting for it, unless one is under way."""
+        """Start a build without waiting for it, unless one is running."""
         if not self.is_building:
             self._order({})
 
     def build_again(self, *, since: Mapping[str, int], full_refresh: bool) -> Built:
-        """Compute what is after the cuts `since` again, or all from nothing; WarehouseError unless it is complete."""
+        """Rebuild everything after the cuts `since`, or the whole warehouse.
+
+        Raises WarehouseError, or UnprovenBuildError when only tests failed, unless the build is complete.
+        """
         if self.is_building:
             self.build()
         self._order({"full_refresh": True} if full_refresh else {"since": dict(since)})
@@ -83,7 +86,7 @@ class WarehouseBuilder:
         self.is_building = True
 
     def build(self) -> Built:
-        """Bring the warehouse to what the lake has completely. WarehouseError when the build could not run."""
+        """Build the warehouse up to the lake's newest complete cuts. WarehouseError when the build could not run."""
         self.start()
         answer = self.child.stdout.readline() if self.child.stdout else ""
         self.is_building = False
@@ -96,12 +99,12 @@ class WarehouseBuilder:
         return self.built
 
     def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
-        """Build, unless the last build already stands at `cuts`; return where the warehouse stands.
+        """Build, unless the last build already has `cuts`; return the warehouse's cuts.
 
         Raises WarehouseError when a model failed, UnprovenBuildError when only tests did.
         """
         built = self.built
-        # A build that is under way may have begun before the cuts were in the lake.
+        # A running build may have started before the cuts were in the lake.
         while built is None or self.is_building or any(built.cuts.get(pod, 0) < cut for pod, cut in cuts.items()):
             was_building = self.is_building
             built = self.build()
@@ -120,7 +123,7 @@ def _check_complete(built: Built) -> None:
 
 @contextmanager
 def warm_builder(settings: Settings) -> Iterator[WarehouseBuilder]:
-    """Start the child and let it get ready; it ends with the context, or with this process."""
+    """Start the child process, which prepares itself; it ends when the context exits or this process ends."""
     log = settings.var_dir / "logs" / "warehouse.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
@@ -144,7 +147,7 @@ def warm_builder(settings: Settings) -> Iterator[WarehouseBuilder]:
 
 def _end(child: subprocess.Popen[str]) -> None:
     if child.stdin is not None:
-        # The end of its orders is how the child is told to go; one that is still getting ready does not listen yet.
+        # The child ends at the end of its input. A child that is still preparing does not read its input yet.
         with suppress(BrokenPipeError):
             child.stdin.close()
     try:
@@ -155,17 +158,18 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def main() -> None:
-    """Be the child: get ready, then build once for every order that comes in, and answer each; both are lines of JSON.
+    """Run the child: prepare, then build once per request and write an answer. Requests and answers are lines of JSON.
 
-    An order holds arguments of `build_warehouse`.
+    A request holds arguments of `build_warehouse`.
     """
-    # dbt prints where it likes; the answers get the standard output for themselves.
+    # dbt prints to standard output. We redirect that to standard error and keep a copy of the pipe for the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     keep_pandas_out()
     from derived.warehouse import build_warehouse, parse
 
-    # It holds the build lock itself, so nothing is left without one if its parent is killed; but nobody needs it then.
+    # This process holds the build lock itself, so a running build stays locked if the parent is killed. We end all the
+    # same, because nobody reads the result then.
     end_with_input()
     settings = load_settings()
     parse(settings)
@@ -177,12 +181,12 @@ def main() -> None:
 
 
 def answer_of(build: Callable[[], Any], clean: Callable[[str], str]) -> dict[str, Any]:
-    """Build, and return what to tell the parent: a summary, or an error; `clean` takes secrets out of messages."""
+    """Build, and return the answer for the parent: a summary or an error; `clean` removes secrets from messages."""
     try:
         return _summary(build(), clean)
     except TieoutError as error:
         return {"error": clean(str(error))}
-    except Exception as error:  # a child that ends with a traceback would write the DSN into its log
+    except Exception as error:  # a traceback would write the DSN into the log
         return {"error": clean(f"{type(error).__name__}: {error}")}
 
 

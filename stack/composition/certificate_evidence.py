@@ -1,4 +1,4 @@
-"""What comparisons and the ledger of breaks say about the figures of finance, gathered for certificates.
+"""Collects the evidence for certificates: what comparisons and the ledger of breaks say about the figures of finance.
 
 Belongs here: which pairs finance depends on, and reading their results, totals and breaks. Does not belong here: what
 follows from them (`finance/certificate.py`, `finance/closing.py`).
@@ -33,15 +33,15 @@ from reconcile.results import EpochStart, answered_since, complete_results, late
 from repair.ledger import breaks, hold_ledger
 
 COMPARED = tuple(pair.name for pair in PAIRS if pair.copy == "warehouse")
-"""The pairs that compare finance with operations, and the journal with itself: what a certificate lists."""
+"""The pairs that a certificate lists: they compare finance with operations, and the journal with itself."""
 SOURCES = frozenset({"oltp_identities"} | {pair.name for pair in PAIRS if pair.name.startswith("oltp_lake.")})
-"""Those of what finance reads from: an owner that contradicts itself, a lake that is not its owner."""
+"""The pairs that check finance's sources: they find contradictions inside OLTP, and differences of lake and OLTP."""
 DEPENDED_ON = SOURCES.union(COMPARED)
 UNENDED = tuple(state for state in BreakState if state not in ENDED)
 
 
 def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int]) -> Evidence:
-    """Return what is known of the marts at `cuts` (pod -> cut)."""
+    """Return the evidence about the marts at `cuts` (pod -> cut)."""
     with _control_answers():
         starts = _epoch_starts(lake)
         found = {pod: _at_or_after(settings.control_dsn, pod, cut, starts.get(pod)) for pod, cut in cuts.items()}
@@ -52,7 +52,7 @@ def gather_evidence(settings: Settings, lake: Connection, cuts: Mapping[str, int
 
 
 def gather_proof(settings: Settings, lake: Connection, period: Period) -> Proof:
-    """Return what is known when a period is to be closed: at the newest cuts at which everything was compared."""
+    """Return the evidence for closing a period, at the newest cuts at which everything was compared."""
     with _control_answers():
         starts = _epoch_starts(lake)
         results = {
@@ -77,7 +77,7 @@ def gather_proof(settings: Settings, lake: Connection, period: Period) -> Proof:
 
 
 def hold_proof(connection: psycopg.Connection[Any]) -> None:
-    """Let nobody record a comparison, decide about a break or begin an import until the transaction ends."""
+    """Lock out comparisons' results, decisions about breaks and new imports until the transaction ends."""
     hold_ledger(connection)
     hold_imports(connection)
 
@@ -92,7 +92,10 @@ def _remaining(pod: PodSettings, lake: Connection, cut: int, period: Period) -> 
 def _at_or_after(
     control_dsn: str, pod: str, cut: int, epoch: EpochStart | None
 ) -> tuple[list[PairResult], datetime | None]:
-    """Return the results that speak for a cut; those of a partial comparison with since when the rest was compared."""
+    """Return the results that are evidence for a cut, and since when all was compared; the latter is None if complete.
+
+    When there is no complete comparison at or after the cut, the results are those of a partial comparison.
+    """
     if whole := complete_results(control_dsn, pod, COMPARED, since_cut=cut, epoch=epoch):
         return whole, None
     partial = complete_results(control_dsn, pod, COMPARED, since_cut=cut, epoch=epoch, is_partial=True)
@@ -105,7 +108,7 @@ def _at_or_after(
 def _unproven(
     settings: Settings, cuts: Mapping[str, int], starts: Mapping[str, EpochStart]
 ) -> dict[str, tuple[str, ...]]:
-    """Return per pod which comparisons of what finance is made from gave no answer at or after a cut."""
+    """Return per pod the comparisons of finance's sources that have no answer at or after the pod's cut."""
     found = {}
     for pod, cut in cuts.items():
         answered = answered_since(settings.control_dsn, pod, SOURCES, since_cut=cut, epoch=starts.get(pod))
@@ -126,7 +129,7 @@ def _evidence(
 
 
 def _left_out(lake: Connection, cuts: Mapping[str, int]) -> tuple[LeftOut, ...]:
-    """Return what the warehouse leaves out as of `cuts`, because an aggregate is defective in itself."""
+    """Return the defective aggregates that the warehouse leaves out as of `cuts`."""
     return tuple(
         LeftOut(
             pod=found.pod,

@@ -1,4 +1,4 @@
-"""What a comparison needs of the running system, put together: `reconcile/` opens no connection by itself.
+"""Builds what a comparison needs of the running system, because `reconcile/` opens no connections.
 
 Belongs here: connections, cuts and the log for `reconcile/`. Does not belong here: what is compared and how.
 """
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 REGISTERED_BY = "tieout reconcile"
 MANIFESTS_READ = 500
 WHOLE_ORDERS_MAX = 20_000
-"""Up to so many orders what a comparison costs is mostly opening stores (`bench/compare_changes.py`)."""
+"""Up to this number of orders, a comparison spends most of its time on opening stores (`bench/compare_changes.py`)."""
 
 Build = Callable[[Mapping[str, int]], Mapping[str, int]]
-"""Cuts by pod -> the cuts at which the warehouse stands afterwards."""
+"""Takes cuts by pod, builds, and returns the warehouse's cuts afterwards."""
 
 
 def build_reconcile_context(
@@ -69,15 +69,16 @@ def build_reconcile_context(
 def _take_cut(settings: Settings, pod: str) -> AbstractContextManager[OpenCut]:
     from streams.cuts import cut_shape, take_reconciler_cut
 
-    # What a database lost that was set back would be found as differences, and repaired away.
+    # After a database was set back, the comparison would find the lost facts as differences, and the repair would
+    # remove them from the copies.
     _check_same_history(settings, pod)
     return take_reconciler_cut(settings.pod(pod).reader_dsn, cut_shape(settings), registered_by=REGISTERED_BY)
 
 
 def _check_same_history(settings: Settings, pod: str) -> None:
-    """Raise LogDivergedError for a database that is not the one whose cuts were published.
+    """Raise LogDivergedError when the database is not the one whose cuts were published.
 
-    What does not answer, log or copy, says nothing against the database; what needs it says so by itself.
+    We ignore a log or a copy that does not answer: the step that needs it reports that error.
     """
     from derived.witnesses import witnesses_of
     from streams.history import check_same_history
@@ -88,7 +89,7 @@ def _check_same_history(settings: Settings, pod: str) -> None:
 
 
 def _last_manifest(settings: Settings, pod: str) -> Manifest | None:
-    """Return the log's last manifest of a pod; None where it has none, or does not answer."""
+    """Return the log's last manifest of a pod; None when the log has none or does not answer."""
     from streams.logs import build_log
 
     with suppress(LogUnavailableError), closing(build_log(settings)) as log:
@@ -172,7 +173,7 @@ def _logged_entries(log: EventLog, pod: str, until_cut: int) -> Iterator[LoggedE
 
 
 def _kept_manifests(log: EventLog, pod: str, until_cut: int) -> list[Manifest]:
-    """Return the manifests up to a cut, without those that trimming took away between two pages."""
+    """Return the manifests up to a cut, without those that were trimmed while we read the pages."""
     found: list[Manifest] = []
     while page := log.manifests(pod, found[-1].cut if found else 0, limit=MANIFESTS_READ):
         found += page

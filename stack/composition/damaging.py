@@ -1,6 +1,6 @@
-"""What damages and disturbances need of a running system: cuts, projections, and workers that stand still.
+"""What damages and disturbances need of a running system: cuts, projections, and suspended workers.
 
-Belongs here: handing these to `drills/damages/`. Does not belong here: the damages.
+Belongs here: building these for `drills/damages/`. Does not belong here: the damages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stack.processes.supervision import Supervisor
 
 
 def place_of(settings: Settings, pod: str) -> Place:
-    """Return a pod and its copies, to be damaged."""
+    """Return the pod and its copies as the place of a damage."""
     return Place(
         settings=settings,
         pod=pod,
@@ -38,7 +38,7 @@ def _newest_cut(settings: Settings, pod: str) -> int:
 
 @contextmanager
 def stopped(settings: Settings, worker: str) -> Iterator[bool]:
-    """Keep a worker from running, as a machine that is far too busy would; say whether there was one."""
+    """Suspend a worker (SIGSTOP) while the block runs, to simulate an overloaded machine; yield whether it exists."""
     process_id = process_id_of(settings, worker)
     if process_id is None:
         yield False
@@ -51,6 +51,6 @@ def stopped(settings: Settings, worker: str) -> Iterator[bool]:
 
 
 def process_id_of(settings: Settings, worker: str) -> int | None:
-    """Return the process of a worker that `up` keeps running; None: there is none."""
+    """Return the process id of a worker that `up` keeps running; None when there is no such worker."""
     states = Supervisor(var_dir=settings.var_dir).states()
     return next((state.process_id for state in states if state.name == worker), None)

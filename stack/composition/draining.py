@@ -1,6 +1,6 @@
-"""Draining everything, once or for a while: from every pod's outbox through the log into every projection.
+"""Draining all pods, once or while a block runs: from every outbox through the log into every projection.
 
-Belongs here: doing so from this process, over pods and projections. Does not belong here: draining one pod
+Belongs here: draining over all pods and projections from this process. Does not belong here: draining one pod
 (`streams/draining.py`) or one projection (`streams/consumer.py`).
 """
 
@@ -22,12 +22,12 @@ from stack.processes.supervision import Supervisor
 RELAY_RETRY_SECONDS = 0.2
 
 OnDrained = Callable[[str, int], None]
-"""Called with what was drained, e.g. ``lake of pod1``, and how many events that was."""
+"""Called with the name of what was drained, e.g. ``lake of pod1``, and the number of events."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PodDrained:
-    """One pod of which every copy has what was committed before the drain."""
+    """One drained pod: every copy has applied what was committed before the drain."""
 
     pod: str
     cut: int
@@ -46,22 +46,22 @@ def drain_everything(
     pods: Sequence[PodSettings] | None = None,
     on_drained: OnDrained = lambda what, events: None,
 ) -> list[PodDrained]:
-    """Publish what is committed and apply it to every projection; beside running workers as well as without.
+    """Publish what is committed and apply it to every projection; works with and without running workers.
 
-    Raises PropagationError, one sentence, when a copy cannot get there.
+    Raises PropagationError, one sentence, when a copy cannot apply it.
     """
     chosen = settings.pods if pods is None else pods
     with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as pool:
         drained = list(pool.map(lambda pod: _drain_pod(pod, settings, on_drained), chosen))
     import pyarrow as pa
 
-    # Arrow keeps what it freed for what comes next, and what comes next is DuckDB's.
+    # Arrow keeps freed memory for its own later use. The next step uses DuckDB, so we return the memory.
     pa.default_memory_pool().release_unused()
     return drained
 
 
 def drain_apart(settings: Settings, on_drained: OnDrained) -> list[PodDrained]:
-    """Do the same for all pods in a process of its own: the comparison that follows begins with little memory."""
+    """Drain all pods in a child process, so that this process uses little memory when it begins a comparison."""
     return run_apart(_drain, settings, on_drained)
 
 
@@ -100,9 +100,9 @@ def _apply(name: str, pod: str, cut: int, settings: Settings) -> tuple[int, int]
 
 @contextmanager
 def propagating(settings: Settings) -> Iterator[None]:
-    """Keep the copies up to date while the block runs, from this process; does nothing where workers already do.
+    """Keep the copies up to date from this process while the block runs; do nothing when workers run.
 
-    A comparison takes cuts, and needs somebody to carry them to the copies.
+    A comparison takes cuts, and the copies can only reach them if a relay and consumers run.
     """
     if any(worker.state == "running" for worker in Supervisor(var_dir=settings.var_dir).states()):
         yield
@@ -135,7 +135,7 @@ def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:
             with closing(build_relay(pod, settings, witnesses=witnesses_of(settings))) as relay:
                 relay.run(stop)
         except RelayBusyError:
-            # Another command of the same kind publishes the pod. That serves us as well, until that command ends.
+            # Another command publishes the pod. That is enough for us, but the command may end, so we try again.
             stop.wait(RELAY_RETRY_SECONDS)
 
 

@@ -1,6 +1,6 @@
-"""Ordering drills: a process of its own drills (`stack/upkeep/drill_system.py`), evidence is kept here.
+"""Runs drills in a child process (`stack/upkeep/drill_system.py`), and stores their evidence.
 
-Belongs here: starting that process with an environment that knows no other servers, evidence files, the record in the
+Belongs here: starting that process with an environment that names no other servers, evidence files, the record in the
 control database. Does not belong here: what is drilled (`drills/`), the command (`cli/commands/drills.py`).
 """
 
@@ -36,12 +36,12 @@ from stack.settings import PREFIX, ROOT
 ORDERS_PER_SECOND = 2.0
 END_PATIENCE_SECONDS = 120.0
 STOP_SIGNALS = ((signal.SIGTERM, 90.0), (signal.SIGKILL, 5.0))
-"""The drill's servers and workers are stopped and deleted after the first."""
+"""After the first signal the drill process stops and deletes its servers and workers."""
 
 LOG = "drill.log"
 
 OnStep = Callable[[str], None]
-"""Called with a sentence about what goes on."""
+"""Called with a sentence about the progress."""
 
 OnOutcome = Callable[[Outcome], None]
 
@@ -52,14 +52,14 @@ class Drilled:
 
     run: DrillRun
     folder: Path
-    """Where its evidence is."""
+    """The folder of the run's evidence."""
     page: Path
     ordered: int
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
     def have_all_held(self) -> bool:
-        """Whether every drill that was ordered was run and held."""
+        """Whether every requested drill was run and held."""
         return len(self.outcomes) == self.ordered and held(self.outcomes)
 
 
@@ -71,9 +71,9 @@ def drill_now(
     on_step: OnStep = lambda text: None,
     on_outcome: OnOutcome = lambda outcome: None,
 ) -> Drilled:
-    """Drill on a system that is made for it and deleted afterwards; keep evidence and record every outcome.
+    """Drill on a system that is made for it and deleted afterwards; store evidence and record every outcome.
 
-    Touches nothing of the system of `settings` but the table of drills. StackError when the drill could not be made.
+    Of the system of `settings` only the table of drills is changed. StackError when the drill could not be made.
     """
     with _alone(settings.var_dir / DRILLS_FOLDER) as lock:
         started_at = utc_now()
@@ -98,7 +98,7 @@ def drill_now(
 
 
 def drill_everything(settings: Settings, say: OnStep) -> Path:
-    """Run every drill, and return the page with the evidence; what did not hold is in the table."""
+    """Run every drill, and return the page with the evidence; the table of drills has the outcomes."""
     return drill_now(
         settings,
         DRILLS,
@@ -124,9 +124,10 @@ def _keep(settings: Settings, drilled: Drilled, outcome: Outcome, on_outcome: On
 def _told(
     system: Path, folder: Path, drills: Sequence[Drill], orders_per_second: float, lock: int
 ) -> Iterator[dict[str, Any]]:
-    """Run the drilling process and yield what it tells; it has ended afterwards, whatever happens.
+    """Run the drill process and yield its messages; the process has always ended when the iterator ends.
 
-    It holds the open file `lock`, too: should this process be killed, nobody drills here before that one has ended.
+    The drill process inherits the open file `lock`. So if this process is killed, no other drill can start before the
+    drill process has ended.
     """
     cells = [f"{drill.copy.name}/{drill.test}" for drill in drills]
     command = [
@@ -152,7 +153,7 @@ def _told(
         )
     try:
         yield from map(json.loads, _lines(child.stdout))
-        # It deletes its system before it ends.
+        # The drill process deletes its system before it ends.
         child.wait(timeout=END_PATIENCE_SECONDS)
     finally:
         if child.poll() is None:
@@ -167,16 +168,16 @@ def _lines(stream: IO[str] | None) -> Iterator[str]:
 
 
 def drill_environment(environment: Any, system: Path) -> dict[str, str]:
-    """Return the environment of the drilling process: nothing in it says where any other system's servers are."""
+    """Return the environment of the drill process, without the addresses of any other system's servers."""
     kept = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
     return {**kept, f"{PREFIX}VAR_DIR": str(system), "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[int]:
-    """Be the only one who drills here: there is one folder for the system that is drilled. Yield the locked file."""
+    """Hold the lock of drills, because all drills use one system folder. Yield the descriptor of the locked file."""
     folder.mkdir(parents=True, exist_ok=True)
-    # The server's account must be able to pass to the system below.
+    # The server's account must be able to traverse this folder to the drilled system.
     folder.chmod(0o711)
     with (folder / DRILL_LOCK).open("a+") as file:
         try:

@@ -1,4 +1,4 @@
-"""Bringing orders in: generated ones, those of Online Retail files, or those of a shop.
+"""Bringing orders in: generated orders, orders of Online Retail files, and orders of a shop.
 
 Belongs here: progress and checks around `traffic/`. Does not belong here: the traffic itself.
 """
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def import_retail(
     paths: Sequence[Path], settings: Settings, progress: Progress, date_order: DateOrder | None = None
 ) -> ImportReport:
-    """Import Online Retail files; InputError names a file that cannot be imported, before anything is booked.
+    """Import Online Retail files. InputError names a file that cannot be imported; it is raised before any booking.
 
-    While it runs, and after it was torn, no month can be closed.
+    No month can be closed while the import runs, or after it was interrupted.
     """
     from finance.imports import recorded_import
 
@@ -50,7 +50,7 @@ def _import_files(settings: Settings, say: Say, *, paths: Sequence[Path], date_o
 
 
 def check_inputs(paths: Sequence[Path], mapping: Path | None = None) -> None:
-    """Raise InputError for files that nobody can read: said before servers are started for them."""
+    """Raise InputError for files that cannot be read; called before servers are started for the import."""
     from traffic.input_files import file_state
     from traffic.orders.mapping import read_mapping
 
@@ -63,9 +63,10 @@ def check_inputs(paths: Sequence[Path], mapping: Path | None = None) -> None:
 def import_shop(
     paths: Sequence[Path], settings: Settings, progress: Progress, mapping: Path | None, *, is_dry_run: bool
 ) -> OrdersReport:
-    """Import files of orders, or say what would be; InputError names what cannot be imported, before all is booked.
+    """Import files of orders, or report what an import would do (`is_dry_run`).
 
-    While it runs, and after it was torn, no month can be closed.
+    InputError names what cannot be imported; it is raised before any booking. No month can be closed while the import
+    runs, or after it was interrupted.
     """
     from finance.imports import recorded_import
 
@@ -89,14 +90,14 @@ def _import_orders(
 
 
 def refuse_rejected_orders(report: OrdersReport) -> None:
-    """Raise InputError when a file of the import has no order that was taken; what was booked of others stays."""
+    """Raise InputError when all orders of a file were rejected; the bookings of other files stay."""
     if files := report.rejected_files:
         where = f"; why, order by order, stands in {', '.join(report.rejects_files)}" if report.rejects_files else ""
         raise InputError(f"Every order of {', '.join(files)} was rejected{where}.")
 
 
 def refuse_rejected_files(report: ImportReport) -> None:
-    """Raise InputError when a file of the import has no row that was taken; what was booked of the others stays."""
+    """Raise InputError when all rows of a file were rejected; the bookings of other files stay."""
     if files := report.rejected_files:
         raise InputError(
             f"Every row of {', '.join(files)} was rejected; why, row by row, stands in {report.rejects_file}."
@@ -109,7 +110,7 @@ def _say(step: Step, what: str, done: int, total: int) -> None:
 
 
 def generate_orders(orders: int, seed: int, settings: Settings, progress: Progress) -> GeneratorReport:
-    """Place `orders` generated orders, with all that follows from them."""
+    """Place `orders` generated orders, and run the commands that follow them, e.g. payments and refunds."""
     from traffic.generator import place_orders
 
     with progress.step(f"Placing {counted(orders, 'order')}") as step:

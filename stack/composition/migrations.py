@@ -1,4 +1,4 @@
-"""Bringing every store to the newest schema, side by side.
+"""Migrates every store to the newest schema, in parallel.
 
 Belongs here: which stores there are. Does not belong here: their schemas (each store's own module).
 """
@@ -19,9 +19,9 @@ LOCK = "tieout migrate"
 
 
 def migrate_everything(settings: Settings) -> None:
-    """Migrate pods, directory, lake, read models, comparison results, ledger; what is new is created, nothing is lost.
+    """Migrate pods, directory, lake, read models, comparison results and ledger; this creates tables and loses no data.
 
-    Raises StackError when a server cannot be reached, or is of a version that Tieout does not work with.
+    Raises StackError when a server cannot be reached or has an unsupported version.
     """
     check_versions(settings)
     _check_object_store(settings)
@@ -33,7 +33,7 @@ def migrate_everything(settings: Settings) -> None:
 
 @contextmanager
 def _one_at_a_time(control_dsn: str) -> Iterator[None]:
-    # Not every store minds two migrations at once by itself: the lake's catalog refuses the second.
+    # Some stores do not support two migrations at once: the lake's catalog refuses the second.
     try:
         with psycopg.connect(control_dsn, autocommit=True) as connection:
             connection.execute("select pg_advisory_lock(hashtext(%s))", (LOCK,))
@@ -44,7 +44,7 @@ def _one_at_a_time(control_dsn: str) -> Iterator[None]:
 
 
 def _check_object_store(settings: Settings) -> None:
-    """Raise StackError when the bucket of lake or backup is missing, or the key is not let in."""
+    """Raise StackError when the bucket of lake or backup is missing, or does not accept the key."""
     from derived.lake_connection import object_prefixes
     from derived.objects import check_reachable
 

@@ -1,6 +1,6 @@
-"""Which projections there are, and how each is built: the names are those of their positions and workers.
+"""Which projections there are, and how each is built. Their positions and workers have the same names.
 
-Belongs here: building one by its name. Does not belong here: the projections (`derived/`).
+Belongs here: building a projection by its name. Does not belong here: the projections (`derived/`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VIEWS = tuple(copy.name for copy in READ_MODELS)
 
 
 def build_projection(name: str, settings: Settings) -> ClosableProjection:
-    """Return the projection of that name; imports only what it needs, since each worker runs one."""
+    """Return the projection of that name; import only its modules, because each worker runs one projection."""
     if name == LAKE.name:
         from derived.lake import LakeProjection
         from derived.lake_connection import bounds_of

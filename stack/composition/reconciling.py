@@ -1,7 +1,8 @@
-"""Comparing now: cuts of every pod, copies brought there, verdicts kept, differences taken into the ledger of breaks.
+"""A comparison now: take a cut of every pod, bring the copies there, store the verdicts, and record differences in the
+ledger of breaks.
 
 Belongs here: what `tieout reconcile` and the first pass of `make run` do. Does not belong here: comparing
-(`reconcile/`), what it is given (`stack/composition/comparison.py`).
+(`reconcile/`), the context of a comparison (`stack/composition/comparison.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ NAMED_MAX = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciled(Comparison):
-    """What a run found, and what it changed in the ledger of breaks."""
+    """The result of a run, and its changes in the ledger of breaks."""
 
     recorded: Recorded
 
@@ -55,8 +56,8 @@ def reconcile_now(
 ) -> Reconciled:
     """Compare the named pairs (default: all) in all pods at new cuts; store the results and their breaks.
 
-    Incremental: only what changed since the last comparison, what has breaks, and the next part of the sweep.
-    `builder` may be None where no pair needs builds (`needs_builds`).
+    `is_incremental`: compare only what changed since the last comparison, keys with breaks, and the next part of the
+    sweep. `builder` may be None when no pair needs builds (`needs_builds`).
     """
     run = f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z"
     with propagating(settings), progress.step("Comparing every store at new cuts") as step:
@@ -80,7 +81,7 @@ def reconcile_now(
 
 
 def needs_builds(pairs: Sequence[str] | None) -> bool:
-    """Return whether one of these pairs (None: all) compares the warehouse. InputError: there is no such pair."""
+    """Return whether one of these pairs (None: all) compares the warehouse. InputError when a name is no pair's."""
     return any(pair.stage is Stage.WAREHOUSE for pair in pairs_named(pairs))
 
 
@@ -90,7 +91,7 @@ def recorded_json(recorded: Recorded) -> dict[str, Any]:
 
 
 def describe_recorded(recorded: Recorded) -> str:
-    """Return one line on what a run changed in the ledger of breaks."""
+    """Return one line about the changes of a run in the ledger of breaks."""
     opened = f"{recorded.breaks_opened:,} opened" if recorded.breaks_opened else "none opened"
     parts = [
         f"{number:,} {what}"
@@ -107,7 +108,7 @@ def describe_recorded(recorded: Recorded) -> str:
 
 
 def _building_early(context: ReconcileContext, builder: WarehouseBuilder) -> ReconcileContext:
-    """Return a context that lets the build begin as soon as the lake has all cuts, beside the comparisons."""
+    """Return a context that starts the build as soon as the lake has all cuts, in parallel with the comparisons."""
     cuts: dict[str, int] = {}
     arrived: set[str] = set()
 
@@ -135,7 +136,7 @@ def ties(comparison: Comparison) -> bool:
 
 
 def conclusion(comparison: Comparison) -> str:
-    """Say whether everything ties, and if not, what of it finance stands on: in the words of the certificates."""
+    """Return whether everything ties, and if not, whether finance's part does, in the words of the certificates."""
     results = comparison.results
     if ties(comparison):
         is_all = {one.pair for one in results} == {pair.name for pair in PAIRS}
@@ -155,7 +156,7 @@ def conclusion(comparison: Comparison) -> str:
 
 
 def _tying(results: Sequence[PairResult], comparison: Comparison) -> Tying:
-    """Return what some of a run's results come to; totals are finance's."""
+    """Return whether some of a run's results tie; the totals in `comparison.figures` are finance's."""
     verdicts = {one.verdict for one in results}
     if Verdict.INCONSISTENT in verdicts or any(figure.difference != 0 for figure in comparison.figures):
         return Tying.DOES_NOT_TIE

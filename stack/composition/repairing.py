@@ -1,7 +1,7 @@
-"""What a run of repairs is given, put together: stores kept up to date, comparisons, builds of the warehouse.
+"""Builds what a run of repairs needs: stores that are kept up to date, comparisons, builds of the warehouse.
 
-Belongs here: the same for the command, Dagster's jobs and tests. Does not belong here: what is repaired how
-(`repair/plan.py`).
+Belongs here: building these for the command, Dagster's jobs and tests alike. Does not belong here: how a break is
+repaired (`repair/plan.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def repairing_tools(
     on_step: OnStep = lambda name: None,
     clock: Clock = utc_now,
 ) -> Iterator[Repairing]:
-    """Give what a run of repairs needs; copies are kept up to date meanwhile, by workers or by this process."""
+    """Yield what a run of repairs needs; meanwhile the workers or this process keep the copies up to date."""
     with ExitStack() as stack:
         if is_propagated:
             stack.enter_context(propagating(values))
@@ -49,13 +49,13 @@ def repairing_tools(
             projection=lambda name: build_projection(name, values),
             clean=scrubber(values),
             on_step=on_step,
-            # Claims run out by one clock, the ledger's own: this machine's may be hours ahead of another's.
+            # Leases end by the clock of the ledger's database, because the clocks of machines may differ by hours.
             clock=database_clock(values.control_dsn, clock=clock),
         )
 
 
 class _Warehouse:
-    """The builder's process, started when the first build is asked for: most repairs need none."""
+    """The builder's process. It is started for the first build, because most repairs need no build."""
 
     def __init__(self, values: Settings, stack: ExitStack) -> None:
         self._values = values

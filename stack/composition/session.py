@@ -1,8 +1,9 @@
-"""Who uses the embedded stack at the moment, and who therefore stops it.
+"""Sessions: which processes use the embedded stack now, and which of them stops it.
 
-Any command that needs the servers opens a session; the first one in starts them, the last one out stops them. Locks on
-files count the users, so that a killed process counts as gone. Belongs here: sessions, and the one resident process
-(`make run`, `tieout up`). Does not belong here: the servers themselves (`stack/servers/embedded.py`).
+Every command that needs the servers opens a session. The first session starts the servers, the last one stops them.
+Each session holds a shared file lock, which the operating system releases when a process is killed. Belongs here:
+sessions, and the one resident process (`make run`, `tieout up`). Does not belong here: the servers
+(`stack/servers/embedded.py`).
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from stack.servers.embedded import DRILLS, embedded_servers
 STOP_TIMEOUT_SECONDS = 90.0
 
 DRILLS_FOLDER, DRILL_LOCK, DRILLED_SYSTEM = DRILLS, "drill.lock", "system"
-"""Below a var folder: the evidence of drills, the lock of the one under way, and the system that it breaks."""
+"""In a var folder: the folder of drills with their evidence, and in it the lock of the running drill and its system."""
 
 
 @contextmanager
 def open_session(progress: Progress) -> Iterator[Settings]:
-    """Give the settings of running servers: those the environment names, else the embedded ones, started if need be."""
+    """Yield the settings of the servers that the environment names, or start the embedded servers and yield theirs."""
     if settings.is_external():
         yield settings.load_settings()
         return
@@ -52,20 +53,20 @@ def open_session(progress: Progress) -> Iterator[Settings]:
         finally:
             with uninterrupted(), starting_alone(folder):
                 if _lock(users, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                    # The last one out.
+                    # This is the last session.
                     embedded_servers(folder).stop()
 
 
 @contextmanager
 def starting_alone(folder: Path) -> Iterator[None]:
-    """Wait until nobody else starts or stops the servers of `folder`, and let nobody do so meanwhile."""
+    """Hold the exclusive lock for starting and stopping the servers of `folder`; wait for it."""
     with _locked(folder / "start.lock", fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def residence(folder: Path) -> Iterator[None]:
-    """Be the one process that keeps the stack of `folder` up; StackError when there is one already."""
+    """Hold the lock of the resident process of `folder`, which keeps the stack up; StackError when there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "resident.lock"
     with path.open("a+") as file:
@@ -103,9 +104,9 @@ def resident(folder: Path) -> psutil.Process | None:
 
 
 def settings_here() -> Settings:
-    """Return the settings of what was started here, for a command that starts nothing itself.
+    """Return the settings of the stack that was started here, for a command that starts nothing.
 
-    SettingsError says whether nothing was ever started, or the file with the settings is gone from under what runs.
+    SettingsError says whether the stack was never started, or runs but lost its file of settings.
     """
     folder = settings.var_dir()
     if settings.is_external() or settings.read_settings_file(folder / settings.FILE_NAME):
@@ -125,7 +126,7 @@ def settings_here() -> Settings:
 
 
 def _running_here(folder: Path) -> list[str]:
-    """Return in words what of the stack of `folder` runs: who keeps it up, its servers, its workers."""
+    """Return in words what runs of the stack of `folder`: the resident process, servers, workers."""
     keeper, workers = resident(folder), tracking.marked(folder)
     found = [f"kept up by process {keeper.pid}"] if keeper is not None else []
     found += embedded_servers(folder).running()
@@ -133,7 +134,7 @@ def _running_here(folder: Path) -> list[str]:
 
 
 def stop_everything(folder: Path) -> list[str]:
-    """Stop the resident process of `folder`, then whatever of the stack is left; return what was stopped, in words."""
+    """Stop the resident process of `folder`, then the rest of the stack; return what was stopped, in words."""
     stopped = []
     process = resident(folder)
     if process is not None:
@@ -148,7 +149,7 @@ def stop_everything(folder: Path) -> list[str]:
 
 
 def is_drilling(folder: Path) -> bool:
-    """Return whether somebody drills below `folder` now."""
+    """Return whether a drill runs in `folder` now."""
     path = folder / DRILLS_FOLDER / DRILL_LOCK
     if not path.exists():
         return False
@@ -157,7 +158,7 @@ def is_drilling(folder: Path) -> bool:
 
 
 def _stop_drilled(folder: Path) -> list[str]:
-    """Stop what a drill left behind that was killed; one that is under way stops its own."""
+    """Stop the system that a killed drill left behind; a running drill stops its system itself."""
     drilled = folder / DRILLS_FOLDER / DRILLED_SYSTEM
     if not drilled.is_dir() or is_drilling(folder):
         return []
@@ -165,7 +166,7 @@ def _stop_drilled(folder: Path) -> list[str]:
 
 
 def stop_marked(folder: Path) -> list[str]:
-    """Stop the workers of the stack of `folder` that nobody supervises any more; return them in words."""
+    """Stop the workers of the stack of `folder` that lost their supervisor; return them in words."""
     left = tracking.marked(folder)
     names = [f"worker (process {process.pid})" for process in left]
     for process in left:
@@ -193,7 +194,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Finish what is inside even when the user presses Ctrl-C again."""
+    """Ignore signals while the block runs, so that it ends even if the user presses Ctrl-C again."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""What a copy lacks after an event was passed over: compared at once, and accepted with the reason of who decided it.
+"""After an event was skipped, its copy lacks facts: compares the copy at once, and accepts the breaks with a reason.
 
-Belongs here: that. Does not belong here: passing over (`derived/read_models/skipped.py`), what is shown before
-(`cli/commands/parked.py`).
+Belongs here: that comparison and acceptance. Does not belong here: skipping an event
+(`derived/read_models/skipped.py`), what is shown before (`cli/commands/parked.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stack.composition.reconciling import reconcile_now
 def accept_what_lacks(
     settings: Settings, progress: Progress, copy: str, pod: str, key: str, *, reason: str, by: str
 ) -> list[int]:
-    """Compare a copy, and accept the breaks of one aggregate (merchant/type/id) in `pod`; return their ids."""
+    """Compare a copy, and accept the breaks of one aggregate (merchant/type/id) in `pod`; return the breaks' ids."""
     pairs = [pair.name for pair in PAIRS if pair.copy == copy]
     reconcile_now(settings, progress, None, pairs=pairs)
     may_be = [state for state in BreakState if BreakState.ACCEPTED in TRANSITIONS[state]]

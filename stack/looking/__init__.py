@@ -1,5 +1,5 @@
-"""What is known of the running system, as values for people and programs: the status, limits, orders, reports.
+"""Reading the running system, as values for people and programs: the status, limits, orders, reports.
 
-Belongs here: asking, and what the answers mean. Does not belong here: how they are shown (`cli/`), and changing
-anything.
+Belongs here: queries, and what their answers mean. Does not belong here: how they are shown (`cli/`), and any change of
+data.
 """

@@ -1,7 +1,7 @@
-"""Which cuts a report is asked for: at a day's end, at a moment, or as cuts; and what was recorded by then.
+"""The cuts of a requested report: given as cuts, or found from a day's end or a moment in time.
 
-Belongs here: what `--as-of` and `--cut` accept, and in words what they found. Does not belong here: making the report
-(`stack/looking/reporting.py`).
+Belongs here: what `--as-of` and `--cut` accept, and a sentence about the cuts that were found. Does not belong here:
+making the report (`stack/looking/reporting.py`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MEANING = "It asks what was recorded by then, whatever its business day; for wha
 
 @dataclass(frozen=True, kw_only=True)
 class AsOf:
-    """The cuts that a report is asked for, and what that means."""
+    """The cuts of a requested report, and a sentence that explains them."""
 
     cuts: Mapping[str, int]
     sentence: str
 
 
 def wanted_cuts(settings: Settings, as_of: str | None, cuts: Sequence[str], *, clock: Clock = utc_now) -> AsOf | None:
-    """Return the cuts that were asked for: as cuts, or as a day or moment; None for the newest."""
+    """Return the requested cuts, given as cuts or as a day or moment; None for the newest."""
     if as_of is not None and "=" in as_of:
         return _at_cuts(settings, as_of.split(","))
     if as_of is not None:
@@ -40,7 +40,7 @@ def wanted_cuts(settings: Settings, as_of: str | None, cuts: Sequence[str], *, c
 
 
 def check_asked(as_of: str | None, cuts: Sequence[str], *, clock: Clock = utc_now) -> None:
-    """Raise InputError for what cannot be meant, whatever is recorded: before servers are asked, or started for it."""
+    """Raise InputError for options that are invalid for every system; called before servers are started or queried."""
     if as_of is not None and cuts:
         raise InputError("Give either --as-of or --cut, not both.")
     if as_of is not None and "=" not in as_of:
@@ -51,11 +51,11 @@ def check_asked(as_of: str | None, cuts: Sequence[str], *, clock: Clock = utc_no
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the moment of an ISO 8601 text, UTC unless it says otherwise; a date is the end of that day."""
+    """Return the moment of an ISO 8601 text, in UTC unless it has an offset; a date is the end of that day."""
     try:
         if len(text) == len("2011-01-31"):
             day = date.fromisoformat(text)
-            # The last day has no day after it: its end is the last moment that can be written.
+            # The last date has no next day, so we use the last moment that `datetime` supports.
             return datetime.max.replace(tzinfo=UTC) if day == date.max else _start(day + timedelta(days=1))
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

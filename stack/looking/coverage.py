@@ -19,14 +19,14 @@ from reconcile.sweep import Coverage
 
 
 def read_line(values: Settings) -> tuple[str, bool]:
-    """Return the coverage as it is now in one line, and whether something was not compared for longer than stated."""
+    """Return the present coverage in one line, and whether a comparison is later than the stated time."""
     found, now = read_coverage(values.control_dsn), utc_now()
     line = coverage_line(list(found.values()), len(never_compared(values, found)), now)
     return line, any(one.is_behind(now) for one in found.values())
 
 
 def never_compared(values: Settings, found: dict[tuple[str, str], Coverage]) -> list[tuple[str, str]]:
-    """Return the pairs and pods of which everything was never compared."""
+    """Return the pairs and pods that have had no complete comparison yet."""
     return [(pair.name, pod.pod) for pair in PAIRS for pod in values.pods if (pair.name, pod.pod) not in found]
 
 

@@ -1,4 +1,4 @@
-"""How much of each limit is used: disks, memory, the scratch space, connections, and what waits in the outboxes.
+"""How much of each limit is used: disks, memory, the scratch space, connections, and events waiting in the outboxes.
 
 Belongs here: measuring. Does not belong here: when people are told (`repair/alerts/near_limits.py`).
 """
@@ -21,13 +21,15 @@ from repair.alerts.near_limits import LimitUse
 
 MEGABYTE = 1_000_000
 ROOMY_DISK = 50_000
-"""MB left on a disk with which nobody is told: some hours of heavy trade, or the scratch space's default limit."""
+"""Free MB on a disk from which we send no alert: enough for some hours of heavy trade, or for the scratch space's
+default limit."""
 COMPARED_WITHIN = timedelta(days=1)
-"""A large comparison counts so long, however small the next ones are."""
+"""We take the largest comparison of this time, also when later comparisons were smaller."""
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5.0
 
-# Of sessions of other roles pg_stat_activity says nearly nothing to ours; the counters are for everybody.
+# We sum numbackends of pg_stat_database, which every role may read: pg_stat_activity hides most columns of other roles'
+# sessions.
 CONNECTIONS = """
 select (select sum(numbackends)::int from pg_stat_database),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
@@ -36,7 +38,10 @@ select (select sum(numbackends)::int from pg_stat_database),
 
 
 def limit_uses(settings: Settings) -> list[LimitUse]:
-    """Return the limits that can be measured from here; what does not answer is left out: its own check says so."""
+    """Return the limits that can be measured from here, without servers that do not answer.
+
+    Other checks report those servers.
+    """
     asked: list[Callable[[], Iterator[LimitUse]]] = [
         lambda: _disks(settings),
         lambda: _scratch(settings),
@@ -60,7 +65,7 @@ def _answered(ask: Callable[[], Iterator[LimitUse]]) -> list[LimitUse]:
 
 
 def _disks(settings: Settings) -> Iterator[LimitUse]:
-    """Yield the disks below the runtime files, the lake's and its backup's, each once; an object store has none."""
+    """Yield the disks of the runtime files, the lake and its backup, each disk once. An object store has no disk."""
     lake_paths = (settings.lake_data_path, settings.lake_backup_path)
     local = [Path(str(path)) for path in lake_paths if not is_object_path(path)]
     by_device: dict[int, LimitUse] = {}
@@ -71,7 +76,7 @@ def _disks(settings: Settings) -> Iterator[LimitUse]:
                 path.stat().st_dev,
                 LimitUse(
                     name=f"disk of {path}",
-                    # What is kept for root is not free for us.
+                    # Space that is reserved for root is not free for us.
                     used=(usage.total - usage.free) / MEGABYTE,
                     limit=usage.total / MEGABYTE,
                     advice="Make room there: a full disk stops commits.",
@@ -95,7 +100,7 @@ def _scratch(settings: Settings) -> Iterator[LimitUse]:
 
 
 def log_memory(settings: Settings) -> LimitUse:
-    """Return the memory of the log's server against its limit, or its machine's memory where none is set."""
+    """Return the memory use of the log's server, against its limit or, without a limit, its machine's memory."""
     from streams.logs import build_log
 
     with closing(build_log(settings, answer_seconds=ANSWER_SECONDS)) as log:
@@ -109,9 +114,10 @@ def log_memory(settings: Settings) -> LimitUse:
 
 
 def _comparison_memory(settings: Settings) -> Iterator[LimitUse]:
-    """Yield what the last day's comparisons took: of the machine, and of their setting where it was barely enough.
+    """Yield the memory use of the last day's comparisons: of the machine, and of the setting if it was barely enough.
 
-    How much of the setting is used says nothing: what does not fit is spilled. What could not be spilled says it.
+    The used share of the setting is no measure, because data that does not fit is spilled to disk. So we report the
+    setting only for comparisons that fitted with one thread only.
     """
     from reconcile.results import memory_since
 
@@ -145,7 +151,7 @@ def _build_memory(settings: Settings) -> Iterator[LimitUse]:
 
 
 def _outbox(settings: Settings, pod: PodSettings) -> Iterator[LimitUse]:
-    """Yield the events that wait to be published: while they do, the pod alone has them, on its disk."""
+    """Yield the number of events that wait to be published; until then they are only on the pod's disk."""
     from streams.logs import build_log
     from streams.outbox_reading import QUEUED_EVENTS_MAX, observe_outbox
 
@@ -162,7 +168,7 @@ def _outbox(settings: Settings, pod: PodSettings) -> Iterator[LimitUse]:
 
 
 def _connections(settings: Settings) -> Iterator[LimitUse]:
-    """Yield the connections of every PostgreSQL server, of those that it gives to roles like ours."""
+    """Yield the used connections of every PostgreSQL server, against the number that ordinary roles may use."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
@@ -171,7 +177,7 @@ def _connections(settings: Settings) -> Iterator[LimitUse]:
     for dsn in (*(pod.reader_dsn for pod in settings.pods), *others):
         with suppress(psycopg.Error):
             parts = conninfo_to_dict(dsn)
-            # One that a process is not told has no host.
+            # A DSN that is withheld from this process has no host.
             if parts.get("host"):
                 by_server.setdefault(f"{parts['host']}:{parts.get('port') or 5432}", dsn)
     for server, dsn in by_server.items():

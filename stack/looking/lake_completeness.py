@@ -1,7 +1,7 @@
-"""Up to which moment the lake has everything, over all pods: what dbt's source freshness is judged by.
+"""Up to which moment the lake is complete, over all pods; dbt's source freshness uses this moment.
 
 Belongs here: that moment. Does not belong here: how far each copy of each pod is behind (`stack/looking/status.py`),
-what is allowed (`contracts/ownership.py`).
+which lag is allowed (`contracts/ownership.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from streams.draining import observe_pod
 from streams.lag import observe
 
 UNTOLD = ("gap", "ahead")
-"""States of a copy in which the log cannot say what it lacks."""
+"""States of a copy in which the log cannot tell what the copy lacks."""
 
 
 def lake_complete_at(settings: Settings, *, clock: Clock = utc_now) -> datetime | None:
-    """Return up to which moment the lake has what the pods have committed: now, when it lacks nothing.
+    """Return up to which moment the lake has what the pods have committed; that is now when it lacks nothing.
 
-    A pod in which nothing happens is not behind. None when the log cannot say what the lake lacks. Raises what the
-    servers raise that cannot be asked.
+    So a pod without new events is not behind. Returns None when the log cannot tell what the lake lacks. Errors of
+    servers that do not answer are raised.
     """
     from streams.logs import build_log
 

@@ -1,7 +1,7 @@
-"""What a server or a disk does to a command, as one sentence: full, no connection left, gone, too slow.
+"""Error sentences for failures of servers and disks during a command: full, no connection left, gone, too slow.
 
-Belongs here: telling such an error from a fault of the program, which keeps its traceback. Does not belong here: errors
-that Tieout raises on purpose (`contracts/errors.py`).
+Belongs here: distinguishing such an error from a fault of the program, which keeps its traceback. Does not belong here:
+errors that Tieout raises on purpose (`contracts/errors.py`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NOT_ALLOWED = (
 
 
 def outage(error: BaseException) -> str | None:
-    """Return the sentence for an error of a server or a disk; None for every other one. It names no password."""
+    """Return the sentence for an error of a server or a disk, without passwords; None for all other errors."""
     if isinstance(error, OSError):
         named = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if isinstance(error, PermissionError) and error.filename:
@@ -55,7 +55,7 @@ def outage(error: BaseException) -> str | None:
 
 
 def _of_a_sequence(error: BaseException) -> str | None:
-    """Return the sentence for a number that the database has given twice; None for other errors."""
+    """Return the sentence for a number that a sequence of the database has given twice; None for other errors."""
     import psycopg
 
     if not isinstance(error, psycopg.errors.UniqueViolation) or not (error.diag.constraint_name or "").endswith(
@@ -74,7 +74,7 @@ def _is_of_a_server(error: BaseException) -> bool:
 
     kinds = (
         psycopg.OperationalError,
-        # A server that was made read-only, or whose rights were taken away.
+        # A server that became read-only, and a role that lost its rights.
         psycopg.errors.ReadOnlySqlTransaction,
         psycopg.errors.InsufficientPrivilege,
         sqlalchemy.exc.OperationalError,
@@ -84,7 +84,7 @@ def _is_of_a_server(error: BaseException) -> bool:
 
 
 def _scrubbed(text: str) -> str:
-    """Return the first line of a server's message, without passwords and the full stop."""
+    """Return the first line of a server's message, without passwords and without the full stop."""
     from stack.scrubbing import scrubber
     from stack.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""Which month can be closed next, and what stands in the way; people close it, nothing does so by itself.
+"""Which month can be closed next, and the obstacles. Only people close months; nothing here closes one.
 
 Belongs here: that answer, for the digest and `tieout periods`. Does not belong here: the rules (`finance/closing.py`).
 """
@@ -24,10 +24,10 @@ class Outlook:
     """The first month that has ended and is not closed."""
 
     period: Period | None = None
-    """None: there is none, or it is not known."""
+    """None when there is no such month, or when it is not known."""
     obstacles: tuple[str, ...] = ()
     unknown: str = ""
-    """Why it is not known."""
+    """Why the month is not known; empty when it is."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the answer as values that JSON can hold."""
@@ -48,7 +48,7 @@ class Outlook:
 
 
 def next_to_close(settings: Settings, *, clock: Clock = utc_now) -> Outlook:
-    """Return which month is next; never raises for what could not be read, because a digest is more than this."""
+    """Return which month is next. A read error is stored in `unknown`, because the digest must be sent all the same."""
     now = clock()
     try:
         closed = closed_periods(settings.control_dsn)

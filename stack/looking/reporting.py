@@ -1,6 +1,6 @@
-"""Making a report: of everything up to some cuts, of an open period, or a closed one as it was stored.
+"""Making a report: of everything up to some cuts, of an open period, or of a closed period from its stored files.
 
-Belongs here: putting figures and evidence together. Does not belong here: which cuts are asked for
+Belongs here: combining figures and evidence. Does not belong here: which cuts were requested
 (`stack/looking/as_of.py`), figures (`derived/reports.py`), what a period's report holds (`finance/reading.py`), file
 formats (`finance/files.py`).
 """
@@ -27,13 +27,13 @@ from stack.looking.as_of import check_asked, wanted_cuts
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A report, and the files of it: made now, or those that were stored when its period was closed."""
+    """A report and its files: made now, or stored when its period was closed."""
 
     statement: Statement
     file: Callable[[str], bytes]
-    """Format (`finance.files.FILES`) -> the file's bytes."""
+    """Takes a format (`finance.files.FILES`) and returns the file's bytes."""
     said: str = ""
-    """What the cuts mean that were asked for; empty when none were."""
+    """A sentence that explains the requested cuts; empty when none were requested."""
 
 
 def make_report(
@@ -45,9 +45,10 @@ def make_report(
     period: str | None = None,
     clock: Clock = utc_now,
 ) -> Made:
-    """Return a report at the end of a day, at a moment or at cuts (`as_of`, `cuts`), by default of the newest build.
+    """Return a report at the end of a day, at a moment or at cuts (`as_of`, `cuts`), by default at the newest build.
 
-    With `period` (a month) that month's. Raises InputError for what cannot be read or is not known yet.
+    With `period` (a month) it is that month's report. Raises InputError for options that cannot be parsed or that ask
+    for what is not recorded yet.
     """
     check_question(name, as_of=as_of, cuts=cuts, period=period, clock=clock)
     asked = wanted_cuts(settings, as_of, cuts, clock=clock)
@@ -67,7 +68,7 @@ def make_report(
 def check_question(
     name: str, *, as_of: str | None, cuts: Sequence[str], period: str | None, clock: Clock = utc_now
 ) -> None:
-    """Raise InputError for a report that there cannot be, whatever the books hold; nobody is asked."""
+    """Raise InputError for options that are invalid for every system; no server is queried."""
     if name not in REPORTS:
         raise InputError(f"There is no report {name!r}; the reports are {', '.join(REPORTS)}.")
     check_asked(as_of, cuts, clock=clock)
@@ -78,7 +79,7 @@ def check_question(
 def statement_of(
     settings: Settings, name: str, *, cuts: Mapping[str, int] | None = None, clock: Clock = utc_now
 ) -> Statement:
-    """Return a report of everything up to `cuts`, by default those of the newest build, with its certificate."""
+    """Return a report of everything up to `cuts` (by default those of the newest build), with its certificate."""
     with reading(settings) as lake:
         report = report_on(lake, name, cuts=cuts, clock=clock)
         evidence = gather_evidence(settings, lake, report.cuts)
@@ -94,9 +95,9 @@ def open_period(
     cuts: Mapping[str, int] | None = None,
     clock: Clock = utc_now,
 ) -> Statement:
-    """Return the preliminary report of an open period with its certificate; ConflictError when nobody can tell it.
+    """Return the preliminary report of an open period, with its certificate.
 
-    What a month is made of depends on the closings before it, so nobody can while the books have forgotten one.
+    Raises ConflictError while the books lack an earlier closing: the facts of a month depend on the closings before it.
     """
     if lost := list(forgotten(settings.lake_backup_path, closed)):
         raise ConflictError(f"The report of {period} cannot be told: {'; '.join(lost)}.")
@@ -109,7 +110,7 @@ def open_period(
 
 
 def stored_report(settings: Settings, name: str, period: Period) -> Made:
-    """Return the report of a closed period, whose files are the stored ones, byte for byte."""
+    """Return the report of a closed period; its files are the stored files, byte for byte."""
 
     def file(file_format: str) -> bytes:
         return read_artefact(settings.control_dsn, period, name, file_format)

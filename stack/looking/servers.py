@@ -1,6 +1,6 @@
-"""Whether every server answers: each PostgreSQL and the log, asked as its users ask it.
+"""Whether every server answers: we query each PostgreSQL and the log with the DSNs and the URL of the settings.
 
-Belongs here: asking, and which stores one server holds. Does not belong here: what it means
+Belongs here: the queries, and which stores one server holds. Does not belong here: what an answer means
 (`stack/looking/verdict.py`), who is told (`stack/upkeep/watching.py`), starting a server again
 (`stack/upkeep/lifecycle.py`).
 """
@@ -33,41 +33,41 @@ WITHOUT_DAGSTER = "Selling, serving and the copies go on; Dagster's pages, sched
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A database or a log that somebody uses, and how to ask it."""
+    """A database or a log, and a function that queries it."""
 
     name: str
     kind: str
     address: str
-    """Host and port: stores of one address are on one server."""
+    """Host and port; stores with the same address are on one server."""
     when_down: str
-    """What users still have without it, and what they do not."""
+    """What users still have without this store, and what they lack."""
     ask: Callable[[], str]
-    """Returns why it does not do its work, or nothing; raises when it does not answer."""
+    """Returns why the store does not work, or an empty text; raises when it does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSeen:
-    """One server: what it holds, and whether it answers."""
+    """One server: its stores, and whether it answers."""
 
     name: str
-    """Of the first store that it holds: a pod, `control`, `valkey`."""
+    """The name of its first store: a pod, `control`, `valkey`."""
     kind: str
     address: str
     holds: tuple[str, ...]
     state: str
-    """running, partly (a database of it does not answer), full (the log takes no entries), or down."""
+    """running, partly (one of its databases does not answer), full (the log takes no entries), or down."""
     reason: str = ""
-    """Why it is not running; without passwords."""
+    """Why the state is not `running`; without passwords."""
     silent: tuple[str, ...] = ()
-    """Which of the stores it holds do not answer."""
+    """Those of its stores that do not answer."""
     when_down: tuple[str, ...] = ()
-    """What users still have while these do not answer, a sentence each."""
+    """What users still have while these stores do not answer, a sentence each."""
     restarts: int = 0
-    """How often it was started again since Tieout was started here; 0 for servers that are not Tieout's own."""
+    """How often it was restarted since Tieout was started here; 0 for servers that are not Tieout's own."""
 
     @property
     def sentence(self) -> str:
-        """What is wrong with it, for a person."""
+        """What is wrong with the server, for people."""
         held = "" if self.holds == (self.name,) else f" ({', '.join(self.holds)})"
         named = f"{self.kind} {self.name}{held} at {self.address}"
         if self.state == FULL:
@@ -78,7 +78,7 @@ class ServerSeen:
 
 
 def stores_of(settings: Settings) -> list[Store]:
-    """Return every store that these settings name; one that a process is not told of is left out."""
+    """Return every store that these settings name, without those that are withheld from this process."""
     postgres = [(pod.pod, pod.reader_dsn, WITHOUT_POD.format(pod=pod.pod)) for pod in settings.pods]
     postgres += [
         ("control", settings.control_dsn, WITHOUT_CONTROL),
@@ -113,7 +113,7 @@ def stores_of(settings: Settings) -> list[Store]:
 
 
 def look(settings: Settings) -> list[ServerSeen]:
-    """Ask every store of these settings, side by side; never raises."""
+    """Query every store of these settings, in parallel; never raises."""
     from stack.scrubbing import scrubber
 
     scrub = scrubber(settings)
@@ -124,7 +124,7 @@ def look(settings: Settings) -> list[ServerSeen]:
 
 
 def by_server(stores: Sequence[Store], reasons: Sequence[str]) -> list[ServerSeen]:
-    """Return the servers that hold these stores; `reasons` say of each store why it does not work, if it does not."""
+    """Return the servers of these stores; `reasons` has for each store why it does not work, or an empty text."""
     found: dict[str, list[tuple[Store, str]]] = {}
     for store, reason in zip(stores, reasons, strict=True):
         found.setdefault(store.address, []).append((store, reason))
@@ -154,12 +154,12 @@ def _asked(store: Store, scrub: Callable[[str], str]) -> str:
         return store.ask()
     except LogUnavailableError as error:
         return _in_short(scrub(error.reason))
-    except Exception as error:  # whatever it raises: it does not answer
+    except Exception as error:  # any error means that the store does not answer
         return _in_short(scrub(str(error) or type(error).__name__))
 
 
 def _in_short(reason: str) -> str:
-    """Return the end of a driver's message that says why; what is before it names the address, which is known."""
+    """Return the reason at the end of a driver's message, without the address before it, which the caller knows."""
     for words in ("connection refused", "timeout expired", "connection timeout", "does not exist"):
         if words in reason.lower():
             return words
@@ -182,7 +182,7 @@ def _ask_log(url: str) -> str:
 
 
 def _address_of(dsn: str, port: int) -> str:
-    """Return host and port of a server, or nothing for a DSN that names no host: one that is withheld."""
+    """Return host and port of a server; empty for a DSN without a host, which is withheld from this process."""
     if "://" not in dsn:
         return ""
     parts = urlsplit(dsn)

@@ -1,7 +1,6 @@
-"""How the whole system stands: pods, copies, comparisons, workers. Answers even when a part of it is down.
+"""The status of the whole system: pods, copies, comparisons, workers. It can be read even when a part is down.
 
-Belongs here: asking each part and putting the answers together. Does not belong here: showing it
-(`cli/status_view.py`).
+Belongs here: querying each part and combining the answers. Does not belong here: showing them (`cli/status_view.py`).
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ UNREACHABLE = "unreachable"
 
 @dataclass(frozen=True, kw_only=True)
 class PodStatus:
-    """One pod: its database, its newest cut, and what has not left it yet."""
+    """One pod: its database, its newest cut, and its unpublished events."""
 
     pod: str
     dsn: str
-    """May read everything and change nothing; with that role's password where that was asked for."""
+    """The DSN of the reader role, which may read everything and change nothing; with its password if requested."""
     cut: int | None = None
     unpublished_events: int | None = None
-    """Not counted beyond `streams.outbox_reading.COUNTED_MAX`: then it is that, and there are more. None: not known."""
+    """At most `streams.outbox_reading.COUNTED_MAX`, where we stop counting; None when it is not known."""
     oldest_unpublished_seconds: float | None = None
     held_by: str | None = None
-    """Who publishes the pod: the holder of the relay lock; None when nobody does."""
+    """The holder of the relay lock, which publishes the pod; None when no process holds it."""
     state: str = "reachable"
     error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionStatus:
-    """One copy of one pod: how far it is behind what the pod has committed, waiting in its outbox or in the log."""
+    """One copy of one pod, and its lag: events that the pod has committed and that wait in its outbox or in the log."""
 
     name: str
     pod: str
@@ -62,7 +61,7 @@ class ProjectionStatus:
     parked: int | None = None
     """Aggregates that wait because one of their events could not be applied."""
     state: str = UNREACHABLE
-    """current, behind, parked, gap, ahead (of a log that lost cuts, of a pod that was set back), or unreachable."""
+    """current, behind, parked, gap, ahead (the log lost cuts, or the pod was set back), or unreachable."""
     error: str | None = None
 
 
@@ -96,20 +95,20 @@ class UnmetStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Everything `tieout status` says."""
+    """Everything that `tieout status` shows."""
 
     state: str
-    """up, partly (some servers or workers are missing), or down: nothing runs."""
+    """up, partly (some servers or workers do not run), or down (nothing runs)."""
     resident: int | None
     """The process that keeps the stack up."""
     is_external: bool = False
-    """Whether the servers are not Tieout's own; then its workers may be kept running by something else."""
+    """Whether the servers are not Tieout's own; then another program than `tieout up` may keep the workers running."""
     servers: list[ServerSeen] = field(default_factory=list)
     servers_refusal: str = ""
-    """Why servers that have ended cannot be started again."""
+    """Why ended servers cannot be started again."""
     dagster_url: str | None
     pages_missing: str = ""
-    """What keeps Dagster's pages from being used; nothing where they can be, or none were started."""
+    """Why Dagster's pages cannot be used; empty when they can be used or were not started."""
     pods: list[PodStatus] = field(default_factory=list)
     projections: list[ProjectionStatus] = field(default_factory=list)
     warehouse: list[ProjectionStatus] = field(default_factory=list)
@@ -118,21 +117,21 @@ class Status:
     """The newest comparison of every pair and pod; None when the ledger does not answer."""
     workers: list[ProgramState] = field(default_factory=list)
     open_transactions: list[OpenStatus] = field(default_factory=list)
-    """Those of pods that have been open for long."""
+    """Transactions in pods that have been open for a long time."""
     provider_calls: list[CallsStatus] = field(default_factory=list)
-    """Of pods that have calls to the payment provider that are not settled."""
+    """Unsettled calls to the payment provider, for each pod that has some."""
     breaks: dict[str, int] | None = None
     """Breaks that have not ended, by state; None when the ledger does not answer."""
     unmet: list[UnmetStatus] | None = None
     """Expectations that do not hold, the oldest first; None when their table does not answer."""
     data_docs_url: str | None = None
-    """The pages of Great Expectations."""
+    """The address of the pages of Great Expectations."""
     drills: str | None = None
     """What the newest drills prove, in one line; None when their table does not answer."""
     left_out: list[str] | None = None
-    """What finance leaves out as defective in itself, each with its money; None: the lake does not answer."""
+    """The defective aggregates that finance leaves out, each with its amounts; None when the lake does not answer."""
     is_coverage_behind: bool = False
-    """Whether something was not compared for longer than the contract states."""
+    """Whether a comparison is later than the contract states."""
     coverage: str | None = None
     """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
     near_limits: list[str] = field(default_factory=list)
@@ -140,7 +139,7 @@ class Status:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether all is well, in one sentence and an exit code."""
+        """Whether the system is well, in one sentence and an exit code."""
         return verdict_of(self)
 
     def as_json(self) -> dict[str, Any]:
@@ -149,9 +148,9 @@ class Status:
 
 
 def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
-    """Ask servers, pods, copies, results and the supervisor, side by side; what does not answer is `unreachable`.
+    """Query servers, pods, copies, results and the supervisor in parallel; a part without an answer is `unreachable`.
 
-    `has_passwords`: whether the DSNs of the pods hold them.
+    `has_passwords`: whether the DSNs of the pods contain passwords.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         servers = pool.submit(_servers, values)
@@ -207,7 +206,7 @@ def _overall(status: Status) -> str:
     workers = [worker.state == "running" for worker in status.workers]
     if not any([*reachable, *answering, *workers]) and status.resident is None:
         return "down"
-    # Whoever keeps the stack up runs workers; none in sight then means that their supervisor died.
+    # A resident process always runs workers. If it lives and there are no workers, their supervisor has ended.
     has_workers = status.resident is None or bool(workers)
     return "up" if has_workers and all([*reachable, *answering, *copies, *workers]) else "partly"
 
@@ -232,7 +231,8 @@ def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
         )
 
     def without_log(error: str) -> PodStatus:
-        # Commands need no log: a pod that answers is reachable, and only what has not left it is not known.
+        # Commands do not need the log, so a pod that answers is reachable. Without the log we only do not know the
+        # number of unpublished events.
         return _asked(
             lambda: _seen_alone(pod, error),
             lambda own: PodStatus(pod=pod.pod, dsn=pod.reader_dsn, state=UNREACHABLE, error=own),
@@ -273,9 +273,9 @@ def _projection_status(name: str, pod: PodSettings, values: Settings) -> Project
 
 
 def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:
-    """Return how `copy` stands, with what waits in the pod's outbox: an event that no copy has counts for all of them.
+    """Return the status of `copy` with the events in the pod's outbox added to its lag, because no copy has them.
 
-    The warehouse stays `current` within its target, as it does with what it has not built.
+    The warehouse stays `current` while the lag is within its target, as it does for events that it has not built.
     """
     waiting, seconds = pod.unpublished_events, pod.oldest_unpublished_seconds
     if copy.state == UNREACHABLE or not waiting or seconds is None:
@@ -390,7 +390,7 @@ def _left_out(values: Settings) -> list[str] | None:
 
 
 def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:
-    """Return the answer, or what stands for it when the part did not answer, whatever it raised: status never fails."""
+    """Return the answer, or `unreachable` of the error's first line after any error, so that the status never fails."""
     try:
         return ask()
     except Exception as error:

@@ -1,6 +1,6 @@
-"""Whether all is well, in one sentence and an exit code: what is down, and what else somebody must look at.
+"""Whether the system is well, in one sentence and an exit code: what is down, and what else a person must look at.
 
-Belongs here: that judgement, from a status that was read; pure. Does not belong here: reading it
+Belongs here: that judgement, as pure functions of a status. Does not belong here: reading the status
 (`stack/looking/status.py`).
 """
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 WELL, WRONG, NOTHING_RUNS = 0, 1, 3
 SHOWN = 3
 OFTEN = 3
-"""Restarts from which on a worker that has just begun is one that ends again and again."""
+"""With this number of restarts or more, a worker that has just started counts as one that ends repeatedly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a status comes to."""
+    """The judgement of a status."""
 
     exit_code: int
-    """0: all is well; 1: something is down, or an alarm; 3: nothing runs."""
+    """0: the system is well; 1: something is down, or there is an alarm; 3: nothing runs."""
     sentence: str
     down: tuple[str, ...] = ()
     """What does not run or answer, a sentence each."""
     alarms: tuple[str, ...] = ()
-    """What else somebody must look at, a sentence each."""
+    """What else a person must look at, a sentence each."""
 
 
 def verdict_of(status: Status) -> Verdict:
-    """Return what a status comes to. A copy that is late is no alarm; one beyond what may be called late is."""
+    """Return the judgement of a status. A copy that is LATE is no alarm; a copy that is OVERDUE is one."""
     if status.state == "down":
         return Verdict(exit_code=NOTHING_RUNS, sentence="Nothing runs here: `tieout up` starts it.")
     down, alarms = tuple(_down(status)), tuple(_alarms(status))
@@ -68,7 +68,7 @@ def _down(status: Status) -> Iterator[str]:
     elif status.resident is not None and not status.workers:
         yield "no worker runs: their supervisor does not answer"
     if not servers:
-        # What is on a server that is down says nothing new.
+        # When a server is down, its pods and copies do not answer either. So we report only the server.
         for pod in status.pods:
             if pod.state == "unreachable":
                 yield f"{pod.pod} could not be looked at: {pod.error}"
@@ -88,7 +88,7 @@ def _workers(workers: Sequence[ProgramState]) -> Iterator[str]:
 
 
 def _is_starting(worker: ProgramState) -> bool:
-    """Whether it starts for the first time since Tieout was started: nothing has ended."""
+    """Return whether the worker starts for the first time since Tieout was started, so no process has ended."""
     return worker.state == "starting" and not worker.restarts
 
 

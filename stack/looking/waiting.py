@@ -1,6 +1,6 @@
-"""What a pod waits for, for `tieout status`: transactions that are open for long, calls to the provider.
+"""What a pod waits for, for `tieout status`: transactions that have been open for a long time, calls to the provider.
 
-Belongs here: asking for them. Does not belong here: what stands for a pod that does not answer
+Belongs here: the queries. Does not belong here: what is shown for a pod that does not answer
 (`stack/looking/status.py`).
 """
 
@@ -13,7 +13,7 @@ from contracts.settings import PodSettings
 
 @dataclass(frozen=True, kw_only=True)
 class OpenStatus:
-    """A transaction that has been open in a pod for long: it holds back its own events, and vacuum."""
+    """A transaction that has been open in a pod for a long time. It delays its own events and blocks vacuum."""
 
     pod: str
     what: str
@@ -24,7 +24,7 @@ class OpenStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class CallsStatus:
-    """Calls to the payment provider of a pod whose outcome is not recorded yet."""
+    """Calls of a pod to the payment provider whose outcome is not recorded yet."""
 
     pod: str
     calls: int
@@ -32,14 +32,14 @@ class CallsStatus:
 
 
 def open_in(pod: PodSettings) -> list[OpenStatus]:
-    """Return the transactions that have been open in a pod for long, the oldest first."""
+    """Return the transactions that have been open in a pod for a long time, the oldest first."""
     from streams.holders import open_transactions
 
     return [OpenStatus(pod=pod.pod, **vars(found)) for found in open_transactions(pod.reader_dsn)]
 
 
 def calls_of(pod: PodSettings) -> list[CallsStatus]:
-    """Return the calls of a pod to the payment provider that have had no outcome for a minute or more, in one row."""
+    """Return one row about a pod's calls to the payment provider without an outcome for a minute or more, if any."""
     from oltp.settling import unsettled_calls
 
     calls, oldest_seconds = unsettled_calls(pod.reader_dsn)

@@ -1,5 +1,5 @@
-"""What starts, finds and stops processes: the supervisor, its programs and what each is told, Dagster's processes.
+"""Starting, finding and stopping processes: the supervisor, its programs with their settings, Dagster's processes.
 
-Belongs here: how a process of ours is run. Does not belong here: what it does (`stack/upkeep/` and each folder's own),
+Belongs here: how a process of ours is run. Does not belong here: what it does (`stack/upkeep/` and the domain folders),
 servers (`stack/servers/`).
 """

@@ -1,8 +1,8 @@
-"""One piece of work in a process of its own, so that the memory it took goes back when it ends.
+"""Runs one function in a child process, so that the operating system gets its memory back when it ends.
 
-Allocators keep much of what they freed, and the next step would begin on top of it. Belongs here: starting the process,
-what it says meanwhile, its result or its error. Does not belong here: the work; many commands at once
-(`traffic/workers.py`).
+Allocators keep much of the memory that was freed, so the next step would need its memory on top of it. Belongs here:
+starting the process, its progress messages, its result or its error. Does not belong here: the work; many commands at
+once (`traffic/workers.py`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from traffic.children import interrupts_held_back, spawn_context
 
 Result = TypeVar("Result")
 Say = Callable[..., None]
-"""What was done, and numbers of it: what the caller's own function takes."""
+"""Reports progress: what was done, and numbers. The arguments are those of the caller's function."""
 
 STOP_SECONDS = 10
 
 
 def run_apart(work: Callable[[Settings, Say], Result], settings: Settings, on_said: Say) -> Result:
-    """Return what `work` returns for these settings, or raise what it raises; it is a plain function of a module.
+    """Return what `work` returns for these settings, or raise what it raises. `work` must be picklable.
 
-    StackError when the process was killed. It ends with the caller, whatever ends that.
+    Raises StackError when the child process was killed. The child ends when this process ends, even by SIGKILL.
     """
     context = spawn_context()
     ours, theirs = context.Pipe(duplex=False)
-    # No daemon, because those may not start processes; it is ended below, and by end_with_parent if we are killed.
+    # Not a daemon process, because those must not start processes. We end it below; if we are killed, end_with_parent
+    # ends it.
     child = context.Process(target=_run, args=(theirs, os.getpid(), work, settings))
     with interrupts_held_back():
         child.start()
@@ -63,7 +64,7 @@ def _run(pipe: Connection, parent_id: int, work: Callable[[Settings, Say], Any],
     turn = threading.Lock()
 
     def send(kind: str, value: object) -> None:
-        # Work has threads, and a pipe takes one message at a time.
+        # The work may have several threads, and only one thread at a time may write to a pipe.
         with turn:
             pipe.send((kind, value))
 

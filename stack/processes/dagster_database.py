@@ -1,8 +1,8 @@
-"""Dagster's own database: brought to what the installed Dagster expects, by Dagster's own command.
+"""Migrates Dagster's own database to the schema of the installed Dagster, with Dagster's own command.
 
-A Dagster that finds an older schema starts, and fails where it needs what is new. Belongs here: whether a migration is
-needed, and doing it once. Does not belong here: our own stores (`stack/composition/migrations.py`), Dagster's
-configuration (`stack/processes/dagster_home.py`).
+With an older schema Dagster starts, and later fails where it needs the new tables or columns. Belongs here: whether a
+migration is needed, and doing it once. Does not belong here: our own stores (`stack/composition/migrations.py`),
+Dagster's configuration (`stack/processes/dagster_home.py`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ PREVIOUS_REVISION = re.compile(r'^down_revision = "(\w+)"', re.MULTILINE)
 
 
 def migrate_dagster(settings: Settings, progress: Progress) -> None:
-    """Migrate Dagster's database where its schema is older than the installed Dagster, and say so; else do nothing.
+    """Migrate Dagster's database when its schema is older than the installed Dagster, and note it; else do nothing.
 
-    A new database gets its tables here: Dagster's processes all make them when they start, and of several that do at
-    once those that come second end with an error. What cannot be migrated is said, too, and not raised: everything but
-    Dagster works without.
+    A new database gets its tables here. Otherwise each of Dagster's processes would create them at its start, and all
+    but the first would end with an error. A migration that fails is noted and not raised, because everything except
+    Dagster works without it.
     """
     known, newest = installed_revisions()
     if stored_revision(settings.dagster_dsn) == newest:
@@ -51,7 +51,7 @@ def migrate_dagster(settings: Settings, progress: Progress) -> None:
     with _one_at_a_time(settings.dagster_dsn):
         stored = stored_revision(settings.dagster_dsn)
         if stored == newest:
-            return  # another process was faster
+            return  # another process has migrated it meanwhile
         if stored is not None and stored not in known:
             progress.note(NEWER.format(version=version))
             return
@@ -65,7 +65,7 @@ def migrate_dagster(settings: Settings, progress: Progress) -> None:
 
 
 def stored_revision(dsn: str) -> str | None:
-    """Return the revision of the schema that a database has; None when Dagster has not made one yet."""
+    """Return the revision of Dagster's schema in a database; None when Dagster has not created the schema yet."""
     with psycopg.connect(dsn) as connection:
         if connection.execute("select to_regclass('alembic_version')").fetchall() == [(None,)]:
             return None
@@ -76,7 +76,7 @@ def stored_revision(dsn: str) -> str | None:
 def installed_revisions() -> tuple[frozenset[str], str]:
     """Return the revisions that the installed Dagster knows, and the newest; StackError when they cannot be read.
 
-    They are read as text: importing Dagster would cost seconds at every start.
+    We read the migration scripts as text, because importing Dagster would take seconds at every start.
     """
     package = importlib.util.find_spec("dagster")
     folders = [] if package is None else list(package.submodule_search_locations or ())

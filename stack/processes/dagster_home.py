@@ -1,6 +1,6 @@
-"""Dagster's own folder and configuration: where it keeps history, and what it must not do.
+"""Dagster's folder and configuration: where it stores its history, its limits and its timeouts.
 
-Belongs here: `dagster.yaml` and the environment of Dagster's processes. Does not belong here: the graph itself
+Belongs here: `dagster.yaml` and the environment of Dagster's processes. Does not belong here: the graph
 (`orchestration/`).
 """
 
@@ -25,11 +25,11 @@ from stack.files import write_private
 SOCKET_FOLDER_CHARACTERS_MAX = 70
 
 PATIENCE_SECONDS = 600
-"""How long Dagster's processes wait for an answer of a code server. One that has gone is noticed at once all the same;
-one that is slow must not cost a run: by default Dagster gives up after a minute, and drops the run."""
+"""How long Dagster's processes wait for an answer of a code server. They notice an ended code server at once, but a
+slow one must not make a run fail: by default Dagster gives up after a minute and drops the run."""
 
 GRACE_SECONDS = 10
-"""How long a code server that is stopped lets calls end; by default as long as its callers are patient."""
+"""How long a stopped code server waits for running calls; by default it waits as long as the timeout of its callers."""
 
 CONFIGURATION = """\
 # Written at every start by stack/processes/dagster_home.py; changes are lost. Holds a password.
@@ -110,13 +110,13 @@ def dagster_url(settings: Settings) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeLocation:
-    """A part of the graph that Dagster loads in a process of its own."""
+    """A part of the graph that Dagster loads in a separate process."""
 
     name: str
     module: str
     attribute: str
     socket: Path
-    """Where its code server listens."""
+    """The socket on which its code server listens."""
 
 
 def code_locations(workspace: Path, home: Path) -> list[CodeLocation]:
@@ -139,9 +139,10 @@ def code_locations(workspace: Path, home: Path) -> list[CodeLocation]:
 
 
 def _socket_folder(home: Path) -> Path:
-    """Return a folder for sockets, whose paths have room for some 100 characters only: `home`, or one of its own.
+    """Return a folder for sockets: `home`, or a folder in the temporary files when the path of `home` is too long.
 
-    The latter has the same name at every start, so that starts leave no folders behind.
+    A socket's path is limited to about 100 characters. The folder in the temporary files has the same name at every
+    start, so that starts leave no unused folders behind.
     """
     if len(str(home)) < SOCKET_FOLDER_CHARACTERS_MAX:
         return home
@@ -149,20 +150,20 @@ def _socket_folder(home: Path) -> Path:
     folder = Path(tempfile.gettempdir()) / f"tieout-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    # Everybody may write to the folder for temporary files, and could have made this one before us.
+    # Every user may write to the folder for temporary files, so another user may have created this folder before us.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise StackError(f"{folder} is for Dagster's sockets and belongs to somebody else; remove it, or set TMPDIR.")
     return folder
 
 
 def write_workspace(locations: list[CodeLocation], home: Path) -> Path:
-    """Write and return a workspace by which webserver and daemon share one code server per location."""
+    """Write the workspace file and return its path. With it webserver and daemon share one code server per location."""
     servers = [
         {
             "grpc_server": {
                 "socket": str(location.socket),
                 "location_name": location.name,
-                # The page shows it: its own button only asks the same process again, which has its code since it began.
+                # Dagster's page shows this. Its reload button asks the same process again, which keeps its old code.
                 "additional_metadata": {"changed code is loaded by": "tieout reload"},
             }
         }
@@ -184,7 +185,7 @@ def write_dagster_home(settings: Settings) -> Path:
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         database=unquote(parts.path.lstrip("/")),
-        # JSON is YAML: sslmode and whatever else the DSN asks for.
+        # JSON is valid YAML. These are the parameters of the DSN, e.g. sslmode.
         params=json.dumps(dict(parse_qsl(parts.query))),
         drain_tag=DRAIN_TAG,
         reconciliation_tag=RECONCILIATION_TAG,
@@ -196,12 +197,12 @@ def write_dagster_home(settings: Settings) -> Path:
 
 
 def dagster_environment(settings: Settings) -> dict[str, str]:
-    """Return what Dagster's processes need in their environment besides the settings."""
+    """Return the environment variables of Dagster's processes, besides the settings."""
     return {
         "DAGSTER_HOME": str(settings.var_dir / "dagster"),
         "TIEOUT_VAR_DIR": str(settings.var_dir),
         "DAGSTER_DISABLE_TELEMETRY": "1",
-        # Sensors, schedules and the loading of a location wait at least as long.
+        # Sensors, schedules and the loading of a location wait at least this long.
         "DAGSTER_GRPC_TIMEOUT_SECONDS": str(PATIENCE_SECONDS),
         "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": str(GRACE_SECONDS),
         "DO_NOT_TRACK": "1",

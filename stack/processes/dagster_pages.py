@@ -1,7 +1,7 @@
-"""Whether Dagster's pages can be used: the webserver answers, its code locations are loaded, the daemon is at work,
-and what was found before the pages were there is shown.
+"""Whether Dagster's pages can be used: the webserver answers, the code locations are loaded, the daemon runs, and the
+sensor has entered the results that were found before the start.
 
-Belongs here: asking, as the pages themselves ask. Does not belong here: starting these processes
+Belongs here: asking with the GraphQL API that the pages use. Does not belong here: starting these processes
 (`stack/processes/workers.py`).
 """
 
@@ -37,24 +37,25 @@ mutation ($location: String!) { shutdownRepositoryLocation(repositoryLocationNam
 """
 
 ANSWER_SECONDS = 5.0
-"""How long somebody who looks waits for an answer."""
+"""How long a person's command waits for an answer."""
 
 Ask = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
-"""GraphQL, its variables -> its data. OSError or HTTPException while nobody answers, ValueError for no answer."""
+"""Takes a GraphQL query and its variables, and returns the data. Raises OSError or HTTPException when the webserver
+does not answer, ValueError when its answer is not JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pages:
-    """Dagster's pages as somebody has just started them."""
+    """Dagster's pages since their last start."""
 
     address: str
     started_at: float
-    """Seconds since 1970: what the daemon said before that, an earlier one said."""
+    """Seconds since 1970. Heartbeats and ticks before this time come from an earlier daemon."""
     answer_seconds: float = 30.0
-    """How long an answer may take; a busy machine takes its time."""
+    """How long an answer may take; a busy machine answers slowly."""
 
     def missing(self, ask: Ask | None = None) -> str:
-        """Return in words what must still happen before the pages can be used; empty: nothing."""
+        """Return in words what must still happen before the pages can be used; empty when they can be used."""
         try:
             found = (ask or self.ask)(READY, {"sensor": SENSOR})
             entries = found["workspaceOrError"]["locationEntries"]
@@ -75,9 +76,9 @@ class Pages:
         return "; ".join(filter(None, locations))
 
     def reload(self, locations: Sequence[str], ask: Ask | None = None) -> None:
-        """Let code servers end when their runs have; their supervisor starts them again, with the code of now.
+        """Tell code servers to end after their runs; the supervisor starts them again with the present code.
 
-        StackError when the pages do not answer, or a code server cannot be told.
+        Raises StackError when the pages do not answer, or a code server cannot be told to end.
         """
         for location in locations:
             try:
@@ -101,10 +102,10 @@ class Pages:
         return data
 
     def _has_looked(self, sensor: Mapping[str, Any] | None) -> bool:
-        """Return whether the sensor has looked since the start, whatever came of it; one that is off never will."""
+        """Return whether the sensor has ended a tick since the start, or is off and never will. Failed ticks count."""
         if sensor is None or sensor["status"] != "RUNNING":
             return True
-        # The newest tick may be under way: then the one before it says whether it has looked.
+        # The newest tick may still run; then the tick before it decides.
         return any(tick["timestamp"] >= self.started_at and tick["status"] != "STARTED" for tick in sensor["ticks"])
 
     def _is_at_work(self, heartbeat: float | None) -> bool:
@@ -112,7 +113,7 @@ class Pages:
 
 
 def pages_missing(settings: Settings, *, answer_seconds: float = ANSWER_SECONDS) -> str:
-    """Return in words what keeps Dagster's pages from being used; empty: nothing, or none were started here."""
+    """Return in words why Dagster's pages cannot be used; empty when they can be used or were not started here."""
     address = dagster_url(settings)
     if address is None:
         return ""
@@ -120,7 +121,7 @@ def pages_missing(settings: Settings, *, answer_seconds: float = ANSWER_SECONDS)
 
 
 def _location(entry: Mapping[str, Any]) -> str:
-    """Return what is amiss with a code location; empty: it is loaded."""
+    """Return what is wrong with a code location; empty when it is loaded."""
     log = f"dagster-code-{entry['name']}.log"
     if entry["loadStatus"] != "LOADED":
         return f"code location {entry['name']} is loading ({log})"

@@ -1,4 +1,4 @@
-"""Where the pages of Great Expectations are shown: their folder, served on loopback beside Dagster's pages.
+"""The address of the pages of Great Expectations: their folder is served on loopback, like Dagster's pages.
 
 Belongs here: the folder's address. Does not belong here: what is written there (`checks/expectations/`).
 """
@@ -19,7 +19,7 @@ NOTHING_YET = """\
 
 
 def write_data_docs_site(settings: Settings, port: int) -> Path:
-    """Make the folder of pages, note at which port it will be served, and return it."""
+    """Make the folder of pages, store the address at which it will be served, and return the folder."""
     site = settings.data_docs_dir / SITE
     site.mkdir(parents=True, exist_ok=True)
     index = site / "index.html"
@@ -30,12 +30,12 @@ def write_data_docs_site(settings: Settings, port: int) -> Path:
 
 
 def forget_address(settings: Settings) -> None:
-    """Let nobody be sent to an address at which nothing serves the pages any more."""
+    """Delete the stored address, because the pages are no longer served at it."""
     (settings.data_docs_dir / "url").unlink(missing_ok=True)
 
 
 def data_docs_url(settings: Settings) -> str:
-    """Return the address of the folder of pages: where it is served, or the folder itself while it is not."""
+    """Return the address at which the folder of pages is served, or the folder's file URL when it is not served."""
     try:
         return (settings.data_docs_dir / "url").read_text(encoding="utf-8").strip()
     except FileNotFoundError:

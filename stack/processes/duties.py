@@ -1,11 +1,11 @@
-"""What each process of ours is told: the settings of its duty, and the password of no other role.
+"""The settings of each process of ours: what its duty needs, without the passwords of other roles.
 
 Belongs here: duties and their secrets. Does not belong here: starting the processes (`stack/processes/workers.py`),
 what can be set (`contracts/settings.py`).
 
-Such a process reads its settings from a file of its own instead of `settings.env` (`write_duty`), or is given them in
-its environment. What it is not told is set to `WITHHELD`, so that a step beyond its duty fails with a sentence that
-says so. What this cannot prevent: all processes belong to one user of the machine, who may read `settings.env`.
+Such a process reads its settings from its own file instead of `settings.env` (`write_duty`), or from its environment.
+All other secrets are set to `WITHHELD`, so that a step beyond its duty fails with a clear error. This does not stop a
+process from reading `settings.env`, because all processes run as one user of the machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contracts.settings import POD_ROLES, Settings, as_values, pod_setting
 from stack.settings import FILE_SETTING, write_settings_file
 
 WITHHELD = "service=withheld_from_this_process"
-"""Instead of a DSN: libpq looks for a service of this name, and says that there is none."""
+"""Replaces a DSN: libpq looks for a service of this name, and its error says that there is none."""
 
 SECRETS = (
     "TIEOUT_CONTROL_DSN",
@@ -28,7 +28,7 @@ SECRETS = (
     "TIEOUT_LOG_URL",
     "TIEOUT_S3_SECRET",
 )
-"""Settings that hold a password, besides those of the pods. Addresses of alerts are for those who send them."""
+"""Settings that hold a password, besides those of the pods and ALERTS, which only the senders of alerts get."""
 
 ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
 
@@ -36,7 +36,7 @@ WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
 
 def relay_settings(settings: Settings, pod: str) -> dict[str, str]:
-    """Return the settings of a pod's relay: its own role there, the log, and the copies that it asks."""
+    """Return the settings of a pod's relay: its role in the pod, the log, and the copies that it queries."""
     copies = ["TIEOUT_CATALOG_DSN", "TIEOUT_READ_MODELS_DSN"]
     return _told(settings, ["TIEOUT_LOG_URL", *copies, pod_setting(pod, "relay")])
 
@@ -48,35 +48,35 @@ def consumer_settings(settings: Settings, projection: str) -> dict[str, str]:
 
 
 def traffic_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of the live traffic: it runs commands, and asks the directory where merchants live."""
+    """Return the settings of the live traffic: it runs commands, and reads merchants' pods from the directory."""
     return _told(settings, ["TIEOUT_CONTROL_DSN", *_of_pods(settings, ["app"])])
 
 
 def builder_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of the child that builds the warehouse: lake, and the control database for its lock."""
+    """Return the settings of the child that builds the warehouse: the lake, and the control database for its lock."""
     return _told(settings, ["TIEOUT_CATALOG_DSN", "TIEOUT_CONTROL_DSN"])
 
 
 def graph_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of the processes that run the graph: all but the role that may change the pods' tables."""
-    # Roles that only read are for people who ask.
+    """Return the settings of the processes that run the graph: all roles except the pods' owner and the readers."""
+    # The reader roles of the copies are for people's queries.
     copies = [name for name in SECRETS if "_READER_" not in name]
     told = [*copies, *_of_pods(settings, [role for role in POD_ROLES if role != "owner"])]
     return _told(settings, told, has_alerts=True)
 
 
 def upkeep_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of the worker that tells people and, without Dagster, does what its schedules do."""
+    """Return the settings of the worker that sends alerts and, without Dagster, does the work of its schedules."""
     return graph_settings(settings)
 
 
 def display_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of what only displays and launches: Dagster's storage is in `dagster.yaml`; no secrets."""
+    """Return the settings of Dagster's webserver and daemon: no secrets, because `dagster.yaml` names its storage."""
     return _told(settings, [])
 
 
 def write_duty(settings: Settings, name: str, told: Mapping[str, str]) -> dict[str, str]:
-    """Write what a process is told into a file of its own (0600); return the environment that makes it read that."""
+    """Write the settings of a process to its own file (0600); return the environment that makes it read this file."""
     folder = settings.var_dir / "supervisor" / "settings"
     write_settings_file(folder, told, name=f"{name}.env")
     return {"TIEOUT_VAR_DIR": str(settings.var_dir), FILE_SETTING: str(folder / f"{name}.env")}
@@ -85,7 +85,7 @@ def write_duty(settings: Settings, name: str, told: Mapping[str, str]) -> dict[s
 def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False) -> dict[str, str]:
     values = as_values(settings)
     told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
-    # The lake's files and its catalog are of no use without each other; where it is in a folder there is no secret.
+    # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
     for name in ({*SECRETS, *_of_pods(settings, POD_ROLES)} - told) & values.keys():
         values[name] = WITHHELD_URL if name == "TIEOUT_LOG_URL" else WITHHELD
     for name in () if has_alerts else ALERTS:

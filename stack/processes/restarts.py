@@ -1,7 +1,7 @@
-"""How often workers and servers were started again since Tieout was started here.
+"""How often workers and servers were restarted since Tieout was started here.
 
-Workers are counted from the supervisor's own log, which names every process that it starts; servers by whoever starts
-them again (`stack/upkeep/lifecycle.py`). Belongs here: these counts. Does not belong here: showing them.
+We count workers' restarts in the supervisor's log, which names every process that it starts. The code that restarts
+servers counts theirs (`stack/upkeep/lifecycle.py`). Belongs here: these counts. Does not belong here: showing them.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ SPAWNED = re.compile(rb"INFO spawned: '([^'\n]+)' with pid \d+")
 
 
 def begin_counting(folder: Path, log: Path) -> None:
-    """Count from now on; `folder` is the supervisor's, `log` the file that it writes to."""
+    """Start counting now; `folder` is the supervisor's folder, `log` its log file."""
     size = log.stat().st_size if log.exists() else 0
     _write(folder, {"log_bytes": size, "servers": {}})
 
 
 def note_servers(folder: Path, names: Iterable[str]) -> None:
-    """Count that these servers were started again."""
+    """Add one restart for each of these servers."""
     known = _read(folder)
     known["servers"] = dict(Counter(known.get("servers", {})) + Counter(names))
     _write(folder, known)
 
 
 def of_servers(folder: Path) -> Mapping[str, int]:
-    """Return how often each server was started again, by name; one that never was is left out."""
+    """Return how often each server was restarted, by name, without servers that never were."""
     return dict(_read(folder).get("servers", {}))
 
 
 def of_workers(folder: Path, log: Path) -> Mapping[str, int]:
-    """Return how often each worker was started again, by name: one less than it was started since the count began."""
+    """Return how often each worker was restarted, by name: its starts since the count began, minus one."""
     skipped = int(_read(folder).get("log_bytes", 0))
     try:
         written = log.read_bytes()
     except OSError:
         return {}
-    # A log that is shorter than it was has been rotated since.
+    # A log that is shorter than before was rotated.
     new = written[skipped:] if len(written) >= skipped else written
     starts = Counter(name.decode() for name in SPAWNED.findall(new))
     return {name: number - 1 for name, number in starts.items()}

@@ -1,7 +1,8 @@
-"""Why something does not go on, in its own words: a worker that refuses its work, servers that cannot be started again.
+"""Files that say why a worker cannot continue, or why ended servers cannot be started again.
 
-Who does not go on writes it into a file, and takes it back when it goes on; who looks reads the files. Belongs here:
-these files. Does not belong here: what follows from them (`stack/looking/verdict.py`, `stack/upkeep/watching.py`).
+The process that cannot continue writes its file, and deletes it when it continues. The status and the watch read the
+files. Belongs here: these files. Does not belong here: what follows from them (`stack/looking/verdict.py`,
+`stack/upkeep/watching.py`).
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from stack.files import write_private
 
 FOLDER = "refusals"
 SERVERS = "servers"
-"""Under which it stands that ended servers could not be started again; workers stand under their own names."""
+"""The name of the file that says why ended servers cannot be started again; workers' files have the workers' names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """What a process said when it could not go on."""
+    """The reason that a process gave when it could not continue."""
 
     process_id: int
     sentence: str
 
 
 def note(var_dir: Path, name: str, sentence: str) -> None:
-    """Say why `name` does not go on, for this process. `sentence` names no password."""
+    """Store why `name` cannot continue, with the id of this process. `sentence` must not contain a password."""
     said = msgspec.json.encode(Refusal(process_id=os.getpid(), sentence=sentence)).decode()
-    with suppress(OSError):  # on a full disk the log has it, or nobody
+    with suppress(OSError):  # on a full disk the reason is in the log only, or lost
         write_private(_file(var_dir, name), said)
 
 
 def take_back(var_dir: Path, name: str) -> None:
-    """Say that `name` goes on."""
+    """Delete the reason, because `name` continues."""
     _file(var_dir, name).unlink(missing_ok=True)
 
 
 def refusals(var_dir: Path) -> Mapping[str, Refusal]:
-    """Return what was said last, by name; whoever reads it must know whether that process is still the one."""
+    """Return the last reasons by name. The caller must check whether the process in it is still the present one."""
     found = {}
     for file in (var_dir / FOLDER).glob("*.json"):
         with suppress(OSError, msgspec.MsgspecError):
@@ -52,7 +53,7 @@ def refusals(var_dir: Path) -> Mapping[str, Refusal]:
 
 
 def of_servers(var_dir: Path) -> str:
-    """Return why the process that keeps everything up cannot start servers again; nothing: it can, or has ended."""
+    """Return why the resident process cannot start servers again; empty when it can, or when it has ended."""
     said = refusals(var_dir).get(SERVERS)
     return said.sentence if said is not None and psutil.pid_exists(said.process_id) else ""
 

@@ -1,6 +1,6 @@
-"""The supervisor: starts the workers, restarts those that end, keeps their logs small, stops them all.
+"""The supervisor: starts the workers, restarts those that end, rotates their logs, stops them all.
 
-Belongs here: supervisord's configuration and talking to it. Does not belong here: which workers there are
+Belongs here: supervisord's configuration and its XML-RPC calls. Does not belong here: which workers there are
 (`stack/processes/workers.py`) and what they do (`stack/upkeep/worker.py`).
 """
 
@@ -30,12 +30,13 @@ GROUP = "workers"
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 45.0), (signal.SIGKILL, 5.0))
-"""supervisord passes the end on to its workers and waits for them (`stopwaitsecs` each, all at once)."""
+"""supervisord stops all its workers in parallel and waits for them (`stopwaitsecs` each) before it ends."""
 
 
 STEADY_SECONDS = 40.0
-"""A worker that has run for less may be one that ends again and again: one that cannot go on ends after 15 s, which are
-25 on a busy machine. Less than the patience with workers, so that nobody is told of those that were just started."""
+"""A worker that has run for less than this may be one that ends repeatedly: a worker that cannot continue ends after
+15 s, or 25 s on a busy machine. The value is less than WORKER_PATIENCE_SECONDS, so that no alert is sent for workers
+that were just started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,29 +47,29 @@ class Program:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_seconds: int = 20
-    """How long it may take to end before it is killed."""
+    """How long the worker may take to end before it is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramState:
-    """What the supervisor says of a worker: running, starting, backoff, exited, fatal, stopped."""
+    """The supervisor's state of a worker: running, starting, backoff, exited, fatal, stopped."""
 
     name: str
     state: str
     detail: str
     process_id: int | None
     restarts: int = 0
-    """How often it was started again since Tieout was started here."""
+    """How often the worker was restarted since Tieout was started here."""
     seconds: float | None = None
-    """How long its process has run; None: it does not."""
+    """How long its process has run; None when it does not run."""
     refusal: str = ""
-    """Why it does not go on, where it has said so: this process, or the one before it if this has just begun."""
+    """The reason why the worker cannot continue, given by its process or, if that has just started, by the last one."""
 
 
 def _state(info: Mapping[str, Any], restarts: int, said: Refusal | None) -> ProgramState:
     process_id = info["pid"] or None
     seconds = max(0.0, info["now"] - info["start"]) if process_id else None
-    # One that was started again has not said yet whether it goes on; until it is steady, the last one's word holds.
+    # A restarted worker has not had time to report a refusal. Until STEADY_SECONDS, the last process's refusal counts.
     is_new = restarts > 0 and (seconds is None or seconds < STEADY_SECONDS)
     is_refused = said is not None and (said.process_id == process_id or is_new)
     return ProgramState(
@@ -107,7 +108,7 @@ def render_configuration(
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]
     if programs:
-        # The members of a group are stopped all at once, groups one after the other.
+        # supervisord stops the members of a group in parallel, and groups one after the other.
         lines += ["", f"[group:{GROUP}]", f"programs={','.join(program.name for program in programs)}"]
     for program in programs:
         lines += ["", *_render_program(program, logs)]
@@ -123,7 +124,8 @@ def _render_program(program: Program, logs: Path) -> list[str]:
         "autostart=true",
         "autorestart=true",
         "startsecs=1",
-        # Each further attempt waits a second longer; a worker must come back by itself after a long outage.
+        # Each attempt waits a second longer than the last. The number is large, because a worker must also be restarted
+        # after a long outage.
         "startretries=100000",
         f"stopwaitsecs={program.stop_seconds}",
         "stopasgroup=true",
@@ -142,27 +144,27 @@ def _escape(value: object) -> str:
 
 @dataclass(kw_only=True)
 class Supervisor:
-    """The one supervisord of a stack, whoever started it."""
+    """The one supervisord of a stack; another process may have started it."""
 
     var_dir: Path
 
     @property
     def folder(self) -> Path:
-        """Where its configuration and its address are."""
+        """The folder of its configuration and its address."""
         return self.var_dir / "supervisor"
 
     @property
     def log(self) -> Path:
-        """Its own log, which names every worker that it starts."""
+        """supervisord's log, which names every worker that it starts."""
         return self.logs / "supervisord.log"
 
     @property
     def logs(self) -> Path:
-        """Where its log and those of the workers are, one file each."""
+        """The folder of its log and the workers' logs, one file each."""
         return self.var_dir / "logs"
 
     def start(self, programs: Sequence[Program], *, directory: Path) -> None:
-        """Start supervisord with `programs`; StackError with one sentence and where the log is."""
+        """Start supervisord with `programs`. Raises StackError, one sentence that names the log."""
         self.logs.mkdir(parents=True, exist_ok=True)
         port = ports.free_port()
         password = files.stored_password(self.folder / "password")
@@ -185,7 +187,7 @@ class Supervisor:
                 cwd=directory,
                 start_new_session=True,
                 umask=files.PRIVATE_MASK,
-                # Each worker is told its own settings by its program.
+                # Each worker gets its settings in the environment of its program.
                 env={
                     **without_settings(os.environ),
                     MARKER: str(self.var_dir),
@@ -200,7 +202,7 @@ class Supervisor:
         return self._process() is not None
 
     def stop(self) -> bool:
-        """Stop supervisord and with it all workers; return whether it ran."""
+        """Stop supervisord, which stops all workers; return whether it ran."""
         process = self._process()
         if process is None:
             return False
@@ -217,15 +219,15 @@ class Supervisor:
         return [_state(info, again.get(info["name"], 0), said.get(info["name"])) for info in answer]
 
     def kill_worker(self, name: str) -> None:
-        """Kill a worker as a crash does, and keep it from starting until `start_worker`."""
+        """Kill a worker (SIGKILL), and prevent its restart until `start_worker`."""
         for state in self.states():
             if state.name == name and state.process_id is not None:
                 with suppress(ProcessLookupError):
                     os.kill(state.process_id, signal.SIGKILL)
 
         def is_stopped() -> bool:
-            # One whose end the supervisor has seen already is not running, for it: it refuses to stop that one, and
-            # starts it again a moment later. That one is stopped then.
+            # If the supervisor has already noticed the worker's end, it refuses to stop the worker, and restarts it a
+            # moment later. So we call stopProcess repeatedly until the state is `stopped`.
             self._call("stopProcess", f"{GROUP}:{name}", True)
             return any(state.name == name and state.state == "stopped" for state in self.states())
 
@@ -236,7 +238,7 @@ class Supervisor:
         )
 
     def start_worker(self, name: str) -> None:
-        """Start a worker that was stopped; nothing to do when it runs."""
+        """Start a worker that was stopped; do nothing when it runs."""
         self._call("startProcess", f"{GROUP}:{name}", False)
 
     def _process(self) -> psutil.Process | None:
@@ -256,7 +258,7 @@ class Supervisor:
         )
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """Return the answer to an XML-RPC call, or None when nobody answers."""
+        """Return the answer to an XML-RPC call, or None when supervisord does not answer."""
         try:
             address = (self.folder / "address").read_text(encoding="utf-8").strip()
             with xmlrpc.client.ServerProxy(address) as server:

@@ -1,7 +1,7 @@
-"""supervisord as it is, but that it and its workers outlive a full disk.
+"""supervisord with two changes, so that it and its workers continue to run on a full disk.
 
-By itself it ends when neither its log nor its standard error can be written, and with it all workers, also the one that
-tells people. Belongs here: that. Does not belong here: its configuration, and talking to it
+The original ends when it can write neither its log nor its standard error. All workers end with it, also the worker
+that sends alerts. Belongs here: these changes. Does not belong here: its configuration and its XML-RPC calls
 (`stack/processes/supervision.py`).
 """
 
@@ -16,20 +16,20 @@ _roll_over = loggers.RotatingFileHandler.doRollover
 
 
 def _say_nothing(_handler: Any) -> None:
-    """Drop a line that could not be written: to say so needs the same disk."""
+    """Drop a line that could not be written, because an error message would need the same disk."""
 
 
 def _roll_over_if_possible(handler: Any) -> None:
-    """Begin a new file when the log is long; go on with the old one where that fails."""
+    """Rotate the log; when that fails, append to the old file."""
     try:
         _roll_over(handler)
-    except (OSError, ValueError):  # the latter: the old file could not even be closed, and counts as closed since
+    except (OSError, ValueError):  # ValueError: closing the old file failed before, and Python treats it as closed
         with suppress(OSError):
             handler.stream = open(handler.baseFilename, "ab")  # noqa: SIM115
 
 
 def main() -> None:
-    """Be supervisord."""
+    """Run supervisord."""
     loggers.Handler.handleError = _say_nothing
     loggers.RotatingFileHandler.doRollover = _roll_over_if_possible
     supervisord.main()

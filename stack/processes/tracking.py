@@ -1,4 +1,4 @@
-"""Processes that the stack started: is one alive, is it still the one meant, stop it, leave none behind.
+"""Processes that the stack started: whether one lives, whether an id still belongs to it, stopping, finding leftovers.
 
 Belongs here: everything about process ids. Does not belong here: what a particular server needs to start.
 """
@@ -18,7 +18,7 @@ from stack.settings import MARKER
 
 
 def wait_until(is_true: Callable[[], bool], *, timeout_seconds: float, failure: Callable[[], str]) -> None:
-    """Poll until `is_true()`; StackError with `failure()` as its sentence when it took longer than the timeout."""
+    """Poll until `is_true()`; after the timeout raise StackError with `failure()` as its sentence."""
     deadline = time.monotonic() + timeout_seconds
     pause_seconds = 0.01
     while not is_true():
@@ -29,15 +29,15 @@ def wait_until(is_true: Callable[[], bool], *, timeout_seconds: float, failure: 
 
 
 def release(child: subprocess.Popen[bytes]) -> None:
-    """Let `child` outlive its Popen object, on purpose: from here on it is known by its process id."""
-    # Else Popen complains when it is collected; `stop` reaps the process.
+    """Let `child` outlive its Popen object; from now on we identify it by its process id."""
+    # Otherwise Popen warns when it is garbage-collected. `stop` reaps the process.
     child.returncode = 0
 
 
 def find(process_id: int | None, *words: str) -> psutil.Process | None:
     """Return the live process of that id if its command line holds every one of `words`; else None.
 
-    The words tell a server from an unrelated process that was given its id after a crash.
+    The words distinguish a server from an unrelated process that got its id after a crash.
     """
     if process_id is None:
         return None
@@ -52,9 +52,9 @@ def find(process_id: int | None, *words: str) -> psutil.Process | None:
 
 
 def find_in(folder: Path, program: str) -> psutil.Process | None:
-    """Return the live process of that program that works in `folder`; None when there is none.
+    """Return the live process of that program whose working directory is `folder`; None when there is none.
 
-    It finds a server that could not write its pid file, and one whose file was deleted.
+    This finds a server that could not write its pid file, or whose pid file was deleted.
     """
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -73,7 +73,7 @@ def read_process_id(path: Path) -> int | None:
 
 
 def stop(process: psutil.Process, *, signals: Iterable[tuple[int, float]]) -> bool:
-    """Send one signal after the other, waiting the given seconds after each; return whether the process has ended."""
+    """Send the signals in turn and wait the given seconds after each; return whether the process has ended."""
     for number, patience_seconds in signals:
         try:
             process.send_signal(number)
@@ -99,7 +99,7 @@ def kill_tree(process: psutil.Process, *, patience_seconds: float = 10.0) -> Non
 
 
 def marked(var_dir: Path) -> list[psutil.Process]:
-    """Return the live processes that carry this stack's marker (not this process itself, not what it is run by)."""
+    """Return the live processes with this stack's marker, except this process and its parents."""
     own = psutil.Process()
     spared = {own.pid, *(parent.pid for parent in own.parents())}
     return [process for process in psutil.process_iter() if process.pid not in spared and _has_marker(process, var_dir)]

@@ -1,6 +1,6 @@
 """Which workers keep the copies up to date, and how each is started.
 
-Belongs here: the list. Does not belong here: what a worker does (`stack/upkeep/worker.py`), who restarts it
+Belongs here: the list. Does not belong here: what a worker does (`stack/upkeep/worker.py`), restarting it
 (`stack/processes/supervision.py`).
 """
 
@@ -46,15 +46,18 @@ def propagation_programs(settings: Settings) -> list[Program]:
 
 
 def traffic_program(settings: Settings, *, orders_per_second: float | None = None) -> Program:
-    """Return the worker that places orders all the time, at its own pace unless another is given."""
+    """Return the worker that places orders all the time, at `orders_per_second` or else at its default rate."""
     pace = [] if orders_per_second is None else ["--rate", str(orders_per_second)]
     return _worker(settings, TRAFFIC, traffic_settings(settings), "traffic", *pace)
 
 
 def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
-    """Return the worker that tells people of outages and incidents; alone, it does what Dagster's schedules do, too."""
+    """Return the worker that sends alerts about outages and incidents.
+
+    `is_alone`: there is no Dagster, so the worker also does the work of Dagster's schedules.
+    """
     arguments = ["--alone"] if is_alone else []
-    # Its routines, told to end, are waited for.
+    # At its end the worker waits until its routines have ended.
     program = _worker(settings, UPKEEP, upkeep_settings(settings), "upkeep", *arguments)
     return replace(program, stop_seconds=30)
 
@@ -68,7 +71,7 @@ def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[
     locations = code_locations(workspace, home)
     shared = write_workspace(locations, home)
     webserver = ["dagster_webserver", "--workspace", str(shared), "--host", LOOPBACK, "--port", str(port)]
-    # By default a page whose query takes longer than 15 s shows an error.
+    # With the default of 15 s, a page with a slow query shows an error.
     webserver += ["--db-statement-timeout", "60000"]
     daemon = ["dagster._daemon", "run", "--workspace", str(shared)]
     return [
@@ -89,7 +92,7 @@ def _code_server(location: CodeLocation, environment: Mapping[str, str]) -> Prog
     command = ["dagster", "api", "grpc", "--module-name", location.module, "--attribute", location.attribute]
     command += ["--socket", str(location.socket), "--location-name", location.name, "--working-directory", str(ROOT)]
     name = f"dagster-code-{location.name}"
-    # A stopped code server lets its runs end.
+    # A stopped code server waits for its runs.
     return Program(name=name, command=_python(*command), environment=environment, stop_seconds=30)
 
 

@@ -1,8 +1,9 @@
 """The account that embedded servers run as, and folders that it can reach.
 
-PostgreSQL refuses to run as root. A program that was started by root therefore runs it as an unprivileged account that
-owns the data; where that account cannot reach the checkout (one inside /root, say), data and binaries are put in a
-folder outside, keyed by the path. Belongs here: who, and where. Does not belong here: what is then run.
+PostgreSQL refuses to run as root. When root starts Tieout, we therefore run PostgreSQL as an unprivileged account that
+owns the data. If that account cannot reach the checkout (for example inside /root), we put data and binaries in a
+folder outside, whose name is a hash of the path. Belongs here: that account and that folder. Does not belong here: the
+servers that use them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CANDIDATES = ("postgres", "nobody")
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Who a server runs as; `switch` is whether that is somebody else than this process."""
+    """The account that a server runs as; `switch` is whether it differs from the account of this process."""
 
     user_id: int
     group_id: int
@@ -39,7 +40,7 @@ class Account:
         return {"user": self.user_id, "group": self.group_id, "extra_groups": []}
 
     def own(self, path: Path) -> None:
-        """Make `path` belong to this account."""
+        """Make this account the owner of `path`, if it differs from the account of this process."""
         if self.switch:
             try:
                 os.chown(path, self.user_id, self.group_id)
@@ -51,7 +52,7 @@ class Account:
 
 
 def server_account() -> Account:
-    """Return the account for PostgreSQL: this one, or for root an unprivileged one."""
+    """Return the account for PostgreSQL: that of this process, or an unprivileged one if this process runs as root."""
     if os.geteuid() != 0:
         return Account(user_id=os.geteuid(), group_id=os.getegid(), switch=False)
     for name in CANDIDATES:
@@ -67,23 +68,23 @@ def server_account() -> Account:
 
 
 def reachable_folder(folder: Path, account: Account) -> Path:
-    """Return `folder`, or the stand-in outside that is used when `account` cannot reach it; neither need exist.
+    """Return `folder`, or the substitute folder that is used when `account` cannot reach it. Neither must exist yet.
 
-    The stand-in is `<temporary files>/tieout-<hash of the path>`.
+    The substitute is `<temporary files>/tieout-<hash of the path>`.
     """
     present = next(part for part in (folder, *folder.parents) if part.exists())
     if can_traverse(present, account):
         return folder
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-    # /var/tmp outlives a restart of the machine, /tmp need not.
+    # A restart of the machine keeps /var/tmp, but may empty /tmp.
     base = Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir())
     return base / f"tieout-{key}"
 
 
 def make_reachable_folder(folder: Path, account: Account) -> Path:
-    """Make `folder` and, if `account` cannot reach it, its stand-in outside, which only root can have made; return it.
+    """Make `folder` and, if `account` cannot reach it, its substitute; return the one to use.
 
-    Raises StackError when neither can be used.
+    Raises StackError when neither can be used. An existing substitute must belong to root.
     """
     folder.mkdir(parents=True, exist_ok=True)
     let_pass(folder, account)
@@ -103,13 +104,13 @@ def make_reachable_folder(folder: Path, account: Account) -> Path:
 
 
 def let_pass(folder: Path, account: Account) -> None:
-    """Let another account pass through `folder`, which is ours, to what lies below; it may not list it."""
+    """Let `account` traverse `folder`, if it is ours, to reach the files below; `account` may not list `folder`."""
     if account.switch and folder.stat().st_uid == os.geteuid():
         folder.chmod(0o711)
 
 
 def can_traverse(folder: Path, account: Account) -> bool:
-    """Return whether `account` may enter `folder` and all above it (by mode bits; access lists are not read)."""
+    """Return whether `account` may enter `folder` and all its parents (by mode bits; access lists are not read)."""
     if not account.switch:
         return True
     resolved = folder.resolve()
@@ -125,7 +126,7 @@ def _may_enter(status: os.stat_result, account: Account) -> bool:
 
 
 def runnable_tree(tree: Path, program: str, account: Account, fallback: Path) -> Path:
-    """Return `tree`, or a copy of it in `fallback` when `account` cannot run `<tree>/<program>` where it is."""
+    """Return `tree` if `account` can run `<tree>/<program>`; else copy the tree to `fallback` and return the copy."""
     if not account.switch or _runs(tree / program, account):
         return tree
     copy = fallback / tree.name

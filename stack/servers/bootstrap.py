@@ -1,6 +1,7 @@
 """Roles and databases of the embedded servers, by the rule of least privilege.
 
-Belongs here: who may connect to what. Does not belong here: tables and the rights on them (each store's migration).
+Belongs here: which role may connect to which database. Does not belong here: tables and the rights on them (each
+store's migration).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ POD_DATABASE = "tieout"
 """Name of the one database in each pod's server."""
 
 POD_ROLES = ("tieout_owner", "tieout_app", "tieout_relay", "tieout_reader")
-"""Migrations; commands; relay and pruning; comparison. What each may do in a pod is granted by `oltp.store.migrate`."""
+"""Roles for migrations; commands; relay and pruning; comparison. `oltp.store.migrate` grants their rights in a pod."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,12 @@ TIME_LIMITS: Mapping[str, Mapping[str, str]] = {
         "idle_in_transaction_session_timeout": "10min",
     },
 }
-"""How long a session of each role may keep others waiting. Everybody behind a migration waits for the same lock, so the
-owner gives up early; a command is short; a comparison of a large pod reads long, and holds its snapshot meanwhile."""
+"""How long a session of each role may make others wait. A migration that waits for a lock blocks all later sessions,
+so the owner's lock timeout is short. Commands are short. A comparison of a large pod reads for long and holds its
+snapshot during that time."""
 
 LOOKING = ("pg_read_all_stats", "pg_use_reserved_connections")
-"""Roles of PostgreSQL by which the reader sees what a pod does."""
+"""PostgreSQL's predefined roles that let the reader see the sessions of a pod."""
 
 RELAY_LOCK_FUNCTIONS = (
     "pg_advisory_lock",
@@ -63,7 +65,7 @@ RELAY_LOCK_FUNCTIONS = (
     "pg_try_advisory_xact_lock",
     "pg_try_advisory_xact_lock_shared",
 )
-"""The advisory locks with two keys, of which the relay's is one (`streams/outbox_reading.py`)."""
+"""The functions of advisory locks with two keys; the relay's lock is such a lock (`streams/outbox_reading.py`)."""
 
 CONTROL_DATABASES = (
     ControlDatabase(database="control", role="tieout_control", setting="TIEOUT_CONTROL_DSN"),
@@ -73,16 +75,16 @@ CONTROL_DATABASES = (
 )
 
 QUERY_ROLE = "tieout_query"
-"""People and their tools: reads the lake's catalog and the views, and writes nothing."""
+"""The role of people and their tools: it reads the lake's catalog and the views, and writes nothing."""
 
 QUERY_DATABASES = (("lake_catalog", "TIEOUT_CATALOG_READER_DSN"), ("read_models", "TIEOUT_READ_MODELS_READER_DSN"))
-"""What that role may read, and the setting of its DSN."""
+"""The databases that this role may read, each with the setting of its DSN."""
 
 
 def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
-    """Create the login roles that do not exist yet, and give each its password (role name -> password) and time limits.
+    """Create missing login roles, and set the password (role name -> password) and the time limits of each role.
 
-    Sessions that are open keep the limits they have.
+    Open sessions keep their limits.
     """
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         known = {name for (name,) in connection.execute("select rolname from pg_roles").fetchall()}
@@ -99,15 +101,15 @@ def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 def create_database(superuser_dsn: str, database: str, *, owner: str, template: str | None = None) -> None:
-    """Create `database` for `owner` unless it exists; only roles that are granted it, and its owner, may connect.
+    """Create `database` for `owner` unless it exists. Only its owner and roles with a grant may connect.
 
-    With `template` it becomes a copy of that database (nobody may be connected to it), its rights included.
+    With `template` it becomes a copy of that database, with its rights. No session may be connected to the template.
     """
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         found = connection.execute("select 1 from pg_database where datname = %s", (database,)).fetchone()
         if found:
             return
-        # Copying files is fast for a large template, but costs two checkpoints.
+        # Copying files is faster for a large template, but needs two checkpoints.
         strategy = sql.SQL("file_copy" if template else "wal_log")
         source = sql.SQL("template {} strategy {}").format(sql.Identifier(template or "template1"), strategy)
         connection.execute(
@@ -117,7 +119,7 @@ def create_database(superuser_dsn: str, database: str, *, owner: str, template: 
 
 
 def allow_connections(superuser_dsn: str, database: str, roles: tuple[str, ...]) -> None:
-    """Let `roles` connect to `database`; what they may do there its owner grants."""
+    """Let `roles` connect to `database`; the owner of the database grants further rights."""
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         connection.execute(
             sql.SQL("grant connect, temporary on database {} to {}").format(
@@ -127,7 +129,7 @@ def allow_connections(superuser_dsn: str, database: str, roles: tuple[str, ...])
 
 
 def reserve_relay_lock(superuser_dsn: str, database: str) -> None:
-    """Let only the relay's role take the relay's lock in a pod's `database`: nobody else can stop its relay."""
+    """Let only the relay's role take the relay's lock in a pod's `database`, so that no other role blocks the relay."""
     with psycopg.connect(superuser_dsn, autocommit=True, dbname=database) as connection:
         for name in RELAY_LOCK_FUNCTIONS:
             function = sql.SQL("function pg_catalog.{}(integer, integer)").format(sql.Identifier(name))
@@ -136,9 +138,9 @@ def reserve_relay_lock(superuser_dsn: str, database: str) -> None:
 
 
 def let_look(superuser_dsn: str) -> None:
-    """Let the reader see since when others have a transaction open, also when they have taken all connections.
+    """Let the reader see how long transactions of other roles are open, even when no ordinary connection is left.
 
-    The latter from PostgreSQL 16 on: 15 reserves connections for superusers only.
+    The reserved connections need PostgreSQL 16 or newer: 15 reserves connections for superusers only.
     """
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         known = connection.execute("select rolname from pg_roles where rolname = any(%s)", (list(LOOKING),)).fetchall()
@@ -153,7 +155,7 @@ def drop_database(superuser_dsn: str, database: str) -> None:
 
 
 def count_tables(dsn: str) -> int:
-    """Return how many tables a database has, its own catalog apart."""
+    """Return how many tables a database has, without PostgreSQL's catalog."""
     with psycopg.connect(dsn) as connection:
         row = connection.execute(
             "select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')"
@@ -171,7 +173,7 @@ def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 def prepare_control(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
-    """Create the control cluster's databases, each with a role of its own."""
+    """Create the control cluster's databases, each with its own role."""
     roles = (*(item.role for item in CONTROL_DATABASES), QUERY_ROLE)
     create_roles(superuser_dsn, {role: passwords[role] for role in roles})
     for item in CONTROL_DATABASES:
@@ -180,7 +182,7 @@ def prepare_control(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
 
 
 def let_query(superuser_dsn: str, databases: Iterable[str]) -> None:
-    """Let the role of people read whatever is in the databases that it may connect to, also what is made later."""
+    """Let QUERY_ROLE connect to `databases` and read all their tables, also tables that are created later."""
     with psycopg.connect(superuser_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("grant pg_read_all_data to {}").format(sql.Identifier(QUERY_ROLE)))
         for database in databases:

@@ -1,7 +1,8 @@
 """The embedded servers of one stack: two pods and a control cluster of PostgreSQL, and one Valkey.
 
-Belongs here: which servers there are and what settings follow from them. Does not belong here: how one server is
-started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and who stops them (`stack/composition/session.py`).
+Belongs here: which servers there are and which settings follow from them. Does not belong here: how one server is
+started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and which process stops them
+(`stack/composition/session.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CONTROL_SETTINGS = {
     **{item.role: item.setting for item in bootstrap.CONTROL_DATABASES},
     bootstrap.QUERY_ROLE: bootstrap.QUERY_DATABASES[0][1],
 }
-"""Which setting has the password of each role of the control cluster."""
+"""The setting that holds the password of each role of the control cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +45,13 @@ class Servers:
 
     @property
     def all(self) -> tuple[EmbeddedPostgres | EmbeddedValkey, ...]:
-        """Every server, the log first: what others write to goes last."""
+        """Every server, the log first; the databases that receive writes come last."""
         return (self.valkey, *self.pods, self.control)
 
     def start(self) -> dict[str, str]:
-        """Start all that do not run, side by side; create roles and databases; return the settings that follow.
+        """Start all stopped servers in parallel, create roles and databases, and return the resulting settings.
 
-        Raises StackError; what had started by then keeps running until `stop`.
+        Raises StackError; servers that have started by then keep running until `stop`.
         """
         self.var_dir.mkdir(parents=True, exist_ok=True)
         self.close_to_others()
@@ -59,9 +60,9 @@ class Servers:
         return self._settings()
 
     def close_to_others(self) -> None:
-        """Let the servers' account pass to its data; all else below is for the owner only, and is made so if it is not.
+        """Let the servers' account traverse the var folder to its data; make all other folders private to the owner.
 
-        The folder of drills holds a system like this one, whose servers must be reached, too.
+        The folder of drills stays open, because it holds a system like this one with servers that must be reached.
         """
         let_pass(self.var_dir, self.control.account)
         open_to_servers = {server.folder for server in (*self.pods, self.control)} | {self.var_dir / DRILLS}
@@ -70,7 +71,7 @@ class Servers:
                 files.close_to_others(folder)
 
     def stop(self) -> list[str]:
-        """Stop all that run, Valkey first; return their names."""
+        """Stop all running servers, Valkey first; return their names."""
         running = [server for server in self.all if server.is_running()]
         _side_by_side([server.stop for server in running])
         return [server.name for server in running]
@@ -88,9 +89,10 @@ class Servers:
         (self.var_dir / FILE_NAME).unlink(missing_ok=True)
 
     def _password(self, server: str, role: str, setting: str) -> str:
-        """Return a role's password; where its file was deleted, the one by which everybody still connects.
+        """Return a role's password. If its file was deleted, take the password from the settings and write the file.
 
-        A new one would lock all out that run now, if the settings cannot be written because another server is lost.
+        A new password would lock out the running processes if the settings cannot be written because another server
+        is lost.
         """
         file = self.var_dir / PASSWORDS / f"{server}.{role}"
         known = urlsplit(read_settings_file(self.var_dir / FILE_NAME).get(setting, "")).password
@@ -99,9 +101,9 @@ class Servers:
         return files.stored_password(file)
 
     def _was_in_use(self, server: EmbeddedPostgres) -> bool:
-        """Return whether something is left of a system that had `server`: only a reset deletes all of it.
+        """Return whether there are files of an earlier system that had `server`; only a reset deletes them all.
 
-        Passwords are written at a server's first start, the settings when all have started, the lake after that.
+        A server's first start writes its passwords. The settings follow when all servers have started, then the lake.
         """
         lake = self.var_dir / LAKE
         return (
@@ -158,7 +160,7 @@ def embedded_servers(var_dir: Path) -> Servers:
 
 
 def _side_by_side(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run `tasks` in threads, wait for all, then raise the first error there was."""
+    """Run `tasks` in threads, wait for all, then raise the first error if there is one."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         futures = [pool.submit(task) for task in tasks]
     for future in futures:

@@ -1,7 +1,7 @@
-"""An embedded PostgreSQL 18 server: create, start, find again, stop.
+"""An embedded PostgreSQL 18 server: create it, start it, find it when it runs, stop it.
 
-Belongs here: one server on loopback with generated passwords, its data in a folder. Does not belong here: roles and
-databases in it (`stack/servers/bootstrap.py`), which servers there are (`stack/servers/embedded.py`).
+Belongs here: one server on loopback with generated passwords and its data in a folder. Does not belong here: its roles
+and databases (`stack/servers/bootstrap.py`), which servers there are (`stack/servers/embedded.py`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SUPERUSER = "postgres"
 START_TIMEOUT_SECONDS = 60.0
 FULL_DISK = "No space left on device"
 LINES_OF_A_START = 8
-"""So much does a start that fails write into the log after its error, with room."""
+"""A failed start writes fewer lines than this into the log after its error."""
 
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-"""Fast shutdown, then immediate, then none: after the last two the next start recovers from the WAL."""
+"""Fast shutdown, then immediate shutdown, then a kill. After the last two the next start recovers from the WAL."""
 
 CONFIGURATION = """\
 # Written at every start by stack/servers/postgres.py; changes are lost.
@@ -68,7 +68,7 @@ host replication all 127.0.0.1/32 scram-sha-256
 
 @dataclass(kw_only=True)
 class EmbeddedPostgres:
-    """One server. `folder` holds its data and its superuser's password; it need not exist."""
+    """One server. `folder` holds its data and its superuser's password; `start` creates it."""
 
     name: str
     folder: Path
@@ -81,19 +81,19 @@ class EmbeddedPostgres:
 
     @property
     def data(self) -> Path:
-        """The data directory, in `folder` or, if the server's account cannot reach that, outside."""
+        """The data directory, in `folder` or, if the server's account cannot reach that, in its substitute outside."""
         return reachable_folder(self.folder, self.account) / "data"
 
     def start(self, *, was_in_use: bool = False) -> None:
-        """Start the server, or find it running; StackError with one sentence and where the log is.
+        """Start the server unless it runs. Raises StackError, one sentence that names the log.
 
-        A server that was in use is never made anew: an empty one in its place looks like one without orders.
+        We never create a new database in place of one that was in use: it would look like a pod without orders.
         """
         if self._process() is not None:
             self._wait_until_ready()
             return
         if self.folder.is_dir():
-            # A folder that was put back may be closed to the server's account; then the stand-in would be looked into.
+            # The server's account may be unable to enter a restored folder; then we would look in the substitute.
             let_pass(self.folder, self.account)
         if was_in_use and not self.has_data():
             raise StackError(
@@ -108,13 +108,13 @@ class EmbeddedPostgres:
         self._launch(attempts=3)
 
     def stop(self) -> None:
-        """Stop the server, whoever started it; nothing to do when it does not run."""
+        """Stop the server, even if another process started it; do nothing when it does not run."""
         process = self._process()
         if process is not None and not tracking.stop(process, signals=STOP_SIGNALS):
             raise StackError(f"PostgreSQL {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
 
     def kill(self) -> None:
-        """End the server as a crash does: all its processes at once, nothing written. For drills and tests."""
+        """Kill all processes of the server at once, as a crash does; nothing is written. For drills and tests."""
         process = self._process()
         if process is not None:
             tracking.kill_tree(process)
@@ -222,7 +222,7 @@ class EmbeddedPostgres:
             if child.poll() is None:
                 child.kill()
             child.wait()
-            # Somebody may have taken the port between our look and the server's bind.
+            # Another process may have taken the port between our check and the server's bind.
             if attempts > 1 and "could not bind" in files.tail(self.log, 6):
                 self._launch(attempts=attempts - 1)
                 return
@@ -272,7 +272,7 @@ class EmbeddedPostgres:
         return tracking.read_process_id(self.folder / "port")
 
     def _reason(self) -> str:
-        """Return why the server did not start: what it calls an error, else its last line."""
+        """Return why the server did not start: the last error in its log, or the last line if there is no error."""
         lines = files.tail(self.log, LINES_OF_A_START).splitlines()
         if any(FULL_DISK in line for line in lines):
             return f"the disk of {self.data} is full"
@@ -289,7 +289,7 @@ def _installation() -> Path:
 
 
 def own_psql() -> str | None:
-    """Return the client that comes with the embedded server; None where that is not installed, or without it."""
+    """Return the path of the embedded server's `psql`; None when the package is not installed or has no `psql`."""
     try:
         program = _installation() / "bin" / "psql"
     except StackError:

@@ -1,7 +1,7 @@
-"""An embedded Valkey server: start, find again, stop.
+"""An embedded Valkey server: start it, find it when it runs, stop it.
 
-Belongs here: one server on loopback with a generated password that keeps its data in a folder. Does not belong here:
-what is stored in it (`streams/log.py`).
+Belongs here: one server on loopback with a generated password and its data in a folder. Does not belong here: what is
+stored in it (`streams/log.py`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ save ""
 
 @dataclass(kw_only=True)
 class EmbeddedValkey:
-    """One server. `folder` holds its data, configuration and password; it need not exist."""
+    """One server. `folder` holds its data, configuration and password; `start` creates it."""
 
     name: str
     folder: Path
@@ -57,7 +57,7 @@ class EmbeddedValkey:
     port: int = field(default=0, init=False)
 
     def start(self) -> None:
-        """Start the server, or find it running. Raises StackError with one sentence and where the log is."""
+        """Start the server unless it runs. Raises StackError, one sentence that names the log."""
         if self._process() is not None:
             self.port = self._last_port() or 0
             self._wait_until_ready()
@@ -66,19 +66,19 @@ class EmbeddedValkey:
         self._launch(attempts=3)
 
     def stop(self) -> None:
-        """Stop the server, whoever started it; nothing to do when it does not run."""
+        """Stop the server, even if another process started it; do nothing when it does not run."""
         process = self._process()
         if process is not None and not tracking.stop(process, signals=STOP_SIGNALS):
             raise StackError(f"Valkey {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
 
     def kill(self) -> None:
-        """End the server as a crash does. For drills and tests."""
+        """Kill the server, as a crash does. For drills and tests."""
         process = self._process()
         if process is not None:
             tracking.kill_tree(process)
 
     def delete_data(self) -> tuple[int, int]:
-        """Delete what the server has stored, not its password; return the bytes deleted and those left.
+        """Delete the server's data but not its password; return the bytes before and the bytes that are left.
 
         The server must not run.
         """
@@ -93,7 +93,7 @@ class EmbeddedValkey:
         return self._process() is not None
 
     def url(self, database: int = 0) -> str:
-        """Return the URL with password, as `streams/logs.py` takes it."""
+        """Return the URL with password, in the form that `streams/logs.py` expects."""
         password = quote(files.stored_password(self._password_file), safe="")
         return f"redis://:{password}@{ports.LOOPBACK}:{self.port or self._last_port()}/{database}"
 
@@ -113,7 +113,8 @@ class EmbeddedValkey:
         # The server rewrites its command line to "<program> 127.0.0.1:<port>".
         process_id = tracking.read_process_id(self.folder / "valkey.pid")
         found = tracking.find(process_id, PROGRAM, f":{self._last_port()}")
-        # On a full disk it starts and cannot write its pid file. A second one must never open the same files.
+        # On a full disk the server starts but cannot write its pid file. We must find it all the same, because a second
+        # server must not open the same files.
         return found or tracking.find_in(self.folder.resolve(), PROGRAM)
 
     def _last_port(self) -> int | None:
@@ -133,8 +134,8 @@ class EmbeddedValkey:
         files.rotate(self.log)
         with self.log.open("ab") as log:
             child = subprocess.Popen(
-                # The server takes a path with [, * or ? for a pattern; one that matches nothing is no error to it, and
-                # it would run without a password on the port that everybody knows.
+                # The server treats a path with [, * or ? as a pattern. A pattern that matches no file is not an error:
+                # the server would run without a password on its default port.
                 [_program(), glob.escape(str(self._configuration_file))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -149,7 +150,7 @@ class EmbeddedValkey:
             if child.poll() is None:
                 child.kill()
             child.wait()
-            # Somebody may have taken the port between our look and the server's bind.
+            # Another process may have taken the port between our check and the server's bind.
             if attempts > 1 and "Address already in use" in files.tail(self.log, 6):
                 self._launch(attempts=attempts - 1)
                 return

@@ -1,6 +1,6 @@
-"""Which versions of PostgreSQL Tieout works with, looked at when a deployment's servers are first connected to.
+"""The supported versions of PostgreSQL, and a check of the servers' versions before the first migration.
 
-Belongs here: the versions, and the sentence for any other. Does not belong here: starting a server
+Belongs here: the versions, and the error sentence for other versions. Does not belong here: starting a server
 (`stack/servers/postgres.py`), what is in its databases (each store's migration).
 """
 
@@ -17,15 +17,15 @@ from contracts.settings import Settings
 from derived.dsn import described
 
 OLDEST, NEWEST = 15, 18
-"""Major versions of PostgreSQL: both and those between are supported."""
+"""The oldest and the newest supported major version of PostgreSQL."""
 
 CONNECT_SECONDS = 10
 
 
 def check_versions(settings: Settings) -> None:
-    """Raise StackError, one sentence, when a server of these settings is of a version that Tieout does not work with.
+    """Raise StackError, one sentence, when a server of these settings has an unsupported version.
 
-    A server that cannot be reached is left to whoever needs it, and says so itself.
+    We skip a server that does not answer: the step that needs it reports that error.
     """
     for dsn in _one_of_each_server(settings):
         try:
@@ -38,7 +38,7 @@ def check_versions(settings: Settings) -> None:
 
 
 def version_problem(number: int) -> str | None:
-    """Return what is wrong with a server's version number (libpq's, e.g. 150018 for 15.18); None if nothing is."""
+    """Return what is wrong with a server's version number (libpq's, e.g. 150018 for 15.18); None if it is supported."""
     major, minor = divmod(number, 10_000)
     if OLDEST <= major <= NEWEST:
         return None
@@ -52,7 +52,7 @@ def _one_of_each_server(settings: Settings) -> Iterable[str]:
     for dsn in (*(pod.owner_dsn for pod in settings.pods), *others):
         with suppress(psycopg.ProgrammingError):
             parts = conninfo_to_dict(dsn)
-            # One that a process is not told has no host.
+            # A DSN that is withheld from this process has no host.
             if parts.get("host"):
                 by_server.setdefault((parts["host"], parts.get("port")), dsn)
     return by_server.values()

@@ -1,5 +1,5 @@
-"""What keeps the system up: starting and mending it, what workers do, what is done again and again, telling people.
+"""Keeping the system up: starting it, restarting what has ended, the workers, the routines, alerts to people.
 
-Belongs here: what goes on for as long as the system runs. Does not belong here: doing one thing once
+Belongs here: what runs for as long as the system is up. Does not belong here: doing one thing once
 (`stack/composition/`).
 """

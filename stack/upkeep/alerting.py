@@ -1,10 +1,11 @@
-"""Telling people: the ledger's incidents become messages, and messages are sent to whoever the settings name.
+"""Alerts: writes messages about the ledger's incidents, and sends them to the targets in the settings.
 
-Dagster's sensor does this twice a minute (`orchestration/alerts.py`), `tieout alerts --send` by hand; both at once send
-nothing twice, because a message is claimed before it is sent.
+Dagster's sensor does this twice a minute (`orchestration/alerts.py`), and a person can do it with
+`tieout alerts --send`. Two senders at the same time send nothing twice, because a sender claims a message before it
+sends it.
 
-Belongs here: putting the parts of `repair/` together for one run of the sender. Does not belong here: the rules
-(`repair/alerts/deciding.py`), the texts, sending itself.
+Belongs here: composing the parts of `repair/` for one run of the sender. Does not belong here: the rules
+(`repair/alerts/deciding.py`), the texts, the sending of a message.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ from streams.clocks import database_clock
 ALIVE_SECONDS = 24 * 3600
 NO_TARGET = "No target is set."
 BREAKS_READ = 200
-"""Of how many breaks of an incident a text is made; the numbers in it are of all."""
+"""Number of breaks of an incident that we read for its text; the counts in the text are of all breaks."""
 UNSETTLED_FIRST = (BreakState.ESCALATED, BreakState.OPEN, BreakState.REPAIRING)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What would be written now."""
+    """The messages that are due now, and the withdrawals."""
 
     messages: tuple[Message, ...]
     withdrawals: tuple[Withdrawal, ...]
@@ -61,7 +62,7 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What one run of the sender did."""
+    """The result of one run of the sender."""
 
     written: int
     sent: Sent
@@ -69,9 +70,9 @@ class Told:
 
 
 def tell(settings: Settings, *, clock: Clock | None = None, is_forced: bool = False) -> Told:
-    """Write what is due about incidents, send what waits, and leave word that the sender ran.
+    """Write the messages that are due, send the waiting ones, and record that the sender ran.
 
-    `clock`: by default that of the control database, by which claims of messages run out for every sender alike.
+    `clock`: by default the control database's clock, because all senders must agree when the claim of a message ends.
     """
     clock = clock or database_clock(settings.control_dsn)
     now = clock()
@@ -84,13 +85,13 @@ def tell(settings: Settings, *, clock: Clock | None = None, is_forced: bool = Fa
 
 
 def targets_of(settings: Settings) -> dict[AlertKind, Sequence[Target]]:
-    """Return who gets which kind of message."""
+    """Return the targets of each kind of message."""
     alerted, digested = build_targets(settings.alert_urls), build_targets(settings.digest_urls)
     return {kind: digested if kind is AlertKind.DIGEST else alerted for kind in AlertKind}
 
 
 def wanted_messages(settings: Settings, now: datetime) -> Wanted:
-    """Return what is due about incidents and was not written, and the daily sign of life if it is time."""
+    """Return the messages that are due and not yet written, with the daily sign of life if it is time for it."""
     dsn = settings.control_dsn
     unended = groups(dsn)
     known = {group.group_id for group in unended}
@@ -136,7 +137,7 @@ def _breaks_for(control_dsn: str, due: Due) -> list[Break]:
 
 
 def concern_of(pair_name: str) -> Concern:
-    """Return what a pair compares; one that there is no longer is named all the same."""
+    """Return what a pair compares; a pair that no longer exists gets a concern with its name."""
     for pair in PAIRS:
         if pair.name == pair_name:
             copy = copy_named(pair.copy) if pair.copy else None
@@ -160,7 +161,7 @@ def _sign_of_life(unended: Sequence[BreakGroup], now: datetime) -> Message:
 
 
 def write_test(settings: Settings, *, clock: Clock | None = None) -> None:
-    """Write a message by which somebody sees whether alerts arrive; it is sent with the next run of the sender."""
+    """Write a message that tests whether alerts arrive; the next run of the sender sends it."""
     now = (clock or database_clock(settings.control_dsn))()
     message = Message(
         kind=AlertKind.TEST,
@@ -194,7 +195,7 @@ def write_digest(settings: Settings, comparison: Comparison, run: str, *, clock:
 
 
 def _quiet_groups(control_dsn: str, since: datetime | None, now: datetime) -> list[BreakGroup]:
-    """Return the incidents that ended after `since` (by default: in the last day) without anybody having been told."""
+    """Return the incidents that ended after `since` (by default: in the last day) and of which nobody was told."""
     ended = ended_group_ids(control_dsn, since or now - timedelta(days=1))
     told = told_groups(control_dsn, ended)
     return [find_group(control_dsn, group_id) for group_id in ended if group_id not in told]

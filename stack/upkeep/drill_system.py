@@ -1,12 +1,12 @@
-"""The process that drills: a system of its own in a folder of its own, broken on purpose, gone afterwards.
+"""The drill process: makes a separate system in its own folder, breaks it on purpose, and deletes it afterwards.
 
     TIEOUT_VAR_DIR=<folder> python -m stack.upkeep.drill_system --orders-per-second 5 log/replay lake/lag
 
-Belongs here: that system, for the drills' port (`drills/system.py`), and the lines that tell the parent what came out.
-Does not belong here: what is drilled (`drills/`), who is told (`stack/composition/drilling.py`).
+Belongs here: that system, for the drills' port (`drills/system.py`), and the lines that report outcomes to the parent.
+Does not belong here: what is drilled (`drills/`), what happens to the outcomes (`stack/composition/drilling.py`).
 
-It is started with an environment that names no other servers (`stack/composition/drilling.py`), so that nothing in it,
-nor any process that it starts, knows where anybody's data are.
+Its environment names no other servers (`stack/composition/drilling.py`), so neither this process nor its children know
+the address of other data.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from stack.upkeep import lifecycle
 from streams.projection import Projection
 
 MARK = "made-by-a-drill"
-"""File in a folder whose whole content drills may delete."""
+"""File that marks a folder whose whole content drills may delete."""
 
 COMMAND_SECONDS_MAX = 300.0
 START_SECONDS_MAX = 180.0
@@ -71,11 +71,11 @@ class OwnSystem:
     builder: WarehouseBuilder | None
 
     def worker_states(self) -> Mapping[str, str]:
-        """Return the state of every worker by name, as the supervisor says."""
+        """Return the supervisor's state of every worker, by name."""
         return {worker.name: worker.state for worker in self.supervisor.states()}
 
     def kill_workers(self, names: Collection[str]) -> None:
-        """Kill workers (SIGKILL) and keep them from starting."""
+        """Kill workers (SIGKILL) and prevent their restart."""
         for name in names:
             self.supervisor.kill_worker(name)
 
@@ -89,7 +89,7 @@ class OwnSystem:
         self._server(name).kill()
 
     def start_server(self, name: str) -> None:
-        """Start a server again, at the same address: workers are not told of another one."""
+        """Start a server again at the same address, because running workers keep the old address."""
         server = self._server(name)
         before = server.port
         server.start()
@@ -97,16 +97,19 @@ class OwnSystem:
             raise StackError(f"The port {before} of {name} was taken by somebody meanwhile; drill again.")
 
     def mend(self) -> None:
-        """Start every server and worker that a drill has left dead."""
+        """Start every server and worker that a drill has left stopped."""
         self.servers.start()
         self.start_workers([name for name, state in self.worker_states().items() if state != "running"])
 
     def delete_log(self) -> tuple[int, int]:
-        """Delete what the killed log server has on disk; return how many bytes that were, and how many are left."""
+        """Delete the killed log server's files; return the bytes before and the bytes that are left."""
         return self.servers.valkey.delete_data()
 
     def delete_lake(self) -> int:
-        """Drop the lake's catalog database, make an empty one, delete the files; return how many of both are left."""
+        """Replace the lake's catalog by an empty database, and delete the lake's files.
+
+        Returns the number of tables and files that are left.
+        """
         superuser = self.servers.control.superuser_dsn()
         (catalog,) = [one for one in bootstrap.CONTROL_DATABASES if one.setting == "TIEOUT_CATALOG_DSN"]
         bootstrap.drop_database(superuser, catalog.database)
@@ -132,11 +135,11 @@ class OwnSystem:
         return Ran(exit_code=done.returncode, answer=answer, complaint=self.clean(done.stderr[-500:]))
 
     def status(self) -> Mapping[str, Any]:
-        """Return what `tieout status --json` says."""
+        """Return the values of `tieout status --json`."""
         return read_status(self.settings).as_json()
 
     def build(self) -> Mapping[str, int]:
-        """Build the warehouse incrementally; return the cuts at which it stands."""
+        """Build the warehouse incrementally; return its cuts."""
         if self.builder is None:
             raise WarehouseError("This run of drills was started without a builder of the warehouse.")
         built = self.builder.build()
@@ -172,11 +175,11 @@ class OwnSystem:
 
 @contextmanager
 def own_system(drills: Sequence[Drill], *, orders_per_second: float) -> Iterator[OwnSystem]:
-    """Run servers, workers and load in this process' var folder, from nothing; all of it is deleted afterwards."""
+    """Run new servers, workers and load in this process' var folder; all of it is deleted afterwards."""
     folder = settings.var_dir()
     _claim(folder)
     with ExitStack() as stack:
-        # What a drill left behind that was killed itself goes first.
+        # Delete what an earlier, killed drill left behind.
         lifecycle.reset()
         stack.callback(_delete, folder)
         values = stack.enter_context(session.open_session(SILENT))
@@ -199,7 +202,7 @@ def own_system(drills: Sequence[Drill], *, orders_per_second: float) -> Iterator
 
 
 def _claim(folder: Path) -> None:
-    """Mark the folder as one that drills may delete; StackError when there is somebody's data in it."""
+    """Mark the folder as one that drills may delete; StackError when it holds other data."""
     if settings.is_external():
         raise StackError("Drills run on servers of their own; the environment must not name others (TIEOUT_PODS).")
     mark = folder / MARK
@@ -227,7 +230,7 @@ def _has_orders(values: Settings) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Drill, and write a line of JSON for every step: started, outcome, failed. 0: everything was run."""
+    """Drill, and write a line of JSON for every step: starting, ready, outcome, failed. Return 0 if all drills ran."""
     options = _parser().parse_args(arguments)
     files.keep_private()
     lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -262,7 +265,7 @@ def _tell(lines: IO[str], **what: Any) -> None:
 
 
 def _end_without_parent(parent: int) -> None:
-    """Stop the system when whoever ordered the drill is gone: nobody else would."""
+    """Stop the system when the parent has ended, because no other process would stop it then."""
     while os.getppid() == parent:
         time.sleep(PARENT_LOOK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)

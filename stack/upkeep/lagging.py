@@ -1,10 +1,11 @@
-"""Copies beyond their largest lag: what the contract lets nobody call late any more is told like an outage.
+"""Copies beyond the largest lag in the contract: we send alerts about them, as about an outage.
 
-Each copy is judged by what it itself keeps waiting: events that no log has are told of the log alone, although no copy
-of the pod has them. What does not answer is no news: servers and workers are watched by themselves.
+We judge each copy only by events that the store before it has. So events that are not in the log are a lag of the log
+only, although no copy of the pod has them. A copy that does not answer is no finding here, because servers and workers
+have their own watch.
 
-Belongs here: one look at all copies, and what of it people are to know. Does not belong here: when they are told, and
-the texts around it (`repair/alerts/outages.py`).
+Belongs here: one look at all copies, and which findings people must know. Does not belong here: when people are told,
+and the texts (`repair/alerts/outages.py`).
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from repair.alerts.outages import About, Trouble
 from stack.composition.projections import build_projection
 
 PATIENCE_SECONDS = 15.0
-"""Longer than a copy takes to catch up after a restart of something before it."""
+"""Longer than a copy needs to catch up after a restart of the store or the worker before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lag:
-    """How far one copy of one pod is behind what the store before it has."""
+    """How far one copy of one pod is behind the store before it."""
 
     copy: Copy
     pod: str
@@ -38,31 +39,31 @@ class Lag:
 
     @property
     def name(self) -> str:
-        """Under which it is known from look to look."""
+        """The name by which we recognize the lag in the next look."""
         return lag_name(self.copy, self.pod)
 
     @property
     def sentence(self) -> str:
-        """What it lacks, for a person."""
+        """What the copy lacks, for people."""
         lacks = f"{self.name} lacks {counted(self.events, 'event')}, the oldest {self.seconds:,.0f} s old"
         others = f", and so does every copy of {self.pod}" if self.copy is LOG else ""
         return f"{lacks}{others}; it may be {self.copy.late_seconds_max:,} s behind at most"
 
 
 def lag_name(copy: Copy, pod: str) -> str:
-    """Return what a copy of a pod is called, e.g. ``account view of pod1``."""
+    """Return the name of a copy of a pod, e.g. ``account view of pod1``."""
     return f"{copy.name.replace('_', ' ')} of {pod}"
 
 
 @dataclass(kw_only=True)
 class LagWatch:
-    """The newest look at the copies of one stack; looked at less often than servers, because it costs more."""
+    """The newest look at the copies of one stack. It takes longer than a look at servers, so we do it less often."""
 
     settings: Settings
     told: Callable[[], Collection[str]] = tuple
-    """Gives the names of the copies of which people were told that they are behind."""
+    """Returns the names of the copies of which people were told that they are behind."""
     observe: Callable[[Settings], Sequence[Lag | str]] | None = None
-    """Returns the lag of every copy, or the name of one that could not be looked at."""
+    """Returns the lag of every copy, or only the name of a copy that does not answer."""
     seconds: Callable[[], float] = time.monotonic
     began: float = field(init=False)
     troubles: tuple[Trouble, ...] = ()
@@ -72,7 +73,7 @@ class LagWatch:
         self.began = self.seconds()
 
     def look_once(self) -> None:
-        """Look at every copy. One that was told stays behind until it is within its target again."""
+        """Look at every copy. A copy of which people were told stays behind until it is within its target again."""
         known = {one.name: one for one in self.troubles}
         told = {*self.told()}
         found = (self.observe or observe_lags)(self.settings)
@@ -86,7 +87,7 @@ class LagWatch:
         return self._told(lag) if is_behind else None
 
     def _told(self, lag: Lag) -> Trouble:
-        # What was stopped with the system has its usual time to catch up after the start.
+        # After the start a copy has the time of its freshness target to catch up with what happened before.
         starting = lag.copy.freshness_seconds - (self.seconds() - self.began)
         shown = f"copies of {lag.pod} show" if lag.copy is LOG else f"the {lag.name} shows"
         return Trouble(
@@ -101,7 +102,7 @@ class LagWatch:
 
 
 def observe_lags(settings: Settings) -> list[Lag | str]:
-    """Ask every copy of every pod; one that does not answer is named only."""
+    """Return the lag of every copy of every pod; for a copy that does not answer, only its name."""
     asked: list[tuple[list[str], Callable[[], list[Lag]]]] = [
         ([lag_name(copy, pod.pod)], partial(ask, copy, pod, settings))
         for pod in settings.pods
@@ -115,7 +116,7 @@ def observe_lags(settings: Settings) -> list[Lag | str]:
 def _answered(names: Sequence[str], ask: Callable[[], list[Lag]]) -> Sequence[Lag | str]:
     try:
         return ask()
-    except Exception:  # whatever it raises: it could not be looked at, which `tieout status` says
+    except Exception:  # any error: the copy does not answer, and `tieout status` says so
         return names
 
 

@@ -1,7 +1,7 @@
-"""Keeping the system up: workers, Dagster's pages, and what of it must be started again; starting over.
+"""The life cycle of the system: starting workers and Dagster's pages, restarting what has ended, deleting all data.
 
 Belongs here: what `tieout up`, `down` and `reset` do. Does not belong here: one pass over the data (`cli/run.py`),
-how servers are counted and stopped (`stack/composition/session.py`).
+which process stops the servers (`stack/composition/session.py`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 
 DAGSTER_PORT = 3000
-"""Preferred; another one is taken when it is not free."""
+"""The preferred port; we take another one when it is not free."""
 
 PAGES_TIMEOUT_SECONDS = 180.0
 PAGES_LOOK_SECONDS = 0.5
@@ -49,13 +49,13 @@ GENERATED = (
     *("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "refusals", "scratch", "supervisor"),
     "watch",
 )
-"""Folders below `var` that reset deletes besides the servers' own."""
+"""Folders in `var` that `reset` deletes, besides those of the servers."""
 
 
 @contextmanager
 def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = True) -> Iterator[Pages | None]:
-    """Run all workers while the block runs; give Dagster's pages, or None without them."""
-    # What an earlier process that was killed left behind would compete with ours, and holds its ports.
+    """Run all workers while the block runs; yield Dagster's pages, or None without them."""
+    # Workers that a killed process left behind would compete with ours, and they hold their ports.
     stop_workers(values.var_dir)
     started_at = time.time()
     port = _pages_port(values) if has_pages else None
@@ -68,8 +68,8 @@ def workers(values: Settings, *, has_traffic: bool = True, has_pages: bool = Tru
 
 
 def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None) -> None:
-    """Start all workers under a new supervisor, Dagster's pages on the given port; any that still run are stopped."""
-    # First of all: a port that one of them holds is not free, and addresses would change.
+    """Stop running workers, then start all workers under a new supervisor, Dagster's pages on the given port."""
+    # Stop them before we look for ports: they hold their ports, so addresses would change.
     stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
     if has_traffic:
@@ -92,7 +92,7 @@ def _address(port: int) -> str:
 
 
 def _pages_port(values: Settings) -> int:
-    """Return the port of the pages: the one of the last time, so that a bookmark stays right, else the usual one."""
+    """Return the port of the pages: the last one if it is free, so that bookmarks stay valid, else DAGSTER_PORT."""
     try:
         last = int((values.var_dir / "dagster" / "port").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -102,15 +102,15 @@ def _pages_port(values: Settings) -> int:
 
 
 def stop_workers(folder: Path) -> None:
-    """Stop the supervisor and all its workers, and workers that lost theirs."""
+    """Stop the supervisor and all its workers, and workers that lost their supervisor."""
     Supervisor(var_dir=folder).stop()
     session.stop_marked(folder)
 
 
 def wait_for_pages(pages: Pages, progress: Progress) -> bool:
-    """Wait until Dagster's pages can be used, saying what for; return False when that takes longer than most have time.
+    """Wait until Dagster's pages can be used, and say what is missing; return False after PAGES_TIMEOUT_SECONDS.
 
-    They come later then: a machine that is busy is slow, and nothing is broken.
+    A timeout does not mean a failure: on a busy machine the pages need more time.
     """
     deadline = time.monotonic() + PAGES_TIMEOUT_SECONDS
     with progress.step("Waiting for Dagster's pages") as step:
@@ -124,7 +124,7 @@ def wait_for_pages(pages: Pages, progress: Progress) -> bool:
 
 
 def reload_code(values: Settings) -> list[str]:
-    """Let Dagster's code servers start again with the code as it is now; return their names. StackError: none run."""
+    """Restart Dagster's code servers with the present code; return their names. StackError when none run."""
     url = values.var_dir / "dagster" / "url"
     if session.resident(values.var_dir) is None or not url.exists():
         raise StackError("Dagster's pages do not run here; the code is loaded when `tieout up` starts them.")
@@ -134,7 +134,7 @@ def reload_code(values: Settings) -> list[str]:
 
 
 def run_until_interrupted(progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
-    """Start servers, migrate, run all workers; ends by Ctrl-C or a signal, and then everything it started has ended."""
+    """Start servers, migrate, and run all workers until Ctrl-C or a signal; then stop everything that it started."""
     with session.ended_by_signals(), session.residence(settings.var_dir()), session.open_session(progress) as values:
         with progress.step("Migrating"):
             migrate_everything(values)
@@ -166,9 +166,9 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
 def _watch(
     values: Settings, progress: Progress, *, has_traffic: bool, pages_port: int | None, awaited: Pages | None = None
 ) -> NoReturn:
-    """Mend what has ended, for ever; what cannot be mended now (a disk is full) is said once, and tried again.
+    """Restart what has ended, until this process ends. Report a failure (e.g. a full disk) once, and try again.
 
-    The address of pages that are still awaited is printed when they can be used.
+    `awaited`: Dagster's pages that are not ready yet; their address is printed when they can be used.
     """
     trouble = ""
     while True:
@@ -183,7 +183,7 @@ def _watch(
         if found != trouble:
             _tell(values, found)
         if bool(found) != bool(trouble):
-            with suppress(OSError):  # what it is written to may be on the full disk
+            with suppress(OSError):  # the output may go to the full disk
                 progress.note(f"{found} Tried again until it holds." if found else "Everything runs again.")
         trouble = found
         if awaited is not None and not awaited.missing():
@@ -192,7 +192,7 @@ def _watch(
 
 
 def _tell(values: Settings, trouble: str) -> None:
-    """Let `tieout status` and the messages to people say why nothing can be mended now, or that it can again."""
+    """Store for `tieout status` and alerts why a restart fails now, or delete the reason when it works again."""
     if trouble:
         stopped.note(values.var_dir, stopped.SERVERS, scrubber(values)(trouble))
     else:
@@ -200,12 +200,12 @@ def _tell(values: Settings, trouble: str) -> None:
 
 
 def mend(values: Settings, *, has_traffic: bool, pages_port: int | None, is_doubtful: bool = False) -> Settings:
-    """Start again what has ended: embedded servers, or the supervisor itself; return the settings that hold now.
+    """Restart embedded servers or the supervisor if they have ended, and return the present settings.
 
-    A file of settings that somebody has deleted is written again, too.
+    A deleted file of settings is also written again. When a server has a new address, the workers are restarted,
+    because they keep the old address.
 
-    A server that came back at another address is told to the workers by starting these anew. Doubtful: the last attempt
-    failed somewhere, so that servers may run whose addresses nobody was told.
+    `is_doubtful`: the last attempt failed, so servers may run whose addresses are not in the settings yet.
     """
     now = _with_servers(values, is_doubtful=is_doubtful)
     if now != values or not Supervisor(var_dir=values.var_dir).is_running():
@@ -217,7 +217,7 @@ def _with_servers(values: Settings, *, is_doubtful: bool) -> Settings:
     if settings.is_external():
         return values
     servers, file = embedded_servers(values.var_dir), values.var_dir / settings.FILE_NAME
-    # Without the file no command finds what runs, however well it runs.
+    # Without this file no command finds the running servers.
     is_known = file.exists() and file.stat().st_size > 0
     if not is_doubtful and is_known and len(servers.running()) == len(servers.all):
         return values
@@ -229,7 +229,7 @@ def _with_servers(values: Settings, *, is_doubtful: bool) -> Settings:
 
 
 def start_in_background(progress: Progress, arguments: list[str]) -> int:
-    """Start `tieout up` as a process of its own and wait until its workers run; return its process id."""
+    """Start `tieout up` in the background and wait until its workers run; return its process id."""
     folder = settings.var_dir()
     session.refuse_second_resident(folder)
     log = folder / "logs" / "up.log"
@@ -260,17 +260,17 @@ def start_in_background(progress: Progress, arguments: list[str]) -> int:
 
 
 def deletable() -> Path:
-    """Return the folder that `reset` deletes the data of; InputError for servers that are not ours."""
+    """Return the folder whose data `reset` deletes; InputError for servers that are not Tieout's own."""
     if settings.is_external():
         raise InputError("The servers are named by TIEOUT_PODS and are not Tieout's own: delete their data yourself.")
     return settings.var_dir()
 
 
 def bytes_by_folder(folder: Path) -> dict[str, int]:
-    """Return how much each folder below `folder` holds."""
+    """Return the bytes in each folder in `folder`."""
     found = {}
     for one in sorted(folder.iterdir()) if folder.is_dir() else ():
-        # Servers that run come and go with files meanwhile.
+        # Running servers create and delete files meanwhile.
         sizes = (path.lstat().st_size for path in one.rglob("*") if path.is_file())
         with suppress(OSError):
             found[one.name] = sum(sizes)
@@ -278,7 +278,7 @@ def bytes_by_folder(folder: Path) -> dict[str, int]:
 
 
 def reset() -> list[str]:
-    """Stop everything and delete all data below `var`; return what was stopped. Refuses servers that are not ours."""
+    """Stop everything and delete all data in `var`; return what was stopped. InputError for external servers."""
     folder = deletable()
     stopped = session.stop_everything(folder)
     if session.is_drilling(folder):

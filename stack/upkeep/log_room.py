@@ -1,7 +1,8 @@
-"""Room in the log: what every copy has applied goes as soon as the memory of the log's server is nearly used up.
+"""Trims the log as soon as the memory of its server is nearly full: removes entries that every copy has applied.
 
-Otherwise it goes once an hour, which is too late where a copy stood still, the log became full, and the copy goes on:
-nothing could be published until then. Belongs here: when. Does not belong here: what may go (`streams/lag.py`).
+The hourly trim is too late in one case: a copy stops, the log becomes full, and the copy continues. Then nothing can be
+published until the next trim. Belongs here: when the log is trimmed early. Does not belong here: which entries may be
+removed (`streams/lag.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ logger = logging.getLogger("tieout.upkeep")
 
 
 def make_room(settings: Settings) -> int:
-    """Remove applied entries if the log's server is near its limit; return how many went."""
+    """Remove applied entries if the log's server is near its limit; return how many were removed."""
     if not log_memory(settings).is_near:
         return 0
     with closing(build_log(settings)) as log:

@@ -1,8 +1,8 @@
-"""The worker that keeps up what must not depend on Dagster: people are told of outages and incidents, whatever is down,
-and a log that is nearly full gets room.
+"""The upkeep worker, for work that must not depend on Dagster: it sends alerts about outages and incidents, and trims a
+log that is nearly full.
 
-Where the system was started without Dagster's pages (`tieout up --no-ui`) it also does what Dagster's schedules and
-sensors do otherwise: compare, repair, expire, compact, prune (`stack/upkeep/timetable.py`).
+When the system was started without Dagster's pages (`tieout up --no-ui`), it also does the work of Dagster's schedules
+and sensors: compare, repair, expire, compact, prune (`stack/upkeep/timetable.py`).
 
 Belongs here: the loops of that worker. Does not belong here: what is done (`stack/upkeep/watching.py`,
 `stack/upkeep/lagging.py`, `stack/upkeep/log_room.py`, `stack/upkeep/alerting.py`, `stack/upkeep/routine.py`).
@@ -32,13 +32,13 @@ PAGES_ANSWER_SECONDS = 30.0
 ALERT_SECONDS = 30.0
 ROOM_SECONDS = 10.0
 RESTING_SECONDS = 25.0
-"""Dagster's sensor sends the same messages; where it did so this lately, nothing needs to be done here."""
+"""Dagster's sensor sends the same messages. If it ran within this time, we do nothing."""
 
 logger = logging.getLogger("tieout.upkeep")
 
 
 def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> None:
-    """Look, tell and, alone (without Dagster), keep the timetable until `stop` is set."""
+    """Watch and send alerts until `stop` is set; with `is_alone` (without Dagster) also run the timetable."""
     watch = build_watch(settings)
     lags = LagWatch(settings=settings, told=watch.told_copies)
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
@@ -54,7 +54,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
         from stack.upkeep.timetable import Timetable
 
         loops += Timetable(settings=settings, stop=stop).loops()
-    # Each in a thread of its own: what waits for a server that hangs keeps nothing else waiting.
+    # Each loop has its own thread, so that a loop that waits for a hanging server does not delay the others.
     threads = [
         threading.Thread(target=_repeat, args=(settings, work, seconds, stop), daemon=True) for work, seconds in loops
     ]
@@ -64,7 +64,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
 
 
 def tell_unless_told(settings: Settings) -> None:
-    """Write and send what is due about incidents, unless Dagster's sensor did so just now."""
+    """Write and send the messages that are due, unless Dagster's sensor has just done so."""
     from repair.alerts.queue import heartbeat
     from streams.clocks import database_clock
 
@@ -80,7 +80,7 @@ def _repeat(settings: Settings, work: Callable[[], object], seconds: float, stop
         try:
             work()
             last = ""
-        except Exception as error:  # whatever it is: the next look may find what this one did not
+        except Exception as error:  # any error: the next attempt may succeed
             said = clean(f"{type(error).__name__}: {error}")
             if said != last:
                 logger.warning("It is tried again every %g s: %s", seconds, said)

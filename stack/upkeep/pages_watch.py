@@ -1,8 +1,8 @@
-"""Dagster's pages that cannot be used for minutes, although their processes run: people are told as of an outage.
+"""Watches Dagster's pages: when they cannot be used for minutes although their processes run, people get an alert.
 
-A code location in error runs no schedule: nothing is compared, repaired or built by Dagster until somebody mends it.
-Belongs here: one look, and what of it people are to know. Does not belong here: what is asked
-(`stack/processes/dagster_pages.py`), when they are told (`repair/alerts/outages.py`).
+A code location in error runs no schedule, so Dagster compares, repairs and builds nothing until a person corrects it.
+Belongs here: one look, and which finding people must know. Does not belong here: how we ask Dagster
+(`stack/processes/dagster_pages.py`), when people are told (`repair/alerts/outages.py`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from repair.alerts.outages import About, Trouble
 from stack.looking.servers import WITHOUT_DAGSTER
 
 PATIENCE_SECONDS = 300.0
-"""Longer than the pages take to come up on a busy machine."""
+"""Longer than the pages need to start on a busy machine."""
 
 
 @dataclass(kw_only=True)
 class PagesWatch:
-    """The newest look at the pages of one stack; `missing` says what keeps them from being used."""
+    """The newest look at the pages of one stack; `missing` returns why they cannot be used."""
 
     missing: Callable[[], str]
     troubles: tuple[Trouble, ...] = ()
 
     def look_once(self) -> None:
-        """Look once; raises nothing."""
+        """Look once; never raises."""
         found = self.missing()
         self.troubles = (_trouble(found),) if found else ()
 

@@ -1,8 +1,8 @@
-"""What is done again and again where Dagster does not: each a function of the settings, run in a process of its own.
+"""The routines of a system without Dagster: each is a function of the settings and runs in its own process.
 
-    python -m stack.upkeep.worker once compare_changes
+    python -m stack.upkeep.worker once --routine compare_changes
 
-Belongs here: the same work that Dagster's jobs do, put together without Dagster. Does not belong here: when it is done
+Belongs here: the work of Dagster's jobs, composed without Dagster. Does not belong here: when it is done
 (`stack/upkeep/timetable.py`), the work itself.
 """
 
@@ -57,7 +57,7 @@ def repair(settings: Settings) -> None:
 
 
 def compact_lake(settings: Settings) -> None:
-    """Merge the lake's small files, and let old snapshots and their files go."""
+    """Merge the lake's small files, and delete old snapshots and their files."""
     from derived.lake_connection import bounds_of
     from derived.lake_schema import compact
 
@@ -66,7 +66,7 @@ def compact_lake(settings: Settings) -> None:
 
 
 def prune_outboxes(settings: Settings) -> None:
-    """Back up what is new in the lake, verify it, and only then delete the outbox rows that it holds."""
+    """Back up the lake's new files, verify the backup, and only then delete the outbox rows that are in it."""
     from derived.retention import prune_outboxes as prune
 
     for done in prune(settings):
@@ -96,14 +96,14 @@ def prune_results(settings: Settings) -> None:
 
 
 def expire_reservations(settings: Settings) -> None:
-    """End reservations and gift cards whose time is over, and settle calls to the payment provider that were left."""
+    """Expire reservations and gift cards, and settle calls to the payment provider that have no recorded outcome."""
     from oltp.commands.execute import build_command_pod
     from oltp.expiry import expire_due
     from oltp.settling import settle_provider_calls
     from streams.clocks import database_clock
 
     for pod_settings in settings.pods:
-        # By the database's clock: one that is ahead would give units away that are still held.
+        # Use the database's clock: a clock that is ahead would end reservations that are still valid.
         clock = database_clock(pod_settings.reader_dsn)
         with build_command_pod(pod_settings, connections_max=1, clock=clock) as pod:
             expired = expire_due(pod)
@@ -122,7 +122,7 @@ def prune_keys(settings: Settings) -> None:
 
 
 def drill(settings: Settings) -> None:
-    """Break every copy on purpose, on a system of its own, and record what held."""
+    """Run every drill on a separate system, and record the outcomes."""
     from stack.composition.drilling import drill_everything
 
     drill_everything(settings, logger.info)

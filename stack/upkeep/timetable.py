@@ -1,8 +1,9 @@
-"""When what is done where Dagster does not run: `tieout up --no-ui`, or servers without Dagster.
+"""The timetable of the routines when Dagster does not run: `tieout up --no-ui`, or servers without Dagster.
 
-The times are those of Dagster's schedules (`orchestration/definitions.py`). Each routine runs in a process of its own,
-so that its memory is given back and one that hangs keeps nothing else; none runs twice at once. What was missed while
-the system was down is done once when it is up again. Not done here: suites of expectations, which need Dagster.
+The times are those of Dagster's schedules (`orchestration/definitions.py`). Each routine runs in its own process, so
+that its memory is returned and a routine that hangs does not block the worker's other loops. No routine runs twice at
+once. A routine that was missed while the system was down runs once when it is up again. Suites of expectations are not
+run here, because they need Dagster.
 
 Belongs here: the times, and starting these processes. Does not belong here: what they do (`stack/upkeep/routine.py`).
 """
@@ -30,21 +31,21 @@ LOOK_SECONDS = 10.0
 STOP_SECONDS = 15.0
 REPAIR, EXPIRE = "repair", "expire_reservations"
 REPAIR_AGAIN = timedelta(minutes=10)
-"""A repair of the same breaks that could not even claim them is begun again after this long, not sooner."""
+"""When a repair could not claim its breaks, the next repair of the same breaks begins after this time."""
 
 logger = logging.getLogger("tieout.timetable")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Routine:
-    """When a routine is due: every so often, or once a day at a time (UTC)."""
+    """When a routine is due: at an interval (`every`), or once a day at a time (`at`, UTC)."""
 
     name: str
     every: timedelta | None = None
     at: time | None = None
 
     def is_due(self, last: datetime, now: datetime) -> bool:
-        """Return whether it is due, last begun at that moment."""
+        """Return whether the routine is due at `now`, when it last began at `last`."""
         if self.every is not None:
             return now - last >= self.every
         assert self.at is not None
@@ -68,18 +69,18 @@ ROUTINES = (
 
 @dataclass(kw_only=True)
 class Timetable:
-    """What is due in one stack; one routine of a kind at a time."""
+    """Runs the routines of one stack when they are due; no routine runs twice at the same time."""
 
     settings: Settings
     stop: threading.Event
     clock: Clock = utc_now
     run: Callable[[str], int] | None = None
-    """Runs a routine and returns its exit code; by default in a process of its own."""
+    """Runs a routine and returns its exit code; by default in a child process."""
     last: dict[str, datetime] = field(default_factory=dict)
     asked: tuple[str, int, int] | None = None
 
     def loops(self) -> list[tuple[Callable[[], object], float]]:
-        """Return what is to be called every so many seconds: one loop for what is quick, one for the rest."""
+        """Return functions to call, each with its interval in seconds: expiry, the other routines, repairs."""
         self._load()
         quick = [one for one in ROUTINES if one.name == EXPIRE]
         rest = [one for one in ROUTINES if one.name != EXPIRE]
@@ -90,11 +91,11 @@ class Timetable:
         ]
 
     def look(self, routines: list[Routine] | tuple[Routine, ...] = ROUTINES) -> list[str]:
-        """Run what is due, one after the other; return what ran."""
+        """Run the routines that are due, one after the other; return the names of those that ran."""
         ran = []
         for routine in routines:
             now = self.clock()
-            # Nothing is due at the very first start: the first pass has just compared everything.
+            # Nothing is due at the first start of a system, because its first pass has just compared everything.
             if routine.name not in self.last:
                 self._begun(routine.name, now)
             elif routine.is_due(self.last[routine.name], now) and not self.stop.is_set():
@@ -104,7 +105,7 @@ class Timetable:
         return ran
 
     def repair_if_needed(self) -> bool:
-        """Begin a repair when breaks wait on which nobody works; return whether one ran."""
+        """Run a repair when breaks wait in a pod in which no repair has claimed breaks; return whether one ran."""
         from repair.audit import abandoned_runs
         from repair.ledger.incidents import waiting_for_repair
         from streams.clocks import database_clock
@@ -124,7 +125,7 @@ class Timetable:
 
     def _begun(self, name: str, now: datetime) -> None:
         self.last[name] = now
-        with suppress(OSError):  # on a full disk what was done is done again after a restart
+        with suppress(OSError):  # on a full disk the time is lost, so the routine runs again after a restart
             text = json.dumps({name: at.isoformat() for name, at in self.last.items()})
             write_private(self.settings.var_dir / FOLDER / FILE, text)
 

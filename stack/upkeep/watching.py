@@ -1,11 +1,11 @@
-"""Watching servers, workers and copies, and telling people of what does not answer or is too far behind.
+"""Watches servers, workers and copies, and sends alerts about those that do not answer or are too far behind.
 
-What is known of outages, and the messages about them that somebody has not got yet, are kept in a file and in memory:
-neither the control database nor Dagster has to answer, and on a full disk the memory alone does. When the control
-database answers (again), what was sent is put on record beside all other messages (`tieout alerts`).
+We keep outages and undelivered messages about them in memory and in a file. So the watch needs neither the control
+database nor Dagster, and it continues on a full disk. When the control database answers, we record sent messages there,
+beside all other messages (`tieout alerts`).
 
 Belongs here: one look, the file, sending. Does not belong here: when people are told, and the texts
-(`repair/alerts/outages.py`); whether a server answers (`stack/looking/servers.py`); how often it is looked
+(`repair/alerts/outages.py`); whether a server answers (`stack/looking/servers.py`); how often we look
 (`stack/upkeep/loops.py`).
 """
 
@@ -43,7 +43,7 @@ logger = logging.getLogger("tieout.watch")
 
 @dataclass(kw_only=True)
 class Unsent:
-    """A message that was written, with who has it."""
+    """A message and the state of its delivery: the targets that have it, attempts, the last error."""
 
     message: Message
     written_at: datetime
@@ -55,20 +55,20 @@ class Unsent:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to be tried."""
+        """Whether no further attempt is needed or allowed."""
         return self.sent_at is not None or bool(self.message.not_sent_because) or self.attempts >= ATTEMPTS_MAX
 
 
 @dataclass(kw_only=True)
 class Kept:
-    """What is kept from look to look."""
+    """The state that is kept between looks."""
 
     outages: list[Outage] = field(default_factory=list)
     messages: list[Unsent] = field(default_factory=list)
 
 
 def server_troubles(servers: Sequence[ServerSeen], refusal: str = "") -> list[Trouble]:
-    """Return what is wrong with servers; `refusal` is why those that have ended cannot be started again."""
+    """Return the troubles of servers; `refusal` is why ended servers cannot be started again."""
     why = f"; it cannot be started again: {refusal.rstrip('.')}" if refusal else ""
     return [
         Trouble(
@@ -84,7 +84,7 @@ def server_troubles(servers: Sequence[ServerSeen], refusal: str = "") -> list[Tr
 
 
 def worker_troubles(workers: Sequence[ProgramState]) -> list[Trouble]:
-    """Return which workers do not run, or end again and again."""
+    """Return the troubles of workers that do not run or end repeatedly."""
     return [
         Trouble(
             name=f"worker {worker.name}",
@@ -102,38 +102,38 @@ def worker_troubles(workers: Sequence[ProgramState]) -> list[Trouble]:
 
 @dataclass(kw_only=True)
 class Watch:
-    """One stack's watch. Only one process at a time may hold it."""
+    """One stack's watch. Only one process at a time may use it."""
 
     settings: Settings
     targets: Sequence[Target]
     look: Callable[[], Sequence[ServerSeen]]
     workers: Callable[[], Sequence[ProgramState]]
     others: Callable[[], Sequence[Trouble]] = tuple
-    """Gives what was last found of copies that are too far behind, and of Dagster's pages."""
+    """Returns the last troubles of copies that are too far behind, and of Dagster's pages."""
     servers_refusal: Callable[[], str] = str
-    """Gives why servers that have ended cannot be started again; nothing where they can."""
+    """Returns why ended servers cannot be started again; empty when they can."""
     clock: Clock = utc_now
     kept: Kept = field(default_factory=Kept)
 
     @property
     def file(self) -> Path:
-        """Where it is kept what people were told."""
+        """The file of outages and messages."""
         return self.settings.var_dir / FOLDER / FILE
 
     def load(self) -> None:
-        """Go on with what an earlier process left behind; a file that cannot be read is begun anew.
+        """Load the state of an earlier process; ignore a file that cannot be read.
 
-        Workers that nobody was told of get their patience anew: they were started with this process, and what they did
-        before `down` is no outage now.
+        We drop the outages of workers of which people were not told. The workers were started with this process, so
+        their waiting time begins again, and their state before `down` is not an outage now.
         """
         with suppress(OSError, msgspec.MsgspecError):
             self.kept = msgspec.json.decode(self.file.read_bytes(), type=Kept)
         self.kept.outages = [one for one in self.kept.outages if one.is_told or one.about is not About.WORKER]
 
     def look_once(self) -> bool:
-        """Look, tell people what is due; return whether something is down."""
+        """Look, send the messages that are due, and return whether something is down."""
         servers = server_troubles(self.look(), self.servers_refusal())
-        # Workers and copies follow the servers that they use: these are told of alone.
+        # When a server is down, its workers and copies fail, too. So we report only the servers.
         others = self._as_told() if servers else [*worker_troubles(self.workers()), *self.others()]
         found = [*servers, *others]
         now = self.clock()
@@ -153,7 +153,7 @@ class Watch:
         return {one.name for one in self.kept.outages if one.is_told and one.about is About.COPY}
 
     def _as_told(self) -> list[Trouble]:
-        """Return what is not looked at now as people know it: not over because something else is down."""
+        """Return the reported outages of workers and copies, because we cannot look at them while a server is down."""
         told = [one for one in self.kept.outages if one.is_told and one.about is not About.SERVER]
         return [Trouble(name=one.name, sentence=one.sentence, about=one.about) for one in told]
 
@@ -182,7 +182,7 @@ class Watch:
         unsent.next_attempt_at = retry_at(now, unsent.attempts)
 
     def _record(self) -> None:
-        """Put what is done with on record, and forget it here; while the control database does not answer it waits."""
+        """Move finished messages to the control database; when it does not answer, keep them for the next look."""
         for unsent in [one for one in self.kept.messages if one.is_done]:
             try:
                 record_direct(
@@ -206,7 +206,7 @@ class Watch:
 
 
 def build_watch(settings: Settings) -> Watch:
-    """Return the watch of the stack of these settings, with what an earlier process left behind."""
+    """Return the watch of the stack of these settings, with the state of an earlier process."""
     watch = Watch(
         settings=settings,
         targets=build_targets(settings.alert_urls),

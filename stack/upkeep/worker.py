@@ -1,7 +1,7 @@
 """A worker process: ``python -m stack.upkeep.worker relay --pod pod1``, run by the supervisor until it is told to stop.
 
 Belongs here: arguments, signals and the end of a worker. Does not belong here: the work (`streams/`, `derived/`,
-`traffic/`), which is imported only by the worker that does it.
+`traffic/`); each worker imports only the modules of its work.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from stack.processes import stopped
 from stack.settings import load_settings, var_dir
 
 LAKE_WINDOW_SECONDS = 1.0
-"""Cuts are grouped into one lake commit about this often: a commit costs, and leaves a small file."""
+"""The consumer of the lake commits about this often, because each commit takes time and leaves a small file."""
 
 PARENT_LOOK_SECONDS = 1.0
 
 REFUSAL_SECONDS = 15.0
-"""A worker that cannot go on waits this long before it ends: else the supervisor starts it over and over."""
+"""A worker that cannot continue waits this long before it ends, so that the supervisor restarts it less often."""
 
 
 PROGRAM_NAME = "SUPERVISOR_PROCESS_NAME"
-"""Under this name supervisord tells each of its programs what it is called."""
+"""The environment variable in which supervisord gives each program its name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do one worker's work until SIGTERM; return the exit code (1: it could not go on, and the log says why)."""
+    """Run one worker until SIGTERM; return the exit code (1: it could not continue, and the log says why)."""
     options = _parser().parse_args(arguments)
     keep_private()
     keep_pandas_out()
@@ -82,7 +82,7 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
 
 
 def _once(name: str) -> int:
-    """Do one routine, which a signal or the end of its parent ends; return the exit code."""
+    """Run one routine, and return the exit code; a signal or the end of the parent process ends it."""
     from derived.lifeline import end_with_parent
     from stack.scrubbing import scrubber
     from stack.upkeep.routine import ROUTINES
@@ -94,7 +94,7 @@ def _once(name: str) -> int:
             ROUTINES[name](settings)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # whatever it is: the log says so without passwords, the next time it may go
+    except Exception as error:  # any error: log it without passwords; the next run may succeed
         said = scrubber(settings)(f"{type(error).__name__}: {error}")
         logging.getLogger("tieout.worker").error("%s: %s", name, said)
         return 1
@@ -102,7 +102,7 @@ def _once(name: str) -> int:
 
 
 def _stop_without_parent(stop: threading.Event, parent: int) -> None:
-    """End this worker when the supervisor was killed: nobody else would."""
+    """End this worker when the supervisor was killed, because no other process would end it."""
     while not stop.wait(PARENT_LOOK_SECONDS):
         if os.getppid() != parent:
             stop.set()

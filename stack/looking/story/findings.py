@@ -1,8 +1,8 @@
-"""What stands out in the story of an order: where a store says something else than the owner, what waits on its way.
+"""Findings in the story of an order: where a store differs from the owner, and which events wait on their way.
 
-Belongs here: judging rows that were read, purely. Does not belong here: reading them (`stack/looking/story/reads.py`),
-and the verdict on a store, which only a comparison at a cut gives: stores are read one after the other here, so what is
-said to be behind may only be late.
+Belongs here: pure functions that judge the rows. Does not belong here: reading them (`stack/looking/story/reads.py`),
+and the verdict on a store, which only a comparison at a cut gives. Here we read the stores one after the other, so a
+difference may only be a lag.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Tables = Mapping[str, Sequence[Row]]
 TYPES = {"orders": "order", "payments": "payment", "refunds": "refund", "reservations": "reservation"}
 """The type of the aggregates in a table of OLTP; the mart of the same name has a row for each, too."""
 COMPARED = ("status", "currency", "order_number")
-"""What is compared of two rows that both have it, besides amounts."""
+"""Columns, besides amounts, that we compare when both rows have them."""
 
 
 def findings(tables: Mapping[str, Tables]) -> list[str]:
-    """Return one sentence for everything that stands out. `tables`: by store that answered, rows by table."""
+    """Return the findings, a sentence each. `tables` has the rows by table of every store that answered."""
     return [*_breaks(tables), *_parked(tables), *_events(tables), *_copies(tables)]
 
 
@@ -66,7 +66,7 @@ def _copies(tables: Mapping[str, Tables]) -> Iterator[str]:
         owned = {str(row[key]): row for row in tables["OLTP"].get(name, ())}
         views = [("read models", root.table, root.has_guests) for root in roots_from(aggregate_type)]
         for store, copy, has_guests in (("warehouse", name, True), *views):
-            # A store that is not there, or was never built, says nothing.
+            # We skip a store that did not answer or was never built.
             if copy in tables.get(store, {}):
                 wanted = {one for one, row in owned.items() if has_guests or row.get("customer_id") is not None}
                 copied = {str(row[key]): row for row in tables[store][copy]}

@@ -1,7 +1,7 @@
 """What each store holds of one order: the pod, the lake, the log, the marts, the read models.
 
-Belongs here: reading, with roles and transactions that cannot write, and every value bound. Does not belong here: which
-order (`stack/looking/story/telling.py`), how it is shown (`cli/commands/explain.py`).
+Belongs here: reading, with roles and transactions that cannot write, and with bound values only. Does not belong here:
+finding the order (`stack/looking/story/telling.py`), how it is shown (`cli/commands/explain.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Aggregate:
-    """Something that belongs to the order, the order itself included."""
+    """An aggregate of the order; the order itself is one of them."""
 
     merchant_id: str
     type: str
@@ -41,15 +41,15 @@ class Aggregate:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Which order, and where it lives."""
+    """An order, with its pod and merchant."""
 
     pod: str
     merchant_id: str
     order_id: str
 
 
-# The id as text finds nothing by index, so it is compared as what it is. Breaks and alerts also name what belongs to an
-# order: a payment, a refund, a reservation, a fulfillment.
+# We compare ids as uuid, because a comparison as text cannot use the index. Breaks and alerts also name the aggregates
+# of an order, so we also search for the id of a payment, a refund, a reservation or a fulfillment.
 FIND_BY_ID = """
 select order_id::text, merchant_id from oltp.orders
 where order_id = %(order)s::uuid or reservation_id = %(order)s::uuid
@@ -83,7 +83,7 @@ ROOTS = {
     "reservations": ("reservation", "reservation_id"),
     "fulfillments": ("fulfillment", "fulfillment_id"),
 }
-"""Tables whose rows are aggregates of their own: their type and the column of their id."""
+"""Tables whose rows are separate aggregates: the aggregates' type and the column of their id."""
 
 # The cut of an event is the first whose snapshot sees the transaction that wrote it.
 OUTBOX = """
@@ -155,14 +155,14 @@ def find_in_pod(dsn: str, pod: str, order: str, *, is_id: bool) -> list[Place]:
 
 
 def find_in_lake(connection: duckdb.DuckDBPyConnection, order: str) -> list[Place]:
-    """Return the orders with this id or number of which the lake has events; OLTP may have lost them."""
+    """Return the orders with this id or number that have events in the lake; OLTP may have lost them."""
     bound = {"order": order, "number": f'"order_number":{json.dumps(order)}'}
     rows = connection.execute(LAKE_FIND, bound).fetchall()
     return [Place(pod=pod, merchant_id=merchant, order_id=order_id) for order_id, merchant, pod in rows]
 
 
 def read_pod(dsn: str, place: Place) -> tuple[dict[str, list[Row]], list[Aggregate]]:
-    """Return the pod's rows by table, and the aggregates that they are."""
+    """Return the pod's rows by table, and the aggregates among them."""
     with reading(dsn) as connection:
         tables = {
             name: connection.execute(query, {"order_id": place.order_id}).fetchall()
@@ -177,24 +177,24 @@ def read_pod(dsn: str, place: Place) -> tuple[dict[str, list[Row]], list[Aggrega
 
 
 def read_outbox(dsn: str, aggregates: Collection[Aggregate]) -> list[Row]:
-    """Return the events that the outbox still has of these aggregates, with the cut they are in, if any yet."""
+    """Return the events of these aggregates that the outbox still has, each with its cut, or null before its cut."""
     bound = {"types": [one.type for one in aggregates], "ids": [one.id for one in aggregates]}
     with reading(dsn) as connection:
         return connection.execute(OUTBOX, bound).fetchall()
 
 
 def read_lake_events(connection: duckdb.DuckDBPyConnection, place: Place) -> list[Row]:
-    """Return the lake's events of the order and of whatever names it, with how often it has each."""
+    """Return the lake's events of the order, and events whose payload names it, each with its number of copies."""
     return rows_of(connection, LAKE_EVENTS, {"pod": place.pod, "order_id": place.order_id})
 
 
 def read_lake_parked(connection: duckdb.DuckDBPyConnection, place: Place, keys: Sequence[str]) -> list[Row]:
-    """Return what waits on its way to the lake."""
+    """Return the parked events on their way to the lake."""
     return rows_of(connection, LAKE_PARKED, {"pod": place.pod, "keys": list(keys)})
 
 
 def read_marts(connection: duckdb.DuckDBPyConnection, place: Place) -> tuple[dict[str, list[Row]], Mapping[str, int]]:
-    """Return the rows of every mart, and the cuts at which the warehouse stands; empty before the first build."""
+    """Return the rows of every mart, and the warehouse's cuts; both are empty before the first build."""
     from derived.builds import latest_build
 
     latest = latest_build(connection)
@@ -206,7 +206,7 @@ def read_marts(connection: duckdb.DuckDBPyConnection, place: Place) -> tuple[dic
 
 
 def read_views(dsn: str, place: Place, keys: Sequence[str]) -> tuple[dict[str, list[Row]], list[Row], list[Row]]:
-    """Return the views' rows by table, the positions at which they stand, and what waits on its way to them."""
+    """Return the views' rows by table, their positions, and their parked events."""
     with reading(dsn) as connection:
         tables = {}
         for name in tables_with("order_id"):
@@ -218,7 +218,7 @@ def read_views(dsn: str, place: Place, keys: Sequence[str]) -> tuple[dict[str, l
 
 
 def read_log(settings: Settings, pod: str, events: Sequence[Row]) -> dict[str, str]:
-    """Return for every event (by id) which stream entry holds it, or why none does."""
+    """Return for every event (by id) the stream entry that holds it, or why no entry does."""
     from streams.logs import build_log
 
     with closing(build_log(settings)) as log:
@@ -258,7 +258,7 @@ def _entries_of_cut(log: Any, pod: str, cut: int, events: Sequence[Row]) -> dict
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, bound: Mapping[str, Any]) -> list[Row]:
-    """Return a query's rows as values by column."""
+    """Return a query's rows as dictionaries by column."""
     cursor = connection.execute(query, dict(bound))
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

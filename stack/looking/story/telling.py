@@ -1,8 +1,7 @@
 """The story of one order: what every store holds of it, event by event, and which breaks name it.
 
-Belongs here: finding the order, putting the stores' answers together; a store that does not answer is a section that
-says so. Does not belong here: the reads (`stack/looking/story/reads.py`), tables for people
-(`cli/commands/explain.py`).
+Belongs here: finding the order, and combining the stores' answers. A store that does not answer gets a section with its
+error. Does not belong here: the reads (`stack/looking/story/reads.py`), tables for people (`cli/commands/explain.py`).
 """
 
 from __future__ import annotations
@@ -30,30 +29,30 @@ BREAKS_MAX = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What one store says: rows by table."""
+    """The answer of one store: rows by table."""
 
     store: str
     tables: dict[str, list[Row]] = field(default_factory=dict)
     stands_at: str = ""
-    """How new it is, in words."""
+    """The cut or time of the rows, in words."""
     error: str = ""
-    """Why it says nothing, if it does not answer."""
+    """Why the store does not answer; empty when it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """Everything there is about one order."""
+    """Everything that the stores hold of one order."""
 
     pod: str
     merchant_id: str
     order_id: str
     order_number: str | None
-    """None when no store that answered says."""
+    """None when no store that answered has it."""
     sections: tuple[Section, ...]
 
     @property
     def findings(self) -> list[str]:
-        """What stands out, a sentence each; of the stores that answered."""
+        """Differences and waiting events in the stores that answered, a sentence each."""
         return findings({one.store: one.tables for one in self.sections if not one.error})
 
     def as_json(self) -> dict[str, Any]:
@@ -63,9 +62,9 @@ class Story:
 
 
 def read_story(settings: Settings, order: str, *, merchant_id: str | None = None, clock: Clock = utc_now) -> Story:
-    """Return the story of the order with this number or id, or to which what has this id belongs.
+    """Return the story of the order with this number or id, or of the order of the aggregate with this id.
 
-    Raises NotFoundError when no store has it, InputError when several merchants have an order of that number.
+    Raises NotFoundError when no store has it, InputError when several merchants have an order with that number.
     """
     return _Reader(settings, clock).read(order, merchant_id)
 
@@ -152,7 +151,7 @@ class _Reader:
     def _with_those_of_the_lake(
         self, place: Place, aggregates: Sequence[Aggregate], lake_events: Sequence[Row]
     ) -> list[Aggregate]:
-        """Return the aggregates that OLTP or the lake knows, the order first."""
+        """Return the aggregates that OLTP or the lake has, the order first."""
         order = Aggregate(merchant_id=place.merchant_id, type="order", id=place.order_id)
         others = [
             Aggregate(merchant_id=row["merchant_id"], type=row["aggregate_type"], id=row["aggregate_id"])
@@ -193,7 +192,7 @@ class _Reader:
         return any(one.error for one in self._sections if one.store == store)
 
     def _asked(self, store: str, ask: Callable[[], Any], otherwise: Any) -> Any:
-        """Return the answer; a store that does not answer becomes a section that says so, once."""
+        """Return the answer; if the store does not answer, add one section with its error and return `otherwise`."""
         try:
             return ask()
         except (psycopg.Error, duckdb.Error, TieoutError) as error:
@@ -203,7 +202,7 @@ class _Reader:
 
 
 def merged_events(outbox: Sequence[Row], lake: Sequence[Row], now: datetime) -> list[Row]:
-    """Return every event that outbox or lake has, in order, with where it is and how old it is."""
+    """Return every event of outbox and lake in the order of positions, with the stores that hold it and its age."""
     kept = {row["event_id"]: row for row in outbox}
     stored = {row["event_id"]: row for row in lake}
     merged = [_event(kept.get(event_id), stored.get(event_id), now) for event_id in dict.fromkeys([*kept, *stored])]
