@@ -100,6 +100,7 @@ def test_an_order_with_a_refund_is_told_from_its_rows_to_its_views(settings: Set
         "account_refunds": 1,
         "fulfillment_orders": 1,
         "fulfillment_reservations": 1,
+        "sales_orders": 1,
     }
     assert section(story, "warehouse").stands_at == "not built yet"
     assert story.findings == []
