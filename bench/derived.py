@@ -160,7 +160,7 @@ def _copy(connection: psycopg.Connection, table: str, rows: Sequence[tuple[objec
 
 
 def _rebuild(settings: Settings, events: int) -> list[Figure]:
-    """Rebuild both views at the same time, each in its own process like its worker: first emptied, then intact."""
+    """Rebuild all views at the same time, each in its own process like its worker: first emptied, then intact."""
     with multiprocessing.get_context("spawn").Pool(len(VIEWS)) as pool:
         pool.map(_warm_up, [settings] * len(VIEWS), chunksize=1)
         _lose_views(settings)
@@ -186,7 +186,7 @@ def _rebuild_both(pool: Pool, settings: Settings, events: int) -> tuple[float, f
 
 
 def _lose_views(settings: Settings) -> None:
-    """Empty every table of both views; their positions stay."""
+    """Empty every table of all views; their positions stay."""
     tables = [table for root in all_roots() for table in root.tables]
     with psycopg.connect(settings.read_models_dsn) as connection:
         connection.execute(f"truncate {', '.join(f'read_models.{table}' for table in tables)}".encode())

@@ -1,4 +1,4 @@
-"""The memory of each process of a command: ``python -m bench.memory -- python -m stack.run --once a.csv.gz``.
+"""The memory of each process of a command: ``python -m bench.memory -- python -m cli.run --once a.csv.gz``.
 
 Samples the command's process tree and prints the peak of each kind of process. Children in a separate session are found
 by the marker or the folder of their stack. Belongs here: sampling and printing. Does not belong here: starting a system
