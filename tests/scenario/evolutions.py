@@ -76,8 +76,8 @@ ADDED = Evolution(
     edits=(
         Edit(
             path=EVENT,
-            old='    """When the money went; None until then."""\n',
-            new='    """When the money went; None until then."""\n'
+            old='    """When the money was paid back; None until then."""\n',
+            new='    """When the money was paid back; None until then."""\n'
             '    asked_by: Reference = "unknown"\n    """Who asked for it."""\n',
         ),
         Edit(
@@ -100,11 +100,6 @@ ADDED = Evolution(
             old="        return save(tx, None, refund,",
             new="        refund = msgspec.structs.replace(refund, asked_by=self.asked_by)\n"
             "        return save(tx, None, refund,",
-        ),
-        Edit(
-            path="oltp/commands/request_refund.py",
-            old="from typing import Annotated\n",
-            new="from typing import Annotated\n\nimport msgspec\n",
         ),
         Edit(
             path="traffic/journeys.py",
