@@ -22,6 +22,12 @@ PREPARE = """
     create table if not exists read_models.migrations (
         name text primary key, applied_at timestamptz not null default now())"""
 APPLIED = "insert into read_models.migrations (name) values (%s) on conflict do nothing"
+ATTACH = """
+    select read_models.attach_sums(part_table) from read_models.sum_parts where (
+        select count(*) from pg_trigger
+        where tgrelid = format('read_models.%I', part_table)::regclass and tgname like 'sums_of_%'
+    ) < 4"""
+"""A table that is added up has four triggers; without one its sums would be wrong again after each repair."""
 CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 
 
@@ -43,6 +49,7 @@ def migrate(dsn: str) -> None:
                 if is_again:
                     connection.execute(file.read_bytes())
                     connection.execute(APPLIED, [file.stem])
+            connection.execute(ATTACH)
     except psycopg.OperationalError:
         raise StackError(f"The read models ({described(dsn)}) could not be reached.") from None
 

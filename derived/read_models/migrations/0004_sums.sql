@@ -113,6 +113,20 @@ begin
 end
 $function$;
 
+-- Attaches the triggers to a table that is added up. A migration also calls it for a table that has lost one.
+create or replace function read_models.attach_sums(part text) returns void language plpgsql as $function$
+begin
+    execute format('create or replace trigger sums_of_inserted after insert on read_models.%I referencing new table '
+                   'as coming for each statement execute function read_models.keep_sums()', part);
+    execute format('create or replace trigger sums_of_updated after update on read_models.%I referencing new table '
+                   'as coming old table as going for each statement execute function read_models.keep_sums()', part);
+    execute format('create or replace trigger sums_of_deleted after delete on read_models.%I referencing old table '
+                   'as going for each statement execute function read_models.keep_sums()', part);
+    execute format('create or replace trigger sums_of_truncated after truncate on read_models.%I '
+                   'for each statement execute function read_models.keep_sums()', part);
+end
+$function$;
+
 -- Makes a table a part of a sum table: creates the triggers, and computes the sums again.
 create or replace function read_models.add_up(
     part text, summed text, id_column text, group_columns text [], measures text [], amounts text []
@@ -122,14 +136,7 @@ begin
     on conflict (part_table) do update
     set (sum_table, id_column, group_columns, measures, amounts)
     = (excluded.sum_table, excluded.id_column, excluded.group_columns, excluded.measures, excluded.amounts);
-    execute format('create or replace trigger sums_of_inserted after insert on read_models.%I referencing new table '
-                   'as coming for each statement execute function read_models.keep_sums()', part);
-    execute format('create or replace trigger sums_of_updated after update on read_models.%I referencing new table '
-                   'as coming old table as going for each statement execute function read_models.keep_sums()', part);
-    execute format('create or replace trigger sums_of_deleted after delete on read_models.%I referencing old table '
-                   'as going for each statement execute function read_models.keep_sums()', part);
-    execute format('create or replace trigger sums_of_truncated after truncate on read_models.%I '
-                   'for each statement execute function read_models.keep_sums()', part);
+    perform read_models.attach_sums(part);
     perform read_models.sum_again(summed, null, null);
 end
 $function$;

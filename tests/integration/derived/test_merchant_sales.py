@@ -13,6 +13,7 @@ from contracts.events.order import OrderState, OrderStatus
 from contracts.events.payment import PaymentCapture, PaymentState
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.ids import uuid7
+from derived.read_models import migrate
 from derived.read_models.merchant_sales import SalesDay, order_in_sales, sales_of
 from tests.derived_work import NOON, FakePod, key_of, order, payment, refund
 from tests.integration.derived.conftest import Stores
@@ -175,6 +176,17 @@ def test_a_damaged_sum_is_added_up_again(stores: Stores, damage: str, is_whole: 
     assert rebuilt()
     assert stores.execute(KEPT) == before
     assert rebuilt() == 0
+
+
+def test_a_lost_trigger_comes_back_with_the_next_migration(stores: Stores) -> None:
+    pod = FakePod()
+    first = order(placed_at=NOON)
+    stores.sales.apply(pod.step(pod.cut(first)))
+    stores.execute("drop trigger sums_of_updated on read_models.sales_orders")
+    migrate(stores.dsn)
+    stores.sales.apply(pod.step(pod.cut(later(first, cancelled_minor=100)), since=1))
+    assert [found.cancelled_minor for found in days_of(stores)] == [100]
+    sums_hold(stores)
 
 
 def test_two_pods_add_to_the_same_day_while_it_is_added_up_again(stores: Stores) -> None:
