@@ -18,6 +18,7 @@ PACKAGES = (
     "finance",
     "reconcile",
     "traffic",
+    "witness",
     "cli",
     "stack",
     "assets",

@@ -31,6 +31,7 @@ PACKAGES = (
     "stack",
     "streams",
     "traffic",
+    "witness",
 )
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 50
