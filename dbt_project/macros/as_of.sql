@@ -21,6 +21,17 @@
     end
 {%- endmacro %}
 
+{# The parts of the standing versions, e.g. the lines of the orders: one row per part, with the columns of its aggregate. #}
+{% macro standing_parts(history, parts, part) -%}
+    (
+        select
+            * exclude ({{ parts }}),
+            unnest({{ parts }}) as {{ part }}
+        from {{ ref(history) }} as history
+        where {{ is_standing('history') }}
+    )
+{%- endmacro %}
+
 {# The condition for facts, which are never edited: selects all facts up to the cut. These variables select a period:
        set variable since = map {'pod1': 11, 'pod2': 4};  only facts that came after these cuts
        set variable first_day = date '2010-12-01';        only facts of this business day and later

@@ -1,35 +1,22 @@
 with holders as (
-    select
-        entitlement_id,
-        merchant_id,
-        cast(null as varchar) as customer_id,
-        feature,
-        effective_level,
-        effective_grant_id,
-        grants,
-        version,
-        pod,
-        valid_from_cut as cut,
-        occurred_at as changed_at,
-        recorded_at
-    from {{ ref('int_merchant_entitlements_history') }} as history
-    where {{ is_standing('history') }}
-    union all
-    select
-        entitlement_id,
-        merchant_id,
-        customer_id,
-        feature,
-        effective_level,
-        effective_grant_id,
-        grants,
-        version,
-        pod,
-        valid_from_cut as cut,
-        occurred_at as changed_at,
-        recorded_at
-    from {{ ref('int_customer_entitlements_history') }} as history
-    where {{ is_standing('history') }}
+    {% for holder, customer_id in [('merchant', 'cast(null as varchar)'), ('customer', 'customer_id')] %}
+        select
+            entitlement_id,
+            merchant_id,
+            {{ customer_id }} as customer_id,
+            feature,
+            effective_level,
+            effective_grant_id,
+            grants,
+            version,
+            pod,
+            valid_from_cut,
+            occurred_at,
+            recorded_at
+        from {{ ref('int_' ~ holder ~ '_entitlements_history') }} as history
+        where {{ is_standing('history') }}
+        {{ 'union all' if not loop.last }}
+    {% endfor %}
 )
 
 select
@@ -44,7 +31,7 @@ select
     grants,
     version,
     pod,
-    cut,
-    changed_at,
+    valid_from_cut as cut,
+    occurred_at as changed_at,
     recorded_at
 from holders

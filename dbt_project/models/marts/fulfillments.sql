@@ -1,11 +1,3 @@
-with fulfillments as (
-    select
-        * exclude (lines),
-        unnest(lines) as line
-    from {{ ref('int_fulfillments_history') }} as history
-    where {{ is_standing('history') }}
-)
-
 select
     line.fulfillment_line_id,
     fulfillment_id,
@@ -20,4 +12,4 @@ select
     recorded_at,
     pod,
     valid_from_cut as cut
-from fulfillments
+from {{ standing_parts('int_fulfillments_history', 'lines', 'line') }} as fulfillments

@@ -1,11 +1,3 @@
-with orders as (
-    select
-        * exclude (lines),
-        unnest(lines) as line
-    from {{ ref('int_orders_history') }} as history
-    where {{ is_standing('history') }}
-)
-
 select
     line.order_line_id,
     order_id,
@@ -38,4 +30,4 @@ select
     {{ business_day('placed_at') }} as order_date,
     pod,
     valid_from_cut as cut
-from orders
+from {{ standing_parts('int_orders_history', 'lines', 'line') }} as orders

@@ -1,11 +1,3 @@
-with payments as (
-    select
-        * exclude (captures),
-        unnest(captures) as capture
-    from {{ ref('int_payments_history') }} as history
-    where {{ is_standing('history') }}
-)
-
 select
     capture.payment_capture_id,
     payment_id,
@@ -18,4 +10,4 @@ select
     {{ business_day('capture.captured_at') }} as captured_date,
     pod,
     valid_from_cut as cut
-from payments
+from {{ standing_parts('int_payments_history', 'captures', 'capture') }} as payments

@@ -1,11 +1,3 @@
-with products as (
-    select
-        * exclude (variants),
-        unnest(variants) as variant
-    from {{ ref('int_products_history') }} as history
-    where {{ is_standing('history') }}
-)
-
 select
     variant.variant_id,
     product_id,
@@ -22,4 +14,4 @@ select
     valid_from_cut as cut,
     occurred_at as changed_at,
     recorded_at
-from products
+from {{ standing_parts('int_products_history', 'variants', 'variant') }} as products

@@ -1,11 +1,3 @@
-with refunds as (
-    select
-        * exclude (lines),
-        unnest(lines) as line
-    from {{ ref('int_refunds_history') }} as history
-    where {{ is_standing('history') }}
-)
-
 select
     line.refund_line_id,
     refund_id,
@@ -24,4 +16,4 @@ select
     {{ business_day('completed_at') }} as refund_date,
     pod,
     valid_from_cut as cut
-from refunds
+from {{ standing_parts('int_refunds_history', 'lines', 'line') }} as refunds

@@ -1,11 +1,3 @@
-with reservations as (
-    select
-        * exclude (lines),
-        unnest(lines) as line
-    from {{ ref('int_reservations_history') }} as history
-    where {{ is_standing('history') }}
-)
-
 select
     line.reservation_line_id,
     reservation_id,
@@ -24,4 +16,4 @@ select
     valid_from_cut as cut,
     occurred_at as changed_at,
     recorded_at
-from reservations
+from {{ standing_parts('int_reservations_history', 'lines', 'line') }} as reservations
