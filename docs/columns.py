@@ -188,7 +188,7 @@ def _yml(models: Iterable[Mapping[str, Any]]) -> str:
     return NOTICE + dumped.replace("\n- name: ", "\n\n- name: ").replace("models:\n\n", "models:\n")
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Writes a column on one line, unless its description has several, and names a repeated column after itself."""
 
     def generate_anchor(self, node: yaml.Node) -> str:
