@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from contracts.errors import StackError
 from contracts.progress import SILENT
 from contracts.runs import LOCATION
 from contracts.settings import Settings
+from contracts.waiting import wait_until
 from stack.ports import free_port
 from stack.processes.dagster_database import migrate_dagster
 from stack.processes.dagster_home import write_dagster_home
@@ -107,11 +107,12 @@ class Pages:
 
     def until(self, what: str, is_true: Callable[[], bool], *, seconds: float = DEADLINE_SECONDS) -> None:
         """Poll until `is_true()`; StackError with the last log lines after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not is_true():
-            if time.monotonic() > deadline:
-                raise StackError(f"{what}; logs in {self.logs}: {self.tail()}")
-            time.sleep(0.5)
+        wait_until(
+            is_true,
+            timeout_seconds=seconds,
+            failure=lambda: f"{what}; logs in {self.logs}: {self.tail()}",
+            pause_seconds_max=0.5,
+        )
 
     def tail(self) -> str:
         """Return the last lines of the logs."""

@@ -35,6 +35,7 @@ from contracts.clock import utc_now
 from contracts.errors import StackError
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
+from contracts.waiting import wait_until
 from derived.lake_connection import open_lake
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
@@ -46,7 +47,6 @@ from repair.sweeping import plans_for, take_in
 from stack.composition.builder import warm_builder
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.damaging import stopped
-from stack.processes.tracking import wait_until
 from stack.upkeep.alerting import tell
 
 START_SECONDS_MAX = 180.0

@@ -20,7 +20,7 @@ from contracts.events.envelope import Envelope
 from contracts.settings import Settings
 from derived.builds import build_lock, stand_back
 from derived.lake_connection import open_lake, scrub, transaction
-from derived.lake_files import is_conflict
+from derived.lake_files import conflicts_retried
 from derived.lake_schema import CUTS, EPOCHS, EVENTS, PARKED, RETRACTED_CUTS, RETRACTED_EVENTS, fence_table
 from streams.codec import EVENT_SCHEMA
 from streams.epochs import PublishedCut
@@ -125,17 +125,15 @@ def retract_lake(
         build_lock(settings),
         open_lake(settings) as connection,
     ):
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            try:
-                with transaction(connection):
+        try:
+            for attempt in conflicts_retried(ATTEMPTS_MAX):
+                with attempt, transaction(connection):
                     _retract(connection, pod, opening, base_at, logged, clock)
-                return
-            except duckdb.TransactionException as error:
-                if not is_conflict(error) or attempt == ATTEMPTS_MAX:
-                    sentence = scrub(error, settings.catalog_dsn)
-                    raise PropagationError(
-                        f"The lake could not be taken back to cut {opening.base_cut} of {pod}: {sentence}"
-                    ) from None
+        except duckdb.TransactionException as error:
+            sentence = scrub(error, settings.catalog_dsn)
+            raise PropagationError(
+                f"The lake could not be taken back to cut {opening.base_cut} of {pod}: {sentence}"
+            ) from None
 
 
 def _retract(

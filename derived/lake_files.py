@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+import duckdb
 import psycopg
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from contracts.errors import PropagationError, StackError
 from contracts.ids import uuid7
@@ -168,6 +170,16 @@ def is_conflict(error: Exception) -> bool:
     DuckLake retries a commit itself if the changes are compatible, and gives up after some retries.
     """
     return "conflict" in str(error) or "maximum retry count" in str(error)
+
+
+def conflicts_retried(attempts: int, *, pause_seconds: float = 0.0) -> Retrying:
+    """Return what runs a transaction again while others commit first; after the last attempt it raises the conflict."""
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, duckdb.TransactionException) and is_conflict(error)),
+        stop=stop_after_attempt(attempts),
+        wait=wait_fixed(pause_seconds),
+        reraise=True,
+    )
 
 
 def put_back_files(place: Place) -> list[str]:

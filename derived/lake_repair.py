@@ -13,7 +13,6 @@ they were built from: the result names the lowest changed cut, and the marts are
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ import pyarrow.compute as pc
 from contracts.errors import EpochChangedError, PropagationError
 from contracts.text import are, counted
 from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, scrub, transaction
-from derived.lake_files import is_conflict
+from derived.lake_files import conflicts_retried, is_conflict
 from derived.lake_reads import lake_positions, recorded_cut
 from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table
 from streams.projection import Position
@@ -257,15 +256,12 @@ def change_lake(
     """
     with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
         connection.register(GIVEN, given)
-        for attempt in range(ATTEMPTS_MAX):
-            if attempt:
-                time.sleep(RETRY_SECONDS)
-            try:
-                return _attempt(connection, pod, change)
-            except duckdb.TransactionException as error:
-                if not is_conflict(error):
-                    raise _failure(catalog_dsn, error) from None
-            except duckdb.Error as error:
+        try:
+            retrying = conflicts_retried(ATTEMPTS_MAX, pause_seconds=RETRY_SECONDS)
+            answer: Answer = retrying(_attempt, connection, pod, change)
+            return answer
+        except duckdb.Error as error:
+            if not (isinstance(error, duckdb.TransactionException) and is_conflict(error)):
                 raise _failure(catalog_dsn, error) from None
     raise PropagationError(f"The lake could not be repaired: others changed it in each of {ATTEMPTS_MAX} attempts.")
 

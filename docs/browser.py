@@ -11,7 +11,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from contracts.errors import StackError
+from contracts.waiting import comes_true, wait_until
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = (
@@ -31,7 +31,6 @@ MISSING = (
 START_SECONDS = 30.0
 ANSWER_SECONDS = 60.0
 FRAME_BYTES_MAX = 1 << 28
-LOOK_SECONDS = 0.25
 CLIP = ("x", "y", "width", "height")
 
 
@@ -70,11 +69,11 @@ class Browser:
 
     def wait(self, expression: str, *, what: str, seconds: float = ANSWER_SECONDS) -> None:
         """Wait until a JavaScript expression is true; StackError when it takes too long."""
-        deadline = time.monotonic() + seconds
-        while not self.ask(expression):
-            if time.monotonic() > deadline:
-                raise StackError(f"Waiting for {what} took longer than {seconds:g} s.")
-            time.sleep(LOOK_SECONDS)
+        wait_until(
+            lambda: self.ask(expression),
+            timeout_seconds=seconds,
+            failure=lambda: f"Waiting for {what} took longer than {seconds:g} s.",
+        )
 
     def picture(self, path: Path, *, clip: Sequence[float] | None = None) -> None:
         """Write a PNG of the window, or of a part of it: x, y, width, height in CSS pixels."""
@@ -110,12 +109,14 @@ def browser() -> Iterator[Browser]:
 
 def _address(folder: Path, child: subprocess.Popen[bytes]) -> str:
     """Wait until the browser has started, and return the WebSocket address of its page."""
-    deadline = time.monotonic() + START_SECONDS
     port = folder / "DevToolsActivePort"
-    while not (port.exists() and port.read_text().strip()):
-        if child.poll() is not None or time.monotonic() > deadline:
-            raise StackError(f"The browser did not start (exit code {child.poll()}).")
-        time.sleep(LOOK_SECONDS)
+
+    def has_port() -> bool:
+        return port.exists() and bool(port.read_text().strip())
+
+    comes_true(lambda: has_port() or child.poll() is not None, seconds=START_SECONDS)
+    if not has_port():
+        raise StackError(f"The browser did not start (exit code {child.poll()}).")
     with urllib.request.urlopen(f"http://127.0.0.1:{port.read_text().split()[0]}/json/list", timeout=10) as answer:
         pages = [page for page in json.load(answer) if page["type"] == "page"]
     return str(pages[0]["webSocketDebuggerUrl"])

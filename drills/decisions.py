@@ -16,11 +16,12 @@ from contracts.errors import PropagationError
 from contracts.ids import aggregate_key
 from contracts.ownership import LAKE
 from contracts.text import counted
+from contracts.waiting import comes_true
 from derived.reports import Report, read_report
 from derived.retention import prune_outboxes
 from drills.answers import ask
 from drills.copies import LOOKED_AT
-from drills.scene import PATIENCE_SECONDS, Scene, wait
+from drills.scene import PATIENCE_SECONDS, Scene
 from drills.stores import store_of
 from drills.system import Ran
 from drills.trading import Sale, merchant_of, refusal
@@ -107,7 +108,7 @@ def log_is_whole(scene: Scene, pod: str, *, through_cut: int) -> None:
             present = (found[0].cut if found else 0, log.tail(pod, 1).manifest_cut)
         return present[0] == start and present[1] >= through_cut
 
-    wait(is_whole, PATIENCE_SECONDS)
+    comes_true(is_whole, seconds=PATIENCE_SECONDS)
     scene.note(
         Promise.IS_REBUILT,
         pod,

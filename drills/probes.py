@@ -17,7 +17,8 @@ from contracts.errors import TieoutError
 from contracts.ownership import Lateness
 from contracts.text import counted
 from contracts.verdicts import Verdict
-from drills.scene import PATIENCE_SECONDS, Scene, summary, wait
+from contracts.waiting import comes_true
+from drills.scene import PATIENCE_SECONDS, Scene, summary
 from drills.stores import ahead
 from drills.trading import complaint, refusal
 
@@ -47,7 +48,7 @@ def trade(
         _travel(scene, pod, promise)
         _overstep(scene, pod)
     for pod in chosen if has_load else ():
-        wait(lambda pod=pod: orders_in(scene, pod) > before[pod], PATIENCE_SECONDS)  # type: ignore[misc]
+        comes_true(lambda pod=pod: orders_in(scene, pod) > before[pod], seconds=PATIENCE_SECONDS)  # type: ignore[misc]
         more = orders_in(scene, pod) - before[pod]
         scene.note(
             promise,

@@ -15,6 +15,7 @@ from contracts.errors import PropagationError
 from contracts.ownership import Lateness
 from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
+from contracts.waiting import comes_true
 from drills.observing import Notes
 from drills.stores import Standing, Store
 from drills.system import System
@@ -23,7 +24,6 @@ from reconcile.comparison_run import run_pairs
 
 PATIENCE_SECONDS = 60.0
 """Time limit in seconds for short waits; a copy itself gets the lag that the contract allows."""
-LOOK_SECONDS = 0.1
 
 
 @dataclass(kw_only=True)
@@ -85,7 +85,7 @@ class Scene:
             states = self.system.worker_states()
             return all(states.get(name) == "running" for name in self.workers)
 
-        if not wait(are_running, PATIENCE_SECONDS):
+        if not comes_true(are_running, seconds=PATIENCE_SECONDS):
             ended = ", ".join(f"{name} is {states.get(name)}" for name in self.workers if states.get(name) != "running")
             raise PropagationError(f"Not every worker runs: {ended}.")
 
@@ -117,7 +117,7 @@ class Scene:
                 last = None
             return last is not None and is_there(last)
 
-        wait(look, seconds)
+        comes_true(look, seconds=seconds)
         return last
 
     def catch_up(self) -> None:
@@ -173,7 +173,7 @@ class Scene:
 
     def require(self, is_true: Callable[[], bool], otherwise: str) -> None:
         """Wait for a precondition of the drill; PropagationError when it does not become true."""
-        if not wait(is_true, PATIENCE_SECONDS):
+        if not comes_true(is_true, seconds=PATIENCE_SECONDS):
             raise PropagationError(f"After {PATIENCE_SECONDS:.0f} s {otherwise}.")
 
     def pause(self, seconds: float) -> None:
@@ -185,16 +185,6 @@ class Scene:
         self.catch_up()
         self.compare_equal()
         self.count_sales()
-
-
-def wait(is_true: Callable[[], bool], seconds: float) -> bool:
-    """Poll `is_true()` for at most `seconds`; return whether it became true."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_SECONDS)
-    return True
 
 
 def summary(results: Sequence[PairResult]) -> str:

@@ -6,7 +6,6 @@ Belongs here: reading each copy through the code that serves and observes it. Do
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -21,6 +20,7 @@ from contracts.clock import Clock, utc_now
 from contracts.errors import PropagationError
 from contracts.ownership import LAKE, LOG, WAREHOUSE, Copy, CopyKind, Lateness
 from contracts.text import counted
+from contracts.waiting import comes_true
 from derived.lake_connection import open_lake
 from derived.read_models.known import roots_of
 from drills.system import System
@@ -30,8 +30,6 @@ from streams.draining import observe_pod
 from streams.lag import observe
 from streams.log import EntryId, EventLog
 from streams.logs import build_log
-
-LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,11 +275,12 @@ class WarehouseStore(_Store):
     def bring(self, goals: Mapping[str, int]) -> None:
         """Build once after the lake has reached these cuts."""
         lake = ProjectionStore(copy=LAKE, system=self.system)
-        deadline = time.monotonic() + LAKE.late_seconds_max
-        while any(lake.standing(pod).cut < cut for pod, cut in goals.items()):
-            if time.monotonic() > deadline:
-                raise PropagationError(f"The lake did not reach cuts {goals} within {LAKE.late_seconds_max} s.")
-            time.sleep(LOOK_SECONDS)
+
+        def has_arrived() -> bool:
+            return all(lake.standing(pod).cut >= cut for pod, cut in goals.items())
+
+        if not comes_true(has_arrived, seconds=LAKE.late_seconds_max):
+            raise PropagationError(f"The lake did not reach cuts {goals} within {LAKE.late_seconds_max} s.")
         self.system.build()
 
     def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:

@@ -6,12 +6,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from contracts.object_store import ObjectStore
+from contracts.waiting import comes_true
 from stack import ports
 
 KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "a-secret/with+odd=characters'"
@@ -40,11 +40,11 @@ def running_store(folder: Path, *, buckets: tuple[str, ...]) -> Iterator[ObjectS
 
 
 def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + START_SECONDS_MAX
-    while True:
-        assert server.poll() is None and time.monotonic() < ends, "the object store did not start; see store.log"
-        try:
+    def answers() -> bool:
+        assert server.poll() is None, "the object store ended; see store.log"
+        with suppress(OSError):
             socket.create_connection((ports.LOOPBACK, port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
+            return True
+        return False
+
+    assert comes_true(answers, seconds=START_SECONDS_MAX), "the object store did not start; see store.log"

@@ -7,7 +7,6 @@ list (`drills/damages/rounds.py`).
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -15,15 +14,15 @@ from typing import Any
 
 import duckdb
 import psycopg
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 
-from contracts.errors import StackError
 from contracts.events import STATE_TYPES
 from contracts.ids import aggregate_key
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass
+from contracts.waiting import wait_until
 from derived.lake_connection import open_lake, transaction
 from derived.lake_reads import lake_positions
-from drills.scene import wait
 from repair.values import ActionKind
 from streams.projection import Projection
 from traffic.generator import place_orders
@@ -178,15 +177,13 @@ class Place:
 
     def change_lake(self, *statements: str, **values: Any) -> None:
         """Run statements in one transaction of the lake; retry on a conflict with a worker's commit."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        retrying = Retrying(
+            retry=retry_if_exception_type(duckdb.TransactionException),
+            stop=stop_after_delay(PATIENCE_SECONDS),
+            reraise=True,
+        )
         with self.lake() as lake:
-            while True:
-                try:
-                    _run_all(lake, statements, values)
-                    return
-                except duckdb.TransactionException:
-                    if time.monotonic() > deadline:
-                        raise
+            retrying(_run_all, lake, statements, values)
 
     def lake_cut(self) -> int:
         """Return the newest cut of the pod that the lake has applied in every partition."""
@@ -246,8 +243,7 @@ def _run_all(lake: duckdb.DuckDBPyConnection, statements: Sequence[str], values:
 
 def until(is_true: Callable[[], bool], what: str) -> None:
     """Poll until a condition is true that running workers cause; StackError after `PATIENCE_SECONDS`."""
-    if not wait(is_true, PATIENCE_SECONDS):
-        raise StackError(f"{what} did not come about.")
+    wait_until(is_true, timeout_seconds=PATIENCE_SECONDS, failure=lambda: f"{what} did not come about.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from contracts.errors import StackError
+from contracts.waiting import wait_until
 from stack import files, ports
 from stack.processes import restarts, tracking
 from stack.processes.stopped import Refusal, refusals
@@ -231,7 +232,7 @@ class Supervisor:
             self._call("stopProcess", f"{GROUP}:{name}", True)
             return any(state.name == name and state.state == "stopped" for state in self.states())
 
-        tracking.wait_until(
+        wait_until(
             is_stopped,
             timeout_seconds=STOP_TIMEOUT_SECONDS,
             failure=lambda: f"Worker {name} does not stop; the supervisor's log is {self.log}.",
@@ -251,7 +252,7 @@ class Supervisor:
                 raise StackError(f"The supervisor did not start ({files.tail(output)}); its log is {output}.")
             return self._call("getState") is not None
 
-        tracking.wait_until(
+        wait_until(
             ready,
             timeout_seconds=START_TIMEOUT_SECONDS,
             failure=lambda: f"The supervisor did not answer in time; its log is {output}.",

@@ -6,26 +6,13 @@ Belongs here: everything about process ids. Does not belong here: what a particu
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from contracts.errors import StackError
 from stack.settings import MARKER
-
-
-def wait_until(is_true: Callable[[], bool], *, timeout_seconds: float, failure: Callable[[], str]) -> None:
-    """Poll until `is_true()`; after the timeout raise StackError with `failure()` as its sentence."""
-    deadline = time.monotonic() + timeout_seconds
-    pause_seconds = 0.01
-    while not is_true():
-        if time.monotonic() > deadline:
-            raise StackError(failure())
-        time.sleep(pause_seconds)
-        pause_seconds = min(pause_seconds * 1.5, 0.1)
 
 
 def release(child: subprocess.Popen[bytes]) -> None:

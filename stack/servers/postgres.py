@@ -18,6 +18,7 @@ from urllib.parse import quote
 import psutil
 
 from contracts.errors import StackError
+from contracts.waiting import wait_until
 from stack import files, ports
 from stack.processes import tracking
 from stack.servers.accounts import (
@@ -245,7 +246,7 @@ class EmbeddedPostgres:
                 raise StackError(f"PostgreSQL {self.name} did not start ({self._reason()}); its log is {self.log}.")
             return self._status() == "ready"
 
-        tracking.wait_until(
+        wait_until(
             ready,
             timeout_seconds=START_TIMEOUT_SECONDS,
             failure=lambda: f"PostgreSQL {self.name} was not ready in time; its log is {self.log}.",

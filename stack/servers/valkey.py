@@ -18,6 +18,7 @@ from urllib.parse import quote
 import psutil
 
 from contracts.errors import LogUnavailableError, StackError
+from contracts.waiting import wait_until
 from stack import files, ports
 from stack.processes import tracking
 
@@ -173,7 +174,7 @@ class EmbeddedValkey:
             return True
 
         try:
-            tracking.wait_until(
+            wait_until(
                 ready,
                 timeout_seconds=START_TIMEOUT_SECONDS,
                 failure=lambda: f"Valkey {self.name} was not ready in time; its log is {self.log}.",

@@ -31,6 +31,7 @@ from contracts.errors import StackError, TieoutError, WarehouseError
 from contracts.ownership import WAREHOUSE
 from contracts.progress import SILENT
 from contracts.settings import Settings
+from contracts.waiting import wait_until
 from drills.system import Ran
 from reconcile.context import ReconcileContext
 from stack import files, settings
@@ -41,7 +42,6 @@ from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
 from stack.looking.status import read_status
 from stack.processes.supervision import Supervisor
-from stack.processes.tracking import wait_until
 from stack.processes.workers import propagation_programs, traffic_program
 from stack.scrubbing import scrubber
 from stack.servers import bootstrap

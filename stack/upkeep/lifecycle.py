@@ -18,6 +18,7 @@ from typing import NoReturn
 from contracts.errors import InputError, StackError
 from contracts.progress import Progress
 from contracts.settings import Settings
+from contracts.waiting import wait_until
 from stack import files, ports, settings
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
@@ -252,7 +253,7 @@ def start_in_background(progress: Progress, arguments: list[str]) -> int:
         return bool(states) and all(worker.state == "running" for worker in states)
 
     with progress.step("Starting Tieout in the background"):
-        tracking.wait_until(
+        wait_until(
             is_up, timeout_seconds=PAGES_TIMEOUT_SECONDS, failure=lambda: f"Tieout is not up yet; the log is {log}."
         )
     tracking.release(child)

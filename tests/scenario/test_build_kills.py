@@ -18,6 +18,7 @@ import pytest
 
 from assets import dbt_process
 from contracts.errors import WarehouseError
+from contracts.waiting import comes_true
 from derived.builds import build_lock, writers_lock
 from tests.conftest import MakeDatabase
 
@@ -26,10 +27,7 @@ PATIENCE_SECONDS = 60.0
 
 
 def wait_for(is_true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_true():
-        assert time.monotonic() < deadline, f"{what} did not happen in {PATIENCE_SECONDS:g} s"
-        time.sleep(0.02)
+    assert comes_true(is_true, seconds=PATIENCE_SECONDS), f"{what} did not happen in {PATIENCE_SECONDS:g} s"
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 
 import psycopg
 
+from contracts.waiting import comes_true
 from streams.valkey_log import ValkeyLog
 from tests.scenario import relay_processes
 from tests.streams_support import Recorder, create_outbox, insert_event
@@ -31,6 +32,10 @@ def kill(process: BaseProcess) -> None:
     process.close()
 
 
+def has_applied(recorder: Recorder, goal: int) -> bool:
+    return len(recorder.applied()) >= goal
+
+
 def test_killed_processes_lose_and_repeat_nothing(
     make_database: Callable[..., str], valkey_url: str, rng: random.Random
 ) -> None:
@@ -43,15 +48,12 @@ def test_killed_processes_lose_and_repeat_nothing(
             relay = start(relay_processes.relay, dsn, valkey_url)
             consumer = start(relay_processes.consume, recorder.dsn, valkey_url)
             applied = len(recorder.applied())
-            deadline = time.monotonic() + 60
             for number in range(ROUNDS):
                 events += [insert_event(connection, f"a{thing}", life * ROUNDS + number + 1) for thing in range(5)]
                 connection.commit()
             # Killed while it works: once it has got anywhere, at a random distance from its goal.
             goal = len(events) if life == KILLS else rng.randrange(applied + 1, len(events))
-            while len(recorder.applied()) < goal:
-                assert time.monotonic() < deadline, "nothing arrives"
-                time.sleep(0.05)
+            assert comes_true(partial(has_applied, recorder, goal), seconds=60), "nothing arrives"
             kill(relay)
             kill(consumer)
     versions: dict[str, list[int]] = defaultdict(list)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from contracts.waiting import comes_true
 from stack.composition import session
 from stack.looking.status import read_status
 from stack.processes import tracking
@@ -56,11 +56,8 @@ def _status(folder: Path) -> dict[str, Any]:
 
 
 def _until(is_true: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
-        # What is asked is a command each time: a second of CPU that what is waited for could have.
-        time.sleep(2)
+    # What is asked is a command each time: a second of CPU that what is waited for could have.
+    assert comes_true(is_true, seconds=seconds, pause_seconds_max=2), f"{what} did not happen in {seconds} s"
 
 
 def _pids(folder: Path) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ import redis
 
 from contracts.clock import utc_now
 from contracts.errors import EpochChangedError, LogGapError, ManifestMismatchError, StackError
+from contracts.waiting import comes_true
 from streams import parking
 from streams.consumer import Consumer
 from streams.cuts import register_cut, take_reconciler_cut
@@ -438,9 +438,7 @@ def test_a_running_consumer_follows_groups_and_outlives_its_store(
                 events += insert_events(dsn, 2, prefix=f"{number}-")
                 register_cut(connection, SHAPE, registered_by="test")
         make_relay(dsn, log).drain()
-        deadline = time.monotonic() + 60
-        while len(recorder.applied()) < len(events):
-            assert time.monotonic() < deadline, "the consumer stands still"
+        assert comes_true(lambda: len(recorder.applied()) == len(events), seconds=60), "the consumer stands still"
     finally:
         stop.set()
         thread.join()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ import redis
 
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
-from stack.processes.tracking import wait_until
+from contracts.waiting import comes_true
 from streams import codec
 from streams import outbox_reading as outbox
 from streams.consumer import Consumer
@@ -152,7 +152,7 @@ def test_one_relay_per_pod(dsn: str, log: ValkeyLog) -> None:
     make_relay(dsn, log, step=second).drain()
     with psycopg.connect(dsn, autocommit=True) as connection:
         # The server notices a moment later that the first one has gone.
-        wait_until(lambda: held_by(connection) is None, timeout_seconds=30, failure=lambda: "it is still held")
+        assert comes_true(lambda: held_by(connection) is None, seconds=30), "it is still held"
     assert make_relay(dsn, log).drain().cut == 1
 
 
@@ -330,9 +330,7 @@ def test_a_running_relay_publishes_and_a_drain_beside_it_waits_for_it(settings: 
     relay = threading.Thread(target=build_relay(pod, settings).run, args=(stop,))
     relay.start()
     try:
-        deadline = time.monotonic() + 60
-        while observe_pod(pod, settings).held_by is None:
-            assert time.monotonic() < deadline, "the relay did not take its lock"
+        assert comes_true(lambda: observe_pod(pod, settings).held_by, seconds=60), "the relay did not take its lock"
         with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
             cut = register_cut(connection, SHAPE, registered_by="test", is_forced=True)
         drained = drain_pod(pod, settings)
@@ -365,12 +363,14 @@ def test_a_drain_takes_over_from_a_relay_that_ends(settings: Settings) -> None:
             follower.join(0.5)
             assert follower.is_alive(), "a relay gave up because another one was there"
     try:
-        deadline = time.monotonic() + 60
-        while observe_pod(pod, settings).held_by is None:
-            assert time.monotonic() < deadline, "nobody took over"
+        assert comes_true(lambda: observe_pod(pod, settings).held_by, seconds=60), "nobody took over"
     finally:
         stop.set()
         follower.join()
+
+
+def has_published(log: ValkeyLog, number: int) -> bool:
+    return len(published(log)) > number
 
 
 @pytest.mark.parametrize("lost", ["tieout relay%", "tieout relay%reader"])
@@ -384,9 +384,7 @@ def test_a_relay_survives_the_loss_of_its_connections(dsn: str, log: ValkeyLog, 
     try:
         for number in itertools.count():
             insert_events(dsn, 1, prefix=f"{number}-")
-            deadline = time.monotonic() + 60
-            while len(published(log)) <= number:
-                assert time.monotonic() < deadline, "the relay stands still"
+            assert comes_true(partial(has_published, log, number), seconds=60), "the relay stands still"
             if number == 3:
                 break
             with psycopg.connect(postgres.superuser_dsn("postgres"), autocommit=True) as superuser:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from contracts.errors import StackError
 from contracts.settings import Settings
+from contracts.waiting import comes_true
 from oltp.commands.execute import CommandPod
 from traffic.workers import Workers
 
@@ -94,7 +94,8 @@ def test_workers_end_when_their_parent_is_killed(books: Settings, tmp_path: Path
         worker = int(feeder.stdout.readline())
         feeder.kill()
         feeder.wait()
-    deadline = time.monotonic() + 30
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the worker outlives its parent"
-        time.sleep(0.1)
+
+    def has_ended() -> bool:
+        return not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
+
+    assert comes_true(has_ended, seconds=30), "the worker outlives its parent"

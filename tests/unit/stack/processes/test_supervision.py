@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from contracts.waiting import wait_until
 from stack.ports import free_port
 from stack.processes.supervision import Program, Supervisor, render_configuration
-from stack.processes.tracking import wait_until
 from stack.settings import ROOT
 
 ODD = Path("/tmp/odd % folder; with spaces")
