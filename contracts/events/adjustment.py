@@ -60,7 +60,6 @@ class AdjustmentState(AggregateState, frozen=True, kw_only=True):
     """One adjustment; always version 1. Negative: the merchant gets less."""
 
     AGGREGATE_TYPE: ClassVar[str] = "adjustment"
-    ID_FIELD: ClassVar[str] = "adjustment_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("adjusted_at",)
 
     adjustment_id: Uuid

@@ -20,7 +20,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AggregateState(Value, frozen=True, kw_only=True):
-    """An aggregate's full state after a change; every subclass names its aggregate type and its id field.
+    """An aggregate's full state after a change; every subclass names its aggregate type.
 
     `version` starts at 1 and grows by one with every event; the highest version of a key is its present state.
     `SCHEMA_VERSION` is the version of the fields: the number of upcasters plus one.
@@ -28,6 +28,7 @@ class AggregateState(Value, frozen=True, kw_only=True):
 
     AGGREGATE_TYPE: ClassVar[str]
     ID_FIELD: ClassVar[str]
+    """The field of its id; unless declared, `<aggregate type>_id`."""
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ()
     """The fields that say when the fact occurred, the first one its business day; the last that has a value counts."""
     SCHEMA_VERSION: ClassVar[int] = 1
@@ -42,8 +43,10 @@ class AggregateState(Value, frozen=True, kw_only=True):
     """Version of the aggregate, from 1 without gaps."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Set SCHEMA_VERSION from the number of upcasters."""
+        """Set SCHEMA_VERSION from the number of upcasters, and ID_FIELD if the class does not declare it."""
         super().__init_subclass__(**options)
+        if "ID_FIELD" not in vars(cls):
+            cls.ID_FIELD = f"{cls.AGGREGATE_TYPE}_id"
         cls.SCHEMA_VERSION = len(cls.UPCASTERS) + 1
 
     @property

@@ -33,7 +33,6 @@ class FulfillmentState(AggregateState, frozen=True, kw_only=True):
     """Units of one order shipped together; always version 1."""
 
     AGGREGATE_TYPE: ClassVar[str] = "fulfillment"
-    ID_FIELD: ClassVar[str] = "fulfillment_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("shipped_at",)
 
     fulfillment_id: Uuid

@@ -48,7 +48,6 @@ class GiftCardState(AggregateState, frozen=True, kw_only=True):
     """A gift card; balance_minor = issued_minor + credited_minor - redeemed_minor - expired_minor, at least 0."""
 
     AGGREGATE_TYPE: ClassVar[str] = "gift_card"
-    ID_FIELD: ClassVar[str] = "gift_card_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("issued_at", "expired_at")
 
     gift_card_id: Uuid

@@ -43,7 +43,6 @@ class MerchantState(AggregateState, frozen=True, kw_only=True):
     """A merchant's configuration; prices of all its products are in `currency`."""
 
     AGGREGATE_TYPE: ClassVar[str] = "merchant"
-    ID_FIELD: ClassVar[str] = "merchant_id"
 
     name: Title
     """Display name."""

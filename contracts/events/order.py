@@ -177,7 +177,6 @@ class OrderState(AggregateState, frozen=True, kw_only=True):
     """An order. lines_minor - discount_minor + added_tax_minor + shipping_minor = total_minor."""
 
     AGGREGATE_TYPE: ClassVar[str] = "order"
-    ID_FIELD: ClassVar[str] = "order_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("placed_at",)
 
     order_id: Uuid

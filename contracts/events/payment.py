@@ -55,7 +55,6 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     """A payment of an order; refunded_minor <= captured_minor <= authorized_minor - released_minor."""
 
     AGGREGATE_TYPE: ClassVar[str] = "payment"
-    ID_FIELD: ClassVar[str] = "payment_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("authorized_at",)
 
     payment_id: Uuid

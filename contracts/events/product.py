@@ -47,7 +47,6 @@ class ProductState(AggregateState, frozen=True, kw_only=True):
     """A product of a merchant."""
 
     AGGREGATE_TYPE: ClassVar[str] = "product"
-    ID_FIELD: ClassVar[str] = "product_id"
 
     product_id: Uuid
     """The product."""

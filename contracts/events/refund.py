@@ -82,7 +82,6 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     """A refund on one payment; the amount is the sum of its lines."""
 
     AGGREGATE_TYPE: ClassVar[str] = "refund"
-    ID_FIELD: ClassVar[str] = "refund_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("requested_at", "completed_at")
 
     refund_id: Uuid

@@ -33,7 +33,6 @@ class StockMovementState(AggregateState, frozen=True, kw_only=True):
     """One movement of units of one variant at one location; always version 1."""
 
     AGGREGATE_TYPE: ClassVar[str] = "stock_movement"
-    ID_FIELD: ClassVar[str] = "stock_movement_id"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("moved_at",)
 
     stock_movement_id: Uuid
@@ -97,7 +96,6 @@ class ReservationState(AggregateState, frozen=True, kw_only=True):
     """Units set aside for an order, or for a customer who may place one."""
 
     AGGREGATE_TYPE: ClassVar[str] = "reservation"
-    ID_FIELD: ClassVar[str] = "reservation_id"
 
     reservation_id: Uuid
     """The reservation."""

@@ -130,8 +130,8 @@ class RefundState(AggregateState''',
         ),
         Edit(
             path=EVENT,
-            old='    ID_FIELD: ClassVar[str] = "refund_id"\n',
-            new='    ID_FIELD: ClassVar[str] = "refund_id"\n'
+            old='    AGGREGATE_TYPE: ClassVar[str] = "refund"\n',
+            new='    AGGREGATE_TYPE: ClassVar[str] = "refund"\n'
             "    UPCASTERS: ClassVar[tuple[Upcaster, ...]] = (_renamed,)\n"
             "    RETIRED: ClassVar[Mapping[int, date]] = {1: date(2020, 12, 31)}\n",
         ),
