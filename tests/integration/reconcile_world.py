@@ -16,7 +16,6 @@ from contracts.events.product import ProductKind
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from oltp.commands.authorize_payment import AuthorizePayment
-from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
@@ -36,6 +35,7 @@ from stack.composition.projections import build_projection
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.logs import build_log
+from tests.integration.shop import adjustment
 
 VIEW_PAIRS = tuple(pair for copy in READ_MODELS for pair in copy.found_by)
 """The comparisons of all read models."""
@@ -165,18 +165,7 @@ class Shop:
                 )
             )
         self._do(
-            BookAdjustment(
-                merchant_id=self.merchant_id,
-                kind=AdjustmentKind.BAD_DEBT,
-                currency="GBP",
-                amount_micro=-11_062_061_234,
-                quantity=1,
-                sku=None,
-                customer_id=None,
-                external_reference="A563185",
-                reason="Adjust bad debt",
-                source="test",
-            )
+            adjustment(self.merchant_id, -11_062_061_234, kind=AdjustmentKind.BAD_DEBT, external_reference="A563185")
         )
 
     def paid_by_card(self):

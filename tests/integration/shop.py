@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 
 from contracts.events import AGGREGATES, STATE_TYPES
+from contracts.events.adjustment import AdjustmentKind
 from contracts.events.common import AggregateState
 from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderLine, OrderState
@@ -24,6 +25,7 @@ from contracts.events.refund import RefundState
 from contracts.ids import uuid7
 from contracts.settings import PodSettings
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
@@ -215,6 +217,20 @@ def place_command(lines: Sequence[tuple[str, int]], number: str, **options: Any)
         lines=[OrderLineInput(sku=sku, quantity=quantity) for sku, quantity in lines],
         **{**defaults, **options},
     )
+
+
+def adjustment(merchant_id: str, amount_micro: int, **options: Any) -> BookAdjustment:
+    """Return an adjustment by hand, of one unit of nothing in pounds, unless `options` say otherwise."""
+    given: dict[str, Any] = {
+        "kind": AdjustmentKind.MANUAL,
+        "currency": "GBP",
+        "quantity": 1,
+        "reason": "by hand",
+        "source": "test",
+        **dict.fromkeys(("sku", "customer_id", "external_reference")),
+        **options,
+    }
+    return BookAdjustment(merchant_id=merchant_id, amount_micro=amount_micro, **given)
 
 
 def quantities(units: Sequence[tuple[OrderLine, int]]) -> list[QuantityInput] | None:

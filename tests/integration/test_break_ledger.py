@@ -27,6 +27,7 @@ from repair.tools import Repairing
 from repair.values import KEYS_SHOWN, Action, ActionKind
 from stack.composition.repairing import repairing_tools
 from stack.looking.outages import outage
+from tests.values import one_cent, result_of
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 PAIR = "oltp_lake.order"
@@ -54,19 +55,12 @@ def clock(minute: float) -> Callable[[], datetime]:
 
 def amount(order: str, difference: int = 1, *, kind: DifferenceClass = DifferenceClass.AMOUNT) -> Difference:
     """Return an order whose total is off by so many minor units."""
-    return Difference(
-        entity="orders",
-        key=(order, None),
-        kind=kind,
-        merchant_id="eire",
-        day="2026-01-05",
-        currency="EUR",
-        columns=(
-            ColumnDifference(column="total_minor", left=100, right=100 + difference, difference=difference),
-            ColumnDifference(column="status", left="placed", right=None),
-        ),
-        aggregate_key=f"eire/order/{order}",
+    columns = (
+        ColumnDifference(column="total_minor", left=100, right=100 + difference, difference=difference),
+        ColumnDifference(column="status", left="placed", right=None),
     )
+    found = one_cent(order, entity="orders", kind=kind, currency="EUR", columns=columns)
+    return replace(found, key=(order, None))
 
 
 def found(cut: int, *differences: Difference, pair: str = PAIR, pod: str = "pod1", unlisted: int = 0) -> PairResult:
@@ -76,18 +70,9 @@ def found(cut: int, *differences: Difference, pair: str = PAIR, pod: str = "pod1
         classes[item.kind.value] = classes.get(item.kind.value, 0) + 1
     if unlisted:
         classes["amount"] = classes.get("amount", 0) + unlisted
-    return PairResult(
-        pair=pair,
-        pod=pod,
-        verdict=Verdict.INCONSISTENT if classes else Verdict.CONSISTENT,
-        cut=cut,
-        compared=100,
-        different=sum(classes.values()),
-        classes=classes,
-        sample=differences,
-        checked_at=at(cut),
-        seconds=0.1,
-    )
+    verdict = Verdict.INCONSISTENT if classes else Verdict.CONSISTENT
+    counts = {"compared": 100, "different": sum(classes.values()), "classes": classes}
+    return result_of(pair, verdict, pod=pod, cut=cut, sample=differences, checked_at=at(cut), **counts)
 
 
 def record(dsn: str, *results: PairResult, run: str = "sweep") -> ledger.Recorded:

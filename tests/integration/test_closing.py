@@ -16,7 +16,7 @@ import pytest
 
 from contracts.errors import ConflictError, InputError, PeriodNotReadyError
 from contracts.settings import Settings
-from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from contracts.verdicts import Difference, PairResult, Verdict
 from derived.lake_connection import open_lake
 from derived.reports import REPORTS, Connection
 from derived.warehouse import build_warehouse
@@ -29,6 +29,7 @@ from repair import ledger
 from stack.composition.certificate_evidence import gather_proof, hold_proof
 from tests.integration import test_books
 from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather, open_office
+from tests.values import one_cent
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
 
@@ -228,16 +229,7 @@ def what_was_changed_is_found(office: Office, folder: Path) -> None:
     assert found["audit"]["faults"] == ["the csv file of tax is not the one that was certified"]
 
 
-ONE_PENNY = Difference(
-    entity="marts.orders",
-    key=("an-order",),
-    kind=DifferenceClass.AMOUNT,
-    merchant_id="eire",
-    day="2010-12-09",
-    currency="GBP",
-    columns=(ColumnDifference(column="total_minor", left=100, right=99, difference=-1),),
-    aggregate_key="eire/order/an-order",
-)
+ONE_PENNY = one_cent("an-order", day="2010-12-09")
 
 
 def differing(result: PairResult, *differences: Difference) -> PairResult:

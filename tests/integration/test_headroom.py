@@ -13,7 +13,6 @@ from psycopg.conninfo import conninfo_to_dict
 
 from contracts.clock import utc_now
 from contracts.settings import Settings
-from contracts.verdicts import PairResult, Verdict
 from reconcile.results import memory_since, migrate, save_results
 from repair.alerts.near_limits import LimitUse
 from stack.looking import headroom
@@ -21,6 +20,7 @@ from stack.looking.headroom import limit_uses
 from streams import outbox_reading
 from tests.conftest import Cluster
 from tests.streams_support import insert_events
+from tests.values import result_of
 
 
 def uses(settings: Settings) -> dict[str, LimitUse]:
@@ -60,9 +60,7 @@ def test_what_comparisons_took_is_kept_with_their_results(settings: Settings, mo
     migrate(settings.control_dsn)
     assert memory_since(settings.control_dsn, utc_now()).peak_mb is None
     now = utc_now()
-    result = PairResult(
-        pair="a", pod="pod1", verdict=Verdict.CONSISTENT, cut=1, checked_at=now, seconds=1.0, peak_memory_mb=850.0
-    )
+    result = result_of("a", checked_at=now, peak_memory_mb=850.0)
     old = replace(result, peak_memory_mb=999.0, is_memory_short=True, checked_at=now - timedelta(days=2))
     save_results(settings.control_dsn, [old, result, replace(result, pair="b", peak_memory_mb=None)])
     monkeypatch.setattr(headroom, "memory_mb", lambda: 1_000.0)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
@@ -22,6 +23,7 @@ from streams.cuts import register_cut
 from tests.conftest import MakeDatabase
 from tests.derived_work import PARTITIONS, FakePod, order
 from tests.streams_support import SHAPE, create_outbox, insert_events
+from tests.values import settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,26 +178,28 @@ def test_a_pod_is_pruned_only_behind_a_backup_of_its_own_history(
             assert registered is not None
             epoch, moment = registered.epoch, registered.registered_at
 
-        def settings_of(lake: Lake, folder: Path) -> Settings:
+        def settings_with(lake: Lake, folder: Path) -> Settings:
             pod = PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn=dsn, reader_dsn="")
-            return Settings(
-                var_dir=tmp_path, pods=(pod,), control_dsn="", catalog_dsn=lake.catalog_dsn, read_models_dsn="",
-                dagster_dsn="", log_url="", lake_data_path=lake.data_path, lake_backup_path=folder,
-            )  # fmt: skip
+            places: dict[str, Any] = {
+                "catalog_dsn": lake.catalog_dsn,
+                "lake_data_path": lake.data_path,
+                "lake_backup_path": folder,
+            }
+            return settings_of(tmp_path, pods=[pod], **places)
 
         for lake, pod in zip(lakes, (FakePod(), FakePod(epoch=epoch)), strict=True):
             for _ in range(2):
                 advance(lake, pod)
         with pytest.raises(EpochChangedError, match="the pod's database is of epoch"):
-            prune_outboxes(settings_of(lakes[0], tmp_path / "of another"))
+            prune_outboxes(settings_with(lakes[0], tmp_path / "of another"))
         # The same number in the same epoch, but registered at another moment: the database was set back.
         with pytest.raises(EpochChangedError, match="tieout open-epoch"):
-            prune_outboxes(settings_of(lakes[1], tmp_path / "of another time"))
+            prune_outboxes(settings_with(lakes[1], tmp_path / "of another time"))
         left = connection.execute("select count(*) from oltp.outbox").fetchall()
         assert left == [(6,)]
         with connect_lake(lakes[1].catalog_dsn, lakes[1].data_path) as opened:
             opened.execute("update lake.raw.cuts set data_at = ? where cut = 2", [moment])
-        (pruned,) = prune_outboxes(settings_of(lakes[1], tmp_path / "of its own"))
+        (pruned,) = prune_outboxes(settings_with(lakes[1], tmp_path / "of its own"))
         assert (pruned.verified_cut, pruned.pruned_events) == (2, 6)
 
 

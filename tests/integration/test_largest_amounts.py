@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from contracts.errors import InputError
-from contracts.events.adjustment import AdjustmentKind
 from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderState
 from contracts.events.product import ProductKind
@@ -23,7 +22,6 @@ from derived.read_models import migrate as migrate_read_models
 from derived.reports import REPORTS, read_report
 from finance.presentation import as_csv
 from oltp.commands.authorize_payment import AuthorizePayment
-from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
@@ -37,6 +35,7 @@ from reconcile.figures import total_figures
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import carrying
+from tests.integration.shop import adjustment
 
 ORDERS = 12
 """So many orders of the largest amount do not fit 64 bits any more."""
@@ -124,20 +123,7 @@ class Merchant:
             self.adjust(-AMOUNT_MICRO_MAX)
 
     def adjust(self, amount_micro: int) -> None:
-        self.do(
-            BookAdjustment(
-                merchant_id=self.merchant_id,
-                kind=AdjustmentKind.MANUAL,
-                currency=self.currency,
-                amount_micro=amount_micro,
-                quantity=1,
-                sku=None,
-                customer_id=None,
-                external_reference=None,
-                reason="as much again",
-                source="test",
-            )
-        )
+        self.do(adjustment(self.merchant_id, amount_micro, currency=self.currency))
 
 
 @pytest.fixture

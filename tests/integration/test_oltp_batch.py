@@ -27,7 +27,6 @@ from oltp.commands import batch
 from oltp.commands.adjust_stock import AdjustStock
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.batch import BatchItem, execute_batch
-from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import Command, build_command_pod
@@ -35,7 +34,7 @@ from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.gateway import EmbeddedGateway
 from tests.conftest import MakePod
-from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop, open_shop, place_command
+from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop, adjustment, open_shop, place_command
 
 
 @pytest.fixture
@@ -216,18 +215,7 @@ def test_products_adjustments_and_stock_in_batches(shop: Shop) -> None:
         AdjustStock(merchant_id=MERCHANT, location_id=LOCATION, variant_id=shop.variants["MUG"], quantity=-n)
         for n in (1, 2)
     ]
-    fee = BookAdjustment(
-        merchant_id=MERCHANT,
-        kind=AdjustmentKind.FEE,
-        currency="GBP",
-        amount_micro=-1_000_000,
-        quantity=1,
-        sku=None,
-        customer_id=None,
-        external_reference=None,
-        reason="fee",
-        source="test",
-    )
+    fee = adjustment(MERCHANT, -1_000_000, kind=AdjustmentKind.FEE)
     answers = execute_batch(shop.pod, [item(one, f"row {n}") for n, one in enumerate([*wear, fee])])
     assert not any(isinstance(answer, Exception) for answer in answers)
     assert shop.stock("MUG") == (97, 0)

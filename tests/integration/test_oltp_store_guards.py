@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderState
-from oltp.commands.book_adjustment import BookAdjustment
+from contracts.waiting import comes_true
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
@@ -28,7 +27,7 @@ from stack.servers.bootstrap import TIME_LIMITS
 from streams.cuts import current_epoch
 from streams.outbox_reading import RELAY_LOCK
 from tests.conftest import MakePod
-from tests.integration.shop import MERCHANT, Shop, open_shop
+from tests.integration.shop import MERCHANT, Shop, adjustment, open_shop
 
 ROOTS = (
     "merchants",
@@ -87,20 +86,7 @@ def busy_shop(shop: Shop) -> Shop:
     shop.do(GrantCustomerEntitlement(merchant_id=MERCHANT, customer_id="c1", feature="club", grantor="staff"))
     shop.do(IssueGiftCard(merchant_id=MERCHANT, funding=GiftCardFunding.GRANTED, amount_minor=500, source="test"))
     for tax_category in (None, "standard"):
-        fee = BookAdjustment(
-            merchant_id=MERCHANT,
-            kind=AdjustmentKind.FEE,
-            currency="GBP",
-            amount_micro=-1_234_567,
-            quantity=1,
-            sku=None,
-            customer_id=None,
-            external_reference=None,
-            reason="card fee",
-            source="test",
-            tax_category=tax_category,
-        )
-        shop.do(fee)
+        shop.do(adjustment(MERCHANT, -1_234_567, kind=AdjustmentKind.FEE, tax_category=tax_category))
     return shop
 
 
@@ -537,9 +523,10 @@ def test_two_refunds_at_once_see_each_other(shop: Shop) -> None:
 
 
 def _wait_for_lock(shop: Shop, connection: psycopg.Connection) -> None:
-    deadline = time.monotonic() + 30
-    while not shop.query("select cardinality(pg_blocking_pids(%s)) > 0", connection.info.backend_pid)[0][0]:
-        assert time.monotonic() < deadline, "the second transaction never waited"
+    def is_waiting() -> bool:
+        return bool(shop.query("select cardinality(pg_blocking_pids(%s)) > 0", connection.info.backend_pid)[0][0])
+
+    assert comes_true(is_waiting, seconds=30), "the second transaction never waited"
 
 
 def _copied_refund(refund_id: str) -> list[str]:

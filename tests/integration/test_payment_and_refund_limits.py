@@ -31,7 +31,6 @@ from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundStatus
 from contracts.ids import uuid7
 from oltp.commands.authorize_payment import AuthorizePayment
-from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod, execute
@@ -42,7 +41,7 @@ from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import DECLINED_TOKEN, EmbeddedGateway, Moved
 from tests.conftest import MakePod
-from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop, open_shop, place_command
+from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop, adjustment, open_shop, place_command
 
 
 class RecordingGateway(EmbeddedGateway):
@@ -463,38 +462,14 @@ def test_one_key_from_many_threads_has_one_effect(shop: Shop) -> None:
 
 
 def test_an_adjustment_is_exact_to_the_micro_unit(shop: Shop) -> None:
-    adjustment = shop.do(
-        BookAdjustment(
-            merchant_id=MERCHANT,
-            kind=AdjustmentKind.BAD_DEBT,
-            currency="GBP",
-            amount_micro=-11_062_060_001,
-            quantity=1,
-            sku="B",
-            customer_id=None,
-            external_reference="A563186",
-            reason="Adjust bad debt",
-            source="import:online_retail",
-        )
-    )
-    assert adjustment.amount_minor * 10_000 + adjustment.rounding_micro == -11_062_060_001
-    assert adjustment.adjusted_at == NOW
+    booked = shop.do(adjustment(MERCHANT, -11_062_060_001, kind=AdjustmentKind.BAD_DEBT, sku="B"))
+    assert booked.amount_minor * 10_000 + booked.rounding_micro == -11_062_060_001
+    assert booked.adjusted_at == NOW
 
 
 def test_an_adjustment_carries_the_tax_in_it(shop: Shop) -> None:
-    command = BookAdjustment(
-        merchant_id=MERCHANT,
-        kind=AdjustmentKind.UNREFERENCED_RETURN,
-        currency="GBP",
-        amount_micro=-18_000_000,
-        quantity=-3,
-        sku="B",
-        customer_id=None,
-        external_reference="C580001",
-        reason="returned by a guest",
-        source="test",
-        tax_category="standard",
-    )
+    returned = AdjustmentKind.UNREFERENCED_RETURN
+    command = adjustment(MERCHANT, -18_000_000, kind=returned, quantity=-3, sku="B", tax_category="standard")
     booked = shop.do(command)
     assert (booked.amount_minor, booked.tax_minor, booked.jurisdiction, booked.rate_ppm) == (-1800, -300, "GB", 200_000)
     with pytest.raises(InputError, match="declares no tax rate for category 'rare'"):
@@ -502,18 +477,7 @@ def test_an_adjustment_carries_the_tax_in_it(shop: Shop) -> None:
 
 
 def test_a_command_without_tax_has_the_hash_that_it_had_before(shop: Shop) -> None:
-    command = BookAdjustment(
-        merchant_id="m",
-        kind=AdjustmentKind.FEE,
-        currency="GBP",
-        amount_micro=1,
-        quantity=0,
-        sku=None,
-        customer_id=None,
-        external_reference=None,
-        reason="r",
-        source="s",
-    )
+    command = adjustment("m", 1)
     assert "tax_category" not in msgspec.json.decode(msgspec.json.encode(command))
     assert "tax_category" in msgspec.json.decode(
         msgspec.json.encode(msgspec.structs.replace(command, tax_category="x"))

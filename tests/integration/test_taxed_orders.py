@@ -17,7 +17,6 @@ from contracts.events.product import ProductKind
 from contracts.ids import uuid7
 from contracts.settings import Settings
 from oltp.commands.authorize_payment import AuthorizePayment
-from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
@@ -32,6 +31,7 @@ from tests.conftest import Cluster
 from tests.integration.finance_office import DECEMBER, Office, open_office
 from tests.integration.imported_orders import cash_of_shops, import_shops
 from tests.integration.reconcile_world import carrying
+from tests.integration.shop import adjustment
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
 
@@ -153,19 +153,8 @@ def sell_in_quebec(office: Office) -> Any:
     after = do(office, CancelOrder(merchant_id="erables", order_id=cancelled.order_id))
     assert [tax.cancelled_tax_minor for tax in after.line_taxes] == [435, 868]
 
-    credit = BookAdjustment(
-        merchant_id="erables",
-        kind=AdjustmentKind.UNREFERENCED_RETURN,
-        currency="CAD",
-        amount_micro=-100_000_000,
-        quantity=-1,
-        sku="SYRUP",
-        customer_id=None,
-        external_reference=None,
-        reason="returned by a guest",
-        source="test",
-        tax_category="standard",
-    )
+    returned = AdjustmentKind.UNREFERENCED_RETURN
+    credit = adjustment("erables", -100_000_000, kind=returned, currency="CAD", quantity=-1, tax_category="standard")
     assert [tax.tax_minor for tax in do(office, credit).taxes] == [-435, -867]
     return kept
 

@@ -19,6 +19,7 @@ from contracts.settings import Settings
 from oltp.directory import migrate_directory
 from tests.conftest import MakePod
 from tests.scenario.import_processes import run_import
+from tests.values import settings_of
 from traffic.retail.files import COLUMNS
 from traffic.retail.importing import import_files
 
@@ -46,17 +47,7 @@ CONTENT = (
 def books(make_pod: MakePod, make_database: Callable[..., str], folder: Path) -> Settings:
     control_dsn = make_database("tieout_control")
     migrate_directory(control_dsn)
-    return Settings(
-        var_dir=folder,
-        pods=(make_pod("pod1"), make_pod("pod2")),
-        control_dsn=control_dsn,
-        catalog_dsn="",
-        read_models_dsn="",
-        dagster_dsn="",
-        log_url="",
-        lake_data_path="",
-        lake_backup_path=folder,
-    )
+    return settings_of(folder, pods=(make_pod("pod1"), make_pod("pod2")), control_dsn=control_dsn)
 
 
 def trade(rng: random.Random) -> list[Row]:

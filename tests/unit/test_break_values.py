@@ -18,6 +18,7 @@ from reconcile.scratch import scratch, table
 from reconcile.shapes import BIGINT, VARCHAR, Column, Shape, belongs_to, names_aggregate
 from repair.ledger.recording import amounts_of, chooses_cut, is_overtaken
 from repair.ledger.states import did_not_hold
+from tests.values import result_of
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 WITHOUT_AGGREGATE = {
@@ -37,16 +38,8 @@ def difference(entity: str, number: int) -> Difference:
 
 
 def result(sample: tuple[Difference, ...] = (), *, different: int | None = None) -> PairResult:
-    return PairResult(
-        pair="oltp_lake.order",
-        pod="pod1",
-        verdict=Verdict.INCONSISTENT,
-        cut=10,
-        different=len(sample) if different is None else different,
-        sample=sample,
-        checked_at=NOON,
-        seconds=0.1,
-    )
+    counted = len(sample) if different is None else different
+    return result_of(verdict=Verdict.INCONSISTENT, cut=10, different=counted, sample=sample)
 
 
 def test_what_is_stored_and_shown_is_bounded_per_entity_and_the_ledger_gets_everything() -> None:

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from contracts.ownership import copy_named
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.lake_connection import CONFIGURATION, _load_extensions, quote
 from reconcile import comparison_run as run
@@ -23,6 +23,7 @@ from reconcile.pairs import pairs_named
 from reconcile.residence import NOBODY
 from stack.composition.comparison import build_reconcile_context
 from stack.scrubbing import scrubber
+from tests.values import settings_of
 
 PASSWORD = "p/w?wr0ng"
 DSN = "postgresql://tieout_lake:p%2Fw%3Fwr0ng@127.0.0.1:1/catalog"
@@ -44,18 +45,7 @@ class FakeTime:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Servers that are not there, each under a DSN with the same password."""
-    pod = PodSettings(pod="pod1", owner_dsn=DSN, app_dsn=DSN, relay_dsn=DSN, reader_dsn=DSN)
-    return Settings(
-        var_dir=tmp_path,
-        pods=(pod,),
-        control_dsn=DSN,
-        catalog_dsn=DSN,
-        read_models_dsn=DSN,
-        dagster_dsn=DSN,
-        log_url="redis://:l%2Fg@127.0.0.1:1/0",
-        lake_data_path=str(tmp_path),
-        lake_backup_path=tmp_path / "backup",
-    )
+    return settings_of(tmp_path, dsn=DSN, log_url="redis://:l%2Fg@127.0.0.1:1/0", lake_data_path=str(tmp_path))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.scope import KeyRange, Scope, ScopeUnit
-from contracts.verdicts import PairResult, Verdict
+from contracts.verdicts import PairResult
 from reconcile.results import result_of
 from reconcile.sweep import (
     PACE,
@@ -24,6 +24,7 @@ from reconcile.sweep import (
     planned,
     taken,
 )
+from tests import values
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 LOG = "log_manifests"
@@ -36,9 +37,7 @@ def at(minute: float) -> datetime:
 def result(minute: float, *ranges: KeyRange, cut: int = 7, through: int = 7, pair: str = "p") -> PairResult:
     """Return a result of that minute; without ranges it looked at everything."""
     scope = Scope(since_cut=1, through_cut=through, ranges=ranges) if ranges else None
-    return PairResult(
-        pair=pair, pod="pod1", verdict=Verdict.CONSISTENT, cut=cut, checked_at=at(minute), seconds=0.1, scope=scope
-    )
+    return values.result_of(pair, cut=cut, checked_at=at(minute), scope=scope)
 
 
 def after(*results: PairResult) -> Coverage:
@@ -181,9 +180,7 @@ def test_a_stored_result_covers_no_more_than_the_result_did() -> None:
         since_cut=1, through_cut=2, ranges=(KeyRange(through="d"),), ids=frozenset(map(str, range(200))), id_count=200
     )
     full = result(0)
-    scoped = PairResult(
-        pair="p", pod="pod1", verdict=Verdict.CONSISTENT, cut=2, checked_at=at(0), seconds=0.1, scope=scope
-    )
+    scoped = values.result_of("p", cut=2, checked_at=at(0), scope=scope)
     assert result_of(full.as_json()).is_whole
     stored = result_of(scoped.as_json())
     assert stored.scope is not None and not stored.is_whole

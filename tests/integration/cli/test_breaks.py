@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -17,7 +17,7 @@ from cli.app import app
 from contracts.clock import utc_now
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError
 from contracts.settings import Settings
-from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from derived.lake import connect_lake
 from reconcile.comparison_run import run_pairs
 from repair import ledger
@@ -29,6 +29,7 @@ from stack.composition.migrations import migrate_everything
 from stack.looking.status import read_status
 from stack.upkeep.alerting import wanted_messages
 from tests.integration.reconcile_world import Shop, carrying, open_shops
+from tests.values import one_cent, result_of
 
 Run = Callable[..., Any]
 PAIR = "oltp_lake.order"
@@ -175,30 +176,8 @@ def park(settings: Settings, key: str, parked_at: datetime | None) -> None:
             )
 
 
-def one_cent(order: str, currency: str = "GBP") -> Difference:
-    return Difference(
-        entity="marts.orders",
-        key=(order,),
-        kind=DifferenceClass.AMOUNT,
-        merchant_id="eire",
-        day="2026-01-05",
-        currency=currency,
-        columns=(ColumnDifference(column="total_minor", left=100, right=99, difference=-1),),
-        aggregate_key=f"eire/order/{order}",
-    )
-
-
-ONE_INCIDENT = PairResult(
-    pair="operational_finance.orders",
-    pod="pod1",
-    verdict=Verdict.INCONSISTENT,
-    cut=7,
-    compared=10,
-    different=2,
-    classes={"amount": 2},
-    sample=(one_cent("a"), one_cent("b")),
-    checked_at=datetime(2026, 1, 5, 12, tzinfo=UTC),
-    seconds=0.1,
+ONE_INCIDENT = result_of(
+    "operational_finance.orders", Verdict.INCONSISTENT, cut=7, compared=10, sample=(one_cent("a"), one_cent("b"))
 )
 
 

@@ -17,7 +17,7 @@ from contracts.clock import utc_now
 from contracts.errors import InputError, NotFoundError
 from contracts.money import format_minor
 from contracts.settings import Settings
-from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
+from contracts.verdicts import Verdict
 from derived.lake import connect_lake
 from oltp.commands.execute import build_command_pod
 from repair import ledger
@@ -26,6 +26,7 @@ from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.looking.story.telling import Section, Story, read_story
 from tests.integration.reconcile_world import Shop, open_shops
+from tests.values import one_cent, result_of
 
 SILENT = "host=127.0.0.1 port=1 dbname=none connect_timeout=2"
 STORES = ["OLTP", "events", "warehouse", "read models", "lake", "breaks"]
@@ -149,28 +150,8 @@ def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: 
 
 
 def record_break(settings: Settings, order_id: str) -> None:
-    difference = Difference(
-        entity="orders",
-        key=(order_id,),
-        kind=DifferenceClass.AMOUNT,
-        merchant_id="united-kingdom",
-        day="2026-01-05",
-        currency="GBP",
-        columns=(ColumnDifference(column="total_minor", left=100, right=99, difference=-1),),
-        aggregate_key=f"united-kingdom/order/{order_id}",
-    )
-    result = PairResult(
-        pair="oltp_lake.order",
-        pod="pod1",
-        verdict=Verdict.INCONSISTENT,
-        cut=1,
-        compared=1,
-        different=1,
-        classes={"amount": 1},
-        sample=(difference,),
-        checked_at=utc_now(),
-        seconds=0.1,
-    )
+    found = one_cent(order_id, entity="orders", merchant_id="united-kingdom")
+    result = result_of(verdict=Verdict.INCONSISTENT, compared=1, sample=(found,), checked_at=utc_now())
     ledger.record(settings.control_dsn, [result], run="by hand")
 
 

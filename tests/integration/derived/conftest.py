@@ -17,13 +17,14 @@ import psycopg
 import pytest
 
 from contracts.ownership import READ_MODELS, SERVED_TABLES
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import migrate
 from streams.projection import Work
 from tests.conftest import Cluster, MakeDatabase
 from tests.derived_work import PARTITIONS
+from tests.values import pod_without_server, settings_of
 
 PODS = ("pod1", "pod2")
 TABLES = SERVED_TABLES
@@ -138,16 +139,12 @@ def read_models_template(postgres: Cluster) -> str:
 def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: Path) -> Iterator[Stores]:
     """Empty read models and an empty lake; the pods of the settings do not exist."""
     database = postgres.create("read_models", owner="tieout_read_models", template=read_models_template)
-    settings = Settings(
-        var_dir=tmp_path,
-        pods=tuple(PodSettings(pod=pod, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn="") for pod in PODS),
-        control_dsn="",
+    settings = settings_of(
+        tmp_path,
+        pods=map(pod_without_server, PODS),
         catalog_dsn=lake.catalog_dsn,
         read_models_dsn=postgres.dsn("tieout_read_models", database),
-        dagster_dsn="",
-        log_url="",
         lake_data_path=lake.data_path,
-        lake_backup_path=tmp_path / "backup",
         lake_threads=1,
     )
     models: dict[str, KeyedProjection] = {copy.name: import_module(copy.module).build(settings) for copy in READ_MODELS}

@@ -7,6 +7,7 @@ import pytest
 
 from contracts.settings import PodSettings, Settings
 from oltp.directory import migrate_directory
+from tests.values import settings_of
 
 
 @pytest.fixture
@@ -14,14 +15,4 @@ def books(pods: tuple[PodSettings, PodSettings], make_database: Callable[..., st
     """Two pods and the directory: all that traffic needs; the other databases are not there."""
     control_dsn = make_database("tieout_control")
     migrate_directory(control_dsn)
-    return Settings(
-        var_dir=tmp_path / "var",
-        pods=pods,
-        control_dsn=control_dsn,
-        catalog_dsn="",
-        read_models_dsn="",
-        dagster_dsn="",
-        log_url="",
-        lake_data_path="",
-        lake_backup_path=tmp_path,
-    )
+    return settings_of(tmp_path, pods=pods, var_dir=tmp_path / "var", control_dsn=control_dsn)

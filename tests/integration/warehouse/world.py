@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from contracts.events import STATE_TYPES
-from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.reports import MARTS, as_of
 from tests.commerce import Change, Commerce, events_of
 from tests.conftest import Cluster
 from tests.derived_work import PARTITIONS, FakePod
+from tests.values import pod_without_server, settings_of
 
 PODS = ("pod1", "pod2")
 SHOPS = {
@@ -33,19 +33,15 @@ class World:
     """Feeds the lake cut by cut and looks into the marts."""
 
     def __init__(self, cluster: Cluster, folder: Path, seed: int) -> None:
-        pods = tuple(PodSettings(pod=pod, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn="") for pod in PODS)
         lake = folder / "lake"
         lake.mkdir()
-        self.settings = Settings(
+        self.settings = settings_of(
+            folder,
+            pods=map(pod_without_server, PODS),
             var_dir=folder / "var",
-            pods=pods,
             control_dsn=cluster.dsn("tieout_control", cluster.create("control", owner="tieout_control")),
             catalog_dsn=cluster.dsn("tieout_lake", cluster.create("lake", owner="tieout_lake")),
-            read_models_dsn="",
-            dagster_dsn="",
-            log_url="",
             lake_data_path=f"{lake}/",
-            lake_backup_path=folder / "backup",
             lake_threads=1,
         )
         migrate_lake(self.settings.catalog_dsn, f"{lake}/", pods=PODS, partition_count=PARTITIONS)

@@ -19,6 +19,7 @@ from derived.querying import EVENTS_NAME, VIEWS, checked_names
 from derived.reports import MARTS
 from stack.composition import session
 from stack.settings import ROOT
+from tests.values import settings_of
 
 BOOKKEEPING = {"positions", "parked_events", "parked_keys", "skipped_events", "sum_parts"}
 """Tables that all read models share."""
@@ -126,16 +127,13 @@ def deployment(tmp_path: Path) -> Settings:
         PodSettings(pod=pod, **{f"{role}_dsn": f"postgresql://{role}:p%40ss@{pod}:5/shop" for role in POD_ROLES})
         for pod in ("pod1", "pod2")
     ]
-    return Settings(
-        var_dir=tmp_path,
-        pods=tuple(pods),
+    return settings_of(
+        tmp_path,
+        pods=pods,
         control_dsn="postgresql://c:control@db/control",
         catalog_dsn="postgresql://l:catalog@db/lake_catalog",
         read_models_dsn="postgresql://m:views@db/read_models",
-        dagster_dsn="postgresql://g:dagster@db/dagster",
-        log_url="redis://log/0",
         lake_data_path="/lake/",
-        lake_backup_path=tmp_path,
     )
 
 

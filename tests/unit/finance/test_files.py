@@ -18,7 +18,7 @@ from contracts.breaks import Break, BreakState
 from contracts.errors import InputError
 from contracts.scope import Scope
 from contracts.tying import Tying
-from contracts.verdicts import DifferenceClass, PairResult, Verdict
+from contracts.verdicts import PairResult, Verdict
 from derived.reports import REPORTS, NotedCut, Report
 from finance.certificate import Coverage, Evidence, FigureEvidence, LeftOut, Standing
 from finance.certificate_tables import certificate_tables
@@ -29,6 +29,7 @@ from finance.page import CELL_EM, CHARACTER_EM, PAPER_POINTS, POINTS_MAX, print_
 from finance.periods import Period
 from finance.statement import Statement, certificate_file, from_json, json_file, state
 from finance.verification import SIDECAR, verify_file
+from tests.values import break_of, result_of
 
 AT = datetime(2011, 1, 2, 3, 4, 5, tzinfo=UTC)
 COLUMNS = ("merchant_id", "sales_date", "currency", "order_count", "net_minor", "sales_micro", "posting", "late_for")
@@ -50,16 +51,7 @@ NOTHING = Evidence(results={}, figures=None, breaks=None)
 
 
 def compared(pod: str, cut: int, verdict: Verdict = Verdict.CONSISTENT, different: int = 0) -> PairResult:
-    return PairResult(
-        pair="journal_identities",
-        pod=pod,
-        verdict=verdict,
-        cut=cut,
-        compared=9,
-        different=different,
-        checked_at=AT,
-        seconds=0.1,
-    )
+    return result_of("journal_identities", verdict, pod=pod, cut=cut, compared=9, different=different, checked_at=AT)
 
 
 def figures(finance: int = 5) -> list[FigureEvidence]:
@@ -290,28 +282,15 @@ def test_totals_are_kept_by_currency() -> None:
 
 
 def found_break(state: BreakState, day: str | None = "2010-12-09") -> Break:
-    return Break(
-        break_id=1,
-        group_id=1,
+    return break_of(
         pair="journal_identities",
-        pod="pod1",
         entity="marts.orders",
-        key=("a",),
-        kind=DifferenceClass.AMOUNT,
         merchant_id=None,
         day=day,
         currency="GBP",
-        columns=(),
         state=state,
-        owner="finance",
         reason="Known.",
         first_seen_at=AT,
-        first_seen_cut=7,
-        last_seen_at=AT,
-        last_seen_cut=7,
-        times_seen=1,
-        repairs=0,
-        ended_at=None,
     )
 
 

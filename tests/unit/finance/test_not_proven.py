@@ -5,50 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from contracts.breaks import Break, BreakState
-from contracts.verdicts import DifferenceClass, PairResult, Verdict
+from contracts.verdicts import Verdict
 from finance.certificate import Evidence
 from finance.closing import Proof, not_proven
 from finance.late_facts import Remaining
 from finance.periods import parse_period
+from tests.values import break_of, result_of
 
 NOON = datetime(2011, 1, 5, 12, tzinfo=UTC)
 DECEMBER = parse_period("2010-12")
-DIFFERS = PairResult(
-    pair="operational_finance.orders",
-    pod="pod1",
-    verdict=Verdict.INCONSISTENT,
-    cut=9,
-    compared=100,
-    different=1,
-    classes={"amount": 1},
-    sample=(),
-    checked_at=NOON,
-    seconds=0.1,
+DIFFERS = result_of(
+    "operational_finance.orders", Verdict.INCONSISTENT, cut=9, compared=100, different=1, classes={"amount": 1}
 )
-ACCEPTED = Break(
-    break_id=1,
-    group_id=1,
-    pair=DIFFERS.pair,
-    pod="pod1",
-    entity="orders",
-    key=("o1",),
-    kind=DifferenceClass.AMOUNT,
-    merchant_id="eire",
-    day="2010-12-09",
-    currency="EUR",
-    columns=(),
-    aggregate_key="eire/order/o1",
-    state=BreakState.ACCEPTED,
-    owner="finance",
-    reason="Known.",
-    first_seen_at=NOON,
-    first_seen_cut=9,
-    last_seen_at=NOON,
-    last_seen_cut=9,
-    times_seen=1,
-    repairs=0,
-    ended_at=None,
-)
+ACCEPTED = break_of(aggregate_key="eire/order/o1", state=BreakState.ACCEPTED, reason="Known.")
 
 
 def said(*breaks: Break) -> list[str]:

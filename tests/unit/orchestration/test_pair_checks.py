@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import dagster as dg
 import pytest
 
@@ -11,14 +9,13 @@ from checks.pairs import check_result, could_not_look, sample_table
 from contracts.errors import ComparisonError
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from reconcile.pairs import PAIRS
+from tests.values import result_of
 
 PAIR = next(pair for pair in PAIRS if pair.name == "operational_finance.orders")
 
 
 def result(pod: str, verdict: Verdict, **changes: object) -> PairResult:
-    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    values = {"pair": PAIR.name, "pod": pod, "verdict": verdict, "cut": 7, "checked_at": at, "seconds": 0.1}
-    return PairResult(**(values | changes))  # type: ignore[arg-type]
+    return result_of(PAIR.name, verdict, pod=pod, cut=7, **changes)
 
 
 def test_what_one_pod_shows_is_not_hidden_by_another_that_could_not_be_looked_at() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contracts.breaks import Break, BreakGroup, BreakState
+from contracts.breaks import BreakGroup, BreakState
 from contracts.ownership import copy_named
 from contracts.verdicts import ColumnDifference, DifferenceClass
 from repair.alerts.deciding import (
@@ -22,6 +22,7 @@ from repair.alerts.deciding import (
     retry_at,
 )
 from repair.alerts.texts import Concern, incident_text
+from tests.values import break_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -118,17 +119,12 @@ def test_retries_take_longer_each_time_up_to_an_hour() -> None:
 
 
 def test_a_text_says_what_since_when_who_and_what_still_holds_and_nothing_else_of_the_row() -> None:
-    found = Break(
+    found = break_of(
         break_id=41,
-        group_id=1,
         pair="lake_account_view.orders",
-        pod="pod1",
         entity="account_orders",
         key=("eire", "0190"),
-        kind=DifferenceClass.AMOUNT,
-        merchant_id="eire",
         day="2026-03-01",
-        currency="EUR",
         columns=(
             ColumnDifference(column="total_minor", left=12_345, right=11_000, difference=-1_345),
             ColumnDifference(column="customer_name", left="Ada Lovelace", right="Eve"),
@@ -139,11 +135,9 @@ def test_a_text_says_what_since_when_who_and_what_still_holds_and_nothing_else_o
         reason="Three repairs did not hold.",
         first_seen_at=NOW,
         first_seen_cut=17,
-        last_seen_at=NOW,
         last_seen_cut=19,
         times_seen=2,
         repairs=3,
-        ended_at=None,
     )
     copy = copy_named("account_view")
     concern = Concern(pair=found.pair, left="the lake", right="the account view", copy=copy)

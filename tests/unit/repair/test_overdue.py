@@ -11,6 +11,7 @@ from reconcile.sweep import Coverage, Part
 from repair.alerts.deciding import AlertKind, Heartbeat
 from repair.alerts.overdue import PATIENCE, due_message, overdue
 from repair.alerts.queue import Message
+from tests.values import result_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STATED = timedelta(seconds=SWEEP_SECONDS_MAX)
@@ -24,7 +25,7 @@ def covered(key: tuple[str, str], *ages: timedelta) -> Coverage:
 
 
 def tried(key: tuple[str, str], verdict: Verdict, reason: str = "") -> PairResult:
-    return PairResult(pair=key[0], pod=key[1], verdict=verdict, cut=9, checked_at=NOW, seconds=1.0, reason=reason)
+    return result_of(key[0], verdict, pod=key[1], cut=9, checked_at=NOW, reason=reason)
 
 
 def message(*ages: timedelta, beat: Heartbeat = LONG, told: datetime | None = None, over: datetime | None = None,

@@ -24,6 +24,7 @@ from repair.values import (
     Source,
     ViewEvidence,
 )
+from tests.values import break_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ORDER = "eire/order/o1"
@@ -32,30 +33,18 @@ RIGHT = AggregateEvidence(root_version=3, is_stated=True, has_events=True, lowes
 
 def a_break(break_id: int, pair: str, entity: str, **values) -> Break:
     given = {
-        "break_id": break_id,
-        "group_id": 1,
-        "pair": pair,
-        "pod": "pod1",
-        "entity": entity,
-        "key": ("o1",),
         "kind": DifferenceClass.DIFFERENT,
-        "merchant_id": "eire",
         "day": None,
         "currency": None,
-        "columns": (),
         "aggregate_key": ORDER,
         "state": BreakState.REPAIRING,
         "owner": "data-platform",
-        "reason": "",
         "first_seen_at": NOW,
         "first_seen_cut": 7,
-        "last_seen_at": NOW,
         "last_seen_cut": 7,
-        "times_seen": 1,
         "repairs": 1,
-        "ended_at": None,
     }
-    return Break(**{**given, **values})
+    return break_of(break_id=break_id, pair=pair, entity=entity, **{**given, **values})
 
 
 def in_pod(*damages: EventDamage, aggregate: AggregateEvidence = RIGHT, **values) -> PodEvidence:

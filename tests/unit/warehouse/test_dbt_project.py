@@ -20,9 +20,9 @@ from contracts.currencies import WITHOUT_MINOR_UNIT
 from contracts.events import STATE_TYPES
 from contracts.money import CURRENCY_EXPONENTS, micro_per_minor
 from contracts.object_store import ObjectStore
-from contracts.settings import PodSettings, Settings
 from derived.reports import MARTS, REPORTS
 from derived.warehouse import PROJECT_DIR, dbt_environment
+from tests.values import settings_of
 
 MODELS = PROJECT_DIR / "models"
 
@@ -131,17 +131,7 @@ def test_currencies_are_those_of_the_contracts() -> None:
 
 
 def test_dbt_writes_nothing_into_the_repository_and_hides_the_catalog(tmp_path: Path) -> None:
-    settings = Settings(
-        var_dir=tmp_path,
-        pods=(PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
-        control_dsn="",
-        catalog_dsn="postgresql://u:secret@localhost/c",
-        read_models_dsn="",
-        dagster_dsn="",
-        log_url="",
-        lake_data_path=f"{tmp_path}/lake",
-        lake_backup_path=tmp_path / "backup",
-    )
+    settings = settings_of(tmp_path, catalog_dsn="postgresql://u:secret@localhost/c", lake_data_path=f"{tmp_path}/lake")
     environment = dbt_environment(settings)
     for name in ("DBT_TARGET_PATH", "DBT_LOG_PATH", "TIEOUT_WAREHOUSE_TEMP_DIR"):
         assert environment[name].startswith(str(tmp_path))

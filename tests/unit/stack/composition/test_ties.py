@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from contracts.verdicts import PairResult, Verdict
@@ -11,17 +9,11 @@ from reconcile.comparison_run import Comparison
 from reconcile.figures import Figure
 from reconcile.pairs import PAIRS
 from stack.composition.reconciling import conclusion, ties
+from tests.values import result_of
 
 
 def _result(verdict: Verdict, pair: str = "oltp_lake.order") -> PairResult:
-    return PairResult(
-        pair=pair,
-        pod="pod1",
-        verdict=verdict,
-        cut=1,
-        checked_at=datetime(2026, 1, 1, tzinfo=UTC),
-        seconds=0,
-    )
+    return result_of(pair, verdict)
 
 
 def _figure(operational: int | None, finance: int | None) -> Figure:

@@ -11,22 +11,18 @@ from types import SimpleNamespace
 import pytest
 
 from contracts.memory import memory_mb, peak_memory_mb
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from derived.build_memory import KEPT, build_memory, note_build_memory
 from stack.looking import headroom
 from stack.looking.headroom import limit_uses
 from streams import logs
 from streams.log import LogMemory
+from tests.values import settings_of
 
 
 def settings(var_dir: Path) -> Settings:
-    return Settings(
-        var_dir=var_dir,
-        pods=(PodSettings(pod="pod1", owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
-        control_dsn="",
-        catalog_dsn="",
-        read_models_dsn="",
-        dagster_dsn="",
+    return settings_of(
+        var_dir,
         log_url="redis://127.0.0.1:1/0",
         lake_data_path="s3://bucket/lake",
         lake_backup_path=var_dir / "missing",

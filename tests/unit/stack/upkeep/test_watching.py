@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from repair.alerts.outages import NEEDS_PERSON
 from repair.alerts.sending import Target
 from stack.looking.servers import ServerSeen
 from stack.processes.supervision import ProgramState
 from stack.upkeep.pages_watch import PagesWatch
 from stack.upkeep.watching import Watch
+from tests.values import settings_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 NOBODY = "postgresql://someone:secret@127.0.0.1:9/nowhere"
@@ -75,19 +76,9 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    pod = PodSettings(pod="pod1", owner_dsn=NOBODY, app_dsn=NOBODY, relay_dsn=NOBODY, reader_dsn=NOBODY)
-    settings = Settings(
-        var_dir=tmp_path,
-        pods=(pod,),
-        control_dsn=NOBODY,
-        catalog_dsn=NOBODY,
-        read_models_dsn=NOBODY,
-        dagster_dsn=NOBODY,
-        log_url="redis://127.0.0.1:9/0",
-        lake_data_path=str(tmp_path),
-        lake_backup_path=tmp_path,
+    return Place(
+        settings=settings_of(tmp_path, dsn=NOBODY, log_url="redis://127.0.0.1:9/0", lake_data_path=str(tmp_path))
     )
-    return Place(settings=settings)
 
 
 def test_the_control_database_itself_is_told_of_and_a_new_process_goes_on(place: Place) -> None:
