@@ -64,10 +64,10 @@ def upgrade() -> None:
 
 def column(name: str, description: str) -> str:
     """Return a column of a mart as its properties have it."""
-    return f'      - name: {name}\n        data_type: varchar\n        description: "{description}"\n'
+    return f'      - {{name: {name}, data_type: varchar, description: "{description}"}}\n'
 
 
-FAILURE_COLUMN = '      - name: failure_reason\n        data_type: varchar\n        description: "Why it failed'
+FAILURE_COLUMN = '      - {name: failure_reason, data_type: varchar, description: "Why it failed'
 
 ADDED = Evolution(
     name="A field more: who asked for the refund",
