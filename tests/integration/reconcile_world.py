@@ -15,6 +15,7 @@ from contracts.events.merchant import TaxRate
 from contracts.events.product import ProductKind
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
+from derived.lake import migrate_lake
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
@@ -31,6 +32,7 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.context import ReconcileContext
+from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
 from streams.consumer import Consumer
 from streams.draining import drain_pod
@@ -226,6 +228,20 @@ def open_shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
     """One merchant in each pod."""
     with build_command_pod(settings.pods[0]) as first, build_command_pod(settings.pods[1]) as second:
         yield Shop(first, "united-kingdom"), Shop(second, "eire")
+
+
+def migrate_lake_of(settings: Settings) -> None:
+    """Create the lake of all pods."""
+    pods = [pod.pod for pod in settings.pods]
+    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+
+
+def fill(settings: Settings) -> None:
+    """Migrate two pods and their copies, and do everything in the pods that can be done."""
+    migrate_everything(settings)
+    with open_shops(settings) as shops:
+        for shop in shops:
+            shop.everything()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -82,13 +81,6 @@ class LakeOfThen:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with connect_lake(self.catalog_dsn, self.data_path) as lake:
             return lake.execute(query).fetchall()
-
-
-@pytest.fixture
-def log(valkey_url: str) -> Iterator[ValkeyLog]:
-    opened = ValkeyLog(valkey_url)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from contracts.limits import AMOUNT_MICRO_MAX
 from contracts.money import micro_per_minor
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from derived.lake import connect_lake, migrate_lake
+from derived.lake import connect_lake
 from derived.read_models import migrate as migrate_read_models
 from derived.reports import REPORTS, read_report
 from finance.presentation import as_csv
@@ -34,7 +34,7 @@ from reconcile.comparison_run import run_comparison
 from reconcile.figures import total_figures
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
-from tests.integration.reconcile_world import carrying
+from tests.integration.reconcile_world import carrying, migrate_lake_of
 from tests.integration.shop import adjustment
 
 ORDERS = 12
@@ -128,8 +128,7 @@ class Merchant:
 
 @pytest.fixture
 def merchants(settings: Settings) -> Iterator[list[Merchant]]:
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     migrate_read_models(settings.read_models_dsn)
     with build_command_pod(settings.pods[0]) as pod:
         opened = [Merchant(pod=pod, currency=currency) for currency in CURRENCIES]

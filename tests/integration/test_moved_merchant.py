@@ -10,13 +10,13 @@ from psycopg import sql
 
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from derived.lake import connect_lake, migrate_lake
+from derived.lake import connect_lake
 from derived.read_models import migrate as migrate_read_models
 from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
 from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
 
 ALL = ("lake", "account_view", "fulfillment_view")
 FAMILIES = ("oltp_lake", "operational_finance", "journal_identities", "oltp_identities", "lake_account_view",
@@ -27,8 +27,7 @@ OF_THE_POD = ("outbox", "residents", "idempotency_keys", "provider_calls")
 
 @pytest.fixture
 def shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     migrate_read_models(settings.read_models_dsn)
     with open_shops(settings) as opened:
         for shop in opened:

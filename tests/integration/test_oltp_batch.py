@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -35,15 +35,6 @@ from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.gateway import EmbeddedGateway
 from tests.conftest import MakePod
 from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop, adjustment, open_shop, place_command
-
-
-@pytest.fixture
-def shop(make_pod: MakePod) -> Iterator[Shop]:
-    settings = make_pod()
-    with build_command_pod(settings, clock=lambda: NOW) as pod:
-        shop = open_shop(pod, settings)
-        yield shop
-        shop.assert_identities()
 
 
 def item(command: Command[Any], key: str, occurred_at: datetime | None = None) -> BatchItem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from contracts.events.merchant import MerchantState, TaxRate
 from contracts.events.product import ProductKind, ProductState
 from contracts.settings import PodSettings
 from oltp.commands.configure_merchant import ConfigureMerchant
-from oltp.commands.execute import Command, CommandPod, build_command_pod, execute
+from oltp.commands.execute import Command, CommandPod, execute
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement, RevokeMerchantEntitlement
@@ -25,19 +24,7 @@ from oltp.commands.set_price import SetPrice
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.commands.upsert_variant import UpsertVariant
 from oltp.store.rows import load
-from tests.conftest import MakePod
-from tests.integration.oltp_pod import LATER, MERCHANT, NOW, RATES, add_product, key, register
-
-
-@pytest.fixture
-def settings_of_pod(make_pod: MakePod) -> PodSettings:
-    return make_pod()
-
-
-@pytest.fixture
-def pod(settings_of_pod: PodSettings) -> Iterator[CommandPod]:
-    with build_command_pod(settings_of_pod, clock=lambda: NOW) as pod:
-        yield pod
+from tests.integration.oltp_pod import LATER, MERCHANT, RATES, add_product, key, register
 
 
 def do(pod: CommandPod, command: Command[Any]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,19 +26,7 @@ from oltp.commands.set_price import SetPrice
 from oltp.key_lease import KEY_LEASE, prune_keys
 from oltp.store.rows import load
 from oltp.transaction import CommandTransaction
-from tests.conftest import MakePod
 from tests.integration.oltp_pod import MERCHANT, NOW, add_product, key, register, stocked_variants
-
-
-@pytest.fixture
-def settings_of_pod(make_pod: MakePod) -> PodSettings:
-    return make_pod()
-
-
-@pytest.fixture
-def pod(settings_of_pod: PodSettings) -> Iterator[CommandPod]:
-    with build_command_pod(settings_of_pod, clock=lambda: NOW) as pod:
-        yield pod
 
 
 def events(settings: PodSettings) -> list[tuple[str, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -14,25 +13,13 @@ from contracts.errors import IllegalTransitionError, InputError, InsufficientSto
 from contracts.events.stock import ReservationState, ReservationStatus, StockMovementKind
 from contracts.settings import PodSettings
 from oltp.commands.adjust_stock import AdjustStock
-from oltp.commands.execute import CommandPod, build_command_pod, execute
+from oltp.commands.execute import CommandPod, execute
 from oltp.commands.expire_reservations import ExpireReservations
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.reserve_stock import ReserveStock
 from oltp.expiry import expire_due_reservations
-from tests.conftest import MakePod
 from tests.integration.oltp_pod import LATER, MERCHANT, NOW, key, receive, stocked_variants
-
-
-@pytest.fixture
-def settings_of_pod(make_pod: MakePod) -> PodSettings:
-    return make_pod()
-
-
-@pytest.fixture
-def pod(settings_of_pod: PodSettings) -> Iterator[CommandPod]:
-    with build_command_pod(settings_of_pod, clock=lambda: NOW) as pod:
-        yield pod
 
 
 def reserve(pod: CommandPod, quantity: int, *variant_ids: str) -> ReservationState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -32,15 +31,6 @@ from oltp.commands.void_payment import VoidPayment
 from oltp.transaction import CommandTransaction
 from tests.conftest import MakePod
 from tests.integration.shop import LOCATION, MERCHANT, NOW, PRICES, Shop, open_shop, place_command
-
-
-@pytest.fixture
-def shop(make_pod: MakePod) -> Iterator[Shop]:
-    settings = make_pod()
-    with build_command_pod(settings, clock=lambda: NOW) as pod:
-        shop = open_shop(pod, settings)
-        yield shop
-        shop.assert_identities()
 
 
 def event_types(shop: Shop, *aggregate_types: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -89,33 +90,19 @@ def gateway() -> RecordingGateway:
     return RecordingGateway()
 
 
-@pytest.fixture
-def shop(make_pod: MakePod, gateway: RecordingGateway) -> Iterator[Shop]:
-    settings = make_pod()
-    with build_command_pod(settings, clock=lambda: NOW, gateway=gateway) as pod:
-        shop = open_shop(pod, settings)
-        yield shop
-        shop.assert_identities()
-
-
 def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Run the calls in threads that start together; return results or the errors they foresaw."""
     barrier = threading.Barrier(len(calls))
-    results: list[Any] = [None] * len(calls)
 
-    def run(index: int) -> None:
+    def run(call: Callable[[], Any]) -> Any:
         barrier.wait()
         try:
-            results[index] = calls[index]()
+            return call()
         except TieoutError as error:
-            results[index] = error
+            return error
 
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
 
 
 def test_captures_in_parts_up_to_the_authorization(shop: Shop) -> None:

@@ -20,13 +20,12 @@ from contracts.limits import REFERENCE
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
-from oltp.commands.execute import Command, build_command_pod, execute
+from oltp.commands.execute import Command, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import EmbeddedGateway, Moved
 from oltp.settling import settle_provider_calls, unsettled_calls
-from tests.conftest import MakePod
-from tests.integration.shop import MERCHANT, NOW, Shop, open_shop
+from tests.integration.shop import MERCHANT, Shop
 
 AT_ONCE = timedelta(0)
 
@@ -91,21 +90,22 @@ def provider() -> Provider:
 
 
 @pytest.fixture
-def shop(make_pod: MakePod, provider: Provider) -> Iterator[Shop]:
-    settings = make_pod()
-    with build_command_pod(settings, clock=lambda: NOW, gateway=provider) as pod:
-        shop = open_shop(pod, settings)
-        yield shop
-        shop.assert_identities()
-        # Books and provider say the same of every payment, and no call is left.
-        for payment in (state for (kind, _), state in shop.fold().items() if kind == "payment"):
-            assert provider.taken.get(payment.provider_reference, 0) == payment.captured_minor - payment.refunded_minor
-            is_live = payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
-            held = payment.authorized_minor - payment.captured_minor - payment.released_minor if is_live else 0
-            assert provider.set_aside.get(payment.provider_reference, 0) == held
-        known = {state.provider_reference for (kind, _), state in shop.fold().items() if kind == "payment"}
-        assert {reference for reference, amount in provider.set_aside.items() if amount} <= known
-        assert shop.query("select kind from oltp.provider_calls") == []
+def gateway(provider: Provider) -> Provider:
+    return provider
+
+
+@pytest.fixture
+def shop(shop: Shop, provider: Provider) -> Iterator[Shop]:
+    yield shop
+    # Books and provider say the same of every payment, and no call is left.
+    for payment in (state for (kind, _), state in shop.fold().items() if kind == "payment"):
+        assert provider.taken.get(payment.provider_reference, 0) == payment.captured_minor - payment.refunded_minor
+        is_live = payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+        held = payment.authorized_minor - payment.captured_minor - payment.released_minor if is_live else 0
+        assert provider.set_aside.get(payment.provider_reference, 0) == held
+    known = {state.provider_reference for (kind, _), state in shop.fold().items() if kind == "payment"}
+    assert {reference for reference, amount in provider.set_aside.items() if amount} <= known
+    assert shop.query("select kind from oltp.provider_calls") == []
 
 
 def killed() -> None:

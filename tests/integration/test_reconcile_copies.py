@@ -12,7 +12,7 @@ import pytest
 from contracts.events.order import OrderState
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake, migrate_lake
+from derived.lake import connect_lake
 from derived.read_models import migrate as migrate_read_models
 from oltp.commands.execute import execute
 from oltp.commands.restate import Restate
@@ -21,7 +21,7 @@ from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
-from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate
+from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, migrate_lake_of, open_shops, propagate
 
 Shops = tuple[Shop, Shop]
 ALL = PROJECTIONS
@@ -31,8 +31,7 @@ FINANCE = ("operational_finance", "journal_identities")
 @pytest.fixture
 def shops(settings: Settings) -> Iterator[Shops]:
     """A shop in each pod, everything done that can be done; lake and read models migrated."""
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     migrate_read_models(settings.read_models_dsn)
     with open_shops(settings) as opened:
         for shop in opened:

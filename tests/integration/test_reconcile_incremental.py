@@ -20,7 +20,7 @@ from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.scope import KeyRange
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake, migrate_lake
+from derived.lake import connect_lake
 from reconcile import coverage
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
@@ -31,7 +31,7 @@ from repair.sweeping import plans_for, take_in
 from stack.composition.comparison import build_reconcile_context
 from streams.outbox_reading import prune
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
 
 ORDERS, REFUNDS, IDENTITIES, LOG, STOCK = (
     "oltp_lake.order",
@@ -116,8 +116,7 @@ class World:
 @pytest.fixture
 def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
     """A shop with orders of every kind, compared completely once."""
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     ledger.migrate(settings.control_dsn)
     audit.migrate(settings.control_dsn)
     coverage.migrate(settings.control_dsn)

@@ -16,14 +16,14 @@ from psycopg.conninfo import conninfo_to_dict
 from contracts.errors import PropagationError
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake, migrate_lake
+from derived.lake import connect_lake
 from reconcile.comparison_run import run_pairs
 from reconcile.context import LoggedEntry, ReconcileContext
 from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, carrying, open_shops
+from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops
 
 FAMILIES = ("stock_identity", "outbox_log", "log_manifests", "oltp_lake")
 UNDER_LOAD = (
@@ -40,8 +40,7 @@ Shops = tuple[Shop, Shop]
 @pytest.fixture
 def shops(settings: Settings) -> Iterator[Shops]:
     """A shop in each pod, everything done that can be done, and the lake migrated."""
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     with open_shops(settings) as opened:
         for shop in opened:
             shop.everything()

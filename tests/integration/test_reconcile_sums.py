@@ -12,14 +12,13 @@ import pytest
 from contracts.scope import KeyRange
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import migrate_lake
 from derived.read_models import migrate as migrate_read_models
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.sweep import SweepPlan
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
 
 PAIR, SUMS = "lake_merchant_sales", "merchant_sales_days"
 HALF = "80000000-0000-0000-0000-000000000000"
@@ -55,8 +54,7 @@ def part_of(whole: PairResult, *parts: KeyRange, ids: frozenset[str] = frozenset
 
 @pytest.fixture
 def world(settings: Settings) -> Iterator[World]:
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     migrate_read_models(settings.read_models_dsn)
     with open_shops(settings) as (shop, _):
         shop.refunded()

@@ -32,7 +32,7 @@ from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import Verdict
 from derived import lake_repair
-from derived.lake import connect_lake, migrate_lake
+from derived.lake import connect_lake
 from derived.lake_backup import back_up, events_from_backup
 from derived.lake_reads import recorded_cut
 from derived.lake_repair import (
@@ -64,7 +64,7 @@ from streams.reissue import (
 from streams.relay import REPUBLISHING, build_relay
 from streams.takeover import republish_now
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
 
 FAMILIES = ("log_manifests", "oltp_lake")
 EVENTS = "lake.raw.events"
@@ -142,8 +142,7 @@ def in_order(events: pa.Table) -> Rows:
 @pytest.fixture
 def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
     """A pod whose copies agree with it."""
-    pods = [pod.pod for pod in settings.pods]
-    migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
+    migrate_lake_of(settings)
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
     with open_shops(settings) as (shop, _):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +21,6 @@ from derived.lake import connect_lake
 from reconcile.comparison_run import run_pairs
 from repair import ledger
 from repair.ledger import Recorded
-from stack.composition import session
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
@@ -42,25 +40,6 @@ def shop(settings: Settings) -> Iterator[Shop]:
     migrate_everything(settings)
     with open_shops(settings) as shops:
         yield shops[0]
-
-
-@pytest.fixture
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command and return its JSON answer, or its text."""
-
-    @contextmanager
-    def opened(_progress: object) -> Iterator[Settings]:
-        yield settings
-
-    monkeypatch.setattr(session, "open_session", opened)
-
-    def run_command(*arguments: str, as_json: bool = True) -> Any:
-        outcome = CliRunner().invoke(app, [*arguments, *(["--json"] if as_json else [])])
-        if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-            raise outcome.exception
-        return json.loads(outcome.stdout) if as_json else outcome.stdout
-
-    return run_command
 
 
 def compared(settings: Settings) -> tuple[dict[str, PairResult], Recorded]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from cli.app import app
 from contracts.clock import utc_now
 from contracts.errors import InputError, NotFoundError
 from contracts.money import format_minor
@@ -21,7 +19,6 @@ from contracts.verdicts import Verdict
 from derived.lake import connect_lake
 from oltp.commands.execute import build_command_pod
 from repair import ledger
-from stack.composition import session
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.looking.story.telling import Section, Story, read_story
@@ -41,22 +38,9 @@ def shop(settings: Settings) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def run(run: Callable[..., str]) -> Callable[..., str]:
     """Run `tieout explain` and return what it prints."""
-
-    @contextmanager
-    def opened(_progress: object) -> Iterator[Settings]:
-        yield settings
-
-    monkeypatch.setattr(session, "open_session", opened)
-
-    def run_command(*arguments: str) -> str:
-        outcome = CliRunner().invoke(app, ["explain", *arguments])
-        if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-            raise outcome.exception
-        return outcome.stdout
-
-    return run_command
+    return partial(run, "explain", as_json=False)
 
 
 def section(story: Story, store: str) -> Section:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from cli.app import app
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
@@ -25,7 +23,6 @@ from derived.lake_connection import connect_lake
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from reconcile.comparison_run import run_pairs
-from stack.composition import session
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
@@ -37,7 +34,7 @@ from streams.lag import observe
 from streams.logs import build_log
 from streams.outbox_reading import RELAY_LOCK
 from tests.conftest import Cluster, MakeDatabase, MakePod
-from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, open_shops, propagate, shop_in
+from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, propagate, shop_in
 from tests.streams_support import SHAPE, Crash, crash_at
 
 ALL = PROJECTIONS
@@ -63,17 +60,6 @@ def copy_of(postgres: Cluster) -> Iterator[Copy]:
     yield copy
     for database in made:
         bootstrap.drop_database(postgres.superuser_dsn(), database)
-
-
-@pytest.fixture
-def system(settings: Settings) -> Settings:
-    """Two pods with something in every table, and every copy up to date."""
-    migrate_everything(settings)
-    with open_shops(settings) as shops:
-        for shop in shops:
-            shop.everything()
-    drain_everything(settings)
-    return settings
 
 
 @contextmanager
@@ -306,37 +292,25 @@ def test_a_copy_that_was_behind_crosses_the_opening(system: Settings, copy_of: C
 
 
 @pytest.mark.long
-def test_another_database_needs_a_word_more(
-    system: Settings, make_pod: MakePod, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_database_needs_a_word_more(system: Settings, make_pod: MakePod, run: Callable[..., Any]) -> None:
     other = replace(system, pods=(make_pod("pod1"), system.pods[1]))
     before = lake_ids(system)
 
-    def run(*arguments: str) -> Any:
-        @contextmanager
-        def stand_in(_progress: object) -> Iterator[Settings]:
-            yield other
-
-        monkeypatch.setattr(session, "open_session", stand_in)
-        outcome = CliRunner().invoke(app, ["open-epoch", "pod1", "--json", "--yes", *arguments])
-        if outcome.exception is not None:
-            raise outcome.exception
-        return json.loads(outcome.stdout)
-
-    plan = run("--dry-run")
+    opened = partial(run, "open-epoch", "pod1", "--yes", on=other, code=0)
+    plan = opened("--dry-run")
     assert (plan["is_needed"], plan["base_cut"], plan["epoch"]) == (True, 0, None)
     with pytest.raises(PropagationError, match="--from-nothing"):
-        run()
+        opened()
     with psycopg.connect(other.pods[0].relay_dsn, autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s, %s)", RELAY_LOCK)
         with pytest.raises(RelayBusyError, match="tieout down"):
-            run("--from-nothing")
+            opened("--from-nothing")
     assert lake_ids(other) == before, "a refusal changes nothing"
 
-    done = run("--from-nothing")
+    done = opened("--from-nothing")
     assert done["epoch"] and {copy["copy"] for copy in done["copies"]} == {"log", *ALL, "backup"}
     assert lake_ids(other) == [] and sorted(lake_ids(other, "retracted_events")) == sorted(before)
-    assert run()["is_needed"] is False
+    assert opened()["is_needed"] is False
     with build_command_pod(other.pods[0]) as pod:
         Shop(pod, "united-kingdom").paid()
     drain_everything(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -115,11 +116,9 @@ def test_of_two_consumers_racing_one_wins_every_cut(lake: Lake) -> None:
                 fenced.append(cut)
         projection.close()
 
-    threads = [threading.Thread(target=consume) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as threads:
+        for consumer in [threads.submit(consume) for _ in range(2)]:
+            consumer.result()
     assert fenced, "the consumers never met; the race was not tested"
     assert lake.rows("select count(*), count(distinct event_id) from lake.raw.events") == [(36, 36)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,13 +19,6 @@ from streams.projection import FencedError
 from streams.publishing import CutPublication
 from streams.valkey_log import ValkeyLog
 from tests.derived_work import EPOCH, NOON, FakePod, order
-
-
-@pytest.fixture
-def log(valkey_url: str) -> Iterator[ValkeyLog]:
-    made = ValkeyLog(valkey_url)
-    yield made
-    made.close()
 
 
 def fulfillment() -> FulfillmentState:

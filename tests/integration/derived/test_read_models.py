@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -176,11 +177,9 @@ def test_two_consumers_racing_apply_every_step_once(stores: Stores) -> None:
                 fenced.append(cut)
         projection.close()
 
-    threads = [threading.Thread(target=consume) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as threads:
+        for consumer in [threads.submit(consume) for _ in range(2)]:
+            consumer.result()
     assert sorted(applied) == list(range(25))
     assert fenced, "the consumers never met; the race was not tested"
     assert stores.execute("select version from read_models.account_orders") == [(25,)]

@@ -27,9 +27,8 @@ from orchestration.resources import build_platform
 from repair.alerts.deciding import AlertKind
 from repair.alerts.queue import latest_alerts
 from repair.alerts.unmet import NOT_LOOKED_AT, record, unmet
-from stack.composition.migrations import migrate_everything
 from stack.processes.data_docs import write_data_docs_site
-from tests.integration.reconcile_world import open_shops, propagate
+from tests.integration.reconcile_world import fill, propagate
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("expectations")]
 
@@ -39,10 +38,7 @@ SUITES = {f"{store}.{suite.name}": (store, suite) for store, suites in STORES.it
 @pytest.fixture
 def traded(settings: Settings) -> Settings:
     """Two pods in which everything was done that can be done."""
-    migrate_everything(settings)
-    with open_shops(settings) as shops:
-        for shop in shops:
-            shop.everything()
+    fill(settings)
     return settings
 
 

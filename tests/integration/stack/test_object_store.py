@@ -25,7 +25,7 @@ from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.looking.headroom import limit_uses
 from stack.scrubbing import scrubber
-from tests.integration.reconcile_world import carrying, open_shops
+from tests.integration.reconcile_world import carrying, fill
 from tests.object_store import SECRET, running_store
 
 pytestmark = pytest.mark.timeout(400)
@@ -55,10 +55,7 @@ def system(settings: Settings, store: ObjectStore) -> Settings:
         lake_backup_path=ObjectFolder(address="s3://backup/books", store=store),
         object_store=store,
     )
-    migrate_everything(on_store)
-    with open_shops(on_store) as shops:
-        for shop in shops:
-            shop.everything()
+    fill(on_store)
     return on_store
 
 

@@ -16,7 +16,6 @@ from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
 from tests.conftest import Cluster
 from tests.integration.cli.test_open_epoch import check_everything_agrees, event_ids, lake_ids
-from tests.integration.cli.test_open_epoch import system as system  # a fixture
 from tests.integration.reconcile_world import VIEW_PAIRS
 from tests.integration.stack.test_set_back import live_on, states
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import redis
-from typer.testing import CliRunner
 
-from cli.app import app
 from contracts.clock import utc_now
 from contracts.errors import InputError, LogGapError, PropagationError
 from contracts.settings import Settings
 from derived.lake import connect_lake
-from stack.composition import session
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
@@ -51,21 +48,9 @@ def system(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def run(system: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(system: Settings, run: Run) -> Run:
     """Run a command on `system`, or on other settings, and return its JSON answer."""
-
-    def run_command(*arguments: str, on: Settings = system) -> Any:
-        @contextmanager
-        def opened(_progress: object) -> Iterator[Settings]:
-            yield on
-
-        monkeypatch.setattr(session, "open_session", opened)
-        outcome = CliRunner().invoke(app, [*arguments, "--json"])
-        if outcome.exception is not None:
-            raise outcome.exception
-        return json.loads(outcome.stdout)
-
-    return run_command
+    return partial(run, code=0)
 
 
 def lake_events(settings: Settings) -> int:

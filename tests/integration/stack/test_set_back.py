@@ -18,7 +18,6 @@ from reconcile.comparison_run import run_pairs
 from reconcile.results import result_of
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
-from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
 from streams.cuts import last_cut, register_cut
 from streams.draining import drain_pod
@@ -34,21 +33,10 @@ from tests.integration.cli.test_open_epoch import (
     newest_cut,
     opened,
 )
-from tests.integration.reconcile_world import open_shops, shop_in
+from tests.integration.reconcile_world import shop_in
 from tests.streams_support import SHAPE
 
 NOWHERE = "postgresql://nobody:none@127.0.0.1:1/nothing"
-
-
-@pytest.fixture
-def system(settings: Settings) -> Settings:
-    """Two pods with something in every table, and every copy up to date."""
-    migrate_everything(settings)
-    with open_shops(settings) as shops:
-        for shop in shops:
-            shop.everything()
-    drain_everything(settings)
-    return settings
 
 
 def live_on(system: Settings) -> int:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from cli.app import app
 from contracts.breaks import BreakState
 from contracts.errors import InputError
 from contracts.settings import Settings
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.quantities import QuantityInput
 from repair import ledger
-from stack.composition import session
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from tests.integration.reconcile_world import Shop, open_shops
@@ -44,25 +39,6 @@ def shop(settings: Settings) -> Iterator[Shop]:
         connection.execute(REFUSES)
     with open_shops(settings) as shops:
         yield shops[0]
-
-
-@pytest.fixture
-def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command and return its JSON answer."""
-
-    @contextmanager
-    def opened(_progress: object) -> Iterator[Settings]:
-        yield settings
-
-    monkeypatch.setattr(session, "open_session", opened)
-
-    def run_command(*arguments: str) -> Any:
-        outcome = CliRunner().invoke(app, [*arguments, "--json"])
-        if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-            raise outcome.exception
-        return json.loads(outcome.stdout)
-
-    return run_command
 
 
 def stands(settings: Settings, order_id: str) -> list[tuple[Any, ...]]:

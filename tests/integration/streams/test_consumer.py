@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -24,27 +24,9 @@ from streams.log import Progress
 from streams.parking import replay_parked
 from streams.projection import Work
 from streams.valkey_log import ValkeyLog
-from tests.streams_support import MOMENT, SHAPE, Crash, Recorder, create_outbox, ids_of, insert_events, make_relay
+from tests.streams_support import MOMENT, SHAPE, Crash, Recorder, ids_of, insert_events, make_relay
 
 MakeDatabase = Callable[..., str]
-
-
-@pytest.fixture
-def dsn(make_database: MakeDatabase) -> str:
-    return create_outbox(make_database("tieout_relay"))
-
-
-@pytest.fixture
-def log(valkey_url: str) -> Iterator[ValkeyLog]:
-    opened = ValkeyLog(valkey_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(valkey_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey_url) as client:
-        yield client
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
@@ -37,24 +37,6 @@ from tests.streams_support import (
 )
 
 MakeDatabase = Callable[..., str]
-
-
-@pytest.fixture
-def dsn(make_database: MakeDatabase) -> str:
-    return create_outbox(make_database("tieout_relay"))
-
-
-@pytest.fixture
-def log(valkey_url: str) -> Iterator[ValkeyLog]:
-    opened = ValkeyLog(valkey_url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def server(valkey_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(valkey_url) as client:
-        yield client
 
 
 def published(log: ValkeyLog, pod: str = "pod1") -> list[tuple[int, str]]:
