@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import psycopg
-from alembic import op
+from oltp.store.migrations.files import run
 
 revision = "0007"
 down_revision = "0006"
 
-SQL = Path(__file__).parent.parent / "sql"
-
 
 def upgrade() -> None:
     """Add the column, and count it against the authorized amount."""
-    driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-    driver.execute((SQL / "0007_released_payments.sql").read_bytes())
+    run("0007_released_payments.sql")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import psycopg
-from alembic import op
+from oltp.store.migrations.files import run
 
 revision = "0010"
 down_revision = "0009"
 
-SQL = Path(__file__).parent.parent / "sql"
-
 
 def upgrade() -> None:
     """Add the columns."""
-    driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-    driver.execute((SQL / "0010_adjustment_tax.sql").read_bytes())
+    run("0010_adjustment_tax.sql")
