@@ -1,7 +1,7 @@
 """Running the SQL file of a revision.
 
-Belongs here: how the SQL of a revision reaches the database. Does not belong here: what a revision changes (`sql/`), and
-which one follows which (`versions/`).
+Belongs here: how a revision runs the files of `sql/`. Does not belong here: what they change, and in which order
+(`versions/`).
 """
 
 from __future__ import annotations
