@@ -9,7 +9,6 @@ only ratios within one run are comparable.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import multiprocessing
 import random
@@ -29,7 +28,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from bench.figures import Figure, report
+from bench.figures import Figure, measured
 from bench.pgbench_script import FIRST_NUMBER, Recorder, render
 from contracts.clock import utc_now
 from contracts.events.merchant import TaxRate
@@ -80,14 +79,15 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m bench.commands", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
-    parser.add_argument("--lines", type=int, default=3, help="lines per order in the comparison with pgbench")
-    parser.add_argument("--skus", type=int, default=1_000, help="SKUs of the merchant")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
-    results = measure(seconds=options.seconds, lines=options.lines, skus=options.skus)
-    return report("commands", figures(results), is_json=options.json)
+    return measured(
+        "commands",
+        lambda **sizes: figures(measure(**sizes)),
+        __doc__,
+        arguments,
+        seconds=(8.0, "length of each measurement"),
+        lines=(3, "lines per order in the comparison with pgbench"),
+        skus=(1_000, "SKUs of the merchant"),
+    )
 
 
 def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[Result]:

@@ -7,7 +7,6 @@ belong here: outbox -> log (`bench/relay.py`). Run ``python -m bench.derived --o
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import shutil
@@ -26,7 +25,7 @@ import psycopg
 import pyarrow as pa
 
 from bench.derived_events import NOW, PARTITIONS, batches_of
-from bench.figures import Figure, report
+from bench.figures import Figure, measured
 from contracts.ids import PARTITION_FUNCTION
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
@@ -56,12 +55,14 @@ CHUNK_ROWS = 10_000
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m bench.derived", description=__doc__)
-    parser.add_argument("--orders", type=int, default=20_000, help="orders, each of seven events (default 20,000)")
-    parser.add_argument("--lines", type=int, default=5, help="lines of an order (default 5)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
-    return report("derived", measure(orders=options.orders, lines=options.lines), is_json=options.json)
+    return measured(
+        "derived",
+        measure,
+        __doc__,
+        arguments,
+        orders=(20_000, "orders, each of seven events"),
+        lines=(5, "lines of an order"),
+    )
 
 
 def measure(*, orders: int = 20_000, lines: int = 5) -> list[Figure]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 
@@ -16,6 +17,34 @@ class Figure:
     unit: str
     goal: str = ""
     is_met: bool | None = None
+
+
+Sizes = Mapping[str, tuple[float, str]]
+"""Option -> its default and its help."""
+
+
+def options_of(
+    bench: str, description: str | None, arguments: Sequence[str] | None, sizes: Sizes
+) -> argparse.Namespace:
+    """Return the options of a measurement: its sizes, and `json`."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{bench}", description=description)
+    for name, (default, said) in sizes.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{said} (default {default:,})")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    return parser.parse_args(arguments)
+
+
+def measured(
+    bench: str,
+    measure: Callable[..., Sequence[Figure]],
+    description: str | None,
+    arguments: Sequence[str] | None,
+    **sizes: tuple[float, str],
+) -> int:
+    """Measure with the sizes of the command line, and print; return 0 when every goal is met, 1 otherwise."""
+    options = vars(options_of(bench, description, arguments, sizes))
+    is_json = options.pop("json")
+    return report(bench, measure(**options), is_json=is_json)
 
 
 def report(bench: str, figures: Sequence[Figure], *, is_json: bool) -> int:

@@ -6,7 +6,6 @@ Belongs here: this benchmark and its references. Does not belong here: other ben
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import random
 import resource
@@ -25,7 +24,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import create_engine
 
-from bench.figures import Figure, report
+from bench.figures import Figure, measured
 from oltp.store.tables import SCHEMA, cuts, epochs, metadata, outbox
 from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
@@ -63,12 +62,14 @@ class Servers:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m bench.relay", description=__doc__)
-    parser.add_argument("--events", type=int, default=500_000, help="events waiting in the outbox (default 500,000)")
-    parser.add_argument("--samples", type=int, default=300, help="commits timed for each latency (default 300)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
-    return report("relay", measure(events=options.events, samples=options.samples), is_json=options.json)
+    return measured(
+        "relay",
+        measure,
+        __doc__,
+        arguments,
+        events=(500_000, "events waiting in the outbox"),
+        samples=(300, "commits timed for each latency"),
+    )
 
 
 def measure(*, events: int = 500_000, samples: int = 300) -> list[Figure]:

@@ -15,7 +15,6 @@ difference is false. Does not belong here: the disturbances (`bench/disturbances
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
@@ -28,7 +27,7 @@ from itertools import cycle
 import psycopg
 
 from bench.disturbances import WANTED, Scene, disturbed
-from bench.figures import Figure, report
+from bench.figures import Figure, options_of, report
 from bench.world import running_system
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
@@ -114,11 +113,8 @@ class Soak:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run and print; return 0 when all disturbances happened without a difference, unknown result or alert, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600, help="how long to compare (default 600)")
-    parser.add_argument("--rate", type=float, default=20, help="orders per second over both pods (default 20)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
+    sizes = {"seconds": (600.0, "how long to compare"), "rate": (20.0, "orders per second over both pods")}
+    options = options_of("soak", __doc__, arguments, sizes)
     soak = run_soak(seconds=options.seconds, orders_per_second=options.rate, say=_say)
     for result in soak.doubtful:
         _say(f"{result.pair} in {result.pod} at cut {result.cut}: {result.verdict}. {result.reason}")

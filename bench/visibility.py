@@ -8,7 +8,6 @@ Belongs here: this latency, on a separate system under light load. Does not belo
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 
 from bench.commands import MERCHANT, open_shop, place
-from bench.figures import Figure, report
+from bench.figures import Figure, measured
 from bench.world import running_system
 from contracts.settings import Settings
 from oltp.commands.execute import build_command_pod, execute
@@ -36,11 +35,13 @@ UNCOUNTED = 10
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return 0 when the goal is met, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m bench.visibility", description=__doc__)
-    parser.add_argument("--samples", type=int, default=300, help="orders timed (default 300)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
-    return report("visibility", measure(samples=options.samples), is_json=options.json)
+    return measured(
+        "visibility",
+        measure,
+        __doc__,
+        arguments,
+        samples=(300, "orders timed"),
+    )
 
 
 def measure(*, samples: int = 300) -> list[Figure]:

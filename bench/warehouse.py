@@ -10,7 +10,6 @@ exact, so all dbt tests pass.
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import tempfile
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.figures import Figure, report
+from bench.figures import Figure, measured
 from contracts.errors import WarehouseError
 from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, migrate_lake
@@ -90,12 +89,14 @@ class Feed:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return 0 when the goal is met, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m bench.warehouse", description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000, help="events of the small lake (default 10,000)")
-    parser.add_argument("--rounds", type=int, default=5, help="builds of each lake that are compared (default 5)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args(arguments)
-    return report("warehouse", measure(events=options.events, rounds=options.rounds), is_json=options.json)
+    return measured(
+        "warehouse",
+        measure,
+        __doc__,
+        arguments,
+        events=(10_000, "events of the small lake"),
+        rounds=(5, "builds of each lake that are compared"),
+    )
 
 
 def measure(*, events: int = 10_000, rounds: int = 5) -> list[Figure]:

@@ -7,7 +7,7 @@ invented trade (`commerce.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,19 @@ from contracts.settings import POD_ROLES, PodSettings, Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that only the test moves."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
 
 def pod_without_server(name: str = "pod1", dsn: str = "") -> PodSettings:

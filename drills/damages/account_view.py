@@ -6,9 +6,11 @@ Belongs here: these damages, grouped by round. Does not belong here: damages of 
 
 from __future__ import annotations
 
+from functools import partial
+
 from contracts.verdicts import DifferenceClass as Class
 from drills.damages import read_models
-from drills.damages.place import Cell, Damage, Harm, Place
+from drills.damages.place import Harm, Place
 
 NAME = "account_view"
 
@@ -61,9 +63,7 @@ truncate_account = read_models.whole(
 truncate_refunds = read_models.whole("delete from read_models.account_refunds where pod = %(pod)s")
 
 
-def _in_rows(damage: str, do: Damage, kind: Class) -> Cell:
-    return read_models.in_rows(NAME, damage, do, kind)
-
+_in_rows = partial(read_models.in_rows, NAME)
 
 ROWS = (
     _in_rows("row missing", lose_row, Class.MISSING),

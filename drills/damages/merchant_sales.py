@@ -6,6 +6,8 @@ Belongs here: these damages, grouped by round. Does not belong here: damages of 
 
 from __future__ import annotations
 
+from functools import partial
+
 from contracts.verdicts import DifferenceClass as Class
 from drills.damages import read_models
 from drills.damages.place import Cell, Damage, Harm, Place, Target, harm
@@ -51,9 +53,7 @@ empty_sales = read_models.whole(
 )
 
 
-def _in_rows(damage: str, do: Damage, kind: Class) -> Cell:
-    return read_models.in_rows(NAME, damage, do, kind)
-
+_in_rows = partial(read_models.in_rows, NAME)
 
 ROWS = (
     _in_rows("row missing", lose_row, Class.MISSING),

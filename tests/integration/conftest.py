@@ -24,6 +24,7 @@ from streams.valkey_log import ValkeyLog
 from tests.conftest import MakePod
 from tests.integration import oltp_pod, reconcile_world
 from tests.integration import shop as shops
+from tests.receivers import Webhook, webhook
 
 Run = Callable[..., Any]
 
@@ -33,6 +34,12 @@ def log(valkey_url: str) -> Iterator[ValkeyLog]:
     opened = ValkeyLog(valkey_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as received:
+        yield received
 
 
 @pytest.fixture

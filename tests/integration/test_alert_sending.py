@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 import typer
@@ -34,22 +34,10 @@ from stack import settings as stack_settings
 from stack.composition.migrations import migrate_everything
 from stack.upkeep.alerting import tell
 from tests.conftest import MakeDatabase
-from tests.receivers import Mailbox, Webhook, mail_server, webhook
+from tests.receivers import Mailbox, Webhook, mail_server
+from tests.values import Clock
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 @pytest.fixture
@@ -58,12 +46,6 @@ def control_dsn(make_database: MakeDatabase) -> str:
     migrate(dsn)
     migrate(dsn)
     return dsn
-
-
-@pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with webhook() as received:
-        yield received
 
 
 @pytest.fixture
@@ -85,7 +67,7 @@ def everybody(targets: list[Target]) -> dict[AlertKind, list[Target]]:
 def test_a_message_is_written_once_and_reaches_webhook_and_mailbox(
     control_dsn: str, hook: Webhook, mailbox: Mailbox
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     assert write(control_dsn, [opened(1), opened(1), opened(2)], clock()) == 2
     targets = build_targets([hook.url(), mailbox.url("oncall@example.org"), "nonsense://secret"])
     assert "geheim" not in repr(targets) and "example.org" not in repr(targets)
@@ -118,7 +100,7 @@ def test_what_was_sent_while_the_database_was_down_is_put_on_record_once(control
 
 
 def test_a_chat_is_told_and_a_refusal_of_it_does_not_show_its_token(control_dsn: str, hook: Webhook) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     write(control_dsn, [opened(1)], clock())
     targets = everybody(build_targets([hook.chat_url("oncall")]))
     hook.status = 403
@@ -131,7 +113,7 @@ def test_a_chat_is_told_and_a_refusal_of_it_does_not_show_its_token(control_dsn:
 
 
 def test_a_refusal_is_kept_without_secrets_and_tried_again_later(control_dsn: str, hook: Webhook) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     write(control_dsn, [opened(1)], clock())
     targets = everybody(build_targets([hook.url("token")]))
     hook.status = 503
@@ -149,7 +131,7 @@ def test_a_refusal_is_kept_without_secrets_and_tried_again_later(control_dsn: st
 
 
 def test_two_senders_at_once_send_nothing_twice_and_a_dead_ones_message_is_sent(control_dsn: str) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     write(control_dsn, [opened(number) for number in range(1, 9)], clock())
     (died_with,) = claim(control_dsn, list(AlertKind), clock(), limit=1)
     got: list[str] = []
@@ -180,7 +162,7 @@ def test_two_senders_at_once_send_nothing_twice_and_a_dead_ones_message_is_sent(
 def test_a_message_in_the_hands_of_a_sender_is_not_withdrawn_and_a_target_that_breaks_down_is_a_refusal(
     control_dsn: str,
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     write(control_dsn, [opened(1), opened(2)], clock())
     (held,) = claim(control_dsn, list(AlertKind), clock(), limit=1)
     withdrawals = [Withdrawal(alert_id=item.alert_id, reason="settled") for item in pending_alerts(control_dsn)]
@@ -201,7 +183,7 @@ def test_a_message_in_the_hands_of_a_sender_is_not_withdrawn_and_a_target_that_b
 def test_a_flood_of_incidents_is_one_message_with_runbooks_and_promises_and_each_is_told_once(
     control_dsn: str, hook: Webhook, mailbox: Mailbox
 ) -> None:
-    clock = Clock()
+    clock = Clock(NOW)
     body = "One key.\n\nStill holds for users: Selling goes on.\nRunbook: docs/runbooks/lake.md\n"
     flood = [
         Message(
@@ -225,7 +207,7 @@ def test_a_flood_of_incidents_is_one_message_with_runbooks_and_promises_and_each
 
 
 def test_a_trickle_of_incidents_is_dammed_and_then_comes_together(control_dsn: str, hook: Webhook) -> None:
-    clock, targets = Clock(), everybody(build_targets([hook.url()]))
+    clock, targets = Clock(NOW), everybody(build_targets([hook.url()]))
     for number in range(1, 41):
         clock.advance(10)
         write(control_dsn, [opened(number)], clock())
@@ -244,7 +226,7 @@ def test_comparisons_that_do_not_come_round_are_told_once_and_when_they_do_again
     settings: Settings, hook: Webhook
 ) -> None:
     migrate_everything(settings)
-    clock, told = Clock(), replace(settings, alert_urls=(hook.url(),))
+    clock, told = Clock(NOW), replace(settings, alert_urls=(hook.url(),))
     tell(told, clock=clock)
     clock.advance(9 * 3600)
     # The machine was off for a night: the first comparisons get their time.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from stack.composition.comparison import build_reconcile_context
 from streams.outbox_reading import prune
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
+from tests.values import Clock
 
 ORDERS, REFUNDS, IDENTITIES, LOG, STOCK = (
     "oltp_lake.order",
@@ -42,19 +43,6 @@ ORDERS, REFUNDS, IDENTITIES, LOG, STOCK = (
 )
 PAIRS_COMPARED = (ORDERS, "oltp_lake.payment", REFUNDS, "oltp_lake.merchant", IDENTITIES, LOG, STOCK)
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-
-
-class Clock:
-    """A clock that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_seconds(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
 
 
 class World:
@@ -152,7 +140,7 @@ def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_
     # A write that bypassed the outbox touches nothing: only the sweep finds it.
     world.edit_order(untouched)
     changed = world.shop.order()
-    world.clock.pass_seconds(60)
+    world.clock.advance(60)
     results = world.compare(is_incremental=True)
     scope = results[ORDERS].scope
     assert scope is not None and scope.covers(changed.order_id) and not scope.covers(untouched)
@@ -163,7 +151,7 @@ def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_
     # Rounds of a tenth of a rotation each: found before the stated time is over.
     started = world.clock()
     while not world.breaks():
-        world.clock.pass_seconds(SWEEP_SECONDS_MAX / 12)
+        world.clock.advance(SWEEP_SECONDS_MAX / 12)
         world.compare(is_incremental=True, pairs=(ORDERS, IDENTITIES))
         assert (world.clock() - started).total_seconds() < SWEEP_SECONDS_MAX
     assert set(world.breaks()) == {untouched}
@@ -178,12 +166,12 @@ def test_what_did_not_change_is_found_within_a_rotation_and_no_run_ends_what_it_
     assert other in opened and untouched not in opened
 
     # One that does not look at it ends nothing, though it finds nothing wrong.
-    world.clock.pass_seconds(60)
+    world.clock.advance(60)
     blind = SweepPlan(since_cut=world.coverage(ORDERS).cut, parts=(), cut_parts=(), share=0.1)
     world.shop.order()
     take_in(world.settings.control_dsn, list(world.look(pod1=blind).values()), run="blind", clock=world.clock)
     assert world.breaks()[other] is BreakState.OPEN
-    world.clock.pass_seconds(60)
+    world.clock.advance(60)
     world.compare(is_incremental=True)
     assert world.breaks()[other] is BreakState.VANISHED
 
@@ -275,7 +263,7 @@ def test_the_log_is_compared_in_ranges_of_cuts(world: World) -> None:
 
     # With a break the whole log is looked at, so that it can end.
     take_in(world.settings.control_dsn, [full[LOG]], run="found", clock=world.clock)
-    world.clock.pass_seconds(60)
+    world.clock.advance(60)
     assert world.plan((LOG,)).whole_pairs == {LOG}
     assert world.compare(is_incremental=True, pairs=(LOG,))[LOG].is_whole
 
@@ -323,7 +311,7 @@ def test_no_false_difference_while_writers_write(world: World) -> None:
     seen = []
     try:
         for _ in range(3):
-            world.clock.pass_seconds(600)
+            world.clock.advance(600)
             results = world.compare(is_incremental=True)
             assert wrong(results) == []
             seen.append((results[ORDERS].cut, results[ORDERS].compared))

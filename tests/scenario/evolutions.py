@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 EVENT = "contracts/events/refund.py"
 TABLES = "oltp/store/tables/payments.py"
@@ -18,8 +19,7 @@ MART = "dbt_project/models/marts/refunds.sql"
 MART_COLUMNS = "dbt_project/models/marts/finance.yml"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
+class Edit(NamedTuple):
     """One place in a file: text that is there once, and what takes its place."""
 
     path: str

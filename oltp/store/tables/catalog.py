@@ -12,6 +12,7 @@ from oltp.store.tables.columns import (
     known,
     merchant_column,
     not_negative,
+    part_table,
     text_column,
     version_check,
     version_column,
@@ -32,12 +33,10 @@ products = Table(
     known("kind", ProductKind),
 )
 
-variants = Table(
+variants = part_table(
     "variants",
-    metadata,
-    id_column("variant_id", primary_key=True),
-    id_column("product_id", ForeignKey(f"{SCHEMA}.products.product_id")),
-    merchant_column(),
+    "variant_id",
+    "products.product_id",
     text_column("sku"),
     text_column("title"),
     Column("is_active", Boolean, nullable=False),

@@ -1,6 +1,7 @@
-"""Column and check helpers that the tables of a pod share.
+"""Columns, checks and shapes of tables that the tables of a pod share.
 
-Belongs here: how ids, moments, amounts and enums are declared. Does not belong here: any one table.
+Belongs here: how ids, moments, amounts and enums are declared, and what all roots, or all their parts, begin with.
+Does not belong here: any one table.
 """
 
 from __future__ import annotations
@@ -9,8 +10,23 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Table, Text
 from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.schema import SchemaItem
+
+from oltp.store.tables.metadata import SCHEMA, metadata
+
+
+def root_table(name: str, key: str, *rest: SchemaItem) -> Table:
+    """Return the table of an aggregate's root, with its id, its merchant and its version before the rest."""
+    own = id_column(key, primary_key=True)
+    return Table(name, metadata, own, merchant_column(), version_column(), *rest)
+
+
+def part_table(name: str, key: str, of: str, *rest: SchemaItem) -> Table:
+    """Return the table of parts with an id of their own; `of`: the table and key of what they are parts of."""
+    whole = id_column(of.partition(".")[2], ForeignKey(f"{SCHEMA}.{of}"))
+    return Table(name, metadata, id_column(key, primary_key=True), whole, merchant_column(), *rest)
 
 
 def merchant_column() -> Column[Any]:

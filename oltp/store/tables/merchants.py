@@ -13,6 +13,7 @@ from oltp.store.tables.columns import (
     merchant_column,
     moment_column,
     not_negative,
+    root_table,
     text_column,
     version_check,
     version_column,
@@ -98,12 +99,9 @@ merchant_entitlements = Table(
 
 merchant_entitlement_grants = Table("merchant_entitlement_grants", metadata, *_grant_columns("merchant_entitlements"))
 
-customer_entitlements = Table(
+customer_entitlements = root_table(
     "customer_entitlements",
-    metadata,
-    id_column("entitlement_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "entitlement_id",
     text_column("customer_id"),
     *_entitlement_columns(),
     UniqueConstraint("merchant_id", "customer_id", "feature"),

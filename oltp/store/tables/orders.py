@@ -13,18 +13,16 @@ from oltp.store.tables.columns import (
     merchant_column,
     moment_column,
     not_negative,
+    part_table,
+    root_table,
     text_column,
     version_check,
-    version_column,
 )
 from oltp.store.tables.metadata import SCHEMA, metadata
 
-orders = Table(
+orders = root_table(
     "orders",
-    metadata,
-    id_column("order_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "order_id",
     text_column("order_number"),
     text_column("customer_id", nullable=True),
     text_column("currency"),
@@ -63,12 +61,10 @@ orders = Table(
     CheckConstraint("cancelled_tax_minor <= tax_minor", name="cancelled_tax_within_tax"),
 )
 
-order_lines = Table(
+order_lines = part_table(
     "order_lines",
-    metadata,
-    id_column("order_line_id", primary_key=True),
-    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
-    merchant_column(),
+    "order_line_id",
+    "orders.order_id",
     integer_column("line_number"),
     text_column("kind"),
     id_column("variant_id", nullable=True),
@@ -142,12 +138,10 @@ order_line_taxes = Table(
     Index(None, "order_id"),
 )
 
-order_discounts = Table(
+order_discounts = part_table(
     "order_discounts",
-    metadata,
-    id_column("order_discount_id", primary_key=True),
-    id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
-    merchant_column(),
+    "order_discount_id",
+    "orders.order_id",
     text_column("code"),
     integer_column("amount_minor"),
     # The number of the line that the discount names. The check of the order's totals also checks that this line exists
@@ -158,12 +152,9 @@ order_discounts = Table(
     Index(None, "order_id"),
 )
 
-fulfillments = Table(
+fulfillments = root_table(
     "fulfillments",
-    metadata,
-    id_column("fulfillment_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "fulfillment_id",
     id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
     text_column("location_id"),
     text_column("tracking_number", nullable=True),
@@ -172,12 +163,10 @@ fulfillments = Table(
     Index(None, "order_id"),
 )
 
-fulfillment_lines = Table(
+fulfillment_lines = part_table(
     "fulfillment_lines",
-    metadata,
-    id_column("fulfillment_line_id", primary_key=True),
-    id_column("fulfillment_id", ForeignKey(f"{SCHEMA}.fulfillments.fulfillment_id")),
-    merchant_column(),
+    "fulfillment_line_id",
+    "fulfillments.fulfillment_id",
     id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id")),
     integer_column("quantity"),
     CheckConstraint("quantity > 0", name="quantity_positive"),

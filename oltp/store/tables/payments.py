@@ -16,18 +16,16 @@ from oltp.store.tables.columns import (
     merchant_column,
     moment_column,
     not_negative,
+    part_table,
+    root_table,
     text_column,
     version_check,
-    version_column,
 )
 from oltp.store.tables.metadata import SCHEMA, metadata
 
-gift_cards = Table(
+gift_cards = root_table(
     "gift_cards",
-    metadata,
-    id_column("gift_card_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "gift_card_id",
     text_column("currency"),
     text_column("status"),
     text_column("funding"),
@@ -64,12 +62,9 @@ def _of_gift_cards() -> Index:
     return Index(None, "gift_card_id", postgresql_where=text("gift_card_id is not null"))
 
 
-payments = Table(
+payments = root_table(
     "payments",
-    metadata,
-    id_column("payment_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "payment_id",
     id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
     text_column("customer_id", nullable=True),
     text_column("currency"),
@@ -94,12 +89,10 @@ payments = Table(
     _of_gift_cards(),
 )
 
-payment_captures = Table(
+payment_captures = part_table(
     "payment_captures",
-    metadata,
-    id_column("payment_capture_id", primary_key=True),
-    id_column("payment_id", ForeignKey(f"{SCHEMA}.payments.payment_id")),
-    merchant_column(),
+    "payment_capture_id",
+    "payments.payment_id",
     integer_column("amount_minor"),
     text_column("provider_reference"),
     moment_column("captured_at"),
@@ -107,12 +100,9 @@ payment_captures = Table(
     Index(None, "payment_id"),
 )
 
-refunds = Table(
+refunds = root_table(
     "refunds",
-    metadata,
-    id_column("refund_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "refund_id",
     id_column("order_id", ForeignKey(f"{SCHEMA}.orders.order_id")),
     id_column("payment_id", ForeignKey(f"{SCHEMA}.payments.payment_id")),
     text_column("customer_id", nullable=True),
@@ -138,12 +128,10 @@ refunds = Table(
     _of_gift_cards(),
 )
 
-refund_lines = Table(
+refund_lines = part_table(
     "refund_lines",
-    metadata,
-    id_column("refund_line_id", primary_key=True),
-    id_column("refund_id", ForeignKey(f"{SCHEMA}.refunds.refund_id")),
-    merchant_column(),
+    "refund_line_id",
+    "refunds.refund_id",
     id_column("order_line_id", ForeignKey(f"{SCHEMA}.order_lines.order_line_id")),
     integer_column("quantity"),
     integer_column("amount_minor"),
@@ -172,12 +160,9 @@ refund_line_taxes = Table(
     Index(None, "refund_id"),
 )
 
-adjustments = Table(
+adjustments = root_table(
     "adjustments",
-    metadata,
-    id_column("adjustment_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "adjustment_id",
     text_column("kind"),
     text_column("currency"),
     integer_column("amount_minor"),

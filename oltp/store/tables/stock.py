@@ -16,9 +16,10 @@ from oltp.store.tables.columns import (
     merchant_column,
     moment_column,
     not_negative,
+    part_table,
+    root_table,
     text_column,
     version_check,
-    version_column,
 )
 from oltp.store.tables.metadata import SCHEMA, metadata
 
@@ -34,12 +35,9 @@ stock_levels = Table(
     CheckConstraint("reserved <= on_hand", name="reserved_within_on_hand"),
 )
 
-stock_movements = Table(
+stock_movements = root_table(
     "stock_movements",
-    metadata,
-    id_column("stock_movement_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "stock_movement_id",
     id_column("variant_id"),
     text_column("location_id"),
     text_column("kind"),
@@ -56,12 +54,9 @@ stock_movements = Table(
     ),
 )
 
-reservations = Table(
+reservations = root_table(
     "reservations",
-    metadata,
-    id_column("reservation_id", primary_key=True),
-    merchant_column(),
-    version_column(),
+    "reservation_id",
     # Deferred, because an order names its reservation too.
     id_column(
         "order_id",
@@ -81,12 +76,10 @@ reservations = Table(
     ),
 )
 
-reservation_lines = Table(
+reservation_lines = part_table(
     "reservation_lines",
-    metadata,
-    id_column("reservation_line_id", primary_key=True),
-    id_column("reservation_id", ForeignKey(f"{SCHEMA}.reservations.reservation_id")),
-    merchant_column(),
+    "reservation_line_id",
+    "reservations.reservation_id",
     id_column("variant_id"),
     text_column("location_id"),
     integer_column("quantity"),

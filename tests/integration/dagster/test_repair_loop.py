@@ -28,7 +28,7 @@ from repair.ledger.incidents import Waiting
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import open_shops, propagate
-from tests.receivers import Webhook, webhook
+from tests.receivers import Webhook
 
 ACCOUNT_VIEW = COPY_KEYS["account_view"]
 CHECK = dg.AssetCheckKey(ACCOUNT_VIEW, "lake_account_view")
@@ -39,12 +39,6 @@ ALERT_PATH = dg.AssetCheckKey(ALERTS, "alert_path_is_alive")
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
-
-
-@pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with webhook() as received:
-        yield received
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from derived.defective import Omission
 from derived.lake import connect_lake
 from derived.leaving_out import left_out
 from derived.warehouse import BuildResult, build_warehouse
 from tests.commerce import Change, events_of
+from tests.conftest import SEED, Cluster
 from tests.integration.warehouse.world import World
 
 Event = dict[str, object]
@@ -29,6 +31,16 @@ def build(world: World, *, full_refresh: bool = False) -> BuildResult:
     result = build_warehouse(world.settings, full_refresh=full_refresh)
     assert result.is_complete, [node.sentence for node in result.test_failures]
     return result
+
+
+def traded(postgres: Cluster, folder: Path, **steps: int) -> Iterator[World]:
+    """Give a world in which so many steps of trade were made in each pod, and were built."""
+    made = World(postgres, folder, SEED)
+    for pod, number in steps.items():
+        made.trade(pod, number)
+    build(made)
+    yield made
+    made.lake.close()
 
 
 def named(world: World) -> dict[str, Omission]:

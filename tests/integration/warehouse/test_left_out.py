@@ -17,8 +17,8 @@ from contracts.money import micro_per_minor
 from derived.warehouse import build_warehouse
 from tests import derived_work
 from tests.commerce import Change, Commerce
-from tests.conftest import SEED, Cluster
-from tests.integration.warehouse.spoiled import Event, Spoil, build, cut, ids, named, put_back
+from tests.conftest import Cluster
+from tests.integration.warehouse.spoiled import Event, Spoil, build, cut, ids, named, put_back, traded
 from tests.integration.warehouse.world import World
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
@@ -26,12 +26,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
 
 @pytest.fixture(scope="module")
 def world(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(postgres, tmp_path_factory.mktemp("left_out"), SEED)
-    made.trade("pod1", 40)
-    made.trade("pod2", 20)
-    build(made)
-    yield made
-    made.lake.close()
+    yield from traded(postgres, tmp_path_factory.mktemp("left_out"), pod1=40, pod2=20)
 
 
 def lost(aggregate_id: str, version: int) -> Spoil:

@@ -20,9 +20,9 @@ from derived import leaving_out
 from derived.lake import connect_lake
 from derived.leaving_out import left_out_aggregates
 from tests.commerce import Change, Commerce, with_totals
-from tests.conftest import SEED, Cluster
+from tests.conftest import Cluster
 from tests.integration.warehouse import sweep
-from tests.integration.warehouse.spoiled import Event, build, cut, ids, named
+from tests.integration.warehouse.spoiled import Event, build, cut, ids, named, traded
 from tests.integration.warehouse.sweep import Swept
 from tests.integration.warehouse.world import World
 
@@ -31,12 +31,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
 
 @pytest.fixture(scope="module")
 def world(postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(postgres, tmp_path_factory.mktemp("left_out_kinds"), SEED)
-    made.trade("pod1", 20)
-    made.trade("pod2", 10)
-    build(made)
-    yield made
-    made.lake.close()
+    yield from traded(postgres, tmp_path_factory.mktemp("left_out_kinds"), pod1=20, pod2=10)
 
 
 def placed(commerce: Commerce, lines: int = 1) -> OrderState:

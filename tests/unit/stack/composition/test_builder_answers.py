@@ -24,20 +24,25 @@ def test_an_error_of_duckdb_is_an_answer_without_secrets() -> None:
     }
 
 
-def test_the_message_of_a_failed_model_has_no_secrets() -> None:
-    node = NodeRun(
-        name="orders", kind="model", status="error", seconds=0.1, failures=0, message="no connection with geheim"
-    )
-    result = SimpleNamespace(
+def build_of(*nodes: NodeRun, is_built: bool) -> SimpleNamespace:
+    """Return an incomplete build."""
+    return SimpleNamespace(
         build_id="b",
         cuts={"pod1": 1},
         is_complete=False,
-        is_built=False,
-        nodes=[node],
+        is_built=is_built,
+        nodes=nodes,
         seconds=1.0,
         left_out=(),
         warnings=(),
     )
+
+
+def test_the_message_of_a_failed_model_has_no_secrets() -> None:
+    node = NodeRun(
+        name="orders", kind="model", status="error", seconds=0.1, failures=0, message="no connection with geheim"
+    )
+    result = build_of(node, is_built=False)
     assert answer_of(lambda: result, clean)["failed"] == ["orders: error no connection with ***"]
 
 
@@ -45,16 +50,7 @@ def test_a_failed_test_names_the_first_keys() -> None:
     node = NodeRun(
         name="net", kind="test", status="fail", seconds=0.1, failures=9, message="Got 9", keys="merchant_id=m"
     )
-    result = SimpleNamespace(
-        build_id="b",
-        cuts={"pod1": 1},
-        is_complete=False,
-        is_built=True,
-        nodes=[node],
-        seconds=1.0,
-        left_out=(),
-        warnings=(),
-    )
+    result = build_of(node, is_built=True)
     assert answer_of(lambda: result, clean)["failed"] == ["net: fail Got 9 (the first: merchant_id=m)"]
 
 
