@@ -30,6 +30,7 @@ from psycopg_pool import ConnectionPool
 
 from bench.figures import Figure, measured
 from bench.pgbench_script import FIRST_NUMBER, Recorder, render
+from bench.servers import own_postgres
 from contracts.clock import utc_now
 from contracts.events.merchant import TaxRate
 from contracts.ids import uuid7
@@ -42,7 +43,6 @@ from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.gateway import EmbeddedGateway
 from oltp.store.migrate import migrate
 from stack.servers import bootstrap
-from stack.servers.postgres import EmbeddedPostgres
 
 MERCHANT = "bench"
 LOCATION = "main"
@@ -145,22 +145,14 @@ def _figures_of(result: Result) -> list[Figure]:
 @contextmanager
 def bench_pod() -> Iterator[PodSettings]:
     """Yield a migrated pod on its own server with fsync; delete both afterwards."""
-    with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
-        folder = Path(name)
-        # When root runs the benchmark, the account of PostgreSQL needs access through this folder.
-        folder.chmod(0o711)
-        server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
+    with own_postgres() as (server, _):
         passwords = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
-        try:
-            server.start()
-            bootstrap.prepare_pod(server.superuser_dsn(), passwords)
-            owner, app, relay, reader = (
-                server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES
-            )
-            migrate(owner)
-            yield PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
-        finally:
-            server.stop()
+        bootstrap.prepare_pod(server.superuser_dsn(), passwords)
+        owner, app, relay, reader = (
+            server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES
+        )
+        migrate(owner)
+        yield PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
 
 
 def _variant_id(item: int) -> str:

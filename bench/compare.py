@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import resource
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -29,6 +26,7 @@ import psycopg
 from sqlalchemy import create_engine
 
 from bench.figures import Figure, report
+from bench.servers import own_postgres
 from contracts.arrow import connect_arrow
 from contracts.verdicts import DIFFERENCES_KEPT
 from oltp.store.tables import SCHEMA, metadata
@@ -37,8 +35,6 @@ from reconcile.entities import entities_of
 from reconcile.oltp_side import left_name, read_queries, select_entity, snapshot_cursor
 from reconcile.scratch import MEMORY_LIMIT_MB, scratch, table
 from reconcile.shapes import quoted
-from stack.servers.bootstrap import create_database
-from stack.servers.postgres import EmbeddedPostgres
 from streams.cuts import CutShape, take_reconciler_cut
 
 ENTITY = entities_of("order")[0]
@@ -145,14 +141,7 @@ def _costs(name: str, orders: int, samples: Sequence[Sample]) -> list[Figure]:
 
 @contextmanager
 def _place(orders: int, differences: Sequence[int]) -> Iterator[Place]:
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
-    folder.chmod(0o711)
-    postgres = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(postgres.stop)
-        postgres.start()
-        create_database(postgres.superuser_dsn(), "bench_pod", owner="postgres")
+    with own_postgres("bench_pod") as (postgres, folder):
         place = Place(dsn=postgres.superuser_dsn("bench_pod"), copies=str(folder / "copies.duckdb"))
         _fill(place.dsn, orders)
         _in_process(_write_copies, place, list(differences))

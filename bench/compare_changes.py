@@ -14,16 +14,13 @@ import argparse
 import json
 import multiprocessing
 import resource
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import duckdb
 import psycopg
@@ -31,6 +28,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from bench.figures import Figure, report
+from bench.servers import own_postgres
 from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.scope import KeyRange
 from contracts.verdicts import Verdict
@@ -42,8 +40,6 @@ from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.oltp_side import Query, left_name, read_queries, select_entity, snapshot_cursor
 from reconcile.scratch import scratch, table
 from reconcile.sweep import PACE, SweepPlan
-from stack.servers.bootstrap import create_database
-from stack.servers.postgres import EmbeddedPostgres
 from streams.cuts import CutShape, take_reconciler_cut
 
 PAIR = "oltp_lake.order"
@@ -57,7 +53,7 @@ GOAL_MEMORY_RATIO = 1.15
 CUT_SHAPE = CutShape(partition_count=4, chunk_rows=10_000)
 TABLES = (
     *("cuts", "epochs", "outbox", "orders", "order_lines", "order_tax_lines", "order_line_taxes", "order_discounts"),
-    *("payments", "refunds"),
+    *("payments", "refunds", "merchants", "residents"),
 )
 EPOCH = "bench"
 FILLED_AT_ONCE = 50_000
@@ -168,15 +164,7 @@ def _figures(orders: int, changed: int, complete: Sequence[Sample], some: Sequen
 
 @contextmanager
 def _place(orders: int) -> Iterator[Place]:
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
-    folder.chmod(0o711)
-    postgres = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(postgres.stop)
-        postgres.start()
-        for database in ("bench_pod", "bench_catalog"):
-            create_database(postgres.superuser_dsn(), database, owner="postgres")
+    with own_postgres("bench_pod", "bench_catalog") as (postgres, folder):
         dsn, catalog = postgres.superuser_dsn("bench_pod"), postgres.superuser_dsn("bench_catalog")
         lake = f"{folder / 'lake'}/"
         migrate_lake(catalog, lake, pods=["pod1"], partition_count=CUT_SHAPE.partition_count)

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.pool import Pool
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -26,6 +23,7 @@ import pyarrow as pa
 
 from bench.derived_events import NOW, PARTITIONS, batches_of
 from bench.figures import Figure, measured
+from bench.servers import own_postgres, own_valkey
 from contracts.ids import PARTITION_FUNCTION
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
@@ -35,9 +33,6 @@ from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import migrate
 from derived.read_models.known import all_roots, roots_of
 from stack.composition.projections import VIEWS, build_projection
-from stack.servers.bootstrap import create_database
-from stack.servers.postgres import EmbeddedPostgres
-from stack.servers.valkey import EmbeddedValkey
 from streams import codec
 from streams.consumer import Consumer
 from streams.cuts import Cut
@@ -232,18 +227,7 @@ def _seconds(body: Callable[[], object]) -> float:
 
 @contextmanager
 def _stores() -> Iterator[Settings]:
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
-    folder.chmod(0o711)
-    postgres = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-    valkey = EmbeddedValkey(name="bench", folder=folder / "valkey", log=folder / "valkey.log")
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(postgres.stop)
-        postgres.start()
-        stack.callback(valkey.stop)
-        valkey.start()
-        for database in ("bench_lake", "bench_read_models"):
-            create_database(postgres.superuser_dsn(), database, owner="postgres")
+    with own_postgres("bench_lake", "bench_read_models") as (postgres, folder), own_valkey(folder) as valkey:
         settings = Settings(
             var_dir=folder,
             pods=(PodSettings(pod=POD, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),

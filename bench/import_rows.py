@@ -15,7 +15,6 @@ import multiprocessing
 import random
 import resource
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ import psutil
 import psycopg
 
 from bench.figures import Figure, report
+from bench.servers import own_postgres
 from contracts.settings import PodSettings, Settings
 from oltp.directory import migrate_directory
 from oltp.store.migrate import migrate
@@ -91,16 +91,8 @@ def measure(*, rows: int = 20_000, file: Path | None = None) -> list[Figure]:
 @contextmanager
 def _books() -> Iterator[tuple[Settings, EmbeddedPostgres]]:
     """Yield two migrated pods and the directory on their own server with fsync; delete all afterwards."""
-    with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
-        folder = Path(name)
-        # When root runs the benchmark, the account of PostgreSQL needs access through this folder.
-        folder.chmod(0o711)
-        server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-        try:
-            server.start()
-            yield _settings(server, folder), server
-        finally:
-            server.stop()
+    with own_postgres() as (server, folder):
+        yield _settings(server, folder), server
 
 
 def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:

@@ -9,26 +9,21 @@ from __future__ import annotations
 import multiprocessing
 import random
 import resource
-import shutil
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import create_engine
 
 from bench.figures import Figure, measured
+from bench.servers import own_postgres, own_valkey
 from oltp.store.tables import SCHEMA, cuts, epochs, metadata, outbox
-from stack.servers.bootstrap import create_database
-from stack.servers.postgres import EmbeddedPostgres
-from stack.servers.valkey import EmbeddedValkey
 from streams.cuts import BEFORE_ALL, Cut, CutShape, Snapshot, last_cut, look, register_cut
 from streams.outbox_reading import EVENTS_OF_CUT, OutboxReader
 from streams.relay import Relay
@@ -86,18 +81,7 @@ def measure(*, events: int = 500_000, samples: int = 300) -> list[Figure]:
 
 @contextmanager
 def _servers() -> Iterator[Servers]:
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
-    folder.chmod(0o711)
-    postgres = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-    valkey = EmbeddedValkey(name="bench", folder=folder / "valkey", log=folder / "valkey.log")
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.callback(postgres.stop)
-        postgres.start()
-        stack.callback(valkey.stop)
-        valkey.start()
-        for database in ("pod", "foreign"):
-            create_database(postgres.superuser_dsn(), f"bench_{database}", owner="postgres")
+    with own_postgres("bench_pod", "bench_foreign") as (postgres, folder), own_valkey(folder) as valkey:
         dsn = postgres.superuser_dsn("bench_pod")
         _create_outbox(dsn)
         yield Servers(pod_dsn=dsn, foreign_dsn=postgres.superuser_dsn("bench_foreign"), log_url=valkey.url())

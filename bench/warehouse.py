@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import random
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.figures import Figure, measured
+from bench.servers import own_postgres
 from contracts.errors import WarehouseError
 from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, migrate_lake
@@ -101,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(*, events: int = 10_000, rounds: int = 5) -> list[Figure]:
     """Fill two lakes, build both, then add to both and build in turns; return the figures."""
-    with _server() as (server, folder):
+    with own_postgres() as (server, folder):
         small, large = Feed(server, folder, "small"), Feed(server, folder, "large")
         parse_seconds = _seconds(lambda: parse(small.settings))
         figures = [Figure(name="parse the dbt project", value=parse_seconds, unit="s")]
@@ -154,19 +153,6 @@ def _seconds(action: Callable[[], object]) -> float:
     start = time.monotonic()
     action()
     return time.monotonic() - start
-
-
-@contextmanager
-def _server() -> Iterator[tuple[EmbeddedPostgres, Path]]:
-    with tempfile.TemporaryDirectory(prefix="tieout-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-        server.start()
-        try:
-            yield server, folder
-        finally:
-            server.stop()
 
 
 if __name__ == "__main__":
