@@ -6,7 +6,8 @@ Belongs here: building `Work` values. Does not belong here: assertions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -274,3 +275,10 @@ def parked(event: Mapping[str, object], error: str = "cannot be read") -> Parked
         error=error,
         parked_at=NOON,
     )
+
+
+def twice_at_once(work: Callable[[], None]) -> None:
+    """Run this in two threads; raise what either raises."""
+    with ThreadPoolExecutor(2) as threads:
+        for running in [threads.submit(work) for _ in range(2)]:
+            running.result()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -16,6 +16,7 @@ from contracts.events.product import ProductKind
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from derived.lake import migrate_lake
+from drills.damages.place import Place
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
@@ -32,6 +33,8 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.context import ReconcileContext
+from repair import ledger
+from repair.tools import Repairing
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
 from streams.consumer import Consumer
@@ -230,18 +233,47 @@ def open_shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
         yield Shop(first, "united-kingdom"), Shop(second, "eire")
 
 
+@dataclass(kw_only=True)
+class DamagedPod:
+    """A pod that a test damages, and then has compared and repaired."""
+
+    tools: Repairing
+    place: Place
+    comparisons: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        return self.tools.settings
+
+    @property
+    def dsn(self) -> str:
+        return self.settings.control_dsn
+
+    def compare(self, *pairs: str) -> None:
+        self.comparisons += 1
+        ledger.record(self.dsn, self.tools.recheck(pairs, ("pod1",)), run=f"comparison {self.comparisons}")
+
+
 def migrate_lake_of(settings: Settings) -> None:
     """Create the lake of all pods."""
     pods = [pod.pod for pod in settings.pods]
     migrate_lake(settings.catalog_dsn, settings.lake_data_path, pods=pods, partition_count=settings.partition_count)
 
 
-def fill(settings: Settings) -> None:
-    """Migrate two pods and their copies, and do everything in the pods that can be done."""
-    migrate_everything(settings)
+@contextmanager
+def busy_shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
+    """One merchant in each pod, for whom everything was done that can be done."""
     with open_shops(settings) as shops:
         for shop in shops:
             shop.everything()
+        yield shops
+
+
+def fill(settings: Settings) -> None:
+    """Migrate two pods and their copies, and do everything in the pods that can be done."""
+    migrate_everything(settings)
+    with busy_shops(settings):
+        pass
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import psycopg
 import pytest
@@ -18,44 +17,29 @@ from contracts.progress import SILENT
 from contracts.settings import Settings
 from drills.damages import forged as forging
 from drills.damages import oltp
-from drills.damages.place import Place, Target
+from drills.damages.place import Target
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from repair import ledger
 from repair.deciding import Shown, approve, correct, look
 from repair.repair_run import RepairReport, repair_breaks
-from repair.tools import Repairing
 from stack.composition.damaging import place_of
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
 from stack.looking.status import read_status
+from tests.integration.reconcile_world import DamagedPod
 
 PAIRS = ("oltp_identities", "oltp_lake")
 FINANCE = (*PAIRS, "operational_finance")
 WHY = "the till says so"
 
 
-@dataclass(kw_only=True)
-class World:
+class World(DamagedPod):
     """A pod whose OLTP somebody writes to past every trigger."""
-
-    tools: Repairing
-    place: Place
-    comparisons: int = field(default=0)
-
-    @property
-    def settings(self) -> Settings:
-        return self.tools.settings
-
-    @property
-    def dsn(self) -> str:
-        return self.settings.control_dsn
 
     def repair(self, pairs: tuple[str, ...] = PAIRS) -> RepairReport:
         """Compare and repair, as the schedule does."""
-        self.comparisons += 1
-        results = self.tools.recheck(pairs, ("pod1",))
-        ledger.record(self.dsn, results, run=f"comparison {self.comparisons}")
+        self.compare(*pairs)
         return repair_breaks(self.tools, pods=("pod1",))
 
     def waiting(self) -> list[Break]:

@@ -16,7 +16,7 @@ from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
 from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
+from tests.integration.reconcile_world import Shop, busy_shops, carrying, migrate_lake_of, propagate
 
 ALL = ("lake", "account_view", "fulfillment_view")
 FAMILIES = ("oltp_lake", "operational_finance", "journal_identities", "oltp_identities", "lake_account_view",
@@ -29,9 +29,7 @@ OF_THE_POD = ("outbox", "residents", "idempotency_keys", "provider_calls")
 def shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
     migrate_lake_of(settings)
     migrate_read_models(settings.read_models_dsn)
-    with open_shops(settings) as opened:
-        for shop in opened:
-            shop.everything()
+    with busy_shops(settings) as opened:
         yield opened
 
 

@@ -187,7 +187,8 @@ def test_a_declined_capture_changes_nothing_and_a_declined_refund_fails(make_pod
         shop.assert_identities()
 
 
-def test_a_provider_that_answers_late_is_asked_again_under_the_same_key(shop: Shop, gateway: RecordingGateway) -> None:
+def captured_in_silence(shop: Shop, gateway: RecordingGateway) -> tuple[OrderState, PaymentState, CapturePayment]:
+    """Capture a payment under the key `capture`; the provider does not answer."""
     order = shop.place(("MUG", 2))
     payment = shop.authorize(order)
     command = CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id)
@@ -195,6 +196,11 @@ def test_a_provider_that_answers_late_is_asked_again_under_the_same_key(shop: Sh
     with pytest.raises(GatewayError):
         shop.do(command, "capture")
     gateway.is_silent = False
+    return order, payment, command
+
+
+def test_a_provider_that_answers_late_is_asked_again_under_the_same_key(shop: Shop, gateway: RecordingGateway) -> None:
+    order, _, command = captured_in_silence(shop, gateway)
     captured = shop.do(command, "capture")
     assert shop.do(command, "capture") == captured
     assert captured.captured_minor == order.total_minor
@@ -202,13 +208,7 @@ def test_a_provider_that_answers_late_is_asked_again_under_the_same_key(shop: Sh
 
 
 def test_a_capture_is_recorded_with_what_the_provider_took(shop: Shop, gateway: RecordingGateway) -> None:
-    order = shop.place(("MUG", 2))
-    payment = shop.authorize(order)
-    command = CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id)
-    gateway.is_silent = True
-    with pytest.raises(GatewayError):
-        shop.do(command, "capture")
-    gateway.is_silent = False
+    order, payment, command = captured_in_silence(shop, gateway)
     # What was asked for counts as taken, so that it can be recorded whenever the answer comes.
     with pytest.raises(ConflictError, match="refund instead"):
         shop.cancel(order, (order.lines[0], 1))

@@ -23,7 +23,7 @@ from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops
+from tests.integration.reconcile_world import Shop, busy_shops, carrying, migrate_lake_of
 
 FAMILIES = ("stock_identity", "outbox_log", "log_manifests", "oltp_lake")
 UNDER_LOAD = (
@@ -41,9 +41,7 @@ Shops = tuple[Shop, Shop]
 def shops(settings: Settings) -> Iterator[Shops]:
     """A shop in each pod, everything done that can be done, and the lake migrated."""
     migrate_lake_of(settings)
-    with open_shops(settings) as opened:
-        for shop in opened:
-            shop.everything()
+    with busy_shops(settings) as opened:
         yield opened
 
 

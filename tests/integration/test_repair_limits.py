@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -20,39 +20,26 @@ from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from drills.damages import account_view, fulfillment_view, log, oltp
-from drills.damages.place import Place
 from reconcile.results import save_results
 from repair import audit, ledger
 from repair.repair_run import RepairReport, repair_breaks
-from repair.tools import Repairing
 from repair.values import Budget
 from stack.composition.damaging import place_of
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
 from stack.looking.outages import outage
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import VIEW_PAIRS
+from tests.integration.reconcile_world import VIEW_PAIRS, DamagedPod
 
 PAIRS = VIEW_PAIRS
 ACTION = "applied rebuild_keys"
 
 
-@dataclass(kw_only=True)
-class World:
+class World(DamagedPod):
     """A pod and its views, damaged by hand and compared when asked."""
 
-    tools: Repairing
-    place: Place
-    comparisons: int = field(default=0)
-
-    @property
-    def dsn(self) -> str:
-        return self.tools.settings.control_dsn
-
     def compare(self, *pairs: str) -> None:
-        self.comparisons += 1
-        results = self.tools.recheck(pairs or PAIRS, ("pod1",))
-        ledger.record(self.dsn, results, run=f"comparison {self.comparisons}")
+        super().compare(*pairs or PAIRS)
 
     def repair(self, budget: Budget | None = None, **steps: Callable[[], object]) -> RepairReport:
         """Repair; `steps` say what happens at a step of it, named with underscores."""

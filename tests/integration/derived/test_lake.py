@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +23,7 @@ from derived.lake import (
     read_events,
 )
 from streams.projection import START, FencedError, Position
-from tests.derived_work import EPOCH, NOON, PARTITIONS, FakePod, key_of, order, parked
+from tests.derived_work import EPOCH, NOON, PARTITIONS, FakePod, key_of, order, parked, twice_at_once
 from tests.integration.derived.conftest import Lake
 
 
@@ -116,9 +115,7 @@ def test_of_two_consumers_racing_one_wins_every_cut(lake: Lake) -> None:
                 fenced.append(cut)
         projection.close()
 
-    with ThreadPoolExecutor(2) as threads:
-        for consumer in [threads.submit(consume) for _ in range(2)]:
-            consumer.result()
+    twice_at_once(consume)
     assert fenced, "the consumers never met; the race was not tested"
     assert lake.rows("select count(*), count(distinct event_id) from lake.raw.events") == [(36, 36)]
 

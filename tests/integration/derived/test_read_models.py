@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -36,6 +35,7 @@ from tests.derived_work import (
     payment,
     refund,
     reservation,
+    twice_at_once,
 )
 from tests.integration.derived.conftest import TABLES, Stores
 
@@ -177,9 +177,7 @@ def test_two_consumers_racing_apply_every_step_once(stores: Stores) -> None:
                 fenced.append(cut)
         projection.close()
 
-    with ThreadPoolExecutor(2) as threads:
-        for consumer in [threads.submit(consume) for _ in range(2)]:
-            consumer.result()
+    twice_at_once(consume)
     assert sorted(applied) == list(range(25))
     assert fenced, "the consumers never met; the race was not tested"
     assert stores.execute("select version from read_models.account_orders") == [(25,)]
