@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event) -> None:
     if options.kind == "relay":
-        from derived.witnesses import witnesses_of
+        from derived.known_cuts import cut_sources_of
         from streams.relay import build_relay
 
-        build_relay(settings.pod(options.pod), settings, witnesses=witnesses_of(settings)).run(stop)
+        build_relay(settings.pod(options.pod), settings, cut_sources=cut_sources_of(settings)).run(stop)
     elif options.kind == "consumer":
         from streams.consumer import run_consumer
 
