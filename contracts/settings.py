@@ -22,6 +22,8 @@ MEMORY_MB_MIN = 192
 
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
+WITNESS = "witness"
+"""The one role of a pod that may be left out: then nobody sees at once what is written past the rules."""
 
 
 def pod_setting(pod: str, role: str) -> str:
@@ -42,6 +44,8 @@ class PodSettings:
     """Relay: reads the outbox, registers cuts, prunes."""
     reader_dsn: str
     """Comparison and observation: reads everything, registers cuts, writes nothing else."""
+    witness_dsn: str = ""
+    """Witness: decodes the write-ahead log by a replication slot. Empty: the pod has no witness."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,8 @@ class Settings:
 def parse_settings(values: Mapping[str, str]) -> Settings:
     """Build Settings from ``TIEOUT_*`` strings; SettingsError says which one is missing and how to set it.
 
-    Pods are listed in ``TIEOUT_PODS`` (comma separated); each has ``TIEOUT_<POD>_{OWNER,APP,RELAY,READER}_DSN``.
+    Pods are listed in ``TIEOUT_PODS`` (comma separated); each has ``TIEOUT_<POD>_{OWNER,APP,RELAY,READER}_DSN``
+    and may have ``TIEOUT_<POD>_WITNESS_DSN``.
     """
 
     def required(name: str) -> str:
@@ -131,6 +136,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         PodSettings(
             pod=name,
             **{f"{role}_dsn": required(pod_setting(name, role)) for role in POD_ROLES},
+            witness_dsn=values.get(pod_setting(name, WITNESS), "").strip(),
         )
         for name in names
     )
@@ -193,7 +199,7 @@ def as_values(settings: Settings) -> dict[str, str]:
             "TIEOUT_S3_SECRET": store.secret,
         }
     for pod in settings.pods:
-        values |= {pod_setting(pod.pod, role): getattr(pod, f"{role}_dsn") for role in POD_ROLES}
+        values |= {pod_setting(pod.pod, role): getattr(pod, f"{role}_dsn") for role in (*POD_ROLES, WITNESS)}
     return values
 
 
