@@ -7,7 +7,7 @@ Belongs here: what can be set, its default and its check. Does not belong here: 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,14 +132,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
     names = [name.strip() for name in required("TIEOUT_PODS").split(",") if name.strip()]
     if len(set(names)) != len(names) or not all(name.isidentifier() and name == name.lower() for name in names):
         raise SettingsError("Setting TIEOUT_PODS must list distinct lower-case names, e.g. TIEOUT_PODS=pod1,pod2.")
-    pods = tuple(
-        PodSettings(
-            pod=name,
-            **{f"{role}_dsn": required(pod_setting(name, role)) for role in POD_ROLES},
-            witness_dsn=values.get(pod_setting(name, WITNESS), "").strip(),
-        )
-        for name in names
-    )
+    pods = tuple(_pod(name, required, values) for name in names)
     data_path = required("TIEOUT_LAKE_DATA_PATH")
     store = _object_store(values, data_path, backup_path)
     return Settings(
@@ -165,6 +158,11 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )
+
+
+def _pod(name: str, required: Callable[[str], str], values: Mapping[str, str]) -> PodSettings:
+    dsns = {f"{role}_dsn": required(pod_setting(name, role)) for role in POD_ROLES}
+    return PodSettings(pod=name, **dsns, witness_dsn=values.get(pod_setting(name, WITNESS), "").strip())
 
 
 def as_values(settings: Settings) -> dict[str, str]:

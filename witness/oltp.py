@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from contracts.sightings import Sighting, SightingKind
+from contracts.text import counted
 from reconcile.sightings import keep_sightings
 from reconcile.witness_states import keep_position, kept_position
 from witness.slot import CHANGES_AT_ONCE, HEARTBEAT, Slot, SlotState, later
@@ -132,7 +133,7 @@ class Reading:
         for (table, aggregate), touched in found[:KEYS_PER_TRANSACTION]:
             self.sightings.append(self._sighting(table, aggregate, touched))
         if len(found) > KEYS_PER_TRANSACTION:
-            more = f"{len(found) - KEYS_PER_TRANSACTION:,} more aggregates changed without an event."
+            more = f"{counted(len(found) - KEYS_PER_TRANSACTION, 'more aggregate')} changed without an event."
             self.sightings.append(self._seen(place=SCHEMA, what=more))
 
     def _is_allowed(self, table: str, aggregate: Aggregate | None, touched: _Touched) -> bool:

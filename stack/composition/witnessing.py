@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 def build_witnesses(settings: Settings) -> list[Witness]:
-    """Return every witness of the deployment."""
+    """Return every witness of the deployment; a pod without a role for it has none (`tieout status` says so)."""
     from witness.oltp import OltpWitness
 
-    return [OltpWitness(pod=pod.pod, dsn=pod.witness_dsn, control_dsn=settings.control_dsn) for pod in settings.pods]
+    return [
+        OltpWitness(pod=pod.pod, dsn=pod.witness_dsn, control_dsn=settings.control_dsn)
+        for pod in settings.pods
+        if pod.witness_dsn
+    ]
 
 
 def run_witnesses(settings: Settings, stop: threading.Event) -> None:
