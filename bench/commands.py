@@ -150,15 +150,18 @@ def bench_pod() -> Iterator[PodSettings]:
         # When root runs the benchmark, the account of PostgreSQL needs access through this folder.
         folder.chmod(0o711)
         server = EmbeddedPostgres(name="bench", folder=folder / "postgres", log=folder / "postgres.log")
-        passwords = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
+        roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE)
+        passwords = {role: f"{role}-password" for role in roles}
         try:
             server.start()
             bootstrap.prepare_pod(server.superuser_dsn(), passwords)
-            owner, app, relay, reader = (
-                server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES
+            owner, app, relay, reader, witness = (
+                server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in roles
             )
             migrate(owner)
-            yield PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+            yield PodSettings(
+                pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader, witness_dsn=witness
+            )
         finally:
             server.stop()
 

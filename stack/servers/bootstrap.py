@@ -174,11 +174,12 @@ def count_tables(dsn: str) -> int:
 
 
 def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
-    """Create a pod's roles and its database."""
-    roles = (*POD_ROLES, WITNESS_ROLE)
+    """Create a pod's roles and its database; the witness's role only if `passwords` has one for it."""
+    roles = (*POD_ROLES, *(role for role in (WITNESS_ROLE,) if role in passwords))
     create_roles(superuser_dsn, {role: passwords[role] for role in roles})
     let_look(superuser_dsn)
-    let_decode(superuser_dsn, WITNESS_ROLE)
+    if WITNESS_ROLE in roles:
+        let_decode(superuser_dsn, WITNESS_ROLE)
     create_database(superuser_dsn, POD_DATABASE, owner=POD_ROLES[0])
     allow_connections(superuser_dsn, POD_DATABASE, roles)
     reserve_relay_lock(superuser_dsn, POD_DATABASE)
