@@ -2,9 +2,10 @@
 
     python -m bench.witness [--orders N] [--rounds N] [--json]
 
-In each round orders of three lines are placed, and the witness then reads their part of the write-ahead log. Compared is
-the CPU time of PostgreSQL and of Python for both. Belongs here: this ratio. Not in it: the longer records of the log that
-`wal_level = logical` and whole old rows cause, which are part of the commands' own time. A server is started for the run.
+In each round orders of three lines are placed, and the witness then reads their part of the write-ahead log. Compared
+is the CPU time of PostgreSQL and of Python for both. Belongs here: this ratio. Not in it: the longer records of the log
+that `wal_level = logical` and whole old rows cause, which are part of the commands' own time. A server is started for
+the run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with bench_pod() as pod:
         figures = measure(pod, orders=options.orders, rounds=options.rounds)
-    return report(figures, as_json=options.json)
+    return report("witness", figures, is_json=options.json)
 
 
 def measure(pod: PodSettings, *, orders: int, rounds: int) -> list[Figure]:

@@ -251,7 +251,29 @@ def publication_changed(watched: Watched) -> None:
     watched.cheat("alter publication tieout_witness add table oltp.orders")
 
 
-@pytest.mark.parametrize("blinding", [dropped, moved_on, publication_changed])
+def overtaken(watched: Watched) -> None:
+    """Let the server remove what the slot has not read: its log may grow by one segment only."""
+    with psycopg.connect(watched.superuser_dsn, autocommit=True) as connection:
+        connection.execute("alter system set max_slot_wal_keep_size = '16MB'")
+        connection.execute("select pg_reload_conf()")
+        try:
+            # The server takes the new setting some time after the reload.
+            for _ in range(100):
+                connection.execute("select pg_logical_emit_message(false, 'test', 'x')")
+                connection.execute("select pg_switch_wal()")
+                connection.execute("checkpoint")
+                if connection.execute(LOST).fetchone():
+                    return
+            pytest.fail("The slot was not overtaken.")
+        finally:
+            connection.execute("alter system reset max_slot_wal_keep_size")
+            connection.execute("select pg_reload_conf()")
+
+
+LOST = "select from pg_replication_slots where database = current_database() and wal_status = 'lost'"
+
+
+@pytest.mark.parametrize("blinding", [dropped, moved_on, publication_changed, overtaken])
 def test_whoever_blinds_the_witness_is_said_and_it_sees_again(
     watched: Watched, blinding: Callable[[Watched], None]
 ) -> None:
