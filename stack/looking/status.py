@@ -168,8 +168,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         coverage = pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
         near = pool.submit(_near_limits, values)
-        left_out = pool.submit(_left_out, values)
-        missing = pool.submit(pages_missing, values)
+        left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password

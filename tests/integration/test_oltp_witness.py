@@ -270,7 +270,7 @@ def overtaken(watched: Watched) -> None:
             connection.execute("select pg_reload_conf()")
 
 
-LOST = "select from pg_replication_slots where database = current_database() and wal_status = 'lost'"
+LOST = "select 1 from pg_replication_slots where database = current_database() and wal_status = 'lost'"
 
 
 @pytest.mark.parametrize("blinding", [dropped, moved_on, publication_changed, overtaken])
