@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 
 import psutil
 import psycopg
@@ -59,7 +60,7 @@ def measure(pod: PodSettings, *, orders: int, rounds: int) -> list[Figure]:
         for _ in range(2):
             witness.look_once()
         for number in range(rounds):
-            placing.append(_cpu_seconds(server, lambda n=number: _place(commands, n, orders)))
+            placing.append(_cpu_seconds(server, partial(_place, commands, number, orders)))
             looking.append(_cpu_seconds(server, witness.look_once))
     order_seconds, look_seconds = statistics.median(placing) / orders, statistics.median(looking) / orders
     share = look_seconds / order_seconds

@@ -100,8 +100,8 @@ class Slot:
 
     def publication(self) -> tuple[bool, str]:
         """Return whether the publication shows every declared table wholly, and the mark of its present form."""
-        row = self.connection.cursor(row_factory=namedtuple_row).execute(SHOWN, {"publication": PUBLICATION}).fetchone()
-        return (False, "") if row is None else (bool(row.is_whole), str(row.mark))
+        row = self.connection.execute(SHOWN, {"publication": PUBLICATION}).fetchone()
+        return (False, "") if row is None else (bool(row[0]), str(row[1]))
 
     def make_anew(self) -> str:
         """Drop the slot if it is there, and create it; return its position."""
