@@ -13,7 +13,7 @@ from dagster import AssetExecutionContext
 
 from assets.graph import LOG, OLTP_KEYS, OUTBOX, OWNERS, contract_metadata, pod_partitions
 from assets.platform import PLATFORM, platform_of
-from derived.witnesses import witnesses_of
+from derived.known_cuts import cut_sources_of
 from streams.draining import drain_pod, observe_pod
 
 SPECS = (
@@ -46,7 +46,7 @@ def drain_asset(pods: Sequence[str]) -> dg.AssetsDefinition:
     def drain(context: AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         settings = platform_of(context).settings
         pod_settings = settings.pod(context.partition_key)
-        drained = drain_pod(pod_settings, settings, witnesses=witnesses_of(settings))
+        drained = drain_pod(pod_settings, settings, cut_sources=cut_sources_of(settings))
         left = observe_pod(pod_settings, settings)
         yield dg.MaterializeResult(
             asset_key=OUTBOX,

@@ -145,14 +145,17 @@ def _figures_of(result: Result) -> list[Figure]:
 @contextmanager
 def bench_pod() -> Iterator[PodSettings]:
     """Yield a migrated pod on its own server with fsync; delete both afterwards."""
+    roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE)
     with own_postgres() as (server, _):
-        passwords = {role: f"{role}-password" for role in bootstrap.POD_ROLES}
+        passwords = {role: f"{role}-password" for role in roles}
         bootstrap.prepare_pod(server.superuser_dsn(), passwords)
-        owner, app, relay, reader = (
-            server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES
+        owner, app, relay, reader, witness = (
+            server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in roles
         )
         migrate(owner)
-        yield PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+        yield PodSettings(
+            pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader, witness_dsn=witness
+        )
 
 
 def _variant_id(item: int) -> str:

@@ -34,6 +34,7 @@ from cli.commands.schemas import add_commands as add_schemas
 from cli.commands.status import add_commands as add_status
 from cli.commands.stores import add_commands as add_repairs
 from cli.commands.traffic import add_commands as add_traffic
+from cli.commands.witnesses import add_commands as add_witnesses
 from cli.console import answers, print_error
 from cli.conventions import FAILED, INTERRUPTED, WRONG_INPUT
 from cli.groups import Grouped, put_under_headings
@@ -76,6 +77,7 @@ add_status(app)
 add_traffic(app)
 add_comparing(app)
 add_coverage(app)
+add_witnesses(app)
 add_queries(app)
 add_reports(app)
 add_importing(app)

@@ -11,7 +11,16 @@ from typer.models import CommandInfo, TyperInfo
 
 HEADINGS = {
     "On call: start, stop, look": ("up", "status", "down", "reload", "reset"),
-    "On call: compare and repair": ("reconcile", "coverage", "breaks", "explain", "repair", "alerts", "drill"),
+    "On call: compare and repair": (
+        "reconcile",
+        "coverage",
+        "witnesses",
+        "breaks",
+        "explain",
+        "repair",
+        "alerts",
+        "drill",
+    ),
     "On call: bring copies back": (
         "drain",
         "rebuild",

@@ -62,6 +62,9 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
         console.print(status.coverage)
     for sentence in status.near_limits:
         console.print(f"[bold red]Near its limit:[/] {escape(sentence)}")
+    for witness in status.witnesses:
+        if witness.complaint:
+            console.print(escape(witness.sentence))
     if status.workers:
         workers = [
             (worker.name, worker.state, worker.restarts, escape(worker.refusal) or worker.detail)

@@ -7,7 +7,7 @@ Belongs here: what can be set, its default and its check. Does not belong here: 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,8 @@ MEMORY_MB_MIN = 192
 
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
+WITNESS = "witness"
+"""The one role of a pod that may be left out: then nobody sees at once what is written past the rules."""
 
 
 def pod_setting(pod: str, role: str) -> str:
@@ -42,6 +44,8 @@ class PodSettings:
     """Relay: reads the outbox, registers cuts, prunes."""
     reader_dsn: str
     """Comparison and observation: reads everything, registers cuts, writes nothing else."""
+    witness_dsn: str = ""
+    """Witness: decodes the write-ahead log by a replication slot. Empty: the pod has no witness."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,8 @@ class Settings:
 def parse_settings(values: Mapping[str, str]) -> Settings:
     """Build Settings from ``TIEOUT_*`` strings; SettingsError says which one is missing and how to set it.
 
-    Pods are listed in ``TIEOUT_PODS`` (comma separated); each has ``TIEOUT_<POD>_{OWNER,APP,RELAY,READER}_DSN``.
+    Pods are listed in ``TIEOUT_PODS`` (comma separated); each has ``TIEOUT_<POD>_{OWNER,APP,RELAY,READER}_DSN``
+    and may have ``TIEOUT_<POD>_WITNESS_DSN``.
     """
 
     def required(name: str) -> str:
@@ -127,13 +132,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
     names = [name.strip() for name in required("TIEOUT_PODS").split(",") if name.strip()]
     if len(set(names)) != len(names) or not all(name.isidentifier() and name == name.lower() for name in names):
         raise SettingsError("Setting TIEOUT_PODS must list distinct lower-case names, e.g. TIEOUT_PODS=pod1,pod2.")
-    pods = tuple(
-        PodSettings(
-            pod=name,
-            **{f"{role}_dsn": required(pod_setting(name, role)) for role in POD_ROLES},
-        )
-        for name in names
-    )
+    pods = tuple(_pod(name, required, values) for name in names)
     data_path = required("TIEOUT_LAKE_DATA_PATH")
     store = _object_store(values, data_path, backup_path)
     return Settings(
@@ -159,6 +158,11 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
     )
+
+
+def _pod(name: str, required: Callable[[str], str], values: Mapping[str, str]) -> PodSettings:
+    dsns = {f"{role}_dsn": required(pod_setting(name, role)) for role in POD_ROLES}
+    return PodSettings(pod=name, **dsns, witness_dsn=values.get(pod_setting(name, WITNESS), "").strip())
 
 
 def as_values(settings: Settings) -> dict[str, str]:
@@ -193,7 +197,7 @@ def as_values(settings: Settings) -> dict[str, str]:
             "TIEOUT_S3_SECRET": store.secret,
         }
     for pod in settings.pods:
-        values |= {pod_setting(pod.pod, role): getattr(pod, f"{role}_dsn") for role in POD_ROLES}
+        values |= {pod_setting(pod.pod, role): getattr(pod, f"{role}_dsn") for role in (*POD_ROLES, WITNESS)}
     return values
 
 

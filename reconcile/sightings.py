@@ -37,6 +37,8 @@ create table if not exists reconcile.sightings (
 );
 create index if not exists sightings_waiting on reconcile.sightings (sighting_id) where compared_at is null;
 create index if not exists sightings_of_aggregate on reconcile.sightings (aggregate_id, sighting_id desc);
+create unique index if not exists sightings_once on reconcile.sightings
+    (witness, kind, pod, transaction, place, coalesce(aggregate_id, ''), md5(what)) where transaction <> '';
 comment on table reconcile.sightings is
     'What witnesses saw: writes that nobody announced, and what stores have lost; compared_at: a comparison looked.';
 create table if not exists reconcile.witnesses (
@@ -62,6 +64,7 @@ values (
     %(witness)s, %(kind)s, %(pod)s, %(copy)s, %(place)s, %(aggregate_id)s, %(what)s, %(before)s, %(after)s,
     %(transaction)s, %(written_at)s
 )
+on conflict do nothing
 """
 SELECT = """
 select sighting_id, witness, kind, pod, copy, place, aggregate_id, what, before, after, transaction, written_at,
@@ -87,10 +90,17 @@ def migrate(control_dsn: str) -> None:
         connection.execute(TABLES)
 
 
-def keep_sightings(connection: Connection, sightings: Sequence[Sighting]) -> None:
-    """Store sightings in the caller's transaction, in which the witness also moves its position."""
+def keep_sightings(connection: Connection, sightings: Sequence[Sighting]) -> int:
+    """Store sightings in the caller's transaction, in which the witness also moves its position; return how many.
+
+    One that is stored already, with the same transaction and the same words, is not stored again: a witness that was
+    killed before it moved its slot sees the same transactions twice.
+    """
+    if not sightings:
+        return 0
     with connection.cursor() as cursor:
         cursor.executemany(KEEP, [_row(sighting) for sighting in sightings])
+        return cursor.rowcount
 
 
 def waiting_sightings(control_dsn: str, *, limit: int = 10_000) -> list[KeptSighting]:

@@ -17,9 +17,9 @@ from contracts.errors import ConflictError, InputError
 from contracts.ownership import copy_named
 from contracts.settings import Settings
 from derived.builds import latest_build
+from derived.known_cuts import cut_sources_of
 from derived.lake_connection import open_lake
 from derived.lake_reads import lake_positions
-from derived.witnesses import witnesses_of
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.restate import Restate
 from repair import lake_actions
@@ -66,8 +66,8 @@ def _look_at_log(tools: Repairing, action: Action) -> dict[str, Any]:
 
 
 def _republish(tools: Repairing, action: Action, run: str) -> Done:
-    witnesses = witnesses_of(tools.settings)
-    done = republish_now(tools.settings.pod(action.pod), tools.settings, action.cuts[0], witnesses=witnesses)
+    cut_sources = cut_sources_of(tools.settings)
+    done = republish_now(tools.settings.pod(action.pod), tools.settings, action.cuts[0], cut_sources=cut_sources)
     after = {"cuts_published": done.cuts_published, "events_published": done.events_published}
     return Done(after={**after, **_look_at_log(tools, action)}, changed=done.cuts_published)
 

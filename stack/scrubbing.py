@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from contracts.settings import Settings
+from contracts.settings import PodSettings, Settings
 from derived.dsn import scrub
 
 
 def scrubber(settings: Settings) -> Callable[[str], str]:
     """Return a function that removes every DSN and password of `settings` from a text and makes it one line."""
-    pods = (dsn for pod in settings.pods for dsn in (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn))
+    pods = (dsn for pod in settings.pods for dsn in _dsns(pod))
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
     readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn)
     dsns = [dsn for dsn in (*others, *readers, *pods) if dsn]
@@ -33,6 +33,10 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
         return clean
 
     return scrubbed
+
+
+def _dsns(pod: PodSettings) -> tuple[str, ...]:
+    return (pod.owner_dsn, pod.app_dsn, pod.relay_dsn, pod.reader_dsn, pod.witness_dsn)
 
 
 def hide_password(dsn: str) -> str:

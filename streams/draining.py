@@ -16,7 +16,7 @@ import psycopg
 from contracts.errors import PropagationError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
 from streams.cuts import cut_shape, last_cut, register_cut
-from streams.history import Witness
+from streams.history import CutSource
 from streams.logs import build_log
 from streams.outbox_reading import OutboxObservation, held_by, observe_outbox
 from streams.relay import LOST_SERVER, build_relay
@@ -37,18 +37,18 @@ class Drained:
 
 
 def drain_pod(
-    pod: PodSettings, settings: Settings, *, witnesses: Sequence[Witness] = (), timeout_seconds: float = 300.0
+    pod: PodSettings, settings: Settings, *, cut_sources: Sequence[CutSource] = (), timeout_seconds: float = 300.0
 ) -> Drained:
     """Publish everything that is committed so far, whether or not a relay runs.
 
-    `witnesses` tell whether the database was restored to an earlier state. If the running relay ends meanwhile, this
+    `cut_sources` tell whether the database was restored to an earlier state. If the running relay ends meanwhile, this
     process publishes. Raises PropagationError when a running relay needs longer than `timeout_seconds`, and what
     `Relay.drain` raises.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
         try:
-            with closing(build_relay(pod, settings, witnesses=witnesses)) as relay:
+            with closing(build_relay(pod, settings, cut_sources=cut_sources)) as relay:
                 result = relay.drain()
         except RelayBusyError:
             drained = _await_relay(pod, settings, deadline, timeout_seconds)

@@ -2,7 +2,7 @@
 
 A database that was restored on its own server keeps its epoch, so only its cuts show the restore. Each copy knows when
 its newest cut was registered. If the database has no such registration, it has another history. Belongs here: that
-check. Does not belong here: how a copy is queried (`derived/witnesses.py`), what to do then
+check. Does not belong here: how a copy is queried (`derived/known_cuts.py`), what to do then
 (`derived/epoch_opening.py`).
 """
 
@@ -53,7 +53,7 @@ class KnownCut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Witness:
+class CutSource:
     """A store that can be queried for the newest cuts of its copies."""
 
     name: str
@@ -65,18 +65,18 @@ def check_same_history(
     connection: psycopg.Connection[Any],
     manifest: Manifest | None,
     pod: str,
-    witnesses: Sequence[Witness],
+    cut_sources: Sequence[CutSource],
     *,
     is_proof_needed: bool = False,
 ) -> None:
     """Raise LogDivergedError unless the database has the newest cuts that its log and its copies have.
 
-    `manifest` is the log's last manifest; None: the log has none, or does not answer. With `is_proof_needed`, a witness
+    `manifest` is the log's last manifest; None: the log has none, or does not answer. With `is_proof_needed`, a source
     that does not answer raises HistoryUnknownError, unless the log ends with a cut that the database has identically.
     """
     # The log and the copies are read before the database: each of their cuts was registered before, so the database
     # must have it.
-    known, silent = _asked(witnesses, pod)
+    known, silent = _asked(cut_sources, pod)
     if manifest is not None:
         _check_manifest(connection, pod, manifest)
     check_known(connection, pod, known, is_log_proof=manifest is not None)
@@ -105,16 +105,16 @@ def check_known(
             )
 
 
-def _asked(witnesses: Sequence[Witness], pod: str) -> tuple[dict[str, KnownCut], list[str]]:
-    """Return the newest cut by copy, and the names of the witnesses that did not answer."""
+def _asked(cut_sources: Sequence[CutSource], pod: str) -> tuple[dict[str, KnownCut], list[str]]:
+    """Return the newest cut by copy, and the names of the sources that did not answer."""
     known: dict[str, KnownCut] = {}
     silent = []
-    for witness in witnesses:
+    for source in cut_sources:
         try:
-            known |= witness.newest(pod)
+            known |= source.newest(pod)
         except Exception as error:  # any error of a store: it counts as no answer
-            logger.warning("%s could not be asked for its newest cut of %s: %s", witness.name, pod, error)
-            silent.append(witness.name)
+            logger.warning("%s could not be asked for its newest cut of %s: %s", source.name, pod, error)
+            silent.append(source.name)
     return known, silent
 
 

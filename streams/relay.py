@@ -40,7 +40,7 @@ from streams.cuts import (
     last_cut,
     look,
 )
-from streams.history import Witness, check_same_history
+from streams.history import CutSource, check_same_history
 from streams.log import EventLog, LogTail, Manifest
 from streams.logs import build_log
 from streams.outbox_reading import RELAY_LOCK, OutboxReader, held_by
@@ -87,10 +87,10 @@ class DrainResult:
     events_published: int
 
 
-def build_relay(pod: PodSettings, settings: Settings, *, witnesses: Sequence[Witness] = ()) -> Relay:
-    """Return the pod's relay for the deployment's log; `witnesses` tell whether the database was restored."""
+def build_relay(pod: PodSettings, settings: Settings, *, cut_sources: Sequence[CutSource] = ()) -> Relay:
+    """Return the pod's relay for the deployment's log; `cut_sources` tell whether the database was restored."""
     log, shape = build_log(settings), cut_shape(settings)
-    return Relay(pod=pod.pod, dsn=pod.relay_dsn, log=log, shape=shape, witnesses=witnesses)
+    return Relay(pod=pod.pod, dsn=pod.relay_dsn, log=log, shape=shape, cut_sources=cut_sources)
 
 
 class Relay:
@@ -103,13 +103,13 @@ class Relay:
         dsn: str,
         log: EventLog,
         shape: CutShape,
-        witnesses: Sequence[Witness] = (),
+        cut_sources: Sequence[CutSource] = (),
         pace: Pace | None = None,
         clock: Clock = utc_now,
         step: Step = lambda name: None,
     ) -> None:
         self.pod = pod
-        self._witnesses = witnesses
+        self._cut_sources = cut_sources
         self._dsn = dsn
         self._log = log
         self._shape = shape
@@ -193,7 +193,7 @@ class Relay:
                 # Checked before anything is registered or published: an empty log does not show that the database was
                 # restored.
                 manifest = self._log.tail(self.pod, 1).manifest
-                check_same_history(connection, manifest, self.pod, self._witnesses, is_proof_needed=True)
+                check_same_history(connection, manifest, self.pod, self._cut_sources, is_proof_needed=True)
                 yield session
             # Unlock explicitly: PostgreSQL notices a closed session a moment later, and the next relay tries the lock
             # only once.

@@ -20,7 +20,7 @@ import psycopg
 
 from contracts.errors import RelayBusyError
 from contracts.settings import PodSettings, Settings
-from streams.history import Witness
+from streams.history import CutSource
 from streams.outbox_reading import RELAY_LOCK
 from streams.relay import REPUBLISHING, DrainResult, build_relay
 
@@ -44,7 +44,7 @@ def republish_now(
     settings: Settings,
     from_cut: int,
     *,
-    witnesses: Sequence[Witness] = (),
+    cut_sources: Sequence[CutSource] = (),
     seconds_max: float = TAKEOVER_SECONDS_MAX,
 ) -> DrainResult:
     """Publish the cuts from `from_cut` on again into a new generation, whether or not a relay runs; return the counts.
@@ -58,7 +58,7 @@ def republish_now(
     def take_lock(connection: psycopg.Connection[Any]) -> None:
         _take_over(pod, connection, seconds_max)
 
-    with closing(build_relay(pod, settings, witnesses=witnesses)) as relay:
+    with closing(build_relay(pod, settings, cut_sources=cut_sources)) as relay:
         return relay.republish(from_cut, take_lock=take_lock)
 
 

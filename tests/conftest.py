@@ -78,7 +78,10 @@ class Cluster:
     def pod_settings(self, pod: str, database: str) -> PodSettings:
         """Return the settings of a pod whose data are in `database`."""
         owner, app, relay, reader = (self.dsn(role, database) for role in bootstrap.POD_ROLES)
-        return PodSettings(pod=pod, owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader)
+        witness = self.dsn(bootstrap.WITNESS_ROLE, database)
+        return PodSettings(
+            pod=pod, owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader, witness_dsn=witness
+        )
 
 
 def _is_alive(connection: psycopg.Connection) -> bool:
@@ -156,12 +159,13 @@ def postgres(session_folder: Path) -> Iterator[Cluster]:
     server = EmbeddedPostgres(
         name="test", folder=session_folder / "postgres", log=session_folder / "postgres.log", is_durable=False
     )
-    roles = (*bootstrap.POD_ROLES, *(item.role for item in bootstrap.CONTROL_DATABASES))
+    roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE, *(item.role for item in bootstrap.CONTROL_DATABASES))
     passwords = {role: f"{role}-password" for role in roles}
     try:
         server.start()
         _hash_passwords_once(server)
         bootstrap.create_roles(server.superuser_dsn(), passwords)
+        bootstrap.let_decode(server.superuser_dsn(), bootstrap.WITNESS_ROLE)
         cluster = Cluster(server=server, passwords=passwords)
         yield cluster
         if cluster.administrator is not None:
@@ -183,7 +187,7 @@ def pod_template(postgres: Cluster) -> str:
     from oltp.store.migrate import migrate
 
     owner = bootstrap.POD_ROLES[0]
-    template = postgres.create("template_pod", owner=owner, connecting=bootstrap.POD_ROLES)
+    template = postgres.create("template_pod", owner=owner, connecting=(*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE))
     bootstrap.reserve_relay_lock(postgres.superuser_dsn(), template)
     migrate(postgres.dsn(owner, template))
     return template
@@ -196,7 +200,7 @@ def make_database(postgres: Cluster) -> Iterator[MakeDatabase]:
 
     def make(owner: str = "tieout_owner") -> str:
         # The control databases are no pod's: there two-key locks are for whoever owns them.
-        connecting = bootstrap.POD_ROLES if owner in bootstrap.POD_ROLES else ()
+        connecting = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE) if owner in bootstrap.POD_ROLES else ()
         database = postgres.create("empty", owner=owner, connecting=connecting)
         made.append(database)
         return postgres.dsn(owner, database)
@@ -213,7 +217,9 @@ def make_pod(postgres: Cluster, pod_template: str) -> Iterator[MakePod]:
 
     def make(name: str = "pod1") -> PodSettings:
         roles = bootstrap.POD_ROLES
-        database = postgres.create(name, owner=roles[0], template=pod_template, connecting=roles)
+        database = postgres.create(
+            name, owner=roles[0], template=pod_template, connecting=(*roles, bootstrap.WITNESS_ROLE)
+        )
         made.append(database)
         return postgres.pod_settings(name, database)
 

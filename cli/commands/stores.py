@@ -148,7 +148,7 @@ def republish(
     applied twice. Cuts whose outbox rows are pruned are in the lake only: the message says from which cut on it works.
     Refuses where log, lake or backup have an event that the outbox has lost, unless told otherwise.
     """
-    from derived.witnesses import witnesses_of
+    from derived.known_cuts import cut_sources_of
     from streams.relay import build_relay
 
     with open_servers() as (values, progress):
@@ -158,7 +158,7 @@ def republish(
             return
         if not without_lost:
             _check_nothing_is_lost(values, chosen, from_cut)
-        relay = build_relay(chosen, values, witnesses=witnesses_of(values))
+        relay = build_relay(chosen, values, cut_sources=cut_sources_of(values))
         with closing(relay), progress.step(f"Republishing {pod} from cut {from_cut}"):
             try:
                 done = relay.republish(from_cut)

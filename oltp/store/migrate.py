@@ -36,6 +36,9 @@ def migrate(owner_dsn: str) -> None:
         _require_roles(connection)
         connection.execute(text(f"create schema if not exists {SCHEMA}"))
         _upgrade(connection)
+        # The witness's role may have been created after the revision that gives it its rights.
+        if connection.execute(text("select to_regprocedure('oltp.show_to_witness()')")).scalar() is not None:
+            connection.execute(text("select oltp.show_to_witness()"))
 
 
 def _connect(owner_dsn: str) -> psycopg.Connection:

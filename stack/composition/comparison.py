@@ -80,12 +80,12 @@ def _check_same_history(settings: Settings, pod: str) -> None:
 
     We ignore a log or a copy that does not answer: the step that needs it reports that error.
     """
-    from derived.witnesses import witnesses_of
+    from derived.known_cuts import cut_sources_of
     from streams.history import check_same_history
 
     manifest = _last_manifest(settings, pod)
     with psycopg.connect(settings.pod(pod).reader_dsn, autocommit=True) as reader:
-        check_same_history(reader, manifest, pod, witnesses_of(settings))
+        check_same_history(reader, manifest, pod, cut_sources_of(settings))
 
 
 def _last_manifest(settings: Settings, pod: str) -> Manifest | None:

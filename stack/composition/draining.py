@@ -70,10 +70,10 @@ def _drain(settings: Settings, on_drained: OnDrained) -> list[PodDrained]:
 
 
 def _drain_pod(pod: PodSettings, settings: Settings, on_drained: OnDrained) -> PodDrained:
-    from derived.witnesses import witnesses_of
+    from derived.known_cuts import cut_sources_of
     from streams.draining import drain_pod
 
-    published = drain_pod(pod, settings, witnesses=witnesses_of(settings))
+    published = drain_pod(pod, settings, cut_sources=cut_sources_of(settings))
     on_drained(f"outbox of {pod.pod}", published.events_published)
     applied, parked = {}, {}
     for name in PROJECTIONS:
@@ -127,12 +127,12 @@ def _followers(settings: Settings) -> Iterator[Callable[[threading.Event], None]
 
 
 def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:
-    from derived.witnesses import witnesses_of
+    from derived.known_cuts import cut_sources_of
     from streams.relay import build_relay
 
     while not stop.is_set():
         try:
-            with closing(build_relay(pod, settings, witnesses=witnesses_of(settings))) as relay:
+            with closing(build_relay(pod, settings, cut_sources=cut_sources_of(settings))) as relay:
                 relay.run(stop)
         except RelayBusyError:
             # Another command publishes the pod. That is enough for us, but the command may end, so we try again.

@@ -21,6 +21,7 @@ from stack.composition.projections import PROJECTIONS, build_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
 from stack.looking.verdict import Verdict, verdict_of
 from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
+from stack.looking.witnesses import WitnessStatus, read_witnesses
 from stack.processes import restarts, stopped
 from stack.processes.dagster_home import dagster_url
 from stack.processes.dagster_pages import pages_missing
@@ -136,6 +137,7 @@ class Status:
     """Since when everything was compared at least once, in a sentence; None when the table does not answer."""
     near_limits: list[str] = field(default_factory=list)
     """Limits that are nearly reached, a sentence each."""
+    witnesses: list[WitnessStatus] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
@@ -164,14 +166,13 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         unmet = pool.submit(_unmet, values)
         drills = pool.submit(_drills_summary, values)
         coverage = pool.submit(_coverage_line, values)
+        witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
         near = pool.submit(_near_limits, values)
-        left_out = pool.submit(_left_out, values)
-        missing = pool.submit(pages_missing, values)
+        left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
-    answered = [replace(pod, dsn=shown_dsn(pod.dsn)) for pod in (future.result() for future in pods)]
-    seen = {pod.pod: pod for pod in answered}
+    seen = {pod.pod: replace(pod, dsn=shown_dsn(pod.dsn)) for pod in (future.result() for future in pods)}
     status = Status(
         state="down",
         resident=resident.pid if resident else None,
@@ -194,6 +195,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         coverage=coverage.result()[0],
         is_coverage_behind=coverage.result()[1],
         near_limits=near.result(),
+        witnesses=witnesses.result(),
         left_out=left_out.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from contracts.ownership import Lateness, copy_named
 from contracts.text import counted
 from stack.looking.servers import RUNNING
+from stack.looking.witnesses import blind
 from stack.processes.supervision import STEADY_SECONDS, ProgramState
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def _alarms(status: Status) -> Iterator[str]:
         yield f"{counted(len(unknown), 'comparison', 'comparisons')} could not be made, the first {unknown[0].pair}"
     if status.pairs and status.is_coverage_behind:
         yield "not everything was compared in the time that is stated: `tieout coverage`"
+    if any(worker.name == "witness" for worker in status.workers):
+        yield from (sentence.rstrip(".") for sentence in blind(status.witnesses))
     if status.pages_missing:
         yield f"Dagster's pages are not ready: {status.pages_missing}"
     yield from (f"near its limit: {sentence.rstrip('.')}" for sentence in status.near_limits)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from contracts.settings import POD_ROLES, Settings, as_values, pod_setting
+from contracts.settings import POD_ROLES, WITNESS, Settings, as_values, pod_setting
 from stack.settings import FILE_SETTING, write_settings_file
 
 WITHHELD = "service=withheld_from_this_process"
@@ -52,6 +52,11 @@ def traffic_settings(settings: Settings) -> dict[str, str]:
     return _told(settings, ["TIEOUT_CONTROL_DSN", *_of_pods(settings, ["app"])])
 
 
+def witness_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings of the witnesses: what decodes the write-ahead log, and the control database."""
+    return _told(settings, ["TIEOUT_CONTROL_DSN", *_of_pods(settings, [WITNESS])])
+
+
 def builder_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of the child that builds the warehouse: the lake, and the control database for its lock."""
     return _told(settings, ["TIEOUT_CATALOG_DSN", "TIEOUT_CONTROL_DSN"])
@@ -86,7 +91,7 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     values = as_values(settings)
     told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
     # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
-    for name in ({*SECRETS, *_of_pods(settings, POD_ROLES)} - told) & values.keys():
+    for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told) & values.keys():
         values[name] = WITHHELD_URL if name == "TIEOUT_LOG_URL" else WITHHELD
     for name in () if has_alerts else ALERTS:
         del values[name]

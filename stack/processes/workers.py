@@ -23,6 +23,7 @@ from stack.processes.duties import (
     relay_settings,
     traffic_settings,
     upkeep_settings,
+    witness_settings,
     write_duty,
 )
 from stack.processes.supervision import Program
@@ -30,6 +31,7 @@ from stack.settings import ROOT
 
 TRAFFIC = "traffic"
 UPKEEP = "upkeep"
+WITNESS = "witness"
 
 
 def propagation_programs(settings: Settings) -> list[Program]:
@@ -60,6 +62,11 @@ def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
     # At its end the worker waits until its routines have ended.
     program = _worker(settings, UPKEEP, upkeep_settings(settings), "upkeep", *arguments)
     return replace(program, stop_seconds=30)
+
+
+def witness_program(settings: Settings) -> Program:
+    """Return the worker in which all witnesses look at their stores."""
+    return _worker(settings, WITNESS, witness_settings(settings), "witness")
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

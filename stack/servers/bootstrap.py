@@ -19,6 +19,10 @@ POD_ROLES = ("tieout_owner", "tieout_app", "tieout_relay", "tieout_reader")
 """Roles for migrations; commands; relay and pruning; comparison. `oltp.store.migrate` grants their rights in a pod."""
 
 
+WITNESS_ROLE = "tieout_witness"
+"""The role of the witness in each pod: it decodes the write-ahead log, and writes and reads no rows of commerce."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlDatabase:
     """A database of the control cluster and the one role that owns it and may connect to it."""
@@ -100,6 +104,12 @@ def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
                 connection.execute(statement.format(sql.Identifier(role), sql.Identifier(name), sql.Literal(value)))
 
 
+def let_decode(superuser_dsn: str, role: str) -> None:
+    """Let `role` read the write-ahead log by a replication slot."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("alter role {} replication").format(sql.Identifier(role)))
+
+
 def create_database(superuser_dsn: str, database: str, *, owner: str, template: str | None = None) -> None:
     """Create `database` for `owner` unless it exists. Only its owner and roles with a grant may connect.
 
@@ -164,11 +174,14 @@ def count_tables(dsn: str) -> int:
 
 
 def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
-    """Create a pod's roles and its database."""
-    create_roles(superuser_dsn, {role: passwords[role] for role in POD_ROLES})
+    """Create a pod's roles and its database; the witness's role only if `passwords` has one for it."""
+    roles = (*POD_ROLES, *(role for role in (WITNESS_ROLE,) if role in passwords))
+    create_roles(superuser_dsn, {role: passwords[role] for role in roles})
     let_look(superuser_dsn)
+    if WITNESS_ROLE in roles:
+        let_decode(superuser_dsn, WITNESS_ROLE)
     create_database(superuser_dsn, POD_DATABASE, owner=POD_ROLES[0])
-    allow_connections(superuser_dsn, POD_DATABASE, POD_ROLES)
+    allow_connections(superuser_dsn, POD_DATABASE, roles)
     reserve_relay_lock(superuser_dsn, POD_DATABASE)
 
 

@@ -114,7 +114,8 @@ class Servers:
 
     def _start_pod(self, pod: EmbeddedPostgres) -> None:
         pod.start(was_in_use=self._was_in_use(pod))
-        passwords = {role: self._password(pod.name, role, _pod_setting(pod, role)) for role in bootstrap.POD_ROLES}
+        roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE)
+        passwords = {role: self._password(pod.name, role, _pod_setting(pod, role)) for role in roles}
         bootstrap.prepare_pod(pod.superuser_dsn(), passwords)
 
     def _start_control(self) -> None:
@@ -125,7 +126,7 @@ class Servers:
     def _settings(self) -> dict[str, str]:
         values = {"TIEOUT_PODS": ",".join(pod.name for pod in self.pods)}
         for pod in self.pods:
-            for role in bootstrap.POD_ROLES:
+            for role in (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE):
                 setting = _pod_setting(pod, role)
                 password = self._password(pod.name, role, setting)
                 values[setting] = pod.dsn(role, password, bootstrap.POD_DATABASE)

@@ -35,6 +35,7 @@ from stack.processes.workers import (
     propagation_programs,
     traffic_program,
     upkeep_program,
+    witness_program,
 )
 from stack.scrubbing import scrubber
 from stack.servers.embedded import embedded_servers
@@ -73,6 +74,7 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     # Stop them before we look for ports: they hold their ports, so addresses would change.
     stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
+    programs.append(witness_program(values))
     if has_traffic:
         programs.append(traffic_program(values))
     url = values.var_dir / "dagster" / "url"

@@ -17,6 +17,7 @@ from datetime import timedelta
 from functools import partial
 
 from contracts.settings import Settings
+from stack.looking.witnesses import read_witnesses
 from stack.processes.dagster_pages import pages_missing
 from stack.scrubbing import scrubber
 from stack.upkeep.alerting import tell
@@ -24,6 +25,7 @@ from stack.upkeep.lagging import LagWatch
 from stack.upkeep.log_room import make_room
 from stack.upkeep.pages_watch import PagesWatch
 from stack.upkeep.watching import build_watch
+from stack.upkeep.witness_watch import WitnessWatch
 
 WATCH_SECONDS = 5.0
 LAG_SECONDS = 15.0
@@ -42,11 +44,13 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     watch = build_watch(settings)
     lags = LagWatch(settings=settings, told=watch.told_copies)
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
-    watch.others = lambda: [*lags.troubles, *pages.troubles]
+    witnesses = WitnessWatch(read=partial(read_witnesses, settings))
+    watch.others = lambda: [*lags.troubles, *pages.troubles, *witnesses.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
         (lags.look_once, LAG_SECONDS),
         (pages.look_once, PAGES_SECONDS),
+        (witnesses.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
     ]

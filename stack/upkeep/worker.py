@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event) -> None:
     if options.kind == "relay":
-        from derived.witnesses import witnesses_of
+        from derived.known_cuts import cut_sources_of
         from streams.relay import build_relay
 
-        build_relay(settings.pod(options.pod), settings, witnesses=witnesses_of(settings)).run(stop)
+        build_relay(settings.pod(options.pod), settings, cut_sources=cut_sources_of(settings)).run(stop)
     elif options.kind == "consumer":
         from streams.consumer import run_consumer
 
@@ -75,6 +75,10 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         from stack.upkeep.loops import run_upkeep
 
         run_upkeep(settings, stop, is_alone=options.alone)
+    elif options.kind == "witness":
+        from stack.composition.witnessing import run_witnesses
+
+        run_witnesses(settings, stop)
     else:
         from traffic.live import run_live
 
@@ -124,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
     upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")
     upkeep.add_argument("--alone", action="store_true", help="also do what Dagster's schedules do otherwise")
+    kinds.add_parser("witness", help="see who writes past the rules")
     once = kinds.add_parser("once", help="do one thing of the timetable, and end")
     once.add_argument("--routine", required=True)
     return parser

@@ -112,7 +112,7 @@ def test_whoever_publishes_a_pod_asks_its_copies_first(trees: dict[Path, ast.Mod
         for path, tree in trees.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
-        if "witnesses" not in {keyword.arg for keyword in node.keywords}
+        if "cut_sources" not in {keyword.arg for keyword in node.keywords}
     ]
     assert silent == []
 

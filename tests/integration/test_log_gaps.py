@@ -17,9 +17,9 @@ from contracts.breaks import BreakState
 from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, Verdict
+from derived.known_cuts import cut_sources_of
 from derived.lake_backup import read_index, write_index
 from derived.retention import prune_outboxes
-from derived.witnesses import witnesses_of
 from drills.damages.place import until
 from repair.values import ActionKind
 from stack.composition.damaging import place_of
@@ -68,7 +68,7 @@ def newest(settings: Settings) -> int:
 def lose_what_nobody_has_read(settings: Settings) -> None:
     """Empty the log under a relay that runs: it goes on with the next cut, and copies lack those before."""
     stop = threading.Event()
-    with closing(build_relay(settings.pods[0], settings, witnesses=witnesses_of(settings))) as relay:
+    with closing(build_relay(settings.pods[0], settings, cut_sources=cut_sources_of(settings))) as relay:
         running = threading.Thread(target=relay.run, args=(stop,))
         running.start()
         before = newest(settings)
@@ -85,11 +85,11 @@ def lose_what_nobody_has_read(settings: Settings) -> None:
 
 def publish_twice(settings: Settings) -> int:
     """Publish two cuts at least that no copy reads; return the last one."""
-    pod, witnesses = settings.pods[0], witnesses_of(settings)
+    pod, cut_sources = settings.pods[0], cut_sources_of(settings)
     cuts = []
     for seed in (1, 2):
         sell(settings, seed)
-        cuts.append(drain_pod(pod, settings, witnesses=witnesses).cut)
+        cuts.append(drain_pod(pod, settings, cut_sources=cut_sources).cut)
     assert cuts[0] < cuts[1]
     return cuts[1]
 

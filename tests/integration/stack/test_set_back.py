@@ -12,8 +12,8 @@ import redis
 from contracts.errors import HistoryUnknownError, LogDivergedError
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
+from derived.known_cuts import cut_sources_of
 from derived.lake_backup import back_up
-from derived.witnesses import witnesses_of
 from reconcile.comparison_run import run_pairs
 from reconcile.results import result_of
 from stack.composition.comparison import build_reconcile_context
@@ -70,7 +70,7 @@ def flush(system: Settings) -> None:
 
 def drain(system: Settings) -> int:
     pod = system.pods[0]
-    return drain_pod(pod, system, witnesses=witnesses_of(system)).cut
+    return drain_pod(pod, system, cut_sources=cut_sources_of(system)).cut
 
 
 def logged(system: Settings) -> int:
@@ -139,15 +139,15 @@ def test_a_machine_set_back_together_with_its_log_is_noticed(system: Settings) -
     assert sorted(lake_ids(system)) == sorted(event_ids(system))
 
 
-def test_each_copy_alone_is_witness_enough(system: Settings) -> None:
+def test_each_copy_alone_is_proof_enough(system: Settings) -> None:
     back_up_base = live_on(system)
     back_up(system.catalog_dsn, system.lake_data_path, system.lake_backup_path)
     set_back(system, back_up_base)
     flush(system)
-    views, lake, backup = witnesses_of(system)
-    for witness in (views, lake, backup):
+    views, lake, backup = cut_sources_of(system)
+    for source in (views, lake, backup):
         with pytest.raises(LogDivergedError, match="set back"):
-            drain_pod(system.pods[0], system, witnesses=[witness])
+            drain_pod(system.pods[0], system, cut_sources=[source])
     assert logged(system) == 0
 
 

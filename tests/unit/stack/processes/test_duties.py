@@ -12,7 +12,7 @@ import pytest
 
 from contracts.object_store import ObjectStore
 from contracts.ownership import READ_MODELS
-from contracts.settings import POD_ROLES, PodSettings, Settings, as_values, parse_settings, pod_setting
+from contracts.settings import POD_ROLES, WITNESS, PodSettings, Settings, as_values, parse_settings, pod_setting
 from stack.processes import duties
 from stack.processes.dagster_home import write_dagster_home
 from stack.processes.workers import dagster_programs, propagation_programs, traffic_program
@@ -20,7 +20,8 @@ from stack.settings import ROOT, load_settings, without_settings
 
 
 def _pod(name: str) -> PodSettings:
-    return PodSettings(pod=name, **{f"{role}_dsn": f"postgresql://{role}:{name}-{role}@db/x" for role in POD_ROLES})
+    roles = (*POD_ROLES, WITNESS)
+    return PodSettings(pod=name, **{f"{role}_dsn": f"postgresql://{role}:{name}-{role}@db/x" for role in roles})
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
-    known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in POD_ROLES]
+    known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in (*POD_ROLES, WITNESS)]
     known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking", "looking"]
     return {secret for secret in known if f":{secret}@" in text}
 
@@ -70,6 +71,7 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log", "objects"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
+    "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control"}),
     "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
     "upkeep": (

@@ -14,7 +14,7 @@ from contracts.settings import Settings
 from derived.lake_backup import verified_chains
 from derived.lake_connection import open_lake
 from derived.lake_reads import lake_progress, pods
-from streams.history import KnownCut, Witness
+from streams.history import CutSource, KnownCut
 
 NEWEST_OF_VIEWS = """
 select distinct on (projection) projection, cut + (chunk > 0)::integer as cut, data_at
@@ -24,12 +24,12 @@ order by projection, cut desc, chunk desc
 HAS_VIEWS = "select to_regclass('read_models.positions') is not null"
 
 
-def witnesses_of(settings: Settings) -> tuple[Witness, ...]:
+def cut_sources_of(settings: Settings) -> tuple[CutSource, ...]:
     """Return the copies that know cuts of a pod, besides its log: the views, the lake, the lake's backup."""
     return (
-        Witness(name="the read models", newest=partial(_views, settings)),
-        Witness(name="the lake", newest=partial(_lake, settings)),
-        Witness(name="the backup of the lake", newest=partial(_backup, settings)),
+        CutSource(name="the read models", newest=partial(_views, settings)),
+        CutSource(name="the lake", newest=partial(_lake, settings)),
+        CutSource(name="the backup of the lake", newest=partial(_backup, settings)),
     )
 
 

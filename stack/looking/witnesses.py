@@ -1,0 +1,67 @@
+"""Which witnesses there should be, and why one of them does not count as seeing.
+
+Belongs here: that judgement. Does not belong here: the reported states (`reconcile/witness_states.py`), when people are
+told (`repair/alerts/outages.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contracts.settings import WITNESS, Settings, pod_setting
+from reconcile.witness_states import WitnessState, witness_states
+
+OLTP = "oltp"
+NEVER = "It has never looked: `tieout up` starts its worker."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WitnessStatus:
+    """One witness of one pod."""
+
+    witness: str
+    pod: str
+    is_set_up: bool = True
+    """False when the pod has no role for it: then nobody expects it to see, and it is no alarm."""
+    looked_at: str | None = None
+    proven_at: str | None = None
+    position: str = ""
+    complaint: str = ""
+    """Why it does not count as seeing; empty when it does."""
+
+    @property
+    def sentence(self) -> str:
+        """What people are told of one that does not see."""
+        return f"The witness {self.witness} of {self.pod or 'all pods'} cannot see: {self.complaint}"
+
+
+def read_witnesses(settings: Settings) -> list[WitnessStatus]:
+    """Return every witness that has reported or should have; raises the control database's error."""
+    known = {(one.witness, one.pod): one for one in witness_states(settings.control_dsn)}
+    without = {(OLTP, pod.pod): _without(pod.pod) for pod in settings.pods if not pod.witness_dsn}
+    expected = {(OLTP, pod.pod) for pod in settings.pods}
+    return [without.get(key) or _status(*key, known.get(key)) for key in sorted({*known, *expected})]
+
+
+def blind(witnesses: Sequence[WitnessStatus]) -> list[str]:
+    """Return a sentence for each witness that should see and does not count as seeing."""
+    return [one.sentence for one in witnesses if one.complaint and one.is_set_up]
+
+
+def _without(pod: str) -> WitnessStatus:
+    complaint = f"it has no role there; set {pod_setting(pod, WITNESS)} (docs/how-to/own-servers.md)."
+    return WitnessStatus(witness=OLTP, pod=pod, is_set_up=False, complaint=complaint)
+
+
+def _status(witness: str, pod: str, state: WitnessState | None) -> WitnessStatus:
+    if state is None:
+        return WitnessStatus(witness=witness, pod=pod, complaint=NEVER)
+    return WitnessStatus(
+        witness=witness,
+        pod=pod,
+        looked_at=state.looked_at.isoformat() if state.looked_at else None,
+        proven_at=state.proven_at.isoformat() if state.proven_at else None,
+        position=state.position.partition(" ")[0],
+        complaint=state.complaint,
+    )
