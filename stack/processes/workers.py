@@ -20,6 +20,7 @@ from stack.processes.duties import (
     consumer_settings,
     display_settings,
     graph_settings,
+    reconciler_settings,
     relay_settings,
     traffic_settings,
     upkeep_settings,
@@ -30,6 +31,7 @@ from stack.settings import ROOT
 
 TRAFFIC = "traffic"
 UPKEEP = "upkeep"
+RECONCILER = "reconciler"
 
 
 def propagation_programs(settings: Settings) -> list[Program]:
@@ -60,6 +62,11 @@ def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
     # At its end the worker waits until its routines have ended.
     program = _worker(settings, UPKEEP, upkeep_settings(settings), "upkeep", *arguments)
     return replace(program, stop_seconds=30)
+
+
+def reconciler_program(settings: Settings) -> Program:
+    """Return the worker that compares all the time."""
+    return _worker(settings, RECONCILER, reconciler_settings(settings), "reconciler")
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

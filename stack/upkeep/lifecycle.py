@@ -32,6 +32,7 @@ from stack.processes.workers import (
     dagster_programs,
     data_docs_program,
     propagation_programs,
+    reconciler_program,
     traffic_program,
     upkeep_program,
 )
@@ -72,6 +73,8 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     # Stop them before we look for ports: they hold their ports, so addresses would change.
     stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
+    if values.reconciler_cpu_percent:
+        programs.append(reconciler_program(values))
     if has_traffic:
         programs.append(traffic_program(values))
     url = values.var_dir / "dagster" / "url"
