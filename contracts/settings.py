@@ -81,6 +81,10 @@ class Settings:
     """Largest number of events in one log entry; stored with every cut."""
     comparison_memory_mb: int = 256
     """Memory limit of DuckDB in a comparison; it spills the rest to disk. The process takes 300 to 400 MB besides."""
+    reconciler_cpu_percent: int = 15
+    """The share of one processor that the reconciler's rounds may take over time, in percent; 0 switches them off."""
+    reconciler_memory_mb: int = 500
+    """Above this resident memory the reconciler begins anew after its round."""
     scratch_disk_mb: int = 50_000
     """What a comparison may write to disk, below `var_dir`: the rows of both sides, and what DuckDB spills."""
     lake_memory_mb: int = LAKE_MEMORY_MB
@@ -151,6 +155,8 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
+        reconciler_cpu_percent=_integer("TIEOUT_RECONCILER_CPU_PERCENT", values, 15, at_least=0),
+        reconciler_memory_mb=_integer("TIEOUT_RECONCILER_MEMORY_MB", values, 500, at_least=MEMORY_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
         lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, LAKE_MEMORY_MB, at_least=MEMORY_MB_MIN),
         warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
@@ -182,6 +188,8 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_PARTITION_COUNT": str(settings.partition_count),
         "TIEOUT_CHUNK_ROWS": str(settings.chunk_rows),
         "TIEOUT_COMPARISON_MEMORY_MB": str(settings.comparison_memory_mb),
+        "TIEOUT_RECONCILER_CPU_PERCENT": str(settings.reconciler_cpu_percent),
+        "TIEOUT_RECONCILER_MEMORY_MB": str(settings.reconciler_memory_mb),
         "TIEOUT_SCRATCH_DISK_MB": str(settings.scratch_disk_mb),
         "TIEOUT_LAKE_MEMORY_MB": str(settings.lake_memory_mb),
         "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),

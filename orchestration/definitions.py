@@ -27,6 +27,7 @@ from checks.freshness import freshness
 from checks.pairs import comparisons
 from checks.quality import expectations
 from checks.sweep import sweep
+from contracts.clock import utc_now
 from contracts.ownership import PROJECTED
 from contracts.settings import Settings
 from orchestration import warehouse
@@ -54,6 +55,7 @@ from orchestration.upkeep import (
     outbox_pruning,
     results_pruning,
 )
+from reconcile.rounds import is_reconciling
 
 UPKEEP = (
     lake_compaction,
@@ -104,7 +106,12 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
             *UPKEEP,
         ],
         schedules=[
-            every(incremental_reconciliation, "*/10 * * * *", "Compares what changed, and the sweep's next part."),
+            every(
+                incremental_reconciliation,
+                "*/10 * * * *",
+                "Compares what changed, and the sweep's next part, unless a reconciler does so all the time.",
+                unless=lambda: is_reconciling(settings.control_dsn, utc_now()),
+            ),
             every(reconciliation, "47 1 * * *", "Compares everything at a new cut."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
             # Some minutes after each build: a check of a mart counts as not evaluated from the build until this run.

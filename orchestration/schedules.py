@@ -5,19 +5,24 @@ Belongs here: what all schedules share. Does not belong here: the times (`defini
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
 RUNNING = dg.DefaultScheduleStatus.RUNNING
 
 
-def every(job: ExecutableDefinition, cron: str, description: str) -> dg.ScheduleDefinition:
-    """Return a schedule that is switched on from the first start."""
+def every(
+    job: ExecutableDefinition, cron: str, description: str, *, unless: Callable[[], bool] | None = None
+) -> dg.ScheduleDefinition:
+    """Return a schedule that is switched on from the first start; it starts no run while `unless` returns true."""
     return dg.ScheduleDefinition(
         name=f"{job.name}_schedule",
         job=job,
         cron_schedule=cron,
         execution_timezone="UTC",
         default_status=RUNNING,
+        should_execute=None if unless is None else lambda _: not unless(),
         description=description,
     )

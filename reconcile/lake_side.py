@@ -21,7 +21,7 @@ from reconcile.entities import AGGREGATE_ID, Entity, entities_of
 from reconcile.pair import PodRun
 from reconcile.parked import ParkedAggregate
 from reconcile.residence import NOBODY, Moved
-from reconcile.scratch import table
+from reconcile.scratch import has_table, table
 from reconcile.shapes import BIGINT, VARCHAR, Column, quoted
 
 RAW_EVENTS = "lake.raw.events"
@@ -100,12 +100,15 @@ def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent
     if run.scope is None:
         return extent
     source = table(f"{name}_{run.pod}")
+    # We ask first, because `create table if not exists` plans its query over the lake's files each time.
+    if has_table(run.connection, f"{name}_{run.pod}"):
+        return replace(extent, source=source)
     condition, bound = "pod = $pod", dict[str, Any](pod=run.pod)
     if run.moved.here:
         condition += " or list_contains($came::VARCHAR[], merchant_id)"
         bound |= {"came": list(run.moved.here)}
     events = run.in_scope(f"(select * from {RAW_EVENTS} where {condition})", "aggregate_id")
-    run.connection.execute(f"create table if not exists {source} as from {events}", bound)
+    run.connection.execute(f"create table {source} as from {events}", bound)
     return replace(extent, source=source)
 
 

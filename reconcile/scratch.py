@@ -39,6 +39,16 @@ def table(name: str) -> str:
     return f'{CATALOG}.main."{name}"'
 
 
+def has_table(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    """Return whether there is a scratch table of this name."""
+    # The catalog's functions would list the lake's tables as well, which takes a hundred times as long.
+    try:
+        connection.execute(f"from {table(name)} limit 0")
+    except duckdb.CatalogException:
+        return False
+    return True
+
+
 @contextmanager
 def scratch(
     connection: duckdb.DuckDBPyConnection,
@@ -61,6 +71,8 @@ def scratch(
         connection.execute(f"attach '{file}' as {CATALOG}")
         # The file is read once or twice and then deleted; compressing it takes longer than the comparison.
         connection.execute("set force_compression = 'uncompressed'")
+        # For the same reason it is not written out once more when it is detached.
+        connection.execute("pragma disable_checkpoint_on_shutdown")
         try:
             with _watched(connection, Path(spill), disk_limit_mb):
                 yield connection

@@ -163,6 +163,11 @@ def planned(
     )
 
 
+def narrowed(plan: SweepPlan, ids: Collection[str]) -> SweepPlan:
+    """Return the plan of a run that looks at these aggregates at once, and sweeps nothing besides."""
+    return replace(plan, parts=(), cut_parts=(), share=0.0, suspects=plan.suspects | frozenset(ids))
+
+
 def _by_age(coverages: Sequence[Coverage]) -> tuple[KeyRange, ...]:
     parts = sorted((part for one in coverages for part in one.parts), key=lambda part: part.compared_at)
     return tuple(dict.fromkeys(part.keys for part in parts))

@@ -7,7 +7,7 @@ not belong here: the sweep's arithmetic and table (`reconcile/`), what a result 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from contracts.clock import Clock, utc_now
@@ -15,7 +15,7 @@ from contracts.verdicts import PairResult
 from reconcile.coverage import keep_coverage, read_coverage
 from reconcile.pair import Sweep
 from reconcile.pairs import pairs_named
-from reconcile.sweep import SweepPlan, planned
+from reconcile.sweep import SweepPlan, narrowed, planned
 from repair.ledger import Recorded, record
 from repair.ledger.schema import reading
 
@@ -23,9 +23,18 @@ SUSPECTS = "select pair, aggregate_key from trust.breaks where pod = %(pod)s and
 
 
 def plans_for(
-    control_dsn: str, pods: Collection[str], pairs: Collection[str] | None, now: datetime
+    control_dsn: str,
+    pods: Collection[str],
+    pairs: Collection[str] | None,
+    now: datetime,
+    *,
+    seen: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, SweepPlan]:
-    """Return pod -> plan of an incremental comparison of these pairs; without a plan, everything is compared."""
+    """Return pod -> plan of an incremental comparison of these pairs; without a plan, everything is compared.
+
+    With `seen` (pod -> aggregate ids that witnesses named) the comparison looks at these, at what changed and at what
+    has breaks, and sweeps nothing.
+    """
     coverages = read_coverage(control_dsn)
     chosen = [pair for pair in pairs_named(pairs) if pair.sweep is not Sweep.WHOLE]
     of_cuts = [pair.name for pair in chosen if pair.sweep is Sweep.CUTS]
@@ -34,7 +43,7 @@ def plans_for(
         suspects = _suspects(control_dsn, pod, [pair.name for pair in chosen])
         plan = planned([coverages.get((pair.name, pod)) for pair in chosen], suspects, of_cuts, now)
         if plan is not None:
-            plans[pod] = plan
+            plans[pod] = plan if seen is None else narrowed(plan, seen.get(pod, ()))
     return plans
 
 

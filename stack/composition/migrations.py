@@ -75,6 +75,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from reconcile.coverage import migrate as migrate_coverage
     from reconcile.figure_results import migrate as migrate_figures
     from reconcile.results import migrate as migrate_results
+    from reconcile.rounds import migrate as migrate_rounds
     from reconcile.sightings import migrate as migrate_sightings
     from repair.alerts.queue import migrate as migrate_alerts
     from repair.alerts.unmet import migrate as migrate_unmet
@@ -86,7 +87,9 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
         lambda: _one_by_one(migrate_pod, [pod.owner_dsn for pod in settings.pods]),
         lambda: migrate_directory(settings.control_dsn),
         # One after the other: two transactions that create the same schema at once disturb each other.
-        lambda: _in_turn(settings.control_dsn, migrate_results, migrate_figures, migrate_coverage, migrate_sightings),
+        lambda: _in_turn(
+            settings.control_dsn, migrate_results, migrate_figures, migrate_coverage, migrate_sightings, migrate_rounds
+        ),
         lambda: _in_turn(settings.control_dsn, migrate_books, migrate_imports),
         lambda: _in_turn(settings.control_dsn, migrate_ledger, migrate_audit),
         lambda: migrate_alerts(settings.control_dsn),

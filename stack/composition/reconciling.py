@@ -74,6 +74,11 @@ def reconcile_now(
         pods = [pod.pod for pod in settings.pods]
         plans = plans_for(settings.control_dsn, pods, pairs, utc_now()) if is_incremental else {}
         comparison = run_comparison(context, pairs, on_progress=step.say, plans=plans)
+    return kept(settings, comparison, run=run)
+
+
+def kept(settings: Settings, comparison: Comparison, *, run: str) -> Reconciled:
+    """Store the results and figures of a comparison, and record its differences in the ledger of breaks."""
     save_results(settings.control_dsn, comparison.results)
     save_figures(settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
     recorded = take_in(settings.control_dsn, comparison.results, run=run)

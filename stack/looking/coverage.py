@@ -5,7 +5,7 @@ Belongs here: that answer as values and in a sentence. Does not belong here: com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from contracts.settings import Settings
 from contracts.text import counted
 from reconcile.coverage import read_coverage
 from reconcile.pairs import PAIRS
+from reconcile.rounds import Round
 from reconcile.sweep import Coverage
 
 
@@ -69,3 +70,26 @@ def coverage_line(found: Sequence[Coverage], missing: int, now: datetime) -> str
         f"Coverage: everything was compared at least once since {oldest.oldest.compared_at:%Y-%m-%d %H:%M:%S} UTC "
         f"(stated: within {hours:g} h){late}{never}."
     )
+
+
+def rounds_json(rounds: Mapping[str, Round]) -> list[dict[str, Any]]:
+    """Return the newest round of each kind as values that JSON can hold; empty when no reconciler has run."""
+    return [
+        {**vars(one), "began_at": one.began_at.isoformat(), "ended_at": one.ended_at.isoformat()}
+        for one in rounds.values()
+    ]
+
+
+def rounds_said(rounds: Mapping[str, Round], now: datetime) -> list[str]:
+    """Return a line per kind of round: when the newest ended, what it took, and what it could not do."""
+    lines = []
+    for one in sorted(rounds.values(), key=lambda one: one.kind):
+        seconds = (one.ended_at - one.began_at).total_seconds()
+        rotation = f", {one.swept_share:.1%} of all keys swept" if one.swept_share else ""
+        trouble = f"; it could not compare: {one.trouble}" if one.trouble else ""
+        lines.append(
+            f"Reconciler, round {one.kind}: ended {max((now - one.ended_at).total_seconds(), 0):,.0f} s ago, "
+            f"{counted(one.comparisons, 'comparison')} in {seconds:.1f} s "
+            f"({one.cpu_seconds:.1f} s of processor time{rotation}){trouble}."
+        )
+    return lines

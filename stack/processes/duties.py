@@ -75,6 +75,12 @@ def upkeep_settings(settings: Settings) -> dict[str, str]:
     return graph_settings(settings)
 
 
+def reconciler_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings of the reconciler: it reads every store, and writes the ledger and the warehouse."""
+    copies = ["TIEOUT_CONTROL_DSN", "TIEOUT_CATALOG_DSN", "TIEOUT_READ_MODELS_DSN", "TIEOUT_LOG_URL"]
+    return _told(settings, [*copies, *_of_pods(settings, ["reader"])])
+
+
 def display_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of Dagster's webserver and daemon: no secrets, because `dagster.yaml` names its storage."""
     return _told(settings, [])

@@ -20,6 +20,7 @@ from stack.processes.duties import (
     consumer_settings,
     display_settings,
     graph_settings,
+    reconciler_settings,
     relay_settings,
     traffic_settings,
     upkeep_settings,
@@ -32,6 +33,7 @@ from stack.settings import ROOT
 TRAFFIC = "traffic"
 UPKEEP = "upkeep"
 WITNESS = "witness"
+RECONCILER = "reconciler"
 
 
 def propagation_programs(settings: Settings) -> list[Program]:
@@ -67,6 +69,11 @@ def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
 def witness_program(settings: Settings) -> Program:
     """Return the worker in which all witnesses look at their stores."""
     return _worker(settings, WITNESS, witness_settings(settings), "witness")
+
+
+def reconciler_program(settings: Settings) -> Program:
+    """Return the worker that compares all the time."""
+    return _worker(settings, RECONCILER, reconciler_settings(settings), "reconciler")
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

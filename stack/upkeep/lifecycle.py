@@ -33,6 +33,7 @@ from stack.processes.workers import (
     dagster_programs,
     data_docs_program,
     propagation_programs,
+    reconciler_program,
     traffic_program,
     upkeep_program,
     witness_program,
@@ -75,6 +76,8 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
     programs.append(witness_program(values))
+    if values.reconciler_cpu_percent:
+        programs.append(reconciler_program(values))
     if has_traffic:
         programs.append(traffic_program(values))
     url = values.var_dir / "dagster" / "url"

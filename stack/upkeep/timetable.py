@@ -22,14 +22,16 @@ from datetime import UTC, datetime, time, timedelta
 
 from contracts.clock import Clock, utc_now
 from contracts.settings import Settings
+from reconcile.rounds import is_reconciling
 from stack.files import write_private
 from stack.settings import ROOT
 from stack.upkeep.watching import FOLDER
 
 FILE = "routines.json"
 LOOK_SECONDS = 10.0
+REPAIR_LOOK_SECONDS = 1.0
 STOP_SECONDS = 15.0
-REPAIR, EXPIRE = "repair", "expire_reservations"
+REPAIR, EXPIRE, CHANGES = "repair", "expire_reservations", "compare_changes"
 REPAIR_AGAIN = timedelta(minutes=10)
 """When a repair could not claim its breaks, the next repair of the same breaks begins after this time."""
 
@@ -56,7 +58,7 @@ class Routine:
 
 ROUTINES = (
     Routine(name=EXPIRE, every=timedelta(minutes=1)),
-    Routine(name="compare_changes", every=timedelta(minutes=10)),
+    Routine(name=CHANGES, every=timedelta(minutes=10)),
     Routine(name="compact_lake", every=timedelta(hours=1)),
     Routine(name="trim_log", every=timedelta(hours=1)),
     Routine(name="prune_results", every=timedelta(hours=1)),
@@ -76,6 +78,8 @@ class Timetable:
     clock: Clock = utc_now
     run: Callable[[str], int] | None = None
     """Runs a routine and returns its exit code; by default in a child process."""
+    is_reconciling: Callable[[datetime], bool] | None = None
+    """Whether a reconciler compares all the time at that moment; by default the control database says so."""
     last: dict[str, datetime] = field(default_factory=dict)
     asked: tuple[str, int, int] | None = None
 
@@ -87,7 +91,7 @@ class Timetable:
         return [
             (lambda: self.look(quick), LOOK_SECONDS),
             (lambda: self.look(rest), LOOK_SECONDS),
-            (self.repair_if_needed, LOOK_SECONDS),
+            (self.repair_if_needed, REPAIR_LOOK_SECONDS),
         ]
 
     def look(self, routines: list[Routine] | tuple[Routine, ...] = ROUTINES) -> list[str]:
@@ -100,6 +104,8 @@ class Timetable:
                 self._begun(routine.name, now)
             elif routine.is_due(self.last[routine.name], now) and not self.stop.is_set():
                 self._begun(routine.name, now)
+                if routine.name == CHANGES and self._is_reconciling(now):
+                    continue
                 self._run(routine.name)
                 ran.append(routine.name)
         return ran
@@ -122,6 +128,11 @@ class Timetable:
         self._begun(REPAIR, now)
         self._run(REPAIR)
         return True
+
+    def _is_reconciling(self, now: datetime) -> bool:
+        if self.is_reconciling is not None:
+            return self.is_reconciling(now)
+        return is_reconciling(self.settings.control_dsn, now)
 
     def _begun(self, name: str, now: datetime) -> None:
         self.last[name] = now

@@ -71,6 +71,12 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         projection = build_projection(options.projection, settings)
         window = LAKE_WINDOW_SECONDS if options.projection == "lake" else 0.0
         run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
+    elif options.kind == "reconciler":
+        from stack.upkeep.reconciler import run_reconciler
+
+        if run_reconciler(settings, stop):
+            # The same process begins anew, so that for the supervisor it has not ended.
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "stack.upkeep.worker", "reconciler"])
     elif options.kind == "upkeep":
         from stack.upkeep.loops import run_upkeep
 
@@ -129,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")
     upkeep.add_argument("--alone", action="store_true", help="also do what Dagster's schedules do otherwise")
     kinds.add_parser("witness", help="see who writes past the rules")
+    kinds.add_parser("reconciler", help="compare all the time, within a share of one processor")
     once = kinds.add_parser("once", help="do one thing of the timetable, and end")
     once.add_argument("--routine", required=True)
     return parser

@@ -42,6 +42,8 @@ def settings(tmp_path: Path) -> Settings:
         partition_count=7,
         chunk_rows=11,
         comparison_memory_mb=300,
+        reconciler_cpu_percent=17,
+        reconciler_memory_mb=600,
         scratch_disk_mb=400,
         lake_memory_mb=500,
         warehouse_memory_mb=600,

@@ -22,6 +22,7 @@ def table(folder: Path, ran: list[str]) -> Timetable:
 
     settings = cast(Settings, SimpleNamespace(var_dir=folder, control_dsn=""))
     made = Timetable(settings=settings, stop=threading.Event(), clock=lambda: NOON, run=run)
+    made.is_reconciling = lambda _: False
     made.loops()
     return made
 
@@ -57,3 +58,16 @@ def test_a_stopped_worker_begins_nothing(tmp_path: Path) -> None:
     made.clock = lambda: NOON + timedelta(days=1)
     made.stop.set()
     assert made.look() == [] and ran == []
+
+
+def test_a_reconciler_that_compares_all_the_time_takes_the_place_of_the_routine(tmp_path: Path) -> None:
+    ran: list[str] = []
+    made = table(tmp_path, ran)
+    made.look()
+    made.is_reconciling = lambda _: True
+    made.clock = lambda: NOON + timedelta(minutes=11)
+    assert "compare_changes" not in made.look()
+    made.is_reconciling = lambda _: False
+    made.clock = lambda: NOON + timedelta(minutes=22)
+    assert "compare_changes" in made.look()
+    assert "compare_changes" in ran

@@ -1,0 +1,37 @@
+"""A share of a processor: how much processor time may be used by now, and how long to wait for more.
+
+Belongs here: that arithmetic, on values. Does not belong here: measuring processor time (`stack/upkeep/reconciler.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SAVED_SECONDS_MAX = 60.0
+"""After a rest, at most the share of this time has been saved up."""
+
+
+@dataclass(kw_only=True)
+class CpuShare:
+    """Processor seconds that are earned at `share` per second and spent by work; urgent work may borrow."""
+
+    share: float
+    at: float
+    """When `credit` was computed, in seconds of a monotonic clock."""
+    credit: float = 0.0
+    """Processor seconds that may be used now; negative after work that took more than there was."""
+
+    def earn(self, now: float) -> None:
+        """Add what was earned since the last call."""
+        self.credit = min(self.credit + (now - self.at) * self.share, SAVED_SECONDS_MAX * self.share)
+        self.at = now
+
+    def spend(self, cpu_seconds: float) -> None:
+        """Take off what work has used."""
+        self.credit -= cpu_seconds
+
+    def may_begin(self, *, is_urgent: bool = False) -> bool:
+        """Return whether work may begin. Urgent work may begin with a debt of as much as can be saved up."""
+        if self.share <= 0:
+            return False
+        return self.credit >= (-SAVED_SECONDS_MAX * self.share if is_urgent else 0.0)

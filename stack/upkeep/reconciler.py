@@ -1,0 +1,259 @@
+"""The reconciler: a worker that compares all the time, within a share of one processor.
+
+It goes round after round. What a witness saw is compared first, and at once. Otherwise a round compares what changed,
+what has breaks, and the next part of the sweep; every FINANCE_SECONDS a round also builds the warehouse and compares
+finance's side. A round begins only when the share has earned the time that the rounds before it took, and the process
+runs at low priority, so commands come first. No snapshot is open while a round waits (`reconcile/comparison_run.py`).
+
+Belongs here: which round is next, and what it takes. Does not belong here: comparing (`reconcile/`), the arithmetic of
+the share (`stack/upkeep/cpu_share.py`), repairs.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import psutil
+
+from contracts.clock import Clock, utc_now
+from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
+from contracts.settings import Settings
+from contracts.sightings import KeptSighting
+from contracts.verdicts import PairResult, Verdict
+from reconcile.comparison_run import run_comparison
+from reconcile.context import ReconcileContext
+from reconcile.pair import Stage
+from reconcile.pairs import PAIRS
+from reconcile.rounds import Round, keep_round
+from reconcile.sightings import mark_compared, waiting_sightings
+from reconcile.sweep import SweepPlan
+from repair.ledger import groups
+from repair.sweeping import plans_for
+from stack.composition.builder import warm_builder
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.reconciling import Reconciled, kept, needs_builds
+from stack.scrubbing import scrubber
+from stack.upkeep.cpu_share import CpuShare
+
+LOOK_SECONDS = 0.5
+"""How often it looks for sightings."""
+FINANCE_SECONDS = 300.0
+"""The warehouse is built and compared about this often, besides what witnesses ask for."""
+AGAIN_SECONDS = 10.0
+"""A sighting whose comparison was late or unknown is compared again after this time."""
+NICENESS = 10
+
+logger = logging.getLogger("tieout.reconciler")
+
+
+class RoundKind(StrEnum):
+    """What a round compares."""
+
+    SEEN = "seen"
+    """What witnesses saw."""
+    CHANGES = "changes"
+    """What changed, what has breaks, and a part of the rest; without the warehouse."""
+    FINANCE = "finance"
+    """The same, and finance's side: the warehouse is built first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the sightings of one pod ask for: pairs, and the aggregates to look at; `ids` None: all."""
+
+    pod: str
+    pairs: tuple[str, ...]
+    ids: frozenset[str] | None
+    sighting_ids: tuple[int, ...]
+
+
+def pairs_for(sighting: KeptSighting) -> tuple[str, ...]:
+    """Return the pairs that find what a sighting may have changed: those of its copy, or of what OLTP is compared with.
+
+    A write to OLTP shows in OLTP's own identities, in its outbox against the log, and against the lake.
+    """
+    own = (*OWNER_FAMILIES, *LOG.found_by, *LAKE.found_by)
+    families = own if sighting.copy is None else copy_named(sighting.copy).found_by
+    return tuple(pair.name for pair in PAIRS if family_of(pair.name) in families)
+
+
+def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Target]:
+    """Return what to compare for sightings: per pod one target with aggregates, and one where all must be compared."""
+    found = []
+    for pod in pods:
+        mine = [one for one in sightings if one.pod in (pod, "")]
+        for is_keyed in (True, False):
+            some = [one for one in mine if (one.aggregate_id is not None) is is_keyed]
+            if some:
+                named = {pair for one in some for pair in pairs_for(one)}
+                ids = frozenset(one.aggregate_id for one in some if one.aggregate_id is not None)
+                found.append(
+                    Target(
+                        pod=pod,
+                        pairs=tuple(pair.name for pair in PAIRS if pair.name in named),
+                        ids=ids if is_keyed else None,
+                        sighting_ids=tuple(one.sighting_id for one in some),
+                    )
+                )
+    return found
+
+
+@dataclass(kw_only=True)
+class Reconciler:
+    """Compares all the time; `step` does what is next, or nothing while the share is used up."""
+
+    settings: Settings
+    share: CpuShare
+    clock: Clock = utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    cpu_seconds: Callable[[], float] = field(default=lambda: cpu_seconds())
+    build_context: Callable[..., ReconcileContext] = build_reconcile_context
+    finance_at: float | None = None
+    """When the last round with finance's side ended; None before the first, which is due after FINANCE_SECONDS."""
+    tried: dict[int, float] = field(default_factory=dict)
+    """Sighting -> when it was last compared without an answer."""
+
+    def step(self) -> RoundKind | None:
+        """Run the round that is due, if the share allows it; return its kind."""
+        now = self.monotonic()
+        self.share.earn(now)
+        if self.finance_at is None:
+            self.finance_at = now
+        if self.share.may_begin(is_urgent=True) and (seen := self._due(now)):
+            self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+            return RoundKind.SEEN
+        if not self.share.may_begin():
+            return None
+        if now - self.finance_at >= FINANCE_SECONDS:
+            self._round(RoundKind.FINANCE, lambda: self._compare_all(with_finance=True))
+            self.finance_at = self.monotonic()
+            return RoundKind.FINANCE
+        self._round(RoundKind.CHANGES, lambda: self._compare_all(with_finance=False))
+        return RoundKind.CHANGES
+
+    def _due(self, now: float) -> list[KeptSighting]:
+        waiting = waiting_sightings(self.settings.control_dsn)
+        self.tried = {one.sighting_id: self.tried[one.sighting_id] for one in waiting if one.sighting_id in self.tried}
+        return [one for one in waiting if now - self.tried.get(one.sighting_id, -AGAIN_SECONDS) >= AGAIN_SECONDS]
+
+    def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> None:
+        """Run one round, take what it used off the share, and store what it took."""
+        began, used, trouble, compared, swept = self.clock(), self.cpu_seconds(), "", 0, 0.0
+        try:
+            compared, swept = work()
+        except Exception as error:  # any error: the next round may succeed; the table and the log say what it was
+            trouble = scrubber(self.settings)(" ".join(f"{type(error).__name__}: {error}".split()))
+            logger.warning("The round %s could not compare: %s", kind, trouble)
+        spent = self.cpu_seconds() - used
+        self.share.spend(spent)
+        keep_round(
+            self.settings.control_dsn,
+            Round(
+                kind=kind,
+                began_at=began,
+                ended_at=self.clock(),
+                cpu_seconds=round(spent, 3),
+                comparisons=compared,
+                swept_share=swept,
+                trouble=trouble,
+            ),
+        )
+
+    def _compare_all(self, *, with_finance: bool) -> tuple[int, float]:
+        """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""
+        pairs = [pair.name for pair in PAIRS if with_finance or pair.stage is not Stage.WAREHOUSE]
+        pods = [pod.pod for pod in self.settings.pods]
+        plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock())
+        found = self._compare(pairs, pods, plans)
+        swept = min((plans[pod].share if pod in plans else 1.0 for pod in pods), default=0.0)
+        return len(found.results), swept
+
+    def _compare_seen(self, seen: Sequence[KeptSighting]) -> tuple[int, float]:
+        """Compare what sightings name, pod by pod, and mark the answered ones; return (results, 0: nothing swept)."""
+        unanswered: set[int] = set()
+        compared, dsn = 0, self.settings.control_dsn
+        for target in targets(seen, [pod.pod for pod in self.settings.pods]):
+            plans: Mapping[str, SweepPlan] = {}
+            if target.ids is not None:
+                seen_ids = {target.pod: target.ids}
+                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_ids)
+            results = self._compare(target.pairs, [target.pod], plans).results
+            compared += len(results)
+            if not all(_is_answer(result) for result in results):
+                unanswered |= set(target.sighting_ids)
+        for one in seen:
+            if one.sighting_id in unanswered:
+                self.tried[one.sighting_id] = self.monotonic()
+        self._mark([one for one in seen if one.sighting_id not in unanswered])
+        return compared, 0.0
+
+    def _mark(self, answered: Sequence[KeptSighting]) -> None:
+        """Record which incidents are open for the copies and pods of answered sightings."""
+        incidents = groups(self.settings.control_dsn)
+        for one in answered:
+            pairs = set(pairs_for(one))
+            concerned = [item.group_id for item in incidents if item.pair in pairs and one.pod in (item.pod, "")]
+            mark_compared(self.settings.control_dsn, [one.sighting_id], self.clock(), group_ids=concerned)
+
+    def _compare(self, pairs: Collection[str], pods: Sequence[str], plans: Mapping[str, SweepPlan]) -> Reconciled:
+        run = f"reconciler {self.clock():%Y-%m-%dT%H:%M:%S.%f}Z"
+        with ExitStack() as stack:
+            build = None
+            if needs_builds(list(pairs)):
+                build = stack.enter_context(warm_builder(self.settings)).build_to
+            # A small pod is compared incrementally, too: these rounds never end, so that each must cost little.
+            context = replace(self.build_context(self.settings, build=build), whole_orders_max=0)
+            comparison = run_comparison(context, pairs, pods, None, plans)
+        return kept(self.settings, comparison, run=run)
+
+
+def _is_answer(result: PairResult) -> bool:
+    return result.verdict in (Verdict.CONSISTENT, Verdict.INCONSISTENT)
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of its ended children, in seconds."""
+    mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+
+
+def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
+    """Compare until `stop` is set; return whether the process is to begin anew, because it has grown too large.
+
+    Between two rounds nothing is held: no connection, no snapshot.
+    """
+    os.nice(NICENESS)
+    share = CpuShare(share=settings.reconciler_cpu_percent / 100, at=time.monotonic())
+    reconciler = Reconciler(settings=settings, share=share)
+    clean, last = scrubber(settings), ""
+    while not stop.wait(LOOK_SECONDS):
+        try:
+            ran = reconciler.step()
+            last = ""
+        except Exception as error:  # any error, e.g. the control database is away: the next attempt may succeed
+            said = clean(f"{type(error).__name__}: {error}")
+            if said != last:
+                logger.warning("It is tried again every %g s: %s", LOOK_SECONDS, said)
+            last = said
+            continue
+        if ran is not None and _is_too_large(settings):
+            return not stop.is_set()
+    return False
+
+
+def _is_too_large(settings: Settings) -> bool:
+    gc.collect()
+    used = psutil.Process().memory_info().rss / 1_000_000
+    if used <= settings.reconciler_memory_mb:
+        return False
+    logger.info("It holds %.0f MB, more than TIEOUT_RECONCILER_MEMORY_MB allows, and begins anew", used)
+    return True

@@ -1,0 +1,190 @@
+"""The reconciler on real servers: what a witness saw is compared at once, the rest round by round within the share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from contracts.breaks import BreakState
+from contracts.clock import utc_now
+from contracts.ownership import PROJECTED
+from contracts.settings import Settings
+from contracts.sightings import Sighting, SightingKind
+from contracts.verdicts import Verdict
+from reconcile import results, sightings
+from reconcile.context import ReconcileContext
+from reconcile.rounds import RESTING, is_reconciling, newest_rounds
+from repair import ledger
+from stack.composition.comparison import build_reconcile_context
+from stack.composition.migrations import migrate_everything
+from stack.upkeep.cpu_share import CpuShare
+from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind, pairs_for, targets
+from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+
+VIEW = "lake_account_view"
+PROJECTIONS = tuple(copy.name for copy in PROJECTED)
+
+
+class Clock:
+    """A monotonic clock and a meter of processor time that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.used = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def cpu(self) -> float:
+        self.used += 1.0  # each round asks twice, so it has taken one second
+        return self.used
+
+
+@pytest.fixture
+def shop(settings: Settings) -> Iterator[Shop]:
+    migrate_everything(settings)
+    with open_shops(settings) as (shop, _):
+        shop.everything()
+        for pod in settings.pods:
+            propagate(settings, pod, PROJECTIONS)
+        yield shop
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def reconciler(settings: Settings, shop: Shop, clock: Clock) -> Reconciler:
+    share = CpuShare(share=0.5, at=0.0)
+
+    def context(settings: Settings, **given: Any) -> ReconcileContext:
+        # No workers run here: who waits for a copy brings it there.
+        return carrying(build_reconcile_context(settings, lag_seconds_max=10, **given), settings, PROJECTIONS)
+
+    return Reconciler(
+        settings=settings, share=share, monotonic=clock.monotonic, cpu_seconds=clock.cpu, build_context=context
+    )
+
+
+def seen(settings: Settings, *given: Sighting) -> None:
+    with psycopg.connect(settings.control_dsn) as connection:
+        sightings.keep_sightings(connection, given)
+
+
+def of_view(aggregate_id: str | None) -> Sighting:
+    return Sighting(
+        witness="read_models",
+        kind=SightingKind.UNANNOUNCED,
+        pod="pod1",
+        copy="account_view",
+        place="read_models.account_orders",
+        aggregate_id=aggregate_id,
+        what="A row was changed without a moved position.",
+        transaction="7",
+    )
+
+
+def test_a_row_that_a_witness_saw_is_a_break_in_the_next_round(
+    settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    assert reconciler.step() is RoundKind.CHANGES  # the first round compares everything, as there is no coverage
+    verdicts = {one.verdict for one in results.latest_results(settings.control_dsn) if one.pod == "pod1"}
+    assert verdicts == {Verdict.CONSISTENT}
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        (order_id,) = connection.execute(
+            """update read_models.account_orders set total_minor = total_minor + 1
+               where order_id = (select min(order_id) from read_models.account_orders where pod = 'pod1')
+               returning order_id::text"""
+        ).fetchone() or ("",)
+    seen(settings, of_view(order_id))
+    assert reconciler.step() is RoundKind.SEEN  # although the share is used up
+    (found,) = ledger.breaks(settings.control_dsn)
+    assert (found.pair, found.key, found.state) == (VIEW, (order_id,), BreakState.OPEN)
+    assert sightings.waiting_sightings(settings.control_dsn) == []
+    (kept,) = sightings.sightings_of(settings.control_dsn, order_id)
+    assert kept.group_ids == (found.group_id,)
+    newest = [one for one in results.latest_results(settings.control_dsn) if one.pair == VIEW and one.pod == "pod1"]
+    assert newest[0].scope is not None
+    assert order_id in newest[0].scope.ids or newest[0].scope.id_count == 1
+    assert not newest[0].scope.ranges  # what a witness saw is looked at alone; nothing is swept
+
+
+def test_a_sighting_of_what_agrees_ends_without_a_break(settings: Settings, reconciler: Reconciler) -> None:
+    reconciler.step()
+    seen(settings, of_view(None))
+    assert reconciler.step() is RoundKind.SEEN
+    assert ledger.breaks(settings.control_dsn) == []
+    (kept,) = sightings.newest_sightings(settings.control_dsn)
+    assert kept.compared_at is not None
+    assert kept.group_ids == ()
+
+
+def test_a_sighting_that_could_not_be_compared_waits_and_is_tried_again(
+    settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    reconciler.step()
+    seen(settings, of_view(None))
+    with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
+        connection.execute("alter table read_models.account_orders rename to hidden")
+        assert reconciler.step() is RoundKind.SEEN
+        assert len(sightings.waiting_sightings(settings.control_dsn)) == 1
+        assert reconciler.step() is None  # not at once, and the share is used up
+        connection.execute("alter table read_models.hidden rename to account_orders")
+    clock.now += 10.0
+    assert reconciler.step() is RoundKind.SEEN
+    assert sightings.waiting_sightings(settings.control_dsn) == []
+
+
+def test_rounds_follow_the_share_and_say_what_they_took(
+    settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    assert reconciler.step() is RoundKind.CHANGES
+    assert reconciler.step() is None
+    clock.now += 1.9
+    assert reconciler.step() is None  # a second was used, and half a second is earned per second
+    clock.now += 0.2
+    assert reconciler.step() is RoundKind.CHANGES
+    kept = newest_rounds(settings.control_dsn)[RoundKind.CHANGES]
+    assert (kept.cpu_seconds, kept.comparisons, kept.trouble) == (1.0, 40, "")
+    assert 0 < kept.swept_share < 1
+    assert is_reconciling(settings.control_dsn, utc_now())
+    assert not is_reconciling(settings.control_dsn, utc_now() + RESTING + timedelta(seconds=1))
+
+
+def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock: Clock) -> None:
+    reconciler.step()
+    clock.now += FINANCE_SECONDS
+    assert reconciler.step() is RoundKind.FINANCE
+    found = results.latest_results(settings.control_dsn)
+    assert {one.verdict for one in found} == {Verdict.CONSISTENT}
+    assert len(found) == 66
+    clock.now += FINANCE_SECONDS / 2
+    assert reconciler.step() is RoundKind.CHANGES
+
+
+def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Settings, shop: Shop) -> None:
+    owner = Sighting(
+        witness="oltp",
+        kind=SightingKind.BLIND,
+        pod="",
+        copy=None,
+        place="slot",
+        what="Nothing was seen.",
+        transaction="",
+    )
+    seen(settings, owner, of_view("a"), of_view("b"))
+    kept = sightings.waiting_sightings(settings.control_dsn)
+    assert pairs_for(kept[1]) == (VIEW,)
+    assert {"oltp_identities", "outbox_log", "oltp_lake.order"} <= set(pairs_for(kept[0]))
+    found = targets(kept, ["pod1", "pod2"])
+    assert [(one.pod, one.ids) for one in found] == [
+        ("pod1", frozenset({"a", "b"})),
+        ("pod1", None),
+        ("pod2", None),
+    ]

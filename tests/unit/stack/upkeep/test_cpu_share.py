@@ -1,0 +1,45 @@
+"""The share of a processor: earned over time, spent by rounds, borrowed by urgent ones within a bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from stack.upkeep.cpu_share import SAVED_SECONDS_MAX, CpuShare
+
+
+def test_over_time_no_more_is_used_than_the_share() -> None:
+    share, used, now = CpuShare(share=0.15, at=0.0), 0.0, 0.0
+    while now < 3_600:
+        now += 0.5
+        share.earn(now)
+        if share.may_begin():
+            share.spend(7.0)
+            used += 7.0
+    assert used <= 3_600 * 0.15 + 7.0
+    assert used >= 3_600 * 0.15 - 7.0
+
+
+def test_after_a_rest_no_more_than_a_minute_is_saved() -> None:
+    share = CpuShare(share=0.15, at=0.0)
+    share.earn(100_000.0)
+    assert share.credit == pytest.approx(0.15 * SAVED_SECONDS_MAX)
+
+
+def test_urgent_work_borrows_and_a_flood_of_it_is_bounded() -> None:
+    share, begun = CpuShare(share=0.15, at=0.0), 0
+    assert share.may_begin()
+    share.spend(1.0)
+    assert not share.may_begin()
+    while share.may_begin(is_urgent=True):
+        share.spend(1.0)
+        begun += 1
+    assert begun == 9  # the debt may reach what a minute earns
+    share.earn(60.0)
+    assert share.may_begin(is_urgent=True)
+
+
+def test_without_a_share_nothing_begins() -> None:
+    share = CpuShare(share=0.0, at=0.0)
+    share.earn(1_000.0)
+    assert not share.may_begin()
+    assert not share.may_begin(is_urgent=True)
