@@ -6,7 +6,6 @@ history (`history.py`), expired reservations (`reservations.py`).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import dagster as dg
 import duckdb
@@ -21,13 +20,10 @@ from derived.lake_connection import bounds_of
 from derived.lake_schema import compact
 from derived.retention import prune_outboxes
 from oltp.key_lease import KEY_LEASE, prune_keys
-from reconcile.figure_results import prune_figures
-from reconcile.results import prune_results
+from reconcile.retention import RESULTS_KEPT_DAYS, prune_comparisons
 from stack.scrubbing import scrubber
 from streams.lag import trim_log
 from streams.logs import build_log
-
-RESULTS_KEPT_DAYS = 30
 
 
 @contextmanager
@@ -90,10 +86,8 @@ def prune_old_results(context: OpExecutionContext) -> None:
     """Delete comparison results older than RESULTS_KEPT_DAYS, but never the newest of a pair in a pod."""
     settings = platform_of(context).settings
     with without_secrets(settings):
-        before = utc_now() - timedelta(days=RESULTS_KEPT_DAYS)
-        deleted = prune_results(settings.control_dsn, before)
-        figures = prune_figures(settings.control_dsn, before)
-    context.add_output_metadata({"deleted": deleted, "figures_deleted": figures})
+        done = prune_comparisons(settings.control_dsn, utc_now())
+    context.add_output_metadata(vars(done))
 
 
 @dg.op(required_resource_keys={PLATFORM})

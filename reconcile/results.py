@@ -105,7 +105,8 @@ from reconcile.results where checked_at >= %(since)s
 """
 PRUNE = """
 delete from reconcile.results as old
-where checked_at < %(before)s and exists (
+where (checked_at < %(before)s or (checked_at < %(before_parts)s and verdict = 'consistent' and not is_whole))
+and exists (
     select from reconcile.results as newer
     where newer.pair = old.pair and newer.pod = old.pod
       and (coalesce(newer.moment, 0), newer.checked_at, newer.result_id)
@@ -228,10 +229,15 @@ def answered_since(
     return _read(control_dsn, ANSWERED, bound)
 
 
-def prune_results(control_dsn: str, before: datetime) -> int:
-    """Delete results older than `before`, but never the newest of a pair in a pod; return the number of rows."""
+def prune_results(control_dsn: str, before: datetime, *, before_parts: datetime | None = None) -> int:
+    """Delete results older than `before`, but never the newest of a pair in a pod; return the number of rows.
+
+    `before_parts`: the same for results of a part of the keys that found no difference. A reconciler makes thousands of
+    them a day, and what they have compared is in the coverage.
+    """
+    bound = {"before": before, "before_parts": before_parts or before}
     with psycopg.connect(control_dsn) as connection:
-        return connection.execute(PRUNE, {"before": before}).rowcount
+        return connection.execute(PRUNE, bound).rowcount
 
 
 def _row(result: PairResult) -> dict[str, Any]:

@@ -28,7 +28,6 @@ from contracts.clock import Clock, utc_now
 from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting
-from contracts.verdicts import PairResult, Verdict
 from reconcile.comparison_run import run_comparison
 from reconcile.context import ReconcileContext
 from reconcile.pair import Stage
@@ -42,14 +41,14 @@ from stack.composition.builder import warm_builder
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.reconciling import Reconciled, kept, needs_builds
 from stack.scrubbing import scrubber
-from stack.upkeep.cpu_share import CpuShare
+from stack.upkeep.cpu_share import SAVED_SECONDS_MAX, CpuShare
 
 LOOK_SECONDS = 0.5
 """How often it looks for sightings."""
 FINANCE_SECONDS = 300.0
 """The warehouse is built and compared about this often, besides what witnesses ask for."""
-AGAIN_SECONDS = 10.0
-"""A sighting whose comparison was late or unknown is compared again after this time."""
+AGAIN_SECONDS, AGAIN_SECONDS_MAX = 10.0, 600.0
+"""A sighting whose comparison said nothing of it is compared again after this time, then after twice as long."""
 NICENESS = 10
 
 logger = logging.getLogger("tieout.reconciler")
@@ -107,6 +106,14 @@ def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Targ
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """How often a sighting was compared without an answer, and when it is compared again."""
+
+    times: int
+    again_at: float
+
+
 @dataclass(kw_only=True)
 class Reconciler:
     """Compares all the time; `step` does what is next, or nothing while the share is used up."""
@@ -118,9 +125,9 @@ class Reconciler:
     cpu_seconds: Callable[[], float] = field(default=lambda: cpu_seconds())
     build_context: Callable[..., ReconcileContext] = build_reconcile_context
     finance_at: float | None = None
-    """When the last round with finance's side ended; None before the first, which is due after FINANCE_SECONDS."""
-    tried: dict[int, float] = field(default_factory=dict)
-    """Sighting -> when it was last compared without an answer."""
+    """When the last round with finance's side ended; before the first: when the reconciler began."""
+    tried: dict[int, Tried] = field(default_factory=dict)
+    """Sighting -> the comparisons that said nothing of it."""
 
     def step(self) -> RoundKind | None:
         """Run the round that is due, if the share allows it; return its kind."""
@@ -143,7 +150,9 @@ class Reconciler:
     def _due(self, now: float) -> list[KeptSighting]:
         waiting = waiting_sightings(self.settings.control_dsn)
         self.tried = {one.sighting_id: self.tried[one.sighting_id] for one in waiting if one.sighting_id in self.tried}
-        return [one for one in waiting if now - self.tried.get(one.sighting_id, -AGAIN_SECONDS) >= AGAIN_SECONDS]
+        return [
+            one for one in waiting if one.sighting_id not in self.tried or self.tried[one.sighting_id].again_at <= now
+        ]
 
     def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> None:
         """Run one round, take what it used off the share, and store what it took."""
@@ -188,21 +197,29 @@ class Reconciler:
                 plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_ids)
             results = self._compare(target.pairs, [target.pod], plans).results
             compared += len(results)
-            if not all(_is_answer(result) for result in results):
+            if not all(result.is_of_keys for result in results):
                 unanswered |= set(target.sighting_ids)
-        for one in seen:
-            if one.sighting_id in unanswered:
-                self.tried[one.sighting_id] = self.monotonic()
+        for sighting_id in unanswered:
+            self._try_again(sighting_id)
         self._mark([one for one in seen if one.sighting_id not in unanswered])
         return compared, 0.0
+
+    def _try_again(self, sighting_id: int) -> None:
+        before = self.tried.get(sighting_id)
+        times = 1 if before is None else before.times + 1
+        pause = min(AGAIN_SECONDS * 2 ** (times - 1), AGAIN_SECONDS_MAX)
+        self.tried[sighting_id] = Tried(times=times, again_at=self.monotonic() + pause)
 
     def _mark(self, answered: Sequence[KeptSighting]) -> None:
         """Record which incidents are open for the copies and pods of answered sightings."""
         incidents = groups(self.settings.control_dsn)
+        alike: dict[tuple[str | None, str], list[int]] = {}
         for one in answered:
-            pairs = set(pairs_for(one))
-            concerned = [item.group_id for item in incidents if item.pair in pairs and one.pod in (item.pod, "")]
-            mark_compared(self.settings.control_dsn, [one.sighting_id], self.clock(), group_ids=concerned)
+            alike.setdefault((one.copy, one.pod), []).append(one.sighting_id)
+        for (_, pod), sighting_ids in alike.items():
+            pairs = set(pairs_for(next(one for one in answered if one.sighting_id == sighting_ids[0])))
+            concerned = [item.group_id for item in incidents if item.pair in pairs and pod in (item.pod, "")]
+            mark_compared(self.settings.control_dsn, sighting_ids, self.clock(), group_ids=concerned)
 
     def _compare(self, pairs: Collection[str], pods: Sequence[str], plans: Mapping[str, SweepPlan]) -> Reconciled:
         run = f"reconciler {self.clock():%Y-%m-%dT%H:%M:%S.%f}Z"
@@ -216,10 +233,6 @@ class Reconciler:
         return kept(self.settings, comparison, run=run)
 
 
-def _is_answer(result: PairResult) -> bool:
-    return result.verdict in (Verdict.CONSISTENT, Verdict.INCONSISTENT)
-
-
 def cpu_seconds() -> float:
     """Return the processor time of this process and of its ended children, in seconds."""
     mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -231,8 +244,10 @@ def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
 
     Between two rounds nothing is held: no connection, no snapshot.
     """
-    os.nice(NICENESS)
-    share = CpuShare(share=settings.reconciler_cpu_percent / 100, at=time.monotonic())
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    earned = settings.reconciler_cpu_percent / 100
+    # It begins with a debt: the first pass of `make run` compares everything itself, and is not to share the processor.
+    share = CpuShare(share=earned, at=time.monotonic(), credit=-SAVED_SECONDS_MAX * earned)
     reconciler = Reconciler(settings=settings, share=share)
     clean, last = scrubber(settings), ""
     while not stop.wait(LOOK_SECONDS):

@@ -11,14 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from datetime import timedelta
 
 from contracts.clock import utc_now
 from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.text import counted
-
-RESULTS_KEPT_DAYS = 30
 
 logger = logging.getLogger("tieout.routine")
 
@@ -86,13 +83,11 @@ def trim_log(settings: Settings) -> None:
 
 
 def prune_results(settings: Settings) -> None:
-    """Delete comparison results older than a month, but never the newest of a pair in a pod."""
-    from reconcile.figure_results import prune_figures
-    from reconcile.results import prune_results as prune
+    """Delete old results of comparisons, figures and sightings, but never the newest result of a pair in a pod."""
+    from reconcile.retention import prune_comparisons
 
-    before = utc_now() - timedelta(days=RESULTS_KEPT_DAYS)
-    results, figures = prune(settings.control_dsn, before), prune_figures(settings.control_dsn, before)
-    logger.info("%d results, %d figures deleted", results, figures)
+    done = prune_comparisons(settings.control_dsn, utc_now())
+    logger.info("%d results, %d figures, %d sightings deleted", done.results, done.figures, done.sightings)
 
 
 def expire_reservations(settings: Settings) -> None:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from contracts.scope import Scope
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, Level, PairResult, Verdict
+from reconcile.figure_results import migrate as migrate_figures
 from reconcile.results import (
     EpochStart,
     complete_results,
@@ -19,6 +21,8 @@ from reconcile.results import (
     save_results,
     unknown_since,
 )
+from reconcile.retention import PARTS_KEPT, prune_comparisons
+from reconcile.sightings import migrate as migrate_sightings
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 RESULT = PairResult(
@@ -70,6 +74,31 @@ def test_results_come_back_as_they_were_and_the_newest_counts(make_database: Cal
     assert result_history(dsn, "oltp_lake.order", "pod1") == [later, RESULT]
     assert prune_results(dsn, NOON + timedelta(days=1)) == 1
     assert latest_results(dsn) == [later, other]
+
+
+def test_parts_that_found_nothing_are_kept_for_a_rotation_only(make_database: Callable[..., str]) -> None:
+    dsn = make_database()
+    migrate(dsn)
+    migrate_figures(dsn)
+    migrate_sightings(dsn)
+    part = Scope(since_cut=1, through_cut=2, ranges=(), ids=frozenset())
+    kinds = [
+        replace(RESULT, verdict=verdict, scope=scope, checked_at=NOON + timedelta(minutes=minute))
+        for minute, (verdict, scope) in enumerate(
+            [
+                (Verdict.CONSISTENT, part),
+                (Verdict.INCONSISTENT, part),
+                (Verdict.CONSISTENT, None),
+                (Verdict.CONSISTENT, part),
+                (Verdict.CONSISTENT, part),
+            ]
+        )
+    ]
+    save_results(dsn, kinds)
+    assert prune_comparisons(dsn, NOON + PARTS_KEPT).results == 0
+    assert prune_comparisons(dsn, NOON + PARTS_KEPT + timedelta(hours=1)).results == 2
+    # The newest stays, and what found a difference or compared everything stays for a month.
+    assert result_history(dsn, RESULT.pair, RESULT.pod) == [kinds[4], kinds[2], kinds[1]]
 
 
 def test_since_when_every_try_was_unknown(make_database: Callable[..., str]) -> None:

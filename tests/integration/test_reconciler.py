@@ -139,6 +139,7 @@ def test_a_sighting_that_could_not_be_compared_waits_and_is_tried_again(
     clock.now += 10.0
     assert reconciler.step() is RoundKind.SEEN
     assert sightings.waiting_sightings(settings.control_dsn) == []
+    assert reconciler.tried[1].times == 1
 
 
 def test_rounds_follow_the_share_and_say_what_they_took(
@@ -157,6 +158,7 @@ def test_rounds_follow_the_share_and_say_what_they_took(
     assert not is_reconciling(settings.control_dsn, utc_now() + RESTING + timedelta(seconds=1))
 
 
+@pytest.mark.long
 def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock: Clock) -> None:
     reconciler.step()
     clock.now += FINANCE_SECONDS

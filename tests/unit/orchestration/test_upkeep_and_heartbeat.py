@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from orchestration import sensors, upkeep
 from orchestration.definitions import build_definitions
 from orchestration.jobs import reconciliation_job
 from orchestration.unstarted import settings_for_drawing
+from reconcile.retention import Pruned
 from stack.processes.dagster_home import write_dagster_home
 
 PODS = ("pod1", "pod2")
@@ -90,20 +91,19 @@ def test_a_failure_of_upkeep_names_no_password(tmp_path: Path) -> None:
 
 
 def test_old_results_are_pruned_every_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    befores: list[datetime] = []
+    asked: list[datetime] = []
 
-    def prune(control_dsn: str, before: datetime) -> int:
-        befores.append(before)
-        return 3
+    def prune(control_dsn: str, now: datetime) -> Pruned:
+        asked.append(now)
+        return Pruned(results=3, figures=2, sightings=1)
 
-    monkeypatch.setattr(upkeep, "prune_results", prune)
-    monkeypatch.setattr(upkeep, "prune_figures", prune)
+    monkeypatch.setattr(upkeep, "prune_comparisons", prune)
     definitions = build_definitions(settings_for_drawing(tmp_path))
-    earliest = utc_now() - timedelta(days=upkeep.RESULTS_KEPT_DAYS)
+    began = utc_now()
     with dg.DagsterInstance.ephemeral() as instance:
         assert definitions.resolve_job_def("results_pruning").execute_in_process(instance=instance).success
-    assert len(befores) == 2 and befores[0] == befores[1]
-    assert earliest <= befores[0] <= utc_now() - timedelta(days=upkeep.RESULTS_KEPT_DAYS)
+    assert len(asked) == 1
+    assert began <= asked[0] <= utc_now()
     schedule = definitions.resolve_schedule_def("results_pruning_schedule")
     assert str(schedule.cron_schedule).endswith(" * * * *")
 
