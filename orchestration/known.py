@@ -138,7 +138,7 @@ def comparisons(
     incidents, coverage = groups(control_dsn), read_coverage(control_dsn)
     for pair in PAIRS:
         key, found = keys[pair.name], by_pair.get(pair.name, [])
-        if not found or _is_known(known.get(key), found, instance):
+        if not found or _is_known(key, known.get(key), found, instance):
             continue
         try:
             result = check_result(
@@ -160,7 +160,10 @@ def is_repairing(instance: dg.DagsterInstance, pods: Sequence[str]) -> bool:
 
 
 def _is_known(
-    record: AssetCheckExecutionRecord | None, found: Sequence[PairResult], instance: dg.DagsterInstance
+    key: dg.AssetCheckKey,
+    record: AssetCheckExecutionRecord | None,
+    found: Sequence[PairResult],
+    instance: dg.DagsterInstance,
 ) -> bool:
     if record is None:
         return False
@@ -175,7 +178,13 @@ def _is_known(
     # A reconciler compares all the time: a pass that follows a pass is entered now and then only.
     is_pass = all(result.verdict is Verdict.CONSISTENT for result in found)
     was_pass = record.status is AssetCheckExecutionRecordStatus.SUCCEEDED
-    return is_pass and was_pass and newest - at < AGAIN_SECONDS
+    return is_pass and was_pass and newest - at < AGAIN_SECONDS and not _is_made_since(key.asset_key, at, instance)
+
+
+def _is_made_since(key: dg.AssetKey, at: float, instance: dg.DagsterInstance) -> bool:
+    """Return whether an asset was materialized after a moment: then an earlier evaluation no longer counts."""
+    made = instance.get_latest_materialization_event(key)
+    return made is not None and made.timestamp > at
 
 
 def entries(

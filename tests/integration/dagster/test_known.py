@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from assets.copies import COPY_KEYS
 from assets.graph import LAKE_EVENTS, LOG, OUTBOX, mart_key, oltp_key
@@ -14,6 +15,7 @@ from assets.trust import BREAKS
 from checks.pairs import compare
 from contracts.settings import Settings
 from derived.build_results import KeptBuild, NodeResult, keep_build
+from orchestration import known
 from orchestration.known import known_sensor
 from orchestration.resources import build_platform, build_resources
 from stack.composition.migrations import migrate_everything
@@ -36,7 +38,9 @@ def warehouse() -> Iterator[Any]:
     yield from ()
 
 
-def test_what_was_found_outside_is_entered_once_and_its_checks_count(settings: Settings) -> None:
+def test_what_was_found_outside_is_entered_once_and_its_checks_count(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     migrate_everything(settings)
     with open_shops(settings) as shops:
         shops[0].shipped()
@@ -86,8 +90,18 @@ def test_what_was_found_outside_is_entered_once_and_its_checks_count(settings: S
 
         assert tick() == []
         compare(platform, [COMPARED[0]], on_progress=lambda _: None)
+        assert tick() == []  # a pass after a pass
+        monkeypatch.setattr(known, "AGAIN_SECONDS", 0.0)
+        compare(platform, [COMPARED[0]], on_progress=lambda _: None)
         keep_build(
             settings, KeptBuild(build_id="b2", cuts={"pod1": 4}, nodes=[*nodes, model("sums_to_zero", "test", "pass")])
         )
         again = tick()
         assert {one.check_name for one in again} == {"oltp_lake__order", "is_unique", "sums_to_zero"}
+
+        # After its asset was made anew a check counts as not evaluated, so a pass is entered again at once.
+        monkeypatch.setattr(known, "AGAIN_SECONDS", 600.0)
+        assert tick() == []
+        instance.report_runless_asset_event(dg.AssetMaterialization(LAKE_EVENTS, partition="pod1"))
+        compare(platform, [COMPARED[0]], on_progress=lambda _: None)
+        assert [one.check_name for one in tick()] == ["oltp_lake__order"]
