@@ -27,7 +27,6 @@ from checks.freshness import freshness
 from checks.pairs import comparisons
 from checks.quality import expectations
 from checks.sweep import sweep
-from contracts.clock import utc_now
 from contracts.ownership import PROJECTED
 from contracts.settings import Settings
 from orchestration import warehouse
@@ -45,7 +44,7 @@ from orchestration.measures import measures_sensor
 from orchestration.repairs import repair_job, repair_sensor
 from orchestration.reservations import reservation_expiry, reservations
 from orchestration.resources import build_resources
-from orchestration.schedules import every
+from orchestration.schedules import CHANGES, every, reconciling
 from orchestration.sensors import heartbeat
 from orchestration.unstarted import settings_of_graph
 from orchestration.upkeep import (
@@ -55,7 +54,6 @@ from orchestration.upkeep import (
     outbox_pruning,
     results_pruning,
 )
-from reconcile.rounds import is_reconciling
 
 UPKEEP = (
     lake_compaction,
@@ -106,12 +104,7 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
             *UPKEEP,
         ],
         schedules=[
-            every(
-                incremental_reconciliation,
-                "*/10 * * * *",
-                "Compares what changed, and the sweep's next part, unless a reconciler does so all the time.",
-                unless=lambda: is_reconciling(settings.control_dsn, utc_now()),
-            ),
+            every(incremental_reconciliation, "*/10 * * * *", CHANGES, unless=reconciling(settings)),
             every(reconciliation, "47 1 * * *", "Compares everything at a new cut."),
             every(drills_run, "17 2 * * *", "Proves every night that every copy can be lost and rebuilt."),
             # Some minutes after each build: a check of a mart counts as not evaluated from the build until this run.

@@ -10,7 +10,12 @@ from collections.abc import Callable
 import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
+from contracts.clock import utc_now
+from contracts.settings import Settings
+from reconcile.rounds import is_reconciling
+
 RUNNING = dg.DefaultScheduleStatus.RUNNING
+CHANGES = "Compares what changed, and the sweep's next part, unless a reconciler does so all the time."
 
 
 def every(
@@ -26,3 +31,8 @@ def every(
         should_execute=None if unless is None else lambda _: not unless(),
         description=description,
     )
+
+
+def reconciling(settings: Settings) -> Callable[[], bool]:
+    """Return a function that says whether a reconciler compares all the time."""
+    return lambda: is_reconciling(settings.control_dsn, utc_now())
