@@ -77,6 +77,9 @@ def newest_rounds(control_dsn: str) -> dict[str, Round]:
 
 
 def is_reconciling(control_dsn: str, now: datetime) -> bool:
-    """Return whether a reconciler compares all the time: then the schedules need not compare what changed."""
+    """Return whether a reconciler compares all the time: then the schedules need not compare what changed.
+
+    A round that only looked at sightings does not count, because it sweeps nothing.
+    """
     rounds = newest_rounds(control_dsn).values()
-    return any(now - one.ended_at < RESTING and not one.trouble for one in rounds)
+    return any(now - one.ended_at < RESTING and not one.trouble for one in rounds if one.swept_share)

@@ -72,6 +72,7 @@ select sighting_id, witness, kind, pod, copy, place, aggregate_id, what, before,
 from reconcile.sightings
 """
 WAITING = f"{SELECT} where compared_at is null order by sighting_id limit %(limit)s"
+IS_WAITING = "select exists (select from reconcile.sightings where compared_at is null)"
 OF_AGGREGATE = f"{SELECT} where aggregate_id = %(aggregate_id)s order by sighting_id desc limit %(limit)s"
 NEWEST = f"{SELECT} order by sighting_id desc limit %(limit)s"
 COMPARED = """
@@ -101,6 +102,11 @@ def keep_sightings(connection: Connection, sightings: Sequence[Sighting]) -> int
     with connection.cursor() as cursor:
         cursor.executemany(KEEP, [_row(sighting) for sighting in sightings])
         return cursor.rowcount
+
+
+def is_waiting(connection: Connection) -> bool:
+    """Return whether there is a sighting that no comparison has looked at yet."""
+    return bool(connection.execute(IS_WAITING).fetchall()[0][0])
 
 
 def waiting_sightings(control_dsn: str, *, limit: int = 10_000) -> list[KeptSighting]:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
+
+from reconcile.connections import Connection
 
 PROOF_WITHIN = timedelta(seconds=60)
 """A witness that has not seen a heartbeat of its own for this long does not count as seeing."""
 
 LOOKED = """
 insert into reconcile.witnesses (witness, pod, looked_at, proven_at, trouble)
-values (%(witness)s, %(pod)s, clock_timestamp(), %(proven_at)s, %(trouble)s)
+values (
+    %(witness)s, %(pod)s, clock_timestamp(), clock_timestamp() - make_interval(secs => %(proven_seconds_ago)s),
+    %(trouble)s
+)
 on conflict (witness, pod) do update set
     looked_at = excluded.looked_at,
     proven_at = greatest(excluded.proven_at, witnesses.proven_at),
@@ -38,8 +42,6 @@ select witness, pod, position, looked_at, proven_at, trouble, clock_timestamp() 
 from reconcile.witnesses
 order by witness, pod
 """
-
-Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +69,15 @@ class WitnessState:
         return ""
 
 
-def report_look(control_dsn: str, witness: str, pod: str, *, proven_at: datetime | None, trouble: str) -> None:
-    """Record that a witness has looked, and the newest moment at which it saw its heartbeat."""
-    with psycopg.connect(control_dsn) as connection:
-        bound = {"witness": witness, "pod": pod, "proven_at": proven_at, "trouble": trouble}
-        connection.execute(LOOKED, bound)
+def report_look(control: Connection, witness: str, pod: str, *, proven_seconds_ago: float | None, trouble: str) -> None:
+    """Record that a witness has looked, and how long ago the heartbeat was written that it saw, if it saw one."""
+    bound = {"witness": witness, "pod": pod, "proven_seconds_ago": proven_seconds_ago, "trouble": trouble}
+    control.execute(LOOKED, bound)
 
 
-def report_failure(control_dsn: str, witness: str, pod: str, trouble: str) -> None:
+def report_failure(control: Connection, witness: str, pod: str, trouble: str) -> None:
     """Record that a witness could not look. When it last looked, and last proved that it sees, stays."""
-    with psycopg.connect(control_dsn) as connection:
-        connection.execute(FAILED, {"witness": witness, "pod": pod, "trouble": trouble})
+    control.execute(FAILED, {"witness": witness, "pod": pod, "trouble": trouble})
 
 
 def keep_position(connection: Connection, witness: str, pod: str, position: str) -> None:

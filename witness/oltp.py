@@ -11,13 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
-
-import psycopg
 
 from contracts.sightings import Sighting, SightingKind
 from contracts.text import counted
+from reconcile.connections import Connection, Connections
 from reconcile.sightings import keep_sightings
 from reconcile.witness_states import keep_position, kept_position
 from witness.slot import CHANGES_AT_ONCE, HEARTBEAT, Slot, SlotState, later
@@ -28,8 +26,6 @@ NAME = "oltp"
 SCHEMA = "oltp"
 OUTBOX, BYPASSES, FLOOR = "outbox", "bypasses", "outbox_floor"
 BEAT_SECONDS = 15.0
-CONNECT_SECONDS = 10
-STATEMENT_SECONDS = 60
 KEYS_PER_TRANSACTION = 1_000
 """A transaction with more unannounced aggregates than this gives one sighting more, which asks to compare all."""
 UNSHOWN = {"payload"}
@@ -41,7 +37,6 @@ union all select table_name, aggregate_type, id_column from oltp.aggregate_child
 """
 HAS_CUTS = "select exists (select from oltp.cuts)"
 
-Connection = psycopg.Connection[Any]
 Aggregate = tuple[str, str]
 """Type and id."""
 
@@ -69,8 +64,8 @@ class Reading:
     pod: str
     declared: Mapping[str, Declared]
     sightings: list[Sighting] = field(default_factory=list)
-    heartbeats: dict[bytes, datetime] = field(default_factory=dict)
-    """What heartbeats said, and when each was committed."""
+    heartbeats: set[bytes] = field(default_factory=set)
+    """What heartbeats said."""
     message_count: int = 0
     end_lsn: int = 0
     """Where the last whole transaction ends."""
@@ -92,8 +87,8 @@ class Reading:
                     self._take(change)
                 case Truncate() as truncate:
                     self._take_truncate(truncate)
-                case Note(prefix=prefix, content=content) if prefix == HEARTBEAT and self._begin is not None:
-                    self.heartbeats[content] = self._begin.committed_at
+                case Note(prefix=prefix, content=content) if prefix == HEARTBEAT:
+                    self.heartbeats.add(content)
                 case Commit() as commit:
                     self._finish()
                     self.end_lsn = commit.end_lsn
@@ -184,18 +179,19 @@ class OltpWitness:
     name: str = NAME
     interval_seconds: float = 1.0
     beat_seconds: float = BEAT_SECONDS
-    _beats: set[bytes] = field(default_factory=set)
+    _beats: dict[bytes, float] = field(default_factory=dict)
+    """What heartbeats say that were not seen yet, and when each was written, by the monotonic clock."""
     _beaten: float | None = None
     _flushed: str = ""
     """Where the log ended at the last look; while it ends there, nothing was written."""
-    _connections: dict[str, Connection] = field(default_factory=dict)
+    _connections: Connections = field(default_factory=Connections)
 
     def look_once(self) -> Look:
         """Read what was committed since the last look, store what is seen with the new position, move the slot on."""
         if not self.dsn:
             setting = f"TIEOUT_{self.pod.upper()}_WITNESS_DSN"
             return Look(sightings=0, trouble=f"It has no role in pod {self.pod}: set {setting}.")
-        slot = Slot(connection=self._connected(self.dsn))
+        slot = Slot(connection=self._connections.to(self.dsn))
         state = slot.state()
         if trouble := _trouble(state):
             return Look(sightings=0, trouble=trouble)
@@ -207,12 +203,12 @@ class OltpWitness:
                 sightings=0,
                 trouble=f"The publication of pod {self.pod} does not show every table: run `tieout migrate`.",
             )
-        stored, _, known_mark = kept_position(self._connected(self.control_dsn), NAME, self.pod).partition(" ")
+        stored, _, known_mark = kept_position(self._connections.to(self.control_dsn), NAME, self.pod).partition(" ")
         if reason := _blind_reason(state, stored, known_mark, mark):
             return self._begin_anew(slot, mark, reason, is_first=not stored)
         if self._is_beat_due():
-            self._beats.add(slot.beat())
             self._beaten = time.monotonic()
+            self._beats[slot.beat()] = self._beaten
             state = slot.state()
         return self._read(slot, state.flushed, mark)
 
@@ -225,9 +221,8 @@ class OltpWitness:
         count = self._keep(reading.sightings, f"{position} {mark}")
         slot.advance(position)
         self._flushed = "" if is_cut_short else upto
-        seen = self._beats & reading.heartbeats.keys()
-        self._beats -= seen
-        return Look(sightings=count, proven_at=max((reading.heartbeats[said] for said in seen), default=None))
+        seen = [self._beats.pop(said) for said in reading.heartbeats if said in self._beats]
+        return Look(sightings=count, proven_seconds_ago=time.monotonic() - max(seen) if seen else None)
 
     def _begin_anew(self, slot: Slot, mark: str, reason: str, *, is_first: bool) -> Look:
         """Make the slot anew; say what was not seen, unless the pod is new and there was nothing to see."""
@@ -249,7 +244,7 @@ class OltpWitness:
         return Look(sightings=count)
 
     def _keep(self, sightings: Sequence[Sighting], position: str) -> int:
-        control = self._connected(self.control_dsn)
+        control = self._connections.to(self.control_dsn)
         with control.transaction():
             count = keep_sightings(control, sightings)
             keep_position(control, NAME, self.pod, position)
@@ -258,22 +253,9 @@ class OltpWitness:
     def _is_beat_due(self) -> bool:
         return self._beaten is None or time.monotonic() - self._beaten >= self.beat_seconds
 
-    def _connected(self, dsn: str) -> Connection:
-        known = self._connections.get(dsn)
-        if known is None or known.closed or known.broken:
-            known = self._connections[dsn] = psycopg.connect(
-                dsn,
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                options=f"-c statement_timeout={STATEMENT_SECONDS}s -c synchronous_commit=on",
-            )
-        return known
-
     def close(self) -> None:
         """Close the connections; the slot stays, and keeps what is not read yet."""
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
+        self._connections.close()
 
 
 def _trouble(state: SlotState) -> str:

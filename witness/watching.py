@@ -11,11 +11,11 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 import psycopg
 
+from reconcile.connections import Connection, Connections
 from reconcile.witness_states import report_failure, report_look
 
 logger = logging.getLogger("tieout.witness")
@@ -27,8 +27,11 @@ class Look:
 
     sightings: int
     """How many sightings were stored that were not stored before."""
-    proven_at: datetime | None = None
-    """When the newest heartbeat was written that this look saw; None: it saw none, and what was proven before stays."""
+    proven_seconds_ago: float | None = None
+    """How long ago the newest heartbeat was written that this look saw; None: it saw none, and what was proven stays.
+
+    It is no moment, because the clocks of the store and of the control database may differ.
+    """
     trouble: str = ""
     """One sentence for people when the witness looked, and cannot see; it holds no password."""
 
@@ -68,23 +71,23 @@ def watch(witnesses: Sequence[Witness], control_dsn: str, clean: Callable[[str],
     stop.wait()
 
 
-def look_and_report(witness: Witness, control_dsn: str, clean: Callable[[str], str]) -> str:
+def look_and_report(witness: Witness, control: Connection, clean: Callable[[str], str]) -> str:
     """Let a witness look once and report its state; return its trouble, empty when there is none."""
     try:
         look = witness.look_once()
     except Exception as error:  # any error: a witness goes on, and says what it could not see
         trouble = clean(f"{type(error).__name__}: {error}")
-        report_failure(control_dsn, witness.name, witness.pod, trouble)
+        report_failure(control, witness.name, witness.pod, trouble)
         return trouble
-    report_look(control_dsn, witness.name, witness.pod, proven_at=look.proven_at, trouble=look.trouble)
+    report_look(control, witness.name, witness.pod, proven_seconds_ago=look.proven_seconds_ago, trouble=look.trouble)
     return look.trouble
 
 
 def _repeat(witness: Witness, control_dsn: str, clean: Callable[[str], str], stop: threading.Event) -> None:
-    last = ""
+    last, connections = "", Connections()
     while not stop.is_set():
         try:
-            trouble = look_and_report(witness, control_dsn, clean)
+            trouble = look_and_report(witness, connections.to(control_dsn), clean)
         except psycopg.Error as error:
             # The control database does not answer: the state there grows old, and old is no health.
             trouble = clean(f"its state cannot be reported: {error}")

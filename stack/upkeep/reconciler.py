@@ -29,11 +29,12 @@ from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting
 from reconcile.comparison_run import run_comparison
+from reconcile.connections import Connections
 from reconcile.context import ReconcileContext
 from reconcile.pair import Stage
 from reconcile.pairs import PAIRS
 from reconcile.rounds import Round, keep_round
-from reconcile.sightings import mark_compared, waiting_sightings
+from reconcile.sightings import is_waiting, mark_compared, waiting_sightings
 from reconcile.sweep import SweepPlan
 from repair.ledger import groups
 from repair.sweeping import plans_for
@@ -106,6 +107,12 @@ def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Targ
     return found
 
 
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of its ended children, in seconds."""
+    mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tried:
     """How often a sighting was compared without an answer, and when it is compared again."""
@@ -122,7 +129,8 @@ class Reconciler:
     share: CpuShare
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
-    cpu_seconds: Callable[[], float] = field(default=lambda: cpu_seconds())
+    cpu_seconds: Callable[[], float] = cpu_seconds
+    connections: Connections = field(default_factory=Connections)
     build_context: Callable[..., ReconcileContext] = build_reconcile_context
     finance_at: float | None = None
     """When the last round with finance's side ended; before the first: when the reconciler began."""
@@ -148,6 +156,8 @@ class Reconciler:
         return RoundKind.CHANGES
 
     def _due(self, now: float) -> list[KeptSighting]:
+        if not is_waiting(self.connections.to(self.settings.control_dsn)):
+            return []
         waiting = waiting_sightings(self.settings.control_dsn)
         self.tried = {one.sighting_id: self.tried[one.sighting_id] for one in waiting if one.sighting_id in self.tried}
         return [
@@ -213,11 +223,10 @@ class Reconciler:
     def _mark(self, answered: Sequence[KeptSighting]) -> None:
         """Record which incidents are open for the copies and pods of answered sightings."""
         incidents = groups(self.settings.control_dsn)
-        alike: dict[tuple[str | None, str], list[int]] = {}
+        alike: dict[tuple[frozenset[str], str], list[int]] = {}
         for one in answered:
-            alike.setdefault((one.copy, one.pod), []).append(one.sighting_id)
-        for (_, pod), sighting_ids in alike.items():
-            pairs = set(pairs_for(next(one for one in answered if one.sighting_id == sighting_ids[0])))
+            alike.setdefault((frozenset(pairs_for(one)), one.pod), []).append(one.sighting_id)
+        for (pairs, pod), sighting_ids in alike.items():
             concerned = [item.group_id for item in incidents if item.pair in pairs and pod in (item.pod, "")]
             mark_compared(self.settings.control_dsn, sighting_ids, self.clock(), group_ids=concerned)
 
@@ -233,16 +242,10 @@ class Reconciler:
         return kept(self.settings, comparison, run=run)
 
 
-def cpu_seconds() -> float:
-    """Return the processor time of this process and of its ended children, in seconds."""
-    mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
-
-
 def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
     """Compare until `stop` is set; return whether the process is to begin anew, because it has grown too large.
 
-    Between two rounds nothing is held: no connection, no snapshot.
+    Between two rounds it holds one idle connection, to the control database, and no snapshot.
     """
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     earned = settings.reconciler_cpu_percent / 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -13,6 +13,7 @@ import pytest
 from contracts.settings import PodSettings
 from contracts.sightings import KeptSighting, SightingKind
 from oltp.commands.execute import build_command_pod
+from reconcile.connections import Connections
 from reconcile.sightings import migrate as migrate_sightings
 from reconcile.sightings import newest_sightings
 from reconcile.witness_states import witness_states
@@ -36,6 +37,7 @@ class Watched:
     control_dsn: str
     superuser_dsn: str
     witness: OltpWitness
+    connections: Connections = field(default_factory=Connections)
 
     def cheat(self, *statements: str, **bound: Any) -> None:
         """Execute statements in one transaction as a superuser, without any trigger."""
@@ -44,8 +46,9 @@ class Watched:
                 connection.execute(statement, bound)
 
     def close(self) -> None:
-        """Close the witness's connections."""
+        """Close the witness's connections, and those of the test."""
         self.witness.close()
+        self.connections.close()
 
     def seen(self) -> list[KeptSighting]:
         """Look, and return all sightings, the newest first."""
@@ -91,7 +94,7 @@ def test_a_life_of_orders_is_not_seen(watched: Watched) -> None:
     shop.cancel(shop.place(("PIN", 1)))
     assert watched.seen() == []
     # It has read what was written, and has seen its own heartbeat.
-    assert watched.witness.look_once().proven_at is not None
+    assert watched.witness.look_once().proven_seconds_ago is not None
 
 
 CHEATS = {
@@ -292,13 +295,14 @@ def test_a_publication_that_does_not_show_everything_is_trouble(watched: Watched
 
 
 def test_a_witness_that_cannot_connect_says_so_without_a_password(watched: Watched) -> None:
-    proven = watched.witness.look_once().proven_at
-    assert proven is not None
-    assert look_and_report(watched.witness, watched.control_dsn, str) == ""
+    control = watched.connections.to(watched.control_dsn)
+    proven = watched.witness.look_once().proven_seconds_ago
+    assert proven is not None and proven >= 0
+    assert look_and_report(watched.witness, control, str) == ""
     (healthy,) = witness_states(watched.control_dsn)
     assert healthy.complaint == ""
     broken = watched.again(dsn="postgresql://tieout_witness:secret@127.0.0.1:1/nothing")
-    look_and_report(broken, watched.control_dsn, lambda text: text.replace("secret", "***"))
+    look_and_report(broken, control, lambda text: text.replace("secret", "***"))
     (state,) = witness_states(watched.control_dsn)
     assert "OperationalError" in state.complaint and "secret" not in state.complaint
     # That it looked before is still told, and counts for nothing.

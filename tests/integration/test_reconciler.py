@@ -60,16 +60,18 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def reconciler(settings: Settings, shop: Shop, clock: Clock) -> Reconciler:
+def reconciler(settings: Settings, shop: Shop, clock: Clock) -> Iterator[Reconciler]:
     share = CpuShare(share=0.5, at=0.0)
 
     def context(settings: Settings, **given: Any) -> ReconcileContext:
         # No workers run here: who waits for a copy brings it there.
         return carrying(build_reconcile_context(settings, lag_seconds_max=10, **given), settings, PROJECTIONS)
 
-    return Reconciler(
+    made = Reconciler(
         settings=settings, share=share, monotonic=clock.monotonic, cpu_seconds=clock.cpu, build_context=context
     )
+    yield made
+    made.connections.close()
 
 
 def seen(settings: Settings, *given: Sighting) -> None:

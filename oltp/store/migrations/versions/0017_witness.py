@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import psycopg
-from alembic import op
+from oltp.store.migrations.files import run
 
 revision = "0017"
 down_revision = "0016"
 
-SQL = Path(__file__).parent.parent / "sql"
-
 
 def upgrade() -> None:
     """Add the publication, the replica identities, and the mark of a pruning."""
-    driver: psycopg.Connection = op.get_bind().connection.driver_connection  # type: ignore[assignment]
-    driver.execute((SQL / "0017_witness.sql").read_bytes())
+    run("0017_witness.sql")
