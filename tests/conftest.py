@@ -70,6 +70,11 @@ class Cluster:
         """Drop a database, ending the sessions in it."""
         self._execute(sql.SQL("drop database if exists {name} with (force)"), {"name": sql.Identifier(database)})
 
+    def close(self) -> None:
+        """Close the connection that makes databases."""
+        if self.administrator is not None:
+            self.administrator.close()
+
     def _execute(self, statement: sql.SQL, names: Mapping[str, sql.Composable]) -> None:
         if self.administrator is None or not _is_alive(self.administrator):
             self.administrator = psycopg.connect(self.superuser_dsn(), autocommit=True)
@@ -168,8 +173,7 @@ def postgres(session_folder: Path) -> Iterator[Cluster]:
         bootstrap.let_decode(server.superuser_dsn(), bootstrap.WITNESS_ROLE)
         cluster = Cluster(server=server, passwords=passwords)
         yield cluster
-        if cluster.administrator is not None:
-            cluster.administrator.close()
+        cluster.close()
     finally:
         server.stop()
 

@@ -30,13 +30,16 @@ def postgres(request: pytest.FixtureRequest, session_folder: Path) -> Iterator[C
         installation=INSTALLATIONS[version],
         version=version,
     )
-    roles = (*bootstrap.POD_ROLES, *(item.role for item in bootstrap.CONTROL_DATABASES))
+    roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE, *(item.role for item in bootstrap.CONTROL_DATABASES))
     passwords = {role: f"{role}-password" for role in roles}
     try:
         server.start()
         bootstrap.create_roles(server.superuser_dsn(), passwords)
         bootstrap.let_look(server.superuser_dsn())
-        yield Cluster(server=server, passwords=passwords)
+        bootstrap.let_decode(server.superuser_dsn(), bootstrap.WITNESS_ROLE)
+        cluster = Cluster(server=server, passwords=passwords)
+        yield cluster
+        cluster.close()
     finally:
         server.stop()
 
