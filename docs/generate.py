@@ -309,7 +309,7 @@ def repairs() -> str:
         [
             cell.store,
             cell.damage,
-            "; ".join(f"`{pair}`: {', '.join(sorted(kinds)) or 'any'}" for pair, kinds in cell.named.items()),
+            cell.named_as,
             f"**people**: {cell.reason} ..." if cell.is_for_people else ", ".join(cell.actions) or "its own worker",
         ]
         for cell in cells

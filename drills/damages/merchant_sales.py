@@ -68,8 +68,8 @@ LOST_SUM = Cell(
     damage="sum missing",
     store=NAME,
     do=lose_sum,
-    # Missing, or, where running traffic has begun the day's sum again meanwhile, another amount.
-    named={f"lake_{NAME}": frozenset()},
+    # An amount where running traffic has begun the day's sum again meanwhile, only with what came since.
+    named_one_of={f"lake_{NAME}": frozenset({Class.MISSING, Class.AMOUNT})},
     actions=read_models.KEYS,
 )
 CELLS = {

@@ -121,10 +121,7 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
         if not cell.may_mend_itself:
             found.faults.append("it was not found")
         return "mended itself"
-    for pair, kinds in cell.named.items():
-        if kinds and named.get(pair, frozenset()) - cell.may_also_be != kinds:
-            is_named = ", ".join(sorted(named.get(pair, ()))) or "nothing"
-            found.faults.append(f"{pair} names it {is_named}, not {', '.join(sorted(kinds))}")
+    found.faults += misnamed(cell, named)
     if cell.is_for_people:
         return _before_people(cell, found, states)
     if cell.may_mend_itself and set(states) == {BreakState.VANISHED}:
@@ -137,6 +134,19 @@ def _outcome(done: Done, found: _Findings, named: Names) -> str:
         return "left"
     _check_audit(cell, found)
     return "repaired"
+
+
+def misnamed(cell: Cell, named: Names) -> list[str]:
+    """Return a sentence for each pair that reported other classes than the cell requires."""
+    faults = []
+    for pair in cell.pairs:
+        reported = named.get(pair, frozenset())
+        required, allowed = (names.get(pair, frozenset()) for names in (cell.named, cell.named_one_of))
+        is_one_of = len(reported) == 1 and reported <= allowed
+        if (allowed and not is_one_of) or (required and reported - cell.may_also_be != required):
+            wanted = " or ".join(sorted(allowed)) or ", ".join(sorted(required))
+            faults.append(f"{pair} names it {', '.join(sorted(reported)) or 'nothing'}, not {wanted}")
+    return faults
 
 
 def _is_left(cell: Cell, item: Break) -> bool:

@@ -278,7 +278,9 @@ class Cell:
     """A description, as shown in tables."""
     store: str
     do: Damage
-    named: Names
+    named: Names = field(default_factory=dict)
+    named_one_of: Names = field(default_factory=dict)
+    """By pair: of these classes the comparison must report one, and no other; which one, running traffic decides."""
     may_also_be: frozenset[DifferenceClass] = frozenset()
     """Classes that are allowed for other keys, because running traffic changes them meanwhile."""
     actions: tuple[ActionKind, ...] = ()
@@ -304,7 +306,14 @@ class Cell:
     @property
     def pairs(self) -> tuple[str, ...]:
         """The comparisons that must find it."""
-        return tuple(self.named)
+        return (*self.named, *self.named_one_of)
+
+    @property
+    def named_as(self) -> str:
+        """Which comparison must report it as what, as Markdown."""
+        all_of = [f"`{pair}`: {', '.join(sorted(kinds)) or 'any'}" for pair, kinds in self.named.items()]
+        one_of = [f"`{pair}`: {' or '.join(sorted(kinds))}" for pair, kinds in self.named_one_of.items()]
+        return "; ".join([*all_of, *one_of])
 
 
 @dataclass(frozen=True, kw_only=True)
