@@ -26,8 +26,13 @@ ATTACH = """
     select read_models.attach_sums(part_table) from read_models.sum_parts where (
         select count(*) from pg_trigger
         where tgrelid = format('read_models.%I', part_table)::regclass and tgname like 'sums_of_%'
+          and tgenabled in ('O', 'A')
     ) < 4"""
-"""A table that is added up has four triggers; without one its sums would be wrong again after each repair."""
+"""A table that is added up has four triggers; without one its sums would be wrong again after each repair.
+
+A disabled trigger ('D') counts as missing, and so does one that fires only while changes are replicated ('R').
+Attaching it again enables it.
+"""
 CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 
 

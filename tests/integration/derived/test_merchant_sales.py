@@ -178,12 +178,28 @@ def test_a_damaged_sum_is_added_up_again(stores: Stores, damage: str, is_whole: 
     assert rebuilt() == 0
 
 
-def test_a_lost_trigger_comes_back_with_the_next_migration(stores: Stores) -> None:
+@pytest.mark.parametrize(
+    ("lost", "states"),
+    [
+        ("drop trigger sums_of_updated on read_models.sales_orders", "OOOO"),
+        ("alter table read_models.sales_orders disable trigger sums_of_updated", "OOOO"),
+        ("alter table read_models.sales_orders disable trigger all", "OOOO"),
+        ("alter table read_models.sales_orders enable replica trigger sums_of_updated", "OOOO"),
+        # It fires in every session, so the sums are kept, and it stays as somebody set it.
+        ("alter table read_models.sales_orders enable always trigger sums_of_updated", "OOOA"),
+    ],
+)
+def test_a_lost_or_disabled_trigger_comes_back_with_the_next_migration(stores: Stores, lost: str, states: str) -> None:
     pod = FakePod()
     first = order(placed_at=NOON)
     stores.sales.apply(pod.step(pod.cut(first)))
-    stores.execute("drop trigger sums_of_updated on read_models.sales_orders")
+    stores.execute(lost)
     migrate(stores.dsn)
+    triggers = stores.execute(
+        "select tgenabled::text from pg_trigger"
+        " where tgrelid = 'read_models.sales_orders'::regclass and tgname like 'sums_of_%' order by tgname"
+    )
+    assert "".join(str(state) for (state,) in triggers) == states
     stores.sales.apply(pod.step(pod.cut(later(first, cancelled_minor=100)), since=1))
     assert [found.cancelled_minor for found in days_of(stores)] == [100]
     sums_hold(stores)
