@@ -14,6 +14,9 @@ from drills.damages.place import Cell, Damage, Harm, Place, Target, harm
 
 NAME = "merchant_sales"
 SUMS = "merchant_sales_days"
+SUM_OF_ORDER = """
+    select md5(merchant_id || '/' || day || '/' || currency)::uuid::text from read_models.sales_orders
+    where order_id = %(id)s"""
 
 lose_row = read_models.one("order", "delete from read_models.sales_orders where {where}")
 add_row = read_models.ghost("order", "sales_orders")
@@ -29,19 +32,23 @@ move_day = read_models.one("order", "update read_models.sales_orders set day = '
 
 def _of_sum(statement: str) -> Damage:
     """Return a damage to the day's sum of one order; ``{where}`` is replaced by the condition that selects the sum."""
-    chosen = """sales_day_id = (
-        select md5(merchant_id || '/' || day || '/' || currency)::uuid::text from read_models.sales_orders
-        where order_id = %(id)s)"""
 
     def do(place: Place) -> Harm:
-        order = place.take("order")
-        with place.views() as connection:
-            query = f"select sales_day_id from read_models.{SUMS} where {chosen}"
-            ((sum_id,),) = connection.execute(query, {"id": order.aggregate_id}).fetchall()
+        order, sum_id = _take_sum(place)
         place.change_view(statement.format(where="sales_day_id = %(sum_id)s"), sum_id=sum_id)
         return harm(Target(kind=SUMS, merchant_id=order.merchant_id, aggregate_id=sum_id, traits=frozenset()))
 
     return do
+
+
+def _take_sum(place: Place) -> tuple[Target, str]:
+    """Return an order and the id of its day's sum, a sum that no damage had before."""
+    with place.views() as connection:
+        while True:
+            order = place.take("order")
+            ((sum_id,),) = connection.execute(SUM_OF_ORDER.encode(), {"id": order.aggregate_id}).fetchall()
+            if place.give_once(sum_id):
+                return order, sum_id
 
 
 change_sum = _of_sum(f"update read_models.{SUMS} set captured_minor = captured_minor + 1 where {{where}}")

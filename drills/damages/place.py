@@ -139,6 +139,7 @@ class Place:
     pod: str
     tools: Tools
     _free: dict[str, list[Target]] = field(init=False)
+    _given: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Read the existing aggregates."""
@@ -168,6 +169,12 @@ class Place:
                 self._free[kind].remove(target)
                 return target
         return None
+
+    def give_once(self, name: str) -> bool:
+        """Say whether this is the first damage to something that several aggregates share, as the sum of a day."""
+        is_first = name not in self._given
+        self._given.add(name)
+        return is_first
 
     @contextmanager
     def lake(self) -> Iterator[duckdb.DuckDBPyConnection]:
