@@ -15,10 +15,10 @@ run: .venv/.installed
 	@$(PY) -m cli.run $(if $(once),--once) $(if $(ORDERS),--orders $(ORDERS)) $(if $(DATE_ORDER),--date-order $(DATE_ORDER)) $(INPUT)
 
 test: .venv/.installed
-	@$(PY) -m pytest -n 3 --dist worksteal -m "not long" $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
 
 scenarios: .venv/.installed
-	@$(PY) -m pytest -n 3 --dist worksteal -m long $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m long $(ARGS)
 
 check: .venv/.installed
 	@.ci/quiet format .venv/bin/ruff format --check --quiet .

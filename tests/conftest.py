@@ -31,6 +31,7 @@ from stack.servers import bootstrap
 from stack.servers.embedded import embedded_servers
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
+from tests.selection import longest_first, take_turns
 
 MakePod = Callable[..., PodSettings]
 MakeDatabase = Callable[..., str]
@@ -335,22 +336,9 @@ def _remove_leftovers() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each run take a part of the tests that are marked `in_turn`, by its seed; a run of the long forms, all.
-
-    Those of one module are of a kind. Where they are three or more each run takes every third of them, else every
-    second: of two or more at least one is in every run. Three runs of `make test` with consecutive seeds run all in the
-    time of one. A failure names its seed.
-    """
-    chosen = config.option.markexpr
-    kinds: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("in_turn") and not item.get_closest_marker("long"):
-            kinds.setdefault(item.path, []).append(item)
-    for place, tests in enumerate(kinds.values()):
-        turns = 3 if len(tests) >= 3 else 2
-        for number, item in enumerate(tests, start=place):
-            if chosen == "long" or (chosen == "not long" and (SEED + number) % turns):
-                item.add_marker(pytest.mark.long)
+    """Choose the tests of this run, and their order."""
+    take_turns(items, chosen=config.option.markexpr, seed=SEED)
+    longest_first(items)
 
 
 def pytest_collection_finish() -> None:

@@ -31,7 +31,7 @@ from tests.integration import test_books
 from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather, open_office
 from tests.values import one_cent
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(1200)
 
 LATE_DECEMBER = datetime(2010, 12, 31, 23, 30, tzinfo=UTC)
 BALANCES = ("merchant-payable", "trial-balance")

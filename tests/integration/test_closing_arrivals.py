@@ -31,7 +31,7 @@ from stack.composition.certificate_evidence import gather_proof, hold_proof
 from tests.integration.finance_office import DECEMBER, JANUARY, Office, gather, open_office
 from tests.integration.test_closing import ONE_PENNY, differing
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(1200)
 
 MONTH = Period(2010, 12)
 DIES_IN_THE_MIDDLE = """

@@ -19,7 +19,7 @@ from stack.composition.repairing import repairing_tools
 from stack.looking.status import read_status
 from tests.integration.finance_office import DECEMBER, JANUARY, Building, Office, open_office
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture

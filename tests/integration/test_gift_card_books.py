@@ -21,7 +21,7 @@ from tests.conftest import Cluster
 from tests.integration.finance_office import DECEMBER, Office, open_office
 from tests.integration.test_taxed_orders import accounts_of, do, give_back, offer, open_for, place, verdicts
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(1200)
 
 WEEK = timedelta(days=7)
 

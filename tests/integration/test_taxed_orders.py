@@ -33,7 +33,7 @@ from tests.integration.imported_orders import cash_of_shops, import_shops
 from tests.integration.reconcile_world import carrying
 from tests.integration.shop import adjustment
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture

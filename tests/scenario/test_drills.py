@@ -22,7 +22,7 @@ from stack.servers.embedded import embedded_servers
 from stack.settings import PREFIX
 from stack.upkeep.drill_system import OwnSystem, own_system
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.timeout(900)
 
 (LAG,) = drills_named("account_view", "lag")
 (STALE_READ,) = drills_named("fulfillment_view", "stale_read")

@@ -23,7 +23,7 @@ from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT
 from tests.scenario.evolutions import EVOLUTIONS, SPLIT
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200), pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 ORDERS = 60
 """Of which all were placed in January 2026; the month is closed before the first change."""

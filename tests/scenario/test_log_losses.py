@@ -10,7 +10,7 @@ from drills.damages.outcomes import unsettled
 from drills.damages.rounds import ROUNDS
 from reconcile.results import latest_results
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.long

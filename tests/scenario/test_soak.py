@@ -10,7 +10,7 @@ from bench.soak import HAPPENED, Soak, figures, run_soak
 from contracts.verdicts import Verdict
 from reconcile.pairs import PAIRS
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.timeout(900)
 
 
 def missed(found: list[Figure]) -> set[str]:

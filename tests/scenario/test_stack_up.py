@@ -21,7 +21,7 @@ from stack.processes import tracking
 from stack.servers.embedded import embedded_servers
 from stack.settings import ROOT, load_settings
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

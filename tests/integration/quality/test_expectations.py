@@ -30,7 +30,7 @@ from repair.alerts.unmet import NOT_LOOKED_AT, record, unmet
 from stack.processes.data_docs import write_data_docs_site
 from tests.integration.reconcile_world import fill, propagate
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("expectations")]
+pytestmark = pytest.mark.timeout(400)
 
 SUITES = {f"{store}.{suite.name}": (store, suite) for store, suites in STORES.items() for suite in suites}
 

@@ -24,7 +24,7 @@ from stack.servers import bootstrap
 from stack.servers.embedded import embedded_servers
 from stack.upkeep import lifecycle
 
-pytestmark = [pytest.mark.timeout(170), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.timeout(170)
 
 
 @pytest.fixture

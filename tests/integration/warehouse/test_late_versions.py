@@ -23,7 +23,7 @@ from tests.integration.warehouse import sweep
 from tests.integration.warehouse.spoiled import build, cut, ids, named, put_back
 from tests.integration.warehouse.world import World
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tests.conftest import Cluster
 from tests.integration.warehouse.spoiled import Event, Spoil, build, cut, ids, named, put_back, traded
 from tests.integration.warehouse.world import World
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

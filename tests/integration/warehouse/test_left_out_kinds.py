@@ -26,7 +26,7 @@ from tests.integration.warehouse.spoiled import Event, build, cut, ids, named, t
 from tests.integration.warehouse.sweep import Swept
 from tests.integration.warehouse.world import World
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.commerce import Change, Commerce
 from tests.conftest import SEED, Cluster
 from tests.integration.warehouse.world import World
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(900)
 
 MOVED = "united-kingdom"
 OF_THE_WAY = ("pod", "cut", "event_id", "recorded_at", "last_recorded_at", "changed_at", "last_event_at")

@@ -14,7 +14,7 @@ from tests.integration.warehouse import sweep
 from tests.integration.warehouse.spoiled import build, cut, named
 from tests.integration.warehouse.world import World
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(900)
 
 ORDERS = ("late", "twice late", "early", "together")
 """When the slipped event is built: after the new pod's (one, or two of them), before it, in the same build."""

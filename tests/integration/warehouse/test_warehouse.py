@@ -36,7 +36,7 @@ from tests.integration.warehouse.world import Contents, World
 from tests.lost_replies import losing_way
 from tests.unit.warehouse.test_dbt_project import properties
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("warehouse")]
+pytestmark = pytest.mark.timeout(600)
 
 ORDER_COLUMNS = ("version", "status", "total_minor", "cancelled_minor", "tax_minor")
 
