@@ -32,7 +32,7 @@ from derived.leaving_out import NO_ROWS as NOTHING_LEFT_OUT
 from derived.leaving_out import TABLES as LEFT_OUT_TABLES
 from derived.leaving_out import leave_out, take_back
 from derived.retired import retired_sentences
-from derived.warehouse_shape import is_outgrown
+from derived.warehouse_shape import grow, is_outgrown
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -133,6 +133,7 @@ def building(
         open_lake(settings) as connection,
     ):
         migrate_builds(connection)
+        grow(connection)
         outgrown = (
             is_outgrown(connection) or is_of_other_versions(connection) or bool(lost_tables(lake_place(settings)))
         )

@@ -83,7 +83,7 @@ def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str
     found: dict[str, Any] = {}
     for one in msgspec.structs.fields(struct):
         if one.required != is_added:
-            kind = _type(hints[one.name])
+            kind = payload_type(hints[one.name])
             found[one.name] = kind if not is_added else "JSON" if isinstance(kind, list) else "VARCHAR"
         elif is_added and typing.get_origin(hints[one.name]) is list:
             (element,) = typing.get_args(hints[one.name])
@@ -92,7 +92,8 @@ def _fields(struct: type[msgspec.Struct], *, is_added: bool = False) -> dict[str
     return found
 
 
-def _type(hint: Any) -> Any:
+def payload_type(hint: Any) -> Any:
+    """Return the type of a field in DuckDB's JSON notation: a name, or for a list a list of one mapping."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     (kind,) = [option for option in options if option is not type(None)]
     if typing.get_origin(kind) is list:
@@ -174,7 +175,7 @@ def taxed_places(state: str, taxes: str) -> str:
 
 
 def _taxes(state_type: type[msgspec.Struct], name: str) -> str:
-    return f"coalesce({_list_in(name, _type(typing.get_type_hints(state_type)[name]))}, [])"
+    return f"coalesce({_list_in(name, payload_type(typing.get_type_hints(state_type)[name]))}, [])"
 
 
 ORDER_RULES = Rules(
@@ -357,7 +358,7 @@ def _readable(struct: type[msgspec.Struct], part: str | None = None) -> Iterator
     here = "one" if part else here
     hints = typing.get_type_hints(struct)
     for field in msgspec.structs.fields(struct):
-        kind = _type(hints[field.name])
+        kind = payload_type(hints[field.name])
         name = f"{here}.{field.name}"
         if not field.required:
             if isinstance(kind, list):

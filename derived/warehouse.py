@@ -118,8 +118,8 @@ def build_warehouse(
     """Build the warehouse at the highest cuts that are complete in the lake, and test what was added.
 
     `select` limits the build to some nodes (dbt's selection syntax; such a build is never complete). `full_refresh`
-    recomputes everything, which also happens without it after events got a new field. `cuts` and `since` are passed to
-    `building`. Failing tests do not raise: read the result.
+    recomputes everything, which also happens without it if the stored tables cannot just get a new column. `cuts` and
+    `since` are passed to `building`. Failing tests do not raise: read the result.
     """
     started = time.monotonic()
     with building(settings, cuts=cuts, since=dict.fromkeys(_pods(settings), 0) if full_refresh else since) as build:

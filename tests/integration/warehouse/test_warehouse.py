@@ -268,6 +268,20 @@ def test_a_warehouse_from_before_a_column_was_added_is_computed_anew(
     assert world.marts(after.result.cuts) == after.marts
 
 
+@pytest.mark.in_turn
+def test_a_new_field_that_no_event_has_costs_nothing_but_its_column(
+    world: World, refreshed: Refreshed, standing: dict[str, list[str]]
+) -> None:
+    before, after = standing, refreshed.moment
+    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
+        for history, column in (("payments", "gift_card_id"), ("refunds", "gift_card_id")):
+            connection.execute(f"alter table lake.intermediate.int_{history}_history drop column {column}")
+    result = build_warehouse(world.settings)
+    assert result.is_complete and set(result.since_cuts.values()) != {0}
+    assert world.stored() == before
+    assert world.marts(after.result.cuts) == after.marts
+
+
 @pytest.mark.long
 def test_a_warehouse_that_lost_a_file_is_computed_anew(
     world: World, refreshed: Refreshed, standing: dict[str, list[str]]

@@ -94,14 +94,15 @@ class World:
             return connection.execute(query).fetchall()
 
     def stored(self) -> dict[str, list[str]]:
-        """Return the rows of every stored table as text, sorted."""
+        """Return the rows of every stored table as text, sorted; columns by name, for one may have been added later."""
         with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
             names = connection.execute(
                 "select table_name from duckdb_tables() where schema_name = 'intermediate' order by 1"
             ).fetchall()
             return {
                 name: sorted(
-                    map(str, connection.execute(f"from lake.intermediate.{name}").to_arrow_table().to_pylist())
+                    str(sorted(row.items()))
+                    for row in connection.execute(f"from lake.intermediate.{name}").to_arrow_table().to_pylist()
                 )
                 for (name,) in names
             }
