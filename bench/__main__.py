@@ -10,6 +10,7 @@ from collections.abc import Sequence
 BENCHES: dict[str, tuple[str, ...]] = {
     "relay": ("--events", "50000", "--samples", "100"),
     "derived": ("--orders", "2000"),
+    "refused": ("--orders", "1000"),
     "commands": ("--seconds", "3"),
     "import_rows": ("--rows", "2000"),
     "visibility": ("--samples", "50"),

@@ -13,20 +13,18 @@ import csv
 import gzip
 import multiprocessing
 import random
-import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, repeat
 from pathlib import Path
 
-import psutil
 import psycopg
 
 from bench.figures import Figure, report
+from bench.processor import cost_of
 from bench.servers import own_postgres
 from contracts.settings import PodSettings, Settings
 from oltp.directory import migrate_directory
@@ -44,14 +42,6 @@ STOCK_CODES = 3_000
 RATIO_MAX = 15.0
 """An import books events, tax, payment, shipment and stock of a row; a plain insert stores only the row. Measured
 ratio: 12.5 to 13.5, with 57 to 60 us for the plain row."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Processor seconds of one piece of work."""
-
-    client: float
-    server: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,8 +64,8 @@ def measure(*, rows: int = 20_000, file: Path | None = None) -> list[Figure]:
             nonlocal done
             done = import_files([path], settings).rows_read
 
-        imported = _cost(server, run)
-        plain = _cost(server, lambda: _insert_plainly(settings.pods[0], path))
+        imported = cost_of(server, run)
+        plain = cost_of(server, lambda: _insert_plainly(settings.pods[0], path))
     ratio = (imported.client + imported.server) / (plain.client + plain.server)
     return [
         Figure(name="rows", value=done, unit=""),
@@ -123,36 +113,6 @@ def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
 def _create(server: EmbeddedPostgres, database: str, roles: tuple[str, ...]) -> None:
     bootstrap.create_database(server.superuser_dsn(), database, owner=roles[0])
     bootstrap.allow_connections(server.superuser_dsn(), database, roles)
-
-
-def _cost(server: EmbeddedPostgres, work: Callable[[], None]) -> Cost:
-    """Run `work` and return its cost; its child processes must have ended before it returns."""
-    client, behind = _client_seconds(), _server_seconds(server)
-    work()
-    return Cost(client=_client_seconds() - client, server=_server_seconds(server) - behind)
-
-
-def _client_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
-
-
-def _server_seconds(server: EmbeddedPostgres) -> float:
-    """Return the processor seconds of the server: of its running and of its ended processes."""
-    parent = psutil.Process(int((server.data / "postmaster.pid").read_text().split("\n", 1)[0]))
-    while True:
-        own = parent.cpu_times()
-        ended = own.children_user + own.children_system
-        total = own.user + own.system + ended
-        try:
-            for child in parent.children():
-                times = child.cpu_times()
-                total += times.user + times.system
-        except psutil.NoSuchProcess:
-            continue
-        own = parent.cpu_times()
-        if own.children_user + own.children_system == ended:
-            return total
 
 
 def _insert_plainly(pod: PodSettings, path: Path) -> None:

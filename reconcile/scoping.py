@@ -33,6 +33,17 @@ where (%(above)s::uuid is null or order_id > %(above)s::uuid)
   and (%(through)s::uuid is null or order_id <= %(through)s::uuid)
 """
 ORDER_COUNT = f"select count(*) {IN_RANGE}"
+COUNTED_MAX = 10_000
+# How many orders a pod has. A large number is estimated, as the server's planner does it: rows per page when the table
+# was last looked at, times its pages now. To count them all would cost every run more as the table grows.
+ORDERS = f"""
+select case when counted.orders <= {COUNTED_MAX} then counted.orders else greatest(
+    counted.orders,
+    (c.reltuples / nullif(c.relpages, 0) * pg_relation_size(c.oid) / current_setting('block_size')::integer)::bigint
+) end
+from (select count(*) as orders from (select from oltp.orders limit {COUNTED_MAX + 1}) as first) as counted,
+     pg_class as c where c.oid = 'oltp.orders'::regclass
+"""
 RANGE_END = f"select order_id::text {IN_RANGE} order by order_id offset %(number)s limit 1"
 IS_SMALL = """
 select not exists (select from oltp.orders offset %(orders_max)s) and %(orders_max)s > 0
@@ -103,7 +114,8 @@ def _swept(connection: psycopg.Connection[Any], plan: SweepPlan) -> tuple[KeyRan
         found = connection.execute(RANGE_END, {**vars(keys), "number": number - 1}).fetchone()
         return str(found[0]) if found else None
 
-    return taken(plan.parts, max(math.ceil(size(KeyRange()) * plan.share), 1), size, end)
+    orders = int(_one(connection, ORDERS, {})[0])
+    return taken(plan.parts, max(math.ceil(orders * plan.share), 1), size, end)
 
 
 def _one(connection: psycopg.Connection[Any], query: str, bound: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,84 +7,125 @@ rows (`reconcile/read_model_pairs.py`), which sums there are (`reconcile/copies/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from contracts.scope import Scope
 from reconcile.compare import Outcome, compare
 from reconcile.oltp_side import stream
 from reconcile.pair import PodRun
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table
 from reconcile.shapes import HUGEINT
-from reconcile.view_tables import ViewSum
+from reconcile.view_tables import SumPart, ViewSum
 
 if TYPE_CHECKING:
     import adbc_driver_postgresql.dbapi as adbc
 
-# A group belongs to the pods of its rows; without a row of a known pod, to the first pod. The sum of a group may be
-# missing, so we take the groups from the rows, and add the groups that only the sums have.
-LOOKED_AT = """
-    parts as materialized ({parts}),
-    groups as (
-        select {group}, {identity} as group_id, bool_or(pod = $1) as is_here,
-               coalesce(bool_or(pod = any(string_to_array($3, ','))), false) as is_somewhere,
-               bool_or({of_rows}) as is_changed
+# A group belongs to the pods of its rows; without a row of a known pod, to the first pod. A group's sum may be missing,
+# and there may be a sum without rows, so we join both fully.
+BOTH = """
+    with {looked_at}
+    parts as ({parts}),
+    added as (
+        select {group}, {identity} as added_id, bool_or(pod = $1) as is_here,
+               coalesce(bool_or(pod = any(string_to_array($3, ','))), false) as is_somewhere, {added}
         from parts group by {group}
     ),
+    kept as (select {group}, {id_column} as kept_id, {kept} from {sums} as kept)
+    select {group}, added_id, kept_id, {both} from added full join kept using ({group})
+    where coalesce(is_here, false) or ($1 = $2 and not coalesce(is_somewhere, false))"""
+
+# With a scope: the groups of changed aggregates, and the groups whose own id is in the scope. There is an index for
+# each of these conditions, so that nothing else is read.
+LOOKED_AT = """
     looked_at as (
-        select {group} from groups
-        where (is_here or ($1 = $2 and not is_somewhere)) and (is_changed or {of_groups})
-        union all
-        select {group} from read_models.{name} as present
-        where $1 = $2 and {of_sums} and not exists (select from groups where {same})
-    )"""
-ADDED_UP = """
-    with {looked_at}
-    select {identity} as {id_column}, {group}, {added} from parts join looked_at using ({group}) group by {group}"""
-KEPT = "with {looked_at} select {id_column}, {group}, {kept} from read_models.{name} join looked_at using ({group})"
+        {of_parts}
+        union
+        select {group} from read_models.{name} where {of_sums}
+    ),"""
+OF_PART = "select {group} from read_models.{part} where {of_rows} or {of_groups}"
+# The rows of these groups only, read group by group: without `offset 0` PostgreSQL may instead read the whole table.
+CHOSEN = """(
+    select chosen.* from looked_at cross join lateral (
+        select * from read_models.{table} as row where {same} offset 0
+    ) as chosen
+)"""
+SLASHED = " || '/' || "
 
 
 def read_sums(run: PodRun, cursor: adbc.Cursor, item: ViewSum) -> None:
-    """Read the view's sums, and the sums computed from its rows, into scratch tables."""
-    known = sorted(run.context.pods)
-    identity = " || '/' || ".join(item.group)
-    measures = [column.name for column in item.shape.columns if column.type == HUGEINT]
-    names = {
-        "name": item.name,
-        "id_column": item.id_column,
-        "group": ", ".join(item.group),
-        "identity": f"md5({identity})::uuid::text",
-    }
-    looked_at, bound = _looked_at(run, item, names)
-    added = ", ".join(f"sum({one})::text as {one}" for one in measures)
-    kept = ", ".join(f"{one}::text as {one}" for one in measures)
-    select = ", ".join(f"{one}::{HUGEINT} as {one}" if one in measures else one for one in item.shape.names)
-    for side, query in (("added", ADDED_UP), ("kept", KEPT)):
-        text = query.format(**names, looked_at=looked_at, added=added, kept=kept)
-        rows = stream(cursor, text, (run.pod, known[0], ",".join(known), *bound))
-        load(run.connection, f"{side}_{item.name}", rows, select)
+    """Read the view's sums, and the sums computed from its rows, into one scratch table."""
+    known, measures = sorted(run.context.pods), _measures(item)
+    looked_at, bound = ("", ()) if run.scope is None else _looked_at(item, run.scope)
+    is_whole = run.scope is None
+    query = BOTH.format(
+        sums=_relation(item, item.name, is_whole=is_whole),
+        id_column=item.id_column,
+        group=", ".join(item.group),
+        identity=_identity(item),
+        looked_at=looked_at,
+        parts=" union all ".join(_rows(item, part, is_whole=is_whole) for part in item.parts),
+        added=", ".join(f"sum({one})::text as added_{one}" for one in measures),
+        kept=", ".join(f"{one}::text as kept_{one}" for one in measures),
+        both=", ".join(f"added_{one}, kept_{one}" for one in measures),
+    )
+    numbers = [f"{side}_{one}::{HUGEINT} as {side}_{one}" for one in measures for side in ("added", "kept")]
+    rows = stream(cursor, query, (run.pod, known[0], ",".join(known), *bound))
+    load(run.connection, _scratch(item), rows, ", ".join((*item.group, "added_id", "kept_id", *numbers)))
 
 
 def compare_sums(run: PodRun, item: ViewSum) -> Outcome:
-    """Compare the two scratch tables: the sums computed from the rows (left), and the view's sums (right)."""
-    added, kept = (table(f"{side}_{item.name}") for side in ("added", "kept"))
+    """Compare the sums computed from the rows (left) with the view's sums (right)."""
+    added, kept = (_side(item, side) for side in ("added", "kept"))
     return compare(run.connection, item.shape, added, kept, run.context.limits)
 
 
-def _looked_at(run: PodRun, item: ViewSum, names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return the query of the groups that are compared, and the values that it binds after the pods.
+def _measures(item: ViewSum) -> list[str]:
+    return [column.name for column in item.shape.columns if column.type == HUGEINT]
 
-    With a scope these are the groups of changed aggregates, and the groups whose own id is in the scope.
-    """
-    of_rows = of_groups = of_sums = "true"
-    bound: tuple[str, ...] = ()
-    if run.scope is not None:
-        changed = replace(run.scope, ranges=())
-        of_rows, ids = postgres_condition(changed, ["aggregate_id"], "text", first=4)
-        named, of_ids = postgres_condition(run.scope, ["{id}"], "text", first=4 + len(ids))
-        of_groups, of_sums = (named.replace("{id}", one) for one in ("group_id", f"present.{item.id_column}"))
-        bound = (*ids, *of_ids)
-    same = " and ".join(f"groups.{name} = present.{name}" for name in item.group)
-    conditions = {"of_rows": of_rows, "of_groups": of_groups, "of_sums": of_sums, "same": same}
-    return LOOKED_AT.format(parts=item.parts, **names, **conditions), bound
+
+def _identity(item: ViewSum) -> str:
+    """Return the id of a group, computed from its columns; written as in the index of each part."""
+    return f"(md5({SLASHED.join(item.group)})::uuid::text)"
+
+
+def _scratch(item: ViewSum) -> str:
+    return f"sums_{item.name}"
+
+
+def _side(item: ViewSum, side: str) -> str:
+    columns = (*item.group, f"{side}_id as {item.id_column}", *(f"{side}_{one} as {one}" for one in _measures(item)))
+    return f"(select {', '.join(columns)} from {table(_scratch(item))} where {side}_id is not null)"
+
+
+def _relation(item: ViewSum, name: str, *, is_whole: bool) -> str:
+    """Return a table's rows as a relation: all, or those of the groups in `looked_at`."""
+    if is_whole:
+        return f"read_models.{name}"
+    return CHOSEN.format(table=name, same=" and ".join(f"row.{one} = looked_at.{one}" for one in item.group))
+
+
+def _rows(item: ViewSum, part: SumPart, *, is_whole: bool) -> str:
+    measures = ", ".join(f"{part.measures.get(one, '0')} as {one}" for one in _measures(item))
+    # Of the root only the pod, because its other columns may have the names of the part's.
+    pods = f"(select merchant_id, {part.id_column}, pod from read_models.{part.root})"
+    root = f"left join {pods} as root using (merchant_id, {part.id_column})" if part.root else ""
+    relation = _relation(item, part.name, is_whole=is_whole)
+    return f"select {', '.join(item.group)}, pod, {measures} from {relation} as part {root}"
+
+
+def _looked_at(item: ViewSum, scope: Scope) -> tuple[str, tuple[str, ...]]:
+    """Return the query of the groups that are compared, and the values that it binds after the pods."""
+    changed = replace(scope, ranges=())
+    of_rows, ids = postgres_condition(changed, ["{id}"], "text", first=4)
+    named, of_ids = postgres_condition(scope, ["{id}"], "text", first=4 + len(ids))
+    group = ", ".join(item.group)
+    of_groups, of_sums = (named.replace("{id}", one) for one in (_identity(item), item.id_column))
+    by_id = {part.name: of_rows.replace("{id}", part.id_column) for part in item.parts}
+    of_parts = [
+        OF_PART.format(group=group, part=name, of_rows=condition, of_groups=of_groups)
+        for name, condition in by_id.items()
+    ]
+    text = LOOKED_AT.format(of_parts=" union ".join(of_parts), group=group, name=item.name, of_sums=of_sums)
+    return text, (*ids, *of_ids)

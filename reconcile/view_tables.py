@@ -6,6 +6,7 @@ and compared (`reconcile/read_model_pairs.py`), or built (`derived/read_models/`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape
@@ -49,17 +50,30 @@ class ViewTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SumPart:
+    """A table whose rows are added up, with the columns of the sum's `group`.
+
+    `measures` maps a measure of the sum to the expression over a row that is added up; the others are 0 here. `root`
+    names the table with the column `pod`, when the table itself has none.
+    """
+
+    name: str
+    id_column: str
+    measures: Mapping[str, str]
+    root: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ViewSum:
     """A table of a view whose rows are sums over rows of its other tables.
 
-    `parts` is PostgreSQL SQL that returns the rows to add up, with the columns of `group`, the compared measures, `pod`
-    and `aggregate_id`. These rows are themselves compared with the lake's states; sums over right rows are right.
+    The rows of the parts are themselves compared with the lake's states; sums over right rows are right.
     """
 
     shape: Shape
     id_column: str
     group: tuple[str, ...]
-    parts: str
+    parts: tuple[SumPart, ...]
 
     @property
     def name(self) -> str:

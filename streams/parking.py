@@ -62,8 +62,7 @@ def apply_parking(projection: Projection, work: Work, parked_keys: Collection[st
         try:
             projection.apply(attempt)
         except PoisonEventError as poison:
-            for one in (poison, *poison.others):
-                key, position = _find(attempt, one)
+            for one, key, position in _found(attempt, poison):
                 if key not in holds or position < holds[key].from_position:
                     holds[key] = Hold(from_position=position, event_id=one.event_id, reason=one.reason)
             continue
@@ -186,10 +185,15 @@ def _parked(row: dict[str, object], holds: Mapping[str, Hold], now: datetime) ->
     )
 
 
-def _find(work: Work, poison: PoisonEventError) -> tuple[str, int]:
-    """Return aggregate key and position of the poison event; raise `poison` when the step does not contain it."""
+def _found(work: Work, poison: PoisonEventError) -> list[tuple[PoisonEventError, str, int]]:
+    """Return the poison events with aggregate key and position; raise one that the step does not contain."""
+    every = (poison, *poison.others)
+    wanted = pa.array([one.event_id for one in every], pa.string())
+    rows: dict[object, dict[str, object]] = {}
     for entry in work.entries:
-        found = entry.events.filter(pc.equal(entry.events.column("event_id"), poison.event_id)).to_pylist()
-        if found:
-            return _key(found[0]), int(found[0]["position"])
-    raise poison
+        for row in entry.events.filter(pc.is_in(entry.events.column("event_id"), value_set=wanted)).to_pylist():
+            rows.setdefault(row["event_id"], row)
+    for one in every:
+        if one.event_id not in rows:
+            raise one
+    return [(one, _key(row), int(str(row["position"]))) for one in every for row in (rows[one.event_id],)]

@@ -19,13 +19,15 @@ from derived.postgres_errors import is_of_content
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 SCHEMA = "read_models"
+ALL = sql.SQL("")
+"""The condition of a statement on every staged row."""
 
 
 def prepare(cursor: Cursor, roots: Iterable[Root]) -> None:
     """Create the session's staging tables, once per connection."""
     for root in roots:
         cursor.execute(
-            sql.SQL("create temp table {} (like {}) on commit delete rows").format(_staging(root), _name(root.table))
+            sql.SQL("create temp table {} (like {}) on commit delete rows").format(staging(root), name_of(root.table))
         )
 
 
@@ -35,14 +37,20 @@ def write(cursor: Cursor, root: Root, content: Content) -> None:
     Versions continue when an aggregate moves to another pod. Of one version in two pods, that of the higher directory
     epoch stays. So the earlier pod's consumer never overwrites a row, in whichever order events arrive.
     """
-    if content.absent:
-        _delete_absent(cursor, root, content.absent)
+    stage(cursor, root, content)
     if not content.rows:
         return
-    _copy(cursor, _staging(root), root.columns, content.rows)
-    cursor.execute(_upsert(root))
+    cursor.execute(upsert(root))
     if root.child is not None:
         _replace_children(cursor, root, root.child, cursor.fetchall(), content.children)
+
+
+def stage(cursor: Cursor, root: Root, content: Content) -> None:
+    """Add root rows to the staging table; delete the rows of aggregates that are not in the view any more."""
+    if content.absent:
+        _delete_absent(cursor, root, content.absent)
+    if content.rows:
+        copy_rows(cursor, staging(root), root.row_type, content.rows)
 
 
 def insert(cursor: Cursor, root: Root, content: Content) -> bool:
@@ -56,11 +64,11 @@ def insert(cursor: Cursor, root: Root, content: Content) -> bool:
             if content.absent:
                 _delete_absent(cursor, root, content.absent)
             if content.rows:
-                _copy(cursor, _name(root.table), root.columns, content.rows)
+                copy_rows(cursor, name_of(root.table), root.row_type, content.rows)
             if content.rows and root.child is not None:
                 keys = [msgspec.structs.astuple(row)[:2] for row in content.rows]
                 cursor.execute(_delete(root, root.child.table), _columns_of(keys))
-                _copy(cursor, _name(root.child.table), root.child.row_type.__struct_fields__, content.children)
+                copy_rows(cursor, name_of(root.child.table), root.child.row_type, content.children)
     except (psycopg.Error, UnicodeError) as error:
         if is_of_content(error):
             return False
@@ -77,7 +85,7 @@ def digests(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> set[
             """select present.{merchant_id}, present.{id}, md5(string_agg(present::text, '|' order by present::text))
                from {table} as present join unnest(%s::text[], %s::text[]) as asked (merchant, identifier)
                  on present.{merchant_id} = asked.merchant and present.{id} = asked.identifier group by 1, 2"""
-        ).format(table=_name(name), merchant_id=merchant, id=identifier)
+        ).format(table=name_of(name), merchant_id=merchant, id=identifier)
         found |= {(name, *row) for row in cursor.execute(query, _columns_of(keys)).fetchall()}
     return found
 
@@ -90,20 +98,20 @@ def digest_of_pod(cursor: Cursor, root: Root, pod: str) -> tuple[Any, ...]:
         join = (
             sql.SQL("")
             if name == root.table
-            else sql.SQL("join {} as root using ({}, {})").format(_name(root.table), merchant, identifier)
+            else sql.SQL("join {} as root using ({}, {})").format(name_of(root.table), merchant, identifier)
         )
         owner = sql.SQL("present" if name == root.table else "root")
         query = sql.SQL(
             "select count(*), coalesce(sum(hashtextextended(present::text, 0)), 0) from {} as present {} "
             "where {}.pod = %s"
-        ).format(_name(name), join, owner)
+        ).format(name_of(name), join, owner)
         found += cursor.execute(query, [pod]).fetchall()
     return tuple(found)
 
 
 def clear_staging(cursor: Cursor, root: Root) -> None:
     """Empty the staging table, for the next `write` in the same transaction."""
-    cursor.execute(sql.SQL("truncate {}").format(_staging(root)))
+    cursor.execute(sql.SQL("truncate {}").format(staging(root)))
 
 
 def delete_keys(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]], pod: str) -> int:
@@ -127,7 +135,7 @@ def by_pod(cursor: Cursor, root: Root, keys: Sequence[tuple[str, str]]) -> dict[
         """select present.pod, present.{merchant_id}, present.{id} from {table} as present
            join unnest(%s::text[], %s::text[]) as asked (merchant, identifier)
              on present.{merchant_id} = asked.merchant and present.{id} = asked.identifier"""
-    ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
+    ).format(table=name_of(root.table), merchant_id=merchant, id=identifier)
     found: dict[str, set[tuple[str, str]]] = {}
     for pod, merchant_id, aggregate_id in cursor.execute(query, _columns_of(keys)).fetchall():
         found.setdefault(pod, set()).add((merchant_id, aggregate_id))
@@ -153,15 +161,18 @@ def delete_pod(cursor: Cursor, root: Root, pod: str, *, except_keys: Sequence[tu
     return cursor.rowcount
 
 
-def _name(table: str) -> sql.Composable:
+def name_of(table: str) -> sql.Composable:
+    """Return a table's name with its schema."""
     return sql.Identifier(SCHEMA, table)
 
 
-def _staging(root: Root) -> sql.Composable:
+def staging(root: Root) -> sql.Composable:
+    """Return the name of a root's staging table."""
     return sql.Identifier("pg_temp", f"incoming_{root.table}")
 
 
-def _identifiers(names: Iterable[str]) -> sql.Composable:
+def identifiers(names: Iterable[str]) -> sql.Composable:
+    """Return a list of columns."""
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
@@ -169,26 +180,35 @@ def _columns_of(keys: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
     return [key[0] for key in keys], [key[1] for key in keys]
 
 
-def _copy(cursor: Cursor, table: sql.Composable, columns: Sequence[str], rows: Iterable[RootRow | ChildRow]) -> None:
-    with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(table, _identifiers(columns))) as copy:
+def copy_rows(
+    cursor: Cursor,
+    table: sql.Composable,
+    row_type: type[RootRow] | type[ChildRow],
+    rows: Iterable[RootRow | ChildRow],
+) -> None:
+    """Add rows to a table with COPY."""
+    columns = identifiers(row_type.__struct_fields__)
+    with cursor.copy(sql.SQL("copy {} ({}) from stdin").format(table, columns)) as copy:
         for row in rows:
             copy.write_row(msgspec.structs.astuple(row))
 
 
-def _upsert(root: Root) -> sql.Composed:
+def upsert(root: Root, condition: sql.Composable = ALL) -> sql.Composed:
+    """Return the statement that writes the staged rows, those that meet `condition`, and returns the written keys."""
     changed = root.columns[2:]
     return sql.SQL(
-        """insert into {table} as present ({columns}) select {columns} from {staging}
+        """insert into {table} as present ({columns}) select {columns} from {staging} {condition}
            on conflict ({key}) do update set ({changed}) = row({excluded})
            where (present.directory_epoch, present.version) < (excluded.directory_epoch, excluded.version)
              or (present.pod = excluded.pod and present.epoch <> excluded.epoch)
            returning {returned}"""
     ).format(
-        table=_name(root.table),
-        columns=_identifiers(root.columns),
-        staging=_staging(root),
-        key=_identifiers(root.key_columns),
-        changed=_identifiers(changed),
+        table=name_of(root.table),
+        columns=identifiers(root.columns),
+        staging=staging(root),
+        condition=condition,
+        key=identifiers(root.key_columns),
+        changed=identifiers(changed),
         excluded=sql.SQL(", ").join(sql.Identifier("excluded", name) for name in changed),
         returned=sql.SQL(", ").join(sql.Identifier("present", name) for name in root.key_columns),
     )
@@ -201,9 +221,8 @@ def _replace_children(
     if not won:
         return
     cursor.execute(_delete(root, child.table), _columns_of(written))
-    columns = child.row_type.__struct_fields__
     rows = [row for row in children if msgspec.structs.astuple(row)[:2] in won]
-    _copy(cursor, _name(child.table), columns, rows)
+    copy_rows(cursor, name_of(child.table), child.row_type, rows)
 
 
 def _delete(root: Root, table: str) -> sql.Composed:
@@ -211,7 +230,7 @@ def _delete(root: Root, table: str) -> sql.Composed:
     return sql.SQL(
         """delete from {table} as present using unnest(%s::text[], %s::text[]) as gone (merchant, identifier)
            where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier"""
-    ).format(table=_name(table), merchant_id=merchant, id=identifier)
+    ).format(table=name_of(table), merchant_id=merchant, id=identifier)
 
 
 def _delete_of_pod(root: Root) -> sql.Composed:
@@ -221,7 +240,7 @@ def _delete_of_pod(root: Root) -> sql.Composed:
            as gone (merchant, identifier)
            where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier and present.pod = %(pod)s
            returning present.{merchant_id}, present.{id}"""
-    ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
+    ).format(table=name_of(root.table), merchant_id=merchant, id=identifier)
 
 
 def _delete_older(root: Root) -> sql.Composed:
@@ -234,7 +253,7 @@ def _delete_older(root: Root) -> sql.Composed:
            where present.{merchant_id} = gone.merchant and present.{id} = gone.identifier
              and ((present.directory_epoch, present.version) <= (gone.directory_epoch, gone.version)
                   or (present.pod = gone.pod and present.epoch <> gone.epoch))"""
-    ).format(table=_name(root.table), merchant_id=merchant, id=identifier)
+    ).format(table=name_of(root.table), merchant_id=merchant, id=identifier)
 
 
 def _delete_orphans(root: Root, child: Child) -> sql.Composed:
@@ -245,7 +264,7 @@ def _delete_orphans(root: Root, child: Child) -> sql.Composed:
            where part.{merchant_id} = gone.merchant and part.{id} = gone.identifier
              and not exists (select from {table} as present
                              where present.{merchant_id} = part.{merchant_id} and present.{id} = part.{id})"""
-    ).format(child=_name(child.table), table=_name(root.table), merchant_id=merchant, id=identifier)
+    ).format(child=name_of(child.table), table=name_of(root.table), merchant_id=merchant, id=identifier)
 
 
 _NOT_KEPT = """not exists (select from unnest(%(merchants)s::text[], %(ids)s::text[]) as kept (merchant, identifier)
@@ -255,7 +274,7 @@ _NOT_KEPT = """not exists (select from unnest(%(merchants)s::text[], %(ids)s::te
 def _delete_pod(root: Root) -> sql.Composed:
     merchant, identifier = map(sql.Identifier, root.key_columns)
     return sql.SQL("delete from {table} as present where present.pod = %(pod)s and " + _NOT_KEPT).format(
-        table=_name(root.table), merchant_id=merchant, id=identifier
+        table=name_of(root.table), merchant_id=merchant, id=identifier
     )
 
 
@@ -266,4 +285,4 @@ def _delete_pod_children(root: Root, child: Child) -> sql.Composed:
            where part.{merchant_id} = present.{merchant_id} and part.{id} = present.{id}
              and present.pod = %(pod)s and """
         + _NOT_KEPT
-    ).format(child=_name(child.table), table=_name(root.table), merchant_id=merchant, id=identifier)
+    ).format(child=name_of(child.table), table=name_of(root.table), merchant_id=merchant, id=identifier)

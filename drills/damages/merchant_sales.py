@@ -83,7 +83,8 @@ CELLS = {
     "rows": ROWS,
     "views, first": (
         read_models.in_all(NAME, "view emptied", empty_sales, Class.MISSING),
-        read_models.moved_back(NAME, pod=1),
+        # No row ever ends here.
+        read_models.moved_back(NAME, Class.EXTRA, Class.AMOUNT, Class.DIFFERENT, pod=1),
     ),
     "views, second": (read_models.moved_forward(NAME),),
     "views, third": (_in_rows("sum changed by one minor unit", change_sum, Class.AMOUNT), LOST_SUM),

@@ -141,10 +141,16 @@ def misnamed(cell: Cell, named: Names) -> list[str]:
     faults = []
     for pair in cell.pairs:
         reported = named.get(pair, frozenset())
-        required, allowed = (names.get(pair, frozenset()) for names in (cell.named, cell.named_one_of))
-        is_one_of = len(reported) == 1 and reported <= allowed
-        if (allowed and not is_one_of) or (required and reported - cell.may_also_be != required):
-            wanted = " or ".join(sorted(allowed)) or ", ".join(sorted(required))
+        required, one_of, any_of = (
+            names.get(pair, frozenset()) for names in (cell.named, cell.named_one_of, cell.named_any_of)
+        )
+        is_other = (
+            (required and reported - cell.may_also_be != required)
+            or (one_of and not (len(reported) == 1 and reported <= one_of))
+            or (any_of and not (reported and reported <= any_of))
+        )
+        if is_other:
+            wanted = ", ".join(sorted(required)) or " or ".join(sorted(one_of)) or " and/or ".join(sorted(any_of))
             faults.append(f"{pair} names it {', '.join(sorted(reported)) or 'nothing'}, not {wanted}")
     return faults
 

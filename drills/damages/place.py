@@ -288,6 +288,8 @@ class Cell:
     named: Names = field(default_factory=dict)
     named_one_of: Names = field(default_factory=dict)
     """By pair: of these classes the comparison must report one, and no other; which one, running traffic decides."""
+    named_any_of: Names = field(default_factory=dict)
+    """By pair: of these classes the comparison must report at least one, and no other."""
     may_also_be: frozenset[DifferenceClass] = frozenset()
     """Classes that are allowed for other keys, because running traffic changes them meanwhile."""
     actions: tuple[ActionKind, ...] = ()
@@ -313,14 +315,15 @@ class Cell:
     @property
     def pairs(self) -> tuple[str, ...]:
         """The comparisons that must find it."""
-        return (*self.named, *self.named_one_of)
+        return (*self.named, *self.named_one_of, *self.named_any_of)
 
     @property
     def named_as(self) -> str:
         """Which comparison must report it as what, as Markdown."""
         all_of = [f"`{pair}`: {', '.join(sorted(kinds)) or 'any'}" for pair, kinds in self.named.items()]
         one_of = [f"`{pair}`: {' or '.join(sorted(kinds))}" for pair, kinds in self.named_one_of.items()]
-        return "; ".join([*all_of, *one_of])
+        any_of = [f"`{pair}`: {' and/or '.join(sorted(kinds))}" for pair, kinds in self.named_any_of.items()]
+        return "; ".join([*all_of, *one_of, *any_of])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,14 +338,22 @@ class Round:
     """
 
 
-def back(store: str, do: Damage, pair: str, pod: int = 0) -> Cell:
-    """Return the cell for a position that was moved back.
+def back(store: str, do: Damage, pair: str, *classes: DifferenceClass, pod: int = 0) -> Cell:
+    """Return the cell for a position that was moved back; without `classes`, any class may be reported.
 
     A worker continues from this position and skips what it has applied before; until then, rows are newer than their
     position.
     """
-    named = {pair: frozenset[DifferenceClass]()}
-    return Cell(damage="position moved back", store=store, do=do, named=named, may_mend_itself=True, pod=pod)
+    any_of = frozenset(classes)
+    return Cell(
+        damage="position moved back",
+        store=store,
+        do=do,
+        named={} if any_of else {pair: any_of},
+        named_any_of={pair: any_of} if any_of else {},
+        may_mend_itself=True,
+        pod=pod,
+    )
 
 
 def names(**classes: DifferenceClass | tuple[DifferenceClass, ...]) -> Names:

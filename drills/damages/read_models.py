@@ -180,9 +180,13 @@ def in_all(
     )
 
 
-def moved_back(view: str, pod: int = 0) -> Cell:
-    """Return the cell for a position that was moved back."""
-    return back(view, position_back(view), f"lake_{view}", pod)
+def moved_back(view: str, *classes: DifferenceClass, pod: int = 0) -> Cell:
+    """Return the cell for a position that was moved back; `classes` are those of what traffic wrote in these cuts.
+
+    The view's rows are newer than its position says. An aggregate that came meanwhile is extra, a row that ended
+    meanwhile is missing; no row is stale.
+    """
+    return back(view, position_back(view), f"lake_{view}", *classes, pod=pod)
 
 
 def moved_forward(view: str) -> Cell:

@@ -7,7 +7,7 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 from __future__ import annotations
 
 from reconcile.shapes import Shape, belongs_to, sums
-from reconcile.view_tables import View, ViewSum, ViewTable, number, text
+from reconcile.view_tables import SumPart, View, ViewSum, ViewTable, number, text
 
 UTC_DAY = "strftime({} at time zone 'UTC', '%Y-%m-%d')"
 TABLES = (
@@ -92,16 +92,29 @@ DAYS = ViewSum(
     ),
     id_column="sales_day_id",
     group=("merchant_id", "day", "currency"),
-    parts="""
-        select merchant_id, day, currency, pod, order_id as aggregate_id, 1 as row_count, 1 as order_count,
-               ordered_minor, cancelled_minor, 0 as captured_minor, 0 as refunded_minor
-        from read_models.sales_orders
-        union all
-        select c.merchant_id, c.day, c.currency, p.pod, c.payment_id, 1, 0, 0, 0, c.captured_minor, 0
-        from read_models.sales_captures as c left join read_models.sales_payments as p using (merchant_id, payment_id)
-        union all
-        select merchant_id, day, currency, pod, refund_id, 1, 0, 0, 0, 0, refunded_minor
-        from read_models.sales_refunds""",
+    parts=(
+        SumPart(
+            name="sales_orders",
+            id_column="order_id",
+            measures={
+                "row_count": "1",
+                "order_count": "1",
+                "ordered_minor": "ordered_minor",
+                "cancelled_minor": "cancelled_minor",
+            },
+        ),
+        SumPart(
+            name="sales_captures",
+            id_column="payment_id",
+            measures={"row_count": "1", "captured_minor": "captured_minor"},
+            root="sales_payments",
+        ),
+        SumPart(
+            name="sales_refunds",
+            id_column="refund_id",
+            measures={"row_count": "1", "refunded_minor": "refunded_minor"},
+        ),
+    ),
 )
 """Each row of sums has an id of its own; a repair of a differing row computes its sums again."""
 

@@ -149,6 +149,28 @@ def test_a_rebuild_parks_what_cannot_be_stored_and_keeps_what_was_before_it(stor
     assert "Waits behind" in events[1].error
 
 
+def test_of_many_orders_those_whose_lines_are_refused_leave_nothing_and_the_others_everything(stores: Stores) -> None:
+    bad_ones = (0, 63, 64, 100, 199)  # at the ends of blocks, and inside
+    orders = [order(lines=2, order_number=str(number)) for number in range(200)]
+    bad = {orders[number].order_id for number in bad_ones}
+    names = ", ".join(f"'{one}'" for one in bad)
+    second = f"line_number = 2 and order_id in ({names})"
+    stores.execute(f"alter table read_models.fulfillment_lines add constraint good check (not ({second}))")
+    pod = FakePod()
+    work = pod.step(pod.cut(*orders))
+    stores.lake.apply(work)
+    stores.fulfillment.apply(pod.step([]))
+    stores.fulfillment.rebuild_all("pod1")
+    parked = {event.event["aggregate_id"]: event.error for event in stores.fulfillment.parked_events("pod1")}
+    assert parked.keys() == bad
+    assert all("violates check constraint" in error for error in parked.values())
+    lines = stores.execute("select order_id, count(*) from read_models.fulfillment_lines group by order_id")
+    assert dict(lines) == {one.order_id: 2 for one in orders if one.order_id not in bad}
+    assert {row[0] for row in stores.execute("select order_id from read_models.fulfillment_orders")} == dict(
+        lines
+    ).keys()
+
+
 def test_a_view_that_cannot_be_made_of_a_state_parks_that_one(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = order(), order()
     root = stores.account._roots["order"]

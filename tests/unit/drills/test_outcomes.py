@@ -49,3 +49,25 @@ def test_a_lost_sum_is_missing_or_begun_again_and_nothing_else(classes: tuple[Cl
     shown = ", ".join(sorted(classes)) or "nothing"
     assert faults == ([] if is_right else [f"lake_merchant_sales names it {shown}, not amount or missing"])
     assert lost.pairs == ("lake_merchant_sales",), "its breaks are looked for in this comparison"
+
+
+@pytest.mark.parametrize(
+    ("classes", "is_right"),
+    [
+        ((Class.EXTRA,), True),
+        ((Class.AMOUNT, Class.DIFFERENT), True),
+        ((Class.EXTRA, Class.AMOUNT, Class.DIFFERENT), True),
+        ((), False),
+        ((Class.STALE,), False),
+        ((Class.EXTRA, Class.MISSING), False),
+    ],
+)
+def test_a_position_moved_back_shows_what_traffic_can_have_written_and_nothing_else(
+    classes: tuple[Class, ...], is_right: bool
+) -> None:
+    (moved,) = [one for one in merchant_sales.CELLS["views, first"] if one.damage == "position moved back"]
+    faults = misnamed(moved, reported(lake_merchant_sales=classes) if classes else {})
+    shown = ", ".join(sorted(classes)) or "nothing"
+    wanted = "amount and/or different and/or extra"
+    assert faults == ([] if is_right else [f"lake_merchant_sales names it {shown}, not {wanted}"])
+    assert moved.pairs == ("lake_merchant_sales",), "its breaks are looked for in this comparison"
