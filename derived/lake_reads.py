@@ -13,7 +13,7 @@ from datetime import datetime
 import duckdb
 import pyarrow as pa
 
-from contracts.events.envelope import ENVELOPE_COLUMNS
+from contracts.events.envelope import ENVELOPE_COLUMNS, FIRST_DIRECTORY_EPOCH
 from derived.lake_connection import LAKE
 from derived.lake_schema import CUTS, EVENTS, fence_table
 from streams.projection import START, Position
@@ -117,6 +117,19 @@ def known_aggregates(
         {"pod": pod, "aggregate_type": aggregate_type, "merchants": merchants, "ids": ids},
     ).fetchall()
     return {(merchant_id, aggregate_id) for merchant_id, aggregate_id in rows}
+
+
+def pods_of_moved(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Return the pods with events of those of these aggregates (``merchant/type/id``) whose merchant has moved."""
+    merchants, types, ids = _split(sorted(keys))
+    rows = connection.execute(
+        f"""select distinct pod from {EVENTS}
+            where merchant_id in (select merchant_id from {EVENTS} where directory_epoch > {FIRST_DIRECTORY_EPOCH})
+              and (merchant_id, aggregate_type, aggregate_id) in
+                  (select (unnest($merchants::varchar[]), unnest($types::varchar[]), unnest($ids::varchar[])))""",
+        {"merchants": merchants, "types": types, "ids": ids},
+    ).fetchall()
+    return {str(row[0]) for row in rows}
 
 
 def read_events(

@@ -29,6 +29,7 @@ from repair import ledger
 from repair.evidence.gathering import BuildProjection, gather
 from repair.ledger.decisions import DecisionKind, write_decision
 from repair.ledger.schema import ledger as writing
+from repair.remedies import HOMELESS
 from repair.values import AggregateEvidence
 
 NOTHING_TO_DECIDE = "Break {id}: the newest event of {key} says what OLTP holds; there is nothing to decide."
@@ -109,6 +110,7 @@ def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Cl
     """
     known = shown.known
     said = known.believed if known.is_unexplained else known.said
+    _check_home(shown)
     if known.is_unexplained and said is None:
         raise ConflictError(MOVED_SINCE.format(id=shown.item.break_id, key=shown.key))
     if (known.is_stated and not known.is_unexplained) or (known.root_version is None and known.said is None):
@@ -117,7 +119,7 @@ def correct(settings: Settings, shown: Shown, *, by: str, reason: str, clock: Cl
     if said is None and known.has_events:
         raise ConflictError(UNREADABLE.format(id=shown.item.break_id, key=shown.key))
     merchant_id, aggregate_type, aggregate_id = shown.key.split("/", 2)
-    pod = settings.pod(shown.item.pod)
+    pod = settings.pod(known.home)
     command = PutBack(
         merchant_id=merchant_id,
         aggregate_type=aggregate_type,
@@ -136,6 +138,7 @@ def _check_approvable(shown: Shown) -> None:
     known, aggregate_type = shown.known, shown.key.split("/", 2)[1]
     named = {"id": shown.item.break_id, "key": shown.key}
     happens_once = STATE_TYPES[aggregate_type] in HAPPENS_ONCE
+    _check_home(shown)
     if known.root_version is None:
         raise ConflictError(NO_ROW.format(**named))
     if known.is_faulty:
@@ -146,16 +149,22 @@ def _check_approvable(shown: Shown) -> None:
         raise ConflictError(NOTHING_TO_DECIDE.format(**named))
 
 
+def _check_home(shown: Shown) -> None:
+    if shown.known.is_homeless:
+        raise ConflictError(f"Break {shown.item.break_id}: {HOMELESS.format(key=shown.key)}")
+
+
 def _decide(settings: Settings, shown: Shown, decision: DecisionKind, by: str, reason: str, clock: Clock) -> list[int]:
     """Record the decision, and reopen the aggregate's escalated breaks; return their ids."""
     dsn, item = settings.control_dsn, shown.item
-    waiting = ledger.breaks(dsn, states=[BreakState.ESCALATED], pod=item.pod, aggregate_keys=[shown.key], limit=None)
-    ids = [one.break_id for one in waiting]
+    # Of an aggregate that has moved, breaks of any of its pods may wait for the decision.
+    waiting = ledger.breaks(dsn, states=[BreakState.ESCALATED], aggregate_keys=[shown.key], limit=None)
+    ids = [one.break_id for one in waiting if one.pod in {item.pod, shown.known.home, *shown.known.sent}]
     with writing(dsn) as connection:
         write_decision(
             connection,
             at=clock(),
-            pod=item.pod,
+            pod=shown.known.home,
             aggregate_key=shown.key,
             decision=decision,
             digest=shown.known.digest,

@@ -69,7 +69,7 @@ class Draft:
         self._built: defaultdict[str, _Need] = defaultdict(_Need)
         self._is_full = False
         self._sums: list[Break] = []
-        self._remedies: defaultdict[tuple[str, str | None], list[Remedy]] = defaultdict(list)
+        self._remedies: defaultdict[str, list[Remedy]] = defaultdict(list)
 
     def escalate(self, item: Break, reason: str) -> None:
         """Escalate the break to a person."""
@@ -85,14 +85,14 @@ class Draft:
         With `is_enough`, a break whose aggregate needs nothing is in order. Without it, the caller requests a repair of
         the copy.
         """
-        self._remedies[item.pod, item.merchant_id].append(remedy)
+        self._remedies[item.merchant_id or item.pod].append(remedy)
         if remedy.refusal:
             self.escalate(item, remedy.refusal)
             return False
         for damage in remedy.damages:
             self._mend(item, damage)
         if remedy.restated_key is not None:
-            self._restated[item.pod][remedy.restated_key].causes.add(item.break_id)
+            self._restated[remedy.restated_in][remedy.restated_key].causes.add(item.break_id)
         if is_enough and not remedy.is_needed:
             self.in_order(item)
         return True
@@ -139,17 +139,17 @@ class Draft:
         if item.aggregate_key is None or item.entity in known.empty_tables or known.has_gap:
             self._rebuilt_whole.add(place)
 
-    def build(self, item: Break, cut: int | None) -> None:
-        """Request to build the marts from `cut` on; a full build if `cut` is None or that was tried before."""
-        need = self._built[item.pod]
-        need.causes.add(item.break_id)
-        need.cuts.add(cut or 1)
-        self._is_full = self._is_full or cut is None or item.repairs > 1
+    def build(self, item: Break, cuts: Mapping[str, int]) -> None:
+        """Request to build the marts from `cuts` (by pod) on; a full build if there are none or that was tried."""
+        for pod, cut in (cuts or {item.pod: 1}).items():
+            self._built[pod].causes.add(item.break_id)
+            self._built[pod].cuts.add(cut)
+        self._is_full = self._is_full or not cuts or item.repairs > 1
 
-    def build_sum(self, item: Break, cut: int | None) -> None:
-        """Request a repair of a sum. Without `cut`, the decision waits: a repair of the sum's rows may be enough."""
-        if cut is not None:
-            self.build(item, cut)
+    def build_sum(self, item: Break, cuts: Mapping[str, int]) -> None:
+        """Request a repair of a sum. Without `cuts`, the decision waits: a repair of the sum's rows may be enough."""
+        if cuts:
+            self.build(item, cuts)
         else:
             self._sums.append(item)
 
@@ -172,20 +172,21 @@ class Draft:
         )
 
     def _mend(self, item: Break, damage: EventDamage) -> None:
-        need = self._events[item.pod, damage.kind, damage.source][damage.event_id]
+        need = self._events[damage.pod, damage.kind, damage.source][damage.event_id]
         need.causes.add(item.break_id)
         need.cuts.add(damage.cut)
 
     def _decide_sum(self, item: Break) -> None:
         """Decide about a sum: a repair of its rows also repairs the sum; without one, the marts are built again."""
-        remedies = self._remedies[item.pod, item.merchant_id]
+        remedies = self._remedies[item.merchant_id or item.pod]
         refusal = next((remedy.refusal for remedy in remedies if remedy.refusal), "")
         if refusal and item.pod not in self._built:
             self.escalate(item, SUM_OF.format(reason=refusal))
             return
-        restated = [key for remedy in remedies if (key := remedy.restated_key) is not None]
+        restated = [(remedy.restated_in, key) for remedy in remedies if (key := remedy.restated_key) is not None]
         if restated and item.repairs <= 1:
-            self._restated[item.pod][restated[0]].causes.add(item.break_id)
+            pod, key = restated[0]
+            self._restated[pod][key].causes.add(item.break_id)
             return
         need = self._built[item.pod]
         need.causes.add(item.break_id)

@@ -14,13 +14,17 @@ from contracts.text import counted
 from repair.values import AggregateEvidence, DamageKind, EventDamage, PodEvidence
 
 FAULTY = "OLTP itself is at fault in {key} (see its oltp_identities break): stating it again would spread the fault."
+HOMELESS = (
+    "The merchant of {key} has rows in several pods and lives in none of them, so nobody can say which row is right. "
+    "Put it into oltp.residents of the pod where it lives; then open the break again."
+)
 GONE = (
     "OLTP has no row of {key}, of which there are events: a row was deleted past the commands. What the copies hold is "
     "the only evidence of it left."
 )
 UNIQUE = (
-    "The lake has event {event} of {key}, which the outbox no longer has and whose version no other event takes: the "
-    "outbox may have lost it, so it is not removed."
+    "The lake has event {event} of {key}, which the outbox of {pod} no longer has and whose version no other event of "
+    "that pod takes: the outbox may have lost it, so it is not removed."
 )
 DISPUTED_BEGINS = "The outbox says otherwise of event "
 DISPUTED = (
@@ -39,6 +43,8 @@ UNTOLD = (
     "stated, or taken out, only when a person says so: `tieout breaks approve-restatement` or `tieout breaks correct` "
     "(docs/runbooks/breaks.md)."
 )
+SENT = " Its merchant has moved and lives in {home} now; of its events {sent}."
+"""Follows each refusal of an aggregate that has moved."""
 CHANGES_TOLD = 8
 """Largest number of fields in a sentence with both values; the aggregate's own fields, e.g. totals, come first."""
 LOST = (
@@ -66,6 +72,8 @@ class Remedy:
     """Events that a repair must restore, replace or remove in the lake."""
     restated_key: str | None = None
     """The aggregate's key, when a new event must state it; None: no event is needed."""
+    restated_in: str = ""
+    """The pod whose row that event states."""
     refusal: str = ""
     """Why code must not repair it; then the other fields do not matter. Empty: code may."""
 
@@ -88,21 +96,23 @@ def remedy_of(pod: PodEvidence, key: str | None) -> Remedy:
     known = None if key is None else pod.aggregates.get(key)
     if key is None or known is None:
         return NOTHING
-    damages = tuple(damage for damage in pod.damages if damage.aggregate_key == key)
-    refusal = _refusal(known, key, damages)
-    if refusal:
-        return Remedy(refusal=refusal)
+    damages = tuple(damage for damage in (*pod.damages, *pod.damages_elsewhere) if damage.aggregate_key == key)
+    if refusal := _refusal(known, key, damages):
+        return Remedy(refusal=refusal + _sent(known))
     # Repairs of events in the lake come first; the next comparison shows what is left.
     is_again = (bool(known.lost_versions) or known.is_left_out) and known.is_stated and known.is_approved
     is_restated = (_is_unstated(known) and not _is_for_a_person(known)) or is_again
-    return Remedy(damages=damages, restated_key=key if is_restated else None)
+    return Remedy(damages=damages, restated_key=key if is_restated else None, restated_in=known.home)
 
 
 def remedy_in_finance(pod: PodEvidence, key: str | None) -> Remedy:
     """Return what the aggregate needs before its rows in the marts are right; if left out by finance: a person."""
     remedy = remedy_of(pod, key)
     why = None if key is None else pod.left_out.get(key)
-    return remedy if remedy.is_needed or why is None else Remedy(refusal=LEFT_OUT.format(key=key, why=why))
+    if key is None or why is None or remedy.is_needed:
+        return remedy
+    known = pod.aggregates.get(key)
+    return Remedy(refusal=LEFT_OUT.format(key=key, why=why) + ("" if known is None else _sent(known)))
 
 
 def told(changes: Sequence[FieldChange], currencies: tuple[str | None, str | None]) -> str:
@@ -137,6 +147,17 @@ def _is_confirmed(known: AggregateEvidence, damage: EventDamage) -> bool:
     return known.is_stated and damage.version == known.root_version
 
 
+def _sent(known: AggregateEvidence) -> str:
+    """Return which pod has sent which versions of an aggregate that has moved, as a sentence; else nothing."""
+    if not known.sent:
+        return ""
+    spans = [
+        f"{pod} has sent version {first}" if first == last else f"{pod} has sent versions {first} to {last}"
+        for pod, (first, last) in known.sent.items()
+    ]
+    return SENT.format(home=known.home, sent=" and ".join(spans))
+
+
 def _is_unstated(known: AggregateEvidence) -> bool:
     return known.root_version is not None and not known.is_stated
 
@@ -148,13 +169,15 @@ def _is_for_a_person(known: AggregateEvidence) -> bool:
 
 
 def _refusal(known: AggregateEvidence, key: str, damages: tuple[EventDamage, ...]) -> str:
+    if known.is_homeless:
+        return HOMELESS.format(key=key)
     if known.is_faulty:
         return FAULTY.format(key=key)
     if known.root_version is None and known.has_events:
         return GONE.format(key=key)
     for damage in damages:
         if damage.kind is DamageKind.EXTRA and damage.event_id not in known.clashing:
-            return UNIQUE.format(event=damage.event_id, key=key)
+            return UNIQUE.format(event=damage.event_id, key=key, pod=damage.pod)
         if damage.is_disputed and not _is_confirmed(known, damage):
             return DISPUTED.format(event=damage.event_id, key=key)
     if _is_for_a_person(known) and not damages:

@@ -22,12 +22,13 @@ from contracts.verdicts import PairResult, Verdict
 from reconcile.results import latest_results
 from repair import actions, audit, ledger
 from repair.audit import AuditedAction
-from repair.evidence.gathering import FAULTS, gather
+from repair.evidence.aggregates import FAULTS
+from repair.evidence.gathering import gather
 from repair.ledger import Recorded, Settled
 from repair.plan import plan
 from repair.remedies import UNEXPLAINED_BEGINS
 from repair.tools import Repairing
-from repair.values import Action, ActionKind, Budget, Plan
+from repair.values import Action, ActionKind, Budget, Evidence, Plan
 
 BY = "repair"
 HOUR = timedelta(hours=1)
@@ -173,6 +174,7 @@ class _Run:
         self._check_lock = check_lock
         self._is_changed = False
         self._breaks: list[Break] = []
+        self._evidence: Evidence = {}
         self._failed: set[int] = set()
         self._refused: set[int] = set()
 
@@ -256,12 +258,12 @@ class _Run:
             for break_id in escalation.break_ids
         }
         return {action.pod for action in made.actions if action.kind is ActionKind.RESTATE} | {
-            item.pod for item in self._breaks if item.break_id in asked
+            self._evidence[item.pod].home(item.aggregate_key) for item in self._breaks if item.break_id in asked
         }
 
     def _planned(self) -> Plan:
-        evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
-        return plan(self._breaks, evidence, self._budget)
+        self._evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
+        return plan(self._breaks, self._evidence, self._budget)
 
     def _look_for_faults(self, pods: Sequence[str]) -> None:
         """Compare OLTP's identities and record the result, because an event from faulty rows would spread the error."""

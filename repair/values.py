@@ -71,6 +71,8 @@ class EventDamage:
     """One event that is in the lake not exactly as it was published."""
 
     kind: DamageKind
+    pod: str
+    """The pod whose event it is in the lake; of an aggregate that has moved, every pod has some."""
     event_id: str
     aggregate_key: str
     version: int
@@ -91,8 +93,14 @@ class AggregateEvidence:
     """Whether its newest event has exactly the state in OLTP's tables."""
     has_events: bool
     """Whether any store has an event of it."""
-    lowest_cut: int | None
-    """The first cut that has an event of it; None without events."""
+    first_cuts: Mapping[str, int]
+    """Pod -> the first cut that has an event of it; empty without events."""
+    home: str
+    """The pod where its merchant lives: its row is read and written there."""
+    sent: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """If its merchant has moved: pod -> first and last version that the pod has sent; else empty."""
+    is_homeless: bool = False
+    """Whether its merchant has rows in several pods and lives in none of them."""
     newest_version: int = 0
     """The highest version with an event; 0: there is no event."""
     lost_versions: tuple[int, ...] = ()
@@ -166,8 +174,13 @@ class PodEvidence:
     """The cut of the newest complete build of the warehouse; 0: there is no build."""
     aggregates: Mapping[str, AggregateEvidence] = field(default_factory=dict)
     damages: tuple[EventDamage, ...] = ()
+    """Of the pod's own events."""
+    damages_elsewhere: tuple[EventDamage, ...] = ()
+    """Of other pods' events of aggregates that have moved."""
     event_cuts: Mapping[str, int] = field(default_factory=dict)
-    """Event id -> cut, for every event that was read."""
+    """Event id -> cut, for every event of the pod that was read."""
+    events_elsewhere: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    """Event id -> (pod, cut), for other pods' events of aggregates that have moved."""
     wrong_log_cuts: frozenset[int] = frozenset()
     """Those cuts named by breaks of the log whose content in the log is not what was published."""
     disputed_event: str | None = None
@@ -184,6 +197,17 @@ class PodEvidence:
     """The verified backup of the lake has all cuts up to this one."""
     is_logged_after_backup: bool = False
     """Whether the log has the cut after `backed_up_cut`, or there is no later cut."""
+
+    def home(self, key: str | None) -> str:
+        """Return the pod that has the aggregate's row."""
+        known = None if key is None else self.aggregates.get(key)
+        return self.pod if known is None else known.home
+
+    def cuts_of_event(self, event_id: str) -> dict[str, int]:
+        """Return pod -> cut of an event, of whichever pod it is; empty: it is unknown."""
+        if event_id in self.event_cuts:
+            return {self.pod: self.event_cuts[event_id]}
+        return dict([self.events_elsewhere[event_id]]) if event_id in self.events_elsewhere else {}
 
     def parked_in(self, projection: str) -> frozenset[str]:
         """Return the keys of the aggregates with parked events in the lake or in a view."""

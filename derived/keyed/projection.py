@@ -93,28 +93,32 @@ class KeyedProjection:
         """Make the rows of these aggregate keys equal to the lake as of the view's own position.
 
         Locks the position, so it cannot run at the same time as `apply`. Keys that the lake does not know lose their
-        rows; sums are added up again. Raises PropagationError if the lake does not reach the position in time; nothing
-        is changed then.
+        rows; sums are added up again. Of a key whose merchant has moved, the events of its other pods count, too, as of
+        the view's positions there; else a wrong row of one pod could stand in the way of the right one of another.
+        Raises PropagationError if the lake does not reach the positions in time; nothing is changed then.
         """
         with self._store.transaction() as session:
-            position = _positions(session.lock_positions(pod, []))
-            parked = session.parked_keys(pod)
+            pods = self._pods_of(pod, keys)
+            positions = {one: _positions(session.lock_positions(one, [])) for one in pods}
+            parked = frozenset[str]().union(*(session.parked_keys(one) for one in pods))
             wanted = sorted(set(keys) - parked)
             kinds, sums = self._by_root(wanted), self._by_sum(wanted)
             session.lock_sums([table for table, _ in sums])
             summed = sum(session.sum_again(table, pairs) for table, pairs in sums)
             stood = {digest for root, pairs in kinds for digest in session.digests(root, pairs)}
-            before, aggregates = sum(session.delete(root, pairs, pod) for root, pairs in kinds), 0
+            before = sum(session.delete(root, pairs, one) for one in pods for root, pairs in kinds)
+            aggregates = 0
             if kinds:
-                with self._lake_at(pod, position, deadline_seconds) as lake:
+                with self._lake_at(positions, deadline_seconds) as lake:
                     before += delete_strangers(session, lake, kinds)
-                    aggregates = self._write_from_lake(session, lake, pod, position, wanted, frozenset())
+                    for one, position in positions.items():
+                        aggregates += self._write_from_lake(session, lake, one, position, wanted, frozenset())
             stands = {digest for root, pairs in kinds for digest in session.digests(root, pairs)}
         return Rebuilt(
             aggregates=aggregates,
             rows_before=before,
             skipped_keys=tuple(sorted(set(keys) & parked)),
-            position=position,
+            position=positions[pod],
             changed=len({digest[1:3] for digest in stood ^ stands}) + summed,
         )
 
@@ -142,7 +146,7 @@ class KeyedProjection:
             position = self._take_lake_position(session, pod, stored, parked) if is_lake_position_taken else stored
             stood = (stored, self._digest_of_pod(session, pod)) if is_change_told else None
             before = self._delete_pod(session, pod, parked)
-            with self._lake_at(pod, position, deadline_seconds) as lake:
+            with self._lake_at({pod: position}, deadline_seconds) as lake:
                 aggregates = self._write_from_lake(session, lake, pod, position, None, parked)
             stands = (position, self._digest_of_pod(session, pod)) if is_change_told else None
         is_same = stood == stands and not summed
@@ -153,6 +157,15 @@ class KeyedProjection:
             position=position,
             changed=None if not is_change_told else 0 if is_same else max(before, aggregates, summed),
         )
+
+    def _pods_of(self, pod: str, keys: Sequence[str]) -> list[str]:
+        """Return `pod` and the other pods that have sent events of these aggregates, in the order of locking."""
+        from derived.lake_reads import pods_of_moved
+
+        if not self._by_root(keys):
+            return [pod]
+        with self._open_lake() as lake:
+            return sorted({pod, *pods_of_moved(lake, keys)})
 
     def _by_root(self, keys: Sequence[str]) -> list[tuple[Root, list[Key]]]:
         return [(self._roots[kind], pairs) for kind, pairs in _by_type(keys) if kind in self._roots]
@@ -257,19 +270,21 @@ class KeyedProjection:
 
     @contextmanager
     def _lake_at(
-        self, pod: str, position: Mapping[int, Position], deadline_seconds: float
+        self, positions: Mapping[str, Mapping[int, Position]], deadline_seconds: float
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         from derived.lake_reads import has_reached
 
         deadline = time.monotonic() + deadline_seconds
         with self._open_lake() as lake:
-            while not has_reached(lake, pod, position):
-                if time.monotonic() > deadline:
-                    raise PropagationError(
-                        f"The lake did not reach the position of {self.name} in pod {pod} within "
-                        f"{deadline_seconds:g} s; nothing was rebuilt. Does the lake's worker run (`tieout status`)?"
-                    )
-                time.sleep(POLL_SECONDS)
+            for pod, position in positions.items():
+                while not has_reached(lake, pod, position):
+                    if time.monotonic() > deadline:
+                        raise PropagationError(
+                            f"The lake did not reach the position of {self.name} in pod {pod} within "
+                            f"{deadline_seconds:g} s; nothing was rebuilt. Does the lake's worker run (`tieout "
+                            "status`)?"
+                        )
+                    time.sleep(POLL_SECONDS)
             yield lake
 
     def _take_lake_position(

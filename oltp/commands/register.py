@@ -12,8 +12,7 @@ from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
-from oltp.commands.expire_gift_cards import ExpireGiftCards
-from oltp.commands.expire_reservations import ExpireReservations
+from oltp.commands.expire import ExpireGiftCards, ExpireReservations
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement

@@ -15,7 +15,7 @@ from repair.values import PodEvidence
 def decide(draft: Draft, item: Break, pod: PodEvidence, copy: Copy) -> None:
     """Ask for the aggregate's remedy, and for a build from its first cut on; for a sum, from that of its event."""
     if item.aggregate_key is None:
-        draft.build_sum(item, pod.event_cuts.get(item.key[0] or ""))
+        draft.build_sum(item, pod.cuts_of_event(item.key[0] or ""))
         return
     remedy = remedy_in_finance(pod, item.aggregate_key)
     if not draft.remedy(item, remedy, is_enough=False):
@@ -23,4 +23,4 @@ def decide(draft: Draft, item: Break, pod: PodEvidence, copy: Copy) -> None:
     # The restating event also updates the marts, because the next comparison builds them with it.
     if not remedy.is_restated or item.repairs > 1:
         known = pod.aggregates.get(item.aggregate_key)
-        draft.build(item, None if known is None else known.lowest_cut)
+        draft.build(item, {} if known is None else known.first_cuts)

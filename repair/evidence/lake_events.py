@@ -49,9 +49,19 @@ class Event:
     event_id: str
     aggregate_key: str
     version: int
+    directory_epoch: int
     cut: int
     digest: str
     """Hash of all its columns."""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What is higher for the newer one of two events of an aggregate, over all pods."""
+        return self.directory_epoch, self.version
+
+
+Newest = tuple[tuple[int, int], str]
+"""An event's directory epoch and version, and its payload."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +76,13 @@ class LakeFindings:
     damages: tuple[EventDamage, ...]
     known: tuple[Event, ...]
     """Every event that any of the stores has, once."""
-    payloads: dict[tuple[str, int], str] = field(default_factory=dict)
-    """(Aggregate key, version) -> payload of each aggregate's newest event in the backup, or else in the lake."""
+    newest: Mapping[str, Newest] = field(default_factory=dict)
+    """Aggregate key -> its newest event in the backup, or else in the lake."""
 
-    def payload(self, key: str, version: int) -> str | None:
-        """Return the payload of this version's event if it is the aggregate's newest known one, else None."""
-        return self.payloads.get((key, version))
+    @property
+    def damaged_keys(self) -> frozenset[str]:
+        """The aggregates of the damages."""
+        return frozenset(damage.aggregate_key for damage in self.damages)
 
 
 @dataclass(kw_only=True)
@@ -81,23 +92,22 @@ class _Side:
     events: dict[str, Event] = field(default_factory=dict)
     copies: Counter[str] = field(default_factory=Counter)
     digests: dict[str, set[str]] = field(default_factory=dict)
-    newest: dict[str, tuple[tuple[int, int], str]] = field(default_factory=dict)
-    """By aggregate: directory epoch and version, and the payload."""
+    newest: dict[str, Newest] = field(default_factory=dict)
 
     def take(self, row: dict[str, Any]) -> None:
         event = Event(
             event_id=row["event_id"],
             aggregate_key=aggregate_key(row["merchant_id"], row["aggregate_type"], row["aggregate_id"]),
             version=row["aggregate_version"],
+            directory_epoch=row["directory_epoch"],
             cut=row["cut"],
             digest=digest(row),
         )
         self.events.setdefault(event.event_id, event)
         self.copies[event.event_id] += 1
         self.digests.setdefault(event.event_id, set()).add(event.digest)
-        order = (row["directory_epoch"], event.version)
-        if order >= self.newest.get(event.aggregate_key, ((0, 0), ""))[0]:
-            self.newest[event.aggregate_key] = (order, readable_payload(row))
+        if event.order >= self.newest.get(event.aggregate_key, ((0, 0), ""))[0]:
+            self.newest[event.aggregate_key] = (event.order, readable_payload(row))
 
     def take_all(
         self, connection: duckdb.DuckDBPyConnection, query: str, bound: dict[str, Any], through_cut: int | None = None
@@ -137,11 +147,10 @@ def look_at_lake(
     # The outbox may have been pruned further meanwhile; events that pruning deleted prove nothing about the lake.
     base_after = unpruned_after(pod)
     damages = [
-        *_disputed(settings, pod, held, _not_as_sent(sources, held, parked)),
-        *_not_sent(sources, held, base_after, backed_up_cut if base_after == base else 0),
+        *_disputed(settings, pod, held, _not_as_sent(pod.pod, sources, held, parked)),
+        *_not_sent(pod.pod, sources, held, base_after, backed_up_cut if base_after == base else 0),
     ]
     known = {**held.events, **backup.events, **sources[Source.OUTBOX].events}
-    newest = {**held.newest, **backup.newest}
     reset_cut = _reset_cut(lake, settings, pod, reached)
     lake_cut = min((position.cut for position in reached.values()), default=0)
     return LakeFindings(
@@ -150,7 +159,7 @@ def look_at_lake(
         reset_cut=reset_cut,
         damages=tuple(sorted(damages, key=lambda item: (item.cut, item.event_id))),
         known=tuple(known.values()),
-        payloads={(key, version): payload for key, ((_, version), payload) in newest.items()},
+        newest={**held.newest, **backup.newest},
     )
 
 
@@ -171,18 +180,18 @@ def _reset_cut(
     return recorded if recorded <= newest and 0 < kept_from <= recorded + 1 else newest
 
 
-def _not_as_sent(sources: dict[Source, _Side], held: _Side, parked: Collection[str]) -> Iterator[EventDamage]:
+def _not_as_sent(pod: str, sources: dict[Source, _Side], held: _Side, parked: Collection[str]) -> Iterator[EventDamage]:
     """Yield the published events that are missing, duplicated or altered in the lake."""
     for source, side in sources.items():
         for event in side.events.values():
             if event.event_id not in held.events:
                 if event.event_id not in parked:
-                    yield _damage(DamageKind.MISSING, event, source)
+                    yield _damage(pod, DamageKind.MISSING, event, source)
                 continue
             if held.copies[event.event_id] > 1:
-                yield _damage(DamageKind.DUPLICATE, event, source)
+                yield _damage(pod, DamageKind.DUPLICATE, event, source)
             if held.digests[event.event_id] != {event.digest}:
-                yield _damage(DamageKind.ALTERED, event, source)
+                yield _damage(pod, DamageKind.ALTERED, event, source)
 
 
 def _disputed(
@@ -197,21 +206,24 @@ def _disputed(
         yield replace(item, is_disputed=item.kind is DamageKind.ALTERED and is_of_both)
 
 
-def _not_sent(sources: dict[Source, _Side], held: _Side, base_cut: int, backed_up_cut: int) -> Iterator[EventDamage]:
+def _not_sent(
+    pod: str, sources: dict[Source, _Side], held: _Side, base_cut: int, backed_up_cut: int
+) -> Iterator[EventDamage]:
     """Yield events that only the lake has, when outbox or backup is complete there, and duplicates of such events."""
     sent = {event_id for side in sources.values() for event_id in side.events}
     for event in held.events.values():
         if event.event_id in sent:
             continue
         if event.cut > base_cut or event.cut <= backed_up_cut:
-            yield _damage(DamageKind.EXTRA, event, None)
+            yield _damage(pod, DamageKind.EXTRA, event, None)
         elif held.copies[event.event_id] > 1 and len(held.digests[event.event_id]) == 1:
-            yield _damage(DamageKind.DUPLICATE, event, None)
+            yield _damage(pod, DamageKind.DUPLICATE, event, None)
 
 
-def _damage(kind: DamageKind, event: Event, source: Source | None) -> EventDamage:
+def _damage(pod: str, kind: DamageKind, event: Event, source: Source | None) -> EventDamage:
     return EventDamage(
         kind=kind,
+        pod=pod,
         event_id=event.event_id,
         aggregate_key=event.aggregate_key,
         version=event.version,

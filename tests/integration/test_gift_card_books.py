@@ -13,7 +13,7 @@ from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import TaxRate
 from contracts.settings import Settings
 from oltp.commands.complete_refund import CompleteRefund
-from oltp.commands.expire_gift_cards import ExpireGiftCards
+from oltp.commands.expire import ExpireGiftCards
 from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.request_refund import RefundLineInput, RequestRefund

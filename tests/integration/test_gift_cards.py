@@ -19,13 +19,13 @@ from contracts.events.refund import RefundStatus
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import build_command_pod
-from oltp.commands.expire_gift_cards import ExpireGiftCards
+from oltp.commands.expire import GIFT_CARDS, ExpireGiftCards
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from oltp.commands.restate import Restate
-from oltp.expiry import expire_due, expire_due_gift_cards
+from oltp.expiry import expire_due
 from oltp.gateway import EmbeddedGateway
 from tests.conftest import Cluster, MakePod
 from tests.integration.shop import MERCHANT, NOW, Shop, open_shop
@@ -206,11 +206,11 @@ def test_cards_end_and_take_nothing_back_then(shop: Shop, watch: Watch) -> None:
     staying = issue(shop, 2_000)
     payment = redeem(shop, ending, order)
     refund = shop.request_refund(payment, (order.lines[0], 1))
-    assert expire_due_gift_cards(shop.pod) == 0
+    assert expire_due(shop.pod, kinds=[GIFT_CARDS]) == 0
     watch.now = NOW + YEAR
     with pytest.raises(ConflictError, match="has expired"):
         redeem(shop, ending, shop.place(("MUG", 1)))
-    assert expire_due_gift_cards(shop.pod, merchant_ids=["another"]) == 0
+    assert expire_due(shop.pod, kinds=[GIFT_CARDS], merchant_ids=["another"]) == 0
     assert (expire_due(shop.pod, limit=1), expire_due(shop.pod)) == (1, 0)
     ended = present(shop, ending)
     assert (ended.status, ended.expired_minor, ended.balance_minor) == (GiftCardStatus.EXPIRED, 2_000 - 599, 0)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
@@ -16,13 +15,12 @@ from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
 from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
+from tests.integration.moving import move
 from tests.integration.reconcile_world import Shop, busy_shops, carrying, migrate_lake_of, propagate
 
 ALL = ("lake", "account_view", "fulfillment_view")
 FAMILIES = ("oltp_lake", "operational_finance", "journal_identities", "oltp_identities", "lake_account_view",
             "lake_fulfillment_view", "outbox_log", "log_manifests", "stock_identity")  # fmt: skip
-OF_THE_POD = ("outbox", "residents", "idempotency_keys", "provider_calls")
-"""Tables that stay behind."""
 
 
 @pytest.fixture
@@ -36,33 +34,6 @@ def shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
 @pytest.fixture
 def context(settings: Settings) -> ReconcileContext:
     return carrying(build_reconcile_context(settings, lag_seconds_max=10), settings, ALL)
-
-
-def move(settings: Settings, postgres: Cluster, merchant_id: str) -> None:
-    """Do to two pods what moving a merchant will do: its rows stand in pod2, too, and it lives there."""
-    old, new = (
-        psycopg.connect(postgres.superuser_dsn(str(psycopg.conninfo.conninfo_to_dict(pod.owner_dsn)["dbname"])))
-        for pod in settings.pods
-    )
-    with old, new:
-        new.execute("set session_replication_role = replica")
-        tables = old.execute(
-            """select c.table_name from information_schema.columns as c
-               join information_schema.tables as t using (table_schema, table_name)
-               where c.table_schema = 'oltp' and c.column_name = 'merchant_id' and t.table_type = 'BASE TABLE'
-                 and c.table_name <> all(%s)""",
-            [list(OF_THE_POD)],
-        ).fetchall()
-        for (name,) in tables:
-            rows = sql.SQL("copy (select * from oltp.{} where merchant_id = {}) to stdout").format(
-                sql.Identifier(name), sql.Literal(merchant_id)
-            )
-            into = sql.SQL("copy oltp.{} from stdin").format(sql.Identifier(name))
-            with old.cursor() as source, new.cursor() as target, source.copy(rows) as out, target.copy(into) as taken:
-                for data in out:
-                    taken.write(data)
-        old.execute("delete from oltp.residents where merchant_id = %s", [merchant_id])
-        new.execute("insert into oltp.residents values (%s, 2)", [merchant_id])
 
 
 def check_all_agree(context: ReconcileContext) -> None:

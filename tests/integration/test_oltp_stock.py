@@ -14,11 +14,11 @@ from contracts.events.stock import ReservationState, ReservationStatus, StockMov
 from contracts.settings import PodSettings
 from oltp.commands.adjust_stock import AdjustStock
 from oltp.commands.execute import CommandPod, execute
-from oltp.commands.expire_reservations import ExpireReservations
+from oltp.commands.expire import RESERVATIONS, ExpireReservations
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.reserve_stock import ReserveStock
-from oltp.expiry import expire_due_reservations
+from oltp.expiry import expire_due
 from tests.integration.oltp_pod import LATER, MERCHANT, NOW, key, receive, stocked_variants
 
 
@@ -79,11 +79,13 @@ def test_all_that_is_due_expires_at_once(pod: CommandPod, settings_of_pod: PodSe
     for _ in range(5):
         reserve(pod, 1, variant)
     before = keys(settings_of_pod)
-    assert (expire_due_reservations(pod, limit=2), keys(settings_of_pod)) == (0, before)
+    assert (expire_due(pod, kinds=[RESERVATIONS], limit=2), keys(settings_of_pod)) == (0, before)
     later = replace(pod, clock=lambda: LATER)
-    assert expire_due_reservations(later, merchant_ids=["another"]) == 0
-    assert (expire_due_reservations(later, limit=2), keys(settings_of_pod)) == (5, before + 3)
-    assert (expire_due_reservations(later), keys(settings_of_pod)) == (0, before + 3), "nothing is due: no key is left"
+    assert expire_due(later, kinds=[RESERVATIONS], merchant_ids=["another"]) == 0
+    assert (expire_due(later, kinds=[RESERVATIONS], limit=2), keys(settings_of_pod)) == (5, before + 3)
+    assert (expire_due(later, kinds=[RESERVATIONS]), keys(settings_of_pod)) == (0, before + 3), (
+        "nothing is due: no key is left"
+    )
     assert levels(settings_of_pod) == [(10, 0)]
 
 

@@ -13,7 +13,7 @@ from contracts.events.stock import ReservationState
 from oltp.commands.body import body_hash, has_body
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import Command, answer_type
-from oltp.commands.expire_reservations import ExpireReservations
+from oltp.commands.expire import ExpireReservations
 from oltp.commands.receive_stock import StockInput, units_by_variant
 
 

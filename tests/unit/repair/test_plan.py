@@ -28,7 +28,7 @@ from tests.values import break_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ORDER = "eire/order/o1"
-RIGHT = AggregateEvidence(root_version=3, is_stated=True, has_events=True, lowest_cut=5)
+RIGHT = AggregateEvidence(root_version=3, is_stated=True, has_events=True, first_cuts={"pod1": 5}, home="pod1")
 
 
 def a_break(break_id: int, pair: str, entity: str, **values) -> Break:
@@ -63,7 +63,7 @@ def in_pod(*damages: EventDamage, aggregate: AggregateEvidence = RIGHT, **values
 
 
 def damage(kind: DamageKind, event_id: str = "e2", source: Source | None = Source.OUTBOX, cut: int = 6) -> EventDamage:
-    return EventDamage(kind=kind, event_id=event_id, aggregate_key=ORDER, version=2, cut=cut, source=source)
+    return EventDamage(kind=kind, pod="pod1", event_id=event_id, aggregate_key=ORDER, version=2, cut=cut, source=source)
 
 
 def planned(*breaks: Break, pod: PodEvidence | None = None, budget: Budget | None = None) -> Plan:
@@ -404,7 +404,7 @@ def test_marts_are_built_from_the_lowest_cut_concerned_and_from_nothing_when_tha
 
 
 def test_one_build_serves_all_pods() -> None:
-    other = replace(in_pod(), pod="pod2")
+    other = replace(in_pod(aggregate=replace(RIGHT, first_cuts={"pod2": 5}, home="pod2")), pod="pod2")
     breaks = [MART, replace(MART, break_id=2, pod="pod2")]
     (action,) = plan(breaks, {"pod1": in_pod(), "pod2": other}, Budget()).actions
     assert (action.pod, action.since, action.causes) == ("pod1,pod2", {"pod1": 4, "pod2": 4}, (1, 2))
