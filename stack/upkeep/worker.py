@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=_stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
+    threading.Thread(target=stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
     try:
         _work(options, load_settings(), stop)
     except TieoutError as error:
@@ -111,7 +111,7 @@ def _once(name: str) -> int:
     return 0
 
 
-def _stop_without_parent(stop: threading.Event, parent: int) -> None:
+def stop_without_parent(stop: threading.Event, parent: int) -> None:
     """End this worker when the supervisor was killed, because no other process would end it."""
     while not stop.wait(PARENT_LOOK_SECONDS):
         if os.getppid() != parent:
