@@ -84,8 +84,8 @@ def waited(repairer: Repairer) -> None:
 def evaluations(instance: dg.DagsterInstance) -> list[dg.AssetCheckEvaluation]:
     """Return the evaluations since the first one, the oldest first."""
     records = instance.event_log_storage.get_asset_check_execution_history(CHECK, limit=20)
-    found = [one.event.dagster_event.asset_check_evaluation_data for one in records if one.event]
-    return list(reversed(found))[1:]
+    events = [one.event.dagster_event for one in records if one.event is not None]
+    return [event.asset_check_evaluation_data for event in reversed(events) if event is not None][1:]
 
 
 def requests(settings: Settings, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
@@ -118,7 +118,9 @@ def test_a_failed_check_is_repaired_by_a_run_in_this_process(
     assert run.status is DagsterRunStatus.SUCCESS
     assert set(processes_that_live(instance, run)) == {os.getpid()}
     assert run.tags[REPAIR_TAG] == "pod1" and run.tags[BY_TAG] == REPAIRER and run.tags[FOUND_BY_TAG]
-    assert run.tags[".dagster/repository"] == f"__repository__@{LOCATION}"
+    # By this tag the pages list a run under its code location.
+    shown = dg.RunsFilter(tags={".dagster/repository": f"__repository__@{LOCATION}"})
+    assert [one.run_id for one in instance.get_runs(shown)] == [run.run_id]
     assert run.remote_job_origin is not None and run.job_code_origin is not None
     assert not failed.passed and green.passed and green.metadata["repaired_by"].value == run.run_id
     assert green.metadata["groups_worked_on"].value == str(repaired.group_id)
