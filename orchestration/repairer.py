@@ -17,7 +17,6 @@ the jobs (`orchestration/repairs.py`), what an evaluation says (`orchestration/k
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import os
@@ -29,7 +28,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
-import psutil
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
@@ -57,6 +55,7 @@ from stack.files import keep_private
 from stack.processes.dagster_home import CodeLocation, code_locations
 from stack.scrubbing import scrubber
 from stack.settings import ROOT, load_settings
+from stack.upkeep.growth import begin_anew, is_too_large
 from stack.upkeep.worker import stop_without_parent
 
 LOOK_SECONDS = 1.0
@@ -256,24 +255,13 @@ def run_repairer(repairer: Repairer, stop: threading.Event) -> bool:
                 logger.warning("It is tried again every %g s: %s", LOOK_SECONDS, said)
             last = said
             continue
-        if not repairer.is_at_work and _is_too_large(repairer):
+        if not repairer.is_at_work and is_too_large(repairer.settings.repairer_memory_mb):
+            logger.info("It holds more memory than TIEOUT_REPAIRER_MEMORY_MB allows, and begins anew")
             return not stop.is_set()
     deadline = time.monotonic() + END_SECONDS
     for thread in repairer.repairs.values():
         thread.join(max(0.0, deadline - time.monotonic()))
     return False
-
-
-def _is_too_large(repairer: Repairer) -> bool:
-    limit = repairer.settings.repairer_memory_mb
-    if psutil.Process().memory_info().rss / 1_000_000 <= limit:
-        return False
-    gc.collect()
-    used = psutil.Process().memory_info().rss / 1_000_000
-    if used <= limit:
-        return False
-    logger.info("It holds %.0f MB, more than TIEOUT_REPAIRER_MEMORY_MB allows, and begins anew", used)
-    return True
 
 
 def main() -> int:
@@ -290,8 +278,7 @@ def main() -> int:
     with dg.DagsterInstance.get() as instance:
         is_too_large = run_repairer(build_repairer(settings, instance, location), stop)
     if is_too_large:
-        # The same process begins anew, so that for the supervisor it has not ended.
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "orchestration.repairer"])
+        begin_anew("orchestration.repairer")
     # A repair that did not end in time is in a thread that cannot be ended otherwise.
     logging.shutdown()
     os._exit(0)
