@@ -1,11 +1,12 @@
-"""Runs the matrix of damages: every damage is made, found, classified, repaired and verified, while traffic goes on.
+"""Damages a system that `tieout up` has started, and only looks: when each was found, repaired, proven and told.
 
-    python -m bench.repairs [--dagster] [--orders 150] [--rate 2] [--only WORD] [--json]
+    python -m bench.repairs [--only WORD] [--random N --seed S] [--orders 250] [--patience 420] [--json]
 
-Without `--dagster` every round runs `tieout reconcile` and then `tieout repair`, as a person does. With `--dagster`,
-Dagster's daemon runs as in `tieout up`; we only launch the reconciliation job, as its schedule does. Belongs here: a
-round from the damage to the judgement of its outcome. Does not belong here: the damages and their judgement
-(`drills/damages/`), Dagster's processes (`bench/pages.py`).
+Nothing is launched: witnesses, the reconciler and the repairer find and repair while orders go on being placed. Without
+`--random` the rounds of the matrix are made one after the other; with it, N random values of any store are changed,
+one each `--pause` seconds. Belongs here: such a system, and the report. Does not belong here: the damages
+(`drills/damages/`, `bench/random_damages.py`), looking (`bench/looking.py`), ways to launch comparison and repair
+(`bench/repair_ways.py`).
 """
 
 from __future__ import annotations
@@ -13,162 +14,153 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import shutil
 import statistics
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from typing import Protocol
-
-import psycopg
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from bench.figures import Figure, report
-from bench.world import running_system, trade
+from bench.looking import Times, Workers, breaks_of_change, times_of, wait
+from bench.random_damages import STORES, change_anything
+from bench.repair_ways import damage_of
+from bench.world import trade
 from cli.console import answers, table
-from contracts.breaks import UNSETTLED, BreakState
-from contracts.clock import utc_now
+from contracts.breaks import Break
 from contracts.errors import StackError
-from contracts.settings import Settings, as_values
-from contracts.verdicts import Verdict
-from drills.damages.outcomes import Done, Outcome, outcome_of, unsettled
+from contracts.settings import Settings
+from drills.damages.outcomes import Done, Outcome, breaks_of, outcome_of, unsettled
 from drills.damages.place import Round
 from drills.damages.rounds import ROUNDS
-from reconcile.results import latest_results
 from repair import ledger
-from repair.repair_run import repair_breaks
-from repair.tools import Repairing
 from stack.composition.damaging import place_of
-from stack.settings import ROOT
+from stack.settings import ROOT, load_settings, without_settings
 
 SEED = 7
-TRIES_MAX = 3
-SETTLE_ROUNDS_MAX = 6
-SETTLE_PAUSE_SECONDS = 20.0
+PROVEN_P50_SECONDS, PROVEN_P99_SECONDS, REPAIRED_P50_SECONDS = 30.0, 60.0, 15.0
+COMMAND_SECONDS_MAX = 1_800
 
 
-class Way(Protocol):
-    """The interface of a way to find and repair damages."""
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """One damage, and what became of it."""
 
-    name: str
-
-    def find(self, families: Sequence[str]) -> None:
-        """Compare, and record the differences in the ledger."""
-
-    def repair(self) -> None:
-        """Repair the open breaks, or wait for their repair; return when no repair is running."""
-
-    def figures(self) -> list[Figure]:
-        """Return the figures of this way only."""
+    store: str
+    damage: str
+    times: Times
+    reason: str = ""
+    """Why it was not found or not repaired, as far as the system says; empty when it was."""
 
 
-class InProcess:
-    """The functions of the command and the job, called in this process, for tests."""
+@contextmanager
+def started_system(*, orders: int, has_traffic: bool) -> Iterator[Settings]:
+    """Start a system by `tieout up` in a temporary folder; stop and delete it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
+    folder.chmod(0o711)
+    environment = {**without_settings(os.environ), "TIEOUT_VAR_DIR": str(folder), "PYTHONPATH": str(ROOT)}
 
-    name = "in process"
-
-    def __init__(self, tools: Repairing) -> None:
-        self._tools = tools
-
-    def find(self, families: Sequence[str]) -> None:
-        """Compare and record."""
-        pods = [pod.pod for pod in self._tools.settings.pods]
-        results = self._tools.recheck(families, pods)
-        ledger.record(self._tools.settings.control_dsn, results, run=f"comparison {utc_now():%H:%M:%S.%f}")
-
-    def repair(self) -> None:
-        """Repair the open breaks, up to the allowed number of attempts."""
-        _while_open(self._tools.settings, lambda: repair_breaks(self._tools))
-
-    def figures(self) -> list[Figure]:
-        """Return none."""
-        return []
-
-
-class CommandLine:
-    """The commands `tieout reconcile` and `tieout repair`."""
-
-    name = "command line"
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._environment = {**os.environ, **as_values(settings), "PYTHONPATH": str(ROOT)}
-        self._log = settings.var_dir / "logs" / "commands.log"
-
-    def find(self, families: Sequence[str]) -> None:
-        """Run `tieout reconcile`; differences are expected here and are no failure."""
-        self._run("reconcile", *(part for family in families for part in ("--pair", family)))
-
-    def repair(self) -> None:
-        """Run `tieout repair`; repeat when it reports that breaks are left, because a copy may have been late."""
-        _while_open(self._settings, lambda: self._run("repair"))
-
-    def figures(self) -> list[Figure]:
-        """Return none."""
-        return []
-
-    def _run(self, *arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "cli", *arguments, "--json"]
+    def tieout(*arguments: str) -> None:
+        command = [sys.executable, "-P", "-m", "cli", *arguments]
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=self._environment, cwd=ROOT, timeout=1_800
+            command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=COMMAND_SECONDS_MAX
         )
-        with self._log.open("a") as log:
-            log.write(f"{' '.join(arguments)}: {done.returncode}\n{done.stderr}\n")
-        if not done.stdout.lstrip().startswith("{"):
-            raise StackError(f"`tieout {arguments[0]}` could not do its work: {done.stderr.strip()[-500:]}")
+        # 1: something differs, which is no failure here.
+        if done.returncode not in (0, 1):
+            raise StackError(f"`tieout {arguments[0]}` failed: {done.stderr.strip()[-800:]}")
+
+    try:
+        _say("starting a system by `tieout up`")
+        tieout("up", "--detach", *([] if has_traffic else ["--no-traffic"]))
+        settings = load_settings({"TIEOUT_VAR_DIR": str(folder)})
+        trade(settings, orders=orders, seed=SEED, processes=0)
+        _say("comparing everything before the first damage")
+        tieout("reconcile")
+        yield settings
+    finally:
+        tieout("down")
+        tieout("reset", "--yes")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _while_open(settings: Settings, repair: Callable[[], object]) -> None:
-    for _ in range(TRIES_MAX):
-        repair()
-        if not ledger.breaks(settings.control_dsn, states=[BreakState.OPEN], limit=1):
-            return
-
-
-def run_round(way: Way, settings: Settings, one: Round) -> list[Outcome]:
-    """Make every damage of a round, find and repair them, and return their outcomes."""
-    dones = list(_damage(settings, one))
-    way.find(one.families)
-    for done in dones:
-        if done.cell.undo is not None and done.cell.is_fixed_first:
-            done.cell.undo(place_of(settings, done.pod), done.harm)
-    way.repair()
+def look_at_round(settings: Settings, one: Round, patience: float) -> tuple[list[Looked], list[Outcome]]:
+    """Make every damage of a round, and look until all of it is over; return times and judgements."""
+    dones = list(damage_of(settings, one))
     own = {key for done in dones for key in done.harm.aggregates}
+    fixed: set[int] = set()
+
+    def times() -> list[Times]:
+        return [times_of(settings, done.at, breaks_of(settings.control_dsn, done, own)) for done in dones]
+
+    def is_over() -> bool:
+        now = times()
+        for number, (done, seen) in enumerate(zip(dones, now, strict=True)):
+            if done.cell.undo and done.cell.is_fixed_first and seen.found is not None and number not in fixed:
+                done.cell.undo(place_of(settings, done.pod), done.harm)
+                fixed.add(number)
+        return all(seen.is_over or _may_rest(done, seen) for done, seen in zip(dones, now, strict=True))
+
+    wait(is_over, patience)
     outcomes = [outcome_of(settings.control_dsn, done, own) for done in dones]
-    _let_people_correct(way, settings, one, dones)
-    return outcomes
+    looked = [
+        Looked(store=done.cell.store, damage=done.cell.damage, times=seen, reason="; ".join(outcome.faults))
+        for done, seen, outcome in zip(dones, times(), outcomes, strict=True)
+    ]
+    _correct(settings, dones, patience)
+    return looked, outcomes
 
 
-def _damage(settings: Settings, one: Round) -> Iterator[Done]:
-    places = {pod.pod: place_of(settings, pod.pod) for pod in settings.pods}
-    for cell in one.cells:
-        place = places[settings.pods[cell.pod].pod]
-        harm = cell.do(place)
-        yield Done(cell=cell, harm=harm, pod=place.pod, at=utc_now())
+def _may_rest(done: Done, seen: Times) -> bool:
+    return done.cell.may_mend_itself and seen.found is None
 
 
-def _let_people_correct(way: Way, settings: Settings, one: Round, dones: Sequence[Done]) -> None:
-    """Make the corrections of people for escalated breaks; the next comparison detects the correction.
-
-    It covers all breaks of the damage, also those that a scheduled comparison found in between.
-    """
-    corrected = [done for done in dones if done.cell.is_for_people]
+def _correct(settings: Settings, dones: Sequence[Done], patience: float) -> None:
+    """Make the corrections of people, and look until the breaks have ended."""
+    corrected = [done for done in dones if done.cell.is_for_people and done.cell.undo is not None]
     for done in corrected:
-        if done.cell.undo is not None:
-            done.cell.undo(place_of(settings, done.pod), done.harm)
-    if corrected:
-        found = ledger.breaks(settings.control_dsn, states=UNSETTLED, limit=None)
-        way.find(tuple(dict.fromkeys([*one.families, *(item.pair for item in found)])))
+        assert done.cell.undo is not None
+        done.cell.undo(place_of(settings, done.pod), done.harm)
+    if corrected and not wait(lambda: not unsettled(settings.control_dsn), patience):
+        _say(f"left: {unsettled(settings.control_dsn)[:3]}")
 
 
-def matrix(way: Way, settings: Settings, rounds: Sequence[Round], say: Callable[[str], None]) -> list[Outcome]:
-    """Run the rounds one after the other, and return all outcomes."""
-    outcomes = []
-    for one in rounds:
-        say(f"{one.name}: {len(one.cells)} damages")
-        outcomes += run_round(way, settings, one)
-    return outcomes
+def look_at_random(
+    settings: Settings, *, count: int, seed: int, pause: float, patience: float, stores: Sequence[str]
+) -> list[Looked]:
+    """Change `count` values, one each `pause` seconds, and look until all of it is over."""
+    dice, changes = random.Random(seed), []
+    for number in range(count):
+        changes.append(change_anything(settings, dice, stores))
+        _say(f"{number + 1}: {changes[-1]}")
+        time.sleep(pause)
+
+    def times() -> list[Times]:
+        breaks = ledger.breaks(settings.control_dsn, limit=None)
+        return [times_of(settings, change.at, breaks_of_change(change, breaks)) for change in changes]
+
+    wait(lambda: all(seen.is_over for seen in times()), patience)
+    breaks = ledger.breaks(settings.control_dsn, limit=None)
+    return [
+        Looked(
+            store=change.store,
+            damage=str(change),
+            times=seen,
+            reason=_reason(breaks_of_change(change, breaks), seen),
+        )
+        for change, seen in zip(changes, times(), strict=True)
+    ]
+
+
+def _reason(breaks: Sequence[Break], seen: Times) -> str:
+    if seen.state == "not found":
+        return "no comparison has reported it"
+    return next((item.reason for item in breaks if item.reason), "") if seen.state != "proven" else ""
 
 
 def chosen_rounds(word: str | None) -> list[Round]:
@@ -184,162 +176,122 @@ def chosen_rounds(word: str | None) -> list[Round]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Damage, find, repair, print; return 0 when every outcome is as required and everything ties, 1 otherwise."""
+    """Damage, look, print; return 0 when every damage came to what it must, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m bench.repairs", description=__doc__)
-    parser.add_argument("--dagster", action="store_true", help="leave it to Dagster; without it, the command line")
+    parser.add_argument("--only", help="only rounds and damages whose name has this word; with --random: this store")
+    parser.add_argument("--random", type=int, default=0, help="change this many random values instead of the matrix")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"what the random values depend on (default {SEED})")
+    parser.add_argument("--pause", type=float, default=10.0, help="seconds between two random damages (default 10)")
+    parser.add_argument("--patience", type=float, default=420.0, help="seconds to look at the last one (default 420)")
     parser.add_argument("--orders", type=int, default=250, help="orders placed before the first damage (default 250)")
-    parser.add_argument("--rate", type=float, default=2.0, help="orders per second meanwhile (default 2; 0: none)")
-    parser.add_argument("--only", help="only rounds and damages whose name has this word")
+    parser.add_argument("--no-traffic", action="store_true", help="place no orders meanwhile")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
-    rounds = chosen_rounds(options.only)
-    if not rounds:
-        parser.error(f"no damage is called {options.only!r}")
-    with running_system() as settings:
-        trade(settings, orders=options.orders, seed=SEED)
-        with _traffic(settings, options.rate), _way(settings, is_dagster=options.dagster) as way:
-            _say("comparing everything before the first damage")
-            way.find(())
-            if before := unsettled(settings.control_dsn):
-                raise StackError(f"Something differs before anything was damaged: {before[0]}")
-            outcomes = matrix(way, settings, rounds, _say)
-            left = _settle(way, settings)
-            orders = _orders(settings)
-    return _report(way, outcomes, left, orders - options.orders, is_json=options.json)
+    stores = [one for one in STORES if options.only in (None, one)]
+    rounds = [] if options.random else chosen_rounds(options.only)
+    if not (stores if options.random else rounds):
+        parser.error(f"no store or damage is called {options.only!r}")
+    looked: list[Looked] = []
+    outcomes: list[Outcome] = []
+    with started_system(orders=options.orders, has_traffic=not options.no_traffic) as settings:
+        if before := unsettled(settings.control_dsn):
+            raise StackError(f"Something differs before anything was damaged: {before[0]}")
+        workers = Workers(settings=settings)
+        if options.random:
+            looked = look_at_random(
+                settings,
+                count=options.random,
+                seed=options.seed,
+                pause=options.pause,
+                patience=options.patience,
+                stores=stores,
+            )
+        for one in rounds:
+            _say(f"{one.name}: {len(one.cells)} damages")
+            seen, judged = look_at_round(settings, one, options.patience)
+            looked, outcomes = looked + seen, outcomes + judged
+        taken = workers.taken()
+    return _report(looked, outcomes, taken, is_json=options.json)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def _traffic(settings: Settings, orders_per_second: float) -> Iterator[None]:
-    """Run traffic during the block: orders are placed, paid, shipped and refunded."""
-    if orders_per_second <= 0:
-        yield
-        return
-    command = [sys.executable, "-P", "-m", "stack.upkeep.worker", "traffic", "--rate", str(orders_per_second)]
-    environment = {**os.environ, **as_values(settings), "PYTHONPATH": str(ROOT)}
-    path, stop = settings.var_dir / "logs" / "traffic.log", threading.Event()
-
-    def trade_on() -> None:
-        # A command may fail on damaged data and end the traffic. Start it again, as `tieout up` does.
-        while not stop.is_set():
-            with path.open("ab") as log:
-                worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-                while worker.poll() is None and not stop.wait(1):
-                    pass
-            if worker.returncode is not None:
-                _say(f"the traffic ended, and is started again: {path.read_text().strip()[-1500:]}")
-            worker.terminate()
-            worker.wait()
-
-    thread = threading.Thread(target=trade_on, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextmanager
-def _way(settings: Settings, *, is_dagster: bool) -> Iterator[Way]:
-    if not is_dagster:
-        yield CommandLine(settings)
-        return
-    from bench.repairs_dagster import running_dagster
-
-    with running_dagster(settings) as way:
-        yield way
-
-
-def _settle(way: Way, settings: Settings) -> list[str]:
-    """Compare everything and repair the remaining breaks until everything ties; return a description of what does not.
-
-    Events that were parked because of a fixed fault are late at first. They become breaks and are replayed when they
-    are late for too long.
-    """
-    for attempt in range(SETTLE_ROUNDS_MAX):
-        if attempt:
-            threading.Event().wait(SETTLE_PAUSE_SECONDS)
-        way.find(())
-        left = unsettled(settings.control_dsn)
-        if left:
-            way.repair()
-            continue
-        left = [
-            f"{result.pair} of {result.pod} is {result.verdict}: {result.reason}"
-            for result in latest_results(settings.control_dsn)
-            if result.verdict is not Verdict.CONSISTENT
-        ]
-        if not left:
-            return []
-    return unsettled(settings.control_dsn) or left
-
-
-def _orders(settings: Settings) -> int:
-    total = 0
-    for pod in settings.pods:
-        with psycopg.connect(pod.reader_dsn) as connection:
-            total += connection.execute("select count(*) from oltp.orders").fetchall()[0][0]
-    return total
-
-
-def _report(way: Way, outcomes: Sequence[Outcome], left: Sequence[str], orders: int, *, is_json: bool) -> int:
-    for item in left:
-        print(f"left: {item}", file=sys.stderr)
-    expected = sum(outcome.is_expected for outcome in outcomes)
-    found = [outcome.found_seconds for outcome in outcomes if outcome.found_seconds is not None]
-    repaired = [outcome.repaired_seconds for outcome in outcomes if outcome.repaired_seconds is not None]
-    figures = [
-        Figure(name="damages that came to what they must", value=expected, unit="", goal=f"= {len(outcomes)}",
-               is_met=expected == len(outcomes) > 0),
-        Figure(name="breaks left when everything was compared at the end", value=len(left), unit="", goal="= 0",
-               is_met=not left),
-        Figure(name="damages that took several repairs", value=sum(one.tries > 1 for one in outcomes), unit=""),
-        Figure(name="orders placed meanwhile", value=orders, unit=""),
-        Figure(name="found, median", value=statistics.median(found or [0]), unit="s"),
-        Figure(name="found, longest", value=max(found, default=0), unit="s"),
-        Figure(name="found to proven, median", value=statistics.median(repaired or [0]), unit="s"),
-        Figure(name="found to proven, longest", value=max(repaired, default=0), unit="s"),
-        *way.figures(),
-    ]  # fmt: skip
+def _report(
+    looked: Sequence[Looked], outcomes: Sequence[Outcome], taken: dict[str, tuple[float, float]], *, is_json: bool
+) -> int:
+    figures = [*_figures(looked, outcomes), *_taken(taken)]
     if is_json:
-        cells = [asdict(outcome) for outcome in outcomes]
-        document = {
-            "bench": "repairs",
-            "way": way.name,
-            "cells": cells,
-            "figures": [asdict(figure) for figure in figures],
-        }
-        print(json.dumps(document))
+        damages = [asdict(one) for one in looked]
+        print(json.dumps({"bench": "repairs", "damages": damages, "figures": [asdict(one) for one in figures]}))
         return 0 if all(figure.is_met is not False for figure in figures) else 1
-    show(outcomes, f"Damages and their repair, by {way.name}")
+    show(looked)
     return report("repairs", figures, is_json=False)
 
 
-def show(outcomes: Sequence[Outcome], title: str) -> None:
-    """Print the matrix."""
+def _figures(looked: Sequence[Looked], outcomes: Sequence[Outcome]) -> list[Figure]:
+    found = sorted(one.times.found for one in looked if one.times.found is not None)
+    repaired = sorted(one.times.repaired for one in looked if one.times.repaired is not None)
+    proven = sorted(one.times.proven for one in looked if one.times.proven is not None)
+    told = sorted(one.times.told for one in looked if one.times.told is not None)
+    states = Counter(one.times.state for one in looked)
+    figures = [Figure(name=f"damages: {state}", value=number, unit="") for state, number in sorted(states.items())]
+    if outcomes:
+        expected = sum(outcome.is_expected for outcome in outcomes)
+        figures.append(
+            Figure(name="damages that came to what they must", value=expected, unit="", goal=f"= {len(outcomes)}",
+                   is_met=expected == len(outcomes))
+        )  # fmt: skip
+    for name, values, goals in (
+        ("damage to found", found, {}),
+        ("found to repaired and compared again", repaired, {50: REPAIRED_P50_SECONDS}),
+        ("damage to proven", proven, {50: PROVEN_P50_SECONDS, 99: PROVEN_P99_SECONDS}),
+        ("damage to told", told, {}),
+    ):
+        figures += _quantiles(name, values, goals)
+    return figures
+
+
+def _quantiles(name: str, values: Sequence[float], goals: dict[int, float]) -> list[Figure]:
+    if not values:
+        return []
+    known = {50: statistics.median(values), 99: values[min(len(values) - 1, int(len(values) * 0.99))]}
+    found = [
+        Figure(name=f"{name}, p{share}", value=round(value, 1), unit="s",
+               goal=f"<= {goals[share]:g}" if share in goals else "",
+               is_met=value <= goals[share] if share in goals else None)
+        for share, value in known.items()
+    ]  # fmt: skip
+    return [*found, Figure(name=f"{name}, longest", value=round(values[-1], 1), unit="s")]
+
+
+def _taken(taken: dict[str, tuple[float, float]]) -> list[Figure]:
+    return [
+        figure
+        for name, (percent, memory) in sorted(taken.items(), key=lambda item: -item[1][0])
+        for figure in (
+            Figure(name=f"{name}, processor", value=round(percent, 1), unit="%"),
+            Figure(name=f"{name}, memory", value=round(memory), unit="MB"),
+        )
+    ]
+
+
+def show(looked: Sequence[Looked]) -> None:
+    """Print what became of every damage."""
     rows = [
         (
-            outcome.store,
-            outcome.damage,
-            outcome.breaks,
-            "; ".join(outcome.named),
-            _seconds(outcome.found_seconds),
-            outcome.outcome
-            + (f", {outcome.tries} tries" if outcome.tries > 1 else "")
-            + "".join(f"\n! {fault}" for fault in outcome.faults),
-            ", ".join(action.replace("_", " ") for action in outcome.actions),
-            len(outcome.audit_rows),
-            _seconds(outcome.repaired_seconds),
-            ", ".join(outcome.proven_at),
+            one.store,
+            one.damage,
+            one.times.state,
+            *(_seconds(value) for value in (one.times.found, one.times.repaired, one.times.proven, one.times.told)),
+            ", ".join(one.times.pairs),
+            one.reason[:200],
         )
-        for outcome in outcomes
+        for one in looked
     ]
-    headings = ["Store", "Damage", "Breaks", "Named", "Found s", "Outcome", "Done", "Audited", "Repaired s", "Proven"]
-    answers().print(table(title, headings, rows))
+    headings = ["Store", "Damage", "State", "Found s", "Repaired s", "Proven s", "Told s", "Pairs", "Why"]
+    answers().print(table("Damages and what became of them", headings, rows))
 
 
 def _seconds(value: float | None) -> str:

@@ -7,14 +7,12 @@ through the repair to the passed check. Does not belong here: the damages and th
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from bench.figures import Figure
-from bench.pages import FAILED, Pages, running_pages
-from cli.console import ConsoleProgress
+from bench.pages import FAILED, Pages
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
@@ -137,12 +135,3 @@ def _pairs(families: Sequence[str]) -> Sequence[Pair]:
     from reconcile.pairs import pairs_named
 
     return pairs_named(families or None)
-
-
-@contextmanager
-def running_dagster(settings: Settings) -> Iterator[Dagster]:
-    """Run Dagster next to the workers until the block ends."""
-    with running_pages(settings, settings.var_dir / "logs") as pages:
-        with ConsoleProgress().step("Starting Dagster"):
-            pages.until("The code locations did not load", pages.is_up)
-        yield Dagster(settings=settings, pages=pages)

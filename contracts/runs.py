@@ -25,6 +25,12 @@ FOUND_BY_TAG = "tieout/found-by"
 LOCATION = "tieout"
 """The only code location (`workspace.yaml`): Dagster's pages run a check in the location of its asset."""
 
+REPAIRER = "repairer"
+"""The worker that runs repairs in its own process; also the value of its tag, and the name of its looks."""
+
+BY_TAG = "tieout/executed-by"
+"""Which worker executes a run in its own process; other runs have no such tag."""
+
 KNOWN_SENSOR = "what_is_known"
 """The sensor that records in Dagster what was built and compared outside of it; pages show it after its first tick."""
 

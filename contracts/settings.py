@@ -18,6 +18,7 @@ LAKE_MEMORY_MB = 1_000
 LAKE_THREADS = 2
 """Default limits of DuckDB in processes that read or write the lake. What needs more memory spills to disk."""
 MEMORY_MB_MIN = 192
+REPAIRER_MB_MIN = 400
 """The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
 
 POD_ROLES = ("owner", "app", "relay", "reader")
@@ -85,6 +86,8 @@ class Settings:
     """The share of one processor that the reconciler's rounds may take over time, in percent; 0 switches them off."""
     reconciler_memory_mb: int = 500
     """Above this resident memory the reconciler begins anew after its round."""
+    repairer_memory_mb: int = 700
+    """Above this resident memory the repairer, which has Dagster imported, begins anew after its repairs."""
     scratch_disk_mb: int = 50_000
     """What a comparison may write to disk, below `var_dir`: the rows of both sides, and what DuckDB spills."""
     lake_memory_mb: int = LAKE_MEMORY_MB
@@ -157,6 +160,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
         reconciler_cpu_percent=_integer("TIEOUT_RECONCILER_CPU_PERCENT", values, 15, at_least=0),
         reconciler_memory_mb=_integer("TIEOUT_RECONCILER_MEMORY_MB", values, 500, at_least=MEMORY_MB_MIN),
+        repairer_memory_mb=_integer("TIEOUT_REPAIRER_MEMORY_MB", values, 700, at_least=REPAIRER_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
         lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, LAKE_MEMORY_MB, at_least=MEMORY_MB_MIN),
         warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
@@ -190,6 +194,7 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_COMPARISON_MEMORY_MB": str(settings.comparison_memory_mb),
         "TIEOUT_RECONCILER_CPU_PERCENT": str(settings.reconciler_cpu_percent),
         "TIEOUT_RECONCILER_MEMORY_MB": str(settings.reconciler_memory_mb),
+        "TIEOUT_REPAIRER_MEMORY_MB": str(settings.repairer_memory_mb),
         "TIEOUT_SCRATCH_DISK_MB": str(settings.scratch_disk_mb),
         "TIEOUT_LAKE_MEMORY_MB": str(settings.lake_memory_mb),
         "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),

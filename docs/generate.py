@@ -263,8 +263,8 @@ def drills() -> str:
 
 REPAIRS = """# What is repaired, by whom, and what goes to people
 
-A comparison that finds a difference opens a *break*. A repair (`./tieout repair`, or the job that Dagster's sensor
-starts after a failed check) claims the open breaks of a pod, looks at what the stores hold, makes a plan, does it
+A comparison that finds a difference opens a *break*. A repair (`./tieout repair`, or within seconds of the failed check
+Dagster's job in the repairer) claims the open breaks of a pod, looks at what the stores hold, makes a plan, does it
 through the stores' own write paths, and compares the same pairs again at a new cut: only that comparison ends a break.
 Every action is in the audit (`trust.repair_actions`) before anything is touched, with what it found and what it left.
 
@@ -291,10 +291,10 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
 
 ## Damage by damage
 
-`python -m bench.repairs` does every one of these while orders go on being placed, and prints what became of it: found
-and repaired in how many seconds, named as what, proven at which cut, audited in how many rows; `--dagster` leaves it to
-the daemon, without a hand on it. `tests/integration/test_repairs.py` and
-`tests/scenario/test_log_losses.py` do them all, too.
+`python -m bench.repairs` does every one of these to a system that `tieout up` has started, while orders go on being
+placed, and only looks: found, repaired, proven and told after how many seconds, and what each worker takes. With
+`--random 200 --seed 7` it changes random values of any column instead. `tests/integration/test_repairs.py` and
+`tests/scenario/test_log_losses.py` do the ones of the matrix, too, and judge them.
 
 """
 

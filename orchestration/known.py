@@ -128,9 +128,16 @@ def reports(platform: Platform, instance: dg.DagsterInstance) -> Iterator[AssetE
 
 
 def comparisons(
-    platform: Platform, results: Sequence[PairResult], instance: dg.DagsterInstance
+    platform: Platform,
+    results: Sequence[PairResult],
+    instance: dg.DagsterInstance,
+    *,
+    is_first_left_out: bool = False,
 ) -> Iterator[AssetEvent]:
-    """Yield an evaluation for every pair whose newest results are newer than what Dagster has."""
+    """Yield an evaluation for every pair whose newest results are newer than what Dagster has.
+
+    `is_first_left_out`: only of pairs that Dagster has an evaluation of. The first ones follow their assets.
+    """
     by_pair = {name: list(found) for name, found in groupby(results, key=lambda result: result.pair)}
     keys = {pair.name: dg.AssetCheckKey(checked_key(pair), check_name(pair)) for pair in PAIRS}
     known = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
@@ -138,6 +145,8 @@ def comparisons(
     incidents, coverage = groups(control_dsn), read_coverage(control_dsn)
     for pair in PAIRS:
         key, found = keys[pair.name], by_pair.get(pair.name, [])
+        if is_first_left_out and known.get(key) is None:
+            continue
         if not found or _is_known(key, known.get(key), found, instance):
             continue
         try:

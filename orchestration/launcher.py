@@ -11,7 +11,7 @@ Belongs here: the answers to both. Does not belong here: what a killed repair le
 from __future__ import annotations
 
 import psutil
-from dagster import DagsterEventType, DagsterRun
+from dagster import DagsterEventType, DagsterInstance, DagsterRun
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 
@@ -27,27 +27,33 @@ class WatchedRunLauncher(DefaultRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         """Start a run's process, unless a process from an earlier attempt still lives."""
         run = context.dagster_run
-        if any(is_living(process_id, at) for process_id, at in self._processes_of(run)):
+        if processes_that_live(self._instance, run):
             self._instance.report_engine_event("The run's process is there already; no other one is started.", run)
             return
         super().launch_run(context)
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Return the health of a started run: failed if none of its processes lives any more."""
-        numbers = self._processes_of(run)
-        if not numbers or any(is_living(process_id, at) for process_id, at in numbers):
+        numbers = processes_of(self._instance, run)
+        if not numbers or processes_that_live(self._instance, run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         message = f"its process {numbers[-1][0]} is gone, and nobody has said how it ended"
         return CheckRunHealthResult(WorkerStatus.FAILED, message)
 
-    def _processes_of(self, run: DagsterRun) -> list[tuple[int, float]]:
-        """Return each process that began a run: (process id, seconds since 1970 when it reported its start)."""
-        started = self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
-        return [
-            (int(str(entry.dagster_event.engine_event_data.metadata["pid"].value)), entry.timestamp)
-            for entry in started
-            if entry.dagster_event and "pid" in entry.dagster_event.engine_event_data.metadata
-        ]
+
+def processes_of(instance: DagsterInstance, run: DagsterRun) -> list[tuple[int, float]]:
+    """Return each process that began a run: (process id, seconds since 1970 when it reported its start)."""
+    started = instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+    return [
+        (int(str(entry.dagster_event.engine_event_data.metadata["pid"].value)), entry.timestamp)
+        for entry in started
+        if entry.dagster_event and "pid" in entry.dagster_event.engine_event_data.metadata
+    ]
+
+
+def processes_that_live(instance: DagsterInstance, run: DagsterRun) -> list[int]:
+    """Return the ids of the processes that began a run and are still there."""
+    return [process_id for process_id, at in processes_of(instance, run) if is_living(process_id, at)]
 
 
 def is_living(process_id: int, seen_at: float) -> bool:

@@ -1,10 +1,11 @@
-"""The loop that repairs failed checks: a sensor that only reads, and one job per pod that repairs and compares again.
+"""The loop that repairs failed checks: what asks for a repair, and one job per pod that repairs and compares again.
 
 A comparison that finds differences writes them into the ledger of breaks; its check fails and names the incidents. The
-sensor finds breaks that no run has claimed, and starts the pod's job. The job's tags name the incidents and the run
-that found them. The job claims the breaks, repairs them, compares the pairs concerned at a new cut, and reports these
-comparisons as evaluations of the same checks, which name the repair. The sensor only reads, so it is idempotent:
-evaluated twice, it requests the same run.
+repairer (`orchestration/repairer.py`) finds breaks that no run has claimed within a second, and runs the pod's job in
+its own process. While it does not look, a sensor finds them and starts the same job in a new process. The job's tags
+name the incidents and the run that found them. The job claims the breaks, repairs them, compares the pairs concerned at
+a new cut, and reports these comparisons as evaluations of the same checks, which name the repair. The sensor only
+reads, so it is idempotent: evaluated twice, it requests the same run.
 
 What must not overlap, and what prevents it:
 
@@ -16,7 +17,7 @@ What must not overlap, and what prevents it:
   in the lake's catalog. dbt's own process holds the writers' lock, so the next build waits for a dbt process that a
   killed run left behind.
 - Two writers of one copy of one pod: the row with its position, which each of their commits changes.
-- A repair and the run that found its breaks: the sensor waits for that run, for at most LOOKING_SECONDS_MAX.
+- A repair and the run that found its breaks: repairer and sensor wait for that run, for at most LOOKING_SECONDS_MAX.
 - Two recordings in the ledger: its advisory lock. The ledger ignores a comparison that is older than one it has
   recorded. Cuts and the ledger's counter (`trust.moments`) decide which is older, not the time a comparison ended.
 
@@ -24,10 +25,12 @@ What may overlap: a comparison with a drain or a repair, because the comparison 
 break under repair only if it began after the claim; it cannot end a break that another comparison saw while it was
 reading. A difference that it finds again during a repair stays with that repair.
 
-Belongs here: that sensor and these jobs. Does not belong here: repairing (`repair/repair_run.py`).
+Belongs here: these jobs, the sensor, and which pods are ready for a repair. Does not belong here: repairing
+(`repair/repair_run.py`), running a job without a new process (`orchestration/repairer.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
@@ -39,7 +42,8 @@ from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
 from checks.pairs import check_result, ledger_metadata
 from contracts.errors import ComparisonError
-from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
+from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG, REPAIRER
+from contracts.settings import Settings
 from contracts.text import counted
 from contracts.verdicts import PairResult
 from orchestration.upkeep import without_secrets
@@ -48,10 +52,13 @@ from reconcile.results import latest_results
 from repair.audit import abandoned_runs
 from repair.ledger import find_group, groups
 from repair.ledger.incidents import Waiting, waiting_for_repair
+from repair.ledger.looks import is_looked_at
 from repair.repair_run import RepairReport, repair_breaks
 from streams.clocks import database_clock
 
 LOOK_SECONDS = 10
+REPAIRER_SECONDS_MAX = 30
+"""The sensor requests repairs itself when the repairer has not looked for this time."""
 RETRY_SECONDS = 600
 """If a repair could not even claim the breaks, the same repair is requested again after this time."""
 LOOKING_SECONDS_MAX = 900
@@ -215,29 +222,52 @@ def repair_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={PLATFORM},
-        description="Starts the repair of a pod that has open breaks on which nobody works. Reads only.",
+        description="Starts the repair of a pod that has open breaks on which nobody works, while no repairer looks "
+        "for them. Reads only.",
     )
     def repair_open_breaks(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
         settings = platform_of(context).settings
         with without_secrets(settings):
-            # Leases of claims are measured by the control database's clock.
-            now = database_clock(settings.control_dsn)()
-            found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
-        free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(context, waiting.pod)]
-        ready = [waiting for waiting in free if not is_looking(context.instance, waiting.found_by, now)]
-        if not ready:
-            reason = "What found the breaks still compares." if free else "A repair is at work."
-            yield dg.SkipReason(reason if found else "No break waits for a repair.")
-        for waiting in ready:
-            yield request_for(waiting, now)
+            if is_looked_at(settings.control_dsn, REPAIRER, REPAIRER_SECONDS_MAX):
+                yield dg.SkipReason("The repairer looks for breaks every second and repairs them in its own process.")
+                return
+            queue = repair_queue(settings, context.instance)
+        if not queue.ready:
+            yield dg.SkipReason(queue.why_nothing)
+        for waiting in queue.ready:
+            yield request_for(waiting, queue.now)
 
     return repair_open_breaks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """The pods with breaks that nobody repairs, at one moment of the control database's clock."""
+
+    now: datetime
+    ready: Sequence[Waiting] = ()
+    """The pods whose repair may begin."""
+    why_nothing: str = ""
+    """Why no repair may begin; empty when one may."""
+
+
+def repair_queue(settings: Settings, instance: dg.DagsterInstance) -> Queue:
+    """Return which pods wait for a repair, and whether it may begin."""
+    # Leases of claims are measured by the control database's clock.
+    now = database_clock(settings.control_dsn)()
+    found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
+    free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(instance, waiting.pod)]
+    ready = [waiting for waiting in free if not is_looking(instance, waiting.found_by, now)]
+    if ready:
+        return Queue(now=now, ready=ready)
+    reason = "What found the breaks still compares." if free else "A repair is at work."
+    return Queue(now=now, why_nothing=reason if found else "No break waits for a repair.")
 
 
 def is_looking(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool:
     """Return whether the run that found breaks is still comparing.
 
-    The sensor waits for it: a repair may rebuild whole tables, and so would fix differences that the comparison has not
+    Its repair waits for it: a repair may rebuild whole tables, and so would fix differences that the comparison has not
     reached yet; these would never be reported.
     """
     record = instance.get_run_record_by_id(run_id) if run_id else None
@@ -246,7 +276,7 @@ def is_looking(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool
     return (now - record.create_timestamp).total_seconds() < LOOKING_SECONDS_MAX
 
 
-def _is_running(context: dg.SensorEvaluationContext, pod: str) -> bool:
+def _is_running(instance: dg.DagsterInstance, pod: str) -> bool:
     # Also count queued runs: on a busy machine every evaluation would otherwise request another one.
     filters = dg.RunsFilter(tags={REPAIR_TAG: pod}, statuses=list(NOT_FINISHED_STATUSES))
-    return context.instance.get_runs_count(filters) > 0
+    return instance.get_runs_count(filters) > 0

@@ -26,6 +26,7 @@ from repair.evidence.aggregates import FAULTS
 from repair.evidence.gathering import gather
 from repair.ledger import Recorded, Settled
 from repair.plan import plan
+from repair.rechecking import keys_to_compare
 from repair.remedies import UNEXPLAINED_BEGINS
 from repair.tools import Repairing
 from repair.values import Action, ActionKind, Budget, Evidence, Plan
@@ -330,9 +331,18 @@ class _Run:
         if not compared:
             return []
         pairs = tuple(dict.fromkeys(item.pair for item in compared))
-        unknown = [item for item in latest_results(self._dsn) if item.verdict is Verdict.UNKNOWN and item.pair in pairs]
+        newest = latest_results(self._dsn)
+        unknown = [item for item in newest if item.verdict is Verdict.UNKNOWN and item.pair in pairs]
         pods = tuple(dict.fromkeys([item.pod for item in compared] + [item.pod for item in unknown]))
-        results = self._tools.recheck(pairs, pods)
+        keys = keys_to_compare(
+            pairs,
+            pods,
+            claimed=self._breaks,
+            actions=made.actions,
+            incidents=ledger.groups(self._dsn),
+            newest=newest,
+        )
+        results = self._tools.recheck(pairs, pods, keys)
         self._tools.on_step("rechecked")
         return results
 

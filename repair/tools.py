@@ -7,14 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from contracts.clock import Clock, utc_now
 from contracts.settings import Settings
 from contracts.verdicts import PairResult
 from streams.projection import Projection
 
-Recheck = Callable[[Collection[str], Collection[str]], Sequence[PairResult]]
-"""(Pairs, pods) -> results of comparing them at new cuts, with all keys that differ."""
+
+class Recheck(Protocol):
+    """Compares pairs in pods at new cuts."""
+
+    def __call__(
+        self, pairs: Collection[str], pods: Collection[str], keys: Mapping[str, Collection[str]] = ..., /
+    ) -> Sequence[PairResult]:
+        """Return the results, with all keys that differ.
+
+        In a pod that is in `keys` (pod -> aggregate ids) only these ids are compared, with what changed since the last
+        comparison and what has unended breaks; the scope of such a result says so. In other pods every key is.
+        """
+
 
 Build = Callable[[Mapping[str, int], bool], Mapping[str, int]]
 """(Pod -> cut after which the warehouse is built again, whether it is a full build) -> pod -> cut of the build."""

@@ -72,7 +72,7 @@ class _Findings:
 
 def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
     """Return the outcome of a damage; `own`: keys of the aggregates that other damages of the round touched."""
-    found = _Findings(breaks=_breaks_of(control_dsn, done, own), actions=[])
+    found = _Findings(breaks=breaks_of(control_dsn, done, own), actions=[])
     causes = {item.break_id for item in found.breaks}
     found.actions = [
         action for action in audit.actions(control_dsn, now=utc_now(), limit=100_000) if causes & set(action.causes)
@@ -97,7 +97,7 @@ def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
     )
 
 
-def _breaks_of(control_dsn: str, done: Done, own: Collection[str]) -> list[Break]:
+def breaks_of(control_dsn: str, done: Done, own: Collection[str]) -> list[Break]:
     """Return the breaks of this damage: of its aggregates or else of its pairs, and found after the damage."""
     found = ledger.breaks(control_dsn, pod=done.pod, limit=None)
     fresh = [item for item in found if item.first_seen_at >= done.at]

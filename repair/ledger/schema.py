@@ -98,6 +98,8 @@ alter table trust.breaks add column if not exists seen_until bigint;
 alter table trust.breaks add column if not exists claimed_moment bigint;
 alter table trust.compared add column if not exists moment bigint;
 alter table trust.compared add column if not exists recorded_moment bigint;
+create table if not exists trust.looks (name text primary key, looked_at timestamptz not null);
+comment on table trust.looks is 'When each worker last looked for breaks to repair, by this database''s clock.';
 comment on sequence trust.moments is
 'Orders what was seen and done over all processes: what is numbered later happened later, whatever clocks say.';
 comment on table trust.breaks is 'One row per key that did not agree; amounts are the signed differences by column.';

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 
 from contracts.clock import Clock, utc_now
 from contracts.progress import Progress
@@ -15,6 +16,7 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult
 from reconcile.comparison_run import run_pairs
 from reconcile.results import save_results
+from repair.sweeping import plans_for
 from repair.tools import OnStep, Repairing
 from stack.composition.builder import WarehouseBuilder, warm_builder
 from stack.composition.comparison import build_reconcile_context
@@ -22,6 +24,8 @@ from stack.composition.draining import propagating
 from stack.composition.projections import build_projection
 from stack.scrubbing import scrubber
 from streams.clocks import database_clock
+
+NO_KEYS: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
 @contextmanager
@@ -39,8 +43,10 @@ def repairing_tools(
             stack.enter_context(propagating(values))
         warehouse = _Warehouse(values, stack)
 
-        def recheck(pairs: Collection[str], pods: Collection[str]) -> Sequence[PairResult]:
-            return _compare_again(values, warehouse, progress, pairs, pods)
+        def recheck(
+            pairs: Collection[str], pods: Collection[str], keys: Mapping[str, Collection[str]] = NO_KEYS, /
+        ) -> Sequence[PairResult]:
+            return _compare_again(values, warehouse, progress, pairs, pods, keys)
 
         yield Repairing(
             settings=values,
@@ -75,10 +81,16 @@ class _Warehouse:
 
 
 def _compare_again(
-    values: Settings, warehouse: _Warehouse, progress: Progress, pairs: Collection[str], pods: Collection[str]
+    values: Settings,
+    warehouse: _Warehouse,
+    progress: Progress,
+    pairs: Collection[str],
+    pods: Collection[str],
+    keys: Mapping[str, Collection[str]],
 ) -> Sequence[PairResult]:
     with progress.step("Comparing again at new cuts") as step:
         context = build_reconcile_context(values, build=warehouse.build_to)
-        results = run_pairs(context, pairs, pods, on_progress=step.say)
+        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=keys)
+        results = run_pairs(context, pairs, pods, on_progress=step.say, plans=plans)
     save_results(values.control_dsn, results)
     return results

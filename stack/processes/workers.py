@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from contracts.ownership import PROJECTED
+from contracts.runs import REPAIRER
 from contracts.settings import Settings
 from stack.ports import LOOPBACK
 from stack.processes.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
@@ -77,7 +78,9 @@ def reconciler_program(settings: Settings) -> Program:
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:
-    """Return Dagster's webserver (on `port`, loopback), daemon, and the code servers of `workspace` that both use."""
+    """Return Dagster's webserver (on `port`, loopback), daemon, the code servers of `workspace` that both use, and the
+    worker that repairs in its own process.
+    """
     common = dagster_environment(settings)
     graph = {**common, **write_duty(settings, "graph", graph_settings(settings))}
     display = {**common, **write_duty(settings, "display", display_settings(settings))}
@@ -90,6 +93,8 @@ def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[
     daemon = ["dagster._daemon", "run", "--workspace", str(shared)]
     return [
         *(_code_server(location, graph) for location in locations),
+        # A stopped repairer waits for its repairs.
+        Program(name=REPAIRER, command=_python("orchestration.repairer"), environment=graph, stop_seconds=30),
         Program(name="dagster-webserver", command=_python(*webserver), environment=display),
         Program(name="dagster-daemon", command=_python(*daemon), environment=display, stop_seconds=30),
     ]

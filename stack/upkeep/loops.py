@@ -21,6 +21,7 @@ from stack.looking.witnesses import read_witnesses
 from stack.processes.dagster_pages import pages_missing
 from stack.scrubbing import scrubber
 from stack.upkeep.alerting import tell
+from stack.upkeep.growth import is_too_large
 from stack.upkeep.lagging import LagWatch
 from stack.upkeep.log_room import make_room
 from stack.upkeep.pages_watch import PagesWatch
@@ -33,14 +34,20 @@ PAGES_SECONDS = 30.0
 PAGES_ANSWER_SECONDS = 30.0
 ALERT_SECONDS = 30.0
 ROOM_SECONDS = 10.0
+SIZE_SECONDS = 5.0
+REPAIR_END_SECONDS = 20.0
+"""How long a stopped worker waits for its repair; the supervisor kills it ten seconds later."""
 RESTING_SECONDS = 25.0
 """Dagster's sensor sends the same messages. If it ran within this time, we do nothing."""
 
 logger = logging.getLogger("tieout.upkeep")
 
 
-def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> None:
-    """Watch and send alerts until `stop` is set; with `is_alone` (without Dagster) also run the timetable."""
+def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> bool:
+    """Watch and send alerts until `stop` is set; with `is_alone` (without Dagster) also run the timetable.
+
+    Returns whether the process is to begin anew, because it has grown too large with the repairs that it ran.
+    """
     watch = build_watch(settings)
     lags = LagWatch(settings=settings, told=watch.told_copies)
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
@@ -54,17 +61,25 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
     ]
+    timetable = None
     if is_alone:
         from stack.upkeep.timetable import Timetable
 
-        loops += Timetable(settings=settings, stop=stop).loops()
+        timetable = Timetable(settings=settings, stop=stop)
+        loops += timetable.loops()
     # Each loop has its own thread, so that a loop that waits for a hanging server does not delay the others.
     threads = [
         threading.Thread(target=_repeat, args=(settings, work, seconds, stop), daemon=True) for work, seconds in loops
     ]
     for thread in threads:
         thread.start()
-    stop.wait()
+    while not stop.wait(SIZE_SECONDS):
+        if timetable is not None and not timetable.running and is_too_large(settings.repairer_memory_mb):
+            logger.info("It holds more memory than TIEOUT_REPAIRER_MEMORY_MB allows, and begins anew")
+            return True
+    if timetable is not None:
+        timetable.wait_for_repair(REPAIR_END_SECONDS)
+    return False
 
 
 def tell_unless_told(settings: Settings) -> None:

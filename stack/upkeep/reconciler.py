@@ -11,7 +11,6 @@ the share (`stack/upkeep/cpu_share.py`), repairs.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import resource
@@ -21,8 +20,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-
-import psutil
 
 from contracts.clock import Clock, utc_now
 from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
@@ -43,6 +40,7 @@ from stack.composition.comparison import build_reconcile_context
 from stack.composition.reconciling import Reconciled, kept, needs_builds
 from stack.scrubbing import scrubber
 from stack.upkeep.cpu_share import SAVED_SECONDS_MAX, CpuShare
+from stack.upkeep.growth import is_too_large
 
 LOOK_SECONDS = 0.5
 """How often it looks for sightings."""
@@ -263,15 +261,7 @@ def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
                 logger.warning("It is tried again every %g s: %s", LOOK_SECONDS, said)
             last = said
             continue
-        if ran is not None and _is_too_large(settings):
+        if ran is not None and is_too_large(settings.reconciler_memory_mb):
+            logger.info("It holds more memory than TIEOUT_RECONCILER_MEMORY_MB allows, and begins anew")
             return not stop.is_set()
     return False
-
-
-def _is_too_large(settings: Settings) -> bool:
-    gc.collect()
-    used = psutil.Process().memory_info().rss / 1_000_000
-    if used <= settings.reconciler_memory_mb:
-        return False
-    logger.info("It holds %.0f MB, more than TIEOUT_RECONCILER_MEMORY_MB allows, and begins anew", used)
-    return True

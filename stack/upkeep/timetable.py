@@ -1,9 +1,10 @@
 """The timetable of the routines when Dagster does not run: `tieout up --no-ui`, or servers without Dagster.
 
 The times are those of Dagster's schedules (`orchestration/definitions.py`). Each routine runs in its own process, so
-that its memory is returned and a routine that hangs does not block the worker's other loops. No routine runs twice at
-once. A routine that was missed while the system was down runs once when it is up again. Suites of expectations are not
-run here, because they need Dagster.
+that its memory is returned and a routine that hangs does not block the worker's other loops. Only a repair runs in the
+worker's process, because it should begin at once; the worker begins anew when it has grown too large. No routine runs
+twice at once. A routine that was missed while the system was down runs once when it is up again. Suites of expectations
+are not run here, because they need Dagster.
 
 Belongs here: the times, and starting these processes. Does not belong here: what they do (`stack/upkeep/routine.py`).
 """
@@ -19,11 +20,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
+from time import monotonic
 
 from contracts.clock import Clock, utc_now
 from contracts.settings import Settings
 from reconcile.rounds import is_reconciling
 from stack.files import write_private
+from stack.scrubbing import scrubber
 from stack.settings import ROOT
 from stack.upkeep.watching import FOLDER
 
@@ -31,6 +34,7 @@ FILE = "routines.json"
 LOOK_SECONDS = 10.0
 REPAIR_LOOK_SECONDS = 1.0
 STOP_SECONDS = 15.0
+END_LOOK_SECONDS = 0.2
 REPAIR, EXPIRE, CHANGES = "repair", "expire_reservations", "compare_changes"
 REPAIR_AGAIN = timedelta(minutes=10)
 """When a repair could not claim its breaks, the next repair of the same breaks begins after this time."""
@@ -77,11 +81,13 @@ class Timetable:
     stop: threading.Event
     clock: Clock = utc_now
     run: Callable[[str], int] | None = None
-    """Runs a routine and returns its exit code; by default in a child process."""
+    """Runs a routine and returns its exit code; by default in a child process, a repair in this one."""
     is_reconciling: Callable[[datetime], bool] | None = None
     """Whether a reconciler compares all the time at that moment; by default the control database says so."""
     last: dict[str, datetime] = field(default_factory=dict)
     asked: tuple[str, int, int] | None = None
+    running: list[str] = field(default_factory=list)
+    """The routines that run now."""
 
     def loops(self) -> list[tuple[Callable[[], object], float]]:
         """Return functions to call, each with its interval in seconds: expiry, the other routines, repairs."""
@@ -129,6 +135,12 @@ class Timetable:
         self._run(REPAIR)
         return True
 
+    def wait_for_repair(self, seconds: float) -> None:
+        """Wait until no repair runs, at most this long: one that is cut off leaves its breaks to the next one."""
+        deadline = monotonic() + seconds
+        while REPAIR in self.running and monotonic() < deadline:
+            threading.Event().wait(END_LOOK_SECONDS)
+
     def _is_reconciling(self, now: datetime) -> bool:
         if self.is_reconciling is not None:
             return self.is_reconciling(now)
@@ -146,9 +158,24 @@ class Timetable:
             self.last = {name: datetime.fromisoformat(at) for name, at in kept.items()}
 
     def _run(self, name: str) -> None:
-        code = (self.run or self._in_a_process)(name)
+        run = self.run or (self._here if name == REPAIR else self._in_a_process)
+        self.running.append(name)
+        try:
+            code = run(name)
+        finally:
+            self.running.remove(name)
         if code and not self.stop.is_set():
             logger.warning("%s ended with exit code %d; its lines are above", name, code)
+
+    def _here(self, name: str) -> int:
+        from stack.upkeep.routine import ROUTINES as WORK
+
+        try:
+            WORK[name](self.settings)
+        except Exception as error:  # any error: log it without passwords; the next run may succeed
+            logger.error("%s: %s", name, scrubber(self.settings)(f"{type(error).__name__}: {error}"))
+            return 1
+        return 0
 
     def _in_a_process(self, name: str) -> int:
         child = subprocess.Popen(

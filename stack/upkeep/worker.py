@@ -22,6 +22,7 @@ from stack.composition.session import ended_by_signals
 from stack.files import keep_private
 from stack.processes import stopped
 from stack.settings import load_settings, var_dir
+from stack.upkeep.growth import begin_anew
 
 LAKE_WINDOW_SECONDS = 1.0
 """The consumer of the lake commits about this often, because each commit takes time and leaves a small file."""
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=_stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
+    threading.Thread(target=stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
     try:
         _work(options, load_settings(), stop)
     except TieoutError as error:
@@ -75,12 +76,12 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         from stack.upkeep.reconciler import run_reconciler
 
         if run_reconciler(settings, stop):
-            # The same process begins anew, so that for the supervisor it has not ended.
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "stack.upkeep.worker", "reconciler"])
+            begin_anew("stack.upkeep.worker", "reconciler")
     elif options.kind == "upkeep":
         from stack.upkeep.loops import run_upkeep
 
-        run_upkeep(settings, stop, is_alone=options.alone)
+        if run_upkeep(settings, stop, is_alone=options.alone):
+            begin_anew("stack.upkeep.worker", "upkeep", "--alone")
     elif options.kind == "witness":
         from stack.composition.witnessing import run_witnesses
 
@@ -111,7 +112,7 @@ def _once(name: str) -> int:
     return 0
 
 
-def _stop_without_parent(stop: threading.Event, parent: int) -> None:
+def stop_without_parent(stop: threading.Event, parent: int) -> None:
     """End this worker when the supervisor was killed, because no other process would end it."""
     while not stop.wait(PARENT_LOOK_SECONDS):
         if os.getppid() != parent:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bench.repairs import SEED, InProcess, run_round
+from bench.repair_ways import InProcess, run_round
+from bench.repairs import SEED
 from bench.world import trade
 from contracts.progress import SILENT
 from contracts.settings import Settings, as_values

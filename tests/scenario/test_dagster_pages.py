@@ -11,7 +11,7 @@ from urllib.request import url2pathname
 import pytest
 
 from bench.pages import Pages, running_pages
-from bench.repairs import run_round
+from bench.repair_ways import run_round
 from bench.repairs_dagster import Dagster
 from checks.quality import OLTP, STORES, asset_of, check_name
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG

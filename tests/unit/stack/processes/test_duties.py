@@ -44,6 +44,7 @@ def settings(tmp_path: Path) -> Settings:
         comparison_memory_mb=300,
         reconciler_cpu_percent=17,
         reconciler_memory_mb=600,
+        repairer_memory_mb=650,
         scratch_disk_mb=400,
         lake_memory_mb=500,
         warehouse_memory_mb=600,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from contracts.settings import Settings
-from stack.upkeep import routine
+from stack.upkeep import routine, timetable
 from stack.upkeep.timetable import REPAIR, ROUTINES, Timetable
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -71,3 +74,38 @@ def test_a_reconciler_that_compares_all_the_time_takes_the_place_of_the_routine(
     made.clock = lambda: NOON + timedelta(minutes=22)
     assert "compare_changes" in made.look()
     assert "compare_changes" in ran
+
+
+def test_a_repair_runs_in_this_process_and_its_error_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = table(tmp_path, [])
+    made.run = None
+    monkeypatch.setattr("repair.audit.abandoned_runs", lambda _dsn: [])
+    monkeypatch.setattr("streams.clocks.database_clock", lambda _dsn: lambda: NOON)
+    waiting = SimpleNamespace(pod="pod1", newest_break_id=7, attempt=1, is_claimed=False)
+    monkeypatch.setattr("repair.ledger.incidents.waiting_for_repair", lambda *_: [waiting])
+    seen: list[tuple[int, list[str]]] = []
+
+    def repairs(_: Settings) -> None:
+        seen.append((os.getpid(), list(made.running)))
+        raise RuntimeError("the lake is away")
+
+    monkeypatch.setitem(routine.ROUTINES, "repair", repairs)
+    monkeypatch.setattr(timetable, "scrubber", lambda _: str)
+    assert made.repair_if_needed() and seen == [(os.getpid(), ["repair"])]
+    assert made.running == [] and "the lake is away" in caplog.text
+    # The same breaks are not tried again at once; new ones are.
+    assert not made.repair_if_needed()
+    waiting.newest_break_id = 8
+    assert made.repair_if_needed() and len(seen) == 2
+
+
+def test_a_stopped_worker_waits_for_its_repair_but_not_for_ever(tmp_path: Path) -> None:
+    made = table(tmp_path, [])
+    made.wait_for_repair(60)
+    made.running.append("repair")
+    made.wait_for_repair(0.01)
+    threading.Timer(0.05, made.running.clear).start()
+    made.wait_for_repair(60)
+    assert made.running == []
