@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from contracts.settings import WITNESS, Settings, pod_setting
 from reconcile.witness_states import WitnessState, witness_states
 
-OLTP = "oltp"
+OLTP, LOG = "oltp", "log"
 NEVER = "It has never looked: `tieout up` starts its worker."
 
 
@@ -40,7 +40,7 @@ def read_witnesses(settings: Settings) -> list[WitnessStatus]:
     """Return every witness that has reported or should have; raises the control database's error."""
     known = {(one.witness, one.pod): one for one in witness_states(settings.control_dsn)}
     without = {(OLTP, pod.pod): _without(pod.pod) for pod in settings.pods if not pod.witness_dsn}
-    expected = {(OLTP, pod.pod) for pod in settings.pods}
+    expected = {(name, pod.pod) for name in (OLTP, LOG) for pod in settings.pods}
     return [without.get(key) or _status(*key, known.get(key)) for key in sorted({*known, *expected})]
 
 

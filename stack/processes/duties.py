@@ -53,8 +53,8 @@ def traffic_settings(settings: Settings) -> dict[str, str]:
 
 
 def witness_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of the witnesses: what decodes the write-ahead log, and the control database."""
-    return _told(settings, ["TIEOUT_CONTROL_DSN", *_of_pods(settings, [WITNESS])])
+    """Return the settings of the witnesses: what decodes the write-ahead log, the log, and the control database."""
+    return _told(settings, ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", *_of_pods(settings, [WITNESS])])
 
 
 def builder_settings(settings: Settings) -> dict[str, str]:
