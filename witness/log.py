@@ -14,15 +14,12 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 import msgspec
-import psycopg
 
-from contracts.clock import Clock, utc_now
 from contracts.ownership import LOG
 from contracts.sightings import Sighting, SightingKind
+from reconcile.connections import Connections
 from reconcile.sightings import keep_sightings
 from reconcile.witness_states import keep_position, kept_position
 from streams.counters import LogCounters
@@ -63,8 +60,6 @@ from witness.log_survey import Survey, against_survey
 from witness.watching import Look
 
 BEAT_SECONDS = 15.0
-CONNECT_SECONDS = 10
-STATEMENT_SECONDS = 60
 ROTATION_ENTRIES = 2
 """Entries that one look reads in the rotation."""
 RECHECK_ENTRIES = 200
@@ -74,8 +69,6 @@ RECHECK_SECONDS = 30.0
 
 REGISTERED = "select cut, snapshot::text from oltp.cuts where cut = any(%(cuts)s)"
 FIRST_CUT = "select coalesce(min(cut), 0) from oltp.cuts"
-
-Connection = psycopg.Connection[Any]
 
 
 @dataclass(kw_only=True)
@@ -109,14 +102,14 @@ class LogWitness:
     name: str = NAME
     interval_seconds: float = 0.5
     beat_seconds: float = BEAT_SECONDS
-    clock: Clock = utc_now
-    _beats: dict[str, datetime] = field(default_factory=dict)
+    _beats: dict[str, float] = field(default_factory=dict)
+    """What heartbeats say that were not seen yet, and when each was written, by the monotonic clock."""
     _beaten: float | None = None
     _before: SeenLog | None = None
     _begun: set[int] = field(default_factory=set)
     """Cuts without a manifest that were looked for in the pod."""
     _rotation: _Rotation = field(default_factory=_Rotation)
-    _connections: dict[str, Connection] = field(default_factory=dict)
+    _connections: Connections = field(default_factory=Connections)
 
     def look_once(self) -> Look:
         """Read the counters and some content, and store what does not follow from the look before."""
@@ -140,13 +133,11 @@ class LogWitness:
         count = self._keep(self._sightings(findings, now), after)
         # Kept first: where the server refuses to give content, the counters are looked at all the same.
         count += 0 if findings else self._look_at_content(after)
-        return Look(sightings=count, proven_at=self._beats.pop(now.said, None))
+        return Look(sightings=count, proven_seconds_ago=self._proven(now.said))
 
     def close(self) -> None:
         """Close the connections to the databases; the log's belong to whoever opened it."""
-        for connection in self._connections.values():
-            connection.close()
-        self._connections.clear()
+        self._connections.close()
 
     def _begin(self) -> Look:
         """Take the log as it is; say what was not seen, unless it is as it began."""
@@ -167,7 +158,7 @@ class LogWitness:
             )
         self._rotation.recheck_due = now.manifests is not None
         count = self._keep(sightings, seen_now(now, {}, survey.named_until, survey.blocks))
-        return Look(sightings=count, proven_at=self._beats.pop(now.said, None))
+        return Look(sightings=count, proven_seconds_ago=self._proven(now.said))
 
     def _judged(self, before: SeenLog, now: LogCounters) -> list[Finding]:
         """Return what in counters and new manifests does not follow from the last look."""
@@ -217,7 +208,7 @@ class LogWitness:
 
     def _registered(self, cuts: Sequence[int]) -> tuple[dict[int, str], int]:
         """Return the snapshots of the cuts among these that the pod knows, and its first cut."""
-        connection = self._connected(self.pod_dsn)
+        connection = self._connections.to(self.pod_dsn)
         snapshots = {row[0]: row[1] for row in connection.execute(REGISTERED, {"cuts": list(cuts)}).fetchall()}
         # Asked after the cuts: one that was pruned in between is before the first one.
         ((first_cut,),) = connection.execute(FIRST_CUT).fetchall()
@@ -291,13 +282,17 @@ class LogWitness:
         return [(first, changed_block(first, last))]
 
     def _beat(self) -> None:
-        said = secrets.token_hex(16)
-        self._beats[said] = self.clock()
+        said, self._beaten = secrets.token_hex(16), time.monotonic()
+        self._beats[said] = self._beaten
         self.log.beat(self.pod, said)
-        self._beaten = time.monotonic()
+
+    def _proven(self, said: str) -> float | None:
+        """Return how long ago the heartbeat was written that the log has now; None when it is known or not ours."""
+        written = self._beats.pop(said, None)
+        return None if written is None else time.monotonic() - written
 
     def _stored(self) -> SeenLog | None:
-        position = kept_position(self._connected(self.control_dsn), NAME, self.pod)
+        position = kept_position(self._connections.to(self.control_dsn), NAME, self.pod)
         try:
             stored = msgspec.json.decode(position.partition(" ")[2], type=SeenLog)
         except msgspec.DecodeError:
@@ -309,23 +304,12 @@ class LogWitness:
     def _keep(self, sightings: Sequence[Sighting], after: SeenLog) -> int:
         count = 0
         if after != self._before or sightings:
-            control = self._connected(self.control_dsn)
+            control = self._connections.to(self.control_dsn)
             with control.transaction():
                 count = keep_sightings(control, sightings)
                 keep_position(control, NAME, self.pod, f"{after.manifest_cut} {msgspec.json.encode(after).decode()}")
         self._before = after
         return count
-
-    def _connected(self, dsn: str) -> Connection:
-        known = self._connections.get(dsn)
-        if known is None or known.closed or known.broken:
-            known = self._connections[dsn] = psycopg.connect(
-                dsn,
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                options=f"-c statement_timeout={STATEMENT_SECONDS}s",
-            )
-        return known
 
 
 def _is_continued(before: SeenLog, now: LogCounters) -> bool:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 import redis
 
@@ -51,11 +52,15 @@ class Watched:
 
     def __post_init__(self) -> None:
         """Make the first witness."""
-        self.again()
+        self.witness = self._made()
 
     def again(self) -> None:
         """Make the witness of a new process."""
-        self.witness = LogWitness(
+        self.witness.close()
+        self.witness = self._made()
+
+    def _made(self) -> LogWitness:
+        return LogWitness(
             pod="pod1",
             log=self.log,
             control_dsn=self.control_dsn,
@@ -153,13 +158,15 @@ def test_a_log_that_was_taken_back_to_a_cut_goes_on_unseen(watched: Watched) -> 
 
 
 def test_the_heartbeat_proves_that_it_sees(watched: Watched) -> None:
-    assert watched.witness.look_once().proven_at is not None
-    assert look_and_report(watched.witness, watched.control_dsn, str) == ""
+    assert watched.witness.look_once().proven_seconds_ago is not None
+    with psycopg.connect(watched.control_dsn, autocommit=True) as control:
+        assert look_and_report(watched.witness, control, str) == ""
     (state,) = witness_states(watched.control_dsn)
     assert (state.witness, state.pod, state.complaint) == ("log", "pod1", "")
     with closing(ValkeyLog("redis://127.0.0.1:9/0")) as away:
         watched.witness.log = away
-        assert "does not answer" in look_and_report(watched.witness, watched.control_dsn, str)
+        with psycopg.connect(watched.control_dsn, autocommit=True) as control:
+            assert "does not answer" in look_and_report(watched.witness, control, str)
 
 
 def delete_entry(watched: Watched) -> None:
