@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.sightings import Sighting
+from contracts.text import counted
 from reconcile.connections import Connection
 from witness.slot_witness import SlotWitness
 from witness.transactions import Reading, Touched, shown, what_was_done
@@ -104,9 +105,10 @@ class PodReading(Reading[Aggregate]):
             after=shown(change.after, UNSHOWN) if change else None,
         )
 
-    def found_more(self, count: int, said: str) -> Iterator[Sighting]:
+    def found_more(self, rest: Sequence[tuple[str, Aggregate | None]]) -> Iterator[Sighting]:
         """Yield what asks to compare the whole pod."""
-        yield self.unannounced(pod=self.pod, copy=None, place=SCHEMA, what=f"{said} changed without an event.")
+        what = f"{counted(len(rest), 'more aggregate')} changed without an event."
+        yield self.unannounced(pod=self.pod, copy=None, place=SCHEMA, what=what)
 
 
 @dataclass(kw_only=True)

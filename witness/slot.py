@@ -37,7 +37,7 @@ left join pg_replication_slots as slot on ours.name = slot.slot_name and slot.da
 # What the publication lets through, and a mark that changes when somebody changes it, also when it was changed back.
 SHOWN = """
 select
-    (select array_agg(table_name order by table_name) from ({expected}) as expected) = (
+    (select array_agg(table_name order by table_name) from ({expected}) as expected (table_name)) = (
         select array_agg(cls.relname::text order by cls.relname::text)
         from pg_publication_rel as rel inner join pg_class as cls on cls.oid = rel.prrelid
         where rel.prpubid = publication.oid and rel.prqual is null and rel.prattrs is null
@@ -83,7 +83,7 @@ class Slot:
     connection: psycopg.Connection[Any]
     schema: str
     expected: str
-    """The query that gives the tables of the schema which the publication must show, as `table_name`."""
+    """The query that gives the tables of the schema which the publication must show."""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,12 +8,11 @@ Does not belong here: what a transaction must carry (`witness/oltp.py`, `witness
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from contracts.sightings import Sighting, SightingKind
-from contracts.text import counted
 from witness.slot import HEARTBEAT
 from witness.write_ahead import Begin, Change, Commit, Decoder, Note, Row, Truncate
 
@@ -96,8 +95,8 @@ class Reading(ABC, Generic[Whose]):
         """Yield what is seen of a row that nothing allows."""
 
     @abstractmethod
-    def found_more(self, count: int, said: str) -> Iterable[Sighting]:
-        """Yield what asks to compare everything, when a transaction touched too much to name it."""
+    def found_more(self, rest: Sequence[tuple[str, Whose | None]]) -> Iterable[Sighting]:
+        """Yield what asks to compare everything, when a transaction touched too much to name the rest."""
 
     def touch(self, table: str, whose: Whose | None, change: Change | None) -> None:
         """Note that the transaction did something to a row of a table."""
@@ -107,8 +106,8 @@ class Reading(ABC, Generic[Whose]):
         found = [(key, touched) for key, touched in self._touched.items() if not self.is_allowed(*key, touched)]
         for (table, whose), touched in found[:KEYS_PER_TRANSACTION]:
             self.sightings += self.found(table, whose, touched)
-        if (more := len(found) - KEYS_PER_TRANSACTION) > 0:
-            self.sightings += self.found_more(more, counted(more, "more aggregate"))
+        if rest := [key for key, _ in found[KEYS_PER_TRANSACTION:]]:
+            self.sightings += self.found_more(rest)
 
     def unannounced(self, **values: Any) -> Sighting:
         """Return a sighting of the present transaction."""

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def build_witnesses(settings: Settings) -> list[Witness]:
-    """Return every witness; a pod without a role for it has none of OLTP (`tieout status` says so)."""
+    """Return every witness; without a role a pod has none of OLTP, and the views have none (`tieout status` says so)."""
     from streams.logs import build_log
     from witness.log import LogWitness
     from witness.oltp import OltpWitness
+    from witness.read_models import ReadModelsWitness
 
     log = build_log(settings)
     found: list[Witness] = [
@@ -38,6 +39,8 @@ def build_witnesses(settings: Settings) -> list[Witness]:
         for pod in settings.pods
         if pod.witness_dsn
     ]
+    if dsn := settings.read_models_witness_dsn:
+        found.append(ReadModelsWitness(dsn=dsn, control_dsn=settings.control_dsn))
     return found
 
 
