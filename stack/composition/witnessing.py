@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_witnesses(settings: Settings) -> list[Witness]:
-    """Return every witness; without a role a pod has none of OLTP, and the views have none (`tieout status` says so)."""
+    """Return every witness; a database without a role for it has none (`tieout status` says so)."""
     from streams.logs import build_log
     from witness.log import LogWitness
     from witness.oltp import OltpWitness

@@ -174,7 +174,9 @@ def test_a_cheat_is_seen_with_its_read_model_and_aggregate(watched: Watched, che
     watched.cheat(*CHEATS[cheat].statements)
     ((day,),) = watched.stores.execute("select sales_day_id from read_models.merchant_sales_days")
     ids = {"order": watched.order.order_id, "payment": watched.payment.payment_id, "day": day}
-    expected = {(f"read_models.{table}", copy, pod, ids.get(of or "", of)) for table, copy, pod, of in CHEATS[cheat].seen}
+    expected = {
+        (f"read_models.{table}", copy, pod, ids.get(of or "", of)) for table, copy, pod, of in CHEATS[cheat].seen
+    }
     found = watched.seen()
     assert {(one.place, one.copy, one.pod, one.aggregate_id) for one in found} == expected
     assert {one.kind for one in found} == {SightingKind.UNANNOUNCED}
