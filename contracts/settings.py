@@ -76,6 +76,8 @@ class Settings:
     """The catalog for `tieout sql`, with a role that may only read. Empty: the same as `catalog_dsn`."""
     read_models_reader_dsn: str = ""
     """The read models for `tieout sql`, with a role that may only read. Empty: the same as `read_models_dsn`."""
+    read_models_witness_dsn: str = ""
+    """Witness of the read models: decodes the write-ahead log by a replication slot. Empty: they have no witness."""
     partition_count: int = 4
     """Partitions per pod in the log; stored with every cut."""
     chunk_rows: int = 10_000
@@ -155,6 +157,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         object_store=store,
         catalog_reader_dsn=values.get("TIEOUT_CATALOG_READER_DSN", "").strip(),
         read_models_reader_dsn=values.get("TIEOUT_READ_MODELS_READER_DSN", "").strip(),
+        read_models_witness_dsn=values.get("TIEOUT_READ_MODELS_WITNESS_DSN", "").strip(),
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
@@ -185,6 +188,7 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_READ_MODELS_DSN": settings.read_models_dsn,
         "TIEOUT_CATALOG_READER_DSN": settings.catalog_reader_dsn,
         "TIEOUT_READ_MODELS_READER_DSN": settings.read_models_reader_dsn,
+        "TIEOUT_READ_MODELS_WITNESS_DSN": settings.read_models_witness_dsn,
         "TIEOUT_DAGSTER_DSN": settings.dagster_dsn,
         "TIEOUT_LOG_URL": settings.log_url,
         "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
+from contracts.announcements import ANNOUNCE_VIEW, VIEW_WRITER
 from contracts.drills import Promise
 from contracts.text import counted
 from derived.lake_connection import open_lake
@@ -64,6 +65,7 @@ def wipe_view(scene: Scene) -> None:
     rows = [table for root in roots_of(scene.drill.copy) for table in reversed(root.tables)]
     tables = [*rows, *scene.drill.copy.sums]
     with psycopg.connect(scene.system.settings.read_models_dsn) as connection:
+        connection.execute(ANNOUNCE_VIEW, [VIEW_WRITER, [name]])
         # Take the same lock as consumers do before they write, so that no consumer writes between the deletes.
         connection.execute("select 1 from read_models.positions where projection = %s for update", [name])
         deleted = 0

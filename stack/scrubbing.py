@@ -16,7 +16,7 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     """Return a function that removes every DSN and password of `settings` from a text and makes it one line."""
     pods = (dsn for pod in settings.pods for dsn in _dsns(pod))
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
-    readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn)
+    readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn, settings.read_models_witness_dsn)
     dsns = [dsn for dsn in (*others, *readers, *pods) if dsn]
     log_password = urlsplit(settings.log_url).password or ""
     log_secrets = (settings.log_url, log_password, unquote(log_password))

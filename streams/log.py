@@ -9,12 +9,14 @@ which names every entry of the cut. Only entries that a manifest names are publi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+
+from streams.counters import LogCounters, StatedManifest
 
 ANSWER_SECONDS = 30.0
 """So long an answer is waited for where whoever asks does not say how long."""
@@ -188,6 +190,18 @@ class EventLog(Protocol):
 
     def trim(self, pod: str, kept_from_cut: int) -> int:
         """Remove manifests and entries of cuts below `kept_from_cut`; return the number of removed entries."""
+
+    def counters(self, pod: str, streams: Collection[tuple[int, int]], after_cut: int, *, limit: int) -> LogCounters:
+        """Return how streams, by (generation, partition), stand at one moment, and up to `limit` manifests after a cut.
+
+        For the witness; whoever reads events asks for manifests and fetches entries.
+        """
+
+    def stated(self, pod: str, from_cut: int, through_cut: int, *, limit: int) -> list[StatedManifest]:
+        """Return up to `limit` manifests of these cuts in order, as they are stored, readable or not."""
+
+    def beat(self, pod: str, said: str) -> None:
+        """Append a heartbeat, also when the server's memory is full; the newest one comes with the counters."""
 
     def ping(self) -> None:
         """Ask for any answer. LogUnavailableError also while the server starts, and if its password is another one."""

@@ -10,77 +10,41 @@ entries. So renaming one key switches to a new generation, and consumers need no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 import redis
 
-from contracts.errors import InputError, LogDivergedError, LogGapError, LogUnavailableError
+from contracts.errors import LogDivergedError, LogGapError
 from contracts.struct_types import make_known
 from streams import codec
+from streams.counters import LogCounters, StatedManifest
 from streams.cuts import CODEC
-from streams.log import ANSWER_SECONDS, EntryId, LogEntry, LogMemory, LogTail, Manifest, Progress, entry_place
+from streams.log import EntryId, LogEntry, LogTail, Manifest, Progress, entry_place
+from streams.valkey_counters import read_counters, stated_manifest
+from streams.valkey_server import ValkeyServer, told_errors
 
 PIPELINE_BYTES = 8 << 20
 FETCHED_ENTRIES = 64
 COPIED_MANIFESTS = 1_000
-CONNECT_SECONDS = 5.0
 REPORT = """#!lua flags=allow-oom
 return redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 """
-READING = {"ping", "info", "dbsize", "type", "ttl", "exists", "get", "hget", "hgetall", "xlen", "xinfo", "xrange"}
-READING |= {"xrevrange", "memory", "slowlog", "latency", "scan", "config get", "client list"}
-"""Commands of the server that change nothing, by their first words."""
+TRIMMING = """#!lua flags=allow-oom
+local below = math.max(tonumber(redis.call('hget', KEYS[1], 'below') or '0'), tonumber(ARGV[1]))
+return redis.call('hset', KEYS[1], 'below', string.format('%.0f', below))
+"""
+"""Says from which cut on the log is whole. Trimming must work on a full server, so that this must, too."""
+BEAT = """#!lua flags=allow-oom
+return redis.call('xadd', KEYS[1], 'maxlen', '1', '*', 'said', ARGV[1])
+"""
 
 make_known(Manifest, Progress)
 
-Arguments = ParamSpec("Arguments")
-Answer = TypeVar("Answer")
 
-
-def _told(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """Decorate a method of the port: raise LogUnavailableError when the server is unreachable or its memory is full."""
-
-    @wraps(call)
-    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        try:
-            return call(*arguments, **named)
-        except redis.RedisError as error:
-            raise unavailable(error) from None
-
-    return told
-
-
-def unavailable(error: redis.RedisError) -> LogUnavailableError:
-    """Return the sentence for what the server, or the way to it, has said instead of an answer."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    if isinstance(error, redis.OutOfMemoryError):
-        sentence = "The log takes no entries: its memory is full until it is trimmed."
-    elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        sentence = f"The log does not answer: {reason}. Look with `tieout status`."
-    elif "No space left on device" in reason:
-        sentence = f"The log takes no entries: its disk is full ({reason}). Make room there."
-    else:
-        sentence = f"The log's server refuses what it is asked: {reason}. Look with `tieout status`."
-    return LogUnavailableError(sentence, reason=reason)
-
-
-class ValkeyLog:
-    """The log port on one Valkey or Redis server (or a cluster node set). Thread safe, as redis-py's pool is."""
-
-    def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
-        self._client: redis.Redis = redis.Redis.from_url(
-            url,
-            socket_timeout=answer_seconds,
-            socket_connect_timeout=min(answer_seconds, CONNECT_SECONDS),
-            socket_keepalive=True,
-        )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+class ValkeyLog(ValkeyServer):
+    """The log port on one Valkey or Redis server (or a cluster node set)."""
 
     # Keys
 
@@ -101,7 +65,7 @@ class ValkeyLog:
 
     # Appending
 
-    @_told
+    @told_errors
     def tail(self, pod: str, partition_count: int) -> LogTail:
         """Return where the streams of the current generation end."""
         generation = self._generation(pod)
@@ -126,7 +90,7 @@ class ValkeyLog:
             raise
         return _cut_of(stream["last-generated-id"])
 
-    @_told
+    @told_errors
     def append(self, pod: str, entries: Sequence[LogEntry]) -> None:
         """Append entries in order; idempotent, an entry that is already there with the same checksum is skipped."""
         for group in _groups(entries):
@@ -160,7 +124,7 @@ class ValkeyLog:
                 f"The log holds other events at {where} than the outbox gives for it; nothing was published over them."
             )
 
-    @_told
+    @told_errors
     def append_manifest(self, pod: str, manifest: Manifest, *, is_staged: bool = False) -> None:
         """Append the manifest of a cut whose entries are all appended."""
         key = self.manifests_key(pod, manifest.generation if is_staged else None)
@@ -178,7 +142,7 @@ class ValkeyLog:
 
     # Reading
 
-    @_told
+    @told_errors
     def manifests(self, pod: str, after_cut: int, *, limit: int, block_milliseconds: int = 0) -> list[Manifest]:
         """Return up to `limit` manifests of cuts after `after_cut`, in order; wait for the first one if asked to."""
         key = self.manifests_key(pod)
@@ -191,7 +155,7 @@ class ValkeyLog:
             rows = cast(list[Any], self._client.xrange(key, f"{after_cut + 1}-0", "+", count=limit))
         return [_manifest(fields) for _, fields in rows]
 
-    @_told
+    @told_errors
     def fetch(self, pod: str, entries: Sequence[EntryId]) -> list[bytes]:
         """Return the bytes of exactly these entries; LogGapError when one is missing."""
         found = []
@@ -216,7 +180,7 @@ class ValkeyLog:
 
     # Generations
 
-    @_told
+    @told_errors
     def begin_generation(self, pod: str, from_cut: int) -> int:
         """Return the number of a new, empty generation that will hold the cuts from `from_cut` on.
 
@@ -234,7 +198,7 @@ class ValkeyLog:
             pipeline.execute()
         return generation
 
-    @_told
+    @told_errors
     def switch_generation(self, pod: str, generation: int) -> None:
         """Make the staged manifests of `generation` the pod's manifests, atomically."""
         staged, present = self.manifests_key(pod, generation), self.manifests_key(pod)
@@ -246,7 +210,7 @@ class ValkeyLog:
         pipeline.set(f"{self._root(pod)}:generation", generation)
         pipeline.execute()
 
-    @_told
+    @told_errors
     def retract(self, pod: str, after_cut: int) -> None:
         """Make the pod's log end at `after_cut`, in a new generation; later manifests are kept aside."""
         present = self._generation(pod)
@@ -263,14 +227,14 @@ class ValkeyLog:
             self._client.xdel(staged, f"{after_cut}-0")
         self.switch_generation(pod, generation)
 
-    @_told
+    @told_errors
     def retracted(self, pod: str) -> list[Manifest]:
         """Return the manifests that were kept aside, ordered by cut; their entries can still be fetched."""
         stored = cast(list[bytes], self._client.hvals(self._retracted_key(pod)))
         found = [msgspec.json.decode(value, type=Manifest) for value in stored]
         return sorted(found, key=lambda manifest: (manifest.cut, manifest.generation))
 
-    @_told
+    @told_errors
     def forget_retracted(self, pod: str) -> None:
         """Delete the manifests that were kept aside; call it when their events are stored elsewhere."""
         self._client.delete(self._retracted_key(pod))
@@ -284,7 +248,7 @@ class ValkeyLog:
 
     # Projections and trimming
 
-    @_told
+    @told_errors
     def report_progress(self, pod: str, progress: Progress) -> None:
         """Register a projection, or update its position."""
         key, value = f"{self._root(pod)}:projections", msgspec.json.encode(progress)
@@ -295,81 +259,54 @@ class ValkeyLog:
             # the reported positions. So we write with a script that may exceed the memory limit.
             self._client.eval(REPORT, 1, key, progress.projection, value)
 
-    @_told
+    @told_errors
     def forget_projection(self, pod: str, projection: str) -> None:
         """Remove a projection that no longer exists."""
         self._client.hdel(f"{self._root(pod)}:projections", projection)
 
-    @_told
+    @told_errors
     def progress(self, pod: str) -> list[Progress]:
         """Return every registered projection of a pod, by name."""
         stored = cast(Mapping[bytes, bytes], self._client.hgetall(f"{self._root(pod)}:projections"))
         found = [msgspec.json.decode(value, type=Progress) for value in stored.values()]
         return sorted(found, key=lambda item: item.projection)
 
-    @_told
+    @told_errors
     def trim(self, pod: str, kept_from_cut: int) -> int:
         """Remove manifests and entries of cuts below `kept_from_cut`; return the number of removed entries."""
         keys = self._entry_keys(pod)
         pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(TRIMMING, 1, self._trimmed_key(pod), kept_from_cut)
         for key in (self.manifests_key(pod).encode(), *keys):
             pipeline.xtrim(key, minid=f"{kept_from_cut}-0", approximate=False)
-        return sum(pipeline.execute()[1:])
+        return sum(pipeline.execute()[2:])
 
-    # The server
+    def _trimmed_key(self, pod: str) -> str:
+        return f"{self._root(pod)}:trimmed"
 
-    @_told
-    def ping(self) -> None:
-        """Ask the server for any answer."""
-        self._client.ping()
+    # The witness
 
-    @_told
-    def memory(self) -> LogMemory:
-        """Return how much memory the server uses."""
-        said = cast(Mapping[str, Any], self._client.info("memory"))
-        return LogMemory(
-            used_bytes=int(said["used_memory"]),
-            limit_bytes=int(said.get("maxmemory", 0)) or None,
-            machine_bytes=int(said.get("total_system_memory", 0)),
-        )
+    @told_errors
+    def counters(self, pod: str, streams: Collection[tuple[int, int]], after_cut: int, *, limit: int) -> LogCounters:
+        """Return how the pod's streams stand at one moment, and the manifests after `after_cut`."""
+        root = self._root(pod)
+        singles = [self.manifests_key(pod), f"{root}:generation", self._trimmed_key(pod), self._beat_key(pod)]
+        entries = {at: self.entries_key(pod, *at) for at in streams}
+        return read_counters(self._client, singles, entries, after_cut, limit)
 
-    def is_reading(self, words: Sequence[str]) -> bool:
-        """Return whether a command is known to change nothing."""
-        return not {words[0].lower(), " ".join(words[:2]).lower()}.isdisjoint(READING)
+    @told_errors
+    def stated(self, pod: str, from_cut: int, through_cut: int, *, limit: int) -> list[StatedManifest]:
+        """Return up to `limit` manifests of these cuts in order, as they are stored."""
+        found = self._client.xrange(self.manifests_key(pod), f"{from_cut}-0", str(through_cut), count=limit)
+        return [stated_manifest(*entry) for entry in cast(list[Any], found)]
 
-    @_told
-    def ask(self, words: Sequence[str | bytes]) -> list[str]:
-        """Send the server a command; return the lines of its answer."""
-        pool = self._client.connection_pool
-        connection = pool.get_connection()
-        try:
-            connection.send_command(*words)  # type: ignore[no-untyped-call]
-            return list(_lines(connection.read_response()))
-        except redis.ResponseError as error:
-            raise InputError(f"The log's server refuses {_text(words[0])}: {error}.") from None
-        finally:
-            # The command may have changed what the connection is set to, e.g. its database.
-            connection.disconnect()  # type: ignore[no-untyped-call]
-            pool.release(connection)
+    @told_errors
+    def beat(self, pod: str, said: str) -> None:
+        """Append a heartbeat to the stream of the pod's witness, which keeps the newest one."""
+        self._client.eval(BEAT, 1, self._beat_key(pod), said)
 
-
-def _lines(answer: Any, indent: str = "") -> Iterator[str]:
-    """Yield an answer's lines; what is in a list is indented once more each time."""
-    if isinstance(answer, list | tuple | set):
-        for one in answer:
-            yield from _lines(one, indent + ("  " if isinstance(one, list | tuple | set) else ""))
-    elif isinstance(answer, dict):
-        for name, one in answer.items():
-            yield from (f"{indent}{_text(name)}: {line}" for line in _lines(one))
-    else:
-        yield from (f"{indent}{line}" for line in _text(answer).splitlines() or [""])
-
-
-def _text(value: object) -> str:
-    """Return a value of an answer as text; bytes that are none, e.g. an entry's events, as escapes."""
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    return "(nothing)" if value is None else str(value)
+    def _beat_key(self, pod: str) -> str:
+        return f"{self._root(pod)}:witness"
 
 
 def _groups(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:

@@ -1,7 +1,7 @@
 """A logical replication slot of one database: made, read from where the witness stands, moved on.
 
 Belongs here: the slot, its health, and the heartbeat that goes through it. Does not belong here: the messages
-(`witness/write_ahead.py`), what is seen in them (`witness/oltp.py`).
+(`witness/write_ahead.py`), what is seen in them (`witness/transactions.py`).
 """
 
 from __future__ import annotations
@@ -37,17 +37,11 @@ left join pg_replication_slots as slot on ours.name = slot.slot_name and slot.da
 # What the publication lets through, and a mark that changes when somebody changes it, also when it was changed back.
 SHOWN = """
 select
-    (
-        select array_agg(table_name order by table_name) from (
-            select table_name from oltp.aggregate_roots
-            union all select table_name from oltp.aggregate_children
-            union all values ('bypasses'), ('outbox'), ('outbox_floor')
-        ) as declared
-    ) = (
+    (select array_agg(table_name order by table_name) from ({expected}) as expected (table_name)) = (
         select array_agg(cls.relname::text order by cls.relname::text)
         from pg_publication_rel as rel inner join pg_class as cls on cls.oid = rel.prrelid
         where rel.prpubid = publication.oid and rel.prqual is null and rel.prattrs is null
-            and cls.relnamespace = 'oltp'::regnamespace and cls.relpersistence = 'p'
+            and cls.relnamespace = to_regnamespace(%(schema)s) and cls.relpersistence = 'p'
     )
     and pubinsert and pubupdate and pubdelete and pubtruncate as is_whole,
     md5(publication.xmin::text || (
@@ -87,6 +81,9 @@ class Slot:
     """The slot of one database, by a connection of the witness's role in autocommit mode."""
 
     connection: psycopg.Connection[Any]
+    schema: str
+    expected: str
+    """The query that gives the tables of the schema which the publication must show."""
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,8 +96,9 @@ class Slot:
         return SlotState(**row._asdict())
 
     def publication(self) -> tuple[bool, str]:
-        """Return whether the publication shows every declared table wholly, and the mark of its present form."""
-        row = self.connection.execute(SHOWN, {"publication": PUBLICATION}).fetchone()
+        """Return whether the publication shows every expected table wholly, and the mark of its present form."""
+        query = SHOWN.format(expected=self.expected)
+        row = self.connection.execute(query, {"publication": PUBLICATION, "schema": self.schema}).fetchone()
         return (False, "") if row is None else (bool(row[0]), str(row[1]))
 
     def make_anew(self) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 import psycopg
 
+from contracts.announcements import ANNOUNCE_VIEW, VIEW_WRITER
 from contracts.errors import StackError
+from contracts.ownership import READ_MODELS, SERVED_TABLES
 from derived.dsn import described
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -33,6 +35,9 @@ ATTACH = """
 A disabled trigger ('D') counts as missing, and so does one that fires only while changes are replicated ('R').
 Attaching it again enables it.
 """
+SHOW = "select read_models.show_to_witness(%s::text[])"
+"""Again each time: the witness's role may be newer than the function, and a table may have been created again."""
+KEPT = ("parked_events", "positions", "skipped_events")
 CREATES = re.compile(r"^create table if not exists (\S+)", re.MULTILINE)
 
 
@@ -46,6 +51,7 @@ def migrate(dsn: str) -> None:
         with psycopg.connect(dsn) as connection:
             connection.execute(LOCK)
             connection.execute(PREPARE)
+            connection.execute(ANNOUNCE_VIEW, [VIEW_WRITER, [copy.name for copy in READ_MODELS]])
             rows = connection.execute("select name from read_models.migrations").fetchall()
             applied, is_again = {row[0] for row in rows}, False
             for file in sorted(MIGRATIONS.glob("*.sql")):
@@ -55,6 +61,7 @@ def migrate(dsn: str) -> None:
                     connection.execute(file.read_bytes())
                     connection.execute(APPLIED, [file.stem])
             connection.execute(ATTACH)
+            connection.execute(SHOW, [[*SERVED_TABLES, *KEPT]])
     except psycopg.OperationalError:
         raise StackError(f"The read models ({described(dsn)}) could not be reached.") from None
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import psycopg
 
+from contracts.announcements import ANNOUNCE_VIEW, VIEW_WRITER
 from contracts.events.envelope import envelope_values
 from derived.keyed.store import Standing, Stored
 from streams.projection import FencedError, ParkedEvent, Position, Work
@@ -60,10 +61,11 @@ def read_positions(cursor: Cursor, projection: str, pod: str) -> Stored:
 
 
 def lock_positions(cursor: Cursor, projection: str, pod: str, partitions: Sequence[int]) -> Stored:
-    """Lock and return all partitions' rows; create those of `partitions` that are missing.
+    """Lock and return all partitions' rows; create those of `partitions` that are missing. Says who writes.
 
     A caller that applies or rebuilds holds these locks until it commits: one at a time per projection and pod.
     """
+    cursor.execute(ANNOUNCE_VIEW, [VIEW_WRITER, [projection]])
     cursor.execute(ENSURE, [projection, pod, sorted(partitions)])
     return _stored(cursor.execute(READ + " for update", [projection, pod]).fetchall())
 

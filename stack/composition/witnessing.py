@@ -17,14 +17,31 @@ if TYPE_CHECKING:
 
 
 def build_witnesses(settings: Settings) -> list[Witness]:
-    """Return every witness of the deployment; a pod without a role for it has none (`tieout status` says so)."""
+    """Return every witness; a database without a role for it has none (`tieout status` says so)."""
+    from streams.logs import build_log
+    from witness.log import LogWitness
     from witness.oltp import OltpWitness
+    from witness.read_models import ReadModelsWitness
 
-    return [
+    log = build_log(settings)
+    found: list[Witness] = [
+        LogWitness(
+            pod=pod.pod,
+            log=log,
+            control_dsn=settings.control_dsn,
+            pod_dsn=pod.witness_dsn,
+            partition_count=settings.partition_count,
+        )
+        for pod in settings.pods
+    ]
+    found += [
         OltpWitness(pod=pod.pod, dsn=pod.witness_dsn, control_dsn=settings.control_dsn)
         for pod in settings.pods
         if pod.witness_dsn
     ]
+    if dsn := settings.read_models_witness_dsn:
+        found.append(ReadModelsWitness(dsn=dsn, control_dsn=settings.control_dsn))
+    return found
 
 
 def run_witnesses(settings: Settings, stop: threading.Event) -> None:

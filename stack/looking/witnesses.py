@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from contracts.settings import WITNESS, Settings, pod_setting
 from reconcile.witness_states import WitnessState, witness_states
 
-OLTP = "oltp"
+OLTP, LOG, READ_MODELS = "oltp", "log", "read_models"
 NEVER = "It has never looked: `tieout up` starts its worker."
 
 
@@ -23,7 +23,7 @@ class WitnessStatus:
     witness: str
     pod: str
     is_set_up: bool = True
-    """False when the pod has no role for it: then nobody expects it to see, and it is no alarm."""
+    """False when its store has no role for it: then nobody expects it to see, and it is no alarm."""
     looked_at: str | None = None
     proven_at: str | None = None
     position: str = ""
@@ -39,9 +39,14 @@ class WitnessStatus:
 def read_witnesses(settings: Settings) -> list[WitnessStatus]:
     """Return every witness that has reported or should have; raises the control database's error."""
     known = {(one.witness, one.pod): one for one in witness_states(settings.control_dsn)}
-    without = {(OLTP, pod.pod): _without(pod.pod) for pod in settings.pods if not pod.witness_dsn}
-    expected = {(OLTP, pod.pod) for pod in settings.pods}
-    return [without.get(key) or _status(*key, known.get(key)) for key in sorted({*known, *expected})]
+    without = {(OLTP, pod.pod): pod_setting(pod.pod, WITNESS) for pod in settings.pods if not pod.witness_dsn}
+    if not settings.read_models_witness_dsn:
+        without[READ_MODELS, ""] = "TIEOUT_READ_MODELS_WITNESS_DSN"
+    expected = {(READ_MODELS, ""), *((name, pod.pod) for name in (OLTP, LOG) for pod in settings.pods)}
+    return [
+        _without(*key, without[key]) if key in without else _status(*key, known.get(key))
+        for key in sorted({*known, *expected})
+    ]
 
 
 def blind(witnesses: Sequence[WitnessStatus]) -> list[str]:
@@ -49,9 +54,9 @@ def blind(witnesses: Sequence[WitnessStatus]) -> list[str]:
     return [one.sentence for one in witnesses if one.complaint and one.is_set_up]
 
 
-def _without(pod: str) -> WitnessStatus:
-    complaint = f"it has no role there; set {pod_setting(pod, WITNESS)} (docs/how-to/own-servers.md)."
-    return WitnessStatus(witness=OLTP, pod=pod, is_set_up=False, complaint=complaint)
+def _without(witness: str, pod: str, setting: str) -> WitnessStatus:
+    complaint = f"it has no role there; set {setting} (docs/how-to/own-servers.md)."
+    return WitnessStatus(witness=witness, pod=pod, is_set_up=False, complaint=complaint)
 
 
 def _status(witness: str, pod: str, state: WitnessState | None) -> WitnessStatus:

@@ -24,6 +24,7 @@ SECRETS = (
     "TIEOUT_READ_MODELS_DSN",
     "TIEOUT_CATALOG_READER_DSN",
     "TIEOUT_READ_MODELS_READER_DSN",
+    "TIEOUT_READ_MODELS_WITNESS_DSN",
     "TIEOUT_DAGSTER_DSN",
     "TIEOUT_LOG_URL",
     "TIEOUT_S3_SECRET",
@@ -53,8 +54,9 @@ def traffic_settings(settings: Settings) -> dict[str, str]:
 
 
 def witness_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings of the witnesses: what decodes the write-ahead log, and the control database."""
-    return _told(settings, ["TIEOUT_CONTROL_DSN", *_of_pods(settings, [WITNESS])])
+    """Return the settings of the witnesses: what decodes the write-ahead log, the log, and the control database."""
+    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_READ_MODELS_WITNESS_DSN"]
+    return _told(settings, [*own, *_of_pods(settings, [WITNESS])])
 
 
 def builder_settings(settings: Settings) -> dict[str, str]:
@@ -64,8 +66,8 @@ def builder_settings(settings: Settings) -> dict[str, str]:
 
 def graph_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of the processes that run the graph: all roles except the pods' owner and the readers."""
-    # The reader roles of the copies are for people's queries.
-    copies = [name for name in SECRETS if "_READER_" not in name]
+    # The reader roles of the copies are for people's queries, the witness's role for the witness.
+    copies = [name for name in SECRETS if "_READER_" not in name and "_WITNESS_" not in name]
     told = [*copies, *_of_pods(settings, [role for role in POD_ROLES if role != "owner"])]
     return _told(settings, told, has_alerts=True)
 

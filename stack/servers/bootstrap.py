@@ -20,7 +20,7 @@ POD_ROLES = ("tieout_owner", "tieout_app", "tieout_relay", "tieout_reader")
 
 
 WITNESS_ROLE = "tieout_witness"
-"""The role of the witness in each pod: it decodes the write-ahead log, and writes and reads no rows of commerce."""
+"""The role of the witness in each pod and of the read models: it decodes the write-ahead log, and writes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,9 @@ QUERY_ROLE = "tieout_query"
 
 QUERY_DATABASES = (("lake_catalog", "TIEOUT_CATALOG_READER_DSN"), ("read_models", "TIEOUT_READ_MODELS_READER_DSN"))
 """The databases that this role may read, each with the setting of its DSN."""
+
+WITNESSED_DATABASE = ("read_models", "TIEOUT_READ_MODELS_WITNESS_DSN")
+"""The database of the control cluster that has a witness, with the setting of its DSN."""
 
 
 def create_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
@@ -187,10 +190,12 @@ def prepare_pod(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
 
 def prepare_control(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Create the control cluster's databases, each with its own role."""
-    roles = (*(item.role for item in CONTROL_DATABASES), QUERY_ROLE)
+    roles = (*(item.role for item in CONTROL_DATABASES), QUERY_ROLE, WITNESS_ROLE)
     create_roles(superuser_dsn, {role: passwords[role] for role in roles})
     for item in CONTROL_DATABASES:
         create_database(superuser_dsn, item.database, owner=item.role)
+    let_decode(superuser_dsn, WITNESS_ROLE)
+    allow_connections(superuser_dsn, WITNESSED_DATABASE[0], (WITNESS_ROLE,))
     let_query(superuser_dsn, [database for database, _ in QUERY_DATABASES])
 
 

@@ -30,6 +30,7 @@ DRILLS = "drills"
 CONTROL_SETTINGS = {
     **{item.role: item.setting for item in bootstrap.CONTROL_DATABASES},
     bootstrap.QUERY_ROLE: bootstrap.QUERY_DATABASES[0][1],
+    bootstrap.WITNESS_ROLE: bootstrap.WITNESSED_DATABASE[1],
 }
 """The setting that holds the password of each role of the control cluster."""
 
@@ -136,6 +137,9 @@ class Servers:
         asking = self._password(CONTROL, bootstrap.QUERY_ROLE, CONTROL_SETTINGS[bootstrap.QUERY_ROLE])
         for database, setting in bootstrap.QUERY_DATABASES:
             values[setting] = self.control.dsn(bootstrap.QUERY_ROLE, asking, database)
+        database, setting = bootstrap.WITNESSED_DATABASE
+        seeing = self._password(CONTROL, bootstrap.WITNESS_ROLE, setting)
+        values[setting] = self.control.dsn(bootstrap.WITNESS_ROLE, seeing, database)
         values["TIEOUT_LOG_URL"] = self.valkey.url()
         values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
         return values

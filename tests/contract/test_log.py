@@ -17,7 +17,8 @@ from contracts.settings import Settings
 from streams import codec
 from streams.log import ChunkManifest, EntryId, EventLog, LogEntry, Manifest, Progress, entry_place
 from streams.logs import ADAPTERS, Adapter, build_log, log_at
-from streams.valkey_log import ValkeyLog, unavailable
+from streams.valkey_log import ValkeyLog
+from streams.valkey_server import unavailable
 from tests.streams_support import stored_events
 
 POD, EPOCH, PARTITIONS = "pod1", "system.1.1", 3

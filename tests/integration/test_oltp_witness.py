@@ -223,7 +223,7 @@ def test_killed_before_the_store_it_is_seen_later(watched: Watched, monkeypatch:
 
 def test_many_changes_are_read_in_parts(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("witness.slot.CHANGES_AT_ONCE", 5)
-    monkeypatch.setattr("witness.oltp.CHANGES_AT_ONCE", 5)
+    monkeypatch.setattr("witness.slot_witness.CHANGES_AT_ONCE", 5)
     orders = [watched.shop.place(("MUG", 1)) for _ in range(3)]
     watched.cheat("update oltp.orders set version = version where order_id = %(order)s", order=orders[0].order_id)
     looks = 0

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reconcile.witness_states import PROOF_WITHIN, WitnessState
-from witness.oltp import _blind_reason, _trouble
 from witness.slot import SlotState
+from witness.slot_witness import _blind_reason, _trouble
 
 GOOD = SlotState(level="logical", kept="1GB", flushed="0/500", confirmed="0/400", status="reserved", is_there=True)
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

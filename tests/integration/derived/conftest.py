@@ -21,6 +21,7 @@ from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import migrate
+from stack.servers import bootstrap
 from streams.projection import Work
 from tests.conftest import Cluster, MakeDatabase
 from tests.derived_work import PARTITIONS
@@ -130,7 +131,8 @@ def own_lake(make_database: MakeDatabase, tmp_path: Path) -> Lake:
 @pytest.fixture(scope="session")
 def read_models_template(postgres: Cluster) -> str:
     """The name of a migrated read models database."""
-    database = postgres.create("template_read_models", owner="tieout_read_models")
+    connecting = (bootstrap.WITNESS_ROLE,)
+    database = postgres.create("template_read_models", owner="tieout_read_models", connecting=connecting)
     migrate(postgres.dsn("tieout_read_models", database))
     return database
 
@@ -138,12 +140,16 @@ def read_models_template(postgres: Cluster) -> str:
 @pytest.fixture
 def stores(postgres: Cluster, read_models_template: str, lake: Lake, tmp_path: Path) -> Iterator[Stores]:
     """Empty read models and an empty lake; the pods of the settings do not exist."""
-    database = postgres.create("read_models", owner="tieout_read_models", template=read_models_template)
+    connecting = (bootstrap.WITNESS_ROLE,)
+    database = postgres.create(
+        "read_models", owner="tieout_read_models", template=read_models_template, connecting=connecting
+    )
     settings = settings_of(
         tmp_path,
         pods=map(pod_without_server, PODS),
         catalog_dsn=lake.catalog_dsn,
         read_models_dsn=postgres.dsn("tieout_read_models", database),
+        read_models_witness_dsn=postgres.dsn(bootstrap.WITNESS_ROLE, database),
         lake_data_path=lake.data_path,
         lake_threads=1,
     )

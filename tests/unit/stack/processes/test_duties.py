@@ -39,6 +39,7 @@ def settings(tmp_path: Path) -> Settings:
         object_store=ObjectStore(endpoint="https://store", region="eu", key_id="k", secret="x:objects@"),
         catalog_reader_dsn="postgresql://q:asking@db/lake_catalog",
         read_models_reader_dsn="postgresql://q:looking@db/read_models",
+        read_models_witness_dsn="postgresql://w:seeing@db/read_models",
         partition_count=7,
         chunk_rows=11,
         comparison_memory_mb=300,
@@ -57,7 +58,8 @@ def settings(tmp_path: Path) -> Settings:
 def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
     known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in (*POD_ROLES, WITNESS)]
-    known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking", "looking"]
+    known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking"]
+    known += ["looking", "seeing"]
     return {secret for secret in known if f":{secret}@" in text}
 
 
@@ -74,7 +76,7 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log", "objects"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
-    "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control"}),
+    "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing"}),
     "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
     "upkeep": (
