@@ -191,7 +191,7 @@ def cut_off_entries(watched: Watched) -> None:
 
 def cut_off_everything(watched: Watched) -> None:
     for key in watched.server.keys("{tieout:pod1}:*"):
-        if watched.server.type(key) == b"stream" and not key.endswith(b":witness"):
+        if watched.server.type(key) == b"stream" and not bytes(key).endswith(b":witness"):
             watched.server.xtrim(key, minid="3-0", approximate=False)
 
 
