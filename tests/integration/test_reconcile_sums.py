@@ -94,13 +94,15 @@ class World:
     def rows_read(self, pairs: Collection[str], plan: SweepPlan) -> dict[str, int]:
         """Compare, and return how many rows of each of the read models' tables the server has read for it."""
         ((now,),) = self.execute("select clock_timestamp()")
-        before = dict(self.execute(ROWS_READ))
+        before = self.rows_read_so_far()
         assert {result.verdict for result in self.look_at(pairs, plan)} == {Verdict.CONSISTENT}
         # A session tells what it has read at its end.
         while self.execute("select from pg_stat_activity where backend_start > %s and pid <> pg_backend_pid()", now):
             time.sleep(0.02)
-        after = dict(self.execute(ROWS_READ))
-        return {str(name): int(str(after[name])) - int(str(before[name])) for name in after}
+        return {name: rows - before[name] for name, rows in self.rows_read_so_far().items()}
+
+    def rows_read_so_far(self) -> dict[str, int]:
+        return {str(name): int(str(rows)) for name, rows in self.execute(ROWS_READ)}
 
 
 def part_of(whole: PairResult, *parts: KeyRange, ids: frozenset[str] = frozenset()) -> SweepPlan:
