@@ -7,15 +7,13 @@ belong here: outbox -> log (`bench/relay.py`). Run ``python -m bench.derived --o
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.pool import Pool
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 import psycopg
@@ -28,7 +26,9 @@ from contracts.ids import PARTITION_FUNCTION
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from derived.keyed import decoding
+from derived.keyed.projection import KeyedProjection, lake_opener
 from derived.keyed.rows import Root
+from derived.keyed.together import rebuild_together
 from derived.lake import LakeProjection, connect_lake, migrate_lake
 from derived.read_models import migrate
 from derived.read_models.known import all_roots, roots_of
@@ -39,9 +39,6 @@ from streams.cuts import Cut
 from streams.projection import Projection
 from streams.publishing import CutPublication
 from streams.valkey_log import ValkeyLog
-
-if TYPE_CHECKING:
-    from derived.keyed.projection import KeyedProjection
 
 POD = "bench"
 EPOCH = "1:1:1"
@@ -156,11 +153,10 @@ def _copy(connection: psycopg.Connection, table: str, rows: Sequence[tuple[objec
 
 
 def _rebuild(settings: Settings, events: int) -> list[Figure]:
-    """Rebuild all views at the same time, each in its own process like its worker: first emptied, then intact."""
-    with multiprocessing.get_context("spawn").Pool(len(VIEWS)) as pool:
-        pool.map(_warm_up, [settings] * len(VIEWS), chunksize=1)
-        _lose_views(settings)
-        (lost, cpu), (over, _) = (_rebuild_views(pool, settings, events) for _ in range(2))
+    """Rebuild all views together: first emptied, then intact."""
+    _rebuild_views(settings, events)  # imports the modules that a running process has already imported
+    _lose_views(settings)
+    (lost, cpu), (over, _) = (_rebuild_views(settings, events) for _ in range(2))
     return [
         Figure(
             name="lake -> all read models, lost and rebuilt",
@@ -174,11 +170,17 @@ def _rebuild(settings: Settings, events: int) -> list[Figure]:
     ]
 
 
-def _rebuild_views(pool: Pool, settings: Settings, events: int) -> tuple[float, float]:
+def _rebuild_views(settings: Settings, events: int) -> tuple[float, float]:
     """Return events per second and CPU microseconds per event."""
-    started = time.perf_counter()
-    cpu_seconds = sum(pool.map(_rebuild_view, [(settings, name) for name in VIEWS], chunksize=1))
-    return events / (time.perf_counter() - started), cpu_seconds / events * 1e6
+    views = [cast("KeyedProjection", build_projection(name, settings)) for name in VIEWS]
+    began, used = time.perf_counter(), time.process_time()
+    done = rebuild_together(views, POD, lake_opener(settings))
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - used
+    for view in views:
+        view.close()
+    if failures := [result for result in done.values() if isinstance(result, Exception)]:
+        raise failures[0]
+    return events / seconds, cpu_seconds / events * 1e6
 
 
 def _lose_views(settings: Settings) -> None:
@@ -186,22 +188,6 @@ def _lose_views(settings: Settings) -> None:
     tables = [table for root in all_roots() for table in root.tables]
     with psycopg.connect(settings.read_models_dsn) as connection:
         connection.execute(f"truncate {', '.join(f'read_models.{table}' for table in tables)}".encode())
-
-
-def _warm_up(settings: Settings) -> None:
-    """Import the modules that a running worker has already imported."""
-    build_projection(VIEWS[0], settings).state(POD)
-    connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True).close()
-    time.sleep(1)  # so that each process takes one task
-
-
-def _rebuild_view(arguments: tuple[Settings, str]) -> float:
-    settings, name = arguments
-    started = time.process_time()
-    view = cast("KeyedProjection", build_projection(name, settings))
-    view.rebuild_all(POD)
-    view.close()
-    return time.process_time() - started
 
 
 def _follow(projection: Projection, log: ValkeyLog, events: int) -> tuple[float, float]:

@@ -25,6 +25,14 @@ WITHIN_POSITION = """
       on events."partition" = reached."partition"
      and (events.cut <= reached.cut or (events.cut = reached.cut + 1 and events.chunk < reached.chunk))"""
 """Joins only the events that a vector of positions includes; a partition without a position includes none."""
+BEYOND_POSITION = """
+    not exists (
+        select 1
+        from (select unnest($after_partitions) as "partition", unnest($after_cuts) as cut,
+                     unnest($after_chunks) as chunk) as known
+        where known."partition" = events."partition"
+          and (events.cut <= known.cut or (events.cut = known.cut + 1 and events.chunk < known.chunk)))"""
+"""The condition that another vector of positions does not include an event."""
 
 
 def cut_vector(connection: Connection) -> dict[str, int]:
@@ -138,6 +146,7 @@ def read_events(
     keys: Sequence[str] | None,
     position: Mapping[int, Position],
     *,
+    after: Mapping[int, Position] | None = None,
     aggregate_types: Sequence[str] = (),
     columns: Sequence[str] = ENVELOPE_COLUMNS,
     is_latest_only: bool = False,
@@ -146,13 +155,18 @@ def read_events(
 ) -> pa.RecordBatchReader:
     """Return `columns` of the events of `pod` as of exactly `position`, as a stream of Arrow batches.
 
-    `keys` are aggregate keys (``merchant/type/id``), None for all; `aggregate_types` limits the types;
-    `is_latest_only` keeps the newest version of every key; `leave_out` are ids of events to omit. The order is not
-    defined. `connection` cannot be used for other queries while the stream is read.
+    `keys` are aggregate keys (``merchant/type/id``), None for all; `after` is a position whose events are omitted;
+    `aggregate_types` limits the types; `is_latest_only` keeps the newest version of every key; `leave_out` are ids of
+    events to omit. The order is not defined. `connection` cannot be used for other queries while the stream is read.
     """
     values: dict[str, object] = {"pod": pod, **_vector(position)}
     source = f"from {EVENTS} as events {WITHIN_POSITION}"
     conditions = ["events.pod = $pod", "events.cut <= $cut_max"]
+    if after and position:
+        known = _vector(after)
+        values |= {f"after_{name}": known[name] for name in ("partitions", "cuts", "chunks")}
+        values["after_cut"] = min(after.get(number, START).cut for number in position)
+        conditions += ["events.cut > $after_cut", BEYOND_POSITION]
     if aggregate_types:
         conditions.append("list_contains($types, events.aggregate_type)")
         values["types"] = list(aggregate_types)

@@ -6,6 +6,7 @@ either side (`reconcile/oltp_side.py`, `reconcile/lake_side.py`).
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ VARIANTS = """(
     left join oltp.prices as p on p.variant_id = v.variant_id and p.currency = m.currency
 )"""
 """A variant's price is the one in the merchant's currency."""
+
+OLTP_TABLE = re.compile(r"\boltp\.\w+")
 
 READ_OTHERWISE = {("order", "lines"): ORDER_LINES, ("product", "variants"): VARIANTS}
 """Parts, by aggregate type and field, that are not one table named after them."""
@@ -114,6 +117,17 @@ def entities_of(aggregate_type: str) -> tuple[Entity, ...]:
     """Return the root and the parts of an aggregate type, the root first."""
     state, source = STATE_TYPES[aggregate_type], SOURCES[aggregate_type]
     return (_root(aggregate_type, state, source), *(_part(aggregate_type, state, part) for part in source.parts))
+
+
+def tables_in(query: str) -> frozenset[str]:
+    """Return the tables of OLTP that a query reads, each with its schema."""
+    return frozenset(OLTP_TABLE.findall(query))
+
+
+@cache
+def tables_of(aggregate_type: str) -> frozenset[str]:
+    """Return the tables of OLTP from which the state of an aggregate type is read."""
+    return frozenset().union(*(tables_in(entity.source) for entity in entities_of(aggregate_type)))
 
 
 def _root(aggregate_type: str, state: type[AggregateState], source: Source) -> Entity:

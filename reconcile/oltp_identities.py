@@ -335,6 +335,15 @@ def _outcome(run: PodRun, identity: Identity, names: dict[str, str]) -> Outcome:
     counted = run.connection.execute(
         f"select count(*), count(distinct {AGGREGATE_ID}) filter (where {wrong}) from {target}"
     ).fetchall()
+    compared, broken = counted[0]
+    return Outcome(
+        compared=compared,
+        classes={DifferenceClass.IDENTITY: broken} if broken else {},
+        sample=_sample(run, identity, target, wrong) if broken else (),
+    )
+
+
+def _sample(run: PodRun, identity: Identity, target: str, wrong: str) -> tuple[Difference, ...]:
     # The order is total: of two lines with the same excess we always choose the same one, because other amounts would
     # reopen an accepted break.
     excess = "if(actual - expected is null, null, (abs(actual - expected), expected, actual))"
@@ -343,12 +352,7 @@ def _outcome(run: PodRun, identity: Identity, names: dict[str, str]) -> Outcome:
                    arg_max(expected, {excess}), arg_max(actual, {excess})
             from {target} where {wrong} group by 1 order by 1 limit {run.context.limits.sample:d}"""
     ).fetchall()
-    compared, broken = counted[0]
-    return Outcome(
-        compared=compared,
-        classes={DifferenceClass.IDENTITY: broken} if broken else {},
-        sample=tuple(_difference(identity, *row) for row in rows),
-    )
+    return tuple(_difference(identity, *row) for row in rows)
 
 
 def _difference(

@@ -18,6 +18,7 @@ from contracts.scope import Scope
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from reconcile.compare import Outcome
 from reconcile.context import ReconcileContext
+from reconcile.entities import tables_in, tables_of
 from reconcile.parked import ParkedAggregate
 from reconcile.residence import NOBODY, Moved
 from reconcile.scoping import restricted
@@ -119,6 +120,12 @@ class Pair:
     """Other rows that are read from OLTP at the cut: name -> PostgreSQL query. Its placeholders are ``{cut}``,
     ``{partition_count}`` and ``{of_cuts}`` (the condition that an outbox row may belong to the compared cuts).
     """
+
+    @property
+    def oltp_tables(self) -> frozenset[str]:
+        """The tables of OLTP that it reads at the cut; what is written to another table cannot show in its result."""
+        of_types = (tables_of(kind) for kind in self.aggregate_types)
+        return frozenset().union(*of_types, *(tables_in(query) for query in self.queries.values()))
 
     @property
     def lag_seconds_max(self) -> float:

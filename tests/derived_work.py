@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pyarrow as pa
 
 from contracts.events.common import AggregateState, encode_payload
@@ -86,6 +87,11 @@ def order(lines: int = 1, **changes: object) -> OrderState:
         "discounts": [],
     }
     return OrderState(**(values | changes))  # type: ignore[arg-type]
+
+
+def changed(state: OrderState, **changes: object) -> OrderState:
+    """Return the next version of an order."""
+    return msgspec.structs.replace(state, version=state.version + 1, **changes)
 
 
 def payment(of: OrderState, **changes: object) -> PaymentState:

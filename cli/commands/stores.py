@@ -6,8 +6,8 @@ deciding that one is needed (docs/runbooks/).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -26,9 +26,11 @@ from contracts.text import counted, visible
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS, VIEWS, build_projection
+from stack.scrubbing import scrubber
 
 if TYPE_CHECKING:
     from derived.keyed.projection import KeyedProjection
+    from derived.keyed.rebuilding import Rebuilt
     from derived.lake_backup import Segment
     from streams.log import EventLog
 
@@ -60,38 +62,56 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def rebuild(
-    view: Annotated[str, typer.Argument(help=f"{', '.join(VIEWS)} or {WAREHOUSE.name}.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="VIEW...", help=f"One or more of {', '.join(VIEWS)}; or {WAREHOUSE.name}.")
+    ],
     pod: InPod = None,
     key: Keys = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a view or the warehouse what the lake says: after it was lost, or when a comparison found wrong rows.
+    """Make views or the warehouse what the lake says: after they were lost, or when a comparison found wrong rows.
 
-    Safe beside running workers, and as often as wanted. Only this copy changes; a view's readers see the old rows until
-    it is done. A view that was lost, or stood still for longer than the log reaches back, goes on from where the lake
-    is. The warehouse is computed again wholly, from every event of the lake, over all pods.
+    Safe beside running workers, and as often as wanted. Nothing else changes; a view's readers see the old rows until
+    it is done. Several views are rebuilt at the same time, and the lake is read once for all of them. A view that was
+    lost, or stood still for longer than the log reaches back, goes on from where the lake is. The warehouse is computed
+    again wholly, from every event of the lake, over all pods.
     """
-    if view == WAREHOUSE.name:
+    if names == [WAREHOUSE.name]:
         _rebuild_warehouse(pod, key, as_json, is_dry_run=dry_run)
         return
-    if view not in VIEWS:
-        raise InputError(f"{view!r} cannot be rebuilt; there are {', '.join((*VIEWS, WAREHOUSE.name))}.")
+    views = list(dict.fromkeys(names))
+    if unknown := [name for name in views if name not in VIEWS]:
+        known = f"{', '.join(VIEWS)}, and {WAREHOUSE.name} by itself"
+        raise InputError(f"{visible(unknown[0])!r} cannot be rebuilt; there are {known}.")
+    if key and len(views) > 1:
+        raise InputError("Chosen aggregates are rebuilt in one view at a time.")
     check_keys(key)
-    rows = []
+    rows, failures, shown = list[tuple[object, ...]](), list[str](), ", ".join(views)
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
-        what = f"{view} of {', '.join(one.pod for one in chosen)} is built again from the lake: {keys_text(key)}."
+        what = f"{shown} of {', '.join(one.pod for one in chosen)} is built again from the lake: {keys_text(key)}."
         if not is_said(safe(what, "Its readers see the old rows until it is done."), dry_run, as_json):
             return
         with progress.step("Migrating"):
             migrate_everything(values)
-        model = cast("KeyedProjection", build_projection(view, values))
-        with closing(model), open_log(values) as log:
+        with ExitStack() as stack:
+            log = stack.enter_context(open_log(values))
+            models = [cast("KeyedProjection", build_projection(name, values)) for name in views]
+            for model in models:
+                stack.callback(model.close)
             for one in chosen:
-                with progress.step(f"Rebuilding {view} of {one.pod}"):
-                    rows.append((one.pod, *_rebuild(model, one.pod, log, key)))
-    show_rows(as_json, f"{view} as the lake has it", ("pod", "aggregates", "rows_before", "cut", "left_parked"), rows)
+                with progress.step(f"Rebuilding {shown} of {one.pod}"):
+                    for name, done in _rebuild(values, models, one.pod, log, key).items():
+                        if isinstance(done, Exception):
+                            failures.append(f"{name} of {one.pod} was not rebuilt: {scrubber(values)(str(done))}")
+                        else:
+                            rows.append((name, one.pod, *_told(done)))
+    columns = ("view", "pod", "aggregates", "rows_before", "cut", "left_parked")
+    if rows:
+        show_rows(as_json, f"{shown} as the lake has it", columns, rows)
+    if failures:
+        raise PropagationError(" ".join(failures))
 
 
 def safe(what: str, *details: str) -> Intent:
@@ -122,14 +142,25 @@ def _rebuild_warehouse(pod: str | None, key: Sequence[str] | None, as_json: bool
     show_rows(as_json, "The warehouse as the lake has it", ("pod", "cut", "build_id", "models", "tests"), rows)
 
 
-def _rebuild(model: KeyedProjection, pod: str, log: EventLog, keys: Sequence[str] | None) -> tuple[int, int, int, int]:
+def _rebuild(
+    values: Settings, models: Sequence[KeyedProjection], pod: str, log: EventLog, keys: Sequence[str] | None
+) -> Mapping[str, Rebuilt | Exception]:
+    """Rebuild views of a pod; of several views, one that fails does not stop the others."""
+    from derived.keyed.projection import lake_opener
+    from derived.keyed.together import rebuild_together
     from streams.lag import observe
-    from streams.step_planning import floor_cut
 
     if keys:
-        done = model.rebuild(pod, keys)
-    else:
-        done = model.rebuild_all(pod, is_lake_position_taken=observe(model, pod, log).state == "gap")
+        return {model.name: model.rebuild(pod, keys) for model in models}
+    gaps = {model.name for model in models if observe(model, pod, log).state == "gap"}
+    if len(models) == 1:
+        return {model.name: model.rebuild_all(pod, is_lake_position_taken=bool(gaps)) for model in models}
+    return rebuild_together(models, pod, lake_opener(values), taking_lake_position=gaps)
+
+
+def _told(done: Rebuilt) -> tuple[int, int, int, int]:
+    from streams.step_planning import floor_cut
+
     return done.aggregates, done.rows_before, floor_cut(done.position), len(done.skipped_keys)
 
 

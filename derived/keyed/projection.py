@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ from contracts.errors import PropagationError
 from contracts.ids import aggregate_key, key_of_row
 from contracts.settings import Settings
 from contracts.text import counted
-from derived.keyed.decoding import COLUMNS, LatestEvent, content, latest_events, split_readable
+from derived.keyed.decoding import LatestEvent, content, latest_events, split_readable
+from derived.keyed.lake_reading import LakeReading, ReadingAlone, Wanted
 from derived.keyed.rebuilding import Rebuilt
 from derived.keyed.rows import Root
 from derived.keyed.standings import earlier_standings
 from derived.keyed.store import Key, KeyedSession, KeyedStore, RefusedContentError, Stored
 from derived.keyed.strangers import delete_strangers
 from derived.step_checks import check_expected, fresh_entries, furthest_epoch
-from streams.ahead import ahead
 from streams.parking import aggregate_keys
 from streams.projection import (
     START,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import duckdb
 
 POLL_SECONDS = 0.2
+ALONE = ReadingAlone()
 
 
 class KeyedProjection:
@@ -129,12 +130,13 @@ class KeyedProjection:
         is_lake_position_taken: bool = False,
         is_change_told: bool = False,
         deadline_seconds: float = 60.0,
+        reading: LakeReading = ALONE,
     ) -> Rebuilt:
         """Make everything of `pod` equal to the lake as of the view's own position; parked keys are not changed.
 
         With `is_lake_position_taken` the view first takes the lake's position: for a store that was lost, or that is
         behind the log's oldest entry. This is refused (PropagationError) while keys are parked, because their events
-        would be skipped.
+        would be skipped. `reading` reads the lake, alone or together with rebuilds of other views.
         """
         with self._store.transaction() as session:
             stored: Mapping[int, Position] = _positions(session.lock_positions(pod, []))
@@ -143,11 +145,13 @@ class KeyedProjection:
             session.lock_sums(self._sums)
             summed = sum(session.sum_again(table, None) for table in self._sums)
             parked = session.parked_keys(pod)
-            position = self._take_lake_position(session, pod, stored, parked) if is_lake_position_taken else stored
+            position = (
+                self._take_lake_position(session, pod, stored, parked, reading) if is_lake_position_taken else stored
+            )
             stood = (stored, self._digest_of_pod(session, pod)) if is_change_told else None
             before = self._delete_pod(session, pod, parked)
             with self._lake_at({pod: position}, deadline_seconds) as lake:
-                aggregates = self._write_from_lake(session, lake, pod, position, None, parked)
+                aggregates = self._write_from_lake(session, lake, pod, position, None, parked, reading)
             stands = (position, self._digest_of_pod(session, pod)) if is_change_told else None
         is_same = stood == stands and not summed
         return Rebuilt(
@@ -234,22 +238,25 @@ class KeyedProjection:
         position: Mapping[int, Position],
         keys: Sequence[str] | None,
         except_keys: frozenset[str],
+        reading: LakeReading = ALONE,
     ) -> int:
         from derived.lake_reads import read_events
 
         aggregates, unreadable = 0, list[str]()
-        types, passed = tuple(self._roots), session.skipped_ids(pod)
-        batches = read_events(
-            lake, pod, keys, position, aggregate_types=types, columns=COLUMNS, is_latest_only=True, leave_out=passed
+        wanted = Wanted(
+            pod=pod,
+            position=position,
+            aggregate_types=tuple(self._roots),
+            leave_out=tuple(session.skipped_ids(pod)),
+            keys=None if keys is None else tuple(keys),
         )
-        # `closing` also runs after an error: the reading thread must end before its connection is closed.
-        with closing(ahead(batches)) as read:
+        with reading.newest(lake, wanted) as read:
             for batch, root in ((batch, root) for batch in read for root in self._roots.values()):
                 events = latest_events(root, [_without(batch, except_keys)])
                 aggregates += len(events)
                 unreadable += _write_readable(session, root, events)
         if unreadable:
-            history = read_events(lake, pod, unreadable, position, leave_out=passed).read_all()
+            history = read_events(lake, pod, unreadable, position, leave_out=wanted.leave_out).read_all()
             self._park_unreadable(session, history, pod)
         return aggregates
 
@@ -288,17 +295,20 @@ class KeyedProjection:
             yield lake
 
     def _take_lake_position(
-        self, session: KeyedSession, pod: str, position: Mapping[int, Position], parked: frozenset[str]
+        self,
+        session: KeyedSession,
+        pod: str,
+        position: Mapping[int, Position],
+        parked: frozenset[str],
+        reading: LakeReading,
     ) -> Mapping[int, Position]:
-        from derived.lake_reads import lake_progress
-
         if parked:
             raise PropagationError(
                 f"{self.name} has {counted(len(parked), 'parked aggregate')} of pod {pod}; replay them "
                 f"(`tieout parked retry {self.name}`) before it takes the lake's position."
             )
         with self._open_lake() as lake:
-            progress = lake_progress(lake, pod)
+            progress = reading.progress(lake, pod)
         if progress.epoch is None or progress.data_at is None:
             return position
         session.lock_positions(pod, list(progress.positions))

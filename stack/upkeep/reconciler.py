@@ -22,12 +22,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from contracts.clock import Clock, utc_now
+from contracts.events import STATE_TYPES
 from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting
 from reconcile.comparison_run import run_comparison
 from reconcile.connections import Connections
 from reconcile.context import ReconcileContext
+from reconcile.entities import tables_of
 from reconcile.pair import Stage
 from reconcile.pairs import PAIRS
 from reconcile.rounds import Round, keep_round
@@ -77,11 +79,15 @@ class Target:
 def pairs_for(sighting: KeptSighting) -> tuple[str, ...]:
     """Return the pairs that find what a sighting may have changed: those of its copy, or of what OLTP is compared with.
 
-    A write to OLTP shows in OLTP's own identities, in its outbox against the log, and against the lake.
+    A write to OLTP shows in OLTP's own identities, in its outbox against the log, and against the lake. A write to a
+    table of an aggregate's state shows only in the pairs that read this table.
     """
     own = (*OWNER_FAMILIES, *LOG.found_by, *LAKE.found_by)
     families = own if sighting.copy is None else copy_named(sighting.copy).found_by
-    return tuple(pair.name for pair in PAIRS if family_of(pair.name) in families)
+    asked = [pair for pair in PAIRS if family_of(pair.name) in families]
+    if sighting.copy is None and any(sighting.place in tables_of(kind) for kind in STATE_TYPES):
+        asked = [pair for pair in asked if sighting.place in pair.oltp_tables]
+    return tuple(pair.name for pair in asked)
 
 
 def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Target]:

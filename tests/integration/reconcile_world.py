@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import duckdb
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding
@@ -40,6 +43,7 @@ from stack.composition.projections import build_projection
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.logs import build_log
+from tests.conftest import Cluster
 from tests.integration.shop import adjustment
 
 VIEW_PAIRS = tuple(pair for copy in READ_MODELS for pair in copy.found_by)
@@ -195,6 +199,15 @@ class Shop:
         self.refunded()
         self.cancelled_in_part()
         self.rest()
+
+
+@contextmanager
+def behind_the_outbox(postgres: Cluster, pod: PodSettings) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection without triggers: writes that bypass every rule of the pod."""
+    database = str(conninfo_to_dict(pod.owner_dsn)["dbname"])
+    with psycopg.connect(postgres.superuser_dsn(database)) as connection:
+        connection.execute("set session_replication_role = replica")
+        yield connection
 
 
 def propagate(settings: Settings, pod: PodSettings, projections: tuple[str, ...]) -> None:

@@ -8,13 +8,11 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
 import redis
-from psycopg.conninfo import conninfo_to_dict
 
 from contracts.errors import PropagationError
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake import connect_lake
 from reconcile.comparison_run import run_pairs
@@ -23,7 +21,7 @@ from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, busy_shops, carrying, migrate_lake_of
+from tests.integration.reconcile_world import Shop, behind_the_outbox, busy_shops, carrying, migrate_lake_of
 
 FAMILIES = ("stock_identity", "outbox_log", "log_manifests", "oltp_lake")
 UNDER_LOAD = (
@@ -63,15 +61,6 @@ def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, 
     return [
         (d.entity, d.kind.value, {c.column: (c.left, c.right, c.difference) for c in d.columns}) for d in result.sample
     ]
-
-
-@contextmanager
-def behind_the_outbox(postgres: Cluster, pod: PodSettings) -> Iterator[psycopg.Connection[Any]]:
-    """A superuser's connection without triggers: writes that bypass every rule of the pod."""
-    database = str(conninfo_to_dict(pod.owner_dsn)["dbname"])
-    with psycopg.connect(postgres.superuser_dsn(database)) as connection:
-        connection.execute("set session_replication_role = replica")
-        yield connection
 
 
 def damage_lake(settings: Settings, statement: str, values: list[object] | None = None) -> None:

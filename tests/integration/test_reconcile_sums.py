@@ -94,15 +94,14 @@ class World:
     def rows_read(self, pairs: Collection[str], plan: SweepPlan) -> dict[str, int]:
         """Compare, and return how many rows of each of the read models' tables the server has read for it."""
         ((now,),) = self.execute("select clock_timestamp()")
-        before = self._rows_read()
+        before = self.rows_read_so_far()
         assert {result.verdict for result in self.look_at(pairs, plan)} == {Verdict.CONSISTENT}
         # A session tells what it has read at its end.
         while self.execute("select from pg_stat_activity where backend_start > %s and pid <> pg_backend_pid()", now):
             time.sleep(0.02)
-        after = self._rows_read()
-        return {name: after[name] - before[name] for name in after}
+        return {name: rows - before[name] for name, rows in self.rows_read_so_far().items()}
 
-    def _rows_read(self) -> dict[str, int]:
+    def rows_read_so_far(self) -> dict[str, int]:
         return {str(name): int(str(rows)) for name, rows in self.execute(ROWS_READ)}
 
 

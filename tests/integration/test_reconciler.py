@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,21 +12,29 @@ import pytest
 
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
+from contracts.events import STATE_TYPES
 from contracts.ownership import PROJECTED
 from contracts.settings import Settings
-from contracts.sightings import Sighting, SightingKind
+from contracts.sightings import KeptSighting, Sighting, SightingKind
 from contracts.verdicts import Verdict
 from reconcile import results, sightings
+from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.rounds import RESTING, is_reconciling, newest_rounds
 from repair import ledger
+from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.upkeep.cpu_share import CpuShare
 from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind, pairs_for, targets
-from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
+from tests.conftest import Cluster
+from tests.integration.reconcile_world import Shop, behind_the_outbox, carrying, open_shops, propagate
 
 VIEW = "lake_account_view"
+DECLARED = """
+    select aggregate_type, table_name, id_column from oltp.aggregate_roots
+    union all select aggregate_type, table_name, id_column from oltp.aggregate_children
+"""
 PROJECTIONS = tuple(copy.name for copy in PROJECTED)
 
 
@@ -90,6 +99,22 @@ def of_view(aggregate_id: str | None) -> Sighting:
         what="A row was changed without a moved position.",
         transaction="7",
     )
+
+
+def of_oltp(place: str, aggregate_id: str | None = None) -> Sighting:
+    return Sighting(
+        witness="oltp",
+        kind=SightingKind.UNANNOUNCED,
+        pod="pod1",
+        copy=None,
+        place=place,
+        aggregate_id=aggregate_id,
+        what="A row was changed without an event of this transaction.",
+    )
+
+
+def asked_for(sighting: Sighting) -> set[str]:
+    return set(pairs_for(KeptSighting(**vars(sighting), sighting_id=1, seen_at=utc_now())))
 
 
 def test_a_row_that_a_witness_saw_is_a_break_in_the_next_round(
@@ -192,3 +217,59 @@ def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Setting
         ("pod1", None),
         ("pod2", None),
     ]
+
+
+def test_an_aggregate_that_was_seen_in_oltp_is_compared_at_once_and_by_the_pairs_that_read_its_tables(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler
+) -> None:
+    reconciler.step()
+    with behind_the_outbox(postgres, settings.pods[0]) as connection:
+        (order_id,) = connection.execute(
+            """update oltp.orders set customer_id = 'eve'
+               where order_id = (select min(order_id::text)::uuid from oltp.orders) returning order_id::text"""
+        ).fetchone() or ("",)
+    seen(settings, of_oltp("oltp.orders", order_id))
+    assert reconciler.step() is RoundKind.SEEN
+    assert newest_rounds(settings.control_dsn)[RoundKind.SEEN].comparisons == 2
+    (found,) = ledger.breaks(settings.control_dsn)
+    assert (found.pair, found.key, found.state) == ("oltp_lake.order", (order_id,), BreakState.OPEN)
+    assert sightings.waiting_sightings(settings.control_dsn) == []
+
+
+def test_the_pairs_that_are_compared_for_a_table_are_all_that_can_differ(
+    postgres: Cluster, settings: Settings, shop: Shop, reconciler: Reconciler
+) -> None:
+    shop.paid_by_card()
+    reconciler.step()
+    with psycopg.connect(settings.pods[0].owner_dsn) as connection:
+        declared = connection.execute(DECLARED).fetchall()
+    tables = {kind: [(name, column) for other, name, column in declared if other == kind] for kind, *_ in declared}
+    chosen = {
+        kind: set().union(*(asked_for(of_oltp(f"oltp.{name}")) for name, _ in names)) for kind, names in tables.items()
+    }
+    assert set(tables) == set(STATE_TYPES)
+    everything = asked_for(of_oltp("oltp.outbox"))
+    assert everything > set().union(*chosen.values())
+    assert everything == asked_for(of_oltp("write-ahead log"))
+    context = replace(reconciler.build_context(settings), whole_orders_max=0)
+    # What stock is made of comes last: this pair is always compared completely, so that it differs from then on.
+    for kind in sorted(tables, key=lambda kind: "stock_identity" in chosen[kind]):
+        with behind_the_outbox(postgres, settings.pods[0]) as connection:
+            lost = lose_one(connection, tables[kind])
+        plans = plans_for(settings.control_dsn, ["pod1"], everything, utc_now(), seen={"pod1": {lost}})
+        found = run_pairs(context, everything, ["pod1"], plans=plans)
+        differing = {one.pair for one in found if one.verdict is Verdict.INCONSISTENT}
+        assert {one.verdict for one in found} == {Verdict.CONSISTENT, Verdict.INCONSISTENT}, kind
+        assert f"oltp_lake.{kind}" in differing
+        assert differing <= chosen[kind], kind
+    assert "stock_identity" in differing
+
+
+def lose_one(connection: psycopg.Connection[Any], tables: Sequence[tuple[str, str]]) -> str:
+    """Delete an aggregate's rows from its tables, the root's being the first of them; return its id."""
+    root, id_column = tables[0]
+    oldest = f"select {id_column}::text from oltp.{root} order by 1 limit 1"
+    (lost,) = connection.execute(oldest.encode()).fetchone() or ("",)
+    for name, column in tables:
+        connection.execute(f"delete from oltp.{name} where {column}::text = %s".encode(), (lost,))
+    return str(lost)

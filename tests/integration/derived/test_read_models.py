@@ -13,7 +13,7 @@ import pytest
 from contracts.errors import EpochChangedError, PropagationError, TieoutError
 from contracts.events.common import encode_payload
 from contracts.events.entitlement import Grant
-from contracts.events.order import OrderState, OrderStatus
+from contracts.events.order import OrderStatus
 from contracts.events.stock import ReservationStatus
 from contracts.ids import uuid7
 from derived.read_models import account_view, migrate
@@ -27,6 +27,7 @@ from tests.derived_work import (
     NOON,
     PARTITIONS,
     FakePod,
+    changed,
     entitlement,
     key_of,
     order,
@@ -38,10 +39,6 @@ from tests.derived_work import (
     twice_at_once,
 )
 from tests.integration.derived.conftest import TABLES, Stores
-
-
-def changed(state: OrderState, **changes: object) -> OrderState:
-    return msgspec.structs.replace(state, version=state.version + 1, **changes)
 
 
 def a_shop(pod: FakePod, orders: int = 6) -> list[Work]:

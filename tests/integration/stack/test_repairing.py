@@ -83,6 +83,19 @@ def test_a_lost_view_is_rebuilt_though_the_log_is_trimmed(system: Settings, run:
     drain_everything(system)
 
 
+def test_several_views_are_rebuilt_by_one_command(system: Settings, run: Run) -> None:
+    tables = ("account_orders", "fulfillment_orders")
+    before = [view_rows(system, f"select count(*) from read_models.{table}") for table in tables]
+    for table in tables:
+        view_rows(system, f"delete from read_models.{table} where pod = 'pod1'")
+    views = ("account_view", "fulfillment_view")
+    done = run("rebuild", *views, "account_view")
+    assert [(one["view"], one["pod"]) for one in done] == [(view, pod) for pod in ("pod1", "pod2") for view in views]
+    assert all(one["aggregates"] for one in done if one["pod"] == "pod1")
+    assert [view_rows(system, f"select count(*) from read_models.{table}") for table in tables] == before
+    drain_everything(system)
+
+
 def test_the_lake_comes_back_from_its_backup(
     system: Settings, run: Run, make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +194,13 @@ def test_nothing_parked_and_old_projections(system: Settings, run: Run) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("rebuild", "lake"), ("rebuild", "account_view", "--pod", "pod9"), ("forget-projection", "lake")],
+    [
+        ("rebuild", "lake"),
+        ("rebuild", "account_view", "warehouse"),
+        ("rebuild", "account_view", "fulfillment_view", "--key", "acme/order/1"),
+        ("rebuild", "account_view", "--pod", "pod9"),
+        ("forget-projection", "lake"),
+    ],
 )
 def test_what_cannot_be_repaired_is_said(run: Run, arguments: tuple[str, ...]) -> None:
     with pytest.raises(InputError):
