@@ -2,8 +2,9 @@
 
 A scope holds four sets of aggregates: those with an event that the pod's snapshot shows and the last comparison's
 snapshot did not, those with an event in the lake since then, those with unended breaks, and those in a range of ids.
-Both sides are restricted by the same condition on the aggregate's id, so inside the scope the comparison is as exact as
-a complete one. Belongs here: computing and applying that condition. Does not belong here: which range is swept when
+Of a merchant that came from another pod, what the lake has got of that pod since then counts, too. Both sides are
+restricted by the same condition on the aggregate's id, so inside the scope the comparison is as exact as a complete
+one. Belongs here: computing and applying that condition. Does not belong here: which range is swept when
 (`reconcile/sweep.py`).
 """
 
@@ -13,11 +14,13 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import duckdb
 import psycopg
 
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.scope import KeyRange, Scope, ScopeUnit
 from reconcile.scratch import table
 from reconcile.sweep import SweepPlan, cut_text, merged, scope_of, taken
@@ -68,6 +71,22 @@ union select p.order_id::text from oltp.payments as p join oltp.refunds as r usi
 """
 CHANGED_IN_LAKE = "select distinct aggregate_id from lake.raw.events where pod = $pod and cut > $cut"
 
+CAME = f"""
+select
+    (select registered_at from oltp.cuts where cut >= %(cut)s order by cut limit 1),
+    array(select merchant_id from oltp.residents where directory_epoch > {FIRST_DIRECTORY_EPOCH})
+"""
+CHANGED_ELSEWHERE = """
+with known as (
+    select pod, max(cut) as cut from lake.raw.cuts where pod <> $pod and data_at < $since group by pod
+)
+select distinct e.aggregate_id
+from lake.raw.events as e left join known on known.pod = e.pod
+where e.pod <> $pod and list_contains($came::varchar[], e.merchant_id) and e.cut > coalesce(known.cut, 0)
+"""
+CLOCKS_APART = timedelta(hours=1)
+"""Cuts of two pods are ordered by the clocks of their servers only; we look at what this much more time has brought."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PodScope:
@@ -101,6 +120,10 @@ def prepare(lake: duckdb.DuckDBPyConnection, pod: str, dsn: str, plan: SweepPlan
     rows = lake.execute(CHANGED_IN_LAKE, {"pod": pod, "cut": plan.since_cut}).fetchall()
     with psycopg.connect(dsn, autocommit=True) as connection:
         swept = _swept(connection, plan)
+        registered_at, came = _one(connection, CAME, {"cut": plan.since_cut})
+    if came and registered_at is not None:
+        bound = {"pod": pod, "since": registered_at - CLOCKS_APART, "came": came}
+        rows += lake.execute(CHANGED_ELSEWHERE, bound).fetchall()
     return Prepared(plan=plan, swept=swept, lake_ids=frozenset(row[0] for row in rows), lake_cut=lake_cut)
 
 

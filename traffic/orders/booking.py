@@ -90,7 +90,7 @@ class _Booking:
                 self.refunded_minor += answer.amount_minor
 
     def _take_payment(self, step: Step, answer: PaymentState) -> None:
-        if step.name.startswith("capture/"):
+        if step.name.startswith(("capture/", "redeem/")):
             self.captured_minor += answer.captures[-1].amount_minor
         elif answer.status is PaymentStatus.DECLINED and not step.is_declined:
             self.refusal, self.refused_step = ConflictError("the payment is recorded as declined"), step.name

@@ -77,7 +77,7 @@ class Discount(Part, frozen=True, kw_only=True):
 
 
 class Payment(Part, frozen=True, kw_only=True):
-    """One authorization at a provider, and what was captured of it."""
+    """One authorization at a provider, and what was captured of it; or what was taken from a gift card."""
 
     reference: Name
     """The provider's reference; unique within the order."""
@@ -95,6 +95,10 @@ class Payment(Part, frozen=True, kw_only=True):
     """When the provider released the uncaptured amount; a payment without a capture is voided then."""
     is_declined: bool = False
     """Whether it was declined; then it is recorded as declined, and no money moved."""
+    gift_card: Name | None = None
+    """If a gift card paid: the shop's reference of the card, never its code. `method` does not matter then."""
+    is_gift_card_granted: bool = False
+    """Whether that card was given away; else it was sold, and its money is cash that was received."""
 
 
 class Units(Part, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ from oltp.domain.payments import (
     open_to_authorize_minor,
     release_payment,
 )
+from traffic.orders.card_payments import check_card_payment, pay_by_card
 from traffic.orders.format import Cancellation, Fulfillment, Payment
 from traffic.orders.mapping import RejectedError
 from traffic.orders.order_commands import LOCATION, SOURCE, payment_id
@@ -112,6 +113,11 @@ class Life(Standing):
             if payment.authorized is None and payment.captured is None:
                 raise RejectedError("payment_without_amount", what)
             # A payment of 0 for a free order is not recorded.
+            return
+        if payment.gift_card is not None:
+            check_card_payment(payment, authorized_minor, captured_minor)
+            happens = partial(pay_by_card, self, place, payment, captured_minor)
+            yield _Event(at=captured_at, rank=1, what=what, happens=happens)
             return
         authorized_at = payment.authorized_at or (captured_at if payment.authorized is None else self.record.placed_at)
         happens = partial(self._authorize, place, payment, authorized_minor, captured_minor)

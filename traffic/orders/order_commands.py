@@ -63,6 +63,11 @@ def payment_id(record: OrderRecord, reference: str) -> str:
     return _id(record, "payment", reference)
 
 
+def gift_card_id(record: OrderRecord, reference: str) -> str:
+    """Return the id of the gift card of one of its payments."""
+    return _id(record, "gift_card", reference)
+
+
 def refund_id(record: OrderRecord, reference: str) -> str:
     """Return the id of one of its refunds."""
     return _id(record, "refund", reference)

@@ -80,7 +80,8 @@ def _give(
         withdraw_refunded(standing.order, settled, captured_minor=standing.captured_minor) or standing.order
     )
     standing.refunds = settled
-    standing.payments[payment.provider_reference] = refund_payment(payment, requested.amount_minor)
+    paid_by = _paid_by(standing, payment)
+    standing.payments[paid_by.reference] = refund_payment(payment, requested.amount_minor)
     standing.refunded_minor += requested.amount_minor
     for request in requests:
         if left := standing.unpaid_for.get(request.order_line_id):
@@ -103,7 +104,8 @@ def _give(
     )
     standing.do(f"refund/{place}", command, at)
     complete = CompleteRefund(merchant_id=standing.record.merchant_id, refund_id=requested.refund_id)
-    standing.do(f"complete/{place}", complete, at, _paid_by(standing, payment))
+    # What a gift card has paid goes back onto it, and no provider is asked.
+    standing.do(f"complete/{place}", complete, at, paid_by if paid_by.gift_card is None else None)
 
 
 def _named(standing: Standing, refund: Refund) -> list[RefundRequest]:
@@ -161,7 +163,11 @@ def _payment_for(
 
 
 def _paid_by(standing: Standing, payment: PaymentState) -> Payment:
-    return next(one for one in standing.record.payments if one.reference == payment.provider_reference)
+    return next(
+        one
+        for one in standing.record.payments
+        if one.reference in standing.payments and standing.payments[one.reference].payment_id == payment.payment_id
+    )
 
 
 def _requests(units: Mapping[str, int]) -> list[RefundRequest]:

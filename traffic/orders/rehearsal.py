@@ -34,7 +34,13 @@ FUTURE = timedelta(days=1)
 """How far a time may be in the future: a wrong time zone shifts it by less than this."""
 
 
-COUNTED = {"capture": "payments", "refund": "refunds", "cancel": "cancellations", "fulfill": "fulfillments"}
+COUNTED = {
+    "capture": "payments",
+    "redeem": "payments",
+    "refund": "refunds",
+    "cancel": "cancellations",
+    "fulfill": "fulfillments",
+}
 """The name of the count by the first part of a step's name."""
 
 
@@ -119,7 +125,7 @@ def _absent(record: OrderRecord, present: set[str]) -> list[str]:
     """Return names of steps that this order does not have; for parts in a list, the name of the next one."""
     possible = ["rounding", f"fulfill/{len(record.fulfillments) + 1}", f"refund/{len(record.refunds) + 1}"]
     for place in range(1, len(record.payments) + 2):
-        possible += [f"authorize/{place}", f"capture/{place}", f"release/{place}"]
+        possible += [f"{step}/{place}" for step in ("authorize", "capture", "release", "card", "redeem")]
     possible += [f"cancel/{place}" for place in range(1, len(record.cancellations) + 2)]
     return [name for name in possible if name not in present]
 
@@ -150,6 +156,7 @@ def _check_names(record: OrderRecord) -> None:
     names = [("sku", line.sku, SKU) for line in record.lines if line.sku]
     names += [("title", line.title, TITLE) for line in record.lines]
     names += [("reference", payment.reference, REFERENCE) for payment in record.payments]
+    names += [("gift_card", payment.gift_card, REFERENCE) for payment in record.payments if payment.gift_card]
     names += [("jurisdiction", record.jurisdiction, JURISDICTION)]
     names += [("owed_to", tax.owed_to, OWED_TO) for line in record.lines for tax in line.taxes]
     names += [("method", payment.method, SOURCE) for payment in record.payments]

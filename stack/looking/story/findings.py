@@ -17,7 +17,13 @@ from derived.read_models.known import roots_from
 Row = Mapping[str, Any]
 Tables = Mapping[str, Sequence[Row]]
 
-TYPES = {"orders": "order", "payments": "payment", "refunds": "refund", "reservations": "reservation"}
+TYPES = {
+    "orders": "order",
+    "payments": "payment",
+    "refunds": "refund",
+    "gift_cards": "gift_card",
+    "reservations": "reservation",
+}
 """The type of the aggregates in a table of OLTP; the mart of the same name has a row for each, too."""
 COMPARED = ("status", "currency", "order_number")
 """Columns, besides amounts, that we compare when both rows have them."""

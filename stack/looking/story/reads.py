@@ -46,21 +46,29 @@ class Place:
     pod: str
     merchant_id: str
     order_id: str
+    order_number: str | None = None
+    is_here: bool = True
+    """Whether the merchant lives in the pod; of one that has moved away, its earlier pod still has rows."""
 
 
+IS_HERE = "exists (select from oltp.residents as r where r.merchant_id = orders.merchant_id) as is_here"
 # We compare ids as uuid, because a comparison as text cannot use the index. Breaks and alerts also name the aggregates
-# of an order, so we also search for the id of a payment, a refund, a reservation or a fulfillment.
-FIND_BY_ID = """
-select order_id::text, merchant_id from oltp.orders
+# of an order, so we also search for the id of a payment, a refund, a reservation, a fulfillment or a gift card.
+FIND_BY_ID = f"""
+select order_id::text, merchant_id, order_number, {IS_HERE} from oltp.orders
 where order_id = %(order)s::uuid or reservation_id = %(order)s::uuid
    or order_id in (
        select order_id from oltp.payments where payment_id = %(order)s::uuid
+       union all select order_id from oltp.payments where gift_card_id = %(order)s::uuid
        union all select order_id from oltp.refunds where refund_id = %(order)s::uuid
+       union all select order_id from oltp.refunds where gift_card_id = %(order)s::uuid
        union all select order_id from oltp.reservations where reservation_id = %(order)s::uuid
        union all select order_id from oltp.fulfillments where fulfillment_id = %(order)s::uuid
    )
 """
-FIND_BY_NUMBER = "select order_id::text, merchant_id from oltp.orders where order_number = %(order)s"
+FIND_BY_NUMBER = f"""
+select order_id::text, merchant_id, order_number, {IS_HERE} from oltp.orders where order_number = %(order)s
+"""
 
 OLTP_TABLES = {
     "orders": "select * from oltp.orders where order_id = %(order_id)s",
@@ -70,6 +78,11 @@ OLTP_TABLES = {
         select c.* from oltp.payment_captures as c join oltp.payments as p on p.payment_id = c.payment_id
         where p.order_id = %(order_id)s order by c.payment_capture_id""",
     "refunds": "select * from oltp.refunds where order_id = %(order_id)s order by refund_id",
+    "gift_cards": """
+        select * from oltp.gift_cards where gift_card_id in (
+            select gift_card_id from oltp.payments where order_id = %(order_id)s
+            union all select gift_card_id from oltp.refunds where order_id = %(order_id)s
+        ) order by gift_card_id""",
     "reservations": """
         select * from oltp.reservations
         where order_id = %(order_id)s
@@ -80,6 +93,7 @@ OLTP_TABLES = {
 ROOTS = {
     "payments": ("payment", "payment_id"),
     "refunds": ("refund", "refund_id"),
+    "gift_cards": ("gift_card", "gift_card_id"),
     "reservations": ("reservation", "reservation_id"),
     "fulfillments": ("fulfillment", "fulfillment_id"),
 }
@@ -102,7 +116,10 @@ select event_id, any_value(event_type) as event_type, any_value(aggregate_type) 
        any_value(occurred_at) as occurred_at, any_value(recorded_at) as recorded_at, any_value(cut) as cut,
        any_value("partition") as partition, any_value(chunk) as chunk, count(*) as copies
 from lake.raw.events
-where pod = $pod and (aggregate_id = $order_id or contains(payload, $order_id))
+where pod = $pod and (
+    aggregate_id = $order_id or contains(payload, $order_id)
+    or aggregate_type = 'gift_card' and list_contains($gift_cards::varchar[], aggregate_id)
+)
 group by event_id order by position
 """
 LAKE_FIND = """
@@ -127,6 +144,10 @@ MARTS = (
     "journal",
 )
 """Marts with a column `order_id`."""
+GIFT_CARDS_MART = """
+select * from lake.marts.gift_cards
+where pod = $pod and list_contains($gift_cards::varchar[], gift_card_id) order by gift_card_id
+"""
 
 VIEW_POSITIONS = """
 select projection, min(cut) as cut, min(data_at) as data_at from read_models.positions where pod = %(pod)s
@@ -151,7 +172,7 @@ def find_in_pod(dsn: str, pod: str, order: str, *, is_id: bool) -> list[Place]:
     """Return the orders of a pod with this id or number."""
     with reading(dsn) as connection:
         rows = connection.execute(FIND_BY_ID if is_id else FIND_BY_NUMBER, {"order": order}).fetchall()
-    return [Place(pod=pod, merchant_id=row["merchant_id"], order_id=row["order_id"]) for row in rows]
+    return [Place(pod=pod, **row) for row in rows]
 
 
 def find_in_lake(connection: duckdb.DuckDBPyConnection, order: str) -> list[Place]:
@@ -183,9 +204,13 @@ def read_outbox(dsn: str, aggregates: Collection[Aggregate]) -> list[Row]:
         return connection.execute(OUTBOX, bound).fetchall()
 
 
-def read_lake_events(connection: duckdb.DuckDBPyConnection, place: Place) -> list[Row]:
-    """Return the lake's events of the order, and events whose payload names it, each with its number of copies."""
-    return rows_of(connection, LAKE_EVENTS, {"pod": place.pod, "order_id": place.order_id})
+def read_lake_events(connection: duckdb.DuckDBPyConnection, place: Place, gift_cards: Collection[str]) -> list[Row]:
+    """Return the lake's events of the order, events whose payload names it, and the whole history of its gift cards.
+
+    Each has its number of copies.
+    """
+    bound = {"pod": place.pod, "order_id": place.order_id, "gift_cards": sorted(gift_cards)}
+    return rows_of(connection, LAKE_EVENTS, bound)
 
 
 def read_lake_parked(connection: duckdb.DuckDBPyConnection, place: Place, keys: Sequence[str]) -> list[Row]:
@@ -193,7 +218,9 @@ def read_lake_parked(connection: duckdb.DuckDBPyConnection, place: Place, keys: 
     return rows_of(connection, LAKE_PARKED, {"pod": place.pod, "keys": list(keys)})
 
 
-def read_marts(connection: duckdb.DuckDBPyConnection, place: Place) -> tuple[dict[str, list[Row]], Mapping[str, int]]:
+def read_marts(
+    connection: duckdb.DuckDBPyConnection, place: Place, gift_cards: Collection[str]
+) -> tuple[dict[str, list[Row]], Mapping[str, int]]:
     """Return the rows of every mart, and the warehouse's cuts; both are empty before the first build."""
     from derived.builds import latest_build
 
@@ -202,7 +229,9 @@ def read_marts(connection: duckdb.DuckDBPyConnection, place: Place) -> tuple[dic
         return {}, {}
     bound = {"pod": place.pod, "order_id": place.order_id}
     query = "select * from lake.marts.{} where pod = $pod and order_id = $order_id"
-    return {name: rows_of(connection, query.format(name), bound) for name in MARTS}, latest.cuts
+    tables = {name: rows_of(connection, query.format(name), bound) for name in MARTS}
+    cards = rows_of(connection, GIFT_CARDS_MART, {"pod": place.pod, "gift_cards": sorted(gift_cards)})
+    return {**tables, "gift_cards": cards}, latest.cuts
 
 
 def read_views(dsn: str, place: Place, keys: Sequence[str]) -> tuple[dict[str, list[Row]], list[Row], list[Row]]:

@@ -90,7 +90,8 @@ class _Reader:
     def _story(self, place: Place) -> Story:
         dsn = self._settings.pod(place.pod).reader_dsn
         tables, aggregates = self._asked("OLTP", lambda: story_reads.read_pod(dsn, place), ({}, []))
-        lake_events = self._asked("lake", lambda: story_reads.read_lake_events(self._connected(), place), [])
+        cards = [one.id for one in aggregates if one.type == "gift_card"]
+        lake_events = self._asked("lake", lambda: story_reads.read_lake_events(self._connected(), place, cards), [])
         everything = self._with_those_of_the_lake(place, aggregates, lake_events)
         keys = [one.key for one in everything]
         outbox = self._asked("outbox", lambda: story_reads.read_outbox(dsn, everything), [])
@@ -100,7 +101,7 @@ class _Reader:
             event["log"] = entries.get(event["event_id"], "in no cut yet" if event["cut"] is None else "-")
         self._add("OLTP", tables, f"pod {place.pod}, now")
         self._add("events", {"events": events}, "outbox, log and lake, now")
-        self._add_warehouse(place)
+        self._add_warehouse(place, cards)
         self._add_views(place, keys)
         parked = self._asked("lake", lambda: story_reads.read_lake_parked(self._connected(), place, keys), [])
         self._add("lake", {"parked": parked}, "now")
@@ -122,10 +123,17 @@ class _Reader:
                 silent.append(pod.pod)
         if not places and self._lake is not None:
             places = story_reads.find_in_lake(self._lake, order)
-        found = [place for place in places if merchant_id in (None, place.merchant_id)]
+        of_merchant = [place for place in places if merchant_id in (None, place.merchant_id)]
+        # Of a merchant that has moved, two pods have the rows: those where it lives come last here, and stay.
+        by_order = {place.order_id: place for place in sorted(of_merchant, key=lambda place: place.is_here)}
+        found = list(by_order.values())
+        merchants = sorted({place.merchant_id for place in found})
+        if len(merchants) > 1:
+            names = ", ".join(merchants)
+            raise InputError(f"Several merchants have an order {order!r}: say which with --merchant ({names}).")
         if len(found) > 1:
-            merchants = ", ".join(sorted({place.merchant_id for place in found}))
-            raise InputError(f"Several merchants have an order {order!r}: say which with --merchant ({merchants}).")
+            numbers = ", ".join(sorted(place.order_number or place.order_id for place in found))
+            raise InputError(f"Gift card {order} is of several orders: say which ({numbers}); each tells its history.")
         if found:
             return found[0]
         whose = f" of merchant {merchant_id}" if merchant_id else ""
@@ -159,9 +167,9 @@ class _Reader:
         ]
         return list(dict.fromkeys([order, *aggregates, *others]))
 
-    def _add_warehouse(self, place: Place) -> None:
+    def _add_warehouse(self, place: Place, cards: Sequence[str]) -> None:
         empty: tuple[dict[str, list[Row]], dict[str, int]] = ({}, {})
-        tables, cuts = self._asked("warehouse", lambda: story_reads.read_marts(self._connected(), place), empty)
+        tables, cuts = self._asked("warehouse", lambda: story_reads.read_marts(self._connected(), place, cards), empty)
         if tables:
             self._add("warehouse", tables, f"pod {place.pod} at cut {cuts.get(place.pod)}, of the newest build")
         elif not self._is_silent("warehouse"):

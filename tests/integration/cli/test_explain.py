@@ -17,7 +17,8 @@ from contracts.money import format_minor
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.lake import connect_lake
-from oltp.commands.execute import build_command_pod
+from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.redeem_gift_card import RedeemGiftCard
 from repair import ledger
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
@@ -91,6 +92,31 @@ def test_an_order_with_a_refund_is_told_from_its_rows_to_its_views(settings: Set
     assert story.findings == []
     for identifier in (order.order_id, payment.payment_id, refund.refund_id):
         assert read_story(settings, identifier).order_id == order.order_id
+
+
+def test_a_gift_card_is_told_with_the_orders_that_it_pays(
+    settings: Settings, shop: Shop, run: Callable[..., str]
+) -> None:
+    order, payment = shop.paid_by_card()
+    drain_everything(settings)
+    story = read_story(settings, order.order_number)
+    assert counts(story, "OLTP")["gift_cards"] == 1 and story.findings == []
+    events = [one for one in section(story, "events").tables["events"] if one["aggregate_type"] == "gift_card"]
+    assert [event["event_type"] for event in events] == ["gift_card_issued", "gift_card_redeemed"]
+    assert {(event["outbox"], event["lake"]) for event in events} == {("there", "there")}
+    card_id = events[0]["aggregate_id"]
+    assert read_story(settings, card_id).order_id == order.order_id, "found by the card, too"
+    (paid,) = section(story, "OLTP").tables["payments"]
+    assert (str(paid["payment_id"]), str(paid["gift_card_id"])) == (payment.payment_id, card_id)
+    shown = run(order.order_number)
+    assert "gift card id" in shown and "gift_card_redeemed" in shown
+    # A card that pays several orders has no single story.
+    again = RedeemGiftCard(merchant_id=shop.merchant_id, order_id=shop.order().order_id, gift_card_id=card_id)
+    execute(shop.pod, again, idempotency_key="again")
+    with pytest.raises(InputError, match="is of several orders"):
+        read_story(settings, card_id)
+    story = read_story(settings, order.order_number)
+    assert f"gift_card_redeemed (version 3 of {card_id}) is in no cut yet: the relay has not seen it." in story.findings
 
 
 def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: Callable[..., str]) -> None:

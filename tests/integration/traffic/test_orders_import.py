@@ -129,6 +129,31 @@ def test_payments_keep_their_method_and_reference_and_taxes_their_places(books: 
     assert taxes == [("CA", 175), ("CA-QC", 350)]
 
 
+def test_what_gift_cards_paid_is_issued_spent_and_given_back_onto_them(books: Settings, tmp_path: Path) -> None:
+    given = [
+        order(payments=[paid("30", gift_card="GC-7"), paid("9.87", "rest")], refunds=[refund(amount="5.01")]),
+        order(order_number="2", payments=[paid("39.87", gift_card="GC-7", is_gift_card_granted=True)]),
+        order(order_number="3", payments=[paid("40", gift_card="GC-8")]),
+    ]
+    path = write(tmp_path / "orders.jsonl", given)
+    dry = imported(books, path, is_dry_run=True)
+    assert rows(books, "select 1 from oltp.gift_cards") == []
+    report = imported(books, path)
+    assert report.rejected == dry.rejected == {"gift_card_above_order": 1}
+    assert (report.orders_imported, report.payments, report.refunds) == (2, 3, 1)
+    assert report.amounts == dry.amounts and money(report)["EUR", "captured"][1] == Decimal("79.74")
+    cards = "select funding, external_reference, issued_minor, credited_minor, redeemed_minor, balance_minor "
+    before = rows(books, f"{cards} from oltp.gift_cards order by funding")
+    assert before == [("granted", "GC-7", 3987, 0, 3987, 0), ("sold", "GC-7", 3000, 501, 3000, 501)]
+    assert rows(books, "select r.gift_card_id = p.gift_card_id from oltp.refunds as r join oltp.payments as p "
+                       "using (payment_id)") == [(True,)]  # fmt: skip
+    once = content(books)
+    assert imported(books, path).already_imported == 2 and content(books) == once
+    # Paid in another way than before, it is another order of that number.
+    write(path, [order(order_number="2", payments=[paid("39.87")])])
+    assert imported(books, path).rejected == {"order_exists_with_other_content": 1}
+
+
 def test_an_order_that_grew_is_continued_and_one_that_changed_is_rejected_by_name(
     books: Settings, tmp_path: Path
 ) -> None:
