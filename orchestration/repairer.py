@@ -24,7 +24,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -36,7 +37,9 @@ from dagster._core.execution.api import execute_run_iterator
 from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT, JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES, NOT_FINISHED_STATUSES
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RUN_KEY_TAG
+from dagster._serdes import ConfigurableClassData
 
 from assets.platform import Platform
 from contracts.pandas_apart import keep_pandas_out
@@ -238,8 +241,25 @@ def build_repairer(settings: Settings, instance: dg.DagsterInstance, location: C
     )
 
 
-def run_repairer(repairer: Repairer, stop: threading.Event) -> bool:
-    """Look until `stop` is set; return whether the process is to begin anew, because it has grown too large."""
+@contextmanager
+def instance_for_threads() -> Iterator[dg.DagsterInstance]:
+    """Yield Dagster's instance of this environment without the capture of a step's output.
+
+    The capture redirects the output of the whole process. Two repairs at once would leave it redirected to the files of
+    one of them, and with it this worker's log.
+    """
+    nowhere = ConfigurableClassData(NoOpComputeLogManager.__module__, NoOpComputeLogManager.__name__, "{}\n")
+    with dg.DagsterInstance.get() as known:
+        reference = known.get_ref()._replace(compute_logs_data=nowhere)
+    with dg.DagsterInstance.from_ref(reference) as instance:
+        yield instance
+
+
+def run_repairer(repairer: Repairer, stop: threading.Event, changed: threading.Event) -> bool:
+    """Look until `stop` is set; return whether the process is to begin anew.
+
+    It begins anew between two repairs when it has grown too large, or when `changed` says that the code has changed.
+    """
     clean, last = scrubber(repairer.settings), ""
     is_begun = False
     while not stop.wait(LOOK_SECONDS):
@@ -255,7 +275,11 @@ def run_repairer(repairer: Repairer, stop: threading.Event) -> bool:
                 logger.warning("It is tried again every %g s: %s", LOOK_SECONDS, said)
             last = said
             continue
-        if not repairer.is_at_work and is_too_large(repairer.settings.repairer_memory_mb):
+        if repairer.is_at_work:
+            continue
+        if changed.is_set():
+            return not stop.is_set()
+        if is_too_large(repairer.settings.repairer_memory_mb):
             logger.info("It holds more memory than TIEOUT_REPAIRER_MEMORY_MB allows, and begins anew")
             return not stop.is_set()
     deadline = time.monotonic() + END_SECONDS
@@ -265,19 +289,20 @@ def run_repairer(repairer: Repairer, stop: threading.Event) -> bool:
 
 
 def main() -> int:
-    """Run the worker until SIGTERM."""
+    """Run the worker until SIGTERM; SIGHUP makes it load changed code."""
     keep_private()
     keep_pandas_out()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stop = threading.Event()
+    stop, changed = threading.Event(), threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_: changed.set())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=stop_without_parent, args=(stop, os.getppid()), daemon=True).start()
     settings = load_settings()
     (location,) = code_locations(ROOT / "workspace.yaml", settings.var_dir / "dagster")
-    with dg.DagsterInstance.get() as instance:
-        is_too_large = run_repairer(build_repairer(settings, instance, location), stop)
-    if is_too_large:
+    with instance_for_threads() as instance:
+        is_anew = run_repairer(build_repairer(settings, instance, location), stop, changed)
+    if is_anew:
         begin_anew("orchestration.repairer")
     # A repair that did not end in time is in a thread that cannot be ended otherwise.
     logging.shutdown()

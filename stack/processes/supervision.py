@@ -242,6 +242,10 @@ class Supervisor:
         """Start a worker that was stopped; do nothing when it runs."""
         self._call("startProcess", f"{GROUP}:{name}", False)
 
+    def signal_worker(self, name: str, signal_name: str) -> None:
+        """Send a worker a signal, e.g. ``HUP``; do nothing when it does not run."""
+        self._call("signalProcess", f"{GROUP}:{name}", signal_name)
+
     def _process(self) -> psutil.Process | None:
         process_id = tracking.read_process_id(self.folder / "supervisord.pid")
         return tracking.find(process_id, "supervisord", str(self.folder))

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from contracts.errors import InputError, StackError
 from contracts.progress import Progress
+from contracts.runs import REPAIRER
 from contracts.settings import Settings
 from contracts.waiting import wait_until
 from stack import files, ports, settings
@@ -130,12 +131,16 @@ def wait_for_pages(pages: Pages, progress: Progress) -> bool:
 
 
 def reload_code(values: Settings) -> list[str]:
-    """Restart Dagster's code servers with the present code; return their names. StackError when none run."""
+    """Restart Dagster's code servers and the repairer with the present code; return the names of the servers.
+
+    StackError when none run.
+    """
     url = values.var_dir / "dagster" / "url"
     if session.resident(values.var_dir) is None or not url.exists():
         raise StackError("Dagster's pages do not run here; the code is loaded when `tieout up` starts them.")
     names = [location.name for location in code_locations(ROOT / "workspace.yaml", values.var_dir / "dagster")]
     Pages(address=url.read_text(encoding="utf-8").strip(), started_at=0.0).reload(names)
+    Supervisor(var_dir=values.var_dir).signal_worker(REPAIRER, "HUP")
     return names
 
 

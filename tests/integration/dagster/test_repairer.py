@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import psycopg
 import pytest
 from dagster._core.storage.dagster_run import DagsterRunStatus
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.tags import RUN_KEY_TAG
 
 from assets.copies import COPY_KEYS
@@ -21,7 +23,7 @@ from contracts.settings import Settings
 from orchestration import repairer as module
 from orchestration.definitions import build_definitions
 from orchestration.launcher import processes_that_live
-from orchestration.repairer import Repairer, build_repairer, run_repairer
+from orchestration.repairer import Repairer, build_repairer, instance_for_threads, run_repairer
 from orchestration.resources import build_resources
 from repair.ledger import breaks, claim, release
 from repair.ledger.looks import is_looked_at
@@ -204,7 +206,7 @@ def test_a_run_that_its_repairer_has_left_is_failed_by_the_next_one(
         return begin()
 
     monkeypatch.setattr(repairer, "step", step)
-    assert not run_repairer(repairer, stop)
+    assert not run_repairer(repairer, stop, threading.Event())
     waited(repairer)
     ended = instance.get_run_by_id(left.run_id)
     assert ended is not None and ended.status is DagsterRunStatus.FAILURE
@@ -238,3 +240,24 @@ def test_another_attempt_waits_and_an_error_of_dagster_ends_the_run(
     assert repairer.step() == ["pod1"]
     waited(repairer)
     assert breaks(traded.control_dsn, states=[BreakState.OPEN]) == []
+
+
+def test_changed_code_is_loaded_after_the_repairs(repairer: Repairer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    stop, changed, go_on = threading.Event(), threading.Event(), threading.Event()
+    repairer.repairs["pod1"] = threading.Thread(target=go_on.wait, daemon=True)
+    repairer.repairs["pod1"].start()
+    changed.set()
+    threading.Timer(0.1, go_on.set).start()
+    assert run_repairer(repairer, stop, changed) and go_on.is_set()
+    repairer.settings = replace(repairer.settings, repairer_memory_mb=1)
+    assert run_repairer(repairer, stop, threading.Event())
+
+
+def test_the_output_of_a_repair_is_not_captured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text("run_queue:\n  max_concurrent_runs: 3\n")
+    with instance_for_threads() as instance:
+        assert isinstance(instance.compute_log_manager, NoOpComputeLogManager)
+        queue = instance.get_concurrency_config().run_queue_config
+        assert queue is not None and queue.max_concurrent_runs == 3
