@@ -153,7 +153,7 @@ class LakeProjection:
     def _transaction(self) -> Iterator[Connection]:
         cursor = self._cursor()
         try:
-            with transaction(cursor):
+            with transaction(cursor, self.name):
                 yield cursor
         except duckdb.TransactionException as error:
             if not is_conflict(error):

@@ -297,7 +297,7 @@ def restore(
     with (
         backup_lock(catalog_dsn),
         connect_lake(catalog_dsn, data_path, bounds=bounds) as connection,
-        transaction(connection),
+        transaction(connection, "restore"),
     ):
         if discarding is not None:
             discarding(connection)

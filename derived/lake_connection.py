@@ -20,6 +20,7 @@ import duckdb
 import psutil
 import psycopg
 
+from contracts.announcements import LAKE_WRITER
 from contracts.errors import StackError
 from contracts.events.upcasting import register
 from contracts.object_store import ObjectStore, is_object_path
@@ -178,8 +179,10 @@ def lake_place(settings: Settings) -> Place:
 
 
 @contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+def transaction(connection: duckdb.DuckDBPyConnection, by: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
     """Commit the block's changes, or roll them back if it raises; the commit may raise duckdb.TransactionException.
+
+    `by` names the writer in the snapshot, so that the lake's witness knows it; a transaction that only reads has none.
 
     If only the reply to the commit is lost, no file of the transaction is lost (`derived/lake_files.py`).
 
@@ -190,6 +193,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDB
     before = names_before(place) if place else {}
     connection.execute("begin")
     try:
+        if by:
+            connection.execute(f"call {LAKE}.set_commit_message({quote(LAKE_WRITER)}, {quote(by)})")
         yield connection
         with kept_files(place, before) if place else nullcontext():
             connection.execute("commit")

@@ -127,7 +127,7 @@ def retract_lake(
     ):
         try:
             for attempt in conflicts_retried(ATTEMPTS_MAX):
-                with attempt, transaction(connection):
+                with attempt, transaction(connection, "opening of an epoch"):
                     _retract(connection, pod, opening, base_at, logged, clock)
         except duckdb.TransactionException as error:
             sentence = scrub(error, settings.catalog_dsn)

@@ -267,7 +267,7 @@ def change_lake(
 
 
 def _attempt(connection: Connection, pod: str, change: Callable[[Connection], Answer]) -> Answer:
-    with transaction(connection):
+    with transaction(connection, "repair"):
         answer = change(connection)
         if answer != NOTHING:
             connection.execute(f"update {fence_table('lake', pod)} set chunk = chunk")

@@ -36,6 +36,9 @@ EVENT_COLUMNS = """
         recorded_at timestamptz not null, causation_id varchar, correlation_id varchar not null,
         traceparent varchar, payload varchar not null"""
 
+MIGRATION = "migration"
+"""What the snapshots of `migrate_lake` say of their writer."""
+
 LATER_COLUMNS = f"directory_epoch bigint default {FIRST_DIRECTORY_EPOCH}"
 """Added to what is stored without rewriting it: a file that lacks the column is read as if it had the default."""
 
@@ -106,13 +109,13 @@ def migrate_lake(
     if not is_object_path(data_path):
         Path(normal_data_path(data_path)).mkdir(parents=True, exist_ok=True)
     with connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
-        with transaction(connection):
+        with transaction(connection, MIGRATION):
             # Write rows to files, never into the catalog: so all readers, and the object store, see the same files.
             connection.execute(f"call {LAKE}.set_option('data_inlining_row_limit', 0)")
             connection.execute(f"create schema if not exists {SCHEMA}")
         if not _has_table(connection, "events"):
             _give_statistics(connection)
-        with transaction(connection):
+        with transaction(connection, MIGRATION):
             _create(connection, pods, partition_count)
         _bound_row_groups(connection)
 
@@ -124,9 +127,11 @@ def _give_statistics(connection: duckdb.DuckDBPyConnection) -> None:
     column of each query. This table is nearly always empty and often read: each query would cost ten times as much. A
     migration that was interrupted does it again.
     """
-    connection.execute(CREATE_PARKED)
-    connection.execute(f"insert into {PARKED} values ('', '', '', 0, 0, '', '', now())")
-    connection.execute(f"delete from {PARKED} where pod = ''")
+    with transaction(connection, MIGRATION):
+        connection.execute(CREATE_PARKED)
+        connection.execute(f"insert into {PARKED} values ('', '', '', 0, 0, '', '', now())")
+    with transaction(connection, MIGRATION):
+        connection.execute(f"delete from {PARKED} where pod = ''")
 
 
 def _bound_row_groups(connection: duckdb.DuckDBPyConnection) -> None:
@@ -238,7 +243,7 @@ def _rewritten_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _unless_conflict(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
     try:
-        with transaction(connection):
+        with transaction(connection, "compaction"):
             connection.execute(statement).fetchall()
     except duckdb.TransactionException as error:
         if not is_conflict(error):

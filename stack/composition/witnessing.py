@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def build_witnesses(settings: Settings) -> list[Witness]:
     """Return every witness; a database without a role for it has none (`tieout status` says so)."""
     from streams.logs import build_log
+    from witness.lake import LakeWitness
     from witness.log import LogWitness
     from witness.oltp import OltpWitness
     from witness.read_models import ReadModelsWitness
@@ -39,6 +40,13 @@ def build_witnesses(settings: Settings) -> list[Witness]:
         for pod in settings.pods
         if pod.witness_dsn
     ]
+    found.append(
+        LakeWitness(
+            catalog_dsn=settings.catalog_reader_dsn or settings.catalog_dsn,
+            control_dsn=settings.control_dsn,
+            data_path=settings.lake_data_path,
+        )
+    )
     if dsn := settings.read_models_witness_dsn:
         found.append(ReadModelsWitness(dsn=dsn, control_dsn=settings.control_dsn))
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from contracts.settings import WITNESS, Settings, pod_setting
 from reconcile.witness_states import WitnessState, witness_states
 
-OLTP, LOG, READ_MODELS = "oltp", "log", "read_models"
+OLTP, LOG, READ_MODELS, LAKE = "oltp", "log", "read_models", "lake"
 NEVER = "It has never looked: `tieout up` starts its worker."
 
 
@@ -42,7 +42,7 @@ def read_witnesses(settings: Settings) -> list[WitnessStatus]:
     without = {(OLTP, pod.pod): pod_setting(pod.pod, WITNESS) for pod in settings.pods if not pod.witness_dsn}
     if not settings.read_models_witness_dsn:
         without[READ_MODELS, ""] = "TIEOUT_READ_MODELS_WITNESS_DSN"
-    expected = {(READ_MODELS, ""), *((name, pod.pod) for name in (OLTP, LOG) for pod in settings.pods)}
+    expected = {(READ_MODELS, ""), (LAKE, ""), *((name, pod.pod) for name in (OLTP, LOG) for pod in settings.pods)}
     return [
         _without(*key, without[key]) if key in without else _status(*key, known.get(key))
         for key in sorted({*known, *expected})

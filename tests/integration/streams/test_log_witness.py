@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psycopg
@@ -190,8 +191,9 @@ def cut_off_entries(watched: Watched) -> None:
 
 
 def cut_off_everything(watched: Watched) -> None:
-    for key in watched.server.keys("{tieout:pod1}:*"):
-        if watched.server.type(key) == b"stream" and not bytes(key).endswith(b":witness"):
+    keys: list[Any] = watched.server.keys("{tieout:pod1}:*")
+    for key in keys:
+        if watched.server.type(key) == b"stream" and not key.endswith(b":witness"):
             watched.server.xtrim(key, minid="3-0", approximate=False)
 
 

@@ -76,7 +76,7 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log", "objects"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
-    "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing"}),
+    "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing", "asking"}),
     "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
     "upkeep": (
