@@ -80,13 +80,7 @@ def rebuild(
     if names == [WAREHOUSE.name]:
         _rebuild_warehouse(pod, key, as_json, is_dry_run=dry_run)
         return
-    views = list(dict.fromkeys(names))
-    if unknown := [name for name in views if name not in VIEWS]:
-        known = f"{', '.join(VIEWS)}, and {WAREHOUSE.name} by itself"
-        raise InputError(f"{visible(unknown[0])!r} cannot be rebuilt; there are {known}.")
-    if key and len(views) > 1:
-        raise InputError("Chosen aggregates are rebuilt in one view at a time.")
-    check_keys(key)
+    views = _views_named(names, key)
     rows, failures, shown = list[tuple[object, ...]](), list[str](), ", ".join(views)
     with open_servers() as (values, progress):
         chosen = chosen_pods(values, pod)
@@ -112,6 +106,18 @@ def rebuild(
         show_rows(as_json, f"{shown} as the lake has it", columns, rows)
     if failures:
         raise PropagationError(" ".join(failures))
+
+
+def _views_named(names: Sequence[str], keys: Sequence[str] | None) -> list[str]:
+    """Return the views with these names, each once; InputError for what cannot be rebuilt in this way."""
+    views = list(dict.fromkeys(names))
+    if unknown := [name for name in views if name not in VIEWS]:
+        known = f"{', '.join(VIEWS)}, and {WAREHOUSE.name} by itself"
+        raise InputError(f"{visible(unknown[0])!r} cannot be rebuilt; there are {known}.")
+    if keys and len(views) > 1:
+        raise InputError("Chosen aggregates are rebuilt in one view at a time.")
+    check_keys(keys)
+    return views
 
 
 def safe(what: str, *details: str) -> Intent:
