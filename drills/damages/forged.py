@@ -15,6 +15,7 @@ from contracts.breaks import UNSETTLED
 from contracts.events import STATE_TYPES
 from contracts.events.changes import state_digest
 from contracts.events.common import AggregateState
+from contracts.events.gift_card import GiftCardState, GiftCardStatus
 from contracts.events.order import OrderLine, OrderState, OrderStatus
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.ids import uuid7
@@ -66,6 +67,26 @@ def reprice(place: Place, target: Target, times: int) -> Harm:
     lines = [_repriced(line, times, before.currency) for line in before.lines]
     after = msgspec.structs.replace(before, lines=lines, **msgspec.structs.asdict(totals_of(lines)))
     return forge(place, target, before, after)
+
+
+def insert_gift_card(place: Place) -> Harm:
+    """Insert a gift card without a command: money that nobody has received."""
+    like = place.take("gift_card")
+    target = Target(kind="gift_card", merchant_id=like.merchant_id, aggregate_id=str(uuid7()), traits=frozenset())
+    state = state_of(place, like)
+    assert isinstance(state, GiftCardState)
+    forged = msgspec.structs.replace(
+        state,
+        gift_card_id=target.aggregate_id,
+        version=1,
+        status=GiftCardStatus.ACTIVE,
+        credited_minor=0,
+        redeemed_minor=0,
+        expired_minor=0,
+        balance_minor=state.issued_minor,
+        expired_at=None,
+    )
+    return forge(place, target, None, forged)
 
 
 def insert_order(place: Place) -> Harm:

@@ -62,6 +62,18 @@ def lose_newest_event(place: Place) -> Harm:
     return harm(target)
 
 
+def lose_card_event(place: Place) -> Harm:
+    """Delete the newest event of a gift card that was spent."""
+    target = place.take("gift_card", "spent")
+    _change(place, target, f"delete from lake.raw.events where {NEWEST}")
+    return harm(target)
+
+
+def change_card(place: Place) -> Harm:
+    """Change what was spent of a gift card."""
+    return _add(place, place.take("gift_card", "spent"), "redeemed_minor", 1)
+
+
 def lose_all_events(place: Place) -> Harm:
     """Delete every event of an order."""
     target = place.take("order", "customer")

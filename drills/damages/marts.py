@@ -62,6 +62,13 @@ MART_CELLS = (
         "inventory",
         Class.DIFFERENT,
     ),
+    _in_mart("gift card missing", warehouse.lose_row("gift_card"), "gift_cards", Class.MISSING),
+    _in_mart(
+        "gift card changed by one minor unit",
+        warehouse.change_row("gift_card", "balance_minor = balance_minor + 1"),
+        "gift_cards",
+        Class.AMOUNT,
+    ),
     _in_mart("adjustment missing", warehouse.lose_row("adjustment"), "adjustments", Class.MISSING),
     _in_mart(
         "customer's entitlement changed",
@@ -96,6 +103,13 @@ MART_CELLS = (
         do=warehouse.change_entry,
         named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
         actions=BUILD,
+    ),
+    _in_mart(
+        "what is owed on a gift card changed by one minor unit in the journal",
+        warehouse.change_liability,
+        "journal_identities",
+        Class.AMOUNT,
+        Class.IDENTITY,
     ),
     _in_mart(
         "journal entries of a captured order halved",

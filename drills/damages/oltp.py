@@ -24,6 +24,9 @@ change_customer = _one("order", "update oltp.orders set customer_id = 'a custome
 change_title = _one("product", "update oltp.products set title = title || ' (new)' where product_id = %(id)s")
 
 
+change_card = _one("gift_card", "update oltp.gift_cards set reason = 'by hand' where gift_card_id = %(id)s")
+
+
 def insert_adjustment(place: Place) -> Harm:
     """Insert an adjustment without a command."""
     like = place.take("adjustment")
@@ -120,6 +123,14 @@ def _noted(kind: str, statement: str, *traits: str) -> Damage:
 CAPTURED = "update oltp.payments set captured_minor = captured_minor {sign} 1 where payment_id = %(id)s"
 capture_one_less = _noted("payment", CAPTURED.format(sign="-"), "captured")
 correct_capture = _of_note(CAPTURED.format(sign="+"))
+
+CREDITED = """
+    update oltp.gift_cards set credited_minor = credited_minor {sign} 1, balance_minor = balance_minor {sign} 1
+    where gift_card_id = %(id)s
+"""
+credit_one_more = _noted("gift_card", CREDITED.format(sign="+"), "active")
+"""The balance is still the sum of its parts, but no refund was paid onto the card."""
+correct_card = _of_note(CREDITED.format(sign="-"))
 
 TOTAL = """
     update oltp.orders set lines_minor = lines_minor {sign} 1, total_minor = total_minor {sign} 1

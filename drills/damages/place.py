@@ -87,6 +87,10 @@ TARGETS: Mapping[str, str] = {
         select merchant_id, refund_id::text, array_remove(array[
             case when customer_id is not null then 'customer' end, status], null)
         from oltp.refunds where gift_card_id is null""",
+    "gift_card": """
+        select merchant_id, gift_card_id::text, array_remove(array[
+            case when redeemed_minor > 0 then 'spent' end, status], null)
+        from oltp.gift_cards""",
     "reservation": "select merchant_id, reservation_id::text, array[status] from oltp.reservations",
     "stock_movement": "select merchant_id, stock_movement_id::text, array[kind] from oltp.stock_movements",
 }
@@ -109,6 +113,7 @@ UNGUARDED = (
     "payments",
     "payment_captures",
     "refunds",
+    "gift_cards",
     "stock_levels",
     "adjustments",
     "products",

@@ -82,6 +82,20 @@ LAKE_CELLS = (
         actions=REPLACE,
     ),
     Cell(
+        damage="newest event of a gift card lost: balance stale",
+        store=LAKE,
+        do=lake.lose_card_event,
+        named=names(oltp_lake__gift_card=Class.STALE, log_manifests=Class.MISSING),
+        actions=RESTORE,
+    ),
+    Cell(
+        damage="spending of a gift card changed by one minor unit",
+        store=LAKE,
+        do=lake.change_card,
+        named=names(oltp_lake__gift_card=Class.AMOUNT, log_manifests=Class.DIFFERENT),
+        actions=REPLACE,
+    ),
+    Cell(
         damage="two errors that cancel",
         store=LAKE,
         do=lake.change_two_amounts,
@@ -144,6 +158,13 @@ OUTBOX_CELLS = (
         store=OLTP,
         do=oltp.change_customer,
         named=names(oltp_lake__order=Class.DIFFERENT),
+        actions=(Act.RESTATE,),
+    ),
+    Cell(
+        damage="gift card's reason changed past the outbox",
+        store=OLTP,
+        do=oltp.change_card,
+        named=names(oltp_lake__gift_card=Class.DIFFERENT),
         actions=(Act.RESTATE,),
     ),
     Cell(

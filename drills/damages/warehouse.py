@@ -135,6 +135,12 @@ change_two_entries = _in_journal(
 )
 """The event's entries still sum to zero."""
 
+change_liability = _in_journal(
+    "update {journal} set amount_micro = amount_micro + 10000 where {event} and account = 'gift_card_liability'",
+    "gift_card",
+)
+"""More or less is owed on a gift card than was issued."""
+
 halve_entries = _in_journal("update {journal} set amount_micro = amount_micro // 2 where {event}", "order", "captured")
 """Changes all entries of an order's event: they still sum to zero, up to half a micro-unit."""
 
