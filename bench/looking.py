@@ -14,14 +14,20 @@ from datetime import datetime
 
 import psutil
 
-from bench.random_damages import Change
+from bench.random_damages import MARTS, READ_MODELS, Change
 from contracts.breaks import ENDED, Break, BreakState
+from contracts.ownership import READ_MODELS as VIEWS
+from contracts.ownership import WAREHOUSE, family_of
 from contracts.settings import Settings
+from reconcile.pairs import PAIRS
 from repair.alerts.deciding import AlertKind
 from repair.alerts.queue import latest_alerts
 from stack.processes.supervision import Supervisor
 
 LOOK_SECONDS = 1.0
+FAMILIES = frozenset(family_of(pair.name) for pair in PAIRS)
+FOUND_BY = {READ_MODELS: {one for copy in VIEWS for one in copy.found_by}, MARTS: set(WAREHOUSE.found_by)}
+"""Store -> the families of pairs that can find a damage there; of other stores any can."""
 MESSAGES_READ = 5_000
 
 
@@ -74,12 +80,15 @@ def times_of(settings: Settings, at: datetime, breaks: Sequence[Break]) -> Times
 
 
 def breaks_of_change(change: Change, breaks: Sequence[Break]) -> list[Break]:
-    """Return the breaks of a changed value: found after it, and with a key or an aggregate that its row names."""
+    """Return the breaks of a changed value: found after it, and with a key or an aggregate that its row names.
+
+    A read model or a mart is compared by its own pairs only; OLTP and the lake are compared with every copy.
+    """
     return [item for item in breaks if item.first_seen_at >= change.at and _is_of(change, item)]
 
 
 def _is_of(change: Change, item: Break) -> bool:
-    if change.pod and item.pod != change.pod:
+    if (change.pod and item.pod != change.pod) or family_of(item.pair) not in FOUND_BY.get(change.store, FAMILIES):
         return False
     if item.aggregate_key is not None and item.aggregate_key.split("/", 2)[2] in change.row:
         return True

@@ -237,6 +237,11 @@ def _figures(looked: Sequence[Looked], outcomes: Sequence[Outcome]) -> list[Figu
     told = sorted(one.times.told for one in looked if one.times.told is not None)
     states = Counter(one.times.state for one in looked)
     figures = [Figure(name=f"damages: {state}", value=number, unit="") for state, number in sorted(states.items())]
+    over = states["proven"] + states["before people"] + (states["vanished"] if outcomes else 0)
+    figures.append(
+        Figure(name="damages that were proven right or put before people", value=over, unit="",
+               goal=f"= {len(looked)}", is_met=over == len(looked))
+    )  # fmt: skip
     if outcomes:
         expected = sum(outcome.is_expected for outcome in outcomes)
         figures.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from bench.looking import breaks_of_change
@@ -68,4 +69,9 @@ def test_the_breaks_of_a_changed_row_have_its_keys_or_its_aggregate() -> None:
     assert breaks_of_change(change(), breaks) == [named, summed]
     assert breaks_of_change(change(pod=""), breaks) == [named, summed]
     assert breaks_of_change(change(pod="pod2"), breaks) == []
+    # A view is compared by its own pairs; what others find at the same time is another damage.
+    elsewhere = replace(named, pair="log_manifests")
+    assert breaks_of_change(replace(change(), store="read_models"), [named, elsewhere]) == [named]
+    assert breaks_of_change(replace(change(), store="lake"), [named, elsewhere]) == [named, elsewhere]
+    assert breaks_of_change(replace(change(), store="warehouse"), breaks) == []
     assert breaks_of_change(change(at=NOW + timedelta(seconds=1)), breaks) == []
