@@ -78,6 +78,7 @@ LOST_SUM = Cell(
     # An amount where running traffic has begun the day's sum again meanwhile, only with what came since.
     named_one_of={f"lake_{NAME}": frozenset({Class.MISSING, Class.AMOUNT})},
     actions=read_models.KEYS,
+    pod=1,  # in the other pod than the changed sum: a pod may have a single one
 )
 CELLS = {
     "rows": ROWS,
