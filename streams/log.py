@@ -89,9 +89,11 @@ class LogTail:
     generation: int
     manifest_cut: int
     manifest: Manifest | None
-    """The last manifest; None when the log keeps no manifest."""
+    """The last manifest that a relay wrote; None when the log keeps no manifest."""
     entry_cuts: Mapping[int, int]
     """Partition -> the cut of the last entry that was ever appended."""
+    strangers: tuple[str, ...] = ()
+    """Where the newest entry of a stream is none of a relay's, one text each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -257,6 +257,13 @@ class RelaySession:
 
     def _check_tail(self, tail: LogTail, newest: int) -> None:
         furthest = max([tail.manifest_cut, *tail.entry_cuts.values()])
+        if furthest > newest and tail.strangers:
+            own = tail.manifest.cut if tail.manifest else 0
+            raise LogDivergedError(
+                f"The log of pod {self._pod} has entries that no relay wrote ({', '.join(tail.strangers)}), and "
+                f"nothing can be added before them. `tieout republish {self._pod} --from-cut {own + 1}` begins a new "
+                "generation without them."
+            )
         if furthest > newest:
             raise LogDivergedError(
                 f"The log of pod {self._pod} ends at cut {furthest}, but the database knows {counted(newest, 'cut')}: "

@@ -10,7 +10,8 @@ entries. So renaming one key switches to a new generation, and consumers need no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -69,16 +70,35 @@ class ValkeyLog(ValkeyServer):
     def tail(self, pod: str, partition_count: int) -> LogTail:
         """Return where the streams of the current generation end."""
         generation = self._generation(pod)
-        last = cast(list[Any], self._client.xrevrange(self.manifests_key(pod), count=1))
+        manifests = self.manifests_key(pod)
+        keys = [self.entries_key(pod, generation, partition) for partition in range(partition_count)]
         return LogTail(
             generation=generation,
-            manifest_cut=self._last_cut(self.manifests_key(pod)),
-            manifest=_manifest(last[0][1]) if last else None,
-            entry_cuts={
-                partition: self._last_cut(self.entries_key(pod, generation, partition))
-                for partition in range(partition_count)
-            },
+            manifest_cut=self._last_cut(manifests),
+            manifest=self._newest_manifest(pod),
+            entry_cuts={partition: self._last_cut(key) for partition, key in enumerate(keys)},
+            strangers=tuple(self._strangers(manifests, *keys)),
         )
+
+    def _newest_manifest(self, pod: str) -> Manifest | None:
+        before = "+"
+        while rows := cast(list[Any], self._client.xrevrange(self.manifests_key(pod), before, count=COPIED_MANIFESTS)):
+            found = next((one for row in rows if (one := _own_manifest(*row))), None)
+            if found is not None:
+                return found
+            before = f"({rows[-1][0].decode()}"
+        return None
+
+    def _strangers(self, manifests: str, *keys: str) -> Iterator[str]:
+        """Yield where the newest entry of a stream is not of the shape that a relay writes."""
+        pipeline = self._client.pipeline(transaction=False)
+        for key in (manifests, *keys):
+            pipeline.xrevrange(key, count=1)
+        for key, rows in zip((manifests, *keys), pipeline.execute(), strict=True):
+            for entry_id, fields in rows:
+                is_own = b"events" in fields if key != manifests else _own_manifest(entry_id, fields) is not None
+                if not is_own:
+                    yield f"entry {entry_id.decode()} of {key}"
 
     def _last_cut(self, key: str) -> int:
         # The last id that was ever added: unlike the last entry, it survives trimming.
@@ -134,7 +154,8 @@ class ValkeyLog(ValkeyServer):
             if not _is_refused_id(error):
                 raise
             stored = cast(list[Any], self._client.xrange(key, f"{manifest.cut}-0", f"{manifest.cut}-0"))
-            if not stored or not manifest.says_the_same_as(_manifest(stored[0][1])):
+            standing = _own_manifest(*stored[0]) if stored else None
+            if standing is None or not manifest.says_the_same_as(standing):
                 raise LogDivergedError(
                     f"The log of pod {pod} has lost its manifest of cut {manifest.cut}, or holds another one than the "
                     "outbox gives; nothing was published over it."
@@ -153,7 +174,11 @@ class ValkeyLog(ValkeyServer):
             rows = reply[0][1] if reply else []
         else:
             rows = cast(list[Any], self._client.xrange(key, f"{after_cut + 1}-0", "+", count=limit))
-        return [_manifest(fields) for _, fields in rows]
+        found = [one for row in rows if (one := _own_manifest(*row))]
+        if rows and not found and block_milliseconds:
+            # Only entries that no relay wrote, and they stay: without a pause the caller would ask all the time.
+            time.sleep(block_milliseconds / 1_000)
+        return found
 
     @told_errors
     def fetch(self, pod: str, entries: Sequence[EntryId]) -> list[bytes]:
@@ -176,7 +201,7 @@ class ValkeyLog(ValkeyServer):
                 entry_id = f"{at.cut}-{at.chunk}"
                 pipeline.xrange(self.entries_key(pod, at.generation, at.partition), entry_id, entry_id)
             replies += pipeline.execute()
-        return [rows[0][1][b"events"] if rows else None for rows in replies]
+        return [rows[0][1].get(b"events") if rows else None for rows in replies]
 
     # Generations
 
@@ -194,7 +219,8 @@ class ValkeyLog(ValkeyServer):
         for start in range(0, len(kept), COPIED_MANIFESTS):
             pipeline = self._client.pipeline(transaction=False)
             for entry_id, fields in kept[start : start + COPIED_MANIFESTS]:
-                pipeline.xadd(staged, fields, id=entry_id)
+                if _own_manifest(entry_id, fields):
+                    pipeline.xadd(staged, fields, id=entry_id)
             pipeline.execute()
         return generation
 
@@ -322,8 +348,13 @@ def _groups(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:
     return groups
 
 
-def _manifest(fields: Mapping[bytes, bytes]) -> Manifest:
-    return msgspec.json.decode(fields[b"manifest"], type=Manifest)
+def _own_manifest(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Manifest | None:
+    """Return the manifest in an entry; None if no relay wrote the entry, which readers pass over."""
+    try:
+        manifest = msgspec.json.decode(fields.get(b"manifest", b""), type=Manifest)
+    except msgspec.DecodeError:
+        return None
+    return manifest if manifest.cut == _cut_of(entry_id) else None
 
 
 def _cut_of(entry_id: bytes | str) -> int:

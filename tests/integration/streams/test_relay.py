@@ -234,6 +234,35 @@ def test_lost_entries_are_published_again_into_a_new_generation(
     assert [manifest.generation for manifest in log.manifests("pod1", 0, limit=9)] == [1, 2, 2, 2]
 
 
+@pytest.mark.parametrize("fields", [{"a": "stranger's"}, {"manifest": "{}"}], ids=["no field", "no manifest"])
+@pytest.mark.parametrize("place", ["manifests", "entries"])
+def test_what_no_relay_wrote_is_passed_over_and_republishing_leaves_it_behind(
+    dsn: str,
+    log: ValkeyLog,
+    server: redis.Redis,
+    make_database: MakeDatabase,
+    place: str,
+    fields: dict[str, str],
+) -> None:
+    recorder = Recorder(make_database())
+    consumer = Consumer(recorder, "pod1", log)
+    events = insert_events(dsn, 9)
+    make_relay(dsn, log).drain()
+    key = log.manifests_key("pod1") if place == "manifests" else log.entries_key("pod1", 1, 0)
+    server.xadd(key, fields)
+    consumer.drain()
+    events += insert_events(dsn, 9, prefix="b")
+    said = f"no relay wrote .*{key}.*republish pod1 --from-cut 2"
+    for _ in range(2):
+        with pytest.raises(LogDivergedError, match=said):
+            make_relay(dsn, log).drain()
+    assert make_relay(dsn, log).republish(2).cut == 1, "the cut that the log has is the last one"
+    assert make_relay(dsn, log).drain().cut == 2
+    consumer.drain()
+    assert sorted(ids_of(recorder.applied())) == sorted(events)
+    assert log.tail("pod1", 3).strangers == ()
+
+
 def test_pruned_cuts_are_not_republished(dsn: str, log: ValkeyLog) -> None:
     for prefix in ("a", "b", "c"):
         insert_events(dsn, 2, prefix=prefix)
