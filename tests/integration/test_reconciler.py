@@ -236,6 +236,7 @@ def test_an_aggregate_that_was_seen_in_oltp_is_compared_at_once_and_by_the_pairs
     assert sightings.waiting_sightings(settings.control_dsn) == []
 
 
+@pytest.mark.in_turn
 def test_the_pairs_that_are_compared_for_a_table_are_all_that_can_differ(
     postgres: Cluster, settings: Settings, shop: Shop, reconciler: Reconciler
 ) -> None:

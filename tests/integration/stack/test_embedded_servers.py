@@ -245,7 +245,7 @@ def test_an_ordinary_account_is_left_as_it_is(tmp_path: Path) -> None:
 def test_roles_see_only_their_databases(folder: Path) -> None:
     server = _postgres(folder)
     server.start()
-    roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE)
+    roles = (*(item.role for item in bootstrap.CONTROL_DATABASES), bootstrap.QUERY_ROLE, bootstrap.WITNESS_ROLE)
     passwords = {role: f"{role} password" for role in roles}
     for _ in range(2):
         bootstrap.prepare_control(server.superuser_dsn(), passwords)
@@ -260,6 +260,9 @@ def test_roles_see_only_their_databases(folder: Path) -> None:
     }
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
         psycopg.connect(asking["control"])
+    for database in ("control", "lake"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(server.dsn("tieout_witness", passwords["tieout_witness"], database))
     with psycopg.connect(asking["read_models"], autocommit=True) as connection:
         assert connection.execute("select count(*) from mine").fetchall() == [(0,)]
         connection.execute("set default_transaction_read_only = off")
