@@ -242,7 +242,7 @@ def test_what_no_relay_wrote_is_passed_over_and_republishing_leaves_it_behind(
     server: redis.Redis,
     make_database: MakeDatabase,
     place: str,
-    fields: dict[str, str],
+    fields: dict[Any, Any],
 ) -> None:
     recorder = Recorder(make_database())
     consumer = Consumer(recorder, "pod1", log)
