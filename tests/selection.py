@@ -15,14 +15,15 @@ WITHOUT_SERVERS = {"unit", "architecture"}
 def take_turns(items: list[pytest.Item], *, chosen: str, seed: int) -> None:
     """Let each run take a part of the tests that are marked `in_turn`, by its seed; a run of the long forms, all.
 
-    Those of one module are of a kind. Where they are three or more each run takes every third of them, else every
-    second: of two or more at least one is in every run. Three runs of `make test` with consecutive seeds run all in the
-    time of one. A failure names its seed.
+    Those of one module are of a kind, and those of several modules with the same `in_turn(kind)`. Where they are three
+    or more each run takes every third of them, else every second: of two or more at least one is in every run. Three
+    runs of `make test` with consecutive seeds run all in the time of one. A failure names its seed.
     """
-    kinds: dict[Path, list[pytest.Item]] = {}
+    kinds: dict[object, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("in_turn") and not item.get_closest_marker("long"):
-            kinds.setdefault(item.path, []).append(item)
+        turn = item.get_closest_marker("in_turn")
+        if turn and not item.get_closest_marker("long"):
+            kinds.setdefault(turn.args[0] if turn.args else item.path, []).append(item)
     for place, tests in enumerate(kinds.values()):
         turns = 3 if len(tests) >= 3 else 2
         for number, item in enumerate(tests, start=place):

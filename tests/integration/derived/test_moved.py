@@ -69,6 +69,7 @@ ARRIVALS = [
 """Every order in which a view may get them: each pod's events come in their own order."""
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize("arrival", ARRIVALS, ids=", ".join)
 def test_of_one_version_from_two_pods_that_of_the_later_residence_stands(stores: Stores, arrival: list[str]) -> None:
     """Two commands slipped into the old pod while the merchant moved, so versions 2 and 3 are there twice."""

@@ -1,0 +1,57 @@
+"""Each run takes a part of the tests that are one of several of their kind; three runs in a row take all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.selection import longest_first, take_turns
+
+
+class Item:
+    """What the selection reads of a collected test."""
+
+    def __init__(self, path: str, *marks: pytest.MarkDecorator) -> None:
+        self.path = Path(path)
+        self.marks = [mark.mark for mark in marks]
+
+    def get_closest_marker(self, name: str) -> pytest.Mark | None:
+        return next((mark for mark in self.marks if mark.name == name), None)
+
+    def add_marker(self, mark: pytest.MarkDecorator) -> None:
+        self.marks.append(mark.mark)
+
+
+def taken(seed: int, *marks: pytest.MarkDecorator, modules: int = 1, tests: int = 6) -> set[int]:
+    items = [Item(f"tests/integration/test_{number % modules}.py", *marks) for number in range(tests)]
+    take_turns(cast("list[Any]", items), chosen="not long", seed=seed)
+    return {number for number, item in enumerate(items) if item.get_closest_marker("long") is None}
+
+
+def test_three_runs_in_a_row_take_all_of_a_kind_and_each_a_third() -> None:
+    for mark, modules in ((pytest.mark.in_turn, 1), (pytest.mark.in_turn("moved"), 3)):
+        runs = [taken(seed, mark, modules=modules) for seed in (7, 8, 9)]
+        assert [len(run) for run in runs] == [2, 2, 2]
+        assert set().union(*runs) == set(range(6))
+
+
+def test_of_one_or_two_each_run_takes_every_second_and_of_those_without_turns_all() -> None:
+    for tests in (1, 2):
+        assert taken(1, pytest.mark.in_turn, tests=tests) | taken(2, pytest.mark.in_turn, tests=tests) == set(
+            range(tests)
+        )
+    assert taken(1, tests=4) == set(range(4))
+
+
+def test_modules_that_may_take_long_begin_first_and_those_without_servers_last() -> None:
+    items = [
+        Item("tests/unit/test_slow.py", pytest.mark.timeout(900)),
+        Item("tests/integration/test_plain.py"),
+        Item("tests/integration/test_long.py"),
+        Item("tests/integration/test_long.py", pytest.mark.timeout(600)),
+        Item("tests/scenario/test_longest.py", pytest.mark.timeout(900)),
+    ]
+    longest_first(cast("list[Any]", items))
+    assert [item.path.stem for item in items] == ["test_longest", "test_long", "test_long", "test_plain", "test_slow"]
