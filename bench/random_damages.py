@@ -117,17 +117,9 @@ def _in_postgres(settings: Settings, store: str, dice: random.Random) -> Change 
         after, is_done = first_legal(dice, kind, before, [one[1] for one in rows], write)
         if not is_done:
             return None
-        return Change(
-            store=store,
-            # A table of a read model may not say the pod; then the keys of its row tell which breaks are its.
-            pod=pod.pod if store == OLTP else row.get("pod") or "",
-            table=table,
-            column=column,
-            before=before,
-            after=after,
-            row=_texts(row, after),
-            at=utc_now(),
-        )
+        # A table of a read model may not say the pod; then the keys of its row tell which breaks are its.
+        of_pod = pod.pod if store == OLTP else row.get("pod") or ""
+        return _made(store, of_pod, f"{table}.{column}", before, after, row)
 
 
 def _write_postgres(
@@ -178,7 +170,12 @@ def _in_lake(settings: Settings, store: str, dice: random.Random) -> Change | No
         after, is_done = first_legal(dice, kind, before, [one[1] for one in rows], write)
     if not is_done:
         return None
-    pod = row.get("pod") or ""
+    return _made(store, row.get("pod") or "", f"{table}.{column}", before, after, row)
+
+
+def _made(store: str, pod: str, place: str, before: str | None, after: str | None, row: Mapping[str, Any]) -> Change:
+    """Return the change that was made now; `place` is the table and its column."""
+    table, _, column = place.rpartition(".")
     return Change(
         store=store,
         pod=pod,

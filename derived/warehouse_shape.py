@@ -44,9 +44,14 @@ def grow(connection: duckdb.DuckDBPyConnection) -> None:
     stored = _stored(connection)
     for aggregate_type, state in STATE_TYPES.items():
         columns = stored.get(f"int_{aggregate_type}s_history")
-        for field in msgspec.structs.fields(state) if columns and state.SCHEMA_VERSION == 1 else ():
-            kind = "" if field.required else payload_type(typing.get_type_hints(state)[field.name])
-            if field.name not in (columns or {}) and kind and isinstance(kind, str):
+        if columns is None or state.SCHEMA_VERSION > 1:
+            continue
+        hints = typing.get_type_hints(state)
+        for field in msgspec.structs.fields(state):
+            if field.required or field.name in columns:
+                continue
+            kind = payload_type(hints[field.name])
+            if isinstance(kind, str):
                 _add_column(connection, aggregate_type, field.name, kind, _literal(field.default))
 
 

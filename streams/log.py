@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from contracts.errors import LogDivergedError
 from streams.counters import LogCounters, StatedManifest
 
 ANSWER_SECONDS = 30.0
@@ -94,6 +95,14 @@ class LogTail:
     """Partition -> the cut of the last entry that was ever appended."""
     strangers: tuple[str, ...] = ()
     """Where the newest entry of a stream is none of a relay's, one text each."""
+
+
+def written_by_strangers(pod: str, strangers: Sequence[str], from_cut: int) -> LogDivergedError:
+    """Return the error that a relay raises when entries of others stand where it must append."""
+    return LogDivergedError(
+        f"The log of pod {pod} has entries that no relay wrote ({', '.join(strangers)}), and nothing can be added "
+        f"before them. `tieout republish {pod} --from-cut {from_cut}` begins a new generation without them."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

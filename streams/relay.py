@@ -41,7 +41,7 @@ from streams.cuts import (
     look,
 )
 from streams.history import CutSource, check_same_history
-from streams.log import EventLog, LogTail, Manifest
+from streams.log import EventLog, LogTail, Manifest, written_by_strangers
 from streams.logs import build_log
 from streams.outbox_reading import RELAY_LOCK, OutboxReader, held_by
 from streams.publishing import CutPublication, check_publishable
@@ -259,11 +259,7 @@ class RelaySession:
         furthest = max([tail.manifest_cut, *tail.entry_cuts.values()])
         if furthest > newest and tail.strangers:
             own = tail.manifest.cut if tail.manifest else 0
-            raise LogDivergedError(
-                f"The log of pod {self._pod} has entries that no relay wrote ({', '.join(tail.strangers)}), and "
-                f"nothing can be added before them. `tieout republish {self._pod} --from-cut {own + 1}` begins a new "
-                "generation without them."
-            )
+            raise written_by_strangers(self._pod, tail.strangers, own + 1)
         if furthest > newest:
             raise LogDivergedError(
                 f"The log of pod {self._pod} ends at cut {furthest}, but the database knows {counted(newest, 'cut')}: "

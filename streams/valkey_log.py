@@ -22,7 +22,7 @@ from contracts.struct_types import make_known
 from streams import codec
 from streams.counters import LogCounters, StatedManifest
 from streams.cuts import CODEC
-from streams.log import EntryId, LogEntry, LogTail, Manifest, Progress, entry_place
+from streams.log import EntryId, LogEntry, LogTail, Manifest, Progress, entry_place, written_by_strangers
 from streams.valkey_counters import read_counters, stated_manifest
 from streams.valkey_server import ValkeyServer, told_errors
 
@@ -110,6 +110,11 @@ class ValkeyLog(ValkeyServer):
             raise
         return _cut_of(stream["last-generated-id"])
 
+    def _check_strangers(self, pod: str, cut: int, *keys: str) -> None:
+        """Raise LogDivergedError if what refuses the next id are entries that no relay wrote."""
+        if strangers := list(self._strangers(self.manifests_key(pod), *keys)):
+            raise written_by_strangers(pod, strangers, cut)
+
     @told_errors
     def append(self, pod: str, entries: Sequence[LogEntry]) -> None:
         """Append entries in order; idempotent, an entry that is already there with the same checksum is skipped."""
@@ -134,6 +139,7 @@ class ValkeyLog(ValkeyServer):
         where = f"pod {pod}, partition {entry.at.partition}, cut {entry.at.cut}, chunk {entry.at.chunk}"
         stored = self._read(pod, [entry.at])[0]
         if stored is None:
+            self._check_strangers(pod, entry.at.cut, self.entries_key(pod, entry.at.generation, entry.at.partition))
             raise LogDivergedError(
                 f"The log is past {where} but does not hold it; "
                 f"republish from cut {entry.at.cut} into a new generation."
@@ -156,6 +162,7 @@ class ValkeyLog(ValkeyServer):
             stored = cast(list[Any], self._client.xrange(key, f"{manifest.cut}-0", f"{manifest.cut}-0"))
             standing = _own_manifest(*stored[0]) if stored else None
             if standing is None or not manifest.says_the_same_as(standing):
+                self._check_strangers(pod, manifest.cut)
                 raise LogDivergedError(
                     f"The log of pod {pod} has lost its manifest of cut {manifest.cut}, or holds another one than the "
                     "outbox gives; nothing was published over it."

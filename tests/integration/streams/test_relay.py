@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 import redis
@@ -21,7 +22,7 @@ from streams import outbox_reading as outbox
 from streams.consumer import Consumer
 from streams.cuts import CutShape, register_cut, take_reconciler_cut
 from streams.draining import drain_pod, observe_pod
-from streams.log import EntryId
+from streams.log import EntryId, LogEntry
 from streams.outbox_reading import RELAY_LOCK, held_by, observe_alone, observe_outbox, prune
 from streams.valkey_log import ValkeyLog
 from tests.streams_support import (
@@ -247,12 +248,21 @@ def test_what_no_relay_wrote_is_passed_over_and_republishing_leaves_it_behind(
     recorder = Recorder(make_database())
     consumer = Consumer(recorder, "pod1", log)
     events = insert_events(dsn, 9)
-    make_relay(dsn, log).drain()
     key = log.manifests_key("pod1") if place == "manifests" else log.entries_key("pod1", 1, 0)
+    said = f"no relay wrote .*{key}.*republish pod1 --from-cut 2"
+    relay = make_relay(dsn, log)
+    relay.drain()
     server.xadd(key, fields)
     consumer.drain()
     events += insert_events(dsn, 9, prefix="b")
-    said = f"no relay wrote .*{key}.*republish pod1 --from-cut 2"
+    # A relay that has looked at the log before, as one does that runs: the log refuses its next cut.
+    (newest,) = log.manifests("pod1", 0, limit=9)
+    with pytest.raises(LogDivergedError, match=said):
+        if place == "manifests":
+            log.append_manifest("pod1", msgspec.structs.replace(newest, cut=2))
+        else:
+            at = EntryId(generation=1, partition=0, cut=2, chunk=0)
+            log.append("pod1", [LogEntry(at=at, epoch=newest.epoch, data=b"x", checksum="", events=0)])
     for _ in range(2):
         with pytest.raises(LogDivergedError, match=said):
             make_relay(dsn, log).drain()
