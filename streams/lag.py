@@ -57,7 +57,7 @@ def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = u
     """Return the lag of `projection` behind the log of `pod`. The cost grows with the lag, not with the history."""
     state = completed_state(projection, pod, log)
     applied = floor_cut(state.positions)
-    log_cut = log.tail(pod, 1).manifest_cut
+    log_cut = log.tail(pod, 1).own_cut
     first: Manifest | None = None
     events: dict[int, int] = dict.fromkeys(sorted(state.positions), 0)
     oldest: dict[int, datetime] = {}

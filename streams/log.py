@@ -96,6 +96,11 @@ class LogTail:
     strangers: tuple[str, ...] = ()
     """Where the newest entry of a stream is none of a relay's, one text each."""
 
+    @property
+    def own_cut(self) -> int:
+        """The last cut that a relay published: what readers have to wait for, also behind entries of strangers."""
+        return self.manifest.cut if self.strangers and self.manifest else self.manifest_cut
+
 
 def written_by_strangers(pod: str, strangers: Sequence[str], from_cut: int) -> LogDivergedError:
     """Return the error that a relay raises when entries of others stand where it must append."""

@@ -132,7 +132,7 @@ def _log_cut(settings: Settings, pod: str) -> int:
     from streams.logs import build_log
 
     with closing(build_log(settings)) as log:
-        return log.tail(pod, settings.partition_count).manifest_cut
+        return log.tail(pod, settings.partition_count).own_cut
 
 
 def _next_logged_cut(settings: Settings, pod: str, after: int) -> int | None:

@@ -156,7 +156,7 @@ def _outbox(settings: Settings, pod: PodSettings) -> Iterator[LimitUse]:
     from streams.outbox_reading import QUEUED_EVENTS_MAX, observe_outbox
 
     with closing(build_log(settings)) as log:
-        published = log.tail(pod.pod, settings.partition_count).manifest_cut
+        published = log.tail(pod.pod, settings.partition_count).own_cut
     waiting = observe_outbox(pod.reader_dsn, published, counted_max=QUEUED_EVENTS_MAX).unpublished_events
     yield LimitUse(
         name=f"outbox of {pod.pod}",

@@ -254,6 +254,7 @@ def test_what_no_relay_wrote_is_passed_over_and_republishing_leaves_it_behind(
     relay.drain()
     server.xadd(key, fields)
     consumer.drain()
+    assert log.tail("pod1", 3).own_cut == 1, "nobody is behind"
     events += insert_events(dsn, 9, prefix="b")
     # A relay that has looked at the log before, as one does that runs: the log refuses its next cut.
     (newest,) = log.manifests("pod1", 0, limit=9)
