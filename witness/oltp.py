@@ -156,5 +156,5 @@ def _declared(connection: Connection) -> dict[str, Declared]:
 def _aggregates(table: Declared, change: Change) -> set[Aggregate | None]:
     """Return whose row it is: two when it was moved from one aggregate to another, None when the log does not tell."""
     rows = [row for row in (change.before, change.after) if row is not None]
-    ids = {row[table.id_column] for row in rows if row.get(table.id_column) is not None}
-    return {(table.aggregate_type, str(found)) for found in ids} or {None}
+    ids = {found for row in rows if (found := row.get(table.id_column)) is not None}
+    return {(table.aggregate_type, found) for found in ids} or {None}

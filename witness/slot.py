@@ -56,6 +56,12 @@ select data from pg_logical_slot_peek_binary_changes(
     'proto_version', '1', 'publication_names', %(publication)s, 'messages', 'true'
 )
 """
+# The server refuses to move a slot back, also by nothing.
+ADVANCE = """
+select pg_replication_slot_advance(slot_name, %(position)s::pg_lsn)
+from pg_replication_slots
+where slot_name = %(slot)s and confirmed_flush_lsn < %(position)s::pg_lsn
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,15 +117,13 @@ class Slot:
     def messages(self, upto: str) -> Iterator[bytes]:
         """Yield the messages of whole transactions after the slot's position, oldest first; they stay in the slot."""
         bound = {"slot": self.name, "upto": upto, "limit": CHANGES_AT_ONCE, "publication": PUBLICATION}
-        with self.connection.transaction(), self.connection.cursor(name="messages", binary=True) as cursor:
-            cursor.itersize = ROWS_AT_ONCE
-            for (data,) in cursor.execute(PEEK, bound):
+        with self.connection.cursor(binary=True) as cursor:
+            for (data,) in cursor.stream(PEEK, bound, size=ROWS_AT_ONCE):
                 yield data
 
     def advance(self, position: str) -> None:
         """Forget what is before `position`; its sightings are stored."""
-        if lsn_number(position) > lsn_number(str(self.state().confirmed)):
-            self.connection.execute("select pg_replication_slot_advance(%s, %s::pg_lsn)", (self.name, position))
+        self.connection.execute(ADVANCE, {"slot": self.name, "position": position})
 
     def beat(self) -> bytes:
         """Write a heartbeat into the log, and return what it says; nobody else can know it before."""

@@ -6,7 +6,7 @@ means (`witness/oltp.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,6 +18,9 @@ SHORT, INTEGER, LONG = Struct(">H"), Struct(">I"), Struct(">Q")
 
 Row = Mapping[str, str | None]
 """A row by column, in PostgreSQL's text form. A large value that was not changed, and so not sent, is absent."""
+NULL, UNCHANGED, OLD, NEW = b"nuON"
+MARKS = frozenset({NULL, UNCHANGED})
+"""What stands for a value without bytes of its own."""
 
 
 class Operation(StrEnum):
@@ -78,7 +81,8 @@ Message = Begin | Change | Truncate | Note | Commit
 class _Table:
     schema: str
     name: str
-    columns: tuple[str, ...]
+    columns: Mapping[str, int]
+    """The position of each."""
 
 
 class _Reader:
@@ -110,15 +114,46 @@ class _Reader:
     def moment(self) -> datetime:
         return EPOCH + timedelta(microseconds=self.number(LONG))
 
-    def row(self, columns: tuple[str, ...]) -> dict[str, str | None]:
-        found: dict[str, str | None] = {}
-        for position in range(self.number(SHORT)):
-            kind = self.byte()
-            if kind == ord("n"):
-                found[columns[position]] = None
-            elif kind != ord("u"):
-                found[columns[position]] = self.taken(self.number(INTEGER)).decode()
-        return found
+    def row(self, columns: Mapping[str, int]) -> _SentRow:
+        row = self.last_row(columns)
+        self._at = row.start_of(len(columns))
+        return row
+
+    def last_row(self, columns: Mapping[str, int]) -> _SentRow:
+        """Return the row that ends the message; nobody has to walk to its end."""
+        return _SentRow(columns, self._data, self._at)
+
+
+class _SentRow(Row):
+    """A row as it was sent; most readers need one or two of its columns, so the others are only passed over."""
+
+    __slots__ = ("_at", "_columns", "_data")
+
+    def __init__(self, columns: Mapping[str, int], data: bytes, at: int) -> None:
+        self._columns, self._data, self._at = columns, data, at
+
+    def start_of(self, position: int) -> int:
+        """Return where the column at `position` begins; after the last one, where the row ends."""
+        data, at = self._data, self._at + SHORT.size
+        for _ in range(position):
+            # Null and unchanged values are this one byte, others have their length behind it.
+            at += 1 if data[at] in MARKS else 5 + int.from_bytes(data[at + 1 : at + 5], "big")
+        return at
+
+    def __getitem__(self, column: str) -> str | None:
+        at, data = self.start_of(self._columns[column]), self._data
+        if data[at] == UNCHANGED:
+            raise KeyError(column)
+        if data[at] == NULL:
+            return None
+        begin = at + 5
+        return data[begin : begin + int.from_bytes(data[at + 1 : begin], "big")].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (column for column, number in self._columns.items() if self._data[self.start_of(number)] != UNCHANGED)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Decoder:
@@ -154,20 +189,22 @@ class Decoder:
             reader.byte()
             columns.append(reader.text())
             reader.taken(2 * INTEGER.size)
-        self._tables[number] = _Table(schema=schema, name=name, columns=tuple(columns))
+        self._tables[number] = _Table(
+            schema=schema, name=name, columns={column: position for position, column in enumerate(columns)}
+        )
 
     def _insert(self, reader: _Reader) -> Change:
         table = self._tables[reader.number(INTEGER)]
         reader.byte()
-        return _change(table, Operation.INSERT, None, reader.row(table.columns))
+        return _change(table, Operation.INSERT, None, reader.last_row(table.columns))
 
     def _update(self, reader: _Reader) -> Change:
         table = self._tables[reader.number(INTEGER)]
         before, kind = None, reader.byte()
-        if kind != ord("N"):
+        if kind != NEW:
             before = _old_row(reader, table, kind)
             reader.byte()
-        return _change(table, Operation.UPDATE, before, reader.row(table.columns))
+        return _change(table, Operation.UPDATE, before, reader.last_row(table.columns))
 
     def _delete(self, reader: _Reader) -> Change:
         table = self._tables[reader.number(INTEGER)]
@@ -199,7 +236,7 @@ def _note(reader: _Reader) -> Note:
 def _old_row(reader: _Reader, table: _Table, kind: int) -> Row:
     row = reader.row(table.columns)
     # Of a key, the columns that do not belong to it come as null.
-    return row if kind == ord("O") else {name: value for name, value in row.items() if value is not None}
+    return row if kind == OLD else {name: value for name, value in row.items() if value is not None}
 
 
 def _change(table: _Table, operation: Operation, before: Row | None, after: Row | None) -> Change:
