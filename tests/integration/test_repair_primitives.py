@@ -152,7 +152,7 @@ def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_the_lake_is_mended_from_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     shop, pod = world.shop, world.pod
     lost, twice, altered, moved = (shop.paid()[0] for _ in range(4))
@@ -271,7 +271,7 @@ def check_a_repair_and_the_consumer_do_not_disturb_each_other(world: World, monk
     assert world.differing() == {}
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_pruned_cuts_and_moved_positions_are_mended(world: World) -> None:
     check_positions(world)
     check_pruned(world)
@@ -391,7 +391,7 @@ def running_relay(world: World) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_what_the_log_lost_is_published_again_beside_the_running_relay(world: World) -> None:
     with redis.Redis.from_url(world.settings.log_url) as client, running_relay(world):
         order, _ = world.shop.paid()
@@ -446,7 +446,7 @@ def check_only_relays_are_ended(world: World) -> None:
             holder.execute("select true")
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_what_bypassed_the_outbox_is_restated(world: World) -> None:
     shop = world.shop
     dearer, shipped = shop.order(), shop.shipped()
