@@ -16,12 +16,13 @@ from bench.repairs_dagster import Dagster
 from checks.quality import OLTP, STORES, asset_of, check_name
 from contracts.runs import FOUND_BY_TAG, GROUPS_TAG, REPAIR_TAG
 from contracts.settings import Settings
+from derived.warehouse import build_warehouse
 from drills.damages.account_view import ROWS
 from drills.damages.place import Round
 from repair import ledger
 from stack.composition.draining import propagating
 from stack.composition.migrations import migrate_everything
-from tests.integration.reconcile_world import open_shops
+from tests.integration.reconcile_world import open_shops, propagate
 
 PODS = ("pod1", "pod2")
 LAKE, REFUNDS = ("lake", "events"), ("marts", "refunds")
@@ -42,6 +43,9 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
 def test_a_mart_is_launched_with_its_checks_and_a_damaged_row_is_repaired(settings: Settings, pages: Pages) -> None:
     begin(settings, pages)
     pages.switch_schedules_off()  # each run is a process that takes twenty seconds of CPU
+    for pod in settings.pods:
+        propagate(settings, pod, ("lake",))
+    assert build_warehouse(settings).is_complete
     assert mart_launched(pages) == [True, True, True], "its dbt test, its comparison and its suite"
     damaged_and_repaired(settings, pages)
 
