@@ -88,7 +88,7 @@ def seen(settings: Settings, *given: Sighting) -> None:
         sightings.keep_sightings(connection, given)
 
 
-def of_view(aggregate_id: str | None) -> Sighting:
+def of_view(aggregate_id: str | None, transaction: str = "7") -> Sighting:
     return Sighting(
         witness="read_models",
         kind=SightingKind.UNANNOUNCED,
@@ -97,7 +97,7 @@ def of_view(aggregate_id: str | None) -> Sighting:
         place="read_models.account_orders",
         aggregate_id=aggregate_id,
         what="A row was changed without a moved position.",
-        transaction="7",
+        transaction=transaction,
     )
 
 
@@ -156,7 +156,7 @@ def a_sighting_of_what_agrees_ends_without_a_break(settings: Settings, reconcile
 def a_sighting_that_could_not_be_compared_waits_and_is_tried_again(
     settings: Settings, reconciler: Reconciler, clock: Clock
 ) -> None:
-    seen(settings, of_view(None))
+    seen(settings, of_view(None, transaction="8"))
     with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
         connection.execute("alter table read_models.account_orders rename to hidden")
         assert reconciler.step() is RoundKind.SEEN
@@ -176,7 +176,7 @@ def a_row_that_was_seen_in_a_copy_is_a_break(settings: Settings, reconciler: Rec
                where order_id = (select min(order_id) from read_models.account_orders where pod = 'pod1')
                returning order_id::text"""
         ).fetchone() or ("",)
-    seen(settings, of_view(order_id))
+    seen(settings, of_view(order_id, transaction="9"))
     assert reconciler.step() is RoundKind.SEEN
     (found,) = ledger.breaks(settings.control_dsn)
     assert (found.pair, found.key, found.state) == (VIEW, (order_id,), BreakState.OPEN)
