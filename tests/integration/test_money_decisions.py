@@ -188,6 +188,7 @@ def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person
     assert world.in_finance()[target.aggregate_id] == total
 
 
+@pytest.mark.in_turn("repairs")
 def test_an_approval_is_of_exactly_what_was_shown(world: World) -> None:
     target = world.place.take("order", "uncancelled")
     forging.reprice(world.place, target, 2)
