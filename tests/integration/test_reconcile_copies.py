@@ -12,7 +12,7 @@ import pytest
 from contracts.events.order import OrderState
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.read_models import migrate as migrate_read_models
 from oltp.commands.execute import execute
 from oltp.commands.restate import Restate
@@ -149,7 +149,7 @@ def _restated_cancellation(shop: Shop, settings: Settings) -> OrderState:
 
 
 def _daily(settings: Settings, *columns: str) -> tuple[Any, ...]:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         sums = ", ".join(f"sum({name})" for name in columns)
         row = lake.execute(f"select {sums} from lake.marts.daily_sales where merchant_id = 'united-kingdom'").fetchone()
         assert row is not None
@@ -167,7 +167,7 @@ def _placed_and_cancelled(settings: Settings) -> tuple[Any, ...]:
 
 
 def _move_to_another_day(settings: Settings) -> None:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute(
             """update lake.intermediate.int_tax_movements set tax_date = tax_date + 1
                where pod = 'pod1' and movement = 'charged' and tax_minor <> 0 and source_line_id = (
@@ -182,7 +182,7 @@ def _move_to_another_day(settings: Settings) -> None:
 
 
 def _damage_marts(settings: Settings) -> None:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute(
             """update lake.intermediate.int_orders_history set total_minor = total_minor + 1
                where pod = 'pod1' and valid_to_cut is null
@@ -308,7 +308,7 @@ def _slip_in(settings: Settings, order_id: str, versions: int) -> None:
 
 
 def _write_version(settings: Settings, order_id: str, versions: int, *, pod: str, directory_epoch: int) -> None:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute(
             """insert into lake.raw.events by name
                select * replace (

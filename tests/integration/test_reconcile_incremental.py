@@ -20,7 +20,7 @@ from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.scope import KeyRange
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from reconcile import coverage
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
@@ -97,7 +97,7 @@ class World:
             )
 
     def damage_lake(self, statement: str, *values: object) -> None:
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+        with open_lake(self.settings) as lake:
             lake.execute(statement, list(values))
 
 
@@ -247,7 +247,7 @@ def test_the_log_is_compared_in_ranges_of_cuts(world: World) -> None:
         orders.append(world.shop.order().order_id)
         propagate(world.settings, world.settings.pods[0], ("lake",))
     assert wrong(world.compare(is_incremental=True, pairs=(LOG,))) == []
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as lake:
+    with open_lake(world.settings) as lake:
         cuts = dict(
             lake.execute("select aggregate_id, cut from lake.raw.events where aggregate_type = 'order'").fetchall()
         )

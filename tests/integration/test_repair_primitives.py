@@ -32,8 +32,8 @@ from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import Verdict
 from derived import lake_repair
-from derived.lake import connect_lake
 from derived.lake_backup import back_up, events_from_backup
+from derived.lake_connection import open_lake
 from derived.lake_reads import recorded_cut
 from derived.lake_repair import (
     LakeChange,
@@ -100,13 +100,13 @@ class World:
 
     def damage_lake(self, statement: str, values: list[object] | None = None) -> None:
         """Change the lake as nobody should."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+        with open_lake(self.settings) as lake:
             lake.execute(statement, values or [])
 
     def rows(self, condition: str = "true") -> Rows:
         """All columns of the pod's events in the lake, in a fixed order."""
         columns = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as lake:
+        with open_lake(self.settings, read_only=True) as lake:
             order = 'order by cut, "partition", chunk, "position", event_id'
             query = f"select {columns} from {EVENTS} where pod = ? and {condition} {order}"
             return lake.execute(query, [self.pod.pod]).fetchall()
@@ -365,7 +365,7 @@ def check_positions(world: World) -> None:
 
 
 def recorded(world: World) -> int:
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         return recorded_cut(lake, "pod1")
 
 

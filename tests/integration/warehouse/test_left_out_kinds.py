@@ -17,7 +17,7 @@ from contracts.events.common import AggregateState
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.refund import RefundStatus
 from derived import leaving_out
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.leaving_out import left_out_aggregates
 from tests.commerce import Change, Commerce, with_totals
 from tests.conftest import Cluster
@@ -216,7 +216,7 @@ def test_no_value_of_one_aggregate_stops_a_build_or_counts_for_another(
 
 def silently_wrong(world: World, pod: str, states: list[Swept]) -> list[str]:
     """Return what is not named and not there as its event says, or named and there although it never was good."""
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         # What is of one order by its own word can be of several merchants: keys without them.
         named = {key.partition("/")[2] for key in left_out_aggregates(lake, pod, world.pods[pod].cut_number)}
         standing = {
