@@ -67,8 +67,17 @@ ASSET = """
 query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   repository { location { name } } assetChecksOrError { ... on AssetChecks { checks { name jobNames } } } } } }
 """
+SCHEDULES = """
+query ($repository: RepositorySelector!) { schedulesOrError(repositorySelector: $repository) {
+  ... on Schedules { results { name scheduleState { id } } } } }
+"""
+SWITCH_OFF = """
+mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }
+"""
 ASSET_JOB = "__ASSET_JOB"
 """The job in which the pages launch assets that are selected in the graph or on an asset's page."""
+REPOSITORY = "__repository__"
+"""The name that Dagster gives to everything of a code location."""
 FAILED = ("FAILURE", "CANCELED")
 
 
@@ -127,6 +136,14 @@ class Pages:
         found = [entry["locationOrLoadError"] for entry in entries if entry["loadStatus"] == "LOADED"]
         return [one["__typename"] for one in found if one] == ["RepositoryLocation"]
 
+    def switch_schedules_off(self) -> None:
+        """Switch off every schedule, so that nothing runs but what is launched here; sensors go on."""
+        repository = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY}
+        for schedule in self.ask(SCHEDULES, repository=repository)["schedulesOrError"]["results"]:
+            answer = self.ask(SWITCH_OFF, id=schedule["scheduleState"]["id"])["stopRunningSchedule"]
+            if answer["__typename"] != "ScheduleStateResult":
+                raise StackError(f"{schedule['name']} was not switched off: {answer}")
+
     def backfill(self, keys: Sequence[Sequence[str]], partitions: Sequence[str]) -> str:
         """Materialize partitions of assets as the graph page does; wait for success and return the backfill's id."""
         selection = [{"path": list(path)} for path in keys]
@@ -155,7 +172,7 @@ class Pages:
         """Launch a job, wait until it has ended, and return the run's id and its final status."""
         selector = {
             "repositoryLocationName": params.pop("location", LOCATION),
-            "repositoryName": "__repository__",
+            "repositoryName": REPOSITORY,
             "pipelineName": job,
             **params.pop("selector", {}),
         }

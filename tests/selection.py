@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 WITHOUT_SERVERS = {"unit", "architecture"}
+TURNS_MAX = 6
+"""Runs of `make test`, with consecutive seeds, after which every test was run."""
 
 
 def take_turns(items: list[pytest.Item], *, chosen: str, seed: int) -> None:
     """Let each run take a part of the tests that are marked `in_turn`, by its seed; a run of the long forms, all.
 
-    Those of one module are of a kind, and those of several modules with the same `in_turn(kind)`. Where they are three
-    or more each run takes every third of them, else every second: of two or more at least one is in every run. Three
-    runs of `make test` with consecutive seeds run all in the time of one. A failure names its seed.
+    Those of one module are of a kind, and those of several modules with the same `in_turn(kind)`. There are as many
+    turns as tests of the kind, but at least two and at most six: of two or more at least one is in every run. Six runs
+    of `make test` with consecutive seeds run all in the time of one. A failure names its seed.
     """
     kinds: dict[object, list[pytest.Item]] = {}
     for item in items:
@@ -25,7 +27,7 @@ def take_turns(items: list[pytest.Item], *, chosen: str, seed: int) -> None:
         if turn and not item.get_closest_marker("long"):
             kinds.setdefault(turn.args[0] if turn.args else item.path, []).append(item)
     for place, tests in enumerate(kinds.values()):
-        turns = 3 if len(tests) >= 3 else 2
+        turns = min(max(len(tests), 2), TURNS_MAX)
         for number, item in enumerate(tests, start=place):
             if chosen == "long" or (chosen == "not long" and (seed + number) % turns):
                 item.add_marker(pytest.mark.long)

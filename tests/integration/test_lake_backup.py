@@ -17,6 +17,7 @@ from contracts.errors import EpochChangedError, PropagationError
 from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, connect_lake, cut_vector, migrate_lake
 from derived.lake_backup import back_up, read_index, restore, verified_cuts
+from derived.lake_connection import Bounds
 from derived.lake_schema import start_anew
 from derived.retention import prune_outboxes
 from streams.cuts import register_cut
@@ -24,6 +25,8 @@ from tests.conftest import MakeDatabase
 from tests.derived_work import PARTITIONS, FakePod, order
 from tests.streams_support import SHAPE, create_outbox, insert_events
 from tests.values import settings_of
+
+ONE_THREAD = Bounds(threads=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +37,14 @@ class Lake:
     data_path: str
 
     def projection(self) -> LakeProjection:
-        return LakeProjection(self.catalog_dsn, self.data_path)
+        return LakeProjection(self.catalog_dsn, self.data_path, bounds=ONE_THREAD)
 
     def rows(self) -> list[tuple[object, ...]]:
-        with connect_lake(self.catalog_dsn, self.data_path) as connection:
+        with connect_lake(self.catalog_dsn, self.data_path, bounds=ONE_THREAD) as connection:
             return connection.execute('select * from lake.raw.events order by pod, "position"').fetchall()
 
     def cuts(self) -> dict[str, int]:
-        with connect_lake(self.catalog_dsn, self.data_path) as connection:
+        with connect_lake(self.catalog_dsn, self.data_path, bounds=ONE_THREAD) as connection:
             return cut_vector(connection)
 
 

@@ -17,7 +17,7 @@ from contracts.limits import AMOUNT_MICRO_MAX
 from contracts.money import micro_per_minor
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.read_models import migrate as migrate_read_models
 from derived.reports import REPORTS, read_report
 from finance.presentation import as_csv
@@ -158,7 +158,7 @@ def test_the_largest_amounts_go_all_the_way_to_the_reports(merchants: list[Merch
     daily = reports["daily"]
     placed = {row[daily.columns.index("currency")]: row[daily.columns.index("placed_minor")] for row in daily.rows}
     assert placed == {merchant.currency: ORDERS * merchant.most_minor for merchant in merchants}
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         (largest,) = lake.execute("select max(abs(amount_micro)) from lake.marts.journal").fetchall()
     assert largest == (AMOUNT_MICRO_MAX,)
 

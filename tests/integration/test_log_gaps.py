@@ -128,7 +128,7 @@ def check_whole(world: World) -> None:
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 @pytest.mark.parametrize(
     "lose",
     [
@@ -193,7 +193,7 @@ def lose_what_followed(world: World) -> None:
         world.place.change_lake(f"delete from lake.raw.{table} where pod = 'pod1' and cut > 1")
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 @pytest.mark.parametrize("set_back", [set_position_back, pytest.param(lose_what_followed, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "is_backup_newest",
@@ -221,7 +221,7 @@ def test_a_lake_that_needs_pruned_cuts_takes_them_in_from_its_backup(
         check_whole(world)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 @pytest.mark.parametrize("damage", ["another history", "a file was changed"])
 def test_a_backup_that_does_not_fit_changes_nothing(system: Settings, damage: str) -> None:
     prune_everything(system)
@@ -239,7 +239,7 @@ def test_a_backup_that_does_not_fit_changes_nothing(system: Settings, damage: st
         assert [item.state for item in world.breaks()] != [BreakState.REPAIRED]
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 @pytest.mark.parametrize("is_read", [False, True], ids=["only the log has it", "log and lake have it"])
 def test_the_log_is_not_written_again_without_an_event_that_the_outbox_has_lost(
     system: Settings, is_read: bool

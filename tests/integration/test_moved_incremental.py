@@ -11,7 +11,7 @@ import pytest
 from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from reconcile import coverage
 from reconcile.comparison_run import run_pairs
 from repair import audit, ledger
@@ -58,7 +58,7 @@ class World:
 
     def damage(self, order_id: str) -> None:
         """Change the amount of an order's events of the old pod in the lake."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+        with open_lake(self.settings) as lake:
             lake.execute(
                 """update lake.raw.events set payload = replace(payload, '"total_minor":', '"total_minor":1')
                    where pod = 'pod1' and aggregate_id = ?""",

@@ -9,7 +9,7 @@ import pytest
 
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.read_models import migrate as migrate_read_models
 from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
@@ -45,7 +45,7 @@ def check_all_agree(context: ReconcileContext) -> None:
 
 def placed(settings: Settings, merchant_id: str) -> list[tuple[object, ...]]:
     """Return what finance says of the merchant: number and sum of its orders, and its journal's turnover."""
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         return lake.execute(
             """select (select (count(*), sum(total_minor), sum(cancelled_minor)) from lake.marts.orders
                        where merchant_id = $m),
@@ -73,7 +73,7 @@ def test_a_merchant_that_moved_is_compared_where_it_lives(
     propagate(settings, settings.pods[1], ALL)
     propagate(settings, settings.pods[0], ALL)
     check_all_agree(context)
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         rows = lake.execute(
             "select order_id, pod from lake.marts.orders where order_id in ($1, $2)",
             [cancelled.order_id, left.order_id],
@@ -85,7 +85,7 @@ def test_a_merchant_that_moved_is_compared_where_it_lives(
         assert [row[0] for row in before] == connection.execute(query, [shop.merchant_id]).fetchall()
 
     # What is wrong with it is found where it lives, also with what came from the old pod.
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute("delete from lake.raw.events where aggregate_id = ?", [left.order_id])
     results = {result.pod: result for result in run_pairs(context, ["oltp_lake.order"])}
     assert results["pod1"].verdict is Verdict.CONSISTENT

@@ -20,7 +20,7 @@ from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.scope import KeyRange
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from reconcile import coverage
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
@@ -97,7 +97,7 @@ class World:
             )
 
     def damage_lake(self, statement: str, *values: object) -> None:
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+        with open_lake(self.settings) as lake:
             lake.execute(statement, list(values))
 
 
@@ -239,7 +239,7 @@ def test_inside_its_scope_an_incremental_run_finds_what_a_complete_one_does(worl
     assert refunded.order_id
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("comparisons")
 def test_the_log_is_compared_in_ranges_of_cuts(world: World) -> None:
     orders = [world.shop.order().order_id]
     assert wrong(world.compare(is_incremental=False, pairs=(LOG,))) == []
@@ -247,7 +247,7 @@ def test_the_log_is_compared_in_ranges_of_cuts(world: World) -> None:
         orders.append(world.shop.order().order_id)
         propagate(world.settings, world.settings.pods[0], ("lake",))
     assert wrong(world.compare(is_incremental=True, pairs=(LOG,))) == []
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as lake:
+    with open_lake(world.settings) as lake:
         cuts = dict(
             lake.execute("select aggregate_id, cut from lake.raw.events where aggregate_type = 'order'").fetchall()
         )
@@ -268,7 +268,7 @@ def test_the_log_is_compared_in_ranges_of_cuts(world: World) -> None:
     assert world.compare(is_incremental=True, pairs=(LOG,))[LOG].is_whole
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("comparisons")
 def test_a_pruned_outbox_and_a_lost_base_make_no_difference(world: World) -> None:
     assert wrong(world.compare(is_incremental=False)) == []
     world.shop.paid()
@@ -292,7 +292,7 @@ def test_a_pruned_outbox_and_a_lost_base_make_no_difference(world: World) -> Non
     assert wrong(results) == [] and all(result.is_whole for result in results.values())
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("comparisons")
 def test_no_false_difference_while_writers_write(world: World) -> None:
     assert wrong(world.compare(is_incremental=False)) == []
     stop = threading.Event()

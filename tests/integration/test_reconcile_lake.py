@@ -14,7 +14,7 @@ import redis
 from contracts.errors import PropagationError
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from reconcile.comparison_run import run_pairs
 from reconcile.context import LoggedEntry, ReconcileContext
 from stack.composition.comparison import build_reconcile_context
@@ -65,7 +65,7 @@ def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, 
 
 def damage_lake(settings: Settings, statement: str, values: list[object] | None = None) -> None:
     """Change the lake's events as nobody should."""
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute(statement, values or [])
 
 
@@ -292,7 +292,7 @@ def test_what_could_not_be_looked_at_is_unknown_and_what_is_behind_is_late(
     assert late["stock_identity"].verdict is Verdict.CONSISTENT
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("comparisons")
 def test_no_false_difference_while_writers_write(context: ReconcileContext, shops: Shops) -> None:
     stop = threading.Event()
     failures: list[BaseException] = []

@@ -125,6 +125,7 @@ def sums_in(result: PairResult) -> dict[str, str]:
     return {str(item.key[0]): item.kind.value for item in result.sample if item.entity == SUMS}
 
 
+@pytest.mark.in_turn("comparisons")
 def test_a_sum_is_looked_at_by_its_own_id_and_when_an_order_of_its_day_changes(world: World) -> None:
     world.carry()
     whole = world.look()
@@ -158,6 +159,7 @@ def test_a_sum_is_looked_at_by_its_own_id_and_when_an_order_of_its_day_changes(w
     assert sums_in(world.look(plan)) == {str(today): "amount"}, "an order of that day changed"
 
 
+@pytest.mark.in_turn("comparisons")
 def test_a_sum_that_is_gone_is_found_by_the_rows_of_its_day(world: World) -> None:
     world.carry()
     ((today,),) = world.execute(f"delete from read_models.{SUMS} returning sales_day_id")

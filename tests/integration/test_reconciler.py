@@ -88,7 +88,7 @@ def seen(settings: Settings, *given: Sighting) -> None:
         sightings.keep_sightings(connection, given)
 
 
-def of_view(aggregate_id: str | None) -> Sighting:
+def of_view(aggregate_id: str | None, transaction: str = "7") -> Sighting:
     return Sighting(
         witness="read_models",
         kind=SightingKind.UNANNOUNCED,
@@ -97,7 +97,7 @@ def of_view(aggregate_id: str | None) -> Sighting:
         place="read_models.account_orders",
         aggregate_id=aggregate_id,
         what="A row was changed without a moved position.",
-        transaction="7",
+        transaction=transaction,
     )
 
 
@@ -117,20 +117,67 @@ def asked_for(sighting: Sighting) -> set[str]:
     return set(pairs_for(KeptSighting(**vars(sighting), sighting_id=1, seen_at=utc_now())))
 
 
-def test_a_row_that_a_witness_saw_is_a_break_in_the_next_round(
-    settings: Settings, reconciler: Reconciler, clock: Clock
+def test_what_a_witness_saw_is_compared_at_once_and_the_rest_within_the_share(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler, clock: Clock
 ) -> None:
+    """One story, for the first round compares everything: each part goes on where the one before has ended."""
     assert reconciler.step() is RoundKind.CHANGES  # the first round compares everything, as there is no coverage
     verdicts = {one.verdict for one in results.latest_results(settings.control_dsn) if one.pod == "pod1"}
     assert verdicts == {Verdict.CONSISTENT}
+    rounds_follow_the_share_and_say_what_they_took(settings, reconciler, clock)
+    a_sighting_of_what_agrees_ends_without_a_break(settings, reconciler)
+    a_sighting_that_could_not_be_compared_waits_and_is_tried_again(settings, reconciler, clock)
+    a_row_that_was_seen_in_a_copy_is_a_break(settings, reconciler)
+    an_aggregate_that_was_seen_in_oltp_is_compared_by_the_pairs_that_read_its_tables(postgres, settings, reconciler)
+
+
+def rounds_follow_the_share_and_say_what_they_took(settings: Settings, reconciler: Reconciler, clock: Clock) -> None:
+    assert reconciler.step() is None
+    clock.now += 1.9
+    assert reconciler.step() is None  # a second was used, and half a second is earned per second
+    clock.now += 0.2
+    assert reconciler.step() is RoundKind.CHANGES
+    kept = newest_rounds(settings.control_dsn)[RoundKind.CHANGES]
+    assert (kept.cpu_seconds, kept.comparisons, kept.trouble) == (1.0, 40, "")
+    assert 0 < kept.swept_share < 1
+    assert is_reconciling(settings.control_dsn, utc_now())
+    assert not is_reconciling(settings.control_dsn, utc_now() + RESTING + timedelta(seconds=1))
+
+
+def a_sighting_of_what_agrees_ends_without_a_break(settings: Settings, reconciler: Reconciler) -> None:
+    seen(settings, of_view(None))
+    assert reconciler.step() is RoundKind.SEEN  # although the share is used up
+    assert ledger.breaks(settings.control_dsn) == []
+    (kept,) = sightings.newest_sightings(settings.control_dsn)
+    assert kept.compared_at is not None
+    assert kept.group_ids == ()
+
+
+def a_sighting_that_could_not_be_compared_waits_and_is_tried_again(
+    settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    seen(settings, of_view(None, transaction="8"))
+    with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
+        connection.execute("alter table read_models.account_orders rename to hidden")
+        assert reconciler.step() is RoundKind.SEEN
+        (waiting,) = sightings.waiting_sightings(settings.control_dsn)
+        assert reconciler.step() is None  # not at once, and the share is used up
+        connection.execute("alter table read_models.hidden rename to account_orders")
+    clock.now += 10.0
+    assert reconciler.step() is RoundKind.SEEN
+    assert sightings.waiting_sightings(settings.control_dsn) == []
+    assert reconciler.tried[waiting.sighting_id].times == 1
+
+
+def a_row_that_was_seen_in_a_copy_is_a_break(settings: Settings, reconciler: Reconciler) -> None:
     with psycopg.connect(settings.read_models_dsn) as connection:
         (order_id,) = connection.execute(
             """update read_models.account_orders set total_minor = total_minor + 1
                where order_id = (select min(order_id) from read_models.account_orders where pod = 'pod1')
                returning order_id::text"""
         ).fetchone() or ("",)
-    seen(settings, of_view(order_id))
-    assert reconciler.step() is RoundKind.SEEN  # although the share is used up
+    seen(settings, of_view(order_id, transaction="9"))
+    assert reconciler.step() is RoundKind.SEEN
     (found,) = ledger.breaks(settings.control_dsn)
     assert (found.pair, found.key, found.state) == (VIEW, (order_id,), BreakState.OPEN)
     assert sightings.waiting_sightings(settings.control_dsn) == []
@@ -142,47 +189,20 @@ def test_a_row_that_a_witness_saw_is_a_break_in_the_next_round(
     assert not newest[0].scope.ranges  # what a witness saw is looked at alone; nothing is swept
 
 
-def test_a_sighting_of_what_agrees_ends_without_a_break(settings: Settings, reconciler: Reconciler) -> None:
-    reconciler.step()
-    seen(settings, of_view(None))
-    assert reconciler.step() is RoundKind.SEEN
-    assert ledger.breaks(settings.control_dsn) == []
-    (kept,) = sightings.newest_sightings(settings.control_dsn)
-    assert kept.compared_at is not None
-    assert kept.group_ids == ()
-
-
-def test_a_sighting_that_could_not_be_compared_waits_and_is_tried_again(
-    settings: Settings, reconciler: Reconciler, clock: Clock
+def an_aggregate_that_was_seen_in_oltp_is_compared_by_the_pairs_that_read_its_tables(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler
 ) -> None:
-    reconciler.step()
-    seen(settings, of_view(None))
-    with psycopg.connect(settings.read_models_dsn, autocommit=True) as connection:
-        connection.execute("alter table read_models.account_orders rename to hidden")
-        assert reconciler.step() is RoundKind.SEEN
-        assert len(sightings.waiting_sightings(settings.control_dsn)) == 1
-        assert reconciler.step() is None  # not at once, and the share is used up
-        connection.execute("alter table read_models.hidden rename to account_orders")
-    clock.now += 10.0
+    with behind_the_outbox(postgres, settings.pods[0]) as connection:
+        (order_id,) = connection.execute(
+            """update oltp.orders set customer_id = 'eve'
+               where order_id = (select min(order_id::text)::uuid from oltp.orders) returning order_id::text"""
+        ).fetchone() or ("",)
+    seen(settings, of_oltp("oltp.orders", order_id))
     assert reconciler.step() is RoundKind.SEEN
+    assert newest_rounds(settings.control_dsn)[RoundKind.SEEN].comparisons == 2
+    (found,) = ledger.breaks(settings.control_dsn, pair="oltp_lake.order")
+    assert (found.key, found.state) == ((order_id,), BreakState.OPEN)
     assert sightings.waiting_sightings(settings.control_dsn) == []
-    assert reconciler.tried[1].times == 1
-
-
-def test_rounds_follow_the_share_and_say_what_they_took(
-    settings: Settings, reconciler: Reconciler, clock: Clock
-) -> None:
-    assert reconciler.step() is RoundKind.CHANGES
-    assert reconciler.step() is None
-    clock.now += 1.9
-    assert reconciler.step() is None  # a second was used, and half a second is earned per second
-    clock.now += 0.2
-    assert reconciler.step() is RoundKind.CHANGES
-    kept = newest_rounds(settings.control_dsn)[RoundKind.CHANGES]
-    assert (kept.cpu_seconds, kept.comparisons, kept.trouble) == (1.0, 40, "")
-    assert 0 < kept.swept_share < 1
-    assert is_reconciling(settings.control_dsn, utc_now())
-    assert not is_reconciling(settings.control_dsn, utc_now() + RESTING + timedelta(seconds=1))
 
 
 @pytest.mark.long
@@ -219,24 +239,7 @@ def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Setting
     ]
 
 
-def test_an_aggregate_that_was_seen_in_oltp_is_compared_at_once_and_by_the_pairs_that_read_its_tables(
-    postgres: Cluster, settings: Settings, reconciler: Reconciler
-) -> None:
-    reconciler.step()
-    with behind_the_outbox(postgres, settings.pods[0]) as connection:
-        (order_id,) = connection.execute(
-            """update oltp.orders set customer_id = 'eve'
-               where order_id = (select min(order_id::text)::uuid from oltp.orders) returning order_id::text"""
-        ).fetchone() or ("",)
-    seen(settings, of_oltp("oltp.orders", order_id))
-    assert reconciler.step() is RoundKind.SEEN
-    assert newest_rounds(settings.control_dsn)[RoundKind.SEEN].comparisons == 2
-    (found,) = ledger.breaks(settings.control_dsn)
-    assert (found.pair, found.key, found.state) == ("oltp_lake.order", (order_id,), BreakState.OPEN)
-    assert sightings.waiting_sightings(settings.control_dsn) == []
-
-
-@pytest.mark.in_turn
+@pytest.mark.in_turn("comparisons")
 def test_the_pairs_that_are_compared_for_a_table_are_all_that_can_differ(
     postgres: Cluster, settings: Settings, shop: Shop, reconciler: Reconciler
 ) -> None:

@@ -32,8 +32,8 @@ from contracts.ids import aggregate_key
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import Verdict
 from derived import lake_repair
-from derived.lake import connect_lake
 from derived.lake_backup import back_up, events_from_backup
+from derived.lake_connection import open_lake
 from derived.lake_reads import recorded_cut
 from derived.lake_repair import (
     LakeChange,
@@ -100,13 +100,13 @@ class World:
 
     def damage_lake(self, statement: str, values: list[object] | None = None) -> None:
         """Change the lake as nobody should."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as lake:
+        with open_lake(self.settings) as lake:
             lake.execute(statement, values or [])
 
     def rows(self, condition: str = "true") -> Rows:
         """All columns of the pod's events in the lake, in a fixed order."""
         columns = ", ".join(f'"{name}"' for name in REISSUED_SCHEMA.names)
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as lake:
+        with open_lake(self.settings, read_only=True) as lake:
             order = 'order by cut, "partition", chunk, "position", event_id'
             query = f"select {columns} from {EVENTS} where pod = ? and {condition} {order}"
             return lake.execute(query, [self.pod.pod]).fetchall()
@@ -152,7 +152,7 @@ def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_the_lake_is_mended_from_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     shop, pod = world.shop, world.pod
     lost, twice, altered, moved = (shop.paid()[0] for _ in range(4))
@@ -271,7 +271,7 @@ def check_a_repair_and_the_consumer_do_not_disturb_each_other(world: World, monk
     assert world.differing() == {}
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_pruned_cuts_and_moved_positions_are_mended(world: World) -> None:
     check_positions(world)
     check_pruned(world)
@@ -365,7 +365,7 @@ def check_positions(world: World) -> None:
 
 
 def recorded(world: World) -> int:
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         return recorded_cut(lake, "pod1")
 
 
@@ -391,7 +391,7 @@ def running_relay(world: World) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_what_the_log_lost_is_published_again_beside_the_running_relay(world: World) -> None:
     with redis.Redis.from_url(world.settings.log_url) as client, running_relay(world):
         order, _ = world.shop.paid()
@@ -446,7 +446,7 @@ def check_only_relays_are_ended(world: World) -> None:
             holder.execute("select true")
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("repairs")
 def test_what_bypassed_the_outbox_is_restated(world: World) -> None:
     shop = world.shop
     dearer, shipped = shop.order(), shop.shipped()

@@ -69,6 +69,7 @@ def test_only_what_the_repair_touched_is_compared_again(settings: Settings, orde
     assert open_.key[-1] == orders[1] or orders[1] in str(open_.aggregate_key)
 
 
+@pytest.mark.in_turn
 def test_what_has_breaks_besides_is_compared_with_it(settings: Settings, orders: list[str]) -> None:
     damage(settings, DAMAGE, orders[0])
     damage(settings, DAMAGE, orders[1])
@@ -82,6 +83,7 @@ def test_what_has_breaks_besides_is_compared_with_it(settings: Settings, orders:
     assert [one.state for one in breaks(settings.control_dsn, states=[BreakState.OPEN])] == [BreakState.OPEN]
 
 
+@pytest.mark.in_turn
 def test_after_a_table_was_emptied_everything_is_compared(settings: Settings, orders: list[str]) -> None:
     damage(settings, "delete from read_models.account_orders where pod = 'pod1'")
     reconcile_now(settings, SILENT, None, pairs=[PAIR])
@@ -90,6 +92,7 @@ def test_after_a_table_was_emptied_everything_is_compared(settings: Settings, or
     assert result.scope is None and result.compared >= 3
 
 
+@pytest.mark.in_turn
 def test_without_a_complete_comparison_before_it_everything_is_compared(settings: Settings, orders: list[str]) -> None:
     damage(settings, DAMAGE, orders[0])
     reconcile_now(settings, SILENT, None, pairs=[PAIR])

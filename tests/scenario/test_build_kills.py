@@ -110,7 +110,7 @@ def test_a_writer_whose_builder_is_gone_before_it_begins_does_nothing(
     assert done == [1]
 
 
-@pytest.mark.parametrize("is_for_a_build", [False, True])
+@pytest.mark.parametrize("is_for_a_build", [pytest.param(False, marks=pytest.mark.long), True])
 def test_dbt_is_started_through_the_program_that_holds_the_lock(
     stores: Any, tmp_path: Path, is_for_a_build: bool
 ) -> None:

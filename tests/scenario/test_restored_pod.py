@@ -19,7 +19,7 @@ from cli.app import app
 from contracts.errors import EpochChangedError, LogDivergedError
 from contracts.settings import PodSettings, Settings
 from contracts.verdicts import Verdict
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.retention import prune_outboxes
 from derived.warehouse import build_warehouse
 from reconcile.comparison_run import run_pairs
@@ -219,5 +219,5 @@ def event_ids(settings: Settings) -> set[str]:
 
 
 def in_lake(settings: Settings, query: str) -> list[tuple[Any, ...]]:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         return lake.execute(query).fetchall()

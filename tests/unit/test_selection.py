@@ -1,4 +1,4 @@
-"""Each run takes a part of the tests that are one of several of their kind; three runs in a row take all."""
+"""Each run takes a part of the tests that are one of several of their kind; six runs in a row take all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.selection import longest_first, take_turns
+from tests.selection import TURNS_MAX, longest_first, take_turns
 
 
 class Item:
@@ -30,18 +30,23 @@ def taken(seed: int, *marks: pytest.MarkDecorator, modules: int = 1, tests: int 
     return {number for number, item in enumerate(items) if item.get_closest_marker("long") is None}
 
 
-def test_three_runs_in_a_row_take_all_of_a_kind_and_each_a_third() -> None:
+def test_six_runs_in_a_row_take_all_of_a_kind_and_each_a_sixth() -> None:
     for mark, modules in ((pytest.mark.in_turn, 1), (pytest.mark.in_turn("moved"), 3)):
-        runs = [taken(seed, mark, modules=modules) for seed in (7, 8, 9)]
-        assert [len(run) for run in runs] == [2, 2, 2]
-        assert set().union(*runs) == set(range(6))
+        runs = [taken(seed, mark, modules=modules, tests=12) for seed in range(7, 7 + TURNS_MAX)]
+        assert [len(run) for run in runs] == [2] * TURNS_MAX
+        assert set().union(*runs) == set(range(12))
 
 
-def test_of_one_or_two_each_run_takes_every_second_and_of_those_without_turns_all() -> None:
-    for tests in (1, 2):
-        assert taken(1, pytest.mark.in_turn, tests=tests) | taken(2, pytest.mark.in_turn, tests=tests) == set(
-            range(tests)
-        )
+def test_of_fewer_than_six_each_run_takes_one() -> None:
+    for tests in (2, 3, 5):
+        runs = [taken(seed, pytest.mark.in_turn, tests=tests) for seed in range(7, 7 + tests)]
+        assert [len(run) for run in runs] == [1] * tests
+        assert set().union(*runs) == set(range(tests))
+
+
+def test_one_alone_is_in_every_second_run_and_those_without_turns_in_all() -> None:
+    assert taken(1, pytest.mark.in_turn, tests=1) | taken(2, pytest.mark.in_turn, tests=1) == {0}
+    assert taken(1, pytest.mark.in_turn, tests=1) & taken(2, pytest.mark.in_turn, tests=1) == set()
     assert taken(1, tests=4) == set(range(4))
 
 

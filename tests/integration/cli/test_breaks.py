@@ -17,7 +17,7 @@ from contracts.clock import utc_now
 from contracts.errors import IllegalTransitionError, InputError, NotFoundError
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from reconcile.comparison_run import run_pairs
 from repair import ledger
 from repair.ledger import Recorded
@@ -54,7 +54,7 @@ def test_a_difference_is_found_followed_mended_by_hand_and_vanishes(settings: Se
     lost, _, refund = shop.refunded()
     kept = shop.order()
     drain_everything(settings)
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute(
             "create temporary table saved as from lake.raw.events where aggregate_id = $id", {"id": lost.order_id}
         )
@@ -140,7 +140,7 @@ def waits_too_long(settings: Settings, order_id: str) -> None:
 def park(settings: Settings, key: str, parked_at: datetime | None) -> None:
     """Write an event of the aggregate as parked, or take it away again, in the lake and in the account view."""
     row = ("pod1", key, "event-1", 1, 1, "{}", "it has no such field", parked_at)
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute("delete from lake.raw.parked")
         if parked_at:
             lake.execute("insert into lake.raw.parked values ($1, $2, $3, $4, $5, $6, $7, $8)", row)

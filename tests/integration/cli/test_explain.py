@@ -16,7 +16,7 @@ from contracts.errors import InputError, NotFoundError
 from contracts.money import format_minor
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.redeem_gift_card import RedeemGiftCard
 from repair import ledger
@@ -132,7 +132,7 @@ def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: 
             "error, parked_at) values ('account_view', 'pod1', %s, 'event-9', 1, 1, '{}', 'No such field.', now())",
             (key,),
         )
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         lake.execute("insert into lake.raw.events from lake.raw.events where event_type = 'order_placed'")
         lake.execute("delete from lake.raw.events where event_type = 'refund_requested'")
     record_break(settings, order.order_id)

@@ -19,7 +19,7 @@ from derived.builds import building, latest_build, record_cut_vector
 from derived.epoch_opening import EpochOpener, EpochPlan, StepHook
 from derived.lake import cut_vector
 from derived.lake_backup import back_up, read_index, restore, verified_cuts
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from reconcile.comparison_run import run_pairs
@@ -91,7 +91,7 @@ def in_pod(settings: Settings, query: str) -> list[tuple[Any, ...]]:
 
 
 def in_lake(settings: Settings, query: str) -> list[tuple[Any, ...]]:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as lake:
+    with open_lake(settings, read_only=True) as lake:
         return lake.execute(query).fetchall()
 
 
@@ -203,7 +203,7 @@ def _crash_everywhere(restored: Settings) -> None:
 
 
 def _check_next_build(restored: Settings, base: int) -> None:
-    with connect_lake(restored.catalog_dsn, restored.lake_data_path) as lake:
+    with open_lake(restored) as lake:
         latest = latest_build(lake)
         assert latest is not None and latest.cuts["pod1"] == base and latest.data_at["pod1"] is not None
         assert cut_vector(lake)["pod1"] == base

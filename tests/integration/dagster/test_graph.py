@@ -15,7 +15,7 @@ from assets.gauges import gauge_key
 from assets.graph import LAKE_EVENTS, LOG, OUTBOX, oltp_key
 from contracts.ownership import COPIES, PROJECTED, WAREHOUSE
 from contracts.settings import Settings
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from orchestration.definitions import build_definitions
 from orchestration.resources import build_platform
 from orchestration.sensors import fresh_now
@@ -85,7 +85,7 @@ def test_draining_a_pod_fills_its_log_and_its_partition_of_every_copy(
     for key in COPY_KEYS.values():
         assert instance.get_materialized_partitions(key) == set(PODS)
         assert materialization(instance, key)["state"] == "current"
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
+    with open_lake(settings) as lake:
         assert lake.execute("select count(distinct pod) from lake.raw.events").fetchall() == [(2,)]
 
 

@@ -129,6 +129,7 @@ def test_a_failed_check_is_repaired_by_a_run_in_this_process(
     assert repairer.step() == []
 
 
+@pytest.mark.in_turn
 def test_what_fails_outside_dagster_is_entered_at_once(
     traded: Settings, instance: dg.DagsterInstance, repairer: Repairer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +148,7 @@ def test_what_fails_outside_dagster_is_entered_at_once(
     waited(repairer)
 
 
+@pytest.mark.in_turn
 def test_a_place_in_the_queue_and_another_run_of_the_pod_are_waited_for(
     traded: Settings, instance: dg.DagsterInstance, repairer: Repairer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +191,7 @@ def test_without_a_repairer_that_looks_the_sensor_requests_the_repair(
     instance.delete_run(done.run_id)
 
 
+@pytest.mark.in_turn
 def test_a_run_that_its_repairer_has_left_is_failed_by_the_next_one(
     traded: Settings, instance: dg.DagsterInstance, repairer: Repairer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +216,7 @@ def test_a_run_that_its_repairer_has_left_is_failed_by_the_next_one(
     assert breaks(traded.control_dsn, states=[BreakState.OPEN]) == []
 
 
+@pytest.mark.in_turn
 def test_another_attempt_waits_and_an_error_of_dagster_ends_the_run(
     traded: Settings, instance: dg.DagsterInstance, repairer: Repairer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

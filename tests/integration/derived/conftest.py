@@ -20,6 +20,7 @@ from contracts.ownership import READ_MODELS, SERVED_TABLES
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
 from derived.lake import LakeProjection, connect_lake, migrate_lake
+from derived.lake_connection import Bounds
 from derived.read_models import migrate
 from stack.servers import bootstrap
 from streams.projection import Work
@@ -30,6 +31,8 @@ from tests.values import pod_without_server, settings_of
 PODS = ("pod1", "pod2")
 TABLES = SERVED_TABLES
 Contents = dict[str, list[tuple[object, ...]]]
+ONE_THREAD = Bounds(threads=1)
+"""A second thread costs a connection more CPU than all else that it does here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class Lake:
     data_path: str
 
     def projection(self) -> LakeProjection:
-        return LakeProjection(self.catalog_dsn, self.data_path)
+        return LakeProjection(self.catalog_dsn, self.data_path, bounds=ONE_THREAD)
 
     def apply(self, work: Work) -> None:
         projection = self.projection()
@@ -48,7 +51,7 @@ class Lake:
         projection.close()
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        return connect_lake(self.catalog_dsn, self.data_path, read_only=True)
+        return connect_lake(self.catalog_dsn, self.data_path, read_only=True, bounds=ONE_THREAD)
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         with self.connect() as connection:

@@ -20,7 +20,7 @@ from checks.expectations.judgement import Judgement, load_judge
 from checks.quality import MARTS, OLTP, STORES, check_spec, looked_at, results, run_suites
 from contracts.clock import utc_now
 from contracts.settings import Settings
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.warehouse import build_warehouse
 from orchestration.definitions import build_definitions
 from orchestration.resources import build_platform
@@ -99,7 +99,7 @@ def test_every_suite_holds_and_has_its_page(traded: Settings) -> None:
     assert unmet(traded.control_dsn) == [] and latest_alerts(traded.control_dsn) == []
 
     # A mart that was edited: its history in the lake, behind dbt's back.
-    with connect_lake(traded.catalog_dsn, traded.lake_data_path) as lake:
+    with open_lake(traded) as lake:
         order = lake.execute("select min(order_id) from lake.marts.orders where pod = 'pod1'").fetchall()[0][0]
         lake.execute(
             "update lake.intermediate.int_orders_history set total_minor = total_minor + 1, status = 'lost' "

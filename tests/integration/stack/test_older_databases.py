@@ -59,7 +59,7 @@ def check_whole(system: Settings) -> None:
     check_everything_agrees(system, ["pod1"])
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("stores")
 def test_an_older_catalog_is_behind_and_catches_up(system: Settings, postgres: Cluster) -> None:
     with older(postgres, system.catalog_dsn) as put_back:
         live_on(system)
@@ -70,7 +70,7 @@ def test_an_older_catalog_is_behind_and_catches_up(system: Settings, postgres: C
     check_whole(system)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("stores")
 def test_older_read_models_are_behind_and_catch_up(system: Settings, postgres: Cluster) -> None:
     with older(postgres, system.read_models_dsn) as put_back:
         live_on(system)

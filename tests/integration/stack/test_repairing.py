@@ -16,7 +16,7 @@ import redis
 from contracts.clock import utc_now
 from contracts.errors import InputError, LogGapError, PropagationError
 from contracts.settings import Settings
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
@@ -54,7 +54,7 @@ def run(system: Settings, run: Run) -> Run:
 
 
 def lake_events(settings: Settings) -> int:
-    with connect_lake(settings.catalog_dsn, settings.lake_data_path, read_only=True) as connection:
+    with open_lake(settings, read_only=True) as connection:
         return int(connection.execute("select count(*) from lake.raw.events").fetchall()[0][0])
 
 

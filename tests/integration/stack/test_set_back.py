@@ -109,7 +109,7 @@ def go_on(system: Settings) -> None:
     drain_everything(system)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("stores")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("grown", [False, True], ids=["behind", "grown beyond the old number"])
 def test_a_database_set_back_while_the_log_is_empty_publishes_nothing(system: Settings, grown: bool) -> None:
@@ -126,7 +126,7 @@ def test_a_database_set_back_while_the_log_is_empty_publishes_nothing(system: Se
     assert sorted(lake_ids(system)) == sorted(event_ids(system))
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("stores")
 def test_a_machine_set_back_together_with_its_log_is_noticed(system: Settings) -> None:
     base = live_on(system)
     set_back(system, base)
@@ -163,7 +163,7 @@ def test_who_does_not_answer_is_waited_for_only_while_the_log_says_nothing(syste
     assert drain(system) == logged(system) > 0
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("stores")
 def test_a_log_that_was_set_back_or_lost_is_written_again(system: Settings) -> None:
     live_on(system)
     flush(system)

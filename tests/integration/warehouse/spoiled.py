@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from derived.defective import Omission
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.leaving_out import left_out
 from derived.warehouse import BuildResult, build_warehouse
 from tests.commerce import Change, events_of
@@ -45,7 +45,7 @@ def traded(postgres: Cluster, folder: Path, **steps: int) -> Iterator[World]:
 
 def named(world: World) -> dict[str, Omission]:
     at = {pod: fake.cut_number for pod, fake in world.pods.items()}
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         return {one.aggregate_id: one for one in left_out(lake, at)}
 
 
@@ -56,7 +56,7 @@ def ids(world: World, mart: str) -> set[object]:
 def put_back(world: World, event: Event) -> None:
     """Write an event into the lake as a repair does, under its own cut."""
     names = ", ".join(f'"{name}"' for name in event)
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as lake:
+    with open_lake(world.settings) as lake:
         lake.execute(
             f"insert into lake.raw.events ({names}, chunk) values ({', '.join('?' for _ in event)}, 0)",
             list(event.values()),

@@ -14,7 +14,7 @@ from contracts.events.common import AggregateState
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
 from derived.histories_as_of import LEFT_OUT_EVENTS
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.leaving_out import LEFT_OUT, take_back
 from derived.warehouse import build_warehouse
 from tests.commerce import Change, Commerce, with_totals
@@ -231,13 +231,13 @@ def test_a_version_that_comes_late_is_judged_as_a_build_from_nothing_judges_it(w
     assert differing(before, seen(world)) == {}, "also where a build begins while they were left out"
     build(world, full_refresh=True)
     assert differing(before, seen(world)) == {}
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as lake:
+    with open_lake(world.settings) as lake:
         take_back(lake, "pod1", 0)
     build(world, full_refresh=True)
     assert differing(before, seen(world)) == {}, "without what earlier builds found, too"
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("left out")
 def test_of_copies_that_differ_none_is_taken(world: World) -> None:
     commerce = world.commerce["pod1"]
     order = _order(commerce)

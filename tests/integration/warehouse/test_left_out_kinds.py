@@ -17,7 +17,7 @@ from contracts.events.common import AggregateState
 from contracts.events.order import OrderEvent, OrderState
 from contracts.events.refund import RefundStatus
 from derived import leaving_out
-from derived.lake import connect_lake
+from derived.lake_connection import open_lake
 from derived.leaving_out import left_out_aggregates
 from tests.commerce import Change, Commerce, with_totals
 from tests.conftest import Cluster
@@ -51,7 +51,7 @@ def version(order: OrderState, number: int, event_type: str = OrderEvent.ORDER_F
     return of(with_totals(msgspec.structs.replace(order, version=number, **changes)), event_type)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("left out")
 def test_a_line_belongs_to_the_order_that_had_it_first(world: World) -> None:
     commerce = world.commerce["pod1"]
     first, second, third = placed(commerce), placed(commerce, 2), placed(commerce)
@@ -78,7 +78,7 @@ def test_a_line_belongs_to_the_order_that_had_it_first(world: World) -> None:
     assert named(world)[later.order_id].scope == ("order", later.order_id)
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("left out")
 def test_a_version_without_a_line_that_was_there_leaves_its_order_out(world: World) -> None:
     commerce = world.commerce["pod1"]
     order = placed(commerce, 3)
@@ -94,6 +94,7 @@ def test_a_version_without_a_line_that_was_there_leaves_its_order_out(world: Wor
     assert order.order_id not in named(world)
 
 
+@pytest.mark.in_turn("left out")
 def test_what_agrees_in_itself_and_not_with_what_was_before_or_beside_it_is_named(world: World) -> None:
     commerce = world.commerce["pod1"]
     expected: dict[str, str] = {}
@@ -177,7 +178,7 @@ def test_what_agrees_in_itself_and_not_with_what_was_before_or_beside_it_is_name
     assert world.rows(f"{booked_back} and aggregate_id = '{refund.refund_id}'") == [(0, 2)]
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn("left out")
 @pytest.mark.parametrize("one_in", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_no_value_of_one_aggregate_stops_a_build_or_counts_for_another(
     world: World, one_in: int, rng: random.Random
@@ -215,7 +216,7 @@ def test_no_value_of_one_aggregate_stops_a_build_or_counts_for_another(
 
 def silently_wrong(world: World, pod: str, states: list[Swept]) -> list[str]:
     """Return what is not named and not there as its event says, or named and there although it never was good."""
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         # What is of one order by its own word can be of several merchants: keys without them.
         named = {key.partition("/")[2] for key in left_out_aggregates(lake, pod, world.pods[pod].cut_number)}
         standing = {

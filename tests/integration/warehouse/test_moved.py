@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from derived.lake_connection import connect_lake
+from derived.lake_connection import open_lake
 from derived.reports import MARTS
 from derived.warehouse import build_warehouse
 from tests.commerce import Change, Commerce
@@ -64,7 +64,7 @@ def worlds(request: pytest.FixtureRequest, postgres: Cluster, tmp_path: Path) ->
 
 def business(world: World, mart: str) -> list[str]:
     """Return what a mart says of the trade of pod1's merchants, whatever way it came."""
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         rows: list[dict[str, Any]] = lake.execute(f"from lake.marts.{mart}").to_arrow_table().to_pylist()
     merchants = {merchant for merchant, *_ in world.commerce["pod1"].merchants}
     return sorted(

@@ -22,8 +22,7 @@ from contracts.events.order import OrderState
 from derived import builds, warehouse
 from derived.builds import TABLES, Build, CompleteBuild, latest_build, record_completion, record_cut_vector
 from derived.dbt_by_hand import ByHand, check_arguments, locked_for, run_by_hand
-from derived.lake import connect_lake
-from derived.lake_connection import lake_place
+from derived.lake_connection import lake_place, open_lake
 from derived.lake_files import lost_tables
 from derived.querying import ask
 from derived.reports import REPORTS, Report, as_of, read_report
@@ -147,7 +146,7 @@ def test_two_pods_stand_at_their_own_cuts(first: Moment) -> None:
 
 
 def test_marts_hold_what_the_pods_hold(world: World, third: Moment) -> None:
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as lake:
+    with open_lake(world.settings, read_only=True) as lake:
         orders, payments, lines = (
             as_of(lake, mart, third.result.cuts).to_pylist() for mart in ("orders", "payments", "order_lines")
         )
@@ -239,7 +238,7 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
 ) -> None:
     before, after = standing, refreshed.moment
     # dbt goes through no view while the lake has all of them as it made them; one that is gone is made again.
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
+    with open_lake(world.settings) as connection:
         connection.execute("drop view lake.marts.orders")
     result = build_warehouse(world.settings, since={"pod1": 3, "pod2": 1})
     assert result.is_complete
@@ -248,19 +247,15 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
     assert world.marts(after.result.cuts) == after.marts
 
 
+@pytest.mark.in_turn
 @pytest.mark.parametrize(
-    ("history", "column"),
-    [
-        pytest.param("payments", "released_minor", marks=pytest.mark.long),
-        ("orders", "valid_to_pod"),
-        ("orders", "directory_epoch"),
-    ],
+    ("history", "column"), [("payments", "released_minor"), ("orders", "valid_to_pod"), ("orders", "directory_epoch")]
 )
 def test_a_warehouse_from_before_a_column_was_added_is_computed_anew(
     world: World, refreshed: Refreshed, standing: dict[str, list[str]], history: str, column: str
 ) -> None:
     before, after = standing, refreshed.moment
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
+    with open_lake(world.settings) as connection:
         connection.execute(f"alter table lake.intermediate.int_{history}_history drop column {column}")
     result = build_warehouse(world.settings)
     assert result.is_complete and set(result.since_cuts.values()) == {0}
@@ -273,7 +268,7 @@ def test_a_new_field_that_no_event_has_costs_nothing_but_its_column(
     world: World, refreshed: Refreshed, standing: dict[str, list[str]]
 ) -> None:
     before, after = standing, refreshed.moment
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
+    with open_lake(world.settings) as connection:
         for history, column in (("payments", "gift_card_id"), ("refunds", "gift_card_id")):
             connection.execute(f"alter table lake.intermediate.int_{history}_history drop column {column}")
     result = build_warehouse(world.settings)
@@ -324,7 +319,7 @@ def test_a_build_whose_commit_was_not_answered_is_healed_by_the_next(
 
 def test_views_are_left_alone_while_each_is_as_dbt_made_it(world: World, third: Moment) -> None:
     names = {model["name"] for layer in ("staging", "marts") for model in properties(layer)}
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path) as connection:
+    with open_lake(world.settings) as connection:
         assert set(unchanged_views(connection)) == names
         assert names <= {node.name for node in third.result.nodes}
         for change in ("comment on view lake.marts.orders is 'somebody else made it'", "drop view lake.marts.orders"):
@@ -435,7 +430,7 @@ def by_hand(world: World, command: str) -> tuple[Build, ByHand]:
 
 
 def latest(world: World) -> CompleteBuild:
-    with connect_lake(world.settings.catalog_dsn, world.settings.lake_data_path, read_only=True) as connection:
+    with open_lake(world.settings, read_only=True) as connection:
         build = latest_build(connection)
     assert build is not None
     return build

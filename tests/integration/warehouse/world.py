@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from contracts.events import STATE_TYPES
-from derived.lake import LakeProjection, connect_lake, migrate_lake
+from derived.lake import LakeProjection, migrate_lake
+from derived.lake_connection import bounds_of, open_lake
 from derived.reports import MARTS, as_of
 from tests.commerce import Change, Commerce, events_of
 from tests.conftest import Cluster
@@ -45,7 +46,7 @@ class World:
             lake_threads=1,
         )
         migrate_lake(self.settings.catalog_dsn, f"{lake}/", pods=PODS, partition_count=PARTITIONS)
-        self.lake = LakeProjection(self.settings.catalog_dsn, f"{lake}/")
+        self.lake = LakeProjection(self.settings.catalog_dsn, f"{lake}/", bounds=bounds_of(self.settings))
         self.pods = {pod: FakePod(pod=pod) for pod in PODS}
         self.commerce = {
             pod: Commerce(random.Random(seed + index), merchants=SHOPS[pod]) for index, pod in enumerate(PODS)
@@ -77,7 +78,7 @@ class World:
 
     def repeat_last_cut(self, pod: str) -> None:
         """Write the events of the pod's last cut into the lake a second time, past all guards."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path) as connection:
+        with open_lake(self.settings) as connection:
             connection.execute(
                 "insert into lake.raw.events from lake.raw.events where pod = ? and cut = ?",
                 [pod, self.pods[pod].cut_number],
@@ -85,17 +86,17 @@ class World:
 
     def marts(self, cuts: Mapping[str, int]) -> Contents:
         """Return every mart as of `cuts`."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
+        with open_lake(self.settings, read_only=True) as connection:
             return {mart: sorted(map(str, as_of(connection, mart, cuts).to_pylist())) for mart in MARTS}
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
         """Return a query's rows, at the present."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
+        with open_lake(self.settings, read_only=True) as connection:
             return connection.execute(query).fetchall()
 
     def stored(self) -> dict[str, list[str]]:
         """Return the rows of every stored table as text, sorted; columns by name, for one may have been added later."""
-        with connect_lake(self.settings.catalog_dsn, self.settings.lake_data_path, read_only=True) as connection:
+        with open_lake(self.settings, read_only=True) as connection:
             names = connection.execute(
                 "select table_name from duckdb_tables() where schema_name = 'intermediate' order by 1"
             ).fetchall()
