@@ -30,6 +30,7 @@ from stack.processes.dagster_home import code_locations, write_dagster_home
 from stack.processes.dagster_pages import Pages
 from stack.processes.data_docs import forget_address
 from stack.processes.supervision import Supervisor
+from stack.processes.suspended import SuspendedWatch
 from stack.processes.workers import (
     dagster_programs,
     data_docs_program,
@@ -181,11 +182,14 @@ def _watch(
 
     `awaited`: Dagster's pages that are not ready yet; their address is printed when they can be used.
     """
-    trouble = ""
+    trouble, suspended = "", SuspendedWatch(supervisor=Supervisor(var_dir=values.var_dir))
     while True:
         time.sleep(WATCH_SECONDS)
         try:
             values = mend(values, has_traffic=has_traffic, pages_port=pages_port, is_doubtful=bool(trouble))
+            for name in suspended.look_if_due():
+                with suppress(OSError):
+                    progress.note(f"Worker {name} was suspended, and nobody resumed it. It is started again.")
             found = ""
         except Exception as error:
             found = str(error) if isinstance(error, StackError) else outage(error) or ""
