@@ -108,9 +108,10 @@ def test_a_warehouse_that_a_drill_wipes_is_not_seen(watched: Watched, tmp_path: 
         )
     assert watched.seen() == []
     noted: list[bool] = []
-    lake = {"catalog_dsn": watched.lake.catalog_dsn, "lake_data_path": watched.lake.data_path}
+    lake = watched.lake
+    settings = settings_of(tmp_path, catalog_dsn=lake.catalog_dsn, lake_data_path=lake.data_path)
     scene: Any = SimpleNamespace(
-        system=SimpleNamespace(settings=settings_of(tmp_path, **lake)), note=lambda *_, is_ok, **__: noted.append(is_ok)
+        system=SimpleNamespace(settings=settings), note=lambda *_, is_ok, **__: noted.append(is_ok)
     )
     wiping.wipe_warehouse(scene)
     assert noted == [True] and watched.seen() == []
