@@ -23,6 +23,7 @@ from contracts.waiting import wait_until
 from stack import files, ports, settings
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
+from stack.composition.witnessing import begin_watching
 from stack.looking.outages import outage
 from stack.processes import restarts, stopped, tracking
 from stack.processes.dagster_database import migrate_dagster
@@ -159,6 +160,7 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
         migrate_dagster(values, progress)
     supervisor = Supervisor(var_dir=values.var_dir)
     restarts.begin_counting(supervisor.folder, supervisor.log)
+    begin_watching(values)
     with workers(values, has_traffic=has_traffic, has_pages=has_pages) as pages:
         progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
         awaited = None
