@@ -20,7 +20,8 @@ from contracts.ownership import READ_MODELS as VIEWS
 from contracts.ownership import WAREHOUSE, family_of
 from contracts.settings import Settings
 from reconcile.pairs import PAIRS
-from repair.alerts.deciding import AlertKind
+from repair import ledger
+from repair.alerts.deciding import Alert, AlertKind
 from repair.alerts.queue import latest_alerts
 from stack.processes.supervision import Supervisor
 
@@ -54,14 +55,30 @@ class Times:
         return None if self.found is None or self.proven is None else self.proven - self.found
 
 
-def times_of(settings: Settings, at: datetime, breaks: Sequence[Break]) -> Times:
-    """Return what became of a damage at this time, which has these breaks."""
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """All breaks and the newest messages, read once for all damages that are looked at."""
+
+    breaks: Sequence[Break]
+    alerts: Sequence[Alert]
+
+
+def read_records(settings: Settings) -> Records:
+    """Return what the ledger and the queue of messages have now."""
+    return Records(
+        breaks=ledger.breaks(settings.control_dsn, limit=None),
+        alerts=latest_alerts(settings.control_dsn, limit=MESSAGES_READ),
+    )
+
+
+def times_of(alerts: Sequence[Alert], at: datetime, breaks: Sequence[Break]) -> Times:
+    """Return what became of a damage at this time, which has these breaks; `alerts`: the messages to people."""
     if not breaks:
         return Times()
     groups = {item.group_id for item in breaks}
     told = [
         alert.sent_at or alert.created_at
-        for alert in latest_alerts(settings.control_dsn, limit=MESSAGES_READ)
+        for alert in alerts
         if alert.group_id in groups and alert.kind is AlertKind.OPENED and alert.created_at >= at
     ]
     states = {item.state for item in breaks}

@@ -27,8 +27,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import duckdb
+import psycopg
+
 from bench.figures import Figure, report
-from bench.looking import Times, Workers, breaks_of_change, times_of, wait
+from bench.looking import Times, Workers, breaks_of_change, read_records, times_of, wait
 from bench.random_damages import STORES, change_anything
 from bench.repair_ways import damage_of
 from bench.world import trade
@@ -36,10 +39,11 @@ from cli.console import answers, table
 from contracts.breaks import Break
 from contracts.errors import StackError
 from contracts.settings import Settings
-from drills.damages.outcomes import Done, Outcome, breaks_of, outcome_of, unsettled
+from drills.damages.outcomes import Done, Outcome, breaks_among, outcome_of, unsettled
 from drills.damages.place import Round
 from drills.damages.rounds import ROUNDS
 from repair import ledger
+from stack.composition import session
 from stack.composition.damaging import place_of
 from stack.settings import ROOT, load_settings, without_settings
 
@@ -96,7 +100,8 @@ def look_at_round(settings: Settings, one: Round, patience: float) -> tuple[list
     fixed: set[int] = set()
 
     def times() -> list[Times]:
-        return [times_of(settings, done.at, breaks_of(settings.control_dsn, done, own)) for done in dones]
+        now = read_records(settings)
+        return [times_of(now.alerts, done.at, breaks_among(now.breaks, done, own)) for done in dones]
 
     def is_over() -> bool:
         now = times()
@@ -114,6 +119,32 @@ def look_at_round(settings: Settings, one: Round, patience: float) -> tuple[list
     ]
     _correct(settings, dones, patience)
     return looked, outcomes
+
+
+def look_at_rounds(
+    settings: Settings, rounds: Sequence[Round], patience: float
+) -> tuple[list[Looked], list[Outcome], bool]:
+    """Look at one round after the other, and say how each ended; return times, judgements, and whether all were made.
+
+    A round that cannot be made costs its own figures, and not those of the others.
+    """
+    looked: list[Looked] = []
+    outcomes: list[Outcome] = []
+    is_whole = True
+    for one in rounds:
+        _say(f"{one.name}: {len(one.cells)} damages")
+        try:
+            seen, judged = look_at_round(settings, one, patience)
+        except (LookupError, StackError, psycopg.Error, duckdb.Error) as error:
+            _say(f"{one.name} could not be made: {type(error).__name__}: {error}")
+            is_whole = False
+            continue
+        looked, outcomes = looked + seen, outcomes + judged
+        _say(f"{one.name}: {sum(outcome.is_expected for outcome in judged)} came to what they must")
+        for outcome in judged:
+            if outcome.faults:
+                _say(f"  {outcome.store}, {outcome.damage}: {'; '.join(outcome.faults)}")
+    return looked, outcomes, is_whole
 
 
 def _may_rest(done: Done, seen: Times) -> bool:
@@ -141,8 +172,8 @@ def look_at_random(
         time.sleep(pause)
 
     def times() -> list[Times]:
-        breaks = ledger.breaks(settings.control_dsn, limit=None)
-        return [times_of(settings, change.at, breaks_of_change(change, breaks)) for change in changes]
+        now = read_records(settings)
+        return [times_of(now.alerts, change.at, breaks_of_change(change, now.breaks)) for change in changes]
 
     wait(lambda: all(seen.is_over for seen in times()), patience)
     breaks = ledger.breaks(settings.control_dsn, limit=None)
@@ -193,7 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no store or damage is called {options.only!r}")
     looked: list[Looked] = []
     outcomes: list[Outcome] = []
-    with started_system(orders=options.orders, has_traffic=not options.no_traffic) as settings:
+    is_whole = True
+    with (
+        session.ended_by_signals(),
+        started_system(orders=options.orders, has_traffic=not options.no_traffic) as settings,
+    ):
         if before := unsettled(settings.control_dsn):
             raise StackError(f"Something differs before anything was damaged: {before[0]}")
         workers = Workers(settings=settings)
@@ -206,12 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 patience=options.patience,
                 stores=stores,
             )
-        for one in rounds:
-            _say(f"{one.name}: {len(one.cells)} damages")
-            seen, judged = look_at_round(settings, one, options.patience)
-            looked, outcomes = looked + seen, outcomes + judged
+        else:
+            looked, outcomes, is_whole = look_at_rounds(settings, rounds, options.patience)
         taken = workers.taken()
-    return _report(looked, outcomes, taken, is_json=options.json)
+    return max(_report(looked, outcomes, taken, is_json=options.json), int(not is_whole))
 
 
 def _say(text: str) -> None:

@@ -19,6 +19,7 @@ from derived.defective import in_words
 from stack.looking.servers import RUNNING
 from stack.looking.status import PairStatus, Status
 from stack.looking.verdict import NOTHING_RUNS, WELL
+from stack.processes.supervision import ProgramState
 
 KEPT_UP = {
     "up": "Everything runs",
@@ -67,10 +68,17 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
             console.print(escape(witness.sentence))
     if status.workers:
         workers = [
-            (worker.name, worker.state, worker.restarts, escape(worker.refusal) or worker.detail)
+            (worker.name, worker.state, worker.restarts, escape(worker.refusal) or _detail(worker))
             for worker in status.workers
         ]
         console.print(table("Workers", ("Worker", "State", "Restarts", "Detail"), workers, numbers_from=9))
+
+
+def _detail(worker: ProgramState) -> str:
+    """Return what the supervisor says of a worker, and whether it had to be killed because it was suspended."""
+    if not worker.suspended:
+        return worker.detail
+    return f"{worker.detail}; killed {counted(worker.suspended, 'time')}, because it was suspended"
 
 
 def _show_copies(status: Status) -> None:

@@ -73,6 +73,10 @@ from reconcile.sightings
 """
 WAITING = f"{SELECT} where compared_at is null order by sighting_id limit %(limit)s"
 IS_WAITING = "select exists (select from reconcile.sightings where compared_at is null)"
+WAITS = """
+select count(*), coalesce(extract(epoch from clock_timestamp() - min(seen_at)), 0)
+from reconcile.sightings where compared_at is null
+"""
 OF_AGGREGATE = f"{SELECT} where aggregate_id = %(aggregate_id)s order by sighting_id desc limit %(limit)s"
 NEWEST = f"{SELECT} order by sighting_id desc limit %(limit)s"
 COMPARED = """
@@ -112,6 +116,13 @@ def is_waiting(connection: Connection) -> bool:
 def waiting_sightings(control_dsn: str, *, limit: int = 10_000) -> list[KeptSighting]:
     """Return the oldest sightings that no comparison has looked at yet."""
     return _read(control_dsn, WAITING, {"limit": limit})
+
+
+def longest_wait(control_dsn: str) -> tuple[int, float]:
+    """Return how many sightings no comparison has looked at yet, and how long the oldest has waited, in seconds."""
+    with psycopg.connect(control_dsn) as connection:
+        ((number, seconds),) = connection.execute(WAITS).fetchall()
+    return int(number), float(seconds)
 
 
 def sightings_of(control_dsn: str, aggregate_id: str, *, limit: int = 20) -> list[KeptSighting]:

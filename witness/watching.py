@@ -57,6 +57,9 @@ class Witness(Protocol):
         After an error the next look begins where the last position was stored; no sighting is stored twice.
         """
 
+    def close(self) -> None:
+        """Close its connections."""
+
 
 def watch(witnesses: Sequence[Witness], control_dsn: str, clean: Callable[[str], str], stop: threading.Event) -> None:
     """Let each witness look until `stop` is set. `clean` takes passwords out of a text.

@@ -1,4 +1,4 @@
-"""`tieout explain ORDER`: shows what every store holds of one order.
+"""`tieout explain ORDER`: shows what every store holds of one order, or of one gift card.
 
 Belongs here: the command and its tables. Does not belong here: reading the stores (`stack/looking/story/telling.py`).
 """
@@ -103,7 +103,8 @@ it copies. JSON has all columns.
 
 def explain(
     order: Annotated[
-        str, typer.Argument(help="An order's number or id, or the id of one of its payments, refunds ...")
+        str,
+        typer.Argument(help="An order's number or id, the id of one of its payments, refunds ..., or a gift card's."),
     ],
     merchant: Annotated[
         str | None, typer.Option(help="Whose order, where several merchants have one of that number.")
@@ -114,7 +115,8 @@ def explain(
 
     OLTP's rows with their versions; every event with its cut, position and age, and whether outbox, log (which stream
     entry) and lake have it; the marts with the journal; what customers and the warehouse see. What stands out comes
-    first: breaks, parked events, a copy that says something else. Nothing is changed.
+    first: breaks, parked events, a copy that says something else. A gift card that paid no order yet has a story of its
+    own. Nothing is changed.
     """
     from stack.looking.story.telling import read_story
 
@@ -129,10 +131,7 @@ def explain(
 def show_story(story: Story) -> None:
     """Print the story for people; one line per store names the empty tables."""
     console = answers()
-    number = f"{story.order_number} " if story.order_number else ""
-    console.print(
-        f"Order {number}({story.order_id}) of merchant {story.merchant_id}, in {story.pod}.", markup=False, style="bold"
-    )
+    console.print(f"{_called(story)} of merchant {story.merchant_id}, in {story.pod}.", markup=False, style="bold")
     found, silent = story.findings, [section.store for section in story.sections if section.error]
     for sentence in found:
         console.print(f"! {sentence}", markup=False, style="yellow")
@@ -142,6 +141,13 @@ def show_story(story: Story) -> None:
     currency = _currency_of(story)
     for section in story.sections:
         _show_section(section, currency)
+
+
+def _called(story: Story) -> str:
+    if story.order_id is None:
+        return f"Gift card {story.gift_card_id}"
+    number = f"{story.order_number} " if story.order_number else ""
+    return f"Order {number}({story.order_id})"
 
 
 def _currency_of(story: Story) -> str | None:

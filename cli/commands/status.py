@@ -51,7 +51,7 @@ def status(
     from being used), pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[]
     {name, pod, applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared,
     missing, extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state,
-    restarts, refusal}.
+    restarts, suspended (restarts because its process was suspended), refusal}.
     """
     from cli.status_view import show_status
     from stack.looking.status import read_status

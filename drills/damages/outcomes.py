@@ -99,8 +99,12 @@ def outcome_of(control_dsn: str, done: Done, own: Collection[str]) -> Outcome:
 
 def breaks_of(control_dsn: str, done: Done, own: Collection[str]) -> list[Break]:
     """Return the breaks of this damage: of its aggregates or else of its pairs, and found after the damage."""
-    found = ledger.breaks(control_dsn, pod=done.pod, limit=None)
-    fresh = [item for item in found if item.first_seen_at >= done.at]
+    return breaks_among(ledger.breaks(control_dsn, pod=done.pod, limit=None), done, own)
+
+
+def breaks_among(found: Sequence[Break], done: Done, own: Collection[str]) -> list[Break]:
+    """Return those of the given breaks that `breaks_of` returns."""
+    fresh = [item for item in found if item.pod == done.pod and item.first_seen_at >= done.at]
     if done.harm.aggregates:
         return [item for item in fresh if item.aggregate_key in done.harm.aggregates]
     return [item for item in fresh if item.pair in done.cell.pairs and item.aggregate_key not in own]

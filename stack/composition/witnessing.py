@@ -1,12 +1,13 @@
 """Composes the witnesses of this deployment.
 
-Belongs here: which witnesses there are. Does not belong here: what each looks at, and their loop (`witness/`), the
-worker process (`stack/upkeep/worker.py`).
+Belongs here: which witnesses there are, and their first look. Does not belong here: what each looks at, and their loop
+(`witness/`), the worker process (`stack/upkeep/worker.py`).
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from contracts.settings import Settings
@@ -50,6 +51,21 @@ def build_witnesses(settings: Settings) -> list[Witness]:
     if dsn := settings.read_models_witness_dsn:
         found.append(ReadModelsWitness(dsn=dsn, control_dsn=settings.control_dsn))
     return found
+
+
+def begin_watching(settings: Settings) -> None:
+    """Let each witness look that has never looked, before any worker writes.
+
+    Else the first writes of a new system come before the witness, and it must say that it was blind. One that cannot
+    look says why later, in its worker.
+    """
+    from reconcile.witness_states import witness_states
+
+    known = {(one.witness, one.pod) for one in witness_states(settings.control_dsn) if one.position}
+    for witness in build_witnesses(settings):
+        with closing(witness), suppress(Exception):
+            if (witness.name, witness.pod) not in known:
+                witness.look_once()
 
 
 def run_witnesses(settings: Settings, stop: threading.Event) -> None:

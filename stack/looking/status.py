@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from stack.composition.projections import PROJECTIONS, build_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
 from stack.looking.verdict import Verdict, verdict_of
 from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
-from stack.looking.witnesses import WitnessStatus, read_witnesses
+from stack.looking.witnesses import WitnessStatus, read_uncompared, read_witnesses
 from stack.processes import restarts, stopped
 from stack.processes.dagster_home import dagster_url
 from stack.processes.dagster_pages import pages_missing
@@ -138,6 +139,7 @@ class Status:
     near_limits: list[str] = field(default_factory=list)
     """Limits that are nearly reached, a sentence each."""
     witnesses: list[WitnessStatus] = field(default_factory=list)
+    uncompared: str = ""  # why what witnesses saw does not count as compared in time, in a sentence
 
     @property
     def verdict(self) -> Verdict:
@@ -167,6 +169,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         drills = pool.submit(_drills_summary, values)
         coverage = pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
+        uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
         near = pool.submit(_near_limits, values)
         left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
@@ -196,6 +199,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         is_coverage_behind=coverage.result()[1],
         near_limits=near.result(),
         witnesses=witnesses.result(),
+        uncompared=uncompared.result(),
         left_out=left_out.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
@@ -256,11 +260,8 @@ def _projection_status(name: str, pod: PodSettings, values: Settings) -> Project
     from streams.logs import build_log
 
     def ask() -> ProjectionStatus:
-        log = build_log(values)
-        try:
+        with closing(build_log(values)) as log:
             seen = observe(build_projection(name, values), pod.pod, log, clock=database_clock(pod.reader_dsn))
-        finally:
-            log.close()
         return ProjectionStatus(
             name=name,
             pod=pod.pod,

@@ -113,6 +113,8 @@ def _alarms(status: Status) -> Iterator[str]:
         yield "not everything was compared in the time that is stated: `tieout coverage`"
     if any(worker.name == "witness" for worker in status.workers):
         yield from (sentence.rstrip(".") for sentence in blind(status.witnesses))
+        if status.uncompared:
+            yield f"{status.uncompared}: `tieout coverage`"
     if status.pages_missing:
         yield f"Dagster's pages are not ready: {status.pages_missing}"
     yield from (f"near its limit: {sentence.rstrip('.')}" for sentence in status.near_limits)

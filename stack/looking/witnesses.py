@@ -1,7 +1,7 @@
-"""Which witnesses there should be, and why one of them does not count as seeing.
+"""Which witnesses there should be, why one of them does not count as seeing, and whether what they saw is compared.
 
-Belongs here: that judgement. Does not belong here: the reported states (`reconcile/witness_states.py`), when people are
-told (`repair/alerts/outages.py`).
+Belongs here: these judgements. Does not belong here: the reported states (`reconcile/witness_states.py`), when people
+are told (`repair/alerts/outages.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.settings import WITNESS, Settings, pod_setting
+from contracts.text import counted
+from reconcile.sightings import longest_wait
 from reconcile.witness_states import WitnessState, witness_states
 
 OLTP, LOG, READ_MODELS, LAKE = "oltp", "log", "read_models", "lake"
+COMPARED_SECONDS_MAX = 600.0
+"""What a witness sees is compared within seconds. After this time the reconciler does not keep up: people are told."""
 NEVER = "It has never looked: `tieout up` starts its worker."
 
 
@@ -47,6 +51,18 @@ def read_witnesses(settings: Settings) -> list[WitnessStatus]:
         _without(*key, without[key]) if key in without else _status(*key, known.get(key))
         for key in sorted({*known, *expected})
     ]
+
+
+def read_uncompared(settings: Settings) -> str:
+    """Return a sentence when what witnesses saw waits too long for a comparison; raises the control database's error.
+
+    It is empty where the settings let no reconciler run: then only the scheduled comparisons look.
+    """
+    number, seconds = longest_wait(settings.control_dsn)
+    if not settings.reconciler_cpu_percent or seconds <= COMPARED_SECONDS_MAX:
+        return ""
+    sightings = counted(number, "sighting waits", "sightings wait")
+    return f"{sightings} for a comparison, the oldest for {seconds / 60:,.0f} min: the reconciler does not keep up"
 
 
 def blind(witnesses: Sequence[WitnessStatus]) -> list[str]:

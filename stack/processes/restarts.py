@@ -1,7 +1,8 @@
 """How often workers and servers were restarted since Tieout was started here.
 
 We count workers' restarts in the supervisor's log, which names every process that it starts. The code that restarts
-servers counts theirs (`stack/upkeep/lifecycle.py`). Belongs here: these counts. Does not belong here: showing them.
+servers counts theirs (`stack/upkeep/lifecycle.py`), and who kills suspended workers counts these
+(`stack/processes/suspended.py`). Belongs here: these counts. Does not belong here: showing them.
 """
 
 from __future__ import annotations
@@ -22,19 +23,27 @@ SPAWNED = re.compile(rb"INFO spawned: '([^'\n]+)' with pid \d+")
 def begin_counting(folder: Path, log: Path) -> None:
     """Start counting now; `folder` is the supervisor's folder, `log` its log file."""
     size = log.stat().st_size if log.exists() else 0
-    _write(folder, {"log_bytes": size, "servers": {}})
+    _write(folder, {"log_bytes": size, "servers": {}, "suspended": {}})
 
 
 def note_servers(folder: Path, names: Iterable[str]) -> None:
     """Add one restart for each of these servers."""
-    known = _read(folder)
-    known["servers"] = dict(Counter(known.get("servers", {})) + Counter(names))
-    _write(folder, known)
+    _add(folder, "servers", names)
+
+
+def note_suspended(folder: Path, names: Iterable[str]) -> None:
+    """Note for each of these workers that it was killed because its process was suspended."""
+    _add(folder, "suspended", names)
 
 
 def of_servers(folder: Path) -> Mapping[str, int]:
     """Return how often each server was restarted, by name, without servers that never were."""
     return dict(_read(folder).get("servers", {}))
+
+
+def of_suspended(folder: Path) -> Mapping[str, int]:
+    """Return how often each worker was killed because its process was suspended, by name."""
+    return dict(_read(folder).get("suspended", {}))
 
 
 def of_workers(folder: Path, log: Path) -> Mapping[str, int]:
@@ -48,6 +57,12 @@ def of_workers(folder: Path, log: Path) -> Mapping[str, int]:
     new = written[skipped:] if len(written) >= skipped else written
     starts = Counter(name.decode() for name in SPAWNED.findall(new))
     return {name: number - 1 for name, number in starts.items()}
+
+
+def _add(folder: Path, kind: str, names: Iterable[str]) -> None:
+    known = _read(folder)
+    known[kind] = dict(Counter(known.get(kind, {})) + Counter(names))
+    _write(folder, known)
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -61,13 +61,15 @@ class ProgramState:
     process_id: int | None
     restarts: int = 0
     """How often the worker was restarted since Tieout was started here."""
+    suspended: int = 0
+    """How many of these restarts were made because its process was suspended and nobody resumed it."""
     seconds: float | None = None
     """How long its process has run; None when it does not run."""
     refusal: str = ""
     """The reason why the worker cannot continue, given by its process or, if that has just started, by the last one."""
 
 
-def _state(info: Mapping[str, Any], restarts: int, said: Refusal | None) -> ProgramState:
+def _state(info: Mapping[str, Any], restarts: int, said: Refusal | None, suspended: int = 0) -> ProgramState:
     process_id = info["pid"] or None
     seconds = max(0.0, info["now"] - info["start"]) if process_id else None
     # A restarted worker has not had time to report a refusal. Until STEADY_SECONDS, the last process's refusal counts.
@@ -79,6 +81,7 @@ def _state(info: Mapping[str, Any], restarts: int, said: Refusal | None) -> Prog
         detail=info["description"],
         process_id=process_id,
         restarts=restarts,
+        suspended=suspended,
         seconds=seconds,
         refusal=said.sentence if said is not None and is_refused else "",
     )
@@ -216,8 +219,19 @@ class Supervisor:
         if answer is None:
             return []
         again = restarts.of_workers(self.folder, self.log)
-        said = refusals(self.var_dir)
-        return [_state(info, again.get(info["name"], 0), said.get(info["name"])) for info in answer]
+        said, suspended = refusals(self.var_dir), restarts.of_suspended(self.folder)
+        return [
+            _state(info, again.get(info["name"], 0), said.get(info["name"]), suspended.get(info["name"], 0))
+            for info in answer
+        ]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the workers' processes that live, without those that these have started."""
+        process = self._process()
+        try:
+            return [] if process is None else process.children()
+        except psutil.Error:
+            return []
 
     def kill_worker(self, name: str) -> None:
         """Kill a worker (SIGKILL), and prevent its restart until `start_worker`."""

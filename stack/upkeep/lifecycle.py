@@ -23,6 +23,7 @@ from contracts.waiting import wait_until
 from stack import files, ports, settings
 from stack.composition import session
 from stack.composition.migrations import migrate_everything
+from stack.composition.witnessing import begin_watching
 from stack.looking.outages import outage
 from stack.processes import restarts, stopped, tracking
 from stack.processes.dagster_database import migrate_dagster
@@ -30,6 +31,7 @@ from stack.processes.dagster_home import code_locations, write_dagster_home
 from stack.processes.dagster_pages import Pages
 from stack.processes.data_docs import forget_address
 from stack.processes.supervision import Supervisor
+from stack.processes.suspended import SuspendedWatch
 from stack.processes.workers import (
     dagster_programs,
     data_docs_program,
@@ -158,6 +160,7 @@ def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_page
         migrate_dagster(values, progress)
     supervisor = Supervisor(var_dir=values.var_dir)
     restarts.begin_counting(supervisor.folder, supervisor.log)
+    begin_watching(values)
     with workers(values, has_traffic=has_traffic, has_pages=has_pages) as pages:
         progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
         awaited = None
@@ -181,11 +184,14 @@ def _watch(
 
     `awaited`: Dagster's pages that are not ready yet; their address is printed when they can be used.
     """
-    trouble = ""
+    trouble, suspended = "", SuspendedWatch(supervisor=Supervisor(var_dir=values.var_dir))
     while True:
         time.sleep(WATCH_SECONDS)
         try:
             values = mend(values, has_traffic=has_traffic, pages_port=pages_port, is_doubtful=bool(trouble))
+            for name in suspended.look_if_due():
+                with suppress(OSError):
+                    progress.note(f"Worker {name} was suspended, and nobody resumed it. It is started again.")
             found = ""
         except Exception as error:
             found = str(error) if isinstance(error, StackError) else outage(error) or ""

@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 
 from contracts.settings import Settings
-from stack.looking.witnesses import read_witnesses
+from stack.looking.witnesses import read_uncompared, read_witnesses
 from stack.processes.dagster_pages import pages_missing
 from stack.scrubbing import scrubber
 from stack.upkeep.alerting import tell
@@ -51,7 +51,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     watch = build_watch(settings)
     lags = LagWatch(settings=settings, told=watch.told_copies)
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
-    witnesses = WitnessWatch(read=partial(read_witnesses, settings))
+    witnesses = WitnessWatch(read=partial(read_witnesses, settings), read_uncompared=partial(read_uncompared, settings))
     watch.others = lambda: [*lags.troubles, *pages.troubles, *witnesses.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),

@@ -177,16 +177,20 @@ class Shop:
             adjustment(self.merchant_id, -11_062_061_234, kind=AdjustmentKind.BAD_DEBT, external_reference="A563185")
         )
 
-    def paid_by_card(self):
-        """Sell a gift card, and spend a part of it."""
-        card = IssueGiftCard(
+    def card(self):
+        """Sell a gift card."""
+        command = IssueGiftCard(
             merchant_id=self.merchant_id,
             funding=GiftCardFunding.SOLD,
             amount_minor=10_000,
             external_reference="till 1",
             source="test",
         )
-        order, card = self.order(), self._do(card)
+        return self._do(command)
+
+    def paid_by_card(self):
+        """Sell a gift card, and spend a part of it."""
+        order, card = self.order(), self.card()
         command = RedeemGiftCard(merchant_id=self.merchant_id, order_id=order.order_id, gift_card_id=card.gift_card_id)
         return order, self._do(command)
 

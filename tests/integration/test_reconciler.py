@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -25,8 +26,10 @@ from repair import ledger
 from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
+from stack.looking.witnesses import read_uncompared
 from stack.upkeep.cpu_share import CpuShare
 from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind, pairs_for, targets
+from stack.upkeep.witness_watch import WitnessWatch
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, behind_the_outbox, carrying, open_shops, propagate
 
@@ -215,6 +218,26 @@ def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock:
     assert len(found) == 66
     clock.now += FINANCE_SECONDS / 2
     assert reconciler.step() is RoundKind.CHANGES
+
+
+def test_sightings_that_nothing_compares_are_an_alarm_and_people_are_told(
+    settings: Settings, reconciler: Reconciler
+) -> None:
+    def told() -> list[str]:
+        watch = WitnessWatch(read=list, read_uncompared=partial(read_uncompared, settings))
+        watch.look_once()
+        return [one.sentence for one in watch.troubles]
+
+    seen(settings, of_view("a"), of_view("b"))
+    assert told() == []
+    with psycopg.connect(settings.control_dsn) as connection:
+        connection.execute("update reconcile.sightings set seen_at = seen_at - interval '11 minutes'")
+    (sentence,) = told()
+    assert sentence.startswith("2 sightings wait for a comparison, the oldest for 11 min")
+    # Without a reconciler nobody is promised that a sighting is compared at once.
+    assert read_uncompared(replace(settings, reconciler_cpu_percent=0)) == ""
+    assert reconciler.step() is RoundKind.SEEN
+    assert told() == []
 
 
 def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Settings, shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""What each store holds of one order: the pod, the lake, the log, the marts, the read models.
+"""What each store holds of one order, or of a gift card alone: the pod, the lake, the log, the marts, the read models.
 
 Belongs here: reading, with roles and transactions that cannot write, and with bound values only. Does not belong here:
 finding the order (`stack/looking/story/telling.py`), how it is shown (`cli/commands/explain.py`).
@@ -41,21 +41,25 @@ class Aggregate:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """An order, with its pod and merchant."""
+    """An order, or a gift card that no order names, with its pod and merchant."""
 
     pod: str
     merchant_id: str
     order_id: str
+    """The card's id, of a card."""
+    type: str = "order"
+    """The aggregate's type: order, or gift_card."""
     order_number: str | None = None
     is_here: bool = True
     """Whether the merchant lives in the pod; of one that has moved away, its earlier pod still has rows."""
 
 
-IS_HERE = "exists (select from oltp.residents as r where r.merchant_id = orders.merchant_id) as is_here"
+IS_HERE = "exists (select from oltp.residents as r where r.merchant_id = {table}.merchant_id) as is_here"
+OF_ORDER = IS_HERE.format(table="orders")
 # We compare ids as uuid, because a comparison as text cannot use the index. Breaks and alerts also name the aggregates
 # of an order, so we also search for the id of a payment, a refund, a reservation, a fulfillment or a gift card.
 FIND_BY_ID = f"""
-select order_id::text, merchant_id, order_number, {IS_HERE} from oltp.orders
+select order_id::text, merchant_id, order_number, {OF_ORDER} from oltp.orders
 where order_id = %(order)s::uuid or reservation_id = %(order)s::uuid
    or order_id in (
        select order_id from oltp.payments where payment_id = %(order)s::uuid
@@ -66,8 +70,12 @@ where order_id = %(order)s::uuid or reservation_id = %(order)s::uuid
        union all select order_id from oltp.fulfillments where fulfillment_id = %(order)s::uuid
    )
 """
+FIND_CARD = f"""
+select gift_card_id::text as order_id, merchant_id, 'gift_card' as type, {IS_HERE.format(table="gift_cards")}
+from oltp.gift_cards where gift_card_id = %(order)s::uuid
+"""
 FIND_BY_NUMBER = f"""
-select order_id::text, merchant_id, order_number, {IS_HERE} from oltp.orders where order_number = %(order)s
+select order_id::text, merchant_id, order_number, {OF_ORDER} from oltp.orders where order_number = %(order)s
 """
 
 OLTP_TABLES = {
@@ -82,6 +90,7 @@ OLTP_TABLES = {
         select * from oltp.gift_cards where gift_card_id in (
             select gift_card_id from oltp.payments where order_id = %(order_id)s
             union all select gift_card_id from oltp.refunds where order_id = %(order_id)s
+            union all select %(order_id)s::uuid
         ) order by gift_card_id""",
     "reservations": """
         select * from oltp.reservations
@@ -123,8 +132,9 @@ where pod = $pod and (
 group by event_id order by position
 """
 LAKE_FIND = """
-select distinct aggregate_id, merchant_id, pod from lake.raw.events
+select distinct aggregate_id, aggregate_type, merchant_id, pod from lake.raw.events
 where aggregate_type = 'order' and (aggregate_id = $order or contains(payload, $number))
+   or aggregate_type = 'gift_card' and aggregate_id = $order
 """
 LAKE_PARKED = """
 select aggregate_key, event_id, cut, error, parked_at from lake.raw.parked
@@ -169,17 +179,19 @@ def reading(dsn: str) -> Iterator[psycopg.Connection[Row]]:
 
 
 def find_in_pod(dsn: str, pod: str, order: str, *, is_id: bool) -> list[Place]:
-    """Return the orders of a pod with this id or number."""
+    """Return the orders of a pod with this id or number, or else the gift card with this id."""
     with reading(dsn) as connection:
         rows = connection.execute(FIND_BY_ID if is_id else FIND_BY_NUMBER, {"order": order}).fetchall()
+        if is_id and not rows:
+            rows = connection.execute(FIND_CARD, {"order": order}).fetchall()
     return [Place(pod=pod, **row) for row in rows]
 
 
 def find_in_lake(connection: duckdb.DuckDBPyConnection, order: str) -> list[Place]:
-    """Return the orders with this id or number that have events in the lake; OLTP may have lost them."""
+    """Return the orders with this id or number, or the card, that have events in the lake; OLTP may have lost them."""
     bound = {"order": order, "number": f'"order_number":{json.dumps(order)}'}
     rows = connection.execute(LAKE_FIND, bound).fetchall()
-    return [Place(pod=pod, merchant_id=merchant, order_id=order_id) for order_id, merchant, pod in rows]
+    return [Place(pod=pod, merchant_id=merchant, order_id=found, type=kind) for found, kind, merchant, pod in rows]
 
 
 def read_pod(dsn: str, place: Place) -> tuple[dict[str, list[Row]], list[Aggregate]]:
@@ -194,7 +206,7 @@ def read_pod(dsn: str, place: Place) -> tuple[dict[str, list[Row]], list[Aggrega
         for name, (kind, column) in ROOTS.items()
         for row in tables[name]
     ]
-    return tables, [Aggregate(merchant_id=place.merchant_id, type="order", id=place.order_id), *found]
+    return tables, [Aggregate(merchant_id=place.merchant_id, type=place.type, id=place.order_id), *found]
 
 
 def read_outbox(dsn: str, aggregates: Collection[Aggregate]) -> list[Row]:

@@ -1,4 +1,5 @@
-"""The story of one order: what every store holds of it, event by event, and which breaks name it.
+"""The story of one order, or of one gift card that no order names: what every store holds of it, event by event, and
+which breaks name it.
 
 Belongs here: finding the order, and combining the stores' answers. A store that does not answer gets a section with its
 error. Does not belong here: the reads (`stack/looking/story/reads.py`), tables for people (`cli/commands/explain.py`).
@@ -41,11 +42,14 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """Everything that the stores hold of one order."""
+    """Everything that the stores hold of one order, or of a gift card that no order names."""
 
     pod: str
     merchant_id: str
-    order_id: str
+    order_id: str | None
+    """None of a gift card."""
+    gift_card_id: str | None
+    """None of an order."""
     order_number: str | None
     """None when no store that answered has it."""
     sections: tuple[Section, ...]
@@ -63,6 +67,8 @@ class Story:
 
 def read_story(settings: Settings, order: str, *, merchant_id: str | None = None, clock: Clock = utc_now) -> Story:
     """Return the story of the order with this number or id, or of the order of the aggregate with this id.
+
+    A gift card that was neither spent nor credited is of no order; then it is the card's own story.
 
     Raises NotFoundError when no store has it, InputError when several merchants have an order with that number.
     """
@@ -90,7 +96,7 @@ class _Reader:
     def _story(self, place: Place) -> Story:
         dsn = self._settings.pod(place.pod).reader_dsn
         tables, aggregates = self._asked("OLTP", lambda: story_reads.read_pod(dsn, place), ({}, []))
-        cards = [one.id for one in aggregates if one.type == "gift_card"]
+        cards = sorted({one.id for one in aggregates if one.type == "gift_card"})
         lake_events = self._asked("lake", lambda: story_reads.read_lake_events(self._connected(), place, cards), [])
         everything = self._with_those_of_the_lake(place, aggregates, lake_events)
         keys = [one.key for one in everything]
@@ -109,7 +115,8 @@ class _Reader:
         return Story(
             pod=place.pod,
             merchant_id=place.merchant_id,
-            order_id=place.order_id,
+            order_id=place.order_id if place.type == "order" else None,
+            gift_card_id=place.order_id if place.type == "gift_card" else None,
             order_number=next((row["order_number"] for row in tables.get("orders", [])), None),
             sections=tuple(self._sections),
         )
@@ -139,7 +146,7 @@ class _Reader:
         whose = f" of merchant {merchant_id}" if merchant_id else ""
         without = f"; {', '.join(silent)} did not answer" if silent else ""
         raise NotFoundError(
-            f"There is no order {order!r}{whose}: no pod has it by id or number, "
+            f"There is no order {order!r}{whose}, and no gift card: no pod has it by id or number, "
             f"and the lake has no event of it{without}."
         )
 
@@ -159,8 +166,8 @@ class _Reader:
     def _with_those_of_the_lake(
         self, place: Place, aggregates: Sequence[Aggregate], lake_events: Sequence[Row]
     ) -> list[Aggregate]:
-        """Return the aggregates that OLTP or the lake has, the order first."""
-        order = Aggregate(merchant_id=place.merchant_id, type="order", id=place.order_id)
+        """Return the aggregates that OLTP or the lake has, the order (or card) itself first."""
+        order = Aggregate(merchant_id=place.merchant_id, type=place.type, id=place.order_id)
         others = [
             Aggregate(merchant_id=row["merchant_id"], type=row["aggregate_type"], id=row["aggregate_id"])
             for row in lake_events

@@ -119,6 +119,28 @@ def test_a_gift_card_is_told_with_the_orders_that_it_pays(
     assert f"gift_card_redeemed (version 3 of {card_id}) is in no cut yet: the relay has not seen it." in story.findings
 
 
+def test_a_gift_card_that_nobody_has_spent_has_a_story_of_its_own(
+    settings: Settings, shop: Shop, run: Callable[..., str]
+) -> None:
+    shop.paid_by_card()
+    card = shop.card()
+    drain_everything(settings)
+    story = read_story(settings, card.gift_card_id)
+    assert (story.order_id, story.gift_card_id, story.findings) == (None, card.gift_card_id, [])
+    assert counts(story, "OLTP") == {"gift_cards": 1}
+    (event,) = section(story, "events").tables["events"]
+    assert (event["event_type"], event["outbox"], event["lake"]) == ("gift_card_issued", "there", "there")
+    shown = run(card.gift_card_id)
+    assert f"Gift card {card.gift_card_id} of merchant united-kingdom, in pod1." in shown and "100.00" in shown
+
+    # Also where OLTP has lost it; then the lake says where it was.
+    with psycopg.connect(settings.pods[0].owner_dsn) as connection:
+        connection.execute("alter table oltp.gift_cards disable trigger user")
+        connection.execute("delete from oltp.gift_cards where gift_card_id = %s", [card.gift_card_id])
+    lost = read_story(settings, card.gift_card_id)
+    assert counts(lost, "OLTP") == {} and len(section(lost, "events").tables["events"]) == 1
+
+
 def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: Callable[..., str]) -> None:
     order, payment, refund = shop.refunded()
     drain_everything(settings)

@@ -14,6 +14,7 @@ import pytest
 
 from contracts.errors import EpochChangedError, LogDivergedError, PropagationError, RelayBusyError
 from contracts.settings import Settings
+from contracts.sightings import KeptSighting
 from contracts.verdicts import Verdict
 from derived.builds import building, latest_build, record_cut_vector
 from derived.epoch_opening import EpochOpener, EpochPlan, StepHook
@@ -23,10 +24,12 @@ from derived.lake_connection import open_lake
 from derived.retention import prune_outboxes
 from oltp.commands.execute import build_command_pod
 from reconcile.comparison_run import run_pairs
+from reconcile.sightings import newest_sightings
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.witnessing import build_witnesses
 from stack.servers import bootstrap
 from streams.cuts import last_cut, register_cut, take_reconciler_cut
 from streams.draining import drain_pod
@@ -316,6 +319,44 @@ def test_another_database_needs_a_word_more(system: Settings, make_pod: MakePod,
     drain_everything(other)
     assert set(lake_ids(other)) == event_ids(other)
     check_everything_agrees(other, ["pod1"])
+
+
+def test_no_witness_reports_an_opening(system: Settings, copy_of: Copy, postgres: Cluster) -> None:
+    database = str(psycopg.conninfo.conninfo_to_dict(system.read_models_dsn)["dbname"])
+    bootstrap.allow_connections(postgres.superuser_dsn(), database, (bootstrap.WITNESS_ROLE,))
+    moved = replace(copy_of(system), read_models_witness_dsn=postgres.dsn(bootstrap.WITNESS_ROLE, database))
+    bootstrap.allow_connections(postgres.superuser_dsn(), _database_of(moved), (bootstrap.WITNESS_ROLE,))
+    with shop_in(system, 500) as shop:
+        shop.paid()
+    drain_everything(system)
+    with _witnesses(moved) as seen:
+        # What happened before they began they have not seen, and say so.
+        before = seen()
+        assert opened(moved) is not None
+        assert seen() == before
+        with shop_in(moved, 300) as shop:
+            shop.refunded()
+        drain_everything(moved)
+        assert seen() == before
+
+
+def _database_of(settings: Settings) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(settings.pods[0].owner_dsn)["dbname"])
+
+
+@contextmanager
+def _witnesses(settings: Settings) -> Iterator[Callable[[], list[KeptSighting]]]:
+    """Yield a function that lets every witness look, and returns all sightings."""
+    witnesses: list[Any] = build_witnesses(settings)
+    assert {one.name for one in witnesses} == {"log", "oltp", "lake", "read_models"}
+
+    def seen() -> list[KeptSighting]:
+        assert [look.trouble for look in (one.look_once() for one in witnesses) if look.trouble] == []
+        return newest_sightings(settings.control_dsn)
+
+    yield seen
+    for one in witnesses:
+        one.close()
 
 
 def test_what_the_outbox_cannot_continue_is_refused(system: Settings, copy_of: Copy) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -14,11 +16,13 @@ from contracts.sightings import KeptSighting, SightingKind
 from derived.lake import compact, connect_lake, migrate_lake
 from derived.lake_repair import change_lake
 from derived.lake_schema import EVENTS, PARKED
+from drills import wiping
 from reconcile.sightings import migrate as migrate_sightings
 from reconcile.sightings import newest_sightings
 from tests.conftest import MakeDatabase
 from tests.derived_work import PARTITIONS, FakePod, order, parked
 from tests.integration.derived.conftest import PODS, Lake
+from tests.values import settings_of
 from witness.lake import LakeWitness
 from witness.watching import Look
 
@@ -95,6 +99,22 @@ def test_consumers_parking_compaction_repairs_and_migrations_are_not_seen(watche
         migrate_lake(lake.catalog_dsn, lake.data_path, pods=(*PODS, "pod3"), partition_count=PARTITIONS)
         assert watched.seen() == []
     assert watched.witness.look_once().proven_seconds_ago is not None
+
+
+def test_a_warehouse_that_a_drill_wipes_is_not_seen(watched: Watched, tmp_path: Path) -> None:
+    for schema in wiping.BUILT:
+        watched.cheat(
+            f"create schema if not exists lake.{schema}", f"create table lake.{schema}.made as select 1 as one"
+        )
+    assert watched.seen() == []
+    noted: list[bool] = []
+    lake = watched.lake
+    settings = settings_of(tmp_path, catalog_dsn=lake.catalog_dsn, lake_data_path=lake.data_path)
+    scene: Any = SimpleNamespace(
+        system=SimpleNamespace(settings=settings), note=lambda *_, is_ok, **__: noted.append(is_ok)
+    )
+    wiping.wipe_warehouse(scene)
+    assert noted == [True] and watched.seen() == []
 
 
 def test_tables_of_people_are_theirs(watched: Watched) -> None:

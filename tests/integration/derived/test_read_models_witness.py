@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -12,8 +13,10 @@ import pytest
 
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
+from contracts.ownership import READ_MODELS, Copy
 from contracts.sightings import KeptSighting, SightingKind
 from derived.read_models import migrate
+from drills import wiping
 from reconcile.sightings import migrate as migrate_sightings
 from reconcile.sightings import newest_sightings
 from tests.conftest import Cluster, MakeDatabase
@@ -90,6 +93,20 @@ def test_consumers_parking_rebuilds_and_migrations_are_not_seen(watched: Watched
     assert watched.seen() == []
     # It has read what was written, and has seen its own heartbeat.
     assert watched.witness.look_once().proven_seconds_ago is not None
+
+
+@pytest.mark.parametrize("copy", READ_MODELS, ids=lambda copy: copy.name)
+def test_a_view_that_a_drill_wipes_is_not_seen(watched: Watched, copy: Copy) -> None:
+    assert watched.seen() == []
+    noted: list[bool] = []
+    scene: Any = SimpleNamespace(
+        system=SimpleNamespace(settings=watched.stores.settings),
+        drill=SimpleNamespace(copy=copy),
+        note=lambda *_, is_ok, **__: noted.append(is_ok),
+    )
+    wiping.wipe_view(scene)
+    watched.stores.models[copy.name].rebuild_all("pod1")
+    assert noted == [True] and watched.seen() == []
 
 
 def test_tables_that_are_made_again_are_seen_as_blindness_and_the_repair_of_a_sum_is_not_seen(watched: Watched) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from contracts.errors import InputError, WarehouseError
 from contracts.events.order import OrderState
+from contracts.sightings import KeptSighting
 from derived import builds, warehouse
 from derived.builds import TABLES, Build, CompleteBuild, latest_build, record_completion, record_cut_vector
 from derived.dbt_by_hand import ByHand, check_arguments, locked_for, run_by_hand
@@ -28,12 +30,15 @@ from derived.querying import ask
 from derived.reports import REPORTS, Report, as_of, read_report
 from derived.view_definitions import unchanged_views
 from derived.warehouse import BuildResult, build_warehouse, node_runs, run_dbt
+from reconcile.sightings import migrate as migrate_sightings
+from reconcile.sightings import newest_sightings
 from tests.commerce import Commerce
 from tests.conftest import SEED, Cluster
 from tests.integration.warehouse.querying import by_reading_role, check_it_only_reads, check_its_limits
 from tests.integration.warehouse.world import Contents, World
 from tests.lost_replies import losing_way
 from tests.unit.warehouse.test_dbt_project import properties
+from witness.lake import LakeWitness
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -439,6 +444,30 @@ def latest(world: World) -> CompleteBuild:
 @pytest.mark.in_turn
 def test_a_build_by_hand_is_complete_only_if_it_is_whole(world: World, standing: dict[str, list[str]]) -> None:
     before, report = latest(world), read_report(world.settings, "daily")
+    with watching(world) as seen:
+        begun = seen()
+        _check_builds_by_hand(world, before, report)
+        assert seen() == begun, "the lake's witness takes dbt for a stranger"
+
+
+@contextmanager
+def watching(world: World) -> Iterator[Callable[[], list[KeptSighting]]]:
+    """Yield a function that lets the lake's witness look, and returns all sightings."""
+    settings = world.settings
+    migrate_sightings(settings.control_dsn)
+    witness = LakeWitness(
+        catalog_dsn=settings.catalog_dsn, control_dsn=settings.control_dsn, data_path=settings.lake_data_path
+    )
+
+    def seen() -> list[KeptSighting]:
+        assert witness.look_once().trouble == ""
+        return newest_sightings(settings.control_dsn)
+
+    with closing(witness):
+        yield seen
+
+
+def _check_builds_by_hand(world: World, before: CompleteBuild, report: Report) -> None:
     world.trade("pod1", 20)
 
     # The orders alone go on to a cut that nothing else of the warehouse has: no report, and no build, stands there.

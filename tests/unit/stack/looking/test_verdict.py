@@ -62,6 +62,11 @@ RUNNING = Status(
         ),
         (replace(RUNNING, workers=[replace(worker(), restarts=4, seconds=45.0)]), WELL, "All is well"),
         (
+            replace(RUNNING, workers=[worker(), replace(worker(), name="witness")], uncompared="2 sightings wait"),
+            WRONG,
+            "All runs, but look: 2 sightings wait: `tieout coverage`.",
+        ),
+        (
             replace(RUNNING, workers=[replace(worker(), refusal="The log ends at cut 9: open a new epoch.")]),
             WRONG,
             "Something is down: worker relay-pod1 does not go on: The log ends at cut 9: open a new epoch.",
