@@ -16,6 +16,7 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult
 from reconcile.comparison_run import run_pairs
 from reconcile.results import save_results
+from reconcile.sweep import SeenKeys
 from repair.sweeping import plans_for
 from repair.tools import OnStep, Repairing
 from stack.composition.builder import WarehouseBuilder, warm_builder
@@ -90,7 +91,8 @@ def _compare_again(
 ) -> Sequence[PairResult]:
     with progress.step("Comparing again at new cuts") as step:
         context = build_reconcile_context(values, build=warehouse.build_to)
-        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=keys)
+        seen = {pod: SeenKeys(ids=frozenset(ids)) for pod, ids in keys.items()}
+        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen)
         results = run_pairs(context, pairs, pods, on_progress=step.say, plans=plans)
     save_results(values.control_dsn, results)
     return results

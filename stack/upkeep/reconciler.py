@@ -23,18 +23,17 @@ from enum import StrEnum
 
 from contracts.clock import Clock, utc_now
 from contracts.events import STATE_TYPES
-from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
+from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, WAREHOUSE, copy_named, family_of
 from contracts.settings import Settings
-from contracts.sightings import KeptSighting
+from contracts.sightings import KeptSighting, SightingKind
 from reconcile.comparison_run import run_comparison
 from reconcile.connections import Connections
 from reconcile.context import ReconcileContext
 from reconcile.entities import tables_of
-from reconcile.pair import Stage
 from reconcile.pairs import PAIRS
 from reconcile.rounds import Round, keep_round
 from reconcile.sightings import is_waiting, mark_compared, waiting_sightings
-from reconcile.sweep import SweepPlan
+from reconcile.sweep import SeenKeys, SweepPlan
 from repair.ledger import groups
 from repair.sweeping import plans_for
 from stack.composition.builder import warm_builder
@@ -51,6 +50,8 @@ FINANCE_SECONDS = 300.0
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 10.0, 600.0
 """A sighting whose comparison said nothing of it is compared again after this time, then after twice as long."""
 NICENESS = 10
+
+STORED_TABLES = frozenset().union(*(pair.stored_tables for pair in PAIRS))
 
 logger = logging.getLogger("tieout.reconciler")
 
@@ -74,19 +75,26 @@ class Target:
     pairs: tuple[str, ...]
     ids: frozenset[str] | None
     sighting_ids: tuple[int, ...]
+    cuts: tuple[tuple[int, int], ...] = ()
+    """Ranges of cuts (after, through] in which the log is looked at besides, with `ids`."""
 
 
 def pairs_for(sighting: KeptSighting) -> tuple[str, ...]:
     """Return the pairs that find what a sighting may have changed: those of its copy, or of what OLTP is compared with.
 
     A write to OLTP shows in OLTP's own identities, in its outbox against the log, and against the lake. A write to a
-    table of an aggregate's state shows only in the pairs that read this table.
+    table of an aggregate's state shows only in the pairs that read this table, an event of the lake in those of its
+    aggregate's type and in what passed through the log, and a row that the warehouse stores in the pair of its table.
     """
     own = (*OWNER_FAMILIES, *LOG.found_by, *LAKE.found_by)
     families = own if sighting.copy is None else copy_named(sighting.copy).found_by
     asked = [pair for pair in PAIRS if family_of(pair.name) in families]
     if sighting.copy is None and any(sighting.place in tables_of(kind) for kind in STATE_TYPES):
         asked = [pair for pair in asked if sighting.place in pair.oltp_tables]
+    elif sighting.kind is SightingKind.UNANNOUNCED and sighting.place in STORED_TABLES:
+        asked = [pair for pair in asked if sighting.place in pair.stored_tables]
+    elif sighting.copy == LAKE.name and sighting.aggregate_type is not None:
+        asked = [pair for pair in asked if not pair.aggregate_types or sighting.aggregate_type in pair.aggregate_types]
     return tuple(pair.name for pair in asked)
 
 
@@ -105,6 +113,7 @@ def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Targ
                         pod=pod,
                         pairs=tuple(pair.name for pair in PAIRS if pair.name in named),
                         ids=ids if is_keyed else None,
+                        cuts=tuple(sorted({one.cuts for one in some if one.cuts is not None})),
                         sighting_ids=tuple(one.sighting_id for one in some),
                     )
                 )
@@ -193,7 +202,7 @@ class Reconciler:
 
     def _compare_all(self, *, with_finance: bool) -> tuple[int, float]:
         """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""
-        pairs = [pair.name for pair in PAIRS if with_finance or pair.stage is not Stage.WAREHOUSE]
+        pairs = [pair.name for pair in PAIRS if with_finance or pair.copy != WAREHOUSE.name]
         pods = [pod.pod for pod in self.settings.pods]
         plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock())
         found = self._compare(pairs, pods, plans)
@@ -207,8 +216,8 @@ class Reconciler:
         for target in targets(seen, [pod.pod for pod in self.settings.pods]):
             plans: Mapping[str, SweepPlan] = {}
             if target.ids is not None:
-                seen_ids = {target.pod: target.ids}
-                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_ids)
+                seen_now = {target.pod: SeenKeys(ids=target.ids, cuts=target.cuts)}
+                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now)
             results = self._compare(target.pairs, [target.pod], plans).results
             compared += len(results)
             if not all(result.is_of_keys for result in results):
