@@ -132,6 +132,7 @@ def schema(state: type[AggregateState]) -> str:
 def pairs() -> str:
     """Return docs/pairs.md: every comparison, its levels, and what it cannot catch."""
     from reconcile.pairs import PAIRS
+    from reconcile.uncovered import UNCOVERED
 
     rows = [[pair.name, pair.left, pair.right, pair.description, pair.sweep.value, pair.cannot_catch] for pair in PAIRS]
     return (
@@ -151,6 +152,10 @@ def pairs() -> str:
             ],
             rows,
         )
+        + "\n## Tables that are not compared\n\n"
+        "Every column of every stored table of lake, warehouse and read models is compared, except in these tables. A "
+        "test reads the columns from the stores, changes a value in each, and looks whether it is found.\n\n"
+        + table(["table", "why"], [[f"`{name}`", reason] for name, reason in UNCOVERED.items()])
     )
 
 

@@ -47,8 +47,8 @@ def _write(run: PodRun, aggregate_type: str) -> None:
     root, *lists = entities_of(aggregate_type)
     plain = ("event_id", *(column.name for column in (*root.fields, *OF_EVENT, *VALIDITY)))
     selected = ", ".join([*map(quoted, plain), *map(_as_text, lists)])
-    for number in write_versions(run, aggregate_type):
-        into = f"insert into {EXPECTED}" if number else f"create or replace table {EXPECTED} as"
+    for part in write_versions(run, aggregate_type):
+        into = f"insert into {EXPECTED}" if part else f"create or replace table {EXPECTED} as"
         run.connection.execute(f"{into} select {selected} from {VERSIONS} where pod = $pod", {"pod": run.pod})
     history = f"lake.intermediate.int_{aggregate_type}s_history"
     rows = run.in_scope(f"(select * from {history} where pod = $pod)", root.id_field)

@@ -1,6 +1,7 @@
 """The reconciler: a worker that compares all the time, within a share of one processor.
 
-It goes round after round. What a witness saw is compared first, and at once. Otherwise a round compares what changed,
+It goes round after round. What a witness saw is compared first, and at once: also between two pairs of another round,
+and on credit that the rounds after it pay back. Otherwise a round compares what changed,
 what has breaks, and the next part of the sweep; every FINANCE_SECONDS a round also builds the warehouse and compares
 finance's side. A round begins only when the share has earned the time that the rounds before it took, and the process
 runs at low priority, so commands come first. No snapshot is open while a round waits (`reconcile/comparison_run.py`).
@@ -17,16 +18,18 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+import psycopg
 
 from contracts.clock import Clock, utc_now
 from contracts.events import STATE_TYPES
 from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, WAREHOUSE, copy_named, family_of
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting, SightingKind
-from reconcile.comparison_run import run_comparison
+from reconcile.comparison_run import OnProgress, run_comparison
 from reconcile.connections import Connections
 from reconcile.context import ReconcileContext
 from reconcile.entities import tables_of
@@ -147,17 +150,17 @@ class Reconciler:
     build_context: Callable[..., ReconcileContext] = build_reconcile_context
     finance_at: float | None = None
     """When the last round with finance's side ended; before the first: when the reconciler began."""
+    paid: float = 0.0
+    """Processor seconds that were taken off the share."""
     tried: dict[int, Tried] = field(default_factory=dict)
     """Sighting -> the comparisons that said nothing of it."""
 
     def step(self) -> RoundKind | None:
         """Run the round that is due, if the share allows it; return its kind."""
         now = self.monotonic()
-        self.share.earn(now)
         if self.finance_at is None:
             self.finance_at = now
-        if self.share.may_begin(is_urgent=True) and (seen := self._due(now)):
-            self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+        if self._look(now):
             return RoundKind.SEEN
         if not self.share.may_begin():
             return None
@@ -167,6 +170,19 @@ class Reconciler:
             return RoundKind.FINANCE
         self._round(RoundKind.CHANGES, lambda: self._compare_all(with_finance=False))
         return RoundKind.CHANGES
+
+    def _look(self, now: float) -> bool:
+        """Compare what witnesses have seen, if the share allows it; return whether there was anything."""
+        self.share.earn(now)
+        seen = self._due(now) if self.share.may_begin(is_urgent=True) else []
+        if seen:
+            self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+        return bool(seen)
+
+    def _look_between(self, _said: str) -> None:
+        """Look between two steps of a longer round, in which no snapshot is open."""
+        with suppress(psycopg.Error):  # the next step meets the same error, and says it
+            self._look(self.monotonic())
 
     def _due(self, now: float) -> list[KeptSighting]:
         if not is_waiting(self.connections.to(self.settings.control_dsn)):
@@ -179,14 +195,16 @@ class Reconciler:
 
     def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> None:
         """Run one round, take what it used off the share, and store what it took."""
-        began, used, trouble, compared, swept = self.clock(), self.cpu_seconds(), "", 0, 0.0
+        began, used, paid, trouble, compared, swept = self.clock(), self.cpu_seconds(), self.paid, "", 0, 0.0
         try:
             compared, swept = work()
         except Exception as error:  # any error: the next round may succeed; the table and the log say what it was
             trouble = scrubber(self.settings)(" ".join(f"{type(error).__name__}: {error}".split()))
             logger.warning("The round %s could not compare: %s", kind, trouble)
-        spent = self.cpu_seconds() - used
+        # Without what a round in between has taken.
+        spent = self.cpu_seconds() - used - (self.paid - paid)
         self.share.spend(spent)
+        self.paid += spent
         keep_round(
             self.settings.control_dsn,
             Round(
@@ -205,7 +223,7 @@ class Reconciler:
         pairs = [pair.name for pair in PAIRS if with_finance or pair.copy != WAREHOUSE.name]
         pods = [pod.pod for pod in self.settings.pods]
         plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock())
-        found = self._compare(pairs, pods, plans)
+        found = self._compare(pairs, pods, plans, self._look_between)
         swept = min((plans[pod].share if pod in plans else 1.0 for pod in pods), default=0.0)
         return len(found.results), swept
 
@@ -243,7 +261,13 @@ class Reconciler:
             concerned = [item.group_id for item in incidents if item.pair in pairs and pod in (item.pod, "")]
             mark_compared(self.settings.control_dsn, sighting_ids, self.clock(), group_ids=concerned)
 
-    def _compare(self, pairs: Collection[str], pods: Sequence[str], plans: Mapping[str, SweepPlan]) -> Reconciled:
+    def _compare(
+        self,
+        pairs: Collection[str],
+        pods: Sequence[str],
+        plans: Mapping[str, SweepPlan],
+        on_progress: OnProgress | None = None,
+    ) -> Reconciled:
         run = f"reconciler {self.clock():%Y-%m-%dT%H:%M:%S.%f}Z"
         with ExitStack() as stack:
             build = None
@@ -251,7 +275,7 @@ class Reconciler:
                 build = stack.enter_context(warm_builder(self.settings)).build_to
             # A small pod is compared incrementally, too: these rounds never end, so that each must cost little.
             context = replace(self.build_context(self.settings, build=build), whole_orders_max=0)
-            comparison = run_comparison(context, pairs, pods, None, plans)
+            comparison = run_comparison(context, pairs, pods, on_progress, plans)
         return kept(self.settings, comparison, run=run)
 
 

@@ -17,10 +17,14 @@ from reconcile.compare import Limits
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.pairs import pairs_named
+from reconcile.sightings import migrate as migrate_sightings
+from reconcile.sightings import waiting_sightings
 from reconcile.stored_pairs import FAMILY
 from reconcile.sweep import SweepPlan
 from stack.composition.comparison import build_reconcile_context
+from stack.upkeep.reconciler import pairs_for
 from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops
+from witness.lake import LakeWitness
 
 POD = "pod1"
 STORED = """
@@ -139,11 +143,23 @@ def build(context: ReconcileContext, shop: Shop) -> None:
         shop.give_back(order, payment)
 
 
+def asked_for(settings: Settings, witness: LakeWitness) -> dict[str, tuple[str, ...]]:
+    """Let the witness look; return the places that it saw, each with the pairs that are compared for it."""
+    assert witness.look_once().trouble == ""
+    return {one.place: pairs_for(one) for one in waiting_sightings(settings.control_dsn)}
+
+
 @pytest.mark.timeout(400)
 def test_any_value_of_any_stored_table_that_was_changed_is_found(
     settings: Settings, context: ReconcileContext, shop: Shop
 ) -> None:
+    migrate_sightings(settings.control_dsn)
+    witness = LakeWitness(
+        catalog_dsn=settings.catalog_dsn, control_dsn=settings.control_dsn, data_path=settings.lake_data_path
+    )
+    assert witness.look_once().trouble == ""
     build(context, shop)
+    assert asked_for(settings, witness) == {}
     before = compared(context)
     assert {name: one.sample for name, one in before.items() if one.verdict is not Verdict.CONSISTENT} == {}
     assert all(one.compared > 0 and one.cut for one in before.values())
@@ -155,6 +171,8 @@ def test_any_value_of_any_stored_table_that_was_changed_is_found(
         (snapshot,) = lake.execute("select max(snapshot_id) from lake.snapshots()").fetchone() or (0,)
         for table in tables:
             damages[table.pair] = table.damage(lake, [name for name in table.columns if name not in _names(table)])
+    assert asked_for(settings, witness) == {table.name: (table.pair,) for table in tables}
+    witness.close()
     found = compared(context)
     for pair, damaged in damages.items():
         seen = {(one.key, column.column) for one in found[pair].sample for column in one.columns}
