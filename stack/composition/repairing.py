@@ -53,6 +53,7 @@ def repairing_tools(
             settings=values,
             recheck=recheck,
             build=warehouse.build_again,
+            prepare_build=warehouse.prepare,
             projection=lambda name: build_projection(name, values),
             clean=scrubber(values),
             on_step=on_step,
@@ -62,12 +63,16 @@ def repairing_tools(
 
 
 class _Warehouse:
-    """The builder's process. It is started for the first build, because most repairs need no build."""
+    """The builder's process. It is started when a build is to be expected, because most repairs need none."""
 
     def __init__(self, values: Settings, stack: ExitStack) -> None:
         self._values = values
         self._stack = stack
         self._builder: WarehouseBuilder | None = None
+
+    def prepare(self) -> None:
+        """Start the process, which needs seconds before it can build."""
+        self._started()
 
     def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
         return self._started().build_to(cuts)

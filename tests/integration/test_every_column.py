@@ -23,7 +23,8 @@ from reconcile.context import ReconcileContext
 from reconcile.copies import VIEWS
 from reconcile.uncovered import UNCOVERED, is_uncovered
 from stack.composition.comparison import build_reconcile_context
-from tests.integration.reconcile_world import VIEW_PAIRS
+from stack.composition.projections import PROJECTIONS
+from tests.integration.reconcile_world import VIEW_PAIRS, carrying
 
 COLUMNS = """
     select table_name, column_name, data_type from information_schema.columns
@@ -71,7 +72,8 @@ class Table:
 
 @pytest.fixture
 def context(system: Settings) -> ReconcileContext:
-    return replace(build_reconcile_context(system, lag_seconds_max=10), limits=Limits(sample=10_000))
+    real = build_reconcile_context(system, lag_seconds_max=10)
+    return replace(carrying(real, system, PROJECTIONS), limits=Limits(sample=10_000))
 
 
 def differences(context: ReconcileContext, pairs: Iterable[str]) -> list[Difference]:
@@ -115,10 +117,9 @@ def test_any_value_of_a_read_model_that_was_changed_is_found(system: Settings, c
 def _damage(connection: psycopg.Connection, table: Table, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Change each column in some row, with triggers off; return column -> the row's key."""
     keys = ", ".join(f"{name}::text" for name in table.key)
-    where = (
-        "where grants <> '[]'" if "grants" in table.columns else "where pod = 'pod1'" if "pod" in table.columns else ""
-    )
-    read = f"select ctid::text, {keys} from {table.name} {where} order by 1"
+    conditions = ["pod = 'pod1'"] * ("pod" in table.columns) + ["grants <> '[]'"] * ("grants" in table.columns)
+    where = " and ".join(conditions) or "true"
+    read = f"select ctid::text, {keys} from {table.name} where {where} order by 1"
     rows = [(row[0], row[1:]) for row in connection.execute(read.encode()).fetchall()]
     chosen = {column: rows[place % len(rows)] for place, column in enumerate(columns)}
     connection.execute(f"alter table {table.name} disable trigger user".encode())
