@@ -189,6 +189,8 @@ class _Run:
                 self._tools.prepare_build()
             self._tools.on_step("claimed")
             made = self._plan()
+            if any(action.kind is ActionKind.BUILD for action in made.actions):
+                self._tools.prepare_build()
             self._escalate(made, beyond)
             self._tools.on_step("planned")
             for action in made.actions:

@@ -43,7 +43,7 @@ class Repairing:
     recheck: Recheck
     build: Build
     prepare_build: Callable[[], None] = lambda: None
-    """Lets a build be prepared while other steps run; called when breaks of the warehouse are claimed."""
+    """Lets a build be prepared while other steps run; called when one is to be expected."""
     projection: Callable[[str], Projection]
     """Name of the lake or of a view -> the projection."""
     clean: Callable[[str], str] = str
