@@ -16,7 +16,7 @@ from reconcile.compare import compare
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
 from reconcile.shapes import Shape
-from reconcile.versions import VERSIONS, Stand, stand_of, write_versions
+from reconcile.versions import VERSIONS, Stand, is_still_newest, stand_of, write_versions
 
 FAMILY = "lake_warehouse"
 CANNOT_CATCH = (
@@ -37,8 +37,7 @@ def compare_stored(run: PodRun, shape: Shape, write: Callable[[PodRun], None]) -
     run = replace(run, scope=None) if is_whole else run
     write(run)
     # Asked again, because a build may have begun while the rows were read.
-    is_newest = stand.is_newest and stand_of(run).is_newest
-    right = STORED if is_newest else _as_of(stand, cut, shape)
+    right = STORED if is_still_newest(run, stand) else _as_of(stand, cut, shape)
     outcome = compare(run.connection, shape, EXPECTED, right, run.context.limits)
     return Findings(outcomes=[outcome], is_whole=is_whole, cut=cut, cut_vector={run.pod: str(cut)})
 

@@ -38,6 +38,7 @@ select v.pod, v.cut, v.build_number,
     v.build_number = (select max(build_number) from lake.builds.cut_vectors) and v.cut > v.since_cut as is_newest
 from lake.builds.cut_vectors as v join complete on complete.number = v.build_number
 """
+NEWEST = "select max(build_number) from lake.builds.cut_vectors"
 # An event is left out while one of its omissions has not ended; then it counts from the cut on that ended the last one.
 LEFT_OUT = """
 select o.pod, o.event_id, o.cut,
@@ -85,6 +86,7 @@ class Stand:
     """The newest complete build: pod -> cut, and whether no other build has begun since."""
 
     cuts: Mapping[str, int]
+    number: int
     is_newest: bool
     """If so, no row and no end of a version lies beyond the cuts; else a build may have written some already."""
 
@@ -99,24 +101,27 @@ def _name(run: PodRun, what: str) -> str:
 
 
 def stand_of(run: PodRun) -> Stand:
-    """Return where the warehouse stands, and keep it for the run: what is read later is read as of the same build.
+    """Return where the warehouse stood when the run first asked; the run compares all that it stores as of that build.
 
     LateError when the warehouse was never built in this pod.
     """
     connection, built = run.connection, _name(run, "built")
-    try:
-        newest = connection.execute(BUILDS).fetchall()
-        if not has_table(connection, f"built_{run.pod}"):
+    if not has_table(connection, f"built_{run.pod}"):
+        try:
             connection.execute(f"create table {built} as {BUILDS}")
-            connection.execute(f"create table {_name(run, 'left_out')} as {LEFT_OUT.format(built=built)}")
-    except duckdb.CatalogException:
-        newest = []
-    kept = connection.execute(f"select pod, cut, build_number, is_newest from {built}").fetchall() if newest else []
-    cuts = {str(pod): int(cut) for pod, cut, _, _ in kept}
+        except duckdb.CatalogException:
+            raise LateError("The warehouse has not been built yet.") from None
+        connection.execute(f"create table {_name(run, 'left_out')} as {LEFT_OUT.format(built=built)}")
+    rows = connection.execute(f"select pod, cut, build_number, is_newest from {built}").fetchall()
+    cuts = {str(pod): int(cut) for pod, cut, _, _ in rows}
     if run.pod not in cuts:
         raise LateError(f"The warehouse has not been built yet with events of {run.pod}.")
-    same = {number for *_, number, _ in newest} == {number for *_, number, _ in kept}
-    return Stand(cuts=cuts, is_newest=same and any(is_newest for *_, is_newest in newest))
+    return Stand(cuts=cuts, number=int(rows[0][2]), is_newest=any(is_newest for *_, is_newest in rows))
+
+
+def is_still_newest(run: PodRun, stand: Stand) -> bool:
+    """Return whether no other build has begun by now."""
+    return stand.is_newest and run.connection.execute(NEWEST).fetchall() == [(stand.number,)]
 
 
 def write_places(run: PodRun, aggregate_type: str) -> list[int]:
