@@ -45,9 +45,12 @@ COLUMNS = ("pod", "verdict", "cut", "compared", "missing", "extra", "different",
 
 
 def checked_key(pair: Pair) -> dg.AssetKey:
-    """Return the asset that holds a pair's check: the copy; for OLTP's own identities, the OLTP table."""
+    """Return the asset that holds a pair's check: the copy; for OLTP's own identities and stored tables, the table."""
     if pair.copy is None:
         return oltp_key(pair.aggregate_types[0] if pair.aggregate_types else "stock_movement")
+    if pair.stored_tables:
+        (stored,) = pair.stored_tables
+        return dg.AssetKey(stored.split("."))
     if pair.copy == WAREHOUSE.name:
         fact = pair.name.removeprefix(FINANCE)
         return mart_key(OTHER_MARTS.get(fact, fact) if pair.name.startswith(FINANCE) else "journal")

@@ -40,6 +40,10 @@ class Sighting:
     place: str
     """Where it was seen: a table, a stream, a file."""
     aggregate_id: str | None = None
+    aggregate_type: str | None = None
+    """Of an event in the lake: the only type that it may have; None: not told."""
+    cuts: tuple[int, int] | None = None
+    """Of an event in the lake: the cuts (after, through] that it may belong to; None: not told."""
     what: str
     """One sentence for people: what was seen."""
     before: Mapping[str, Any] | None = None

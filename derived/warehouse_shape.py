@@ -16,7 +16,7 @@ import msgspec
 
 from contracts.events import STATE_TYPES
 from derived.defects import payload_type
-from derived.lake_connection import LAKE, quote
+from derived.lake_connection import LAKE, quote, transaction
 
 _COLUMNS = f"""
 select table_name, column_name, data_type from duckdb_columns()
@@ -59,7 +59,8 @@ def _add_column(connection: duckdb.DuckDBPyConnection, aggregate_type: str, name
     bound = {"aggregate_type": aggregate_type, "quoted": f'"{name}"', "path": f"$.state.{name}"}
     if connection.execute(_SAYS_OTHER.format(type=kind, default=default), bound).fetchall() == [(False,)]:
         table = f"{LAKE}.intermediate.int_{aggregate_type}s_history"
-        connection.execute(f"alter table {table} add column {name} {kind} default {default}")
+        with transaction(connection, "build"):
+            connection.execute(f"alter table {table} add column {name} {kind} default {default}")
 
 
 def _literal(default: object) -> str:

@@ -132,25 +132,21 @@ def schema(state: type[AggregateState]) -> str:
 def pairs() -> str:
     """Return docs/pairs.md: every comparison, its levels, and what it cannot catch."""
     from reconcile.pairs import PAIRS
+    from reconcile.uncovered import UNCOVERED
 
     rows = [[pair.name, pair.left, pair.right, pair.description, pair.sweep.value, pair.cannot_catch] for pair in PAIRS]
+    headings = ["pair", "owner's side", "copy's side", "what is compared", "in an incremental run", "cannot catch"]
     return (
         NOTICE.format(source="`reconcile/pairs.py`")
         + "# Comparisons\n\n"
         + f"A complete run compares everything. An incremental one (every ten minutes) looks at what the fifth column "
         f"says; the rotating range comes to every key within {SWEEP_SECONDS_MAX // 3600} hours, and `tieout coverage` "
         "says since when everything was compared at least once.\n\n"
-        + table(
-            [
-                "pair",
-                "owner's side",
-                "copy's side",
-                "what is compared",
-                "in an incremental run",
-                "what it cannot catch",
-            ],
-            rows,
-        )
+        + table(headings, rows)
+        + "\n## Tables that are not compared\n\n"
+        "Every column of every stored table of lake, warehouse and read models is compared, except in these tables. A "
+        "test reads the columns from the stores, changes a value in each, and looks whether it is found.\n\n"
+        + table(["table", "why"], [[f"`{name}`", reason] for name, reason in UNCOVERED.items()])
     )
 
 

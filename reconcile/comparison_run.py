@@ -354,8 +354,9 @@ def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair], scope: PodScope |
             found = outside.execute("select partition_count from oltp.cuts where cut = %s", (opened.cut,)).fetchone()
         partition_count = 0 if found is None else int(found[0])
         ranges = of_cuts(scope.cuts if scope else ())
+        epoch = "'" + opened.epoch.replace("'", "''") + "'"
         for name, query in others.items():
-            sql = query.format(cut=int(opened.cut), partition_count=partition_count, of_cuts=ranges)
+            sql = query.format(cut=int(opened.cut), epoch=epoch, partition_count=partition_count, of_cuts=ranges)
             queries[name] = Query(sql=sql)
     return queries
 

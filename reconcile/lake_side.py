@@ -159,10 +159,10 @@ def _write_newest(connection: duckdb.DuckDBPyConnection, extent: Extent, aggrega
     connection.execute(
         f"""
         create or replace table {table("newest")} as
-        select aggregate_id, directory_epoch, events, payload,
+        select aggregate_id, pod, epoch, directory_epoch, events, payload,
                sum(strlen(payload)) over (rows between unbounded preceding and current row) // {PART_BYTES:d} as part
         from (
-            select h.aggregate_id, h.directory_epoch, h.events,
+            select h.aggregate_id, e.pod, e.epoch, h.directory_epoch, h.events,
                    {newest_sql(aggregate_type, "e.payload", "e.schema_version")} as payload
             from ({events}) as e
             join {table("heads")} as h on h.aggregate_id = e.aggregate_id
@@ -184,10 +184,10 @@ def _write_states(connection: duckdb.DuckDBPyConnection, aggregate_type: str, pa
     connection.execute(
         f"""
         create or replace temp table {STATES} as
-        select aggregate_id, directory_epoch, events, from_json(payload, $structure).state as state
+        select aggregate_id, pod, epoch, directory_epoch, events, from_json(payload, $structure).state as state
         from {table("newest")} where part = $part
         """,
-        {"structure": json.dumps({"state": _structure(entities_of(aggregate_type))}), "part": part},
+        {"structure": json.dumps({"state": structure(entities_of(aggregate_type))}), "part": part},
     )
 
 
@@ -270,13 +270,14 @@ def event_duplicates(connection: duckdb.DuckDBPyConnection, limits: Limits, aggr
     return Outcome(compared=0, classes={DifferenceClass.DUPLICATE: rows[0][4]} if rows else {}, sample=sample)
 
 
-def _structure(entities: Sequence[Entity]) -> dict[str, Any]:
+def structure(entities: Sequence[Entity]) -> dict[str, Any]:
+    """Return the structure with which DuckDB decodes the state of an aggregate with these tables."""
     root, *parts = entities
-    structure: dict[str, Any] = _types(root.fields)
+    found: dict[str, Any] = _types(root.fields)
     for part in parts:
         assert part.field is not None
-        structure[part.field] = [_types(part.fields)]
-    return structure
+        found[part.field] = [_types(part.fields)]
+    return found
 
 
 def _types(fields: Sequence[Column]) -> dict[str, Any]:
@@ -284,7 +285,13 @@ def _types(fields: Sequence[Column]) -> dict[str, Any]:
     return {column.name: VARCHAR if column.type == BIGINT else column.type for column in fields}
 
 
-def _field(source: str, column: Column) -> str:
+def decoded(source: str, column: Column) -> str:
+    """Return the expression of a field of a decoded state, under its name; a number that is none is null."""
+    return f"{decoded_value(source, column)} as {quoted(column.name)}"
+
+
+def decoded_value(source: str, column: Column) -> str:
+    """Return the same without its name."""
     value = f"{source}.{quoted(column.name)}"
     if column.default is not None:
         # A payload from before the field was added lacks it; then the default applies.
@@ -292,14 +299,14 @@ def _field(source: str, column: Column) -> str:
     if column.type == BIGINT:
         number = f"try_cast({value} as BIGINT)"
         value = f"case when {number}::VARCHAR = {value} then {number} end"
-    return f"{value} as {quoted(column.name)}"
+    return value
 
 
 def _select(entity: Entity) -> str:
     if entity.field is None:
-        fields = ", ".join(_field("state", column) for column in entity.fields)
-        return f"select {AGGREGATE_ID}, {fields}, directory_epoch, events from {STATES}"
-    fields = ", ".join(_field("part", column) for column in entity.fields)
+        fields = ", ".join(decoded("state", column) for column in entity.fields)
+        return f"select {AGGREGATE_ID}, {fields}, pod, epoch, directory_epoch, events from {STATES}"
+    fields = ", ".join(decoded("part", column) for column in entity.fields)
     return (
         f"select {AGGREGATE_ID}, merchant_id, {fields} from (select {AGGREGATE_ID}, state.merchant_id as merchant_id, "
         f"unnest(state.{quoted(entity.field)}) as part from {STATES})"

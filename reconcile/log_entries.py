@@ -61,7 +61,7 @@ class ReadBack:
         return min((entry.cut for entry in self._entries if entry.cut > self.trimmed_cut), default=None)
 
     def rows(self) -> pa.RecordBatchReader:
-        """Return the events of all readable entries with their cut and partition, as a stream."""
+        """Return the events of all readable entries with their epoch, cut and partition, as a stream."""
         batches = (batch for events in self._taken(_placed) for batch in events.to_batches())
         return pa.RecordBatchReader.from_batches(_placed_schema(), batches)
 
@@ -109,8 +109,8 @@ def _placed(entry: LoggedEntry, events: pa.Table | None) -> pa.Table:
     if events is None:
         return _placed_schema().empty_table()
     placed = events.select(list(KEPT_COLUMNS))
-    for name, value in (("cut", entry.cut), ("partition", entry.partition)):
-        placed = placed.append_column(name, pa.array([value] * events.num_rows, pa.int64()))
+    for name, value in (("epoch", entry.epoch), ("cut", entry.cut), ("partition", entry.partition)):
+        placed = placed.append_column(name, pa.array([value] * events.num_rows))
     # As bytes, because a payload that is not valid UTF-8 must also get an MD5, so that it differs.
     payloads = slices(events.column("payload").cast(pa.binary()))
     digests = [_digest(payload) for part in payloads for payload in part]
@@ -124,5 +124,5 @@ def _digest(payload: bytes | None) -> str | None:
 
 def _placed_schema() -> pa.Schema:
     kinds = {name: pa.timestamp("us", tz="UTC") for name in MOMENTS} | dict.fromkeys(NUMBERS, pa.int64())
-    names = (*KEPT_COLUMNS, "cut", "partition", "payload_md5")
+    names = (*KEPT_COLUMNS, "epoch", "cut", "partition", "payload_md5")
     return pa.schema([(name, kinds.get(name, pa.string())) for name in names])

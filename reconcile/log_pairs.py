@@ -26,6 +26,7 @@ from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, names_aggregate
 
 TEXTS = (
+    "epoch",
     "merchant_id",
     "aggregate_type",
     "aggregate_id",
@@ -80,11 +81,11 @@ OF_CUTS = """(
 # The run's own cut was registered outside of its snapshot, so the snapshot does not show it. We add it: its snapshot is
 # the present one.
 CUTS = """
-    select cut, partition_count::bigint, pg_snapshot_xmax(snapshot)::text::bigint as xmax,
+    select cut, epoch, partition_count::bigint, pg_snapshot_xmax(snapshot)::text::bigint as xmax,
            array_to_string(array(select pg_snapshot_xip(snapshot)::text), ',') as in_progress
     from oltp.cuts
     union all
-    select {cut}, {partition_count}, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+    select {cut}, {epoch}, {partition_count}, pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
            array_to_string(array(select pg_snapshot_xip(pg_current_snapshot())::text), ',')
 """
 
@@ -104,7 +105,7 @@ PLACED = """
         asof join (select xmax, min(cut) as cut from {cuts} group by xmax) as c on c.xmax >= e.xmax_min
         left join held as h on h.xid = e.xid
     )
-    select d.* exclude (xid, xmax_min),
+    select d.* exclude (xid, xmax_min), c.epoch,
            (('0x' || substr(md5(d.merchant_id || '/' || d.aggregate_type || '/' || d.aggregate_id), 1, 8))::UBIGINT
             % c.partition_count)::BIGINT as partition
     from dated as d join {cuts} as c on c.cut = d.cut

@@ -116,9 +116,14 @@ class Pair:
     """What an incremental run compares."""
     has_figures: bool = False
     """Whether the totals of `reconcile/figures.py` can be computed from the tables that it reads."""
+    stored_tables: frozenset[str] = frozenset()
+    """The tables of the copy, each with its schema, that are compared as they are stored; of a copy whose tables other
+    pairs see only through its views.
+    """
     queries: Mapping[str, str] = field(default_factory=dict)
     """Other rows that are read from OLTP at the cut: name -> PostgreSQL query. Its placeholders are ``{cut}``,
-    ``{partition_count}`` and ``{of_cuts}`` (the condition that an outbox row may belong to the compared cuts).
+    ``{epoch}`` (the cut's, as a literal), ``{partition_count}`` and ``{of_cuts}`` (the condition that an outbox row may
+    belong to the compared cuts).
     """
 
     @property

@@ -12,13 +12,16 @@ from contracts.errors import InputError
 from reconcile.daily_pairs import DAILY_PAIR
 from reconcile.finance_pairs import FINANCE_PAIRS
 from reconcile.gift_card_pair import GIFT_CARD_PAIR
+from reconcile.history_pairs import HISTORY_PAIRS
 from reconcile.identity_pairs import JOURNAL_PAIR, STOCK_PAIR
+from reconcile.journal_pair import JOURNAL_ENTRIES_PAIR
 from reconcile.lake_pairs import LAKE_PAIRS
 from reconcile.log_pairs import LOG_PAIR, OUTBOX_PAIR
 from reconcile.oltp_identities import OLTP_IDENTITIES
 from reconcile.pair import Pair, Stage
 from reconcile.position_pairs import POSITION_PAIR
 from reconcile.read_model_pairs import READ_MODEL_PAIRS
+from reconcile.tax_movement_pair import TAX_MOVEMENTS_PAIR
 from reconcile.tax_pair import TAX_PAIR
 
 __all__ = ["PAIRS", "Pair", "Stage", "pairs_named"]
@@ -35,6 +38,9 @@ PAIRS: tuple[Pair, ...] = (
     DAILY_PAIR,
     GIFT_CARD_PAIR,
     JOURNAL_PAIR,
+    *HISTORY_PAIRS,
+    JOURNAL_ENTRIES_PAIR,
+    TAX_MOVEMENTS_PAIR,
     *READ_MODEL_PAIRS,
 )
 """Every pair, in the order in which a run compares them."""

@@ -191,8 +191,8 @@ def _pair(view: View) -> Pair:
         right=f"read models: {', '.join(shape.name for shape in view.shapes)}",
         description=view.compared,
         cannot_catch=(
-            "Events that neither the lake nor the view has (the OLTP pairs find those); epochs, and columns that only "
-            "serve the view's own bookkeeping."
+            "Events that neither the lake nor the view has (the OLTP pairs find those); what the view notes of its "
+            "positions besides the cut."
         ),
         copy=view.name,
         stage=Stage.OWN,

@@ -35,6 +35,8 @@ create table if not exists reconcile.sightings (
     compared_at timestamptz,
     group_ids bigint[] not null default '{}'
 );
+alter table reconcile.sightings add column if not exists aggregate_type text;
+alter table reconcile.sightings add column if not exists cuts bigint[];
 create index if not exists sightings_waiting on reconcile.sightings (sighting_id) where compared_at is null;
 create index if not exists sightings_of_aggregate on reconcile.sightings (aggregate_id, sighting_id desc);
 create unique index if not exists sightings_once on reconcile.sightings
@@ -58,17 +60,17 @@ LOCK = 0x736967687473
 
 KEEP = """
 insert into reconcile.sightings (
-    witness, kind, pod, copy, place, aggregate_id, what, before, after, transaction, written_at
+    witness, kind, pod, copy, place, aggregate_id, aggregate_type, cuts, what, before, after, transaction, written_at
 )
 values (
-    %(witness)s, %(kind)s, %(pod)s, %(copy)s, %(place)s, %(aggregate_id)s, %(what)s, %(before)s, %(after)s,
-    %(transaction)s, %(written_at)s
+    %(witness)s, %(kind)s, %(pod)s, %(copy)s, %(place)s, %(aggregate_id)s, %(aggregate_type)s, %(cuts)s, %(what)s,
+    %(before)s, %(after)s, %(transaction)s, %(written_at)s
 )
 on conflict do nothing
 """
 SELECT = """
-select sighting_id, witness, kind, pod, copy, place, aggregate_id, what, before, after, transaction, written_at,
-       seen_at, compared_at, group_ids
+select sighting_id, witness, kind, pod, copy, place, aggregate_id, aggregate_type, cuts, what, before, after,
+       transaction, written_at, seen_at, compared_at, group_ids
 from reconcile.sightings
 """
 WAITING = f"{SELECT} where compared_at is null order by sighting_id limit %(limit)s"
@@ -155,6 +157,7 @@ def _row(sighting: Sighting) -> dict[str, Any]:
     return {
         **vars(sighting),
         "kind": sighting.kind.value,
+        "cuts": None if sighting.cuts is None else list(sighting.cuts),
         "before": None if sighting.before is None else Jsonb(dict(sighting.before)),
         "after": None if sighting.after is None else Jsonb(dict(sighting.after)),
     }
@@ -163,6 +166,10 @@ def _row(sighting: Sighting) -> dict[str, Any]:
 def _read(control_dsn: str, query: str, bound: Mapping[str, Any]) -> list[KeptSighting]:
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         rows = connection.execute(query, bound).fetchall()
-    return [
-        KeptSighting(**{**row, "kind": SightingKind(row["kind"]), "group_ids": tuple(row["group_ids"])}) for row in rows
-    ]
+    return [_kept(row) for row in rows]
+
+
+def _kept(row: Mapping[str, Any]) -> KeptSighting:
+    cuts = None if row["cuts"] is None else tuple(row["cuts"])
+    kind, group_ids = SightingKind(row["kind"]), tuple(row["group_ids"])
+    return KeptSighting(**{**row, "kind": kind, "cuts": cuts, "group_ids": group_ids})

@@ -80,6 +80,16 @@ class SweepPlan:
     """Aggregates with unended breaks; only another comparison can end these breaks."""
     whole_pairs: frozenset[str] = frozenset()
     """Pairs of the log that are compared completely, because they have unended breaks."""
+    seen_cuts: tuple[tuple[int, int], ...] = ()
+    """Ranges of cuts (after, through] that are compared because a witness named them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenKeys:
+    """What witnesses named in one pod: aggregates, and ranges of cuts (after, through] of the log."""
+
+    ids: frozenset[str]
+    cuts: tuple[tuple[int, int], ...] = ()
 
 
 def covered(before: Coverage | None, result: PairResult) -> Coverage | None:
@@ -163,9 +173,10 @@ def planned(
     )
 
 
-def narrowed(plan: SweepPlan, ids: Collection[str]) -> SweepPlan:
-    """Return the plan of a run that looks at these aggregates at once, and sweeps nothing besides."""
-    return replace(plan, parts=(), cut_parts=(), share=0.0, suspects=plan.suspects | frozenset(ids))
+def narrowed(plan: SweepPlan, seen: SeenKeys) -> SweepPlan:
+    """Return the plan of a run that looks at what was seen at once, and sweeps nothing besides."""
+    suspects = plan.suspects | seen.ids
+    return replace(plan, parts=(), cut_parts=(), share=0.0, suspects=suspects, seen_cuts=seen.cuts)
 
 
 def _by_age(coverages: Sequence[Coverage]) -> tuple[KeyRange, ...]:

@@ -27,6 +27,10 @@ def moment(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name=name, type=TIMESTAMP) for name in names)
 
 
+ORIGIN = (*text("pod", "epoch"), *number("directory_epoch"))
+"""Of a root's row: the pod and epochs of the newest event, from which it was made."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewTable:
     """A table of a view, and the rows that it must hold by the lake's states.

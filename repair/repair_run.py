@@ -17,7 +17,7 @@ from typing import Any
 from contracts.breaks import Break, BreakState
 from contracts.errors import ComparisonError, TieoutError
 from contracts.ids import uuid7
-from contracts.ownership import family_of
+from contracts.ownership import WAREHOUSE, family_of, mended_with
 from contracts.verdicts import PairResult, Verdict
 from reconcile.results import latest_results
 from repair import actions, audit, ledger
@@ -185,8 +185,12 @@ class _Run:
             self._breaks = self._claim()
             rest = self._scope.open_breaks(self._tools) if len(self._breaks) >= self._budget.breaks_max else []
             beyond = {item.break_id for item in rest}
+            if any(mended_with(item.pair) is WAREHOUSE for item in self._breaks):
+                self._tools.prepare_build()
             self._tools.on_step("claimed")
             made = self._plan()
+            if any(action.kind is ActionKind.BUILD for action in made.actions):
+                self._tools.prepare_build()
             self._escalate(made, beyond)
             self._tools.on_step("planned")
             for action in made.actions:

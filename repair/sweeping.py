@@ -15,10 +15,11 @@ from contracts.verdicts import PairResult
 from reconcile.coverage import keep_coverage, read_coverage
 from reconcile.pair import Sweep
 from reconcile.pairs import pairs_named
-from reconcile.sweep import SweepPlan, narrowed, planned
+from reconcile.sweep import SeenKeys, SweepPlan, narrowed, planned
 from repair.ledger import Recorded, record
 from repair.ledger.schema import reading
 
+NOTHING_SEEN = SeenKeys(ids=frozenset())
 SUSPECTS = "select pair, aggregate_key from trust.breaks where pod = %(pod)s and ended_at is null"
 
 
@@ -28,12 +29,12 @@ def plans_for(
     pairs: Collection[str] | None,
     now: datetime,
     *,
-    seen: Mapping[str, Collection[str]] | None = None,
+    seen: Mapping[str, SeenKeys] | None = None,
 ) -> dict[str, SweepPlan]:
     """Return pod -> plan of an incremental comparison of these pairs; without a plan, everything is compared.
 
-    With `seen` (pod -> aggregate ids that witnesses named) the comparison looks at these, at what changed and at what
-    has breaks, and sweeps nothing.
+    With `seen` (pod -> what witnesses named) the comparison looks at this, at what changed and at what has breaks, and
+    sweeps nothing.
     """
     coverages = read_coverage(control_dsn)
     chosen = [pair for pair in pairs_named(pairs) if pair.sweep is not Sweep.WHOLE]
@@ -43,7 +44,7 @@ def plans_for(
         suspects = _suspects(control_dsn, pod, [pair.name for pair in chosen])
         plan = planned([coverages.get((pair.name, pod)) for pair in chosen], suspects, of_cuts, now)
         if plan is not None:
-            plans[pod] = plan if seen is None else narrowed(plan, seen.get(pod, ()))
+            plans[pod] = plan if seen is None else narrowed(plan, seen.get(pod, NOTHING_SEEN))
     return plans
 
 

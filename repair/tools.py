@@ -42,6 +42,8 @@ class Repairing:
     settings: Settings
     recheck: Recheck
     build: Build
+    prepare_build: Callable[[], None] = lambda: None
+    """Lets a build be prepared while other steps run; called when one is to be expected."""
     projection: Callable[[str], Projection]
     """Name of the lake or of a view -> the projection."""
     clean: Callable[[str], str] = str

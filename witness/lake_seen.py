@@ -21,12 +21,15 @@ from contracts.text import counted
 from reconcile.connections import Connection
 
 NAME = "lake"
-WATCHED = {"raw": LAKE.name}
-"""Schema -> the copy whose tables only writers of ours change."""
-BUILT = {"staging": WAREHOUSE.name, "intermediate": WAREHOUSE.name, "marts": WAREHOUSE.name, "builds": WAREHOUSE.name}
-"""The same of the schemas of which only the files are looked at."""
+WATCHED = {
+    "raw": LAKE.name,
+    **dict.fromkeys(("staging", "intermediate", "marts"), WAREHOUSE.name),
+}
+"""Schema -> the copy whose tables and views only writers of ours change."""
+UNWATCHED = {"builds": WAREHOUSE.name}
+"""The same of the schema of which only the files are looked at."""
 SNAPSHOTS_AT_ONCE = 5_000
-EVENTS = "events"
+RAW, EVENTS = "raw", "events"
 
 SNAPSHOTS = """
 select snapshot.snapshot_id, snapshot.snapshot_time::text, changes.changes_made, changes.author, changes.commit_message,
@@ -40,22 +43,26 @@ select distinct tables.table_id, schemas.schema_name, tables.table_name
 from ducklake_table as tables inner join ducklake_schema as schemas on tables.schema_id = schemas.schema_id
 where tables.table_id = any(%(tables)s)
 """
-# Of a table that is partitioned by pod the file says its pod. Where a file has the rows of one aggregate alone, its
-# statistics say which.
+# Of a table that is partitioned by pod the file says its pod. Its statistics say which aggregates and cuts it may have.
 TOUCHED = """
 with files as (
     select data_file_id, table_id from ducklake_data_file
     where begin_snapshot = %(snapshot)s or end_snapshot = %(snapshot)s
     union select data_file_id, table_id from ducklake_delete_file where begin_snapshot = %(snapshot)s
 )
-select files.table_id, pods.partition_value, case when stats.min_value = stats.max_value then stats.min_value end
+select files.table_id, pods.partition_value,
+    max(stats.min_value) filter (where column_name = 'aggregate_id' and min_value = max_value),
+    max(stats.min_value) filter (where column_name = 'aggregate_type' and min_value = max_value),
+    max(stats.min_value) filter (where column_name = 'cut'), max(stats.max_value) filter (where column_name = 'cut')
 from files
 left join ducklake_file_partition_value as pods
     on pods.data_file_id = files.data_file_id and pods.partition_key_index = 0
 left join ducklake_column as columns
-    on columns.table_id = files.table_id and columns.column_name = 'aggregate_id' and columns.end_snapshot is null
+    on columns.table_id = files.table_id and columns.end_snapshot is null
+    and columns.column_name in ('aggregate_id', 'aggregate_type', 'cut')
 left join ducklake_file_column_stats as stats
     on stats.data_file_id = files.data_file_id and stats.column_id = columns.column_id
+group by files.data_file_id, files.table_id, pods.partition_value
 """
 FILES = """
 select kind, file_id, schemas.schema_name, tables.table_name, pods.partition_value, files.file_size_bytes,
@@ -92,8 +99,20 @@ where tables.table_name = 'events' limit 1
 
 ENTRY = re.compile(r'([a-z_]+):(?:"((?:[^"]|"")*)"(?:\."((?:[^"]|"")*)")?|(\d+))')
 """An entry of a snapshot's changes: what was done, and to which table, by name or by number."""
-Touched = tuple[str, str, str, str | None]
-"""Schema, table, pod (empty: not told), and aggregate id (None: not told)."""
+NEW_SCHEMA = "created_schema"
+"""A schema that was created holds nothing yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Touched:
+    """What a snapshot changed: a table, and as far as its files tell which rows."""
+
+    schema: str
+    table: str
+    pod: str = ""
+    aggregate_id: str | None = None
+    aggregate_type: str | None = None
+    cuts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,15 +198,17 @@ def stranger_sightings(catalog: Connection, snapshots: Sequence[Snapshot]) -> li
     for snapshot in snapshots:
         if snapshot.author == LAKE_WRITER:
             continue
-        for schema, table, pod, aggregate_id in sorted(_touched(catalog, snapshot), key=str):
+        for touched in sorted(_touched(catalog, snapshot), key=str):
             found.append(
                 Sighting(
                     witness=NAME,
                     kind=SightingKind.UNANNOUNCED,
-                    pod=pod,
-                    copy=WATCHED[schema],
-                    place=f"{schema}.{table}".rstrip("."),
-                    aggregate_id=aggregate_id,
+                    pod=touched.pod,
+                    copy=WATCHED[touched.schema],
+                    place=f"{touched.schema}.{touched.table}".rstrip("."),
+                    aggregate_id=touched.aggregate_id,
+                    aggregate_type=touched.aggregate_type,
+                    cuts=touched.cuts,
                     what=f"Snapshot {snapshot.number} by no writer of the lake: {snapshot.changes}.",
                     transaction=f"snapshot {snapshot.number} {snapshot.identity}",
                     written_at=snapshot.made_at,
@@ -197,20 +218,40 @@ def stranger_sightings(catalog: Connection, snapshots: Sequence[Snapshot]) -> li
 
 
 def _touched(catalog: Connection, snapshot: Snapshot) -> set[Touched]:
-    entries = ENTRY.findall(snapshot.changes)
+    entries = [entry for entry in ENTRY.findall(snapshot.changes) if entry[0] != NEW_SCHEMA or entry[1] == RAW]
     numbers = {int(number) for *_, number in entries if number}
     rows = catalog.execute(NAMES, {"tables": list(numbers)}).fetchall()
     names = {number: (schema, table) for number, schema, table in rows if schema in WATCHED}
-    found: set[Touched] = {(schema, table, "", None) for _, schema, table, _ in entries if schema in WATCHED}
+    found = {Touched(schema=schema, table=table) for _, schema, table, _ in entries if schema in WATCHED}
     told = set()
-    if names:
-        for number, pod, aggregate_id in catalog.execute(TOUCHED, {"snapshot": snapshot.number}).fetchall():
-            if number in names:
-                is_of_events = names[number][1] == EVENTS
-                found.add((*names[number], (pod or "") if is_of_events else "", aggregate_id if is_of_events else None))
-                told.add(number)
+    for number, *said in catalog.execute(TOUCHED, {"snapshot": snapshot.number}).fetchall() if names else ():
+        if number in names:
+            found.add(_of_file(*names[number], *said))
+            told.add(number)
     # Of a table whose files do not tell: it was altered or dropped, or its rows are kept in the catalog.
-    return found | {(*name, "", None) for number, name in names.items() if number not in told}
+    return found | {Touched(schema=names[one][0], table=names[one][1]) for one in names if one not in told}
+
+
+def _of_file(
+    schema: str,
+    table: str,
+    pod: str | None,
+    aggregate_id: str | None,
+    aggregate_type: str | None,
+    first_cut: str | None,
+    last_cut: str | None,
+) -> Touched:
+    if table != EVENTS:
+        return Touched(schema=schema, table=table)
+    is_told = first_cut is not None and last_cut is not None
+    return Touched(
+        schema=schema,
+        table=table,
+        pod=pod or "",
+        aggregate_id=aggregate_id,
+        aggregate_type=aggregate_type,
+        cuts=(int(first_cut or 0) - 1, int(last_cut or 0)) if is_told else None,
+    )
 
 
 def files_of(catalog: Connection, data_path: str, *, after_snapshot: int) -> list[NamedFile]:
@@ -225,7 +266,7 @@ def files_after(catalog: Connection, data_path: str, key: tuple[str, int], limit
 
 def _files(catalog: Connection, query: str, data_path: str, **bound: Any) -> list[NamedFile]:
     root = str(Path(data_path).absolute()) + "/"
-    rows = catalog.execute(query, {**bound, "root": root, "schemas": [*WATCHED, *BUILT]}).fetchall()
+    rows = catalog.execute(query, {**bound, "root": root, "schemas": [*WATCHED, *UNWATCHED]}).fetchall()
     return [
         NamedFile(
             kind=kind,
@@ -251,7 +292,7 @@ def file_sightings(file: NamedFile, snapshot: int) -> Sighting:
         witness=NAME,
         kind=SightingKind.LOST,
         pod=file.pod,
-        copy={**WATCHED, **BUILT}[file.schema],
+        copy={**WATCHED, **UNWATCHED}[file.schema],
         place=f"{file.schema}.{file.table}",
         what=f"The {file.kind} file {file.number} ({file.path.name}) {file.wrong()}.",
         transaction=f"{file.kind} file {file.number} at snapshot {snapshot}",

@@ -20,7 +20,7 @@ from contracts.text import counted
 from reconcile.connections import Connection
 from witness.slot_witness import SlotWitness
 from witness.transactions import Reading, Touched, shown, what_was_done
-from witness.write_ahead import Change, Note, Row
+from witness.write_ahead import Change, Note, Operation, Row
 
 NAME = "read_models"
 SCHEMA = "read_models"
@@ -81,11 +81,13 @@ class ViewReading(Reading[Whose]):
         """Yield what is seen of a row, once for each read model that must be compared."""
         whose = whose or Whose(copy=COPY_OF.get(table), pod="", aggregate_id=None)
         change, place = touched.change, f"{SCHEMA}.{table}"
+        # The log does not have the pod from before, in which the row is missing if the pod was changed.
+        is_update = change is not None and change.operation is Operation.UPDATE
         copies = [whose.copy] if whose.copy else [one.name for one in READ_MODELS]
         of = f" of {whose.aggregate_id}" if whose.aggregate_id else ""
         for copy in copies:
             yield self.unannounced(
-                pod=whose.pod,
+                pod="" if table in COPY_OF and is_update else whose.pod,
                 copy=copy,
                 place=place if whose.copy else f"{place}, {copy}",
                 aggregate_id=whose.aggregate_id,

@@ -92,3 +92,9 @@
     {% endfor %}
     )
 {% endmacro %}
+
+{# Says in the snapshot that a build of ours writes it, so that the lake's witness knows it (contracts/announcements.py).
+   It holds for the transaction that dbt has opened, so it stands before the first statement that writes. #}
+{% macro signed_build() -%}
+    call {{ this.database }}.set_commit_message('tieout', 'build of {{ this.identifier }}');
+{%- endmacro %}

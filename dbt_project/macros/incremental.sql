@@ -14,6 +14,7 @@
             {% do adapter.drop_relation(existing) %}
         {% endif %}
         {% call statement('main') %}
+            {{ signed_build() }}
             create or replace table {{ target }} as (
                 {{ sql }}
             )
@@ -26,6 +27,7 @@
             {% call noop_statement('main', 'UNCHANGED') %}{% endcall %}
         {% else %}
             {% call statement('main') %}
+                {{ signed_build() }}
                 {{ replace_by_cut(target, computed, vector) }}
             {% endcall %}
         {% endif %}
@@ -44,6 +46,7 @@
     {% if not run_query("select exists (from " ~ target ~ ")").rows[0][0] %}
         {% do adapter.commit() %}
         {% call statement('filler') %}
+            {{ signed_build() }}
             insert into {{ target }} by name
             select
                 '{{ cut_vector()[0].pod }}' as pod,
@@ -51,6 +54,7 @@
         {% endcall %}
         {% do adapter.commit() %}
         {% call statement('gone') %}
+            {{ signed_build() }}
             delete from {{ target }}
         {% endcall %}
     {% endif %}

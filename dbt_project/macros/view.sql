@@ -18,6 +18,7 @@
             {{ get_assert_columns_equivalent(sql) }}
         {% endif %}
         {% call statement('main') %}
+            {{ signed_build() }}
             create or replace view {{ target }} as (
                 {{ sql }}
             );

@@ -47,6 +47,13 @@ MART_CELLS = (
         "payments",
         Class.AMOUNT,
     ),
+    Cell(
+        damage="earlier version of a payment changed by one minor unit",
+        store=WAREHOUSE,
+        do=warehouse.change_earlier_row("payment", "authorized_minor = authorized_minor + 1", "captured"),
+        named=names(lake_warehouse__payments_history=Class.AMOUNT),
+        actions=BUILD,
+    ),
     _in_mart("captured order halved", warehouse.halve_order, "orders", Class.AMOUNT),
     _in_mart("refund missing", warehouse.lose_row("refund", "completed"), "refunds", Class.MISSING),
     _in_mart(
@@ -102,6 +109,13 @@ MART_CELLS = (
         store=WAREHOUSE,
         do=warehouse.change_entry,
         named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
+        actions=BUILD,
+    ),
+    Cell(
+        damage="journal entries of an event booked at another time of their day",
+        store=WAREHOUSE,
+        do=warehouse.redate_entries,
+        named=names(lake_warehouse__journal_entries=Class.DIFFERENT),
         actions=BUILD,
     ),
     _in_mart(

@@ -47,6 +47,16 @@ def change_row(kind: str, change: str, *traits: str) -> Damage:
     return do
 
 
+def change_earlier_row(kind: str, change: str, *traits: str) -> Damage:
+    """Return the damage that changes the first version of one aggregate, which no mart shows any more."""
+
+    def do(place: Place) -> Harm:
+        where = f"pod = $pod and {ID_COLUMNS[kind]} = $id and version = 1 and valid_to_cut is not null"
+        return _change(place, place.take(kind, *traits), f"update {_history(kind)} set {change} where {where}")
+
+    return do
+
+
 def age_row(kind: str, *traits: str) -> Damage:
     """Return the damage that deletes the current version and makes the previous version current again."""
 
@@ -124,6 +134,10 @@ lose_entries = _in_journal("delete from {journal} where {event}", "payment", "ca
 double_entry = _in_journal(
     "insert into {journal} select * from {journal} where {event} and account = 'cash'", "payment", "captured"
 )
+redate_entries = _in_journal(
+    "update {journal} set booked_at = date_trunc('day', booked_at) where {event}", "payment", "captured"
+)
+"""Books an event at the beginning of its day: the figures of every day stay right."""
 change_entry = _in_journal(
     "update {journal} set amount_micro = amount_micro + 10000 where {event} and account = 'cash'", "payment", "captured"
 )

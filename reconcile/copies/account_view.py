@@ -7,7 +7,7 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 from __future__ import annotations
 
 from reconcile.shapes import Shape, belongs_to
-from reconcile.view_tables import View, ViewTable, moment, number, text
+from reconcile.view_tables import ORIGIN, View, ViewTable, moment, number, text
 
 TABLES = (
     ViewTable(
@@ -17,7 +17,8 @@ TABLES = (
             columns=(
                 *text("merchant_id", "customer_id", "order_number", "status", "currency"),
                 *number("item_quantity", "lines_minor", "discount_minor", "shipping_minor", "tax_minor"),
-                *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version", "directory_epoch"),
+                *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version"),
+                *ORIGIN,
                 *moment("placed_at"),
             ),
             day="placed_at",
@@ -42,7 +43,8 @@ TABLES = (
             key=("payment_id",),
             columns=(
                 *text("merchant_id", "customer_id", "order_id", "status", "currency"),
-                *number("authorized_minor", "captured_minor", "refunded_minor", "version", "directory_epoch"),
+                *number("authorized_minor", "captured_minor", "refunded_minor", "version"),
+                *ORIGIN,
                 *moment("authorized_at"),
             ),
             day="authorized_at",
@@ -60,7 +62,8 @@ TABLES = (
             key=("refund_id",),
             columns=(
                 *text("merchant_id", "customer_id", "order_id", "payment_id", "status", "currency", "reason"),
-                *number("amount_minor", "tax_minor", "version", "directory_epoch"),
+                *number("amount_minor", "tax_minor", "version"),
+                *ORIGIN,
                 *moment("requested_at", "completed_at"),
             ),
             day="requested_at",
@@ -78,7 +81,8 @@ TABLES = (
             key=("entitlement_id",),
             columns=(
                 *text("merchant_id", "customer_id", "feature"),
-                *number("effective_level", "version", "directory_epoch"),
+                *number("effective_level", "version"),
+                *ORIGIN,
             ),
             version="version",
             aggregate=belongs_to("customer_entitlement", "entitlement_id"),

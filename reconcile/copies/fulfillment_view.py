@@ -7,7 +7,7 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 from __future__ import annotations
 
 from reconcile.shapes import Shape, belongs_to
-from reconcile.view_tables import View, ViewTable, moment, number, text
+from reconcile.view_tables import ORIGIN, View, ViewTable, moment, number, text
 
 OPEN = "quantity - fulfilled_quantity - cancelled_quantity - withdrawn_quantity"
 HELD = "quantity - consumed_quantity - released_quantity"
@@ -18,7 +18,8 @@ TABLES = (
             key=("order_id",),
             columns=(
                 *text("merchant_id", "customer_id", "order_number", "status", "reservation_id"),
-                *number("open_quantity", "version", "directory_epoch"),
+                *number("open_quantity", "version"),
+                *ORIGIN,
                 *moment("ordered_at"),
             ),
             day="ordered_at",
@@ -56,7 +57,7 @@ TABLES = (
         shape=Shape(
             name="fulfillment_reservations",
             key=("reservation_id",),
-            columns=(*text("merchant_id", "order_id", "status"), *number("version", "directory_epoch")),
+            columns=(*text("merchant_id", "order_id", "status"), *number("version"), *ORIGIN),
             version="version",
             aggregate=belongs_to("reservation", "reservation_id"),
         ),

@@ -7,7 +7,7 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 from __future__ import annotations
 
 from reconcile.shapes import Shape, belongs_to, sums
-from reconcile.view_tables import SumPart, View, ViewSum, ViewTable, number, text
+from reconcile.view_tables import ORIGIN, SumPart, View, ViewSum, ViewTable, number, text
 
 UTC_DAY = "strftime({} at time zone 'UTC', '%Y-%m-%d')"
 TABLES = (
@@ -17,7 +17,8 @@ TABLES = (
             key=("order_id",),
             columns=(
                 *text("merchant_id", "day", "currency"),
-                *number("ordered_minor", "cancelled_minor", "version", "directory_epoch"),
+                *number("ordered_minor", "cancelled_minor", "version"),
+                *ORIGIN,
             ),
             day="day",
             currency="currency",
@@ -32,7 +33,7 @@ TABLES = (
         shape=Shape(
             name="sales_payments",
             key=("payment_id",),
-            columns=(*text("merchant_id", "currency"), *number("version", "directory_epoch")),
+            columns=(*text("merchant_id", "currency"), *number("version"), *ORIGIN),
             currency="currency",
             version="version",
             aggregate=belongs_to("payment", "payment_id"),
@@ -64,7 +65,7 @@ TABLES = (
         shape=Shape(
             name="sales_refunds",
             key=("refund_id",),
-            columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version", "directory_epoch")),
+            columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version"), *ORIGIN),
             day="day",
             currency="currency",
             version="version",

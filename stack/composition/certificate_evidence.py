@@ -28,14 +28,19 @@ from finance.periods import Period
 from finance.reading import epoch_starts
 from reconcile.coverage import compared_since
 from reconcile.figure_results import figures_at
+from reconcile.pair import Stage
 from reconcile.pairs import PAIRS
 from reconcile.results import EpochStart, answered_since, complete_results, latest_results
 from repair.ledger import breaks, hold_ledger
 
-COMPARED = tuple(pair.name for pair in PAIRS if pair.copy == "warehouse")
+COMPARED = tuple(pair.name for pair in PAIRS if pair.stage is Stage.WAREHOUSE)
 """The pairs that a certificate lists: they compare finance with operations, and the journal with itself."""
-SOURCES = frozenset({"oltp_identities"} | {pair.name for pair in PAIRS if pair.name.startswith("oltp_lake.")})
-"""The pairs that check finance's sources: they find contradictions inside OLTP, and differences of lake and OLTP."""
+SOURCES = frozenset(
+    {"oltp_identities"} | {pair.name for pair in PAIRS if pair.name.startswith("oltp_lake.") or pair.stored_tables}
+)
+"""The pairs that check finance's sources: they find contradictions inside OLTP, and differences of lake and OLTP, and
+of what the warehouse stores and the lake.
+"""
 DEPENDED_ON = SOURCES.union(COMPARED)
 UNENDED = tuple(state for state in BreakState if state not in ENDED)
 

@@ -16,6 +16,7 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult
 from reconcile.comparison_run import run_pairs
 from reconcile.results import save_results
+from reconcile.sweep import SeenKeys
 from repair.sweeping import plans_for
 from repair.tools import OnStep, Repairing
 from stack.composition.builder import WarehouseBuilder, warm_builder
@@ -52,6 +53,7 @@ def repairing_tools(
             settings=values,
             recheck=recheck,
             build=warehouse.build_again,
+            prepare_build=warehouse.prepare,
             projection=lambda name: build_projection(name, values),
             clean=scrubber(values),
             on_step=on_step,
@@ -61,12 +63,16 @@ def repairing_tools(
 
 
 class _Warehouse:
-    """The builder's process. It is started for the first build, because most repairs need no build."""
+    """The builder's process. It is started when a build is to be expected, because most repairs need none."""
 
     def __init__(self, values: Settings, stack: ExitStack) -> None:
         self._values = values
         self._stack = stack
         self._builder: WarehouseBuilder | None = None
+
+    def prepare(self) -> None:
+        """Start the process, which needs seconds before it can build."""
+        self._started()
 
     def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
         return self._started().build_to(cuts)
@@ -90,7 +96,8 @@ def _compare_again(
 ) -> Sequence[PairResult]:
     with progress.step("Comparing again at new cuts") as step:
         context = build_reconcile_context(values, build=warehouse.build_to)
-        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=keys)
+        seen = {pod: SeenKeys(ids=frozenset(ids)) for pod, ids in keys.items()}
+        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen)
         results = run_pairs(context, pairs, pods, on_progress=step.say, plans=plans)
     save_results(values.control_dsn, results)
     return results

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 SAVED_SECONDS_MAX = 60.0
 """After a rest, at most the share of this time has been saved up."""
+BORROWED_SECONDS_MAX = 600.0
+"""Urgent work borrows at most the share of this time; it is paid back by other work that waits."""
 
 
 @dataclass(kw_only=True)
@@ -31,7 +33,7 @@ class CpuShare:
         self.credit -= cpu_seconds
 
     def may_begin(self, *, is_urgent: bool = False) -> bool:
-        """Return whether work may begin. Urgent work may begin with a debt of as much as can be saved up."""
+        """Return whether work may begin; urgent work may begin with a debt."""
         if self.share <= 0:
             return False
-        return self.credit >= (-SAVED_SECONDS_MAX * self.share if is_urgent else 0.0)
+        return self.credit >= (-BORROWED_SECONDS_MAX * self.share if is_urgent else 0.0)

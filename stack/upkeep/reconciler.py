@@ -1,6 +1,7 @@
 """The reconciler: a worker that compares all the time, within a share of one processor.
 
-It goes round after round. What a witness saw is compared first, and at once. Otherwise a round compares what changed,
+It goes round after round. What a witness saw is compared first, and at once: also between two pairs of another round,
+and on credit that the rounds after it pay back. Otherwise a round compares what changed,
 what has breaks, and the next part of the sweep; every FINANCE_SECONDS a round also builds the warehouse and compares
 finance's side. A round begins only when the share has earned the time that the rounds before it took, and the process
 runs at low priority, so commands come first. No snapshot is open while a round waits (`reconcile/comparison_run.py`).
@@ -17,24 +18,25 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+import psycopg
+
 from contracts.clock import Clock, utc_now
 from contracts.events import STATE_TYPES
-from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
+from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, WAREHOUSE, copy_named, family_of
 from contracts.settings import Settings
-from contracts.sightings import KeptSighting
-from reconcile.comparison_run import run_comparison
+from contracts.sightings import KeptSighting, SightingKind
+from reconcile.comparison_run import OnProgress, run_comparison
 from reconcile.connections import Connections
 from reconcile.context import ReconcileContext
 from reconcile.entities import tables_of
-from reconcile.pair import Stage
 from reconcile.pairs import PAIRS
 from reconcile.rounds import Round, keep_round
 from reconcile.sightings import is_waiting, mark_compared, waiting_sightings
-from reconcile.sweep import SweepPlan
+from reconcile.sweep import SeenKeys, SweepPlan
 from repair.ledger import groups
 from repair.sweeping import plans_for
 from stack.composition.builder import warm_builder
@@ -51,6 +53,8 @@ FINANCE_SECONDS = 300.0
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 10.0, 600.0
 """A sighting whose comparison said nothing of it is compared again after this time, then after twice as long."""
 NICENESS = 10
+
+STORED_TABLES = frozenset().union(*(pair.stored_tables for pair in PAIRS))
 
 logger = logging.getLogger("tieout.reconciler")
 
@@ -74,19 +78,26 @@ class Target:
     pairs: tuple[str, ...]
     ids: frozenset[str] | None
     sighting_ids: tuple[int, ...]
+    cuts: tuple[tuple[int, int], ...] = ()
+    """Ranges of cuts (after, through] in which the log is looked at besides, with `ids`."""
 
 
 def pairs_for(sighting: KeptSighting) -> tuple[str, ...]:
     """Return the pairs that find what a sighting may have changed: those of its copy, or of what OLTP is compared with.
 
     A write to OLTP shows in OLTP's own identities, in its outbox against the log, and against the lake. A write to a
-    table of an aggregate's state shows only in the pairs that read this table.
+    table of an aggregate's state shows only in the pairs that read this table, an event of the lake in those of its
+    aggregate's type and in what passed through the log, and a row that the warehouse stores in the pair of its table.
     """
     own = (*OWNER_FAMILIES, *LOG.found_by, *LAKE.found_by)
     families = own if sighting.copy is None else copy_named(sighting.copy).found_by
     asked = [pair for pair in PAIRS if family_of(pair.name) in families]
     if sighting.copy is None and any(sighting.place in tables_of(kind) for kind in STATE_TYPES):
         asked = [pair for pair in asked if sighting.place in pair.oltp_tables]
+    elif sighting.kind is SightingKind.UNANNOUNCED and sighting.place in STORED_TABLES:
+        asked = [pair for pair in asked if sighting.place in pair.stored_tables]
+    elif sighting.copy == LAKE.name and sighting.aggregate_type is not None:
+        asked = [pair for pair in asked if not pair.aggregate_types or sighting.aggregate_type in pair.aggregate_types]
     return tuple(pair.name for pair in asked)
 
 
@@ -105,6 +116,7 @@ def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Targ
                         pod=pod,
                         pairs=tuple(pair.name for pair in PAIRS if pair.name in named),
                         ids=ids if is_keyed else None,
+                        cuts=tuple(sorted({one.cuts for one in some if one.cuts is not None})),
                         sighting_ids=tuple(one.sighting_id for one in some),
                     )
                 )
@@ -138,17 +150,17 @@ class Reconciler:
     build_context: Callable[..., ReconcileContext] = build_reconcile_context
     finance_at: float | None = None
     """When the last round with finance's side ended; before the first: when the reconciler began."""
+    paid: float = 0.0
+    """Processor seconds that were taken off the share."""
     tried: dict[int, Tried] = field(default_factory=dict)
     """Sighting -> the comparisons that said nothing of it."""
 
     def step(self) -> RoundKind | None:
         """Run the round that is due, if the share allows it; return its kind."""
         now = self.monotonic()
-        self.share.earn(now)
         if self.finance_at is None:
             self.finance_at = now
-        if self.share.may_begin(is_urgent=True) and (seen := self._due(now)):
-            self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+        if self._look(now):
             return RoundKind.SEEN
         if not self.share.may_begin():
             return None
@@ -158,6 +170,19 @@ class Reconciler:
             return RoundKind.FINANCE
         self._round(RoundKind.CHANGES, lambda: self._compare_all(with_finance=False))
         return RoundKind.CHANGES
+
+    def _look(self, now: float) -> bool:
+        """Compare what witnesses have seen, if the share allows it; return whether there was anything."""
+        self.share.earn(now)
+        seen = self._due(now) if self.share.may_begin(is_urgent=True) else []
+        if seen:
+            self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+        return bool(seen)
+
+    def _look_between(self, _said: str) -> None:
+        """Look between two steps of a longer round, in which no snapshot is open."""
+        with suppress(psycopg.Error):  # the next step meets the same error, and says it
+            self._look(self.monotonic())
 
     def _due(self, now: float) -> list[KeptSighting]:
         if not is_waiting(self.connections.to(self.settings.control_dsn)):
@@ -170,14 +195,16 @@ class Reconciler:
 
     def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> None:
         """Run one round, take what it used off the share, and store what it took."""
-        began, used, trouble, compared, swept = self.clock(), self.cpu_seconds(), "", 0, 0.0
+        began, used, paid, trouble, compared, swept = self.clock(), self.cpu_seconds(), self.paid, "", 0, 0.0
         try:
             compared, swept = work()
         except Exception as error:  # any error: the next round may succeed; the table and the log say what it was
             trouble = scrubber(self.settings)(" ".join(f"{type(error).__name__}: {error}".split()))
             logger.warning("The round %s could not compare: %s", kind, trouble)
-        spent = self.cpu_seconds() - used
+        # Without what a round in between has taken.
+        spent = self.cpu_seconds() - used - (self.paid - paid)
         self.share.spend(spent)
+        self.paid += spent
         keep_round(
             self.settings.control_dsn,
             Round(
@@ -193,10 +220,10 @@ class Reconciler:
 
     def _compare_all(self, *, with_finance: bool) -> tuple[int, float]:
         """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""
-        pairs = [pair.name for pair in PAIRS if with_finance or pair.stage is not Stage.WAREHOUSE]
+        pairs = [pair.name for pair in PAIRS if with_finance or pair.copy != WAREHOUSE.name]
         pods = [pod.pod for pod in self.settings.pods]
         plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock())
-        found = self._compare(pairs, pods, plans)
+        found = self._compare(pairs, pods, plans, self._look_between)
         swept = min((plans[pod].share if pod in plans else 1.0 for pod in pods), default=0.0)
         return len(found.results), swept
 
@@ -207,8 +234,8 @@ class Reconciler:
         for target in targets(seen, [pod.pod for pod in self.settings.pods]):
             plans: Mapping[str, SweepPlan] = {}
             if target.ids is not None:
-                seen_ids = {target.pod: target.ids}
-                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_ids)
+                seen_now = {target.pod: SeenKeys(ids=target.ids, cuts=target.cuts)}
+                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now)
             results = self._compare(target.pairs, [target.pod], plans).results
             compared += len(results)
             if not all(result.is_of_keys for result in results):
@@ -234,7 +261,13 @@ class Reconciler:
             concerned = [item.group_id for item in incidents if item.pair in pairs and pod in (item.pod, "")]
             mark_compared(self.settings.control_dsn, sighting_ids, self.clock(), group_ids=concerned)
 
-    def _compare(self, pairs: Collection[str], pods: Sequence[str], plans: Mapping[str, SweepPlan]) -> Reconciled:
+    def _compare(
+        self,
+        pairs: Collection[str],
+        pods: Sequence[str],
+        plans: Mapping[str, SweepPlan],
+        on_progress: OnProgress | None = None,
+    ) -> Reconciled:
         run = f"reconciler {self.clock():%Y-%m-%dT%H:%M:%S.%f}Z"
         with ExitStack() as stack:
             build = None
@@ -242,7 +275,7 @@ class Reconciler:
                 build = stack.enter_context(warm_builder(self.settings)).build_to
             # A small pod is compared incrementally, too: these rounds never end, so that each must cost little.
             context = replace(self.build_context(self.settings, build=build), whole_orders_max=0)
-            comparison = run_comparison(context, pairs, pods, None, plans)
+            comparison = run_comparison(context, pairs, pods, on_progress, plans)
         return kept(self.settings, comparison, run=run)
 
 

@@ -260,6 +260,15 @@ def test_read_models(context: ReconcileContext, shops: Shops, settings: Settings
     (truncated,) = run_pairs(real, ["lake_fulfillment_view"], ["pod1"])
     assert truncated.missing > 0 and truncated.classes.get("different") is None
 
+    # Of where a row came from everything is compared; a row of another pod is missing in its own.
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute("update read_models.fulfillment_reservations set epoch = 'x' where pod = 'pod1'")
+        connection.execute("update read_models.sales_refunds set pod = 'pod2' where pod = 'pod1'")
+    _, fulfillment, sales = run_pairs(real, VIEW_PAIRS, ["pod1"])
+    epochs = [set(columns) for entity, _, columns in found(fulfillment) if entity == "fulfillment_reservations"]
+    assert {*map(frozenset, epochs)} == {frozenset({"epoch"})}
+    assert {kind for entity, kind, _ in found(sales) if entity == "sales_refunds"} == {"missing"}
+
 
 @pytest.mark.in_turn("moved")
 def test_a_row_is_compared_in_the_pod_that_its_aggregate_moved_to(

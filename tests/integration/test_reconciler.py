@@ -18,10 +18,13 @@ from contracts.ownership import PROJECTED
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting, Sighting, SightingKind
 from contracts.verdicts import Verdict
+from derived.lake import connect_lake
 from reconcile import results, sightings
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
+from reconcile.pairs import PAIRS
 from reconcile.rounds import RESTING, is_reconciling, newest_rounds
+from reconcile.sweep import SeenKeys
 from repair import ledger
 from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
@@ -32,6 +35,7 @@ from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind, pair
 from stack.upkeep.witness_watch import WitnessWatch
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, behind_the_outbox, carrying, open_shops, propagate
+from witness.lake import LakeWitness
 
 VIEW = "lake_account_view"
 DECLARED = """
@@ -114,6 +118,11 @@ def of_oltp(place: str, aggregate_id: str | None = None) -> Sighting:
         aggregate_id=aggregate_id,
         what="A row was changed without an event of this transaction.",
     )
+
+
+def answer_all(settings: Settings, *, but: KeptSighting | None = None) -> None:
+    rest = [one.sighting_id for one in sightings.waiting_sightings(settings.control_dsn) if one != but]
+    sightings.mark_compared(settings.control_dsn, rest, utc_now())
 
 
 def asked_for(sighting: Sighting) -> set[str]:
@@ -215,7 +224,7 @@ def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock:
     assert reconciler.step() is RoundKind.FINANCE
     found = results.latest_results(settings.control_dsn)
     assert {one.verdict for one in found} == {Verdict.CONSISTENT}
-    assert len(found) == 66
+    assert len(found) == 2 * len(PAIRS)
     clock.now += FINANCE_SECONDS / 2
     assert reconciler.step() is RoundKind.CHANGES
 
@@ -238,6 +247,56 @@ def test_sightings_that_nothing_compares_are_an_alarm_and_people_are_told(
     assert read_uncompared(replace(settings, reconciler_cpu_percent=0)) == ""
     assert reconciler.step() is RoundKind.SEEN
     assert told() == []
+
+
+def test_what_is_seen_during_a_longer_round_is_compared_before_it_ends(
+    settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    reconciler.step()
+    clock.now += 2.0
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute("update read_models.account_orders set status = 'lost' where pod = 'pod1'")
+    build_context = reconciler.build_context
+
+    def context(settings: Settings, **given: Any) -> ReconcileContext:
+        reconciler.build_context = build_context
+        seen(settings, of_view(None))
+        return build_context(settings, **given)
+
+    reconciler.build_context = context
+    assert reconciler.step() is RoundKind.CHANGES
+    (kept,) = sightings.newest_sightings(settings.control_dsn)
+    assert kept.compared_at is not None
+    rounds = newest_rounds(settings.control_dsn)
+    assert rounds[RoundKind.SEEN].ended_at < rounds[RoundKind.CHANGES].ended_at
+    assert {item.pair for item in ledger.breaks(settings.control_dsn)} == {VIEW}
+    assert reconciler.paid == 1.0 + 3.0  # what the one in between used is in the second round's three, once
+
+
+def test_an_event_that_was_changed_in_the_lake_is_looked_for_in_the_cuts_of_its_file(
+    settings: Settings, reconciler: Reconciler
+) -> None:
+    reconciler.step()
+    catalog, folder = settings.catalog_dsn, settings.lake_data_path
+    witness = LakeWitness(catalog_dsn=catalog, control_dsn=settings.control_dsn, data_path=folder)
+    witness.look_once()
+    answer_all(settings)  # that it begins late
+    with connect_lake(catalog, folder) as lake:
+        event_id, aggregate_id, cut = lake.execute(
+            """select event_id, aggregate_id, cut from lake.raw.events
+               where pod = 'pod1' and aggregate_type = 'order' and aggregate_version = 1 order by cut limit 1"""
+        ).fetchone() or ("", "", 0)
+        lake.execute("update lake.raw.events set traceparent = 'x' where event_id = ?", [event_id])
+    assert witness.look_once().sightings > 0
+    witness.close()
+    kept = sightings.waiting_sightings(settings.control_dsn)
+    (of_row,) = [one for one in kept if one.aggregate_id == aggregate_id]
+    assert (of_row.aggregate_type, of_row.cuts) == ("order", (cut - 1, cut))
+    assert set(pairs_for(of_row)) == {"oltp_lake.order", "log_manifests"}
+    answer_all(settings, but=of_row)  # the file where the row was tells of many aggregates
+    assert reconciler.step() is RoundKind.SEEN
+    found = {(item.pair, item.key) for item in ledger.breaks(settings.control_dsn)}
+    assert found == {("log_manifests", (event_id,))}
 
 
 def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Settings, shop: Shop) -> None:
@@ -283,7 +342,8 @@ def test_the_pairs_that_are_compared_for_a_table_are_all_that_can_differ(
     for kind in sorted(tables, key=lambda kind: "stock_identity" in chosen[kind]):
         with behind_the_outbox(postgres, settings.pods[0]) as connection:
             lost = lose_one(connection, tables[kind])
-        plans = plans_for(settings.control_dsn, ["pod1"], everything, utc_now(), seen={"pod1": {lost}})
+        keys = {"pod1": SeenKeys(ids=frozenset({lost}))}
+        plans = plans_for(settings.control_dsn, ["pod1"], everything, utc_now(), seen=keys)
         found = run_pairs(context, everything, ["pod1"], plans=plans)
         differing = {one.pair for one in found if one.verdict is Verdict.INCONSISTENT}
         assert {one.verdict for one in found} == {Verdict.CONSISTENT, Verdict.INCONSISTENT}, kind

@@ -20,7 +20,7 @@ EVENTS = """
 create table lake.raw.events (
     pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
     merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar,
-    schema_version integer default 1, directory_epoch bigint default 1
+    schema_version integer default 1, directory_epoch bigint default 1, epoch varchar default '1'
 )
 """
 POSITIONS = iter(range(1, 10_000))
@@ -56,7 +56,7 @@ def add(
     payload = json.dumps({"state": values, "changed": []})
     number = next(POSITIONS)
     connection.execute(
-        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?, 1, ?)",
+        "insert into lake.raw.events values (?, ?, ?, ?, ?, ?, 'm', 'adjustment', ?, ?, ?, 1, ?, '1')",
         [pod, cut, partition, number, chunk, f"event-{number}", key, version, payload, directory_epoch],
     )
 

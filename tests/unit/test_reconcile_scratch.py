@@ -30,7 +30,7 @@ create schema lake.raw;
 create table lake.raw.events (
     pod varchar, cut bigint, "partition" integer, "position" bigint, chunk integer, event_id varchar,
     merchant_id varchar, aggregate_type varchar, aggregate_id varchar, aggregate_version bigint, payload varchar,
-    schema_version integer default 1, directory_epoch bigint default 1
+    schema_version integer default 1, directory_epoch bigint default 1, epoch varchar default '1'
 );
 """
 
@@ -64,7 +64,7 @@ def test_states_are_taken_apart_within_the_limit_however_large_each_is(tmp_path:
         ready.execute(LAKE.format(file=tmp_path / "lake.duckdb"))
         ready.execute(
             """insert into lake.raw.events
-               select 'pod1', 1, 0, i, 0, 'event-' || i, 'm', 'order', 'order-' || i, 1, $payload, 1, 1
+               select 'pod1', 1, 0, i, 0, 'event-' || i, 'm', 'order', 'order-' || i, 1, $payload, 1, 1, '1'
                from range($orders) as t(i)""",
             {"payload": payload, "orders": orders},
         )

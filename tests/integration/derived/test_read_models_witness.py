@@ -132,17 +132,17 @@ class Cheat:
 CHEATS = {
     "changed": Cheat(
         statements=("update read_models.account_orders set status = 'lost'",),
-        seen=frozenset({("account_orders", "account_view", "pod1", "order")}),
+        seen=frozenset({("account_orders", "account_view", "", "order")}),
     ),
     "changed without triggers": Cheat(
         statements=(UNTOUCHED, "update read_models.sales_orders set ordered_minor = 1"),
-        seen=frozenset({("sales_orders", "merchant_sales", "pod1", "order")}),
+        seen=frozenset({("sales_orders", "merchant_sales", "", "order")}),
     ),
     "changed with its sum": Cheat(
         statements=("update read_models.sales_orders set ordered_minor = 1",),
         seen=frozenset(
             {
-                ("sales_orders", "merchant_sales", "pod1", "order"),
+                ("sales_orders", "merchant_sales", "", "order"),
                 ("merchant_sales_days", "merchant_sales", "", "day"),
             }
         ),
@@ -180,7 +180,7 @@ CHEATS = {
             "select pg_logical_emit_message(true, 'tieout.read_models', 'fulfillment_view')",
             "update read_models.account_orders set status = 'lost'",
         ),
-        seen=frozenset({("account_orders", "account_view", "pod1", "order")}),
+        seen=frozenset({("account_orders", "account_view", "", "order")}),
     ),
 }
 

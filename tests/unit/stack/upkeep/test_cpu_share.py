@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stack.upkeep.cpu_share import SAVED_SECONDS_MAX, CpuShare
+from stack.upkeep.cpu_share import BORROWED_SECONDS_MAX, SAVED_SECONDS_MAX, CpuShare
 
 
 def test_over_time_no_more_is_used_than_the_share() -> None:
@@ -33,9 +33,10 @@ def test_urgent_work_borrows_and_a_flood_of_it_is_bounded() -> None:
     while share.may_begin(is_urgent=True):
         share.spend(1.0)
         begun += 1
-    assert begun == 9  # the debt may reach what a minute earns
-    share.earn(60.0)
+    assert begun == 90  # the debt may reach what ten minutes earn
+    share.earn(BORROWED_SECONDS_MAX)
     assert share.may_begin(is_urgent=True)
+    assert not share.may_begin()  # others wait until it is paid back
 
 
 def test_without_a_share_nothing_begins() -> None:
