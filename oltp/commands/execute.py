@@ -32,7 +32,15 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from contracts.clock import Clock, utc_now
-from contracts.errors import ConflictError, IdempotencyConflictError, InputError, PodFencedError, StackError
+from contracts.errors import (
+    CommandUnderWayError,
+    ConflictError,
+    ContendedError,
+    IdempotencyConflictError,
+    InputError,
+    PodFencedError,
+    StackError,
+)
 from contracts.ids import NewId, uuid7
 from contracts.limits import MERCHANT_ID, At, IdempotencyKey, MerchantReference, Reference, Uuid
 from contracts.settings import PodSettings
@@ -348,10 +356,10 @@ def residing(tx: CommandTransaction, command: Command[Any], directory_epoch: int
 
 
 def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:
-    """Return the answer stored under a key that was claimed before; ConflictError while no answer is stored yet."""
+    """Return the answer stored under a key that was claimed before; CommandUnderWayError while there is none yet."""
     answer = find_answer(tx, command)
     if answer is None:
-        raise ConflictError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
+        raise CommandUnderWayError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
     return answer
 
 
@@ -379,7 +387,7 @@ def _is_lost(error: psycopg.Error) -> bool:
 
 def _gave_up(pod: CommandPod, failure: psycopg.Error | None) -> ConflictError | StackError:
     if isinstance(failure, _REPEATABLE):
-        return ConflictError(f"{ATTEMPTS_MAX} attempts met other changes of the same rows; try again.")
+        return ContendedError(f"{ATTEMPTS_MAX} attempts met other changes of the same rows; try again.")
     reason = str(failure).strip().splitlines()[0]
     return StackError(f"{pod.pod}'s database cannot be reached: {reason}")
 
