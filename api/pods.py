@@ -22,6 +22,7 @@ from contracts.settings import Settings
 from oltp.commands.execute import Command, CommandPod, build_command_pod, execute
 from oltp.directory import Placement, pod_of
 from oltp.gateway import PaymentGateway
+from oltp.transaction import Expected, Notes
 
 CONNECTIONS_MAX = 12
 """Connections of this process to one pod; they are opened on demand."""
@@ -80,18 +81,34 @@ class Pods:
             known = self._look_up(merchant_id, known)
         return self.pod(known.placement.pod)
 
-    def execute(self, command: Command[Any], *, idempotency_key: str, traceparent: str | None = None) -> Done:
+    def execute(
+        self,
+        command: Command[Any],
+        *,
+        idempotency_key: str,
+        traceparent: str | None = None,
+        expects: Expected | None = None,
+    ) -> Done:
         """Run a command in its merchant's pod; where the merchant has moved meanwhile, once more in its new pod."""
         for attempt in range(FENCED_ATTEMPTS):
-            pod = self.home(command.merchant_id)
+            pod, notes = self.home(command.merchant_id), Notes()
             try:
-                answer = execute(pod, command, idempotency_key=idempotency_key, traceparent=traceparent)
-                return Done(answer=answer, position=_position(pod, command.merchant_id, idempotency_key))
+                answer = execute(
+                    pod,
+                    command,
+                    idempotency_key=idempotency_key,
+                    traceparent=traceparent,
+                    notes=notes,
+                    expects=expects,
+                )
             except PodFencedError:
                 self._homes.pop(command.merchant_id, None)
                 if attempt == FENCED_ATTEMPTS - 1:
                     raise
-        raise AssertionError("unreachable")
+                continue
+            position = _position(pod, command.merchant_id, idempotency_key)
+            return Done(answer=answer, position=position, is_replayed=notes.is_replayed)
+        raise AssertionError("The last attempt returns or raises.")
 
     @contextmanager
     def reading(self, merchant_id: str) -> Iterator[psycopg.Connection[Any]]:
