@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from api.declaring import Role, Route
 from contracts.errors import ForbiddenError, NotFoundError
-from contracts.limits import UUID
+from contracts.limits import STORED_NAME, UUID
 from contracts.text import visible
 
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ class Call:
         if self.caller is None or self.caller.merchant_id is None:
             raise ForbiddenError("This key belongs to no merchant.")
         return self.caller.merchant_id
+
+    def text(self, name: str) -> str:
+        """Return a path parameter that is a merchant's own name; NotFoundError where no store can hold it."""
+        value = self.path[name]
+        if STORED_NAME.problem(value):
+            raise NotFoundError(f"There is nothing with the name {visible(value[:100])!r} here.")
+        return value
 
     def uuid(self, name: str) -> str:
         """Return a path parameter that is the id of something; NotFoundError where nothing can have such an id."""

@@ -2,12 +2,13 @@
 
     command_route("POST", "/v1/orders/{order_id}/cancellations", CancelOrder, "cancel_order", roles=ADMINS)
 
-Belongs here: how a command becomes a route, and what its answer carries. Does not belong here: which commands are offered to
-whom (`api/routes/`).
+Belongs here: how a command becomes a route, and what its answer carries. Does not belong here: which commands are
+offered to whom (`api/routes/`).
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from functools import partial
 from typing import Any, get_type_hints
@@ -50,7 +51,8 @@ def command_route(
         name=name,
         method=method,
         path=path,
-        summary=(command.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip("."),
+        summary=_summary(name),
+        description=inspect.getdoc(command) or "",
         handler=partial(_run, command, given),
         roles=roles,
         criticality=criticality,
@@ -64,6 +66,10 @@ def command_route(
         raises=raises,
         parameters=parameters or {field: f"The {field.replace('_', ' ')}" for field in given},
     )
+
+
+def _summary(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def body_of(command: type[Command[Any]], given: tuple[str, ...]) -> type[msgspec.Struct]:
@@ -124,9 +130,7 @@ def _expected(command_type: type[Command[Any]], call: Call, values: dict[str, st
         return None
     state: type[AggregateState] = answer_type(command_type)
     aggregate_id = values.get(state.ID_FIELD, call.merchant_id)
-    return Expected(
-        aggregate_type=state.AGGREGATE_TYPE, aggregate_id=aggregate_id, version=call.expected_version
-    )
+    return Expected(aggregate_type=state.AGGREGATE_TYPE, aggregate_id=aggregate_id, version=call.expected_version)
 
 
 def _is_uuid(hint: Any) -> bool:

@@ -84,8 +84,12 @@ class Route:
     """The struct of the query's parameters; all have defaults."""
     is_command: bool = False
     """Whether it changes something, and so needs an idempotency key."""
+    takes_position: bool = False
+    """Whether a read takes Tieout-Position, and then holds the write that returned it."""
     has_version: bool = False
     """Whether the answer has an ETag; a command then takes If-Match."""
+    description: str = ""
+    """What a client should know beyond the summary; empty: the handler's docstring."""
     media_type: str = "application/json"
     max_age_seconds: int = 0
     """How long anybody may keep the answer; 0: nobody may."""

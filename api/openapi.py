@@ -8,6 +8,7 @@ with its headers, so that a generated client knows all of them.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -90,7 +91,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
-        "description": f"{route.handler.__doc__ or route.summary}\n\nFor: {roles}.",
+        "description": f"{route.description or inspect.getdoc(route.handler)}\n\nFor: {roles}.",
         "tags": [str(route.work)],
         "parameters": _parameters(route),
         "responses": _responses(route),
@@ -131,6 +132,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.is_command and route.has_version:
         text = "The ETag that was read; another version by now answers 412."
         found.append(_header("If-Match", text, {"type": "string", "pattern": '^"[0-9]{1,15}"$'}))
+    if route.takes_position:
+        found.append(_header(POSITION, "From the answer to a write: this answer then holds it.", {"type": "string"}))
     if route.method == "GET" and route.has_version:
         found.append(_header("If-None-Match", "The ETag that was read; 304 if it still holds.", {"type": "string"}))
     return found

@@ -12,6 +12,7 @@ from api.executors import Executors
 from api.keys.ring import KeyRing
 from api.keys.store import KeyStore, pooled_store
 from api.limits import KeyCounters, KeyLimits
+from api.models import ReadModels
 from api.pods import Pods
 from api.signing import Signer, derived_secret
 from contracts.settings import Settings
@@ -24,6 +25,7 @@ class Services:
 
     settings: Settings
     pods: Pods
+    models: ReadModels
     executors: Executors
     keys: KeyStore
     ring: KeyRing
@@ -35,6 +37,7 @@ class Services:
         """Let running work end, and close all connections."""
         self.executors.close()
         self.pods.close()
+        self.models.close()
         if self.keys.connections is not None:
             self.keys.connections.close()
 
@@ -47,6 +50,7 @@ def build_services(
     return Services(
         settings=settings,
         pods=Pods(settings, gateway=gateway),
+        models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
         executors=Executors(),
         keys=keys,
         ring=KeyRing(keys),

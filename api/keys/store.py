@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
@@ -16,9 +16,9 @@ from psycopg.rows import kwargs_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from api.declaring import Role
-from api.keys.forms import NewKey, digest_of, new_key, readable
+from api.keys.forms import digest_of, new_key, readable
 from contracts.clock import Clock, utc_now
-from contracts.errors import ConflictError, InputError, NotFoundError, StackError
+from contracts.errors import ConflictError, IdempotencyConflictError, InputError, NotFoundError, StackError
 from contracts.limits import TITLE
 
 USES_WRITTEN_EVERY = timedelta(minutes=1)
@@ -43,14 +43,18 @@ create table if not exists api.keys (
     revoked_at timestamptz,
     -- Written about once a minute.
     last_used_at timestamptz,
+    -- Of the request that made it over HTTP; null: `tieout keys` did.
+    idempotency_key text,
+    unique (merchant_id, idempotency_key),
     check ((role = 'operator') = (merchant_id is null))
 );
 create index if not exists keys_by_merchant on api.keys (merchant_id, key_id);
 """
 _COLUMNS: LiteralString = "key_id, merchant_id, role, label, created_at, expires_at, revoked_at, last_used_at"
 _INSERT = """
-insert into api.keys (key_id, merchant_id, role, digest, label, created_at)
-values (%(key_id)s, %(merchant_id)s, %(role)s, %(digest)s, %(label)s, %(created_at)s)
+insert into api.keys (key_id, merchant_id, role, digest, label, created_at, idempotency_key)
+values (%(key_id)s, %(merchant_id)s, %(role)s, %(digest)s, %(label)s, %(created_at)s, %(idempotency_key)s)
+on conflict (merchant_id, idempotency_key) do nothing
 """
 _REVOKE = """
 update api.keys set revoked_at = coalesce(revoked_at, %(now)s)
@@ -83,6 +87,14 @@ class Key:
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A key that was made; `text` None: an earlier request with the same idempotency key made it."""
+
+    key: Key
+    text: str | None = field(repr=False)
+
+
 def migrate_keys(control_dsn: str) -> None:
     """Create the table in the control database; an existing one stays unchanged."""
     with psycopg.connect(control_dsn) as connection:
@@ -108,18 +120,23 @@ class KeyStore:
         except (psycopg.OperationalError, PoolTimeout) as error:
             raise _unreachable(error) from None
 
-    def create(self, role: Role, merchant_id: str | None, label: str) -> NewKey:
+    def create(self, role: Role, merchant_id: str | None, label: str, *, idempotency_key: str | None = None) -> Made:
         """Store a new key and return it with its text, which nobody can read later."""
         if (role is Role.OPERATOR) != (merchant_id is None):
             raise InputError("A key of an operator has no merchant; every other key has one.")
         if problem := TITLE.problem(label):
             raise InputError(f"The label {problem}.")
-        key = new_key(role)
         with self._connect() as connection:
-            self._insert(connection, key, merchant_id, label)
-        return key
+            return self._made(connection, role, merchant_id, label, idempotency_key)
 
-    def rotate(self, key_id: str, *, overlap: timedelta = OVERLAP, merchant_id: str | None = None) -> NewKey:
+    def rotate(
+        self,
+        key_id: str,
+        *,
+        overlap: timedelta = OVERLAP,
+        merchant_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Made:
         """Store a new key beside this one, which works for `overlap` more; return the new one.
 
         `merchant_id`: only if the key is this merchant's.
@@ -130,10 +147,10 @@ class KeyStore:
             old = self._found(connection, key_id, merchant_id)
             if not old.is_valid(self.clock()):
                 raise ConflictError(f"Key {old.readable} is no longer valid; create a new one.")
-            key = new_key(old.role)
-            self._insert(connection, key, old.merchant_id, old.label)
-            connection.execute(_EXPIRE, {"key_id": key_id, "expires_at": self.clock() + overlap})
-        return key
+            made = self._made(connection, old.role, old.merchant_id, old.label, idempotency_key)
+            if made.text is not None:
+                connection.execute(_EXPIRE, {"key_id": key_id, "expires_at": self.clock() + overlap})
+        return made
 
     def revoke(self, key_id: str, *, merchant_id: str | None = None) -> Key:
         """Let a key open nothing any more and return it; a revoked key stays as it is."""
@@ -158,10 +175,35 @@ class KeyStore:
                 connection.execute(_USED, (now, found[0].key_id))
             return found[0]
 
-    def _insert(self, connection: psycopg.Connection[Any], key: NewKey, merchant_id: str | None, label: str) -> None:
-        values = {"key_id": key.key_id, "merchant_id": merchant_id, "role": str(key.role), "label": label}
-        digest = digest_of(self.pepper, key.text)
-        connection.execute(_INSERT, {**values, "digest": digest, "created_at": self.clock()})
+    def _made(
+        self,
+        connection: psycopg.Connection[Any],
+        role: Role,
+        merchant_id: str | None,
+        label: str,
+        idempotency_key: str | None,
+    ) -> Made:
+        """Insert a new key, or find the one that an earlier request with this idempotency key made."""
+        new = new_key(role)
+        values = {
+            "key_id": new.key_id,
+            "merchant_id": merchant_id,
+            "role": str(role),
+            "label": label,
+            "digest": digest_of(self.pepper, new.text),
+            "created_at": self.clock(),
+            "idempotency_key": idempotency_key,
+        }
+        if connection.execute(_INSERT, values).rowcount:
+            return Made(key=self._found(connection, new.key_id, merchant_id), text=new.text)
+        where: LiteralString = "merchant_id = %s and idempotency_key = %s"
+        (earlier,) = _select(connection, where, [merchant_id, idempotency_key])
+        differing = [name for name in ("role", "label") if getattr(earlier, name) != values[name]]
+        if differing:
+            raise IdempotencyConflictError(
+                f"Idempotency key {idempotency_key!r} made another API key; use a new one.", fields=differing
+            )
+        return Made(key=earlier, text=None)
 
     def _found(self, connection: psycopg.Connection[Any], key_id: str, merchant_id: str | None) -> Key:
         where: LiteralString = "key_id = %s and (%s::text is null or merchant_id = %s)"

@@ -43,6 +43,11 @@ where products.merchant_id = %(merchant_id)s
 """
 _ONE = _PAGE + " and products.product_id = %(product_id)s"
 _LIST = _PAGE + " and products.product_id > %(after)s order by products.product_id limit %(limit)s"
+_LEVELS = """
+select location_id, on_hand, reserved from oltp.stock_levels
+where merchant_id = %s and variant_id = %s order by location_id
+"""
+_IS_VARIANT = "select exists (select from oltp.variants where merchant_id = %s and variant_id = %s)"
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -77,6 +82,14 @@ class ProductPage(msgspec.Struct, frozen=True, kw_only=True):
     variants: list[VariantPage]
 
 
+class StockLevel(msgspec.Struct, frozen=True, kw_only=True):
+    """Units of a variant at one location."""
+
+    location_id: str
+    on_hand: int
+    reserved: int
+
+
 def product_page(connection: psycopg.Connection[Any], merchant_id: str, product_id: str) -> ProductPage:
     """Return a product as it stands now; NotFoundError when the merchant has no such product."""
     row = connection.execute(_ONE, {"merchant_id": merchant_id, "product_id": product_id}).fetchone()
@@ -91,6 +104,17 @@ def product_pages(
     """Return at most `limit` products with a higher id than `after`, by id."""
     values = {"merchant_id": merchant_id, "after": after or FIRST_ID, "limit": limit}
     return [_product(row) for row in connection.execute(_LIST, values).fetchall()]
+
+
+def stock_levels(connection: psycopg.Connection[Any], merchant_id: str, variant_id: str) -> list[StockLevel]:
+    """Return the units of a variant at every location; NotFoundError when the merchant has no such variant."""
+    rows = connection.execute(_LEVELS, (merchant_id, variant_id)).fetchall()
+    row = connection.execute(_IS_VARIANT, (merchant_id, variant_id)).fetchone()
+    if row is None or not row[0]:
+        raise NotFoundError(f"Merchant {merchant_id} has no variant {variant_id}.")
+    return [
+        StockLevel(location_id=location, on_hand=on_hand, reserved=reserved) for location, on_hand, reserved in rows
+    ]
 
 
 def _product(row: Sequence[Any]) -> ProductPage:
