@@ -13,10 +13,14 @@ from api.keys.ring import KeyRing
 from api.keys.store import KeyStore, pooled_store
 from api.limits import KeyCounters, KeyLimits
 from api.models import ReadModels
+from api.operations import Operations
 from api.pods import Pods
 from api.signing import Signer, derived_secret
 from contracts.settings import Settings
 from oltp.gateway import PaymentGateway
+
+KEY_PURPOSE = "api keys"
+"""What the pepper is used for in the digests of keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,7 @@ class Services:
     counters: KeyCounters
     cursors: Signer
     tokens: Signer
+    operations: Operations
 
     def close(self) -> None:
         """Let running work end, and close all connections."""
@@ -43,10 +48,15 @@ class Services:
 
 
 def build_services(
-    settings: Settings, pepper: str, *, gateway: PaymentGateway | None = None, limits: KeyLimits | None = None
+    settings: Settings,
+    pepper: str,
+    *,
+    operations: Operations | None = None,
+    gateway: PaymentGateway | None = None,
+    limits: KeyLimits | None = None,
 ) -> Services:
     """Return the services of one process; they connect at first use."""
-    keys = pooled_store(settings.control_dsn, derived_secret(pepper, "api keys"))
+    keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
     return Services(
         settings=settings,
         pods=Pods(settings, gateway=gateway),
@@ -57,4 +67,5 @@ def build_services(
         counters=KeyCounters(limits or KeyLimits()),
         cursors=Signer(derived_secret(pepper, "cursors"), "cursor"),
         tokens=Signer(derived_secret(pepper, "positions"), "position"),
+        operations=operations or Operations(),
     )

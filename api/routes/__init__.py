@@ -12,6 +12,7 @@ from api.routes.catalog import ROUTES as CATALOG
 from api.routes.checkouts import ROUTES as CHECKOUTS
 from api.routes.keys import ROUTES as KEYS
 from api.routes.merchants import ROUTES as MERCHANTS
+from api.routes.operator import ROUTES as OPERATOR
 from api.routes.orders import ROUTES as ORDERS
 from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
@@ -26,5 +27,6 @@ ROUTES: tuple[Route, ...] = (
     *CATALOG,
     *MERCHANTS,
     *KEYS,
+    *OPERATOR,
 )
 """A new module of routes is added here."""

@@ -20,7 +20,7 @@ from contracts.ids import uuid7
 from tests.integration.api.conftest import RIVAL, Asked
 from tests.integration.shop import LOCATION, MERCHANT
 
-S, A = Role.STOREFRONT, Role.ADMIN
+S, A, OP = Role.STOREFRONT, Role.ADMIN, Role.OPERATOR
 SOON = "2999-01-01T00:00:00Z"
 
 
@@ -81,6 +81,8 @@ ROWS = {
     "create_key": row(A, body={"role": "storefront", "label": "test"}),
     "rotate_key": row(A, body={}, hidden=True),
     "revoke_key": row(A, body={}, hidden=True),
+    **dict.fromkeys(("get_status", "get_freshness", "list_breaks", "get_break", "list_repairs"), row(OP)),
+    **dict.fromkeys(("list_promises", "list_periods", "get_certificate", "get_report"), row(OP)),
 }
 """By the operation's id."""
 
@@ -117,6 +119,9 @@ def ids(asked: Asked) -> dict[str, str]:
         "refund_id": str(uuid7()),
         "reservation_id": order.reservation_id or "",
         "customer_id": "c1",
+        "break_id": "1",
+        "period": "2011-04",
+        "file": "trading.csv",
         "key_id": asked.services.keys.create(Role.STOREFRONT, MERCHANT, "spare").key.key_id,
     }
 
