@@ -49,9 +49,9 @@ def routes_page(notice: str, table: Table) -> str:
         for route in ROUTES
     ]
     text = (
-        "What each route of the HTTP interface declares. When there is too much work, what is least critical is refused\n"
-        "first: report, page, cart, checkout. The same document for programs is [openapi.json](openapi.json), which the\n"
-        "interface serves at `/v1/openapi.json`; how to use it: [the HTTP interface](how-to/http.md)."
+        "What each route of the HTTP interface declares. When there is too much work, what is least critical is\n"
+        "refused first: report, page, cart, checkout. For programs: [openapi.json](openapi.json), which the interface\n"
+        "serves at `/v1/openapi.json`. How to use it: [the HTTP interface](how-to/http.md)."
     )
     return notice + f"# Routes\n\n{text}\n\n" + table(["route", "what", "for", "critical", "deadline", ""], rows)
 

@@ -20,7 +20,6 @@ import psycopg
 
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.ids import NewId
-from contracts.limits import AggregateType, Reference, Version
 from oltp.directory import Directory
 from oltp.gateway import PaymentGateway
 
@@ -42,9 +41,9 @@ class Notes(msgspec.Struct, kw_only=True):
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """The version of one aggregate that the caller has seen; a command that finds another one changes nothing."""
 
-    aggregate_type: AggregateType
-    aggregate_id: Reference
-    version: Version
+    aggregate_type: str
+    aggregate_id: str
+    version: int
 
 
 @dataclass(frozen=True, kw_only=True)

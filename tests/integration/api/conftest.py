@@ -22,10 +22,16 @@ from api.services import Services, build_services
 from contracts.events.merchant import TaxRate
 from contracts.settings import Settings
 from derived.read_models.migrate import migrate as migrate_read_models
+from drills.records import migrate as migrate_drills
+from finance.books import migrate as migrate_books
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.directory import migrate_directory
+from repair.audit import migrate as migrate_audit
+from repair.ledger import migrate as migrate_ledger
 from stack.servers import bootstrap
+from stack.servers.valkey import EmbeddedValkey
+from stack.upkeep.operations import build_operations
 from tests.conftest import Cluster
 from tests.integration import shop as shops
 
@@ -65,7 +71,9 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def api_settings(postgres: Cluster, pod_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def api_settings(
+    postgres: Cluster, pod_template: str, valkey_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
     folder: Path = tmp_path_factory.mktemp("api")
     roles = bootstrap.POD_ROLES
     pod = postgres.create("api_pod", owner=roles[0], template=pod_template, connecting=(*roles, bootstrap.WITNESS_ROLE))
@@ -75,15 +83,16 @@ def api_settings(postgres: Cluster, pod_template: str, tmp_path_factory: pytest.
         var_dir=folder / "var",
         pods=(postgres.pod_settings("pod1", pod),),
         control_dsn=postgres.dsn("tieout_control", control),
-        catalog_dsn="",
+        catalog_dsn=postgres.dsn("tieout_lake", "no_catalog"),
         read_models_dsn=postgres.dsn("tieout_read_models", models),
         dagster_dsn="",
-        log_url="",
+        log_url=valkey_server.url(),
         lake_data_path=str(folder / "lake"),
         lake_backup_path=folder / "backup",
     )
     migrate_directory(settings.control_dsn)
-    migrate_keys(settings.control_dsn)
+    for migrate in (migrate_keys, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
+        migrate(settings.control_dsn)
     migrate_read_models(settings.read_models_dsn)
     yield settings
     for database in (pod, control, models):
@@ -93,7 +102,7 @@ def api_settings(postgres: Cluster, pod_template: str, tmp_path_factory: pytest.
 @pytest.fixture(scope="module")
 def asked(api_settings: Settings) -> Iterator[Asked]:
     """The interface with its shops and keys."""
-    services = build_services(api_settings, PEPPER)
+    services = build_services(api_settings, PEPPER, operations=build_operations(api_settings))
     (settings,) = api_settings.pods
     with build_command_pod(settings, control_dsn=api_settings.control_dsn) as pod:
         mine = shops.open_shop(pod, settings)

@@ -1,6 +1,6 @@
 """Who may ask what: every route of the OpenAPI document with every role, and with another merchant's ids.
 
-A route without a row here fails the first test. What is not the merchant's own answers 404, so nobody learns what others
+A route without a row here fails the first test. What is another merchant's answers 404: nobody learns what others
 have.
 """
 

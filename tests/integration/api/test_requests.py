@@ -77,3 +77,18 @@ def test_the_document_is_openapi_3_1(asked: Asked) -> None:
 @pytest.mark.parametrize("size", [BODY_BYTES_MAX + 1])
 def test_a_body_that_is_too_large_is_refused(asked: Asked, size: int) -> None:
     _is_problem(asked.ask("GET", "/v1/products", content=b"x" * size), 413, "body-too-large")
+
+
+def test_an_operator_sees_how_everything_stands(asked: Asked) -> None:
+    status = asked.ask("GET", "/v1/operator/status", Role.OPERATOR).json()
+    assert [pod["pod"] for pod in status["pods"]] == ["pod1"] and status["pods"][0]["state"] == "reachable"
+    assert "password" not in str(status["pods"])
+    copies = asked.ask("GET", "/v1/operator/freshness", Role.OPERATOR).json()["copies"]
+    assert {copy["copy"] for copy in copies} >= {"lake", "account_view"}
+    assert asked.ask("GET", "/v1/operator/breaks", Role.OPERATOR).json() == {"items": []}
+    promises = asked.ask("GET", "/v1/operator/promises", Role.OPERATOR).json()["items"]
+    assert all(promise["when_down"] for promise in promises)
+    _is_problem(asked.ask("GET", "/v1/operator/breaks/1", Role.OPERATOR), 404, "not-found")
+    _is_problem(asked.ask("GET", "/v1/operator/periods/2011-04/certificate", Role.OPERATOR), 404, "not-found")
+    _is_problem(asked.ask("GET", "/v1/operator/periods/2011-04/reports/trading.csv", Role.OPERATOR), 404, "not-found")
+    _is_problem(asked.ask("GET", "/v1/operator/periods/nonsense/reports/trading.csv", Role.OPERATOR), 400, "input")
