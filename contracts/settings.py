@@ -109,6 +109,10 @@ class Settings:
     """The secret of API keys, cursors and positions. Empty: a generated file below `var_dir`, for its owner only."""
     api_port: int = 8080
     """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
+    api_requests_per_second: int = 200
+    """How often one API key may ask a process of the HTTP interface, over time; twice that at once after a pause."""
+    api_requests_at_once: int = 64
+    """How many requests of one API key a process of the HTTP interface serves at once."""
 
     @property
     def data_docs_dir(self) -> Path:
@@ -179,6 +183,8 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
         api_pepper=_pepper(values),
         api_port=_integer("TIEOUT_API_PORT", values, 8080),
+        api_requests_per_second=_integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
+        api_requests_at_once=_integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
     )
 
 
@@ -216,6 +222,8 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
         "TIEOUT_API_PEPPER": settings.api_pepper,
         "TIEOUT_API_PORT": str(settings.api_port),
+        "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
+        "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
     }
     if (store := settings.object_store) is not None:
         values |= {

@@ -54,6 +54,8 @@ def settings(tmp_path: Path) -> Settings:
         digest_urls=("mailto://u:digest@x",),
         api_pepper="p:pepper@and-some-more-characters",
         api_port=8181,
+        api_requests_per_second=10,
+        api_requests_at_once=5,
     )
 
 
