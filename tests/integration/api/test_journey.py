@@ -93,7 +93,7 @@ def test_a_version_that_is_gone_changes_nothing(asked: Asked) -> None:
     read = asked.ask("GET", path)
     assert asked.ask("GET", path, headers={"If-None-Match": read.headers["etag"]}).status_code == 304
     line = {"order_line_id": read.json()["lines"][0]["order_line_id"], "quantity": 1}
-    cancel = {"json": {"lines": [line]}, "headers": {"If-Match": read.headers["etag"]}}
+    cancel: dict[str, Any] = {"json": {"lines": [line]}, "headers": {"If-Match": read.headers["etag"]}}
     first = asked.ask("POST", f"{path}/cancellations", ADMIN, **cancel)
     assert first.status_code == 200 and first.headers["etag"] != read.headers["etag"]
     late = asked.ask("POST", f"{path}/cancellations", ADMIN, **cancel)
