@@ -101,6 +101,16 @@ def test_a_version_that_is_gone_changes_nothing(asked: Asked) -> None:
     assert asked.ask("GET", path).json()["cancelled_minor"] == first.json()["cancelled_minor"]
 
 
+def test_what_is_not_there_has_no_version(asked: Asked) -> None:
+    path, body = f"/v1/products/{uuid7()}", {"title": "New"}
+    answer = asked.ask("PUT", path, ADMIN, json=body, headers={"If-Match": '"1"'})
+    assert answer.status_code == 412
+    made = asked.ask("PUT", path, ADMIN, json=body)
+    assert made.status_code == 200 and made.headers["etag"] == '"1"'
+    changed = asked.ask("PUT", path, ADMIN, json={"title": "Newer"}, headers={"If-Match": '"1"'})
+    assert changed.json()["title"] == "Newer" and changed.headers["etag"] == '"2"'
+
+
 def test_a_read_with_a_position_holds_the_write(asked: Asked) -> None:
     """No consumer runs here: the view is behind, so OLTP must answer, and say so."""
     customer = f"c-{uuid7()}"
