@@ -25,12 +25,14 @@ from derived.search.positions import row_of
 from derived.search.queries import Clause, Filters, Synonyms
 from derived.search.readers import PodReader, Seen
 from derived.search.text import DEFAULT_LANGUAGE, language_of, plain_words
-from derived.search.vocabulary import correction
+from derived.search.vocabulary import correction, parts
 
 PAGE_MAX = 100
 """Hits of one page."""
 DEPTH_MAX = 1_000
 """The last hit that can be asked for: nobody reads further, and each page before costs again."""
+FEW = 10
+"""If fewer products have all words, those that have some come behind."""
 FACETS_MAX = 20
 FACET_VALUES_MAX = 50
 """Values of a facet, those with the most hits."""
@@ -91,9 +93,9 @@ class Answer:
     facets: Mapping[str, list[tuple[str, int]]]
     """Facet -> (value, number of hits that have it), the most frequent first."""
     corrections: Mapping[str, str]
-    """Word typed -> word that was looked for instead, because no product has the first."""
+    """Word typed -> word, or two words, looked for instead, because no product has the first."""
     is_relaxed: bool
-    """No product has all words: these have at least half of them."""
+    """Few products have all words: they come first, and behind them what has at least half of the words."""
     pod: str
     applied_cut: int
     data_at: datetime | None
@@ -127,7 +129,7 @@ def answer(seen: Seen, question: Question) -> Answer:
     clauses = queries.parsed(question.text, language, question.synonyms) if language is not None else []
     if language is None or (not clauses and question.text.strip()):  # signs only: nothing has them
         return _nothing(seen)
-    clauses, corrections = _corrected(seen, question.merchant_id, clauses, language)
+    clauses, corrections = _resolved(seen, question.merchant_id, clauses, language)
     query, is_relaxed = _query(seen.searcher, question, clauses, language)
     found = seen.searcher.search(query, limit=question.limit, offset=question.offset, **_order(question.sort))
     words = frozenset(queries.words_of(clauses))
@@ -180,31 +182,43 @@ def _language(searcher: Searcher, merchant_id: str) -> str | None:
     return language_of(merchant.jurisdiction) if merchant is not None and merchant.is_active else None
 
 
-def _corrected(
+def _resolved(
     seen: Seen, merchant_id: str, clauses: Sequence[Clause], language: str
 ) -> tuple[list[Clause], dict[str, str]]:
+    """Return the clauses with words that the merchant's products have, and word typed -> words looked for instead."""
     merchant = queries.of_merchant(merchant_id)
     corrections = dict[str, str]()
 
-    def correct(word: str) -> str:
-        known = Query.boolean_query([(Occur.Must, merchant), (Occur.Must, queries.any_field(word, language))])
-        if _count(seen.searcher, known):
-            return word
-        meant = correction(word, seen.vocabularies.of(seen.searcher, merchant_id, merchant))
-        if meant is not None:
-            corrections[word] = meant
-        return meant or word
+    def is_known(word: str) -> bool:
+        return _has_any(
+            seen.searcher,
+            Query.boolean_query([(Occur.Must, merchant), (Occur.Must, queries.any_field(word, language))]),
+        )
 
-    return queries.corrected(clauses, correct), corrections
+    def resolve(word: str) -> tuple[str, ...]:
+        if is_known(word):
+            return (word,)
+        words = seen.vocabularies.of(seen.searcher, merchant_id, merchant)
+        meant = parts(word, words) or ((found,) if (found := correction(word, words)) is not None else None)
+        if meant is not None:
+            corrections[word] = " ".join(meant)
+        return meant or (word,)
+
+    return queries.joined(queries.resolved(clauses, resolve), is_known), corrections
 
 
 def _query(searcher: Searcher, question: Question, clauses: Sequence[Clause], language: str) -> tuple[Query, bool]:
     if not clauses:
         return queries.filtered(None, question.merchant_id, question.filters), False
     exact = queries.filtered(queries.all_of(clauses, language), question.merchant_id, question.filters)
-    if len(clauses) == 1 or _count(searcher, exact):
+    if len(clauses) == 1 or _count(searcher, exact) >= FEW:
         return exact, False
-    return queries.filtered(queries.most_of(clauses, language), question.merchant_id, question.filters), True
+    relaxed = queries.filtered(queries.most_of(clauses, language), question.merchant_id, question.filters)
+    return relaxed, True
+
+
+def _has_any(searcher: Searcher, query: Query) -> bool:
+    return bool(searcher.search(query, limit=1, count=False).hits)
 
 
 def _count(searcher: Searcher, query: Query) -> int:

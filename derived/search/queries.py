@@ -1,7 +1,7 @@
 """From what a shopper typed to the engine's query: words, phrases, synonyms, corrections, filters.
 
-Every word must be found, in whichever field it scores best (disjunction max per word over weighted fields). If no
-product has all words, products with at least half of them are found, and the answer says so. Filters score nothing.
+Every word must be found, in whichever field it scores best (disjunction max per word over weighted fields). If few
+products have all words, those with at least half of them come behind, and the answer says so. Filters score nothing.
 
 Belongs here: building queries. Does not belong here: asking them (`asking.py`), correcting a word (`vocabulary.py`).
 """
@@ -25,7 +25,9 @@ WORDS_MAX = 32
 QUERY_LONGEST = 1_000
 """Characters of a query."""
 SYNONYM_WEIGHT = 0.9
-"""What the words typed count more than their synonyms."""
+"""What a synonym counts of the words typed."""
+COMPLETE_SCORE = 1_000.0
+"""More than any words score together."""
 
 _PARTS = re.compile(r'"([^"]*)"|([^"]+)')
 
@@ -81,11 +83,34 @@ def _with_synonyms(words: Sequence[str], known: Mapping[tuple[str, ...], tuple[t
     return clauses
 
 
-def corrected(clauses: Sequence[Clause], correct: Callable[[str], str]) -> list[Clause]:
-    """Return the clauses with every word as `correct` says; what has synonyms is known to the merchant and stays."""
+def resolved(clauses: Sequence[Clause], resolve: Callable[[str], tuple[str, ...]]) -> list[Clause]:
+    """Return the clauses with every word as `resolve` says: the words that are looked for instead, mostly itself.
+
+    What has synonyms is known to the merchant and stays; a phrase takes one word for a word.
+    """
     return [
-        one if one.also else Clause(words=tuple(map(correct, one.words)), is_phrase=one.is_phrase) for one in clauses
+        one
+        if one.also
+        else Clause(words=tuple(found for word in one.words for found in resolve(word)), is_phrase=one.is_phrase)
+        for one in clauses
     ]
+
+
+def joined(clauses: Sequence[Clause], is_known: Callable[[str], bool]) -> list[Clause]:
+    """Return the clauses with two neighbours as one where a product has them joined: door mat also means doormat."""
+    made = list[Clause]()
+    for one in clauses:
+        before = made[-1] if made else None
+        if before is not None and _is_plain(before) and _is_plain(one) and is_known(before.words[0] + one.words[0]):
+            together = before.words[0] + one.words[0]
+            made[-1] = Clause(words=(*before.words, *one.words), also=((together,),))
+        else:
+            made.append(one)
+    return made
+
+
+def _is_plain(clause: Clause) -> bool:
+    return len(clause.words) == 1 and not clause.also
 
 
 def all_of(clauses: Sequence[Clause], language: str) -> Query:
@@ -94,9 +119,11 @@ def all_of(clauses: Sequence[Clause], language: str) -> Query:
 
 
 def most_of(clauses: Sequence[Clause], language: str) -> Query:
-    """Return the query for what has at least half of the clauses."""
+    """Return the query for what has at least half of the clauses; what has all of them comes first."""
     wanted = [(Occur.Should, _clause(one, language)) for one in clauses]
-    return Query.boolean_query(wanted, minimum_number_should_match=(len(clauses) + 1) // 2)
+    most = Query.boolean_query(wanted, minimum_number_should_match=(len(clauses) + 1) // 2)
+    complete = Query.const_score_query(all_of(clauses, language), COMPLETE_SCORE)
+    return Query.boolean_query([(Occur.Must, most), (Occur.Should, complete)])
 
 
 def words_of(clauses: Sequence[Clause]) -> list[str]:

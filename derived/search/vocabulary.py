@@ -23,6 +23,8 @@ from derived.search import schema
 CORRECTED_FROM_LETTERS = 3
 """Shorter words are not corrected: every other short word would be near."""
 TWO_EDITS_FROM_LETTERS = 8
+PART_FROM_LETTERS = 3
+"""An unknown word is read as two words of at least so many letters each."""
 KEPT_SECONDS = 10.0
 """A merchant's words are read again at most this often: a newer word is found all the same, it only corrects none."""
 MERCHANTS_MAX = 64
@@ -61,3 +63,10 @@ def correction(word: str, words: Words) -> str | None:
         return None
     # The word itself decides between equals, so that the answer does not depend on the order of the dictionary.
     return min(near, key=lambda found: (found[1], -words[found[0]], found[0]))[0]
+
+
+def parts(word: str, words: Words) -> tuple[str, str] | None:
+    """Return the two words that `word` is written of, the most frequent pair; None if it is not of two words."""
+    cuts = range(PART_FROM_LETTERS, len(word) - PART_FROM_LETTERS + 1)
+    pairs = [(word[:at], word[at:]) for at in cuts if word[:at] in words and word[at:] in words]
+    return max(pairs, key=lambda pair: (min(words[pair[0]], words[pair[1]]), pair), default=None)
