@@ -1,7 +1,7 @@
 """How well search ranks: judged queries over real product names, also with a typing error each.
 
 ``python -m bench.relevance`` needs the folder with online_retail/ (TIEOUT_TEST_DATA). The judgements are our own
-(`relevance_judgements.tsv`): which stock codes answer a query (3) and which come near (1); they hold no text of the data.
+(`relevance_judgements.tsv`): which stock codes answer a query (3), which come near (1); no text of the data is in them.
 Other sets: ``--products FILE`` (a JSON object a line: id, title, brand, body, attributes) with ``--judgements FILE``
 (columns query, grade, items, tab-separated, items separated by spaces).
 

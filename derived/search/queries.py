@@ -67,19 +67,22 @@ def parsed(text: str, language: str, synonyms: Synonyms) -> list[Clause]:
     for quoted, free in _PARTS.findall(text.replace("“", '"').replace("”", '"').replace("„", '"')):
         if words := tuple(plain_words(quoted)):
             clauses.append(Clause(words=words, is_phrase=len(words) > 1))
-        clauses += _with_synonyms(plain_words(free), known)
+        clauses += _with_synonyms(free, known)
     needed = [one for one in clauses if one.is_phrase or not all(is_stop_word(word, language) for word in one.words)]
     return (needed or clauses)[:WORDS_MAX]
 
 
-def _with_synonyms(words: Sequence[str], known: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]) -> list[Clause]:
+def _with_synonyms(text: str, known: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]) -> list[Clause]:
+    """Return a clause for each word; what is written without a space (t-light, an SKU) stays together."""
+    groups = [words for token in text.split() if (words := tuple(plain_words(token)))]
     clauses, place = list[Clause](), 0
     longest = max(map(len, known), default=1)
-    while place < len(words):
-        said = (tuple(words[place : place + length]) for length in range(longest, 1, -1))
-        found = next((some for some in said if some in known), (words[place],))
+    while place < len(groups):
+        taken = (groups[place : place + count] for count in range(longest, 0, -1))
+        said = ((sum(some, ()), len(some)) for some in taken)
+        found, count = next((one for one in said if one[0] in known), (groups[place], 1))
         clauses.append(Clause(words=found, also=tuple(filter(None, known.get(found, ())))))
-        place += len(found)
+        place += count
     return clauses
 
 
