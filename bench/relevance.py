@@ -162,7 +162,7 @@ def mean(values: Iterable[float]) -> float:
 
 
 def _gain(grades: Sequence[int]) -> float:
-    return sum((2**grade - 1) / log2(rank + 2) for rank, grade in enumerate(grades))
+    return sum((2.0**grade - 1) / log2(rank + 2) for rank, grade in enumerate(grades))
 
 
 def _data() -> Path:

@@ -21,11 +21,12 @@ import msgspec
 from contracts.clock import Clock, utc_now
 from contracts.errors import NotFoundError
 from contracts.ids import aggregate_key
+from contracts.settings import Settings
 from derived.keyed.decoding import LatestEvent, content
 from derived.keyed.rows import Absent, Content, Root, RootRow
 from derived.keyed.store import Key, RefusedContentError, Standing, Stored
-from derived.search.documents import document, key_of
-from derived.search.folders import PodFolder, pods_with_index
+from derived.search.documents import ROOTS, document, key_of
+from derived.search.folders import PodFolder, base_folder, pods_with_index
 from derived.search.positions import StoredSkip
 from derived.search.writing import PodWriting, Stand
 from streams.projection import FencedError, ParkedEvent, PoisonEventError, Position, Work
@@ -271,6 +272,12 @@ class SearchSession:
 
     def _all_pods(self) -> dict[str, PodWriting]:
         return {name: self._pod(name) for name in sorted({*self._known(), *self._pods})}
+
+
+def document_counts(settings: Settings, pod: str) -> dict[str, int]:
+    """Return kind of document -> number of a pod's documents."""
+    opened = PodWriting(PodFolder(base_folder(settings), pod))
+    return {root.table: len(opened.keys(root)) for root in ROOTS}
 
 
 def _wins(stand: Stand, directory_epoch: int, version: int, epoch: str) -> bool:

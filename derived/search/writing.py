@@ -84,11 +84,18 @@ class PodWriting:
         if key in self._changed:
             return self._changed[key]
         kept = self._emptied.get(root.aggregate_type)
-        if self._searcher is None or (kept is not None and key not in kept):
+        if kept is not None and key not in kept:
+            return None
+        row = self.row(key)
+        return None if row is None else _stand(root, row)
+
+    def row(self, key: str) -> bytes | None:
+        """Return the row of a key as the last commit has it."""
+        if self._searcher is None:
             return None
         query = Query.term_query(schema.schema(), schema.KEY, key, index_option="basic")
         hits = self._searcher.search(query, limit=1, count=False).hits
-        return _stand(root, row_of(self._searcher.doc(hits[0][1]))) if hits else None
+        return row_of(self._searcher.doc(hits[0][1])) if hits else None
 
     def put(self, root: Root, row: RootRow) -> None:
         """Write a row, whatever stands under its key. Raises OverflowError or ValueError if it cannot be stored."""

@@ -10,8 +10,9 @@ import pytest
 
 from contracts.errors import InputError, PropagationError
 from derived.keyed.rows import Content
-from derived.search.asking import Filters, Question, Search, Sort, answer, suggestions
+from derived.search.asking import Question, Search, Sort, answer, suggestions
 from derived.search.documents import MERCHANTS, PRODUCTS, ListedMerchant, ListedProduct, ListedVariant
+from derived.search.queries import Filters
 from derived.search.readers import PodReader, Seen
 from derived.search.store import SearchStore
 from derived.search.vocabulary import correction, parts
