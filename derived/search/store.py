@@ -27,7 +27,7 @@ from derived.keyed.rows import Absent, Content, Root, RootRow
 from derived.keyed.store import Key, RefusedContentError, Standing, Stored
 from derived.search.documents import ROOTS, document, key_of
 from derived.search.folders import PodFolder, base_folder, pods_with_index
-from derived.search.positions import StoredSkip
+from derived.search.positions import Bookkeeping, StoredSkip
 from derived.search.writing import PodWriting, Stand
 from streams.projection import FencedError, ParkedEvent, PoisonEventError, Position, Work
 
@@ -168,6 +168,12 @@ class SearchSession:
             error=event.error,
             event=msgspec.Raw(msgspec.json.encode(event.event)),
         )
+
+    def take_over(self, pod: str, books: Bookkeeping) -> None:
+        """Begin an index where another one of the pod stands: its positions, and what was skipped."""
+        mine = self._locked(pod).books
+        mine.positions = dict(books.positions)
+        mine.skipped = dict(books.skipped)
 
     def skipped_ids(self, pod: str) -> Sequence[str]:
         """Return the ids of the skipped events."""
