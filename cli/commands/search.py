@@ -13,6 +13,7 @@ import typer
 from cli.commands.stores import InPod, chosen_pods, open_servers, show_rows
 from cli.confirming import DryRun, Intent, is_said
 from cli.conventions import AsJson
+from contracts.text import counted
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -40,7 +41,7 @@ def search(
         (hit.product.product_id, hit.product.title, None if hit.score is None else round(hit.score, 2), found.pod)
         for hit in found.hits
     ]
-    title = f"{found.total:,} products, as of cut {found.applied_cut} of {found.pod}"
+    title = f"{counted(found.total, 'product')}, as of cut {found.applied_cut} of {found.pod}"
     show_rows(as_json, title, ("product_id", "title", "score", "pod"), rows)
 
 
@@ -59,7 +60,7 @@ def reindex(pod: InPod = None, dry_run: DryRun = False, as_json: AsJson = False)
         chosen = chosen_pods(values, pod)
         standing = [outlook(values, one.pod) for one in chosen]
         details = [
-            f"{one.pod}: {one.products:,} products as of cut {one.cut}, in {one.generation or 'no index yet'} of "
+            f"{one.pod}: {counted(one.products, 'product')} as of cut {one.cut}, in {one.generation or 'no index'} of "
             f"schema {one.schema}."
             for one in standing
         ]
