@@ -25,6 +25,7 @@ from contracts.ownership import COPIES, FACTS, SWEEP_SECONDS_MAX
 from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
+from docs.interface import interface_documents
 from docs.licences import licences_page
 from docs.order_format import order_format_page
 from docs.staging import typed_models
@@ -156,8 +157,8 @@ def pairs() -> str:
 
 def commands() -> str:
     """Return docs/commands.md: the business commands and what they do, from their docstrings."""
-    from oltp.commands.execute import Request
     from oltp.commands.register import COMMANDS
+    from oltp.commands.requests import Request
 
     rows = [[f"`{command.__name__}`", first_line(command)] for command in COMMANDS]
     limits = [
@@ -363,7 +364,7 @@ def documents() -> dict[Path, str]:
         ROOT / "dbt_project/models/staging/events.yml": staging_yml(),
         ROOT / "dbt_project/models/intermediate/histories.yml": histories_yml(),
     }
-    generated |= typed_models()
+    generated |= typed_models() | interface_documents(ROOT / "docs", NOTICE, table)
     for name, state in STATE_TYPES.items():
         generated[file_of(name, state.SCHEMA_VERSION)] = schema(state)
     return generated
@@ -380,9 +381,8 @@ def main(arguments: Sequence[str]) -> int:
     Write nothing if a state type cannot read stored events: only its committed schema still describes them.
     """
     broken = breaking_sentences()
-    for sentence in broken:
-        print(sentence)
     if broken:
+        print(*broken, sep="\n")
         print("Stored events could not be read: change the state type as it says there, not its committed schema.")
         return 1
     if "--check" in arguments:
