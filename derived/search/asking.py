@@ -118,10 +118,6 @@ class Search:
         """Return what the index of the merchant's pod has. Raises InputError, or PropagationError without an index."""
         return answer(self.seen(pod, cut_min=question.cut_min), question)
 
-    def suggest(self, pod: str, merchant_id: str, typed: str, *, limit: int = SUGGESTIONS_MAX) -> list[str]:
-        """Return what the merchant's shopper may be about to type, the most frequent first."""
-        return suggestions(self.seen(pod), merchant_id, typed, limit=limit)
-
 
 def answer(seen: Seen, question: Question) -> Answer:
     """Return what one commit of an index has."""
