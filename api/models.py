@@ -73,9 +73,14 @@ class ReadModels:
             row = connection.execute(_APPLIED, (projection, pod.pod)).fetchone()
         if row is None or row[0] is None:
             return False
-        with connection_of(pod) as connection:
-            shown = connection.execute(_SHOWS, (str(position.xid), row[0])).fetchone()
-        return shown is not None and bool(shown[0])
+        return shows(pod, position, row[0])
+
+
+def shows(pod: CommandPod, position: Position, cut: int) -> bool:
+    """Return whether a cut of the pod holds a write of the same pod."""
+    with connection_of(pod) as connection:
+        shown = connection.execute(_SHOWS, (str(position.xid), cut)).fetchone()
+    return shown is not None and bool(shown[0])
 
 
 def _read_only(connection: psycopg.Connection[Any]) -> None:

@@ -17,6 +17,8 @@ from api.operations import Operations
 from api.pods import Pods
 from api.signing import Signer, derived_secret
 from contracts.settings import Settings
+from derived.search.asking import Search
+from derived.search.folders import base_folder
 from oltp.gateway import PaymentGateway
 
 KEY_PURPOSE = "api keys"
@@ -30,6 +32,7 @@ class Services:
     settings: Settings
     pods: Pods
     models: ReadModels
+    search: Search
     executors: Executors
     keys: KeyStore
     ring: KeyRing
@@ -60,6 +63,7 @@ def build_services(
         settings=settings,
         pods=Pods(settings, gateway=gateway),
         models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
+        search=Search(base_folder(settings)),
         executors=Executors(),
         keys=keys,
         ring=KeyRing(keys),

@@ -32,6 +32,7 @@ from cli.commands.repair import add_commands as add_repair
 from cli.commands.reports import add_commands as add_reports
 from cli.commands.running import add_commands as add_running
 from cli.commands.schemas import add_commands as add_schemas
+from cli.commands.search import add_commands as add_search
 from cli.commands.status import add_commands as add_status
 from cli.commands.stores import add_commands as add_repairs
 from cli.commands.traffic import add_commands as add_traffic
@@ -88,6 +89,7 @@ add_books(app)
 add_repair(app)
 add_draining(app)
 add_repairs(app)
+add_search(app)
 add_parked(app)
 add_schemas(app)
 add_epochs(app)

@@ -17,6 +17,7 @@ HEADINGS = {
         "witnesses",
         "breaks",
         "explain",
+        "search",
         "repair",
         "alerts",
         "drill",
@@ -24,6 +25,7 @@ HEADINGS = {
     "On call: bring copies back": (
         "drain",
         "rebuild",
+        "reindex",
         "parked",
         "republish",
         "backup",

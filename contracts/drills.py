@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from contracts.errors import InputError
-from contracts.ownership import COPIES, LAKE, LOG, READ_MODELS, WAREHOUSE, Copy
+from contracts.ownership import COPIES, KEYED, LAKE, LOG, WAREHOUSE, Copy, CopyKind
 
 PROOF_AGE_MAX = timedelta(days=8)
 """A proof that is older than this does not count any more. The schedule runs the drills every night."""
@@ -126,13 +126,19 @@ KILL_LOG = "Valkey is killed and stays away."
 LOG_IS_BACK = "Valkey is started again on its data; relays and consumers reconnect and go on from their positions."
 
 
+WIPED = {
+    CopyKind.READ_MODEL: "Its tables, positions and parked events are emptied",
+    CopyKind.SEARCH: "The folders of its indexes are deleted, positions and parked events included",
+}
+
+
 def _view_drills(view: Copy) -> tuple[Drill, ...]:
     worker = "Its consumers are killed and kept from starting."
     return (
         Drill(
             copy=view,
             test=DrillTest.REPLAY,
-            breaks="Its tables, positions and parked events are emptied, when the log no longer reaches back to cut 1.",
+            breaks=f"{WIPED[view.kind]}, when the log no longer reaches back to cut 1.",
             meanwhile=(Promise.IS_GONE, *TRADING),
             recovers=f"`tieout rebuild {view.name}`: content and position from the lake, the rest from the log.",
             afterwards=REBUILT,
@@ -273,7 +279,7 @@ DRILLS: tuple[Drill, ...] = (
         recovers="PostgreSQL is started; consumers reconnect, and the next build succeeds.",
         afterwards=BACK,
     ),
-    *(drill for view in READ_MODELS for drill in _view_drills(view)),
+    *(drill for view in KEYED for drill in _view_drills(view)),
 )
 """The matrix: every copy of the contract with every test, in the order in which a run goes through it."""
 

@@ -33,6 +33,8 @@ class CopyKind(StrEnum):
     WAREHOUSE = "warehouse"
     READ_MODEL = "read model"
     """Tables in PostgreSQL that pages are served from."""
+    SEARCH = "search index"
+    """Documents in an index that shoppers search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,9 @@ class Copy:
     sums: tuple[str, ...] = ()
     """Those of `tables` whose rows are sums over rows of the other tables."""
     stale_decision: str = ""
-    """Of a read model: a wrong decision that somebody makes who trusts its stale rows. A drill makes it."""
+    """Of a read model or search: a wrong decision that somebody makes who trusts its stale rows. A drill makes it."""
+    commit_seconds: float = 0.0
+    """The least time between two commits while events arrive: a commit of some stores takes long."""
 
     @property
     def module(self) -> str:
@@ -116,6 +120,7 @@ LAKE = Copy(
     asset=("lake", "events"),
     shown_as=("ducklake", "parquet"),
     built_by="derived/lake.py",
+    commit_seconds=1.0,
     found_by=("oltp_lake", "log_manifests"),
     freshness_seconds=10,
     late_seconds_max=120,
@@ -195,14 +200,33 @@ MERCHANT_SALES = Copy(
     when_down="Nobody sees today's sales; orders, payments and refunds go on against OLTP, and finance has its books.",
     runbook="runbooks/read_models.md",
 )
+SEARCH = Copy(
+    name="search",
+    kind=CopyKind.SEARCH,
+    store="Tantivy, an index per pod and version of its schema",
+    description="The products that a merchant's shoppers can find, with their variants and prices.",
+    asset=("search", "products"),
+    shown_as=("tantivy",),
+    built_by="derived/search/projection.py",
+    found_by=("lake_search",),
+    stale_decision="A product that is still listed is ordered, though it was taken off sale meanwhile.",
+    commit_seconds=0.5,
+    freshness_seconds=5,
+    late_seconds_max=60,
+    rebuilt_by="rebuild(keys) from the lake as of the index's position; `tieout reindex` builds a new index beside it",
+    when_down="Shoppers find nothing by searching; pages of products and orders go on against OLTP.",
+    runbook="runbooks/search.md",
+)
 
 SWEEP_SECONDS_MAX = 6 * 3600
 """Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
 
-COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES)
+COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES, SEARCH)
 """All copies, in the order in which facts reach them."""
 READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
-PROJECTED = (LAKE, *READ_MODELS)
+KEYED = (*READ_MODELS, SEARCH)
+"""The copies with rows per aggregate, which are rebuilt from the lake, all or by key."""
+PROJECTED = (LAKE, *KEYED)
 """The copies that are projections of the log, one consumer per pod."""
 SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
 """The tables of all read models."""
@@ -245,7 +269,7 @@ FACTS = (
         name="merchant configuration",
         description="Currency, tax rates, shipping fee, whether it may sell.",
         aggregates=("merchant",),
-        copies=("lake", "warehouse"),
+        copies=("lake", "warehouse", "search"),
     ),
     Fact(
         name="merchant entitlement",
@@ -269,7 +293,7 @@ FACTS = (
         name="catalog",
         description="Products, variants and their prices.",
         aggregates=("product",),
-        copies=("lake", "warehouse"),
+        copies=("lake", "warehouse", "search"),
     ),
     Fact(
         name="adjustment",

@@ -226,7 +226,7 @@ def replay_view(scene: Scene) -> None:
         with scene.store.log() as log:
             trim_log(log, pod)
     scene.breaks()
-    wiping.wipe_view(scene)
+    wiping.WIPES[scene.drill.copy.kind](scene)
     probes.trade(scene)
     decisions.was_rebuilt(scene, scene.system.run(["rebuild", scene.drill.copy.name, "--json"]))
     scene.await_running()
@@ -265,6 +265,10 @@ PLAYS: Mapping[tuple[CopyKind, DrillTest], Play] = {
     (CopyKind.READ_MODEL, DrillTest.LAG): fall_behind,
     (CopyKind.READ_MODEL, DrillTest.STALE_READ): read_stale_view,
     (CopyKind.READ_MODEL, DrillTest.SOURCE_OUTAGE): lose_log_server,
+    (CopyKind.SEARCH, DrillTest.REPLAY): replay_view,
+    (CopyKind.SEARCH, DrillTest.LAG): fall_behind,
+    (CopyKind.SEARCH, DrillTest.STALE_READ): read_stale_view,
+    (CopyKind.SEARCH, DrillTest.SOURCE_OUTAGE): lose_log_server,
 }
 
 

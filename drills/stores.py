@@ -23,8 +23,10 @@ from contracts.text import counted
 from contracts.waiting import comes_true
 from derived.lake_connection import open_lake
 from derived.read_models.known import roots_of
+from derived.search.asking import PAGE_MAX, Question, Search
+from derived.search.folders import base_folder
 from drills.system import System
-from drills.trading import merchant_of
+from drills.trading import SKU, merchant_of
 from streams import codec
 from streams.draining import observe_pod
 from streams.lag import observe
@@ -312,6 +314,14 @@ def _in_view(copy: Copy, system: System, pod: str, order_ids: Sequence[str]) -> 
     with psycopg.connect(system.settings.read_models_dsn) as connection:
         rows = connection.execute(query, [merchant_of(pod), pod, list(order_ids)]).fetchall()
     return {str(order_id): int(number) for order_id, number in rows}
+
+
+def _in_index(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+    """Return by order id how often the index lists the drill's goods: the index has no orders, but what they are of."""
+    question = Question(merchant_id=merchant_of(pod), text=SKU, limit=PAGE_MAX)
+    found = Search(base_folder(system.settings)).ask(pod, question)
+    goods = sum(any(variant.sku == SKU for variant in hit.product.variants) for hit in found.hits)
+    return dict.fromkeys(order_ids, goods)
 
 
 def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore:

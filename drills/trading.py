@@ -108,6 +108,10 @@ class Trader:
 
     def place_unpaid(self, pod: str) -> OrderState:
         """Place an order without a payment, so that it can be cancelled."""
+        return self.order(pod, SKU)
+
+    def order(self, pod: str, sku: str) -> OrderState:
+        """Place an order of units of one SKU; ConflictError when it is not for sale."""
         number = next(self._numbers)
         return self.do(
             pod,
@@ -116,7 +120,7 @@ class Trader:
                 order_number=f"DRILL-{number}",
                 customer_id=f"customer-{number}",
                 location_id=LOCATION,
-                lines=[OrderLineInput(sku=SKU, quantity=UNITS_ORDERED)],
+                lines=[OrderLineInput(sku=sku, quantity=UNITS_ORDERED)],
                 source="drill",
             ),
         )

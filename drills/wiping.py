@@ -10,9 +10,12 @@ from psycopg import sql
 
 from contracts.announcements import ANNOUNCE_VIEW, VIEW_WRITER
 from contracts.drills import Promise
+from contracts.ownership import CopyKind
 from contracts.text import counted
 from derived.lake_connection import open_lake
 from derived.read_models.known import roots_of
+from derived.search.folders import PodFolder, base_folder
+from derived.search.store import document_counts
 from drills.scene import Scene
 
 BUILT = ("marts", "intermediate", "staging", "builds")
@@ -82,6 +85,24 @@ def wipe_view(scene: Scene) -> None:
             ).fetchone()
             left += int(row[0]) if row else 0
     _note_gone(scene, name, counted(deleted, "row"), counted(left, "row"), left == 0 < deleted)
+
+
+def wipe_search(scene: Scene) -> None:
+    """Delete the folders of all indexes, while their consumers run on."""
+    settings = scene.system.settings
+
+    def documents() -> int:
+        return sum(sum(document_counts(settings, pod).values()) for pod in scene.pods)
+
+    before = documents()
+    for pod in scene.pods:
+        PodFolder(base_folder(settings), pod).wipe()
+    left = documents()
+    _note_gone(scene, scene.drill.copy.name, counted(before, "document"), counted(left, "document"), left == 0 < before)
+
+
+WIPES = {CopyKind.READ_MODEL: wipe_view, CopyKind.SEARCH: wipe_search}
+"""By the kind of a copy that is rebuilt from the lake."""
 
 
 def _note_gone(scene: Scene, subject: str, before: str, left: str, is_ok: bool) -> None:

@@ -52,6 +52,8 @@ class ReconcileContext:
     build: Callable[[Mapping[str, int]], Mapping[str, int]] | None = None
     """Pod -> wanted cut; builds the warehouse and returns pod -> its cut afterwards. With a lower cut it is late."""
     read_models_dsn: str | None = None
+    search_index: Callable[[str], Path | None] | None = None
+    """Pod name -> folder of its current search index; None: there is none yet."""
     read_log: Callable[[str, int], AbstractContextManager[Iterable[LoggedEntry]]] | None = None
     """(Pod name, cut) -> every entry that kept manifests up to that cut name; `fetch` works inside the context."""
     log_cut: Callable[[str], int] | None = None

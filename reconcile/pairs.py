@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from contracts.errors import InputError
+from reconcile.copies.search import SEARCH_PAIR
 from reconcile.daily_pairs import DAILY_PAIR
 from reconcile.finance_pairs import FINANCE_PAIRS
 from reconcile.gift_card_pair import GIFT_CARD_PAIR
@@ -42,6 +43,7 @@ PAIRS: tuple[Pair, ...] = (
     JOURNAL_ENTRIES_PAIR,
     TAX_MOVEMENTS_PAIR,
     *READ_MODEL_PAIRS,
+    SEARCH_PAIR,
 )
 """Every pair, in the order in which a run compares them."""
 

@@ -13,8 +13,9 @@ import psycopg
 import pyarrow as pa
 
 from contracts.errors import ComparisonError
-from contracts.ownership import LAKE, READ_MODELS
+from contracts.ownership import LAKE, READ_MODELS, SEARCH
 from reconcile.compare import compare
+from reconcile.copies.search import positions_in
 from reconcile.log_pairs import await_log
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
@@ -80,7 +81,15 @@ def _floors(run: PodRun) -> dict[str, int]:
     with psycopg.connect(dsn, autocommit=True) as connection:
         found = {name: int(cut) for name, cut in connection.execute(FLOORS, {"pod": run.pod}).fetchall()}
     views = {name: found.get(name, 0) for name in VIEWS}
-    return {LAKE.name: run.context.lake_cut(run.connection, run.pod), **views}
+    return {LAKE.name: run.context.lake_cut(run.connection, run.pod), **views, **_of_index(run)}
+
+
+def _of_index(run: PodRun) -> dict[str, int]:
+    if run.context.search_index is None:
+        raise ComparisonError("The search index cannot be looked at: this run was given no way to it.")
+    folder = run.context.search_index(run.pod)
+    positions = [] if folder is None else positions_in(folder)
+    return {SEARCH.name: min((position.cut for position in positions), default=0)}
 
 
 def _load(run: PodRun, name: str, rows: list[tuple[str, int]]) -> None:

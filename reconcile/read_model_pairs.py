@@ -11,19 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from contracts.errors import ComparisonError, LateError
-from contracts.text import are, counted
+from contracts.errors import ComparisonError
 from reconcile.compare import compare
-from reconcile.context import wait_for
 from reconcile.copies import VIEWS
-from reconcile.entities import AGGREGATE_ID, entities_of
-from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope, right_name
+from reconcile.entities import AGGREGATE_ID
+from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope
 from reconcile.moved import ELSEWHERE, has_moved, write_elsewhere
 from reconcile.oltp_side import snapshot_cursor, stream
+from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_parked, sides
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scoping import postgres_condition
-from reconcile.scratch import load, table
+from reconcile.scratch import load
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR
 from reconcile.view_positions import known_positions, read_positions, shown
 from reconcile.view_sums import compare_sums, read_sums
@@ -45,7 +44,6 @@ WITH_POD = """(
     from {source} left join read_models.{root} as root using (merchant_id, {id_column})
     where {looked_at} offset 0
 ) as present"""
-OLDEST_UNAPPLIED = "select min(data_at) from lake.raw.cuts where pod = $pod and cut > $cut"
 
 
 def _compare(run: PodRun, view: View) -> Findings:
@@ -65,12 +63,12 @@ def _compare(run: PodRun, view: View) -> Findings:
             _read(run, cursor, item)
         for summed in view.sums:
             read_sums(run, cursor, summed)
-    _load_parked(run, parked)
+    load_parked(run, parked)
     positions, beyond = known_positions(run, stored)
     floor = min((position.cut for position in positions), default=0)
-    _await_lake(run, run.pod, view, positions)
+    await_lake(run, run.pod, view.name, positions)
     _find_moved(run, view, {**others, run.pod: positions})
-    outcomes = [beyond, overdue(parked, run.context.now(), _pair_of(view).lag_seconds_max, run.context.limits)]
+    outcomes = [beyond, overdue(parked, run.context.now(), lag_seconds_max(view.name), run.context.limits)]
     extent = in_scope(run, at_positions(run.connection, run.pod, positions), f"{view.name}_events")
     for aggregate_type in view.aggregate_types:
         fold(run.connection, extent, aggregate_type)
@@ -85,7 +83,7 @@ def _compare(run: PodRun, view: View) -> Findings:
         cut=floor,
         cut_vector={str(position.partition): shown(position) for position in positions},
         late_aggregates=[one.key for one in parked],
-        late_reason=_lateness(run, view, floor, len(parked)),
+        late_reason=lateness(run, view.name, floor, len(parked)),
     )
 
 
@@ -130,58 +128,24 @@ def _parked(cursor: adbc.Cursor, projection: str, pod: str) -> list[ParkedAggreg
     ]
 
 
-def _load_parked(run: PodRun, parked: Sequence[ParkedAggregate]) -> None:
-    target = table("parked_keys")
-    run.connection.execute(f"create or replace table {target} (aggregate_type varchar, aggregate_id varchar)")
-    for one in parked:
-        run.connection.execute(f"insert into {target} values ($1, $2)", [one.aggregate_type, one.aggregate_id])
-
-
 def _find_moved(run: PodRun, view: View, positions: Mapping[str, Sequence[PartitionPosition]]) -> None:
     """Write which aggregates the view has from another pod by now; whose merchant never moved, it has from this one."""
     if not has_moved(run.connection):
         positions = {}
     for pod, reached in positions.items():
         if pod != run.pod:
-            _await_lake(run, pod, view, reached)
+            await_lake(run, pod, view.name, reached)
     write_elsewhere(run.connection, run.pod, positions)
 
 
-def _await_lake(run: PodRun, pod: str, view: View, positions: Sequence[PartitionPosition]) -> None:
-    needed = max((position.cut + (1 if position.chunk else 0) for position in positions), default=0)
-    allowed = 0.0 if run.is_lake_late else _pair_of(view).lag_seconds_max
-    if not wait_for(run.context, lambda: run.context.lake_cut(run.connection, pod) >= needed, allowed):
-        raise LateError(f"The lake has not reached cut {needed} of {pod}, up to which {view.name} is applied.")
-
-
 def _sides(run: PodRun, item: ViewTable) -> tuple[str, str]:
-    """Write the rows that a table must hold; return the names of expected and actual rows, both without parked keys.
+    """Return the names of expected and actual rows, both without parked keys.
 
     Rows that the view has from another pod by now must be equal there.
     """
-    expected = table(f"expected_{item.name}")
-    states = {entity.shape.name: table(right_name(entity)) for entity in entities_of(item.aggregate_type)}
-    run.connection.execute(f"create or replace table {expected} as {item.expected.format(**states)}")
-    left_out = f"(select aggregate_id from {table('parked_keys')} where aggregate_type = '{item.aggregate_type}')"
     moved = f"(select aggregate_id from {ELSEWHERE} where aggregate_type = '{item.aggregate_type}')"
-    left = f"(select * from {expected} where {AGGREGATE_ID} not in {left_out} and {AGGREGATE_ID} not in {moved})"
-    right = f"(select * from {table('view_' + item.name)} where {item.id_column} not in {left_out})"
-    return left, right
-
-
-def _lateness(run: PodRun, view: View, floor: int, parked: int) -> str:
-    """Return why the view is late, or an empty text: it has parked keys, or an unapplied cut that is too old."""
-    rows = run.connection.execute(OLDEST_UNAPPLIED, {"pod": run.pod, "cut": floor}).fetchall()
-    oldest = rows[0][0]
-    if oldest is not None:
-        seconds = (run.context.now() - oldest).total_seconds()
-        if seconds > _pair_of(view).lag_seconds_max:
-            return f"{view.name} stands at cut {floor} of {run.pod}; the next one is {seconds:.0f} s old."
-    return f"{counted(parked, 'aggregate')} of {run.pod} {are(parked)} parked and left out." if parked else ""
-
-
-def _pair_of(view: View) -> Pair:
-    return next(pair for pair in READ_MODEL_PAIRS if pair.name == f"lake_{view.name}")
+    left, right = sides(run, item, f"view_{item.name}")
+    return f"(select * from {left} where {AGGREGATE_ID} not in {moved})", right
 
 
 def _pair(view: View) -> Pair:

@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from contracts.breaks import Break
-from contracts.ownership import LAKE, OWNER_FAMILIES, Copy, CopyKind, family_of, mended_with
+from contracts.ownership import KEYED, LAKE, OWNER_FAMILIES, Copy, CopyKind, family_of, mended_with
 from contracts.verdicts import DifferenceClass
-from repair.copies import lake, log, read_models, warehouse
+from repair.copies import lake, log, read_models, search, warehouse
 from repair.drafting import Draft
 from repair.values import Budget, Evidence, Plan, PodEvidence
 
@@ -33,6 +33,7 @@ RULES: Mapping[CopyKind, Decide] = {
     CopyKind.LAKE: lake.decide,
     CopyKind.WAREHOUSE: warehouse.decide,
     CopyKind.READ_MODEL: read_models.decide,
+    CopyKind.SEARCH: search.decide,
 }
 """Kind of copy -> what its breaks need."""
 
@@ -55,7 +56,7 @@ def _decide(draft: Draft, item: Break, pod: PodEvidence) -> None:
     if family_of(item.pair) in OWNER_FAMILIES:
         draft.escalate(item, OWNER_FAULT)
     elif item.kind is DifferenceClass.PARKED:
-        _parked(draft, item, pod, copy if copy is not None and copy.kind is CopyKind.READ_MODEL else LAKE)
+        _parked(draft, item, pod, copy if copy in KEYED else LAKE)
     elif copy is not None:
         RULES[copy.kind](draft, item, pod, copy)
     else:

@@ -19,12 +19,12 @@ from api.routes.operator import ROUTES as OPERATOR
 from api.routes.orders import ROUTES as ORDERS
 from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
-from contracts.ownership import READ_MODELS
+from contracts.ownership import KEYED
 
 
 def _of_copies() -> Iterator[Route]:
-    """Yield the routes that answer from a read model: each has a module of its name, if it has routes."""
-    for copy in READ_MODELS:
+    """Yield the routes that answer from a read model or from search: each has a module of its name, if it has routes."""
+    for copy in KEYED:
         if find_spec(f"{__name__}.{copy.name}") is not None:
             yield from import_module(f"{__name__}.{copy.name}").ROUTES
 

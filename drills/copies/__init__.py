@@ -1,4 +1,4 @@
-"""The parts of drills that depend on one read model: one module per read model, with its name.
+"""The parts of drills that depend on one read model, or on search: one module per copy, with its name.
 
 Belongs here: these modules, and finding them by the contract's names. Does not belong here: steps for every read model
 (`drills/cells.py`).

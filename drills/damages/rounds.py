@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib import import_module
 
-from contracts.ownership import READ_MODELS, WAREHOUSE
+from contracts.ownership import KEYED, WAREHOUSE
 from contracts.verdicts import DifferenceClass as Class
 from drills.damages import lake, log, oltp
 from drills.damages.marts import EMPTIED, MART_CELLS
@@ -24,7 +24,7 @@ BEFORE_BUILDS = (
     "outbox_log",
     "log_positions",
     "log_manifests",
-    *(family for copy in READ_MODELS for family in copy.found_by),
+    *(family for copy in KEYED for family in copy.found_by),
 )
 MARTS = WAREHOUSE.found_by
 RESTORE, REPLACE = (Act.RESTORE_EVENTS,), (Act.REPLACE_EVENTS,)
@@ -178,7 +178,7 @@ OUTBOX_CELLS = (
 
 
 def _of_read_models(round_name: str) -> tuple[Cell, ...]:
-    modules = (import_module(f"drills.damages.{copy.name}") for copy in READ_MODELS)
+    modules = (import_module(f"drills.damages.{copy.name}") for copy in KEYED)
     return tuple(cell for module in modules for cell in module.CELLS.get(round_name, ()))
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from contracts.breaks import Break, BreakState
-from contracts.ownership import LAKE, OWNER_FAMILIES, READ_MODELS, Copy
+from contracts.ownership import KEYED, LAKE, OWNER_FAMILIES, Copy, CopyKind
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
 from derived.defective import Omission
@@ -25,6 +25,7 @@ from derived.lake_connection import open_lake
 from derived.lake_schema import PARKED
 from derived.leaving_out import left_out_aggregates
 from derived.read_models.known import roots_of
+from derived.search.store import document_counts
 from repair import ledger
 from repair.evidence.aggregates import aggregates_of
 from repair.evidence.pods import Looks, look_at_pods
@@ -104,7 +105,7 @@ def _gather_pod(
     pod, found = settings.pod(name), looks.found[name]
     base_cut = max(found.base_cut, unpruned_after(pod))
     event_cuts = {event.event_id: event.cut for event in found.known}
-    views = {copy.name: _view(settings, copy, pod, projection, breaks, found.lake_cut) for copy in READ_MODELS}
+    views = {copy.name: _view(settings, copy, pod, projection, breaks, found.lake_cut) for copy in KEYED}
     wrong = wrong_cuts(settings, pod, _log_cuts(breaks, event_cuts), base_cut)
     gaps = _gaps(settings, name, projection, breaks)
     backed_up_cut, is_logged = _backup(settings, pod) if gaps.get(LAKE.name, base_cut + 1) <= base_cut else (0, True)
@@ -194,7 +195,9 @@ def _view(
 
 
 def view_rows(settings: Settings, copy: Copy, pod: str) -> Mapping[str, int]:
-    """Return root table of a view -> number of its rows of a pod."""
+    """Return root table of a view, or kind of document of the search index -> number of its rows of a pod."""
+    if copy.kind is CopyKind.SEARCH:
+        return document_counts(settings, pod)
     with psycopg.connect(settings.read_models_dsn) as connection:
         counts = {}
         for root in roots_of(copy):

@@ -24,6 +24,8 @@ from repair.ledger import next_moment
 from stack.scrubbing import scrubber
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
     import pyarrow as pa
 
@@ -49,6 +51,7 @@ def build_reconcile_context(
         lake_cut=_lake_cut,
         build=build or (lambda cuts: _build(settings, cuts)),
         read_models_dsn=settings.read_models_dsn,
+        search_index=lambda pod: _search_index(settings, pod),
         read_log=lambda pod, cut: _read_log(settings, pod, cut),
         log_cut=lambda pod: _log_cut(settings, pod),
         next_logged_cut=lambda pod, after: _next_logged_cut(settings, pod, after),
@@ -101,6 +104,12 @@ def _open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:
     from derived.lake_connection import open_lake
 
     return open_lake(settings, read_only=True)
+
+
+def _search_index(settings: Settings, pod: str) -> Path | None:
+    from derived.search.folders import PodFolder, base_folder
+
+    return PodFolder(base_folder(settings), pod).current()
 
 
 def _lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:

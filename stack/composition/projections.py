@@ -8,12 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 
 from contracts.errors import SettingsError
-from contracts.ownership import LAKE, PROJECTED, READ_MODELS
+from contracts.ownership import KEYED, LAKE, PROJECTED
 from contracts.settings import Settings
 from streams.projection import ClosableProjection
 
 PROJECTIONS = tuple(copy.name for copy in PROJECTED)
-VIEWS = tuple(copy.name for copy in READ_MODELS)
+VIEWS = tuple(copy.name for copy in KEYED)
+"""Those that are rebuilt from the lake."""
 
 
 def build_projection(name: str, settings: Settings) -> ClosableProjection:
@@ -23,7 +24,7 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
         from derived.lake_connection import bounds_of
 
         return LakeProjection(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
-    for copy in READ_MODELS:
+    for copy in KEYED:
         if copy.name == name:
             projection: ClosableProjection = import_module(copy.module).build(settings)
             return projection

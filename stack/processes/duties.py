@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from contracts.ownership import CopyKind, copy_named
 from contracts.settings import POD_ROLES, WITNESS, Settings, as_values, pod_setting
 from stack.settings import FILE_SETTING, write_settings_file
 
@@ -46,8 +47,9 @@ def relay_settings(settings: Settings, pod: str) -> dict[str, str]:
 
 def consumer_settings(settings: Settings, projection: str) -> dict[str, str]:
     """Return the settings of a consumer: the log, and the store of its projection."""
-    store = "TIEOUT_CATALOG_DSN" if projection == "lake" else "TIEOUT_READ_MODELS_DSN"
-    return _told(settings, ["TIEOUT_LOG_URL", store])
+    stores = {CopyKind.LAKE: ["TIEOUT_CATALOG_DSN"], CopyKind.READ_MODEL: ["TIEOUT_READ_MODELS_DSN"]}
+    # The other stores are folders below `var_dir`.
+    return _told(settings, ["TIEOUT_LOG_URL", *stores.get(copy_named(projection).kind, [])])
 
 
 def traffic_settings(settings: Settings) -> dict[str, str]:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from contracts.errors import TieoutError
+from contracts.ownership import copy_named
 from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
 from stack.composition.projections import PROJECTIONS, build_projection
@@ -23,9 +24,6 @@ from stack.files import keep_private
 from stack.processes import stopped
 from stack.settings import load_settings, var_dir
 from stack.upkeep.growth import begin_anew
-
-LAKE_WINDOW_SECONDS = 1.0
-"""The consumer of the lake commits about this often, because each commit takes time and leaves a small file."""
 
 PARENT_LOOK_SECONDS = 1.0
 
@@ -70,7 +68,7 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         from streams.consumer import run_consumer
 
         projection = build_projection(options.projection, settings)
-        window = LAKE_WINDOW_SECONDS if options.projection == "lake" else 0.0
+        window = copy_named(options.projection).commit_seconds
         run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
     elif options.kind == "reconciler":
         from stack.upkeep.reconciler import run_reconciler

@@ -22,6 +22,8 @@ from api.services import Services, build_services
 from contracts.events.merchant import TaxRate
 from contracts.settings import Settings
 from derived.read_models.migrate import migrate as migrate_read_models
+from derived.search.folders import base_folder
+from derived.search.store import SearchStore
 from drills.records import migrate as migrate_drills
 from finance.books import migrate as migrate_books
 from oltp.commands.execute import CommandPod, build_command_pod, execute
@@ -95,6 +97,8 @@ def api_settings(
     for migrate in (migrate_keys, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
         migrate(settings.control_dsn)
     migrate_read_models(settings.read_models_dsn)
+    with SearchStore(base_folder(settings)).transaction() as session:
+        session.lock_positions("pod1", [0])
     yield settings
     for database in (pod, control, models):
         postgres.drop(database)

@@ -63,6 +63,8 @@ ROWS = {
     "fail_refund": row(A, body={"failure_reason": "test"}, hidden=True),
     "issue_gift_card": row(A, body={"funding": "granted", "amount_minor": 100, "source": "test", "reason": "test"}),
     "get_account": row(S, A),
+    "search_products": row(S, A),
+    "suggest": row(S, A),
     "put_product": row(A, body={"title": "Taken over"}),
     "put_variant": row(A, body={"sku": "TAKEN", "title": "Taken over"}, hidden=True),
     "set_price": row(A, body={"unit_price_micro": 1}, hidden=True),

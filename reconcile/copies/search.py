@@ -1,0 +1,221 @@
+"""What the search index must hold, computed from the lake's states, and reading what it holds.
+
+One commit of a pod's index has its documents and its positions; the lake is folded as of these positions. The index is
+read by its stored rows, with the engine alone. Belongs here: that comparison. Does not belong here: how the index is
+built or asked (`derived/search/`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from tantivy import Index, Query, Schema, Searcher
+
+from contracts.errors import ComparisonError
+from reconcile.compare import compare
+from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope
+from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_parked, sides
+from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.parked import ParkedAggregate, overdue
+from reconcile.scratch import load, table
+from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column, Shape, belongs_to
+from reconcile.view_positions import known_positions, shown
+from reconcile.view_tables import ViewTable, number, text
+
+NAME = "search"
+ALL = 10_000_000
+"""More documents than an index has: the engine needs a limit."""
+BATCH = 5_000
+ARROW = {VARCHAR: pa.string(), BIGINT: pa.int64(), BOOLEAN: pa.bool_()}
+
+
+def _flag(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name=name, type=BOOLEAN) for name in names)
+
+
+PRODUCTS = ViewTable(
+    shape=Shape(
+        name="search_products",
+        key=("product_id",),
+        columns=(
+            *text("merchant_id", "title", "kind", "tax_category"),
+            *_flag("is_active"),
+            *number("version", "directory_epoch"),
+        ),
+        version="version",
+        aggregate=belongs_to("product", "product_id"),
+    ),
+    aggregate_type="product",
+    id_column="product_id",
+    expected="select * from {products}",
+)
+VARIANTS = ViewTable(
+    shape=Shape(
+        name="search_variants",
+        key=("product_id", "variant_id"),
+        columns=(*text("merchant_id", "sku", "title"), *_flag("is_active"), *number("unit_price_micro")),
+        aggregate=belongs_to("product", "product_id"),
+    ),
+    aggregate_type="product",
+    id_column="product_id",
+    expected="select *, aggregate_id as product_id from {variants}",
+)
+MERCHANTS = ViewTable(
+    shape=Shape(
+        name="search_merchants",
+        key=("merchant_id",),
+        columns=(
+            *text("name", "currency", "jurisdiction"),
+            *_flag("is_active"),
+            *number("version", "directory_epoch"),
+        ),
+        version="version",
+        aggregate=belongs_to("merchant", "merchant_id"),
+    ),
+    aggregate_type="merchant",
+    id_column="merchant_id",
+    expected="select * from {merchants}",
+)
+TABLES = (PRODUCTS, VARIANTS, MERCHANTS)
+
+
+class Held(NamedTuple):
+    """One commit of an index."""
+
+    schema: Schema
+    searcher: Searcher
+
+
+def positions_in(folder: Path) -> list[PartitionPosition]:
+    """Return the positions that an index holds."""
+    return _positions(_open(folder))
+
+
+def _open(folder: Path) -> Held:
+    index = Index.open(str(folder))
+    return Held(index.schema, index.searcher())
+
+
+def _compare(run: PodRun) -> Findings:
+    if run.context.search_index is None:
+        raise ComparisonError("The search index cannot be looked at: this run was given no way to it.")
+    folder = run.context.search_index(run.pod)
+    held = None if folder is None else _open(folder)
+    stored = [] if held is None else _positions(held)
+    floor = min((position.cut for position in stored), default=0)
+    # An index whose position is below the last comparison's cut was set back: compare everything.
+    is_whole = run.scope is None or floor < run.scope.since_cut
+    run = replace(run, scope=None) if is_whole else run
+    parked = [] if held is None else _parked(held)
+    for item in TABLES:
+        _read(run, held, item)
+    load_parked(run, parked)
+    positions, beyond = known_positions(run, stored)
+    floor = min((position.cut for position in positions), default=0)
+    await_lake(run, run.pod, NAME, positions)
+    outcomes = [beyond, overdue(parked, run.context.now(), lag_seconds_max(NAME), run.context.limits)]
+    extent = in_scope(run, at_positions(run.connection, run.pod, positions), f"{NAME}_events")
+    for aggregate_type in dict.fromkeys(item.aggregate_type for item in TABLES):
+        fold(run.connection, extent, aggregate_type)
+        for item in (one for one in TABLES if one.aggregate_type == aggregate_type):
+            left, right = sides(run, item, f"index_{item.name}")
+            outcomes.append(compare(run.connection, item.shape, left, right, run.context.limits))
+    return Findings(
+        outcomes=outcomes,
+        is_whole=is_whole,
+        cut=floor,
+        cut_vector={str(position.partition): shown(position) for position in positions},
+        late_aggregates=[one.key for one in parked],
+        late_reason=lateness(run, NAME, floor, len(parked)),
+    )
+
+
+def _read(run: PodRun, held: Held | None, item: ViewTable) -> None:
+    """Read the stored rows of a kind into a scratch table; ids come from the documents' keys."""
+    schema = pa.schema([(name, ARROW[item.shape.type_of(name)]) for name in item.shape.names])
+    names = schema.names
+    found = _variants(held) if item is VARIANTS else () if held is None else _rows(held, item)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        batch: list[dict[str, Any]] = []
+        for row in found:
+            batch.append({name: row.get(name) for name in names})
+            if len(batch) == BATCH:
+                yield pa.RecordBatch.from_pylist(batch, schema)
+                batch = []
+        yield pa.RecordBatch.from_pylist(batch, schema)
+
+    load(run.connection, f"all_{item.name}", pa.RecordBatchReader.from_batches(schema, batches()))
+    scoped = run.in_scope(table(f"all_{item.name}"), item.id_column)
+    run.connection.execute(f"create or replace table {table(f'index_{item.name}')} as select * from {scoped}")
+
+
+def _rows(held: Held, item: ViewTable) -> Iterator[dict[str, Any]]:
+    for key, row in _documents(held, item.aggregate_type):
+        merchant_id, _, aggregate_id = key.split("/", 2)
+        yield {**row, "merchant_id": merchant_id, item.id_column: aggregate_id}
+
+
+def _variants(held: Held | None) -> Iterator[dict[str, Any]]:
+    for product in () if held is None else _rows(held, PRODUCTS):
+        for variant in product["variants"]:
+            yield {**variant, "merchant_id": product["merchant_id"], "product_id": product["product_id"]}
+
+
+def _documents(held: Held, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, row in _stored(held, kind):
+        yield key, json.loads(row)
+
+
+def _stored(held: Held, kind: str) -> Iterator[tuple[str, bytes]]:
+    searcher = held.searcher
+    query = Query.term_query(held.schema, "kind", kind, index_option="basic")
+    for _, address in searcher.search(query, limit=min(ALL, max(searcher.num_docs, 1)), count=False).hits:
+        document = searcher.doc(address)
+        yield str(document.get_first("key")), bytes(document.get_first("row") or b"{}")
+
+
+def _positions(held: Held) -> list[PartitionPosition]:
+    rows: Sequence[Mapping[str, Any]] = [one for _, row in _stored(held, "#position") for one in json.loads(row)]
+    return [
+        PartitionPosition(partition=row["partition"], cut=row["cut"], chunk=row["chunk"])
+        for row in sorted(rows, key=lambda row: int(row["partition"]))
+    ]
+
+
+def _parked(held: Held) -> list[ParkedAggregate]:
+    events: dict[str, list[Mapping[str, Any]]] = {}
+    for _, row in _stored(held, "#parked"):
+        event = json.loads(row)
+        events.setdefault(event["aggregate_key"], []).append(event)
+    return [
+        ParkedAggregate(
+            key=key,
+            events=len(waiting),
+            parked_at=min(datetime.fromisoformat(one["parked_at"]) for one in waiting),
+            error=min(waiting, key=lambda one: (one["cut"], one["position"]))["error"],
+        )
+        for key, waiting in sorted(events.items())
+    ]
+
+
+SEARCH_PAIR = Pair(
+    name=f"lake_{NAME}",
+    left="lake: the newest version of every product and merchant, as of the index's positions",
+    right="search index: the stored rows of its documents",
+    description="Every product with its variants and prices, and every merchant, as the index holds them.",
+    cannot_catch=(
+        "Terms that were made wrongly of a right text, and the rank of a hit (`python -m bench.relevance` measures "
+        "it); events that neither the lake nor the index has (the OLTP pairs find those)."
+    ),
+    copy=NAME,
+    stage=Stage.OWN,
+    shapes=tuple(item.shape for item in TABLES),
+    compare=_compare,
+)
