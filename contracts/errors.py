@@ -7,6 +7,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── InputError                 what the caller sent is wrong (HTTP 400, exit code 2)
     │   └── NotFoundError          what the caller named does not exist (404)
     ├── ConflictError              well formed, but the present state does not allow it (409)
+    │   ├── CartChangedError       what a cart would cost or can get is not what its shopper has confirmed
     │   ├── IdempotencyConflictError
     │   ├── IllegalTransitionError
     │   ├── InsufficientBalanceError
@@ -16,6 +17,7 @@ The tree (a caller catches the widest class it can act on)::
     │   ├── OverRefundError
     │   ├── PeriodNotReadyError    a month cannot be closed yet; the error lists all reasons
     │   └── PodFencedError
+    ├── CartUnreadableError        the stored state of one cart cannot be read; the others can
     ├── GatewayError               the payment provider did not answer, or one of the cases below
     │   ├── GatewayAmountError     it moved another amount for this key earlier; nothing is recorded
     │   └── GatewayDeclinedError   it declined; a retry gets the same answer
@@ -29,6 +31,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── WarehouseError             the warehouse could not be built or read
     │   └── UnprovenBuildError     it was built, but tests of its rows fail; it may be read, but proves nothing
     ├── StackError                 a server could not be started or reached
+    │   ├── CartUnavailableError   neither store of carts can serve it, or the queue between them is full
     │   ├── LogUnavailableError    the log does not answer, refuses, or its memory is full; a later retry can succeed
     │   └── HistoryUnknownError    no store answers that knows whether the pod's database was restored; retried
     ├── ComparisonError            a comparison could not be made; its verdict is unknown
@@ -60,6 +63,17 @@ class NotFoundError(InputError):
 
 class ConflictError(TieoutError):
     """The request is well formed but does not fit the present state."""
+
+
+class CartChangedError(ConflictError):
+    """What a cart would cost or can get is not what its shopper has confirmed."""
+
+    def __init__(self, message: str, *, changes: Sequence[Mapping[str, object]], total_minor: int | None) -> None:
+        super().__init__(message)
+        self.changes = tuple(changes)
+        """One per SKU or amount that differs: what, as confirmed, as it is now."""
+        self.total_minor = total_minor
+        """What an order of the cart would cost now; None while something in it cannot be sold."""
 
 
 class IdempotencyConflictError(ConflictError):
@@ -101,6 +115,10 @@ class PeriodNotReadyError(ConflictError):
 
 class PodFencedError(ConflictError):
     """The merchant does not live in this pod, or the directory epoch has moved on."""
+
+
+class CartUnreadableError(TieoutError):
+    """The stored state of one cart cannot be read."""
 
 
 class GatewayError(TieoutError):
@@ -158,6 +176,10 @@ class UnprovenBuildError(WarehouseError):
 
 class StackError(TieoutError):
     """A server could not be started or reached."""
+
+
+class CartUnavailableError(StackError):
+    """Neither store of carts can serve this cart, or the queue between them is full."""
 
 
 class LogUnavailableError(StackError):
