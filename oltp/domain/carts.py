@@ -3,9 +3,9 @@
     {sku: {(actor, n): quantity}} and a version vector {actor: n}
 
 Every change of a cart is the next event of one *actor*: a device at one place where the cart is written
-(`oltp/carts/actors.py`), which numbers its events 1, 2, 3 without gaps. An addition is stored under its event's name
-(actor, n), its *dot*. A removal takes exactly the dots that its *seen* vector covers, so it never takes an addition that
-its sender did not know of. Setting a quantity is such a removal and one addition, in one event.
+(`oltp/carts/actors.py`). An actor numbers its events 1, 2, 3 without gaps. An addition is stored under its event's
+name (actor, n), its *dot*. A removal takes exactly the dots that its *seen* vector covers, so it never takes an
+addition that its sender did not know of. Setting a quantity is such a removal and one addition, in one event.
 
 `merge` keeps a dot that both sides have, or that one side has and the other has never seen; so a dot that one side has
 seen and no longer has was removed there. It is commutative, associative and idempotent: whoever merges which states in
@@ -55,6 +55,15 @@ class Cart:
 
 
 EMPTY = Cart()
+MILLISECONDS = 1_000
+
+
+def is_expired(cart: Cart, now_ms: int, age_days: int) -> bool:
+    """Return whether nobody has changed the cart for so long that it counts as empty, wherever it is still stored.
+
+    This follows from the cart and the time alone, so an old state that arrives late cannot bring the cart back.
+    """
+    return 0 < cart.touched_ms < now_ms - age_days * 86_400 * MILLISECONDS
 
 
 def covers(seen: Vector, dot: Dot) -> bool:
@@ -95,7 +104,7 @@ def joined(one: Vector, other: Vector) -> Vector:
 
 def contains(cart: Cart, other: Cart) -> bool:
     """Return whether everything that happened to `other` happened to `cart`, so that merging it changes nothing."""
-    return all(covers(cart.seen, dot) for dot in other.seen.items())
+    return cart.number >= other.number and all(covers(cart.seen, dot) for dot in other.seen.items())
 
 
 def add(cart: Cart, actor: str, sku: str, quantity: int, at_ms: int) -> Cart:
