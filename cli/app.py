@@ -16,6 +16,7 @@ from cli.commands.accepting import add_commands as add_accepting
 from cli.commands.alerts import add_commands as add_alerts
 from cli.commands.books import add_commands as add_books
 from cli.commands.breaks import add_commands as add_breaks
+from cli.commands.carts import add_commands as add_carts
 from cli.commands.closing import add_commands as add_closing
 from cli.commands.comparing import add_commands as add_comparing
 from cli.commands.coverage import add_commands as add_coverage
@@ -24,6 +25,7 @@ from cli.commands.draining import add_commands as add_draining
 from cli.commands.drills import add_commands as add_drills
 from cli.commands.importing import add_commands as add_importing
 from cli.commands.imports import add_commands as add_imports
+from cli.commands.keys import add_commands as add_keys
 from cli.commands.open_epoch import add_commands as add_epochs
 from cli.commands.parked import add_commands as add_parked
 from cli.commands.queries import add_commands as add_queries
@@ -77,6 +79,7 @@ add_status(app)
 add_traffic(app)
 add_comparing(app)
 add_coverage(app)
+add_carts(app)
 add_witnesses(app)
 add_queries(app)
 add_reports(app)
@@ -95,6 +98,7 @@ add_breaks(app)
 add_alerts(app)
 add_drills(app)
 add_dbt(app)
+add_keys(app)
 
 
 put_under_headings(app)

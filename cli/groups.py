@@ -14,6 +14,7 @@ HEADINGS = {
     "On call: compare and repair": (
         "reconcile",
         "coverage",
+        "carts",
         "witnesses",
         "breaks",
         "explain",
@@ -33,6 +34,7 @@ HEADINGS = {
     ),
     "On call: ask a server in its own language": ("psql", "valkey"),
     "Finance: reports and months": ("report", "close", "periods", "verify"),
+    "Storefronts and admins: the HTTP interface": ("keys",),
     "Data engineers: bring orders in": ("import", "imports", "traffic"),
     "Data engineers: ask and change the warehouse": ("sql", "dbt", "schemas"),
 }

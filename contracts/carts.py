@@ -22,8 +22,8 @@ CART_AGE_DAYS = 90
 """A cart that nobody has changed for so long counts as empty."""
 CARTS_QUEUED_MAX = 100_000
 """How many carts of a pod may wait for its database; a further one cannot be changed."""
-WRITE_THROUGH_SECONDS = 1.0
-"""After how many seconds a change of a cart is in its pod; what Valkey alone holds is at most that old."""
+CART_WRITE_MS = 1_000
+"""After how many milliseconds a change of a cart is in its pod; what Valkey alone holds is at most that old."""
 
 DeviceId = Annotated[str, DEVICE_ID, DEVICE_ID.schema]
 CartNumber = Annotated[int, CART_NUMBER, CART_NUMBER.schema]

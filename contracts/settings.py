@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from contracts.carts import CART_AGE_DAYS, CART_WRITE_MS, CARTS_QUEUED_MAX
 from contracts.errors import SettingsError
 from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is_object_path
 
@@ -20,6 +21,8 @@ LAKE_THREADS = 2
 MEMORY_MB_MIN = 192
 REPAIRER_MB_MIN = 400
 """The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
+
+PEPPER_CHARACTERS_MIN = 32
 
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
@@ -103,6 +106,19 @@ class Settings:
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
     """Apprise addresses that get the digests for finance; `alert_urls` unless set."""
 
+    carts_url: str = ""
+    """Valkey or Redis that holds carts and sessions, another server than the log's. Empty: carts are not served."""
+    carts_queued_max: int = CARTS_QUEUED_MAX
+    """How many carts of a pod may wait for its database; a further one cannot be changed."""
+    cart_write_ms: int = CART_WRITE_MS
+    """After how many milliseconds a change of a cart is in its pod's database at the latest."""
+    cart_age_days: int = CART_AGE_DAYS
+    """A cart that nobody has changed for so many days counts as empty."""
+    api_pepper: str = field(default="", repr=False)
+    """The secret of API keys, cursors and positions. Empty: a generated file below `var_dir`, for its owner only."""
+    api_port: int = 8080
+    """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
+
     @property
     def data_docs_dir(self) -> Path:
         """Where Great Expectations' results and pages are."""
@@ -170,6 +186,12 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
+        carts_url=values.get("TIEOUT_CARTS_URL", "").strip(),
+        carts_queued_max=_integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
+        cart_write_ms=_integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
+        cart_age_days=_integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
+        api_pepper=_pepper(values),
+        api_port=_integer("TIEOUT_API_PORT", values, 8080),
     )
 
 
@@ -205,6 +227,12 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_LAKE_THREADS": str(settings.lake_threads),
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
+        "TIEOUT_CARTS_URL": settings.carts_url,
+        "TIEOUT_CARTS_QUEUED_MAX": str(settings.carts_queued_max),
+        "TIEOUT_CART_WRITE_MS": str(settings.cart_write_ms),
+        "TIEOUT_CART_AGE_DAYS": str(settings.cart_age_days),
+        "TIEOUT_API_PEPPER": settings.api_pepper,
+        "TIEOUT_API_PORT": str(settings.api_port),
     }
     if (store := settings.object_store) is not None:
         values |= {
@@ -244,6 +272,14 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _pepper(values: Mapping[str, str]) -> str:
+    pepper = values.get("TIEOUT_API_PEPPER", "").strip()
+    if pepper and len(pepper) < PEPPER_CHARACTERS_MIN:
+        # The value is not shown, because it is a secret.
+        raise SettingsError(f"Setting TIEOUT_API_PEPPER has less than {PEPPER_CHARACTERS_MIN} characters.")
+    return pepper
 
 
 def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: int = 1) -> int:

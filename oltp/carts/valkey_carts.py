@@ -15,7 +15,7 @@ Belongs here: these keys and scripts. Does not belong here: which change is made
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -92,6 +92,16 @@ return 1
 """
 )
 
+_QUEUE = (
+    _NOW
+    + """
+if server.call('HEXISTS', KEYS[1], 'state') == 0 then return 0 end
+server.call('PERSIST', KEYS[1])
+server.call('ZADD', KEYS[2], 'NX', now, ARGV[1])
+return 1
+"""
+)
+
 _DROP_OPENING = """
 if server.call('HEXISTS', KEYS[1], 'state') == 0 then return server.call('DEL', KEYS[1]) end
 return 0
@@ -153,6 +163,7 @@ class ValkeyCarts:
         self._settle = server.script(_SETTLE)
         self._move = server.script(_MOVE)
         self._drop_opening = server.script(_DROP_OPENING)
+        self._queue = server.script(_QUEUE)
 
     def open(self, key: CartKey) -> HeldCart:
         """Return a cart and what a change of it must name. CartUnreadableError when its state cannot be read."""
@@ -233,6 +244,23 @@ class ValkeyCarts:
         listed = list(keys)
         found = zip(listed, self._states(listed), strict=True)
         return {key: state for key, (_, state) in found if state is not None}
+
+    def queue(self, key: CartKey, pod: str) -> bool:
+        """Let a pod's writer merge a cart both ways; False when the server has no state of it."""
+        return bool(self._queue([KEY + key.text, QUEUE + pod], [key.text]))
+
+    def keys(self, at_once: int = 1_000) -> Iterator[list[CartKey]]:
+        """Yield the keys of all carts, some at a time; one that comes or goes meanwhile may be left out."""
+        cursor = 0
+        while True:
+            cursor, names = self._page(cursor, at_once)
+            yield [CartKey.of_text(name.decode().removeprefix(KEY)) for name in names]
+            if cursor == 0:
+                return
+
+    @told_errors
+    def _page(self, cursor: int, at_once: int) -> tuple[int, list[bytes]]:
+        return cast(tuple[int, list[bytes]], self._client.scan(cursor, f"{KEY}*", at_once))
 
     def drop_opening(self, key: CartKey) -> None:
         """Let whoever reads this cart from its pod at this moment read it again; a stored state stays."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from contracts.carts import CART_AGE_DAYS, WRITE_THROUGH_SECONDS, CartKey
+from contracts.carts import CART_AGE_DAYS, CART_WRITE_MS, CartKey
 from contracts.errors import CartUnavailableError, CartUnreadableError, TieoutError
 from contracts.text import counted
 from oltp.carts.durable_carts import DurableCart, DurableCarts
@@ -62,7 +62,7 @@ class CartWriter:
             self._durable.no_longer_ahead(done)
         return len(ahead)
 
-    def run(self, stop: threading.Event, *, seconds: float = WRITE_THROUGH_SECONDS) -> None:
+    def run(self, stop: threading.Event, *, seconds: float = CART_WRITE_MS / 1_000) -> None:
         """Write until `stop`, each change within `seconds`; while a store is away, wait and try again."""
         pause = seconds / ROUNDS_PER_BOUND
         away = 0.0

@@ -18,6 +18,8 @@ from stack.ports import LOOPBACK
 from stack.processes.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
 from stack.processes.data_docs import write_data_docs_site
 from stack.processes.duties import (
+    api_settings,
+    carts_settings,
     consumer_settings,
     display_settings,
     graph_settings,
@@ -34,7 +36,9 @@ from stack.settings import ROOT
 TRAFFIC = "traffic"
 UPKEEP = "upkeep"
 WITNESS = "witness"
+CARTS = "carts"
 RECONCILER = "reconciler"
+API = "api"
 
 
 def propagation_programs(settings: Settings) -> list[Program]:
@@ -67,6 +71,12 @@ def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
     return replace(program, stop_seconds=30)
 
 
+def carts_program(settings: Settings) -> Program:
+    """Return the worker that writes carts through to their pods, compares both stores and expires carts."""
+    # A stopped writer writes what waits.
+    return replace(_worker(settings, CARTS, carts_settings(settings), "carts"), stop_seconds=20)
+
+
 def witness_program(settings: Settings) -> Program:
     """Return the worker in which all witnesses look at their stores."""
     return _worker(settings, WITNESS, witness_settings(settings), "witness")
@@ -75,6 +85,11 @@ def witness_program(settings: Settings) -> Program:
 def reconciler_program(settings: Settings) -> Program:
     """Return the worker that compares all the time."""
     return _worker(settings, RECONCILER, reconciler_settings(settings), "reconciler")
+
+
+def api_program(settings: Settings, *, port: int) -> Program:
+    """Return the worker that serves the HTTP interface (on `port`, loopback)."""
+    return _worker(settings, API, api_settings(settings), "api", "--port", str(port))
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from oltp.store.migrations.files import run
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 
 def upgrade() -> None:
     """Add both tables."""
-    run("0018_carts.sql")
+    run("0019_carts.sql")
