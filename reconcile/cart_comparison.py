@@ -98,9 +98,21 @@ class CartSides:
 
     pod: str
     reader_dsn: str
-    valkey_keys: Callable[[], Iterable[Sequence[CartKey]]]
-    """Yields the keys of all carts in Valkey, some at a time."""
+    valkey_page: Callable[[int], tuple[int, Sequence[CartKey]]]
+    """(Cursor, 0 to begin) -> the next cursor, 0 at the end, and the keys of some carts in Valkey."""
     valkey_states: Callable[[Iterable[CartKey]], States]
+
+
+@dataclass(kw_only=True)
+class CartSweep:
+    """Where a comparison that looks at a part each time goes on. It begins anew at the end."""
+
+    most: int = 5_000
+    """How many carts of each side one comparison looks at."""
+    last: tuple[str, str] = ("", _FIRST)
+    """The last row of the pod: merchant and cart."""
+    cursor: int = 0
+    """Of Valkey's keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +124,22 @@ class _Read:
     units: Mapping[str, int]
 
 
-def compare_carts(sides: CartSides, *, is_expired: Callable[[int], bool], wait: Callable[[], object]) -> CartFindings:
+def compare_carts(
+    sides: CartSides,
+    *,
+    is_expired: Callable[[int], bool],
+    wait: Callable[[], object],
+    sweep: CartSweep | None = None,
+) -> CartFindings:
     """Compare a pod's carts. `is_expired`: of a cart that was changed last then, in milliseconds; such a cart counts as
-    empty on both sides. `wait`: lets the time pass in which what is under way arrives.
+    empty on both sides. `wait`: lets the time pass in which what is under way arrives. `sweep`: look at the next part
+    of the carts, and note where it ends; None: look at all.
     """
     try:
         with psycopg.connect(sides.reader_dsn, autocommit=True) as connection:
             compared = 0
             first: dict[CartKey, tuple[CartClass, Any]] = {}
-            for keys, durable, fast in _pages(connection, sides):
+            for keys, durable, fast in _pages(connection, sides, sweep):
                 compared += len(keys)
                 first |= _differing(keys, durable, fast, is_expired)
             if not first:
@@ -140,19 +159,32 @@ def compare_carts(sides: CartSides, *, is_expired: Callable[[int], bool], wait: 
     return CartFindings(pod=sides.pod, verdict=verdict, compared=compared, differences=differences, changing=changing)
 
 
-def _pages(connection: psycopg.Connection[Any], sides: CartSides) -> Iterator[tuple[Sequence[CartKey], States, States]]:
+def _pages(
+    connection: psycopg.Connection[Any], sides: CartSides, sweep: CartSweep | None
+) -> Iterator[tuple[Sequence[CartKey], States, States]]:
     """Yield carts some at a time with both sides' states: those of the pod, then those that only Valkey has."""
-    last = ("", _FIRST)
-    while rows := connection.execute(_PAGE, (*last, AT_ONCE)).fetchall():
+    place = sweep or CartSweep()
+    looked = 0
+    while rows := connection.execute(_PAGE, (*place.last, AT_ONCE)).fetchall():
         durable = {CartKey(merchant_id=row[0], cart_id=row[1]): row[2] for row in rows}
         yield list(durable), durable, sides.valkey_states(durable)
-        last = (rows[-1][0], rows[-1][1])
-    for listed in sides.valkey_keys():
+        place.last = (rows[-1][0], rows[-1][1])
+        looked += len(rows)
+        if sweep is not None and looked >= sweep.most:
+            break
+    else:
+        place.last = ("", _FIRST)
+    looked = 0
+    while True:
+        place.cursor, listed = sides.valkey_page(place.cursor)
         here = _residents(connection, listed)
         for some in _batches([key for key in listed if key.merchant_id in here]):
             durable = _rows(connection, some)
             lacking = [key for key in some if key not in durable]
             yield lacking, {}, sides.valkey_states(lacking)
+        looked += len(listed)
+        if place.cursor == 0 or (sweep is not None and looked >= sweep.most):
+            return
 
 
 def _differing(

@@ -14,7 +14,8 @@ import msgspec
 from api.calls import Answer, Call
 from api.declaring import Criticality, Handler, Route, Work
 from api.roles import STOREFRONTS
-from contracts.errors import CartUnavailableError, SessionUnknownError
+from contracts.carts import cart_of_customer
+from contracts.errors import CartUnavailableError, ConflictError, SessionUnknownError
 from contracts.limits import CustomerId
 from oltp.carts.sessions import Session
 
@@ -36,6 +37,8 @@ class SessionShown(msgspec.Struct, frozen=True, kw_only=True):
     cart_id: str
     """The cart that the device shows."""
     customer_id: str | None
+    is_merged: bool | None = None
+    """At a sign-in: whether the device's cart is in the customer's now; false: together they hold more than one may."""
 
 
 def begin_session(call: Call) -> Answer:
@@ -56,11 +59,11 @@ def sign_in(call: Call) -> Answer:
     The old token ends. The merge may be repeated: it changes nothing the second time.
     """
     token, session = _current(call)
-    shoppers, body = call.services.shoppers, call.body
-    new_token, signed_in = shoppers.sessions.sign_in(token, session, body.customer_id)
-    if session.customer_id is None:
-        shoppers.carts.sign_in(session.anonymous_cart, signed_in.cart)
-    return Answer(value=_shown(signed_in, new_token))
+    shoppers, customer_id = call.services.shoppers, call.body.customer_id
+    # Merged first: the old token is still good when this fails, so the request can be repeated.
+    is_merged = session.customer_id is None and _merged(call, session, customer_id)
+    new_token, signed_in = shoppers.sessions.sign_in(token, session, customer_id)
+    return Answer(value=msgspec.structs.replace(_shown(signed_in, new_token), is_merged=is_merged))
 
 
 def sign_out(call: Call) -> Answer:
@@ -68,6 +71,14 @@ def sign_out(call: Call) -> Answer:
     token, session = _current(call)
     new_token, anonymous = call.services.shoppers.sessions.sign_out(token, session)
     return Answer(value=_shown(anonymous, new_token))
+
+
+def _merged(call: Call, session: Session, customer_id: str) -> bool:
+    try:
+        call.services.shoppers.carts.sign_in(session.anonymous_cart, cart_of_customer(session.merchant_id, customer_id))
+    except ConflictError:
+        return False
+    return True
 
 
 def _current(call: Call) -> tuple[str, Session]:

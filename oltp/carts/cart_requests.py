@@ -19,13 +19,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from contracts.carts import CART_AGE_DAYS, CartKey
+from contracts.carts import CART_AGE_DAYS, DEVICE_ID, CartKey
 from contracts.clock import Clock, utc_now
 from contracts.errors import CartUnavailableError, ConflictError
+from contracts.limits import QUANTITY, QUANTITY_OR_NONE, SKU, STORED_NAME, UUID
 from oltp.carts.actors import actor_of
 from oltp.carts.durable_carts import DurableCarts, PodAwayError
 from oltp.carts.valkey_carts import ChangedError, HeldCart, RepeatedError, ValkeyCarts
 from oltp.carts.valkey_server import ServerAwayError
+from oltp.commands.checking import check_value
 from oltp.commands.execute import CommandPod
 from oltp.domain import carts
 from oltp.domain.carts import EMPTY, MILLISECONDS, Cart, Vector, is_expired, within_limits
@@ -85,6 +87,8 @@ class Carts:
 
     def add(self, key: CartKey, device_id: str, sku: str, quantity: int, *, request_key: str = "") -> CartView:
         """Add units of a SKU. Whether the merchant sells it is asked when the cart is priced."""
+        check_value("sku", sku, SKU)
+        check_value("quantity", quantity, QUANTITY)
         at_ms = self._now_ms()
         return self._change(
             key, device_id, lambda cart, actor: carts.add(cart, actor, sku, quantity, at_ms), request_key
@@ -107,6 +111,8 @@ class Carts:
         request_key: str = "",
     ) -> CartView:
         """Put `quantity` units in place of those that the sender has `seen`; None: of all that are there now."""
+        check_value("sku", sku, STORED_NAME)
+        check_value("quantity", quantity, QUANTITY_OR_NONE)
         at_ms = self._now_ms()
 
         def step(cart: Cart, actor: str) -> Cart:
@@ -117,7 +123,7 @@ class Carts:
     def sign_in(self, anonymous: CartKey, known: CartKey) -> CartView:
         """Merge a visitor's anonymous cart into the customer's cart. Repeated, it changes nothing.
 
-        The anonymous cart stays, and expires: a device that does not know of the sign-in may still change it, and the
+        While the pod is away, only what Valkey has is merged. The anonymous cart stays, and expires: a device that does not know of the sign-in may still change it, and the
         next sign-in merges that.
         """
         theirs = self.view(anonymous).cart
@@ -137,6 +143,9 @@ class Carts:
                 self._durable(key).write({key: held.cart})
 
     def _change(self, key: CartKey, device_id: str, step: Step, request_key: str = "") -> CartView:
+        check_value("cart_id", key.cart_id, UUID)
+        if device_id:
+            check_value("device_id", device_id, DEVICE_ID)
         for _ in range(ATTEMPTS_MAX):
             try:
                 held, is_complete = self._opened(key)

@@ -15,7 +15,7 @@ Belongs here: these keys and scripts. Does not belong here: which change is made
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -249,18 +249,14 @@ class ValkeyCarts:
         """Let a pod's writer merge a cart both ways; False when the server has no state of it."""
         return bool(self._queue([KEY + key.text, QUEUE + pod], [key.text]))
 
-    def keys(self, at_once: int = 1_000) -> Iterator[list[CartKey]]:
-        """Yield the keys of all carts, some at a time; one that comes or goes meanwhile may be left out."""
-        cursor = 0
-        while True:
-            cursor, names = self._page(cursor, at_once)
-            yield [CartKey.of_text(name.decode().removeprefix(KEY)) for name in names]
-            if cursor == 0:
-                return
-
     @told_errors
-    def _page(self, cursor: int, at_once: int) -> tuple[int, list[bytes]]:
-        return cast(tuple[int, list[bytes]], self._client.scan(cursor, f"{KEY}*", at_once))
+    def page(self, cursor: int, at_once: int = 1_000) -> tuple[int, list[CartKey]]:
+        """Return the next cursor, 0 at the end, and the keys of some carts; begin with cursor 0.
+
+        A cart that comes or goes meanwhile may be left out.
+        """
+        following, names = cast(tuple[int, list[bytes]], self._client.scan(cursor, f"{KEY}*", at_once))
+        return following, [CartKey.of_text(name.decode().removeprefix(KEY)) for name in names]
 
     def drop_opening(self, key: CartKey) -> None:
         """Let whoever reads this cart from its pod at this moment read it again; a stored state stays."""

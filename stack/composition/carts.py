@@ -23,7 +23,7 @@ from oltp.carts.valkey_server import CartServer
 from oltp.carts.writer import CartWriter
 from oltp.commands.execute import build_command_pod
 from oltp.directory import pod_of
-from reconcile.cart_comparison import MERGED, CartFindings, CartSides, compare_carts
+from reconcile.cart_comparison import MERGED, CartFindings, CartSides, CartSweep, compare_carts
 
 DAY_MS = 86_400_000
 ROUNDS_WAITED = 3
@@ -40,18 +40,21 @@ class CartKeeper:
     writer: CartWriter
     durable: DurableCarts
 
-    def compare(self) -> CartFindings:
-        """Compare both stores."""
+    def compare(self, sweep: CartSweep | None = None) -> CartFindings:
+        """Compare both stores: the next part of the carts, or (None) all."""
         sides = CartSides(
             pod=self.pod,
             reader_dsn=self.settings.pod(self.pod).reader_dsn,
-            valkey_keys=self.valkey.keys,
+            valkey_page=self.valkey.page,
             valkey_states=self.valkey.states,
         )
         bound_ms = utc_now().timestamp() * 1_000 - self.settings.cart_age_days * DAY_MS
         waited = ROUNDS_WAITED * self.settings.cart_write_ms / 1_000
         return compare_carts(
-            sides, is_expired=lambda touched_ms: touched_ms < bound_ms, wait=partial(time.sleep, waited)
+            sides,
+            is_expired=lambda touched_ms: touched_ms < bound_ms,
+            wait=partial(time.sleep, waited),
+            sweep=sweep,
         )
 
     def repair(self, found: CartFindings) -> CartFindings:

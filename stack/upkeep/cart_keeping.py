@@ -15,6 +15,7 @@ from contracts.settings import Settings
 from contracts.text import counted
 from contracts.verdicts import Verdict
 from oltp.carts.expiry import expire_carts
+from reconcile.cart_comparison import CartSweep
 from stack.composition.carts import CartKeeper, cart_keepers
 
 COMPARE_SECONDS = 300.0
@@ -41,21 +42,22 @@ def run_carts(settings: Settings, stop: threading.Event) -> None:
 
 def _look_after(keepers: Sequence[CartKeeper], stop: threading.Event) -> None:
     compared = expired = time.monotonic()
+    sweeps = {keeper.pod: CartSweep() for keeper in keepers}
     while not stop.wait(LOOK_SECONDS):
         now = time.monotonic()
         if now - compared >= COMPARE_SECONDS:
             compared = now
             for keeper in keepers:
-                compare_and_repair(keeper)
+                compare_and_repair(keeper, sweeps[keeper.pod])
         if now - expired >= EXPIRE_SECONDS:
             expired = now
             for keeper in keepers:
                 _expire(keeper)
 
 
-def compare_and_repair(keeper: CartKeeper) -> None:
-    """Compare a pod's carts, merge what differs, and log what was found; what is left is an error in the log."""
-    found = keeper.compare()
+def compare_and_repair(keeper: CartKeeper, sweep: CartSweep) -> None:
+    """Compare the next part of a pod's carts, merge what differs, and log it; what is left is an error in the log."""
+    found = keeper.compare(sweep)
     if found.verdict is Verdict.CONSISTENT:
         _log.info("%s", found.sentence)
         return

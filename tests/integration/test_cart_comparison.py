@@ -15,7 +15,8 @@ from oltp.carts.valkey_carts import KEY
 from oltp.domain import carts
 from oltp.domain.cart_codec import encoded
 from oltp.domain.carts import Cart, quantities
-from reconcile.cart_comparison import MERGED, CartClass, CartFindings, CartSides, compare_carts
+from reconcile import cart_comparison
+from reconcile.cart_comparison import MERGED, CartClass, CartFindings, CartSides, CartSweep, compare_carts
 from stack.servers.valkey import EmbeddedValkey
 from tests.integration.carts_world import AGE_DAYS, CartsWorld, new_key
 from tests.integration.shop import Shop
@@ -30,15 +31,17 @@ def world(shop: Shop, valkey_url: str) -> Iterator[CartsWorld]:
     world.server.close()
 
 
-def compared(world: CartsWorld, shop: Shop, wait: Callable[[], object] = lambda: None) -> CartFindings:
+def compared(
+    world: CartsWorld, shop: Shop, wait: Callable[[], object] = lambda: None, sweep: CartSweep | None = None
+) -> CartFindings:
     sides = CartSides(
         pod=world.pod.pod,
         reader_dsn=shop.settings.reader_dsn,
-        valkey_keys=world.valkey.keys,
+        valkey_page=world.valkey.page,
         valkey_states=world.valkey.states,
     )
     bound_ms = world.pod.clock().timestamp() * 1_000 - AGE_DAYS * DAY_MS
-    return compare_carts(sides, is_expired=lambda touched_ms: touched_ms < bound_ms, wait=wait)
+    return compare_carts(sides, is_expired=lambda touched_ms: touched_ms < bound_ms, wait=wait, sweep=sweep)
 
 
 def repaired(world: CartsWorld, shop: Shop, found: CartFindings) -> CartFindings:
@@ -90,6 +93,21 @@ def test_each_kind_of_difference_is_found_and_merged(world: CartsWorld, shop: Sh
         (CartClass.APART, {"PEN": 1}),
     ):
         assert world.stored(keys[kind]) == world.shown(keys[kind]) == expected
+
+
+def test_a_sweep_comes_to_every_cart(world: CartsWorld, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cart_comparison, "AT_ONCE", 2)
+    keys = [new_key() for _ in range(5)]
+    for key in keys:
+        world.carts.add(key, "phone", "MUG", 1)
+    world.settle()
+    with psycopg.connect(shop.settings.owner_dsn) as connection:
+        connection.execute("delete from oltp.carts where cart_id = %s", (keys[0].cart_id,))
+    in_valkey(world, keys[1], carts.add(world.carts.view(keys[1]).cart, "laptop~1", "PEN", 1, 2))
+    sweep, found = CartSweep(most=2), set()
+    for _ in range(3):
+        found |= {(item.key, item.kind) for item in compared(world, shop, sweep=sweep).differences}
+    assert found == {(keys[0], CartClass.MISSING), (keys[1], CartClass.BEHIND)}
 
 
 def test_a_cart_on_its_way_does_not_count(world: CartsWorld, shop: Shop) -> None:

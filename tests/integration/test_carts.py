@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from contracts.carts import cart_of_customer
-from contracts.errors import CartUnavailableError, CartUnreadableError
+from contracts.errors import CartUnavailableError, CartUnreadableError, InputError
 from oltp.carts.expiry import expire_carts
 from oltp.carts.sessions import Sessions
 from oltp.carts.valkey_carts import KEY
@@ -63,6 +63,14 @@ def test_a_request_that_is_repeated_by_its_key_changes_nothing(world: CartsWorld
         world.carts.add(key, "phone", "MUG", 2, request_key="r1")
     world.carts.add(new_key(), "phone", "MUG", 2, request_key="r1")
     assert world.shown(key) == {"MUG": 2}
+
+
+def test_limits_hold_before_anything_is_stored(world: CartsWorld) -> None:
+    key = new_key()
+    for device, sku, quantity in (("phone", "a\u0000b", 1), ("phone", "MUG", 0), ("p" * 65, "MUG", 1)):
+        with pytest.raises(InputError):
+            world.carts.add(key, device, sku, quantity)
+    assert world.server.client.keys() == []
 
 
 def test_a_removal_takes_what_its_sender_saw(world: CartsWorld) -> None:
