@@ -123,8 +123,8 @@ class Carts:
     def sign_in(self, anonymous: CartKey, known: CartKey) -> CartView:
         """Merge a visitor's anonymous cart into the customer's cart. Repeated, it changes nothing.
 
-        While the pod is away, only what Valkey has is merged. The anonymous cart stays, and expires: a device that does not know of the sign-in may still change it, and the
-        next sign-in merges that.
+        While the pod is away, only what Valkey has is merged. The anonymous cart stays, and expires: a device that does
+        not know of the sign-in may still change it, and the next sign-in merges that.
         """
         theirs = self.view(anonymous).cart
         return self._change(known, "", lambda cart, _: within_limits(carts.merge(cart, theirs)))
