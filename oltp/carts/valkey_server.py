@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 class ServerAwayError(CartUnavailableError):
-    """The server of carts cannot be reached, or does not answer."""
+    """The server of carts cannot be reached, does not answer, or has no memory left."""
 
 
 def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
@@ -40,7 +40,8 @@ def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise ServerAwayError(f"The server of carts does not answer: {_reason(error)}.") from None
         except redis.OutOfMemoryError:
-            raise CartUnavailableError("The server of carts takes no change: its memory is full.") from None
+            # The pod serves until there is room again.
+            raise ServerAwayError("The server of carts takes no change: its memory is full.") from None
         except redis.RedisError as error:
             raise CartUnavailableError(f"The server of carts refuses what it is asked: {_reason(error)}.") from None
 

@@ -17,8 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from contracts.carts import CART_AGE_DAYS, CART_WRITE_MS, CartKey
-from contracts.errors import CartUnavailableError, CartUnreadableError, TieoutError
-from contracts.text import counted
+from contracts.errors import CartUnavailableError, CartUnreadableError, NotFoundError, TieoutError
 from oltp.carts.durable_carts import DurableCart, DurableCarts
 from oltp.carts.valkey_carts import ChangedError, QueuedCart, ValkeyCarts
 from oltp.commands.execute import CommandPod
@@ -71,8 +70,8 @@ class CartWriter:
                 self.write_waiting()
                 self.bring_back()
                 away = 0.0
-            except TieoutError as error:
-                _log.warning("%s", error)
+            except Exception as error:  # any error: the next round may succeed, and nothing is lost until then
+                _log.warning("%s: %s", type(error).__name__, error)
                 away = min(AWAY_SECONDS_MAX, max(pause, 2 * away))
         # What was changed until now is in the pod before we end, if it answers.
         with suppress(TieoutError):
@@ -92,7 +91,7 @@ class CartWriter:
         for key, reason in outcome.refused.items():
             self._put_aside(key, reason)
         for key in outcome.elsewhere:
-            self.valkey.move(key, self.pod.pod, self.pod_name_of(key.merchant_id))
+            self._send_after(key)
         for key, merged in outcome.merged.items():
             item, cart = coming[key]
             if merged == cart:
@@ -102,6 +101,17 @@ class CartWriter:
                 self._give_back(key, merged)
                 left += 1
         return left + len(outcome.refused) + len(outcome.elsewhere)
+
+    def _send_after(self, key: CartKey) -> None:
+        """Put a cart into the queue of the pod in which its merchant lives now."""
+        try:
+            home = self.pod_name_of(key.merchant_id)
+        except NotFoundError as error:
+            self._put_aside(key, str(error))
+            return
+        # A merchant that is moving to this pod may not be among its residents yet; then the cart waits.
+        if home != self.pod.pod:
+            self.valkey.move(key, self.pod.pod, home)
 
     def _read(self, item: QueuedCart) -> Cart | None:
         """Return the cart to write; None when there is none: it is gone, cannot be read, or has expired."""
@@ -153,9 +163,3 @@ class CartWriter:
 
     def _now_ms(self) -> int:
         return int(self.pod.clock().timestamp() * MILLISECONDS)
-
-
-def lateness_of(valkey: ValkeyCarts, pod: str) -> str:
-    """Return in a sentence how far a pod is behind Valkey, for people."""
-    number, seconds = valkey.waiting(pod)
-    return f"{counted(number, 'cart waits', 'carts wait')} for {pod}, the first for {seconds:.1f} s."

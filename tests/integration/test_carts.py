@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -222,6 +223,42 @@ def test_a_cart_expires_by_age_in_both_stores_and_does_not_come_back(world: Cart
     world.passed += timedelta(days=2)
     assert expire_carts(world.durable) >= 1
     assert world.shown(key) == {}
+
+
+def test_a_cart_goes_to_the_pod_to_which_its_merchant_has_moved(world: CartsWorld, shop: Shop) -> None:
+    key = new_key()
+    world.carts.add(key, "phone", "MUG", 2)
+    with psycopg.connect(shop.settings.owner_dsn) as connection:
+        connection.execute("delete from oltp.residents")
+    # The directory does not know of the move yet, then it does.
+    world.writer.write_waiting()
+    assert world.valkey.waiting("pod1")[0] == 1
+    replace(world.writer, pod_name_of=lambda _: "pod2").write_waiting()
+    assert (world.valkey.waiting("pod1")[0], world.valkey.waiting("pod2")[0]) == (0, 1)
+    with psycopg.connect(shop.settings.owner_dsn) as connection:
+        connection.execute("insert into oltp.residents values (%s, 1)", (MERCHANT,))
+
+
+def test_a_full_memory_evicts_what_can_be_had_again_and_then_the_pod_serves(world: CartsWorld) -> None:
+    written, waiting = new_key(), new_key()
+    world.carts.add(written, "phone", "MUG", 1)
+    world.settle()
+    world.carts.add(waiting, "phone", "PEN", 1)
+    client = world.server.client
+    before = client.config_get("maxmemory-policy")["maxmemory-policy"]
+    try:
+        client.config_set("maxmemory-policy", "volatile-lru")
+        client.config_set("maxmemory", "1")
+        assert world.shown(written) == {"MUG": 1}
+        assert quantities(world.carts.add(written, "phone", "PIN", 1).cart) == {"MUG": 1, "PIN": 1}
+    finally:
+        client.config_set("maxmemory", "0")
+        client.config_set("maxmemory-policy", before)
+    assert client.exists(KEY + waiting.text) and not client.hexists(KEY + written.text, "state")
+    world.carts = world.requests()
+    world.settle()
+    assert world.shown(waiting) == world.stored(waiting) == {"PEN": 1}
+    assert world.shown(written) == {"MUG": 1, "PIN": 1}
 
 
 def test_the_writer_ends_with_an_empty_queue(world: CartsWorld) -> None:
