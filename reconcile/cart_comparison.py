@@ -130,18 +130,20 @@ def compare_carts(
     is_expired: Callable[[int], bool],
     wait: Callable[[], object],
     sweep: CartSweep | None = None,
+    keys: Sequence[CartKey] | None = None,
 ) -> CartFindings:
     """Compare a pod's carts. `is_expired`: of a cart that was changed last then, in milliseconds; such a cart counts as
     empty on both sides. `wait`: lets the time pass in which what is under way arrives. `sweep`: look at the next part
-    of the carts, and note where it ends; None: look at all.
+    of the carts, and note where it ends; None: look at all. `keys`: look at these alone.
     """
     try:
         with psycopg.connect(sides.reader_dsn, autocommit=True) as connection:
             compared = 0
             first: dict[CartKey, tuple[CartClass, Any]] = {}
-            for keys, durable, fast in _pages(connection, sides, sweep):
-                compared += len(keys)
-                first |= _differing(keys, durable, fast, is_expired)
+            looked_at = _pages(connection, sides, sweep) if keys is None else _named(connection, sides, keys)
+            for some, durable, fast in looked_at:
+                compared += len(some)
+                first |= _differing(some, durable, fast, is_expired)
             if not first:
                 return CartFindings(pod=sides.pod, verdict=Verdict.CONSISTENT, compared=compared)
             wait()
@@ -185,6 +187,14 @@ def _pages(
         looked += len(listed)
         if place.cursor == 0 or (sweep is not None and looked >= sweep.most):
             return
+
+
+def _named(
+    connection: psycopg.Connection[Any], sides: CartSides, keys: Sequence[CartKey]
+) -> Iterator[tuple[Sequence[CartKey], States, States]]:
+    """Yield these carts, some at a time, with both sides' states."""
+    for some in _batches(keys):
+        yield some, _rows(connection, some), sides.valkey_states(some)
 
 
 def _differing(

@@ -38,7 +38,7 @@ def carts(
 
     def of_pod(keeper: CartKeeper) -> dict[str, Any]:
         found = keeper.compare()
-        if repair:
+        if repair and found.verdict is not Verdict.UNKNOWN:
             found = keeper.repair(found)
         number, seconds = keeper.valkey.waiting(keeper.pod)
         aside = [key.text for key in keeper.valkey.aside(keeper.pod)]

@@ -15,7 +15,7 @@ Belongs here: these keys and scripts. Does not belong here: which change is made
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -29,6 +29,7 @@ from oltp.domain.carts import EMPTY, Cart
 KEY = "cart:"
 QUEUE = "carts:queue:"
 ASIDE = "carts:aside:"
+LEFT = "carts:left:"
 TOKENS = "carts:tokens"
 DONE = "cart-request:"
 
@@ -228,6 +229,21 @@ class ValkeyCarts:
         """Return the carts that were put aside, the first one first."""
         members = cast(list[bytes], self._client.zrange(ASIDE + pod, 0, -1))
         return [CartKey.of_text(member.decode()) for member in members]
+
+    @told_errors
+    def note_left(self, pod: str, sentences: Mapping[CartKey, str]) -> None:
+        """Note which carts of a pod a repair has left to a person, and why, instead of those noted before."""
+        with self._client.pipeline() as pipeline:
+            pipeline.delete(LEFT + pod)
+            if sentences:
+                pipeline.hset(LEFT + pod, mapping={key.text: said for key, said in sentences.items()})
+            pipeline.execute()
+
+    @told_errors
+    def left(self, pod: str) -> dict[CartKey, str]:
+        """Return the carts of a pod that wait for a person, with the reason."""
+        found = cast(dict[bytes, bytes], self._client.hgetall(LEFT + pod))
+        return {CartKey.of_text(text.decode()): said.decode() for text, said in found.items()}
 
     @told_errors
     def waiting(self, pod: str) -> tuple[int, float]:

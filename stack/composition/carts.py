@@ -9,14 +9,16 @@ Belongs here: composing these. Does not belong here: when they are done (`stack/
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from contracts.carts import CartKey
 from contracts.clock import utc_now
 from contracts.errors import SettingsError
 from contracts.settings import Settings
+from contracts.verdicts import Verdict
 from oltp.carts.durable_carts import DurableCarts
 from oltp.carts.valkey_carts import ValkeyCarts
 from oltp.carts.valkey_server import CartServer
@@ -40,8 +42,8 @@ class CartKeeper:
     writer: CartWriter
     durable: DurableCarts
 
-    def compare(self, sweep: CartSweep | None = None) -> CartFindings:
-        """Compare both stores: the next part of the carts, or (None) all."""
+    def compare(self, sweep: CartSweep | None = None, keys: Sequence[CartKey] | None = None) -> CartFindings:
+        """Compare both stores: all carts, or the next part of them, or these."""
         sides = CartSides(
             pod=self.pod,
             reader_dsn=self.settings.pod(self.pod).reader_dsn,
@@ -55,19 +57,36 @@ class CartKeeper:
             is_expired=lambda touched_ms: touched_ms < bound_ms,
             wait=partial(time.sleep, waited),
             sweep=sweep,
+            keys=keys,
         )
 
-    def repair(self, found: CartFindings) -> CartFindings:
-        """Merge what a merge repairs, then compare again; with nothing to merge, return what was found."""
-        wrong = [item for item in found.differences if item.kind in MERGED]
-        if not wrong:
+    def found(self, sweep: CartSweep | None = None) -> CartFindings:
+        """Compare the next part of the carts, or all, and those that an earlier repair has left to a person."""
+        found = self.compare(sweep)
+        left = self.valkey.left(self.pod)
+        if found.verdict is Verdict.UNKNOWN or not left:
             return found
-        for item in wrong:
+        differing = {item.key: item for item in found.differences}
+        again = self.compare(keys=sorted(left))
+        differing |= {item.key: item for item in again.differences}
+        if not differing:
+            self.valkey.note_left(self.pod, {})
+            return found
+        return replace(found, verdict=Verdict.INCONSISTENT, differences=tuple(differing.values()))
+
+    def repair(self, found: CartFindings) -> CartFindings:
+        """Merge what a merge repairs, compare all that differed again, and note what is left to a person."""
+        merged = [item for item in found.differences if item.kind in MERGED]
+        for item in merged:
             self.valkey.queue(item.key, self.pod)
-        self.writer.write_waiting()
-        # What went back to Valkey leaves the queue in the next round.
-        self.writer.write_waiting()
-        return self.compare()
+        if merged:
+            self.writer.write_waiting()
+            # What went back to Valkey leaves the queue in the next round.
+            self.writer.write_waiting()
+        after = self.compare(keys=[item.key for item in found.differences]) if merged else found
+        if after.verdict is not Verdict.UNKNOWN:
+            self.valkey.note_left(self.pod, {item.key: item.kind.value for item in after.differences})
+        return after
 
 
 @contextmanager

@@ -57,18 +57,15 @@ def _look_after(keepers: Sequence[CartKeeper], stop: threading.Event) -> None:
 
 def compare_and_repair(keeper: CartKeeper, sweep: CartSweep) -> None:
     """Compare the next part of a pod's carts, merge what differs, and log it; what is left is an error in the log."""
-    found = keeper.compare(sweep)
-    if found.verdict is Verdict.CONSISTENT:
-        _log.info("%s", found.sentence)
-        return
-    _log.warning("%s", found.sentence)
     try:
-        after = keeper.repair(found)
+        found = keeper.found(sweep)
+        _log.log(logging.INFO if found.verdict is Verdict.CONSISTENT else logging.WARNING, "%s", found.sentence)
+        if found.differences:
+            after = keeper.repair(found)
+            level = logging.INFO if after.verdict is Verdict.CONSISTENT else logging.ERROR
+            _log.log(level, "After the repair: %s", after.sentence)
     except TieoutError as error:
         _log.error("Carts of %s are not repaired: %s", keeper.pod, error)
-        return
-    level = logging.INFO if after.verdict is Verdict.CONSISTENT else logging.ERROR
-    _log.log(level, "After the repair: %s", after.sentence)
 
 
 def _expire(keeper: CartKeeper) -> None:

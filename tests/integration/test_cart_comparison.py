@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from cli.app import app
 from contracts.carts import CartKey
+from contracts.clock import utc_now
+from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from oltp.carts.valkey_carts import KEY
 from oltp.domain import carts
@@ -17,7 +22,11 @@ from oltp.domain.cart_codec import encoded
 from oltp.domain.carts import Cart, quantities
 from reconcile import cart_comparison
 from reconcile.cart_comparison import MERGED, CartClass, CartFindings, CartSides, CartSweep, compare_carts
+from stack import settings as stack_settings
+from stack.composition.carts import cart_keepers
 from stack.servers.valkey import EmbeddedValkey
+from stack.upkeep.cart_keeping import compare_and_repair
+from stack.upkeep.cart_watch import CartWatch
 from tests.integration.carts_world import AGE_DAYS, CartsWorld, new_key
 from tests.integration.shop import Shop
 
@@ -168,3 +177,39 @@ def test_a_killed_server_is_restarted_and_a_wiped_one_filled_from_the_pod(shop: 
         world.server.close()
     finally:
         server.stop()
+
+
+def test_the_keeper_repairs_and_leaves_the_rest_to_people_who_are_told(
+    world: CartsWorld, shop: Shop, settings: Settings, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.pod = replace(world.pod, clock=utc_now)
+    world.carts = world.requests()
+    # The name of a pod is that of its queue.
+    settings = replace(
+        settings, pods=(replace(shop.settings, pod=world.pod.pod),), carts_url=valkey_url, cart_write_ms=20
+    )
+    behind, unreadable = new_key(), new_key()
+    for key in (behind, unreadable):
+        world.carts.add(key, "phone", "MUG", 1)
+    with cart_keepers(settings) as (keeper,):
+        keeper.writer.write_waiting()
+        in_valkey(world, behind, carts.add(world.carts.view(behind).cart, "laptop~1", "PEN", 1, 2))
+        world.server.client.hset(KEY + unreadable.text, "state", b"?")
+        compare_and_repair(keeper, CartSweep())
+        assert quantities(keeper.durable.load(behind) or Cart()) == {"MUG": 1, "PEN": 1}
+        assert keeper.valkey.left(keeper.pod) == {unreadable: "unreadable"}
+        watch = CartWatch(settings=settings)
+        watch.look_once()
+        (trouble,) = watch.troubles
+        assert trouble.needs_person and unreadable.cart_id in trouble.sentence
+        monkeypatch.setattr(stack_settings, "load_settings", lambda: settings)
+        shown = CliRunner().invoke(app, ["carts", "--json"])
+        assert (shown.exit_code, json.loads(shown.stdout)["pods"][0]["verdict"]) == (1, "inconsistent")
+        # A person deletes what cannot be read; the cart comes back from its pod, and nobody is told any more.
+        world.server.client.delete(KEY + unreadable.text)
+        assert world.shown(unreadable) == {"MUG": 1}
+        compare_and_repair(keeper, CartSweep())
+        watch.look_once()
+        assert (keeper.valkey.left(keeper.pod), watch.troubles) == ({}, ())
+        shown = CliRunner().invoke(app, ["carts"])
+        assert shown.exit_code == 0 and "consistent, 2 carts compared" in shown.stdout
