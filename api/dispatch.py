@@ -49,7 +49,7 @@ def endpoint_of(route: Route, services: Services) -> Endpoint:
                 answer = await _in_time(route.handler(call), until, route.deadline_seconds)
             else:
                 work = partial(route.handler, call)
-                answer = await services.executors.run(route.work, work, until - time.monotonic())
+                answer = await services.executors.run(route.work, work, until - time.monotonic(), route.criticality)
         return _response(route, call, answer, fixed)
 
     return endpoint

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from api.declaring import Work
+from api.declaring import Criticality, Work
 from contracts.errors import DeadlineError, OverloadedError
 
 Result = TypeVar("Result")
@@ -27,6 +27,13 @@ THREADS: Mapping[Work, int] = {
     Work.IDENTITY: 2,
 }
 """Checkouts have the most, because they wait the most."""
+SHARES: Mapping[Criticality, float] = {
+    Criticality.REPORT: 0.5,
+    Criticality.PAGE: 0.7,
+    Criticality.CART: 0.85,
+    Criticality.CHECKOUT: 1.0,
+}
+"""How much of all places, taken together, calls of a criticality may find taken; beyond it they are refused first."""
 WAITING_PER_THREAD = 8
 """How many calls of a class may wait for each of its threads; more are refused at once."""
 
@@ -42,19 +49,18 @@ class Executors:
         self._under_way = dict.fromkeys(threads, 0)
         self._lock = threading.Lock()
 
-    def under_way(self, work: Work) -> float:
-        """Return how full a class is, from 0 to 1."""
-        return self._under_way[work] / self._most[work]
-
-    async def run(self, work: Work, function: Callable[[], Result], seconds: float) -> Result:
+    async def run(
+        self,
+        work: Work,
+        function: Callable[[], Result],
+        seconds: float,
+        criticality: Criticality = Criticality.CHECKOUT,
+    ) -> Result:
         """Run a function in a thread of this class; OverloadedError when too many wait, DeadlineError after `seconds`.
 
         After the deadline the function is not started any more; one that has begun ends by itself.
         """
-        with self._lock:
-            if self._under_way[work] >= self._most[work]:
-                raise OverloadedError(f"Too many calls of the class {work} wait already.")
-            self._under_way[work] += 1
+        self._enter(work, criticality)
         future = self._pools[work].submit(function)
         # The place is free when the thread is, not when the caller gives up.
         future.add_done_callback(lambda _: self._leave(work))
@@ -69,6 +75,15 @@ class Executors:
         """Refuse what waits, and wait for what runs."""
         for pool in self._pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _enter(self, work: Work, criticality: Criticality) -> None:
+        with self._lock:
+            if self._under_way[work] >= self._most[work]:
+                raise OverloadedError(f"Too many calls of the class {work} wait already.")
+            if sum(self._under_way.values()) >= SHARES[criticality] * sum(self._most.values()):
+                name = criticality.name.lower()
+                raise OverloadedError(f"There is too much work now; what is as critical as a {name} is refused first.")
+            self._under_way[work] += 1
 
     def _leave(self, work: Work) -> None:
         with self._lock:

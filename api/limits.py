@@ -22,10 +22,10 @@ KEYS_MAX = 10_000
 class KeyLimits:
     """The limits of each key."""
 
-    per_second: float = 200.0
-    burst: float = 400.0
+    per_second: float
+    burst: float
     """How many may come at once after a pause."""
-    in_flight: int = 64
+    in_flight: int
 
 
 @dataclass

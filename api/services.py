@@ -56,7 +56,6 @@ def build_services(
     *,
     operations: Operations | None = None,
     gateway: PaymentGateway | None = None,
-    limits: KeyLimits | None = None,
 ) -> Services:
     """Return the services of one process; they connect at first use."""
     keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
@@ -69,7 +68,13 @@ def build_services(
         executors=Executors(),
         keys=keys,
         ring=KeyRing(keys),
-        counters=KeyCounters(limits or KeyLimits()),
+        counters=KeyCounters(
+            KeyLimits(
+                per_second=settings.api_requests_per_second,
+                burst=2 * settings.api_requests_per_second,
+                in_flight=settings.api_requests_at_once,
+            )
+        ),
         cursors=Signer(derived_secret(pepper, "cursors"), "cursor"),
         tokens=Signer(derived_secret(pepper, "positions"), "position"),
         operations=operations or Operations(),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from contracts.carts import CART_AGE_DAYS, CART_WRITE_MS, CARTS_QUEUED_MAX
 from contracts.errors import SettingsError
@@ -118,6 +119,10 @@ class Settings:
     """The secret of API keys, cursors and positions. Empty: a generated file below `var_dir`, for its owner only."""
     api_port: int = 8080
     """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
+    api_requests_per_second: int = 200
+    """How often one API key may ask a process of the HTTP interface, over time; twice that at once after a pause."""
+    api_requests_at_once: int = 64
+    """How many requests of one API key a process of the HTTP interface serves at once."""
 
     @property
     def data_docs_dir(self) -> Path:
@@ -190,8 +195,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         carts_queued_max=_integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
         cart_write_ms=_integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
         cart_age_days=_integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
-        api_pepper=_pepper(values),
-        api_port=_integer("TIEOUT_API_PORT", values, 8080),
+        **_api(values),
     )
 
 
@@ -233,6 +237,8 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_CART_AGE_DAYS": str(settings.cart_age_days),
         "TIEOUT_API_PEPPER": settings.api_pepper,
         "TIEOUT_API_PORT": str(settings.api_port),
+        "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
+        "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
     }
     if (store := settings.object_store) is not None:
         values |= {
@@ -272,6 +278,15 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _api(values: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "api_pepper": _pepper(values),
+        "api_port": _integer("TIEOUT_API_PORT", values, 8080),
+        "api_requests_per_second": _integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
+        "api_requests_at_once": _integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
+    }
 
 
 def _pepper(values: Mapping[str, str]) -> str:

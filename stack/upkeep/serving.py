@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import build_app
 from api.services import build_services
@@ -32,8 +33,14 @@ class Server(uvicorn.Server):
 
 
 def run_api(settings: Settings, stop: threading.Event, *, port: int) -> None:
-    """Serve on loopback until `stop` is set; requests that have begun are answered."""
-    app = build_app(build_services(settings, pepper_of(settings), operations=build_operations(settings)))
+    """Serve the interface of these settings until `stop` is set."""
+    serve(
+        build_app(build_services(settings, pepper_of(settings), operations=build_operations(settings))), stop, port=port
+    )
+
+
+def serve(app: FastAPI, stop: threading.Event, *, port: int) -> None:
+    """Serve an application on loopback until `stop` is set; requests that have begun are answered."""
     server = Server(
         uvicorn.Config(
             app,

@@ -88,6 +88,7 @@ def api_settings(
         dagster_dsn="",
         log_url=valkey_server.url(),
         carts_url=valkey_server.url(1),
+        api_requests_per_second=100_000,
         lake_data_path=str(folder / "lake"),
         lake_backup_path=folder / "backup",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -130,6 +131,30 @@ def test_a_full_class_refuses_and_another_goes_on() -> None:
         executors.close()
 
     asyncio.run(go())
+
+
+def test_what_is_least_critical_is_refused_first() -> None:
+    async def go() -> list[Criticality]:
+        executors, gate = Executors({Work.CHECKOUT: 2, Work.ADMIN: 2}), threading.Event()
+        served: list[Criticality] = []
+        places = 2 * 2 * (1 + WAITING_PER_THREAD)
+        taken = round(places * 0.75)
+        held = [
+            asyncio.ensure_future(executors.run(work, lambda: gate.wait(10), 10))
+            for _ in range(taken // 2)
+            for work in (Work.CHECKOUT, Work.ADMIN)
+        ]
+        await asyncio.sleep(0)
+        for criticality in Criticality:
+            with suppress(errors.OverloadedError):
+                executors._enter(Work.ADMIN, criticality)
+                served.append(criticality)
+        gate.set()
+        await asyncio.gather(*held)
+        executors.close()
+        return served
+
+    assert asyncio.run(go()) == [Criticality.CART, Criticality.CHECKOUT]
 
 
 def test_after_its_deadline_a_waiting_call_is_never_started() -> None:

@@ -58,6 +58,8 @@ def settings(tmp_path: Path) -> Settings:
         cart_age_days=9,
         api_pepper="p:pepper@and-some-more-characters",
         api_port=8181,
+        api_requests_per_second=10,
+        api_requests_at_once=5,
     )
 
 
