@@ -191,10 +191,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
-        carts_url=values.get("TIEOUT_CARTS_URL", "").strip(),
-        carts_queued_max=_integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
-        cart_write_ms=_integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
-        cart_age_days=_integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
+        **_carts(values),
         **_api(values),
     )
 
@@ -278,6 +275,16 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _carts(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of carts."""
+    return {
+        "carts_url": values.get("TIEOUT_CARTS_URL", "").strip(),
+        "carts_queued_max": _integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
+        "cart_write_ms": _integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
+        "cart_age_days": _integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
+    }
 
 
 def _api(values: Mapping[str, str]) -> dict[str, Any]:

@@ -198,7 +198,8 @@ class ValkeyCarts:
             raise RepeatedError
         if outcome == b"full":
             raise CartUnavailableError(
-                f"{self._queued_max:,} carts wait for {pod}'s database, which is as many as may; no other is changed."
+                f"As many carts wait for {pod}'s database as may, {self._queued_max:,}; no other is changed until it has "
+                "taken some."
             )
 
     @told_errors
