@@ -198,8 +198,7 @@ class ValkeyCarts:
             raise RepeatedError
         if outcome == b"full":
             raise CartUnavailableError(
-                f"As many carts wait for {pod}'s database as may, {self._queued_max:,}; no other is changed until it has "
-                "taken some."
+                f"As many carts wait for {pod}'s database as may, {self._queued_max:,}; no other is changed until then."
             )
 
     @told_errors
