@@ -6,10 +6,14 @@ Belongs here: the body and the headers of a problem. Does not belong here: which
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 from starlette.responses import Response
 
 from contracts.errors import (
+    CartChangedError,
     IdempotencyConflictError,
     InputError,
     OverloadedError,
@@ -39,6 +43,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, rename={"is_retryable":
     """Also in the header Tieout-Request-Id; operators find the request by it."""
     differing_fields: list[str] = []
     """Fields in which a command differs from the one that used its idempotency key first."""
+    changes: list[Mapping[str, Any]] = []
+    """Of a cart: what differs from what the shopper has confirmed, each with `kind`, `sku`, `confirmed` and `now`."""
+    total_minor: int | None = None
+    """Of a cart that has changed: what an order of it would cost now."""
 
 
 class InternalError(TieoutError):
@@ -56,6 +64,8 @@ def problem_answer(error: TieoutError, request_id: str, *, allow: str = "") -> R
         is_retryable=problem.is_retryable,
         request_id=request_id,
         differing_fields=list(error.fields) if isinstance(error, IdempotencyConflictError) else [],
+        changes=list(error.changes) if isinstance(error, CartChangedError) else [],
+        total_minor=error.total_minor if isinstance(error, CartChangedError) else None,
     )
     headers = {"Allow": allow} if allow else {}
     if isinstance(error, UnauthenticatedError):

@@ -15,6 +15,7 @@ from api.limits import KeyCounters, KeyLimits
 from api.models import ReadModels
 from api.operations import Operations
 from api.pods import Pods
+from api.shoppers import Shoppers, build_shoppers
 from api.signing import Signer, derived_secret
 from contracts.settings import Settings
 from derived.search.asking import Search
@@ -31,6 +32,7 @@ class Services:
 
     settings: Settings
     pods: Pods
+    shoppers: Shoppers
     models: ReadModels
     search: Search
     executors: Executors
@@ -44,6 +46,7 @@ class Services:
     def close(self) -> None:
         """Let running work end, and close all connections."""
         self.executors.close()
+        self.shoppers.close()
         self.pods.close()
         self.models.close()
         if self.keys.connections is not None:
@@ -59,9 +62,11 @@ def build_services(
 ) -> Services:
     """Return the services of one process; they connect at first use."""
     keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
+    pods = Pods(settings, gateway=gateway)
     return Services(
         settings=settings,
-        pods=Pods(settings, gateway=gateway),
+        pods=pods,
+        shoppers=build_shoppers(settings, pods),
         models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
         search=Search(base_folder(settings)),
         executors=Executors(),

@@ -16,6 +16,7 @@ from cli.commands.accepting import add_commands as add_accepting
 from cli.commands.alerts import add_commands as add_alerts
 from cli.commands.books import add_commands as add_books
 from cli.commands.breaks import add_commands as add_breaks
+from cli.commands.carts import add_commands as add_carts
 from cli.commands.closing import add_commands as add_closing
 from cli.commands.comparing import add_commands as add_comparing
 from cli.commands.coverage import add_commands as add_coverage
@@ -79,6 +80,7 @@ add_status(app)
 add_traffic(app)
 add_comparing(app)
 add_coverage(app)
+add_carts(app)
 add_witnesses(app)
 add_queries(app)
 add_reports(app)

@@ -14,6 +14,7 @@ HEADINGS = {
     "On call: compare and repair": (
         "reconcile",
         "coverage",
+        "carts",
         "witnesses",
         "breaks",
         "explain",

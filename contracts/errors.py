@@ -6,6 +6,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── SettingsError              a setting is missing or wrong; the program stops before it does anything
     ├── InputError                 what the caller sent is wrong (HTTP 400, exit code 2)
     │   └── NotFoundError          what the caller named does not exist (404)
+    │       └── SessionUnknownError  its customer must sign in again
     ├── RequestError               an HTTP request is refused before any command is tried (`api/`)
     │   ├── BodyTooLargeError
     │   ├── DeadlineError          the answer was not there in time; the command may have run all the same
@@ -20,6 +21,7 @@ The tree (a caller catches the widest class it can act on)::
     │   ├── WrongContentTypeError
     │   └── WrongMethodError
     ├── ConflictError              well formed, but the present state does not allow it (409)
+    │   ├── CartChangedError       what a cart would cost or can get is not what its shopper has confirmed
     │   ├── CommandUnderWayError   the same command runs at this moment, or its provider has not answered yet
     │   ├── ContendedError         other commands changed the same rows, again and again
     │   ├── IdempotencyConflictError
@@ -31,6 +33,7 @@ The tree (a caller catches the widest class it can act on)::
     │   ├── OverRefundError
     │   ├── PeriodNotReadyError    a month cannot be closed yet; the error lists all reasons
     │   └── PodFencedError
+    ├── CartUnreadableError        the stored state of one cart cannot be read; the others can
     ├── GatewayError               the payment provider did not answer, or one of the cases below
     │   ├── GatewayAmountError     it moved another amount for this key earlier; nothing is recorded
     │   └── GatewayDeclinedError   it declined; a retry gets the same answer
@@ -44,6 +47,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── WarehouseError             the warehouse could not be built or read
     │   └── UnprovenBuildError     it was built, but tests of its rows fail; it may be read, but proves nothing
     ├── StackError                 a server could not be started or reached
+    │   ├── CartUnavailableError   neither store of carts can serve it, or the queue between them is full
     │   ├── LogUnavailableError    the log does not answer, refuses, or its memory is full; a later retry can succeed
     │   └── HistoryUnknownError    no store answers that knows whether the pod's database was restored; retried
     ├── ComparisonError            a comparison could not be made; its verdict is unknown
@@ -73,8 +77,23 @@ class NotFoundError(InputError):
     """What the caller named does not exist."""
 
 
+class SessionUnknownError(NotFoundError):
+    """The session does not exist, or not any more."""
+
+
 class ConflictError(TieoutError):
     """The request is well formed but does not fit the present state."""
+
+
+class CartChangedError(ConflictError):
+    """What a cart would cost or can get is not what its shopper has confirmed."""
+
+    def __init__(self, message: str, *, changes: Sequence[Mapping[str, object]], total_minor: int | None) -> None:
+        super().__init__(message)
+        self.changes = tuple(changes)
+        """One per SKU or amount that differs: what, as confirmed, as it is now."""
+        self.total_minor = total_minor
+        """What an order of the cart would cost now; None while something in it cannot be sold."""
 
 
 class RequestError(TieoutError):
@@ -183,6 +202,10 @@ class PodFencedError(ConflictError):
     """The merchant does not live in this pod, or the directory epoch has moved on."""
 
 
+class CartUnreadableError(TieoutError):
+    """The stored state of one cart cannot be read."""
+
+
 class GatewayError(TieoutError):
     """The payment provider declined or did not answer."""
 
@@ -238,6 +261,10 @@ class UnprovenBuildError(WarehouseError):
 
 class StackError(TieoutError):
     """A server could not be started or reached."""
+
+
+class CartUnavailableError(StackError):
+    """Neither store of carts can serve this cart, or the queue between them is full."""
 
 
 class LogUnavailableError(StackError):

@@ -40,6 +40,11 @@ TOLD: Mapping[type[TieoutError], Told] = {
     errors.InputError: Told(status=400, advice=_FIX),
     errors.NotFoundError: Told(status=404, advice=_FIX),
     errors.ConflictError: Told(status=409, advice=_LOOK),
+    errors.CartChangedError: Told(
+        status=409,
+        advice="Show the shopper what has changed (`changes`) and the new total, and check out again with what the "
+        "shopper confirms, under a new Idempotency-Key.",
+    ),
     errors.CommandUnderWayError: Told(status=409, is_retryable=True, advice=_WAIT),
     errors.ContendedError: Told(status=409, is_retryable=True, advice=_WAIT),
     errors.IdempotencyConflictError: Told(
@@ -53,6 +58,7 @@ TOLD: Mapping[type[TieoutError], Told] = {
         status=409, advice="Nothing is recorded. Ask the merchant: the provider moved another amount for this key."
     ),
     errors.GatewayDeclinedError: Told(status=402, advice="Ask the customer for another way to pay."),
+    errors.CartUnreadableError: Told(status=500, advice="Tell the operators the request's id and the cart."),
     errors.PropagationError: Told(status=503, is_retryable=True, advice=_TELL),
     errors.WarehouseError: Told(status=503, is_retryable=True, advice=_TELL),
     errors.StackError: Told(status=503, is_retryable=True, advice=_TELL),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contracts.carts import CART_AGE_DAYS, CART_WRITE_MS, CARTS_QUEUED_MAX
 from contracts.errors import SettingsError
 from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is_object_path
 
@@ -106,6 +107,14 @@ class Settings:
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
     """Apprise addresses that get the digests for finance; `alert_urls` unless set."""
 
+    carts_url: str = ""
+    """Valkey or Redis that holds carts and sessions, another server than the log's. Empty: carts are not served."""
+    carts_queued_max: int = CARTS_QUEUED_MAX
+    """How many carts of a pod may wait for its database; a further one cannot be changed."""
+    cart_write_ms: int = CART_WRITE_MS
+    """After how many milliseconds a change of a cart is in its pod's database at the latest."""
+    cart_age_days: int = CART_AGE_DAYS
+    """A cart that nobody has changed for so many days counts as empty."""
     api_pepper: str = field(default="", repr=False)
     """The secret of API keys, cursors and positions. Empty: a generated file below `var_dir`, for its owner only."""
     api_port: int = 8080
@@ -182,6 +191,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
+        **_carts(values),
         **_api(values),
     )
 
@@ -218,6 +228,10 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_LAKE_THREADS": str(settings.lake_threads),
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
+        "TIEOUT_CARTS_URL": settings.carts_url,
+        "TIEOUT_CARTS_QUEUED_MAX": str(settings.carts_queued_max),
+        "TIEOUT_CART_WRITE_MS": str(settings.cart_write_ms),
+        "TIEOUT_CART_AGE_DAYS": str(settings.cart_age_days),
         "TIEOUT_API_PEPPER": settings.api_pepper,
         "TIEOUT_API_PORT": str(settings.api_port),
         "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
@@ -261,6 +275,16 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _carts(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of carts."""
+    return {
+        "carts_url": values.get("TIEOUT_CARTS_URL", "").strip(),
+        "carts_queued_max": _integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
+        "cart_write_ms": _integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
+        "cart_age_days": _integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
+    }
 
 
 def _api(values: Mapping[str, str]) -> dict[str, Any]:

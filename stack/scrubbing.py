@@ -18,10 +18,11 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
     readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn, settings.read_models_witness_dsn)
     dsns = [dsn for dsn in (*others, *readers, *pods) if dsn]
-    log_password = urlsplit(settings.log_url).password or ""
-    log_secrets = (settings.log_url, log_password, unquote(log_password))
+    urls = (settings.log_url, settings.carts_url)
+    passwords = [urlsplit(url).password or "" for url in urls]
+    of_valkey = (*urls, *passwords, *map(unquote, passwords))
     of_objects = settings.object_store.secret if settings.object_store else ""
-    others_said = (*log_secrets, of_objects, *settings.alert_urls, *settings.digest_urls)
+    others_said = (*of_valkey, of_objects, *settings.alert_urls, *settings.digest_urls)
     secrets = [secret for secret in others_said if secret]
 
     def scrubbed(text: str) -> str:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from api.declaring import Route
 from api.routes.about import ROUTES as ABOUT
+from api.routes.carts import ROUTES as CARTS
 from api.routes.catalog import ROUTES as CATALOG
 from api.routes.checkouts import ROUTES as CHECKOUTS
 from api.routes.keys import ROUTES as KEYS
@@ -19,6 +20,7 @@ from api.routes.operator import ROUTES as OPERATOR
 from api.routes.orders import ROUTES as ORDERS
 from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
+from api.routes.sessions import ROUTES as SESSIONS
 from contracts.ownership import KEYED
 
 
@@ -32,6 +34,8 @@ def _of_copies() -> Iterator[Route]:
 ROUTES: tuple[Route, ...] = (
     *ABOUT,
     *PRODUCTS,
+    *SESSIONS,
+    *CARTS,
     *CHECKOUTS,
     *ORDERS,
     *PAYMENTS,

@@ -69,23 +69,34 @@ def check_out(call: Call) -> Answer:
     is placed once, and the payment goes on.
     """
     body: CheckoutBody = call.body
-    key = call.idempotency_key
-    if len(key) > WHOLE_KEY_CHARACTERS_MAX:
-        key = hashlib.sha256(key.encode()).hexdigest()
+    key = key_of(call.idempotency_key)
     placed = call.services.pods.execute(_order(call, body), idempotency_key=f"checkout/{key}/order")
     order: OrderState = placed.answer
     if body.payment_token is None or order.total_minor == 0:
         return done_answer(call, placed, Checkout(order=order, payment=None))
-    command = AuthorizePayment(merchant_id=call.merchant_id, order_id=order.order_id, payment_token=body.payment_token)
-    paid = call.services.pods.execute(command, idempotency_key=f"checkout/{key}/payment")
-    both = Done(answer=order, position=paid.position, is_replayed=placed.is_replayed and paid.is_replayed)
-    return done_answer(call, both, Checkout(order=order, payment=paid.answer))
+    return paid(call, placed, body.payment_token, f"checkout/{key}/payment")
+
+
+def paid(call: Call, placed: Done, payment_token: str, idempotency_key: str) -> Answer:
+    """Authorize the payment of an order that was placed; return the answer with both."""
+    order: OrderState = placed.answer
+    command = AuthorizePayment(merchant_id=call.merchant_id, order_id=order.order_id, payment_token=payment_token)
+    payment = call.services.pods.execute(command, idempotency_key=idempotency_key)
+    both = Done(answer=order, position=payment.position, is_replayed=placed.is_replayed and payment.is_replayed)
+    return done_answer(call, both, Checkout(order=order, payment=payment.answer))
+
+
+def key_of(idempotency_key: str) -> str:
+    """Return a key from which the keys of both commands are made."""
+    if len(idempotency_key) > WHOLE_KEY_CHARACTERS_MAX:
+        return hashlib.sha256(idempotency_key.encode()).hexdigest()
+    return idempotency_key
 
 
 def _order(call: Call, body: CheckoutBody) -> PlaceOrder:
     return PlaceOrder(
         merchant_id=call.merchant_id,
-        order_number=body.order_number or _order_number(call.merchant_id, call.idempotency_key),
+        order_number=body.order_number or order_number_of(call.merchant_id, call.idempotency_key),
         customer_id=body.customer_id,
         location_id=body.location_id,
         lines=[OrderLineInput(sku=line.sku, quantity=line.quantity) for line in body.lines],
@@ -93,7 +104,7 @@ def _order(call: Call, body: CheckoutBody) -> PlaceOrder:
     )
 
 
-def _order_number(merchant_id: str, idempotency_key: str) -> str:
+def order_number_of(merchant_id: str, idempotency_key: str) -> str:
     """Return a number that follows from the key, so that a repeated request asks for the same order."""
     digest = hashlib.sha256(f"{merchant_id}/{idempotency_key}".encode()).digest()
     return f"W{base64.b32encode(digest[:10]).decode()}"

@@ -6,6 +6,7 @@ reservation, order and events. The stock counter is updated last, because other 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -95,35 +96,55 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the placed order. Raises InputError, ConflictError or a subclass of these."""
-        ask_merchant = tx.once(
-            ("merchant", self.merchant_id),
-            lambda: ask(tx, MerchantState, self.merchant_id, self.merchant_id, lock=False),
-        )
-        ask_sellables = sellables(tx, self.merchant_id, [line.sku for line in self.lines])
-        merchant = ask_merchant()
-        lines = _unpriced(tx, self, merchant, ask_sellables())
-        order_id = self.order_id or tx.new_id()
-        held = _reservation(tx, self, order_id, lines)
-        order = place_order(
-            merchant,
-            lines,
-            [
-                OrderDiscount(order_discount_id=tx.new_id(), **msgspec.structs.asdict(discount))
-                for discount in self.discounts
-            ],
-            order_id=order_id,
-            order_number=self.order_number,
-            customer_id=self.customer_id,
-            source=self.source,
-            reservation_id=held.after.aggregate_id if held else None,
-            placed_at=tx.occurred_at,
-        )
-        # Write the reservation first, because the order refers to it.
-        placed = Change(before=None, after=order, event_type=OrderEvent.ORDER_PLACED)
-        save_all(tx, [placed] if held is None else [held, placed])
-        if held is not None and held.before is None:
-            stock.reserve(tx, self.merchant_id, self.location_id, _needed(lines))
-        return order
+        return place(tx, self, drafted(tx, self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """An order with the present prices, and the reservation of its goods; nothing of it is written yet."""
+
+    order: OrderState
+    held: Change | None
+    needed: dict[str, int]
+    """Units to hold by variant id."""
+
+
+def drafted(tx: CommandTransaction, command: PlaceOrder) -> Draft:
+    """Read what the order needs and price it."""
+    ask_merchant = tx.once(
+        ("merchant", command.merchant_id),
+        lambda: ask(tx, MerchantState, command.merchant_id, command.merchant_id, lock=False),
+    )
+    ask_sellables = sellables(tx, command.merchant_id, [line.sku for line in command.lines])
+    merchant = ask_merchant()
+    lines = _unpriced(tx, command, merchant, ask_sellables())
+    order_id = command.order_id or tx.new_id()
+    held = _reservation(tx, command, order_id, lines)
+    order = place_order(
+        merchant,
+        lines,
+        [
+            OrderDiscount(order_discount_id=tx.new_id(), **msgspec.structs.asdict(discount))
+            for discount in command.discounts
+        ],
+        order_id=order_id,
+        order_number=command.order_number,
+        customer_id=command.customer_id,
+        source=command.source,
+        reservation_id=held.after.aggregate_id if held else None,
+        placed_at=tx.occurred_at,
+    )
+    return Draft(order=order, held=held, needed=_needed(lines))
+
+
+def place(tx: CommandTransaction, command: PlaceOrder, draft: Draft) -> OrderState:
+    """Write a drafted order with its reservation and events; return it."""
+    # Write the reservation first, because the order refers to it.
+    placed = Change(before=None, after=draft.order, event_type=OrderEvent.ORDER_PLACED)
+    save_all(tx, [placed] if draft.held is None else [draft.held, placed])
+    if draft.held is not None and draft.held.before is None:
+        stock.reserve(tx, command.merchant_id, command.location_id, draft.needed)
+    return draft.order
 
 
 def _unpriced(

@@ -10,6 +10,7 @@ from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.check_out_cart import CheckOutCart
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.expire import ExpireGiftCards, ExpireReservations
@@ -39,6 +40,7 @@ COMMANDS = (
     BookAdjustment,
     CancelOrder,
     CapturePayment,
+    CheckOutCart,
     CompleteRefund,
     ConfigureMerchant,
     ExpireGiftCards,

@@ -1,4 +1,4 @@
-"""How much of each limit is used: disks, memory, the scratch space, connections, and events waiting in the outboxes.
+"""How much of each limit is used: disks, memory, scratch space, connections, waiting events and carts.
 
 Belongs here: measuring. Does not belong here: when people are told (`repair/alerts/near_limits.py`).
 """
@@ -25,6 +25,8 @@ ROOMY_DISK = 50_000
 default limit."""
 COMPARED_WITHIN = timedelta(days=1)
 """We take the largest comparison of this time, also when later comparisons were smaller."""
+CARTS_WAIT_SECONDS = 60.0
+"""A cart that waits longer has not been written through when a pod was away for a moment only."""
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5.0
 
@@ -50,6 +52,7 @@ def limit_uses(settings: Settings) -> list[LimitUse]:
         lambda: _build_memory(settings),
         lambda: _connections(settings),
         *(lambda pod=pod: _outbox(settings, pod) for pod in settings.pods),
+        lambda: _carts(settings),
     ]
     with ThreadPoolExecutor(max_workers=len(asked)) as pool:
         return [use for uses in pool.map(_answered, asked) for use in uses]
@@ -165,6 +168,33 @@ def _outbox(settings: Settings, pod: PodSettings) -> Iterator[LimitUse]:
         unit="events",
         advice="See whether its relay runs and the log takes entries: until then only the pod has them.",
     )
+
+
+def _carts(settings: Settings) -> Iterator[LimitUse]:
+    """Yield how many carts wait for each pod, and for how long; until then only Valkey has what changed in them."""
+    from oltp.carts.valkey_carts import ValkeyCarts
+    from oltp.carts.valkey_server import CartServer
+
+    if not settings.carts_url:
+        return
+    with closing(CartServer(settings.carts_url)) as server:
+        valkey = ValkeyCarts(server, queued_max=settings.carts_queued_max)
+        for pod in settings.pods:
+            number, seconds = valkey.waiting(pod.pod)
+            yield LimitUse(
+                name=f"carts that wait for {pod.pod}",
+                used=number,
+                limit=settings.carts_queued_max,
+                unit="carts",
+                advice="See whether the worker `carts` runs and the pod answers (docs/runbooks/carts.md).",
+            )
+            yield LimitUse(
+                name=f"write-through of carts to {pod.pod}",
+                used=seconds,
+                limit=CARTS_WAIT_SECONDS,
+                unit="seconds",
+                advice="See whether the worker `carts` runs and the pod answers (docs/runbooks/carts.md).",
+            )
 
 
 def _connections(settings: Settings) -> Iterator[LimitUse]:

@@ -22,11 +22,14 @@ from contracts.settings import Settings
 ANSWER_SECONDS = 5
 RUNNING, PARTLY, DOWN, FULL = "running", "partly", "down", "full"
 LOG_IS_FULL = "its memory is full: it takes no entries"
-LOG = "log"
+LOG, LOG_SERVER = "log", "valkey"
 WITHOUT_POD = "Nobody can order, pay or be refunded at the merchants of {pod}; every other pod goes on."
 WITHOUT_CONTROL = (
     "Selling and serving go on. No new merchant is placed, nothing is compared or repaired, no month closes, and of "
     "incidents nobody hears until it answers."
+)
+WITHOUT_CARTS = (
+    "Carts are served from their pods, more slowly; shoppers must sign in again. Orders, payments and refunds go on."
 )
 WITHOUT_DAGSTER = "Selling, serving and the copies go on; Dagster's pages, schedules and runs do not."
 
@@ -102,11 +105,22 @@ def stores_of(settings: Settings) -> list[Store]:
     if address and not address.startswith("withheld"):
         stores.append(
             Store(
-                name="valkey",
+                name=LOG_SERVER,
                 kind="Valkey",
                 address=address,
                 when_down=LOG_COPY.when_down,
                 ask=partial(_ask_log, url),
+            )
+        )
+    address = _address_of(settings.carts_url, 6379)
+    if address and not address.startswith("withheld"):
+        stores.append(
+            Store(
+                name="carts",
+                kind="Valkey",
+                address=address,
+                when_down=WITHOUT_CARTS,
+                ask=partial(_ask_carts, settings.carts_url),
             )
         )
     return stores
@@ -141,7 +155,7 @@ def _server(held: Sequence[tuple[Store, str]]) -> ServerSeen:
         name=first.name,
         kind=first.kind,
         address=first.address,
-        holds=tuple(LOG if store.kind == "Valkey" else store.name for store, _ in held),
+        holds=tuple(LOG if store.name == LOG_SERVER else store.name for store, _ in held),
         state=state,
         reason=silent[0][1] if silent else "",
         silent=tuple(name for name, _ in silent),
@@ -179,6 +193,14 @@ def _ask_log(url: str) -> str:
 
     with closing(log_at(url, answer_seconds=ANSWER_SECONDS)) as log:
         return LOG_IS_FULL if log.memory().is_full else ""
+
+
+def _ask_carts(url: str) -> str:
+    from oltp.carts.valkey_server import CartServer
+
+    with closing(CartServer(url, answer_seconds=ANSWER_SECONDS)) as server:
+        server.ping()
+    return ""
 
 
 def _address_of(dsn: str, port: int) -> str:

@@ -28,6 +28,7 @@ SECRETS = (
     "TIEOUT_READ_MODELS_WITNESS_DSN",
     "TIEOUT_DAGSTER_DSN",
     "TIEOUT_LOG_URL",
+    "TIEOUT_CARTS_URL",
     "TIEOUT_S3_SECRET",
 )
 """Settings that hold a password, besides those of the pods and ALERTS, which only the senders of alerts get."""
@@ -57,6 +58,11 @@ def traffic_settings(settings: Settings) -> dict[str, str]:
     return _told(settings, ["TIEOUT_CONTROL_DSN", *_of_pods(settings, ["app"])])
 
 
+def carts_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings of the writer of carts: their server, the pods, and the directory for merchants that move."""
+    return _told(settings, ["TIEOUT_CONTROL_DSN", "TIEOUT_CARTS_URL", *_of_pods(settings, ["app", "reader"])])
+
+
 def witness_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of the witnesses: what decodes write-ahead logs, the log, catalog and control database."""
     # The catalog by the role that may only read; without one, by its owner.
@@ -70,7 +76,7 @@ def api_settings(settings: Settings) -> dict[str, str]:
     # The copies by the roles that may only read; without them, by their owners.
     catalog = "TIEOUT_CATALOG_READER_DSN" if settings.catalog_reader_dsn else "TIEOUT_CATALOG_DSN"
     models = "TIEOUT_READ_MODELS_READER_DSN" if settings.read_models_reader_dsn else "TIEOUT_READ_MODELS_DSN"
-    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", catalog, models]
+    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", catalog, models]
     told = _told(settings, [*own, *_of_pods(settings, ["app", "reader"])])
     return {**told, PEPPER: settings.api_pepper}
 
@@ -116,7 +122,7 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
     # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
     for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told) & values.keys():
-        values[name] = WITHHELD_URL if name == "TIEOUT_LOG_URL" else WITHHELD
+        values[name] = WITHHELD_URL if name.endswith("_URL") else WITHHELD
     for name in (PEPPER, *(() if has_alerts else ALERTS)):
         del values[name]
     return values

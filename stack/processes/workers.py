@@ -19,6 +19,7 @@ from stack.processes.dagster_home import CodeLocation, code_locations, dagster_e
 from stack.processes.data_docs import write_data_docs_site
 from stack.processes.duties import (
     api_settings,
+    carts_settings,
     consumer_settings,
     display_settings,
     graph_settings,
@@ -35,6 +36,7 @@ from stack.settings import ROOT
 TRAFFIC = "traffic"
 UPKEEP = "upkeep"
 WITNESS = "witness"
+CARTS = "carts"
 RECONCILER = "reconciler"
 API = "api"
 
@@ -67,6 +69,12 @@ def upkeep_program(settings: Settings, *, is_alone: bool) -> Program:
     # At its end the worker waits until its routines have ended.
     program = _worker(settings, UPKEEP, upkeep_settings(settings), "upkeep", *arguments)
     return replace(program, stop_seconds=30)
+
+
+def carts_program(settings: Settings) -> Program:
+    """Return the worker that writes carts through to their pods, compares both stores and expires carts."""
+    # A stopped writer writes what waits.
+    return replace(_worker(settings, CARTS, carts_settings(settings), "carts"), stop_seconds=20)
 
 
 def witness_program(settings: Settings) -> Program:

@@ -1,4 +1,4 @@
-"""The embedded servers of one stack: two pods and a control cluster of PostgreSQL, and one Valkey.
+"""The embedded servers of one stack: PostgreSQL for two pods and a control cluster, Valkey for the log and for carts.
 
 Belongs here: which servers there are and which settings follow from them. Does not belong here: how one server is
 started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and which process stops them
@@ -24,6 +24,9 @@ from stack.settings import FILE_NAME, read_settings_file
 POD_NAMES = ("pod1", "pod2")
 CONTROL = "control"
 VALKEY = "valkey"
+CARTS = "carts"
+CARTS_MEMORY_MB = 256
+"""At this limit the server evicts what can be had again: carts that their pods have, and sessions."""
 PASSWORDS = "passwords"
 LAKE = "lake"
 DRILLS = "drills"
@@ -43,11 +46,12 @@ class Servers:
     pods: tuple[EmbeddedPostgres, ...]
     control: EmbeddedPostgres
     valkey: EmbeddedValkey
+    carts: EmbeddedValkey
 
     @property
     def all(self) -> tuple[EmbeddedPostgres | EmbeddedValkey, ...]:
         """Every server, the log first; the databases that receive writes come last."""
-        return (self.valkey, *self.pods, self.control)
+        return (self.valkey, self.carts, *self.pods, self.control)
 
     def start(self) -> dict[str, str]:
         """Start all stopped servers in parallel, create roles and databases, and return the resulting settings.
@@ -57,7 +61,7 @@ class Servers:
         self.var_dir.mkdir(parents=True, exist_ok=True)
         self.close_to_others()
         pods = [lambda pod=pod: self._start_pod(pod) for pod in self.pods]
-        _side_by_side([*pods, self._start_control, self.valkey.start])
+        _side_by_side([*pods, self._start_control, self.valkey.start, self.carts.start])
         return self._settings()
 
     def close_to_others(self) -> None:
@@ -141,6 +145,7 @@ class Servers:
         seeing = self._password(CONTROL, bootstrap.WITNESS_ROLE, setting)
         values[setting] = self.control.dsn(bootstrap.WITNESS_ROLE, seeing, database)
         values["TIEOUT_LOG_URL"] = self.valkey.url()
+        values["TIEOUT_CARTS_URL"] = self.carts.url()
         values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
         return values
 
@@ -161,6 +166,13 @@ def embedded_servers(var_dir: Path) -> Servers:
         pods=tuple(postgres(name) for name in POD_NAMES),
         control=postgres(CONTROL),
         valkey=EmbeddedValkey(name=VALKEY, folder=var_dir / VALKEY, log=logs / "valkey.log"),
+        carts=EmbeddedValkey(
+            name=CARTS,
+            folder=var_dir / CARTS,
+            log=logs / "carts.log",
+            memory_mb=CARTS_MEMORY_MB,
+            policy="volatile-lru",
+        ),
     )
 
 

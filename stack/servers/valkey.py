@@ -38,7 +38,8 @@ requirepass {password}
 daemonize no
 pidfile "{folder}/valkey.pid"
 dir "{folder}"
-maxmemory-policy noeviction
+maxmemory {memory_mb}mb
+maxmemory-policy {policy}
 appendonly {append_only}
 appenddirname "appendonlydir"
 appendfsync everysec
@@ -55,6 +56,10 @@ class EmbeddedValkey:
     log: Path
     is_durable: bool = True
     """False only for tests: nothing is written to disk."""
+    memory_mb: int = 0
+    """Memory limit; 0: none."""
+    policy: str = "noeviction"
+    """What happens at the limit: nothing is evicted, or (`volatile-lru`) what has a time to live."""
     port: int = field(default=0, init=False)
 
     def start(self) -> None:
@@ -128,6 +133,8 @@ class EmbeddedValkey:
             "port": self.port,
             "password": files.stored_password(self._password_file),
             "folder": self.folder,
+            "memory_mb": self.memory_mb,
+            "policy": self.policy,
             "append_only": "yes" if self.is_durable else "no",
         }
         files.write_private(self._configuration_file, CONFIGURATION.format(**values))

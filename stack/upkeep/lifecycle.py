@@ -36,6 +36,7 @@ from stack.processes.supervision import Supervisor
 from stack.processes.suspended import SuspendedWatch
 from stack.processes.workers import (
     api_program,
+    carts_program,
     dagster_programs,
     data_docs_program,
     propagation_programs,
@@ -95,6 +96,7 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
     programs.append(witness_program(values))
+    programs += [carts_program(values)] if values.carts_url else []
     api_port = choose_port(values)
     store_address(values, api_port)
     programs.append(api_program(values, port=api_port))

@@ -21,6 +21,7 @@ from stack.looking.witnesses import read_uncompared, read_witnesses
 from stack.processes.dagster_pages import pages_missing
 from stack.scrubbing import scrubber
 from stack.upkeep.alerting import tell
+from stack.upkeep.cart_watch import CartWatch
 from stack.upkeep.growth import is_too_large
 from stack.upkeep.lagging import LagWatch
 from stack.upkeep.log_room import make_room
@@ -52,12 +53,14 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     lags = LagWatch(settings=settings, told=watch.told_copies)
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
     witnesses = WitnessWatch(read=partial(read_witnesses, settings), read_uncompared=partial(read_uncompared, settings))
-    watch.others = lambda: [*lags.troubles, *pages.troubles, *witnesses.troubles]
+    carts = CartWatch(settings=settings)
+    watch.others = lambda: [*lags.troubles, *pages.troubles, *witnesses.troubles, *carts.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
         (lags.look_once, LAG_SECONDS),
         (pages.look_once, PAGES_SECONDS),
         (witnesses.look_once, LAG_SECONDS),
+        (carts.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
     ]

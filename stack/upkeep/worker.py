@@ -80,6 +80,10 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
 
         if run_upkeep(settings, stop, is_alone=options.alone):
             begin_anew("stack.upkeep.worker", "upkeep", "--alone")
+    elif options.kind == "carts":
+        from stack.upkeep.cart_keeping import run_carts
+
+        run_carts(settings, stop)
     elif options.kind == "api":
         from stack.upkeep.serving import run_api
 
@@ -137,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
     upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")
     upkeep.add_argument("--alone", action="store_true", help="also do what Dagster's schedules do otherwise")
+    kinds.add_parser("carts", help="write carts through to their pods, compare both stores, expire carts")
     api = kinds.add_parser("api", help="serve the HTTP interface")
     api.add_argument("--port", type=int, required=True)
     kinds.add_parser("witness", help="see who writes past the rules")

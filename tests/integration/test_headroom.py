@@ -70,3 +70,10 @@ def test_what_comparisons_took_is_kept_with_their_results(settings: Settings, mo
     save_results(settings.control_dsn, [replace(result, pair="b", is_memory_short=True)])
     short = uses(settings)["memory setting of comparisons"]
     assert short.is_near and "b fitted with one thread only: raise TIEOUT_COMPARISON_MEMORY_MB" in short.sentence
+
+
+def test_carts_that_wait_for_their_pods_are_counted(settings: Settings) -> None:
+    assert not any(name.startswith("carts that wait") for name in uses(settings)), "no server of carts is set"
+    found = uses(replace(settings, carts_url=settings.log_url, carts_queued_max=7))
+    assert (found["carts that wait for pod1"].used, found["carts that wait for pod1"].limit) == (0, 7)
+    assert found["write-through of carts to pod2"].used == 0

@@ -1,5 +1,6 @@
 """The declared tables of a pod; importing this package fills `metadata`."""
 
+from oltp.store.tables.carts import cart_orders, carts
 from oltp.store.tables.catalog import prices, products, variants
 from oltp.store.tables.guards import (
     aggregate_children,
@@ -52,6 +53,8 @@ __all__ = [
     "aggregate_roots",
     "allowed_transitions",
     "bypasses",
+    "cart_orders",
+    "carts",
     "customer_entitlement_grants",
     "customer_entitlements",
     "cuts",

@@ -89,6 +89,7 @@ def api_settings(
         read_models_dsn=postgres.dsn("tieout_read_models", models),
         dagster_dsn="",
         log_url=valkey_server.url(),
+        carts_url=valkey_server.url(1),
         api_requests_per_second=100_000,
         lake_data_path=str(folder / "lake"),
         lake_backup_path=folder / "backup",

@@ -52,6 +52,10 @@ def settings(tmp_path: Path) -> Settings:
         lake_threads=3,
         alert_urls=("mailto://u:alert@x", "slack://a/b"),
         digest_urls=("mailto://u:digest@x",),
+        carts_url="redis://:cartstore@carts/0",
+        carts_queued_max=77,
+        cart_write_ms=300,
+        cart_age_days=9,
         api_pepper="p:pepper@and-some-more-characters",
         api_port=8181,
         api_requests_per_second=10,
@@ -63,7 +67,7 @@ def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
     known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in (*POD_ROLES, WITNESS)]
     known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking"]
-    known += ["looking", "seeing", "pepper"]
+    known += ["looking", "seeing", "pepper", "cartstore"]
     return {secret for secret in known if f":{secret}@" in text}
 
 
@@ -84,19 +88,23 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "api": (
         duties.api_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")}
-        | {"control", "log", "asking", "looking", "pepper"},
+        | {"control", "log", "asking", "looking", "pepper", "cartstore"},
+    ),
+    "carts": (
+        duties.carts_settings,
+        {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")} | {"control", "cartstore"},
     ),
     "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
     "upkeep": (
         duties.upkeep_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
-        | {"control", "catalog", "views", "dagster", "log", "alert", "digest", "objects"},
+        | {"control", "catalog", "views", "dagster", "log", "cartstore", "alert", "digest", "objects"},
     ),
     "graph": (
         duties.graph_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
-        | {"control", "catalog", "views", "dagster", "log", "alert", "digest", "objects"},
+        | {"control", "catalog", "views", "dagster", "log", "cartstore", "alert", "digest", "objects"},
     ),
 }
 

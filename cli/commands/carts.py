@@ -1,0 +1,65 @@
+"""`tieout carts`: how far pods are behind Valkey's carts, whether both stores agree, and the repair.
+
+Belongs here: that command and what it prints. Does not belong here: comparing and repairing
+(`stack/composition/carts.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import answers, print_json
+from cli.conventions import FAILED, AsJson
+from contracts.text import counted
+from contracts.verdicts import Verdict
+from stack import settings
+
+SHOWN = 20
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add `tieout carts`."""
+    app.command()(carts)
+
+
+def carts(
+    repair: Annotated[bool, typer.Option("--repair", help="Merge the carts that differ, then compare again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare carts in Valkey with those in their pods, both ways, and say how many wait to be written through.
+
+    A cart that differs is looked at again after the time in which it must have been written, so a cart that is on its
+    way does not count. Exit code 1 when carts differ, cannot be compared, or were put aside because a pod refuses them.
+    """
+    from stack.composition.carts import CartKeeper, cart_keepers
+
+    def of_pod(keeper: CartKeeper) -> dict[str, Any]:
+        found = keeper.compare()
+        if repair and found.verdict is not Verdict.UNKNOWN:
+            found = keeper.repair(found)
+        number, seconds = keeper.valkey.waiting(keeper.pod)
+        aside = [key.text for key in keeper.valkey.aside(keeper.pod)]
+        return {**asdict(found), "sentence": found.sentence, "waiting": number, "seconds": seconds, "aside": aside}
+
+    with cart_keepers(settings.load_settings()) as keepers:
+        pods = [of_pod(keeper) for keeper in keepers]
+    if as_json:
+        print_json({"pods": pods})
+    else:
+        for pod in pods:
+            _show(pod)
+    if any(pod["verdict"] in (Verdict.INCONSISTENT, Verdict.UNKNOWN) or pod["aside"] for pod in pods):
+        raise typer.Exit(FAILED)
+
+
+def _show(pod: dict[str, Any]) -> None:
+    answers().print(pod["sentence"])
+    waiting = counted(pod["waiting"], "cart waits", "carts wait")
+    answers().print(f"  {waiting} to be written through, the first for {pod['seconds']:.1f} s.")
+    for item in pod["differences"][:SHOWN]:
+        answers().print(f"  {item['kind']}: {item['key']['cart_id']} of {item['key']['merchant_id']}")
+    for text in pod["aside"][:SHOWN]:
+        answers().print(f"  put aside: {text}")
