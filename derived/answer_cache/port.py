@@ -5,7 +5,7 @@ Belongs here: what every cache must do, whichever server it is on. Does not belo
 
 How an old answer is kept out. Whoever puts an answer together reads in one snapshot: the facts, and the number *n* of
 the pod's last registered cut. So the answer has every event of the cuts up to *n*, on the primary and on a replica
-however far behind. The consumer of the log says of each event which *tags* it touches (`invalidation.py`), and the
+however far behind. The consumer of the log says of each event which *tags* it touches (`contracts/assembled.py`). The
 cache keeps for each tag the last cut that touched it: the tag's *floor*. An answer is good if *n* is not below the
 floor of any of its tags. This is asked when it is filled and each time when it is read, so a slow loader, a lagging
 replica, or somebody who puts old bytes back cannot make an old answer good.
@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import quote, unquote
 
+from contracts.assembled import Assembled
 from streams.projection import Position
 
 
@@ -49,20 +50,6 @@ def key_of(pod: str, text: str) -> AnswerKey:
     """Return the key whose text this is."""
     kind, directory_epoch, merchant_id, subject = (unquote(name) for name in text.split(":"))
     return AnswerKey(pod=pod, kind=kind, directory_epoch=int(directory_epoch), merchant_id=merchant_id, subject=subject)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """An answer as it was put together, in one snapshot of a pod's database."""
-
-    body: bytes | None
-    """None: what was asked for does not exist. This is remembered, too."""
-    epoch: str
-    """The epoch of `cut`."""
-    cut: int
-    """The last cut that was registered in that snapshot: every event up to it is in the answer."""
-    tags: Sequence[str]
-    """What it is made of (`invalidation.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +152,7 @@ class AnswerCache(Protocol):
         call as -ln of a uniform number (XFetch: Vattani, Chierichetti, Lowenstein 2015).
         """
 
-    def fill(self, key: AnswerKey, token: str, loaded: Loaded, *, lifetime: Lifetime, seconds: float) -> Filled:
+    def fill(self, key: AnswerKey, token: str, answer: Assembled, *, lifetime: Lifetime, seconds: float) -> Filled:
         """Put an answer in, if the lease still holds and the answer is good. The lease ends either way.
 
         `seconds`: how long the answer took to load.

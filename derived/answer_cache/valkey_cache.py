@@ -21,6 +21,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from contracts.assembled import Assembled
 from contracts.errors import CacheUnavailableError
 from derived.answer_cache.port import (
     AnswerKey,
@@ -29,7 +30,6 @@ from derived.answer_cache.port import (
     Found,
     Held,
     Lifetime,
-    Loaded,
     Standing,
     Touched,
     key_of,
@@ -45,6 +45,25 @@ SAMPLED_PAGE = 200
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
+
+
+def _root(pod: str) -> str:
+    return f"{{tieout-answers:{pod}}}"
+
+
+def value_prefix(pod: str) -> str:
+    """Return how the names of the keys begin that hold a pod's answers."""
+    return f"{_root(pod)}:v:"
+
+
+def told_prefix(pod: str) -> str:
+    """Return how the names of the keys begin that are set when a tag is touched."""
+    return f"{_root(pod)}:t:"
+
+
+def value_key(key: AnswerKey) -> str:
+    """Return the name of the key that holds an answer."""
+    return f"{value_prefix(key.pod)}{key}"
 
 
 def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
@@ -87,29 +106,15 @@ class ValkeyAnswerCache:
     # Keys
 
     @staticmethod
-    def _root(pod: str) -> str:
-        return f"{{tieout-answers:{pod}}}"
+    def _keys(pod: str) -> tuple[str, str]:
+        return f"{_root(pod)}:state", f"{_root(pod)}:floors"
 
-    def value_key(self, key: AnswerKey) -> str:
-        """Return the name of an answer's key on the server."""
-        return f"{self._root(key.pod)}:v:{key}"
-
-    def told_prefix(self, pod: str) -> str:
-        """Return how the names of the keys begin that are set when a tag is touched."""
-        return f"{self._root(pod)}:t:"
-
-    def value_prefix(self, pod: str) -> str:
-        """Return how the names of a pod's answers begin."""
-        return f"{self._root(pod)}:v:"
-
-    def _keys(self, pod: str) -> tuple[str, str]:
-        return f"{self._root(pod)}:state", f"{self._root(pod)}:floors"
-
-    def _lease_key(self, key: AnswerKey) -> str:
-        return f"{self._root(key.pod)}:l:{key}"
+    @staticmethod
+    def _lease_key(key: AnswerKey) -> str:
+        return f"{_root(key.pod)}:l:{key}"
 
     def _all_keys(self, key: AnswerKey) -> tuple[str, ...]:
-        return (*self._keys(key.pod), self.value_key(key), self._lease_key(key))
+        return (*self._keys(key.pod), value_key(key), self._lease_key(key))
 
     def _call(self, function: str, keys: Sequence[str], *arguments: object) -> Any:
         """Call one of the server's functions; give the server the functions first if it does not have them."""
@@ -136,20 +141,20 @@ class ValkeyAnswerCache:
         return Found(standing=standing, held=_held(reply), token=token if is_leased else "")
 
     @told_errors
-    def fill(self, key: AnswerKey, token: str, loaded: Loaded, *, lifetime: Lifetime, seconds: float) -> Filled:
+    def fill(self, key: AnswerKey, token: str, answer: Assembled, *, lifetime: Lifetime, seconds: float) -> Filled:
         """Put an answer in, if the lease still holds and the answer is good."""
         reply = self._call(
             "tieout_fill",
             self._all_keys(key),
             token,
-            loaded.epoch,
-            loaded.cut,
+            answer.epoch,
+            answer.cut,
             f"{seconds:.6f}",
             _milliseconds(lifetime.fresh_seconds),
             _milliseconds(lifetime.kept_seconds),
-            int(loaded.body is None),
-            loaded.body or b"",
-            *loaded.tags,
+            int(answer.body is None),
+            answer.body or b"",
+            *answer.tags,
         )
         return Filled(reply.decode())
 
@@ -174,7 +179,7 @@ class ValkeyAnswerCache:
     @told_errors
     def drop(self, keys: Sequence[AnswerKey]) -> int:
         """Remove answers; return how many there were."""
-        return self._client.delete(*map(self.value_key, keys)) if keys else 0
+        return self._client.delete(*map(value_key, keys)) if keys else 0
 
     # Following the log
 
@@ -185,7 +190,7 @@ class ValkeyAnswerCache:
         self._call(
             "tieout_begin",
             self._keys(pod),
-            self.told_prefix(pod),
+            told_prefix(pod),
             generation,
             epoch,
             since_cut,
@@ -225,7 +230,7 @@ class ValkeyAnswerCache:
         reply = self._call(
             "tieout_invalidate",
             self._keys(pod),
-            self.told_prefix(pod),
+            told_prefix(pod),
             touched.epoch,
             touched.data_at.isoformat(),
             self._floors_max,
@@ -238,7 +243,7 @@ class ValkeyAnswerCache:
     @told_errors
     def sample(self, pod: str, count: int) -> list[AnswerKey]:
         """Return the keys of about so many answers of a pod: those of a place in the key space drawn at random."""
-        prefix, found = self.value_prefix(pod), dict[bytes, None]()
+        prefix, found = value_prefix(pod), dict[bytes, None]()
         # A second time from the beginning: the first place may be near the end.
         for cursor in (secrets.randbelow(1 << 32), 0):
             while len(found) < count:

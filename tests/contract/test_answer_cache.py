@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 import redis
 
+from contracts.assembled import Assembled
 from contracts.errors import CacheUnavailableError, SettingsError
 from contracts.waiting import wait_until
 from derived.answer_cache.caches import ADAPTERS, cache_at
@@ -19,7 +20,6 @@ from derived.answer_cache.port import (
     Filled,
     Found,
     Lifetime,
-    Loaded,
     Standing,
     Touched,
     key_of,
@@ -59,11 +59,11 @@ def get(cache: AnswerCache, key: AnswerKey = KEY, *, lease_seconds: float = LONG
     return cache.get_or_lease(key, lease_seconds=lease_seconds, early_factor=early_factor)
 
 
-def loaded(cut: int = 10, body: bytes | None = b"\x00 a page", *, tags: Sequence[str] = ("t1", "t2")) -> Loaded:
-    return Loaded(body=body, epoch=EPOCH, cut=cut, tags=tags)
+def loaded(cut: int = 10, body: bytes | None = b"\x00 a page", *, tags: Sequence[str] = ("t1", "t2")) -> Assembled:
+    return Assembled(body=body, epoch=EPOCH, cut=cut, tags=tuple(tags))
 
 
-def fill(cache: AnswerCache, found: Found, answer: Loaded, key: AnswerKey = KEY, **options: float) -> Filled:
+def fill(cache: AnswerCache, found: Found, answer: Assembled, key: AnswerKey = KEY, **options: float) -> Filled:
     lifetime = replace(LIFETIME, **{name: value for name, value in options.items() if name != "seconds"})
     return cache.fill(key, found.token, answer, lifetime=lifetime, seconds=options.get("seconds", 0.01))
 
