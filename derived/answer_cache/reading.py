@@ -13,13 +13,15 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 from contracts.assembled import Assembled
 from contracts.errors import CacheUnavailableError, ConflictError, InputError
 from derived.answer_cache.breaker import Breaker
+from derived.answer_cache.flights import Flights
 from derived.answer_cache.gate import LoadGate
 from derived.answer_cache.kinds import JITTER, AnswerKind
 from derived.answer_cache.leases import LeaseKeeper
@@ -31,6 +33,8 @@ WAIT_SECONDS_MAX = 0.05
 """Between two questions of a reader that waits for somebody else's load."""
 
 Load = Callable[[], Assembled]
+Wait = Callable[[float], None]
+"""Waits until it is worth asking again, at most so many seconds."""
 
 
 class Source(StrEnum):
@@ -74,6 +78,7 @@ class AnswerReader:
         self._gate = gate or LoadGate()
         self._breaker = breaker or Breaker(monotonic=monotonic)
         self._keeper = LeaseKeeper(cache, monotonic=monotonic)
+        self._flights = Flights()
         self._monotonic = monotonic
         self._sleep = sleep
         self._draw = draw
@@ -86,8 +91,11 @@ class AnswerReader:
         """Return an answer. Raises OverloadedError when it may wait and too many load; else what `load` raises."""
         if self._near is not None and (held := self._near.get(key)) is not None:
             return _served(held, Source.PROCESS)
+        with self._flight(key) as wait:
+            return self._read(kind, key, load, wait)
+
+    def _read(self, kind: AnswerKind, key: AnswerKey, load: Load, wait: Wait) -> Served:
         deadline = self._monotonic() + kind.wait_seconds
-        pause = FIRST_WAIT_SECONDS
         while True:
             found = self._ask(kind, key)
             if found is None:
@@ -99,8 +107,28 @@ class AnswerReader:
             left = deadline - self._monotonic()
             if found.standing is Standing.UNREADY or left <= 0:
                 return self._load_or_stale(kind, found, load)
-            self._sleep(min(pause, left))
+            wait(left)
+
+    @contextmanager
+    def _flight(self, key: AnswerKey) -> Iterator[Wait]:
+        """Hand out how to wait: one thread of the process asks again after ever longer pauses, others wait for it."""
+        is_first, pause = False, FIRST_WAIT_SECONDS
+
+        def wait(left_seconds: float) -> None:
+            nonlocal is_first, pause
+            landing = None if is_first else self._flights.join(key)
+            if landing is not None:
+                landing.wait(left_seconds)
+                return
+            is_first = True
+            self._sleep(min(pause, left_seconds))
             pause = min(2 * pause, WAIT_SECONDS_MAX)
+
+        try:
+            yield wait
+        finally:
+            if is_first:
+                self._flights.land(key)
 
     def _ask(self, kind: AnswerKind, key: AnswerKey) -> Found | None:
         """Ask the cache; None when it does not answer, or has not answered just now."""

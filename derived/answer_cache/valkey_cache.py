@@ -39,6 +39,8 @@ from streams.projection import Position
 FUNCTIONS = Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
 ANSWER_SECONDS = 0.25
 """A cache that needs longer is worth nothing: the reader goes on without it."""
+CONNECTIONS_MAX = 16
+"""Of one process. More threads than these wait for each other."""
 FLOORS_MAX = 100_000
 """Tags of one pod whose floors are kept, about 15 MB. An answer from before what is forgotten is loaded again."""
 SAMPLED_PAGE = 200
@@ -84,14 +86,17 @@ class ValkeyAnswerCache:
     """The cache port on one Valkey server. Thread safe, as redis-py's pool is."""
 
     def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS, floors_max: int = FLOORS_MAX) -> None:
-        # No retry: whoever waits for a cache has a faster way.
-        self._client: redis.Redis = redis.Redis.from_url(
+        pool = redis.BlockingConnectionPool.from_url(
             url,
+            max_connections=CONNECTIONS_MAX,
+            timeout=answer_seconds,
             socket_timeout=answer_seconds,
             socket_connect_timeout=answer_seconds,
             socket_keepalive=True,
+            # No retry: whoever waits for a cache has a faster way.
             retry=Retry(NoBackoff(), 0),
         )
+        self._client: redis.Redis = redis.Redis.from_pool(pool)
         self._floors_max = floors_max
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The parts of reading through the cache that need no server: breaker, gate, what a process holds, what events touch."""
+"""Parts of the cache that need no server: breaker, gate, what a process holds, what events touch."""
 
 from __future__ import annotations
 
@@ -97,9 +97,13 @@ def test_a_kind_with_a_smaller_share_is_refused_first() -> None:
     with gate.place(0.5, wait_seconds=0), gate.place(0.5, wait_seconds=0):
         with pytest.raises(OverloadedError, match="2 answers are being loaded"), gate.place(0.5, wait_seconds=0):
             pass
-        with gate.place(1.0, wait_seconds=0), gate.place(1.0, wait_seconds=0):
-            with pytest.raises(OverloadedError), gate.place(1.0, wait_seconds=0):
-                pass
+        with (
+            gate.place(1.0, wait_seconds=0),
+            gate.place(1.0, wait_seconds=0),
+            pytest.raises(OverloadedError),
+            gate.place(1.0, wait_seconds=0),
+        ):
+            pass
     with gate.place(0.1, wait_seconds=0):
         assert True, "even the smallest share is one place"
 
