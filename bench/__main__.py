@@ -18,6 +18,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "compare_changes": ("--orders", "20000", "40000", "--rounds", "1"),
     "soak": ("--seconds", "20", "--rate", "10"),
     "repairs": ("--orders", "200", "--only", "rows"),
+    "serving": ("--orders", "200", "--reads", "500", "--cases", "0"),
     "warehouse": ("--events", "2000", "--rounds", "2"),
 }
 """By module name: the arguments for a quick run."""

@@ -24,9 +24,9 @@ class Cost:
 
 def cost_of(server: EmbeddedPostgres, work: Callable[[], None]) -> Cost:
     """Run `work` and return its cost; its child processes must have ended before it returns."""
-    client, behind = _client_seconds(), _server_seconds(server)
+    client, behind = _client_seconds(), server_seconds(server)
     work()
-    return Cost(client=_client_seconds() - client, server=_server_seconds(server) - behind)
+    return Cost(client=_client_seconds() - client, server=server_seconds(server) - behind)
 
 
 def _client_seconds() -> float:
@@ -34,7 +34,7 @@ def _client_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _server_seconds(server: EmbeddedPostgres) -> float:
+def server_seconds(server: EmbeddedPostgres) -> float:
     """Return the processor seconds of the server: of its running and of its ended processes."""
     parent = psutil.Process(int((server.data / "postmaster.pid").read_text().split("\n", 1)[0]))
     while True:

@@ -24,6 +24,7 @@ from cli.commands.draining import add_commands as add_draining
 from cli.commands.drills import add_commands as add_drills
 from cli.commands.importing import add_commands as add_importing
 from cli.commands.imports import add_commands as add_imports
+from cli.commands.keys import add_commands as add_keys
 from cli.commands.open_epoch import add_commands as add_epochs
 from cli.commands.parked import add_commands as add_parked
 from cli.commands.queries import add_commands as add_queries
@@ -95,6 +96,7 @@ add_breaks(app)
 add_alerts(app)
 add_drills(app)
 add_dbt(app)
+add_keys(app)
 
 
 put_under_headings(app)

@@ -33,6 +33,7 @@ HEADINGS = {
     ),
     "On call: ask a server in its own language": ("psql", "valkey"),
     "Finance: reports and months": ("report", "close", "periods", "verify"),
+    "Storefronts and admins: the HTTP interface": ("keys",),
     "Data engineers: bring orders in": ("import", "imports", "traffic"),
     "Data engineers: ask and change the warehouse": ("sql", "dbt", "schemas"),
 }

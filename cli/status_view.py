@@ -176,6 +176,8 @@ def _show_verdict(status: Status) -> None:
     if status.dagster_url:
         missing = f" (not ready: {escape(status.pages_missing)})" if status.pages_missing else ""
         console.print(f"Dagster: {status.dagster_url}{missing}")
+    if status.api_url:
+        console.print(f"HTTP interface: {status.api_url}/v1")
 
 
 def _show_servers(status: Status) -> None:

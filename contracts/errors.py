@@ -6,7 +6,22 @@ The tree (a caller catches the widest class it can act on)::
     ├── SettingsError              a setting is missing or wrong; the program stops before it does anything
     ├── InputError                 what the caller sent is wrong (HTTP 400, exit code 2)
     │   └── NotFoundError          what the caller named does not exist (404)
+    ├── RequestError               an HTTP request is refused before any command is tried (`api/`)
+    │   ├── BodyTooLargeError
+    │   ├── DeadlineError          the answer was not there in time; the command may have run all the same
+    │   ├── ForbiddenError         the key is valid, its role may not do this
+    │   ├── KeyMissingError        a command came without an idempotency key
+    │   ├── OverloadedError        the process has as much work of this class as it takes
+    │   ├── PreconditionError      the resource has another version than the caller named
+    │   ├── TooManyRequestsError   one key asks more often than it may
+    │   ├── UnauthenticatedError
+    │   ├── UnknownPathError
+    │   ├── UnparsableBodyError
+    │   ├── WrongContentTypeError
+    │   └── WrongMethodError
     ├── ConflictError              well formed, but the present state does not allow it (409)
+    │   ├── CommandUnderWayError   the same command runs at this moment, or its provider has not answered yet
+    │   ├── ContendedError         other commands changed the same rows, again and again
     │   ├── IdempotencyConflictError
     │   ├── IllegalTransitionError
     │   ├── InsufficientBalanceError
@@ -64,8 +79,73 @@ class ConflictError(TieoutError):
     """The request is well formed but does not fit the present state."""
 
 
+class RequestError(TieoutError):
+    """An HTTP request is refused before any command is tried."""
+
+
+class BodyTooLargeError(RequestError):
+    """The body has more bytes, or nests deeper, than a request may."""
+
+
+class DeadlineError(RequestError):
+    """The answer was not there within the route's deadline; a command may have run, so repeat it with the same key."""
+
+
+class ForbiddenError(RequestError):
+    """The key is valid, but its role may not do this."""
+
+
+class KeyMissingError(RequestError):
+    """A command came without the header Idempotency-Key."""
+
+
+class OverloadedError(RequestError):
+    """The process has as much work of this class as it takes."""
+
+
+class PreconditionError(RequestError):
+    """The resource has another version than the one that the header If-Match names."""
+
+
+class TooManyRequestsError(RequestError):
+    """One key asks more often, or for more at once, than it may."""
+
+
+class UnauthenticatedError(RequestError):
+    """The request has no key, or a key that is unknown, revoked or expired."""
+
+
+class UnknownPathError(RequestError):
+    """No route has this path."""
+
+
+class UnparsableBodyError(RequestError):
+    """The body is no JSON of the declared form."""
+
+
+class WrongContentTypeError(RequestError):
+    """The body is not declared as JSON."""
+
+
+class WrongMethodError(RequestError):
+    """The path has no route with this method; the header Allow names those it has."""
+
+
+class CommandUnderWayError(ConflictError):
+    """A command with the same idempotency key is under way."""
+
+
+class ContendedError(ConflictError):
+    """Other commands changed the same rows at the same time, again and again."""
+
+
 class IdempotencyConflictError(ConflictError):
     """The same idempotency key came with another body."""
+
+    def __init__(self, message: str, *, fields: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+        """The command's fields that differ; empty when the key was stored before we kept this."""
 
 
 class IllegalTransitionError(ConflictError):

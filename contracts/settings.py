@@ -21,6 +21,8 @@ MEMORY_MB_MIN = 192
 REPAIRER_MB_MIN = 400
 """The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
 
+PEPPER_CHARACTERS_MIN = 32
+
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
 WITNESS = "witness"
@@ -103,6 +105,15 @@ class Settings:
     digest_urls: tuple[str, ...] = field(default=(), repr=False)
     """Apprise addresses that get the digests for finance; `alert_urls` unless set."""
 
+    api_pepper: str = field(default="", repr=False)
+    """The secret of API keys, cursors and positions. Empty: a generated file below `var_dir`, for its owner only."""
+    api_port: int = 8080
+    """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
+    api_requests_per_second: int = 200
+    """How often one API key may ask a process of the HTTP interface, over time; twice that at once after a pause."""
+    api_requests_at_once: int = 64
+    """How many requests of one API key a process of the HTTP interface serves at once."""
+
     @property
     def data_docs_dir(self) -> Path:
         """Where Great Expectations' results and pages are."""
@@ -170,6 +181,10 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
+        api_pepper=_pepper(values),
+        api_port=_integer("TIEOUT_API_PORT", values, 8080),
+        api_requests_per_second=_integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
+        api_requests_at_once=_integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
     )
 
 
@@ -205,6 +220,10 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_LAKE_THREADS": str(settings.lake_threads),
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
+        "TIEOUT_API_PEPPER": settings.api_pepper,
+        "TIEOUT_API_PORT": str(settings.api_port),
+        "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
+        "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
     }
     if (store := settings.object_store) is not None:
         values |= {
@@ -244,6 +263,14 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _pepper(values: Mapping[str, str]) -> str:
+    pepper = values.get("TIEOUT_API_PEPPER", "").strip()
+    if pepper and len(pepper) < PEPPER_CHARACTERS_MIN:
+        # The value is not shown, because it is a secret.
+        raise SettingsError(f"Setting TIEOUT_API_PEPPER has less than {PEPPER_CHARACTERS_MIN} characters.")
+    return pepper
 
 
 def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: int = 1) -> int:

@@ -25,6 +25,7 @@ from contracts.ownership import COPIES, FACTS, SWEEP_SECONDS_MAX
 from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
+from docs.interface import openapi_json, problem_pages, routes_page
 from docs.licences import licences_page
 from docs.order_format import order_format_page
 from docs.staging import typed_models
@@ -352,6 +353,8 @@ def documents() -> dict[Path, str]:
         ROOT / "docs/asyncapi.json": asyncapi_json(),
         ROOT / "docs/pairs.md": pairs(),
         ROOT / "docs/commands.md": commands(),
+        ROOT / "docs/routes.md": routes_page(NOTICE.format(source="`api/routes/`"), table),
+        ROOT / "docs/openapi.json": openapi_json(),
         ROOT / "docs/drills.md": drills(),
         ROOT / "docs/repairs.md": repairs(),
         ROOT / "docs/licences.md": licences_page(),
@@ -364,6 +367,8 @@ def documents() -> dict[Path, str]:
         ROOT / "dbt_project/models/intermediate/histories.yml": histories_yml(),
     }
     generated |= typed_models()
+    interface = NOTICE.format(source="`contracts/problems.py`")
+    generated |= problem_pages(ROOT / "docs/problems", interface, table)
     for name, state in STATE_TYPES.items():
         generated[file_of(name, state.SCHEMA_VERSION)] = schema(state)
     return generated

@@ -17,8 +17,9 @@ import msgspec
 import psycopg
 
 from contracts.errors import GatewayDeclinedError, TieoutError
-from oltp.commands.execute import Command, CommandPod, request_of, run_request
+from oltp.commands.execute import Command, CommandPod, run_request
 from oltp.commands.register import COMMANDS
+from oltp.commands.requests import request_of
 from oltp.store.provider_calls import LeftBehind, left_behind
 
 LEFT_AFTER = timedelta(minutes=10)

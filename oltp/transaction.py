@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, LiteralString, TypeVar
 
+import msgspec
 import psycopg
 
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
@@ -28,6 +29,21 @@ Answer = TypeVar("Answer")
 
 class NotTogetherError(Exception):
     """Commands of a batch cannot share a transaction. The batch catches this and runs each command alone."""
+
+
+class Notes(msgspec.Struct, kw_only=True):
+    """What a command's caller learns besides the answer."""
+
+    is_replayed: bool = False
+    """Whether the answer was stored by an earlier run under the same key."""
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """The version of one aggregate that the caller has seen; a command that finds another one changes nothing."""
+
+    aggregate_type: str
+    aggregate_id: str
+    version: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +79,9 @@ class CommandTransaction:
     """Since when, in epochs of the directory, the merchant lives in the pod; its events say so."""
     last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
+    notes: Notes | None = None
+    expects: Expected | None = None
+    """None: any version will do."""
     kept: KeptBack | None = None
     """None: the command runs alone, and its writes are queued at once."""
 

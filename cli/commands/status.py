@@ -48,10 +48,10 @@ def status(
 
     In JSON: verdict {exit_code, sentence, down[], alarms[]}, servers[] {name, kind, address, holds[], state, reason,
     restarts}, servers_refusal (why ended servers cannot be started again), pages_missing (what keeps Dagster's pages
-    from being used), pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by}, projections[]
-    {name, pod, applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut, compared,
-    missing, extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name, state,
-    restarts, refusal}.
+    from being used), api_url, pods[] {pod, dsn, cut, unpublished_events, oldest_unpublished_seconds, held_by},
+    projections[] {name, pod, applied_cut, lag_seconds, lag_events, parked, state}, pairs[] {pair, pod, verdict, cut,
+    compared, missing, extra, different, checked_at}, breaks {open, repairing, escalated, accepted}, workers[] {name,
+    state, restarts, refusal}.
     """
     from cli.status_view import show_status
     from stack.looking.status import read_status

@@ -20,7 +20,7 @@ from contracts.events.refund import RefundState
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
 from derived.keyed.rows import Root, RootRow
-from derived.read_models.answers import Freshness, freshness, select, snapshot
+from derived.read_models.answers import Connection, Freshness, freshness, select, snapshot
 from derived.read_models.store import build_read_model
 
 NAME = "account_view"
@@ -132,14 +132,22 @@ class Account:
 
 def account_of(dsn: str, merchant_id: str, customer_id: str, *, clock: Clock = utc_now) -> Account:
     """Return a customer's rows in the view and their age, all from one snapshot."""
-    key: list[object] = [merchant_id, customer_id]
     with snapshot(dsn) as connection:
-        orders = select(connection, AccountOrder, _query("account_orders", "placed_at desc, order_id"), key)
-        payments = select(connection, AccountPayment, _query("account_payments", "authorized_at desc, payment_id"), key)
-        refunds = select(connection, AccountRefund, _query("account_refunds", "requested_at desc, refund_id"), key)
-        entitlements = select(connection, AccountEntitlement, _query("account_entitlements", "feature"), key)
-        pods = {row.pod for rows in (orders, payments, refunds, entitlements) for row in rows}
-        age = freshness(connection, NAME, merchant_id, pods, clock)
+        return account_in(connection, merchant_id, customer_id, clock=clock)
+
+
+def account_in(
+    connection: Connection, merchant_id: str, customer_id: str, *, pod: str | None = None, clock: Clock = utc_now
+) -> Account:
+    """Return the same from an open snapshot; `pod`: where the merchant lives, whose age is stated in any case."""
+    key: list[object] = [merchant_id, customer_id]
+    orders = select(connection, AccountOrder, _query("account_orders", "placed_at desc, order_id"), key)
+    payments = select(connection, AccountPayment, _query("account_payments", "authorized_at desc, payment_id"), key)
+    refunds = select(connection, AccountRefund, _query("account_refunds", "requested_at desc, refund_id"), key)
+    entitlements = select(connection, AccountEntitlement, _query("account_entitlements", "feature"), key)
+    pods = {row.pod for rows in (orders, payments, refunds, entitlements) for row in rows}
+    pods |= {pod} if pod is not None else set()
+    age = freshness(connection, NAME, merchant_id, pods, clock)
     now = clock()
     return Account(
         merchant_id=merchant_id,

@@ -29,7 +29,6 @@ from oltp.commands.execute import (
     Answer,
     Command,
     CommandPod,
-    Request,
     claim,
     commit,
     find_answer,
@@ -37,6 +36,7 @@ from oltp.commands.execute import (
     store_answer,
     transaction_of,
 )
+from oltp.commands.requests import Request
 from oltp.domain.provider_calls import CallKind, ProviderCall
 from oltp.gateway import Moved, PaymentGateway
 from oltp.store.provider_calls import become, close_call, find_call, open_call

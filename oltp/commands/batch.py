@@ -30,7 +30,8 @@ import psycopg
 
 from contracts.errors import ConflictError, InputError
 from oltp.commands.answers import encoded
-from oltp.commands.execute import Command, CommandPod, execute, open_transaction, request_of
+from oltp.commands.execute import Command, CommandPod, execute, open_transaction
+from oltp.commands.requests import request_of
 from oltp.store.rows import write_kept
 from oltp.store.stock import merged_moves
 from oltp.transaction import CommandTransaction, KeptBack, NotTogetherError

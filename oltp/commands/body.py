@@ -1,4 +1,4 @@
-"""The body hash: it tells whether two commands with the same idempotency key have the same fields.
+"""The body hash: it tells whether two commands with the same idempotency key have the same fields, and which differ.
 
 Fields that equal their default are left out of the hash. So a new field with a default does not change the hash of
 existing commands, and a client that repeats a command after a deployment gets its stored answer. Never change a
@@ -10,10 +10,14 @@ Belongs here: the hash, and comparing it with a stored one. Does not belong here
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Protocol
 
 import msgspec
+
+FIELD_HASH_BYTES = 6
+"""Enough to tell two values of one field apart; the whole body's hash decides whether a command is the same."""
 
 
 class Said(Protocol):
@@ -27,6 +31,20 @@ class Said(Protocol):
 def body_hash(command: Said) -> str:
     """Return the hash that distinguishes two commands under one key."""
     return _hash(command, msgspec.json.encode(_said(command), order="sorted"))
+
+
+def field_hashes(command: Said) -> dict[str, str]:
+    """Return a short hash of each field that does not equal its default: it tells which fields differ."""
+    return {
+        name: hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=FIELD_HASH_BYTES).hexdigest()
+        for name, value in _said(command).items()
+    }
+
+
+def differing_fields(stored: Mapping[str, str], command: Said) -> list[str]:
+    """Return the names of the fields in which a command differs from the one whose hashes were stored."""
+    present = field_hashes(command)
+    return sorted(name for name in {*stored, *present} if stored.get(name) != present.get(name))
 
 
 def has_body(command: Said, stored: str) -> bool:

@@ -32,17 +32,25 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from contracts.clock import Clock, utc_now
-from contracts.errors import ConflictError, IdempotencyConflictError, InputError, PodFencedError, StackError
+from contracts.errors import (
+    CommandUnderWayError,
+    ConflictError,
+    ContendedError,
+    IdempotencyConflictError,
+    PodFencedError,
+    StackError,
+)
 from contracts.ids import NewId, uuid7
-from contracts.limits import MERCHANT_ID, At, IdempotencyKey, MerchantReference, Reference, Uuid
+from contracts.limits import MERCHANT_ID, MerchantReference
 from contracts.settings import PodSettings
 from oltp.commands.answers import decoded, encoded
-from oltp.commands.body import body_hash, has_body
-from oltp.commands.checking import check_fields, check_value
+from oltp.commands.body import differing_fields, has_body
+from oltp.commands.checking import check_value
+from oltp.commands.requests import Request, request_of
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
 from oltp.store.constraints import domain_error
-from oltp.transaction import CommandTransaction, Row
+from oltp.transaction import CommandTransaction, Expected, Notes, Row
 
 Answer = TypeVar("Answer")
 
@@ -62,8 +70,8 @@ _REPEATABLE = (errors.SerializationFailure, errors.DeadlockDetected)
 
 _CLAIM = """
 with claimed as (
-    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash, is_kept)
-    values (%(merchant_id)s, %(key)s, %(command)s, %(body_hash)s, %(is_kept)s)
+    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash, is_kept, field_hashes)
+    values (%(merchant_id)s, %(key)s, %(command)s, %(body_hash)s, %(is_kept)s, %(field_hashes)s)
     on conflict do nothing
     returning true
 )
@@ -72,7 +80,7 @@ select
     (select directory_epoch from oltp.residents where merchant_id = %(merchant_id)s)
 """
 _STORED = """
-select command, body_hash, response::text from oltp.idempotency_keys
+select command, body_hash, response::text, field_hashes::text from oltp.idempotency_keys
 where merchant_id = %(merchant_id)s and idempotency_key = %(key)s
 """
 _ANSWER = """
@@ -183,6 +191,8 @@ def execute(
     causation_id: str | None = None,
     traceparent: str | None = None,
     occurred_at: datetime | None = None,
+    notes: Notes | None = None,
+    expects: Expected | None = None,
 ) -> Answer:
     """Run `command` and return its answer. Idempotent: the same key again returns the same answer without a new effect.
 
@@ -192,6 +202,9 @@ def execute(
 
     `occurred_at` (timezone-aware) is given by imports only. Their keys are kept permanently, because a file may be
     imported again years later.
+
+    `notes`: of a caller that tells its client more; the key then keeps a hash per field, so that a conflict names those
+    that differ. `expects`: PreconditionError, and no effect, when the aggregate has another version.
     """
     request = request_of(
         pod,
@@ -201,6 +214,8 @@ def execute(
         causation_id=causation_id,
         traceparent=traceparent,
         occurred_at=occurred_at,
+        notes=notes,
+        expects=expects,
     )
     return run_request(pod, command, request)
 
@@ -244,47 +259,6 @@ def open_transaction(
         yield tx
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The metadata of a command: its key, tracing ids and time."""
-
-    idempotency_key: IdempotencyKey
-    correlation_id: Uuid
-    causation_id: Uuid | None
-    traceparent: Reference | None
-    occurred_at: At
-    is_kept: bool
-    body_hash: str
-    is_abandoned: bool = False
-    """Whether the caller no longer waits, and the command is only finished."""
-
-
-def request_of(
-    pod: CommandPod,
-    command: Command[Any],
-    *,
-    idempotency_key: str,
-    correlation_id: str | None = None,
-    causation_id: str | None = None,
-    traceparent: str | None = None,
-    occurred_at: datetime | None = None,
-) -> Request:
-    """Return the metadata of a command; InputError when the metadata or the command breaks a limit."""
-    if not idempotency_key:
-        raise InputError("A command needs an idempotency key.")
-    check_fields(command)
-    request = Request(
-        idempotency_key=idempotency_key,
-        correlation_id=correlation_id or str(pod.new_uuid()),
-        causation_id=causation_id,
-        traceparent=traceparent,
-        occurred_at=occurred_at or pod.clock(),
-        is_kept=occurred_at is not None,
-        body_hash=body_hash(command),
-    )
-    check_fields(request)
-    return request
-
-
 def store_answer(tx: CommandTransaction, command: Command[Answer], answer: Answer) -> None:
     """Store the answer under the key that the transaction has claimed."""
     tx.query(_ANSWER, (bytes(encoded(answer)).decode(), command.merchant_id, tx.idempotency_key))
@@ -324,13 +298,16 @@ def _command_transaction(pod: CommandPod, request: Request, connection: psycopg.
         traceparent=request.traceparent,
         occurred_at=request.occurred_at,
         new_uuid=pod.new_uuid,
+        notes=request.notes,
+        expects=request.expects,
     )
 
 
 def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> CommandTransaction | None:
     """Claim the key; return the transaction, which knows its merchant's residence now, or None: the key was taken."""
     names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
-    values = {**names, "body_hash": request.body_hash, "is_kept": request.is_kept}
+    hashes = {"body_hash": request.body_hash, "field_hashes": request.field_hashes}
+    values = {**names, **hashes, "is_kept": request.is_kept}
     row = tx.query(_CLAIM, values).fetchone()
     is_claimed, directory_epoch = (bool(row[0]), row[1]) if row else (False, None)
     if not is_claimed:
@@ -348,10 +325,10 @@ def residing(tx: CommandTransaction, command: Command[Any], directory_epoch: int
 
 
 def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:
-    """Return the answer stored under a key that was claimed before; ConflictError while no answer is stored yet."""
+    """Return the answer stored under a key that was claimed before; CommandUnderWayError while there is none yet."""
     answer = find_answer(tx, command)
     if answer is None:
-        raise ConflictError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
+        raise CommandUnderWayError(f"A command with idempotency key {tx.idempotency_key!r} is under way; try again.")
     return answer
 
 
@@ -360,13 +337,16 @@ def find_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer | No
     row = tx.query(_STORED, {"merchant_id": command.merchant_id, "key": tx.idempotency_key}).fetchone()
     if row is None:
         raise errors.SerializationFailure("The idempotency key was removed at this moment.")
-    command_name, stored_hash, response = row
+    command_name, stored_hash, response, hashes = row
     if not has_body(command, stored_hash):
         raise IdempotencyConflictError(
-            f"Idempotency key {tx.idempotency_key!r} was used for a {command_name} with another body; use a new key."
+            f"Idempotency key {tx.idempotency_key!r} was used for a {command_name} with another body; use a new key.",
+            fields=differing_fields(msgspec.json.decode(hashes), command) if hashes else (),
         )
     if response is None:
         return None
+    if tx.notes is not None:
+        tx.notes.is_replayed = True
     return cast(Answer, decoded(response, answer_type(type(command))))
 
 
@@ -379,7 +359,7 @@ def _is_lost(error: psycopg.Error) -> bool:
 
 def _gave_up(pod: CommandPod, failure: psycopg.Error | None) -> ConflictError | StackError:
     if isinstance(failure, _REPEATABLE):
-        return ConflictError(f"{ATTEMPTS_MAX} attempts met other changes of the same rows; try again.")
+        return ContendedError(f"{ATTEMPTS_MAX} attempts met other changes of the same rows; try again.")
     reason = str(failure).strip().splitlines()[0]
     return StackError(f"{pod.pod}'s database cannot be reached: {reason}")
 

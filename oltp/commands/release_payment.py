@@ -6,7 +6,8 @@ from contracts.errors import GatewayDeclinedError
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.limits import Uuid
 from oltp.commands.asking import Outcome, ProviderCommand
-from oltp.commands.execute import CommandPod, Request
+from oltp.commands.execute import CommandPod
+from oltp.commands.requests import Request
 from oltp.commands.void_payment import void_call
 from oltp.domain.payments import release_payment
 from oltp.domain.provider_calls import ProviderCall

@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contracts.errors import NotFoundError
+from contracts.errors import NotFoundError, PreconditionError
 from contracts.events.common import AggregateState, Value
 from oltp.outbox import Change, publish_all, publish_kept
 from oltp.store.mapping import MAPPINGS, AggregateMapping, ChildMapping, PartRow, insert_statement
-from oltp.transaction import CommandTransaction
+from oltp.transaction import CommandTransaction, Expected
 
 State = TypeVar("State", bound=AggregateState)
 
@@ -83,7 +83,14 @@ def ask_by(
         # Lock in a separate statement: the next statement has a new snapshot and sees the changes that we waited for.
         tx.query(mapping.lock(column), (merchant_id, value))
     cursor = tx.query(mapping.select(column), (merchant_id, value))
-    return lambda: [msgspec.json.decode(row[0], type=state_type) for row in cursor.fetchall()]
+
+    def answer() -> list[State]:
+        found = [msgspec.json.decode(row[0], type=state_type) for row in cursor.fetchall()]
+        if lock and tx.expects is not None:
+            _require_version(tx.expects, found)
+        return found
+
+    return answer
 
 
 def save(
@@ -211,6 +218,18 @@ def _required(found: list[State], state_type: type[State], merchant_id: str, agg
         name = state_type.AGGREGATE_TYPE.replace("_", " ")
         raise NotFoundError(f"Merchant {merchant_id} has no {name} {aggregate_id}.")
     return found[0]
+
+
+def _require_version(expected: Expected, found: Sequence[AggregateState]) -> None:
+    """Raise PreconditionError when one of the locked aggregates is the expected one in another version."""
+    for state in found:
+        is_it = (state.AGGREGATE_TYPE, state.aggregate_id) == (expected.aggregate_type, expected.aggregate_id)
+        if is_it and state.version != expected.version:
+            name = state.AGGREGATE_TYPE.replace("_", " ")
+            raise PreconditionError(
+                f"The {name} {state.aggregate_id} has version {state.version} by now, not {expected.version}; "
+                "nothing was changed."
+            )
 
 
 def _json(value: Any) -> str:

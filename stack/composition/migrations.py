@@ -64,6 +64,7 @@ def _in_turn(dsn: str, *migrations: Callable[[str], None]) -> None:
 
 
 def _tasks(settings: Settings) -> list[Callable[[], object]]:
+    from api.keys.store import migrate_keys
     from derived.lake import migrate_lake
     from derived.lake_connection import bounds_of
     from derived.read_models.migrate import migrate as migrate_read_models
@@ -85,7 +86,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     return [
         # One after the other: Alembic keeps the migration in progress in module state.
         lambda: _one_by_one(migrate_pod, [pod.owner_dsn for pod in settings.pods]),
-        lambda: migrate_directory(settings.control_dsn),
+        lambda: _in_turn(settings.control_dsn, migrate_directory, migrate_keys),
         # One after the other: two transactions that create the same schema at once disturb each other.
         lambda: _in_turn(
             settings.control_dsn, migrate_results, migrate_figures, migrate_coverage, migrate_sightings, migrate_rounds

@@ -19,10 +19,12 @@ from stack import settings
 from stack.composition import session
 from stack.composition.projections import PROJECTIONS, build_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
+from stack.looking.unmet import UnmetStatus, read_unmet
 from stack.looking.verdict import Verdict, verdict_of
 from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
 from stack.looking.witnesses import WitnessStatus, read_witnesses
 from stack.processes import restarts, stopped
+from stack.processes.api_address import api_url
 from stack.processes.dagster_home import dagster_url
 from stack.processes.dagster_pages import pages_missing
 from stack.processes.data_docs import data_docs_url
@@ -83,18 +85,6 @@ class PairStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnmetStatus:
-    """An expectation of data quality that does not hold."""
-
-    suite: str
-    pod: str
-    expectation: str
-    rows_found: int
-    since: str
-    page: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Status:
     """Everything that `tieout status` shows."""
 
@@ -110,6 +100,8 @@ class Status:
     dagster_url: str | None
     pages_missing: str = ""
     """Why Dagster's pages cannot be used; empty when they can be used or were not started."""
+    api_url: str | None = None
+    """The address of the HTTP interface; None when no process keeps the stack up."""
     pods: list[PodStatus] = field(default_factory=list)
     projections: list[ProjectionStatus] = field(default_factory=list)
     warehouse: list[ProjectionStatus] = field(default_factory=list)
@@ -163,7 +155,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         warehouse = pool.submit(_warehouse_statuses, values)
         pairs = pool.submit(_pair_statuses, values)
         breaks = pool.submit(_break_counts, values)
-        unmet = pool.submit(_unmet, values)
+        unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
         drills = pool.submit(_drills_summary, values)
         coverage = pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
@@ -181,6 +173,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         servers_refusal=stopped.of_servers(values.var_dir),
         dagster_url=dagster_url(values) if resident else None,
         pages_missing=missing.result() if resident else "",
+        api_url=api_url(values) if resident else None,
         pods=list(seen.values()),
         projections=[counting_outbox(copy, seen[copy.pod]) for copy in (future.result() for future in copies)],
         warehouse=[counting_outbox(copy, seen[copy.pod]) for copy in warehouse.result()],
@@ -352,25 +345,6 @@ def _drills_summary(values: Settings) -> str | None:
     from drills.records import newest_proofs
 
     return _asked(lambda: summary(cell_proofs(newest_proofs(values.control_dsn), utc_now())), lambda _: None)
-
-
-def _unmet(values: Settings) -> list[UnmetStatus] | None:
-    from repair.alerts.unmet import unmet
-
-    def ask() -> list[UnmetStatus] | None:
-        return [
-            UnmetStatus(
-                suite=row.suite,
-                pod=row.pod,
-                expectation=row.expectation,
-                rows_found=row.rows_found,
-                since=row.first_seen_at.isoformat(),
-                page=row.page,
-            )
-            for row in unmet(values.control_dsn)
-        ]
-
-    return _asked(ask, lambda _: None)
 
 
 def _near_limits(values: Settings) -> list[str]:

@@ -32,6 +32,8 @@ SECRETS = (
 """Settings that hold a password, besides those of the pods and ALERTS, which only the senders of alerts get."""
 
 ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
+PEPPER = "TIEOUT_API_PEPPER"
+"""The secret of API keys: only the HTTP interface gets it."""
 
 WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
@@ -59,6 +61,16 @@ def witness_settings(settings: Settings) -> dict[str, str]:
     catalog = "TIEOUT_CATALOG_READER_DSN" if settings.catalog_reader_dsn else "TIEOUT_CATALOG_DSN"
     own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_READ_MODELS_WITNESS_DSN", catalog]
     return _told(settings, [*own, *_of_pods(settings, [WITNESS])])
+
+
+def api_settings(settings: Settings) -> dict[str, str]:
+    """Return the settings of the HTTP interface: it runs commands, asks copies, and shows operators how all stands."""
+    # The copies by the roles that may only read; without them, by their owners.
+    catalog = "TIEOUT_CATALOG_READER_DSN" if settings.catalog_reader_dsn else "TIEOUT_CATALOG_DSN"
+    models = "TIEOUT_READ_MODELS_READER_DSN" if settings.read_models_reader_dsn else "TIEOUT_READ_MODELS_DSN"
+    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", catalog, models]
+    told = _told(settings, [*own, *_of_pods(settings, ["app", "reader"])])
+    return {**told, PEPPER: settings.api_pepper}
 
 
 def builder_settings(settings: Settings) -> dict[str, str]:
@@ -103,7 +115,7 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
     for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told) & values.keys():
         values[name] = WITHHELD_URL if name == "TIEOUT_LOG_URL" else WITHHELD
-    for name in () if has_alerts else ALERTS:
+    for name in (PEPPER, *(() if has_alerts else ALERTS)):
         del values[name]
     return values
 

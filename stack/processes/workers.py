@@ -18,6 +18,7 @@ from stack.ports import LOOPBACK
 from stack.processes.dagster_home import CodeLocation, code_locations, dagster_environment, write_workspace
 from stack.processes.data_docs import write_data_docs_site
 from stack.processes.duties import (
+    api_settings,
     consumer_settings,
     display_settings,
     graph_settings,
@@ -35,6 +36,7 @@ TRAFFIC = "traffic"
 UPKEEP = "upkeep"
 WITNESS = "witness"
 RECONCILER = "reconciler"
+API = "api"
 
 
 def propagation_programs(settings: Settings) -> list[Program]:
@@ -75,6 +77,11 @@ def witness_program(settings: Settings) -> Program:
 def reconciler_program(settings: Settings) -> Program:
     """Return the worker that compares all the time."""
     return _worker(settings, RECONCILER, reconciler_settings(settings), "reconciler")
+
+
+def api_program(settings: Settings, *, port: int) -> Program:
+    """Return the worker that serves the HTTP interface (on `port`, loopback)."""
+    return _worker(settings, API, api_settings(settings), "api", "--port", str(port))
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

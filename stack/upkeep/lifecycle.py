@@ -22,15 +22,18 @@ from contracts.settings import Settings
 from contracts.waiting import wait_until
 from stack import files, ports, settings
 from stack.composition import session
+from stack.composition.keys import make_first_keys
 from stack.composition.migrations import migrate_everything
 from stack.looking.outages import outage
 from stack.processes import restarts, stopped, tracking
+from stack.processes.api_address import api_url, choose_port, is_ready, store_address
 from stack.processes.dagster_database import migrate_dagster
 from stack.processes.dagster_home import code_locations, write_dagster_home
 from stack.processes.dagster_pages import Pages
 from stack.processes.data_docs import forget_address
 from stack.processes.supervision import Supervisor
 from stack.processes.workers import (
+    api_program,
     dagster_programs,
     data_docs_program,
     propagation_programs,
@@ -49,8 +52,21 @@ DAGSTER_PORT = 3000
 PAGES_TIMEOUT_SECONDS = 180.0
 PAGES_LOOK_SECONDS = 0.5
 WATCH_SECONDS = 2.0
+API_TIMEOUT_SECONDS = 60.0
 GENERATED = (
-    *("backup", "dagster", "data_docs", "dbt", "drills", "imports", "memory", "refusals", "scratch", "supervisor"),
+    *(
+        "api",
+        "backup",
+        "dagster",
+        "data_docs",
+        "dbt",
+        "drills",
+        "imports",
+        "memory",
+        "refusals",
+        "scratch",
+        "supervisor",
+    ),
     "watch",
 )
 """Folders in `var` that `reset` deletes, besides those of the servers."""
@@ -77,6 +93,9 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     stop_workers(values.var_dir)
     programs = [*propagation_programs(values), upkeep_program(values, is_alone=pages_port is None)]
     programs.append(witness_program(values))
+    api_port = choose_port(values)
+    store_address(values, api_port)
+    programs.append(api_program(values, port=api_port))
     if values.reconciler_cpu_percent:
         programs.append(reconciler_program(values))
     if has_traffic:
@@ -130,6 +149,18 @@ def wait_for_pages(pages: Pages, progress: Progress) -> bool:
     return True
 
 
+def wait_for_api(values: Settings, progress: Progress) -> bool:
+    """Wait until the HTTP interface answers, and print where; return False after API_TIMEOUT_SECONDS."""
+    address, deadline = api_url(values) or "", time.monotonic() + API_TIMEOUT_SECONDS
+    while not is_ready(address):
+        if time.monotonic() > deadline:
+            progress.note(f"The HTTP interface at {address} does not answer yet; `tieout status` says why.")
+            return False
+        time.sleep(PAGES_LOOK_SECONDS)
+    progress.note(f"HTTP interface: {address}/v1 (`tieout keys` shows the keys to ask it with)")
+    return True
+
+
 def reload_code(values: Settings) -> list[str]:
     """Restart Dagster's code servers and the repairer with the present code; return the names of the servers.
 
@@ -154,12 +185,14 @@ def run_until_interrupted(progress: Progress, *, has_traffic: bool, has_pages: b
 
 def keep_up(values: Settings, progress: Progress, *, has_traffic: bool, has_pages: bool) -> None:
     """Run all workers over running servers until Ctrl-C or a signal."""
+    make_first_keys(values)
     if has_pages:
         migrate_dagster(values, progress)
     supervisor = Supervisor(var_dir=values.var_dir)
     restarts.begin_counting(supervisor.folder, supervisor.log)
     with workers(values, has_traffic=has_traffic, has_pages=has_pages) as pages:
         progress.note(f"Workers run; their logs are in {values.var_dir / 'logs'}.")
+        wait_for_api(values, progress)
         awaited = None
         if pages is not None and wait_for_pages(pages, progress):
             progress.note(f"Dagster: {pages.address}")

@@ -82,6 +82,10 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
 
         if run_upkeep(settings, stop, is_alone=options.alone):
             begin_anew("stack.upkeep.worker", "upkeep", "--alone")
+    elif options.kind == "api":
+        from stack.upkeep.serving import run_api
+
+        run_api(settings, stop, port=options.port)
     elif options.kind == "witness":
         from stack.composition.witnessing import run_witnesses
 
@@ -135,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
     upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")
     upkeep.add_argument("--alone", action="store_true", help="also do what Dagster's schedules do otherwise")
+    api = kinds.add_parser("api", help="serve the HTTP interface")
+    api.add_argument("--port", type=int, required=True)
     kinds.add_parser("witness", help="see who writes past the rules")
     kinds.add_parser("reconciler", help="compare all the time, within a share of one processor")
     once = kinds.add_parser("once", help="do one thing of the timetable, and end")

@@ -10,6 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
+    "api",
     "contracts",
     "oltp",
     "streams",

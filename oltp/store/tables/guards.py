@@ -34,6 +34,8 @@ idempotency_keys = Table(
     Column("recorded_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     # True for a key of an import, which may be repeated years later. Other keys are removed when their lease is over.
     Column("is_kept", Boolean, nullable=False, server_default=false()),
+    # A hash per field of the command; null: stored before there were any, or by a caller that does not need them.
+    Column("field_hashes", JSON),
     Index("idempotency_keys_recorded_at_idx", "recorded_at", postgresql_using="brin"),
 )
 

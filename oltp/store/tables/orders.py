@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint, text
 
 from contracts.events.order import LineKind, OrderStatus
 from oltp.store.tables.columns import (
@@ -59,6 +59,7 @@ orders = root_table(
     CheckConstraint("added_tax_minor <= tax_minor", name="added_tax_within_tax"),
     CheckConstraint("cancelled_minor <= total_minor", name="cancelled_within_total"),
     CheckConstraint("cancelled_tax_minor <= tax_minor", name="cancelled_tax_within_tax"),
+    Index("orders_customer_idx", "merchant_id", "customer_id", postgresql_where=text("customer_id is not null")),
 )
 
 order_lines = part_table(

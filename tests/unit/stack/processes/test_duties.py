@@ -52,6 +52,10 @@ def settings(tmp_path: Path) -> Settings:
         lake_threads=3,
         alert_urls=("mailto://u:alert@x", "slack://a/b"),
         digest_urls=("mailto://u:digest@x",),
+        api_pepper="p:pepper@and-some-more-characters",
+        api_port=8181,
+        api_requests_per_second=10,
+        api_requests_at_once=5,
     )
 
 
@@ -59,7 +63,7 @@ def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
     known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in (*POD_ROLES, WITNESS)]
     known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking"]
-    known += ["looking", "seeing"]
+    known += ["looking", "seeing", "pepper"]
     return {secret for secret in known if f":{secret}@" in text}
 
 
@@ -77,6 +81,11 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
     "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing", "asking"}),
+    "api": (
+        duties.api_settings,
+        {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")}
+        | {"control", "log", "asking", "looking", "pepper"},
+    ),
     "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
     "upkeep": (

@@ -1,0 +1,42 @@
+"""What operators may look at, as functions that the stack hands in.
+
+Belongs here: this port. Does not belong here: the functions (`stack/upkeep/operations.py`), the routes
+(`api/routes/operator.py`). They need every store and the supervisor, which the interface itself does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from contracts.errors import StackError
+
+Shown = dict[str, Any]
+"""Values that JSON can hold, as the command of the same name answers with --json."""
+
+
+def _missing(*_: Any, **__: Any) -> NoReturn:
+    raise StackError("This process was not given the functions of operators.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """The functions of operators; each only looks."""
+
+    status: Callable[[], Shown] = _missing
+    """As `tieout status --json`."""
+    breaks: Callable[..., list[Shown]] = _missing
+    """By `pod`, `merchant_id` (None: all), `is_ended` and `limit`, the oldest first."""
+    find_break: Callable[[int], Shown] = _missing
+    """One break with its history; NotFoundError."""
+    repairs: Callable[[int], list[Shown]] = _missing
+    """At most so many actions of repairs, the newest first."""
+    promises: Callable[[], list[Shown]] = _missing
+    """What each copy promises when it is down, and the newest drill that proves it."""
+    periods: Callable[[], list[Shown]] = _missing
+    """The closed months with their certificates."""
+    certificate: Callable[[str], bytes] = _missing
+    """The certificate of a closed month, as it was made; NotFoundError."""
+    report_file: Callable[[str, str, str], bytes] = _missing
+    """The file of a closed month's report in a format, byte for byte; NotFoundError."""

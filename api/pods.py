@@ -1,0 +1,165 @@
+"""The pods as the interface uses them: in which one a merchant lives, its commands, and a connection for reads.
+
+Belongs here: finding the pod, and repeating a command where the merchant has moved meanwhile. Does not belong here:
+commands (`oltp/commands/`), the directory (`oltp/directory.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from api.positions import Position
+from contracts.errors import NotFoundError, PodFencedError, StackError
+from contracts.settings import Settings
+from oltp.commands.execute import Command, CommandPod, build_command_pod, execute
+from oltp.directory import Placement, pod_of
+from oltp.gateway import PaymentGateway
+from oltp.transaction import Expected, Notes
+
+CONNECTIONS_MAX = 12
+"""Connections of this process to one pod; they are opened on demand."""
+HOME_SECONDS_MAX = 30.0
+"""How long we remember where a merchant lives. A pod that it has left refuses its commands, and then we look again."""
+FENCED_ATTEMPTS = 3
+
+_WHERE = """
+select pg_current_wal_insert_lsn()::text, pg_snapshot_xmax(pg_current_snapshot())::text::bigint, (
+    select xmin::text::bigint from oltp.idempotency_keys where merchant_id = %s and idempotency_key = %s
+)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A command's answer, and where its write is."""
+
+    answer: Any
+    position: Position | None
+    is_replayed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Home:
+    placement: Placement
+    read_at: float
+
+
+class Pods:
+    """All pods. Thread-safe. Close it at the end."""
+
+    def __init__(self, settings: Settings, *, gateway: PaymentGateway | None = None) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._lock = threading.Lock()
+        self._pods: dict[str, CommandPod] = {}
+        self._homes: dict[str, _Home] = {}
+
+    def pod(self, name: str) -> CommandPod:
+        """Return the named pod; it connects at first use."""
+        with self._lock:
+            if name not in self._pods:
+                self._pods[name] = build_command_pod(
+                    self._settings.pod(name),
+                    control_dsn=self._settings.control_dsn,
+                    gateway=self._gateway,
+                    connections_max=CONNECTIONS_MAX,
+                )
+            return self._pods[name]
+
+    def home(self, merchant_id: str) -> CommandPod:
+        """Return the pod in which the merchant lives; NotFoundError when the directory does not know it."""
+        known = self._homes.get(merchant_id)
+        if known is None or time.monotonic() - known.read_at > HOME_SECONDS_MAX:
+            known = self._look_up(merchant_id, known)
+        return self.pod(known.placement.pod)
+
+    def execute(
+        self,
+        command: Command[Any],
+        *,
+        idempotency_key: str,
+        traceparent: str | None = None,
+        expects: Expected | None = None,
+    ) -> Done:
+        """Run a command in its merchant's pod; where the merchant has moved meanwhile, once more in its new pod."""
+        for attempt in range(FENCED_ATTEMPTS):
+            pod, notes = self.home(command.merchant_id), Notes()
+            try:
+                answer = execute(
+                    pod,
+                    command,
+                    idempotency_key=idempotency_key,
+                    traceparent=traceparent,
+                    notes=notes,
+                    expects=expects,
+                )
+            except PodFencedError:
+                self._homes.pop(command.merchant_id, None)
+                if attempt == FENCED_ATTEMPTS - 1:
+                    raise
+                continue
+            position = _position(pod, command.merchant_id, idempotency_key)
+            return Done(answer=answer, position=position, is_replayed=notes.is_replayed)
+        raise AssertionError("The last attempt returns or raises.")
+
+    @contextmanager
+    def reading(self, merchant_id: str) -> Iterator[psycopg.Connection[Any]]:
+        """Yield a connection to the merchant's pod for one read; give it back soon."""
+        with connection_of(self.home(merchant_id)) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every pod."""
+        with self._lock:
+            for pod in self._pods.values():
+                pod.close()
+
+    def _look_up(self, merchant_id: str, known: _Home | None) -> _Home:
+        try:
+            home = _Home(placement=pod_of(self._settings.control_dsn, merchant_id), read_at=time.monotonic())
+        except NotFoundError:
+            raise
+        except StackError:
+            if known is None:
+                raise
+            # The pod itself refuses the commands of a merchant that has left it.
+            return known
+        self._homes[merchant_id] = home
+        return home
+
+
+@contextmanager
+def connection_of(pod: CommandPod) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection of a pod; StackError when it gives none."""
+    try:
+        with pod.connections.connection() as connection:
+            yield connection
+    except (PoolTimeout, psycopg.OperationalError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StackError(f"{pod.pod}'s database cannot be reached: {reason}") from None
+
+
+def _position(pod: CommandPod, merchant_id: str, idempotency_key: str) -> Position | None:
+    """Return where the write of a command is; None when the pod cannot say: the command is done all the same."""
+    try:
+        with connection_of(pod) as connection:
+            row = connection.execute(_WHERE, (merchant_id, idempotency_key)).fetchone()
+    except StackError:
+        return None
+    if row is None or row[2] is None:
+        return None
+    return Position(pod=pod.pod, lsn=row[0], xid=_whole_xid(row[2], row[1]))
+
+
+def _whole_xid(low: int, newest: int) -> int:
+    """Return the 64-bit id of a transaction from its lower 32 bits; `newest` is an id that is not older."""
+    whole = (newest & ~0xFFFFFFFF) | low
+    return whole if whole <= newest else whole - (1 << 32)

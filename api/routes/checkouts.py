@@ -1,0 +1,139 @@
+"""The checkout: an order of given lines is placed, its goods are held, and its payment is authorized.
+
+Belongs here: putting the two commands together, and reservations before a checkout. Does not belong here: prices and
+stock, which the commands read again from OLTP whatever a storefront shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Annotated
+
+import msgspec
+
+from api.calls import Answer, Call
+from api.commands import COMMAND_SECONDS, command_route, done_answer
+from api.declaring import Criticality, Route, Work
+from api.pods import Done
+from api.roles import STOREFRONTS
+from contracts.errors import ConflictError, GatewayError, InsufficientStockError
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentState
+from contracts.limits import LINES, CustomerId, OrderNumber, PaymentToken, Quantity, StoredName, Uuid
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.place_order import OrderLineInput, PlaceOrder
+from oltp.commands.release_reservation import ReleaseReservation
+from oltp.commands.reserve_stock import ReserveStock
+
+WHOLE_KEY_CHARACTERS_MAX = 200
+"""A longer key is used by its hash, because the keys of both commands must fit, too."""
+
+
+class CheckoutLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units of one SKU; the price is the catalog's at this moment."""
+
+    sku: StoredName
+    quantity: Quantity
+
+
+class CheckoutBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is bought, by whom, and how it is paid."""
+
+    lines: Annotated[list[CheckoutLine], LINES]
+    location_id: StoredName
+    """The location whose stock is held."""
+    customer_id: CustomerId | None = None
+    """The merchant's own id of the customer; null: a guest."""
+    order_number: OrderNumber | None = None
+    """The merchant's own number; null: one is made, the same for a repeated request."""
+    reservation_id: Uuid | None = None
+    """A reservation of exactly these goods, which the order takes over."""
+    payment_token: PaymentToken | None = None
+    """The provider's token for the customer's card; null: nothing is authorized now."""
+
+
+class Checkout(msgspec.Struct, frozen=True, kw_only=True):
+    """A placed order and its payment."""
+
+    order: OrderState
+    payment: PaymentState | None
+    """Its status says whether the card was taken; null: nothing was to be authorized."""
+
+
+def check_out(call: Call) -> Answer:
+    """Place an order at the prices of this moment, hold its goods, and authorize its payment.
+
+    A declined card is no error: the order stands, and its payment's status is `declined`. Authorize another card with
+    `authorize_payment`. When the provider does not answer, repeat the request with the same Idempotency-Key: the order
+    is placed once, and the payment goes on.
+    """
+    body: CheckoutBody = call.body
+    key = call.idempotency_key
+    if len(key) > WHOLE_KEY_CHARACTERS_MAX:
+        key = hashlib.sha256(key.encode()).hexdigest()
+    placed = call.services.pods.execute(_order(call, body), idempotency_key=f"checkout/{key}/order")
+    order: OrderState = placed.answer
+    if body.payment_token is None or order.total_minor == 0:
+        return done_answer(call, placed, Checkout(order=order, payment=None))
+    command = AuthorizePayment(merchant_id=call.merchant_id, order_id=order.order_id, payment_token=body.payment_token)
+    paid = call.services.pods.execute(command, idempotency_key=f"checkout/{key}/payment")
+    both = Done(answer=order, position=paid.position, is_replayed=placed.is_replayed and paid.is_replayed)
+    return done_answer(call, both, Checkout(order=order, payment=paid.answer))
+
+
+def _order(call: Call, body: CheckoutBody) -> PlaceOrder:
+    return PlaceOrder(
+        merchant_id=call.merchant_id,
+        order_number=body.order_number or _order_number(call.merchant_id, call.idempotency_key),
+        customer_id=body.customer_id,
+        location_id=body.location_id,
+        lines=[OrderLineInput(sku=line.sku, quantity=line.quantity) for line in body.lines],
+        reservation_id=body.reservation_id,
+    )
+
+
+def _order_number(merchant_id: str, idempotency_key: str) -> str:
+    """Return a number that follows from the key, so that a repeated request asks for the same order."""
+    digest = hashlib.sha256(f"{merchant_id}/{idempotency_key}".encode()).digest()
+    return f"W{base64.b32encode(digest[:10]).decode()}"
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        name="check_out",
+        method="POST",
+        path="/v1/checkouts",
+        summary="Place an order and authorize its payment",
+        handler=check_out,
+        roles=STOREFRONTS,
+        criticality=Criticality.CHECKOUT,
+        work=Work.CHECKOUT,
+        deadline_seconds=COMMAND_SECONDS,
+        answer=Checkout,
+        status=201,
+        body=CheckoutBody,
+        is_command=True,
+        raises=(ConflictError, InsufficientStockError, GatewayError),
+    ),
+    command_route(
+        "POST",
+        "/v1/reservations",
+        ReserveStock,
+        "reserve_stock",
+        roles=STOREFRONTS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CHECKOUT,
+        status=201,
+        raises=(InsufficientStockError,),
+    ),
+    command_route(
+        "POST",
+        "/v1/reservations/{reservation_id}/releases",
+        ReleaseReservation,
+        "release_reservation",
+        roles=STOREFRONTS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CART,
+    ),
+)

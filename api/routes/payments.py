@@ -1,0 +1,92 @@
+"""Routes of money: authorizing, capturing, voiding, giving back.
+
+Belongs here: payments, refunds, gift cards. Does not belong here: an order's goods (`api/routes/orders.py`).
+"""
+
+from __future__ import annotations
+
+from api.commands import command_route
+from api.declaring import Criticality, Route, Work
+from api.roles import ADMINS, SELLERS
+from contracts.errors import (
+    GatewayError,
+    IllegalTransitionError,
+    InsufficientBalanceError,
+    OverCaptureError,
+    OverRefundError,
+)
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.fail_refund import FailRefund
+from oltp.commands.issue_gift_card import IssueGiftCard
+from oltp.commands.redeem_gift_card import RedeemGiftCard
+from oltp.commands.request_refund import RequestRefund
+from oltp.commands.void_payment import VoidPayment
+
+ROUTES: tuple[Route, ...] = (
+    command_route(
+        "POST",
+        "/v1/orders/{order_id}/payments",
+        AuthorizePayment,
+        "authorize_payment",
+        roles=SELLERS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CHECKOUT,
+        status=201,
+        raises=(GatewayError,),
+    ),
+    command_route(
+        "POST",
+        "/v1/orders/{order_id}/gift-card-payments",
+        RedeemGiftCard,
+        "redeem_gift_card",
+        roles=SELLERS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CHECKOUT,
+        status=201,
+        raises=(InsufficientBalanceError,),
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/captures",
+        CapturePayment,
+        "capture_payment",
+        roles=ADMINS,
+        raises=(OverCaptureError, IllegalTransitionError, GatewayError),
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/voids",
+        VoidPayment,
+        "void_payment",
+        roles=ADMINS,
+        raises=(IllegalTransitionError, GatewayError),
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/refunds",
+        RequestRefund,
+        "request_refund",
+        roles=ADMINS,
+        status=201,
+        raises=(OverRefundError,),
+    ),
+    command_route(
+        "POST",
+        "/v1/refunds/{refund_id}/completions",
+        CompleteRefund,
+        "complete_refund",
+        roles=ADMINS,
+        raises=(IllegalTransitionError, GatewayError),
+    ),
+    command_route(
+        "POST",
+        "/v1/refunds/{refund_id}/failures",
+        FailRefund,
+        "fail_refund",
+        roles=ADMINS,
+        raises=(IllegalTransitionError,),
+    ),
+    command_route("POST", "/v1/gift-cards", IssueGiftCard, "issue_gift_card", roles=ADMINS, status=201),
+)

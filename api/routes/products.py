@@ -1,0 +1,63 @@
+"""Routes of the catalog as a storefront reads it, from OLTP: prices and units as they are now.
+
+Belongs here: reading products. Does not belong here: changing them (`api/routes/catalog.py`), searching them.
+"""
+
+from __future__ import annotations
+
+from api.calls import Answer, Call
+from api.cursors import Page, PageQuery, page_of, position_after
+from api.declaring import Criticality, Role, Route, Work
+from oltp.reads.products import ProductPage, product_page, product_pages
+
+READERS = frozenset({Role.STOREFRONT, Role.ADMIN})
+
+
+def get_product(call: Call) -> Answer:
+    """Return a product with the prices and the units that can be sold at this moment."""
+    product_id = call.uuid("product_id")
+    with call.services.pods.reading(call.merchant_id) as connection:
+        product = product_page(connection, call.merchant_id, product_id)
+    return Answer(value=product, version=None, headers={"Tieout-Source": "oltp"})
+
+
+def list_products(call: Call) -> Answer:
+    """Return a page of the merchant's products, by id."""
+    scope = ("products", call.merchant_id)
+    after = position_after(call.services.cursors, scope, call.query.after)
+    with call.services.pods.reading(call.merchant_id) as connection:
+        found = product_pages(
+            connection, call.merchant_id, after=after[0] if after else None, limit=call.query.limit + 1
+        )
+    page = page_of(call.services.cursors, scope, found, call.query.limit, lambda product: (product.product_id,))
+    return Answer(value=page, headers={"Tieout-Source": "oltp"})
+
+
+ROUTES = (
+    Route(
+        name="list_products",
+        method="GET",
+        path="/v1/products",
+        summary="The merchant's products, page by page",
+        handler=list_products,
+        roles=READERS,
+        criticality=Criticality.PAGE,
+        work=Work.STOREFRONT,
+        deadline_seconds=5.0,
+        answer=Page[ProductPage],
+        query=PageQuery,
+    ),
+    Route(
+        name="get_product",
+        method="GET",
+        path="/v1/products/{product_id}",
+        summary="A product as it can be bought now",
+        handler=get_product,
+        roles=READERS,
+        criticality=Criticality.PAGE,
+        work=Work.STOREFRONT,
+        deadline_seconds=2.0,
+        answer=ProductPage,
+        parameters={"product_id": "The product's id"},
+    ),
+)

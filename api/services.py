@@ -1,0 +1,76 @@
+"""What the routes work with: made once per process, handed to every call.
+
+Belongs here: this value and its end. Does not belong here: making its parts from settings, except those of `api/`
+itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from api.executors import Executors
+from api.keys.ring import KeyRing
+from api.keys.store import KeyStore, pooled_store
+from api.limits import KeyCounters, KeyLimits
+from api.models import ReadModels
+from api.operations import Operations
+from api.pods import Pods
+from api.signing import Signer, derived_secret
+from contracts.settings import Settings
+from oltp.gateway import PaymentGateway
+
+KEY_PURPOSE = "api keys"
+"""What the pepper is used for in the digests of keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything that handlers use."""
+
+    settings: Settings
+    pods: Pods
+    models: ReadModels
+    executors: Executors
+    keys: KeyStore
+    ring: KeyRing
+    counters: KeyCounters
+    cursors: Signer
+    tokens: Signer
+    operations: Operations
+
+    def close(self) -> None:
+        """Let running work end, and close all connections."""
+        self.executors.close()
+        self.pods.close()
+        self.models.close()
+        if self.keys.connections is not None:
+            self.keys.connections.close()
+
+
+def build_services(
+    settings: Settings,
+    pepper: str,
+    *,
+    operations: Operations | None = None,
+    gateway: PaymentGateway | None = None,
+) -> Services:
+    """Return the services of one process; they connect at first use."""
+    keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
+    return Services(
+        settings=settings,
+        pods=Pods(settings, gateway=gateway),
+        models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
+        executors=Executors(),
+        keys=keys,
+        ring=KeyRing(keys),
+        counters=KeyCounters(
+            KeyLimits(
+                per_second=settings.api_requests_per_second,
+                burst=2 * settings.api_requests_per_second,
+                in_flight=settings.api_requests_at_once,
+            )
+        ),
+        cursors=Signer(derived_secret(pepper, "cursors"), "cursor"),
+        tokens=Signer(derived_secret(pepper, "positions"), "position"),
+        operations=operations or Operations(),
+    )

@@ -1,0 +1,249 @@
+"""The cost of the HTTP interface: processor time per request, and a checkout over HTTP against the bare command.
+
+    python -m bench.serving [--orders N] [--reads N] [--cases N] [--json]
+
+Belongs here: one process that serves on a socket, asked by eight connections; requests that schemathesis makes, by the
+ten thousand. Does not belong here: commands under concurrency (`bench/commands.py`). Processor time is that of the
+serving process and of PostgreSQL; the clients' is not counted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from api.declaring import Role
+from api.keys.store import migrate_keys
+from bench.commands import LOCATION, MERCHANT, open_shop, place
+from bench.figures import Figure, measured
+from bench.processor import Cost, cost_of, server_seconds
+from bench.servers import own_postgres
+from contracts.settings import PodSettings, Settings
+from contracts.waiting import wait_until
+from derived.read_models.migrate import migrate as migrate_read_models
+from oltp.commands.execute import CommandPod, build_command_pod, execute
+from oltp.directory import migrate_directory
+from oltp.store.migrate import migrate
+from stack.composition.keys import key_store
+from stack.ports import LOOPBACK, free_port
+from stack.processes.api_address import is_ready
+from stack.servers import bootstrap
+from stack.servers.postgres import EmbeddedPostgres
+from stack.settings import ROOT
+from stack.upkeep.serving import run_api
+
+CONNECTIONS = 8
+SKUS, LINES = 300, 3
+RATIO_MAX = 1.5
+"""A checkout over HTTP costs at most so many times the bare command, PostgreSQL included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A serving process, and how to ask it."""
+
+    settings: Settings
+    server: EmbeddedPostgres
+    process_id: int
+    port: int
+    key: str
+    product: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; return 0 when every goal is met, 1 otherwise."""
+    return measured(
+        "serving",
+        measure,
+        __doc__,
+        arguments,
+        orders=(1_000, "checkouts of each kind"),
+        reads=(4_000, "reads of each kind"),
+        cases=(20_000, "requests that schemathesis makes; 0: none"),
+    )
+
+
+def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> list[Figure]:
+    """Return the processor time of each kind of request, and the ratio of a checkout."""
+    with serving() as served:
+        with build_command_pod(served.settings.pods[0], connections_max=CONNECTIONS) as pod:
+            _bare(pod, orders // 10 or 1)
+            bare = cost_of(served.server, lambda: _bare(pod, orders))
+        _checkouts(served, orders // 10 or 1)
+        checkout = _cost(served, lambda: _checkouts(served, orders))
+        costs = {
+            name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
+            for name, path in {
+                "health": "/v1/health",
+                "product page": f"/v1/products/{served.product}",
+                "account page": "/v1/customers/c/account",
+            }.items()
+        }
+    found = [figure for name, cost in costs.items() for figure in _figures(name, cost, reads)]
+    found += _figures("bare command, place an order of 3 lines", bare, orders)
+    found += _figures("checkout of the same order over HTTP", checkout, orders)
+    ratio = (checkout.client + checkout.server) / (bare.client + bare.server)
+    found.append(Figure(name="ratio", value=ratio, unit="", goal=f"<= {RATIO_MAX}", is_met=ratio <= RATIO_MAX))
+    return [*found, *([_generated(cases)] if cases else [])]
+
+
+def _figures(name: str, cost: Cost, number: int) -> list[Figure]:
+    return [
+        Figure(name=name, value=cost.client / number * 1e6, unit="us"),
+        Figure(name=f"{name}: PostgreSQL", value=cost.server / number * 1e6, unit="us"),
+    ]
+
+
+@contextmanager
+def serving() -> Iterator[Served]:
+    """Yield a process that serves one shop in one pod with fsync on; stop and delete everything afterwards."""
+    with own_postgres() as (server, _), tempfile.TemporaryDirectory() as folder:
+        settings = _settings(server, Path(folder))
+        with build_command_pod(settings.pods[0], control_dsn=settings.control_dsn) as pod:
+            open_shop(pod, SKUS)
+            with pod.connections.connection() as connection:
+                row = connection.execute("select product_id::text from oltp.products").fetchone()
+        made = key_store(settings).create(Role.STOREFRONT, MERCHANT, "bench")
+        port = free_port()
+        child = multiprocessing.get_context("spawn").Process(target=_serve, args=(settings, port))
+        child.start()
+        try:
+            wait_until(
+                lambda: is_ready(f"http://{LOOPBACK}:{port}"),
+                timeout_seconds=60,
+                failure=lambda: "The interface does not answer.",
+            )
+            yield Served(
+                settings=settings,
+                server=server,
+                process_id=child.pid or 0,
+                port=port,
+                key=made.text or "",
+                product=row[0] if row else "",
+            )
+        finally:
+            child.terminate()
+            child.join(30)
+
+
+def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
+    roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE, *(item.role for item in bootstrap.CONTROL_DATABASES))
+    passwords = {role: f"{role}-password" for role in (*roles, bootstrap.QUERY_ROLE)}
+    bootstrap.prepare_pod(server.superuser_dsn(), passwords)
+    bootstrap.prepare_control(server.superuser_dsn(), passwords)
+    owner, app, relay, reader = (
+        server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in bootstrap.POD_ROLES
+    )
+    migrate(owner)
+    control, catalog, models, dagster = (
+        server.dsn(item.role, passwords[item.role], item.database) for item in bootstrap.CONTROL_DATABASES
+    )
+    migrate_directory(control)
+    migrate_keys(control)
+    migrate_read_models(models)
+    return Settings(
+        var_dir=folder,
+        pods=(PodSettings(pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader),),
+        control_dsn=control,
+        catalog_dsn=catalog,
+        read_models_dsn=models,
+        dagster_dsn=dagster,
+        log_url="redis://127.0.0.1:1/0",
+        lake_data_path=str(folder),
+        lake_backup_path=folder,
+        api_pepper="only for a measurement, on this machine",
+        api_requests_per_second=1_000_000,
+    )
+
+
+def _serve(settings: Settings, port: int) -> None:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    run_api(settings, stop, port=port)
+
+
+def _cost(served: Served, work: Callable[[], None]) -> Cost:
+    """Return the processor time of the serving process and of PostgreSQL for some work."""
+    process = psutil.Process(served.process_id)
+    before, behind = process.cpu_times(), server_seconds(served.server)
+    work()
+    after = process.cpu_times()
+    client = after.user + after.system - before.user - before.system
+    return Cost(client=client, server=server_seconds(served.server) - behind)
+
+
+def _bare(pod: CommandPod, number: int) -> None:
+    def one(index: int) -> None:
+        key = str(uuid.uuid4())
+        execute(pod, place(_items(index), key), idempotency_key=key)
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(one, range(number)))
+
+
+def _items(index: int) -> list[int]:
+    return [(index * LINES + line) % SKUS for line in range(LINES)]
+
+
+def _checkouts(served: Served, number: int) -> None:
+    def body(index: int) -> bytes:
+        lines = [{"sku": line.sku, "quantity": 1} for line in place(_items(index), "n").lines]
+        return json.dumps({"lines": lines, "location_id": LOCATION, "customer_id": "c"}).encode()
+
+    _ask_all(served, number, "POST", "/v1/checkouts", body, 201)
+
+
+def _reads(served: Served, path: str, number: int) -> None:
+    _ask_all(served, number, "GET", path, lambda _: b"", 200)
+
+
+def _ask_all(served: Served, number: int, method: str, path: str, body: Callable[[int], bytes], status: int) -> None:
+    """Ask over several connections; SystemExit when an answer has another status."""
+
+    def ask(first: int) -> None:
+        connection = http.client.HTTPConnection(LOOPBACK, served.port, timeout=60)
+        for index in range(first, number, CONNECTIONS):
+            headers = {"Authorization": f"Bearer {served.key}", "Content-Type": "application/json"}
+            headers |= {"Idempotency-Key": str(uuid.uuid4())} if method == "POST" else {}
+            connection.request(method, path, body=body(index) or None, headers=headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            if answer.status != status:
+                raise SystemExit(f"{path} answered {answer.status}: {text[:200]!r}")
+        connection.close()
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(ask, range(CONNECTIONS)))
+
+
+def _generated(cases: int) -> Figure:
+    """Return how many of the requests that schemathesis made were answered as the document says: all, or none."""
+    outcome = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/integration/api/test_generated_requests.py"],
+        cwd=ROOT,
+        env={**os.environ, "TIEOUT_GENERATED_CASES": str(cases), "PYTHONPATH": str(ROOT)},
+        check=False,
+        stdout=sys.stderr,
+    )
+    is_met = outcome.returncode == 0
+    name = "requests of schemathesis that were answered as the document says"
+    return Figure(name=name, value=float(cases if is_met else 0), unit="", goal=f"= {cases}", is_met=is_met)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

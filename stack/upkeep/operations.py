@@ -1,0 +1,92 @@
+"""The functions of operators for the HTTP interface: the same that the commands of the same names call.
+
+Belongs here: handing them to `api/`. Does not belong here: the functions themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from api.operations import Operations, Shown
+from contracts.breaks import ENDED, BreakState
+from contracts.clock import utc_now
+from contracts.errors import NotFoundError
+from contracts.ownership import COPIES
+from contracts.settings import Settings
+
+
+def build_operations(settings: Settings) -> Operations:
+    """Return the functions over these settings; each connects when it is called."""
+    return Operations(
+        status=partial(_status, settings),
+        breaks=partial(_breaks, settings),
+        find_break=partial(_find_break, settings),
+        repairs=partial(_repairs, settings),
+        promises=partial(_promises, settings),
+        periods=partial(_periods, settings),
+        certificate=partial(_certificate, settings),
+        report_file=partial(_report_file, settings),
+    )
+
+
+def _status(settings: Settings) -> Shown:
+    from stack.looking.status import read_status
+
+    return read_status(settings).as_json()
+
+
+def _breaks(settings: Settings, *, pod: str | None, merchant_id: str | None, is_ended: bool, limit: int) -> list[Shown]:
+    from repair import ledger
+
+    states = tuple(state for state in BreakState if is_ended or state not in ENDED)
+    found = ledger.breaks(settings.control_dsn, states=states, pod=pod, merchant_id=merchant_id, limit=limit)
+    return [one.as_json() for one in found]
+
+
+def _find_break(settings: Settings, break_id: int) -> Shown:
+    from repair import ledger
+
+    found = ledger.find_break(settings.control_dsn, break_id)
+    return {**found.as_json(), "history": [asdict(change) for change in ledger.history(settings.control_dsn, break_id)]}
+
+
+def _repairs(settings: Settings, limit: int) -> list[Shown]:
+    from repair.audit import actions
+
+    return [action.as_json() for action in actions(settings.control_dsn, now=utc_now(), limit=limit)]
+
+
+def _promises(settings: Settings) -> list[Shown]:
+    from drills.records import newest_proofs
+
+    proofs: dict[str, list[Any]] = {}
+    for proof in newest_proofs(settings.control_dsn):
+        proofs.setdefault(proof.system, []).append(asdict(proof))
+    return [
+        {"copy": copy.name, "when_down": copy.when_down, "runbook": copy.runbook, "drills": proofs.get(copy.name, [])}
+        for copy in COPIES
+    ]
+
+
+def _periods(settings: Settings) -> list[Shown]:
+    from finance.books import closed_periods
+
+    return [one.as_json() for one in closed_periods(settings.control_dsn)]
+
+
+def _certificate(settings: Settings, period: str) -> bytes:
+    from finance.books import closed_periods
+
+    for one in closed_periods(settings.control_dsn):
+        if str(one.period) == period:
+            return one.certificate.encode()
+    raise NotFoundError(f"No month {period!r} is closed.")
+
+
+def _report_file(settings: Settings, period: str, report: str, file_format: str) -> bytes:
+    from finance.books import read_artefact
+    from finance.periods import parse_period
+
+    return read_artefact(settings.control_dsn, parse_period(period), report, file_format)

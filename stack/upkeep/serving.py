@@ -1,0 +1,63 @@
+"""The worker that serves the HTTP interface: its parts from settings, and its server until it is told to stop.
+
+Belongs here: what `api/` is handed from the stack, and the server. Does not belong here: routes (`api/`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import build_app
+from api.services import build_services
+from contracts.settings import Settings
+from stack.composition.keys import pepper_of
+from stack.ports import LOOPBACK
+from stack.upkeep.operations import build_operations
+
+GRACE_SECONDS = 10
+"""How long requests may go on after the worker was told to stop."""
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to its worker."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def run_api(settings: Settings, stop: threading.Event, *, port: int) -> None:
+    """Serve the interface of these settings until `stop` is set."""
+    serve(
+        build_app(build_services(settings, pepper_of(settings), operations=build_operations(settings))), stop, port=port
+    )
+
+
+def serve(app: FastAPI, stop: threading.Event, *, port: int) -> None:
+    """Serve an application on loopback until `stop` is set; requests that have begun are answered."""
+    server = Server(
+        uvicorn.Config(
+            app,
+            host=LOOPBACK,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    threading.Thread(target=_stop_with, args=(server, stop), daemon=True).start()
+    server.run()
+
+
+def _stop_with(server: uvicorn.Server, stop: threading.Event) -> None:
+    stop.wait()
+    server.should_exit = True

@@ -1,0 +1,140 @@
+"""One interface over one real pod for a module of tests: two merchants, and a key of every role.
+
+Belongs here: the system that these tests ask. Does not belong here: what they expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import build_app
+from api.declaring import Role
+from api.keys.store import migrate_keys
+from api.services import Services, build_services
+from contracts.events.merchant import TaxRate
+from contracts.settings import Settings
+from derived.read_models.migrate import migrate as migrate_read_models
+from drills.records import migrate as migrate_drills
+from finance.books import migrate as migrate_books
+from oltp.commands.execute import CommandPod, build_command_pod, execute
+from oltp.commands.register_merchant import RegisterMerchant
+from oltp.directory import migrate_directory
+from repair.audit import migrate as migrate_audit
+from repair.ledger import migrate as migrate_ledger
+from stack.servers import bootstrap
+from stack.servers.valkey import EmbeddedValkey
+from stack.upkeep.operations import build_operations
+from tests.conftest import Cluster
+from tests.integration import shop as shops
+
+RIVAL = "rival"
+PEPPER = "a pepper for tests"
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """The interface, and keys to ask it with."""
+
+    client: httpx.AsyncClient
+    runner: asyncio.Runner
+    services: Services
+    settings: Settings
+    shop: shops.Shop
+    keys: dict[tuple[Role, str | None], str]
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        role: Role | None = Role.STOREFRONT,
+        merchant_id: str = shops.MERCHANT,
+        key: str | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        """Ask with the key of a role; a command gets a new idempotency key unless `key` is given."""
+        headers = dict(options.pop("headers", {}))
+        if role is not None:
+            text = self.keys[role, None if role is Role.OPERATOR else merchant_id]
+            headers.setdefault("Authorization", f"Bearer {text}")
+        if method != "GET":
+            headers.setdefault("Idempotency-Key", key or f"test-{next(self.numbers)}")
+        return self.runner.run(self.client.request(method, path, headers=headers, **options))
+
+
+@pytest.fixture(scope="module")
+def api_settings(
+    postgres: Cluster, pod_template: str, valkey_server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    folder: Path = tmp_path_factory.mktemp("api")
+    roles = bootstrap.POD_ROLES
+    pod = postgres.create("api_pod", owner=roles[0], template=pod_template, connecting=(*roles, bootstrap.WITNESS_ROLE))
+    control = postgres.create("api_control", owner="tieout_control")
+    models = postgres.create("api_models", owner="tieout_read_models")
+    settings = Settings(
+        var_dir=folder / "var",
+        pods=(postgres.pod_settings("pod1", pod),),
+        control_dsn=postgres.dsn("tieout_control", control),
+        catalog_dsn=postgres.dsn("tieout_lake", "no_catalog"),
+        read_models_dsn=postgres.dsn("tieout_read_models", models),
+        dagster_dsn="",
+        log_url=valkey_server.url(),
+        api_requests_per_second=100_000,
+        lake_data_path=str(folder / "lake"),
+        lake_backup_path=folder / "backup",
+    )
+    migrate_directory(settings.control_dsn)
+    for migrate in (migrate_keys, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
+        migrate(settings.control_dsn)
+    migrate_read_models(settings.read_models_dsn)
+    yield settings
+    for database in (pod, control, models):
+        postgres.drop(database)
+
+
+@pytest.fixture(scope="module")
+def asked(api_settings: Settings) -> Iterator[Asked]:
+    """The interface with its shops and keys."""
+    services = build_services(api_settings, PEPPER, operations=build_operations(api_settings))
+    (settings,) = api_settings.pods
+    with build_command_pod(settings, control_dsn=api_settings.control_dsn) as pod:
+        mine = shops.open_shop(pod, settings)
+        _open_rival(pod)
+        keys = {
+            (role, merchant_id): services.keys.create(role, merchant_id, "test").text
+            for merchant_id in (shops.MERCHANT, RIVAL)
+            for role in (Role.STOREFRONT, Role.ADMIN)
+        }
+        keys[Role.OPERATOR, None] = services.keys.create(Role.OPERATOR, None, "test").text
+        # Errors must come as answers, as over a socket, and not as exceptions of the test.
+        transport = httpx.ASGITransport(build_app(services), raise_app_exceptions=False)
+        client = httpx.AsyncClient(transport=transport, base_url="http://tieout")
+        with asyncio.Runner() as runner:
+            yield Asked(client=client, runner=runner, services=services, settings=api_settings, shop=mine, keys=keys)
+            runner.run(client.aclose())
+        services.close()
+        mine.assert_identities()
+
+
+def _open_rival(pod: CommandPod) -> None:
+    """Register a second merchant, who owns nothing of what the tests do with the first one's keys."""
+    command = RegisterMerchant(
+        merchant_id=RIVAL,
+        name="Rival",
+        currency="GBP",
+        is_tax_inclusive=True,
+        jurisdiction="GB",
+        shipping_fee_minor=0,
+        tax_rates=[
+            TaxRate(jurisdiction="GB", tax_category=name, rate_ppm=200_000) for name in ("standard", "shipping")
+        ],
+    )
+    execute(pod, command, idempotency_key="register-rival")

@@ -1,0 +1,94 @@
+"""What holds for every request: keys and roles, problems, limits, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.bodies import BODY_BYTES_MAX
+from api.declaring import Role
+from contracts.problems import problem_types
+from tests.integration.api.conftest import RIVAL, Asked
+
+
+def _is_problem(answer: Any, status: int, name: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["type"] == f"/problems/{name}"
+    assert problem["request_id"] == answer.headers["tieout-request-id"]
+    assert problem["status"] == status
+    return problem
+
+
+def test_a_product_is_read_as_it_is_now(asked: Asked) -> None:
+    page = asked.ask("GET", "/v1/products").json()
+    (mug,) = [item for item in page["items"] if item["title"] == "Mug"]
+    (variant,) = asked.ask("GET", f"/v1/products/{mug['product_id']}").json()["variants"]
+    assert variant["sku"] == "MUG" and variant["unit_price_micro"] == 4_990_000
+    assert variant["available_quantity"] == sum(asked.shop.stock("MUG")) - 2 * asked.shop.stock("MUG")[1]
+
+
+def test_pages_follow_each_other_and_end(asked: Asked) -> None:
+    seen: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        page = asked.ask("GET", "/v1/products", params={"limit": 2, **after}).json()
+        seen += [item["product_id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert seen == sorted(set(seen)) and len(seen) == 5
+    _is_problem(asked.ask("GET", "/v1/products", params={"limit": 0}), 400, "input")
+    _is_problem(asked.ask("GET", "/v1/products", params={"after": "made up"}), 400, "input")
+    other = asked.ask("GET", "/v1/products", merchant_id=RIVAL, params=after)
+    _is_problem(other, 400, "input")
+
+
+def test_who_has_no_valid_key_gets_nothing(asked: Asked) -> None:
+    for header in ({}, {"Authorization": "Bearer made-up"}, {"Authorization": "Basic dXNlcg=="}):
+        answer = asked.ask("GET", "/v1/products", role=None, headers=header)
+        _is_problem(answer, 401, "unauthenticated")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    _is_problem(asked.ask("GET", "/v1/products", role=Role.OPERATOR), 403, "forbidden")
+
+
+def test_paths_and_methods_that_no_route_has(asked: Asked) -> None:
+    _is_problem(asked.ask("GET", "/v1/nothing"), 404, "unknown-path")
+    answer = asked.ask("DELETE", "/v1/products")
+    _is_problem(answer, 405, "wrong-method")
+    assert "GET" in answer.headers["allow"]
+
+
+def test_every_type_of_problem_has_its_page(asked: Asked) -> None:
+    for name in problem_types():
+        answer = asked.ask("GET", f"/problems/{name}", role=None)
+        assert answer.status_code == 200 and answer.text.startswith(f"# {name}\n")
+    _is_problem(asked.ask("GET", "/problems/nothing", role=None), 404, "not-found")
+
+
+def test_the_document_is_openapi_3_1(asked: Asked) -> None:
+    document = asked.ask("GET", "/v1/openapi.json", role=None).json()
+    assert document["openapi"].startswith("3.1")
+    assert "/v1/products/{product_id}" in document["paths"]
+
+
+@pytest.mark.parametrize("size", [BODY_BYTES_MAX + 1])
+def test_a_body_that_is_too_large_is_refused(asked: Asked, size: int) -> None:
+    _is_problem(asked.ask("GET", "/v1/products", content=b"x" * size), 413, "body-too-large")
+
+
+def test_an_operator_sees_how_everything_stands(asked: Asked) -> None:
+    status = asked.ask("GET", "/v1/operator/status", Role.OPERATOR).json()
+    assert [pod["pod"] for pod in status["pods"]] == ["pod1"] and status["pods"][0]["state"] == "reachable"
+    assert "password" not in str(status["pods"])
+    copies = asked.ask("GET", "/v1/operator/freshness", Role.OPERATOR).json()["copies"]
+    assert {copy["copy"] for copy in copies} >= {"lake", "account_view"}
+    assert asked.ask("GET", "/v1/operator/breaks", Role.OPERATOR).json() == {"items": []}
+    promises = asked.ask("GET", "/v1/operator/promises", Role.OPERATOR).json()["items"]
+    assert all(promise["when_down"] for promise in promises)
+    _is_problem(asked.ask("GET", "/v1/operator/breaks/1", Role.OPERATOR), 404, "not-found")
+    _is_problem(asked.ask("GET", "/v1/operator/periods/2011-04/certificate", Role.OPERATOR), 404, "not-found")
+    _is_problem(asked.ask("GET", "/v1/operator/periods/2011-04/reports/trading.csv", Role.OPERATOR), 404, "not-found")
+    _is_problem(asked.ask("GET", "/v1/operator/periods/nonsense/reports/trading.csv", Role.OPERATOR), 400, "input")
