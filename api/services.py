@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api.answers import Answers, build_answers
 from api.executors import Executors
 from api.keys.ring import KeyRing
 from api.keys.store import KeyStore, pooled_store
@@ -30,6 +31,7 @@ class Services:
     settings: Settings
     pods: Pods
     models: ReadModels
+    answers: Answers
     executors: Executors
     keys: KeyStore
     ring: KeyRing
@@ -41,6 +43,7 @@ class Services:
     def close(self) -> None:
         """Let running work end, and close all connections."""
         self.executors.close()
+        self.answers.close()
         self.pods.close()
         self.models.close()
         if self.keys.connections is not None:
@@ -56,9 +59,11 @@ def build_services(
 ) -> Services:
     """Return the services of one process; they connect at first use."""
     keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
+    pods = Pods(settings, gateway=gateway)
     return Services(
         settings=settings,
-        pods=Pods(settings, gateway=gateway),
+        pods=pods,
+        answers=build_answers(settings, pods),
         models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
         executors=Executors(),
         keys=keys,

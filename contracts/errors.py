@@ -43,7 +43,6 @@ The tree (a caller catches the widest class it can act on)::
     ├── UnbalancedImportError      what an import booked and rejected does not add up to what it read
     ├── WarehouseError             the warehouse could not be built or read
     │   └── UnprovenBuildError     it was built, but tests of its rows fail; it may be read, but proves nothing
-    ├── OverloadedError            too many ask at once, and this may wait; a later retry can succeed (503)
     ├── StackError                 a server could not be started or reached
     │   ├── CacheUnavailableError  the cache does not answer in time; whoever asked goes on without it
     │   ├── LogUnavailableError    the log does not answer, refuses, or its memory is full; a later retry can succeed
@@ -236,10 +235,6 @@ class UnprovenBuildError(WarehouseError):
         super().__init__(message)
         self.cuts = dict(cuts)
         """Pod -> the cut up to which the warehouse was built."""
-
-
-class OverloadedError(TieoutError):
-    """Too many ask at once for what may wait."""
 
 
 class StackError(TieoutError):

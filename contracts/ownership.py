@@ -33,6 +33,8 @@ class CopyKind(StrEnum):
     WAREHOUSE = "warehouse"
     READ_MODEL = "read model"
     """Tables in PostgreSQL that pages are served from."""
+    CACHE = "cache"
+    """Answers that are put together from OLTP when they are asked for, and kept until an event touches them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +197,21 @@ MERCHANT_SALES = Copy(
     when_down="Nobody sees today's sales; orders, payments and refunds go on against OLTP, and finance has its books.",
     runbook="runbooks/read_models.md",
 )
+ANSWER_CACHE = Copy(
+    name="answer_cache",
+    kind=CopyKind.CACHE,
+    store="Valkey",
+    description="Answers that are asked for again and again, as a product's page, put together from OLTP.",
+    asset=("serving", "answer_cache"),
+    shown_as=("valkey",),
+    built_by="derived/answer_cache/following.py",
+    found_by=(),
+    freshness_seconds=5,
+    late_seconds_max=60,
+    rebuilt_by="nothing: an empty cache is right, and fills itself",
+    when_down="Each page is put together from OLTP. When too many are asked for, pages are refused, not checkouts.",
+    runbook="runbooks/answer_cache.md",
+)
 
 SWEEP_SECONDS_MAX = 6 * 3600
 """Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
@@ -204,6 +221,8 @@ COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES)
 READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
 PROJECTED = (LAKE, *READ_MODELS)
 """The copies that are projections of the log, one consumer per pod."""
+FOLLOWERS = (*PROJECTED, ANSWER_CACHE)
+"""All copies that follow the log. The cache does so only where there is one."""
 SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
 """The tables of all read models."""
 

@@ -18,10 +18,9 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
     readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn, settings.read_models_witness_dsn)
     dsns = [dsn for dsn in (*others, *readers, *pods) if dsn]
-    log_password = urlsplit(settings.log_url).password or ""
-    log_secrets = (settings.log_url, log_password, unquote(log_password))
+    log_secrets, cache_secrets = _secrets_of(settings.log_url), _secrets_of(settings.cache_url)
     of_objects = settings.object_store.secret if settings.object_store else ""
-    others_said = (*log_secrets, of_objects, *settings.alert_urls, *settings.digest_urls)
+    others_said = (*log_secrets, *cache_secrets, of_objects, *settings.alert_urls, *settings.digest_urls)
     secrets = [secret for secret in others_said if secret]
 
     def scrubbed(text: str) -> str:
@@ -33,6 +32,11 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
         return clean
 
     return scrubbed
+
+
+def _secrets_of(url: str) -> tuple[str, ...]:
+    password = urlsplit(url).password or ""
+    return (url, password, unquote(password))
 
 
 def _dsns(pod: PodSettings) -> tuple[str, ...]:

@@ -15,12 +15,18 @@ from collections.abc import Collection, Iterator, Sequence
 
 from contracts.assembled import TouchingEvent, touched_by
 from contracts.clock import Clock, utc_now
+from contracts.ownership import ANSWER_CACHE
+from contracts.settings import Settings
+from derived.answer_cache.caches import cache_at
 from derived.answer_cache.port import AnswerCache, Following, Touched
 from streams.log import EventLog
+from streams.logs import build_log
 from streams.projection import Entry, FencedError, ParkedEvent, Position, ProjectionState, Work
 from streams.step_planning import floor_cut
 
-NAME = "answer_cache"
+NAME = ANSWER_CACHE.name
+APPLYING_SECONDS = 30.0
+"""So long a step may take: it may touch thousands of tags."""
 COLUMNS = ("merchant_id", "aggregate_type", "aggregate_id", "event_type", "schema_version", "payload")
 
 
@@ -98,3 +104,8 @@ def _events(entry: Entry) -> Iterator[TouchingEvent]:
     columns = {name: entry.events.column(name).to_pylist() for name in COLUMNS}
     for values in zip(*columns.values(), strict=True):
         yield TouchingEvent(**dict(zip(COLUMNS, values, strict=True)))
+
+
+def build(settings: Settings) -> AnswerCacheProjection:
+    """Return the cache of these settings as a projection."""
+    return AnswerCacheProjection(cache_at(settings.cache_url, answer_seconds=APPLYING_SECONDS), build_log(settings))

@@ -8,11 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 
 from contracts.errors import SettingsError
-from contracts.ownership import LAKE, PROJECTED, READ_MODELS
+from contracts.ownership import ANSWER_CACHE, LAKE, PROJECTED, READ_MODELS
 from contracts.settings import Settings
 from streams.projection import ClosableProjection
 
 PROJECTIONS = tuple(copy.name for copy in PROJECTED)
+BUILT_BY_NAME = (*READ_MODELS, ANSWER_CACHE)
+"""Those whose module has a function `build`."""
 VIEWS = tuple(copy.name for copy in READ_MODELS)
 
 
@@ -23,7 +25,7 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
         from derived.lake_connection import bounds_of
 
         return LakeProjection(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
-    for copy in READ_MODELS:
+    for copy in BUILT_BY_NAME:
         if copy.name == name:
             projection: ClosableProjection = import_module(copy.module).build(settings)
             return projection

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from contracts.ownership import ANSWER_CACHE
 from contracts.settings import POD_ROLES, WITNESS, Settings, as_values, pod_setting
 from stack.settings import FILE_SETTING, write_settings_file
 
@@ -27,6 +28,7 @@ SECRETS = (
     "TIEOUT_READ_MODELS_WITNESS_DSN",
     "TIEOUT_DAGSTER_DSN",
     "TIEOUT_LOG_URL",
+    "TIEOUT_CACHE_URL",
     "TIEOUT_S3_SECRET",
 )
 """Settings that hold a password, besides those of the pods and ALERTS, which only the senders of alerts get."""
@@ -35,6 +37,7 @@ ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
 PEPPER = "TIEOUT_API_PEPPER"
 """The secret of API keys: only the HTTP interface gets it."""
 
+URLS = ("TIEOUT_LOG_URL", "TIEOUT_CACHE_URL")
 WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
 
@@ -46,8 +49,8 @@ def relay_settings(settings: Settings, pod: str) -> dict[str, str]:
 
 def consumer_settings(settings: Settings, projection: str) -> dict[str, str]:
     """Return the settings of a consumer: the log, and the store of its projection."""
-    store = "TIEOUT_CATALOG_DSN" if projection == "lake" else "TIEOUT_READ_MODELS_DSN"
-    return _told(settings, ["TIEOUT_LOG_URL", store])
+    stores = {"lake": "TIEOUT_CATALOG_DSN", ANSWER_CACHE.name: "TIEOUT_CACHE_URL"}
+    return _told(settings, ["TIEOUT_LOG_URL", stores.get(projection, "TIEOUT_READ_MODELS_DSN")])
 
 
 def traffic_settings(settings: Settings) -> dict[str, str]:
@@ -68,7 +71,7 @@ def api_settings(settings: Settings) -> dict[str, str]:
     # The copies by the roles that may only read; without them, by their owners.
     catalog = "TIEOUT_CATALOG_READER_DSN" if settings.catalog_reader_dsn else "TIEOUT_CATALOG_DSN"
     models = "TIEOUT_READ_MODELS_READER_DSN" if settings.read_models_reader_dsn else "TIEOUT_READ_MODELS_DSN"
-    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", catalog, models]
+    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_CACHE_URL", catalog, models]
     told = _told(settings, [*own, *_of_pods(settings, ["app", "reader"])])
     return {**told, PEPPER: settings.api_pepper}
 
@@ -113,8 +116,10 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     values = as_values(settings)
     told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
     # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
-    for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told) & values.keys():
-        values[name] = WITHHELD_URL if name == "TIEOUT_LOG_URL" else WITHHELD
+    # Without a cache there is nothing to withhold: programs then must know that there is none.
+    without = set() if settings.cache_url else {"TIEOUT_CACHE_URL"}
+    for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told - without) & values.keys():
+        values[name] = WITHHELD_URL if name in URLS else WITHHELD
     for name in (PEPPER, *(() if has_alerts else ALERTS)):
         del values[name]
     return values

@@ -1,4 +1,4 @@
-"""The embedded servers of one stack: two pods and a control cluster of PostgreSQL, and one Valkey.
+"""The embedded servers of one stack: two pods and a control cluster of PostgreSQL, and two Valkeys.
 
 Belongs here: which servers there are and which settings follow from them. Does not belong here: how one server is
 started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and which process stops them
@@ -24,6 +24,8 @@ from stack.settings import FILE_NAME, read_settings_file
 POD_NAMES = ("pod1", "pod2")
 CONTROL = "control"
 VALKEY = "valkey"
+CACHE = "cache"
+CACHE_MEMORY_MB = 128
 PASSWORDS = "passwords"
 LAKE = "lake"
 DRILLS = "drills"
@@ -43,11 +45,14 @@ class Servers:
     pods: tuple[EmbeddedPostgres, ...]
     control: EmbeddedPostgres
     valkey: EmbeddedValkey
+    """The log's."""
+    cache: EmbeddedValkey
+    """Of assembled answers: a server of its own, because it evicts what is used least; the log must lose nothing."""
 
     @property
     def all(self) -> tuple[EmbeddedPostgres | EmbeddedValkey, ...]:
         """Every server, the log first; the databases that receive writes come last."""
-        return (self.valkey, *self.pods, self.control)
+        return (self.valkey, self.cache, *self.pods, self.control)
 
     def start(self) -> dict[str, str]:
         """Start all stopped servers in parallel, create roles and databases, and return the resulting settings.
@@ -57,7 +62,7 @@ class Servers:
         self.var_dir.mkdir(parents=True, exist_ok=True)
         self.close_to_others()
         pods = [lambda pod=pod: self._start_pod(pod) for pod in self.pods]
-        _side_by_side([*pods, self._start_control, self.valkey.start])
+        _side_by_side([*pods, self._start_control, self.valkey.start, self.cache.start])
         return self._settings()
 
     def close_to_others(self) -> None:
@@ -141,6 +146,7 @@ class Servers:
         seeing = self._password(CONTROL, bootstrap.WITNESS_ROLE, setting)
         values[setting] = self.control.dsn(bootstrap.WITNESS_ROLE, seeing, database)
         values["TIEOUT_LOG_URL"] = self.valkey.url()
+        values["TIEOUT_CACHE_URL"] = self.cache.url()
         values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
         return values
 
@@ -161,6 +167,14 @@ def embedded_servers(var_dir: Path) -> Servers:
         pods=tuple(postgres(name) for name in POD_NAMES),
         control=postgres(CONTROL),
         valkey=EmbeddedValkey(name=VALKEY, folder=var_dir / VALKEY, log=logs / "valkey.log"),
+        cache=EmbeddedValkey(
+            name=CACHE,
+            folder=var_dir / CACHE,
+            log=logs / "cache.log",
+            is_durable=False,
+            memory_mb=CACHE_MEMORY_MB,
+            policy="allkeys-lfu",
+        ),
     )
 
 
