@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from contracts.assembled import TouchingEvent, touched_by
 from contracts.clock import Clock, utc_now
+from contracts.errors import CacheUnavailableError
 from contracts.ownership import ANSWER_CACHE
 from contracts.settings import Settings
 from derived.answer_cache.caches import cache_at
@@ -35,10 +36,13 @@ class AnswerCacheProjection:
 
     name = NAME
 
-    def __init__(self, cache: AnswerCache, log: EventLog, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, cache: AnswerCache, log: EventLog, *, clock: Clock = utc_now, is_observed_only: bool = False
+    ) -> None:
         self._cache = cache
         self._log = log
         self._clock = clock
+        self._is_observed_only = is_observed_only
 
     def close(self) -> None:
         """Close the connections."""
@@ -46,9 +50,15 @@ class AnswerCacheProjection:
         self._log.close()
 
     def state(self, pod: str) -> ProjectionState:
-        """Return what is applied of `pod`; begin anew at the end of the log where the cache cannot go on."""
+        """Return what is applied of `pod`; begin anew at the end of the log where the cache cannot go on.
+
+        Whoever only observes does not begin: CacheUnavailableError where there is no position.
+        """
         following = self._cache.following(pod)
-        if following is None or not self._goes_on(pod, following):
+        if self._is_observed_only:
+            if following is None:
+                raise CacheUnavailableError(f"The cache has no position of {pod}, until its consumer begins anew.")
+        elif following is None or not self._goes_on(pod, following):
             self._begin_at_end(pod)
             following = self._cache.following(pod)
         positions = dict(following.positions) if following is not None else {}
@@ -106,6 +116,7 @@ def _events(entry: Entry) -> Iterator[TouchingEvent]:
         yield TouchingEvent(**dict(zip(COLUMNS, values, strict=True)))
 
 
-def build(settings: Settings) -> AnswerCacheProjection:
+def build(settings: Settings, *, is_observed_only: bool = False) -> AnswerCacheProjection:
     """Return the cache of these settings as a projection."""
-    return AnswerCacheProjection(cache_at(settings.cache_url, answer_seconds=APPLYING_SECONDS), build_log(settings))
+    cache = cache_at(settings.cache_url, answer_seconds=APPLYING_SECONDS)
+    return AnswerCacheProjection(cache, build_log(settings), is_observed_only=is_observed_only)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from contracts.errors import SettingsError
-from contracts.ownership import ANSWER_CACHE, LAKE, PROJECTED, READ_MODELS
+from contracts.ownership import ANSWER_CACHE, FOLLOWERS, LAKE, PROJECTED, READ_MODELS, Copy
 from contracts.settings import Settings
 from streams.projection import ClosableProjection
 
@@ -30,3 +30,17 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
             projection: ClosableProjection = import_module(copy.module).build(settings)
             return projection
     raise SettingsError(f"There is no projection {name!r}; there are {', '.join(PROJECTIONS)}.")
+
+
+def followers(settings: Settings) -> tuple[Copy, ...]:
+    """Return the copies of this deployment that follow the log; the cache only where there is one."""
+    return tuple(copy for copy in FOLLOWERS if copy is not ANSWER_CACHE or settings.cache_url)
+
+
+def observed_projection(name: str, settings: Settings) -> ClosableProjection:
+    """Return the projection of that name for whoever asks how far it is; asking changes nothing."""
+    if name == ANSWER_CACHE.name:
+        from derived.answer_cache.following import build
+
+        return build(settings, is_observed_only=True)
+    return build_projection(name, settings)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import psycopg
 import pytest
+import redis
 
 from contracts.assembled import Assembled, merchant_tag, product_tag, variant_tag
 from contracts.errors import PodFencedError
@@ -25,6 +26,7 @@ from oltp.commands.set_price import SetPrice
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.reads.product_page import read_product_page
 from oltp.reads.products import ProductPage
+from stack.composition.sampling import compare_samples
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.logs import build_log
@@ -243,3 +245,37 @@ def test_stock_at_every_place_counts(store: Storefront) -> None:
     store.shop.do(ReceiveStock(merchant_id=MERCHANT, location_id=f"{LOCATION}-2", lines=lines, reason="more"))
     page, _ = store.page(store.product_of("MUG"))
     assert page is not None and page.variants[0].available_quantity == 105
+
+
+def test_a_sample_finds_what_no_load_has_made_and_drops_it(store: Storefront) -> None:
+    cached = replace(store.settings, cache_url=store.settings.log_url)
+    products = {sku: store.product_of(sku) for sku in ("MUG", "PIN", "PEN", "GIFTWRAP")}
+    store.shop.place(("MUG", 1), ("GIFTWRAP", 1))
+    store.publish()
+    for product_id in (*products.values(), str(uuid7())):
+        store.page(product_id)
+
+    def findings() -> tuple[dict[str, int], list[str]]:
+        sampled = compare_samples(cached)[0]
+        return {str(name): count for name, count in sampled.counts.items()}, [key.subject for key in sampled.dropped]
+
+    assert findings() == ({"same": 5}, [])
+    _price(store)
+    assert findings() == ({"same": 4, "changed": 1}, []), "it is changed, and no cut has told the cache so"
+    store.publish()
+    assert findings() == ({"same": 4}, []), "what is not good any more is not compared"
+    # An answer with a present cut and another price: only a comparison can find it.
+    client = redis.Redis.from_url(store.settings.log_url)
+    (name,) = client.keys(f"{{tieout-answers:*:v:*{products['PEN']}")
+    body = client.hget(name, "bytes")
+    assert body is not None
+    client.hset(name, "bytes", body.replace(b'"unit_price_micro":1000,', b'"unit_price_micro":1,'))
+    page, source = store.page(products["PEN"])
+    assert source is Source.CACHE and page is not None and page.variants[0].unit_price_micro == 1
+    assert findings() == ({"same": 3, "different": 1}, [products["PEN"]])
+    page, source = store.page(products["PEN"])
+    assert source is Source.OLTP and page is not None and page.variants[0].unit_price_micro == 1_000
+    (name,) = client.keys(f"{{tieout-answers:*:v:*{products['GIFTWRAP']}")
+    client.hset(name, "bytes", b"no page")
+    assert findings()[1] == [products["GIFTWRAP"]] and store.page(products["GIFTWRAP"])[1] is Source.OLTP
+    client.close()
