@@ -370,3 +370,19 @@ def test_answers_are_evicted_before_the_server_is_full(valkey_server: EmbeddedVa
         finally:
             server.config_set("maxmemory-policy", before["maxmemory-policy"])
             server.config_set("maxmemory", before["maxmemory"])
+
+
+def test_a_slow_cache_is_left_alone_after_a_few_attempts(valkey_url: str, cache: ValkeyAnswerCache) -> None:
+    hasty = ValkeyAnswerCache(valkey_url, answer_seconds=0.05)
+    breaker = Breaker(failures_max=3, rest_seconds=600.0)
+    reader, page = AnswerReader(hasty, breaker=breaker), Page()
+    reader.read(KIND, KEY, page)
+    with redis.Redis.from_url(valkey_url) as server:
+        server.client_pause(60_000)
+        try:
+            assert [reader.read(KIND, KEY, page).source for _ in range(20)] == [Source.OLTP] * 20
+        finally:
+            server.client_unpause()
+    assert breaker.is_resting and page.calls == 21
+    reader.close()
+    hasty.close()

@@ -150,7 +150,7 @@ def _cancel(store: Storefront) -> None:
     store.shop.place(("MUG", 4))
 
 
-CHANGES = (_price, _retitle, _configure, _order, _ship, _cancel)
+CHANGES = (_price, _retitle, _order, _ship, _cancel, _configure)
 
 
 def test_every_change_of_a_page_shows_up_and_other_pages_stay(store: Storefront) -> None:
