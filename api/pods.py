@@ -78,10 +78,18 @@ class Pods:
 
     def home(self, merchant_id: str) -> CommandPod:
         """Return the pod in which the merchant lives; NotFoundError when the directory does not know it."""
+        return self.pod(self.placement(merchant_id).pod)
+
+    def placement(self, merchant_id: str) -> Placement:
+        """Return where the merchant lives and since when; NotFoundError when the directory does not know it."""
         known = self._homes.get(merchant_id)
         if known is None or time.monotonic() - known.read_at > HOME_SECONDS_MAX:
             known = self._look_up(merchant_id, known)
-        return self.pod(known.placement.pod)
+        return known.placement
+
+    def forget(self, merchant_id: str) -> None:
+        """Look in the directory again the next time, because the pod says that the merchant has moved."""
+        self._homes.pop(merchant_id, None)
 
     def execute(
         self,
@@ -104,7 +112,7 @@ class Pods:
                     expects=expects,
                 )
             except PodFencedError:
-                self._homes.pop(command.merchant_id, None)
+                self.forget(command.merchant_id)
                 if attempt == FENCED_ATTEMPTS - 1:
                     raise
                 continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from api.answers import Answers, build_answers
 from api.executors import Executors
 from api.keys.ring import KeyRing
 from api.keys.store import KeyStore, pooled_store
@@ -35,6 +36,7 @@ class Services:
     shoppers: Shoppers
     models: ReadModels
     search: Search
+    answers: Answers
     executors: Executors
     keys: KeyStore
     ring: KeyRing
@@ -47,6 +49,7 @@ class Services:
         """Let running work end, and close all connections."""
         self.executors.close()
         self.shoppers.close()
+        self.answers.close()
         self.pods.close()
         self.models.close()
         if self.keys.connections is not None:
@@ -67,6 +70,7 @@ def build_services(
         settings=settings,
         pods=pods,
         shoppers=build_shoppers(settings, pods),
+        answers=build_answers(settings, pods),
         models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
         search=Search(base_folder(settings)),
         executors=Executors(),

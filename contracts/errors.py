@@ -47,6 +47,7 @@ The tree (a caller catches the widest class it can act on)::
     ├── WarehouseError             the warehouse could not be built or read
     │   └── UnprovenBuildError     it was built, but tests of its rows fail; it may be read, but proves nothing
     ├── StackError                 a server could not be started or reached
+    │   ├── CacheUnavailableError  the cache does not answer in time; whoever asked goes on without it
     │   ├── CartUnavailableError   neither store of carts can serve it, or the queue between them is full
     │   ├── LogUnavailableError    the log does not answer, refuses, or its memory is full; a later retry can succeed
     │   └── HistoryUnknownError    no store answers that knows whether the pod's database was restored; retried
@@ -261,6 +262,10 @@ class UnprovenBuildError(WarehouseError):
 
 class StackError(TieoutError):
     """A server could not be started or reached."""
+
+
+class CacheUnavailableError(StackError):
+    """The cache of answers does not answer in time, or refuses what it is asked."""
 
 
 class CartUnavailableError(StackError):

@@ -35,6 +35,8 @@ class CopyKind(StrEnum):
     """Tables in PostgreSQL that pages are served from."""
     SEARCH = "search index"
     """Documents in an index that shoppers search."""
+    CACHE = "cache"
+    """Answers that are put together from OLTP when they are asked for, and kept until an event touches them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,21 @@ SEARCH = Copy(
     when_down="Shoppers find nothing by searching; pages of products and orders go on against OLTP.",
     runbook="runbooks/search.md",
 )
+ANSWER_CACHE = Copy(
+    name="answer_cache",
+    kind=CopyKind.CACHE,
+    store="Valkey",
+    description="Answers that are asked for again and again, as a product's page, put together from OLTP.",
+    asset=("serving", "answer_cache"),
+    shown_as=("valkey",),
+    built_by="derived/answer_cache/following.py",
+    found_by=(),
+    freshness_seconds=5,
+    late_seconds_max=60,
+    rebuilt_by="nothing: an empty cache is right, and fills itself",
+    when_down="Each page is put together from OLTP. When too many are asked for, pages are refused, not checkouts.",
+    runbook="runbooks/answer_cache.md",
+)
 
 SWEEP_SECONDS_MAX = 6 * 3600
 """Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
@@ -228,6 +245,8 @@ KEYED = (*READ_MODELS, SEARCH)
 """The copies with rows per aggregate, which are rebuilt from the lake, all or by key."""
 PROJECTED = (LAKE, *KEYED)
 """The copies that are projections of the log, one consumer per pod."""
+FOLLOWERS = (*PROJECTED, ANSWER_CACHE)
+"""All copies that follow the log. The cache does so only where there is one."""
 SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
 """The tables of all read models."""
 

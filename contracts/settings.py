@@ -76,6 +76,8 @@ class Settings:
     """Folder or object-store prefix of the lake's verified backup; use another disk or bucket than the lake's."""
     object_store: ObjectStore | None = None
     """The object store of those of these two paths that begin with ``s3://``; None when neither does."""
+    cache_url: str = ""
+    """Valkey or Redis that holds assembled answers, not the log's. Empty: nothing is cached."""
     catalog_reader_dsn: str = ""
     """The catalog for `tieout sql`, with a role that may only read. Empty: the same as `catalog_dsn`."""
     read_models_reader_dsn: str = ""
@@ -176,6 +178,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_data_path=data_path,
         lake_backup_path=_backup_folder(backup_path, var_dir, store),
         object_store=store,
+        cache_url=values.get("TIEOUT_CACHE_URL", "").strip(),
         catalog_reader_dsn=values.get("TIEOUT_CATALOG_READER_DSN", "").strip(),
         read_models_reader_dsn=values.get("TIEOUT_READ_MODELS_READER_DSN", "").strip(),
         read_models_witness_dsn=values.get("TIEOUT_READ_MODELS_WITNESS_DSN", "").strip(),
@@ -214,6 +217,7 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_READ_MODELS_WITNESS_DSN": settings.read_models_witness_dsn,
         "TIEOUT_DAGSTER_DSN": settings.dagster_dsn,
         "TIEOUT_LOG_URL": settings.log_url,
+        "TIEOUT_CACHE_URL": settings.cache_url,
         "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,
         "TIEOUT_LAKE_BACKUP_PATH": str(settings.lake_backup_path),
         "TIEOUT_PARTITION_COUNT": str(settings.partition_count),

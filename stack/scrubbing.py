@@ -18,9 +18,8 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
     others = (settings.catalog_dsn, settings.read_models_dsn, settings.control_dsn, settings.dagster_dsn)
     readers = (settings.catalog_reader_dsn, settings.read_models_reader_dsn, settings.read_models_witness_dsn)
     dsns = [dsn for dsn in (*others, *readers, *pods) if dsn]
-    urls = (settings.log_url, settings.carts_url)
-    passwords = [urlsplit(url).password or "" for url in urls]
-    of_valkey = (*urls, *passwords, *map(unquote, passwords))
+    urls = (settings.log_url, settings.carts_url, settings.cache_url)
+    of_valkey = [secret for url in urls for secret in _secrets_of(url)]
     of_objects = settings.object_store.secret if settings.object_store else ""
     others_said = (*of_valkey, of_objects, *settings.alert_urls, *settings.digest_urls)
     secrets = [secret for secret in others_said if secret]
@@ -34,6 +33,11 @@ def scrubber(settings: Settings) -> Callable[[str], str]:
         return clean
 
     return scrubbed
+
+
+def _secrets_of(url: str) -> tuple[str, ...]:
+    password = urlsplit(url).password or ""
+    return (url, password, unquote(password))
 
 
 def _dsns(pod: PodSettings) -> tuple[str, ...]:

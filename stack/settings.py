@@ -61,10 +61,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError("Tieout has not been started here yet: run `make run` or `tieout up` first.")
         given = {**stored, **given}
     settings = parse_settings({**given, "TIEOUT_VAR_DIR": str(folder)})
-    # Imported here, because the module imports the client of the log's server, which many programs do not need.
+    # Imported here, because the modules import the client of the servers, which many programs do not need.
+    from derived.answer_cache.caches import check_cache_url
     from streams.logs import check_url
 
     check_url(settings.log_url)
+    check_cache_url(settings.cache_url)
     return settings
 
 

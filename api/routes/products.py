@@ -1,6 +1,7 @@
-"""Routes of the catalog as a storefront reads it, from OLTP: prices and units as they are now.
+"""Routes of the catalog as a storefront reads it: one page through the cache, lists from OLTP.
 
-Belongs here: reading products. Does not belong here: changing them (`api/routes/catalog.py`), searching them.
+Belongs here: reading products. What is decided on a page is read again by the command that decides. Does not belong
+here: changing products (`api/routes/catalog.py`), searching them.
 """
 
 from __future__ import annotations
@@ -8,17 +9,26 @@ from __future__ import annotations
 from api.calls import Answer, Call
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Role, Route, Work
-from oltp.reads.products import ProductPage, product_page, product_pages
+from api.positions import HEADER
+from contracts.errors import NotFoundError
+from oltp.reads.products import ProductPage, product_pages
 
+POSITION = HEADER.lower()
 READERS = frozenset({Role.STOREFRONT, Role.ADMIN})
 
 
 def get_product(call: Call) -> Answer:
-    """Return a product with the prices and the units that can be sold at this moment."""
+    """Return a product with the prices and the units that can be sold.
+
+    A storefront may get an answer that was put together some seconds ago: `Age` says how many, `Tieout-Source` where it
+    is from. Staff, and whoever names a position, get what is true at this moment.
+    """
     product_id = call.uuid("product_id")
-    with call.services.pods.reading(call.merchant_id) as connection:
-        product = product_page(connection, call.merchant_id, product_id)
-    return Answer(value=product, version=None, headers={"Tieout-Source": "oltp"})
+    wants_now = call.caller is None or call.caller.role is not Role.STOREFRONT or POSITION in call.headers
+    served = call.services.answers.product_page(call.merchant_id, product_id, is_fresh=wants_now)
+    if served.body is None:
+        raise NotFoundError(f"Merchant {call.merchant_id} has no product {product_id}.")
+    return Answer(value=served.body, headers={"Tieout-Source": served.source, "Age": str(int(served.age_seconds))})
 
 
 def list_products(call: Call) -> Answer:
@@ -51,7 +61,7 @@ ROUTES = (
         name="get_product",
         method="GET",
         path="/v1/products/{product_id}",
-        summary="A product as it can be bought now",
+        summary="A product as it can be bought",
         handler=get_product,
         roles=READERS,
         criticality=Criticality.PAGE,

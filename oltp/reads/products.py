@@ -41,7 +41,8 @@ from oltp.products
 inner join oltp.merchants using (merchant_id)
 where products.merchant_id = %(merchant_id)s
 """
-_ONE = _PAGE + " and products.product_id = %(product_id)s"
+ONE_PRODUCT = _PAGE + " and products.product_id = %(product_id)s"
+"""One product of a merchant, by both ids."""
 _LIST = _PAGE + " and products.product_id > %(after)s order by products.product_id limit %(limit)s"
 _LEVELS = """
 select location_id, on_hand, reserved from oltp.stock_levels
@@ -92,10 +93,10 @@ class StockLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 def product_page(connection: psycopg.Connection[Any], merchant_id: str, product_id: str) -> ProductPage:
     """Return a product as it stands now; NotFoundError when the merchant has no such product."""
-    row = connection.execute(_ONE, {"merchant_id": merchant_id, "product_id": product_id}).fetchone()
+    row = connection.execute(ONE_PRODUCT, {"merchant_id": merchant_id, "product_id": product_id}).fetchone()
     if row is None:
         raise NotFoundError(f"Merchant {merchant_id} has no product {product_id}.")
-    return _product(row)
+    return product_of(row)
 
 
 def product_pages(
@@ -103,7 +104,7 @@ def product_pages(
 ) -> list[ProductPage]:
     """Return at most `limit` products with a higher id than `after`, by id."""
     values = {"merchant_id": merchant_id, "after": after or FIRST_ID, "limit": limit}
-    return [_product(row) for row in connection.execute(_LIST, values).fetchall()]
+    return [product_of(row) for row in connection.execute(_LIST, values).fetchall()]
 
 
 def stock_levels(connection: psycopg.Connection[Any], merchant_id: str, variant_id: str) -> list[StockLevel]:
@@ -117,7 +118,8 @@ def stock_levels(connection: psycopg.Connection[Any], merchant_id: str, variant_
     ]
 
 
-def _product(row: Sequence[Any]) -> ProductPage:
+def product_of(row: Sequence[Any]) -> ProductPage:
+    """Return the product of a row of ONE_PRODUCT."""
     product_id, version, title, kind, is_active, currency, variants = row
     return ProductPage(
         product_id=product_id,

@@ -8,11 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 
 from contracts.errors import SettingsError
-from contracts.ownership import KEYED, LAKE, PROJECTED
+from contracts.ownership import ANSWER_CACHE, FOLLOWERS, KEYED, LAKE, PROJECTED, Copy
 from contracts.settings import Settings
 from streams.projection import ClosableProjection
 
 PROJECTIONS = tuple(copy.name for copy in PROJECTED)
+BUILT_BY_NAME = (*KEYED, ANSWER_CACHE)
+"""Those whose module has a function `build`."""
 VIEWS = tuple(copy.name for copy in KEYED)
 """Those that are rebuilt from the lake."""
 
@@ -24,8 +26,22 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
         from derived.lake_connection import bounds_of
 
         return LakeProjection(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
-    for copy in KEYED:
+    for copy in BUILT_BY_NAME:
         if copy.name == name:
             projection: ClosableProjection = import_module(copy.module).build(settings)
             return projection
     raise SettingsError(f"There is no projection {name!r}; there are {', '.join(PROJECTIONS)}.")
+
+
+def followers(settings: Settings) -> tuple[Copy, ...]:
+    """Return the copies of this deployment that follow the log; the cache only where there is one."""
+    return tuple(copy for copy in FOLLOWERS if copy is not ANSWER_CACHE or settings.cache_url)
+
+
+def observed_projection(name: str, settings: Settings) -> ClosableProjection:
+    """Return the projection of that name for whoever asks how far it is; asking changes nothing."""
+    if name == ANSWER_CACHE.name:
+        from derived.answer_cache.following import build
+
+        return build(settings, is_observed_only=True)
+    return build_projection(name, settings)

@@ -1,4 +1,4 @@
-"""Whether every server answers: we query each PostgreSQL and the log with the DSNs and the URL of the settings.
+"""Whether every server answers: we query each PostgreSQL, the log and the cache with the DSNs and URLs of the settings.
 
 Belongs here: the queries, and which stores one server holds. Does not belong here: what an answer means
 (`stack/looking/verdict.py`), who is told (`stack/upkeep/watching.py`), starting a server again
@@ -15,14 +15,14 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from contracts.errors import LogUnavailableError
-from contracts.ownership import LAKE, READ_MODELS
+from contracts.ownership import ANSWER_CACHE, LAKE, READ_MODELS
 from contracts.ownership import LOG as LOG_COPY
 from contracts.settings import Settings
 
 ANSWER_SECONDS = 5
 RUNNING, PARTLY, DOWN, FULL = "running", "partly", "down", "full"
 LOG_IS_FULL = "its memory is full: it takes no entries"
-LOG, LOG_SERVER = "log", "valkey"
+LOG, LOG_SERVER, CARTS, CACHE = "log", "valkey", "carts", "cache"
 WITHOUT_POD = "Nobody can order, pay or be refunded at the merchants of {pod}; every other pod goes on."
 WITHOUT_CONTROL = (
     "Selling and serving go on. No new merchant is placed, nothing is compared or repaired, no month closes, and of "
@@ -36,7 +36,7 @@ WITHOUT_DAGSTER = "Selling, serving and the copies go on; Dagster's pages, sched
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """A database or a log, and a function that queries it."""
+    """A database, a log or a cache, and a function that queries it."""
 
     name: str
     kind: str
@@ -100,29 +100,16 @@ def stores_of(settings: Settings) -> list[Store]:
         for name, dsn, when_down in postgres
         if (address := _address_of(dsn, 5432))
     ]
-    url = settings.log_url
-    address = _address_of(url, 6379)
-    if address and not address.startswith("withheld"):
-        stores.append(
-            Store(
-                name=LOG_SERVER,
-                kind="Valkey",
-                address=address,
-                when_down=LOG_COPY.when_down,
-                ask=partial(_ask_log, url),
-            )
-        )
-    address = _address_of(settings.carts_url, 6379)
-    if address and not address.startswith("withheld"):
-        stores.append(
-            Store(
-                name="carts",
-                kind="Valkey",
-                address=address,
-                when_down=WITHOUT_CARTS,
-                ask=partial(_ask_carts, settings.carts_url),
-            )
-        )
+    valkeys = [
+        (LOG_SERVER, settings.log_url, LOG_COPY.when_down, _ask_log),
+        (CARTS, settings.carts_url, WITHOUT_CARTS, _ask_carts),
+        (CACHE, settings.cache_url, ANSWER_CACHE.when_down, _ask_cache),
+    ]
+    stores += [
+        Store(name=name, kind="Valkey", address=address, when_down=when_down, ask=partial(ask, url))
+        for name, url, when_down, ask in valkeys
+        if (address := _address_of(url, 6379)) and not address.startswith("withheld")
+    ]
     return stores
 
 
@@ -200,6 +187,14 @@ def _ask_carts(url: str) -> str:
 
     with closing(CartServer(url, answer_seconds=ANSWER_SECONDS)) as server:
         server.ping()
+    return ""
+
+
+def _ask_cache(url: str) -> str:
+    from derived.answer_cache.caches import cache_at
+
+    with closing(cache_at(url, answer_seconds=ANSWER_SECONDS)) as cache:
+        cache.ping()
     return ""
 
 

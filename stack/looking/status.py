@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from contracts.breaks import ENDED
 from contracts.clock import utc_now
-from contracts.ownership import WAREHOUSE, Lateness
+from contracts.ownership import WAREHOUSE, Copy, Lateness
 from contracts.settings import PodSettings, Settings
 from stack import settings
 from stack.composition import session
-from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.projections import followers, observed_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
 from stack.looking.unmet import UnmetStatus, read_unmet
 from stack.looking.verdict import Verdict, verdict_of
@@ -151,7 +151,8 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         servers = pool.submit(_servers, values)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
-        copies = [pool.submit(_projection_status, name, pod, values) for name in PROJECTIONS for pod in values.pods]
+        following = followers(values)
+        copies = [pool.submit(_projection_status, copy, pod, values) for copy in following for pod in values.pods]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
         warehouse = pool.submit(_warehouse_statuses, values)
@@ -246,16 +247,16 @@ def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
     return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)
 
 
-def _projection_status(name: str, pod: PodSettings, values: Settings) -> ProjectionStatus:
+def _projection_status(copy: Copy, pod: PodSettings, values: Settings) -> ProjectionStatus:
     from streams.clocks import database_clock
     from streams.lag import observe
     from streams.logs import build_log
 
     def ask() -> ProjectionStatus:
         with closing(build_log(values)) as log:
-            seen = observe(build_projection(name, values), pod.pod, log, clock=database_clock(pod.reader_dsn))
+            seen = observe(observed_projection(copy.name, values), pod.pod, log, clock=database_clock(pod.reader_dsn))
         return ProjectionStatus(
-            name=name,
+            name=copy.name,
             pod=pod.pod,
             applied_cut=seen.applied_cut,
             lag_seconds=round(seen.lag_seconds, 3),
@@ -264,7 +265,7 @@ def _projection_status(name: str, pod: PodSettings, values: Settings) -> Project
             state=seen.state,
         )
 
-    return _asked(ask, lambda error: ProjectionStatus(name=name, pod=pod.pod, error=error))
+    return _asked(ask, lambda error: ProjectionStatus(name=copy.name, pod=pod.pod, error=error))
 
 
 def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:

@@ -29,6 +29,7 @@ SECRETS = (
     "TIEOUT_DAGSTER_DSN",
     "TIEOUT_LOG_URL",
     "TIEOUT_CARTS_URL",
+    "TIEOUT_CACHE_URL",
     "TIEOUT_S3_SECRET",
 )
 """Settings that hold a password, besides those of the pods and ALERTS, which only the senders of alerts get."""
@@ -37,6 +38,7 @@ ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
 PEPPER = "TIEOUT_API_PEPPER"
 """The secret of API keys: only the HTTP interface gets it."""
 
+URLS = ("TIEOUT_LOG_URL", "TIEOUT_CACHE_URL")
 WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
 
@@ -48,7 +50,11 @@ def relay_settings(settings: Settings, pod: str) -> dict[str, str]:
 
 def consumer_settings(settings: Settings, projection: str) -> dict[str, str]:
     """Return the settings of a consumer: the log, and the store of its projection."""
-    stores = {CopyKind.LAKE: ["TIEOUT_CATALOG_DSN"], CopyKind.READ_MODEL: ["TIEOUT_READ_MODELS_DSN"]}
+    stores = {
+        CopyKind.LAKE: ["TIEOUT_CATALOG_DSN"],
+        CopyKind.READ_MODEL: ["TIEOUT_READ_MODELS_DSN"],
+        CopyKind.CACHE: ["TIEOUT_CACHE_URL"],
+    }
     # The other stores are folders below `var_dir`.
     return _told(settings, ["TIEOUT_LOG_URL", *stores.get(copy_named(projection).kind, [])])
 
@@ -76,7 +82,7 @@ def api_settings(settings: Settings) -> dict[str, str]:
     # The copies by the roles that may only read; without them, by their owners.
     catalog = "TIEOUT_CATALOG_READER_DSN" if settings.catalog_reader_dsn else "TIEOUT_CATALOG_DSN"
     models = "TIEOUT_READ_MODELS_READER_DSN" if settings.read_models_reader_dsn else "TIEOUT_READ_MODELS_DSN"
-    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", catalog, models]
+    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", "TIEOUT_CACHE_URL", catalog, models]
     told = _told(settings, [*own, *_of_pods(settings, ["app", "reader"])])
     return {**told, PEPPER: settings.api_pepper}
 
@@ -121,8 +127,10 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     values = as_values(settings)
     told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
     # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
-    for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told) & values.keys():
-        values[name] = WITHHELD_URL if name.endswith("_URL") else WITHHELD
+    # Without a cache there is nothing to withhold: programs then must know that there is none.
+    without = set() if settings.cache_url else {"TIEOUT_CACHE_URL"}
+    for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told - without) & values.keys():
+        values[name] = WITHHELD_URL if name in URLS else WITHHELD
     for name in (PEPPER, *(() if has_alerts else ALERTS)):
         del values[name]
     return values

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from contracts.ownership import PROJECTED
+from contracts.ownership import ANSWER_CACHE, FOLLOWERS
 from contracts.runs import REPAIRER
 from contracts.settings import Settings
 from stack.ports import LOOPBACK
@@ -47,7 +47,9 @@ def propagation_programs(settings: Settings) -> list[Program]:
     for pod in settings.pods:
         told = relay_settings(settings, pod.pod)
         programs.append(_worker(settings, f"relay-{pod.pod}", told, "relay", "--pod", pod.pod))
-        for copy in PROJECTED:
+        for copy in FOLLOWERS:
+            if copy is ANSWER_CACHE and not settings.cache_url:
+                continue
             name = f"{copy.name.replace('_', '-')}-{pod.pod}"
             told = consumer_settings(settings, copy.name)
             programs.append(_worker(settings, name, told, "consumer", "--projection", copy.name, "--pod", pod.pod))

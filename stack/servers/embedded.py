@@ -1,4 +1,4 @@
-"""The embedded servers of one stack: PostgreSQL for two pods and a control cluster, Valkey for the log and for carts.
+"""The embedded servers of one stack: PostgreSQL for two pods and a control cluster, Valkey for log, carts and cache.
 
 Belongs here: which servers there are and which settings follow from them. Does not belong here: how one server is
 started (`stack/servers/postgres.py`, `stack/servers/valkey.py`) and which process stops them
@@ -27,6 +27,8 @@ VALKEY = "valkey"
 CARTS = "carts"
 CARTS_MEMORY_MB = 256
 """At this limit the server evicts what can be had again: carts that their pods have, and sessions."""
+CACHE = "cache"
+CACHE_MEMORY_MB = 128
 PASSWORDS = "passwords"
 LAKE = "lake"
 DRILLS = "drills"
@@ -46,12 +48,15 @@ class Servers:
     pods: tuple[EmbeddedPostgres, ...]
     control: EmbeddedPostgres
     valkey: EmbeddedValkey
+    """The log's."""
     carts: EmbeddedValkey
+    cache: EmbeddedValkey
+    """Of assembled answers: a server of its own, because it evicts what is used least; the log must lose nothing."""
 
     @property
     def all(self) -> tuple[EmbeddedPostgres | EmbeddedValkey, ...]:
         """Every server, the log first; the databases that receive writes come last."""
-        return (self.valkey, self.carts, *self.pods, self.control)
+        return (self.valkey, self.carts, self.cache, *self.pods, self.control)
 
     def start(self) -> dict[str, str]:
         """Start all stopped servers in parallel, create roles and databases, and return the resulting settings.
@@ -61,7 +66,7 @@ class Servers:
         self.var_dir.mkdir(parents=True, exist_ok=True)
         self.close_to_others()
         pods = [lambda pod=pod: self._start_pod(pod) for pod in self.pods]
-        _side_by_side([*pods, self._start_control, self.valkey.start, self.carts.start])
+        _side_by_side([*pods, self._start_control, *(server.start for server in (self.valkey, self.carts, self.cache))])
         return self._settings()
 
     def close_to_others(self) -> None:
@@ -146,6 +151,7 @@ class Servers:
         values[setting] = self.control.dsn(bootstrap.WITNESS_ROLE, seeing, database)
         values["TIEOUT_LOG_URL"] = self.valkey.url()
         values["TIEOUT_CARTS_URL"] = self.carts.url()
+        values["TIEOUT_CACHE_URL"] = self.cache.url()
         values["TIEOUT_LAKE_DATA_PATH"] = f"{self.var_dir / LAKE}/"
         return values
 
@@ -172,6 +178,14 @@ def embedded_servers(var_dir: Path) -> Servers:
             log=logs / "carts.log",
             memory_mb=CARTS_MEMORY_MB,
             policy="volatile-lru",
+        ),
+        cache=EmbeddedValkey(
+            name=CACHE,
+            folder=var_dir / CACHE,
+            log=logs / "cache.log",
+            is_durable=False,
+            memory_mb=CACHE_MEMORY_MB,
+            policy="allkeys-lfu",
         ),
     )
 

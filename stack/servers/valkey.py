@@ -1,7 +1,7 @@
 """An embedded Valkey server: start it, find it when it runs, stop it.
 
 Belongs here: one server on loopback with a generated password and its data in a folder. Does not belong here: what is
-stored in it (`streams/log.py`).
+stored in it (`streams/log.py`, `derived/answer_cache/`).
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ class EmbeddedValkey:
     folder: Path
     log: Path
     is_durable: bool = True
-    """False only for tests: nothing is written to disk."""
+    """False for a cache, and for tests: nothing is written to disk."""
     memory_mb: int = 0
-    """Memory limit; 0: none."""
+    """What its data may take; 0: no limit."""
     policy: str = "noeviction"
-    """What happens at the limit: nothing is evicted, or (`volatile-lru`) what has a time to live."""
+    """What it does when this is used up: refuse, or evict what has a time to live (`volatile-lru`) or is used least
+    (`allkeys-lfu`)."""
     port: int = field(default=0, init=False)
 
     def start(self) -> None:
@@ -133,9 +134,9 @@ class EmbeddedValkey:
             "port": self.port,
             "password": files.stored_password(self._password_file),
             "folder": self.folder,
+            "append_only": "yes" if self.is_durable else "no",
             "memory_mb": self.memory_mb,
             "policy": self.policy,
-            "append_only": "yes" if self.is_durable else "no",
         }
         files.write_private(self._configuration_file, CONFIGURATION.format(**values))
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
-from contracts.ownership import LOG, PROJECTED, WAREHOUSE, Copy, Lateness
+from contracts.ownership import LOG, WAREHOUSE, Copy, Lateness
 from contracts.settings import PodSettings, Settings
 from contracts.text import counted
 from repair.alerts.outages import About, Trouble
-from stack.composition.projections import build_projection
+from stack.composition.projections import followers, observed_projection
 
 PATIENCE_SECONDS = 15.0
 """Longer than a copy needs to catch up after a restart of the store or the worker before it."""
@@ -106,7 +106,7 @@ def observe_lags(settings: Settings) -> list[Lag | str]:
     asked: list[tuple[list[str], Callable[[], list[Lag]]]] = [
         ([lag_name(copy, pod.pod)], partial(ask, copy, pod, settings))
         for pod in settings.pods
-        for copy, ask in ((LOG, _of_log), *((copy, _of_projection) for copy in PROJECTED))
+        for copy, ask in ((LOG, _of_log), *((copy, _of_projection) for copy in followers(settings)))
     ]
     asked.append(([lag_name(WAREHOUSE, pod.pod) for pod in settings.pods], partial(_of_warehouse, settings)))
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -132,7 +132,7 @@ def _of_projection(copy: Copy, pod: PodSettings, settings: Settings) -> list[Lag
     from streams.lag import observe
     from streams.logs import build_log
 
-    with closing(build_log(settings)) as log, closing(build_projection(copy.name, settings)) as projection:
+    with closing(build_log(settings)) as log, closing(observed_projection(copy.name, settings)) as projection:
         seen = observe(projection, pod.pod, log, clock=database_clock(pod.reader_dsn))
     return [Lag(copy=copy, pod=pod.pod, events=seen.lag_events, seconds=seen.lag_seconds)]
 

@@ -1,11 +1,12 @@
-"""The upkeep worker, for work that must not depend on Dagster: it sends alerts about outages and incidents, and trims a
-log that is nearly full.
+"""The upkeep worker, for work that must not depend on Dagster: it sends alerts about outages and incidents, trims a log
+that is nearly full, and compares samples of what is cached.
 
 When the system was started without Dagster's pages (`tieout up --no-ui`), it also does the work of Dagster's schedules
 and sensors: compare, repair, expire, compact, prune (`stack/upkeep/timetable.py`).
 
 Belongs here: the loops of that worker. Does not belong here: what is done (`stack/upkeep/watching.py`,
-`stack/upkeep/lagging.py`, `stack/upkeep/log_room.py`, `stack/upkeep/alerting.py`, `stack/upkeep/routine.py`).
+`stack/upkeep/lagging.py`, `stack/upkeep/log_room.py`, `stack/upkeep/alerting.py`, `stack/upkeep/routine.py`,
+`stack/composition/sampling.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 
 from contracts.settings import Settings
+from stack.composition.sampling import compare_samples
 from stack.looking.witnesses import read_uncompared, read_witnesses
 from stack.processes.dagster_pages import pages_missing
 from stack.scrubbing import scrubber
@@ -36,6 +38,7 @@ PAGES_ANSWER_SECONDS = 30.0
 ALERT_SECONDS = 30.0
 ROOM_SECONDS = 10.0
 SIZE_SECONDS = 5.0
+SAMPLE_SECONDS = 30.0
 REPAIR_END_SECONDS = 20.0
 """How long a stopped worker waits for its repair; the supervisor kills it ten seconds later."""
 RESTING_SECONDS = 25.0
@@ -63,6 +66,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
         (carts.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
+        (lambda: compare_samples(settings), SAMPLE_SECONDS),
     ]
     timetable = None
     if is_alone:

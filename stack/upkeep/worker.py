@@ -15,10 +15,10 @@ import threading
 from collections.abc import Sequence
 
 from contracts.errors import TieoutError
-from contracts.ownership import copy_named
+from contracts.ownership import FOLLOWERS, copy_named
 from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
-from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.projections import build_projection
 from stack.composition.session import ended_by_signals
 from stack.files import keep_private
 from stack.processes import stopped
@@ -136,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     relay.add_argument("--pod", required=True)
     consumer = kinds.add_parser("consumer", help="apply one pod's log to one projection")
     consumer.add_argument("--pod", required=True)
-    consumer.add_argument("--projection", required=True, choices=PROJECTIONS)
+    consumer.add_argument("--projection", required=True, choices=[copy.name for copy in FOLLOWERS])
     traffic = kinds.add_parser("traffic", help="place orders all the time")
     traffic.add_argument("--rate", type=float, default=2.0, help="orders per second over all merchants")
     upkeep = kinds.add_parser("upkeep", help="tell people of outages and incidents")

@@ -165,7 +165,7 @@ def test_no_empty_database_takes_the_place_of_one_that_was_lost(started_stack: P
             StackError, match=f"The data of {name} are gone: .*/{name}/data has no database, and had one"
         ):
             servers.start()
-        assert set(servers.running()) == {"pod1", "pod2", "control", "valkey", "carts"} - {name}
+        assert set(servers.running()) == {"pod1", "pod2", "control", "valkey", "carts", "cache"} - {name}
         assert sorted((started_stack / name).rglob("*")) == before
     finally:
         servers.stop()

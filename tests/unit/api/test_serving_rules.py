@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -199,3 +200,11 @@ def test_every_reference_of_the_document_is_there() -> None:
     schemas = document(ROUTES)["components"]["schemas"]
     found = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert found <= set(schemas)
+
+
+def test_nothing_that_takes_money_or_stock_reads_a_cached_answer() -> None:
+    reading = {route.name for route in ROUTES if "services.answers" in inspect.getsource(inspect.unwrap(route.handler))}
+    assert reading == {"get_product"}
+    assert all(
+        route.criticality <= Criticality.PAGE and not route.is_command for route in ROUTES if route.name in reading
+    )

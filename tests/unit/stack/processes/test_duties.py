@@ -34,6 +34,7 @@ def settings(tmp_path: Path) -> Settings:
         read_models_dsn="postgresql://m:views@db/read_models",
         dagster_dsn="postgresql://g:dagster@db:1234/dagster",
         log_url="redis://:log@log/0",
+        cache_url="redis://:cache@cache/0",
         lake_data_path="s3://lake/",
         lake_backup_path=tmp_path / "elsewhere",
         object_store=ObjectStore(endpoint="https://store", region="eu", key_id="k", secret="x:objects@"),
@@ -67,7 +68,7 @@ def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
     known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in (*POD_ROLES, WITNESS)]
     known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking"]
-    known += ["looking", "seeing", "pepper", "cartstore"]
+    known += ["looking", "seeing", "pepper", "cartstore", "cache"]
     return {secret for secret in known if f":{secret}@" in text}
 
 
@@ -83,12 +84,13 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "relay": (lambda s: duties.relay_settings(s, "pod1"), {"pod1-relay", "log", "catalog", "views", "objects"}),
     "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log", "objects"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
+    "cache": (lambda s: duties.consumer_settings(s, "answer_cache"), {"cache", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
     "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing", "asking"}),
     "api": (
         duties.api_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")}
-        | {"control", "log", "asking", "looking", "pepper", "cartstore"},
+        | {"control", "log", "cache", "asking", "looking", "pepper", "cartstore"},
     ),
     "carts": (
         duties.carts_settings,
@@ -99,12 +101,12 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "upkeep": (
         duties.upkeep_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
-        | {"control", "catalog", "views", "dagster", "log", "cartstore", "alert", "digest", "objects"},
+        | {"control", "catalog", "views", "dagster", "log", "cartstore", "cache", "alert", "digest", "objects"},
     ),
     "graph": (
         duties.graph_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "relay", "reader")}
-        | {"control", "catalog", "views", "dagster", "log", "cartstore", "alert", "digest", "objects"},
+        | {"control", "catalog", "views", "dagster", "log", "cartstore", "cache", "alert", "digest", "objects"},
     ),
 }
 
@@ -140,7 +142,14 @@ def test_a_worker_reads_its_own_file_which_is_private(settings: Settings) -> Non
         **{
             f"{copy.name.replace('_', '-')}-{pod}": {"views", "log"} for pod in ("pod1", "pod2") for copy in READ_MODELS
         },
+        **{f"answer-cache-{pod}": {"cache", "log"} for pod in ("pod1", "pod2")},
         "traffic": {"pod1-app", "pod2-app", "control"},
+    }
+    without = propagation_programs(replace(settings, cache_url=""))
+    assert {program.name for program in programs} - {program.name for program in without} == {
+        "answer-cache-pod1",
+        "answer-cache-pod2",
+        "traffic",
     }
 
 

@@ -1,0 +1,286 @@
+"""The cache of answers on a Valkey server.
+
+Belongs here: keys, calls and replies of that server. Does not belong here: the functions that run on it
+(`functions.lua`), anything that a second adapter would also need (`port.py`), following what is told
+(`valkey_notices.py`).
+
+The braces in the keys are a hash tag, so that all keys of a pod are in one slot of a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from contracts.assembled import Assembled
+from contracts.errors import CacheUnavailableError
+from derived.answer_cache.port import (
+    AnswerKey,
+    Filled,
+    Following,
+    Found,
+    Held,
+    Lifetime,
+    Standing,
+    Touched,
+    key_of,
+)
+from streams.projection import Position
+
+FUNCTIONS = Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
+ANSWER_SECONDS = 0.25
+"""A cache that needs longer is worth nothing: the reader goes on without it."""
+CONNECTIONS_MAX = 16
+"""Of one process. More threads than these wait for each other."""
+FLOORS_MAX = 100_000
+"""Tags of one pod whose floors are kept, about 15 MB. An answer from before what is forgotten is loaded again."""
+SAMPLED_PAGE = 200
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def _root(pod: str) -> str:
+    return f"{{tieout-answers:{pod}}}"
+
+
+def value_prefix(pod: str) -> str:
+    """Return how the names of the keys begin that hold a pod's answers."""
+    return f"{_root(pod)}:v:"
+
+
+def told_prefix(pod: str) -> str:
+    """Return how the names of the keys begin that are set when a tag is touched."""
+    return f"{_root(pod)}:t:"
+
+
+def value_key(key: AnswerKey) -> str:
+    """Return the name of the key that holds an answer."""
+    return f"{value_prefix(key.pod)}{key}"
+
+
+def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """Decorate a method of the port: raise CacheUnavailableError whatever the server, or the way to it, has said."""
+
+    @wraps(call)
+    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
+        try:
+            return call(*arguments, **named)
+        except redis.RedisError as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise CacheUnavailableError(f"The cache does not answer: {reason}. Everything else goes on.") from None
+
+    return told
+
+
+class ValkeyAnswerCache:
+    """The cache port on one Valkey server. Thread safe, as redis-py's pool is."""
+
+    def __init__(self, url: str, *, answer_seconds: float = ANSWER_SECONDS, floors_max: int = FLOORS_MAX) -> None:
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=CONNECTIONS_MAX,
+            timeout=answer_seconds,
+            socket_timeout=answer_seconds,
+            socket_connect_timeout=answer_seconds,
+            socket_keepalive=True,
+            # No retry: whoever waits for a cache has a faster way.
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._client: redis.Redis = redis.Redis.from_pool(pool)
+        self._floors_max = floors_max
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    @told_errors
+    def ping(self) -> None:
+        """Ask the server for any answer."""
+        self._client.ping()
+
+    # Keys
+
+    @staticmethod
+    def _keys(pod: str) -> tuple[str, str]:
+        return f"{_root(pod)}:state", f"{_root(pod)}:floors"
+
+    @staticmethod
+    def _lease_key(key: AnswerKey) -> str:
+        return f"{_root(key.pod)}:l:{key}"
+
+    def _all_keys(self, key: AnswerKey) -> tuple[str, ...]:
+        return (*self._keys(key.pod), value_key(key), self._lease_key(key))
+
+    def _call(self, function: str, keys: Sequence[str], *arguments: object) -> Any:
+        """Call one of the server's functions; give the server the functions first if it does not have them."""
+        told = (function, len(keys), *keys, *(one if isinstance(one, bytes) else str(one) for one in arguments))
+        try:
+            return self._client.execute_command("FCALL", *told)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+        self._client.function_load(FUNCTIONS, replace=True)
+        return self._client.execute_command("FCALL", *told)  # type: ignore[no-untyped-call]
+
+    # Reading and filling
+
+    @told_errors
+    def get_or_lease(self, key: AnswerKey, *, lease_seconds: float, early_factor: float) -> Found:
+        """Return the answer, or the lease of loading it."""
+        token = secrets.token_hex(8)
+        reply = self._call(
+            "tieout_get_or_lease", self._all_keys(key), token, _milliseconds(lease_seconds), f"{early_factor:.6f}"
+        )
+        standing = Standing(reply[0].decode())
+        is_leased = standing in (Standing.EARLY, Standing.LEASE)
+        return Found(standing=standing, held=_held(reply), token=token if is_leased else "")
+
+    @told_errors
+    def fill(self, key: AnswerKey, token: str, answer: Assembled, *, lifetime: Lifetime, seconds: float) -> Filled:
+        """Put an answer in, if the lease still holds and the answer is good."""
+        reply = self._call(
+            "tieout_fill",
+            self._all_keys(key),
+            token,
+            answer.epoch,
+            answer.cut,
+            f"{seconds:.6f}",
+            _milliseconds(lifetime.fresh_seconds),
+            _milliseconds(lifetime.kept_seconds),
+            int(answer.body is None),
+            answer.body or b"",
+            *answer.tags,
+        )
+        return Filled(reply.decode())
+
+    @told_errors
+    def renew(self, key: AnswerKey, token: str, *, lease_seconds: float) -> bool:
+        """Let a lease begin anew; return whether it was still held."""
+        return bool(self._call("tieout_renew", [self._lease_key(key)], token, _milliseconds(lease_seconds)))
+
+    @told_errors
+    def release(self, key: AnswerKey, token: str) -> None:
+        """End a lease, if it is still held."""
+        self._call("tieout_release", [self._lease_key(key)], token)
+
+    @told_errors
+    def look(self, key: AnswerKey) -> Found | None:
+        """Return the answer, WAIT when it is not good; None when there is none."""
+        reply = self._call("tieout_look", self._all_keys(key)[:3])
+        if not reply:
+            return None
+        return Found(standing=Standing.FRESH if reply[0] == b"fresh" else Standing.WAIT, held=_held(reply))
+
+    @told_errors
+    def drop(self, keys: Sequence[AnswerKey]) -> int:
+        """Remove answers; return how many there were."""
+        return self._client.delete(*map(value_key, keys)) if keys else 0
+
+    # Following the log
+
+    @told_errors
+    def begin(self, pod: str, epoch: str, since_cut: int, positions: Mapping[int, Position], data_at: datetime) -> str:
+        """Begin anew at a position; return the generation."""
+        generation = secrets.token_hex(8)
+        self._call(
+            "tieout_begin",
+            self._keys(pod),
+            told_prefix(pod),
+            generation,
+            epoch,
+            since_cut,
+            data_at.isoformat(),
+            *(word for partition, position in positions.items() for word in (partition, _text(position))),
+        )
+        return generation
+
+    @told_errors
+    def following(self, pod: str) -> Following | None:
+        """Return how far the cache has followed a pod; None when it must begin anew."""
+        state, floors = self._keys(pod)
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.hgetall(state)
+        pipeline.zrange(floors, -1, -1)
+        told, last = pipeline.execute()
+        generation = told.get(b"generation", b"")
+        if not generation or last != [b"=" + generation]:
+            return None
+        positions = {int(name[1:]): _position(value) for name, value in told.items() if re.fullmatch(rb"p\d+", name)}
+        return Following(
+            generation=generation.decode(),
+            epoch=told[b"epoch"].decode(),
+            since_cut=int(told[b"since"]),
+            positions=positions,
+            data_at=datetime.fromisoformat(told[b"data_at"].decode()),
+        )
+
+    @told_errors
+    def invalidate(self, pod: str, touched: Touched) -> bool:
+        """Set floors and positions, together; return whether the expected positions were these."""
+        moves = [
+            word
+            for partition, position in touched.positions.items()
+            for word in (partition, _text(touched.expected[partition]), _text(position))
+        ]
+        reply = self._call(
+            "tieout_invalidate",
+            self._keys(pod),
+            told_prefix(pod),
+            touched.epoch,
+            touched.data_at.isoformat(),
+            self._floors_max,
+            len(touched.positions),
+            *moves,
+            *(word for floor in touched.floors.items() for word in floor),
+        )
+        return bool(reply == b"done")
+
+    @told_errors
+    def sample(self, pod: str, count: int) -> list[AnswerKey]:
+        """Return the keys of about so many answers of a pod: those of a place in the key space drawn at random."""
+        prefix, found = value_prefix(pod), dict[bytes, None]()
+        # A second time from the beginning: the first place may be near the end.
+        for cursor in (secrets.randbelow(1 << 32), 0):
+            while len(found) < count:
+                cursor, keys = cast(
+                    tuple[int, list[bytes]], self._client.scan(cursor, match=f"{prefix}*", count=SAMPLED_PAGE)
+                )
+                found.update(dict.fromkeys(keys))
+                if cursor == 0:
+                    break
+        return [key_of(pod, name.decode().removeprefix(prefix)) for name in list(found)[:count]]
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1_000))
+
+
+def _held(reply: Sequence[Any]) -> Held | None:
+    if len(reply) < 2:
+        return None
+    _, cut, age, absent, body, tags = reply
+    return Held(
+        body=None if absent == b"1" else body,
+        cut=int(cut),
+        age_seconds=int(age) / 1_000,
+        tags=tuple(tag.decode() for tag in tags),
+    )
+
+
+def _text(position: Position) -> str:
+    return f"{position.cut}:{position.chunk}"
+
+
+def _position(text: bytes) -> Position:
+    cut, chunk = text.split(b":")
+    return Position(cut=int(cut), chunk=int(chunk))

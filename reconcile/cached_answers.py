@@ -1,0 +1,162 @@
+"""Sampled comparison of cached answers with OLTP: by key, each at the cut that it says it was read at.
+
+Belongs here: what a page must say, in SQL of its own, and whether an event has touched it since. Does not belong here:
+drawing the sample, and dropping what differs (`stack/composition/sampling.py`).
+
+An answer of cut *n* has every event of the cuts up to *n*, and may have later ones. If no event since S(n) concerns its
+merchant, its product or one of its variants, it must say what OLTP says now: then a difference is an error of the
+cache, whoever made it. If there was such an event, nothing is said of this answer: it is dropped, or about to be.
+
+What this cannot catch: a lie that is younger than the sample, and one about a product that changes all the time. Where
+the outbox was pruned since the answer was read, a change may look like an error; dropping the answer does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+import psycopg
+
+from contracts.struct_types import make_known
+
+
+class Finding(StrEnum):
+    """What a comparison of one answer found."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    """An event has touched it since it was read, so it need not be the same."""
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+    """Its cut, or its epoch, is not one that this database knows: it could not be compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledPage:
+    """A product's page as the cache holds it."""
+
+    merchant_id: str
+    product_id: str
+    cut: int
+    body: bytes | None
+    """None: the cache says that there is no such product."""
+
+
+class _Variant(msgspec.Struct, frozen=True, kw_only=True):
+    variant_id: str
+    sku: str
+    title: str
+    unit_price_micro: int | None
+    available_quantity: int | None
+    is_active: bool
+
+
+class _Page(msgspec.Struct, frozen=True, kw_only=True):
+    product_id: str
+    version: int
+    title: str
+    kind: str
+    is_active: bool
+    currency: str
+    variants: list[_Variant]
+
+
+make_known(_Page, _Variant)
+
+_BEGIN = "set transaction isolation level repeatable read, read only"
+_PRODUCT = """
+select p.product_id::text, p.version, p.title, p.kind, p.is_active, m.currency, m.is_active
+from oltp.products as p inner join oltp.merchants as m on m.merchant_id = p.merchant_id
+where p.merchant_id = %(merchant_id)s and p.product_id::text = %(product_id)s
+"""
+_VARIANTS = """
+with units as (
+    select variant_id, sum(on_hand) - sum(reserved) as free from oltp.stock_levels
+    where merchant_id = %(merchant_id)s group by variant_id
+)
+select v.variant_id::text, v.sku, v.title, v.is_active, r.unit_price_micro, coalesce(units.free, 0)::bigint
+from oltp.variants as v
+left join oltp.prices as r on r.variant_id = v.variant_id and r.currency = %(currency)s
+left join units on units.variant_id = v.variant_id
+where v.product_id::text = %(product_id)s
+"""
+_SNAPSHOT = "select exists (select from oltp.cuts where cut = %(cut)s)"
+_TOUCHED = """
+select exists (
+    select from oltp.outbox as event, oltp.cuts
+    where cuts.cut = %(cut)s and not pg_visible_in_snapshot(event.xid, cuts.snapshot)
+        and event.merchant_id = %(merchant_id)s
+        and (
+            event.aggregate_type = 'merchant'
+            or event.aggregate_type = 'product' and event.aggregate_id = %(product_id)s
+            or event.aggregate_type = 'stock_movement'
+                and event.payload -> 'state' ->> 'variant_id' = any(%(variants)s::text[])
+            or event.aggregate_type = 'reservation' and exists (
+                select from json_array_elements(event.payload -> 'state' -> 'lines') as line
+                where line ->> 'variant_id' = any(%(variants)s::text[])
+            )
+        )
+)
+"""
+
+
+def compare_pages(reader_dsn: str, pages: Sequence[SampledPage]) -> list[Finding]:
+    """Return what each page is, compared in one snapshot of its pod."""
+    with psycopg.connect(reader_dsn) as connection:
+        connection.execute(_BEGIN)
+        return [_compare(connection, page) for page in pages]
+
+
+def _compare(connection: psycopg.Connection[Any], page: SampledPage) -> Finding:
+    key = {"merchant_id": page.merchant_id, "product_id": page.product_id}
+    (is_known,) = connection.execute(_SNAPSHOT, {"cut": page.cut}).fetchone() or (False,)
+    if not is_known:
+        return Finding.UNKNOWN
+    expected = _expected(connection, key)
+    if _decoded(page.body) == expected:
+        return Finding.SAME
+    variants = [variant.variant_id for variant in expected.variants] if expected is not None else []
+    touched = connection.execute(_TOUCHED, {**key, "cut": page.cut, "variants": variants}).fetchone()
+    return Finding.CHANGED if touched is not None and touched[0] else Finding.DIFFERENT
+
+
+def _decoded(body: bytes | None) -> _Page | bytes | None:
+    """Return the page, or its bytes where they are none: these equal nothing that is expected."""
+    if body is None:
+        return None
+    try:
+        return msgspec.json.decode(body, type=_Page)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return body
+
+
+def _expected(connection: psycopg.Connection[Any], key: Mapping[str, str]) -> _Page | None:
+    row = connection.execute(_PRODUCT, key).fetchone()
+    if row is None:
+        return None
+    product_id, version, title, kind, is_active, currency, is_trading = row
+    rows = connection.execute(_VARIANTS, {**key, "currency": currency}).fetchall()
+    variants = [
+        _Variant(
+            variant_id=variant_id,
+            sku=sku,
+            title=variant_title,
+            unit_price_micro=price,
+            available_quantity=free if kind == "goods" else None,
+            is_active=is_offered and is_active and is_trading,
+        )
+        for variant_id, sku, variant_title, is_offered, price, free in rows
+    ]
+    return _Page(
+        product_id=product_id,
+        version=version,
+        title=title,
+        kind=kind,
+        is_active=is_active,
+        currency=currency,
+        variants=sorted(variants, key=lambda variant: (variant.sku, variant.variant_id)),
+    )

@@ -1,0 +1,98 @@
+"""Product pages through the cache over HTTP: where an answer is from, and that nothing is charged by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from api.app import build_app
+from api.declaring import Role
+from api.positions import HEADER
+from api.services import build_services
+from contracts.waiting import wait_until
+from derived.answer_cache.following import build
+from oltp.commands.set_price import SetPrice
+from stack.servers.valkey import EmbeddedValkey
+from streams.consumer import Consumer
+from streams.draining import drain_pod
+from streams.logs import build_log
+from tests.integration import shop as shops
+from tests.integration.api.conftest import PEPPER, Asked
+
+
+@pytest.fixture(scope="module")
+def cached(asked: Asked, valkey_server: EmbeddedValkey) -> Iterator[Asked]:
+    """The same interface in another process's place, with a cache."""
+    with redis.Redis.from_url(valkey_server.url()) as server:
+        server.flushall()
+    settings = replace(asked.settings, cache_url=valkey_server.url(database=1))
+    services = build_services(settings, PEPPER)
+    transport = httpx.ASGITransport(build_app(services), raise_app_exceptions=False)
+    client = httpx.AsyncClient(transport=transport, base_url="http://tieout")
+    with asyncio.Runner() as runner:
+        yield replace(asked, client=client, runner=runner, services=services, settings=settings)
+        runner.run(client.aclose())
+    services.close()
+
+
+def follow(asked: Asked) -> None:
+    """Publish what is committed, and let the cache follow."""
+    drain_pod(asked.settings.pods[0], asked.settings)
+    with closing(build(asked.settings)) as projection, closing(build_log(asked.settings)) as log:
+        Consumer(projection, "pod1", log).drain()
+
+
+def product_of(asked: Asked, sku: str) -> str:
+    ((product_id,),) = asked.shop.query(
+        "select product_id::text from oltp.variants where variant_id = %s", asked.shop.variants[sku]
+    )
+    return str(product_id)
+
+
+def test_a_page_comes_from_the_cache_until_it_is_touched_and_the_order_pays_todays_price(cached: Asked) -> None:
+    follow(cached)
+    path = f"/v1/products/{product_of(cached, 'PIN')}"
+
+    def page(role: Role = Role.STOREFRONT, **headers: str) -> tuple[Any, str]:
+        answer = cached.ask("GET", path, role, headers=headers)
+        assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
+        assert int(answer.headers["age"]) >= 0
+        return answer.json(), answer.headers["tieout-source"]
+
+    first, source = page()
+    assert source == "oltp" and page() in [(first, "cache"), (first, "process")]
+    wait_until(
+        lambda: page()[1] == "process", timeout_seconds=20, failure=lambda: "The process never held the page itself."
+    )
+    price = SetPrice(merchant_id=shops.MERCHANT, variant_id=cached.shop.variants["PIN"], unit_price_micro=777_000)
+    cached.shop.do(price)
+    now, source = page(Role.ADMIN)
+    assert source == "oltp" and now["variants"][0]["unit_price_micro"] == 777_000
+    assert page(**{HEADER: "any"})[1] == "oltp"
+    stale, source = page()
+    assert source != "oltp" and stale == first, "the cache does not know of the price yet"
+    # The page still shows the old price. Whoever orders pays the new one.
+    order = cached.shop.place(("PIN", 2))
+    assert order.lines[0].unit_price_micro == 777_000
+    follow(cached)
+    wait_until(
+        lambda: page()[0]["variants"][0]["unit_price_micro"] == 777_000,
+        timeout_seconds=20,
+        failure=lambda: "The new price never showed.",
+    )
+
+
+def test_without_its_cache_a_page_is_put_together_and_an_unknown_one_is_not_found(cached: Asked) -> None:
+    unknown = f"/v1/products/{'0' * 8}-0000-7000-8000-{'0' * 12}"
+    assert [cached.ask("GET", unknown).status_code for _ in range(2)] == [404, 404]
+    with redis.Redis.from_url(cached.settings.cache_url) as server:
+        server.flushall()
+    answer = cached.ask("GET", f"/v1/products/{product_of(cached, 'MUG')}")
+    assert answer.status_code == 200 and answer.headers["tieout-source"] == "oltp"
