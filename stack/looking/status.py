@@ -5,11 +5,12 @@ Belongs here: querying each part and combining the answers. Does not belong here
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import Any, TypeVar
 
 from contracts.breaks import ENDED
@@ -151,23 +152,20 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         servers = pool.submit(_servers, values)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
-        following = followers(values)
-        copies = [pool.submit(_projection_status, copy, pod, values) for copy in following for pod in values.pods]
+        observed = product(followers(values), values.pods)
+        copies = [pool.submit(_projection_status, copy, pod, values) for copy, pod in observed]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
-        warehouse = pool.submit(_warehouse_statuses, values)
-        pairs = pool.submit(_pair_statuses, values)
-        breaks = pool.submit(_break_counts, values)
+        pairs, breaks = pool.submit(_pair_statuses, values), pool.submit(_break_counts, values)
         unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
         drills, coverage = pool.submit(_drills_summary, values), pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
         uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
-        near = pool.submit(_near_limits, values)
+        warehouse, near = pool.submit(_warehouse_statuses, values), pool.submit(_near_limits, values)
         left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
-    shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
-    seen = {pod.pod: replace(pod, dsn=shown_dsn(pod.dsn)) for pod in (future.result() for future in pods)}
+    seen = _seen([future.result() for future in pods], has_passwords=has_passwords)
     status = Status(
         state="down",
         resident=resident.pid if resident else None,
@@ -196,6 +194,11 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         left_out=left_out.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
+
+
+def _seen(pods: Sequence[PodStatus], *, has_passwords: bool) -> dict[str, PodStatus]:
+    shown_dsn = (lambda dsn: dsn) if has_passwords else hide_password
+    return {pod.pod: replace(pod, dsn=shown_dsn(pod.dsn)) for pod in pods}
 
 
 def _overall(status: Status) -> str:
