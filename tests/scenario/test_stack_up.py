@@ -101,6 +101,8 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     with_passwords = json.loads(_tieout(folder, "status", "--json", "--with-passwords").stdout)
     assert all("postgresql://tieout_reader:" in pod["dsn"] for pod in with_passwords["pods"])
     assert all(copy["applied_cut"] > 0 for copy in status["projections"])
+    # The witnesses looked before the first worker wrote, and killed workers break no rule.
+    assert json.loads(_tieout(folder, "witnesses", "--json").stdout)["sightings"] == []
 
     stopped = _tieout(folder, "down", "--json")
     assert stopped.returncode == 0
