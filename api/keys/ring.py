@@ -22,7 +22,7 @@ from api.keys.store import Key, KeyStore
 from contracts.errors import StackError, UnauthenticatedError
 
 FRESH_SECONDS = 0.5
-STALE_SECONDS_MAX = 600.0
+STALE_SECONDS_MAX = 3_600.0
 RETRY_SECONDS = 5.0
 """While the control database does not answer, a known key is taken without asking it for this long."""
 REMEMBERED_MAX = 10_000
