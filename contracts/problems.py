@@ -109,7 +109,6 @@ class ProblemType:
         return f"{PROBLEMS_PATH}/{self.name}"
 
 
-@cache
 def problem_type(error: type[TieoutError]) -> ProblemType:
     """Return how errors of this class are told."""
     told = next(TOLD[base] for base in error.__mro__ if base in TOLD)

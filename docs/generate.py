@@ -157,8 +157,8 @@ def pairs() -> str:
 
 def commands() -> str:
     """Return docs/commands.md: the business commands and what they do, from their docstrings."""
-    from oltp.commands.execute import Request
     from oltp.commands.register import COMMANDS
+    from oltp.commands.requests import Request
 
     rows = [[f"`{command.__name__}`", first_line(command)] for command in COMMANDS]
     limits = [
