@@ -186,14 +186,14 @@ def _carts(settings: Settings) -> Iterator[LimitUse]:
                 used=number,
                 limit=settings.carts_queued_max,
                 unit="carts",
-                advice="See whether the worker `carts` runs and the pod answers (docs/runbooks/carts.md).",
+                advice="See whether the worker `cart-writer` runs and the pod answers (docs/runbooks/carts.md).",
             )
             yield LimitUse(
                 name=f"write-through of carts to {pod.pod}",
                 used=seconds,
                 limit=CARTS_WAIT_SECONDS,
                 unit="seconds",
-                advice="See whether the worker `carts` runs and the pod answers (docs/runbooks/carts.md).",
+                advice="See whether the worker `cart-writer` runs and the pod answers (docs/runbooks/carts.md).",
             )
 
 

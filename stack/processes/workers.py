@@ -36,7 +36,8 @@ from stack.settings import ROOT
 TRAFFIC = "traffic"
 UPKEEP = "upkeep"
 WITNESS = "witness"
-CARTS = "carts"
+CARTS = "cart-writer"
+"""Another name than the server's, because both have a log of their name."""
 RECONCILER = "reconciler"
 API = "api"
 

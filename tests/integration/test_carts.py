@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -111,8 +112,8 @@ def test_a_restarted_valkey_may_have_lost_its_newest_states(world: CartsWorld) -
     key = new_key()
     before = world.carts.add(key, "phone", "MUG", 2).cart
     # As if the state were one of an earlier run, read back from disk.
-    token = world.server.client.hget(KEY + key.text, "token")
-    world.server.client.hset(KEY + key.text, "token", b"0ld" + token[3:])
+    client: Any = world.server.client
+    client.hset(KEY + key.text, "token", b"0ld" + client.hget(KEY + key.text, "token")[3:])
     after = world.carts.add(key, "phone", "MUG", 1).cart
     assert len(after.seen) == 2 and merge(before, after) == after
 
@@ -244,7 +245,7 @@ def test_a_full_memory_evicts_what_can_be_had_again_and_then_the_pod_serves(worl
     world.carts.add(written, "phone", "MUG", 1)
     world.settle()
     world.carts.add(waiting, "phone", "PEN", 1)
-    client = world.server.client
+    client: Any = world.server.client
     before = client.config_get("maxmemory-policy")["maxmemory-policy"]
     try:
         client.config_set("maxmemory-policy", "volatile-lru")
@@ -281,6 +282,7 @@ def test_a_session_binds_a_customer_to_a_device(world: CartsWorld) -> None:
     assert signed_in.cart == cart_of_customer(MERCHANT, "c1") and signed_in.device_id == session.device_id
     last_token, anonymous = sessions.sign_out(new_token, signed_in)
     assert anonymous.customer_id is None and anonymous.cart != session.cart
-    assert new_token.encode() not in b" ".join(world.server.client.keys())
+    client: Any = world.server.client
+    assert new_token.encode() not in b" ".join(client.keys())
     world.server.client.flushall()
     assert sessions.find(last_token) is None
