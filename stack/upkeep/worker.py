@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from contracts.errors import TieoutError
-from contracts.ownership import FOLLOWERS
+from contracts.ownership import ANSWER_CACHE, FOLLOWERS
 from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
 from stack.composition.projections import build_projection
@@ -27,6 +27,9 @@ from stack.upkeep.growth import begin_anew
 
 LAKE_WINDOW_SECONDS = 1.0
 """The consumer of the lake commits about this often, because each commit takes time and leaves a small file."""
+
+CACHE_EVENTS_MAX = 2_000
+"""The cache's server answers nobody while it applies a step, and its readers wait a quarter of a second at most."""
 
 PARENT_LOOK_SECONDS = 1.0
 
@@ -68,11 +71,18 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
 
         build_relay(settings.pod(options.pod), settings, cut_sources=cut_sources_of(settings)).run(stop)
     elif options.kind == "consumer":
-        from streams.consumer import run_consumer
+        from streams.consumer import EVENTS_MAX, run_consumer
 
         projection = build_projection(options.projection, settings)
         window = LAKE_WINDOW_SECONDS if options.projection == "lake" else 0.0
-        run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
+        run_consumer(
+            projection,
+            settings.pod(options.pod).pod,
+            settings,
+            stop,
+            group_window_seconds=window,
+            events_max=CACHE_EVENTS_MAX if options.projection == ANSWER_CACHE.name else EVENTS_MAX,
+        )
     elif options.kind == "reconciler":
         from stack.upkeep.reconciler import run_reconciler
 
