@@ -74,6 +74,8 @@ class Copy:
     """Of a read model or search: a wrong decision that somebody makes who trusts its stale rows. A drill makes it."""
     commit_seconds: float = 0.0
     """The least time between two commits while events arrive: a commit of some stores takes long."""
+    step_events_max: int = 50_000
+    """The most events that its consumer applies at once; fewer where the store answers nobody meanwhile."""
 
     @property
     def module(self) -> str:
@@ -228,6 +230,8 @@ ANSWER_CACHE = Copy(
     shown_as=("valkey",),
     built_by="derived/answer_cache/following.py",
     found_by=(),
+    # Its server answers nobody while it applies a step, and its readers wait a quarter of a second at most.
+    step_events_max=2_000,
     freshness_seconds=5,
     late_seconds_max=60,
     rebuilt_by="nothing: an empty cache is right, and fills itself",

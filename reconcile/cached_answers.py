@@ -88,7 +88,8 @@ _SNAPSHOT = "select exists (select from oltp.cuts where cut = %(cut)s)"
 _TOUCHED = """
 select exists (
     select from oltp.outbox as event, oltp.cuts
-    where cuts.cut = %(cut)s and not pg_visible_in_snapshot(event.xid, cuts.snapshot)
+    where cuts.cut = %(cut)s and event.xid >= pg_snapshot_xmin(cuts.snapshot)
+        and not pg_visible_in_snapshot(event.xid, cuts.snapshot)
         and event.merchant_id = %(merchant_id)s
         and (
             event.aggregate_type = 'merchant'

@@ -9,7 +9,7 @@ from __future__ import annotations
 from api.calls import Answer, Call
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Role, Route, Work
-from api.positions import HEADER
+from api.positions import HEADER, position_of
 from contracts.errors import NotFoundError
 from oltp.reads.products import ProductPage, product_pages
 
@@ -24,7 +24,9 @@ def get_product(call: Call) -> Answer:
     is from. Staff, and whoever names a position, get what is true at this moment.
     """
     product_id = call.uuid("product_id")
-    wants_now = call.caller is None or call.caller.role is not Role.STOREFRONT or POSITION in call.headers
+    if (token := call.headers.get(POSITION)) is not None:
+        position_of(call.services.tokens, token)  # OLTP holds every write; a token that is none is refused all the same
+    wants_now = token is not None or call.caller is None or call.caller.role is not Role.STOREFRONT
     served = call.services.answers.product_page(call.merchant_id, product_id, is_fresh=wants_now)
     if served.body is None:
         raise NotFoundError(f"Merchant {call.merchant_id} has no product {product_id}.")
@@ -68,6 +70,7 @@ ROUTES = (
         work=Work.STOREFRONT,
         deadline_seconds=2.0,
         answer=ProductPage,
+        takes_position=True,
         parameters={"product_id": "The product's id"},
     ),
 )

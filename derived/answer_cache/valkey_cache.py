@@ -9,6 +9,7 @@ The braces in the keys are a hash tag, so that all keys of a pod are in one slot
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,10 @@ from derived.answer_cache.port import (
 )
 from streams.projection import Position
 
-FUNCTIONS = Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
+_SOURCE = Path(__file__).with_name("functions.lua").read_text(encoding="utf-8")
+PREFIX = f"tieout_{hashlib.sha256(_SOURCE.encode()).hexdigest()[:8]}_"
+"""Begins the names of the functions on the server: programs of two versions each call their own."""
+FUNCTIONS = _SOURCE.replace("tieout_", PREFIX)
 ANSWER_SECONDS = 0.25
 """A cache that needs longer is worth nothing: the reader goes on without it."""
 CONNECTIONS_MAX = 16
@@ -123,7 +127,12 @@ class ValkeyAnswerCache:
 
     def _call(self, function: str, keys: Sequence[str], *arguments: object) -> Any:
         """Call one of the server's functions; give the server the functions first if it does not have them."""
-        told = (function, len(keys), *keys, *(one if isinstance(one, bytes) else str(one) for one in arguments))
+        told = (
+            PREFIX + function,
+            len(keys),
+            *keys,
+            *(one if isinstance(one, bytes) else str(one) for one in arguments),
+        )
         try:
             return self._client.execute_command("FCALL", *told)  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
@@ -139,7 +148,7 @@ class ValkeyAnswerCache:
         """Return the answer, or the lease of loading it."""
         token = secrets.token_hex(8)
         reply = self._call(
-            "tieout_get_or_lease", self._all_keys(key), token, _milliseconds(lease_seconds), f"{early_factor:.6f}"
+            "get_or_lease", self._all_keys(key), token, _milliseconds(lease_seconds), f"{early_factor:.6f}"
         )
         standing = Standing(reply[0].decode())
         is_leased = standing in (Standing.EARLY, Standing.LEASE)
@@ -149,7 +158,7 @@ class ValkeyAnswerCache:
     def fill(self, key: AnswerKey, token: str, answer: Assembled, *, lifetime: Lifetime, seconds: float) -> Filled:
         """Put an answer in, if the lease still holds and the answer is good."""
         reply = self._call(
-            "tieout_fill",
+            "fill",
             self._all_keys(key),
             token,
             answer.epoch,
@@ -166,17 +175,17 @@ class ValkeyAnswerCache:
     @told_errors
     def renew(self, key: AnswerKey, token: str, *, lease_seconds: float) -> bool:
         """Let a lease begin anew; return whether it was still held."""
-        return bool(self._call("tieout_renew", [self._lease_key(key)], token, _milliseconds(lease_seconds)))
+        return bool(self._call("renew", [self._lease_key(key)], token, _milliseconds(lease_seconds)))
 
     @told_errors
     def release(self, key: AnswerKey, token: str) -> None:
         """End a lease, if it is still held."""
-        self._call("tieout_release", [self._lease_key(key)], token)
+        self._call("release", [self._lease_key(key)], token)
 
     @told_errors
     def look(self, key: AnswerKey) -> Found | None:
         """Return the answer, WAIT when it is not good; None when there is none."""
-        reply = self._call("tieout_look", self._all_keys(key)[:3])
+        reply = self._call("look", self._all_keys(key)[:3])
         if not reply:
             return None
         return Found(standing=Standing.FRESH if reply[0] == b"fresh" else Standing.WAIT, held=_held(reply))
@@ -193,7 +202,7 @@ class ValkeyAnswerCache:
         """Begin anew at a position; return the generation."""
         generation = secrets.token_hex(8)
         self._call(
-            "tieout_begin",
+            "begin",
             self._keys(pod),
             told_prefix(pod),
             generation,
@@ -233,7 +242,7 @@ class ValkeyAnswerCache:
             for word in (partition, _text(touched.expected[partition]), _text(position))
         ]
         reply = self._call(
-            "tieout_invalidate",
+            "invalidate",
             self._keys(pod),
             told_prefix(pod),
             touched.epoch,

@@ -68,8 +68,15 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         from streams.consumer import run_consumer
 
         projection = build_projection(options.projection, settings)
-        window = copy_named(options.projection).commit_seconds
-        run_consumer(projection, settings.pod(options.pod).pod, settings, stop, group_window_seconds=window)
+        copy = copy_named(options.projection)
+        run_consumer(
+            projection,
+            settings.pod(options.pod).pod,
+            settings,
+            stop,
+            group_window_seconds=copy.commit_seconds,
+            events_max=copy.step_events_max,
+        )
     elif options.kind == "reconciler":
         from stack.upkeep.reconciler import run_reconciler
 

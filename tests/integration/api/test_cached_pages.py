@@ -14,7 +14,7 @@ import redis
 
 from api.app import build_app
 from api.declaring import Role
-from api.positions import HEADER
+from api.positions import HEADER, Position, token_of
 from api.services import build_services
 from contracts.waiting import wait_until
 from derived.answer_cache.following import build
@@ -75,7 +75,9 @@ def test_a_page_comes_from_the_cache_until_it_is_touched_and_the_order_pays_toda
     cached.shop.do(price)
     now, source = page(Role.ADMIN)
     assert source == "oltp" and now["variants"][0]["unit_price_micro"] == 777_000
-    assert page(**{HEADER: "any"})[1] == "oltp"
+    token = token_of(cached.services.tokens, Position(pod="pod1", lsn="0/1", xid=1))
+    assert page(**{HEADER: token})[1] == "oltp"
+    assert cached.ask("GET", path, headers={HEADER: "made up"}).status_code == 400
     stale, source = page()
     assert source != "oltp" and stale == first, "the cache does not know of the price yet"
     # The page still shows the old price. Whoever orders pays the new one.

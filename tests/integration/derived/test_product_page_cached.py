@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from contracts.assembled import Assembled, merchant_tag, product_tag, variant_tag
-from contracts.errors import PodFencedError
+from contracts.errors import CacheUnavailableError, PodFencedError
 from contracts.ids import uuid7
 from contracts.settings import Settings
 from derived.answer_cache.following import AnswerCacheProjection
@@ -26,6 +26,7 @@ from oltp.commands.set_price import SetPrice
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.reads.product_page import read_product_page
 from oltp.reads.products import ProductPage
+from stack.composition.projections import observed_projection
 from stack.composition.sampling import compare_samples
 from streams.consumer import Consumer
 from streams.draining import drain_pod
@@ -49,6 +50,11 @@ class Storefront:
     @property
     def pod(self) -> str:
         return self.settings.pods[0].pod
+
+    @property
+    def cached(self) -> Settings:
+        """The settings with the cache, which is on the log's server here."""
+        return replace(self.settings, cache_url=self.settings.log_url)
 
     def product_of(self, sku: str) -> str:
         ((product_id,),) = self.shop.query(
@@ -208,6 +214,11 @@ def test_the_cache_begins_at_the_end_of_the_log_where_it_cannot_go_on(store: Sto
             store.cache._client.delete(name)
         _price(store)
         drain_pod(store.settings.pods[0], store.settings)
+        with (
+            closing(observed_projection("answer_cache", store.cached)) as observed,
+            pytest.raises(CacheUnavailableError, match="has no position of pod1"),
+        ):
+            observed.state(store.pod)
         again = projection.state(store.pod)
     following = store.cache.following(store.pod)
     assert following is not None and again.positions == following.positions
@@ -248,7 +259,6 @@ def test_stock_at_every_place_counts(store: Storefront) -> None:
 
 
 def test_a_sample_finds_what_no_load_has_made_and_drops_it(store: Storefront) -> None:
-    cached = replace(store.settings, cache_url=store.settings.log_url)
     products = {sku: store.product_of(sku) for sku in ("MUG", "PIN", "PEN", "GIFTWRAP")}
     store.shop.place(("MUG", 1), ("GIFTWRAP", 1))
     store.publish()
@@ -256,7 +266,7 @@ def test_a_sample_finds_what_no_load_has_made_and_drops_it(store: Storefront) ->
         store.page(product_id)
 
     def findings() -> tuple[dict[str, int], list[str]]:
-        sampled = compare_samples(cached)[0]
+        sampled = compare_samples(store.cached)[0]
         return {str(name): count for name, count in sampled.counts.items()}, [key.subject for key in sampled.dropped]
 
     assert findings() == ({"same": 5}, [])
