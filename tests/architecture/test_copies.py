@@ -65,7 +65,7 @@ def test_each_layer_has_a_module_named_after_the_read_model_and_they_agree(copy:
 
 
 def test_search_has_its_modules_in_every_layer_and_they_agree() -> None:
-    assert (ROOT / SEARCH.built_by).is_file() and import_module(SEARCH.module).NAME == SEARCH.name
+    assert (ROOT / SEARCH.built_by).is_file() and SEARCH.name == import_module(SEARCH.module).NAME
     (compared,) = [pair for pair in PAIRS if pair.copy == SEARCH.name]
     assert {shape.name for shape in compared.shapes} >= {root.table for root in SEARCH_ROOTS}
     assert {cell.store for cells in damages_of(SEARCH).values() for cell in cells} == {SEARCH.name}
