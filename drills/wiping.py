@@ -16,6 +16,7 @@ from derived.lake_connection import open_lake
 from derived.read_models.known import roots_of
 from derived.search.folders import PodFolder, base_folder
 from derived.search.store import document_counts
+from derived.search.writing import PodWriting
 from drills.scene import Scene
 
 BUILT = ("marts", "intermediate", "staging", "builds")
@@ -96,7 +97,11 @@ def wipe_search(scene: Scene) -> None:
 
     before = documents()
     for pod in scene.pods:
-        PodFolder(base_folder(settings), pod).wipe()
+        folder = PodFolder(base_folder(settings), pod)
+        writing = PodWriting(folder)
+        writing.lock()  # no consumer writes into what is being deleted
+        folder.wipe()
+        writing.abandon()
     left = documents()
     _note_gone(scene, scene.drill.copy.name, counted(before, "document"), counted(left, "document"), left == 0 < before)
 

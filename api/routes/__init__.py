@@ -25,7 +25,7 @@ from contracts.ownership import KEYED
 
 
 def _of_copies() -> Iterator[Route]:
-    """Yield the routes that answer from a read model or from search: each has a module of its name."""
+    """Yield the routes that answer from a read model or search: each has a module of its name, if it has routes."""
     for copy in KEYED:
         if find_spec(f"{__name__}.{copy.name}") is not None:
             yield from import_module(f"{__name__}.{copy.name}").ROUTES

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.ownership import COPIES, OWNER_FAMILIES, READ_MODELS, Copy, copy_named
+from contracts.ownership import COPIES, OWNER_FAMILIES, READ_MODELS, SEARCH, Copy, copy_named
 from derived.read_models.known import roots_of
+from derived.search.documents import ROOTS as SEARCH_ROOTS
 from drills.copies import drilled
 from drills.damages.place import Cell
 from oltp.store.tables import metadata
@@ -61,6 +62,15 @@ def test_each_layer_has_a_module_named_after_the_read_model_and_they_agree(copy:
     assert {cell.store for cells in damages_of(copy).values() for cell in cells} == {copy.name}
     assert callable(drilled(copy).ask) and callable(drilled(copy).decide)
     assert copy.stale_decision.endswith(".")
+
+
+def test_search_has_its_modules_in_every_layer_and_they_agree() -> None:
+    assert (ROOT / SEARCH.built_by).is_file() and SEARCH.name == import_module(SEARCH.module).NAME
+    (compared,) = [pair for pair in PAIRS if pair.copy == SEARCH.name]
+    assert {shape.name for shape in compared.shapes} >= {root.table for root in SEARCH_ROOTS}
+    assert {cell.store for cells in damages_of(SEARCH).values() for cell in cells} == {SEARCH.name}
+    assert callable(drilled(SEARCH).ask) and callable(drilled(SEARCH).decide)
+    assert (ROOT / "docs" / SEARCH.runbook).is_file() and SEARCH.stale_decision.endswith(".")
 
 
 def test_what_a_comparison_finds_belongs_to_the_copy_that_declares_it() -> None:

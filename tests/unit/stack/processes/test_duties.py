@@ -83,6 +83,7 @@ def test_every_setting_survives_the_way_to_another_process(settings: Settings) -
 TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "relay": (lambda s: duties.relay_settings(s, "pod1"), {"pod1-relay", "log", "catalog", "views", "objects"}),
     "lake": (lambda s: duties.consumer_settings(s, "lake"), {"catalog", "log", "objects"}),
+    "search": (lambda s: duties.consumer_settings(s, "search"), {"log"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "cache": (lambda s: duties.consumer_settings(s, "answer_cache"), {"cache", "log"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
