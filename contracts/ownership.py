@@ -336,10 +336,11 @@ FACTS = (
 
 def copy_named(name: str) -> Copy:
     """Return the copy of that name; InputError lists the known ones."""
-    for copy in COPIES:
+    known = (*COPIES, ANSWER_CACHE)
+    for copy in known:
         if copy.name == name:
             return copy
-    raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in COPIES)}.")
+    raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in known)}.")
 
 
 def family_of(pair: str) -> str:
