@@ -78,7 +78,7 @@ def check_out(call: Call) -> Answer:
         return done_answer(call, placed, Checkout(order=order, payment=None))
     command = AuthorizePayment(merchant_id=call.merchant_id, order_id=order.order_id, payment_token=body.payment_token)
     paid = call.services.pods.execute(command, idempotency_key=f"checkout/{key}/payment")
-    both = Done(answer=order, position=paid.position, is_replayed=placed.is_replayed and paid.is_replayed)
+    both = Done(answer=order, where=paid.where, is_replayed=placed.is_replayed and paid.is_replayed)
     return done_answer(call, both, Checkout(order=order, payment=paid.answer))
 
 
