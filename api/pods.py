@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import psycopg
@@ -41,11 +42,16 @@ select pg_current_wal_insert_lsn()::text, pg_snapshot_xmax(pg_current_snapshot()
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A command's answer, and where its write is."""
+    """A command's answer, and how to find where its write is."""
 
     answer: Any
-    position: Position | None
+    where: Callable[[], Position | None]
     is_replayed: bool = False
+
+    @cached_property
+    def position(self) -> Position | None:
+        """Where the write is; asked once, when it is needed. None: the pod cannot say now."""
+        return self.where()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +122,8 @@ class Pods:
                 if attempt == FENCED_ATTEMPTS - 1:
                     raise
                 continue
-            position = _position(pod, command.merchant_id, idempotency_key)
-            return Done(answer=answer, position=position, is_replayed=notes.is_replayed)
+            where = partial(_position, pod, command.merchant_id, idempotency_key)
+            return Done(answer=answer, where=where, is_replayed=notes.is_replayed)
         raise AssertionError("The last attempt returns or raises.")
 
     @contextmanager

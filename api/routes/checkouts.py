@@ -82,7 +82,7 @@ def paid(call: Call, placed: Done, payment_token: str, idempotency_key: str) -> 
     order: OrderState = placed.answer
     command = AuthorizePayment(merchant_id=call.merchant_id, order_id=order.order_id, payment_token=payment_token)
     payment = call.services.pods.execute(command, idempotency_key=idempotency_key)
-    both = Done(answer=order, position=payment.position, is_replayed=placed.is_replayed and payment.is_replayed)
+    both = Done(answer=order, where=payment.where, is_replayed=placed.is_replayed and payment.is_replayed)
     return done_answer(call, both, Checkout(order=order, payment=payment.answer))
 
 
