@@ -6,6 +6,7 @@ Belongs here: what is refused before a handler runs. Does not belong here: limit
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -19,8 +20,20 @@ DEPTH_MAX = 16
 """How deep arrays and objects may nest."""
 
 
+BODY_SECONDS_MAX = 30.0
+"""How long a client may take to send a body; a place for its key is held meanwhile."""
+
+
 async def read_body(request: Request) -> bytes:
     """Return the body; BodyTooLargeError as soon as it is too large, without reading the rest."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            return await _read(request)
+    except TimeoutError:
+        raise UnparsableBodyError(f"The body was not there within {BODY_SECONDS_MAX:g} s.") from None
+
+
+async def _read(request: Request) -> bytes:
     stated = request.headers.get("content-length", "")
     if stated.isascii() and stated.isdigit() and int(stated[:20]) > BODY_BYTES_MAX:
         raise _too_large()

@@ -203,6 +203,10 @@ def _answer_headers(route: Route) -> dict[str, Any]:
     if route.is_command:
         texts[POSITION] = "Where the write is; a read that carries it holds the write."
         texts["Idempotency-Replayed"] = "`true`: the command ran earlier, and this is its stored answer."
+    if route.takes_position:
+        texts["Tieout-Source"] = "Which store answered: `oltp`, or the name of a copy."
+        texts["Tieout-Applied-Cut"] = "The pod and the cut up to which the copy holds everything."
+        texts["Tieout-Data-Age"] = "How old the copy's newest cut is, in seconds."
     if route.has_version:
         texts["ETag"] = "The version of the resource."
     if route.deprecated_at is not None:

@@ -17,7 +17,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from api.positions import Position
-from contracts.errors import NotFoundError, PodFencedError, StackError
+from contracts.errors import PodFencedError, StackError
 from contracts.settings import Settings
 from oltp.commands.execute import Command, CommandPod, build_command_pod, execute
 from oltp.directory import Placement, pod_of
@@ -28,6 +28,8 @@ CONNECTIONS_MAX = 12
 """Connections of this process to one pod; they are opened on demand."""
 HOME_SECONDS_MAX = 30.0
 """How long we remember where a merchant lives. A pod that it has left refuses its commands, and then we look again."""
+RETRY_SECONDS = 5.0
+"""While the directory does not answer, we ask it this seldom."""
 FENCED_ATTEMPTS = 3
 
 _WHERE = """
@@ -133,13 +135,11 @@ class Pods:
     def _look_up(self, merchant_id: str, known: _Home | None) -> _Home:
         try:
             home = _Home(placement=pod_of(self._settings.control_dsn, merchant_id), read_at=time.monotonic())
-        except NotFoundError:
-            raise
         except StackError:
             if known is None:
                 raise
-            # The pod itself refuses the commands of a merchant that has left it.
-            return known
+            # The pod itself refuses the commands of a merchant that has left it. We ask again later.
+            home = _Home(placement=known.placement, read_at=time.monotonic() - HOME_SECONDS_MAX + RETRY_SECONDS)
         self._homes[merchant_id] = home
         return home
 

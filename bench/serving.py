@@ -90,7 +90,7 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
             name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
             for name, path in {
                 "health": "/v1/health",
-                "product page": f"/v1/products/{served.product}",
+                "product page of 300 variants": f"/v1/products/{served.product}",
                 "account page": "/v1/customers/c/account",
             }.items()
         }

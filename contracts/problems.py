@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 
 from contracts import errors
 from contracts.errors import TieoutError
@@ -104,7 +103,6 @@ class ProblemType:
         return f"{PROBLEMS_PATH}/{self.name}"
 
 
-@cache
 def problem_type(error: type[TieoutError]) -> ProblemType:
     """Return how errors of this class are told."""
     told = next(TOLD[base] for base in error.__mro__ if base in TOLD)
@@ -126,11 +124,10 @@ def problem_types() -> Mapping[str, ProblemType]:
 
 def page(problem: ProblemType) -> str:
     """Return the page of a type, as Markdown."""
-    phrase = HTTPStatus(problem.status).phrase
     return (
         f"# {problem.name}\n\n{problem.title}\n\n"
         f"- Type: `{problem.address}`\n"
-        f"- Status: {problem.status} {phrase}\n"
+        f"- Status: {problem.status}\n"
         f"- A retry may succeed: {'yes' if problem.is_retryable else 'no'}\n\n"
         f"{problem.advice}\n"
     )

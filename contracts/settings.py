@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from contracts.errors import SettingsError
 from contracts.object_store import ObjectFolder, ObjectStore, checked_prefix, is_object_path
@@ -184,10 +185,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
-        api_pepper=_pepper(values),
-        api_port=_integer("TIEOUT_API_PORT", values, 8080),
-        api_requests_per_second=_integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
-        api_requests_at_once=_integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
+        **_api(values),
     )
 
 
@@ -267,6 +265,15 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _api(values: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "api_pepper": _pepper(values),
+        "api_port": _integer("TIEOUT_API_PORT", values, 8080),
+        "api_requests_per_second": _integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
+        "api_requests_at_once": _integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
+    }
 
 
 def _pepper(values: Mapping[str, str]) -> str:

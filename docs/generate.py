@@ -25,7 +25,7 @@ from contracts.ownership import ANSWER_CACHE, COPIES, FACTS, SWEEP_SECONDS_MAX
 from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
-from docs.interface import openapi_json, problem_pages, routes_page
+from docs.interface import interface_documents
 from docs.licences import licences_page
 from docs.order_format import order_format_page
 from docs.staging import typed_models
@@ -158,8 +158,8 @@ def pairs() -> str:
 
 def commands() -> str:
     """Return docs/commands.md: the business commands and what they do, from their docstrings."""
-    from oltp.commands.execute import Request
     from oltp.commands.register import COMMANDS
+    from oltp.commands.requests import Request
 
     rows = [[f"`{command.__name__}`", first_line(command)] for command in COMMANDS]
     limits = [
@@ -354,8 +354,6 @@ def documents() -> dict[Path, str]:
         ROOT / "docs/asyncapi.json": asyncapi_json(),
         ROOT / "docs/pairs.md": pairs(),
         ROOT / "docs/commands.md": commands(),
-        ROOT / "docs/routes.md": routes_page(NOTICE.format(source="`api/routes/`"), table),
-        ROOT / "docs/openapi.json": openapi_json(),
         ROOT / "docs/drills.md": drills(),
         ROOT / "docs/repairs.md": repairs(),
         ROOT / "docs/licences.md": licences_page(),
@@ -367,9 +365,7 @@ def documents() -> dict[Path, str]:
         ROOT / "dbt_project/models/staging/events.yml": staging_yml(),
         ROOT / "dbt_project/models/intermediate/histories.yml": histories_yml(),
     }
-    generated |= typed_models()
-    interface = NOTICE.format(source="`contracts/problems.py`")
-    generated |= problem_pages(ROOT / "docs/problems", interface, table)
+    generated |= typed_models() | interface_documents(ROOT / "docs", NOTICE, table)
     for name, state in STATE_TYPES.items():
         generated[file_of(name, state.SCHEMA_VERSION)] = schema(state)
     return generated
@@ -386,9 +382,8 @@ def main(arguments: Sequence[str]) -> int:
     Write nothing if a state type cannot read stored events: only its committed schema still describes them.
     """
     broken = breaking_sentences()
-    for sentence in broken:
-        print(sentence)
     if broken:
+        print(*broken, sep="\n")
         print("Stored events could not be read: change the state type as it says there, not its committed schema.")
         return 1
     if "--check" in arguments:

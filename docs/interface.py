@@ -17,6 +17,15 @@ from contracts.problems import page, problem_types
 Table = Callable[[Sequence[str], Iterable[Sequence[str]]], str]
 
 
+def interface_documents(folder: Path, notice: str, table: Table) -> dict[Path, str]:
+    """Return all of them, by path; `notice` says with `source` where a page comes from."""
+    return {
+        folder / "routes.md": routes_page(notice.format(source="`api/routes/`"), table),
+        folder / "openapi.json": openapi_json(),
+        **problem_pages(folder / "problems", notice.format(source="`contracts/problems.py`"), table),
+    }
+
+
 def problem_pages(folder: Path, notice: str, table: Table) -> dict[Path, str]:
     """Return the page of each type of problem, and the page that lists them."""
     types = problem_types()

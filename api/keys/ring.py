@@ -22,7 +22,9 @@ from api.keys.store import Key, KeyStore
 from contracts.errors import StackError, UnauthenticatedError
 
 FRESH_SECONDS = 0.5
-STALE_SECONDS_MAX = 600.0
+STALE_SECONDS_MAX = 3_600.0
+RETRY_SECONDS = 5.0
+"""While the control database does not answer, a known key is taken without asking it for this long."""
 REMEMBERED_MAX = 10_000
 
 logger = logging.getLogger("tieout.api")
@@ -32,6 +34,7 @@ logger = logging.getLogger("tieout.api")
 class _Remembered:
     key: Key
     read_at: float
+    fresh_until: float
 
 
 class KeyRing:
@@ -47,7 +50,7 @@ class KeyRing:
     def remembered(self, text: str) -> Caller | None:
         """Return the caller of a key that was read just now, without any I/O; None: ask `caller`."""
         found = self._remembered.get(_name(text))
-        if found is None or self._monotonic() - found.read_at > FRESH_SECONDS:
+        if found is None or self._monotonic() > found.fresh_until:
             return None
         return self._caller(found.key)
 
@@ -62,23 +65,30 @@ class KeyRing:
 
     def _read(self, text: str) -> Key | None:
         name = _name(text)
+        began = self._monotonic()
         try:
             key = self._store.find(text)
         except StackError:
             found = self._remembered.get(name)
-            if found is None or self._monotonic() - found.read_at > STALE_SECONDS_MAX:
+            if found is None or began - found.read_at > STALE_SECONDS_MAX:
                 raise
             logger.warning("The control database does not answer; a known key is still taken.")
+            until = self._monotonic() + RETRY_SECONDS
+            self._remember(name, _Remembered(key=found.key, read_at=found.read_at, fresh_until=until))
             return found.key
         if key is None:
             # Unknown keys are not remembered: somebody who guesses would push out the valid ones.
             return None
+        # From the beginning of the look: what was revoked meanwhile may not be in its answer.
+        self._remember(name, _Remembered(key=key, read_at=began, fresh_until=began + FRESH_SECONDS))
+        return key
+
+    def _remember(self, name: bytes, value: _Remembered) -> None:
         with self._lock:
-            self._remembered[name] = _Remembered(key=key, read_at=self._monotonic())
+            self._remembered[name] = value
             self._remembered.move_to_end(name)
             while len(self._remembered) > REMEMBERED_MAX:
                 self._remembered.popitem(last=False)
-        return key
 
     def _caller(self, key: Key | None) -> Caller:
         if key is None:

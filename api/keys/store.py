@@ -26,7 +26,7 @@ USES_WRITTEN_EVERY = timedelta(minutes=1)
 OVERLAP = timedelta(hours=24)
 """How long a rotated key still works, unless the caller says otherwise."""
 OVERLAP_MAX = timedelta(days=90)
-CONNECT_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 2.0
 
 _MIGRATE = """
 create schema if not exists api;

@@ -5,9 +5,12 @@ Belongs here: the list. Does not belong here: what is the same for all routes (`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+
 from api.declaring import Route
 from api.routes.about import ROUTES as ABOUT
-from api.routes.accounts import ROUTES as ACCOUNTS
 from api.routes.catalog import ROUTES as CATALOG
 from api.routes.checkouts import ROUTES as CHECKOUTS
 from api.routes.keys import ROUTES as KEYS
@@ -16,6 +19,15 @@ from api.routes.operator import ROUTES as OPERATOR
 from api.routes.orders import ROUTES as ORDERS
 from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
+from contracts.ownership import READ_MODELS
+
+
+def _of_copies() -> Iterator[Route]:
+    """Yield the routes that answer from a read model: each has a module of its name, if it has routes."""
+    for copy in READ_MODELS:
+        if find_spec(f"{__name__}.{copy.name}") is not None:
+            yield from import_module(f"{__name__}.{copy.name}").ROUTES
+
 
 ROUTES: tuple[Route, ...] = (
     *ABOUT,
@@ -23,7 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *CHECKOUTS,
     *ORDERS,
     *PAYMENTS,
-    *ACCOUNTS,
+    *_of_copies(),
     *CATALOG,
     *MERCHANTS,
     *KEYS,

@@ -1,6 +1,6 @@
 """What OLTP knows of one customer of a merchant, for a page whose copy is behind.
 
-Belongs here: finding a customer's aggregates. Does not belong here: the page (`api/routes/accounts.py`).
+Belongs here: finding a customer's aggregates. Does not belong here: the page (`api/routes/`).
 
 Only orders and entitlements have an index by customer, so payments and refunds are found by the orders.
 """

@@ -1,7 +1,7 @@
 """Orders as staff and customers look at them: lists, and an order with all that was done to it.
 
 Belongs here: these questions. Does not belong here: a customer's page from its copy
-(`derived/read_models/account_view.py`).
+(`derived/read_models/`).
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def ask_by(
     def answer() -> list[State]:
         found = [msgspec.json.decode(row[0], type=state_type) for row in cursor.fetchall()]
         if lock and tx.expects is not None:
-            _require_version(tx.expects, found)
+            _require_version(tx.expects, found, (state_type.AGGREGATE_TYPE, value))
         return found
 
     return answer
@@ -220,8 +220,13 @@ def _required(found: list[State], state_type: type[State], merchant_id: str, agg
     return found[0]
 
 
-def _require_version(expected: Expected, found: Sequence[AggregateState]) -> None:
-    """Raise PreconditionError when one of the locked aggregates is the expected one in another version."""
+def _require_version(expected: Expected, found: Sequence[AggregateState], asked: tuple[str, str]) -> None:
+    """Raise PreconditionError when the expected aggregate was asked for, and is not there or has another version."""
+    if not found and asked == (expected.aggregate_type, expected.aggregate_id):
+        name = expected.aggregate_type.replace("_", " ")
+        raise PreconditionError(
+            f"There is no {name} {expected.aggregate_id}, so it has no version; nothing was changed."
+        )
     for state in found:
         is_it = (state.AGGREGATE_TYPE, state.aggregate_id) == (expected.aggregate_type, expected.aggregate_id)
         if is_it and state.version != expected.version:

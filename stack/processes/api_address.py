@@ -7,6 +7,7 @@ Belongs here: choosing, storing and finding the address, and asking whether it a
 from __future__ import annotations
 
 import http.client
+from pathlib import Path
 
 from contracts.settings import Settings
 from stack import files, ports
@@ -34,7 +35,12 @@ def store_address(settings: Settings, port: int) -> str:
 
 def api_url(settings: Settings) -> str | None:
     """Return the address, or None when the interface was never started here."""
-    path = settings.var_dir / "api" / "url"
+    return stored_address(settings.var_dir)
+
+
+def stored_address(var_dir: Path) -> str | None:
+    """Return the same for the stack of a var folder."""
+    path = var_dir / "api" / "url"
     return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
 

@@ -26,7 +26,7 @@ from stack.composition.keys import make_first_keys
 from stack.composition.migrations import migrate_everything
 from stack.looking.outages import outage
 from stack.processes import restarts, stopped, tracking
-from stack.processes.api_address import api_url, choose_port, is_ready, store_address
+from stack.processes.api_address import api_url, choose_port, is_ready, store_address, stored_address
 from stack.processes.dagster_database import migrate_dagster
 from stack.processes.dagster_home import code_locations, write_dagster_home
 from stack.processes.dagster_pages import Pages
@@ -293,7 +293,8 @@ def start_in_background(progress: Progress, arguments: list[str]) -> int:
         if child.poll() is not None:
             raise StackError(f"{files.tail(log) or 'Tieout ended at once.'} The log is {log}.")
         states = Supervisor(var_dir=folder).states()
-        return bool(states) and all(worker.state == "running" for worker in states)
+        are_running = bool(states) and all(worker.state == "running" for worker in states)
+        return are_running and (address := stored_address(folder)) is not None and is_ready(address)
 
     with progress.step("Starting Tieout in the background"):
         wait_until(

@@ -108,12 +108,12 @@ def asked(api_settings: Settings) -> Iterator[Asked]:
     with build_command_pod(settings, control_dsn=api_settings.control_dsn) as pod:
         mine = shops.open_shop(pod, settings)
         _open_rival(pod)
-        keys = {
-            (role, merchant_id): services.keys.create(role, merchant_id, "test").text
+        keys: dict[tuple[Role, str | None], str] = {
+            (role, merchant_id): services.keys.create(role, merchant_id, "test").text or ""
             for merchant_id in (shops.MERCHANT, RIVAL)
             for role in (Role.STOREFRONT, Role.ADMIN)
         }
-        keys[Role.OPERATOR, None] = services.keys.create(Role.OPERATOR, None, "test").text
+        keys[Role.OPERATOR, None] = services.keys.create(Role.OPERATOR, None, "test").text or ""
         # Errors must come as answers, as over a socket, and not as exceptions of the test.
         transport = httpx.ASGITransport(build_app(services), raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url="http://tieout")

@@ -93,12 +93,22 @@ def test_a_version_that_is_gone_changes_nothing(asked: Asked) -> None:
     read = asked.ask("GET", path)
     assert asked.ask("GET", path, headers={"If-None-Match": read.headers["etag"]}).status_code == 304
     line = {"order_line_id": read.json()["lines"][0]["order_line_id"], "quantity": 1}
-    cancel = {"json": {"lines": [line]}, "headers": {"If-Match": read.headers["etag"]}}
+    cancel: dict[str, Any] = {"json": {"lines": [line]}, "headers": {"If-Match": read.headers["etag"]}}
     first = asked.ask("POST", f"{path}/cancellations", ADMIN, **cancel)
     assert first.status_code == 200 and first.headers["etag"] != read.headers["etag"]
     late = asked.ask("POST", f"{path}/cancellations", ADMIN, **cancel)
     assert late.status_code == 412 and late.json()["type"] == "/problems/precondition"
     assert asked.ask("GET", path).json()["cancelled_minor"] == first.json()["cancelled_minor"]
+
+
+def test_what_is_not_there_has_no_version(asked: Asked) -> None:
+    path, body = f"/v1/products/{uuid7()}", {"title": "New"}
+    answer = asked.ask("PUT", path, ADMIN, json=body, headers={"If-Match": '"1"'})
+    assert answer.status_code == 412
+    made = asked.ask("PUT", path, ADMIN, json=body)
+    assert made.status_code == 200 and made.headers["etag"] == '"1"'
+    changed = asked.ask("PUT", path, ADMIN, json={"title": "Newer"}, headers={"If-Match": '"1"'})
+    assert changed.json()["title"] == "Newer" and changed.headers["etag"] == '"2"'
 
 
 def test_a_read_with_a_position_holds_the_write(asked: Asked) -> None:

@@ -16,6 +16,7 @@ from api.pods import FENCED_ATTEMPTS, Pods
 from contracts.errors import ConflictError, NotFoundError, PodFencedError
 from contracts.settings import Settings
 from oltp.commands.cancel_order import CancelOrder
+from oltp.commands.execute import execute as command_execute
 from stack.composition.keys import key_store
 from tests.integration.api.conftest import Asked
 from tests.integration.conftest import Run
@@ -74,7 +75,7 @@ def test_the_last_use_is_written_about_once_a_minute(settings: Settings) -> None
 def test_a_command_follows_its_merchant_to_another_pod(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     order = asked.shop.place(("PIN", 1))
     command = CancelOrder(merchant_id=MERCHANT, order_id=order.order_id)
-    really, fenced, keys = api.pods.execute, [1], []
+    really, fenced, keys = command_execute, [1], []
 
     def execute(pod: Any, command: Any, **given: Any) -> Any:
         keys.append(given["idempotency_key"])
