@@ -24,6 +24,9 @@ REPAIRER_MB_MIN = 400
 
 PEPPER_CHARACTERS_MIN = 32
 
+MAY_BE_LEFT_OUT = ("cache_url", "catalog_reader_dsn", "read_models_reader_dsn", "read_models_witness_dsn")
+"""Addresses that may be empty; each field says what it means then."""
+
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
 WITNESS = "witness"
@@ -169,10 +172,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_data_path=data_path,
         lake_backup_path=_backup_folder(backup_path, var_dir, store),
         object_store=store,
-        cache_url=values.get("TIEOUT_CACHE_URL", "").strip(),
-        catalog_reader_dsn=values.get("TIEOUT_CATALOG_READER_DSN", "").strip(),
-        read_models_reader_dsn=values.get("TIEOUT_READ_MODELS_READER_DSN", "").strip(),
-        read_models_witness_dsn=values.get("TIEOUT_READ_MODELS_WITNESS_DSN", "").strip(),
+        **{name: values.get(f"TIEOUT_{name.upper()}", "").strip() for name in MAY_BE_LEFT_OUT},
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import Any, TypeVar
 
 from contracts.breaks import ENDED
@@ -149,8 +150,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         servers = pool.submit(_servers, values)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
-        following = followers(values)
-        copies = [pool.submit(_projection_status, copy, pod, values) for copy in following for pod in values.pods]
+        copies = [pool.submit(_projection_status, *one, values) for one in product(followers(values), values.pods)]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
         warehouse = pool.submit(_warehouse_statuses, values)
