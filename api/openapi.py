@@ -75,7 +75,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
 def _kinds(routes: Iterable[Route]) -> list[Any]:
     found: list[Any] = []
     for route in routes:
-        for kind in (route.answer, route.body):
+        asked = [field.type for field in msgspec.structs.fields(route.query)] if route.query else []
+        for kind in (route.answer, route.body, *asked):
             if kind not in (None, bytes) and kind not in found:
                 found.append(kind)
     return found

@@ -25,6 +25,9 @@ REPAIRER_MB_MIN = 400
 
 PEPPER_CHARACTERS_MIN = 32
 
+MAY_BE_LEFT_OUT = ("cache_url", "carts_url", "catalog_reader_dsn", "read_models_reader_dsn", "read_models_witness_dsn")
+"""Addresses that may be empty; each field says what it means then."""
+
 POD_ROLES = ("owner", "app", "relay", "reader")
 """A pod's roles, as its settings name them."""
 WITNESS = "witness"
@@ -178,12 +181,12 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_data_path=data_path,
         lake_backup_path=_backup_folder(backup_path, var_dir, store),
         object_store=store,
-        catalog_reader_dsn=values.get("TIEOUT_CATALOG_READER_DSN", "").strip(),
-        read_models_reader_dsn=values.get("TIEOUT_READ_MODELS_READER_DSN", "").strip(),
-        read_models_witness_dsn=values.get("TIEOUT_READ_MODELS_WITNESS_DSN", "").strip(),
+        **{name: values.get(f"TIEOUT_{name.upper()}", "").strip() for name in MAY_BE_LEFT_OUT},
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
+        reconciler_cpu_percent=_integer("TIEOUT_RECONCILER_CPU_PERCENT", values, 15, at_least=0),
+        reconciler_memory_mb=_integer("TIEOUT_RECONCILER_MEMORY_MB", values, 500, at_least=MEMORY_MB_MIN),
         repairer_memory_mb=_integer("TIEOUT_REPAIRER_MEMORY_MB", values, 700, at_least=REPAIRER_MB_MIN),
         scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
         lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, LAKE_MEMORY_MB, at_least=MEMORY_MB_MIN),
@@ -191,8 +194,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
-        **_reconciler(values),
-        **_serving(values),
+        **_carts(values),
         **_api(values),
     )
 
@@ -279,18 +281,9 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
 
 
-def _reconciler(values: Mapping[str, str]) -> dict[str, Any]:
+def _carts(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of carts."""
     return {
-        "reconciler_cpu_percent": _integer("TIEOUT_RECONCILER_CPU_PERCENT", values, 15, at_least=0),
-        "reconciler_memory_mb": _integer("TIEOUT_RECONCILER_MEMORY_MB", values, 500, at_least=MEMORY_MB_MIN),
-    }
-
-
-def _serving(values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of the cache and of carts."""
-    return {
-        "cache_url": values.get("TIEOUT_CACHE_URL", "").strip(),
-        "carts_url": values.get("TIEOUT_CARTS_URL", "").strip(),
         "carts_queued_max": _integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
         "cart_write_ms": _integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
         "cart_age_days": _integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),

@@ -85,8 +85,7 @@ def contract() -> str:
         NOTICE.format(source="`contracts/ownership.py`")
         + "# The contract\n\nEvery fact has one owner; everything else is a copy that can be rebuilt.\n\n## Facts\n\n"
         + facts
-        + "\n## Copies\n\nThe log carries every fact; the other copies are built from it. The cache is "
-        + "filled from OLTP, and the log tells it what it must not serve any more.\n\n"
+        + "\n## Copies\n\nThe log carries every fact; others are built from it. It tells the cache what to drop.\n\n"
         + copies
     )
 

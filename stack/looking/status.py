@@ -21,7 +21,7 @@ from stack import settings
 from stack.composition import session
 from stack.composition.projections import followers, observed_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
-from stack.looking.unmet import UnmetStatus, read_unmet
+from stack.looking.unmet import UnmetStatus
 from stack.looking.verdict import Verdict, verdict_of
 from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
 from stack.looking.witnesses import WitnessStatus, read_uncompared, read_witnesses
@@ -152,8 +152,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
     with ThreadPoolExecutor(max_workers=8) as pool:
         servers = pool.submit(_servers, values)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
-        observed = product(followers(values), values.pods)
-        copies = [pool.submit(_projection_status, copy, pod, values) for copy, pod in observed]
+        copies = [pool.submit(_projection_status, *one, values) for one in product(followers(values), values.pods)]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
         pairs, breaks = pool.submit(_pair_statuses, values), pool.submit(_break_counts, values)
