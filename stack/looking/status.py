@@ -21,7 +21,7 @@ from stack import settings
 from stack.composition import session
 from stack.composition.projections import followers, observed_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
-from stack.looking.unmet import UnmetStatus
+from stack.looking.unmet import UnmetStatus, read_unmet
 from stack.looking.verdict import Verdict, verdict_of
 from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
 from stack.looking.witnesses import WitnessStatus, read_uncompared, read_witnesses
@@ -156,8 +156,8 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
         pairs, breaks = pool.submit(_pair_statuses, values), pool.submit(_break_counts, values)
-        unmet, drills = pool.submit(_unmet, values), pool.submit(_drills_summary, values)
-        coverage = pool.submit(_coverage_line, values)
+        unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
+        drills, coverage = pool.submit(_drills_summary, values), pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
         uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
         warehouse, near = pool.submit(_warehouse_statuses, values), pool.submit(_near_limits, values)

@@ -38,7 +38,7 @@ ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
 PEPPER = "TIEOUT_API_PEPPER"
 """The secret of API keys: only the HTTP interface gets it."""
 
-URLS = ("TIEOUT_LOG_URL", "TIEOUT_CACHE_URL")
+URLS = ("TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", "TIEOUT_CACHE_URL")
 WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
 
 
