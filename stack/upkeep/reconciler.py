@@ -102,25 +102,30 @@ def pairs_for(sighting: KeptSighting) -> tuple[str, ...]:
 
 
 def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Target]:
-    """Return what to compare for sightings: per pod one target with aggregates, and one where all must be compared."""
+    """Return what to compare for sightings: first what names its aggregates, one target per pod; then one per pod and
+    copy in which all must be compared, those of few pairs first.
+    """
     found = []
     for pod in pods:
         mine = [one for one in sightings if one.pod in (pod, "")]
-        for is_keyed in (True, False):
-            some = [one for one in mine if (one.aggregate_id is not None) is is_keyed]
-            if some:
-                named = {pair for one in some for pair in pairs_for(one)}
-                ids = frozenset(one.aggregate_id for one in some if one.aggregate_id is not None)
-                found.append(
-                    Target(
-                        pod=pod,
-                        pairs=tuple(pair.name for pair in PAIRS if pair.name in named),
-                        ids=ids if is_keyed else None,
-                        cuts=tuple(sorted({one.cuts for one in some if one.cuts is not None})),
-                        sighting_ids=tuple(one.sighting_id for one in some),
-                    )
-                )
-    return found
+        keyed = [one for one in mine if one.aggregate_id is not None]
+        rest = [one for one in mine if one.aggregate_id is None]
+        copies = dict.fromkeys(one.copy for one in rest)
+        alike = [keyed, *([one for one in rest if one.copy == copy] for copy in copies)]
+        found += [_target(pod, some) for some in alike if some]
+    return sorted(found, key=lambda target: 0 if target.ids is not None else len(target.pairs))
+
+
+def _target(pod: str, sightings: Sequence[KeptSighting]) -> Target:
+    named = {pair for one in sightings for pair in pairs_for(one)}
+    ids = frozenset(one.aggregate_id for one in sightings if one.aggregate_id is not None)
+    return Target(
+        pod=pod,
+        pairs=tuple(pair.name for pair in PAIRS if pair.name in named),
+        ids=ids or None,
+        cuts=tuple(sorted({one.cuts for one in sightings if one.cuts is not None})),
+        sighting_ids=tuple(one.sighting_id for one in sightings),
+    )
 
 
 def cpu_seconds() -> float:
@@ -152,6 +157,10 @@ class Reconciler:
     """When the last round with finance's side ended; before the first: when the reconciler began."""
     paid: float = 0.0
     """Processor seconds that were taken off the share."""
+    at_work: frozenset[int] = frozenset()
+    """The sightings that a round is comparing now."""
+    depth: int = 0
+    """How many rounds are under way: one, or one between two pairs of another."""
     tried: dict[int, Tried] = field(default_factory=dict)
     """Sighting -> the comparisons that said nothing of it."""
 
@@ -176,11 +185,18 @@ class Reconciler:
         self.share.earn(now)
         seen = self._due(now) if self.share.may_begin(is_urgent=True) else []
         if seen:
-            self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+            others = self.at_work
+            self.at_work = others | {one.sighting_id for one in seen}
+            try:
+                self._round(RoundKind.SEEN, lambda: self._compare_seen(seen))
+            finally:
+                self.at_work = others
         return bool(seen)
 
     def _look_between(self, _said: str) -> None:
         """Look between two steps of a longer round, in which no snapshot is open."""
+        if self.depth > 1:
+            return
         with suppress(psycopg.Error):  # the next step meets the same error, and says it
             self._look(self.monotonic())
 
@@ -189,18 +205,20 @@ class Reconciler:
             return []
         waiting = waiting_sightings(self.settings.control_dsn)
         self.tried = {one.sighting_id: self.tried[one.sighting_id] for one in waiting if one.sighting_id in self.tried}
-        return [
-            one for one in waiting if one.sighting_id not in self.tried or self.tried[one.sighting_id].again_at <= now
-        ]
+        free = [one for one in waiting if one.sighting_id not in self.at_work]
+        return [one for one in free if one.sighting_id not in self.tried or self.tried[one.sighting_id].again_at <= now]
 
     def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> None:
         """Run one round, take what it used off the share, and store what it took."""
         began, used, paid, trouble, compared, swept = self.clock(), self.cpu_seconds(), self.paid, "", 0, 0.0
+        self.depth += 1
         try:
             compared, swept = work()
         except Exception as error:  # any error: the next round may succeed; the table and the log say what it was
             trouble = scrubber(self.settings)(" ".join(f"{type(error).__name__}: {error}".split()))
             logger.warning("The round %s could not compare: %s", kind, trouble)
+        finally:
+            self.depth -= 1
         # Without what a round in between has taken.
         spent = self.cpu_seconds() - used - (self.paid - paid)
         self.share.spend(spent)
@@ -236,7 +254,9 @@ class Reconciler:
             if target.ids is not None:
                 seen_now = {target.pod: SeenKeys(ids=target.ids, cuts=target.cuts)}
                 plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now)
-            results = self._compare(target.pairs, [target.pod], plans).results
+            # A complete comparison is long: what is seen meanwhile does not wait for it.
+            look = self._look_between if target.ids is None else None
+            results = self._compare(target.pairs, [target.pod], plans, look).results
             compared += len(results)
             if not all(result.is_of_keys for result in results):
                 unanswered |= set(target.sighting_ids)

@@ -273,6 +273,28 @@ def test_what_is_seen_during_a_longer_round_is_compared_before_it_ends(
     assert reconciler.paid == 1.0 + 3.0  # what the one in between used is in the second round's three, once
 
 
+def test_what_is_seen_during_a_complete_comparison_does_not_wait_for_it(
+    settings: Settings, reconciler: Reconciler
+) -> None:
+    reconciler.step()
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute("update read_models.account_orders set status = 'lost' where pod = 'pod1'")
+    build_context = reconciler.build_context
+
+    def context(settings: Settings, **given: Any) -> ReconcileContext:
+        reconciler.build_context = build_context
+        seen(settings, replace(of_view(None), transaction="8"))
+        return build_context(settings, **given)
+
+    reconciler.build_context = context
+    seen(settings, replace(of_oltp("write-ahead log"), kind=SightingKind.BLIND))
+    assert reconciler.step() is RoundKind.SEEN
+    newer, older = (one.compared_at for one in sightings.newest_sightings(settings.control_dsn))
+    assert newer is not None and older is not None and newer < older
+    assert {item.pair for item in ledger.breaks(settings.control_dsn)} == {VIEW}
+    assert (reconciler.depth, reconciler.at_work) == (0, frozenset())
+
+
 def test_an_event_that_was_changed_in_the_lake_is_looked_for_in_the_cuts_of_its_file(
     settings: Settings, reconciler: Reconciler
 ) -> None:
