@@ -188,11 +188,11 @@ def killed(url: str) -> int:
     """Return how many loads it takes when the process with the first one is killed while it loads."""
     _begin(url, "killed")
     context = multiprocessing.get_context("spawn")
-    loads, begun = context.Value("i", 0), context.Event()
+    loads, begun, alone = context.Value("i", 0), context.Event(), context.Barrier(1)
     first = context.Process(target=_hang, args=(url, "killed", loads, begun))
     first.start()
     begun.wait(120)
-    second = context.Process(target=_miss, args=(url, "killed", 50, SHORT, loads, context.Barrier(1)))
+    second = context.Process(target=_miss, args=(url, "killed", 50, SHORT, loads, alone))
     second.start()
     if first.pid is not None:
         os.kill(first.pid, signal.SIGKILL)

@@ -181,7 +181,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_data_path=data_path,
         lake_backup_path=_backup_folder(backup_path, var_dir, store),
         object_store=store,
-        **{name: values.get(f"TIEOUT_{name.upper()}", "").strip() for name in MAY_BE_LEFT_OUT},
+        **_may_be_left_out(values),
         partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
         chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
         comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
@@ -197,6 +197,10 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         **_carts(values),
         **_api(values),
     )
+
+
+def _may_be_left_out(values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: values.get(f"TIEOUT_{name.upper()}", "").strip() for name in MAY_BE_LEFT_OUT}
 
 
 def _pod(name: str, required: Callable[[str], str], values: Mapping[str, str]) -> PodSettings:

@@ -86,7 +86,7 @@ class ValkeyNotices:
         self._near.begin_being_told()
         heard_at = asked_at = self._monotonic()
         while not self._stop.is_set():
-            if hearing.can_read(timeout=SIGN_SECONDS / 4):  # type: ignore[no-untyped-call]
+            if hearing.can_read(timeout=SIGN_SECONDS / 4):
                 self._take(hearing.read_response())
                 heard_at = self._monotonic()
             now = self._monotonic()

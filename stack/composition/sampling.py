@@ -47,7 +47,7 @@ def compare_samples(settings: Settings, *, count: int = SAMPLED) -> list[Sampled
 
 
 def _compare(cache: AnswerCache, pod: PodSettings, count: int) -> Sampled:
-    held = {key: found for key in cache.sample(pod.pod, count) if (found := _served(cache, key)) is not None}
+    held = {key: good for key in cache.sample(pod.pod, count) if (good := _served(cache, key)) is not None}
     found = compare_pages(pod.reader_dsn, [_page(key, answer) for key, answer in held.items()])
     wrong = tuple(key for key, finding in zip(held, found, strict=True) if finding is Finding.DIFFERENT)
     cache.drop(wrong)

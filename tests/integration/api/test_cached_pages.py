@@ -60,8 +60,8 @@ def test_a_page_comes_from_the_cache_until_it_is_touched_and_the_order_pays_toda
     follow(cached)
     path = f"/v1/products/{product_of(cached, 'PIN')}"
 
-    def page(role: Role = Role.STOREFRONT, **headers: str) -> tuple[Any, str]:
-        answer = cached.ask("GET", path, role, headers=headers)
+    def page(role: Role = Role.STOREFRONT, headers: dict[str, str] | None = None) -> tuple[Any, str]:
+        answer = cached.ask("GET", path, role, headers=headers or {})
         assert answer.status_code == 200 and answer.headers["content-type"] == "application/json"
         assert int(answer.headers["age"]) >= 0
         return answer.json(), answer.headers["tieout-source"]
@@ -76,7 +76,7 @@ def test_a_page_comes_from_the_cache_until_it_is_touched_and_the_order_pays_toda
     now, source = page(Role.ADMIN)
     assert source == "oltp" and now["variants"][0]["unit_price_micro"] == 777_000
     token = token_of(cached.services.tokens, Position(pod="pod1", lsn="0/1", xid=1))
-    assert page(**{HEADER: token})[1] == "oltp"
+    assert page(headers={HEADER: token})[1] == "oltp"
     assert cached.ask("GET", path, headers={HEADER: "made up"}).status_code == 400
     stale, source = page()
     assert source != "oltp" and stale == first, "the cache does not know of the price yet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import psycopg
@@ -241,7 +242,7 @@ def test_an_answer_with_an_old_cut_that_somebody_puts_back_is_not_served(store: 
     store.page(mug)
     client = store.cache._client
     (name,) = client.keys("{tieout-answers:*:v:*")
-    old = client.hgetall(name)
+    old: dict[Any, Any] = client.hgetall(name)
     _price(store)
     store.publish()
     store.page(mug)
@@ -278,7 +279,7 @@ def test_a_sample_finds_what_no_load_has_made_and_drops_it(store: Storefront) ->
     client = redis.Redis.from_url(store.settings.log_url)
     (name,) = client.keys(f"{{tieout-answers:*:v:*{products['PEN']}")
     body = client.hget(name, "bytes")
-    assert body is not None
+    assert isinstance(body, bytes)
     client.hset(name, "bytes", body.replace(b'"unit_price_micro":1000,', b'"unit_price_micro":1,'))
     page, source = store.page(products["PEN"])
     assert source is Source.CACHE and page is not None and page.variants[0].unit_price_micro == 1

@@ -18,7 +18,7 @@ import redis
 
 from contracts.errors import StackError
 from stack.servers import accounts, bootstrap
-from stack.servers.embedded import embedded_servers
+from stack.servers.embedded import CACHE_MEMORY_MB, embedded_servers
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
 from stack.settings import write_settings_file
@@ -390,3 +390,17 @@ def test_what_an_earlier_version_left_open_is_closed(folder: Path, tmp_path: Pat
                 break
             assert stat.S_IMODE(part.stat().st_mode) & 0o077 == 0, part
         assert path.read_text() == "facts"
+
+
+def test_the_cache_evicts_what_is_used_least_and_the_log_refuses(folder: Path) -> None:
+    servers = embedded_servers(folder)
+    expected = ((servers.cache, "allkeys-lfu", CACHE_MEMORY_MB << 20), (servers.valkey, "noeviction", 0))
+    for server, policy, memory_bytes in expected:
+        server.start()
+        try:
+            with redis.Redis.from_url(server.url()) as client:
+                set_to = client.config_get("maxmemory*")
+            assert (set_to["maxmemory-policy"], int(set_to["maxmemory"])) == (policy, memory_bytes)
+        finally:
+            server.stop()
+            server.wipe()
