@@ -194,8 +194,7 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
-        **_carts(values),
-        **_api(values),
+        **_serving(values),
     )
 
 
@@ -283,6 +282,11 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     if store is not None and is_object_path(path):
         return ObjectFolder(address=checked_prefix("TIEOUT_LAKE_BACKUP_PATH", path), store=store)
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
+
+
+def _serving(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of what serves shops: carts and the HTTP interface."""
+    return {**_carts(values), **_api(values)}
 
 
 def _carts(values: Mapping[str, str]) -> dict[str, Any]:
