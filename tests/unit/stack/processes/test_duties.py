@@ -133,6 +133,7 @@ def test_a_worker_reads_its_own_file_which_is_private(settings: Settings) -> Non
         **{
             f"{copy.name.replace('_', '-')}-{pod}": {"views", "log"} for pod in ("pod1", "pod2") for copy in READ_MODELS
         },
+        **{f"search-{pod}": {"log"} for pod in ("pod1", "pod2")},
         "traffic": {"pod1-app", "pod2-app", "control"},
     }
 
