@@ -146,7 +146,7 @@ def test_a_search_with_a_position_holds_the_write_or_is_refused(asked: Asked, in
     assert done.position is not None
     headers = {HEADER: token_of(asked.services.tokens, done.position)}
     refused = search(asked, {"q": "quill"}, headers=headers)
-    assert refused.status_code == 503 and "does not hold this write yet" in refused.json()["detail"]
+    assert refused.status_code == 503, refused.text
     index_everything(asked)
     assert search(asked, {"q": "quill"}, headers=headers).status_code == 200
     elsewhere = Position(pod="pod9", lsn=done.position.lsn, xid=1)
