@@ -12,7 +12,7 @@ from contracts.announcements import ANNOUNCE_VIEW, VIEW_WRITER
 from contracts.drills import Promise
 from contracts.ownership import CopyKind
 from contracts.text import counted
-from derived.lake_connection import open_lake
+from derived.lake_connection import open_lake, transaction
 from derived.read_models.known import roots_of
 from derived.search.folders import PodFolder, base_folder
 from derived.search.store import document_counts
@@ -56,8 +56,9 @@ def wipe_warehouse(scene: Scene) -> None:
             )
 
         before = relations()
-        for schema in BUILT:
-            lake.execute(f"drop schema if exists lake.{schema} cascade")
+        with transaction(lake, by="a drill"):
+            for schema in BUILT:
+                lake.execute(f"drop schema if exists lake.{schema} cascade")
         left = relations()
     _note_gone(scene, "warehouse", counted(before, *RELATION), counted(left, *RELATION), left == 0 < before)
 

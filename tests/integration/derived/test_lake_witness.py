@@ -14,6 +14,7 @@ import pytest
 from contracts.events.order import OrderState
 from contracts.sightings import KeptSighting, SightingKind
 from derived.lake import compact, connect_lake, migrate_lake
+from derived.lake_connection import transaction
 from derived.lake_repair import change_lake
 from derived.lake_schema import EVENTS, PARKED
 from drills import wiping
@@ -102,13 +103,13 @@ def test_consumers_parking_compaction_repairs_and_migrations_are_not_seen(watche
 
 
 def test_a_warehouse_that_a_drill_wipes_is_not_seen(watched: Watched, tmp_path: Path) -> None:
-    for schema in wiping.BUILT:
-        watched.cheat(
-            f"create schema if not exists lake.{schema}", f"create table lake.{schema}.made as select 1 as one"
-        )
+    lake = watched.lake
+    with connect_lake(lake.catalog_dsn, lake.data_path) as connection, transaction(connection, by="a build"):
+        for schema in wiping.BUILT:
+            connection.execute(f"create schema if not exists lake.{schema}")
+            connection.execute(f"create table lake.{schema}.made as select 1 as one")
     assert watched.seen() == []
     noted: list[bool] = []
-    lake = watched.lake
     settings = settings_of(tmp_path, catalog_dsn=lake.catalog_dsn, lake_data_path=lake.data_path)
     scene: Any = SimpleNamespace(
         system=SimpleNamespace(settings=settings), note=lambda *_, is_ok, **__: noted.append(is_ok)
