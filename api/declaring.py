@@ -86,6 +86,8 @@ class Route:
     """Whether it changes something, and so needs an idempotency key."""
     takes_position: bool = False
     """Whether a read takes Tieout-Position, and then holds the write that returned it."""
+    takes_session: bool = False
+    """Whether it is for the device whose token is in the header Tieout-Session."""
     has_version: bool = False
     """Whether the answer has an ETag; a command then takes If-Match."""
     description: str = ""

@@ -133,6 +133,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.is_command and route.has_version:
         text = "The ETag that was read; another version by now answers 412."
         found.append(_header("If-Match", text, {"type": "string", "pattern": '^"[0-9]{1,15}"$'}))
+    if route.takes_session:
+        text = "The token of the device's session."
+        found.append(_header("Tieout-Session", text, {"type": "string", "minLength": 1}, is_required=True))
     if route.takes_position:
         found.append(_header(POSITION, "From the answer to a write: this answer then holds it.", {"type": "string"}))
     if route.method == "GET" and route.has_version:

@@ -112,6 +112,7 @@ def _route(name: str, method: str, path: str, summary: str, handler: Handler, st
         answer=SessionShown,
         status=status,
         body=SignInBody if handler is sign_in else None,
+        takes_session=handler is not begin_session,
         raises=(CartUnavailableError,) if handler is begin_session else (SessionUnknownError, CartUnavailableError),
     )
 

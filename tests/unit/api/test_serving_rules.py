@@ -197,6 +197,13 @@ def test_every_route_declares_itself_once() -> None:
         assert route.sunset_at is None or (route.deprecated_at is not None and route.sunset_at >= route.deprecated_at)
 
 
+def test_what_is_asked_of_a_devices_session_needs_its_token() -> None:
+    paths = document(ROUTES)["paths"]
+    for route in ROUTES:
+        needed = {one["name"] for one in paths[route.path][route.method.lower()]["parameters"] if one["required"]}
+        assert ("Tieout-Session" in needed) == route.path.startswith("/v1/sessions/current"), route.name
+
+
 def test_every_reference_of_the_document_is_there() -> None:
     text = msgspec.json.encode(document(ROUTES)).decode()
     schemas = document(ROUTES)["components"]["schemas"]
