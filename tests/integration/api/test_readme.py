@@ -20,9 +20,11 @@ from stack.ports import free_port
 from stack.processes.api_address import is_ready, store_address
 from stack.settings import ROOT
 from stack.upkeep.serving import run_api
+from tests.integration.api.indexing import index_everything
 from traffic.shops import SHOPS, create_products, register_shop
 
-BLOCK = re.compile(r"^## One order's journey\n.*?```sh\n(.*?)```", re.DOTALL | re.MULTILINE)
+SECTION = re.compile(r"^## One order's journey\n(.*?)^## ", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def served(api_settings: Settings, tmp_path: Path) -> Iterator[Path]:
     with build_command_pod(pod_settings, control_dsn=values.control_dsn) as pod:
         for one in (register_shop(SHOPS[0]), *create_products(SHOPS[0])):
             execute(pod, one.command, idempotency_key=one.key)
+    index_everything(values)
     make_first_keys(values)
     script = "\n".join(f"export {name}={value!r}" for name, value in _named(values).items())
     command = tmp_path / "tieout"
@@ -56,12 +59,18 @@ def _named(values: Settings) -> dict[str, str]:
 
 
 def test_the_readmes_requests_do_what_it_says(served: Path) -> None:
-    found = BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert found is not None
+    section = SECTION.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert section is not None
+    commands = BLOCK.findall(section[1])
+    assert len(commands) == 2
     outcome = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", found[1]], cwd=served, capture_output=True, text=True, timeout=120
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], cwd=served, capture_output=True, text=True, timeout=120
     )
     assert outcome.returncode == 0, outcome.stderr
     assert '"status":"authorized"' in outcome.stdout
-    account = outcome.stdout.rpartition('{"customer_id"')[2]
+    account, found = outcome.stdout.split('{"customer_id":"c-1"')[1].split('{"items"', 1)
     assert '"order_number":"W' in account, outcome.stdout
+    assert '"corrections":{"wraping":"wrapping"}' in found and '"sku":"WRAP"' in found
+    assert '"lines":[{"sku":"WRAP","quantity":2' in found  # one of each device
+    status = found.rpartition('{"order":')[2]
+    assert '"total_minor":500' in status and '"captured_minor":500' in status and '"refunded_minor":250' in status

@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
 import pytest
 
 from api.declaring import Role
 from api.positions import HEADER, Position, token_of
 from contracts.ids import uuid7
-from derived.keyed.decoding import LatestEvent, content
-from derived.search.documents import ROOTS
-from derived.search.folders import base_folder
-from derived.search.store import SearchStore
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
-from stack.composition.comparison import build_reconcile_context
-from streams.projection import Position as Place
 from tests.integration.api.conftest import RIVAL, Asked
+from tests.integration.api.indexing import index_everything
 from tests.integration.shop import MERCHANT
-
-EVENTS = """
-    select merchant_id, aggregate_id, aggregate_version, directory_epoch, event_id::text, 'e', 'pod1', schema_version,
-           payload
-    from oltp.outbox where aggregate_type = %s order by position"""
-
-
-def index_everything(asked: Asked) -> int:
-    """Write what the pod's events say into its index, as its consumer would; return the cut that it then stands at."""
-    with build_reconcile_context(asked.settings).take_cut("pod1") as opened:
-        cut = opened.cut
-    (pod,) = asked.settings.pods
-    with (
-        psycopg.connect(pod.owner_dsn) as connection,
-        SearchStore(base_folder(asked.settings)).transaction() as session,
-    ):
-        session.lock_positions("pod1", [0])
-        for root in ROOTS:
-            rows = connection.execute(EVENTS, [root.aggregate_type]).fetchall()
-            for event in (LatestEvent(*map(_text, row)) for row in rows):
-                session.write(root, content(root, [event]))
-        session.move_positions("pod1", "e", {0: Place(cut=cut, chunk=0)}, datetime.now(UTC))
-    return cut
-
-
-def _text(value: Any) -> Any:
-    return value if isinstance(value, int | str) else json.dumps(value)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +28,7 @@ def indexed(asked: Asked) -> int:
             ],
         )
         asked.services.pods.execute(command, idempotency_key=str(uuid7()))
-    return index_everything(asked)
+    return index_everything(asked.settings)
 
 
 def search(asked: Asked, query: dict[str, Any], **options: Any) -> Any:
@@ -147,7 +113,7 @@ def test_a_search_with_a_position_holds_the_write_or_is_refused(asked: Asked, in
     headers = {HEADER: token_of(asked.services.tokens, done.position)}
     refused = search(asked, {"q": "quill"}, headers=headers)
     assert refused.status_code == 503, refused.text
-    index_everything(asked)
+    index_everything(asked.settings)
     assert search(asked, {"q": "quill"}, headers=headers).status_code == 200
     elsewhere = Position(pod="pod9", lsn=done.position.lsn, xid=1)
     refused = search(asked, {"q": "quill"}, headers={HEADER: token_of(asked.services.tokens, elsewhere)})
