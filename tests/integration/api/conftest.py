@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from api.app import build_app
 from api.declaring import Role
@@ -94,6 +95,9 @@ def api_settings(
         lake_data_path=str(folder / "lake"),
         lake_backup_path=folder / "backup",
     )
+    # Another module's pod of this name may have left its cuts in the log.
+    with redis.Redis.from_url(valkey_server.url()) as client:
+        client.flushall()
     migrate_directory(settings.control_dsn)
     for migrate in (migrate_keys, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
         migrate(settings.control_dsn)
