@@ -17,6 +17,7 @@ from contracts.breaks import ENDED
 from contracts.clock import utc_now
 from contracts.ownership import WAREHOUSE, Copy, Lateness
 from contracts.settings import PodSettings, Settings
+from repair.ledger import count_breaks
 from stack import settings
 from stack.composition import session
 from stack.composition.projections import followers, observed_projection
@@ -334,8 +335,6 @@ def _pair_statuses(values: Settings) -> list[PairStatus] | None:
 
 
 def _break_counts(values: Settings) -> dict[str, int] | None:
-    from repair.ledger import count_breaks
-
     def ask() -> dict[str, int] | None:
         counts = count_breaks(values.control_dsn)
         return {state.value: number for state, number in counts.items() if state not in ENDED}

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from contracts.settings import Settings
 
+# Not in the function: threads that import a package and one of its modules at the same time can block each other.
+from repair.alerts.unmet import unmet
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnmetStatus:
@@ -24,8 +27,6 @@ class UnmetStatus:
 
 def read_unmet(values: Settings) -> list[UnmetStatus]:
     """Return the expectations that do not hold, the oldest first."""
-    from repair.alerts.unmet import unmet
-
     return [
         UnmetStatus(
             suite=row.suite,
