@@ -270,6 +270,7 @@ def test_what_a_process_holds_goes_when_it_is_touched_filled_or_flushed(
     with redis.Redis.from_url(valkey_url) as server:
         server.flushall()
     gone()
+    assert reader.read(KIND, KEY, page).source is not Source.PROCESS
 
 
 def test_a_lost_connection_drops_everything(

@@ -27,7 +27,7 @@ FORMATS = {
 """The same cart as each format stores it."""
 
 
-def converges(history: list[tuple[Any, ...]], seed: int) -> None:
+def assert_converges(history: list[tuple[Any, ...]], seed: int) -> None:
     world, chance = lived(history), random.Random(seed)
     for device in DEVICES:
         assert quantities(world.held[device]) == world.sums(device)
@@ -49,14 +49,14 @@ def converges(history: list[tuple[Any, ...]], seed: int) -> None:
 @given(histories, st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
 def test_devices_converge_to_the_additions_that_no_removal_has_observed(history: list[Any], seed: int) -> None:
-    converges(history, seed)
+    assert_converges(history, seed)
 
 
 @pytest.mark.long
 @given(histories, st.integers(0, 2**32))
 @settings(max_examples=8_000, deadline=None)
 def test_thousands_of_histories_converge(history: list[Any], seed: int) -> None:
-    converges(history, seed)
+    assert_converges(history, seed)
 
 
 @given(histories, histories)
