@@ -254,7 +254,7 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
 
 @pytest.mark.in_turn
 @pytest.mark.parametrize(
-    ("history", "column"), [("payments", "released_minor"), ("orders", "valid_to_pod"), ("orders", "directory_epoch")]
+    ("history", "column"), [("adjustments", "tax_minor"), ("orders", "valid_to_pod"), ("orders", "directory_epoch")]
 )
 def test_a_warehouse_from_before_a_column_was_added_is_computed_anew(
     world: World, refreshed: Refreshed, standing: dict[str, list[str]], history: str, column: str
