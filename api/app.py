@@ -51,7 +51,7 @@ def build_app(services: Services, routes: Sequence[Route] = ROUTES) -> FastAPI:
         app.add_api_route(
             route.path,
             endpoint_of(route, services),
-            methods=[route.method],
+            methods=["GET", "HEAD"] if route.method == "GET" else [route.method],
             name=route.name,
             response_model=None,
             include_in_schema=False,

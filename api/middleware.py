@@ -49,6 +49,9 @@ class Requests:
             if message["type"] == "http.response.start":
                 answered = True
                 message["headers"] = [*message.get("headers", ()), (HEADER, request_id.encode())]
+            elif scope["method"] == "HEAD":
+                # The same headers as of a GET, Content-Length too (RFC 9110, 9.3.2); only the body is not sent.
+                message = {**message, "body": b""}
             await send(message)
 
         began = time.monotonic()

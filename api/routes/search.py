@@ -73,12 +73,18 @@ class SuggestionQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=SUGGESTIONS_MAX)] = SUGGESTIONS_MAX
 
 
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a text, in characters; an object, because generators of clients do not know tuples."""
+
+    begin: int
+    end: int
+
+
 class Marked(msgspec.Struct, frozen=True, kw_only=True):
     """A text and what matched in it."""
 
     text: str
-    ranges: list[tuple[int, int]]
-    """(begin, end) of each match, in characters."""
+    ranges: list[Match]
 
 
 class FoundVariant(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,7 +248,7 @@ def _shown(hit: Hit) -> FoundProduct:
 
 
 def _marked(text: Highlighted) -> Marked:
-    return Marked(text=text.text, ranges=list(text.ranges))
+    return Marked(text=text.text, ranges=[Match(begin=begin, end=end) for begin, end in text.ranges])
 
 
 ROUTES: tuple[Route, ...] = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from api.keys.store import migrate_keys
 from api.services import Services, build_services
 from contracts.events.merchant import TaxRate
 from contracts.settings import Settings
+from contracts.waiting import wait_until
 from derived.read_models.migrate import migrate as migrate_read_models
 from derived.search.folders import base_folder
 from derived.search.store import SearchStore
@@ -32,9 +34,12 @@ from oltp.commands.register_merchant import RegisterMerchant
 from oltp.directory import migrate_directory
 from repair.audit import migrate as migrate_audit
 from repair.ledger import migrate as migrate_ledger
+from stack.ports import free_port
+from stack.processes.api_address import is_ready
 from stack.servers import bootstrap
 from stack.servers.valkey import EmbeddedValkey
 from stack.upkeep.operations import build_operations
+from stack.upkeep.serving import serve
 from tests.conftest import Cluster
 from tests.integration import shop as shops
 
@@ -131,6 +136,19 @@ def asked(api_settings: Settings) -> Iterator[Asked]:
             runner.run(client.aclose())
         services.close()
         mine.assert_identities()
+
+
+@pytest.fixture(scope="module")
+def address(asked: Asked) -> Iterator[str]:
+    """The address of the interface on a socket."""
+    port, stop = free_port(), threading.Event()
+    server = threading.Thread(target=serve, args=(build_app(asked.services), stop), kwargs={"port": port})
+    server.start()
+    address = f"http://127.0.0.1:{port}"
+    wait_until(lambda: is_ready(address), timeout_seconds=30, failure=lambda: "The interface does not answer.")
+    yield address
+    stop.set()
+    server.join(timeout=30)
 
 
 def _open_rival(pod: CommandPod) -> None:

@@ -6,22 +6,14 @@ A few cases per route here; `python -m bench.serving` makes 20,000.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
-from api.app import build_app
 from api.declaring import Role
 from api.openapi import document
 from api.routes import ROUTES
-from contracts.waiting import wait_until
-from stack.ports import free_port
-from stack.processes.api_address import is_ready
-from stack.upkeep.serving import serve
 from tests.integration.api.conftest import Asked
 from tests.integration.shop import MERCHANT
 
@@ -44,19 +36,6 @@ CHECKS: Any = schemathesis.checks.CHECKS.get_by_names(
         "ignored_auth",
     ]
 )
-
-
-@pytest.fixture(scope="module")
-def address(asked: Asked) -> Iterator[str]:
-    """The address of the interface on a socket."""
-    port, stop = free_port(), threading.Event()
-    server = threading.Thread(target=serve, args=(build_app(asked.services), stop), kwargs={"port": port})
-    server.start()
-    address = f"http://127.0.0.1:{port}"
-    wait_until(lambda: is_ready(address), timeout_seconds=30, failure=lambda: "The interface does not answer.")
-    yield address
-    stop.set()
-    server.join(timeout=30)
 
 
 schema = schemathesis.openapi.from_dict(document(ROUTES)).exclude(path_regex=SLOW)

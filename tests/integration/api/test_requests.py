@@ -58,7 +58,17 @@ def test_paths_and_methods_that_no_route_has(asked: Asked) -> None:
     _is_problem(asked.ask("GET", "/v1/nothing"), 404, "unknown-path")
     answer = asked.ask("DELETE", "/v1/products")
     _is_problem(answer, 405, "wrong-method")
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/v1/products", "/v1/nothing", "/problems/input", "/v1/openapi.json"])
+def test_head_tells_what_get_would_tell_without_the_body(asked: Asked, path: str) -> None:
+    got, head = (asked.ask(method, path) for method in ("GET", "HEAD"))
+    assert head.status_code == got.status_code and head.content == b"" != got.content
+    own = {"tieout-request-id", "tieout-position"}
+    assert {name: value for name, value in head.headers.items() if name not in own} == {
+        name: value for name, value in got.headers.items() if name not in own
+    }
 
 
 def test_every_type_of_problem_has_its_page(asked: Asked) -> None:

@@ -40,7 +40,11 @@ def test_hits_say_what_matched_and_how_new_the_index_is(asked: Asked, indexed: i
     found = answer.json()
     assert answer.status_code == 200 and found["corrections"] == {"lantrens": "lantern"}
     titles = {item["title"]["text"]: item["title"]["ranges"] for item in found["items"]}
-    assert titles == {"Mug with a lantern": [[11, 18]], "Storm lantern": [[6, 13]]} and found["total"] == 2
+    assert titles == {
+        "Mug with a lantern": [{"begin": 11, "end": 18}],
+        "Storm lantern": [{"begin": 6, "end": 13}],
+    }
+    assert found["total"] == 2
     (variant,) = found["items"][0]["variants"]
     assert variant["unit_price_micro"] == 3_000_000 + len(found["items"][0]["title"]["text"])
     assert answer.headers["Tieout-Source"] == "search" and answer.headers["Tieout-Applied-Cut"] == f"pod1:{indexed}"
