@@ -84,7 +84,7 @@ def sell(office: Office) -> Any:
     return sold
 
 
-@pytest.mark.in_turn("right values")
+@pytest.mark.in_turn("right values", seconds=43)
 def test_right_values_from_the_command_to_the_trial_balance(office: Office, postgres: Cluster) -> None:
     sold = sell(office)
     assert office.reconcile()

@@ -128,7 +128,7 @@ def check_whole(world: World) -> None:
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=14)
 @pytest.mark.parametrize(
     "lose",
     [

@@ -102,7 +102,7 @@ def minor(order: dict[str, object]) -> int:
     return int(str(order["total_minor"]))
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=33)
 def test_money_is_put_back_by_a_person_or_stated_with_approval(world: World) -> None:
     target = world.place.take("order", "uncancelled")
     order_id = target.aggregate_id
@@ -188,7 +188,7 @@ def test_forged_money_that_an_ordinary_command_states_is_left_out_until_a_person
     assert world.in_finance()[target.aggregate_id] == total
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=17)
 def test_an_approval_is_of_exactly_what_was_shown(world: World) -> None:
     target = world.place.take("order", "uncancelled")
     forging.reprice(world.place, target, 2)
@@ -199,7 +199,7 @@ def test_an_approval_is_of_exactly_what_was_shown(world: World) -> None:
     assert world.repair().left == 0
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=26)
 def test_a_row_that_no_command_wrote_and_one_that_was_deleted(world: World) -> None:
     added = oltp.insert_adjustment(world.place)
     (key,) = added.aggregates

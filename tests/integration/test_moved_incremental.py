@@ -97,7 +97,7 @@ def covers(results: dict[tuple[str, str], PairResult], pod: str, order_id: str) 
     return scope.covers(order_id)
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=24)
 @pytest.mark.timeout(600)
 def test_who_moves_between_two_runs_is_compared_where_it_lives_with_what_is_new(world: World) -> None:
     changed, untouched = world.shop.order(), world.shop.order()
@@ -120,7 +120,7 @@ def test_who_moves_between_two_runs_is_compared_where_it_lives_with_what_is_new(
     assert wrong(world.compare(is_incremental=False)) == []
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=20)
 @pytest.mark.timeout(600)
 def test_damage_to_what_has_moved_is_found_when_it_changes_or_its_turn_comes(world: World) -> None:
     changed, untouched = world.shop.order(), world.shop.order()
@@ -140,7 +140,7 @@ def test_damage_to_what_has_moved_is_found_when_it_changes_or_its_turn_comes(wor
     assert covers(results, "pod2", changed.order_id) and world.broken() == {("pod2", untouched.order_id)}
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=24)
 @pytest.mark.timeout(600)
 def test_breaks_that_the_old_pod_had_end_where_nothing_is_compared_any_more(world: World) -> None:
     order = world.shop.order()

@@ -56,7 +56,7 @@ def placed(settings: Settings, merchant_id: str) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=62)
 @pytest.mark.timeout(600)
 def test_a_merchant_that_moved_is_compared_where_it_lives(
     settings: Settings, postgres: Cluster, shops: tuple[Shop, Shop], context: ReconcileContext

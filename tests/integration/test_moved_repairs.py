@@ -121,7 +121,7 @@ CHANGE = (
 DOUBLE = ("insert into lake.raw.events select * from lake.raw.events where {event}",)
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=36)
 @pytest.mark.timeout(600)
 def test_events_of_either_pod_are_given_back_replaced_and_freed_of_their_copies(world: World) -> None:
     assert world.compare(*LAKE) == []
@@ -147,7 +147,7 @@ def test_events_of_either_pod_are_given_back_replaced_and_freed_of_their_copies(
     assert world.repair().actions == (), "nothing is repaired twice"
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=19)
 @pytest.mark.timeout(600)
 def test_what_the_old_pods_manifests_miss_is_given_back_by_a_repair_of_that_pod_alone(world: World) -> None:
     assert world.compare(*LAKE) == []
@@ -175,7 +175,7 @@ def add_event(world: World, pod: str, like: tuple[str, str, int], *, event_id: s
     )  # fmt: skip
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=42)
 @pytest.mark.timeout(600)
 def test_a_forged_event_is_removed_and_never_the_other_pods_true_one(world: World) -> None:
     assert world.compare(*LAKE) == []
@@ -202,7 +202,7 @@ def test_a_forged_event_is_removed_and_never_the_other_pods_true_one(world: Worl
     assert "lives in pod2 now; of its events pod1 has sent versions 1 to 2 and pod2 has sent version 3." in sentence
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=20)
 @pytest.mark.timeout(600)
 def test_rows_of_views_are_put_right_whichever_pod_they_name(world: World) -> None:
     assert world.compare(*VIEWS) == []
@@ -228,7 +228,7 @@ def test_rows_of_views_are_put_right_whichever_pod_they_name(world: World) -> No
     assert world.compare(*VIEWS) == [] and world.repair().actions == ()
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=120)
 @pytest.mark.timeout(600)
 def test_marts_of_what_has_moved_are_built_again_from_each_pods_first_cut(world: World) -> None:
     assert world.compare(*FINANCE) == []
@@ -251,7 +251,7 @@ def test_marts_of_what_has_moved_are_built_again_from_each_pods_first_cut(world:
     )
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=46)
 @pytest.mark.timeout(600)
 def test_marts_are_built_again_after_the_lake_has_the_old_pods_event_back(world: World) -> None:
     assert world.compare(*FINANCE) == []
@@ -284,7 +284,7 @@ def rename(world: World, pod: str, order_id: str, order_number: str) -> None:
         connection.execute("alter table oltp.orders enable trigger user")
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=31)
 @pytest.mark.timeout(600)
 def test_a_row_that_no_event_explains_is_stated_where_its_merchant_lives(world: World, postgres: Cluster) -> None:
     assert world.compare(*LAKE) == []

@@ -104,7 +104,7 @@ def test_operations_and_finance(context: ReconcileContext, shops: Shops, setting
     assert identity[2]["amount_micro"][0] == 0 and identity[2]["amount_micro"][1] != 0
 
 
-@pytest.mark.in_turn("comparisons")
+@pytest.mark.in_turn("comparisons", seconds=20)
 @pytest.mark.timeout(400)
 def test_finance_agrees_while_it_goes_on_and_after_a_lost_cancellation(
     context: ReconcileContext, shops: Shops, settings: Settings
@@ -270,7 +270,7 @@ def test_read_models(context: ReconcileContext, shops: Shops, settings: Settings
     assert {kind for entity, kind, _ in found(sales) if entity == "sales_refunds"} == {"missing"}
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=35)
 def test_a_row_is_compared_in_the_pod_that_its_aggregate_moved_to(
     context: ReconcileContext, shops: Shops, settings: Settings
 ) -> None:

@@ -239,7 +239,7 @@ def test_inside_its_scope_an_incremental_run_finds_what_a_complete_one_does(worl
     assert refunded.order_id
 
 
-@pytest.mark.in_turn("comparisons")
+@pytest.mark.in_turn("comparisons", seconds=17)
 def test_the_log_is_compared_in_ranges_of_cuts(world: World) -> None:
     orders = [world.shop.order().order_id]
     assert wrong(world.compare(is_incremental=False, pairs=(LOG,))) == []
@@ -292,7 +292,7 @@ def test_a_pruned_outbox_and_a_lost_base_make_no_difference(world: World) -> Non
     assert wrong(results) == [] and all(result.is_whole for result in results.values())
 
 
-@pytest.mark.in_turn("comparisons")
+@pytest.mark.in_turn("comparisons", seconds=19)
 def test_no_false_difference_while_writers_write(world: World) -> None:
     assert wrong(world.compare(is_incremental=False)) == []
     stop = threading.Event()

@@ -292,7 +292,7 @@ def test_what_could_not_be_looked_at_is_unknown_and_what_is_behind_is_late(
     assert late["stock_identity"].verdict is Verdict.CONSISTENT
 
 
-@pytest.mark.in_turn("comparisons")
+@pytest.mark.in_turn("comparisons", seconds=16)
 def test_no_false_difference_while_writers_write(context: ReconcileContext, shops: Shops) -> None:
     stop = threading.Event()
     failures: list[BaseException] = []

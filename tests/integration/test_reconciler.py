@@ -344,7 +344,7 @@ def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Setting
     ]
 
 
-@pytest.mark.in_turn("comparisons")
+@pytest.mark.in_turn("comparisons", seconds=58)
 def test_the_pairs_that_are_compared_for_a_table_are_all_that_can_differ(
     postgres: Cluster, settings: Settings, shop: Shop, reconciler: Reconciler
 ) -> None:

@@ -173,7 +173,7 @@ def test_a_pod_that_could_not_be_looked_at_is_compared_again_with_the_one_that_w
     assert {item.pod for item in world.repair().results} == {"pod1"}
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=16)
 def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
     for damage in (account_view.lose_row, account_view.change_status, fulfillment_view.lose_order):
         damage(world.place)
@@ -199,7 +199,7 @@ def test_a_budget_that_is_reached_stops_and_asks(world: World) -> None:
             return
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=21)
 def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world: World) -> None:
     changed = oltp.change_event(world.place)
     world.compare("log_manifests")
@@ -220,7 +220,7 @@ def test_the_log_is_not_written_again_from_an_outbox_that_somebody_changed(world
     assert ledger.find_break(world.dsn, disputed.break_id).state is BreakState.VANISHED
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=17)
 def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_nothing(world: World) -> None:
     account_view.lose_row(world.place)
     world.compare()
@@ -245,7 +245,7 @@ def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_no
     assert world.repair().is_clean
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=24)
 def test_what_happens_in_the_middle_of_a_repair(world: World) -> None:
     # The same row is damaged again after it was mended: the comparison finds it, the next repair mends it.
     account_view.change_amount(world.place)
@@ -282,7 +282,7 @@ def test_a_fault_of_the_owner_is_never_stated_again_even_if_only_its_copy_was_co
     assert {item.state for item in world.breaks()} == {BreakState.VANISHED}
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=15)
 def test_evidence_cannot_be_deleted_or_rewritten(world: World) -> None:
     account_view.lose_row(world.place)
     world.compare()

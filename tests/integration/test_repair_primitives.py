@@ -152,7 +152,7 @@ def world(settings: Settings, postgres: Cluster) -> Iterator[World]:
         yield made
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=23)
 def test_the_lake_is_mended_from_the_outbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     shop, pod = world.shop, world.pod
     lost, twice, altered, moved = (shop.paid()[0] for _ in range(4))
@@ -271,7 +271,7 @@ def check_a_repair_and_the_consumer_do_not_disturb_each_other(world: World, monk
     assert world.differing() == {}
 
 
-@pytest.mark.in_turn("repairs")
+@pytest.mark.in_turn("repairs", seconds=18)
 def test_pruned_cuts_and_moved_positions_are_mended(world: World) -> None:
     check_positions(world)
     check_pruned(world)

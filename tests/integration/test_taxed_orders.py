@@ -195,7 +195,7 @@ def verdicts(office: Office, *names: str) -> dict[str, set[tuple[str, ...]]]:
     }
 
 
-@pytest.mark.in_turn("right values")
+@pytest.mark.in_turn("right values", seconds=44)
 def test_right_values_from_the_command_to_the_report(office: Office, postgres: Cluster, tmp_path: Path) -> None:
     sell_toys(office)
     kept = sell_in_quebec(office)

@@ -38,7 +38,7 @@ def pages(settings: Settings, tmp_path: Path) -> Iterator[Pages]:
         yield made
 
 
-@pytest.mark.in_turn("system")
+@pytest.mark.in_turn("system", seconds=90)
 @pytest.mark.timeout(900)
 def test_a_mart_is_launched_with_its_checks_and_a_damaged_row_is_repaired(settings: Settings, pages: Pages) -> None:
     begin(settings, pages)

@@ -68,7 +68,7 @@ def failed(outcome: Outcome) -> set[Promise]:
     return {seen.promise for seen in outcome.observations if not seen.is_ok} | set(outcome.unobserved)
 
 
-@pytest.mark.in_turn("system")
+@pytest.mark.in_turn("system", seconds=57)
 def test_a_copy_outlives_the_loss_of_its_source(system: OwnSystem, trader: Trader, workers: tuple[str, ...]) -> None:
     outcome = run_drill(system, OUTAGE, trader, workers)
     assert outcome.problems == ()
@@ -103,7 +103,7 @@ def test_stale_reads_do_no_harm_and_a_copy_that_is_wrong_afterwards_fails(
     assert rebuilt.exit_code == 0, rebuilt.complaint
 
 
-@pytest.mark.in_turn("system")
+@pytest.mark.in_turn("system", seconds=29)
 def test_a_drill_fails_when_the_copy_does_not_come_back(
     system: OwnSystem, trader: Trader, workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +117,7 @@ def test_a_drill_fails_when_the_copy_does_not_come_back(
     assert "stopped: fulfillment-view-pod1" in outcome.log_tails["supervisord"]
 
 
-@pytest.mark.in_turn("system")
+@pytest.mark.in_turn("system", seconds=60)
 def test_a_drill_that_cannot_go_on_has_failed(system: OwnSystem, trader: Trader, workers: tuple[str, ...]) -> None:
     def give_up(scene: Scene) -> None:
         raise RuntimeError(f"no way to {scene.system.settings.read_models_dsn}")

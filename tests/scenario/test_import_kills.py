@@ -115,7 +115,7 @@ def finished(path: Path, settings: Settings) -> Any:
     raise AssertionError("the lock of the killed import stays")
 
 
-@pytest.mark.in_turn("stores")
+@pytest.mark.in_turn("stores", seconds=25)
 def test_an_import_killed_in_every_step_ends_like_one_that_was_not(
     make_pod: MakePod, make_database: Callable[..., str], tmp_path: Path, rng: random.Random
 ) -> None:

@@ -64,7 +64,7 @@ def _pids(folder: Path) -> dict[str, int]:
     return {worker["name"]: worker["process_id"] for worker in _status(folder)["workers"]}
 
 
-@pytest.mark.in_turn("system")
+@pytest.mark.in_turn("system", seconds=77)
 def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) -> None:
     folder = stack_folder
     started = _tieout(folder, "up", "--detach", "--no-ui", "--no-traffic")
@@ -114,7 +114,7 @@ def test_up_replaces_killed_workers_and_down_leaves_nothing(stack_folder: Path) 
     assert _status(folder)["state"] == "down"
 
 
-@pytest.mark.in_turn("system")
+@pytest.mark.in_turn("system", seconds=14)
 def test_down_cleans_up_after_a_resident_that_was_killed(stack_folder: Path) -> None:
     folder = stack_folder
     assert _tieout(folder, "up", "--detach", "--no-ui", "--no-traffic").returncode == 0

@@ -50,6 +50,22 @@ def test_one_alone_is_in_every_second_run_and_those_without_turns_in_all() -> No
     assert taken(1, tests=4) == set(range(4))
 
 
+def test_slow_tests_of_several_kinds_have_different_turns() -> None:
+    seconds = {"a": [90, 80, 5, 5, 5, 5], "b": [70, 5, 5], "c": [60, 50], "d": [75, 65, 40, 30, 20, 10]}
+    costs = []
+    for seed in range(12):
+        items = [
+            Item(f"tests/test_{kind}.py", pytest.mark.in_turn(kind, seconds=each))
+            for kind, several in seconds.items()
+            for each in several
+        ]
+        take_turns(cast("list[Any]", items), chosen="not long", seed=seed)
+        turns = [item.get_closest_marker("in_turn") for item in items if item.get_closest_marker("long") is None]
+        costs.append(sum(turn.kwargs["seconds"] for turn in turns if turn))
+    # The longest of all kinds in one run would be 295, and the shortest 70.
+    assert max(costs) <= 220, costs
+
+
 def test_modules_that_may_take_long_begin_first_and_those_without_servers_last() -> None:
     items = [
         Item("tests/unit/test_slow.py", pytest.mark.timeout(900)),

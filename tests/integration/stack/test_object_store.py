@@ -69,7 +69,7 @@ def orders(system: Settings) -> int:
     return int(str(count))
 
 
-@pytest.mark.in_turn("stores")
+@pytest.mark.in_turn("stores", seconds=49)
 def test_a_lake_on_an_object_store_ties_and_comes_back(
     system: Settings, objects: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,7 +163,7 @@ def test_who_does_not_answer_is_waited_for_only_while_the_log_says_nothing(syste
     assert drain(system) == logged(system) > 0
 
 
-@pytest.mark.in_turn("stores")
+@pytest.mark.in_turn("stores", seconds=18)
 def test_a_log_that_was_set_back_or_lost_is_written_again(system: Settings) -> None:
     live_on(system)
     flush(system)

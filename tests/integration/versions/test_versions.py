@@ -29,7 +29,7 @@ PAIRS = (
 )
 
 
-@pytest.mark.in_turn("stores")
+@pytest.mark.in_turn("stores", seconds=25)
 def test_commands_a_cut_an_apply_and_a_comparison(settings: Settings) -> None:
     check_versions(settings)
     for _ in range(2):

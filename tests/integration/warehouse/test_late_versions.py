@@ -237,7 +237,7 @@ def test_a_version_that_comes_late_is_judged_as_a_build_from_nothing_judges_it(w
     assert differing(before, seen(world)) == {}, "without what earlier builds found, too"
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=28)
 def test_of_copies_that_differ_none_is_taken(world: World) -> None:
     commerce = world.commerce["pod1"]
     order = _order(commerce)

@@ -176,7 +176,7 @@ def placed_minor(world: World, order: OrderState) -> int:
     return found
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=58)
 def test_every_kind_of_defect_is_named_and_stops_only_itself(world: World) -> None:
     spoilt, changes, spoil = defects(world.commerce["pod1"])
     events = cut(world, changes, spoil)
@@ -212,7 +212,7 @@ def test_every_kind_of_defect_is_named_and_stops_only_itself(world: World) -> No
     assert money in ids(world, "orders") and unreadable not in ids(world, "orders")
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=28)
 def test_an_event_that_comes_back_to_the_lake_ends_it_without_changing_reports(world: World) -> None:
     commerce = world.commerce["pod1"]
     changes, order, payment = paid(commerce)

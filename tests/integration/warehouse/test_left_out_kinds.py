@@ -51,7 +51,7 @@ def version(order: OrderState, number: int, event_type: str = OrderEvent.ORDER_F
     return of(with_totals(msgspec.structs.replace(order, version=number, **changes)), event_type)
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=50)
 def test_a_line_belongs_to_the_order_that_had_it_first(world: World) -> None:
     commerce = world.commerce["pod1"]
     first, second, third = placed(commerce), placed(commerce, 2), placed(commerce)
@@ -78,7 +78,7 @@ def test_a_line_belongs_to_the_order_that_had_it_first(world: World) -> None:
     assert named(world)[later.order_id].scope == ("order", later.order_id)
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=32)
 def test_a_version_without_a_line_that_was_there_leaves_its_order_out(world: World) -> None:
     commerce = world.commerce["pod1"]
     order = placed(commerce, 3)
@@ -94,7 +94,7 @@ def test_a_version_without_a_line_that_was_there_leaves_its_order_out(world: Wor
     assert order.order_id not in named(world)
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=13)
 def test_what_agrees_in_itself_and_not_with_what_was_before_or_beside_it_is_named(world: World) -> None:
     commerce = world.commerce["pod1"]
     expected: dict[str, str] = {}
@@ -178,7 +178,7 @@ def test_what_agrees_in_itself_and_not_with_what_was_before_or_beside_it_is_name
     assert world.rows(f"{booked_back} and aggregate_id = '{refund.refund_id}'") == [(0, 2)]
 
 
-@pytest.mark.in_turn("left out")
+@pytest.mark.in_turn("left out", seconds=38)
 @pytest.mark.parametrize("one_in", [4, pytest.param(1, marks=pytest.mark.long)])
 def test_no_value_of_one_aggregate_stops_a_build_or_counts_for_another(
     world: World, one_in: int, rng: random.Random

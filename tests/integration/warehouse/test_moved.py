@@ -74,7 +74,7 @@ def business(world: World, mart: str) -> list[str]:
     )
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=90)
 def test_a_merchant_that_moves_between_pods_counts_once(worlds: tuple[World, World]) -> None:
     moved, stayed = worlds
     for world in worlds:

@@ -46,7 +46,7 @@ def defects(world: World, firsts: dict[str, OrderState]) -> dict[str, tuple[str,
     }
 
 
-@pytest.mark.in_turn("moved")
+@pytest.mark.in_turn("moved", seconds=97)
 def test_of_two_events_of_one_version_finance_has_that_of_the_later_residence(world: World) -> None:
     firsts = {name: sweep.order(world.commerce["pod1"])[0] for name in ORDERS}
     here = {name: at(first, 2, "here") for name, first in firsts.items()}

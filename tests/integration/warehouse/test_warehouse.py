@@ -252,7 +252,7 @@ def test_a_build_that_starts_earlier_takes_back_and_repeats(
     assert world.marts(after.result.cuts) == after.marts
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn(seconds=16)
 @pytest.mark.parametrize(
     ("history", "column"), [("adjustments", "tax_minor"), ("orders", "valid_to_pod"), ("orders", "directory_epoch")]
 )
@@ -441,7 +441,7 @@ def latest(world: World) -> CompleteBuild:
     return build
 
 
-@pytest.mark.in_turn
+@pytest.mark.in_turn(seconds=40)
 def test_a_build_by_hand_is_complete_only_if_it_is_whole(world: World, standing: dict[str, list[str]]) -> None:
     before, report = latest(world), read_report(world.settings, "daily")
     with watching(world) as seen:
