@@ -13,7 +13,7 @@ _IS_VARIANT = "select exists (select from oltp.variants where merchant_id = %s a
 
 
 class SpreadStock(Command[StockLayout], frozen=True, kw_only=True):
-    """Mark a variant hot at one location: its level is spread over slots, so that its buyers do not wait for each other.
+    """Mark a variant hot at a location: its level is spread over slots, so that its buyers do not wait for each other.
 
     `is_spread` false folds the level back into one counter. The level stays as it is, and a level that is spread (or
     folded) already changes nothing. `is_preview`: only say what would be done.

@@ -1,8 +1,8 @@
 """Stock: slots of levels (counters), movements and reservations (aggregates, which carry the events).
 
-A level (the view `stock_levels`) is the sum of its slots: of one, or of STOCK_SLOTS for a variant that is hot at a location.
-on_hand = sum of movements; reserved = sum of what the lines of reservations still hold. The view
-`stock_identity_violations` lists where that does not hold.
+A level (the view `stock_levels`) is the sum of its slots: of one, or of STOCK_SLOTS where a variant is hot. on_hand =
+sum of movements; reserved = sum of what the lines of reservations still hold. The view `stock_identity_violations`
+lists where that does not hold.
 """
 
 from __future__ import annotations
