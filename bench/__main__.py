@@ -12,6 +12,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "derived": ("--orders", "2000"),
     "refused": ("--orders", "1000"),
     "commands": ("--seconds", "3"),
+    "hot_stock": ("--seconds", "2", "--rounds", "1"),
     "import_rows": ("--rows", "2000"),
     "visibility": ("--samples", "50"),
     "compare": ("--orders", "100000", "--rounds", "1"),

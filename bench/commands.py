@@ -43,6 +43,7 @@ from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from oltp.gateway import EmbeddedGateway
 from oltp.store.migrate import migrate
 from stack.servers import bootstrap
+from stack.servers.postgres import EmbeddedPostgres
 
 MERCHANT = "bench"
 LOCATION = "main"
@@ -96,12 +97,12 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
         open_shop(pod, skus)
         script = _script(settings, pod, lines=lines, skus=skus)
         load = Load(clients=8, processes=2, lines=lines, skus=skus, seconds=seconds)
-        _orders_per_second(settings, Load(clients=8, processes=2, lines=lines, skus=skus, seconds=1.0))
-        orders = _orders_per_second(settings, load)
+        orders_per_second(settings, Load(clients=8, processes=2, lines=lines, skus=skus, seconds=1.0))
+        orders = orders_per_second(settings, load)
         plain = _pgbench(settings, script, load)
         pipelined = _pgbench(settings, _pipelined(script), load)
-        hot = _orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=1, seconds=seconds))
-        spread = _orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=skus, seconds=seconds))
+        hot = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=1, seconds=seconds))
+        spread = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=skus, seconds=seconds))
     name = f"place order, {lines} lines, 8 clients in 2 processes"
     return [
         Result(
@@ -145,6 +146,13 @@ def _figures_of(result: Result) -> list[Figure]:
 @contextmanager
 def bench_pod() -> Iterator[PodSettings]:
     """Yield a migrated pod on its own server with fsync; delete both afterwards."""
+    with bench_pod_with_server() as (settings, _):
+        yield settings
+
+
+@contextmanager
+def bench_pod_with_server() -> Iterator[tuple[PodSettings, EmbeddedPostgres]]:
+    """Yield the same with its server."""
     roles = (*bootstrap.POD_ROLES, bootstrap.WITNESS_ROLE)
     with own_postgres() as (server, _):
         passwords = {role: f"{role}-password" for role in roles}
@@ -153,12 +161,14 @@ def bench_pod() -> Iterator[PodSettings]:
             server.dsn(role, passwords[role], bootstrap.POD_DATABASE) for role in roles
         )
         migrate(owner)
-        yield PodSettings(
+        settings = PodSettings(
             pod="pod1", owner_dsn=owner, app_dsn=app, relay_dsn=relay, reader_dsn=reader, witness_dsn=witness
         )
+        yield settings, server
 
 
-def _variant_id(item: int) -> str:
+def variant_id_of(item: int) -> str:
+    """Return the variant's id of a number of a SKU."""
     return f"0eeeeeee-0000-7000-8000-{FIRST_NUMBER + item}"
 
 
@@ -181,12 +191,12 @@ def open_shop(pod: CommandPod, skus: int) -> None:
         idempotency_key="register",
     )
     variants = [
-        VariantInput(variant_id=_variant_id(item), sku=_sku(item), title=_sku(item), unit_price_micro=1_990_000)
+        VariantInput(variant_id=variant_id_of(item), sku=_sku(item), title=_sku(item), unit_price_micro=1_990_000)
         for item in range(skus)
     ]
     product = UpsertProduct(merchant_id=MERCHANT, product_id=str(uuid7()), title="Things", variants=variants)
     execute(pod, product, idempotency_key="product")
-    stock = [StockInput(variant_id=_variant_id(item), quantity=UNITS) for item in range(skus)]
+    stock = [StockInput(variant_id=variant_id_of(item), quantity=UNITS) for item in range(skus)]
     receive = ReceiveStock(merchant_id=MERCHANT, location_id=LOCATION, lines=stock)
     execute(pod, receive, idempotency_key="stock")
 
@@ -202,7 +212,7 @@ def place(items: list[int], order_number: str, *, customer_id: str = "c") -> Pla
     )
 
 
-def _orders_per_second(settings: PodSettings, load: Load) -> float:
+def orders_per_second(settings: PodSettings, load: Load) -> float:
     """Run the command from several processes and return the orders placed per second."""
     context = multiprocessing.get_context("spawn")
     barrier, counts = context.Barrier(load.processes), context.Queue()

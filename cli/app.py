@@ -23,6 +23,7 @@ from cli.commands.coverage import add_commands as add_coverage
 from cli.commands.dbt import add_commands as add_dbt
 from cli.commands.draining import add_commands as add_draining
 from cli.commands.drills import add_commands as add_drills
+from cli.commands.hot_stock import add_commands as add_hot_stock
 from cli.commands.importing import add_commands as add_importing
 from cli.commands.imports import add_commands as add_imports
 from cli.commands.keys import add_commands as add_keys
@@ -101,6 +102,7 @@ add_alerts(app)
 add_drills(app)
 add_dbt(app)
 add_keys(app)
+add_hot_stock(app)
 
 
 put_under_headings(app)

@@ -26,6 +26,8 @@ AMOUNT_MINOR_MAX = 10**16
 """The same in minor units of the currency with the smallest ones (four decimals)."""
 STOCK_MAX = 10**12
 """Units of one variant at one location, on hand or moved at once."""
+STOCK_SLOTS = 16
+"""Over how many slots the level of a hot variant is spread; any other level has one."""
 NEW_EVENT_BYTES_MAX = 4 << 20
 """The largest first event of an aggregate. Later changes add only a few digits to a line."""
 EVENT_BYTES_MAX = 8 << 20

@@ -214,14 +214,21 @@ JOURNAL_PAIR = Pair(
 STOCK_SHAPE = Shape(
     name="stock_levels",
     key=("variant_id", "location_id"),
-    columns=(*text("merchant_id"), *sums("on_hand", "reserved")),
+    columns=(*text("merchant_id"), *sums("on_hand", "reserved", "odd_slots")),
 )
 STOCK_LEVELS = """
-    select variant_id::text, location_id, merchant_id, on_hand::text, reserved::text from oltp.stock_levels
-    where on_hand <> 0 or reserved <> 0
+    select variant_id::text, location_id, merchant_id, on_hand::text, reserved::text, odd_slots::text from (
+        select variant_id, location_id, min(merchant_id) as merchant_id, sum(on_hand) as on_hand,
+               sum(reserved) as reserved,
+               abs(count(*) - min(slots)) + max(slots) - min(slots)
+                   + count(*) filter (where reserved not between 0 and on_hand) as odd_slots
+        from oltp.stock_slots group by variant_id, location_id
+    ) as s
+    where on_hand <> 0 or reserved <> 0 or odd_slots <> 0
 """
+"""A level is the sum of its slots. Odd are slots that are missing or too many, or that hold more than they have."""
 STOCK_SUMS = """
-    select variant_id, location_id, merchant_id, on_hand::text, reserved::text from (
+    select variant_id, location_id, merchant_id, on_hand::text, reserved::text, '0' as odd_slots from (
         select coalesce(m.variant_id, r.variant_id)::text as variant_id,
                coalesce(m.location_id, r.location_id) as location_id,
                coalesce(m.merchant_id, r.merchant_id) as merchant_id,
@@ -247,10 +254,11 @@ def _stock(run: PodRun) -> Findings:
 
 STOCK_PAIR = Pair(
     name="stock_identity",
-    left="OLTP: stock_levels",
+    left="OLTP: stock_slots, summed to levels",
     right="OLTP: sums of stock_movements, and of what the lines of reservations still hold",
-    description="Per variant and location: on hand = sum of movements, reserved = sum of what reservations hold.",
-    cannot_catch="A movement that is wrong in itself, with its level.",
+    description="Per variant and location: on hand = sum of movements, reserved = sum of what reservations hold; a "
+    "level has all its slots.",
+    cannot_catch="A movement that is wrong in itself, with its level; units in another slot of the same level.",
     copy=None,
     stage=Stage.OLTP,
     shapes=(STOCK_SHAPE,),

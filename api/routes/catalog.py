@@ -15,6 +15,7 @@ from contracts.errors import InsufficientStockError
 from oltp.commands.adjust_stock import AdjustStock
 from oltp.commands.receive_stock import ReceiveStock
 from oltp.commands.set_price import SetPrice
+from oltp.commands.spread_stock import SpreadStock
 from oltp.commands.upsert_product import UpsertProduct
 from oltp.commands.upsert_variant import UpsertVariant
 from oltp.reads.products import StockLevel, stock_levels
@@ -69,4 +70,5 @@ ROUTES: tuple[Route, ...] = (
         status=201,
         raises=(InsufficientStockError,),
     ),
+    command_route("POST", "/v1/stock/slots", SpreadStock, "spread_stock", roles=ADMINS),
 )

@@ -223,8 +223,10 @@ def correct_both_currencies(place: Place, done: Harm) -> None:
 
 
 STOCK = """
-    update oltp.stock_levels set on_hand = on_hand {sign} 1
-    where (variant_id, location_id) = (select variant_id, location_id from oltp.stock_levels order by 1, 2 limit 1)
+    update oltp.stock_slots set on_hand = on_hand {sign} 1
+    where (variant_id, location_id, slot) = (
+        select variant_id, location_id, slot from oltp.stock_slots order by 1, 2, 3 limit 1
+    )
 """
 
 

@@ -114,7 +114,7 @@ UNGUARDED = (
     "payment_captures",
     "refunds",
     "gift_cards",
-    "stock_levels",
+    "stock_slots",
     "adjustments",
     "products",
     "outbox",

@@ -30,6 +30,7 @@ from oltp.commands.reserve_stock import ReserveStock
 from oltp.commands.restate import Restate
 from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement, RevokeMerchantEntitlement
 from oltp.commands.set_price import SetPrice
+from oltp.commands.spread_stock import SpreadStock
 from oltp.commands.upsert_product import UpsertProduct
 from oltp.commands.upsert_variant import UpsertVariant
 from oltp.commands.void_payment import VoidPayment
@@ -63,6 +64,7 @@ COMMANDS = (
     RevokeMerchantEntitlement,
     RevokeCustomerEntitlement,
     SetPrice,
+    SpreadStock,
     UpsertProduct,
     UpsertVariant,
     VoidPayment,

@@ -45,8 +45,8 @@ ONE_PRODUCT = _PAGE + " and products.product_id = %(product_id)s"
 """One product of a merchant, by both ids."""
 _LIST = _PAGE + " and products.product_id > %(after)s order by products.product_id limit %(limit)s"
 _LEVELS = """
-select location_id, on_hand, reserved from oltp.stock_levels
-where merchant_id = %s and variant_id = %s order by location_id
+select location_id, sum(on_hand)::bigint, sum(reserved)::bigint, count(*) from oltp.stock_slots
+where merchant_id = %s and variant_id = %s group by location_id order by location_id
 """
 _IS_VARIANT = "select exists (select from oltp.variants where merchant_id = %s and variant_id = %s)"
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -89,6 +89,8 @@ class StockLevel(msgspec.Struct, frozen=True, kw_only=True):
     location_id: str
     on_hand: int
     reserved: int
+    slots: int
+    """Over how many counters the level is spread; more than 1: the variant is hot here."""
 
 
 def product_page(connection: psycopg.Connection[Any], merchant_id: str, product_id: str) -> ProductPage:
@@ -114,7 +116,8 @@ def stock_levels(connection: psycopg.Connection[Any], merchant_id: str, variant_
     if row is None or not row[0]:
         raise NotFoundError(f"Merchant {merchant_id} has no variant {variant_id}.")
     return [
-        StockLevel(location_id=location, on_hand=on_hand, reserved=reserved) for location, on_hand, reserved in rows
+        StockLevel(location_id=location, on_hand=on_hand, reserved=reserved, slots=slots)
+        for location, on_hand, reserved, slots in rows
     ]
 
 

@@ -25,9 +25,9 @@ from contracts.errors import (
 from contracts.limits import STOCK_MAX
 from contracts.sequences import set_back
 
-STOCK_RESERVED_WITHIN_ON_HAND = "stock_levels_reserved_within_on_hand"
-STOCK_ON_HAND_NOT_NEGATIVE = "stock_levels_on_hand_not_negative"
-STOCK_RESERVED_NOT_NEGATIVE = "stock_levels_reserved_not_negative"
+STOCK_RESERVED_WITHIN_ON_HAND = "stock_slots_reserved_within_on_hand"
+STOCK_ON_HAND_NOT_NEGATIVE = "stock_slots_on_hand_not_negative"
+STOCK_RESERVED_NOT_NEGATIVE = "stock_slots_reserved_not_negative"
 STOCK_VARIANT_IS_KNOWN = "stock_variant_is_known"
 STATUS_IS_REACHABLE = "status_is_reachable"
 ORDER_NUMBER_IS_UNIQUE = "orders_merchant_id_order_number_key"
@@ -46,7 +46,8 @@ AUTHORIZED_PAYMENT_IS_UNIQUE = "provider_calls_authorized_payment_idx"
 POSITION_IS_UNIQUE = "outbox_pkey"
 POSITIONS_GROW = "outbox_positions_grow"
 CURRENCY_CODE = "merchants_currency_code"
-STOCK_LIMIT = "stock_levels_on_hand_limit"
+STOCK_LIMIT = "stock_slots_on_hand_limit"
+SLOT_LIMIT = "stock_slots_level_limit"
 MOVEMENT_LIMIT = "stock_movements_quantity_limit"
 RESERVATION_LIMIT = "reservation_lines_quantity_limit"
 STOCK_IS_LIMITED = f"A location holds, moves or reserves at most {STOCK_MAX:,} units of one variant."
@@ -79,6 +80,7 @@ MEANINGS: dict[str, tuple[type[TieoutError], str | None]] = {
     BALANCE_NOT_NEGATIVE: (InsufficientBalanceError, "More would be spent than the gift card holds."),
     AUTHORIZED_PAYMENT_IS_UNIQUE: (ConflictError, "An id given for payments is being authorized already."),
     STOCK_LIMIT: (InputError, STOCK_IS_LIMITED),
+    SLOT_LIMIT: (InputError, STOCK_IS_LIMITED),
     MOVEMENT_LIMIT: (InputError, STOCK_IS_LIMITED),
     RESERVATION_LIMIT: (InputError, STOCK_IS_LIMITED),
     POSITION_IS_UNIQUE: (StackError, POSITION_USED),

@@ -6,8 +6,13 @@
     move(tx, merchant_id, location_id, kind, {variant_id: signed units}, reason, order_id=None, is_reserved=False)
                                                                     on_hand, with one movement and event per variant
 
-Belongs here: changes of `stock_levels`. Does not belong here: reservations (`oltp/domain/reservations.py`, saved
-through `oltp/store/rows.py`); a command that saves a reservation must change the counters by the same units.
+    spread(tx, merchant_id, location_id, variant_id, slots, reason) how many counters a level is spread over
+
+Belongs here: changes of stock levels. Does not belong here: reservations (`oltp/domain/reservations.py`, saved through
+`oltp/store/rows.py`); a command that saves a reservation must change the counters by the same units.
+
+A level is one counter, or several (slots) for a hot variant: buyers lock any of them, so they do not wait for each
+other. `oltp.move_stock` finds the slots that have the units (`0022_stock_slots.sql`); callers need not know.
 
 Many transactions update the same counters, and their rows stay locked until the commit; so call these functions last.
 Errors are raised at the next fetch or at the commit: InsufficientStockError (names the variant), NotFoundError for a
@@ -19,13 +24,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from contracts.events.common import Value
 from contracts.events.stock import ReservationState, StockMovementEvent, StockMovementKind, StockMovementState
+from contracts.limits import LocationId, Uuid
 from oltp.domain.reservations import held_quantity
 from oltp.outbox import Change
 from oltp.store.rows import save_all
-from oltp.transaction import CommandTransaction
+from oltp.transaction import CommandTransaction, Row
 
 _MOVE = b"select oltp.move_stock(%s, %s, %b::uuid[], %b::bigint[], %b::bigint[])"
+_SPREAD = "select * from oltp.spread_stock(%s, %s, %s::uuid, %s::smallint, %s::uuid, %s, %s)"
+_LAYOUT = """
+select coalesce(max(slots), 1), coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint
+from oltp.stock_slots where merchant_id = %s and location_id = %s and variant_id = %s
+"""
+
+
+class StockLayout(Value, frozen=True, kw_only=True):
+    """How a variant's level at one location is spread, and the level, which that does not change."""
+
+    variant_id: Uuid
+    location_id: LocationId
+    slots_before: int
+    """1: one counter."""
+    slots: int
+    """Equal to `slots_before`: nothing changed."""
+    on_hand: int
+    reserved: int
 
 
 def reserve(tx: CommandTransaction, merchant_id: str, location_id: str, quantities: Mapping[str, int]) -> None:
@@ -92,6 +117,34 @@ def move(
     )
     _count(tx, merchant_id, location_id, quantities, quantities if is_reserved else {})
     return movements
+
+
+def spread(
+    tx: CommandTransaction, merchant_id: str, location_id: str, variant_id: str, slots: int, reason: str
+) -> StockLayout:
+    """Spread a level over this many slots (1 or STOCK_SLOTS), waiting for those who move it now; who did it is kept."""
+    values = (merchant_id, location_id, variant_id, slots, tx.new_id(), reason, tx.occurred_at)
+    return _layout(tx.query(_SPREAD, values).fetchone(), variant_id, location_id, slots)
+
+
+def look_at_spread(
+    tx: CommandTransaction, merchant_id: str, location_id: str, variant_id: str, slots: int
+) -> StockLayout:
+    """Return what `spread` would answer now; nothing changes and nothing is locked."""
+    row = tx.query(_LAYOUT, (merchant_id, location_id, variant_id)).fetchone()
+    return _layout(row, variant_id, location_id, slots)
+
+
+def _layout(row: Row | None, variant_id: str, location_id: str, slots: int) -> StockLayout:
+    slots_before, on_hand, reserved = row or (1, 0, 0)
+    return StockLayout(
+        variant_id=variant_id,
+        location_id=location_id,
+        slots_before=slots_before,
+        slots=slots,
+        on_hand=on_hand,
+        reserved=reserved,
+    )
 
 
 def merged_moves(kept: Iterable[tuple[bytes, Sequence[Any]]]) -> Iterator[tuple[bytes, Sequence[Any]]]:

@@ -55,7 +55,8 @@ NOT_FACTS = {
     "allowed_transitions",
     "bypasses",
     "residents",
-    "stock_levels",
+    "stock_slots",
+    "stock_slot_changes",
     "carts",
     "cart_orders",
 }
@@ -492,7 +493,7 @@ def test_the_stock_view_finds_counters_that_are_off(shop: Shop) -> None:
     assert shop.query("select * from oltp.stock_identity_violations") == []
     variant = shop.variants["MUG"]
     with psycopg.connect(shop.settings.owner_dsn) as connection:
-        connection.execute("update oltp.stock_levels set on_hand = on_hand + 1 where variant_id = %s", [variant])
+        connection.execute("update oltp.stock_slots set on_hand = on_hand + 1 where variant_id = %s", [variant])
     found = shop.query("select variant_id::text, on_hand, moved, reserved, held from oltp.stock_identity_violations")
     assert found == [(variant, 101, 100, 0, 0)]
 

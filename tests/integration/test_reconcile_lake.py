@@ -93,7 +93,7 @@ def test_writes_that_bypassed_the_outbox_are_found(
         connection.execute(edit, (-1, -1, second))
         connection.execute("update oltp.order_lines set price_reason = '' where order_id = %s", (third,))
         connection.execute("update oltp.order_tax_lines set tax_minor = tax_minor + 1 where order_id = %s", (third,))
-        connection.execute("update oltp.stock_levels set on_hand = on_hand + 5 where location_id = 'main'")
+        connection.execute("update oltp.stock_slots set on_hand = on_hand + 5 where location_id = 'main'")
     results = compared(context)
     result = results["oltp_lake.order"]
     assert result.verdict is Verdict.INCONSISTENT

@@ -34,7 +34,8 @@ TABLES_APART = {
     "outbox",
     "outbox_floor",
     "residents",
-    "stock_levels",
+    "stock_slots",
+    "stock_slot_changes",
     # No facts of aggregates either: carts are compared by version vectors (`reconcile/cart_comparison.py`).
     "carts",
     "cart_orders",

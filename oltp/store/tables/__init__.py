@@ -41,7 +41,7 @@ from oltp.store.tables.payments import (
 )
 from oltp.store.tables.propagation import cuts, epochs, outbox, outbox_floor
 from oltp.store.tables.provider_calls import provider_calls
-from oltp.store.tables.stock import reservation_lines, reservations, stock_levels, stock_movements
+from oltp.store.tables.stock import reservation_lines, reservations, stock_movements, stock_slot_changes, stock_slots
 
 add_limits()
 
@@ -86,7 +86,8 @@ __all__ = [
     "reservation_lines",
     "reservations",
     "residents",
-    "stock_levels",
     "stock_movements",
+    "stock_slot_changes",
+    "stock_slots",
     "variants",
 ]

@@ -1,14 +1,16 @@
-"""Stock: levels (counters), movements and reservations (aggregates, which carry the events).
+"""Stock: slots of levels (counters), movements and reservations (aggregates, which carry the events).
 
-on_hand = sum of movements; reserved = sum of what the lines of reservations still hold. The view
-`stock_identity_violations` lists where that does not hold.
+A level (the view `stock_levels`) is the sum of its slots: of one, or of STOCK_SLOTS where a variant is hot. on_hand =
+sum of movements; reserved = sum of what the lines of reservations still hold. The view `stock_identity_violations`
+lists where that does not hold.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Table, Text, text
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, SmallInteger, Table, Text, text
 
 from contracts.events.stock import ReservationStatus, StockMovementKind
+from contracts.limits import STOCK_MAX, STOCK_SLOTS
 from oltp.store.tables.columns import (
     id_column,
     integer_column,
@@ -23,17 +25,40 @@ from oltp.store.tables.columns import (
 )
 from oltp.store.tables.metadata import SCHEMA, metadata
 
-stock_levels = Table(
-    "stock_levels",
+stock_slots = Table(
+    "stock_slots",
     metadata,
     id_column("variant_id", ForeignKey(f"{SCHEMA}.variants.variant_id"), primary_key=True),
     Column("location_id", Text, primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("slots", SmallInteger, nullable=False),
     merchant_column(),
     integer_column("on_hand"),
     integer_column("reserved"),
     *not_negative("on_hand", "reserved"),
     CheckConstraint("reserved <= on_hand", name="reserved_within_on_hand"),
+    CheckConstraint(f"slots in (1, {STOCK_SLOTS})", name="slots_known"),
+    CheckConstraint("slot >= 0 and slot < slots", name="slot_within_slots"),
+    # So the level stays within its limit, however its slots are filled.
+    CheckConstraint(f"on_hand * slots <= {STOCK_MAX}", name="level_limit"),
 )
+
+stock_slot_changes = Table(
+    "stock_slot_changes",
+    metadata,
+    id_column("stock_slot_change_id", primary_key=True),
+    merchant_column(),
+    id_column("variant_id"),
+    text_column("location_id"),
+    Column("slots", SmallInteger, nullable=False),
+    integer_column("on_hand"),
+    integer_column("reserved"),
+    text_column("reason"),
+    moment_column("changed_at"),
+    CheckConstraint(f"slots in (1, {STOCK_SLOTS})", name="slots_known"),
+    Index(None, "variant_id", "location_id"),
+)
+"""Who spread a level or folded it back, and why: rows are added by `oltp.spread_stock` alone."""
 
 stock_movements = root_table(
     "stock_movements",

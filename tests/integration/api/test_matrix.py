@@ -82,6 +82,7 @@ ROWS = {
         A, body={"location_id": LOCATION, "lines": [{"variant_id": "{variant_id}", "quantity": 1}]}, hidden=True
     ),
     "adjust_stock": row(A, body={"location_id": LOCATION, "variant_id": "{variant_id}", "quantity": 1}, hidden=True),
+    "spread_stock": row(A, body={"location_id": LOCATION, "variant_id": "{variant_id}"}, hidden=True),
     "get_merchant": row(S, A),
     "configure_merchant": row(A, body={}),
     "get_entitlements": row(S, A),

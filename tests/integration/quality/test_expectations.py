@@ -193,7 +193,7 @@ def test_all_suites_of_a_pod_read_one_snapshot(traded: Settings, tmp_path: Path)
         assert judge.judge(OLTP, oltp.MERCHANTS, rows).findings == ()
         change(
             traded,
-            "update oltp.stock_levels set on_hand = on_hand + 1 where variant_id = "
+            "update oltp.stock_slots set on_hand = on_hand + 1 where variant_id = "
             "(select min(variant_id::text)::uuid from oltp.stock_levels) returning variant_id",
         )
         assert judge.judge(OLTP, oltp.STOCK, rows).findings == ()

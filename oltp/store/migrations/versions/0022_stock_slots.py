@@ -1,0 +1,13 @@
+"""Stock levels of hot variants are spread over slots."""
+
+from __future__ import annotations
+
+from oltp.store.migrations.files import run
+
+revision = "0022"
+down_revision = "0019"
+
+
+def upgrade() -> None:
+    """Turn the table of levels into one of slots, and the levels into a view."""
+    run("0022_stock_slots.sql")
