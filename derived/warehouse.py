@@ -190,6 +190,11 @@ def parse(settings: Settings) -> None:
         _manifest(settings)
 
 
+def project_changed_at() -> float:
+    """Return when a file of the dbt project was changed last, in seconds since 1970."""
+    return max(file.stat().st_mtime for file in PROJECT_DIR.rglob("*") if file.is_file())
+
+
 def manifest_file(settings: Settings) -> Path:
     """Return the path of the manifest from which the asset graph is made."""
     return Path(dbt_environment(settings)["DBT_TARGET_PATH"]) / "manifest.json"
@@ -198,8 +203,7 @@ def manifest_file(settings: Settings) -> Path:
 def write_manifest(settings: Settings) -> Path:
     """Return the path of dbt's manifest.json for the asset graph, after writing it again if the project has changed."""
     path = manifest_file(settings)
-    newest = max(file.stat().st_mtime for file in PROJECT_DIR.rglob("*") if file.is_file())
-    if not path.exists() or path.stat().st_mtime < newest:
+    if not path.exists() or path.stat().st_mtime < project_changed_at():
         with _dbt_lock:
             path.parent.mkdir(parents=True, exist_ok=True)
             manifest: Any = _manifest(settings)

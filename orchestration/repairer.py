@@ -41,7 +41,7 @@ from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RUN_KEY_TAG
 from dagster._serdes import ConfigurableClassData
 
-from assets.platform import Platform
+from assets.platform import PLATFORM, Platform
 from contracts.pandas_apart import keep_pandas_out
 from contracts.runs import BY_TAG, REPAIRER
 from contracts.settings import Settings
@@ -49,11 +49,12 @@ from contracts.verdicts import PairResult, Verdict
 from orchestration.known import comparisons, is_repairing
 from orchestration.launcher import processes_that_live
 from orchestration.repairs import job_name, repair_job, repair_queue, request_for
-from orchestration.resources import build_platform, build_resources
+from orchestration.resources import build_platform
 from reconcile.connections import Connections
 from reconcile.results import latest_results
 from repair.ledger.incidents import Waiting
 from repair.ledger.looks import look, state_look
+from stack.composition.kept_builder import KeptBuilder
 from stack.files import keep_private
 from stack.processes.dagster_home import CodeLocation, code_locations
 from stack.scrubbing import scrubber
@@ -66,6 +67,8 @@ STATED_SECONDS = 5.0
 """It states this often that it looks."""
 AGAIN_SECONDS = 10.0
 """The second attempt at a break begins this long after the first has ended, the third after twice as long."""
+PREPARED_SECONDS = 60.0
+"""The builder of the warehouse is started this long after the repairer: a system that starts has enough to do."""
 END_SECONDS = 25.0
 """How long a stopped repairer waits for its repairs; the supervisor kills it five seconds later."""
 GONE = "The process that executed it is gone; open breaks are repaired by another run."
@@ -103,12 +106,15 @@ class Repairer:
     platform: Platform
     jobs: Mapping[str, dg.JobDefinition]
     """Pod -> the job that repairs it."""
+    builder: KeptBuilder
+    """Builds the warehouse for all repairs, one after the other; it is started before the first one needs it."""
     monotonic: Callable[[], float] = time.monotonic
     connections: Connections = field(default_factory=Connections)
     repairs: dict[str, threading.Thread] = field(default_factory=dict)
     """Pod -> the thread that repairs it, or did so last."""
     ended_at: dict[str, float] = field(default_factory=dict)
     """Pod -> when its last repair ended."""
+    began_at: float = field(default_factory=time.monotonic)
     stated_at: float | None = None
     moment: int | None = None
     """The ledger's counter at the last comparison whose verdicts were entered."""
@@ -127,6 +133,8 @@ class Repairer:
         if self.stated_at is None or now - self.stated_at >= STATED_SECONDS:
             state_look(connection, REPAIRER)
             self.stated_at = now
+            if now - self.began_at >= PREPARED_SECONDS:
+                self.builder.prepare()
         seen = look(connection)
         # A repair enters its comparisons itself, and names itself in them. After it the moment still is another one.
         if seen.moment != self.moment and not is_repairing(self.instance, list(self.jobs)):
@@ -227,16 +235,19 @@ class Repairer:
 def build_repairer(settings: Settings, instance: dg.DagsterInstance, location: CodeLocation) -> Repairer:
     """Return a repairer with the jobs of all pods; it connects to nothing yet."""
     pods = [pod.pod for pod in settings.pods]
+    builder = KeptBuilder(settings=settings)
+    platform = build_platform(settings, kept_builder=builder)
     definitions = dg.Definitions(
         jobs=[repair_job(pod) for pod in pods],
-        resources=build_resources(settings),
+        resources={PLATFORM: platform},
         executor=dg.in_process_executor,
     )
     return Repairer(
         settings=settings,
         instance=instance,
         origin=Origin(location=location),
-        platform=build_platform(settings),
+        platform=platform,
+        builder=builder,
         jobs={pod: definitions.resolve_job_def(job_name(pod)) for pod in pods},
     )
 
@@ -301,7 +312,9 @@ def main() -> int:
     settings = load_settings()
     (location,) = code_locations(ROOT / "workspace.yaml", settings.var_dir / "dagster")
     with instance_for_threads() as instance:
-        is_anew = run_repairer(build_repairer(settings, instance, location), stop, changed)
+        repairer = build_repairer(settings, instance, location)
+        is_anew = run_repairer(repairer, stop, changed)
+        repairer.builder.close()
     if is_anew:
         begin_anew("orchestration.repairer")
     # A repair that did not end in time is in a thread that cannot be ended otherwise.

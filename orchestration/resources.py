@@ -11,6 +11,7 @@ from contracts.settings import Settings
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import propagating
 from stack.composition.drilling import drill_everything
+from stack.composition.kept_builder import KeptBuilder
 from stack.composition.projections import build_projection
 from stack.composition.repairing import repairing_tools
 from stack.looking.reporting import statement_of
@@ -18,14 +19,17 @@ from stack.processes.data_docs import data_docs_url
 from stack.upkeep.alerting import write_digest
 
 
-def build_platform(settings: Settings) -> Platform:
-    """Return the running system for these settings; connects to nothing yet."""
+def build_platform(settings: Settings, *, kept_builder: KeptBuilder | None = None) -> Platform:
+    """Return the running system for these settings; connects to nothing yet.
+
+    `kept_builder`: builds the warehouse for all repairs of this process.
+    """
     return Platform(
         settings=settings,
         build_projection=lambda name: build_projection(name, settings),
         reconcile_context=lambda: build_reconcile_context(settings),
         propagating=lambda: propagating(settings),
-        repairing=lambda: repairing_tools(settings, SILENT),
+        repairing=lambda: repairing_tools(settings, SILENT, kept_builder=kept_builder),
         drill=lambda say: drill_everything(settings, say),
         report=lambda name: statement_of(settings, name),
         write_digest=lambda comparison, run: write_digest(settings, comparison, run),

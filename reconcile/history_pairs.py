@@ -62,6 +62,7 @@ def _pair(aggregate_type: str) -> Pair:
         shape,
         f"Every version of every {aggregate_type} with all its fields, and from which cut to which it holds.",
         lambda run: compare_stored(run, shape, lambda looked_at: _write(looked_at, aggregate_type)),
+        whose=entities_of(aggregate_type)[0].id_field,
     )
 
 

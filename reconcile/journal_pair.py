@@ -183,4 +183,5 @@ JOURNAL_ENTRIES_PAIR = stored_pair(
     JOURNAL,
     "Every entry of the journal: account, amount, day and order of what each version of an aggregate books.",
     lambda run: compare_stored(run, JOURNAL, _write),
+    whose="aggregate_id",
 )

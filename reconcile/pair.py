@@ -116,9 +116,9 @@ class Pair:
     """What an incremental run compares."""
     has_figures: bool = False
     """Whether the totals of `reconcile/figures.py` can be computed from the tables that it reads."""
-    stored_tables: frozenset[str] = frozenset()
+    stored_tables: Mapping[str, str] = field(default_factory=dict)
     """The tables of the copy, each with its schema, that are compared as they are stored; of a copy whose tables other
-    pairs see only through its views.
+    pairs see only through its views. Table -> the column that says whose a row is: an aggregate's id, or `event_id`.
     """
     queries: Mapping[str, str] = field(default_factory=dict)
     """Other rows that are read from OLTP at the cut: name -> PostgreSQL query. Its placeholders are ``{cut}``,

@@ -79,7 +79,7 @@ WAITS = """
 select count(*), coalesce(extract(epoch from clock_timestamp() - min(seen_at)), 0)
 from reconcile.sightings where compared_at is null
 """
-OF_AGGREGATE = f"{SELECT} where aggregate_id = %(aggregate_id)s order by sighting_id desc limit %(limit)s"
+OF_AGGREGATES = f"{SELECT} where aggregate_id = any(%(aggregate_ids)s) order by sighting_id desc limit %(limit)s"
 NEWEST = f"{SELECT} order by sighting_id desc limit %(limit)s"
 COMPARED = """
 update reconcile.sightings set compared_at = %(now)s, group_ids = %(group_ids)s
@@ -127,9 +127,9 @@ def longest_wait(control_dsn: str) -> tuple[int, float]:
     return int(number), float(seconds)
 
 
-def sightings_of(control_dsn: str, aggregate_id: str, *, limit: int = 20) -> list[KeptSighting]:
-    """Return the newest sightings of an aggregate."""
-    return _read(control_dsn, OF_AGGREGATE, {"aggregate_id": aggregate_id, "limit": limit})
+def sightings_of(control_dsn: str, aggregate_ids: Collection[str], *, limit: int = 20) -> list[KeptSighting]:
+    """Return the newest sightings of some aggregates."""
+    return _read(control_dsn, OF_AGGREGATES, {"aggregate_ids": list(aggregate_ids), "limit": limit})
 
 
 def newest_sightings(control_dsn: str, *, limit: int = 50) -> list[KeptSighting]:

@@ -51,8 +51,13 @@ def _as_of(stand: Stand, cut: int, shape: Shape) -> str:
     return f"(select * replace ({ends}) from {STORED} where valid_from_cut <= {cut:d})"
 
 
-def stored_pair(name: str, shape: Shape, description: str, compare_rows: Callable[[PodRun], Findings]) -> Pair:
-    """Return the pair that compares the stored table of this shape with the lake's events."""
+def stored_pair(
+    name: str, shape: Shape, description: str, compare_rows: Callable[[PodRun], Findings], *, whose: str
+) -> Pair:
+    """Return the pair that compares the stored table of this shape with the lake's events.
+
+    `whose`: the table's column with the aggregate's id, or `event_id` when a row names only its event.
+    """
     stored = f"intermediate.{shape.name}"
     return Pair(
         name=f"{FAMILY}.{name}",
@@ -64,7 +69,7 @@ def stored_pair(name: str, shape: Shape, description: str, compare_rows: Callabl
         stage=Stage.OWN,
         shapes=(shape,),
         compare=compare_rows,
-        stored_tables=frozenset({stored}),
+        stored_tables={stored: whose},
     )
 
 

@@ -127,4 +127,5 @@ TAX_MOVEMENTS_PAIR = stored_pair(
     TAX,
     "Every movement of tax: line, jurisdiction, rate, amounts and day of what each version says of tax.",
     lambda run: compare_stored(run, TAX, _write),
+    whose="event_id",
 )

@@ -7,7 +7,8 @@ repaired (`repair/plan.py`).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 
 from contracts.clock import Clock, utc_now
@@ -19,9 +20,9 @@ from reconcile.results import save_results
 from reconcile.sweep import SeenKeys
 from repair.sweeping import plans_for
 from repair.tools import OnStep, Repairing
-from stack.composition.builder import WarehouseBuilder, warm_builder
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import propagating
+from stack.composition.kept_builder import KeptBuilder
 from stack.composition.projections import build_projection
 from stack.scrubbing import scrubber
 from streams.clocks import database_clock
@@ -37,23 +38,28 @@ def repairing_tools(
     is_propagated: bool = True,
     on_step: OnStep = lambda name: None,
     clock: Clock = utc_now,
+    kept_builder: KeptBuilder | None = None,
 ) -> Iterator[Repairing]:
-    """Yield what a run of repairs needs; meanwhile the workers or this process keep the copies up to date."""
+    """Yield what a run of repairs needs; meanwhile the workers or this process keep the copies up to date.
+
+    `kept_builder`: builds the warehouse, and outlives this run; without it, a builder is started when one is needed.
+    """
     with ExitStack() as stack:
         if is_propagated:
             stack.enter_context(propagating(values))
-        warehouse = _Warehouse(values, stack)
+        # Started when a build is to be expected, because most repairs need none.
+        builder = kept_builder or stack.enter_context(closing(KeptBuilder(settings=values)))
 
         def recheck(
             pairs: Collection[str], pods: Collection[str], keys: Mapping[str, Collection[str]] = NO_KEYS, /
         ) -> Sequence[PairResult]:
-            return _compare_again(values, warehouse, progress, pairs, pods, keys)
+            return _compare_again(values, builder, progress, pairs, pods, keys)
 
         yield Repairing(
             settings=values,
             recheck=recheck,
-            build=warehouse.build_again,
-            prepare_build=warehouse.prepare,
+            build=builder.build_again,
+            prepare_build=builder.prepare,
             projection=lambda name: build_projection(name, values),
             clean=scrubber(values),
             on_step=on_step,
@@ -62,40 +68,17 @@ def repairing_tools(
         )
 
 
-class _Warehouse:
-    """The builder's process. It is started when a build is to be expected, because most repairs need none."""
-
-    def __init__(self, values: Settings, stack: ExitStack) -> None:
-        self._values = values
-        self._stack = stack
-        self._builder: WarehouseBuilder | None = None
-
-    def prepare(self) -> None:
-        """Start the process, which needs seconds before it can build."""
-        self._started()
-
-    def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
-        return self._started().build_to(cuts)
-
-    def build_again(self, since: Mapping[str, int], is_full: bool) -> Mapping[str, int]:
-        return self._started().build_again(since=since, full_refresh=is_full).cuts
-
-    def _started(self) -> WarehouseBuilder:
-        if self._builder is None:
-            self._builder = self._stack.enter_context(warm_builder(self._values))
-        return self._builder
-
-
 def _compare_again(
     values: Settings,
-    warehouse: _Warehouse,
+    builder: KeptBuilder,
     progress: Progress,
     pairs: Collection[str],
     pods: Collection[str],
     keys: Mapping[str, Collection[str]],
 ) -> Sequence[PairResult]:
     with progress.step("Comparing again at new cuts") as step:
-        context = build_reconcile_context(values, build=warehouse.build_to)
+        # A small pod is compared by keys, too: somebody waits for the proof.
+        context = replace(build_reconcile_context(values, build=builder.build_to), whole_orders_max=0)
         seen = {pod: SeenKeys(ids=frozenset(ids)) for pod, ids in keys.items()}
         plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen)
         results = run_pairs(context, pairs, pods, on_progress=step.say, plans=plans)

@@ -78,7 +78,7 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
             events_max=copy.step_events_max,
         )
     elif options.kind == "reconciler":
-        from stack.upkeep.reconciler import run_reconciler
+        from stack.upkeep.reconciler_lanes import run_reconciler
 
         if run_reconciler(settings, stop):
             begin_anew("stack.upkeep.worker", "reconciler")

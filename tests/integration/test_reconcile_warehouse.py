@@ -13,6 +13,7 @@ import pytest
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake import connect_lake
+from reconcile.changed_rows import narrowed
 from reconcile.compare import Limits
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
@@ -22,7 +23,7 @@ from reconcile.sightings import waiting_sightings
 from reconcile.stored_pairs import FAMILY
 from reconcile.sweep import SweepPlan
 from stack.composition.comparison import build_reconcile_context
-from stack.upkeep.reconciler import pairs_for
+from stack.upkeep.asked import pairs_for
 from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops
 from witness.lake import LakeWitness
 
@@ -149,6 +150,16 @@ def asked_for(settings: Settings, witness: LakeWitness) -> dict[str, tuple[str, 
     return {one.place: pairs_for(one) for one in waiting_sightings(settings.control_dsn)}
 
 
+def told_by_the_lake(context: ReconcileContext, settings: Settings) -> dict[str, set[str]]:
+    """Return stored table -> the aggregates that the waiting sightings are narrowed to."""
+    found: dict[str, set[str]] = {}
+    with context.open_lake() as lake:
+        for one in narrowed(lake, waiting_sightings(settings.control_dsn), list(context.pods)):
+            assert (one.pod, one.aggregate_id is None) == (POD, False), one
+            found.setdefault(one.place, set()).add(str(one.aggregate_id))
+    return found
+
+
 @pytest.mark.timeout(400)
 def test_any_value_of_any_stored_table_that_was_changed_is_found(
     settings: Settings, context: ReconcileContext, shop: Shop
@@ -173,10 +184,19 @@ def test_any_value_of_any_stored_table_that_was_changed_is_found(
             damages[table.pair] = table.damage(lake, [name for name in table.columns if name not in _names(table)])
     assert asked_for(settings, witness) == {table.name: (table.pair,) for table in tables}
     witness.close()
+    # The lake says whose rows the snapshots changed; a comparison of these aggregates alone finds the same.
+    small = replace(context, whole_orders_max=0)  # else a pod of so few orders is compared wholly
+    ids = told_by_the_lake(context, settings)
+    assert set(ids) == {table.name for table in tables}
+    since_cut = min(one.cut or 0 for one in before.values())
+    narrow = SweepPlan(since_cut=since_cut, parts=(), cut_parts=(), share=0.0)
+    some = compared(small, replace(narrow, suspects=frozenset().union(*ids.values())))
     found = compared(context)
     for pair, damaged in damages.items():
-        seen = {(one.key, column.column) for one in found[pair].sample for column in one.columns}
-        assert damaged <= seen, (pair, [one for one in damaged if one not in seen])
+        for result in (found[pair], some[pair]):
+            seen = {(one.key, column.column) for one in result.sample for column in one.columns}
+            assert damaged <= seen, (pair, [one for one in damaged if one not in seen])
+        assert some[pair].scope is not None
 
     # What names a row: it is missing under its own name.
     with connect_lake(settings.catalog_dsn, settings.lake_data_path) as lake:
@@ -193,13 +213,12 @@ def test_any_value_of_any_stored_table_that_was_changed_is_found(
     # A comparison of some aggregates finds the same of them, and says nothing of others.
     keys = {one.aggregate_key for one in found[f"{FAMILY}.orders_history"].sample if one.kind.value == "missing"}
     (order_id, *_) = sorted(str(key).split("/", 2)[2] for key in keys)
-    narrow = SweepPlan(since_cut=10**6, parts=(), cut_parts=(), share=0.0, suspects=frozenset({order_id}))
+    narrow = replace(narrow, suspects=frozenset({order_id}))
     assert compared(context, replace(narrow, since_cut=10**6))[f"{FAMILY}.orders_history"].scope is None
-    small = replace(context, whole_orders_max=0)  # else a pod of so few orders is compared wholly
-    some = compared(small, replace(narrow, since_cut=min(one.cut or 0 for one in before.values())))
-    narrowed = some[f"{FAMILY}.orders_history"]
-    wrong = {str(one.aggregate_key).split("/", 2)[2] for one in narrowed.sample}
-    assert narrowed.scope is not None and order_id in wrong <= narrowed.scope.ids
+    some = compared(small, narrow)
+    of_one = some[f"{FAMILY}.orders_history"]
+    wrong = {str(one.aggregate_key).split("/", 2)[2] for one in of_one.sample}
+    assert of_one.scope is not None and order_id in wrong <= of_one.scope.ids
 
 
 def _names(table: Table) -> list[str]:

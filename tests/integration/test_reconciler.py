@@ -30,8 +30,9 @@ from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.looking.witnesses import read_uncompared
+from stack.upkeep.asked import pairs_for, targets
 from stack.upkeep.cpu_share import CpuShare
-from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind, pairs_for, targets
+from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind
 from stack.upkeep.witness_watch import WitnessWatch
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, behind_the_outbox, carrying, open_shops, propagate
@@ -194,7 +195,7 @@ def a_row_that_was_seen_in_a_copy_is_a_break(settings: Settings, reconciler: Rec
     (found,) = ledger.breaks(settings.control_dsn)
     assert (found.pair, found.key, found.state) == (VIEW, (order_id,), BreakState.OPEN)
     assert sightings.waiting_sightings(settings.control_dsn) == []
-    (kept,) = sightings.sightings_of(settings.control_dsn, order_id)
+    (kept,) = sightings.sightings_of(settings.control_dsn, [order_id])
     assert kept.group_ids == (found.group_id,)
     newest = [one for one in results.latest_results(settings.control_dsn) if one.pair == VIEW and one.pod == "pod1"]
     assert newest[0].scope is not None
@@ -271,7 +272,7 @@ def test_what_is_seen_during_a_longer_round_is_compared_before_it_ends(
     rounds = newest_rounds(settings.control_dsn)
     assert rounds[RoundKind.SEEN].ended_at < rounds[RoundKind.CHANGES].ended_at
     assert {item.pair for item in ledger.breaks(settings.control_dsn)} == {VIEW}
-    assert reconciler.paid == 1.0 + 3.0  # what the one in between used is in the second round's three, once
+    assert reconciler.share.spent == 1.0 + 3.0  # what the one in between used is in the second round's three, once
 
 
 def test_what_is_seen_during_a_complete_comparison_does_not_wait_for_it(

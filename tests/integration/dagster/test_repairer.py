@@ -75,6 +75,7 @@ def repairer(traded: Settings, instance: dg.DagsterInstance, tmp_path: Path) -> 
     made = build_repairer(traded, instance, location)
     yield made
     made.connections.close()
+    made.builder.close()
 
 
 def waited(repairer: Repairer) -> None:
