@@ -97,7 +97,7 @@ def decide(pod: CommandPod, one: Stored, *, is_dismissed: bool, reason: str, dec
             raise ConflictError(f"Notification {one.event_id} is {one.state}, not parked: there is nothing to decide.")
 
 
-def find_open(pods: Sequence[tuple[str, str]], event_id: str) -> tuple[str, Stored]:
+def find_notification(pods: Sequence[tuple[str, str]], event_id: str) -> tuple[str, Stored]:
     """Return (pod, notification) by the provider's id; `pods`: names with the DSN of each reader. NotFoundError."""
     for pod, dsn in pods:
         for one in open_notifications(dsn, event_id=event_id):

@@ -25,7 +25,7 @@ from contracts.errors import ConflictError, GatewayAmountError, GatewayDeclinedE
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.limits import NOTE, UUID, Reference
-from contracts.text import visible
+from contracts.text import counted, visible
 from oltp.commands.asking import Outcome, ProviderCommand, recorded_reference
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.capture_payment import CapturePayment
@@ -271,7 +271,8 @@ def _noted(settlement: Settlement) -> Settlement:
 
 
 def _said(amount_minor: int, currency: str | None) -> str:
-    return f"{amount_minor:,} minor units of {visible(currency or 'no currency')[:10]}"
+    amount = counted(amount_minor, "minor unit")
+    return f"{amount} of {visible(currency or 'no currency')[:10]}"
 
 
 def _other_amount(notification: Notification, payment: PaymentState, recorded_minor: int) -> str:

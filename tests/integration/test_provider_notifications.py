@@ -370,7 +370,12 @@ def test_what_contradicts_the_books_changes_nothing(shop: Shop, provider: Notify
     money = {"amount_minor": 1, **about}
     for kind, key, says, reason in (
         (NotificationKind.AUTHORIZATION_SUCCEEDED, None, money, "1,198 minor units of GBP are recorded"),
-        (NotificationKind.CAPTURE_SUCCEEDED, None, {**money, "reference": capture.provider_reference}, "says 1 minor"),
+        (
+            NotificationKind.CAPTURE_SUCCEEDED,
+            None,
+            {**money, "reference": capture.provider_reference},
+            "says 1 minor unit of",
+        ),
         (
             NotificationKind.CAPTURE_FAILED,
             None,

@@ -96,7 +96,7 @@ ROWS = {
     "rotate_key": row(A, body={}, hidden=True),
     "revoke_key": row(A, body={}, hidden=True),
     **dict.fromkeys(("get_status", "get_freshness", "list_breaks", "get_break", "list_repairs"), row(OP)),
-    **dict.fromkeys(("list_promises", "list_periods", "get_certificate", "get_report"), row(OP)),
+    **dict.fromkeys(("list_promises", "list_periods", "list_notifications", "get_certificate", "get_report"), row(OP)),
 }
 """By the operation's id."""
 
