@@ -43,6 +43,8 @@ class Call:
     headers: Mapping[str, str]
     """By lower-case names."""
     idempotency_key: str = ""
+    raw: bytes = b""
+    """The body as it was sent, of a route that is signed."""
     expected_version: int | None = None
     """The version in If-Match; None: the caller does not mind."""
 

@@ -49,6 +49,8 @@ class Work(StrEnum):
     STOREFRONT = "storefront"
     ADMIN = "admin"
     OPERATOR = "operator"
+    PROVIDER = "provider"
+    """Taking the payment provider's notifications."""
     IDENTITY = "identity"
     """Looking up keys; no route has this class."""
 
@@ -88,6 +90,8 @@ class Route:
     """Whether a read takes Tieout-Position, and then holds the write that returned it."""
     takes_session: bool = False
     """Whether it is for the device whose token is in the header Tieout-Session."""
+    is_signed: bool = False
+    """Whether the payment provider signs it, with Provider-Signature; it then has no roles."""
     has_version: bool = False
     """Whether the answer has an ETag; a command then takes If-Match."""
     description: str = ""

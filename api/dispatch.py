@@ -25,6 +25,8 @@ from api.bodies import parsed, parsed_query, read_body, require_json
 from api.calls import Answer, Call, Caller
 from api.declaring import Route, Work
 from api.middleware import request_id_of
+from api.provider_signatures import HEADER as SIGNATURE
+from api.provider_signatures import require_signed
 from api.services import Services
 from contracts.errors import DeadlineError, ForbiddenError, InputError, KeyMissingError, UnauthenticatedError
 from contracts.limits import IDEMPOTENCY_KEY
@@ -76,6 +78,9 @@ async def _caller(route: Route, services: Services, request: Request) -> Caller 
 async def _call(route: Route, services: Services, request: Request, caller: Caller | None) -> Call:
     headers = request.headers
     body = await read_body(request)
+    if route.is_signed:
+        # Before anything is read of it: anybody may send here.
+        require_signed(headers.get(SIGNATURE, ""), body, services.provider_secrets, time.time())
     if route.body is not None:
         require_json(headers.get("content-type", ""))
     return Call(
@@ -88,6 +93,7 @@ async def _call(route: Route, services: Services, request: Request, caller: Call
         body=parsed(body, route.body) if route.body is not None else None,
         headers=headers,
         idempotency_key=_idempotency_key(headers.get("idempotency-key", "")) if route.is_command else "",
+        raw=body if route.is_signed else b"",
         expected_version=_version_in(headers.get("if-match")) if route.has_version else None,
     )
 

@@ -24,6 +24,7 @@ THREADS: Mapping[Work, int] = {
     Work.STOREFRONT: 4,
     Work.ADMIN: 4,
     Work.OPERATOR: 2,
+    Work.PROVIDER: 2,
     Work.IDENTITY: 2,
 }
 """Checkouts have the most, because they wait the most."""

@@ -18,6 +18,7 @@ import msgspec
 from api.declaring import Route
 from api.positions import HEADER as POSITION
 from api.problems import MEDIA_TYPE, Problem
+from api.provider_signatures import HEADER as SIGNATURE
 from contracts import errors
 from contracts.errors import TieoutError
 from contracts.limits import IDEMPOTENCY_KEY
@@ -133,6 +134,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.is_command and route.has_version:
         text = "The ETag that was read; another version by now answers 412."
         found.append(_header("If-Match", text, {"type": "string", "pattern": '^"[0-9]{1,15}"$'}))
+    if route.is_signed:
+        text = "`t=<Unix time>,v1=<hex of HMAC-SHA256 of the time, a dot and the body>`; `v1` may come several times."
+        found.append(_header(SIGNATURE, text, {"type": "string", "minLength": 1}, is_required=True))
     if route.takes_session:
         text = "The token of the device's session."
         found.append(_header("Tieout-Session", text, {"type": "string", "minLength": 1}, is_required=True))
@@ -194,6 +198,7 @@ def _errors(route: Route) -> list[type[TieoutError]]:
     found = [*ALWAYS, *route.raises]
     found += WITH_KEY if route.roles else ()
     found += WITH_BODY if route.body is not None else ()
+    found += (errors.SignatureError,) if route.is_signed else ()
     found += WITH_COMMAND if route.is_command else ()
     if "{" in route.path:
         found.append(errors.NotFoundError)

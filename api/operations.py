@@ -34,6 +34,8 @@ class Operations:
     """At most so many actions of repairs, the newest first."""
     promises: Callable[[], list[Shown]] = _missing
     """What each copy promises when it is down, and the newest drill that proves it."""
+    notifications: Callable[[int], list[Shown]] = _missing
+    """At most so many notifications of the payment provider that wait or are parked, the oldest first."""
     periods: Callable[[], list[Shown]] = _missing
     """The closed months with their certificates."""
     certificate: Callable[[str], bytes] = _missing

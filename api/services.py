@@ -44,6 +44,8 @@ class Services:
     cursors: Signer
     tokens: Signer
     operations: Operations
+    provider_secrets: tuple[str, ...] = ()
+    """With which the payment provider signs its notifications; none: no notification is taken."""
 
     def close(self) -> None:
         """Let running work end, and close all connections."""
@@ -62,6 +64,7 @@ def build_services(
     *,
     operations: Operations | None = None,
     gateway: PaymentGateway | None = None,
+    provider_secrets: tuple[str, ...] = (),
 ) -> Services:
     """Return the services of one process; they connect at first use."""
     keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
@@ -86,4 +89,5 @@ def build_services(
         cursors=Signer(derived_secret(pepper, "cursors"), "cursor"),
         tokens=Signer(derived_secret(pepper, "positions"), "position"),
         operations=operations or Operations(),
+        provider_secrets=provider_secrets,
     )

@@ -31,7 +31,7 @@ NO_FACTS = frozenset(
     {
         *("aggregate_children", "aggregate_roots", "allowed_transitions", "bypasses", "cuts", "epochs"),
         *("idempotency_keys", "migrations", "outbox_floor", "parked_events", "positions", "provider_calls"),
-        *("residents", "skipped_events"),
+        *("provider_notifications", "residents", "skipped_events"),
     }
 )
 TRIES = 60

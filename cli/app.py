@@ -27,6 +27,7 @@ from cli.commands.hot_stock import add_commands as add_hot_stock
 from cli.commands.importing import add_commands as add_importing
 from cli.commands.imports import add_commands as add_imports
 from cli.commands.keys import add_commands as add_keys
+from cli.commands.notifications import add_commands as add_notifications
 from cli.commands.open_epoch import add_commands as add_epochs
 from cli.commands.parked import add_commands as add_parked
 from cli.commands.queries import add_commands as add_queries
@@ -103,6 +104,7 @@ add_drills(app)
 add_dbt(app)
 add_keys(app)
 add_hot_stock(app)
+add_notifications(app)
 
 
 put_under_headings(app)

@@ -21,6 +21,7 @@ HEADINGS = {
         "search",
         "repair",
         "alerts",
+        "notifications",
         "drill",
     ),
     "On call: bring copies back": (

@@ -99,7 +99,7 @@ def _show_copies(status: Status) -> None:
 
 
 def _show_waiting(status: Status) -> None:
-    """Print what a pod waits for: long open transactions, and calls to the payment provider without an outcome."""
+    """Print what a pod waits for: long open transactions, the payment provider's outcomes, and its notifications."""
     if status.open_transactions:
         rows = [
             (one.pod, escape(one.what), escape(one.whose), f"{one.seconds:,.0f}", escape(one.to_end_it))
@@ -111,6 +111,11 @@ def _show_waiting(status: Status) -> None:
         answers().print(
             f"{one.pod}: {counted(one.calls, 'call')} to the payment provider without an outcome yet, the oldest for "
             f"{one.oldest_seconds:,.0f} s; the sensor `reservations` settles those that nobody waits for."
+        )
+    for told in status.notifications:
+        answers().print(
+            f"{told.pod}: {counted(told.waiting, 'notification')} of the payment provider wait, {told.parked:,} need a "
+            "person; see `tieout notifications list`."
         )
 
 

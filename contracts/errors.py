@@ -14,6 +14,7 @@ The tree (a caller catches the widest class it can act on)::
     │   ├── KeyMissingError        a command came without an idempotency key
     │   ├── OverloadedError        the process has as much work of this class as it takes
     │   ├── PreconditionError      the resource has another version than the caller named
+    │   ├── SignatureError         a notification is not signed by the payment provider, or was not a moment ago
     │   ├── TooManyRequestsError   one key asks more often than it may
     │   ├── UnauthenticatedError
     │   ├── UnknownPathError
@@ -123,6 +124,10 @@ class OverloadedError(RequestError):
 
 class PreconditionError(RequestError):
     """The resource has another version than the one that the header If-Match names."""
+
+
+class SignatureError(RequestError):
+    """The request is not signed with the payment provider's secret, or was not signed a moment ago."""
 
 
 class TooManyRequestsError(RequestError):

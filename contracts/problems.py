@@ -80,6 +80,10 @@ TOLD: Mapping[type[TieoutError], Told] = {
         status=503, is_retryable=True, advice="Wait as long as Retry-After says, then repeat."
     ),
     errors.PreconditionError: Told(status=412, advice=_LOOK),
+    errors.SignatureError: Told(
+        status=401,
+        advice="Sign the exact bytes of the body with the present secret and the present time, and send it again.",
+    ),
     errors.TooManyRequestsError: Told(
         status=429, is_retryable=True, advice="Wait as long as Retry-After says, then repeat."
     ),

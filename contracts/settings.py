@@ -24,6 +24,8 @@ REPAIRER_MB_MIN = 400
 """The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
 
 PEPPER_CHARACTERS_MIN = 32
+PROVIDER_SECRET_CHARACTERS_MIN = 24
+PROVIDER_SECRETS_MAX = 2
 
 MAY_BE_LEFT_OUT = ("cache_url", "carts_url", "catalog_reader_dsn", "read_models_reader_dsn", "read_models_witness_dsn")
 """Addresses that may be empty; each field says what it means then."""
@@ -122,6 +124,9 @@ class Settings:
     """A cart that nobody has changed for so many days counts as empty."""
     api_pepper: str = field(default="", repr=False)
     """The secret of API keys, cursors and positions. Empty: a generated file below `var_dir`, for its owner only."""
+    provider_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """The secrets with which the payment provider signs its notifications: one, or the old and the new one. Empty: a
+    generated one below `var_dir`."""
     api_port: int = 8080
     """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
     api_requests_per_second: int = 200
@@ -240,6 +245,7 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_CART_WRITE_MS": str(settings.cart_write_ms),
         "TIEOUT_CART_AGE_DAYS": str(settings.cart_age_days),
         "TIEOUT_API_PEPPER": settings.api_pepper,
+        "TIEOUT_PROVIDER_SECRETS": ",".join(settings.provider_secrets),
         "TIEOUT_API_PORT": str(settings.api_port),
         "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
         "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
@@ -301,6 +307,7 @@ def _carts(values: Mapping[str, str]) -> dict[str, Any]:
 def _api(values: Mapping[str, str]) -> dict[str, Any]:
     return {
         "api_pepper": _pepper(values),
+        "provider_secrets": _provider_secrets(values),
         "api_port": _integer("TIEOUT_API_PORT", values, 8080),
         "api_requests_per_second": _integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
         "api_requests_at_once": _integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
@@ -313,6 +320,17 @@ def _pepper(values: Mapping[str, str]) -> str:
         # The value is not shown, because it is a secret.
         raise SettingsError(f"Setting TIEOUT_API_PEPPER has less than {PEPPER_CHARACTERS_MIN} characters.")
     return pepper
+
+
+def _provider_secrets(values: Mapping[str, str]) -> tuple[str, ...]:
+    secrets = tuple(one.strip() for one in values.get("TIEOUT_PROVIDER_SECRETS", "").split(",") if one.strip())
+    if len(secrets) > PROVIDER_SECRETS_MAX or any(len(one) < PROVIDER_SECRET_CHARACTERS_MIN for one in secrets):
+        # The values are not shown, because they are secrets.
+        raise SettingsError(
+            f"Setting TIEOUT_PROVIDER_SECRETS holds at most {PROVIDER_SECRETS_MAX} secrets, separated by commas, of at "
+            f"least {PROVIDER_SECRET_CHARACTERS_MIN} characters each."
+        )
+    return secrets
 
 
 def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: int = 1) -> int:

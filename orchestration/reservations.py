@@ -1,10 +1,11 @@
-"""Each minute: end reservations and gift cards that have expired, and settle calls to the payment provider left open.
+"""Each minute: end reservations and gift cards that have expired, settle calls to the payment provider that were left
+open, and try again its notifications that wait.
 
 A sensor does it: a run process each minute would cost more than the work itself, and on a busy machine these runs would
 delay all others in the queue. The job `reservation_expiry` does the same when an operator starts it.
 
 Belongs here: when this is done. Does not belong here: expiring (`oltp/expiry.py`), settling
-(`oltp/settling.py`).
+(`oltp/settling.py`), applying notifications (`oltp/notifying.py`).
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from contracts.settings import PodSettings, Settings
 from contracts.text import counted
 from oltp.commands.execute import build_command_pod
 from oltp.expiry import expire_due
+from oltp.notifying import apply_waiting
 from oltp.settling import settle_provider_calls
 from orchestration.upkeep import without_secrets
 from streams.clocks import database_clock
@@ -39,12 +41,17 @@ def _expire(pod_settings: PodSettings) -> int:
 
 
 def settle_left_calls(settings: Settings, warn: Say) -> dict[str, int]:
-    """Settle calls to the payment provider that no request waits for any more; return how many, by pod."""
+    """Settle calls to the payment provider that no request waits for, and try its notifications; return how many, by
+    pod.
+    """
     settled = {}
     for pod_settings in settings.pods:
         with build_command_pod(pod_settings, connections_max=1) as pod:
             done = settle_provider_calls(pod)
-        settled[pod_settings.pod] = done.settled
+            tried = apply_waiting(pod)
+        settled[pod_settings.pod] = done.settled + tried.ended
+        for name, reason in tried.failures.items():
+            warn(f"{pod_settings.pod}: notification {name} is not applied: {reason}")
         for key, reason in done.failures.items():
             warn(f"{pod_settings.pod}: the call of {key} is not settled: {reason}")
     return settled

@@ -20,6 +20,7 @@ from derived.lake_connection import bounds_of
 from derived.lake_schema import compact
 from derived.retention import prune_outboxes
 from oltp.key_lease import KEY_LEASE, prune_keys
+from oltp.notifying import prune_notifications
 from reconcile.retention import RESULTS_KEPT_DAYS, prune_comparisons
 from stack.scrubbing import scrubber
 from streams.lag import trim_log
@@ -92,11 +93,12 @@ def prune_old_results(context: OpExecutionContext) -> None:
 
 @dg.op(required_resource_keys={PLATFORM})
 def prune_old_keys(context: OpExecutionContext) -> None:
-    """Remove the idempotency keys whose lease is over, pod by pod."""
+    """Remove the idempotency keys whose lease is over, and old notifications of the payment provider, pod by pod."""
     settings = platform_of(context).settings
     with without_secrets(settings):
         removed = {pod.pod: prune_keys(pod.relay_dsn) for pod in settings.pods}
-    context.add_output_metadata(removed)
+        notifications = {f"notifications_{pod.pod}": prune_notifications(pod.relay_dsn) for pod in settings.pods}
+    context.add_output_metadata({**removed, **notifications})
 
 
 @dg.job(description="Merges the lake's small files and drops what no reader can need.")

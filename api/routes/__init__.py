@@ -20,6 +20,7 @@ from api.routes.operator import ROUTES as OPERATOR
 from api.routes.orders import ROUTES as ORDERS
 from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
+from api.routes.provider import ROUTES as PROVIDER
 from api.routes.sessions import ROUTES as SESSIONS
 from contracts.ownership import KEYED
 
@@ -43,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *CATALOG,
     *MERCHANTS,
     *KEYS,
+    *PROVIDER,
     *OPERATOR,
 )
 """A new module of routes is added here."""

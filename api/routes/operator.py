@@ -120,6 +120,11 @@ def list_promises(call: Call) -> Answer:
     return Answer(value=Listed(items=call.services.operations.promises()))
 
 
+def list_notifications(call: Call) -> Answer:
+    """Return what the payment provider says and the books do not have, the oldest first."""
+    return Answer(value=Listed(items=call.services.operations.notifications(call.query.limit)))
+
+
 def list_periods(call: Call) -> Answer:
     """Return the closed months with their certificates."""
     return Answer(value=Listed(items=call.services.operations.periods()))
@@ -173,6 +178,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     _look("list_repairs", "/repairs", "What repairs did", list_repairs, Listed, query=ListQuery),
     _look("list_promises", "/promises", "What copies promise when they are down", list_promises, Listed),
+    _look(
+        "list_notifications",
+        "/notifications",
+        "Notifications of the payment provider that wait or need a person",
+        list_notifications,
+        Listed,
+        query=ListQuery,
+    ),
     _look("list_periods", "/periods", "The closed months", list_periods, Listed),
     _look(
         "get_certificate",

@@ -9,8 +9,9 @@ Belongs here: that order of steps. Does not belong here: what each command check
 
 If the process dies in between, the row of the call stays. A command with the same key continues it: the provider is
 idempotent by key and repeats its first answer, so no money moves twice. If no client repeats the command,
-`oltp/settling.py` finishes the call. A provider that answers in this process without moving money (`is_local`) is asked
-inside one transaction, and no call is written.
+`oltp/settling.py` finishes the call. The provider's notification of the same fact may come before its answer to us: it
+records the outcome in the same way (`oltp/commands/apply_notification.py`), and step 3 finds it recorded. A provider
+that answers in this process without moving money (`is_local`) is asked inside one transaction, and no call is written.
 """
 
 from __future__ import annotations
@@ -123,18 +124,30 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
                 # Another request with the same key was faster: return its answer, or its next call.
                 return self._under_way(opened, request)
             tx = residing(opened, self, directory_epoch)
-            try:
-                step = self.conclude(tx, self.load(tx), call, outcome, is_abandoned=request.is_abandoned)
-            except GatewayDeclinedError:
-                close_call(tx, self.merchant_id, frees_key=True)
-                commit(tx)
-                raise
-            if isinstance(step, ProviderCall):
-                become(tx, self.merchant_id, step)
-            else:
-                store_answer(tx, self, step)
-                close_call(tx, self.merchant_id)
+            step = self.record(tx, call, outcome, is_abandoned=request.is_abandoned)
             commit(tx)
+        if isinstance(step, GatewayDeclinedError):
+            raise step
+        return step
+
+    def record(
+        self, tx: CommandTransaction, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool = False
+    ) -> Answer | ProviderCall | GatewayDeclinedError:
+        """Record the outcome of the call of the transaction's key, which is locked, and delete or replace the call.
+
+        Returns the answer, the call that has to follow, or the refusal when a refusal is not recorded. The caller
+        commits.
+        """
+        try:
+            step = self.conclude(tx, self.load(tx), call, outcome, is_abandoned=is_abandoned)
+        except GatewayDeclinedError as declined:
+            close_call(tx, self.merchant_id, frees_key=True)
+            return declined
+        if isinstance(step, ProviderCall):
+            become(tx, self.merchant_id, step)
+        else:
+            store_answer(tx, self, step)
+            close_call(tx, self.merchant_id)
         return step
 
 

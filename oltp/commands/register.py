@@ -6,6 +6,7 @@ Belongs here: the list. Does not belong here: the commands, one file each.
 from __future__ import annotations
 
 from oltp.commands.adjust_stock import AdjustStock
+from oltp.commands.apply_notification import ApplyNotification
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
@@ -37,6 +38,7 @@ from oltp.commands.void_payment import VoidPayment
 
 COMMANDS = (
     AdjustStock,
+    ApplyNotification,
     AuthorizePayment,
     BookAdjustment,
     CancelOrder,

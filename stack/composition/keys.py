@@ -38,6 +38,11 @@ def pepper_of(values: Settings) -> str:
     return values.api_pepper or files.stored_password(values.var_dir / FOLDER / "pepper")
 
 
+def provider_secrets_of(values: Settings) -> tuple[str, ...]:
+    """Return the secrets of the payment provider's notifications: the setting, or a generated one that is stored."""
+    return values.provider_secrets or (files.stored_password(values.var_dir / FOLDER / "provider-secret"),)
+
+
 def key_store(values: Settings) -> KeyStore:
     """Return the keys of this system, for a command that connects once."""
     return KeyStore(control_dsn=values.control_dsn, pepper=derived_secret(pepper_of(values), KEY_PURPOSE))

@@ -24,7 +24,14 @@ from stack.composition.projections import followers, observed_projection
 from stack.looking.servers import RUNNING, ServerSeen, look
 from stack.looking.unmet import UnmetStatus, read_unmet
 from stack.looking.verdict import Verdict, verdict_of
-from stack.looking.waiting import CallsStatus, OpenStatus, calls_of, open_in
+from stack.looking.waiting import (
+    CallsStatus,
+    NotificationsStatus,
+    OpenStatus,
+    calls_of,
+    notifications_of,
+    open_in,
+)
 from stack.looking.witnesses import WitnessStatus, read_uncompared, read_witnesses
 from stack.processes import restarts, stopped
 from stack.processes.api_address import api_url
@@ -116,6 +123,8 @@ class Status:
     """Transactions in pods that have been open for a long time."""
     provider_calls: list[CallsStatus] = field(default_factory=list)
     """Unsettled calls to the payment provider, for each pod that has some."""
+    notifications: list[NotificationsStatus] = field(default_factory=list)
+    """Notifications of the payment provider that wait or are parked, for each pod that has some."""
     breaks: dict[str, int] | None = None
     """Breaks that have not ended, by state; None when the ledger does not answer."""
     unmet: list[UnmetStatus] | None = None
@@ -151,11 +160,12 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
     `has_passwords`: whether the DSNs of the pods contain passwords.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
-        servers = pool.submit(_servers, values)
+        servers, workers = pool.submit(_servers, values), pool.submit(Supervisor(var_dir=values.var_dir).states)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, *one, values) for one in product(followers(values), values.pods)]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
+        told = [pool.submit(_asked, partial(notifications_of, pod), lambda _: []) for pod in values.pods]
         pairs, breaks = pool.submit(_pair_statuses, values), pool.submit(_break_counts, values)
         unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
         drills, coverage = pool.submit(_drills_summary, values), pool.submit(_coverage_line, values)
@@ -163,7 +173,6 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
         warehouse, near = pool.submit(_warehouse_statuses, values), pool.submit(_near_limits, values)
         left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
-        workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
     resident = session.resident(values.var_dir)
     seen = _seen([future.result() for future in pods], has_passwords=has_passwords)
     status = Status(
@@ -182,6 +191,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         workers=workers.result(),
         open_transactions=[found for future in transactions for found in future.result()],
         provider_calls=[found for future in calls for found in future.result()],
+        notifications=[found for future in told for found in future.result()],
         breaks=breaks.result(),
         unmet=unmet.result(),
         data_docs_url=data_docs_url(values),

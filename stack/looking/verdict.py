@@ -102,6 +102,7 @@ def _alarms(status: Status) -> Iterator[str]:
         yield f"{counted(escalated, 'break needs', 'breaks need')} a person"
     if waiting := breaks.get("open", 0) + breaks.get("repairing", 0):
         yield f"{counted(waiting, 'break is', 'breaks are')} being repaired"
+    yield from (one.alarm for one in status.notifications if one.alarm)
     if status.left_out:
         yield f"finance leaves out {counted(len(status.left_out), 'defective aggregate')}"
     if status.unmet:

@@ -36,7 +36,8 @@ SECRETS = (
 
 ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
 PEPPER = "TIEOUT_API_PEPPER"
-"""The secret of API keys: only the HTTP interface gets it."""
+PROVIDER = "TIEOUT_PROVIDER_SECRETS"
+"""The secrets of API keys, and of the payment provider's notifications: only the HTTP interface gets them."""
 
 URLS = ("TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", "TIEOUT_CACHE_URL")
 WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
@@ -84,7 +85,7 @@ def api_settings(settings: Settings) -> dict[str, str]:
     models = "TIEOUT_READ_MODELS_READER_DSN" if settings.read_models_reader_dsn else "TIEOUT_READ_MODELS_DSN"
     own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", "TIEOUT_CACHE_URL", catalog, models]
     told = _told(settings, [*own, *_of_pods(settings, ["app", "reader"])])
-    return {**told, PEPPER: settings.api_pepper}
+    return {**told, PEPPER: settings.api_pepper, PROVIDER: ",".join(settings.provider_secrets)}
 
 
 def builder_settings(settings: Settings) -> dict[str, str]:
@@ -131,7 +132,7 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     without = set() if settings.cache_url else {"TIEOUT_CACHE_URL"}
     for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told - without) & values.keys():
         values[name] = WITHHELD_URL if name in URLS else WITHHELD
-    for name in (PEPPER, *(() if has_alerts else ALERTS)):
+    for name in (PEPPER, PROVIDER, *(() if has_alerts else ALERTS)):
         del values[name]
     return values
 

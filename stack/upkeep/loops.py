@@ -27,6 +27,7 @@ from stack.upkeep.cart_watch import CartWatch
 from stack.upkeep.growth import is_too_large
 from stack.upkeep.lagging import LagWatch
 from stack.upkeep.log_room import make_room
+from stack.upkeep.notification_watch import NotificationWatch
 from stack.upkeep.pages_watch import PagesWatch
 from stack.upkeep.watching import build_watch
 from stack.upkeep.witness_watch import WitnessWatch
@@ -57,13 +58,16 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
     witnesses = WitnessWatch(read=partial(read_witnesses, settings), read_uncompared=partial(read_uncompared, settings))
     carts = CartWatch(settings=settings)
-    watch.others = lambda: [*lags.troubles, *pages.troubles, *witnesses.troubles, *carts.troubles]
+    notifications = NotificationWatch(settings=settings)
+    looks = (lags, pages, witnesses, carts, notifications)
+    watch.others = lambda: [trouble for look in looks for trouble in look.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
         (lags.look_once, LAG_SECONDS),
         (pages.look_once, PAGES_SECONDS),
         (witnesses.look_once, LAG_SECONDS),
         (carts.look_once, LAG_SECONDS),
+        (notifications.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
         (lambda: compare_samples(settings), SAMPLE_SECONDS),

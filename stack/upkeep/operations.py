@@ -9,6 +9,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from api.operations import Operations, Shown
 from contracts.breaks import ENDED, BreakState
 from contracts.clock import utc_now
@@ -25,6 +27,7 @@ def build_operations(settings: Settings) -> Operations:
         find_break=partial(_find_break, settings),
         repairs=partial(_repairs, settings),
         promises=partial(_promises, settings),
+        notifications=partial(_notifications, settings),
         periods=partial(_periods, settings),
         certificate=partial(_certificate, settings),
         report_file=partial(_report_file, settings),
@@ -68,6 +71,14 @@ def _promises(settings: Settings) -> list[Shown]:
         {"copy": copy.name, "when_down": copy.when_down, "runbook": copy.runbook, "drills": proofs.get(copy.name, [])}
         for copy in COPIES
     ]
+
+
+def _notifications(settings: Settings, limit: int) -> list[Shown]:
+    from oltp.notifying import open_notifications
+
+    found = [(pod.pod, one) for pod in settings.pods for one in open_notifications(pod.reader_dsn, limit=limit)]
+    found.sort(key=lambda named: named[1].received_at)
+    return [{"pod": pod, **msgspec.to_builtins(one)} for pod, one in found[:limit]]
 
 
 def _periods(settings: Settings) -> list[Shown]:

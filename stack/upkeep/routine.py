@@ -91,9 +91,10 @@ def prune_results(settings: Settings) -> None:
 
 
 def expire_reservations(settings: Settings) -> None:
-    """Expire reservations and gift cards, and settle calls to the payment provider that have no recorded outcome."""
+    """Expire reservations and gift cards; settle calls to the payment provider, and try its notifications that wait."""
     from oltp.commands.execute import build_command_pod
     from oltp.expiry import expire_due
+    from oltp.notifying import apply_waiting
     from oltp.settling import settle_provider_calls
     from streams.clocks import database_clock
 
@@ -104,16 +105,21 @@ def expire_reservations(settings: Settings) -> None:
             expired = expire_due(pod)
         with build_command_pod(pod_settings, connections_max=1) as pod:
             done = settle_provider_calls(pod)
-        if expired or done.settled or done.failures:
-            logger.info("%s: %d expired, %d settled, %s", pod_settings.pod, expired, done.settled, done.failures or "")
+            tried = apply_waiting(pod)
+        failures = {**done.failures, **tried.failures}
+        if expired or done.settled or tried.ended or failures:
+            ended = done.settled + tried.ended
+            logger.info("%s: %d expired, %d settled, %s", pod_settings.pod, expired, ended, failures or "")
 
 
 def prune_keys(settings: Settings) -> None:
-    """Remove the idempotency keys whose lease is over."""
+    """Remove the idempotency keys whose lease is over, and old notifications of the payment provider."""
     from oltp.key_lease import prune_keys as prune
+    from oltp.notifying import prune_notifications
 
     for pod in settings.pods:
-        logger.info("%s: %s idempotency keys removed", pod.pod, prune(pod.relay_dsn))
+        keys, notifications = prune(pod.relay_dsn), prune_notifications(pod.relay_dsn)
+        logger.info("%s: %d idempotency keys and %d notifications removed", pod.pod, keys, notifications)
 
 
 def drill(settings: Settings) -> None:

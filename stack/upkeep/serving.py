@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from api.app import build_app
 from api.services import build_services
 from contracts.settings import Settings
-from stack.composition.keys import pepper_of
+from stack.composition.keys import pepper_of, provider_secrets_of
 from stack.ports import LOOPBACK
 from stack.upkeep.operations import build_operations
 
@@ -34,9 +34,13 @@ class Server(uvicorn.Server):
 
 def run_api(settings: Settings, stop: threading.Event, *, port: int) -> None:
     """Serve the interface of these settings until `stop` is set."""
-    serve(
-        build_app(build_services(settings, pepper_of(settings), operations=build_operations(settings))), stop, port=port
+    services = build_services(
+        settings,
+        pepper_of(settings),
+        operations=build_operations(settings),
+        provider_secrets=provider_secrets_of(settings),
     )
+    serve(build_app(services), stop, port=port)
 
 
 def serve(app: FastAPI, stop: threading.Event, *, port: int) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from tests.architecture.test_shape import ROOT
 from tests.scenario.evolutions import EVOLUTIONS
-from tests.scenario.test_evolution import LAST_MIGRATION
 
 
 def test_every_edit_finds_its_place_once() -> None:
@@ -18,9 +14,3 @@ def test_every_edit_finds_its_place_once() -> None:
             assert text.count(edit.old) == 1, (evolution.name, edit.path, edit.old)
             texts[edit.path] = text.replace(edit.old, edit.new)
     assert len(texts) > 3
-
-
-def test_its_migrations_follow_the_last_one() -> None:
-    versions = Path(ROOT / "oltp/store/migrations/versions").glob("*.py")
-    numbers = [int(found[1]) for path in versions if (found := re.match(r"(\d{4})_", path.name))]
-    assert max(numbers) == LAST_MIGRATION

@@ -8,7 +8,7 @@ from psycopg import sql
 from contracts.settings import Settings
 from tests.conftest import Cluster
 
-OF_THE_POD = ("outbox", "residents", "idempotency_keys", "provider_calls")
+OF_THE_POD = ("outbox", "residents", "idempotency_keys", "provider_calls", "provider_notifications")
 """Tables that stay behind."""
 
 

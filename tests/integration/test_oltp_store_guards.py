@@ -50,6 +50,7 @@ NOT_FACTS = {
     "epochs",
     "idempotency_keys",
     "provider_calls",
+    "provider_notifications",
     "aggregate_roots",
     "aggregate_children",
     "allowed_transitions",

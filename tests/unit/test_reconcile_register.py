@@ -31,6 +31,7 @@ TABLES_APART = {
     "epochs",
     "idempotency_keys",
     "provider_calls",
+    "provider_notifications",
     "outbox",
     "outbox_floor",
     "residents",

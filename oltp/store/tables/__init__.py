@@ -20,6 +20,7 @@ from oltp.store.tables.merchants import (
     residents,
 )
 from oltp.store.tables.metadata import SCHEMA, metadata
+from oltp.store.tables.notifications import provider_notifications
 from oltp.store.tables.orders import (
     fulfillment_lines,
     fulfillments,
@@ -80,6 +81,7 @@ __all__ = [
     "prices",
     "products",
     "provider_calls",
+    "provider_notifications",
     "refund_line_taxes",
     "refund_lines",
     "refunds",

@@ -17,6 +17,7 @@ from oltp.store.tables.metadata import SCHEMA, metadata
 NOT_OURS_TO_LIMIT = (
     "outbox",
     "provider_calls",
+    "provider_notifications",
     "cuts",
     "epochs",
     "residents",

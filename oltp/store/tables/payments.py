@@ -86,6 +86,13 @@ payments = root_table(
     CheckConstraint("captured_minor = 0 or status = 'captured'", name="captured_has_status"),
     CheckConstraint("released_minor = 0 or status = 'captured'", name="released_has_status"),
     Index(None, "order_id"),
+    # The provider's notifications name a payment by it.
+    Index(
+        "payments_provider_reference_idx",
+        "merchant_id",
+        "provider_reference",
+        postgresql_where=text("provider_reference <> ''"),
+    ),
     _of_gift_cards(),
 )
 

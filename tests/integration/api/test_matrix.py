@@ -32,6 +32,8 @@ class Row:
     body: Any = None
     is_foreign_hidden: bool = False
     """Whether the path or the body names something that is another merchant's."""
+    is_signed: bool = False
+    """Whether only the payment provider may ask, with its signature: no key opens it."""
 
 
 def row(*roles: Role, body: Any = None, hidden: bool = False) -> Row:
@@ -42,6 +44,7 @@ GRANT = {"feature": "loyalty", "grantor": "test"}
 ROWS = {
     "get_health": row(),
     "get_problem_page": row(),
+    "receive_provider_notification": Row(roles=frozenset(), body={}, is_signed=True),
     "list_products": row(S, A),
     "get_product": row(S, A, hidden=True),
     "begin_session": row(S),
@@ -94,7 +97,7 @@ ROWS = {
     "rotate_key": row(A, body={}, hidden=True),
     "revoke_key": row(A, body={}, hidden=True),
     **dict.fromkeys(("get_status", "get_freshness", "list_breaks", "get_break", "list_repairs"), row(OP)),
-    **dict.fromkeys(("list_promises", "list_periods", "get_certificate", "get_report"), row(OP)),
+    **dict.fromkeys(("list_promises", "list_periods", "list_notifications", "get_certificate", "get_report"), row(OP)),
 }
 """By the operation's id."""
 
@@ -133,6 +136,7 @@ def ids(asked: Asked) -> dict[str, str]:
         "customer_id": "c1",
         "cart_id": str(uuid7()),
         "break_id": "1",
+        "provider": "embedded",
         "period": "2011-04",
         "file": "trading.csv",
         "key_id": asked.services.keys.create(Role.STOREFRONT, MERCHANT, "spare").key.key_id,
@@ -163,6 +167,9 @@ def test_each_role_may_ask_what_its_row_says(asked: Asked, ids: dict[str, str], 
     for role in (None, *Role):
         # With the rival's keys: whatever is let in changes nothing of the first merchant.
         answer = ask(asked, operation, ids, role, RIVAL)
+        if ROWS[operation.name].is_signed:
+            assert answer.status_code == 401 and answer.json()["type"] == "/problems/signature", answer.text
+            continue
         expected = 401 if allowed and role is None else 403 if allowed and role not in allowed else None
         if expected is None:
             assert answer.status_code not in (401, 403) and answer.status_code < 500, answer.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from oltp.store.migrations.files import run
 
 revision = "0022"
-down_revision = "0019"
+down_revision = "0020"
 
 
 def upgrade() -> None:

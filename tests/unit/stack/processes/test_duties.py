@@ -58,6 +58,7 @@ def settings(tmp_path: Path) -> Settings:
         cart_write_ms=300,
         cart_age_days=9,
         api_pepper="p:pepper@and-some-more-characters",
+        provider_secrets=("p:signing@and-some-more-characters", "another-secret-of-the-provider"),
         api_port=8181,
         api_requests_per_second=10,
         api_requests_at_once=5,
@@ -68,7 +69,7 @@ def secrets_in(values: dict[str, str]) -> set[str]:
     text = "\n".join(values.values())
     known = [f"{pod}-{role}" for pod in ("pod1", "pod2") for role in (*POD_ROLES, WITNESS)]
     known += ["control", "catalog", "views", "dagster", "log", "alert", "digest", "objects", "asking"]
-    known += ["looking", "seeing", "pepper", "cartstore", "cache"]
+    known += ["looking", "seeing", "pepper", "signing", "cartstore", "cache"]
     return {secret for secret in known if f":{secret}@" in text}
 
 
@@ -91,7 +92,7 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "api": (
         duties.api_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")}
-        | {"control", "log", "cache", "asking", "looking", "pepper", "cartstore"},
+        | {"control", "log", "cache", "asking", "looking", "pepper", "signing", "cartstore"},
     ),
     "carts": (
         duties.carts_settings,

@@ -1,0 +1,287 @@
+"""Apply a notification of the payment provider: record what happened there, unless it is recorded already.
+
+The provider's answer to our call and its notification are two messages about one fact. Whichever comes first records
+it, by the same code (`ProviderCommand.record`); the other one finds it recorded. A transaction locks the notification,
+looks for a call under way that it answers, and only then for what is recorded: a call that another transaction
+concludes at this moment is waited for, and its outcome is then seen.
+
+- A call is under way: its outcome is recorded with the command's answer, as if the provider had answered the call.
+- It is recorded already: nothing changes.
+- The provider did it by itself (an authorization expired, a refund was paid under our key): it is recorded now.
+- Nothing here knows it: it waits, because the command that knows it may not have committed yet; after
+  `WAITS_AT_MOST` it is parked. Money that the provider holds and no order claims is so never dropped.
+- It contradicts what is recorded: it is parked, with both said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from contracts.errors import ConflictError, GatewayAmountError, GatewayDeclinedError, InputError
+from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.refund import RefundState, RefundStatus
+from contracts.limits import NOTE, UUID, Reference
+from contracts.text import counted, visible
+from oltp.commands.asking import Outcome, ProviderCommand, recorded_reference
+from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.execute import Command, CommandPod, commit, residing, transaction_of
+from oltp.commands.fail_refund import FailRefund
+from oltp.commands.release_payment import ReleasePayment
+from oltp.commands.requests import Request
+from oltp.commands.void_payment import VoidPayment
+from oltp.domain.notifications import (
+    WAITS_AT_MOST,
+    Notification,
+    NotificationKind,
+    NotificationState,
+    Settlement,
+    applied,
+    parked,
+    problem_of,
+    waits,
+)
+from oltp.domain.payments import left_to_capture_minor
+from oltp.domain.provider_calls import CallKind, ProviderCall
+from oltp.gateway import Moved
+from oltp.store import notifications as stored
+from oltp.store.notifications import CallUnderWay
+from oltp.store.provider_calls import calls_of_order
+from oltp.store.rows import find, load_by
+from oltp.transaction import CommandTransaction
+
+ANSWERED_KINDS = {
+    NotificationKind.AUTHORIZATION_SUCCEEDED: (CallKind.AUTHORIZE,),
+    NotificationKind.AUTHORIZATION_FAILED: (CallKind.AUTHORIZE,),
+    NotificationKind.AUTHORIZATION_VOIDED: (CallKind.VOID, CallKind.GIVE_UP),
+    NotificationKind.CAPTURE_SUCCEEDED: (CallKind.CAPTURE,),
+    NotificationKind.CAPTURE_FAILED: (CallKind.CAPTURE,),
+    NotificationKind.REFUND_SUCCEEDED: (CallKind.REFUND,),
+    NotificationKind.REFUND_FAILED: (CallKind.REFUND,),
+}
+"""The calls that a notification may be the answer to."""
+
+ASKING: dict[str, type[ProviderCommand[Any, Any]]] = {
+    command.__name__: command
+    for command in (AuthorizePayment, CapturePayment, CompleteRefund, ReleasePayment, VoidPayment)
+}
+"""The commands that call the provider, by name."""
+
+
+class ApplyNotification(Command[Settlement], frozen=True, kw_only=True):
+    """Apply a stored notification of the payment provider; not offered to clients.
+
+    Answers with what became of it. It needs no idempotency key: a notification that has ended changes nothing.
+    """
+
+    provider: Reference
+    event_id: Reference
+
+    def attempt(self, pod: CommandPod, request: Request) -> Settlement:
+        """Lock the notification, record what it says, and settle it, in one transaction."""
+        with transaction_of(pod, request) as opened:
+            found = stored.lock(opened, self.provider, self.event_id)
+            if found is None:
+                raise InputError(f"No notification {self.event_id!r} of {self.provider} is stored here.")
+            notification, state, age, directory_epoch = found
+            if state is not NotificationState.PENDING:
+                return Settlement(state=state)
+            tx = residing(opened, self, directory_epoch)
+            settlement = settlement_of(tx, notification)
+            if settlement.state is NotificationState.PENDING and age > WAITS_AT_MOST:
+                settlement = parked(settlement.reason)
+            stored.settle(tx, self.provider, self.event_id, _noted(settlement))
+            commit(tx)
+        return settlement
+
+
+def settlement_of(tx: CommandTransaction, notification: Notification) -> Settlement:
+    """Record what a notification says, unless it is recorded, and return what became of it."""
+    problem = problem_of(notification)
+    if problem is not None:
+        return parked(f"It cannot be applied: {problem}.")
+    kind = NotificationKind(notification.type)
+    under_way = stored.calls_about(tx, notification)
+    answered = [one for one in under_way if one.call.kind in ANSWERED_KINDS[kind]]
+    if answered:
+        return _answer(tx, notification, answered)
+    if under_way and kind is NotificationKind.AUTHORIZATION_SUCCEEDED:
+        # Of the calls for an authorization only its void can be left: its order does not accept it any more.
+        return applied("It is known, and being given up.")
+    return _RECORDERS[kind](tx, notification)
+
+
+def _answer(tx: CommandTransaction, notification: Notification, calls: Sequence[CallUnderWay]) -> Settlement:
+    """Record the outcome of the calls that the notification answers; several commands may ask for one refund."""
+    for one in calls:
+        call = one.call
+        if notification.currency not in (None, call.currency):
+            return parked(f"It is about {notification.currency}; the call under way is about {call.currency}.")
+        command = msgspec.json.decode(one.body, type=ASKING[one.command])
+        try:
+            command.record(replace(tx, idempotency_key=one.idempotency_key), call, _outcome(notification, call))
+        except GatewayAmountError as error:
+            return parked(str(error))
+    return applied()
+
+
+def _outcome(notification: Notification, call: ProviderCall) -> Outcome:
+    """Return what the provider would have answered to the call."""
+    match NotificationKind(notification.type):
+        case NotificationKind.AUTHORIZATION_SUCCEEDED:
+            return Moved(reference=notification.authorization_reference or "", amount_minor=_amount(notification))
+        case NotificationKind.CAPTURE_SUCCEEDED:
+            return Moved(reference=recorded_reference(notification.reference or ""), amount_minor=_amount(notification))
+        case NotificationKind.REFUND_SUCCEEDED:
+            return Moved(reference=recorded_reference(notification.reference or ""), amount_minor=call.amount_minor)
+        case NotificationKind.AUTHORIZATION_VOIDED:
+            return Moved(reference=notification.reference or "", amount_minor=call.amount_minor)
+        case _:
+            return GatewayDeclinedError(_why(notification))
+
+
+def _authorized(tx: CommandTransaction, notification: Notification) -> Settlement:
+    payment = _payment(tx, notification)
+    if payment is None:
+        return waits("No order claims this authorization.")
+    said, is_live = _amount(notification), payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+    if is_live and (said, notification.currency) != (payment.authorized_minor, payment.currency):
+        return parked(_other_amount(notification, payment, payment.authorized_minor))
+    return applied()
+
+
+def _let_go(tx: CommandTransaction, notification: Notification) -> Settlement:
+    """An authorization was let go, or failed after all: record it as released by the provider."""
+    payment = _payment(tx, notification)
+    if payment is None:
+        if NotificationKind(notification.type) is NotificationKind.AUTHORIZATION_FAILED:
+            return applied("Nothing was set aside, and nothing is recorded.")
+        if stored.end_unclaimed(tx, notification, "The provider has let it go, and no order claimed it."):
+            return applied("No order claimed this authorization.")
+        return waits("Nothing here claims the authorization that was let go.")
+    if left_to_capture_minor(payment) == 0:
+        return applied()
+    calls = calls_of_order(tx, payment.merchant_id, payment.order_id)()
+    if any(call.payment_id == payment.payment_id and call.kind is CallKind.CAPTURE for call in calls):
+        return waits("A capture of this authorization is under way.")
+    try:
+        ReleasePayment(
+            merchant_id=payment.merchant_id, payment_id=payment.payment_id, is_released_by_provider=True
+        ).run(tx)
+    except ConflictError as conflict:
+        return waits(str(conflict))
+    return applied()
+
+
+def _captured(tx: CommandTransaction, notification: Notification) -> Settlement:
+    payment, reference = _payment(tx, notification), recorded_reference(notification.reference or "")
+    found = [one for one in payment.captures if one.provider_reference == reference] if payment else []
+    if payment is None or not found:
+        return waits("No capture of this reference is recorded.")
+    if (found[0].amount_minor, payment.currency) != (_amount(notification), notification.currency):
+        return parked(_other_amount(notification, payment, found[0].amount_minor))
+    return applied()
+
+
+def _not_captured(tx: CommandTransaction, notification: Notification) -> Settlement:
+    payment, reference = _payment(tx, notification), recorded_reference(notification.reference or "")
+    if payment is not None and any(reference and one.provider_reference == reference for one in payment.captures):
+        return parked(f"The capture is recorded in payment {payment.payment_id}, and the provider says that it failed.")
+    return applied("Nothing was taken, and nothing is recorded.")
+
+
+def _refunded(tx: CommandTransaction, notification: Notification) -> Settlement:
+    refund = _refund(tx, notification)
+    if refund is None:
+        return waits("No refund here has this key: the provider gave money back that nobody here asked for.")
+    said = (_amount(notification), notification.currency)
+    if refund.gift_card_id is not None or said != (refund.amount_minor, refund.currency):
+        return parked(_other_refund(notification, refund))
+    if refund.status is RefundStatus.COMPLETED:
+        return applied()
+    if refund.status is RefundStatus.FAILED:
+        if stored.has_applied(tx, notification, NotificationKind.REFUND_FAILED):
+            return applied("It failed after it had succeeded, and that is recorded.")
+        return parked(f"Refund {refund.refund_id} is recorded as failed, and the provider says that it has paid it.")
+    command = CompleteRefund(merchant_id=refund.merchant_id, refund_id=refund.refund_id)
+    found = command.load(tx)
+    step = command.prepare(tx, found)
+    if isinstance(step, ProviderCall):
+        command.conclude(tx, found, step, _outcome(notification, step), is_abandoned=False)
+    return applied()
+
+
+def _not_refunded(tx: CommandTransaction, notification: Notification) -> Settlement:
+    refund = _refund(tx, notification)
+    if refund is None:
+        return applied("No money moved, and no refund here has this key.")
+    if refund.status is RefundStatus.FAILED:
+        return applied()
+    if refund.status is RefundStatus.COMPLETED:
+        return parked(f"Refund {refund.refund_id} is recorded as completed, and the provider says that it failed.")
+    FailRefund(merchant_id=refund.merchant_id, refund_id=refund.refund_id, failure_reason=_why(notification)).run(tx)
+    return applied()
+
+
+_RECORDERS: dict[NotificationKind, Callable[[CommandTransaction, Notification], Settlement]] = {
+    NotificationKind.AUTHORIZATION_SUCCEEDED: _authorized,
+    NotificationKind.AUTHORIZATION_FAILED: _let_go,
+    NotificationKind.AUTHORIZATION_VOIDED: _let_go,
+    NotificationKind.CAPTURE_SUCCEEDED: _captured,
+    NotificationKind.CAPTURE_FAILED: _not_captured,
+    NotificationKind.REFUND_SUCCEEDED: _refunded,
+    NotificationKind.REFUND_FAILED: _not_refunded,
+}
+"""What each kind records when it answers no call that is under way."""
+
+
+def _payment(tx: CommandTransaction, notification: Notification) -> PaymentState | None:
+    """Return the payment with the notification's authorization; of the provider, not of a gift card."""
+    reference = notification.authorization_reference
+    if not reference:
+        return None
+    found = load_by(tx, PaymentState, notification.merchant_id, "provider_reference", reference, lock=False)
+    return next((payment for payment in found if payment.gift_card_id is None), None)
+
+
+def _refund(tx: CommandTransaction, notification: Notification) -> RefundState | None:
+    """Return the refund whose id is in the idempotency key of our call."""
+    key = notification.idempotency_key or ""
+    refund_id = key.removeprefix(f"{notification.merchant_id}/refund/")
+    if refund_id == key or UUID.problem(refund_id):
+        return None
+    return find(tx, RefundState, notification.merchant_id, refund_id, lock=False)
+
+
+def _amount(notification: Notification) -> int:
+    return notification.amount_minor or 0
+
+
+def _why(notification: Notification) -> str:
+    return visible(notification.reason)[: NOTE.longest] or "The payment provider says that it failed."
+
+
+def _noted(settlement: Settlement) -> Settlement:
+    return msgspec.structs.replace(settlement, reason=visible(settlement.reason)[: NOTE.longest])
+
+
+def _said(amount_minor: int, currency: str | None) -> str:
+    amount = counted(amount_minor, "minor unit")
+    return f"{amount} of {visible(currency or 'no currency')[:10]}"
+
+
+def _other_amount(notification: Notification, payment: PaymentState, recorded_minor: int) -> str:
+    recorded, said = _said(recorded_minor, payment.currency), _said(_amount(notification), notification.currency)
+    return f"Payment {payment.payment_id}: {recorded} are recorded, and the provider says {said}."
+
+
+def _other_refund(notification: Notification, refund: RefundState) -> str:
+    if refund.gift_card_id is not None:
+        return f"Refund {refund.refund_id} was paid onto a gift card, and the provider says that it has paid it, too."
+    recorded, said = _said(refund.amount_minor, refund.currency), _said(_amount(notification), notification.currency)
+    return f"Refund {refund.refund_id}: {recorded} are recorded, and the provider says {said}."
