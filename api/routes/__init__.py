@@ -21,6 +21,7 @@ from api.routes.orders import ROUTES as ORDERS
 from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
 from api.routes.sessions import ROUTES as SESSIONS
+from api.routes.webhooks import ROUTES as WEBHOOKS
 from contracts.ownership import KEYED
 
 
@@ -43,6 +44,7 @@ ROUTES: tuple[Route, ...] = (
     *CATALOG,
     *MERCHANTS,
     *KEYS,
+    *WEBHOOKS,
     *OPERATOR,
 )
 """A new module of routes is added here."""
