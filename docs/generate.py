@@ -85,7 +85,8 @@ def contract() -> str:
         NOTICE.format(source="`contracts/ownership.py`")
         + "# The contract\n\nEvery fact has one owner; everything else is a copy that can be rebuilt.\n\n## Facts\n\n"
         + facts
-        + "\n## Copies\n\nThe log carries every fact; others are built from it. It tells the cache what to drop,\nand webhooks what merchants are told.\n\n"
+        + "\n## Copies\n\nThe log carries every fact; others are built from it. It tells the cache what to drop,\n"
+        + "and webhooks what merchants are told.\n\n"
         + copies
     )
 

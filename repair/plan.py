@@ -6,7 +6,8 @@ Pure: no I/O, no clock. How a copy is repaired stands in a module named after it
 - The lake gets the published events again, and complete cuts that it needs next: from the outbox, or for pruned cuts
   from the verified backup.
 - A row in OLTP that no event explains bypassed the outbox; a new event states it.
-- Views are rebuilt from the lake. What a merchant had to be told and was not noted is told from there. Marts are built again from the lowest affected cut on.
+- Views are rebuilt from the lake, and from there merchants are told what was not noted. Marts are built again from the
+  lowest affected cut on.
 - Errors in OLTP itself are escalated to people; so is every repair that would destroy the last evidence.
 
 Belongs here: which rules apply to a break. Does not belong here: the rules of one copy (`repair/copies/`), evidence

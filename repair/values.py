@@ -45,7 +45,7 @@ class ActionKind(StrEnum):
     REBUILD_VIEW = "rebuild_view"
     """Rebuild all rows of a pod in a view from the lake."""
     REDELIVER = "redeliver_webhooks"
-    """Note from the lake what merchants' endpoints must be told, so that it is told again; withdraw what they need not."""
+    """Note from the lake what endpoints must be told, so that it is told again; withdraw what they need not."""
     BUILD = "build_warehouse"
     """Build the marts again, from a cut on or completely."""
 

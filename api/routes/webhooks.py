@@ -76,7 +76,7 @@ class SecretBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From where on to tell again: a cut of a pod, or a time. What is told is every event that the endpoint wants now."""
+    """From where on to tell again: a cut of a pod, or a time. Told is every event that the endpoint wants now."""
 
     is_preview: bool = True
     """Only say what would be told."""

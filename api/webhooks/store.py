@@ -1,7 +1,7 @@
 """Endpoints for webhooks in the control database, beside the API keys: they belong to a merchant, wherever it lives.
 
-Only this module writes `webhooks.endpoints`. What it changes takes effect in a pod from the next cut that is noted there
-(`derived/webhooks/subscribing.py`).
+Only this module writes `webhooks.endpoints`. What it changes takes effect in a pod from the next cut that is noted
+there (`derived/webhooks/subscribing.py`).
 
 Belongs here: statements on endpoints, and repeating a request without doing it twice. Does not belong here: what was
 sent to an endpoint.
@@ -70,6 +70,7 @@ _TRY_NOW = """
 update webhooks.deliveries set first_failed_at = null, next_attempt_at = null
 where endpoint_id = %s and state = 'waiting' and first_failed_at is not null
 """
+_ALONE = "select pg_advisory_xact_lock(hashtext('webhooks.endpoints'), hashtext(%s))"
 _KNOWN = "select asked, answer from webhooks.requests where merchant_id = %s and idempotency_key = %s"
 _REMEMBER = """
 insert into webhooks.requests (merchant_id, idempotency_key, asked, answer, made_at) values (%s, %s, %s, %s, %s)

@@ -4,8 +4,8 @@ At least once: a delivery counts as told when its endpoint has answered 2xx and 
 killed in between sends the same message with the same Webhook-Id again. One endpoint that is slow or refuses takes its
 own few places, never those of others; after three failures in a row it has one place until it takes something.
 
-Belongs here: what is sent when, and how much at once. Does not belong here: one attempt (`derived/webhooks/posting.py`),
-what waits (`derived/webhooks/queue.py`).
+Belongs here: what is sent when, and how much at once. Does not belong here: one attempt
+(`derived/webhooks/posting.py`), what waits (`derived/webhooks/queue.py`).
 """
 
 from __future__ import annotations

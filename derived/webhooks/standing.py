@@ -19,6 +19,7 @@ import psycopg
 
 from contracts.errors import NotFoundError
 from contracts.ownership import WEBHOOKS
+from contracts.text import counted
 from contracts.verdicts import Verdict
 
 _ENDPOINTS = """
@@ -48,6 +49,14 @@ select endpoint_id, pod, last + 1, from_cut - 1 from (
         rows between unbounded preceding and 1 preceding) as last
     from webhooks.subscriptions where endpoint_id = any(%s)
 ) as ordered where from_cut > last + 1 order by endpoint_id, pod, last
+"""
+
+
+_STOPPED = """
+select e.endpoint_id, e.merchant_id, s.parked_at is not null, s.full_at is not null
+from webhooks.standings as s
+inner join webhooks.endpoints as e on e.endpoint_id = s.endpoint_id and e.deleted_at is null and e.is_enabled
+where s.parked_at is not null or s.full_at is not null order by coalesce(s.parked_at, s.full_at), e.endpoint_id
 """
 
 
@@ -138,6 +147,19 @@ def standings(
         )
         for row in endpoints
     ]
+
+
+def stopped_endpoints(control_dsn: str) -> str:
+    """Return a sentence about the endpoints that are parked or full; empty: there are none."""
+    with psycopg.connect(control_dsn, connect_timeout=5) as connection:
+        rows = connection.execute(_STOPPED).fetchall()
+    if not rows:
+        return ""
+    parked, full = sum(row[2] for row in rows), sum(row[3] for row in rows)
+    found = ", ".join(f"{number:,} {what}" for number, what in ((parked, "parked"), (full, "full")) if number)
+    endpoint_id, merchant_id, *_ = rows[0]
+    number = counted(len(rows), "endpoint is", "endpoints are")
+    return f"Of merchants' webhooks {number} stopped ({found}), the first {endpoint_id} of {merchant_id}."
 
 
 def _state(row: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What merchants' endpoints must be told, computed from the lake's events and the subscriptions, against the notes of it.
+"""What merchants' endpoints must be told, computed from the lake's events and the subscriptions, against the notes.
 
 The lake holds exactly what the manifests name, which other pairs prove; a subscription names cuts. So of every endpoint
 this finds, key by key, what was noted and need not be, and what had to be and is not. Each note that is there was
@@ -123,7 +123,8 @@ WEBHOOK_PAIR = Pair(
     description="Of every endpoint, exactly the events that its merchant must be told of, each noted once.",
     cannot_catch=(
         "An acknowledgement that an endpoint gave and did not mean; a note that was marked as acknowledged by hand; "
-        "replayed events of cuts whose notes were pruned; events that the lake does not have (the OLTP pairs find those)."
+        "replayed events of cuts whose notes were pruned; events that the lake does not have (the OLTP pairs find "
+        "those)."
     ),
     copy=NAME,
     stage=Stage.OWN,

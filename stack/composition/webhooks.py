@@ -6,17 +6,22 @@ Belongs here: composing these, and what the ledger says about the notes. Does no
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import duckdb
 import psycopg
+from psycopg_pool import ConnectionPool
 
+from api.keys.store import CONNECT_SECONDS_MAX
 from api.signing import derived_secret
+from api.webhooks.store import EndpointStore
 from contracts.breaks import ENDED, BreakState
 from contracts.clock import utc_now
-from contracts.errors import InputError
+from contracts.errors import InputError, StackError
 from contracts.ownership import SWEEP_SECONDS_MAX, WEBHOOKS
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
@@ -37,6 +42,21 @@ BREAKS_READ = 10_000
 def master_of(settings: Settings) -> bytes:
     """Return what the endpoints' secrets are computed from."""
     return derived_secret(pepper_of(settings), PURPOSE)
+
+
+@contextmanager
+def endpoint_store(settings: Settings) -> Iterator[EndpointStore]:
+    """Yield the endpoints of this system, for a command."""
+    pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+        settings.control_dsn, min_size=0, max_size=1, timeout=CONNECT_SECONDS_MAX, open=True, name="webhook-endpoints"
+    )
+    with pool:
+        yield EndpointStore(
+            connections=pool,
+            master=master_of(settings),
+            open_hosts=settings.webhook_open_hosts,
+            endpoints_max=settings.webhook_endpoints_max,
+        )
 
 
 def sending_of(settings: Settings, pod: str) -> Sending:
@@ -132,6 +152,24 @@ def replay_now(
     is_preview: bool = True,
 ) -> Replay:
     """Tell an endpoint's events again from a cut of a pod or a time on, or only say what that would tell."""
+    try:
+        return _replayed(settings, endpoint_id, pod, from_cut, from_time, is_preview=is_preview)
+    except duckdb.Error as error:
+        # Its message may hold the password of the lake's catalog.
+        raise StackError(
+            f"The lake, from which events are told again, does not answer ({type(error).__name__})."
+        ) from None
+
+
+def _replayed(
+    settings: Settings,
+    endpoint_id: str,
+    pod: str | None,
+    from_cut: int | None,
+    from_time: datetime | None,
+    *,
+    is_preview: bool,
+) -> Replay:
     reading = replace(settings, catalog_dsn=settings.catalog_reader_dsn or settings.catalog_dsn)
     with open_lake(reading, read_only=True) as lake:
         if from_time is not None:

@@ -29,6 +29,7 @@ from stack.upkeep.lagging import LagWatch
 from stack.upkeep.log_room import make_room
 from stack.upkeep.pages_watch import PagesWatch
 from stack.upkeep.watching import build_watch
+from stack.upkeep.webhook_watch import WebhookWatch
 from stack.upkeep.witness_watch import WitnessWatch
 
 WATCH_SECONDS = 5.0
@@ -57,13 +58,16 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     pages = PagesWatch(missing=partial(pages_missing, settings, answer_seconds=PAGES_ANSWER_SECONDS))
     witnesses = WitnessWatch(read=partial(read_witnesses, settings), read_uncompared=partial(read_uncompared, settings))
     carts = CartWatch(settings=settings)
-    watch.others = lambda: [*lags.troubles, *pages.troubles, *witnesses.troubles, *carts.troubles]
+    webhooks = WebhookWatch(settings=settings)
+    others = (lags, pages, witnesses, carts, webhooks)
+    watch.others = lambda: [trouble for one in others for trouble in one.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
         (lags.look_once, LAG_SECONDS),
         (pages.look_once, PAGES_SECONDS),
         (witnesses.look_once, LAG_SECONDS),
         (carts.look_once, LAG_SECONDS),
+        (webhooks.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
         (lambda: compare_samples(settings), SAMPLE_SECONDS),

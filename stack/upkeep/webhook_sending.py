@@ -16,7 +16,7 @@ from streams.consumer import run_consumer
 
 
 def run_webhooks(settings: Settings, pod: str, stop: threading.Event) -> None:
-    """Note and send until `stop`; when one of them ends by an error, the other ends, and the worker is started again."""
+    """Note and send until `stop`; when one ends by an error, so does the other, and the worker is started again."""
     ending = threading.Event()
     how = sending_of(settings, pod)
 

@@ -1,4 +1,4 @@
-"""Webhooks on real servers: events are noted with the log's position, sent in order and signed, proven against the lake.
+"""Webhooks on real servers: events are noted with the log's position, sent in order and signed, proven by the lake.
 
 Endpoints that are down, slow or answer nonsense, senders that are killed, notes that are lost or forged.
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg_pool import ConnectionPool
 
 from api.webhooks.store import Done, EndpointStore, Wanted
 from contracts.breaks import BreakState
@@ -24,14 +23,15 @@ from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from contracts.webhooks import EVENT_TYPES
-from derived.webhooks.sending import Sending, run_sending
+from derived.webhooks.sending import run_sending
 from reconcile.comparison_run import run_pairs
+from reconcile.results import save_results
 from repair import ledger
 from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
-from stack.composition.webhooks import PAIR, master_of, replay_now, sending_of, standing_json, standings_of
+from stack.composition.webhooks import PAIR, endpoint_store, replay_now, sending_of, standing_json, standings_of
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.webhook_receiver import Received, Receiver, receiver
 
@@ -92,13 +92,7 @@ class World:
 def world(settings: Settings) -> Iterator[World]:
     settings = replace(settings, webhook_open_hosts=("127.0.0.1",), webhook_timeout_seconds=1)
     migrate_everything(settings)
-    pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
-        settings.control_dsn, min_size=0, max_size=2, open=True
-    )
-    with pool, open_shops(settings) as shops, receiver() as hook:
-        store = EndpointStore(
-            connections=pool, master=master_of(settings), open_hosts=settings.webhook_open_hosts, endpoints_max=10
-        )
+    with endpoint_store(settings) as store, open_shops(settings) as shops, receiver() as hook:
         made = World(settings=settings, shops=shops, endpoints=store, receiver=hook)
         made.propagate()
         yield made
@@ -106,10 +100,6 @@ def world(settings: Settings) -> Iterator[World]:
 
 def types_of(events: list[dict[str, Any]]) -> set[str]:
     return {event["type"] for event in events}
-
-
-def at_once(**changes: Any) -> dict[str, Any]:
-    return changes
 
 
 def test_each_merchant_is_told_its_own_events_signed_and_in_order_and_that_is_proven(world: World) -> None:
@@ -141,8 +131,6 @@ def test_each_merchant_is_told_its_own_events_signed_and_in_order_and_that_is_pr
     result = world.compare()
     assert (result.verdict, result.compared, result.reason) == (Verdict.CONSISTENT, len(told) + PARTITIONS, "")
     ledger.record(world.settings.control_dsn, [result], run="one")
-    from reconcile.results import save_results
-
     save_results(world.settings.control_dsn, [result])
     (standing,) = standings_of(world.settings, endpoint_id=mine.endpoint.endpoint_id)
     (pod,) = [one for one in standing.pods if one.pod == "pod1"]
@@ -346,8 +334,3 @@ def test_old_notes_go_only_once_they_are_proven(world: World) -> None:
     world.shops[0].order()
     world.propagate()
     assert world.counts(endpoint_id) == {"waiting": 1} and world.compare().verdict is Verdict.CONSISTENT
-
-
-def test_a_sender_needs_nothing_of_another_pod(world: World) -> None:
-    how: Sending = sending_of(world.settings, "pod1")
-    assert how.proven_cut() == 0
