@@ -5,6 +5,7 @@ Endpoints that are down, slow or answer nonsense, senders that are killed, notes
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
 from stack.composition.webhooks import PAIR, endpoint_store, replay_now, sending_of, standing_json, standings_of
+from stack.settings import ROOT
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.webhook_receiver import Received, Receiver, receiver
 
@@ -334,3 +336,27 @@ def test_old_notes_go_only_once_they_are_proven(world: World) -> None:
     world.shops[0].order()
     world.propagate()
     assert world.counts(endpoint_id) == {"waiting": 1} and world.compare().verdict is Verdict.CONSISTENT
+
+
+def test_the_receiver_of_the_documentation_takes_each_message_once_and_no_forged_one(world: World) -> None:
+    page = (ROOT / "docs" / "how-to" / "webhooks.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    done, merchant = world.register(), world.shops[0].merchant_id
+    endpoint_id, first = done.endpoint.endpoint_id, done.secret or ""
+    second = world.endpoints.rotate(merchant, endpoint_id, timedelta(hours=1), idempotency_key="rotate").secret or ""
+    world.shops[0].order()
+    world.propagate()
+    with world.sending():
+        world.receiver.wait(lambda: len(world.receiver.taken) == 1)
+    (message,) = world.receiver.taken
+    seen: set[str] = set()
+    receive = names["receive"]
+    assert receive(message.headers, message.body, first, set())["type"] == "order.placed"
+    assert receive(message.headers, message.body, second, seen)["id"] == message.message_id
+    assert receive(message.headers, message.body, second, seen) is None
+    with pytest.raises(ValueError, match="not signed"):
+        receive(message.headers, message.body + b" ", second, set())
+    with pytest.raises(ValueError, match="too old"):
+        receive({**message.headers, "webhook-timestamp": "1"}, message.body, second, set())
