@@ -1,7 +1,7 @@
-"""Webhooks of a system, put together from its settings: sending, how far endpoints are, telling again.
+"""Webhooks of a system, put together from its settings: how far endpoints are, telling again, what is proven.
 
 Belongs here: composing these, and what the ledger says about the notes. Does not belong here: the parts
-(`derived/webhooks/`), when they are done (`stack/upkeep/webhook_sending.py`).
+(`derived/webhooks/`), sending (`stack/composition/webhook_sending.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import psycopg
 from psycopg_pool import ConnectionPool
 
 from api.keys.store import CONNECT_SECONDS_MAX
-from api.signing import derived_secret
 from api.webhooks.store import EndpointStore
 from contracts.breaks import ENDED, BreakState
 from contracts.clock import utc_now
@@ -25,23 +24,15 @@ from contracts.errors import InputError, StackError
 from contracts.ownership import SWEEP_SECONDS_MAX, WEBHOOKS
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
-from contracts.webhooks import PURPOSE
 from derived.lake_connection import open_lake
 from derived.webhooks.again import Replay, from_cuts_at, plan_replay, replay
-from derived.webhooks.posting import Poster
-from derived.webhooks.sending import Sending
 from derived.webhooks.standing import Proof, Standing, standings
 from reconcile.results import answered_since, latest_results
 from repair import ledger
-from stack.composition.keys import pepper_of
+from stack.composition.webhook_sending import master_of
 
 (PAIR,) = WEBHOOKS.found_by
 BREAKS_READ = 10_000
-
-
-def master_of(settings: Settings) -> bytes:
-    """Return what the endpoints' secrets are computed from."""
-    return derived_secret(pepper_of(settings), PURPOSE)
 
 
 @contextmanager
@@ -59,25 +50,7 @@ def endpoint_store(settings: Settings) -> Iterator[EndpointStore]:
         )
 
 
-def sending_of(settings: Settings, pod: str) -> Sending:
-    """Return how the messages of a pod are sent."""
-    master = master_of(settings)
-    return Sending(
-        control_dsn=settings.control_dsn,
-        pod=pod,
-        give_up=timedelta(hours=settings.webhook_give_up_hours),
-        waiting_max=settings.webhook_waiting_max,
-        keep=timedelta(days=settings.webhook_keep_days),
-        poster=lambda: Poster(
-            master=master,
-            open_hosts=settings.webhook_open_hosts,
-            timeout_seconds=settings.webhook_timeout_seconds,
-        ),
-        proven_cut=lambda: _proven_cut(settings, pod),
-    )
-
-
-def _proven_cut(settings: Settings, pod: str) -> int:
+def proven_cut(settings: Settings, pod: str) -> int:
     """Return the cut up to which the notes were proven, while nothing about them is open; 0: none."""
     proof = proofs_of(settings).get(pod)
     is_open = any(one == pod for _, one in broken_in(settings))

@@ -11,7 +11,7 @@ from contracts.ownership import WEBHOOKS
 from contracts.settings import Settings
 from derived.webhooks.following import build
 from derived.webhooks.sending import run_sending
-from stack.composition.webhooks import sending_of
+from stack.composition.webhook_sending import sending_of
 from streams.consumer import run_consumer
 
 

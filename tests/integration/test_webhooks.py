@@ -32,7 +32,8 @@ from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
-from stack.composition.webhooks import PAIR, endpoint_store, replay_now, sending_of, standing_json, standings_of
+from stack.composition.webhook_sending import sending_of
+from stack.composition.webhooks import PAIR, endpoint_store, replay_now, standing_json, standings_of
 from stack.settings import ROOT
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.webhook_receiver import Received, Receiver, receiver
