@@ -1,4 +1,4 @@
-"""What operators may look at, as functions that the stack hands in.
+"""What operators may look at, and what needs the lake or the ledger, as functions that the stack hands in.
 
 Belongs here: this port. Does not belong here: the functions (`stack/upkeep/operations.py`), the routes
 (`api/routes/operator.py`). They need every store and the supervisor, which the interface itself does not know.
@@ -22,7 +22,7 @@ def _missing(*_: Any, **__: Any) -> NoReturn:
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """The functions of operators; each only looks."""
+    """The functions of operators, each of which only looks, and those about webhooks."""
 
     status: Callable[[], Shown] = _missing
     """As `tieout status --json`."""
@@ -40,5 +40,9 @@ class Operations:
     """The closed months with their certificates."""
     certificate: Callable[[str], bytes] = _missing
     """The certificate of a closed month, as it was made; NotFoundError."""
+    webhook_standing: Callable[[str], Shown] = _missing
+    """How far an endpoint for webhooks is; NotFoundError."""
+    webhook_replay: Callable[..., Shown] = _missing
+    """Tells an endpoint's events again, by `pod` and `from_cut` or `from_time`; `is_preview`: only says what."""
     report_file: Callable[[str, str, str], bytes] = _missing
     """The file of a closed month's report in a format, byte for byte; NotFoundError."""

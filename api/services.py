@@ -7,18 +7,24 @@ itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
 
 from api.answers import Answers, build_answers
 from api.executors import Executors
 from api.keys.ring import KeyRing
-from api.keys.store import KeyStore, pooled_store
+from api.keys.store import CONNECT_SECONDS_MAX, KeyStore, pooled_store
 from api.limits import KeyCounters, KeyLimits
 from api.models import ReadModels
 from api.operations import Operations
 from api.pods import Pods
 from api.shoppers import Shoppers, build_shoppers
 from api.signing import Signer, derived_secret
+from api.webhooks.store import EndpointStore
 from contracts.settings import Settings
+from contracts.webhooks import PURPOSE as WEBHOOK_PURPOSE
 from derived.search.asking import Search
 from derived.search.folders import base_folder
 from oltp.gateway import PaymentGateway
@@ -44,6 +50,7 @@ class Services:
     cursors: Signer
     tokens: Signer
     operations: Operations
+    webhooks: EndpointStore
     provider_secrets: tuple[str, ...] = ()
     """With which the payment provider signs its notifications; none: no notification is taken."""
 
@@ -56,6 +63,7 @@ class Services:
         self.models.close()
         if self.keys.connections is not None:
             self.keys.connections.close()
+        self.webhooks.connections.close()
 
 
 def build_services(
@@ -90,4 +98,17 @@ def build_services(
         tokens=Signer(derived_secret(pepper, "positions"), "position"),
         operations=operations or Operations(),
         provider_secrets=provider_secrets,
+        webhooks=_endpoints(settings, pepper),
+    )
+
+
+def _endpoints(settings: Settings, pepper: str) -> EndpointStore:
+    connections: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+        settings.control_dsn, min_size=0, max_size=2, timeout=CONNECT_SECONDS_MAX, open=True, name="webhook-endpoints"
+    )
+    return EndpointStore(
+        connections=connections,
+        master=derived_secret(pepper, WEBHOOK_PURPOSE),
+        open_hosts=settings.webhook_open_hosts,
+        endpoints_max=settings.webhook_endpoints_max,
     )

@@ -36,6 +36,7 @@ from bench.servers import own_postgres
 from contracts.settings import PodSettings, Settings
 from contracts.waiting import wait_until
 from derived.read_models.migrate import migrate as migrate_read_models
+from derived.webhooks.schema import migrate_webhooks
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.directory import migrate_directory
 from oltp.store.migrate import migrate
@@ -155,6 +156,7 @@ def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
     )
     migrate_directory(control)
     migrate_keys(control)
+    migrate_webhooks(control)
     migrate_read_models(models)
     return Settings(
         var_dir=folder,

@@ -39,6 +39,7 @@ from cli.commands.search import add_commands as add_search
 from cli.commands.status import add_commands as add_status
 from cli.commands.stores import add_commands as add_repairs
 from cli.commands.traffic import add_commands as add_traffic
+from cli.commands.webhooks import add_commands as add_webhooks
 from cli.commands.witnesses import add_commands as add_witnesses
 from cli.console import answers, print_error
 from cli.conventions import FAILED, INTERRUPTED, WRONG_INPUT
@@ -105,6 +106,7 @@ add_dbt(app)
 add_keys(app)
 add_hot_stock(app)
 add_notifications(app)
+add_webhooks(app)
 
 
 put_under_headings(app)

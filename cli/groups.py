@@ -37,7 +37,7 @@ HEADINGS = {
     ),
     "On call: ask a server in its own language": ("psql", "valkey"),
     "Finance: reports and months": ("report", "close", "periods", "verify"),
-    "Storefronts and admins: the HTTP interface": ("keys",),
+    "Storefronts and admins: the HTTP interface": ("keys", "webhooks"),
     "Storefronts and admins: a sale that everybody waits for": ("hot-stock",),
     "Data engineers: bring orders in": ("import", "imports", "traffic"),
     "Data engineers: ask and change the warehouse": ("sql", "dbt", "schemas"),

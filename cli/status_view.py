@@ -63,6 +63,8 @@ def show_status(status: Status, *, is_short: bool = True) -> None:
         console.print(status.coverage)
     for sentence in status.near_limits:
         console.print(f"[bold red]Near its limit:[/] {escape(sentence)}")
+    if status.webhooks:
+        console.print(f"{escape(status.webhooks)} See `tieout webhooks list`.")
     for witness in status.witnesses:
         if witness.complaint:
             console.print(escape(witness.sentence))

@@ -37,6 +37,8 @@ class CopyKind(StrEnum):
     """Documents in an index that shoppers search."""
     CACHE = "cache"
     """Answers that are put together from OLTP when they are asked for, and kept until an event touches them."""
+    WEBHOOKS = "webhooks"
+    """What merchants' own systems are told of their events."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +240,22 @@ ANSWER_CACHE = Copy(
     when_down="Each page is put together from OLTP. When too many are asked for, pages are refused, not checkouts.",
     runbook="runbooks/answer_cache.md",
 )
+WEBHOOKS = Copy(
+    name="webhooks",
+    kind=CopyKind.WEBHOOKS,
+    store="PostgreSQL control database",
+    description="Which event each of a merchant's endpoints was told, or must still be told.",
+    asset=("serving", "webhooks"),
+    shown_as=("postgres",),
+    built_by="derived/webhooks/following.py",
+    found_by=("lake_webhooks",),
+    step_events_max=2_000,
+    freshness_seconds=5,
+    late_seconds_max=60,
+    rebuilt_by="nothing: what was told cannot be taken back; a lost note is written again from the lake and told again",
+    when_down="Merchants' systems hear of nothing new. All of it waits in the log and in the lake and is told after.",
+    runbook="runbooks/webhooks.md",
+)
 
 SWEEP_SECONDS_MAX = 6 * 3600
 """Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
@@ -249,8 +267,13 @@ KEYED = (*READ_MODELS, SEARCH)
 """The copies with rows per aggregate, which are rebuilt from the lake, all or by key."""
 PROJECTED = (LAKE, *KEYED)
 """The copies that are projections of the log, one consumer per pod."""
-FOLLOWERS = (*PROJECTED, ANSWER_CACHE)
+FOLLOWERS = (*PROJECTED, ANSWER_CACHE, WEBHOOKS)
 """All copies that follow the log. The cache does so only where there is one."""
+BEGINNING_AT_END = (ANSWER_CACHE, WEBHOOKS)
+"""Those that begin at the log's end: nothing is missed by a cache that is empty, nor by an endpoint that nobody has
+registered yet. They are no copies that could be built again, so they are not among `COPIES`."""
+COMPARED = (*COPIES, WEBHOOKS)
+"""All copies whose errors comparisons find."""
 SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
 """The tables of all read models."""
 
@@ -336,7 +359,7 @@ FACTS = (
 
 def copy_named(name: str) -> Copy:
     """Return the copy of that name; InputError lists the known ones."""
-    known = (*COPIES, ANSWER_CACHE)
+    known = (*COPIES, *BEGINNING_AT_END)
     for copy in known:
         if copy.name == name:
             return copy
@@ -353,4 +376,4 @@ def mended_with(pair: str) -> Copy | None:
 
     A comparison that finds errors of two copies belongs to the one that facts reach first.
     """
-    return next((copy for copy in COPIES if family_of(pair) in copy.found_by), None)
+    return next((copy for copy in COMPARED if family_of(pair) in copy.found_by), None)

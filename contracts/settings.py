@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,18 @@ class Settings:
     """How often one API key may ask a process of the HTTP interface, over time; twice that at once after a pause."""
     api_requests_at_once: int = 64
     """How many requests of one API key a process of the HTTP interface serves at once."""
+    webhook_open_hosts: tuple[str, ...] = ()
+    """Hosts that webhooks may be sent to although they are of a private network, and without https. Empty: none."""
+    webhook_endpoints_max: int = 10
+    """How many endpoints for webhooks a merchant may have."""
+    webhook_give_up_hours: int = 72
+    """For so long a message is tried again; then its endpoint is parked until somebody lets it go on."""
+    webhook_timeout_seconds: int = 15
+    """So long an endpoint may take to answer."""
+    webhook_waiting_max: int = 100_000
+    """How many messages wait for one endpoint at most; what comes then is not noted, and can be replayed later."""
+    webhook_keep_days: int = 30
+    """So long the note of a message that was acknowledged is kept."""
 
     @property
     def data_docs_dir(self) -> Path:
@@ -151,6 +163,14 @@ class Settings:
                 return candidate
         known = ", ".join(candidate.pod for candidate in self.pods)
         raise SettingsError(f"Pod {name!r} is not configured; known pods: {known}.")
+
+
+WEBHOOK_NUMBERS = {
+    item.name: item.default
+    for item in fields(Settings)
+    if item.name.startswith("webhook_") and isinstance(item.default, int)
+}
+"""The settings of webhooks that are whole numbers, with their defaults."""
 
 
 def parse_settings(values: Mapping[str, str]) -> Settings:
@@ -249,6 +269,8 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_API_PORT": str(settings.api_port),
         "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
         "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
+        "TIEOUT_WEBHOOK_OPEN_HOSTS": ",".join(settings.webhook_open_hosts),
+        **{f"TIEOUT_{name.upper()}": str(getattr(settings, name)) for name in WEBHOOK_NUMBERS},
     }
     if (store := settings.object_store) is not None:
         values |= {
@@ -291,8 +313,14 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
 
 
 def _serving(values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of what serves shops: carts and the HTTP interface."""
-    return {**_carts(values), **_api(values)}
+    """Return the settings of what serves shops: carts, the HTTP interface and webhooks."""
+    return {**_carts(values), **_api(values), **_webhooks(values)}
+
+
+def _webhooks(values: Mapping[str, str]) -> dict[str, Any]:
+    hosts = values.get("TIEOUT_WEBHOOK_OPEN_HOSTS", "").split(",")
+    numbers = {name: _integer(f"TIEOUT_{name.upper()}", values, default) for name, default in WEBHOOK_NUMBERS.items()}
+    return {"webhook_open_hosts": tuple(host.strip().lower() for host in hosts if host.strip()), **numbers}
 
 
 def _carts(values: Mapping[str, str]) -> dict[str, Any]:

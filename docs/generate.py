@@ -21,7 +21,7 @@ from contracts.events.envelope import Envelope
 from contracts.events.schema_files import breaking_sentences, file_of, schema_of
 from contracts.events.upcasting import newest_sql
 from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
-from contracts.ownership import ANSWER_CACHE, COPIES, FACTS, SWEEP_SECONDS_MAX
+from contracts.ownership import BEGINNING_AT_END, COPIES, FACTS, SWEEP_SECONDS_MAX
 from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
@@ -78,14 +78,15 @@ def contract() -> str:
                 copy.when_down,
                 f"[{Path(copy.runbook).stem}]({copy.runbook})",
             ]
-            for copy in (*COPIES, ANSWER_CACHE)
+            for copy in (*COPIES, *BEGINNING_AT_END)
         ],
     )
     return (
         NOTICE.format(source="`contracts/ownership.py`")
         + "# The contract\n\nEvery fact has one owner; everything else is a copy that can be rebuilt.\n\n## Facts\n\n"
         + facts
-        + "\n## Copies\n\nThe log carries every fact; others are built from it. It tells the cache what to drop.\n\n"
+        + "\n## Copies\n\nThe log carries every fact; others are built from it. It tells the cache what to drop,\n"
+        + "and webhooks what merchants are told.\n\n"
         + copies
     )
 

@@ -52,6 +52,8 @@ class ReconcileContext:
     build: Callable[[Mapping[str, int]], Mapping[str, int]] | None = None
     """Pod -> wanted cut; builds the warehouse and returns pod -> its cut afterwards. With a lower cut it is late."""
     read_models_dsn: str | None = None
+    control_dsn: str | None = None
+    """The control database, with the notes of what merchants are told."""
     search_index: Callable[[str], Path | None] | None = None
     """Pod name -> folder of its current search index; None: there is none yet."""
     read_log: Callable[[str, int], AbstractContextManager[Iterable[LoggedEntry]]] | None = None

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from contracts.errors import InputError
 from reconcile.copies.search import SEARCH_PAIR
+from reconcile.copies.webhooks import WEBHOOK_PAIR
 from reconcile.daily_pairs import DAILY_PAIR
 from reconcile.finance_pairs import FINANCE_PAIRS
 from reconcile.gift_card_pair import GIFT_CARD_PAIR
@@ -44,6 +45,7 @@ PAIRS: tuple[Pair, ...] = (
     TAX_MOVEMENTS_PAIR,
     *READ_MODEL_PAIRS,
     SEARCH_PAIR,
+    WEBHOOK_PAIR,
 )
 """Every pair, in the order in which a run compares them."""
 

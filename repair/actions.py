@@ -20,6 +20,7 @@ from derived.builds import latest_build
 from derived.known_cuts import cut_sources_of
 from derived.lake_connection import open_lake
 from derived.lake_reads import lake_positions
+from derived.webhooks.again import note_again, noted
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.restate import Restate
 from repair import lake_actions
@@ -206,6 +207,17 @@ def _latest(settings: Settings) -> dict[str, Any]:
     return {} if latest is None else {"build_id": latest.build_id, "cuts": dict(latest.cuts)}
 
 
+def _look_at_notes(tools: Repairing, action: Action) -> dict[str, Any]:
+    return {"notes": noted(tools.settings.control_dsn, action.keys[:KEYS_SHOWN])}
+
+
+def _redeliver(tools: Repairing, action: Action, run: str) -> Done:
+    with open_lake(tools.settings, read_only=True) as lake:
+        told, withdrawn = note_again(lake, tools.settings.control_dsn, action.pod, action.keys)
+    after = {"told_again": told, "withdrawn": withdrawn, **_look_at_notes(tools, action)}
+    return Done(after=after, changed=told + withdrawn)
+
+
 Look = Callable[[Repairing, Action], dict[str, Any]]
 Act = Callable[[Repairing, Action, str], Done]
 
@@ -224,6 +236,7 @@ LOOKS: Mapping[ActionKind, Look] = {
     ActionKind.RESTATE: _look_at_roots,
     ActionKind.REBUILD_KEYS: _look_at_view,
     ActionKind.REBUILD_VIEW: _look_at_view,
+    ActionKind.REDELIVER: _look_at_notes,
     ActionKind.BUILD: _look_at_warehouse,
 }
 ACTS: Mapping[ActionKind, Act] = {
@@ -235,5 +248,6 @@ ACTS: Mapping[ActionKind, Act] = {
     ActionKind.RESTATE: _restate,
     ActionKind.REBUILD_KEYS: _rebuild,
     ActionKind.REBUILD_VIEW: _rebuild,
+    ActionKind.REDELIVER: _redeliver,
     ActionKind.BUILD: _build,
 }

@@ -66,6 +66,7 @@ class Draft:
         self._restated: defaultdict[str, _Keyed] = defaultdict(_keyed)
         self._rebuilt: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
         self._rebuilt_whole: set[tuple[str, str]] = set()
+        self._redelivered: defaultdict[str, _Keyed] = defaultdict(_keyed)
         self._built: defaultdict[str, _Need] = defaultdict(_Need)
         self._is_full = False
         self._sums: list[Break] = []
@@ -138,6 +139,11 @@ class Draft:
         self._rebuilt[place][item.aggregate_key or ""].causes.add(item.break_id)
         if item.aggregate_key is None or item.entity in known.empty_tables or known.has_gap:
             self._rebuilt_whole.add(place)
+
+    def redeliver(self, item: Break) -> None:
+        """Request that what a merchant's endpoint is told of an event becomes what the lake says."""
+        key = "/".join(part or "" for part in item.key)
+        self._redelivered[item.pod][key].causes.add(item.break_id)
 
     def build(self, item: Break, cuts: Mapping[str, int]) -> None:
         """Request to build the marts from `cuts` (by pod) on; a full build if there are none or that was tried."""
@@ -214,6 +220,7 @@ class Draft:
         yield from self._replays()
         yield from self._restatements()
         yield from self._rebuilds()
+        yield from self._redeliveries()
         if self._built:
             yield self._build()
 
@@ -322,6 +329,17 @@ class Draft:
                 causes=_causes(needs.values()),
                 why="rows of the view are not what the lake says",
                 takes_lake_position=is_whole and self._evidence[pod].views[view].has_gap,
+            )
+
+    def _redeliveries(self) -> Iterator[Action]:
+        for pod, needs in self._redelivered.items():
+            yield Action(
+                kind=ActionKind.REDELIVER,
+                store="webhooks",
+                pod=pod,
+                keys=tuple(sorted(needs)),
+                causes=_causes(needs.values()),
+                why="what merchants were told is not what the lake says",
             )
 
     def _build(self) -> Action:

@@ -44,6 +44,8 @@ class ActionKind(StrEnum):
     """Rebuild the rows of some aggregates in a view from the lake."""
     REBUILD_VIEW = "rebuild_view"
     """Rebuild all rows of a pod in a view from the lake."""
+    REDELIVER = "redeliver_webhooks"
+    """Note from the lake what endpoints must be told, so that it is told again; withdraw what they need not."""
     BUILD = "build_warehouse"
     """Build the marts again, from a cut on or completely."""
 

@@ -22,6 +22,7 @@ from api.routes.payments import ROUTES as PAYMENTS
 from api.routes.products import ROUTES as PRODUCTS
 from api.routes.provider import ROUTES as PROVIDER
 from api.routes.sessions import ROUTES as SESSIONS
+from api.routes.webhooks import ROUTES as WEBHOOKS
 from contracts.ownership import KEYED
 
 
@@ -45,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
     *MERCHANTS,
     *KEYS,
     *PROVIDER,
+    *WEBHOOKS,
     *OPERATOR,
 )
 """A new module of routes is added here."""

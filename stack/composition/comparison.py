@@ -51,6 +51,7 @@ def build_reconcile_context(
         lake_cut=_lake_cut,
         build=build or (lambda cuts: _build(settings, cuts)),
         read_models_dsn=settings.read_models_dsn,
+        control_dsn=settings.control_dsn,
         search_index=lambda pod: _search_index(settings, pod),
         read_log=lambda pod, cut: _read_log(settings, pod, cut),
         log_cut=lambda pod: _log_cut(settings, pod),

@@ -19,9 +19,9 @@ from api.services import KEY_PURPOSE
 from api.signing import derived_secret
 from contracts.settings import Settings
 from stack import files, settings
+from stack.composition.pepper import FOLDER, pepper_of
 from traffic.shops import SHOPS
 
-FOLDER = "api"
 LABEL = "made by `tieout up`"
 
 
@@ -31,11 +31,6 @@ class ShownKey(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     merchant_id: str | None
     text: str
-
-
-def pepper_of(values: Settings) -> str:
-    """Return the secret of all keys: the setting, or a generated one that is stored for its owner only."""
-    return values.api_pepper or files.stored_password(values.var_dir / FOLDER / "pepper")
 
 
 def provider_secrets_of(values: Settings) -> tuple[str, ...]:

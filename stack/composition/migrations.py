@@ -68,6 +68,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     from derived.lake import migrate_lake
     from derived.lake_connection import bounds_of
     from derived.read_models.migrate import migrate as migrate_read_models
+    from derived.webhooks.schema import migrate_webhooks
     from drills.records import migrate as migrate_drills
     from finance.books import migrate as migrate_books
     from finance.imports import migrate as migrate_imports
@@ -86,7 +87,7 @@ def _tasks(settings: Settings) -> list[Callable[[], object]]:
     return [
         # One after the other: Alembic keeps the migration in progress in module state.
         lambda: _one_by_one(migrate_pod, [pod.owner_dsn for pod in settings.pods]),
-        lambda: _in_turn(settings.control_dsn, migrate_directory, migrate_keys),
+        lambda: _in_turn(settings.control_dsn, migrate_directory, migrate_keys, migrate_webhooks),
         # One after the other: two transactions that create the same schema at once disturb each other.
         lambda: _in_turn(
             settings.control_dsn, migrate_results, migrate_figures, migrate_coverage, migrate_sightings, migrate_rounds

@@ -8,12 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 
 from contracts.errors import SettingsError
-from contracts.ownership import ANSWER_CACHE, FOLLOWERS, KEYED, LAKE, PROJECTED, Copy
+from contracts.ownership import ANSWER_CACHE, BEGINNING_AT_END, FOLLOWERS, KEYED, LAKE, PROJECTED, Copy
 from contracts.settings import Settings
 from streams.projection import ClosableProjection
 
 PROJECTIONS = tuple(copy.name for copy in PROJECTED)
-BUILT_BY_NAME = (*KEYED, ANSWER_CACHE)
+BUILT_BY_NAME = (*KEYED, *BEGINNING_AT_END)
 """Those whose module has a function `build`."""
 VIEWS = tuple(copy.name for copy in KEYED)
 """Those that are rebuilt from the lake."""
@@ -40,8 +40,8 @@ def followers(settings: Settings) -> tuple[Copy, ...]:
 
 def observed_projection(name: str, settings: Settings) -> ClosableProjection:
     """Return the projection of that name for whoever asks how far it is; asking changes nothing."""
-    if name == ANSWER_CACHE.name:
-        from derived.answer_cache.following import build
-
-        return build(settings, is_observed_only=True)
+    for copy in BEGINNING_AT_END:
+        if copy.name == name:
+            projection: ClosableProjection = import_module(copy.module).build(settings, is_observed_only=True)
+            return projection
     return build_projection(name, settings)

@@ -142,6 +142,8 @@ class Status:
     near_limits: list[str] = field(default_factory=list)
     """Limits that are nearly reached, a sentence each."""
     witnesses: list[WitnessStatus] = field(default_factory=list)
+    webhooks: str = ""
+    """Which of merchants' endpoints are parked or full, in a sentence; empty: none."""
     uncompared: str = ""  # why what witnesses saw does not count as compared in time, in a sentence
 
     @property
@@ -170,6 +172,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
         drills, coverage = pool.submit(_drills_summary, values), pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
+        webhooks = pool.submit(_asked, partial(_stopped_endpoints, values), lambda _: "")
         uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
         warehouse, near = pool.submit(_warehouse_statuses, values), pool.submit(_near_limits, values)
         left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
@@ -201,6 +204,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         near_limits=near.result(),
         witnesses=witnesses.result(),
         uncompared=uncompared.result(),
+        webhooks=webhooks.result(),
         left_out=left_out.result(),
     )
     return Status(**{**vars(status), "state": _overall(status)})
@@ -369,6 +373,12 @@ def _coverage_line(values: Settings) -> tuple[str | None, bool]:
     from stack.looking.coverage import read_line
 
     return _asked(lambda: read_line(values), lambda _: (None, False))
+
+
+def _stopped_endpoints(values: Settings) -> str:
+    from derived.webhooks.standing import stopped_endpoints
+
+    return stopped_endpoints(values.control_dsn)
 
 
 def _left_out(values: Settings) -> list[str] | None:

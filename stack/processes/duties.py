@@ -36,8 +36,9 @@ SECRETS = (
 
 ALERTS = ("TIEOUT_ALERT_URLS", "TIEOUT_DIGEST_URLS")
 PEPPER = "TIEOUT_API_PEPPER"
+"""The secret of API keys and of webhooks: only the HTTP interface, and who sends webhooks, get it."""
 PROVIDER = "TIEOUT_PROVIDER_SECRETS"
-"""The secrets of API keys, and of the payment provider's notifications: only the HTTP interface gets them."""
+"""The secrets of the payment provider's notifications: only the HTTP interface gets them."""
 
 URLS = ("TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", "TIEOUT_CACHE_URL")
 WITHHELD_URL = "redis://withheld-from-this-process.invalid/0"
@@ -55,9 +56,13 @@ def consumer_settings(settings: Settings, projection: str) -> dict[str, str]:
         CopyKind.LAKE: ["TIEOUT_CATALOG_DSN"],
         CopyKind.READ_MODEL: ["TIEOUT_READ_MODELS_DSN"],
         CopyKind.CACHE: ["TIEOUT_CACHE_URL"],
+        CopyKind.WEBHOOKS: ["TIEOUT_CONTROL_DSN"],
     }
     # The other stores are folders below `var_dir`.
-    return _told(settings, ["TIEOUT_LOG_URL", *stores.get(copy_named(projection).kind, [])])
+    kind = copy_named(projection).kind
+    told = _told(settings, ["TIEOUT_LOG_URL", *stores.get(kind, [])])
+    # The secrets by which messages are signed are computed from the pepper.
+    return {**told, PEPPER: settings.api_pepper} if kind is CopyKind.WEBHOOKS else told
 
 
 def traffic_settings(settings: Settings) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from contracts.ownership import ANSWER_CACHE, FOLLOWERS
+from contracts.ownership import ANSWER_CACHE, FOLLOWERS, WEBHOOKS
 from contracts.runs import REPAIRER
 from contracts.settings import Settings
 from stack.ports import LOOPBACK
@@ -53,7 +53,10 @@ def propagation_programs(settings: Settings) -> list[Program]:
                 continue
             name = f"{copy.name.replace('_', '-')}-{pod.pod}"
             told = consumer_settings(settings, copy.name)
-            programs.append(_worker(settings, name, told, "consumer", "--projection", copy.name, "--pod", pod.pod))
+            program = _worker(settings, name, told, "consumer", "--projection", copy.name, "--pod", pod.pod)
+            # A stopped sender waits for the answers to what it has sent.
+            patience = settings.webhook_timeout_seconds + 5
+            programs.append(replace(program, stop_seconds=patience) if copy is WEBHOOKS else program)
     return programs
 
 

@@ -30,6 +30,7 @@ from stack.upkeep.log_room import make_room
 from stack.upkeep.notification_watch import NotificationWatch
 from stack.upkeep.pages_watch import PagesWatch
 from stack.upkeep.watching import build_watch
+from stack.upkeep.webhook_watch import WebhookWatch
 from stack.upkeep.witness_watch import WitnessWatch
 
 WATCH_SECONDS = 5.0
@@ -59,7 +60,8 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
     witnesses = WitnessWatch(read=partial(read_witnesses, settings), read_uncompared=partial(read_uncompared, settings))
     carts = CartWatch(settings=settings)
     notifications = NotificationWatch(settings=settings)
-    looks = (lags, pages, witnesses, carts, notifications)
+    webhooks = WebhookWatch(settings=settings)
+    looks = (lags, pages, witnesses, carts, notifications, webhooks)
     watch.others = lambda: [trouble for look in looks for trouble in look.troubles]
     loops: list[tuple[Callable[[], object], float]] = [
         (watch.look_once, WATCH_SECONDS),
@@ -68,6 +70,7 @@ def run_upkeep(settings: Settings, stop: threading.Event, *, is_alone: bool) -> 
         (witnesses.look_once, LAG_SECONDS),
         (carts.look_once, LAG_SECONDS),
         (notifications.look_once, LAG_SECONDS),
+        (webhooks.look_once, LAG_SECONDS),
         (lambda: tell_unless_told(settings), ALERT_SECONDS),
         (lambda: make_room(settings), ROOM_SECONDS),
         (lambda: compare_samples(settings), SAMPLE_SECONDS),

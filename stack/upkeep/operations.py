@@ -31,6 +31,8 @@ def build_operations(settings: Settings) -> Operations:
         periods=partial(_periods, settings),
         certificate=partial(_certificate, settings),
         report_file=partial(_report_file, settings),
+        webhook_standing=partial(_webhook_standing, settings),
+        webhook_replay=partial(_webhook_replay, settings),
     )
 
 
@@ -101,3 +103,16 @@ def _report_file(settings: Settings, period: str, report: str, file_format: str)
     from finance.periods import parse_period
 
     return read_artefact(settings.control_dsn, parse_period(period), report, file_format)
+
+
+def _webhook_standing(settings: Settings, endpoint_id: str) -> Shown:
+    from stack.composition.webhooks import standing_json, standings_of
+
+    (found,) = standings_of(settings, endpoint_id=endpoint_id)
+    return standing_json(settings, found)
+
+
+def _webhook_replay(settings: Settings, endpoint_id: str, *, is_preview: bool, **start: Any) -> Shown:
+    from stack.composition.webhooks import replay_json, replay_now
+
+    return replay_json(replay_now(settings, endpoint_id, is_preview=is_preview, **start), is_preview=is_preview)

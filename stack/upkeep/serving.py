@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from api.app import build_app
 from api.services import build_services
 from contracts.settings import Settings
-from stack.composition.keys import pepper_of, provider_secrets_of
+from stack.composition.keys import provider_secrets_of
+from stack.composition.pepper import pepper_of
 from stack.ports import LOOPBACK
 from stack.upkeep.operations import build_operations
 

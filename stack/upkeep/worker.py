@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from contracts.errors import TieoutError
-from contracts.ownership import FOLLOWERS, copy_named
+from contracts.ownership import FOLLOWERS, WEBHOOKS, copy_named
 from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
 from stack.composition.projections import build_projection
@@ -64,6 +64,10 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
         from streams.relay import build_relay
 
         build_relay(settings.pod(options.pod), settings, cut_sources=cut_sources_of(settings)).run(stop)
+    elif options.kind == "consumer" and options.projection == WEBHOOKS.name:
+        from stack.upkeep.webhook_sending import run_webhooks
+
+        run_webhooks(settings, settings.pod(options.pod).pod, stop)
     elif options.kind == "consumer":
         from streams.consumer import run_consumer
 

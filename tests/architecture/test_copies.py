@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.ownership import COPIES, OWNER_FAMILIES, READ_MODELS, SEARCH, Copy, copy_named
+from contracts.ownership import COMPARED, OWNER_FAMILIES, READ_MODELS, SEARCH, Copy, copy_named
 from derived.read_models.known import roots_of
 from derived.search.documents import ROOTS as SEARCH_ROOTS
 from drills.copies import drilled
@@ -81,4 +81,4 @@ def test_what_a_comparison_finds_belongs_to_the_copy_that_declares_it() -> None:
         else:
             assert family in copy_named(pair.copy).found_by, pair.name
     families = {pair.name.partition(".")[0] for pair in PAIRS}
-    assert {family for copy in COPIES for family in copy.found_by} | set(OWNER_FAMILIES) == families
+    assert {family for copy in COMPARED for family in copy.found_by} | set(OWNER_FAMILIES) == families

@@ -27,6 +27,7 @@ from contracts.waiting import wait_until
 from derived.read_models.migrate import migrate as migrate_read_models
 from derived.search.folders import base_folder
 from derived.search.store import SearchStore
+from derived.webhooks.schema import migrate_webhooks
 from drills.records import migrate as migrate_drills
 from finance.books import migrate as migrate_books
 from oltp.commands.execute import CommandPod, build_command_pod, execute
@@ -104,7 +105,7 @@ def api_settings(
     with redis.Redis.from_url(valkey_server.url()) as client:
         client.flushall()
     migrate_directory(settings.control_dsn)
-    for migrate in (migrate_keys, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
+    for migrate in (migrate_keys, migrate_webhooks, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
         migrate(settings.control_dsn)
     migrate_read_models(settings.read_models_dsn)
     with SearchStore(base_folder(settings)).transaction() as session:

@@ -16,6 +16,7 @@ import pytest
 from api.declaring import Role
 from api.openapi import document
 from api.routes import ROUTES
+from api.webhooks.store import Wanted
 from contracts.ids import uuid7
 from tests.integration.api.conftest import RIVAL, Asked
 from tests.integration.shop import LOCATION, MERCHANT
@@ -40,6 +41,7 @@ def row(*roles: Role, body: Any = None, hidden: bool = False) -> Row:
     return Row(roles=frozenset(roles), body=body, is_foreign_hidden=hidden)
 
 
+HOOK = Wanted(url="https://shop.example/hook", event_types=("order.placed",))
 GRANT = {"feature": "loyalty", "grantor": "test"}
 ROWS = {
     "get_health": row(),
@@ -96,6 +98,15 @@ ROWS = {
     "create_key": row(A, body={"role": "storefront", "label": "test"}),
     "rotate_key": row(A, body={}, hidden=True),
     "revoke_key": row(A, body={}, hidden=True),
+    "list_webhook_endpoints": row(A),
+    "create_webhook_endpoint": row(A, body={"url": "https://shop.example/hook", "event_types": ["order.placed"]}),
+    "get_webhook_endpoint": row(A, hidden=True),
+    "change_webhook_endpoint": row(A, body={}, hidden=True),
+    "remove_webhook_endpoint": row(A, body={}, hidden=True),
+    "rotate_webhook_secret": row(A, body={}, hidden=True),
+    "resume_webhook_endpoint": row(A, body={}, hidden=True),
+    "replay_webhooks": row(A, body={"from_time": SOON}, hidden=True),
+    "get_webhook_standing": row(A, hidden=True),
     **dict.fromkeys(("get_status", "get_freshness", "list_breaks", "get_break", "list_repairs"), row(OP)),
     **dict.fromkeys(("list_promises", "list_periods", "list_notifications", "get_certificate", "get_report"), row(OP)),
 }
@@ -139,6 +150,7 @@ def ids(asked: Asked) -> dict[str, str]:
         "provider": "embedded",
         "period": "2011-04",
         "file": "trading.csv",
+        "endpoint_id": asked.services.webhooks.register(MERCHANT, HOOK, idempotency_key="matrix").endpoint.endpoint_id,
         "key_id": asked.services.keys.create(Role.STOREFRONT, MERCHANT, "spare").key.key_id,
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import SettingsError
-from contracts.ownership import ANSWER_CACHE, PROJECTED
+from contracts.ownership import ANSWER_CACHE, PROJECTED, WEBHOOKS
 from contracts.settings import Settings
 from derived.answer_cache.caches import check_cache_url
 from stack.composition.projections import followers
@@ -26,8 +26,8 @@ def test_the_cache_follows_only_where_there_is_one(tmp_path: Path) -> None:
         lake_data_path="",
         lake_backup_path=tmp_path,
     )
-    assert followers(without) == PROJECTED
-    assert followers(replace(without, cache_url="redis://cache/0")) == (*PROJECTED, ANSWER_CACHE)
+    assert followers(without) == (*PROJECTED, WEBHOOKS)
+    assert followers(replace(without, cache_url="redis://cache/0")) == (*PROJECTED, ANSWER_CACHE, WEBHOOKS)
 
 
 def test_an_address_that_no_adapter_knows_is_refused() -> None:

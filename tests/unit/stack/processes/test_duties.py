@@ -87,6 +87,7 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "search": (lambda s: duties.consumer_settings(s, "search"), {"log"}),
     "view": (lambda s: duties.consumer_settings(s, "account_view"), {"views", "log"}),
     "cache": (lambda s: duties.consumer_settings(s, "answer_cache"), {"cache", "log"}),
+    "webhooks": (lambda s: duties.consumer_settings(s, "webhooks"), {"control", "log", "pepper"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
     "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing", "asking"}),
     "api": (
@@ -146,6 +147,7 @@ def test_a_worker_reads_its_own_file_which_is_private(settings: Settings) -> Non
         },
         **{f"search-{pod}": {"log"} for pod in ("pod1", "pod2")},
         **{f"answer-cache-{pod}": {"cache", "log"} for pod in ("pod1", "pod2")},
+        **{f"webhooks-{pod}": {"control", "log", "pepper"} for pod in ("pod1", "pod2")},
         "traffic": {"pod1-app", "pod2-app", "control"},
     }
     without = propagation_programs(replace(settings, cache_url=""))

@@ -1,0 +1,133 @@
+"""What merchants' endpoints must be told, computed from the lake's events and the subscriptions, against the notes.
+
+The lake holds exactly what the manifests name, which other pairs prove; a subscription names cuts. So of every endpoint
+this finds, key by key, what was noted and need not be, and what had to be and is not. Each note that is there was
+acknowledged by its endpoint, or it waits. Belongs here: that comparison. Does not belong here: how notes are made
+(`derived/webhooks/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from contracts.errors import ComparisonError
+from contracts.webhooks import TOLD_AGGREGATES
+from reconcile.compare import compare
+from reconcile.lake_side import PartitionPosition, at_positions, in_scope
+from reconcile.oltp_side import snapshot_cursor, stream
+from reconcile.own_positions import await_lake, lateness
+from reconcile.pair import Findings, Pair, PodRun, Stage
+from reconcile.scoping import postgres_condition
+from reconcile.scratch import load, table
+from reconcile.shapes import BIGINT, VARCHAR, Column, Shape, names_aggregate
+from reconcile.view_positions import known_positions, shown
+
+NAME = "webhooks"
+ENDLESS = 9_223_372_036_854_775_807
+
+DELIVERIES = Shape(
+    name="webhook_deliveries",
+    key=("endpoint_id", "event_id"),
+    columns=(
+        *(Column(name=name, type=VARCHAR) for name in ("merchant_id", "aggregate_type", "aggregate_id", "event_type")),
+        Column(name="cut", type=BIGINT),
+    ),
+    aggregate=names_aggregate,
+)
+
+POSITIONS = "select partition::bigint, cut, chunk::bigint from webhooks.positions where pod = $1 order by 1"
+SUBSCRIPTIONS = f"""
+select s.endpoint_id, s.merchant_id, s.from_cut, coalesce(s.until_cut, {ENDLESS}) as until_cut,
+       array_to_string(s.event_types, ',') as event_types, coalesce(k.pruned_cut, 0) as pruned_cut
+from webhooks.subscriptions as s
+inner join webhooks.endpoints as e on e.endpoint_id = s.endpoint_id and e.deleted_at is null
+left join webhooks.kept as k on k.endpoint_id = s.endpoint_id and k.pod = s.pod
+where s.pod = $1
+"""
+# What was withdrawn is no note: if it had to be told after all, it is missing.
+NOTED = """
+select d.endpoint_id, d.event_id, d.merchant_id, d.aggregate_type, d.aggregate_id, d.event_type, d.cut
+from webhooks.deliveries as d
+left join webhooks.endpoints as e on e.endpoint_id = d.endpoint_id
+left join webhooks.kept as k on k.endpoint_id = d.endpoint_id and k.pod = d.pod
+where d.pod = $1 and d.state <> 'withdrawn' and e.deleted_at is null and d.cut > coalesce(k.pruned_cut, 0)
+  and {looked_at}
+"""
+EXPECTED = """
+insert into {target}
+select distinct s.endpoint_id, e.event_id, e.merchant_id, e.aggregate_type, e.aggregate_id,
+       regexp_replace(e.event_type, '_', '.') as event_type, e.cut
+from ({events}) as e
+inner join {subscriptions} as s
+    on s.merchant_id = e.merchant_id and e.cut between s.from_cut and s.until_cut and e.cut > s.pruned_cut
+where list_contains(string_split(s.event_types, ','), regexp_replace(e.event_type, '_', '.'))
+"""
+
+
+def _compare(run: PodRun) -> Findings:
+    dsn = run.context.control_dsn
+    if dsn is None:
+        raise ComparisonError("The notes of webhooks cannot be looked at: this run was given no connection to them.")
+    with snapshot_cursor(dsn) as cursor:
+        rows = stream(cursor, POSITIONS, (run.pod,)).read_all().to_pylist()
+        stored = [PartitionPosition(partition=row["partition"], cut=row["cut"], chunk=row["chunk"]) for row in rows]
+        floor = min((position.cut for position in stored), default=0)
+        # Notes whose position was set back, and notes that were asked for again, are not among what changed.
+        is_whole = run.scope is None or floor < run.scope.since_cut
+        run = replace(run, scope=None) if is_whole else run
+        load(run.connection, "webhook_subscriptions", stream(cursor, SUBSCRIPTIONS, (run.pod,)))
+        looked_at, bound = "true", ()
+        if run.scope is not None:
+            looked_at, bound = postgres_condition(run.scope, ["d.aggregate_id"], "text", first=2)
+        load(run.connection, "webhook_notes", stream(cursor, NOTED.format(looked_at=looked_at), (run.pod, *bound)))
+    if not _has_rows(run, "webhook_subscriptions") and not _has_rows(run, "webhook_notes"):
+        # Nobody is to be told anything, and nobody was: no position could be wrong.
+        return Findings(outcomes=(), is_whole=is_whole, cut=floor if stored else None)
+    positions, beyond = known_positions(run, stored)
+    floor = min((position.cut for position in positions), default=0)
+    await_lake(run, run.pod, NAME, positions)
+    expected = _expected(run, positions)
+    outcome = compare(run.connection, DELIVERIES, expected, table("webhook_notes"), run.context.limits)
+    return Findings(
+        outcomes=[beyond, outcome],
+        is_whole=is_whole,
+        cut=floor,
+        cut_vector={str(position.partition): shown(position) for position in positions},
+        late_reason=lateness(run, NAME, floor, 0),
+    )
+
+
+def _has_rows(run: PodRun, name: str) -> bool:
+    return bool(run.connection.execute(f"select exists (from {table(name)})").fetchall()[0][0])
+
+
+def _expected(run: PodRun, positions: list[PartitionPosition]) -> str:
+    """Write what must be noted as of these positions; return the table's name."""
+    target = table("expected_webhooks")
+    columns = ", ".join(f"{name} {DELIVERIES.type_of(name)}" for name in DELIVERIES.names)
+    run.connection.execute(f"create or replace table {target} ({columns})")
+    extent = in_scope(run, at_positions(run.connection, run.pod, positions), f"{NAME}_events")
+    names = "e.event_id, e.merchant_id, e.aggregate_type, e.aggregate_id, e.event_type, e.cut"
+    for aggregate_type in TOLD_AGGREGATES:
+        events, bound = extent.select(names, aggregate_type)
+        subscriptions = table("webhook_subscriptions")
+        query = EXPECTED.format(target=target, events=events, subscriptions=subscriptions)
+        run.connection.execute(query, bound)
+    return target
+
+
+WEBHOOK_PAIR = Pair(
+    name=f"lake_{NAME}",
+    left="lake: every event that an endpoint is subscribed to by its cut, as of the notes' positions",
+    right="control database: webhooks.deliveries, acknowledged or waiting",
+    description="Of every endpoint, exactly the events that its merchant must be told of, each noted once.",
+    cannot_catch=(
+        "An acknowledgement that an endpoint gave and did not mean; a note that was marked as acknowledged by hand; "
+        "replayed events of cuts whose notes were pruned; events that the lake does not have (the OLTP pairs find "
+        "those)."
+    ),
+    copy=NAME,
+    stage=Stage.OWN,
+    shapes=(DELIVERIES,),
+    compare=_compare,
+)
