@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from derived.search.highlights import Highlighted, fragment, highlighted
 from derived.search.positions import row_of
 from derived.search.queries import Clause, Filters, Synonyms
 from derived.search.readers import PodReader, Seen
-from derived.search.text import DEFAULT_LANGUAGE, language_of, plain_words
-from derived.search.vocabulary import correction, parts
+from derived.search.text import language_of, plain_words
+from derived.search.vocabulary import MERCHANTS_MAX, correction, parts
 
 PAGE_MAX = 100
 """Hits of one page."""
@@ -61,7 +62,6 @@ class Question:
     sort: Sort = Sort.RELEVANCE
     offset: int = 0
     limit: int = 10
-    synonyms: Synonyms = field(default_factory=dict)
     cut_min: int = 0
     """The answer should know this cut of the pod; whether it does, its `applied_cut` says."""
 
@@ -121,9 +121,12 @@ class Search:
 
 def answer(seen: Seen, question: Question) -> Answer:
     """Return what one commit of an index has."""
-    language = _language(seen.searcher, question.merchant_id)
-    clauses = queries.parsed(question.text, language, question.synonyms) if language is not None else []
-    if language is None or (not clauses and question.text.strip()):  # signs only: nothing has them
+    trading = _trading(seen.searcher, question.merchant_id)
+    if trading is None:
+        return _nothing(seen)
+    language, synonyms = trading
+    clauses = queries.parsed(question.text, language, synonyms)
+    if not clauses and question.text.strip():  # signs only: nothing has them
         return _nothing(seen)
     clauses, corrections = _resolved(seen, question.merchant_id, clauses, language)
     query, is_relaxed = _query(seen.searcher, question, clauses, language)
@@ -146,23 +149,18 @@ def answer(seen: Seen, question: Question) -> Answer:
 
 def suggestions(seen: Seen, merchant_id: str, typed: str, *, limit: int = SUGGESTIONS_MAX) -> list[str]:
     """Return completions of the last word that stand in a product beside the words before it."""
-    if _language(seen.searcher, merchant_id) is None or len(typed) > queries.QUERY_LONGEST:
+    trading = _trading(seen.searcher, merchant_id)
+    if trading is None or len(typed) > queries.QUERY_LONGEST:
         return []
     words = plain_words(typed)[: queries.WORDS_MAX]
     if not words or not typed[-1].isalnum():
         return []
     *before, last = words
-    language = _language(seen.searcher, merchant_id) or DEFAULT_LANGUAGE
+    language, _ = trading
     beside = [(Occur.Must, queries.any_field(word, language)) for word in before]
     chosen = Query.boolean_query([(Occur.Must, queries.of_merchant(merchant_id)), *beside])
     found = seen.searcher.terms_with_prefix(schema.WORDS, last, filter_query=chosen, limit=min(limit, SUGGESTIONS_MAX))
     return [" ".join([*before, word]) for word, _ in sorted(found, key=lambda one: (-one[1], one[0]))]
-
-
-def merchant_in(searcher: Searcher, merchant_id: str) -> ListedMerchant | None:
-    """Return what an index knows of a merchant."""
-    row = row_at(searcher, aggregate_key(merchant_id, MERCHANTS.aggregate_type, merchant_id))
-    return None if row is None else msgspec.json.decode(row, type=ListedMerchant)
 
 
 def row_at(searcher: Searcher, key: str) -> bytes | None:
@@ -172,10 +170,18 @@ def row_at(searcher: Searcher, key: str) -> bytes | None:
     return row_of(searcher.doc(hits[0][1])) if hits else None
 
 
-def _language(searcher: Searcher, merchant_id: str) -> str | None:
-    """Return the language of a merchant; None if it does not trade, or the index does not know it."""
-    merchant = merchant_in(searcher, merchant_id)
-    return language_of(merchant.jurisdiction) if merchant is not None and merchant.is_active else None
+def _trading(searcher: Searcher, merchant_id: str) -> tuple[str, Synonyms] | None:
+    """Return a merchant's language and synonyms; None if it does not trade, or the index does not know it."""
+    row = row_at(searcher, aggregate_key(merchant_id, MERCHANTS.aggregate_type, merchant_id))
+    merchant, synonyms = _read(row) if row is not None else (None, {})
+    return (language_of(merchant.jurisdiction), synonyms) if merchant is not None and merchant.is_active else None
+
+
+@lru_cache(maxsize=MERCHANTS_MAX)
+def _read(row: bytes) -> tuple[ListedMerchant, Synonyms]:
+    """Return a merchant and its synonyms; the same row is read once, because synonyms are many and change rarely."""
+    merchant = msgspec.json.decode(row, type=ListedMerchant)
+    return merchant, queries.understood((synonym.words, synonym.means) for synonym in merchant.synonyms)
 
 
 def _resolved(

@@ -66,8 +66,15 @@ class ListedProduct(RootRow, frozen=True, kw_only=True):
         return [variant for variant in self.variants if self.is_active and variant.is_active]
 
 
+class ListedSynonym(Value, frozen=True, kw_only=True):
+    """Words for which others are looked for as well."""
+
+    words: str
+    means: str
+
+
 class ListedMerchant(RootRow, frozen=True, kw_only=True):
-    """What a search must know of a merchant: whether it trades, and its language by where it sells from."""
+    """What a search must know of a merchant: whether it trades, its language by where it sells from, and synonyms."""
 
     merchant_id: str
     aggregate_id: str
@@ -79,6 +86,8 @@ class ListedMerchant(RootRow, frozen=True, kw_only=True):
     currency: str
     is_active: bool
     jurisdiction: str
+    synonyms: Sequence[ListedSynonym] = ()
+    """Ordered by (words, means)."""
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
@@ -137,6 +146,9 @@ def _product(state: ProductState, pod: str, epoch: str) -> ListedProduct:
         tax_category=state.tax_category,
         is_active=state.is_active,
         variants=[msgspec.convert(msgspec.structs.asdict(variant), ListedVariant) for variant in state.variants],
+        brand=state.brand,
+        body=state.body,
+        attributes={attribute.name: attribute.value for attribute in state.attributes},
     )
 
 
@@ -151,6 +163,7 @@ def _merchant(state: MerchantState, pod: str, epoch: str) -> ListedMerchant:
         currency=state.currency,
         is_active=state.is_active,
         jurisdiction=state.jurisdiction,
+        synonyms=[ListedSynonym(words=synonym.words, means=synonym.means) for synonym in state.synonyms],
     )
 
 
