@@ -115,6 +115,7 @@ def _add_product(made: Document, row: ListedProduct) -> None:
     # Only products name their merchant in a field: nothing else can be a hit of a search.
     made.add_text(schema.MERCHANT, row.merchant_id)
     made.add_boolean(schema.IS_OFFERED, bool(row.offered))
+    made.add_integer(schema.DIRECTORY_EPOCH, row.directory_epoch)
     details = [part for variant in row.variants for part in (variant.sku, variant.title) if part != row.title]
     details += row.attributes.values()
     texts = {schema.TITLE: row.title, schema.BODY: row.body, schema.DETAILS: "\n".join(dict.fromkeys(details))}
@@ -126,7 +127,7 @@ def _add_product(made: Document, row: ListedProduct) -> None:
         made.add_text(schema.BRAND, row.brand)
         made.add_text(schema.BRAND_WORDS, row.brand)
     if row.attributes:
-        made.add_json(schema.ATTRIBUTES, dict(row.attributes))
+        made.add_json(schema.ATTRIBUTES, {name: schema.VALUE_MARK + value for name, value in row.attributes.items()})
     prices = [variant.unit_price_micro for variant in row.offered if variant.unit_price_micro is not None]
     for price in prices:
         made.add_integer(schema.PRICES, price)

@@ -143,27 +143,35 @@ def words_of(clauses: Sequence[Clause]) -> list[str]:
     return [word for one in clauses for words in (one.words, *one.also) for word in words]
 
 
-def of_merchant(merchant_id: str) -> Query:
-    """Return the filter for a merchant's products that are offered: every search has it, also one without words."""
-    return Query.boolean_query(
-        [
-            (Occur.Must, _exactly(schema.MERCHANT, merchant_id)),
-            (Occur.Must, _exactly(schema.KIND, PRODUCTS.aggregate_type)),
-            (Occur.Must, _exactly(schema.IS_OFFERED, True)),
-        ]
-    )
+def products_of(merchant_id: str) -> Query:
+    """Return the filter for all products of a merchant."""
+    return both(exactly(schema.MERCHANT, merchant_id), exactly(schema.KIND, PRODUCTS.aggregate_type))
 
 
-def filtered(wanted: Query | None, merchant_id: str, filters: Filters) -> Query:
-    """Return the query for a merchant's offered products that match `wanted` (None: all of them) and the filters."""
-    parts = [of_merchant(merchant_id)]
+def of_merchant(merchant_id: str, *, except_keys: Sequence[str] = ()) -> Query:
+    """Return the filter for a merchant's products that are offered, without those under the keys given."""
+    offered = both(products_of(merchant_id), exactly(schema.IS_OFFERED, True))
+    if not except_keys:
+        return offered
+    others = Query.term_set_query(schema.schema(), schema.KEY, list(except_keys))
+    return Query.boolean_query([(Occur.Must, offered), (Occur.MustNot, others)])
+
+
+def both(one: Query, other: Query) -> Query:
+    """Return the query for what matches two queries."""
+    return Query.boolean_query([(Occur.Must, one), (Occur.Must, other)])
+
+
+def filtered(wanted: Query | None, mine: Query, filters: Filters) -> Query:
+    """Return the query for those of a merchant's products that match `wanted` (None: all of them) and the filters."""
+    parts = [mine]
     if filters.brands:
         parts.append(Query.term_set_query(schema.schema(), schema.BRAND, list(filters.brands)))
     for name, values in filters.attributes.items():
         if not values:
             raise InputError(f"The filter {visible(name)!r} names no value.")
         path = attribute_path(name)
-        parts.append(_any([Query.term_query(schema.schema(), path, value) for value in values]))
+        parts.append(_any([Query.term_query(schema.schema(), path, schema.VALUE_MARK + value) for value in values]))
     if filters.price_micro_min is not None or filters.price_micro_max is not None:
         bounds = (filters.price_micro_min, filters.price_micro_max)
         parts.append(Query.range_query(schema.schema(), schema.PRICES, FieldType.Integer, *bounds))
@@ -216,7 +224,8 @@ def _phrase(words: Sequence[str], language: str) -> Query:
     )
 
 
-def _exactly(name: str, value: str | bool) -> Query:
+def exactly(name: str, value: str | bool | int) -> Query:
+    """Return the query for what has a value in a field that is not cut into words."""
     return Query.term_query(schema.schema(), name, value, index_option="basic")
 
 

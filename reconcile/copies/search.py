@@ -199,7 +199,7 @@ def _attributes(held: Held) -> Iterator[dict[str, Any]]:
 
 def _synonyms(held: Held) -> Iterator[dict[str, Any]]:
     for merchant in _rows(held, MERCHANTS):
-        for synonym in merchant["synonyms"]:
+        for synonym in merchant.get("synonyms", ()):
             yield {**synonym, "merchant_id": merchant["merchant_id"]}
 
 
@@ -209,7 +209,12 @@ _PARTS = {VARIANTS.name: _variants, ATTRIBUTES.name: _attributes, SYNONYMS.name:
 
 def _documents(held: Held, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, row in _stored(held, kind):
-        yield key, json.loads(row)
+        try:
+            found = json.loads(row)
+        except ValueError:
+            continue  # nobody can read the document: it is as good as missing
+        if isinstance(found, dict):
+            yield key, found
 
 
 def _stored(held: Held, kind: str) -> Iterator[tuple[str, bytes]]:
